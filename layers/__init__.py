@@ -1,0 +1,59 @@
+"""Neural-network layers in one process: forward and backward in NumPy and Numba on a layer-granular tape."""
+
+from . import init
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
+from .containers import Residual, Sequential
+from .dropout import Dropout
+from .layer import Composite, Layer
+from .linear import Linear
+from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .merge import Add, Concatenate, Multiply
+from .parameter import FlatParameters, Parameter
+from .rules import Rule
+from .shape import Flatten, Reshape
+from .tape import Call, Tape, Value
+from .workspace import Workspace
+
+__all__ = [
+    "GELU",
+    "Add",
+    "BinaryCrossEntropy",
+    "Call",
+    "Composite",
+    "Concatenate",
+    "Dropout",
+    "FlatParameters",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "Loss",
+    "MeanSquaredError",
+    "Multiply",
+    "Parameter",
+    "ReLU",
+    "Reshape",
+    "Residual",
+    "Rule",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "Tape",
+    "Value",
+    "Workspace",
+    "absolute",
+    "cos",
+    "exp",
+    "init",
+    "log",
+    "maximum",
+    "minimum",
+    "sin",
+    "sqrt",
+    "tanh",
+    "where",
+]

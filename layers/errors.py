@@ -1,0 +1,9 @@
+"""Messages of errors: `<Owner>: <what must hold>; got <value>. <likely fix>`."""
+
+from typing import Any
+
+
+def message(owner: Any, must: str, got: Any, fix: str) -> str:
+    """Return the text of an error: who refuses, what must hold, what was got and what would mend it."""
+    name = owner if isinstance(owner, str) else repr(owner)
+    return f"{name}: {must}; got {got}. {fix}"

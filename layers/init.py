@@ -1,0 +1,84 @@
+"""Initialisers: functions of (rng, shape) that return float64 arrays; layers cast them.
+
+Of a weight (O, D, …) the fan-in is D times the sizes of the further axes (the receptive field of a convolution), the fan-out O
+times those.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .errors import message
+from .types import Array
+
+Initializer = Callable[[np.random.Generator, tuple[int, ...]], Array]
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (fan-in, fan-out) of a weight of this shape."""
+    if len(shape) < 2:
+        fix = "Initialise vectors with zeros, ones or constant."
+        raise ValueError(message("init", "a weight with fans must have two axes or more", shape, fix))
+    field = int(np.prod(shape[2:]))
+    return shape[1] * field, shape[0] * field
+
+
+def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return zeros."""
+    return np.zeros(shape)
+
+
+def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Return ones."""
+    return np.ones(shape)
+
+
+def constant(value: float) -> Initializer:
+    """Return the initialiser that gives `value` everywhere."""
+    return lambda rng, shape: np.full(shape, float(value))
+
+
+def uniform(limit: float) -> Initializer:
+    """Return the initialiser that draws from [-limit, limit)."""
+    return lambda rng, shape: rng.uniform(-limit, limit, shape)
+
+
+def normal(deviation: float) -> Initializer:
+    """Return the initialiser that draws from the normal distribution of mean 0."""
+    return lambda rng, shape: rng.normal(0, deviation, shape)
+
+
+def _scaled(variance: Callable[[int, int], float], name: str, source: str) -> tuple[Initializer, Initializer]:
+    """Return the uniform and the normal initialiser of variance `variance(fan_in, fan_out)`."""
+
+    def draw_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        limit = np.sqrt(3 * variance(*fans(shape)))
+        return rng.uniform(-limit, limit, shape)
+
+    def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+        return rng.normal(0, np.sqrt(variance(*fans(shape))), shape)
+
+    for draw, kind in ((draw_uniform, "uniform"), (draw_normal, "normal")):
+        draw.__name__ = f"{name}_{kind}"
+        draw.__doc__ = f"Draw from a {kind} distribution of {source}."
+    return draw_uniform, draw_normal
+
+
+xavier_uniform, xavier_normal = _scaled(
+    lambda fan_in, fan_out: 2 / (fan_in + fan_out), "xavier", "variance 2 / (fan-in + fan-out): Glorot and Bengio 2010, eq. 12 and 16"
+)
+he_uniform, he_normal = _scaled(lambda fan_in, fan_out: 2 / fan_in, "he", "variance 2 / fan-in, for ReLU: He et al. 2015, eq. 10")
+lecun_uniform, lecun_normal = _scaled(lambda fan_in, fan_out: 1 / fan_in, "lecun", "variance 1 / fan-in: LeCun et al. 1998, section 4.6")
+
+
+def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Array:
+    """Return a weight whose rows (or columns, if there are fewer) are orthonormal times `gain`: Saxe et al. 2014.
+
+    The distribution is uniform over such matrices: the signs of R's diagonal are taken out of the QR decomposition of a
+    normal matrix (Mezzadri 2007, section 5).
+    """
+    fans(shape)
+    rows, columns = shape[0], int(np.prod(shape[1:]))
+    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    q *= np.sign(np.diag(r))
+    return np.asarray(gain * (q if rows >= columns else q.T).reshape(shape))

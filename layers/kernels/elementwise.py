@@ -1,0 +1,117 @@
+"""Activations, element by element. Arrays are flat (n,)."""
+
+from .jit import kernel
+from .vmath import constant, normal_parts, sigmoid, tanh
+
+
+@kernel
+def relu(y, x):
+    """Writes y = max(x, 0); NaN stays NaN."""
+    zero = constant(y, "zero")
+    for i in range(y.size):
+        y[i] = zero if x[i] <= zero else x[i]
+
+
+@kernel
+def relu_backward(dx, dy, y):
+    """Writes dx = dy where y > 0, else 0: the derivative at 0 is 0."""
+    zero = constant(dx, "zero")
+    for i in range(dx.size):
+        dx[i] = dy[i] if y[i] > zero else zero
+
+
+@kernel
+def leaky_relu(y, x, slope):
+    """Writes y = x where x > 0, else slope x."""
+    zero = constant(y, "zero")
+    for i in range(y.size):
+        y[i] = x[i] if x[i] > zero else slope * x[i]
+
+
+@kernel
+def leaky_relu_backward(dx, dy, x, slope):
+    """Writes dx = dy where x > 0, else slope dy."""
+    zero = constant(dx, "zero")
+    for i in range(dx.size):
+        dx[i] = dy[i] if x[i] > zero else slope * dy[i]
+
+
+@kernel
+def sigmoid_forward(y, x):
+    """Writes y = 1 / (1 + e^-x)."""
+    for i in range(y.size):
+        y[i] = sigmoid(x[i])
+
+
+@kernel
+def sigmoid_backward(dx, dy, y):
+    """Writes dx = dy y (1 - y)."""
+    one = constant(dx, "one")
+    for i in range(dx.size):
+        dx[i] = dy[i] * y[i] * (one - y[i])
+
+
+@kernel
+def tanh_forward(y, x):
+    """Writes y = tanh(x)."""
+    for i in range(y.size):
+        y[i] = tanh(x[i])
+
+
+@kernel
+def tanh_backward(dx, dy, y):
+    """Writes dx = dy (1 - y^2)."""
+    one = constant(dx, "one")
+    for i in range(dx.size):
+        dx[i] = dy[i] * (one - y[i] * y[i])
+
+
+@kernel
+def silu(y, x):
+    """Writes y = x sigmoid(x)."""
+    for i in range(y.size):
+        y[i] = x[i] * sigmoid(x[i])
+
+
+@kernel
+def silu_backward(dx, dy, x):
+    """Writes dx = dy s (1 + x (1 - s)) with s = sigmoid(x)."""
+    one = constant(dx, "one")
+    for i in range(dx.size):
+        s = sigmoid(x[i])
+        dx[i] = dy[i] * s * (one + x[i] * (one - s))
+
+
+@kernel
+def gelu(y, x):
+    """Writes y = x Phi(x), Phi being the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415, eq. 1)."""
+    for i in range(y.size):
+        _, phi = normal_parts(x[i])
+        y[i] = x[i] * phi
+
+
+@kernel
+def gelu_backward(dx, dy, x):
+    """Writes dx = dy (Phi(x) + x e^(-x^2/2) / sqrt(2 pi))."""
+    for i in range(dx.size):
+        bell, phi = normal_parts(x[i])
+        dx[i] = dy[i] * (phi + x[i] * bell * constant(bell, "inverse_sqrt_two_pi"))
+
+
+@kernel
+def gelu_tanh(y, x):
+    """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415, section 2)."""
+    half, one, a, b = constant(y, "half"), constant(y, "one"), constant(y, "gelu_root"), constant(y, "gelu_cubic")
+    for i in range(y.size):
+        y[i] = half * x[i] * (one + tanh(a * (x[i] + b * x[i] * x[i] * x[i])))
+
+
+@kernel
+def gelu_tanh_backward(dx, dy, x):
+    """Writes dx = dy ((1 + t) + x (1 - t^2) a (1 + 3 b x^2)) / 2, t the tanh of the forward pass."""
+    half, one, three = constant(dx, "half"), constant(dx, "one"), constant(dx, "three")
+    a, b = constant(dx, "gelu_root"), constant(dx, "gelu_cubic")
+    for i in range(dx.size):
+        square = x[i] * x[i]
+        t = tanh(a * (x[i] + b * x[i] * square))
+        dx[i] = dy[i] * half * (one + t + x[i] * (one - t * t) * a * (one + three * b * square))

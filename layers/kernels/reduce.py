@@ -1,0 +1,113 @@
+"""Sums in a fixed order: over the rows of a shard, over shards, over blocks of the flat arrays."""
+
+import numpy as np
+
+from .jit import kernel
+from .vmath import fma
+
+# Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level cache. It decides no bits
+# in `tree_sum`; in `square_sums` the caller's pieces do.
+BLOCK = 1024
+# Chains of additions that `square_sums` runs side by side; part of its order.
+LANES = 16
+
+
+@kernel
+def shard_sums(sums, x, bounds):
+    """Writes sums_s = sum of x over rows bounds[s]..bounds[s+1], one after the other; sums (S,), x (R,), bounds (S + 1,)."""
+    for s in range(sums.size):
+        total = sums[s] * 0
+        for i in range(bounds[s], bounds[s + 1]):
+            total += x[i]
+        sums[s] = total
+
+
+@kernel
+def column_sums(sums, x, bounds, accumulate):
+    """Writes (adds, if `accumulate`) the column sums of each shard's rows, row after row; sums (S, C), x (R, C), bounds (S + 1,)."""
+    for s in range(len(sums)):
+        total = sums[s]
+        if not accumulate:
+            total[:] = 0
+        for i in range(bounds[s], bounds[s + 1]):
+            row = x[i]
+            for j in range(total.size):
+                total[j] += row[j]
+
+
+@kernel
+def tree_sum(total, parts, sizes):
+    """Writes the sum of parts by the fixed binary tree over shard numbers; total (n,), parts (P, n), sizes (P,).
+
+    Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard. Parts are added only to their
+    sibling of the same size; what then remains without a sibling (the number of shards is no power of two) is added from
+    the right. So the result does not depend on which parts were summed beforehand.
+    """
+    n = total.size
+    depth = 2 + int(np.log2(parts.shape[0]))
+    stack = np.empty((depth, BLOCK), total.dtype)
+    held = np.empty(depth, np.int64)
+    for start in range(0, n, BLOCK):
+        stop = min(start + BLOCK, n)
+        width = stop - start
+        top = 0
+        first = 0
+        for p in range(len(parts)):
+            source = parts[p, start:stop]
+            size = sizes[p]
+            if top > 0 and held[top - 1] == size and (first - size) % (2 * size) == 0:
+                into = stack[top - 1, :width]
+                for i in range(width):
+                    into[i] += source[i]
+                held[top - 1] = 2 * size
+            else:
+                into = stack[top, :width]
+                for i in range(width):
+                    into[i] = source[i]
+                held[top] = size
+                top += 1
+            first += size
+            while top > 1 and held[top - 2] == held[top - 1] and (first - 2 * held[top - 1]) % (2 * held[top - 1]) == 0:
+                into, source = stack[top - 2, :width], stack[top - 1, :width]
+                for i in range(width):
+                    into[i] += source[i]
+                held[top - 2] *= 2
+                top -= 1
+        for t in range(top - 1, 0, -1):
+            into, source = stack[t - 1, :width], stack[t, :width]
+            for i in range(width):
+                into[i] += source[i]
+        result, source = total[start:stop], stack[0, :width]
+        for i in range(width):
+            result[i] = source[i]
+
+
+@kernel
+def square_sums(sums, x, pieces):
+    """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x (n,), pieces (P, 2)."""
+    lanes = np.empty(LANES, np.float64)
+    for p in range(sums.size):
+        lanes[:] = 0
+        piece = x[pieces[p, 0] : pieces[p, 1]]
+        whole = piece.size - piece.size % LANES
+        for i in range(0, whole, LANES):
+            for lane in range(LANES):
+                value = np.float64(piece[i + lane])
+                lanes[lane] = fma(value, value, lanes[lane])
+        for lane in range(piece.size - whole):
+            value = np.float64(piece[whole + lane])
+            lanes[lane] = fma(value, value, lanes[lane])
+        total = 0.0
+        for lane in range(LANES):
+            total += lanes[lane]
+        sums[p] = total
+
+
+@kernel
+def absolute_sums(sums, x, pieces):
+    """Writes sums_p = sum of |x_i| over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x (n,), pieces (P, 2)."""
+    for p in range(sums.size):
+        total = 0.0
+        for i in range(pieces[p, 0], pieces[p, 1]):
+            total += abs(np.float64(x[i]))
+        sums[p] = total

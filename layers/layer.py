@@ -1,0 +1,149 @@
+"""The layer contract: owns parameters, and nothing else."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from .errors import message
+from .parameter import Parameter
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call, Tape
+
+
+class Recorded:
+    """What a tape hands out in place of an array; `layers.Value` is the only one."""
+
+    __slots__ = ()
+    tape: "Tape"
+
+
+class Layer:
+    """A differentiable function with parameters and no other state.
+
+    Arrays in, array out, and nothing is recorded. If any input is a `Value`, the call is recorded on its tape and the
+    result is a `Value`. Because what backward needs is kept by the call, one layer may be used many times in one graph.
+
+    A layer of your own defines `forward` and `backward`; parameters are attributes of type `Parameter`:
+
+    >>> class Scale(Layer):
+    ...     def __init__(self, features):
+    ...         self.gain = Parameter(np.ones(features, np.float32))
+    ...     def forward(self, call, x):
+    ...         call.save(x)
+    ...         return x * self.gain.value
+    ...     def backward(self, call, dy):
+    ...         (x,) = call.saved
+    ...         for gradient, rows in call.shards(self.gain, dy):
+    ...             gradient += (dy[rows] * x[rows]).sum(axis=0)
+    ...         return (dy * call.feedback(self.gain),)
+    """
+
+    analytic: bool = False
+    """Whether forward also takes complex arrays and is then analytic: the gradient check can use a complex step."""
+
+    def forward(self, call: "Call", *inputs: Any) -> Array:
+        """Return the output for the input arrays; what backward needs goes to `call.save`."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward(call, *inputs)")
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        """Return the gradient of each input (None where there is none), and add those of the parameters to `call`'s.
+
+        `dy` must not be written to.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backward(call, dy)")
+
+    def __call__(self, *inputs: Any) -> Any:
+        for x in inputs:
+            if isinstance(x, Recorded):
+                return x.tape.record(self, inputs)
+        return self.forward(INFERENCE, *inputs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield (dotted name, parameter) in the order in which attributes were set; shared parameters come repeatedly."""
+        for name, attribute in vars(self).items():
+            yield from _named(f"{prefix}{name}", attribute)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters, shared ones once."""
+        return list({id(parameter): parameter for _, parameter in self.named_parameters()}.values())
+
+    def own_parameters(self) -> list[Parameter]:
+        """Return the parameters that are direct attributes."""
+        return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
+
+    def astype(self, dtype: Any) -> Self:
+        """Return a copy whose parameters have another floating type."""
+        result = copy.deepcopy(self)
+        for parameter in result.parameters():
+            parameter.cast(dtype)
+        return result
+
+    def check_dtype(self, x: Array, parameter: Parameter) -> None:
+        """Refuse an input whose type is not that of the layer's parameter."""
+        if x.dtype != parameter.dtype:
+            fix = f"Convert it with x.astype(np.{parameter.dtype}) or the layer with layer.astype(np.{x.dtype})."
+            if not np.issubdtype(x.dtype, np.inexact):
+                fix = f"Convert it with x.astype(np.{parameter.dtype})."
+            raise TypeError(message(self, f"the input must have the dtype of the weights, {parameter.dtype}", x.dtype, fix))
+
+
+class Composite(Layer):
+    """A layer made of layers: define `__call__` in ordinary Python, with loops, branches and shared layers as you like.
+
+    >>> class Net(Composite):
+    ...     def __init__(self, first, second):
+    ...         self.first, self.second = first, second
+    ...     def __call__(self, x):
+    ...         h = self.first(x)
+    ...         return self.second(h) + h
+    """
+
+    def __call__(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
+
+
+def _named(name: str, attribute: Any) -> Iterator[tuple[str, Parameter]]:
+    if isinstance(attribute, Parameter):
+        yield name, attribute
+    elif isinstance(attribute, Layer):
+        yield from attribute.named_parameters(f"{name}.")
+    elif isinstance(attribute, dict):
+        for key, item in attribute.items():
+            yield from _named(f"{name}.{key}", item)
+    elif isinstance(attribute, list | tuple):
+        for index, item in enumerate(attribute):
+            yield from _named(f"{name}.{index}", item)
+
+
+class Inference:
+    """The call of a layer outside any tape: nothing is kept, buffers are new arrays, training is off."""
+
+    training = False
+
+    def save(self, *arrays: Any) -> None:
+        """Keep nothing."""
+
+    def buffer(self, name: str, shape: Sequence[int], dtype: Any) -> Array:
+        """Return a new array."""
+        return np.empty(shape, dtype)
+
+    def report(self, sums: Array) -> None:
+        """Keep nothing."""
+
+    def bounds(self, rows: int) -> Array:
+        """Return the row bounds of the one shard."""
+        return np.array((0, rows), np.int64)
+
+    def samples(self, rows: int) -> int:
+        """Return the number of samples that a loss is divided by."""
+        return rows
+
+
+INFERENCE: Any = Inference()

@@ -1,0 +1,170 @@
+"""Losses. A loss is the sum over samples divided once by the number of samples of the global batch."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .activation import flat, require_floating
+from .errors import message
+from .kernels import reduce, regression, softmax
+from .layer import Layer
+from .linear import matrix
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+
+class Loss(Layer):
+    """Base of losses. A sample may have several positions (N, …); its loss is their mean.
+
+    The recorded `Value` has, besides the loss, `shard_sums` (S,): the sum over each shard's samples before division, in float64,
+    of which the loss of the global batch is made.
+    """
+
+    analytic = True
+
+    def finish(self, call: "Call", losses: Array, samples: int, dtype: Any) -> Array:
+        """Return the loss (no axes), given the losses (R,) of all positions of the local samples."""
+        bounds = call.bounds(losses.size)
+        sums = call.buffer("sums", (len(bounds) - 1,), np.complex128 if losses.dtype.kind == "c" else np.float64)
+        reduce.shard_sums(sums, losses, bounds)
+        if losses.size > samples:
+            sums *= samples / losses.size
+        call.report(sums)
+        total = sums[0] if len(sums) == 1 else sums.sum()
+        return np.asarray(total / max(1, call.samples(samples)), dtype)
+
+    def scale(self, call: "Call", dy: Array, positions: int, samples: int) -> Any:
+        """Return the gradient of one position's loss: dy over the samples of the global batch and the positions of each."""
+        per_sample = positions // samples if samples else 1
+        return dy.dtype.type(dy.item() / (max(1, call.samples(samples)) * per_sample))
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Cross-entropy of softmax(logits): -Σ_j t_j log softmax(x)_j. Backward: dx = softmax(x) - t, over the samples.
+
+    Parameters
+    ----------
+    label_smoothing
+        ε in [0, 1): the targets become (1 - ε) t + ε / C (Szegedy et al. 2016, section 7).
+
+    Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C), which are constants.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(message("SoftmaxCrossEntropy", "label_smoothing must be in [0, 1)", label_smoothing, "0.1 is usual."))
+        self.label_smoothing = float(label_smoothing)
+
+    def __repr__(self) -> str:
+        return f"SoftmaxCrossEntropy({f'label_smoothing={self.label_smoothing}' if self.label_smoothing else ''})"
+
+    def forward(self, call: "Call", logits: Array, targets: Any) -> Array:
+        require_floating(self, logits)
+        targets = np.asarray(targets)
+        if logits.ndim < 2 or targets.shape not in (logits.shape, logits.shape[:-1]):
+            must = f"targets must be labels {logits.shape[:-1]} or probabilities {logits.shape} for logits {logits.shape}"
+            raise ValueError(message(self, must, targets.shape, "Flatten labels of shape (N, 1) with y[:, 0]."))
+        rows = matrix(logits)
+        p = call.buffer("p", rows.shape, rows.dtype)
+        losses = call.buffer("losses", (len(rows),), rows.dtype)
+        if targets.shape == logits.shape:
+            targets = self._probabilities(targets, rows)
+            softmax.soft_cross_entropy(losses, p, rows, targets)
+        else:
+            targets = self._labels(targets)
+            invalid = call.buffer("invalid", (1,), np.int64)
+            softmax.cross_entropy(losses, p, invalid, rows, targets, self.label_smoothing)
+            if invalid[0]:
+                row = int(invalid[0]) - 1
+                fix = "Number the classes from 0, and give the last layer one output per class."
+                got = f"{targets[row]} in row {row}"
+                raise ValueError(message(self, f"labels must be in 0..{rows.shape[1] - 1} for {rows.shape[1]} logits", got, fix))
+        call.save(p, targets, len(logits))
+        return self.finish(call, losses, len(logits), rows.dtype)
+
+    def _labels(self, labels: Array) -> Array:
+        if labels.dtype.kind not in "iu":
+            fix = "Convert them with y.astype(np.int64)."
+            raise TypeError(message(self, "labels must be integers (probabilities have one more axis)", labels.dtype, fix))
+        return flat(np.asarray(labels, np.int64))
+
+    def _probabilities(self, targets: Array, rows: Array) -> Array:
+        targets = matrix(np.asarray(targets, rows.real.dtype))
+        if self.label_smoothing:
+            targets = (1 - self.label_smoothing) * targets + self.label_smoothing / rows.shape[1]
+        return targets.astype(rows.real.dtype, copy=False)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        p, targets, samples = call.saved
+        dx = call.buffer("dx", p.shape, p.dtype)
+        scale = self.scale(call, dy, len(p), samples)
+        if targets.ndim == 2:
+            softmax.soft_cross_entropy_backward(dx, p, targets, scale)
+        else:
+            softmax.cross_entropy_backward(dx, p, targets, dx.dtype.type(self.label_smoothing), scale)
+        return dx.reshape(call.inputs[0].shape), None
+
+
+class _Regression(Loss):
+    """A loss that compares predictions with targets of the same shape, element by element; a sample's loss is their mean."""
+
+    forward_kernel: Any
+    backward_kernel: Any
+
+    def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
+        require_floating(self, prediction)
+        target = np.asarray(target)
+        if target.shape != prediction.shape or prediction.ndim < 1:
+            fix = "Give both a trailing axis: y[:, np.newaxis]." if target.ndim + 1 == prediction.ndim else "Reshape one of them."
+            raise ValueError(message(self, f"targets must have the shape of the predictions, {prediction.shape}", target.shape, fix))
+        samples = len(prediction)
+        x = flat(prediction)
+        t = flat(np.asarray(target, prediction.dtype))
+        losses = call.buffer("losses", (samples,), prediction.dtype)
+        self.forward_kernel(losses, x, t)
+        call.save(x, t)
+        return self.finish(call, losses, samples, prediction.dtype)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        x, t = call.saved
+        shape = call.inputs[0].shape
+        dx = call.buffer("dx", shape, x.dtype)
+        scale = self.scale(call, dy, x.size, shape[0])
+        self.backward_kernel(dx.reshape(-1), x, t, scale)
+        return dx, self.target_gradient(call, dx, x, scale)
+
+    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
+        """Return the gradient of the target, if somebody wants it."""
+        raise NotImplementedError
+
+
+class MeanSquaredError(_Regression):
+    """Mean over elements of (x - t)². Backward: dx = 2 (x - t) / elements, dt = -dx."""
+
+    forward_kernel = staticmethod(regression.squared_error)
+    backward_kernel = staticmethod(regression.squared_error_backward)
+
+    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
+        return -dx if call.wants(1) else None
+
+
+class BinaryCrossEntropy(_Regression):
+    """Mean over elements of -t log s(x) - (1 - t) log(1 - s(x)), s the logistic function, from logits x and targets t in [0, 1].
+
+    Computed as max(x, 0) - x t + log(1 + e^-|x|), which does not overflow. Backward: dx = (s(x) - t) / elements, dt = -x / elements.
+    """
+
+    forward_kernel = staticmethod(regression.binary_cross_entropy)
+    backward_kernel = staticmethod(regression.binary_cross_entropy_backward)
+
+    def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
+        target = np.asarray(target)
+        if target.size and target.dtype.kind != "c" and not (target.min() >= 0 and target.max() <= 1):
+            fix = "Encode the two classes as 0 and 1."
+            raise ValueError(message(self, "targets must be in [0, 1]", f"{target.min()} to {target.max()}", fix))
+        return super().forward(call, prediction, target)
+
+    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
+        return (-scale * x).reshape(dx.shape) if call.wants(1) else None

@@ -1,0 +1,198 @@
+"""Parameters, and the flat memory that a model's parameters and gradients live in."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import message
+from .kernels import reduce
+from .types import Array
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+ALIGNMENT = 64
+"""Bytes to whose multiples every parameter is aligned in flat memory."""
+
+Allocator = Callable[[tuple[int, ...], Any], Array]
+"""Returns a zeroed array of the given shape and dtype; the caller decides what memory it lies in."""
+
+
+class Parameter:
+    """An array that training changes, with one gradient per shard.
+
+    Parameters
+    ----------
+    value
+        The initial value, of a floating type; it is copied.
+    regularized
+        Whether L1 and L2 terms and weight decay apply to it (weights yes, biases and normalisation gains no).
+
+    Attributes
+    ----------
+    gradients
+        Gradients of the shards, shape (S, \\*shape), or None before the first backward pass. Gradients accumulate.
+    stale
+        True while the contents of `gradients` count as zero: set by zeroing, cleared by the first contribution. So zeroing
+        costs nothing, and the first contribution may overwrite.
+    """
+
+    __slots__ = ("_value", "gradients", "regularized", "stale")
+
+    def __init__(self, value: Any, *, regularized: bool = True) -> None:
+        value = np.array(value)
+        if not np.issubdtype(value.dtype, np.inexact):
+            raise TypeError(
+                message("Parameter", "the value must be of a floating type", value.dtype, "Convert it with .astype(np.float32).")
+            )
+        self._value: Array = value
+        self.gradients: Array | None = None
+        self.regularized = regularized
+        self.stale = True
+
+    def __repr__(self) -> str:
+        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
+
+    @property
+    def value(self) -> Array:
+        """The array itself; assigning copies into it, so that flat memory stays connected."""
+        return self._value
+
+    @value.setter
+    def value(self, new: Any) -> None:
+        new = np.asarray(new)
+        if new.shape != self.shape:
+            raise ValueError(message("Parameter", f"a new value must have shape {self.shape}", new.shape, "Reshape or transpose it."))
+        self._value[...] = new
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._value.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self._value.dtype
+
+    @property
+    def size(self) -> int:
+        return self._value.size
+
+    @property
+    def gradient(self) -> Array:
+        """The gradient of the whole local batch, summed over the shards by the fixed tree; zeros before any contribution."""
+        if self.gradients is None or self.stale:
+            return np.zeros_like(self._value)
+        if len(self.gradients) == 1:
+            result: Array = self.gradients[0]
+            return result
+        total = np.empty_like(self._value)
+        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(len(self.gradients), -1))
+        return total
+
+    def zero_gradient(self) -> None:
+        self.stale = True
+
+    def shard_gradients(self, shards: int) -> Array:
+        """Return the gradients of `shards` shards, allocating them on first use."""
+        if self.gradients is None:
+            self.gradients = np.zeros((shards, *self.shape), self.dtype)
+        elif len(self.gradients) != shards:
+            fix = f"Lay the parameters out with FlatParameters(model, shards={shards})."
+            raise ValueError(message("Tape", f"the parameters must hold {shards} shard gradients", len(self.gradients), fix))
+        return self.gradients
+
+    def bind(self, value: Array, gradients: Array) -> None:
+        """Move value and gradients into the given memory, `value` (\\*shape) and `gradients` (S, \\*shape)."""
+        value[...] = self._value
+        self._value = value
+        self.gradients = gradients
+        self.stale = True
+
+    def cast(self, dtype: Any) -> None:
+        """Change the type in place; gradients are dropped."""
+        self._value = self._value.astype(dtype)
+        self.gradients = None
+        self.stale = True
+
+
+class FlatParameters:
+    """All parameters of a model as views into one flat array, their gradients as views into another.
+
+    Parameters
+    ----------
+    model
+        Its parameters are moved: `Parameter.value` afterwards is a view.
+    shards
+        How many shard gradients to hold, S.
+    allocate
+        Where the memory comes from; `np.zeros` unless said.
+
+    Attributes
+    ----------
+    values, gradients
+        The flat arrays, shapes (n,) and (S, n). Each parameter begins at a multiple of 64 bytes; the gaps hold zeros.
+    names, parameters, starts
+        Of each parameter its dotted name, itself, and its first index in the flat arrays.
+
+    Raises
+    ------
+    ValueError
+        The model has no parameters, or they are of several dtypes.
+    """
+
+    def __init__(self, model: "Layer", shards: int = 1, allocate: Allocator = np.zeros) -> None:
+        named = unique_parameters(model)
+        if not named:
+            raise ValueError(message("FlatParameters", "the model must have parameters", model, "Add a layer such as Linear."))
+        dtypes = {str(parameter.dtype) for _, parameter in named}
+        if len(dtypes) > 1:
+            fix = "Convert it with model.astype(np.float32)."
+            raise ValueError(message("FlatParameters", "all parameters must have one dtype", sorted(dtypes), fix))
+        self.names: list[str] = [name for name, _ in named]
+        self.parameters: list[Parameter] = [parameter for _, parameter in named]
+        self.dtype = self.parameters[0].dtype
+        step = ALIGNMENT // self.dtype.itemsize
+        self.starts: list[int] = []
+        end = 0
+        for parameter in self.parameters:
+            self.starts.append(end)
+            end += -(-parameter.size // step) * step
+        self.values: Array = allocate((end,), self.dtype)
+        self.gradients: Array = allocate((shards, end), self.dtype)
+        for parameter, start in zip(self.parameters, self.starts, strict=True):
+            stop = start + parameter.size
+            shape = parameter.shape
+            parameter.bind(self.values[start:stop].reshape(shape), self.gradients[:, start:stop].reshape(shards, *shape))
+
+    def zero_gradients(self) -> None:
+        """Mark every gradient as zero; no memory is touched."""
+        for parameter in self.parameters:
+            parameter.stale = True
+
+    def fill_stale(self) -> list[str]:
+        """Write the zeros of parameters that got no contribution, and return their names."""
+        missing = []
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if parameter.stale:
+                assert parameter.gradients is not None
+                parameter.gradients[...] = 0
+                parameter.stale = False
+                missing.append(name)
+        return missing
+
+    def segments(self) -> Sequence[tuple[str, Parameter, int, int]]:
+        """Return name, parameter, start and stop (without the gap after it) of each parameter in flat memory."""
+        stops = [start + parameter.size for start, parameter in zip(self.starts, self.parameters, strict=True)]
+        return list(zip(self.names, self.parameters, self.starts, stops, strict=True))
+
+
+def unique_parameters(model: "Layer") -> list[tuple[str, Parameter]]:
+    """Return (dotted name, parameter) of every parameter once, shared ones under their first name."""
+    seen: set[int] = set()
+    result = []
+    for name, parameter in model.named_parameters():
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            result.append((name, parameter))
+    return result

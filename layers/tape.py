@@ -1,0 +1,367 @@
+"""The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Arithmetic
+from .errors import message
+from .layer import Layer
+from .parameter import Parameter
+from .rules import Rule
+from .types import Array, Integers
+from .workspace import Workspace
+
+Observer = Callable[[Parameter], None]
+"""Told of each parameter, once per backward pass, when its last use has contributed or was not reached."""
+
+
+class Value(Arithmetic):
+    """The handle of an array while recording. Operators and functions on it are recorded too.
+
+    Attributes
+    ----------
+    array
+        The array itself. It is valid until the tape's workspace is used by the next step.
+    grad
+        After `backward`: the gradient of an input, or of a value on which `keep_grad` was called; None if backward did not
+        reach it.
+    """
+
+    __slots__ = ("_contribution", "_gradient", "_keep", "array", "call", "tape", "wants")
+
+    # NumPy leaves `array * value` to the reflected operator of Value.
+    __array_ufunc__ = None
+
+    def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
+        self.tape = tape
+        self.array = array
+        self.call = call
+        self.wants = wants
+        self._keep = call is None
+        self._gradient: Array | None = None
+        self._contribution: Call | None = None
+
+    @property
+    def shard_sums(self) -> Array | None:
+        """Of a loss: the sums over the samples of each shard (S,), before division."""
+        return None if self.call is None else self.call.shard_sums
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def grad(self) -> Array | None:
+        if not self.wants:
+            fix = "Use tape.input(x, gradient=True) on a floating array."
+            raise ValueError(message("Value", "only a value that takes part in differentiation has a gradient", "a constant", fix))
+        if not self._keep:
+            fix = "Call value.keep_grad() before backward."
+            raise ValueError(message("Value", "only inputs keep their gradient unasked", "an intermediate value", fix))
+        return self._gradient
+
+    def keep_grad(self) -> "Value":
+        """Keep the gradient of this intermediate value in `grad`; return the value."""
+        self._keep = True
+        return self
+
+    def detach(self) -> "Value":
+        """Return a value with the same array through which nothing is differentiated."""
+        return Value(self.tape, self.array, None, wants=False)
+
+    def item(self) -> float:
+        """Return the only element as a Python float."""
+        return float(self.array.item())
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.array, dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator["Value"]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Value({self.array!r})"
+
+    def backward(self, gradient: Any = None, *, rule: Rule | None = None) -> None:
+        """Propagate from this value to all inputs and parameters; gradients of parameters accumulate.
+
+        Parameters
+        ----------
+        gradient
+            The gradient of this value, same shape; 1 unless said, which a value of one element allows.
+        rule
+            What to propagate instead of the exact gradient.
+
+        Raises
+        ------
+        ValueError
+            The value has several elements and no gradient is given, or nothing in it can be differentiated.
+        """
+        if gradient is None:
+            if self.array.size != 1:
+                fix = "Reduce it with .sum() or .mean(), or pass gradient=."
+                raise ValueError(message("Value.backward", "the value must have one element", f"shape {self.shape}", fix))
+            gradient = np.ones_like(self.array)
+        else:
+            gradient = np.asarray(gradient, self.dtype)
+            if gradient.shape != self.shape:
+                raise ValueError(
+                    message("Value.backward", f"the gradient must have the shape of the value, {self.shape}", gradient.shape, "Reshape it.")
+                )
+        self.tape.backward(self, gradient, rule)
+
+
+class Call:
+    """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
+
+    __slots__ = ("_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
+
+    def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
+        self.tape = tape
+        self.layer = layer
+        self.inputs = inputs
+        self.index = index
+        self.saved: tuple[Any, ...] = ()
+        self.shard_sums: Array | None = None
+        self._own: list[Array] | None = None
+
+    def __repr__(self) -> str:
+        return f"call {self.index}: {self.layer!r}"
+
+    @property
+    def training(self) -> bool:
+        return self.tape.training
+
+    def save(self, *arrays: Any) -> None:
+        """Keep what backward will find in `saved`."""
+        self.saved = arrays
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array that belongs to this call until the tape's workspace is used for the next step."""
+        array = self.tape.workspace.buffer(self.index, name, shape, dtype)
+        if self._own is not None:
+            self._own.append(array)
+        return array
+
+    def report(self, sums: Array) -> None:
+        """Keep the sums over each shard's samples (S,) of what a loss averages."""
+        self.shard_sums = sums
+
+    def wants(self, index: int) -> bool:
+        """Return whether anybody needs the gradient of input number `index`."""
+        x = self.inputs[index]
+        return isinstance(x, Value) and x.wants
+
+    def bounds(self, rows: int) -> Integers:
+        """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the samples, if not equal)."""
+        return self.tape.bounds(rows)
+
+    def samples(self, rows: int) -> int:
+        """Return the number of samples of the global batch, that a loss of `rows` local rows is divided by."""
+        return rows if self.tape.samples is None else self.tape.samples
+
+    def gradient(self, parameter: Parameter) -> Array:
+        """Return the gradients (S, \\*shape) of a parameter's shards, to be added to."""
+        gradients, accumulate = self.gradient_into(parameter)
+        if not accumulate:
+            gradients[...] = 0
+        return gradients
+
+    def gradient_into(self, parameter: Parameter) -> tuple[Array, bool]:
+        """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be overwritten."""
+        accumulate = not parameter.stale
+        parameter.stale = False
+        return parameter.shard_gradients(self.tape.shards), accumulate
+
+    def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
+        """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""
+        bounds = self.bounds(len(like))
+        for gradient, start, stop in zip(self.gradient(parameter), bounds[:-1], bounds[1:], strict=True):
+            yield gradient, slice(int(start), int(stop))
+
+    def feedback(self, parameter: Parameter) -> Array:
+        """Return what carries the error back through a parameter: its value, or what the rule puts in its place."""
+        rule = self.tape.rule
+        return parameter.value if rule is None else rule.feedback(parameter)
+
+    def owns(self, array: Array) -> bool:
+        """Return whether backward took this very array from `buffer`, so that nobody else refers to it."""
+        return self._own is not None and any(array is own for own in self._own)
+
+
+class Tape:
+    """Records calls of layers, and runs their backward passes in reverse.
+
+    Parameters
+    ----------
+    training
+        Whether layers such as Dropout behave as in training.
+    shards
+        Bounds of the shards in the rows of the batch, as (0, …, rows); one shard unless said. Parameter gradients are kept
+        per shard.
+    samples
+        Number of samples in the global batch, which a loss is divided by; the rows of the local batch unless said.
+    first_sample
+        Number of the first local row in the global batch. With `seed` and `step` it keys the random masks, so that they
+        do not depend on how the batch is spread over processes.
+    seed, step
+        The rest of that key.
+    workspace
+        Buffers to reuse; pass the same one every step.
+    observer
+        Told of each parameter when it is ready.
+    """
+
+    def __init__(
+        self,
+        *,
+        training: bool = False,
+        shards: Sequence[int] | Integers | None = None,
+        samples: int | None = None,
+        first_sample: int = 0,
+        seed: int = 0,
+        step: int = 0,
+        workspace: Workspace | None = None,
+        observer: Observer | None = None,
+    ) -> None:
+        self.training = training
+        self.samples = samples
+        self.first_sample = first_sample
+        self.seed = seed
+        self.step = step
+        self.workspace = Workspace() if workspace is None else workspace
+        self.observer = observer
+        self.rule: Rule | None = None
+        self.calls: list[Call] = []
+        self._bounds = None if shards is None else _checked_bounds(shards)
+        self.shards = 1 if self._bounds is None else len(self._bounds) - 1
+
+    def input(self, array: Any, *, gradient: bool = True) -> Value:
+        """Return a value for an array; with `gradient=False` (or an integer array) its own gradient is not computed."""
+        array = np.asarray(array)
+        return Value(self, array, None, wants=gradient and np.issubdtype(array.dtype, np.inexact))
+
+    def bounds(self, rows: int) -> Integers:
+        """Return the bounds (S + 1,) of the shards in an array of so many rows."""
+        if self._bounds is None:
+            return np.array((0, rows), np.int64)
+        samples = int(self._bounds[-1])
+        if rows == samples:
+            return self._bounds
+        if samples == 0 or rows % samples:
+            fix = "The first axis of the data must be the batch."
+            raise ValueError(message("Tape", f"arrays must have a multiple of the {samples} rows of the shards", rows, fix))
+        return self._bounds * (rows // samples)
+
+    def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Value:
+        """Run a layer on values and arrays, and remember the call."""
+        call = Call(self, layer, inputs, len(self.calls))
+        arrays = []
+        wants = False
+        for x in inputs:
+            if isinstance(x, Value):
+                if x.tape is not self:
+                    raise ValueError(message(layer, "all inputs must be on one tape", "values of two tapes", "Record both on the same tape."))
+                wants = wants or x.wants
+                x = x.array
+            arrays.append(x)
+        # Appended before forward runs, so that calls which a layer makes inside its forward come after it.
+        self.calls.append(call)
+        array = layer.forward(call, *arrays)
+        value = call.output = Value(self, array, call, wants or _has_parameters(layer))
+        return value
+
+    def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
+        """Walk the calls up to `value` in reverse."""
+        if value.call is None or not value.wants:
+            fix = "Compute it from tape.input(…) or from layers with parameters."
+            raise ValueError(message("Value.backward", "the value must depend on something differentiable", "a constant", fix))
+        self.rule = rule
+        pending = self._uses() if self.observer is not None else None
+        for call in self.calls:
+            call.output._gradient = None
+            for x in call.inputs:
+                if isinstance(x, Value) and x.call is None:
+                    x._gradient = None
+        value._gradient = gradient
+        value._contribution = None
+        for call in reversed(self.calls):
+            dy = call.output._gradient
+            if dy is not None:
+                self._step(call, dy if rule is None else rule.error(call, dy))
+                if not call.output._keep:
+                    call.output._gradient = None
+            if pending is not None:
+                self._report(call, pending)
+        self.rule = None
+
+    def _step(self, call: Call, dy: Array) -> None:
+        call._own = []
+        gradients = call.layer.backward(call, dy)
+        if len(gradients) > 1 and any(gradients[0] is other for other in gradients[1:]):
+            call._own = None
+        if len(gradients) != len(call.inputs):
+            fix = "Return a tuple with one entry per input, None where there is no gradient."
+            raise ValueError(message(call.layer, f"backward must return {len(call.inputs)} gradients", len(gradients), fix))
+        for x, dx in zip(call.inputs, gradients, strict=True):
+            if dx is None or not isinstance(x, Value) or not x.wants:
+                continue
+            if dx.shape != x.array.shape:
+                fix = "Sum it over the axes that forward broadcast."
+                raise ValueError(message(call.layer, f"backward must return a gradient of the input's shape {x.array.shape}", dx.shape, fix))
+            self._accumulate(x, dx, call)
+
+    def _accumulate(self, x: Value, dx: Array, call: Call) -> None:
+        """Add a contribution to the gradient of x: in place only where nobody else holds the array."""
+        held = x._gradient
+        if held is None:
+            x._gradient, x._contribution = dx, call
+        elif x._contribution is not None and x._contribution.owns(held):
+            held += dx
+        else:
+            total = call.buffer(f"sum {id(x)}" if x.call is None else f"sum {x.call.index}", dx.shape, dx.dtype)
+            np.add(held, dx, out=total)
+            x._gradient, x._contribution = total, call
+
+    def _uses(self) -> dict[int, int]:
+        """Count the uses of each parameter on the tape."""
+        uses: dict[int, int] = {}
+        for call in self.calls:
+            for parameter in call.layer.own_parameters():
+                uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+        return uses
+
+    def _report(self, call: Call, pending: dict[int, int]) -> None:
+        assert self.observer is not None
+        for parameter in call.layer.own_parameters():
+            pending[id(parameter)] -= 1
+            if pending[id(parameter)] == 0:
+                self.observer(parameter)
+
+
+def _has_parameters(layer: Layer) -> bool:
+    return any(type(attribute) is Parameter for attribute in vars(layer).values())
+
+
+def _checked_bounds(shards: Sequence[int] | Integers) -> Integers:
+    bounds = np.asarray(shards, np.int64)
+    if bounds.ndim != 1 or len(bounds) < 2 or bounds[0] != 0 or np.any(np.diff(bounds) < 0):
+        fix = "Two shards of a batch of 8 are (0, 4, 8)."
+        raise ValueError(message("Tape", "shards must be increasing row bounds that begin with 0", list(np.atleast_1d(bounds)), fix))
+    return bounds
