@@ -1,0 +1,51 @@
+"""Data-parallel training of neural networks on CPUs, alone or over MPI, with the same bits for any number of workers."""
+
+import layers as _layers
+
+if not hasattr(_layers, "Tape"):
+    raise ImportError(
+        f"ddbp: the package `layers` of ddbp must be importable; got {getattr(_layers, '__file__', _layers)}, which shadows it. "
+        "Rename your own layers module or take its folder off sys.path."
+    )
+
+from .callbacks import Callback, EarlyStopping
+from .communicator import CommunicationError, communicator
+from .data import ArrayDataset
+from .metrics import accuracy, binary_accuracy, mean_absolute_error
+from .optim import LAMB, LARS, SGD, Adam, AdamW, Optimizer, RMSProp
+from .run_folder import load_parameters, save_parameters
+from .schedule import Constant, Cosine, Exponential, OneCycle, Plateau, Schedule, StepDecay, WarmUp, linear_scaling
+from .trainer import Batch, Trainer
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LAMB",
+    "LARS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "ArrayDataset",
+    "Batch",
+    "Callback",
+    "CommunicationError",
+    "Constant",
+    "Cosine",
+    "EarlyStopping",
+    "Exponential",
+    "OneCycle",
+    "Optimizer",
+    "Plateau",
+    "RMSProp",
+    "Schedule",
+    "StepDecay",
+    "Trainer",
+    "WarmUp",
+    "accuracy",
+    "binary_accuracy",
+    "communicator",
+    "linear_scaling",
+    "load_parameters",
+    "mean_absolute_error",
+    "save_parameters",
+]

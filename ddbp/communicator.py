@@ -1,0 +1,266 @@
+"""Communication between ranks: one process alone, or MPI. The only file that imports mpi4py, and only when launched under MPI.
+
+Every wait polls, yields the core to other ranks, and ends: with the messages, with an error that names the ranks that left or
+did not come, or after `DDBP_TIMEOUT` seconds.
+"""
+
+import json
+import os
+import socket
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array
+
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+_TAG_HEADER, _TAG_PART, _TAG_LEFT = 1, 2, 3
+
+# A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for the
+# message to come at all.
+_POLLS, _YIELDS, _SLEEP = 200, 2000, 50e-6
+
+
+class CommunicationError(RuntimeError):
+    """Ranks do not agree, or one did not come."""
+
+
+class Communicator(Protocol):
+    """What training needs of the ranks. All methods are collective: every rank calls them in the same order."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+        """Send arrays to ranks and fill arrays from ranks; return the headers (size, …) of all ranks, own included."""
+
+    def publish(self, values: Array, bounds: Array, doing: str) -> None:
+        """Give every rank's slice values[bounds[rank]:bounds[rank + 1]] to all."""
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
+
+    def broadcast(self, array: Array) -> None:
+        """Overwrite the array with that of rank 0."""
+
+    def leader_first(self) -> Any:
+        """Return a context whose body the first rank of each host runs before the others do."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return facts for a bug report."""
+
+
+class SerialCommunicator:
+    """One process, no MPI."""
+
+    rank, size, local_rank, local_size = 0, 1, 0, 1
+
+    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+        return header[np.newaxis]
+
+    def publish(self, values: Array, bounds: Array, doing: str) -> None:
+        pass
+
+    def all_gather(self, array: Array) -> Array:
+        return np.array(array)[np.newaxis]
+
+    def broadcast(self, array: Array) -> None:
+        pass
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        yield
+
+    def describe(self) -> dict[str, Any]:
+        return {"mpi": "not used: not launched by mpirun, mpiexec or srun", "ranks": 1, "hosts": [socket.gethostname()]}
+
+
+class MPICommunicator:
+    """The ranks of MPI_COMM_WORLD, over plain MPI."""
+
+    def __init__(self) -> None:
+        try:
+            from mpi4py import MPI
+        except (ImportError, RuntimeError) as error:
+            fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
+            raise CommunicationError(message("ddbp", "a run under mpirun needs an MPI library", error, fix)) from error
+        self._mpi = MPI
+        self._world = MPI.COMM_WORLD.Dup()
+        self.rank, self.size = self._world.rank, self._world.size
+        self._check_launcher()
+        self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
+        self.local_rank, self.local_size = self._local.rank, self._local.size
+        self._timeout = float(os.environ.get("DDBP_TIMEOUT", "300"))
+        self._left = False
+
+    def _check_launcher(self) -> None:
+        expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), self.size)
+        if expected != self.size:
+            fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
+            library = self._mpi.Get_library_version().splitlines()[0]
+            got = f"{self.size} of {expected} ranks, library {library}"
+            raise CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))
+
+    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+        headers = np.empty((self.size, *header.shape), header.dtype)
+        headers[self.rank] = header
+        others = [rank for rank in range(self.size) if rank != self.rank]
+        sources = others + [rank for rank, _ in receives]
+        requests = [self._world.Irecv(headers[rank], rank, _TAG_HEADER) for rank in others]
+        requests += [self._world.Irecv(array, rank, _TAG_PART) for rank, array in receives]
+        requests += [self._world.Isend(header, rank, _TAG_HEADER) for rank in others]
+        requests += [self._world.Isend(array, rank, _TAG_PART) for rank, array in sends]
+        self._wait(requests, doing, sources)
+        return headers
+
+    def publish(self, values: Array, bounds: Array, doing: str) -> None:
+        counts = np.diff(bounds)
+        specification = [values, (counts, bounds[:-1]), self._mpi._typedict[values.dtype.char]]
+        self._wait([self._world.Iallgatherv(self._mpi.IN_PLACE, specification)], doing)
+
+    def all_gather(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        result = np.empty((self.size, *array.shape), array.dtype)
+        self._wait([self._world.Iallgather(array, result)], "gathering from all ranks")
+        return result
+
+    def broadcast(self, array: Array) -> None:
+        self._wait([self._world.Ibcast(array, root=0)], "broadcasting from rank 0")
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        if self.local_rank == 0:
+            yield
+            self._wait([self._local.Ibarrier()], "letting the other ranks of this host go on")
+        else:
+            # A spinning barrier would take the core on which rank 0 compiles.
+            self._wait([self._local.Ibarrier()], "waiting for the first rank of this host to compile the kernels", polls=0, sleep=5e-3)
+            yield
+
+    def describe(self) -> dict[str, Any]:
+        names = self.all_gather(np.frombuffer(socket.gethostname().encode().ljust(64)[:64], np.uint8))
+        hosts = [bytes(name).decode().strip() for name in names]
+        library = self._mpi.Get_library_version().splitlines()[0].strip("\x00")
+        return {"mpi": library, "ranks": self.size, "hosts": sorted(set(hosts))}
+
+    def _wait(
+        self, requests: list[Any], doing: str, sources: Sequence[int] = (), *, polls: int = _POLLS, sleep: float = _SLEEP
+    ) -> None:
+        test = self._mpi.Request.Testall
+        looks = 0
+        started = checked = 0.0
+        while not test(requests):
+            looks += 1
+            if looks <= polls:
+                continue
+            if looks <= polls + _YIELDS and sleep == _SLEEP:
+                _yield_core()
+                continue
+            time.sleep(sleep)
+            now = time.monotonic()
+            started = started or now
+            if now - checked > 0.05:
+                checked = now
+                self._look_for_the_missing(requests, doing, sources, now - started)
+
+    def _look_for_the_missing(self, requests: list[Any], doing: str, sources: Sequence[int], waited: float) -> None:
+        """Raise if a rank that we wait for has left, or time is up."""
+        if self._left:
+            return
+        status = self._mpi.Status()
+        if self._world.Iprobe(self._mpi.ANY_SOURCE, _TAG_LEFT, status):
+            # What it sent before it left may still be on its way; once only.
+            time.sleep(0.2)
+            if self._mpi.Request.Testall(requests):
+                return
+            fix = "Look above for its error; every rank must take the same number of steps and evaluations."
+            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {status.source} ended", fix))
+        if waited > self._timeout:
+            late = sorted({source for source, request in zip(sources, requests, strict=False) if not request.Test()})
+            who = f"nothing from rank {', '.join(map(str, late))}" if late else "no answer"
+            fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
+            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"{who} for {waited:.0f} s", fix))
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
+        self._left = True
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._world.Isend(np.zeros(1), rank, _TAG_LEFT).Free()
+        self._wait([self._world.Ibarrier()], "ending", polls=0, sleep=1e-3)
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once."""
+        self._world.Abort(status)
+
+
+def _yield_core() -> None:
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
+
+
+def launched_under_mpi() -> bool:
+    """Return whether an MPI launcher started this process (`DDBP_MPI=0` or `1` overrides)."""
+    chosen = os.environ.get("DDBP_MPI")
+    if chosen in ("0", "1"):
+        return chosen == "1"
+    slurm = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return slurm or any(name in os.environ for name in _LAUNCHED)
+
+
+_CURRENT: list[Communicator] = []
+
+
+def communicator() -> Communicator:
+    """Return the communicator of this process, made at the first call: MPI if an MPI launcher started it, else serial."""
+    if not _CURRENT:
+        if launched_under_mpi():
+            from .failure import abort_all_ranks_on_exceptions
+
+            mpi = MPICommunicator()
+            abort_all_ranks_on_exceptions(mpi)
+            _CURRENT.append(mpi)
+        else:
+            _CURRENT.append(SerialCommunicator())
+    return _CURRENT[0]
+
+
+def gather_texts(comm: Communicator, text: str) -> list[str]:
+    """Return the texts of all ranks."""
+    raw = np.frombuffer(text.encode(), np.uint8)
+    sizes = comm.all_gather(np.array([raw.size], np.int64))[:, 0]
+    padded = np.zeros(int(sizes.max(initial=0)), np.uint8)
+    padded[: raw.size] = raw
+    return [bytes(row[:size]).decode() for row, size in zip(comm.all_gather(padded), sizes, strict=True)]
+
+
+def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> None:
+    """Raise on every rank, naming what differs where, unless all ranks state the same facts."""
+    texts = gather_texts(comm, json.dumps({name: str(fact) for name, fact in facts.items()}))
+    expected = json.loads(texts[0])
+    for rank, text in enumerate(texts):
+        stated = json.loads(text)
+        for name in {**expected, **stated}:
+            if expected.get(name) != stated.get(name):
+                got = f"{stated.get(name)!r} on rank {rank}, {expected.get(name)!r} on rank 0"
+                raise CommunicationError(message("ddbp", f"all ranks must have the same {name}", got, fix))
+
+
+def array_digest(array: Array, limit: int = 1 << 26) -> str:
+    """Return a checksum of an array: of all bytes, or of rows spread evenly over it if it has more than `limit` bytes."""
+    if array.nbytes > limit and len(array) > 1:
+        step = max(1, int(len(array) * limit // array.nbytes))
+        array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
+    return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
+
+

@@ -1,0 +1,31 @@
+"""An exception on any rank ends all ranks with a non-zero status, after one traceback that names the rank."""
+
+import atexit
+import sys
+import threading
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .communicator import MPICommunicator
+
+
+def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
+    """Install the hooks; called once, when MPI starts."""
+
+    def report_and_abort(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        sys.stdout.flush()
+        # One write, so that the lines of several ranks do not mix.
+        sys.stderr.write("".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines()))
+        sys.stderr.flush()
+        comm.abort(1)
+
+    def in_thread(arguments: Any) -> None:
+        report_and_abort(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+    sys.excepthook = report_and_abort
+    threading.excepthook = in_thread
+    # MPI would wait for ever at the end of a rank that leaves early, by sys.exit for example; the others are told instead.
+    atexit.register(comm.leave)

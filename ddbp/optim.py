@@ -1,0 +1,262 @@
+"""Optimizers: fused updates of this rank's slice of the flat parameters. Their state is sharded because slices are."""
+
+from typing import Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.kernels import optimizer as kernels
+from layers.types import Array
+
+from .reduction import Slice
+from .schedule import Schedule, as_schedule
+
+
+class Optimizer:
+    """Base of optimizers.
+
+    Parameters
+    ----------
+    learning_rate
+        A number or a `Schedule`.
+    weight_decay
+        λ: λ w is added to the gradient of the regularized parameters (weights, not biases); `AdamW` and `LAMB` decay the
+        weights themselves.
+    """
+
+    slots: tuple[str, ...] = ()
+    """Names of the state arrays, each as large as the slice."""
+
+    def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
+        self.schedule = as_schedule(learning_rate)
+        self.weight_decay = _at_least_zero(type(self).__name__, "weight_decay", weight_decay)
+        self.state: dict[str, Array] = {}
+        self.steps = 0
+
+    def __repr__(self) -> str:
+        shown = {name: value for name, value in vars(self).items() if name not in ("state", "steps", "schedule") and name[0] != "_"}
+        arguments = ", ".join([repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())])
+        return f"{type(self).__name__}({arguments})"
+
+    def bind(self, part: Slice) -> None:
+        """Allocate the state of a slice."""
+        self.state = {name: np.zeros_like(part.values) for name in self.slots}
+        self.steps = 0
+
+    def step(self, part: Slice) -> None:
+        """Update the slice by its gradient."""
+        rate = self.schedule.rate(self.steps)
+        self.steps += 1
+        if self.weight_decay:
+            self.decay(part, rate)
+        self.update(part, rate)
+
+    def decay(self, part: Slice, rate: float) -> None:
+        """Apply weight decay to the gradient."""
+        add_penalty(part, 0.0, self.weight_decay)
+
+    def update(self, part: Slice, rate: float) -> None:
+        """Update part.values by part.gradient."""
+        raise NotImplementedError
+
+
+def add_penalty(part: Slice, l1: float, l2: float) -> None:
+    """Add the gradient of l1 |w|_1 + l2 |w|^2 / 2 to the regularized parameters of a slice."""
+    number = part.values.dtype.type
+    for start, stop in part.regularized:
+        kernels.add_penalty(part.gradient[start:stop], part.values[start:stop], number(l1), number(l2))
+
+
+def _at_least_zero(owner: str, name: str, value: float) -> float:
+    if not value >= 0:
+        raise ValueError(message(owner, f"{name} must not be negative", value, "0 switches it off."))
+    return float(value)
+
+
+def _fraction(owner: str, name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(message(owner, f"{name} must be in [0, 1)", value, "0.9 is usual."))
+    return float(value)
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum and Nesterov's as options, in PyTorch's form: m = μ m + g, w -= η m."""
+
+    def __init__(
+        self, learning_rate: float | Schedule, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.momentum = _fraction("SGD", "momentum", momentum)
+        self.nesterov = nesterov
+        if nesterov and not momentum:
+            raise ValueError(message("SGD", "nesterov needs a momentum above 0", momentum, "SGD(0.1, momentum=0.9, nesterov=True)."))
+        self.slots = ("momentum",) if momentum else ()
+
+    def update(self, part: Slice, rate: float) -> None:
+        number = part.values.dtype.type
+        if not self.momentum:
+            kernels.gradient_descent(part.values, part.gradient, number(rate))
+            return
+        kernel = kernels.nesterov if self.nesterov else kernels.momentum
+        kernel(part.values, part.gradient, self.state["momentum"], number(rate), number(self.momentum), self.steps == 1)
+
+
+class RMSProp(Optimizer):
+    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012), with momentum as an option."""
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-2,
+        *,
+        alpha: float = 0.99,
+        epsilon: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.alpha = _fraction("RMSProp", "alpha", alpha)
+        self.epsilon = _at_least_zero("RMSProp", "epsilon", epsilon)
+        self.momentum = _fraction("RMSProp", "momentum", momentum)
+        self.slots = ("square", "momentum") if momentum else ("square",)
+
+    def update(self, part: Slice, rate: float) -> None:
+        number = part.values.dtype.type
+        arrays = (part.values, part.gradient, self.state["square"])
+        scalars = (number(rate), number(self.alpha), number(self.epsilon))
+        if self.momentum:
+            kernels.rmsprop_momentum(*arrays, self.state["momentum"], *scalars, number(self.momentum))
+        else:
+            kernels.rmsprop(*arrays, *scalars)
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1); weight decay is added to the gradient."""
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.betas = (_fraction(type(self).__name__, "betas", betas[0]), _fraction(type(self).__name__, "betas", betas[1]))
+        self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
+
+    def update(self, part: Slice, rate: float) -> None:
+        number = part.values.dtype.type
+        beta1, beta2 = self.betas
+        kernels.adam(
+            part.values,
+            part.gradient,
+            self.state["mean"],
+            self.state["square"],
+            number(rate / (1 - beta1**self.steps)),
+            number(beta1),
+            number(beta2),
+            number(self.epsilon),
+            number(np.sqrt(1 - beta2**self.steps)),
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, w *= 1 - η λ first (Loshchilov and Hutter 2019, algorithm 2)."""
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+
+    def decay(self, part: Slice, rate: float) -> None:
+        factor = part.values.dtype.type(1 - rate * self.weight_decay)
+        for start, stop in part.regularized:
+            kernels.scale(part.values[start:stop], factor)
+
+
+class _TrustRatio(Optimizer):
+    """What LARS and LAMB share: each parameter's step is scaled by norms over the whole parameter, on whatever ranks it lies."""
+
+    def bind(self, part: Slice) -> None:
+        super().bind(part)
+        self._runs = part.runs()
+        regularized = np.zeros(len(part.values), bool)
+        for start, stop in part.regularized:
+            regularized[start:stop] = True
+        self._regularized = {number: bool(regularized[start]) for number, start, _ in self._runs}
+
+    def decay(self, part: Slice, rate: float) -> None:
+        """Nothing here: decay is part of the direction."""
+
+
+class LARS(_TrustRatio):
+    """Layer-wise adaptive rates with momentum, for very large batches (You, Gitman and Ginsburg 2017, algorithm 1).
+
+    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not regularized, keep η and no decay.
+    """
+
+    slots = ("momentum",)
+
+    def __init__(
+        self, learning_rate: float | Schedule, *, momentum: float = 0.9, weight_decay: float = 1e-4, coefficient: float = 1e-3
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.momentum = _fraction("LARS", "momentum", momentum)
+        self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
+
+    def update(self, part: Slice, rate: float) -> None:
+        number = part.values.dtype.type
+        weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
+        momentum = self.state["momentum"]
+        for parameter, start, stop in self._runs:
+            local = rate
+            g, p = part.gradient[start:stop], part.values[start:stop]
+            if self._regularized[parameter]:
+                kernels.add_penalty(g, p, number(0), number(self.weight_decay))
+                bottom = gradients[parameter] + self.weight_decay * weights[parameter]
+                if weights[parameter] > 0 and bottom > 0:
+                    local = rate * self.coefficient * weights[parameter] / bottom
+            # The rate belongs inside the momentum, so that a change of it does not rescale what is past: m = mu m + local g.
+            kernels.scale(g, number(local))
+            kernels.momentum(p, g, momentum[start:stop], number(1), number(self.momentum), self.steps == 1)
+
+
+class LAMB(_TrustRatio):
+    """Adam's direction with layer-wise trust ratio |w| / |u|, for very large batches (You et al. 2020, algorithm 2)."""
+
+    slots = ("mean", "square", "direction")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-6,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
+        self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
+
+    def update(self, part: Slice, rate: float) -> None:
+        number = part.values.dtype.type
+        beta1, beta2 = self.betas
+        direction = self.state["direction"]
+        scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, np.sqrt(1 - beta2**self.steps))
+        for parameter, start, stop in self._runs:
+            arrays = (direction, part.values, part.gradient, self.state["mean"], self.state["square"])
+            decay = self.weight_decay if self._regularized[parameter] else 0.0
+            kernels.lamb_direction(*(array[start:stop] for array in arrays), *map(number, (*scalars, decay)))
+        weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
+        for parameter, start, stop in self._runs:
+            trust = 1.0
+            if self._regularized[parameter] and weights[parameter] > 0 and directions[parameter] > 0:
+                trust = weights[parameter] / directions[parameter]
+            kernels.gradient_descent(part.values[start:stop], direction[start:stop], number(rate * trust))

@@ -1,0 +1,84 @@
+"""The run folder: configuration, metrics and parameters of a run, written by rank 0."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+
+from layers.errors import message
+from layers.layer import Layer
+from layers.parameter import unique_parameters
+
+
+class RunFolder:
+    """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end, `model.safetensors`.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made or written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            fix = "Choose another with run_dir= (or --run-dir)."
+            raise OSError(message("Trainer", "the run folder must be writable", f"{self.path}: {error.strerror}", fix)) from error
+        (self.path / "metrics.jsonl").write_text("")
+
+    def write_configuration(self, facts: dict[str, Any]) -> None:
+        """Write config.json."""
+        self._replace("config.json", json.dumps({"command": sys.argv, **facts}, indent=2, default=str) + "\n")
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def write_parameters(self, model: Layer) -> None:
+        """Write model.safetensors."""
+        save_parameters(model, self.path / "model.safetensors")
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.new"
+        temporary.write_text(text)
+        temporary.replace(self.path / name)
+
+
+def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Write the parameters of a model to a safetensors file, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.new")
+    safetensors.numpy.save_file({name: parameter.value.copy() for name, parameter in unique_parameters(model)}, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Read the parameters of a model from a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        Names or shapes in the file are not those of the model; nothing is changed then.
+    """
+    arrays = safetensors.numpy.load_file(path)
+    wanted = dict(unique_parameters(model))
+    if arrays.keys() != wanted.keys():
+        got = f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected {sorted(arrays.keys() - wanted.keys())}"
+        raise ValueError(message("load_parameters", f"{path} must hold the parameters of the model", got, "Build the same model first."))
+    for name, parameter in wanted.items():
+        if arrays[name].shape != parameter.shape:
+            fix = "Build the same model first."
+            raise ValueError(message("load_parameters", f"{name} must have shape {parameter.shape}", arrays[name].shape, fix))
+    for name, parameter in wanted.items():
+        parameter.value = arrays[name]

@@ -1,0 +1,83 @@
+"""The shard contract: the global batch is cut into S shards of fixed content, and ranks own neighbouring shards."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array, Integers
+
+
+def cut(total: int, parts: int) -> Integers:
+    """Return the bounds (parts + 1,) of `parts` neighbouring parts of `total` things, as equal as whole numbers allow."""
+    return np.arange(parts + 1, dtype=np.int64) * total // parts
+
+
+def dyadic(first: int, last: int) -> list[tuple[int, int]]:
+    """Return the largest aligned powers of two that shards first..last-1 consist of, as (first shard, number of shards).
+
+    A node of the fixed tree over shard numbers is such a piece; these are the partial sums that a rank can form alone.
+    """
+    pieces = []
+    while first < last:
+        size = 1
+        while first % (2 * size) == 0 and first + 2 * size <= last:
+            size *= 2
+        pieces.append((first, size))
+        first += size
+    return pieces
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which rank computes which shards.
+
+    Attributes
+    ----------
+    shards, ranks, rank
+        S, the number of ranks, and this one.
+    """
+
+    shards: int
+    ranks: int
+    rank: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shards, int) or self.shards < 1:
+            raise ValueError(message("Trainer", "shards must be a positive integer", repr(self.shards), "Leave it out for one per rank."))
+        if self.ranks > self.shards:
+            fix = f"Start at most {self.shards} ranks, or raise shards."
+            raise ValueError(message("Trainer", f"shards={self.shards} allows at most {self.shards} ranks", self.ranks, fix))
+
+    def owned(self, rank: int) -> tuple[int, int]:
+        """Return the first and the end of the shards of a rank."""
+        bounds = cut(self.shards, self.ranks)
+        return int(bounds[rank]), int(bounds[rank + 1])
+
+    @property
+    def local(self) -> int:
+        """Number of shards of this rank."""
+        first, last = self.owned(self.rank)
+        return last - first
+
+    def pieces(self, rank: int) -> list[tuple[int, int]]:
+        """Return the partial sums that a rank sends: (first shard, number of shards)."""
+        return dyadic(*self.owned(rank))
+
+    def rows(self, samples: int) -> Integers:
+        """Return the bounds (local shards + 1,) of this rank's shards in the rows of a global batch."""
+        first, last = self.owned(self.rank)
+        return cut(samples, self.shards)[first : last + 1]
+
+
+def tree_total(parts: Array) -> Array:
+    """Return the sum over the first axis by the fixed binary tree (neighbours first), whatever computed the parts."""
+    parts = np.asarray(parts)
+    if len(parts) == 0:
+        return np.zeros(parts.shape[1:], parts.dtype)
+    while len(parts) > 1:
+        even = parts[: len(parts) // 2 * 2]
+        sums = even[0::2] + even[1::2]
+        parts = np.concatenate([sums, parts[-1:]]) if len(parts) % 2 else sums
+    result: Array = parts[0]
+    return result

@@ -1,0 +1,431 @@
+"""The trainer: one step is forward, backward, one reduction in one order, and an update of each rank's slice."""
+
+import copy
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layers import FlatParameters, Layer, Linear, Tape, Value, Workspace
+from layers.errors import message
+from layers.kernels import jit
+from layers.kernels import optimizer as kernels
+from layers.types import Array, Integers
+
+from .callbacks import Callback, Record
+from .communicator import Communicator, SerialCommunicator, array_digest, communicator, require_agreement
+from .compiling import announce_compilation
+from .data import ArrayDataset, batches, permutation
+from .metrics import Metric, default_metrics
+from .optim import Optimizer, add_penalty
+from .progress import Progress
+from .reduction import Reduction, Slice
+from .run_folder import RunFolder
+from .shards import ShardPlan, tree_total
+from .threads import use_one_thread
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and the size of the global batch."""
+
+    x: Value
+    y: Array
+    samples: int
+
+
+class Trainer:
+    """Trains a model, alone or on many ranks.
+
+    The global batch is cut into `shards` shards; a rank computes all of its shards as one batch, and the shard gradients are
+    summed in one fixed tree. So with a given number of shards, parameters are the same bits for any number of ranks.
+
+    Parameters
+    ----------
+    model
+        A layer; its parameters are moved into flat memory, and overwritten by those of rank 0.
+    loss
+        Called with (prediction, target); may be left out in custom loops.
+    optimizer
+        See `ddbp.optim`.
+    batch_size
+        Samples of the global batch, over all ranks.
+    seed
+        Of the order of the data and of random masks.
+    shards
+        S; one per rank unless said, which is fastest.
+    clip_norm, clip_value
+        Limits of the gradient's global Euclidean norm, and of each of its elements.
+    l1, l2
+        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    metrics
+        Name to function, see `ddbp.metrics`; those that go with the loss unless said.
+    callbacks
+        See `ddbp.callbacks`.
+    run_dir
+        Folder for configuration, metrics and final parameters; none is written unless given.
+    quiet
+        Show no progress.
+
+    Raises
+    ------
+    ValueError
+        An option is out of range: more ranks than samples in a batch, more ranks than shards, …
+    CommunicationError
+        Ranks were started with different models, options or code.
+    """
+
+    def __init__(
+        self,
+        model: Layer,
+        *,
+        loss: Callable[[Any, Any], Any] | None = None,
+        optimizer: Optimizer,
+        batch_size: int,
+        seed: int = 0,
+        shards: int | None = None,
+        clip_norm: float | None = None,
+        clip_value: float | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        metrics: Mapping[str, Metric] | None = None,
+        callbacks: Sequence[Callback] = (),
+        run_dir: str | Path | None = None,
+        quiet: bool = False,
+    ) -> None:
+        use_one_thread()
+        announce_compilation()
+        self.comm: Communicator = communicator()
+        self.model, self.loss, self.optimizer, self.seed = model, loss, optimizer, seed
+        self.batch_size = _whole("batch_size", batch_size)
+        self._check_options(clip_norm, clip_value, l1, l2)
+        self.clip_norm, self.clip_value, self.l1, self.l2 = clip_norm, clip_value, float(l1), float(l2)
+        self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
+        self.stop = False
+        self.step_count = 0
+        self.epoch = 0
+        self._plan = ShardPlan(self.comm.size if shards is None else shards, self.comm.size, self.comm.rank)
+        self._require_same_start()
+        self._flat = FlatParameters(model, shards=self._plan.local)
+        self.comm.broadcast(self._flat.values)
+        require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
+        self._reduction = Reduction(self._flat, self._plan, self.comm)
+        self._part = Slice(self._flat, self._reduction)
+        self.optimizer.bind(self._part)
+        self._compile_update()
+        self._workspace = Workspace()
+        self._buffers: dict[str, Array] = {}
+        self._warm = False
+        self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
+        self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
+
+    # Custom loops
+
+    def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
+        """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a new tape.
+
+        >>> for batch in trainer.batches(data, epochs=5):
+        ...     loss = criterion(model(batch.x), batch.y)
+        ...     trainer.step(loss)
+        """
+        data = self._prepared(dataset)
+        for _ in range(epochs):
+            order = permutation(len(data), self.seed, self.epoch)
+            for rows in batches(len(data), self.batch_size, order):
+                yield self._batch(data, rows)
+            self.epoch += 1
+
+    def batch(self, x: Array, y: Array) -> Batch:
+        """Return this rank's part of the given global batch, with a new tape."""
+        bounds = self._plan.rows(len(x))
+        start, stop = bounds[0], bounds[-1]
+        return self._recorded(x[start:stop], y[start:stop], bounds, len(x))
+
+    def step(self, loss: Value, **backward: Any) -> float:
+        """Propagate backwards and update; return the loss of the global batch (with penalties, if any)."""
+        loss.backward(**backward)
+        return self.update(loss)
+
+    def update(self, loss: Value) -> float:
+        """Reduce the gradients, clip, update and publish; return the loss of the global batch."""
+        step, samples = self.step_count, loss.tape.samples
+        assert samples is not None
+        sums = self._reduction.reduce(step, samples, self._shard_sums(loss, samples))
+        value = float(tree_total(sums)) / samples
+        if not math.isfinite(value):
+            self._refuse_loss(loss, value, step)
+        if self.l1 or self.l2:
+            value += self._part.penalty(self.l1, self.l2, self._flat)
+            add_penalty(self._part, self.l1, self.l2)
+        self._clip()
+        self.optimizer.step(self._part)
+        self._reduction.publish(step)
+        self._flat.zero_gradients()
+        self.step_count += 1
+        return value
+
+    def train_step(self, x: Array, y: Array) -> float:
+        """Take one step on a global batch (every rank passes the whole of it); return its loss."""
+        return self._train(self.batch(x, y))
+
+    # Whole runs
+
+    def fit(self, dataset: ArrayDataset, *, epochs: int, validation: ArrayDataset | None = None) -> list[Record]:
+        """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics, samples_per_second, seconds.
+
+        Raises
+        ------
+        ValueError
+            The batch is larger than the data set; the data do not fit the model; the loss is no longer finite.
+        CommunicationError
+            Ranks hold different data.
+        """
+        epochs = _whole("epochs", epochs)
+        self._check_data(dataset, validation)
+        data = self._prepared(dataset)
+        steps = -(-len(data) // self.batch_size)
+        self._describe_run(dataset, epochs)
+        history: list[Record] = []
+        self.stop = False
+        for callback in self.callbacks:
+            callback.on_fit_begin(self, epochs, steps)
+        for _ in range(epochs):
+            record = self._fit_epoch(data)
+            if validation is not None:
+                record |= {f"validation_{name}": value for name, value in self.evaluate(validation).items()}
+            self.optimizer.schedule.observe(record.get("validation_loss", record["loss"]))
+            for callback in self.callbacks:
+                callback.on_epoch_end(self, record)
+            history.append(record)
+            if self._folder is not None:
+                self._folder.log(record)
+            if self.stop:
+                break
+        if self._folder is not None:
+            self._folder.write_parameters(self.model)
+        for callback in self.callbacks:
+            callback.on_fit_end(self, history)
+        return history
+
+    def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
+        """Return loss and metrics over a data set, every sample counted once, the same on all ranks for any number of them."""
+        data = self._prepared(dataset)
+        if self.loss is None:
+            raise ValueError(message("Trainer.evaluate", "the trainer must have a loss", None, "Pass loss= to Trainer."))
+        names = ["loss", *self.metrics]
+        totals = []
+        for rows in batches(len(data), self.batch_size):
+            bounds = self._plan.rows(len(rows))
+            mine = rows[bounds[0] : bounds[-1]]
+            x, y = data.x[mine], data.y[mine]
+            bounds = bounds - bounds[0]
+            sums = np.zeros((self._plan.local, len(names)))
+            with self._warming():
+                tape = Tape(shards=bounds, samples=len(rows))
+                prediction = self.model(tape.input(x, gradient=False))
+                sums[:, 0] = self._shard_sums(self.loss(prediction, y), len(rows))
+            for column, metric in enumerate(self.metrics.values(), 1):
+                values = metric(prediction.array, y)
+                sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+            totals.append(sums)
+        return dict(zip(names, (self._total_over_ranks(np.array(totals)) / len(data)).tolist(), strict=True))
+
+    def predict(self, x: Array) -> Array:
+        """Return the model's output for x (N, …), computed batch by batch on this process alone; nothing is recorded."""
+        x = np.asarray(x)
+        if x.dtype.kind == "f":
+            x = x.astype(self._flat.dtype, copy=False)
+        return np.concatenate([self.model(x[i : i + self.batch_size]) for i in range(0, max(1, len(x)), self.batch_size)])
+
+    def parameters_sha256(self) -> str:
+        """Return a digest of all parameters."""
+        return hashlib.sha256(self._flat.values.tobytes()).hexdigest()
+
+    # Parts of a step
+
+    def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
+        bounds = self._plan.rows(len(rows))
+        mine = rows[bounds[0] : bounds[-1]]
+        return self._recorded(self._gather("x", data.x, mine), self._gather("y", data.y, mine), bounds, len(rows))
+
+    def _gather(self, name: str, source: Array, rows: Integers) -> Array:
+        """Return the given rows in a buffer that is reused from step to step."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape[1:] != source.shape[1:] or buffer.dtype != source.dtype or len(buffer) < len(rows):
+            buffer = self._buffers[name] = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+
+    def _recorded(self, x: Array, y: Array, bounds: Integers, samples: int) -> Batch:
+        tape = Tape(
+            training=True,
+            shards=bounds - bounds[0],
+            samples=samples,
+            first_sample=int(bounds[0]),
+            seed=self.seed,
+            step=self.step_count,
+            workspace=self._workspace,
+        )
+        return Batch(tape.input(x, gradient=False), y, samples)
+
+    def _train(self, batch: Batch) -> float:
+        if self.loss is None:
+            raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
+        with self._warming():
+            loss = self.loss(self.model(batch.x), batch.y)
+            loss.backward()
+        return self.update(loss)
+
+    def _compile_update(self) -> None:
+        """Update a tiny model once, one rank of each host first: that compiles the kernels of an update."""
+        if self.comm.size == 1:
+            return
+        with self.comm.leader_first():
+            tiny = FlatParameters(Linear(1, 1, rng=np.random.default_rng(0), dtype=self._flat.dtype), shards=2)
+            reduction = Reduction(tiny, ShardPlan(2, 1, 0), SerialCommunicator())
+            part, optimizer = Slice(tiny, reduction), copy.deepcopy(self.optimizer)
+            reduction.reduce(0, 1, np.zeros(2))
+            part.square_norm(part.gradient)
+            optimizer.bind(part)
+            optimizer.step(part)
+
+    def _warming(self) -> Any:
+        """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""
+        if self._warm or self.comm.size == 1:
+            return _NOTHING
+        return self.comm.leader_first()
+
+    def _shard_sums(self, loss: Value, samples: int) -> Array:
+        sums = loss.shard_sums
+        if sums is not None:
+            return sums
+        if self._plan.local > 1:
+            fix = "Use a loss of layers, or shards equal to the number of ranks."
+            raise ValueError(message("Trainer", "a loss without shard sums needs one shard per rank", f"{self._plan.local} shards", fix))
+        return np.array([loss.item() * samples])
+
+    def _clip(self) -> None:
+        part, number = self._part, self._flat.dtype.type
+        if self.clip_value is not None:
+            kernels.clip(part.gradient, number(self.clip_value))
+        if self.clip_norm is not None:
+            norm = math.sqrt(part.square_norm(part.gradient))
+            if norm > self.clip_norm:
+                kernels.scale(part.gradient, number(self.clip_norm / norm))
+
+    def _refuse_loss(self, loss: Value, value: float, step: int) -> None:
+        first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
+        where = f"; the first layer whose output is not finite here is {first!r}" if first is not None else "; it is finite on this rank"
+        fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
+        raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
+
+    def _total_over_ranks(self, local: Array) -> Array:
+        """Return the sum over batches, shards and ranks of sums (batches, local shards, columns), by the fixed tree."""
+        widest = -(-self._plan.shards // self._plan.ranks)
+        padded = np.zeros((len(local), widest, local.shape[2]))
+        padded[:, : local.shape[1]] = local
+        gathered = self.comm.all_gather(padded)
+        counts = [self._plan.owned(rank)[1] - self._plan.owned(rank)[0] for rank in range(self._plan.ranks)]
+        shards = np.concatenate([part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1)
+        return tree_total(np.array([tree_total(batch) for batch in shards]))
+
+    def _fit_epoch(self, data: ArrayDataset) -> Record:
+        for callback in self.callbacks:
+            callback.on_epoch_begin(self, self.epoch + 1)
+        started = time.perf_counter()
+        total = 0.0
+        for batch in self.batches(data):
+            loss = self._train(batch)
+            total += loss * batch.samples
+            for callback in self.callbacks:
+                callback.on_step_end(self, self.step_count, loss)
+            self._warm = True
+        seconds = time.perf_counter() - started
+        return {
+            "epoch": self.epoch,
+            "step": self.step_count,
+            "loss": total / len(data),
+            "samples_per_second": len(data) / seconds,
+            "seconds": seconds,
+        }
+
+    # Checks
+
+    def _check_options(self, clip_norm: float | None, clip_value: float | None, l1: float, l2: float) -> None:
+        for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+            if limit is not None and not limit > 0:
+                raise ValueError(message("Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."))
+        for name, factor in (("l1", l1), ("l2", l2)):
+            if not factor >= 0:
+                raise ValueError(message("Trainer", f"{name} must not be negative", factor, "0 switches it off."))
+        if self.batch_size < self.comm.size:
+            fix = f"Start at most {self.batch_size} ranks, or raise batch_size."
+            got = f"batch_size {self.batch_size} on {self.comm.size} ranks"
+            raise ValueError(message("Trainer", "every rank needs a sample of each global batch", got, fix))
+
+    def _require_same_start(self) -> None:
+        parameters = [(name, parameter.shape, str(parameter.dtype)) for name, parameter in self.model.named_parameters()]
+        facts: dict[str, Any] = {
+            "parameters": parameters,
+            "model": self.model,
+            "loss": self.loss if isinstance(self.loss, Layer) else getattr(self.loss, "__name__", type(self.loss)),
+            "optimizer": self.optimizer,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "shards": self._plan.shards,
+            "clipping and penalties": (self.clip_norm, self.clip_value, self.l1, self.l2),
+            "kernel sources and versions": jit.source_digest(),
+            "script": _script_digest(),
+        }
+        require_agreement(self.comm, facts, "Start all ranks with the same script, options and installation.")
+
+    def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None) -> None:
+        if self.batch_size > len(dataset):
+            fix = f"Use a batch_size of at most {len(dataset)}."
+            raise ValueError(message("Trainer.fit", f"the data set must hold a batch of {self.batch_size}", f"{len(dataset)} samples", fix))
+        facts = {"training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
+        if validation is not None:
+            facts["validation data"] = f"{array_digest(validation.x)} {array_digest(validation.y)}"
+        fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
+        require_agreement(self.comm, facts, fix)
+
+    def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
+        if not isinstance(dataset, ArrayDataset):
+            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Wrap it: ArrayDataset(x, y)."))
+        return dataset.astype(self._flat.dtype)
+
+    def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:
+        facts = self.comm.describe()
+        if self._folder is not None:
+            names = ("model", "loss", "optimizer", "batch_size", "seed", "clip_norm", "clip_value", "l1", "l2")
+            options = {name: getattr(self, name) for name in names}
+            self._folder.write_configuration({**options, "shards": self._plan.shards, "epochs": epochs, "data": dataset, **facts})
+
+
+class _Nothing:
+    """A context that does nothing."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+_NOTHING = _Nothing()
+
+
+def _whole(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(message("Trainer", f"{name} must be a positive integer", repr(value), f"{name}=1 is the least."))
+    return int(value)
+
+
+def _script_digest() -> str:
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path and Path(path).is_file() else "interactive"
