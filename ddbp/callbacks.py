@@ -35,7 +35,7 @@ class EarlyStopping(Callback):
         self._best, self._bad = float("inf"), 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
-        value = record.get(self.monitor, record["loss"])
+        value = record[self.monitor if self.monitor in record else "loss"]
         if value < self._best - self.delta:
             self._best, self._bad = value, 0
         else:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -39,7 +39,9 @@ class Communicator(Protocol):
     local_rank: int
     local_size: int
 
-    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+    def exchange(
+        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
+    ) -> Array:
         """Send arrays to ranks and fill arrays from ranks; return the headers (size, …) of all ranks, own included."""
 
     def publish(self, values: Array, bounds: Array, doing: str) -> None:
@@ -63,7 +65,9 @@ class SerialCommunicator:
 
     rank, size, local_rank, local_size = 0, 1, 0, 1
 
-    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+    def exchange(
+        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
+    ) -> Array:
         return header[np.newaxis]
 
     def publish(self, values: Array, bounds: Array, doing: str) -> None:
@@ -109,7 +113,9 @@ class MPICommunicator:
             got = f"{self.size} of {expected} ranks, library {library}"
             raise CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))
 
-    def exchange(self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str) -> Array:
+    def exchange(
+        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
+    ) -> Array:
         headers = np.empty((self.size, *header.shape), header.dtype)
         headers[self.rank] = header
         others = [rank for rank in range(self.size) if rank != self.rank]
@@ -142,7 +148,9 @@ class MPICommunicator:
             self._wait([self._local.Ibarrier()], "letting the other ranks of this host go on")
         else:
             # A spinning barrier would take the core on which rank 0 compiles.
-            self._wait([self._local.Ibarrier()], "waiting for the first rank of this host to compile the kernels", polls=0, sleep=5e-3)
+            self._wait(
+                [self._local.Ibarrier()], "waiting for the first rank of this host to compile the kernels", polls=0, sleep=5e-3
+            )
             yield
 
     def describe(self) -> dict[str, Any]:
@@ -182,12 +190,16 @@ class MPICommunicator:
             if self._mpi.Request.Testall(requests):
                 return
             fix = "Look above for its error; every rank must take the same number of steps and evaluations."
-            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {status.source} ended", fix))
+            raise CommunicationError(
+                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {status.source} ended", fix)
+            )
         if waited > self._timeout:
             late = sorted({source for source, request in zip(sources, requests, strict=False) if not request.Test()})
             who = f"nothing from rank {', '.join(map(str, late))}" if late else "no answer"
             fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
-            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"{who} for {waited:.0f} s", fix))
+            raise CommunicationError(
+                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"{who} for {waited:.0f} s", fix)
+            )
 
     def leave(self) -> None:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
@@ -262,5 +274,3 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
         step = max(1, int(len(array) * limit // array.nbytes))
         array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
-
-

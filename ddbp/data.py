@@ -61,7 +61,9 @@ def _checked(name: str, values: Any) -> Array:
         fix = "Encode it as numbers; labels as integers from 0."
         raise TypeError(message("ArrayDataset", f"{name} must be numeric", array.dtype, fix))
     if array.ndim < 1 or len(array) == 0:
-        raise ValueError(message("ArrayDataset", f"{name} must hold one sample or more", f"shape {array.shape}", "Check the path or filter."))
+        raise ValueError(
+            message("ArrayDataset", f"{name} must hold one sample or more", f"shape {array.shape}", "Check the path or filter.")
+        )
     if array.dtype.kind == "f":
         finite = np.isfinite(array)
         if not finite.all():

@@ -14,13 +14,13 @@ def accuracy(prediction: Array, target: Array) -> Array:
     """Return per sample the fraction of positions where the greatest logit is that of the label (or of the greatest target)."""
     labels = target.argmax(axis=-1) if target.ndim == prediction.ndim else target
     hits = prediction.argmax(axis=-1) == labels
-    return hits.reshape(len(hits), -1).mean(axis=1)
+    return np.asarray(hits.reshape(len(hits), -1).mean(axis=1))
 
 
 def binary_accuracy(prediction: Array, target: Array) -> Array:
     """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2."""
     hits = (prediction > 0) == (target > 0.5)
-    return hits.reshape(len(hits), -1).mean(axis=1)
+    return np.asarray(hits.reshape(len(hits), -1).mean(axis=1))
 
 
 def mean_absolute_error(prediction: Array, target: Array) -> Array:

@@ -89,7 +89,9 @@ class SGD(Optimizer):
         self.momentum = _fraction("SGD", "momentum", momentum)
         self.nesterov = nesterov
         if nesterov and not momentum:
-            raise ValueError(message("SGD", "nesterov needs a momentum above 0", momentum, "SGD(0.1, momentum=0.9, nesterov=True)."))
+            raise ValueError(
+                message("SGD", "nesterov needs a momentum above 0", momentum, "SGD(0.1, momentum=0.9, nesterov=True).")
+            )
         self.slots = ("momentum",) if momentum else ()
 
     def update(self, part: Slice, rate: float) -> None:
@@ -199,7 +201,7 @@ class _TrustRatio(Optimizer):
 class LARS(_TrustRatio):
     """Layer-wise adaptive rates with momentum, for very large batches (You, Gitman and Ginsburg 2017, algorithm 1).
 
-    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not regularized, keep η and no decay.
+    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not regularized, keep η without decay.
     """
 
     slots = ("momentum",)

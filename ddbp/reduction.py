@@ -4,11 +4,13 @@ This is the plain-MPI engine. Ranks exchange the largest aligned partial sums of
 depend on how many ranks there are.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from layers import FlatParameters
+from layers.errors import message
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
@@ -50,7 +52,9 @@ class Reduction:
         all_pieces = [(rank, size) for rank in range(comm.size) for _, size in plan.pieces(rank)]
         self._sizes = np.array([size for _, size in all_pieces], np.int64)
         self._parts: Array = np.empty((0 if self._alone else len(all_pieces), width), flat.dtype)
-        self._receives = [(rank, self._parts[i]) for i, (rank, _) in enumerate(all_pieces) if rank != comm.rank] if not self._alone else []
+        self._receives = (
+            [(rank, self._parts[i]) for i, (rank, _) in enumerate(all_pieces) if rank != comm.rank] if not self._alone else []
+        )
         self._mine = [i for i, (rank, _) in enumerate(all_pieces) if rank == comm.rank]
         self._partial: list[Array | None] = [
             None if size == 1 else np.empty(n, flat.dtype) for _, size in self._own_pieces if comm.size > 1
@@ -99,11 +103,11 @@ class Reduction:
     def _check(self, headers: Array, step: int, samples: int) -> None:
         for rank, (other_step, other_samples, *_) in enumerate(headers):
             if (other_step, other_samples) != (step, samples):
-                raise CommunicationError(
-                    f"rank {self.comm.rank}: all ranks must be in the same step with the same global batch; got step {step} with {samples} "
-                    f"samples here, step {other_step:.0f} with {other_samples:.0f} on rank {rank}. "
-                    "Every rank must run the same loop over the same data."
-                )
+                here, there = f"step {step} with {samples} samples", f"step {other_step:.0f} with {other_samples:.0f}"
+                must = "all ranks must be in the same step with the same global batch"
+                got = f"{here} here, {there} on rank {rank}"
+                fix = "Every rank must run the same loop over the same data."
+                raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
     def publish(self, step: int) -> None:
         """Give the updated slice of the parameters to all ranks."""
@@ -132,7 +136,7 @@ class Slice:
         for number, (_, parameter, begin, end) in enumerate(flat.segments()):
             # Pieces of a norm are cut at block bounds, as slices are, so that they are the same for any number of ranks.
             cuts = [begin, *range((begin // reduce.BLOCK + 1) * reduce.BLOCK, end, reduce.BLOCK), end]
-            inside = [(a - start, b - start) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if start <= a and b <= stop]
+            inside = [(a - start, b - start) for a, b in pairwise(cuts) if start <= a and b <= stop]
             pieces += inside
             owners += [number] * len(inside)
             if parameter.regularized and inside:

@@ -75,7 +75,9 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     wanted = dict(unique_parameters(model))
     if arrays.keys() != wanted.keys():
         got = f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected {sorted(arrays.keys() - wanted.keys())}"
-        raise ValueError(message("load_parameters", f"{path} must hold the parameters of the model", got, "Build the same model first."))
+        raise ValueError(
+            message("load_parameters", f"{path} must hold the parameters of the model", got, "Build the same model first.")
+        )
     for name, parameter in wanted.items():
         if arrays[name].shape != parameter.shape:
             fix = "Build the same model first."

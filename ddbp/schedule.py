@@ -141,9 +141,11 @@ class WarmUp(Schedule):
 
 
 class Plateau(Schedule):
-    """Multiply the rate by `factor` when the observed loss has not fallen by a fraction `threshold` for more than `patience` epochs."""
+    """Multiply the rate by `factor` when the loss has not fallen by a fraction `threshold` for more than `patience` epochs."""
 
-    def __init__(self, rate: float, *, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, minimum: float = 0.0) -> None:
+    def __init__(
+        self, rate: float, *, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, minimum: float = 0.0
+    ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
         self._rate, self._factor, self._patience, self._threshold, self._minimum = rate, factor, patience, threshold, minimum
         self._best, self._bad = math.inf, 0

@@ -44,7 +44,9 @@ class ShardPlan:
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, int) or self.shards < 1:
-            raise ValueError(message("Trainer", "shards must be a positive integer", repr(self.shards), "Leave it out for one per rank."))
+            raise ValueError(
+                message("Trainer", "shards must be a positive integer", repr(self.shards), "Leave it out for one per rank.")
+            )
         if self.ranks > self.shards:
             fix = f"Start at most {self.shards} ranks, or raise shards."
             raise ValueError(message("Trainer", f"shards={self.shards} allows at most {self.shards} ranks", self.ranks, fix))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ class Trainer:
             record = self._fit_epoch(data)
             if validation is not None:
                 record |= {f"validation_{name}": value for name, value in self.evaluate(validation).items()}
-            self.optimizer.schedule.observe(record.get("validation_loss", record["loss"]))
+            self.optimizer.schedule.observe(record["loss" if validation is None else "validation_loss"])
             for callback in self.callbacks:
                 callback.on_epoch_end(self, record)
             history.append(record)
@@ -232,7 +233,7 @@ class Trainer:
                 sums[:, 0] = self._shard_sums(self.loss(prediction, y), len(rows))
             for column, metric in enumerate(self.metrics.values(), 1):
                 values = metric(prediction.array, y)
-                sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+                sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in pairwise(bounds)]
             totals.append(sums)
         return dict(zip(names, (self._total_over_ranks(np.array(totals)) / len(data)).tolist(), strict=True))
 
@@ -306,7 +307,9 @@ class Trainer:
             return sums
         if self._plan.local > 1:
             fix = "Use a loss of layers, or shards equal to the number of ranks."
-            raise ValueError(message("Trainer", "a loss without shard sums needs one shard per rank", f"{self._plan.local} shards", fix))
+            raise ValueError(
+                message("Trainer", "a loss without shard sums needs one shard per rank", f"{self._plan.local} shards", fix)
+            )
         return np.array([loss.item() * samples])
 
     def _clip(self) -> None:
@@ -320,7 +323,11 @@ class Trainer:
 
     def _refuse_loss(self, loss: Value, value: float, step: int) -> None:
         first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
-        where = f"; the first layer whose output is not finite here is {first!r}" if first is not None else "; it is finite on this rank"
+        where = (
+            f"; the first layer whose output is not finite here is {first!r}"
+            if first is not None
+            else "; it is finite on this rank"
+        )
         fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
         raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
 
@@ -387,7 +394,9 @@ class Trainer:
     def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None) -> None:
         if self.batch_size > len(dataset):
             fix = f"Use a batch_size of at most {len(dataset)}."
-            raise ValueError(message("Trainer.fit", f"the data set must hold a batch of {self.batch_size}", f"{len(dataset)} samples", fix))
+            raise ValueError(
+                message("Trainer.fit", f"the data set must hold a batch of {self.batch_size}", f"{len(dataset)} samples", fix)
+            )
         facts = {"training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
         if validation is not None:
             facts["validation data"] = f"{array_digest(validation.x)} {array_digest(validation.y)}"
@@ -396,7 +405,9 @@ class Trainer:
 
     def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
         if not isinstance(dataset, ArrayDataset):
-            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Wrap it: ArrayDataset(x, y)."))
+            raise TypeError(
+                message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Wrap it: ArrayDataset(x, y).")
+            )
         return dataset.astype(self._flat.dtype)
 
     def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:

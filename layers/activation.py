@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def flat(x: Array) -> Array:
     """Return x as (n,), copied only if its elements are not adjacent or not writable."""
-    return x.reshape(-1) if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C").reshape(-1)
+    return x.reshape(-1) if x.flags.carray else np.array(x, order="C").reshape(-1)
 
 
 class Activation(Layer):

@@ -116,7 +116,7 @@ def _rows(x: Array) -> tuple[Array, bool]:
     """Return a writable matrix of adjacent rows, and whether x is its transpose."""
     if not x.flags.c_contiguous and x.flags.f_contiguous and x.flags.writeable:
         return x.T, True
-    return (x if x.flags.c_contiguous and x.flags.writeable else np.array(x, order="C")), False
+    return (x if x.flags.carray else np.array(x, order="C")), False
 
 
 class Function(Layer):
@@ -269,6 +269,11 @@ def _array(x: Any) -> Any:
     return x.array if isinstance(x, Arithmetic) else x
 
 
+def _recorded(layer: Layer, *inputs: Any) -> "Value":
+    result: Value = layer(*inputs)
+    return result
+
+
 class Arithmetic(Recorded):
     """The operators and methods of `Value`."""
 
@@ -276,49 +281,49 @@ class Arithmetic(Recorded):
     array: Array
 
     def __add__(self, other: Any) -> "Value":
-        return _ADD(self, other)
+        return _recorded(_ADD, self, other)
 
     def __radd__(self, other: Any) -> "Value":
-        return _ADD(other, self)
+        return _recorded(_ADD, other, self)
 
     def __sub__(self, other: Any) -> "Value":
-        return _SUBTRACT(self, other)
+        return _recorded(_SUBTRACT, self, other)
 
     def __rsub__(self, other: Any) -> "Value":
-        return _SUBTRACT(other, self)
+        return _recorded(_SUBTRACT, other, self)
 
     def __mul__(self, other: Any) -> "Value":
-        return _MULTIPLY(self, other)
+        return _recorded(_MULTIPLY, self, other)
 
     def __rmul__(self, other: Any) -> "Value":
-        return _MULTIPLY(other, self)
+        return _recorded(_MULTIPLY, other, self)
 
     def __truediv__(self, other: Any) -> "Value":
-        return _DIVIDE(self, other)
+        return _recorded(_DIVIDE, self, other)
 
     def __rtruediv__(self, other: Any) -> "Value":
-        return _DIVIDE(other, self)
+        return _recorded(_DIVIDE, other, self)
 
     def __pow__(self, other: Any) -> "Value":
-        return _POWER(self, other)
+        return _recorded(_POWER, self, other)
 
     def __rpow__(self, other: Any) -> "Value":
-        return _POWER(other, self)
+        return _recorded(_POWER, other, self)
 
     def __matmul__(self, other: Any) -> "Value":
-        return _MATMUL(self, other)
+        return _recorded(_MATMUL, self, other)
 
     def __rmatmul__(self, other: Any) -> "Value":
-        return _MATMUL(other, self)
+        return _recorded(_MATMUL, other, self)
 
     def __neg__(self) -> "Value":
-        return _NEGATIVE(self)
+        return _recorded(_NEGATIVE, self)
 
     def __abs__(self) -> "Value":
-        return absolute(self)
+        return _recorded(absolute, self)
 
     def __getitem__(self, key: Any) -> "Value":
-        return Index(key)(self)
+        return _recorded(Index(key), self)
 
     # Comparisons give arrays of booleans: they have no gradient.
     def __lt__(self, other: Any) -> Any:
@@ -334,44 +339,44 @@ class Arithmetic(Recorded):
         return self.array >= _array(other)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return Reduction("sum", axis, keepdims)(self)
+        return _recorded(Reduction("sum", axis, keepdims), self)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return Reduction("mean", axis, keepdims)(self)
+        return _recorded(Reduction("mean", axis, keepdims), self)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return Reduction("max", axis, keepdims)(self)
+        return _recorded(Reduction("max", axis, keepdims), self)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return Reduction("min", axis, keepdims)(self)
+        return _recorded(Reduction("min", axis, keepdims), self)
 
     def reshape(self, *shape: Any) -> "Value":
-        return Reform(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape)(self)
+        return _recorded(Reform(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape), self)
 
     def transpose(self, *axes: int) -> "Value":
-        return Transpose(axes or None)(self)
+        return _recorded(Transpose(axes or None), self)
 
     @property
-    def T(self) -> "Value":
-        return Transpose(None)(self)
+    def T(self) -> "Value":  # noqa: N802 - as in NumPy
+        return _recorded(Transpose(None), self)
 
     def exp(self) -> "Value":
-        return exp(self)
+        return _recorded(exp, self)
 
     def log(self) -> "Value":
-        return log(self)
+        return _recorded(log, self)
 
     def sqrt(self) -> "Value":
-        return sqrt(self)
+        return _recorded(sqrt, self)
 
     def sin(self) -> "Value":
-        return sin(self)
+        return _recorded(sin, self)
 
     def cos(self) -> "Value":
-        return cos(self)
+        return _recorded(cos, self)
 
     def tanh(self) -> "Value":
-        return tanh(self)
+        return _recorded(tanh, self)
 
     def abs(self) -> "Value":
-        return absolute(self)
+        return _recorded(absolute, self)

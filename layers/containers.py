@@ -14,12 +14,12 @@ class Sequential(Composite):
     >>> model = Sequential(Linear(64, 128, rng=rng), ReLU(), Linear(128, 10, rng=rng))
     """
 
-    def __init__(self, *layers: Layer) -> None:
+    def __init__(self, *layers: Any) -> None:
         for layer in layers:
             if not callable(layer):
                 fix = "Pass the layers themselves: Sequential(a, b), not a list or a class's name."
                 raise TypeError(message("Sequential", "every entry must be a layer", repr(layer), fix))
-        self.layers = list(layers)
+        self.layers: list[Layer] = list(layers)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"

@@ -65,10 +65,14 @@ def _scaled(variance: Callable[[int, int], float], name: str, source: str) -> tu
 
 
 xavier_uniform, xavier_normal = _scaled(
-    lambda fan_in, fan_out: 2 / (fan_in + fan_out), "xavier", "variance 2 / (fan-in + fan-out): Glorot and Bengio 2010, eq. 12 and 16"
+    lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "xavier",
+    "variance 2 / (fan-in + fan-out): Glorot and Bengio 2010, eq. 12 and 16",
 )
 he_uniform, he_normal = _scaled(lambda fan_in, fan_out: 2 / fan_in, "he", "variance 2 / fan-in, for ReLU: He et al. 2015, eq. 10")
-lecun_uniform, lecun_normal = _scaled(lambda fan_in, fan_out: 1 / fan_in, "lecun", "variance 1 / fan-in: LeCun et al. 1998, section 4.6")
+lecun_uniform, lecun_normal = _scaled(
+    lambda fan_in, fan_out: 1 / fan_in, "lecun", "variance 1 / fan-in: LeCun et al. 1998, section 4.6"
+)
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Array:

@@ -1,5 +1,6 @@
 """The dense layer."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Linear(Layer):
         self.check_dtype(x, self.weight)
         rows = matrix(x)
         y = call.buffer("y", (len(rows), self.out_features), x.dtype)
-        bias = self.weight.value[:0, 0] if self.bias is None else self.bias.value
+        bias = no_bias(y) if self.bias is None else self.bias.value
         gemm.multiply(y, rows, False, self.weight.value, True, bias, False)
         call.save(rows)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
@@ -72,13 +73,13 @@ class Linear(Layer):
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (rows,) = call.saved
         dy_rows = matrix(dy)
-        none = self.weight.value[:0, 0]
+        none = no_bias(rows)
         bounds = call.bounds(len(rows))
         dw, accumulate = call.gradient_into(self.weight)
         if len(dw) == 1:
             gemm.multiply(dw[0], dy_rows, True, rows, False, none, accumulate)
         else:
-            for s, (start, stop) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+            for s, (start, stop) in enumerate(pairwise(bounds)):
                 gemm.multiply(dw[s], dy_rows[start:stop], True, rows[start:stop], False, none, accumulate)
         if self.bias is not None:
             db, accumulate = call.gradient_into(self.bias)
@@ -92,6 +93,14 @@ class Linear(Layer):
 
 def matrix(x: Array) -> Array:
     """Return x (…, D) as adjacent, writable rows (R, D): the one memory layout that kernels are compiled for."""
-    if not (x.flags.c_contiguous and x.flags.writeable):
+    if not x.flags.carray:
         x = np.array(x, order="C")
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+_EMPTY = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
+
+
+def no_bias(like: Array) -> Array:
+    """Return the empty vector that tells the matrix product to add no bias."""
+    return _EMPTY[like.dtype]

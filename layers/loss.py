@@ -118,7 +118,9 @@ class _Regression(Loss):
         target = np.asarray(target)
         if target.shape != prediction.shape or prediction.ndim < 1:
             fix = "Give both a trailing axis: y[:, np.newaxis]." if target.ndim + 1 == prediction.ndim else "Reshape one of them."
-            raise ValueError(message(self, f"targets must have the shape of the predictions, {prediction.shape}", target.shape, fix))
+            raise ValueError(
+                message(self, f"targets must have the shape of the predictions, {prediction.shape}", target.shape, fix)
+            )
         samples = len(prediction)
         x = flat(prediction)
         t = flat(np.asarray(target, prediction.dtype))
@@ -153,7 +155,8 @@ class MeanSquaredError(_Regression):
 class BinaryCrossEntropy(_Regression):
     """Mean over elements of -t log s(x) - (1 - t) log(1 - s(x)), s the logistic function, from logits x and targets t in [0, 1].
 
-    Computed as max(x, 0) - x t + log(1 + e^-|x|), which does not overflow. Backward: dx = (s(x) - t) / elements, dt = -x / elements.
+    Computed as max(x, 0) - x t + log(1 + e^-|x|), which does not overflow. Backward: dx = (s(x) - t) / elements,
+    dt = -x / elements.
     """
 
     forward_kernel = staticmethod(regression.binary_cross_entropy)

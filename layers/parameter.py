@@ -63,7 +63,9 @@ class Parameter:
     def value(self, new: Any) -> None:
         new = np.asarray(new)
         if new.shape != self.shape:
-            raise ValueError(message("Parameter", f"a new value must have shape {self.shape}", new.shape, "Reshape or transpose it."))
+            raise ValueError(
+                message("Parameter", f"a new value must have shape {self.shape}", new.shape, "Reshape or transpose it.")
+            )
         self._value[...] = new
 
     @property

@@ -117,12 +117,17 @@ class Value(Arithmetic):
             if self.array.size != 1:
                 fix = "Reduce it with .sum() or .mean(), or pass gradient=."
                 raise ValueError(message("Value.backward", "the value must have one element", f"shape {self.shape}", fix))
-            gradient = np.ones_like(self.array)
+            gradient = np.ones(self.array.shape, self.array.dtype)
         else:
             gradient = np.asarray(gradient, self.dtype)
             if gradient.shape != self.shape:
                 raise ValueError(
-                    message("Value.backward", f"the gradient must have the shape of the value, {self.shape}", gradient.shape, "Reshape it.")
+                    message(
+                        "Value.backward",
+                        f"the gradient must have the shape of the value, {self.shape}",
+                        gradient.shape,
+                        "Reshape it.",
+                    )
                 )
         self.tape.backward(self, gradient, rule)
 
@@ -130,14 +135,16 @@ class Value(Arithmetic):
 class Call:
     """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
 
-    __slots__ = ("_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
+    __slots__ = ("_buffers", "_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape
         self.layer = layer
         self.inputs = inputs
         self.index = index
+        self.output: Value
         self.saved: tuple[Any, ...] = ()
+        self._buffers = tape.workspace.current(index)
         self.shard_sums: Array | None = None
         self._own: list[Array] | None = None
 
@@ -154,7 +161,9 @@ class Call:
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised array that belongs to this call until the tape's workspace is used for the next step."""
-        array = self.tape.workspace.buffer(self.index, name, shape, dtype)
+        array = self._buffers.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self.tape.workspace.cut(self.index, name, shape, dtype)
         if self._own is not None:
             self._own.append(array)
         return array
@@ -260,7 +269,7 @@ class Tape:
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
         if self._bounds is None:
-            return np.array((0, rows), np.int64)
+            return self.workspace.one_shard(rows)
         samples = int(self._bounds[-1])
         if rows == samples:
             return self._bounds
@@ -277,7 +286,9 @@ class Tape:
         for x in inputs:
             if isinstance(x, Value):
                 if x.tape is not self:
-                    raise ValueError(message(layer, "all inputs must be on one tape", "values of two tapes", "Record both on the same tape."))
+                    raise ValueError(
+                        message(layer, "all inputs must be on one tape", "values of two tapes", "Record both on the same tape.")
+                    )
                 wants = wants or x.wants
                 x = x.array
             arrays.append(x)
@@ -324,7 +335,9 @@ class Tape:
                 continue
             if dx.shape != x.array.shape:
                 fix = "Sum it over the axes that forward broadcast."
-                raise ValueError(message(call.layer, f"backward must return a gradient of the input's shape {x.array.shape}", dx.shape, fix))
+                raise ValueError(
+                    message(call.layer, f"backward must return a gradient of the input's shape {x.array.shape}", dx.shape, fix)
+                )
             self._accumulate(x, dx, call)
 
     def _accumulate(self, x: Value, dx: Array, call: Call) -> None:
@@ -356,12 +369,17 @@ class Tape:
 
 
 def _has_parameters(layer: Layer) -> bool:
-    return any(type(attribute) is Parameter for attribute in vars(layer).values())
+    for attribute in vars(layer).values():  # noqa: SIM110 - a generator costs more than the loop
+        if type(attribute) is Parameter:
+            return True
+    return False
 
 
 def _checked_bounds(shards: Sequence[int] | Integers) -> Integers:
     bounds = np.asarray(shards, np.int64)
     if bounds.ndim != 1 or len(bounds) < 2 or bounds[0] != 0 or np.any(np.diff(bounds) < 0):
         fix = "Two shards of a batch of 8 are (0, 4, 8)."
-        raise ValueError(message("Tape", "shards must be increasing row bounds that begin with 0", list(np.atleast_1d(bounds)), fix))
+        raise ValueError(
+            message("Tape", "shards must be increasing row bounds that begin with 0", list(np.atleast_1d(bounds)), fix)
+        )
     return bounds

@@ -1,10 +1,11 @@
 """Buffers that are reused from step to step."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from .types import Array
+from .types import Array, Integers
 
 
 class Workspace:
@@ -16,27 +17,35 @@ class Workspace:
 
     def __init__(self) -> None:
         self._memory: dict[tuple[int, str], Array] = {}
-        self._views: dict[tuple[int, str, tuple[int, ...], Any], Array] = {}
+        self._current: list[dict[str, Array]] = []
+        self._bounds: dict[int, Integers] = {}
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
 
-    def buffer(self, call: int, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return the array of this shape and dtype that belongs to buffer `name` of call number `call`."""
-        view = self._views.get((call, name, shape, dtype))
-        return self._cut(call, name, shape, dtype) if view is None else view
+    def current(self, call: int) -> dict[str, Array]:
+        """Return the buffers of call number `call` as they were last handed out, by name."""
+        while len(self._current) <= call:
+            self._current.append({})
+        return self._current[call]
 
-    def _cut(self, call: int, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        dtype_object = np.dtype(dtype)
-        size = int(np.prod(shape)) * dtype_object.itemsize
+    def cut(self, call: int, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return buffer `name` of a call in a shape and dtype that it did not have last time."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
         memory = self._memory.get((call, name))
         if memory is None or memory.size < size:
-            memory = np.empty(size, np.uint8)
+            memory = self._memory[call, name] = np.empty(size, np.uint8)
             self.allocations += 1
-            self._memory[call, name] = memory
-            self._views = {key: view for key, view in self._views.items() if key[:2] != (call, name)}
-        view = memory[:size].view(dtype_object).reshape(shape)
-        self._views[call, name, shape, dtype] = view
+        view = memory[:size].view(dtype).reshape(shape)
+        self._current[call][name] = view
         return view
+
+    def one_shard(self, rows: int) -> Integers:
+        """Return the bounds (0, rows)."""
+        bounds = self._bounds.get(rows)
+        if bounds is None:
+            bounds = self._bounds[rows] = np.array((0, rows), np.int64)
+        return bounds
 
     @property
     def nbytes(self) -> int:

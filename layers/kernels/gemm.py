@@ -183,7 +183,9 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
                 vectors = _panel_vectors((n - j + lanes - 1) // lanes)
                 columns = min(n - j, vectors * lanes)
                 _pack_panel(panel, b, transpose_b, k0, k, j, columns, vectors)
-                _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel.ctypes.data, j, columns, vectors, bias, accumulate, last)
+                _block_product(
+                    c, a, transpose_a, i0, rows, k0, k, block, panel.ctypes.data, j, columns, vectors, bias, accumulate, last
+                )
                 j += columns
 
 

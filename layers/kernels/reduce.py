@@ -24,7 +24,7 @@ def shard_sums(sums, x, bounds):
 
 @kernel
 def column_sums(sums, x, bounds, accumulate):
-    """Writes (adds, if `accumulate`) the column sums of each shard's rows, row after row; sums (S, C), x (R, C), bounds (S + 1,)."""
+    """Writes (adds, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x (R, C), bounds (S + 1,)."""
     for s in range(len(sums)):
         total = sums[s]
         if not accumulate:

@@ -31,6 +31,7 @@ _ERFCX = (
     -2.2782966239546465174e-16, -6.3123304507564298102e-17,
 )  # fmt: skip
 
+
 class _Format:
     """Constants of one floating format."""
 

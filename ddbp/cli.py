@@ -1,0 +1,42 @@
+"""The command `ddbp`."""
+
+import sys
+from collections.abc import Sequence
+
+USAGE = """usage: ddbp COMMAND …
+
+commands:
+  launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
+  gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
+  info                        print what a bug report needs
+  version                     print the version
+
+ddbp COMMAND --help tells more."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    rest = rest[:-1]
+    if command == "launch":
+        from . import launch
+
+        return launch.run(rest)
+    if command == "gradcheck":
+        from . import gradcheck_command
+
+        return gradcheck_command.run(rest)
+    if command == "info":
+        from . import info
+
+        return info.run()
+    if command == "version":
+        from . import __version__
+
+        print(__version__)
+        return 0
+    if command in ("", "-h", "--help"):
+        print(USAGE)
+        return 0 if command else 2
+    print(f"ddbp: the command must be one of launch, gradcheck, info, version; got {command!r}. See ddbp --help.", file=sys.stderr)
+    return 2
