@@ -1,0 +1,172 @@
+"""Sums in a fixed order, against slow twins: bit for bit."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from layers.kernels import reduce
+
+# One element, less than a block, several blocks with a tail.
+WIDTHS = [1, 7, 2 * 1024 + 5]
+
+
+def split(shards):
+    """Return how many shards stand left of the root: the largest power of two below their number."""
+    return 1 << ((shards - 1).bit_length() - 1)
+
+
+def tree(parts):
+    """Return the sum of a list of arrays by the fixed tree over their numbers."""
+    if len(parts) == 1:
+        return parts[0]
+    return tree(parts[: split(len(parts))]) + tree(parts[split(len(parts)) :])
+
+
+def aligned(first, stop):
+    """Yield (first, size) of the maximal aligned pieces of shards first..stop: sizes are powers of two that divide the first."""
+    while first < stop:
+        size = first & -first or 1 << (stop - first).bit_length()
+        while size > stop - first:
+            size //= 2
+        yield first, size
+        first += size
+
+
+def cuts(shards, rng):
+    """Yield ways to spread the shards over ranks, as bounds: all ways for few shards, else two ranks and random ones."""
+    if shards <= 6:
+        for inner in itertools.product((False, True), repeat=shards - 1):
+            yield [0, *(i + 1 for i, cut in enumerate(inner) if cut), shards]
+        return
+    for middle in range(1, shards):
+        yield [0, middle, shards]
+    yield [0, shards]
+    yield list(range(shards + 1))
+    for _ in range(20):
+        ranks = rng.integers(2, shards)
+        yield [0, *sorted(rng.choice(np.arange(1, shards), ranks - 1, replace=False).tolist()), shards]
+
+
+def tree_sum(parts, sizes):
+    total = np.full(parts.shape[1], np.nan, parts.dtype)
+    reduce.tree_sum(total, parts, np.array(sizes, np.int64))
+    return total
+
+
+def shards_of(count, width, dtype, rng):
+    # Sizes over many orders of magnitude, so that another order of additions shows in the bits.
+    return (rng.standard_normal((count, width)) * 10.0 ** rng.integers(-4, 5, (count, width))).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shards", range(1, 18))
+def test_sum_of_single_shards_is_the_fixed_tree(shards, dtype):
+    rng = np.random.default_rng(shards)
+    for width in WIDTHS:
+        parts = shards_of(shards, width, dtype, rng)
+        assert tree_sum(parts, [1] * shards).tobytes() == tree(list(parts)).tobytes()
+
+
+@pytest.mark.parametrize("shards", [*range(1, 18), 31, 63, 100])
+def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
+    rng = np.random.default_rng(shards)
+    parts = shards_of(shards, 33, np.float32, rng)
+    expected = tree(list(parts)).tobytes()
+    for bounds in cuts(shards, rng):
+        pieces = [piece for start, stop in itertools.pairwise(bounds) for piece in aligned(start, stop)]
+        assert sum(size for _, size in pieces) == shards
+        summed = np.array([tree(list(parts[first : first + size])) for first, size in pieces])
+        assert tree_sum(summed, [size for _, size in pieces]).tobytes() == expected, bounds
+
+
+@pytest.mark.parametrize("shards", [1023])
+def test_descending_partial_sums_fit_the_room_that_the_kernel_takes(shards):
+    # One rank that owns all of 2^k - 1 shards holds one part of each size: none finds its sibling.
+    parts = np.ones((10, 5))
+    sizes = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]
+    assert tree_sum(parts * np.array(sizes)[:, np.newaxis], sizes).tolist() == [shards] * 5
+
+
+def test_order_of_additions_can_be_seen_in_the_bits():
+    # The tests above prove something only if a left-to-right sum differs.
+    parts = shards_of(8, 1000, np.float32, np.random.default_rng(0))
+    in_turn = parts[0].copy()
+    for part in parts[1:]:
+        in_turn += part
+    assert tree(list(parts)).tobytes() != in_turn.tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [(0, 50), (0, 1, 1, 20, 50), (0, 0, 50), (0, 0)], ids=str)
+def test_shard_sums_add_one_row_after_the_other_in_float64(bounds, dtype):
+    x = np.random.default_rng(1).standard_normal(50).astype(dtype)
+    sums = np.full(len(bounds) - 1, np.nan)
+    reduce.shard_sums(sums, x, np.array(bounds))
+    for total, (start, stop) in zip(sums, itertools.pairwise(bounds), strict=True):
+        twin = 0.0
+        for value in x[start:stop]:
+            twin += float(value)
+        assert total == twin
+
+
+@pytest.mark.parametrize("accumulate", [False, True])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("columns", [1, 5, 64, 131])
+def test_column_sums_add_one_row_after_the_other_for_each_shard(columns, dtype, accumulate):
+    rng = np.random.default_rng(2)
+    bounds = np.array((0, 3, 3, 20))
+    x = rng.standard_normal((20, columns)).astype(dtype)
+    before = rng.standard_normal((3, columns)).astype(dtype)
+    sums = before.copy() if accumulate else np.full_like(before, np.nan)
+    reduce.column_sums(sums, x, bounds, accumulate)
+    twin = before.copy() if accumulate else np.zeros_like(before)
+    for s, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        for row in x[start:stop]:
+            twin[s] += row
+    assert sums.tobytes() == twin.tobytes()
+
+
+PIECES = np.array([(0, 0), (0, 1), (3, 19), (5, 38), (0, 1000), (990, 1000), (17, 18)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_square_sums_run_sixteen_chains_side_by_side(dtype):
+    x = np.random.default_rng(3).standard_normal(1000).astype(dtype)
+    sums = np.full(len(PIECES), np.nan)
+    reduce.square_sums(sums, x, PIECES)
+    for total, (start, stop) in zip(sums, PIECES, strict=True):
+        chains = [0.0] * 16
+        for i, value in enumerate(x[start:stop]):
+            # Exact product, one rounding: what a fused multiply-add does.
+            chains[i % 16] = float(Fraction(float(value)) ** 2 + Fraction(chains[i % 16]))
+        twin = 0.0
+        for chain in chains:
+            twin += chain
+        assert total == twin
+        np.testing.assert_allclose(total, math.fsum(float(v) ** 2 for v in x[start:stop]), rtol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_absolute_sums_add_one_element_after_the_other(dtype):
+    x = np.random.default_rng(4).standard_normal(1000).astype(dtype)
+    sums = np.full(len(PIECES), np.nan)
+    reduce.absolute_sums(sums, x, PIECES)
+    for total, (start, stop) in zip(sums, PIECES, strict=True):
+        twin = 0.0
+        for value in x[start:stop]:
+            twin += abs(float(value))
+        assert total == twin
+
+
+def test_sums_carry_nan_and_infinity():
+    x = np.array([1, np.nan, 2, np.inf], np.float32)
+    pieces = np.array([(0, 1), (0, 2), (2, 4)])
+    for kernel in (reduce.square_sums, reduce.absolute_sums):
+        sums = np.empty(3)
+        kernel(sums, x, pieces)
+        assert sums[0] == 1
+        assert np.isnan(sums[1])
+        assert sums[2] == np.inf

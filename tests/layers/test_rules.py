@@ -1,0 +1,91 @@
+"""Rules: what the backward pass asks, and that the exact rule costs no bit."""
+
+import numpy as np
+import pytest
+
+import layers
+from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tape
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def linear(rng, inputs, outputs):
+    return Linear(inputs, outputs, rng=rng, bias_init=layers.init.normal(1), dtype=np.float64)
+
+
+class Watching(layers.Rule):
+    """Exact backpropagation that notes every question."""
+
+    def __init__(self):
+        self.errors, self.feedbacks = [], []
+
+    def error(self, call, dy):
+        self.errors.append(call.layer)
+        return super().error(call, dy)
+
+    def feedback(self, parameter):
+        self.feedbacks.append(parameter)
+        return super().feedback(parameter)
+
+
+def step(model, x, labels, rule=None):
+    for parameter in model.parameters():
+        parameter.zero_gradient()
+    value = Tape().input(x)
+    SoftmaxCrossEntropy()(model(value), labels).backward(rule=rule)
+    return [value.grad.copy()] + [parameter.gradient.copy() for parameter in model.parameters()]
+
+
+def test_exact_rule_gives_the_bits_of_no_rule_and_is_asked_both_questions(rng):
+    model = Sequential(linear(rng, 6, 9), ReLU(), linear(rng, 9, 4), layers.Tanh(), linear(rng, 4, 3))
+    x, labels = rng.standard_normal((5, 6)), rng.integers(0, 3, 5)
+    rule = Watching()
+    for ours, exact in zip(step(model, x, labels, rule), step(model, x, labels), strict=True):
+        assert (ours == exact).all()
+    assert rule.errors[1:] == list(model)[::-1]
+    assert isinstance(rule.errors[0], SoftmaxCrossEntropy)
+    assert rule.feedbacks == [model[4].weight, model[2].weight, model[0].weight]
+
+
+def test_feedback_of_a_rule_carries_the_error_and_leaves_the_own_gradient_exact(rng):
+    class Fixed(layers.Rule):
+        def feedback(self, parameter):
+            return np.full(parameter.shape, 0.25)
+
+    model = Sequential(linear(rng, 3, 4), linear(rng, 4, 2))
+    x, dy = rng.standard_normal((5, 3)), rng.standard_normal((5, 2))
+    h = x @ model[0].weight.value.T + model[0].bias.value
+    model(Tape().input(x)).backward(dy, rule=Fixed())
+    np.testing.assert_allclose(model[1].weight.gradient, dy.T @ h, rtol=1e-13)
+    np.testing.assert_allclose(model[0].weight.gradient, (dy @ np.full((2, 4), 0.25)).T @ x, rtol=1e-13)
+
+
+def test_rule_replaces_the_error_of_the_layers_it_chooses(rng):
+    class Silence(layers.Rule):
+        def error(self, call, dy):
+            return np.zeros_like(dy) if isinstance(call.layer, ReLU) else dy
+
+    model = Sequential(linear(rng, 3, 4), ReLU(), linear(rng, 4, 2))
+    x = Tape().input(rng.standard_normal((5, 3)))
+    model(x).backward(np.ones((5, 2)), rule=Silence())
+    assert (x.grad == 0).all()
+    assert (model[0].weight.gradient == 0).all()
+    assert (model[2].bias.gradient == 5).all()
+
+
+def test_rule_does_not_outlast_its_backward(rng):
+    layer = linear(rng, 3, 2)
+    x = Tape().input(np.ones((1, 3)))
+    y = layer(x)
+
+    class Fails(layers.Rule):
+        def feedback(self, parameter):
+            raise RuntimeError("no feedback")
+
+    with pytest.raises(RuntimeError, match="no feedback"):
+        y.backward(np.ones((1, 2)), rule=Fails())
+    y.backward(np.ones((1, 2)))
+    np.testing.assert_allclose(x.grad, layer.weight.value.sum(axis=0)[np.newaxis], rtol=1e-14)

@@ -1,0 +1,105 @@
+"""Buffers that are reused: no allocation when warm, and no trace of what they held."""
+
+import numpy as np
+import pytest
+
+import layers
+from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tape
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def linear(rng, inputs, outputs):
+    return Linear(inputs, outputs, rng=rng, bias_init=layers.init.normal(1), dtype=np.float64)
+
+
+class Spy(layers.Layer):
+    """The identity; keeps a copy of every gradient that it is given, and the array itself."""
+
+    def __init__(self):
+        self.seen, self.copies = [], []
+
+    def forward(self, call, x):
+        return x
+
+    def backward(self, call, dy):
+        self.seen.append(dy)
+        self.copies.append(dy.copy())
+        return (dy,)
+
+
+def train(model, x, labels, workspace):
+    for parameter in model.parameters():
+        parameter.zero_gradient()
+    tape = Tape(training=True, workspace=workspace)
+    loss = SoftmaxCrossEntropy()(model(tape.input(x)), labels)
+    loss.backward()
+    return [loss.array.copy()] + [parameter.gradient.copy() for parameter in model.parameters()]
+
+
+def test_warm_workspace_allocates_nothing_also_for_a_smaller_last_batch(rng):
+    model = Sequential(
+        linear(rng, 6, 9), ReLU(), layers.Residual(linear(rng, 9, 9)), layers.GELU(), layers.Dropout(0.2), linear(rng, 9, 3)
+    )
+    x, labels = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+    workspace = layers.Workspace()
+    train(model, x, labels, workspace)
+    train(model, x, labels, workspace)
+    warm, size = workspace.allocations, workspace.nbytes
+    for rows in (8, 5, 8, 1, 5, 8):
+        train(model, x[:rows], labels[:rows], workspace)
+    assert workspace.allocations == warm
+    assert workspace.nbytes == size
+
+
+def test_warm_workspace_allocates_nothing_for_an_input_that_is_used_twice():
+    workspace = layers.Workspace()
+    tapes = []
+    counts = []
+    for _ in range(5):
+        tape = Tape(workspace=workspace)
+        tapes.append(tape)  # So that no two inputs have the same address.
+        x = tape.input(np.ones(8))
+        layers.Add()(x, x, x).sum().backward()
+        assert (x.grad == 3).all()
+        counts.append(workspace.allocations)
+    assert counts[1:] == counts[1:2] * 4
+
+
+def test_results_do_not_depend_on_what_the_workspace_held(rng):
+    model = Sequential(linear(rng, 6, 9), ReLU(), layers.Residual(linear(rng, 9, 9)), layers.GELU(), linear(rng, 9, 3))
+    x, labels = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
+    workspace = layers.Workspace()
+    for rows in (8, 3, 8, 5):
+        used = train(model, x[:rows], labels[:rows], workspace)
+        fresh = train(model, x[:rows], labels[:rows], layers.Workspace())
+        for a, b in zip(used, fresh, strict=True):
+            assert (a == b).all()
+
+
+def test_buffer_grows_for_a_larger_batch_and_is_cut_for_a_smaller_one():
+    workspace = layers.Workspace()
+
+    def buffer(name, shape, dtype=np.float32, call=0):
+        value = Tape(workspace=workspace).input(np.ones(2))
+        for _ in range(call + 1):
+            value = Spy()(value)
+        return value.call.buffer(name, shape, dtype)
+
+    small = buffer("y", (2, 3))
+    assert np.shares_memory(small, buffer("y", (2, 3)))
+    large = buffer("y", (4, 3))
+    assert not np.shares_memory(small, large)
+    for shape, dtype in (((2, 3), np.float32), ((5,), np.float64), ((0, 3), np.float32), ((4, 3), np.int32)):
+        again = buffer("y", shape, dtype)
+        assert again.shape == shape
+        assert again.dtype == dtype
+        assert again.size == 0 or np.shares_memory(large, again)
+    assert workspace.allocations == 2
+    assert workspace.nbytes == 4 * 3 * 4
+    assert not np.shares_memory(large, buffer("x", (4, 3)))
+    assert not np.shares_memory(large, buffer("y", (4, 3), call=1))
+    assert workspace.allocations == 4

@@ -1,0 +1,181 @@
+"""The architecture, read from the sources: who may import whom, and where the exceptions live."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MOST_LINES = 400
+# From the bottom up; a room may import itself and what stands below it.
+ROOMS = ("layers.kernels", "layers", "ddbp", "scripts")
+# Modules with effects outside the process's arrays.
+FORBIDDEN_IN_LAYERS = ("time", "logging", "random", "subprocess", "socket", "threading", "multiprocessing", "mpi4py")
+READS_ENVIRONMENT = ("layers/kernels/jit.py", "layers/kernels/simd.py")
+
+
+def sources(*folders):
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path):
+    """Return the path from the repository's root, as written in these tests."""
+    return path.relative_to(ROOT).as_posix()
+
+
+LAYERS, EVERYTHING = sources("layers"), sources("layers", "ddbp", "scripts", "tests")
+PACKAGES = sources("layers", "ddbp", "scripts")
+
+
+def parsed(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def statements(tree):
+    """Yield all nodes but those that only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if not is_type_checking(node):
+            yield node
+            yield from statements(node)
+
+
+def imports(path):
+    """Yield the full dotted names that a file imports, relative ones resolved."""
+    package = module_of(path).split(".")
+    if path.name != "__init__.py":
+        package = package[:-1]
+    for node in statements(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def room_of(module):
+    """Return the room that a dotted name lies in, None for what is not ours."""
+    return next((room for room in ROOMS if module == room or module.startswith(f"{room}.")), None)
+
+
+def names(path):
+    """Yield every dotted name that occurs in a file's code, with its line."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Attribute | ast.Name):
+            yield ast.unparse(node), node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
+
+
+def test_the_rooms_are_where_the_tests_look_for_them():
+    for room in ROOMS:
+        assert sources(room.replace(".", "/")), f"{room} has no files"
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=name_of)
+def test_imports_go_in_one_direction(path):
+    height = ROOMS.index(room_of(module_of(path)))
+    for imported in imports(path):
+        room = room_of(imported)
+        assert room is None or ROOMS.index(room) <= height, f"{name_of(path)} imports {imported}, which stands above it"
+
+
+def test_resolver_understands_relative_imports():
+    # The other tests are worth what `imports` finds.
+    found = set(imports(ROOT / "layers" / "activation.py"))
+    assert {"layers.kernels.elementwise", "layers.layer.Layer", "numpy"} <= found
+    assert "layers.tape.Call" not in found, "what only type checkers see does not count"
+    assert "layers.kernels.jit.kernel" in set(imports(ROOT / "layers" / "kernels" / "gemm.py"))
+
+
+def test_one_file_of_ddbp_imports_mpi():
+    importers = [name_of(path) for path in PACKAGES if any(name.split(".")[0] == "mpi4py" for name in imports(path))]
+    assert len(importers) == 1, importers
+    assert importers[0].startswith("ddbp/communicator")
+
+
+def test_mpi_is_not_imported_when_ddbp_is():
+    # Inside a function only: importing MPI on a login node may hang or crash.
+    for path in sources("ddbp"):
+        for node in parsed(path).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                assert "mpi4py" not in ast.unparse(node), name_of(path)
+
+
+@pytest.mark.parametrize("path", [path for path in EVERYTHING if path.name != "jit.py"], ids=name_of)
+def test_kernels_are_compiled_by_our_decorators_only(path):
+    for name, line in names(path):
+        forbidden = name.split(".")[0] == "numba" and name.split(".")[-1] in ("njit", "jit", "vectorize", "guvectorize", "stencil")
+        assert not forbidden, f"{name_of(path)}:{line} uses {name}; use `kernel` or `inlined` of layers.kernels.jit"
+
+
+@pytest.mark.parametrize("path", LAYERS, ids=name_of)
+def test_layers_have_no_clock_no_printing_no_files_and_no_environment(path):
+    for imported in imports(path):
+        top = imported.split(".")[0]
+        assert top not in FORBIDDEN_IN_LAYERS, f"{name_of(path)} imports {imported}"
+        assert top not in ("os", "tempfile", "pathlib", "sys") or name_of(path) in READS_ENVIRONMENT, (
+            f"{name_of(path)} imports {imported}"
+        )
+    for name, line in names(path):
+        assert name not in ("print", "open", "input"), f"{name_of(path)}:{line} calls {name}"
+
+
+@pytest.mark.parametrize("path", LAYERS, ids=name_of)
+def test_layers_draw_only_from_generators_that_they_are_given(path):
+    for name, line in names(path):
+        drawn = name.startswith(("np.random.", "numpy.random.")) and name not in ("np.random.Generator", "numpy.random.Generator")
+        assert not drawn, f"{name_of(path)}:{line} uses {name}"
+
+
+def test_layers_import_nothing_but_the_standard_library_numpy_and_numba():
+    allowed = {*sys.stdlib_module_names, "numpy", "numba", "llvmlite", "layers"}
+    for path in LAYERS:
+        strangers = {imported.split(".")[0] for imported in imports(path)} - allowed
+        assert not strangers, f"{name_of(path)} imports {strangers}"
+
+
+def public_definitions(tree):
+    """Yield the public functions and classes of a module."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield node
+
+
+@pytest.mark.parametrize("path", LAYERS, ids=name_of)
+def test_modules_functions_and_classes_of_layers_have_a_docstring(path):
+    tree = parsed(path)
+    if path.read_text(encoding="utf-8").strip():
+        assert ast.get_docstring(tree), f"{name_of(path)} does not say what it is for"
+    for node in public_definitions(tree):
+        assert ast.get_docstring(node), f"{name_of(path)}:{node.lineno}: {node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", sources("layers/kernels"), ids=name_of)
+def test_docstring_of_a_kernel_says_what_it_writes(path):
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef) and any(ast.unparse(decorator) == "kernel" for decorator in node.decorator_list):
+            docstring = ast.get_docstring(node) or ""
+            assert docstring.startswith(("Writes", "Adds to")), f"{name_of(path)}:{node.lineno}: {node.name}"
+
+
+def test_no_file_is_longer_than_four_hundred_lines():
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in EVERYTHING}
+    assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_no_two_tests_of_a_file_have_one_name():
+    # The later one would silently replace the earlier.
+    for path in sources("tests"):
+        defined = [node.name for node in parsed(path).body if isinstance(node, ast.FunctionDef)]
+        assert len(defined) == len(set(defined)), f"{name_of(path)} defines a name twice"
