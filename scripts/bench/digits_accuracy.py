@@ -1,0 +1,61 @@
+"""Compare the test accuracy of train_digits.py with that of scikit-learn's MLPClassifier of the same size, on the same split.
+
+The classifier has its default settings but for `max_iter`, which lets it converge. The script runs with its own defaults.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import sklearn
+from llvmlite.binding import get_host_cpu_name
+from sklearn.neural_network import MLPClassifier
+
+SCRIPTS = Path(__file__).parents[1]
+sys.path.insert(0, str(SCRIPTS))
+
+from train_digits import digits  # noqa: E402 - from the folder above
+
+
+def ours(seed: int) -> float:
+    """Return the test accuracy of the script."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(SCRIPTS / "train_digits.py"), "--quiet", "--run-dir", folder, "--seed", str(seed)]
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return float(json.loads(lines[-1])["metrics"]["accuracy"])
+
+
+def theirs(seed: int) -> tuple[float, int]:
+    """Return the test accuracy of the classifier, and the epochs it took."""
+    training, test = digits()
+    classifier = MLPClassifier((128,), max_iter=5000, random_state=seed).fit(training.x, training.y)
+    return float(classifier.score(test.x, test.y)), int(classifier.n_iter_)
+
+
+def main() -> None:
+    """Measure both for every seed, print a table and write the result."""
+    parser = argparse.ArgumentParser(description="Compare test accuracy on the digits with scikit-learn's MLPClassifier.")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1 (%(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file")
+    options = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    print("seed   ours  scikit-learn (epochs)")
+    for seed in range(options.seeds):
+        accuracy, epochs = theirs(seed)
+        rows.append({"seed": seed, "ours": ours(seed), "sklearn": accuracy, "sklearn_epochs": epochs})
+        print("{seed:4}  {ours:.4f}  {sklearn:.4f} ({sklearn_epochs})".format(**rows[-1]), flush=True)
+    summary = {f"{name}_mean": round(mean(row[name] for row in rows), 4) for name in ("ours", "sklearn")}
+    print("mean  {ours_mean:.4f}  {sklearn_mean:.4f}".format(**summary))
+    if options.json:
+        machine = {"cpu": get_host_cpu_name(), "python": platform.python_version(), "scikit-learn": sklearn.__version__}
+        options.json.write_text(json.dumps({"machine": machine, **summary, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
