@@ -4,19 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import message
+from .errors import message, require_floating
 from .kernels import elementwise, softmax
 from .layer import Layer
-from .linear import matrix
+from .memory import flat, matrix
 from .types import Array
 
 if TYPE_CHECKING:
     from .tape import Call
-
-
-def flat(x: Array) -> Array:
-    """Return x as (n,), copied only if its elements are not adjacent or not writable."""
-    return x.reshape(-1) if x.flags.carray else np.array(x, order="C").reshape(-1)
 
 
 class Activation(Layer):
@@ -43,12 +38,6 @@ class Activation(Layer):
         dx = call.buffer("dx", dy.shape, dy.dtype)
         self.backward_kernel(dx.reshape(-1), flat(dy), kept, *self.scalars(kept))
         return (dx,)
-
-
-def require_floating(owner: Any, x: Array) -> None:
-    """Refuse an input that is not of a floating type."""
-    if x.dtype.kind not in "fc":
-        raise TypeError(message(owner, "the input must be of a floating type", x.dtype, "Convert it with x.astype(np.float32)."))
 
 
 class ReLU(Activation):

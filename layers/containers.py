@@ -1,6 +1,6 @@
 """Layers made of layers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .errors import message
@@ -19,13 +19,14 @@ class Sequential(Composite):
             if not callable(layer):
                 fix = "Pass the layers themselves: Sequential(a, b), not a list or a class's name."
                 raise TypeError(message("Sequential", "every entry must be a layer", repr(layer), fix))
-        self.layers: list[Layer] = list(layers)
+        self.layers: tuple[Layer, ...] = layers
+        self._steps = _fused(layers)
 
     def __repr__(self) -> str:
         return f"Sequential({', '.join(map(repr, self.layers))})"
 
     def __call__(self, x: Any) -> Any:
-        for layer in self.layers:
+        for layer in self._steps:
             x = layer(x)
         return x
 
@@ -37,6 +38,18 @@ class Sequential(Composite):
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
+
+
+def _fused(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers with those neighbours joined that can run as one call."""
+    steps: list[Layer] = []
+    for layer in layers:
+        joined = steps[-1].fused_with(layer) if steps else None
+        if joined is None:
+            steps.append(layer)
+        else:
+            steps[-1] = joined
+    return steps
 
 
 class Residual(Composite):

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .activation import require_floating
-from .errors import message
+from .errors import message, require_floating
 from .kernels import random
 from .layer import Layer
 from .types import Array

@@ -65,10 +65,18 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    def fused_with(self, following: "Layer") -> "Layer | None":
+        """Return a layer that does this one and the following in one call, with the same bits, or None if there is none."""
+        return None
+
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted name, parameter) in the order in which attributes were set; shared parameters come repeatedly."""
+        """Yield (dotted name, parameter) in the order in which attributes were set; shared parameters come repeatedly.
+
+        Attributes whose name begins with an underscore are left out.
+        """
         for name, attribute in vars(self).items():
-            yield from _named(f"{prefix}{name}", attribute)
+            if name[0] != "_":
+                yield from _named(f"{prefix}{name}", attribute)
 
     def parameters(self) -> list[Parameter]:
         """Return the parameters, shared ones once."""

@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .activation import ReLU
 from .errors import message
 from .init import Initializer, he_uniform, zeros
-from .kernels import gemm, reduce
+from .kernels import elementwise, gemm, reduce
 from .layer import Layer
+from .memory import matrix, no_bias
 from .parameter import Parameter
 from .types import Array
 
@@ -58,49 +60,70 @@ class Linear(Layer):
     def __repr__(self) -> str:
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
 
+    def fused_with(self, following: Layer) -> Layer | None:
+        return _RectifiedLinear(self) if type(following) is ReLU else None
+
     def forward(self, call: "Call", x: Array) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             fix = "A single sample needs a batch axis: x[np.newaxis]." if x.ndim < 2 else "Flatten() turns (N, H, W) into (N, D)."
             raise ValueError(message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix))
         self.check_dtype(x, self.weight)
         rows = matrix(x)
-        y = call.buffer("y", (len(rows), self.out_features), x.dtype)
+        y = call.buffer("y", (len(rows), self.out_features), rows.dtype)
         bias = no_bias(y) if self.bias is None else self.bias.value
         gemm.multiply(y, rows, False, self.weight.value, True, bias, False)
         call.save(rows)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        (rows,) = call.saved
-        dy_rows = matrix(dy)
-        none = no_bias(rows)
-        bounds = call.bounds(len(rows))
-        dw, accumulate = call.gradient_into(self.weight)
-        if len(dw) == 1:
-            gemm.multiply(dw[0], dy_rows, True, rows, False, none, accumulate)
-        else:
-            for s, (start, stop) in enumerate(pairwise(bounds)):
-                gemm.multiply(dw[s], dy_rows[start:stop], True, rows[start:stop], False, none, accumulate)
+        rows = matrix(dy)
         if self.bias is not None:
             db, accumulate = call.gradient_into(self.bias)
-            reduce.column_sums(db, dy_rows, bounds, accumulate)
+            reduce.column_sums(db, rows, call.bounds(len(rows)), accumulate)
+        return self.backward_product(call, rows, dy.shape)
+
+    def backward_product(self, call: "Call", dy: Array, shape: tuple[int, ...]) -> tuple[Array | None, ...]:
+        """Do backward but for the bias, given dy as rows (R, O); `shape` is that of the output."""
+        (x,) = call.saved
+        none = no_bias(x)
+        dw, accumulate = call.gradient_into(self.weight)
+        if len(dw) == 1:
+            gemm.multiply(dw[0], dy, True, x, False, none, accumulate)
+        else:
+            for s, (start, stop) in enumerate(pairwise(call.bounds(len(x)))):
+                gemm.multiply(dw[s], dy[start:stop], True, x[start:stop], False, none, accumulate)
         if not call.wants(0):
             return (None,)
-        dx = call.buffer("dx", rows.shape, dy.dtype)
-        gemm.multiply(dx, dy_rows, False, call.feedback(self.weight), False, none, False)
-        return (dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features),)
+        dx = call.buffer("dx", x.shape, dy.dtype)
+        gemm.multiply(dx, dy, False, call.feedback(self.weight), False, none, False)
+        return (dx if len(shape) == 2 else dx.reshape(*shape[:-1], self.in_features),)
 
 
-def matrix(x: Array) -> Array:
-    """Return x (…, D) as adjacent, writable rows (R, D): the one memory layout that kernels are compiled for."""
-    if not x.flags.carray:
-        x = np.array(x, order="C")
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+class _RectifiedLinear(Linear):
+    """A Linear and the ReLU after it in one call: y = max(x Wᵀ + b, 0). Backward: as Linear, with dy only where y > 0."""
 
+    analytic = False
 
-_EMPTY = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
+    def __init__(self, linear: Linear) -> None:
+        vars(self).update(vars(linear))
 
+    def __repr__(self) -> str:
+        return f"{super().__repr__()} + ReLU()"
 
-def no_bias(like: Array) -> Array:
-    """Return the empty vector that tells the matrix product to add no bias."""
-    return _EMPTY[like.dtype]
+    def fused_with(self, following: Layer) -> Layer | None:
+        return None
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        y = super().forward(call, x)
+        elementwise.rectify(y.reshape(-1))
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        rows, y = matrix(dy), matrix(call.output.array)
+        dz = call.buffer("dz", y.shape, y.dtype)
+        if self.bias is None:
+            elementwise.relu_backward(dz.reshape(-1), rows.reshape(-1), y.reshape(-1))
+        else:
+            db, accumulate = call.gradient_into(self.bias)
+            reduce.rectified_column_sums(dz, db, rows, y, call.bounds(len(rows)), accumulate)
+        return self.backward_product(call, dz, dy.shape)

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import flat, require_floating
-from .errors import message
+from .errors import message, require_floating
 from .kernels import reduce, regression, softmax
 from .layer import Layer
-from .linear import matrix
+from .memory import flat, matrix
 from .types import Array
 
 if TYPE_CHECKING:

@@ -22,7 +22,9 @@ class Reshape(Layer):
 
     def __init__(self, *shape: int) -> None:
         if sum(size == -1 for size in shape) > 1 or any(size < -1 or size == 0 for size in shape):
-            raise ValueError(message("Reshape", "sizes must be positive, one of them may be -1", shape, "Leave out the batch axis."))
+            raise ValueError(
+                message("Reshape", "sizes must be positive, one of them may be -1", shape, "Leave out the batch axis.")
+            )
         self.shape = shape
 
     def __repr__(self) -> str:

@@ -29,19 +29,18 @@ class Value(Arithmetic):
         reach it.
     """
 
-    __slots__ = ("_contribution", "_gradient", "_keep", "array", "call", "tape", "wants")
-
     # NumPy leaves `array * value` to the reflected operator of Value.
     __array_ufunc__ = None
+
+    _keep = False
+    _gradient: Array | None = None
+    _contribution: "Call | None" = None
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
         self.tape = tape
         self.array = array
         self.call = call
         self.wants = wants
-        self._keep = call is None
-        self._gradient: Array | None = None
-        self._contribution: Call | None = None
 
     @property
     def shard_sums(self) -> Array | None:
@@ -72,7 +71,9 @@ class Value(Arithmetic):
 
     def keep_grad(self) -> "Value":
         """Keep the gradient of this intermediate value in `grad`; return the value."""
-        self._keep = True
+        if not self._keep:
+            self._keep = True
+            self.tape.kept.append(self)
         return self
 
     def detach(self) -> "Value":
@@ -135,18 +136,17 @@ class Value(Arithmetic):
 class Call:
     """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
 
-    __slots__ = ("_buffers", "_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
+    output: Value
+    saved: tuple[Any, ...] = ()
+    shard_sums: Array | None = None
+    _own: list[Array] | None = None
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape
         self.layer = layer
         self.inputs = inputs
         self.index = index
-        self.output: Value
-        self.saved: tuple[Any, ...] = ()
         self._buffers = tape.workspace.current(index)
-        self.shard_sums: Array | None = None
-        self._own: list[Array] | None = None
 
     def __repr__(self) -> str:
         return f"call {self.index}: {self.layer!r}"
@@ -196,7 +196,10 @@ class Call:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be overwritten."""
         accumulate = not parameter.stale
         parameter.stale = False
-        return parameter.shard_gradients(self.tape.shards), accumulate
+        gradients = parameter.gradients
+        if gradients is None or len(gradients) != self.tape.shards:
+            gradients = parameter.shard_gradients(self.tape.shards)
+        return gradients, accumulate
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
         """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""
@@ -258,13 +261,19 @@ class Tape:
         self.observer = observer
         self.rule: Rule | None = None
         self.calls: list[Call] = []
+        self.kept: list[Value] = []
+        """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called on."""
+        self._unfinished = False
         self._bounds = None if shards is None else _checked_bounds(shards)
         self.shards = 1 if self._bounds is None else len(self._bounds) - 1
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient is not computed."""
         array = np.asarray(array)
-        return Value(self, array, None, wants=gradient and np.issubdtype(array.dtype, np.inexact))
+        value = Value(self, array, None, gradient and array.dtype.kind in "fc")
+        if value.wants:
+            value.keep_grad()
+        return value
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
@@ -281,21 +290,19 @@ class Tape:
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Value:
         """Run a layer on values and arrays, and remember the call."""
         call = Call(self, layer, inputs, len(self.calls))
+        # Appended before forward runs, so that calls which a layer makes inside its forward come after it.
+        self.calls.append(call)
         arrays = []
-        wants = False
+        wants = _has_parameters(layer)
         for x in inputs:
             if isinstance(x, Value):
                 if x.tape is not self:
-                    raise ValueError(
-                        message(layer, "all inputs must be on one tape", "values of two tapes", "Record both on the same tape.")
-                    )
+                    fix = "Record both on the same tape."
+                    raise ValueError(message(layer, "all inputs must be on one tape", "values of two tapes", fix))
                 wants = wants or x.wants
                 x = x.array
             arrays.append(x)
-        # Appended before forward runs, so that calls which a layer makes inside its forward come after it.
-        self.calls.append(call)
-        array = layer.forward(call, *arrays)
-        value = call.output = Value(self, array, call, wants or _has_parameters(layer))
+        value = call.output = Value(self, layer.forward(call, *arrays), call, wants)
         return value
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
@@ -303,54 +310,60 @@ class Tape:
         if value.call is None or not value.wants:
             fix = "Compute it from tape.input(…) or from layers with parameters."
             raise ValueError(message("Value.backward", "the value must depend on something differentiable", "a constant", fix))
+        if self._unfinished:
+            for call in self.calls:
+                call.output._gradient = None
+        for kept in self.kept:
+            kept._gradient = None
+        self._unfinished = True
         self.rule = rule
         pending = self._uses() if self.observer is not None else None
-        for call in self.calls:
-            call.output._gradient = None
-            for x in call.inputs:
-                if isinstance(x, Value) and x.call is None:
-                    x._gradient = None
         value._gradient = gradient
         value._contribution = None
         for call in reversed(self.calls):
-            dy = call.output._gradient
+            output = call.output
+            dy = output._gradient
             if dy is not None:
-                self._step(call, dy if rule is None else rule.error(call, dy))
-                if not call.output._keep:
-                    call.output._gradient = None
+                if rule is not None:
+                    dy = rule.error(call, dy)
+                self._propagate(call, dy)
+                if not output._keep:
+                    output._gradient = None
             if pending is not None:
                 self._report(call, pending)
         self.rule = None
+        self._unfinished = False
 
-    def _step(self, call: Call, dy: Array) -> None:
+    def _propagate(self, call: Call, dy: Array) -> None:
+        """Run the backward pass of one call, and hand the gradients to its inputs."""
         call._own = []
         gradients = call.layer.backward(call, dy)
-        if len(gradients) > 1 and any(gradients[0] is other for other in gradients[1:]):
-            call._own = None
-        if len(gradients) != len(call.inputs):
+        inputs = call.inputs
+        if len(gradients) != len(inputs):
             fix = "Return a tuple with one entry per input, None where there is no gradient."
-            raise ValueError(message(call.layer, f"backward must return {len(call.inputs)} gradients", len(gradients), fix))
-        for x, dx in zip(call.inputs, gradients, strict=True):
+            raise ValueError(message(call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix))
+        if len(gradients) > 1 and any(gradients[0] is other for other in gradients[1:]):
+            # The same array for two inputs: neither may be added to in place.
+            call._own = None
+        for x, dx in zip(inputs, gradients, strict=True):
             if dx is None or not isinstance(x, Value) or not x.wants:
                 continue
             if dx.shape != x.array.shape:
-                fix = "Sum it over the axes that forward broadcast."
-                raise ValueError(
-                    message(call.layer, f"backward must return a gradient of the input's shape {x.array.shape}", dx.shape, fix)
-                )
-            self._accumulate(x, dx, call)
+                must = f"backward must return a gradient of the input's shape {x.array.shape}"
+                raise ValueError(message(call.layer, must, dx.shape, "Sum it over the axes that forward broadcast."))
+            if x._gradient is None:
+                x._gradient, x._contribution = dx, call
+            else:
+                self._accumulate(x, x._gradient, dx, call)
 
-    def _accumulate(self, x: Value, dx: Array, call: Call) -> None:
-        """Add a contribution to the gradient of x: in place only where nobody else holds the array."""
-        held = x._gradient
-        if held is None:
-            x._gradient, x._contribution = dx, call
-        elif x._contribution is not None and x._contribution.owns(held):
+    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call) -> None:
+        """Add a further contribution to the gradient of x: in place only where nobody else holds the array."""
+        if x._contribution is not None and x._contribution.owns(held):
             held += dx
-        else:
-            total = call.buffer(f"sum {id(x)}" if x.call is None else f"sum {x.call.index}", dx.shape, dx.dtype)
-            np.add(held, dx, out=total)
-            x._gradient, x._contribution = total, call
+            return
+        total = call.buffer(f"sum {id(x)}" if x.call is None else f"sum {x.call.index}", dx.shape, dx.dtype)
+        np.add(held, dx, out=total)
+        x._gradient, x._contribution = total, call
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""
@@ -377,9 +390,8 @@ def _has_parameters(layer: Layer) -> bool:
 
 def _checked_bounds(shards: Sequence[int] | Integers) -> Integers:
     bounds = np.asarray(shards, np.int64)
-    if bounds.ndim != 1 or len(bounds) < 2 or bounds[0] != 0 or np.any(np.diff(bounds) < 0):
+    values = bounds.tolist() if bounds.ndim == 1 else []
+    if len(values) < 2 or values[0] != 0 or sorted(values) != values:
         fix = "Two shards of a batch of 8 are (0, 4, 8)."
-        raise ValueError(
-            message("Tape", "shards must be increasing row bounds that begin with 0", list(np.atleast_1d(bounds)), fix)
-        )
+        raise ValueError(message("Tape", "shards must be increasing row bounds that begin with 0", values, fix))
     return bounds

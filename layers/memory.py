@@ -1,0 +1,25 @@
+"""The one memory layout that kernels are compiled for: adjacent elements, writable."""
+
+import numpy as np
+
+from .types import Array
+
+
+def matrix(x: Array) -> Array:
+    """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise."""
+    if not x.flags.carray:
+        x = np.array(x, order="C")
+    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+
+
+def flat(x: Array) -> Array:
+    """Return x as (n,), copied only if its memory is laid out otherwise."""
+    return x.reshape(-1) if x.flags.carray else np.array(x, order="C").reshape(-1)
+
+
+_EMPTY = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
+
+
+def no_bias(like: Array) -> Array:
+    """Return the empty vector that tells the matrix product to add no bias."""
+    return _EMPTY[like.dtype]
