@@ -1,5 +1,6 @@
 """Optimizers: fused updates of this rank's slice of the flat parameters. Their state is sharded because slices are."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -148,20 +149,17 @@ class Adam(Optimizer):
         self.betas = (_fraction(type(self).__name__, "betas", betas[0]), _fraction(type(self).__name__, "betas", betas[1]))
         self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
 
-    def update(self, part: Slice, rate: float) -> None:
+    def bind(self, part: Slice) -> None:
+        super().bind(part)
         number = part.values.dtype.type
+        arrays = (part.values, part.gradient, self.state["mean"], self.state["square"])
+        self._bound = (number, arrays, tuple(map(number, (*self.betas, self.epsilon))))
+
+    def update(self, part: Slice, rate: float) -> None:
+        number, arrays, scalars = self._bound
         beta1, beta2 = self.betas
-        kernels.adam(
-            part.values,
-            part.gradient,
-            self.state["mean"],
-            self.state["square"],
-            number(rate / (1 - beta1**self.steps)),
-            number(beta1),
-            number(beta2),
-            number(self.epsilon),
-            number(np.sqrt(1 - beta2**self.steps)),
-        )
+        root = math.sqrt(1 - beta2**self.steps)
+        kernels.adam(*arrays, number(rate / (1 - beta1**self.steps)), *scalars, number(root))
 
 
 class AdamW(Adam):
@@ -201,7 +199,7 @@ class _TrustRatio(Optimizer):
 class LARS(_TrustRatio):
     """Layer-wise adaptive rates with momentum, for very large batches (You, Gitman and Ginsburg 2017, algorithm 1).
 
-    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not regularized, keep η without decay.
+    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not regularized, keep η, undecayed.
     """
 
     slots = ("momentum",)

@@ -1,6 +1,6 @@
 """The shard contract: the global batch is cut into S shards of fixed content, and ranks own neighbouring shards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class ShardPlan:
     shards: int
     ranks: int
     rank: int
+    _rows: dict[int, tuple[int, int, Integers]] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.shards, int) or self.shards < 1:
@@ -66,10 +67,14 @@ class ShardPlan:
         """Return the partial sums that a rank sends: (first shard, number of shards)."""
         return dyadic(*self.owned(rank))
 
-    def rows(self, samples: int) -> Integers:
-        """Return the bounds (local shards + 1,) of this rank's shards in the rows of a global batch."""
-        first, last = self.owned(self.rank)
-        return cut(samples, self.shards)[first : last + 1]
+    def rows(self, samples: int) -> tuple[int, int, Integers]:
+        """Return start and stop of this rank's rows in a global batch, and the bounds (local shards + 1,) of its shards therein."""
+        known = self._rows.get(samples)
+        if known is None:
+            first, last = self.owned(self.rank)
+            bounds = cut(samples, self.shards)[first : last + 1]
+            known = self._rows[samples] = int(bounds[0]), int(bounds[-1]), bounds - bounds[0]
+        return known
 
 
 def tree_total(parts: Array) -> Array:

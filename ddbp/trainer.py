@@ -6,10 +6,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,7 @@ from .shards import ShardPlan, tree_total
 from .threads import use_one_thread
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and the size of the global batch."""
 
     x: Value
@@ -144,9 +143,8 @@ class Trainer:
 
     def batch(self, x: Array, y: Array) -> Batch:
         """Return this rank's part of the given global batch, with a new tape."""
-        bounds = self._plan.rows(len(x))
-        start, stop = bounds[0], bounds[-1]
-        return self._recorded(x[start:stop], y[start:stop], bounds, len(x))
+        start, stop, bounds = self._plan.rows(len(x))
+        return self._recorded(x[start:stop], y[start:stop], start, bounds, len(x))
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if any)."""
@@ -157,14 +155,16 @@ class Trainer:
         """Reduce the gradients, clip, update and publish; return the loss of the global batch."""
         step, samples = self.step_count, loss.tape.samples
         assert samples is not None
+        self._flat.fill_stale()
         sums = self._reduction.reduce(step, samples, self._shard_sums(loss, samples))
-        value = float(tree_total(sums)) / samples
+        value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
         if not math.isfinite(value):
             self._refuse_loss(loss, value, step)
         if self.l1 or self.l2:
             value += self._part.penalty(self.l1, self.l2, self._flat)
             add_penalty(self._part, self.l1, self.l2)
-        self._clip()
+        if self.clip_norm is not None or self.clip_value is not None:
+            self._clip()
         self.optimizer.step(self._part)
         self._reduction.publish(step)
         self._flat.zero_gradients()
@@ -222,10 +222,8 @@ class Trainer:
         names = ["loss", *self.metrics]
         totals = []
         for rows in batches(len(data), self.batch_size):
-            bounds = self._plan.rows(len(rows))
-            mine = rows[bounds[0] : bounds[-1]]
-            x, y = data.x[mine], data.y[mine]
-            bounds = bounds - bounds[0]
+            start, stop, bounds = self._plan.rows(len(rows))
+            x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
             sums = np.zeros((self._plan.local, len(names)))
             with self._warming():
                 tape = Tape(shards=bounds, samples=len(rows))
@@ -251,9 +249,9 @@ class Trainer:
     # Parts of a step
 
     def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
-        bounds = self._plan.rows(len(rows))
-        mine = rows[bounds[0] : bounds[-1]]
-        return self._recorded(self._gather("x", data.x, mine), self._gather("y", data.y, mine), bounds, len(rows))
+        start, stop, bounds = self._plan.rows(len(rows))
+        mine = rows[start:stop]
+        return self._recorded(self._gather("x", data.x, mine), self._gather("y", data.y, mine), start, bounds, len(rows))
 
     def _gather(self, name: str, source: Array, rows: Integers) -> Array:
         """Return the given rows in a buffer that is reused from step to step."""
@@ -262,12 +260,12 @@ class Trainer:
             buffer = self._buffers[name] = np.empty((len(rows), *source.shape[1:]), source.dtype)
         return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")
 
-    def _recorded(self, x: Array, y: Array, bounds: Integers, samples: int) -> Batch:
+    def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         tape = Tape(
             training=True,
-            shards=bounds - bounds[0],
+            shards=bounds,
             samples=samples,
-            first_sample=int(bounds[0]),
+            first_sample=start,
             seed=self.seed,
             step=self.step_count,
             workspace=self._workspace,
@@ -277,9 +275,14 @@ class Trainer:
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        with self._warming():
+        if self._warm:
             loss = self.loss(self.model(batch.x), batch.y)
             loss.backward()
+        else:
+            with self._warming():
+                loss = self.loss(self.model(batch.x), batch.y)
+                loss.backward()
+            self._warm = True
         return self.update(loss)
 
     def _compile_update(self) -> None:
@@ -297,9 +300,7 @@ class Trainer:
 
     def _warming(self) -> Any:
         """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""
-        if self._warm or self.comm.size == 1:
-            return _NOTHING
-        return self.comm.leader_first()
+        return nullcontext() if self._warm else self.comm.leader_first()
 
     def _shard_sums(self, loss: Value, samples: int) -> Array:
         sums = loss.shard_sums
@@ -351,7 +352,6 @@ class Trainer:
             total += loss * batch.samples
             for callback in self.callbacks:
                 callback.on_step_end(self, self.step_count, loss)
-            self._warm = True
         seconds = time.perf_counter() - started
         return {
             "epoch": self.epoch,
@@ -416,19 +416,6 @@ class Trainer:
             names = ("model", "loss", "optimizer", "batch_size", "seed", "clip_norm", "clip_value", "l1", "l2")
             options = {name: getattr(self, name) for name in names}
             self._folder.write_configuration({**options, "shards": self._plan.shards, "epochs": epochs, "data": dataset, **facts})
-
-
-class _Nothing:
-    """A context that does nothing."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-_NOTHING = _Nothing()
 
 
 def _whole(name: str, value: Any) -> int:

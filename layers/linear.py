@@ -1,6 +1,5 @@
 """The dense layer."""
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,9 +7,9 @@ import numpy as np
 from .activation import ReLU
 from .errors import message
 from .init import Initializer, he_uniform, zeros
-from .kernels import elementwise, gemm, reduce
+from .kernels import dense
 from .layer import Layer
-from .memory import matrix, no_bias
+from .memory import empty, matrix
 from .parameter import Parameter
 from .types import Array
 
@@ -38,6 +37,7 @@ class Linear(Layer):
     """
 
     analytic = True
+    rectified = False
 
     def __init__(
         self,
@@ -70,39 +70,29 @@ class Linear(Layer):
         self.check_dtype(x, self.weight)
         rows = matrix(x)
         y = call.buffer("y", (len(rows), self.out_features), rows.dtype)
-        bias = no_bias(y) if self.bias is None else self.bias.value
-        gemm.multiply(y, rows, False, self.weight.value, True, bias, False)
-        call.save(rows)
+        dense.forward(y, rows, self.weight.value, empty(y, 1) if self.bias is None else self.bias.value, self.rectified)
+        call.save(rows, y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        rows = matrix(dy)
-        if self.bias is not None:
-            db, accumulate = call.gradient_into(self.bias)
-            reduce.column_sums(db, rows, call.bounds(len(rows)), accumulate)
-        return self.backward_product(call, rows, dy.shape)
-
-    def backward_product(self, call: "Call", dy: Array, shape: tuple[int, ...]) -> tuple[Array | None, ...]:
-        """Do backward but for the bias, given dy as rows (R, O); `shape` is that of the output."""
-        (x,) = call.saved
-        none = no_bias(x)
-        dw, accumulate = call.gradient_into(self.weight)
-        if len(dw) == 1:
-            gemm.multiply(dw[0], dy, True, x, False, none, accumulate)
-        else:
-            for s, (start, stop) in enumerate(pairwise(call.bounds(len(x)))):
-                gemm.multiply(dw[s], dy[start:stop], True, x[start:stop], False, none, accumulate)
-        if not call.wants(0):
+        x, y = call.saved
+        nothing = empty(x, 2)
+        dw, add_weight = call.gradient_into(self.weight)
+        db, add_bias = (empty(x, 2), False) if self.bias is None else call.gradient_into(self.bias)
+        dz = call.buffer("dz", y.shape, y.dtype) if self.rectified else nothing
+        dx = call.buffer("dx", x.shape, x.dtype) if call.wants(0) else nothing
+        bounds = call.bounds(len(x))
+        dense.backward(dx, dw, db, dz, matrix(dy), y, x, call.feedback(self.weight), bounds, add_weight, add_bias)
+        if dx is nothing:
             return (None,)
-        dx = call.buffer("dx", x.shape, dy.dtype)
-        gemm.multiply(dx, dy, False, call.feedback(self.weight), False, none, False)
-        return (dx if len(shape) == 2 else dx.reshape(*shape[:-1], self.in_features),)
+        return (dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features),)
 
 
 class _RectifiedLinear(Linear):
     """A Linear and the ReLU after it in one call: y = max(x Wᵀ + b, 0). Backward: as Linear, with dy only where y > 0."""
 
     analytic = False
+    rectified = True
 
     def __init__(self, linear: Linear) -> None:
         vars(self).update(vars(linear))
@@ -112,18 +102,3 @@ class _RectifiedLinear(Linear):
 
     def fused_with(self, following: Layer) -> Layer | None:
         return None
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        y = super().forward(call, x)
-        elementwise.rectify(y.reshape(-1))
-        return y
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        rows, y = matrix(dy), matrix(call.output.array)
-        dz = call.buffer("dz", y.shape, y.dtype)
-        if self.bias is None:
-            elementwise.relu_backward(dz.reshape(-1), rows.reshape(-1), y.reshape(-1))
-        else:
-            db, accumulate = call.gradient_into(self.bias)
-            reduce.rectified_column_sums(dz, db, rows, y, call.bounds(len(rows)), accumulate)
-        return self.backward_product(call, dz, dy.shape)

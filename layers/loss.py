@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import message, require_floating
-from .kernels import reduce, regression, softmax
+from .kernels import regression, softmax
 from .layer import Layer
 from .memory import flat, matrix
 from .types import Array
@@ -23,21 +23,23 @@ class Loss(Layer):
 
     analytic = True
 
-    def finish(self, call: "Call", losses: Array, samples: int, dtype: Any) -> Array:
-        """Return the loss (no axes), given the losses (R,) of all positions of the local samples."""
-        bounds = call.bounds(losses.size)
-        sums = call.buffer("sums", (len(bounds) - 1,), np.complex128 if losses.dtype.kind == "c" else np.float64)
-        reduce.shard_sums(sums, losses, bounds)
-        if losses.size > samples:
-            sums *= samples / losses.size
+    def shard_buffer(self, call: "Call", positions: int, dtype: Any) -> tuple[Array, Array]:
+        """Return room for the sums of each shard's losses (S,), and the bounds of the shards in the positions (S + 1,)."""
+        bounds = call.bounds(positions)
+        return call.buffer("sums", (len(bounds) - 1,), np.complex128 if dtype.kind == "c" else np.float64), bounds
+
+    def finish(self, call: "Call", sums: Array, positions: int, samples: int, dtype: Any) -> Array:
+        """Return the loss (no axes), given the sums over all positions of each shard's samples."""
+        if positions > samples:
+            sums *= samples / positions
         call.report(sums)
-        total = sums[0] if len(sums) == 1 else sums.sum()
-        return np.asarray(total / max(1, call.samples(samples)), dtype)
+        total = sums.item() if len(sums) == 1 else sums.sum()
+        return np.array(total / (call.samples(samples) or 1), dtype)
 
     def scale(self, call: "Call", dy: Array, positions: int, samples: int) -> Any:
         """Return the gradient of one position's loss: dy over the samples of the global batch and the positions of each."""
         per_sample = positions // samples if samples else 1
-        return dy.dtype.type(dy.item() / (max(1, call.samples(samples)) * per_sample))
+        return dy.dtype.type(dy.item() / ((call.samples(samples) or 1) * per_sample))
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -62,32 +64,35 @@ class SoftmaxCrossEntropy(Loss):
     def forward(self, call: "Call", logits: Array, targets: Any) -> Array:
         require_floating(self, logits)
         targets = np.asarray(targets)
-        if logits.ndim < 2 or targets.shape not in (logits.shape, logits.shape[:-1]):
+        soft = targets.shape == logits.shape
+        if logits.ndim < 2 or not (soft or targets.shape == logits.shape[:-1]):
             must = f"targets must be labels {logits.shape[:-1]} or probabilities {logits.shape} for logits {logits.shape}"
             raise ValueError(message(self, must, targets.shape, "Flatten labels of shape (N, 1) with y[:, 0]."))
         rows = matrix(logits)
-        p = call.buffer("p", rows.shape, rows.dtype)
-        losses = call.buffer("losses", (len(rows),), rows.dtype)
-        if targets.shape == logits.shape:
+        count, dtype = len(rows), rows.dtype
+        p = call.buffer("p", rows.shape, dtype)
+        losses = call.buffer("losses", (count,), dtype)
+        sums, bounds = self.shard_buffer(call, count, dtype)
+        if soft:
             targets = self._probabilities(targets, rows)
-            softmax.soft_cross_entropy(losses, p, rows, targets)
+            softmax.soft_cross_entropy(sums, losses, p, rows, targets, bounds)
         else:
             targets = self._labels(targets)
             invalid = call.buffer("invalid", (1,), np.int64)
-            softmax.cross_entropy(losses, p, invalid, rows, targets, self.label_smoothing)
-            if invalid[0]:
-                row = int(invalid[0]) - 1
+            softmax.cross_entropy(sums, losses, p, invalid, rows, targets, self.label_smoothing, bounds)
+            if invalid.item():
+                row = invalid.item() - 1
                 fix = "Number the classes from 0, and give the last layer one output per class."
                 got = f"{targets[row]} in row {row}"
                 raise ValueError(message(self, f"labels must be in 0..{rows.shape[1] - 1} for {rows.shape[1]} logits", got, fix))
-        call.save(p, targets, len(logits))
-        return self.finish(call, losses, len(logits), rows.dtype)
+        call.save(p, targets, len(logits), logits.shape)
+        return self.finish(call, sums, count, len(logits), dtype)
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":
             fix = "Convert them with y.astype(np.int64)."
             raise TypeError(message(self, "labels must be integers (probabilities have one more axis)", labels.dtype, fix))
-        return flat(np.asarray(labels, np.int64))
+        return flat(labels if labels.dtype == np.int64 else labels.astype(np.int64))
 
     def _probabilities(self, targets: Array, rows: Array) -> Array:
         targets = matrix(np.asarray(targets, rows.real.dtype))
@@ -96,14 +101,14 @@ class SoftmaxCrossEntropy(Loss):
         return targets.astype(rows.real.dtype, copy=False)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        p, targets, samples = call.saved
+        p, targets, samples, shape = call.saved
         dx = call.buffer("dx", p.shape, p.dtype)
         scale = self.scale(call, dy, len(p), samples)
         if targets.ndim == 2:
             softmax.soft_cross_entropy_backward(dx, p, targets, scale)
         else:
             softmax.cross_entropy_backward(dx, p, targets, dx.dtype.type(self.label_smoothing), scale)
-        return dx.reshape(call.inputs[0].shape), None
+        return dx if len(shape) == 2 else dx.reshape(shape), None
 
 
 class _Regression(Loss):
@@ -124,9 +129,10 @@ class _Regression(Loss):
         x = flat(prediction)
         t = flat(np.asarray(target, prediction.dtype))
         losses = call.buffer("losses", (samples,), prediction.dtype)
-        self.forward_kernel(losses, x, t)
+        sums, bounds = self.shard_buffer(call, samples, prediction.dtype)
+        self.forward_kernel(sums, losses, x, t, bounds)
         call.save(x, t)
-        return self.finish(call, losses, samples, prediction.dtype)
+        return self.finish(call, sums, samples, samples, prediction.dtype)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, t = call.saved

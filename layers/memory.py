@@ -17,9 +17,9 @@ def flat(x: Array) -> Array:
     return x.reshape(-1) if x.flags.carray else np.array(x, order="C").reshape(-1)
 
 
-_EMPTY = {np.dtype(dtype): np.empty(0, dtype) for dtype in (np.float32, np.float64)}
+_EMPTY = {(np.dtype(dtype), ndim): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64) for ndim in (1, 2)}
 
 
-def no_bias(like: Array) -> Array:
-    """Return the empty vector that tells the matrix product to add no bias."""
-    return _EMPTY[like.dtype]
+def empty(like: Array, ndim: int) -> Array:
+    """Return an array without elements that stands for "none" where a kernel expects one of this type."""
+    return _EMPTY[like.dtype, ndim]

@@ -13,14 +13,6 @@ def relu(y, x):
 
 
 @kernel
-def rectify(y):
-    """Writes y = max(y, 0) in place; NaN stays NaN."""
-    zero = constant(y, "zero")
-    for i in range(y.size):
-        y[i] = zero if y[i] <= zero else y[i]
-
-
-@kernel
 def relu_backward(dx, dy, y):
     """Writes dx = dy where y > 0, else 0: the derivative at 0 is 0."""
     zero = constant(dx, "zero")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .jit import kernel
-from .vmath import constant, fma
+from .jit import inlined, kernel
+from .vmath import fma
 
 # Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level cache. It decides no bits
 # in `tree_sum`; in `square_sums` the caller's pieces do.
@@ -12,14 +12,20 @@ BLOCK = 1024
 LANES = 16
 
 
-@kernel
-def shard_sums(sums, x, bounds):
-    """Writes sums_s = sum of x over rows bounds[s]..bounds[s+1], one after the other; sums (S,), x (R,), bounds (S + 1,)."""
+@inlined
+def sum_shards(sums, x, bounds):
+    """Write sums_s = sum of x over rows bounds[s]..bounds[s+1], one after the other; sums (S,), x (R,), bounds (S + 1,)."""
     for s in range(sums.size):
         total = sums[s] * 0
         for i in range(bounds[s], bounds[s + 1]):
             total += x[i]
         sums[s] = total
+
+
+@kernel
+def shard_sums(sums, x, bounds):
+    """Writes the sums of each shard's rows: see `sum_shards`."""
+    sum_shards(sums, x, bounds)
 
 
 @kernel
@@ -33,22 +39,6 @@ def column_sums(sums, x, bounds, accumulate):
             row = x[i]
             for j in range(total.size):
                 total[j] += row[j]
-
-
-@kernel
-def rectified_column_sums(dx, sums, dy, y, bounds, accumulate):
-    """Writes dx = dy where y > 0, else 0, and writes (adds) its column sums as `column_sums` does; dx, dy, y (R, C)."""
-    zero = constant(dx, "zero")
-    for s in range(len(sums)):
-        total = sums[s]
-        if not accumulate:
-            total[:] = 0
-        for i in range(bounds[s], bounds[s + 1]):
-            to, of, gate = dx[i], dy[i], y[i]
-            for j in range(total.size):
-                value = of[j] if gate[j] > zero else zero
-                to[j] = value
-                total[j] += value
 
 
 @kernel

@@ -1,13 +1,16 @@
-"""Losses that compare predictions with targets element by element. losses (N,); x predictions and t targets, flat (N D,)."""
+"""Losses that compare predictions with targets element by element. losses (N,); x predictions and t targets, flat (N D,).
+
+sums (S,) becomes the sums of each shard's losses, bounds (S + 1,)."""
 
 import numpy as np
 
 from .jit import kernel
+from .reduce import sum_shards
 from .vmath import sigmoid
 
 
 @kernel
-def squared_error(losses, x, t):
+def squared_error(sums, losses, x, t, bounds):
     """Writes losses_i = mean_j (x_ij - t_ij)^2."""
     features = x.size // max(1, losses.size)
     for i in range(losses.size):
@@ -15,6 +18,7 @@ def squared_error(losses, x, t):
         for j in range(i * features, (i + 1) * features):
             total += (x[j] - t[j]) * (x[j] - t[j])
         losses[i] = total / features
+    sum_shards(sums, losses, bounds)
 
 
 @kernel
@@ -26,7 +30,7 @@ def squared_error_backward(dx, x, t, scale):
 
 
 @kernel
-def binary_cross_entropy(losses, x, t):
+def binary_cross_entropy(sums, losses, x, t, bounds):
     """Writes losses_i = mean_j max(x_ij, 0) - x_ij t_ij + log(1 + e^-|x_ij|)."""
     features = x.size // max(1, losses.size)
     for i in range(losses.size):
@@ -35,6 +39,7 @@ def binary_cross_entropy(losses, x, t):
             positive = x[j] if x[j].real > 0 else -x[j]
             total += (positive + x[j]) / 2 - x[j] * t[j] + np.log(1 + np.exp(-positive))
         losses[i] = total / features
+    sum_shards(sums, losses, bounds)
 
 
 @kernel

@@ -3,6 +3,7 @@
 import numpy as np
 
 from .jit import inlined, kernel
+from .reduce import sum_shards
 from .vmath import constant, exp
 
 
@@ -42,10 +43,11 @@ def softmax_backward(dx, dy, y):
 
 
 @kernel
-def cross_entropy(loss, p, invalid, logits, labels, smoothing):
+def cross_entropy(sums, loss, p, invalid, logits, labels, smoothing, bounds):
     """Writes loss_i = -sum_j t_ij log p_ij and p = softmax(logits).
 
-    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere. loss (R,), p and logits (R, C), labels (R,); invalid[0]
+    Writes also the sums of each shard's losses, sums (S,) and bounds (S + 1,). t is 1 - smoothing + smoothing/C at the label and
+    smoothing/C elsewhere. loss (R,), p and logits (R, C), labels (R,); invalid[0]
     becomes 1 + the first row whose label is not in 0..C-1, 0 if there is none. log p_ij = x_ij - max - log sum e^(x - max).
     """
     invalid[0] = 0
@@ -66,6 +68,7 @@ def cross_entropy(loss, p, invalid, logits, labels, smoothing):
                 rest += log_total - (logits[i, j] - highest)
             value += rest * (smoothing / classes)
         loss[i] = value
+    sum_shards(sums, loss, bounds)
 
 
 @kernel
@@ -81,8 +84,8 @@ def cross_entropy_backward(dx, p, labels, smoothing, scale):
 
 
 @kernel
-def soft_cross_entropy(loss, p, logits, targets):
-    """Writes loss_i = -sum_j t_ij log p_ij and p = softmax(logits) for targets t (R, C)."""
+def soft_cross_entropy(sums, loss, p, logits, targets, bounds):
+    """Writes loss_i = -sum_j t_ij log p_ij and p = softmax(logits) for targets t (R, C), and the sums of each shard's losses."""
     for i in range(len(logits)):
         highest, total = _row_softmax(p[i], logits[i])
         log_total = np.log(total)
@@ -90,6 +93,7 @@ def soft_cross_entropy(loss, p, logits, targets):
         for j in range(logits.shape[1]):
             value += targets[i, j] * (log_total - (logits[i, j] - highest))
         loss[i] = value
+    sum_shards(sums, loss, bounds)
 
 
 @kernel
