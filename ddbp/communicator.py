@@ -20,11 +20,13 @@ from layers.types import Array
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-_TAG_HEADER, _TAG_PART, _TAG_LEFT = 1, 2, 3
+_TAG_HEADER, _TAG_PART, _TAG_LEFT, _TAG_WAITING = 1, 2, 3, 4
 
 # A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for the
 # message to come at all.
 _POLLS, _YIELDS, _SLEEP = 200, 2000, 50e-6
+# Seconds after which a rank that waits tells the others so; then those who do not come can be named.
+_NOTICE = 0.5
 
 
 class CommunicationError(RuntimeError):
@@ -104,6 +106,11 @@ class MPICommunicator:
         self.local_rank, self.local_size = self._local.rank, self._local.size
         self._timeout = float(os.environ.get("DDBP_TIMEOUT", "300"))
         self._left = False
+        # Ranks call in the same order, so the number of a call says where a rank is.
+        self._calls = self._noticed = 0
+        self._notices: list[Array] = []
+        self._left_at: dict[int, int] = {}
+        self._waiting_at: dict[int, int] = {}
 
     def _check_launcher(self) -> None:
         expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), self.size)
@@ -162,6 +169,7 @@ class MPICommunicator:
     def _wait(
         self, requests: list[Any], doing: str, sources: Sequence[int] = (), *, polls: int = _POLLS, sleep: float = _SLEEP
     ) -> None:
+        self._calls += 1
         test = self._mpi.Request.Testall
         looks = 0
         started = checked = 0.0
@@ -180,38 +188,55 @@ class MPICommunicator:
                 self._look_for_the_missing(requests, doing, sources, now - started)
 
     def _look_for_the_missing(self, requests: list[Any], doing: str, sources: Sequence[int], waited: float) -> None:
-        """Raise if a rank that we wait for has left, or time is up."""
+        """Raise if a rank left before this call, or time is up."""
         if self._left:
             return
-        status = self._mpi.Status()
-        if self._world.Iprobe(self._mpi.ANY_SOURCE, _TAG_LEFT, status):
-            # What it sent before it left may still be on its way; once only.
-            time.sleep(0.2)
-            if self._mpi.Request.Testall(requests):
-                return
+        self._read_notices()
+        missing = sorted(rank for rank, calls in self._left_at.items() if calls < self._calls)
+        if missing:
             fix = "Look above for its error; every rank must take the same number of steps and evaluations."
             raise CommunicationError(
-                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {status.source} ended", fix)
+                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {_listed(missing)} ended", fix)
             )
+        if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._calls:
+            self._noticed = self._calls
+            self._tell(_TAG_WAITING)
         if waited > self._timeout:
-            late = sorted({source for source, request in zip(sources, requests, strict=False) if not request.Test()})
-            who = f"nothing from rank {', '.join(map(str, late))}" if late else "no answer"
+            late = {source for source, request in zip(sources, requests, strict=False) if not request.Test()}
+            late = late or {rank for rank in range(self.size) if self._waiting_at.get(rank, 0) < self._calls} - {self.rank}
+            who = f"nothing from rank {_listed(sorted(late))}" if late else "no answer"
             fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
             raise CommunicationError(
                 message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"{who} for {waited:.0f} s", fix)
             )
 
+    def _tell(self, tag: int) -> None:
+        """Send the number of this call to all other ranks, and do not wait until they read it."""
+        self._notices.append(np.array([self._calls], np.int64))
+        for rank in range(self.size):
+            if rank != self.rank:
+                self._world.Isend(self._notices[-1], rank, tag).Free()
+
+    def _read_notices(self) -> None:
+        status, calls = self._mpi.Status(), np.empty(1, np.int64)
+        for tag, known in ((_TAG_LEFT, self._left_at), (_TAG_WAITING, self._waiting_at)):
+            while self._world.Iprobe(self._mpi.ANY_SOURCE, tag, status):
+                self._world.Recv(calls, status.source, tag)
+                known[status.source] = int(calls[0])
+
     def leave(self) -> None:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
         self._left = True
-        for rank in range(self.size):
-            if rank != self.rank:
-                self._world.Isend(np.zeros(1), rank, _TAG_LEFT).Free()
+        self._tell(_TAG_LEFT)
         self._wait([self._world.Ibarrier()], "ending", polls=0, sleep=1e-3)
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self._world.Abort(status)
+
+
+def _listed(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))
 
 
 def _yield_core() -> None:
