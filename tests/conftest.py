@@ -1,0 +1,85 @@
+"""What tests share: programs run in processes of their own, alone or under mpirun, always with a time limit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import ddbp
+from ddbp.launch import find_mpiexec
+
+PROGRAMS = Path(__file__).parent / "mpi" / "programs"
+PACKAGES = Path(ddbp.__file__).resolve().parents[1]
+LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "MPI_", "HYDI_", "SLURM_", "DDBP_")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A process that has ended by itself: exit status, output, and how long it took."""
+
+    status: int
+    out: str
+    err: str
+    seconds: float
+
+
+def clean_environment(extra: dict[str, str]) -> dict[str, str]:
+    """Return the environment without what a launcher would have set, with the packages under test importable."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)}
+    path = os.pathsep.join(filter(None, (str(PACKAGES), kept.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **extra}
+
+
+def run_process(command: Sequence[object], *, timeout: float, cwd: Path | None = None, **environment: str) -> Finished:
+    """Run a command to its end; past the time limit, kill it with all its children and fail the test."""
+    started = time.monotonic()
+    process = subprocess.Popen(
+        list(map(str, command)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=clean_environment(environment),
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        out, err = process.communicate()
+        pytest.fail(f"{' '.join(map(str, command))} ran past its limit of {timeout:g} s\n{out[-2000:]}\n{err[-4000:]}")
+    return Finished(process.returncode, out, err, time.monotonic() - started)
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., Finished]:
+    """Run Python with the given arguments, as one process: `run_python("-c", code)`."""
+
+    def run(*arguments: object, timeout: float = 120, cwd: Path | None = None, **environment: str) -> Finished:
+        return run_process([sys.executable, *arguments], timeout=timeout, cwd=cwd, **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mpirun() -> Callable[..., Finished]:
+    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec."""
+    try:
+        mpiexec = find_mpiexec()
+    except FileNotFoundError as error:
+        pytest.skip(f"needs an MPI launcher: {error}")
+    banner = run_process([mpiexec, "--version"], timeout=60).out
+    crowded = ("--oversubscribe", "--allow-run-as-root") if "Open MPI" in banner or "prte" in banner else ()
+
+    def run(ranks: int, script: str | Path, *arguments: object, timeout: float = 90, **environment: str) -> Finished:
+        command = [mpiexec, *crowded, "-n", ranks, sys.executable, PROGRAMS / script, *arguments]
+        return run_process(command, timeout=timeout, **environment)
+
+    return run

@@ -1,0 +1,166 @@
+"""Train small models for twenty steps, in many ways; every rank writes its parameters and histories.
+
+Usage: train_twenty_steps.py FOLDER [--corrupt RANK STEP]; with --corrupt, that rank changes the lowest bit of one parameter after
+that step of a single run.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from verdict import assert_on_all_ranks
+
+import ddbp
+from layers import Composite, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+
+EPOCHS = 5
+FEATURES, CLASSES = 20, 7
+
+
+def classification(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return random points with labels that a network can learn."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((samples, FEATURES))
+    labels = (x @ np.random.default_rng(99).standard_normal((FEATURES, CLASSES))).argmax(axis=1)
+    return ddbp.ArrayDataset(x, labels)
+
+
+def regression(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return random points with two smooth targets."""
+    x = np.random.default_rng(seed).standard_normal((samples, FEATURES))
+    return ddbp.ArrayDataset(x, np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2]], axis=1))
+
+
+# 173 samples in batches of 50 end with one of 23; 151 end with a single sample, which leaves most shards empty.
+TRAINING, VALIDATION, ODD = classification(173, 1), classification(37, 2), classification(151, 3)
+
+
+def network(*middle: object, dtype: type = np.float32) -> Sequential:
+    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns some."""
+    rng = np.random.default_rng(7)
+    return Sequential(
+        Linear(FEATURES, 64, rng=rng, dtype=dtype), ReLU(), *middle, Linear(64, 64, rng=rng, dtype=dtype), Tanh(),
+        Linear(64, CLASSES, rng=rng, dtype=dtype),
+    )  # fmt: skip
+
+
+class Alternating(Composite):
+    """Two branches that take turns, so that in each step the parameters of one of them are not used; and a shared layer."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(8)
+        self.first, self.last = Linear(FEATURES, 32, rng=rng), Linear(32, CLASSES, rng=rng)
+        self.branches = [Linear(32, 32, rng=rng), Linear(32, 32, rng=rng)]
+        self.calls = 0
+
+    def __call__(self, x):
+        h = self.first(x)
+        branch = self.branches[self.calls % 2]
+        self.calls += 1
+        return self.last(branch(branch(h)) + h)
+
+    def __repr__(self) -> str:
+        return "Alternating()"
+
+
+def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=None, **options):
+    """Return the trainer and its history after EPOCHS epochs of `fit`."""
+    trainer = make(model, optimizer, loss=loss, **options)
+    return trainer, trainer.fit(training, epochs=EPOCHS, validation=validation)
+
+
+def make(model, optimizer, *, loss=None, batch_size=50, **options):
+    """Return a quiet trainer."""
+    return ddbp.Trainer(
+        model, loss=loss or SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=batch_size, seed=11, quiet=True, **options
+    )
+
+
+def custom_loop(shards):
+    """Return the trainer and its losses after a loop of the user's own, with a model that does not use all of its parameters."""
+    trainer = make(Alternating(), ddbp.SGD(0.05, momentum=0.9), shards=shards)
+    loop = trainer.batches(TRAINING, epochs=EPOCHS)
+    return trainer, [{"loss": trainer.step(trainer.loss(trainer.model(batch.x), batch.y))} for batch in loop]
+
+
+RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
+    "momentum": lambda shards: fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=shards),
+    "nesterov and a single sample in the last batch": lambda shards: fitted(
+        network(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), training=ODD, shards=shards
+    ),
+    "dropout, Adam and clipping of the norm": lambda shards: fitted(
+        network(Dropout(0.3)), ddbp.Adam(ddbp.Cosine(0.01, steps=20)), clip_norm=0.5, shards=shards
+    ),
+    "L1, L2, weight decay and clipping of values": lambda shards: fitted(
+        network(), ddbp.Adam(0.01, weight_decay=0.01), l1=1e-4, l2=1e-3, clip_value=0.01, shards=shards
+    ),
+    "LAMB": lambda shards: fitted(network(), ddbp.LAMB(0.02), shards=shards),
+    "LARS with a warm-up": lambda shards: fitted(network(), ddbp.LARS(ddbp.WarmUp(1.0, steps=5)), shards=shards),
+    "RMSProp in float64": lambda shards: fitted(
+        network(dtype=np.float64), ddbp.RMSProp(1e-3, momentum=0.5), clip_norm=1.0, shards=shards
+    ),
+    "AdamW, regression and a plateau": lambda shards: fitted(
+        Sequential(Linear(FEATURES, 48, rng=np.random.default_rng(7)), Tanh(), Linear(48, 2, rng=np.random.default_rng(8))),
+        ddbp.AdamW(ddbp.Plateau(0.01, patience=0, threshold=0.2)),
+        training=regression(173, 4),
+        validation=regression(37, 5),
+        loss=MeanSquaredError(),
+        shards=shards,
+    ),
+    "a model smaller than a block": lambda shards: fitted(
+        Sequential(Linear(FEATURES, CLASSES, rng=np.random.default_rng(7))), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
+    ),
+    "a custom loop with unused and shared layers": custom_loop,
+}
+
+
+def main() -> None:
+    """Run all and write rank<r>.npz (parameters) and rank<r>.json (histories, without times)."""
+    flags = argparse.ArgumentParser(description=__doc__)
+    flags.add_argument("folder", type=Path)
+    flags.add_argument("--corrupt", type=int, nargs=2, metavar=("RANK", "STEP"))
+    options = flags.parse_args()
+    comm = ddbp.communicator()
+    parameters, histories = {}, {}
+    if options.corrupt is not None:
+        key = "momentum, 8 shards"
+        trainer, history = fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=8, callbacks=[Corrupt(*options.corrupt)])
+        parameters[key], histories[key] = flat(trainer), without_times(history)
+    else:
+        for shards in (8, None):
+            for name, run in RUNS.items():
+                trainer, history = run(shards)
+                key = f"{name}, {'one shard per rank' if shards is None else f'{shards} shards'}"
+                parameters[key] = flat(trainer)
+                histories[key] = without_times(history)
+                assert_on_all_ranks(np.isfinite(parameters[key]).all(), f"parameters of {key} are finite")
+    np.savez(options.folder / f"rank{comm.rank}.npz", **parameters)
+    (options.folder / f"rank{comm.rank}.json").write_text(json.dumps(histories))
+
+
+def flat(trainer: ddbp.Trainer) -> np.ndarray:
+    """Return all parameters of a model one after the other."""
+    return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])
+
+
+def without_times(history: list[dict]) -> list[dict]:
+    """Return the records without what differs from run to run."""
+    return [{name: value for name, value in record.items() if name not in ("seconds", "samples_per_second")} for record in history]
+
+
+class Corrupt(ddbp.Callback):
+    """Changes the lowest bit of the last parameter on one rank after a step."""
+
+    def __init__(self, rank: int, step: int) -> None:
+        self.rank, self.step = rank, step
+
+    def on_step_end(self, trainer: ddbp.Trainer, step: int, loss: float) -> None:
+        if step == self.step and trainer.comm.rank == self.rank:
+            weight = trainer.model.parameters()[-1].value
+            weight[-1] = np.nextafter(weight[-1], np.float32(1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""When one rank does not do as the others, all ranks end within seconds, and standard error says who and why."""
+
+import os
+
+import pytest
+
+PROGRAM = "one_rank_misbehaves.py"
+# Start of three ranks on two cores, the misdeed, and the end; the kernels are compiled before.
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(mpirun, tmp_path_factory):
+    """Compile the kernels, so that the times below are those of failure."""
+    finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
+    assert finished.status == 0, finished.err
+    assert sorted(finished.out.splitlines()) == [f"rank {rank} has finished" for rank in range(3)]
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def misbehave(mpirun, tmp_path):
+    """Return a function that runs a misdeed on three ranks, checks that all have ended badly and soon, and returns the output."""
+
+    def run(misdeed, **environment):
+        finished = mpirun(3, PROGRAM, misdeed, tmp_path, **environment)
+        pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(3)]
+        assert finished.status != 0
+        assert finished.seconds < SECONDS
+        assert not any(map(alive, pids))
+        return finished
+
+    return run
+
+
+def test_exception_prints_one_traceback_that_names_the_rank(misbehave):
+    err = misbehave("raise").err
+    assert "[rank 1 of 3] RuntimeError: the misdeed" in err
+    assert "in raise_error" in err
+    assert err.count("Traceback") == 1
+
+
+def test_exception_in_a_thread_ends_all_ranks(misbehave):
+    assert "[rank 1 of 3] RuntimeError: the misdeed" in misbehave("raise in a thread").err
+
+
+@pytest.mark.parametrize("misdeed", ["exit", "exit with success", "return early"])
+def test_rank_that_leaves_is_named_by_those_who_wait(misdeed, misbehave):
+    err = misbehave(misdeed).err
+    assert "all ranks must take part in the gradient exchange of step 3; got rank 1 ended. " in err
+
+
+def test_killed_rank_takes_the_others_along(misbehave):
+    finished = misbehave("be killed")
+    assert "has finished" not in finished.out
+
+
+def test_rank_that_skips_a_step_is_named_with_the_step(misbehave):
+    finished = misbehave("skip a step")
+    assert "on rank 1" in finished.err
+    assert "step 3" in finished.err
+    assert "has finished" not in finished.out
+
+
+def test_rank_with_a_batch_of_another_size_is_named_with_both_sizes(misbehave):
+    err = misbehave("take another batch").err
+    must = "all ranks must be in the same step with the same global batch"
+    assert f"rank 0: {must}; got step 3 with 12 samples here, step 3 with 7 on rank 1. " in err
+
+
+def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
+    err = misbehave("evaluate once more").err
+    assert "[rank 1 of 3]" in err
+    assert "ended. Look above for its error; every rank must take the same number of steps and evaluations." in err
+
+
+@pytest.mark.parametrize(
+    ("misdeed", "doing"), [("sleep", "the gradient exchange of step 3"), ("sleep before the start", "gathering from all ranks")]
+)
+def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave):
+    err = misbehave(misdeed, DDBP_TIMEOUT="3").err
+    assert f"all ranks must take part in {doing}; got nothing from rank 1 for 3 s. " in err
+    assert "DDBP_TIMEOUT sets the limit in seconds" in err
