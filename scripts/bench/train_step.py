@@ -1,0 +1,208 @@
+"""Time whole training steps against PyTorch and JAX.
+
+    python scripts/bench/train_step.py [WORKLOAD ...] [--ranks N] [--json FILE] [--peers torch,torch-compile,jax] [--rounds R]
+
+With one rank, all contestants take turns in one process on one core. With more, our ranks under mpirun and the peers, PyTorch
+with as many threads and DDP over gloo with as many processes, run one after the other, again and again, each in processes of
+its own.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import harness  # Before NumPy: it decides the threads.
+import numpy as np
+import steps
+from workloads import WORKLOADS, Workload
+
+from ddbp.launch import find_mpiexec
+
+# One run of a worker: so many timed blocks of about so many seconds.
+BLOCKS, BLOCK_SECONDS = 8, 0.15
+
+
+def best(times: dict[str, list[float]], peer: str) -> str:
+    """Return the faster of a peer's variants."""
+    return min((name for name in times if name.split()[0] == peer), key=lambda name: median(times[name]))
+
+
+def row(workload: Workload, ranks: int, times: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
+    """Return the row of a workload; the peer of `torch_ms` and `ratio` is the first of `peers` or, with ranks, the best."""
+    ours = times["ours"]
+    chosen = {peer: best(times, peer) for peer in peers if any(name.split()[0] == peer for name in times)}
+    medians = {peer: median(times[name]) for peer, name in chosen.items()}
+    eager = "torch" if ranks == 1 else min(medians, key=lambda peer: medians[peer])
+    fastest = min(medians, key=lambda peer: medians[peer])
+    result: dict[str, Any] = {"workload": workload.name, "ranks": ranks, "threads": 1, "ours_ms": harness.spread(ours)["median"]}
+    if eager in chosen:
+        against = harness.ratio(times[chosen[eager]], ours)
+        result |= {"torch_ms": round(medians[eager] * 1e3, 5), "torch": chosen[eager], "ratio": against["ratio"]}
+        result["ratio_quartiles"] = [against["low"], against["high"]]
+    return result | {
+        "peers_ms": {chosen[peer]: round(value * 1e3, 5) for peer, value in medians.items()},
+        "best_peer": chosen[fastest],
+        "ratio_best": round(medians[fastest] / median(ours), 3),
+        "spread_ms": {name: harness.spread(values) for name, values in times.items()},
+    }
+
+
+def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any]:
+    """Measure in this process."""
+    steps.require_equal_work(workload, peers)
+    contestants = steps.all_of(workload, peers, steps.TIMING_RATE)
+    return row(workload, 1, harness.interleaved(contestants, rounds), peers)
+
+
+# Several ranks
+
+
+def blocks(step: Callable[[], Any], agree: Callable[[int], int]) -> list[float]:
+    """Return seconds per step of each block; `agree` makes the number of steps the same on all ranks."""
+    for _ in range(20):
+        step()
+    count = agree(max(1, round(BLOCK_SECONDS / harness.timed(step, 20))))
+    return [harness.timed(step, count) for _ in range(BLOCKS)]
+
+
+def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
+    """Measure one contestant in this process, which may be one of several."""
+    if kind == "ours":
+        from ddbp import communicator
+
+        return {"ours": blocks(steps.ours(workload, steps.TIMING_RATE), lambda n: _agreed_by_mpi(communicator(), n))}
+    import torch
+
+    if kind == "torch-threads":
+        torch.set_num_threads(ranks)
+        kinds = {name: steps.torch_adam(workload, steps.TIMING_RATE, name) for name in ("foreach", "fused")}
+        return {f"{kind} {name}": blocks(step, lambda n: n) for name, step in kinds.items()}
+    rank = rank_of(kind)
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
+
+    def agree(count: int) -> int:
+        shared = torch.tensor([count])
+        torch.distributed.broadcast(shared, 0)
+        return int(shared.item())
+
+    times = {}
+    for name in ("foreach", "fused"):
+        step = steps.torch_adam(workload, steps.TIMING_RATE, name, ranks=ranks, rank=rank)
+        times[f"{kind} {name}"] = blocks(step, agree)
+    torch.distributed.destroy_process_group()
+    return times
+
+
+def rank_of(kind: str) -> int:
+    """Return the rank of this worker among those of its contestant."""
+    if kind == "ours":
+        from ddbp import communicator
+
+        return int(communicator().rank)
+    return int(os.environ.get("RANK", "0"))
+
+
+def _agreed_by_mpi(comm: Any, count: int) -> int:
+    shared = np.array([count], np.float64)
+    comm.broadcast(shared)
+    return int(shared[0])
+
+
+def spawn(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
+    """Run the workers of one contestant and return what the first of them measured."""
+    command = [sys.executable, str(Path(__file__).resolve()), workload.name, "--ranks", str(ranks), "--worker", kind]
+    environment = {**os.environ, "BENCH_THREADS": str(ranks if kind == "torch-threads" else 1)}
+    if kind != "torch-ddp":
+        prefix = [find_mpiexec(), "-n", str(ranks)] if kind == "ours" else []
+        done = subprocess.run([*prefix, *command], env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
+        return last_object(done.stdout)
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+    processes = [
+        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
+        for rank in range(ranks)
+    ]
+    try:
+        outputs = [process.communicate(timeout=600)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    if any(process.returncode for process in processes):
+        raise RuntimeError(f"DDP on {workload.name} failed with {[process.returncode for process in processes]}")
+    return last_object(outputs[0])
+
+
+def last_object(output: str) -> dict[str, list[float]]:
+    """Return the JSON object that a worker printed."""
+    result: dict[str, list[float]] = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
+    return result
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def several_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
+    """Measure in processes of their own, which take turns; a run counts with its median."""
+    kinds = ("ours", "torch-threads", "torch-ddp")
+    times: dict[str, list[float]] = {}
+    for r in range(rounds):
+        for kind in kinds[r % 3 :] + kinds[: r % 3]:
+            for name, values in spawn(workload, kind, ranks).items():
+                times.setdefault(name, []).append(median(values))
+    return row(workload, ranks, times, ["torch-threads", "torch-ddp"])
+
+
+def main() -> None:
+    """Read the command line, measure, print a table and write the file."""
+    parser = harness.arguments(str(__doc__).splitlines()[0], None)
+    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}; all unless named")
+    parser.add_argument("--ranks", type=int, default=1, help="our ranks; the peers get as many threads or processes (%(default)s)")
+    parser.add_argument("--peers", default="torch", help="with one rank, of torch,torch-compile,jax (%(default)s)")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    unknown = [name for name in options.workloads if name not in WORKLOADS]
+    peers = options.peers.split(",") if options.peers else []
+    if unknown or not set(peers) <= {"torch", "torch-compile", "jax"}:
+        parser.error(f"workloads are {', '.join(WORKLOADS)}; peers are torch, torch-compile, jax; got {unknown or peers}")
+    chosen = [WORKLOADS[name] for name in options.workloads or WORKLOADS]
+    if options.worker:
+        times = worker(chosen[0], options.worker, options.ranks)
+        if rank_of(options.worker) == 0:
+            print(json.dumps(times), flush=True)
+        return
+    facts = harness.machine()
+    if options.ranks == 1:
+        harness.pin_to_one_core()
+        _one_thread_of_torch(peers)
+    rows = []
+    print(f"{'workload':12}{'ranks':>6}{'ours ms':>10}{'torch ms':>10}{'ratio':>8}   best peer")
+    for workload in chosen:
+        many = several_ranks(workload, options.ranks, options.rounds or 5) if options.ranks > 1 else None
+        rows.append(many or one_rank(workload, peers, options.rounds or 15))
+        shown = {"torch_ms": float("nan"), "ratio": float("nan")} | rows[-1]
+        line = "{workload:12}{ranks:>6}{ours_ms:>10.4f}{torch_ms:>10.4f}{ratio:>8.2f}   {best_peer} {ratio_best:.2f}"
+        print(line.format(**shown), flush=True)
+    harness.write(options.json, facts, rows)
+
+
+def _one_thread_of_torch(peers: list[str]) -> None:
+    if any(peer.startswith("torch") for peer in peers):
+        import torch
+
+        torch.set_num_threads(1)
+        torch.set_num_interop_threads(1)
+
+
+if __name__ == "__main__":
+    main()
