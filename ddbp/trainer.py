@@ -183,13 +183,15 @@ class Trainer:
         Raises
         ------
         ValueError
-            The batch is larger than the data set; the data do not fit the model; the loss is no longer finite.
+            The batch is larger than the data set; the data do not fit the model.
+        FloatingPointError
+            The loss is no longer finite.
         CommunicationError
-            Ranks hold different data.
+            Ranks hold different data, or are asked for different numbers of epochs.
         """
         epochs = _whole("epochs", epochs)
-        self._check_data(dataset, validation)
         data = self._prepared(dataset)
+        self._check_data(dataset, validation, epochs)
         steps = -(-len(data) // self.batch_size)
         self._describe_run(dataset, epochs)
         history: list[Record] = []
@@ -391,13 +393,13 @@ class Trainer:
         }
         require_agreement(self.comm, facts, "Start all ranks with the same script, options and installation.")
 
-    def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None) -> None:
+    def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
         if self.batch_size > len(dataset):
             fix = f"Use a batch_size of at most {len(dataset)}."
             raise ValueError(
                 message("Trainer.fit", f"the data set must hold a batch of {self.batch_size}", f"{len(dataset)} samples", fix)
             )
-        facts = {"training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
+        facts = {"epochs": str(epochs), "training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
         if validation is not None:
             facts["validation data"] = f"{array_digest(validation.x)} {array_digest(validation.y)}"
         fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
