@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -70,7 +72,7 @@ def test_sum_of_single_shards_is_the_fixed_tree(shards, dtype):
         assert tree_sum(parts, [1] * shards).tobytes() == tree(list(parts)).tobytes()
 
 
-@pytest.mark.parametrize("shards", [*range(1, 18), 31, 63, 100])
+@pytest.mark.parametrize("shards", range(1, 18))
 def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
     rng = np.random.default_rng(shards)
     parts = shards_of(shards, 33, np.float32, rng)
@@ -82,12 +84,27 @@ def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
         assert tree_sum(summed, [size for _, size in pieces]).tobytes() == expected, bounds
 
 
-@pytest.mark.parametrize("shards", [1023])
-def test_descending_partial_sums_fit_the_room_that_the_kernel_takes(shards):
-    # One rank that owns all of 2^k - 1 shards holds one part of each size: none finds its sibling.
-    parts = np.ones((10, 5))
-    sizes = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1]
-    assert tree_sum(parts * np.array(sizes)[:, np.newaxis], sizes).tolist() == [shards] * 5
+@pytest.mark.parametrize("shards", [31, 100, 1023])
+def test_descending_partial_sums_fit_the_room_that_the_kernel_takes(shards, tmp_path):
+    # One rank that owns all of 2^k - 1 shards holds one part of each size: none finds its sibling. In a process of its own,
+    # which a write out of bounds may end.
+    parts = shards_of(shards, 33, np.float32, np.random.default_rng(shards))
+    pieces = list(aligned(0, shards))
+    summed = np.array([tree(list(parts[first : first + size])) for first, size in pieces])
+    np.savez(tmp_path / "parts.npz", parts=summed, sizes=np.array([size for _, size in pieces]))
+    code = f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import numpy as np
+from layers.kernels import reduce
+given = np.load("parts.npz")
+total = np.empty(given["parts"].shape[1], given["parts"].dtype)
+reduce.tree_sum(total, given["parts"], given["sizes"])
+np.save("total.npy", total)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "total.npy").tobytes() == tree(list(parts)).tobytes()
 
 
 def test_order_of_additions_can_be_seen_in_the_bits():
