@@ -1,0 +1,100 @@
+"""Do what all ranks must refuse alike, and write what each of them says.
+
+Usage: errors_on_all_ranks.py FOLDER; every rank writes rank<r>.json, a message for every case. The last error is not caught.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ddbp
+from layers import Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy
+
+RANK = ddbp.communicator().rank
+ODD = RANK == 1
+RNG = np.random.default_rng(0)
+X, LABELS = RNG.standard_normal((30, 5)), RNG.integers(0, 3, 30)
+DATA = ddbp.ArrayDataset(X, LABELS)
+
+
+def model(width: int = 8, p: float = 0.5, dtype: type = np.float32) -> Sequential:
+    """Return a network."""
+    rng = np.random.default_rng(0)
+    return Sequential(Linear(5, width, rng=rng, dtype=dtype), ReLU(), Dropout(p), Linear(width, 3, rng=rng, dtype=dtype))
+
+
+def trainer(network: Sequential | None = None, **options: Any) -> ddbp.Trainer:
+    """Return a trainer with some options other than usual."""
+    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1), "batch_size": 12, "quiet": True}
+    return ddbp.Trainer(network or model(), **(usual | options))
+
+
+class Halving(ddbp.Schedule):
+    """A schedule of the user's own, without a repr."""
+
+    def rate(self, step: int) -> float:
+        return 0.1 * 0.5**step
+
+
+def doubled(x: Any) -> Any:
+    """Return 2 x."""
+    return 2 * x
+
+
+def changed(array: Any) -> Any:
+    """Return the array with the last value changed."""
+    result = array.copy()
+    result.reshape(-1)[-1] = (result.reshape(-1)[-1] + 1) % 3
+    return result
+
+
+def diverge() -> None:
+    """Train with a rate at which the loss is soon infinite."""
+    with np.errstate(all="ignore"):
+        trainer(loss=MeanSquaredError(), optimizer=ddbp.SGD(1e20)).fit(ddbp.ArrayDataset(X, X[:, :3]), epochs=5)
+
+
+CASES = {
+    "batch smaller than ranks": lambda: trainer(batch_size=2),
+    "fewer shards than ranks": lambda: trainer(shards=2),
+    "parameters": lambda: trainer(model(width=9 if ODD else 8)),
+    "type": lambda: trainer(model(dtype=np.float64 if ODD else np.float32)),
+    "model": lambda: trainer(model(p=0.25 if ODD else 0.5)),
+    "loss": lambda: trainer(loss=SoftmaxCrossEntropy(label_smoothing=0.125) if ODD else SoftmaxCrossEntropy()),
+    "optimizer": lambda: trainer(optimizer=ddbp.SGD(0.25 if ODD else 0.125)),
+    "kind of optimizer": lambda: trainer(optimizer=ddbp.Adam(0.125) if ODD else ddbp.SGD(0.125)),
+    "batch_size": lambda: trainer(batch_size=10 if ODD else 12),
+    "seed": lambda: trainer(seed=5 if ODD else 0),
+    "shards": lambda: trainer(shards=6 if ODD else 3),
+    "clip_norm": lambda: trainer(clip_norm=1.0 if ODD else None),
+    "training x": lambda: trainer().fit(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1),
+    "training labels": lambda: trainer().fit(ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS), epochs=1),
+    "training length": lambda: trainer().fit(ddbp.ArrayDataset(X[:-1], LABELS[:-1]) if ODD else DATA, epochs=1),
+    "validation": lambda: trainer().fit(
+        DATA, epochs=1, validation=ddbp.ArrayDataset(changed(X), LABELS) if ODD else ddbp.ArrayDataset(X, LABELS)
+    ),
+    "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
+    "divergence": diverge,
+    "own schedule and function": lambda: trainer(Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())).fit(DATA, epochs=1),
+}
+
+
+def main() -> None:
+    """Collect the messages, then fail."""
+    said = {}
+    for name, case in CASES.items():
+        try:
+            case()
+        except (ValueError, ddbp.CommunicationError, FloatingPointError) as error:
+            said[name] = f"{type(error).__name__}: {error}"
+        else:
+            said[name] = "nothing"
+    Path(sys.argv[1], f"rank{RANK}.json").write_text(json.dumps(said))
+    trainer(seed=RANK)
+
+
+if __name__ == "__main__":
+    main()

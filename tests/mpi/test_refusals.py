@@ -1,0 +1,83 @@
+"""What ranks refuse alike, before it costs anything: too many ranks, and whatever is not the same on all of them."""
+
+import json
+import re
+
+import pytest
+
+ALL_SAME = "CommunicationError: ddbp: all ranks must have the same"
+START = "Start all ranks with the same script, options and installation."
+DATA = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
+SAID = {
+    "batch smaller than ranks": (
+        "ValueError: Trainer: every rank needs a sample of each global batch; got batch_size 2 on 3 ranks. "
+        "Start at most 2 ranks, or raise batch_size."
+    ),
+    "fewer shards than ranks": (
+        "ValueError: Trainer: shards=2 allows at most 2 ranks; got 3. Start at most 2 ranks, or raise shards."
+    ),
+    "parameters": rf"{ALL_SAME} parameters; got .*\(9, 5\).* on rank 1, .*\(8, 5\).* on rank 0. {START}",
+    "type": f"{ALL_SAME} parameters; got .*float64.* on rank 1, .*float32.* on rank 0. {START}",
+    "model": rf"{ALL_SAME} model; got .*Dropout\(0.25\).* on rank 1, .*Dropout\(0.5\).* on rank 0. {START}",
+    "loss": rf"{ALL_SAME} loss; got .*label_smoothing=0.125.* on rank 1, 'SoftmaxCrossEntropy\(\)' on rank 0. {START}",
+    "optimizer": rf"{ALL_SAME} optimizer; got 'SGD\(0.25, .*\)' on rank 1, 'SGD\(0.125, .*\)' on rank 0. {START}",
+    "kind of optimizer": rf"{ALL_SAME} optimizer; got 'Adam\(.*\)' on rank 1, 'SGD\(.*\)' on rank 0. {START}",
+    "batch_size": f"{ALL_SAME} batch_size; got '10' on rank 1, '12' on rank 0. {START}",
+    "seed": f"{ALL_SAME} seed; got '5' on rank 1, '0' on rank 0. {START}",
+    "shards": f"{ALL_SAME} shards; got '6' on rank 1, '3' on rank 0. {START}",
+    "clip_norm": rf"{ALL_SAME} clipping and penalties; got '\(1.0, .*\)' on rank 1, '\(None, .*\)' on rank 0. {START}",
+    "training x": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "training labels": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "training length": rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "validation": rf"{ALL_SAME} validation data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
+    "divergence": (
+        r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
+        r"the first layer whose output is not finite here is call \d: Linear\(.*\). Lower the learning rate, .+"
+    ),
+    "own schedule and function": "nothing",
+}
+
+
+@pytest.fixture(scope="module")
+def collected(mpirun, tmp_path_factory):
+    """Return the finished process, and the messages of every rank."""
+    folder = tmp_path_factory.mktemp("errors")
+    finished = mpirun(3, "errors_on_all_ranks.py", folder)
+    return finished, [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(3)]
+
+
+def test_every_case_of_the_program_is_looked_at(collected):
+    assert collected[1][0].keys() == SAID.keys()
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_every_rank_says_what_differs_with_both_values(case, collected):
+    for said in collected[1]:
+        assert re.fullmatch(SAID[case], said[case])
+
+
+def test_refusal_ends_all_ranks_with_a_bad_status(collected):
+    finished, _ = collected
+    assert finished.status != 0
+    assert "all ranks must have the same seed; got '1' on rank 1, '0' on rank 0" in finished.err
+
+
+def test_unequal_scripts_are_refused(mpirun, tmp_path):
+    script = """
+import numpy as np, ddbp, layers
+ddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
+"""
+    for rank in range(2):
+        (tmp_path / f"script{rank}.py").write_text(script + "# an edit that did not reach the other host\n" * rank)
+    finished = mpirun(2, "own_script_per_rank.py", tmp_path)
+    assert finished.status != 0
+    assert re.search(r"all ranks must have the same script; got '\w{16}' on rank 1, '\w{16}' on rank 0", finished.err)
+
+
+def test_equal_copies_of_the_script_are_accepted(mpirun, tmp_path):
+    script = "import numpy as np, ddbp, layers\nddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), "
+    for rank in range(2):
+        (tmp_path / f"script{rank}.py").write_text(script + "optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)\n")
+    finished = mpirun(2, "own_script_per_rank.py", tmp_path)
+    assert finished.status == 0, finished.err
