@@ -14,18 +14,23 @@ def accuracy(prediction: Array, target: Array) -> Array:
     """Return per sample the fraction of positions where the greatest logit is that of the label (or of the greatest target)."""
     labels = target.argmax(axis=-1) if target.ndim == prediction.ndim else target
     hits = prediction.argmax(axis=-1) == labels
-    return np.asarray(hits.reshape(len(hits), -1).mean(axis=1))
+    return _per_sample(hits)
 
 
 def binary_accuracy(prediction: Array, target: Array) -> Array:
     """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2."""
     hits = (prediction > 0) == (target > 0.5)
-    return np.asarray(hits.reshape(len(hits), -1).mean(axis=1))
+    return _per_sample(hits)
 
 
 def mean_absolute_error(prediction: Array, target: Array) -> Array:
     """Return per sample the mean |prediction - target|."""
-    return np.asarray(np.abs(prediction - target).reshape(len(prediction), -1).mean(axis=1))
+    return _per_sample(np.abs(prediction - target))
+
+
+def _per_sample(values: Array) -> Array:
+    """Return the mean over all axes but the first; a rank's part of a small batch may hold no sample."""
+    return np.asarray(values.mean(axis=tuple(range(1, values.ndim))))
 
 
 def default_metrics(loss: object) -> dict[str, Metric]:
