@@ -5,6 +5,8 @@ from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .containers import Residual, Sequential
 from .dropout import Dropout
+from .gradient_check import gradcheck
+from .gradient_report import BlockReport, GradientReport, WrongGradientError
 from .layer import Composite, Layer
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -19,12 +21,14 @@ __all__ = [
     "GELU",
     "Add",
     "BinaryCrossEntropy",
+    "BlockReport",
     "Call",
     "Composite",
     "Concatenate",
     "Dropout",
     "FlatParameters",
     "Flatten",
+    "GradientReport",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -45,9 +49,11 @@ __all__ = [
     "Tape",
     "Value",
     "Workspace",
+    "WrongGradientError",
     "absolute",
     "cos",
     "exp",
+    "gradcheck",
     "init",
     "log",
     "maximum",

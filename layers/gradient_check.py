@@ -1,0 +1,342 @@
+"""The gradient check: what backward computes against what the function itself does when its inputs are moved."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .errors import message
+from .gradient_probe import FLOOR, Probe
+from .gradient_report import NONDETERMINISTIC, WRONG, BlockReport, GradientReport
+from .layer import Layer
+from .parameter import Parameter
+from .tape import Tape, Value
+from .types import Array
+from .workspace import Workspace
+
+
+def gradcheck(
+    function: Callable[..., Any],
+    *inputs: Any,
+    constant: Collection[int] = (),
+    training: bool = True,
+    seed: int = 0,
+    entries: int = 200,
+    directions: int = 2,
+    shards: bool = True,
+) -> GradientReport:
+    """Check the gradients of a layer, or of any function of values, with respect to all its inputs and parameters.
+
+    >>> layers.gradcheck(MyLayer(), x).raise_if_wrong()
+
+    Parameters
+    ----------
+    function
+        A layer, or a callable that takes values and returns a value. A layer is copied, and its parameters are checked; so are
+        those of layers that a function refers to, which are cast to float64 and put back.
+    *inputs
+        Its arguments. Floating arrays are converted to float64 and checked, everything else (labels, indices) is a constant.
+        Keep away from corners such as ReLU's at 0, where there is no derivative.
+    constant
+        Numbers of floating inputs that are constants too, such as soft targets.
+    training
+        Whether layers behave as in training. Masks of Dropout are the same in every evaluation.
+    seed
+        Of the cotangent, the directions, the sampled entries and the tape's random masks.
+    entries
+        Blocks of up to so many entries are checked entry by entry, of larger ones so many entries are sampled.
+    directions
+        Number of random directions in which every block is checked as a whole, the entries that were not sampled included.
+    shards
+        Whether to check, too, that the batch (axis 0 of the first floating input) may be cut in shards.
+
+    Returns
+    -------
+    GradientReport
+        True if all is right; printed, it says what is wrong and which mistake fits. `raise_if_wrong()` turns it into an error.
+
+    Notes
+    -----
+    **Numeric derivatives.** The output is contracted with a fixed random cotangent, so that every element of it counts.
+    Each derivative is taken by central differences at the steps h, h/2 and h/4, and extrapolated to h = 0 (Richardson). How much
+    the last extrapolation changed, plus rounding at the smallest step, is its uncertainty: the data say it, no tolerance is chosen.
+    Where every recorded layer says `analytic` and the function runs on complex numbers, entries are taken by the complex step
+    instead, exact to rounding; it must agree with the differences along the random directions, or the differences are used.
+
+    **Verdict.** An entry is right if |analytic - numeric| is at most 10 times the uncertainty (plus 1000 roundings of the largest
+    gradient). Where that fails, or where the uncertainty is large, smaller steps are tried: 1e-4, 1e-5, 1e-6 times
+    max(1, |x|). If the one-sided differences still disagree, and each is steady, the entry lies on a kink: it is right if the
+    analytic gradient is between them. If even the best uncertainty exceeds 1e-4 of the block's largest gradient, the verdict is
+    "unclear", and the check fails. So does a NaN anywhere. The order printed is the power of h with which the differences approach
+    the analytic gradient: 2 if it is right, 0 if it is wrong.
+
+    **Besides**, backward is run again with the same bits expected (on buffers filled with NaN), again on the same tape, expecting
+    the gradients of parameters to double, once more with another forward pass in between, and with the batch cut in two shards.
+    """
+    subject = _Subject(function, inputs, constant, training, seed)
+    report = GradientReport(_name(function))
+    with subject.cast(np.float64):
+        rng = np.random.default_rng(seed)
+        y = subject.evaluate()
+        if not np.isfinite(y).all():
+            report.faults.append(f"the output has {np.count_nonzero(~np.isfinite(y))} entries that are NaN or infinite")
+            return report
+        # Away from 0 and of both signs: every element counts, and a backward that ignores dy is found out.
+        cotangent = rng.uniform(0.5, 1.5, y.shape) * rng.choice((-1.0, 1.0), y.shape)
+        gradients, analytic = subject.gradients(cotangent)
+        findings = _Findings(report)
+        _check_runs(subject, y, cotangent, gradients, findings)
+        if shards:
+            _check_shards(subject, y, cotangent, gradients, findings)
+        probe = Probe(subject, y, cotangent, rng, entries, directions, subject.samples, report.notes)
+        if analytic:
+            probe.try_complex()
+        for name, gradient in gradients.items():
+            block = probe.check(name, gradient)
+            findings.apply(block)
+            report.blocks.append(block)
+        if not report.blocks:
+            report.faults.append("there is nothing to check: no floating input, and no parameter")
+    return report
+
+
+def _name(function: Any) -> str:
+    return repr(function) if isinstance(function, Layer) else str(getattr(function, "__name__", function))
+
+
+class _Subject:
+    """What is checked: the function, its inputs, its parameters, and how to run it."""
+
+    def __init__(self, function: Any, inputs: tuple[Any, ...], constant: Collection[int], training: bool, seed: int) -> None:
+        self.function = copy.deepcopy(function) if isinstance(function, Layer) else function
+        self.training, self.seed = training, seed
+        self.inputs = [np.array(x, order="C") if isinstance(x, np.ndarray | np.generic | list | float) else x for x in inputs]
+        self.free = [
+            i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray) and x.dtype.kind == "f" and i not in constant
+        ]
+        self.constant = [i for i in constant if isinstance(self.inputs[i], np.ndarray) and self.inputs[i].dtype.kind == "f"]
+        self.parameters: dict[str, Parameter] = {}
+        for prefix, layer in _layers_of(self.function):
+            for name, parameter in layer.named_parameters(prefix):
+                if not any(parameter is known for known in self.parameters.values()):
+                    self.parameters[name] = parameter
+        self.workspace = Workspace()
+
+    @contextmanager
+    def cast(self, dtype: Any) -> Iterator[None]:
+        """Convert inputs and parameters, and put the former ones back at the end."""
+        inputs = self.inputs
+        kept = [(p, p._value, p.gradients, p.stale) for p in self.parameters.values()]
+        real = np.empty(0, dtype).real.dtype
+        self.inputs = [
+            x.astype(dtype if i in self.free else real) if i in self.free or i in self.constant else x for i, x in enumerate(inputs)
+        ]
+        for parameter in self.parameters.values():
+            parameter.cast(dtype)
+        try:
+            yield
+        finally:
+            self.inputs = inputs
+            for parameter, value, gradients, stale in kept:
+                parameter._value, parameter.gradients, parameter.stale = value, gradients, stale
+
+    @property
+    def samples(self) -> int:
+        """The size of axis 0 of the first floating input, 0 if there is none."""
+        return next((len(self.inputs[i]) for i in self.free if self.inputs[i].ndim), 0)
+
+    def array(self, name: str) -> Array:
+        """Return the array of a block, to be moved in place."""
+        if name in self.parameters:
+            return self.parameters[name].value
+        array: Array = self.inputs[int(name.removeprefix("input "))]
+        return array
+
+    def record(self, workspace: Workspace | None = None, shards: Any = None) -> tuple[list[Any], Value]:
+        """Run the function on a new tape; return its arguments and its result."""
+        tape = Tape(training=self.training, seed=self.seed, workspace=workspace, shards=shards)
+        # Without any floating input the first array is a value all the same, else nothing would be recorded.
+        values = self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)][:1]
+        arguments = [tape.input(x) if i in values else x for i, x in enumerate(self.inputs)]
+        y = self.function(*arguments)
+        if not isinstance(y, Value):
+            fix = "Compute with layers and with the operators and functions of values; np.asarray and .array leave the tape."
+            raise TypeError(message("gradcheck", "the function must return a value", type(y).__name__, fix))
+        return arguments, y
+
+    def evaluate(self) -> Array:
+        """Return a copy of the output."""
+        return self.record(self.workspace)[1].array.copy()
+
+    def zero(self) -> None:
+        """Forget the gradients of the parameters."""
+        for parameter in self.parameters.values():
+            parameter.gradients, parameter.stale = None, True
+
+    def backward(self, arguments: list[Any], y: Value, cotangent: Array) -> dict[str, Array]:
+        """Propagate; return copies of the gradients of all blocks."""
+        if y.wants and y.call is not None:
+            y.backward(cotangent)
+        found: dict[str, Array] = {}
+        for i in self.free:
+            gradient = arguments[i].grad
+            found[f"input {i}"] = np.zeros_like(self.inputs[i]) if gradient is None else np.array(gradient)
+        return found | {name: parameter.gradient.copy() for name, parameter in self.parameters.items()}
+
+    def gradients(self, cotangent: Array) -> tuple[dict[str, Array], bool]:
+        """Return the gradients of all blocks, and whether every recorded layer is analytic."""
+        self.zero()
+        arguments, y = self.record(self.workspace)
+        calls = y.tape.calls
+        hidden = {
+            repr(call.layer)
+            for call in calls
+            for parameter in call.layer.own_parameters()
+            if not any(parameter is known for known in self.parameters.values())
+        }
+        if hidden:
+            fix = "Keep them in attributes without an underscore, in lists or in dicts; or pass a layer instead of a function."
+            raise ValueError(message("gradcheck", "all parameters must be found", f"unlisted ones of {sorted(hidden)}", fix))
+        return self.backward(arguments, y, cotangent), all(call.layer.analytic for call in calls)
+
+
+def _layers_of(function: Any) -> list[tuple[str, Layer]]:
+    """Return the layers that a function refers to, with the prefix of their parameters' names."""
+    if isinstance(function, Layer):
+        return [("", function)]
+    if isinstance(function, functools.partial):
+        found = _layers_of(function.func)
+        named: dict[str, Any] = {str(i): x for i, x in enumerate(function.args)} | dict(function.keywords)
+    elif inspect.isfunction(function) or inspect.ismethod(function):
+        outside = inspect.getclosurevars(function)
+        named = {**outside.globals, **outside.nonlocals}
+        found = _layers_of(function.__self__) if inspect.ismethod(function) else []
+    else:
+        named, found = dict(getattr(function, "__dict__", {})), []
+    for name, thing in named.items():
+        if isinstance(thing, Layer):
+            found.append((f"{name}.", thing))
+        elif inspect.isfunction(thing) and thing.__module__ == getattr(function, "__module__", None) and thing is not function:
+            found += [(prefix, layer) for prefix, layer in _layers_of(thing) if not any(layer is known for _, known in found)]
+        elif isinstance(thing, list | tuple):
+            found += [(f"{name}.{i}.", layer) for i, layer in enumerate(thing) if isinstance(layer, Layer)]
+    return found
+
+
+@dataclass
+class _Findings:
+    """What runs of backward have shown about blocks, before the numbers are compared."""
+
+    report: GradientReport
+    verdicts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, name: str, verdict: str, text: str) -> None:
+        self.verdicts.setdefault(name, (verdict, text))
+
+    def apply(self, block: BlockReport) -> None:
+        if block.name in self.verdicts and block.verdict != WRONG:
+            block.verdict, block.hint = self.verdicts[block.name]
+
+
+def _check_runs(subject: _Subject, y: Array, cotangent: Array, gradients: dict[str, Array], findings: _Findings) -> None:
+    """Run backward three more times: on spoiled buffers, without zeroing, and with another forward pass in between."""
+    faults = findings.report.faults
+    inputs = [np.array(x) if isinstance(x, np.ndarray) else None for x in subject.inputs]
+    given = cotangent.copy()
+
+    for memory in subject.workspace._memory.values():
+        memory.fill(0xFF)  # NaN in every floating type
+    subject.zero()
+    arguments, again = subject.record(subject.workspace)
+    if again.array.tobytes() != y.tobytes():
+        faults.append("the output differs between two runs: a random number, or a buffer that is read before it is written")
+    second = subject.backward(arguments, again, given)
+    for name, gradient in gradients.items():
+        if second[name].tobytes() != gradient.tobytes():
+            text = "backward gives other bits on a second run: a random number, or a buffer that is read before it is written"
+            findings.add(name, NONDETERMINISTIC, text)
+
+    third = subject.backward(arguments, again, given)
+    for name, gradient in gradients.items():
+        times = 2 if name in subject.parameters else 1
+        if not _close(third[name], times * gradient):
+            text = "a second backward pass on the same tape gives another gradient: what was saved is written to"
+            if times == 2:
+                text = "a second backward pass does not add to the gradient: it overwrites or zeroes it"
+            findings.add(name, WRONG, text)
+
+    subject.zero()
+    arguments, again = subject.record()
+    with _moved(subject):
+        subject.record()
+    for name, gradient in subject.backward(arguments, again, given).items():
+        if not _close(gradient, gradients[name]):
+            text = "another forward pass before backward changes the gradient: keep with call.save(…), not on the layer"
+            findings.add(name, WRONG, text)
+
+    if given.tobytes() != cotangent.tobytes():
+        faults.append("backward writes into dy, which belongs to the caller")
+    for i, (x, before) in enumerate(zip(subject.inputs, inputs, strict=True)):
+        if before is not None and x.tobytes() != before.tobytes():
+            faults.append(f"input {i} is written to")
+            x[...] = before
+
+
+@contextmanager
+def _moved(subject: _Subject) -> Iterator[None]:
+    """Move the floating inputs for a while."""
+    kept = {i: subject.inputs[i].copy() for i in subject.free}
+    for i, x in kept.items():
+        subject.inputs[i] = x * 1.01
+    try:
+        yield
+    finally:
+        for i, x in kept.items():
+            subject.inputs[i] = x
+
+
+def _check_shards(subject: _Subject, y: Array, cotangent: Array, gradients: dict[str, Array], findings: _Findings) -> None:
+    """Cut the batch in two shards: their gradients must add up, and each must come from its own rows alone."""
+    samples = subject.samples
+    if samples < 2 or not subject.parameters:
+        return
+    cut = (samples + 1) // 3
+    batched = [i for i in subject.free if subject.inputs[i].ndim and len(subject.inputs[i]) == samples]
+
+    def run(dy: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+        subject.zero()
+        arguments, again = subject.record(shards=(0, cut, samples))
+        found = subject.backward(arguments, again, dy)
+        return found, {name: p.gradients.copy() for name, p in subject.parameters.items() if p.gradients is not None}
+
+    try:
+        whole, _ = run(cotangent)
+        for name in subject.parameters:
+            if not _close(whole[name], gradients[name]):
+                findings.add(name, WRONG, "with the batch cut in two shards, their gradients do not add up to the whole")
+        if y.ndim == 0 or len(y) % samples:
+            return
+        rows = np.arange(len(y)) < cut * (len(y) // samples)
+        for shard, own in enumerate((rows, ~rows)):
+            found, of_shards = run(np.where(own.reshape(-1, *(1,) * (y.ndim - 1)), cotangent, 0))
+            foreign = slice(cut, None) if shard == 0 else slice(0, cut)
+            if any(found[f"input {i}"][foreign].any() for i in batched):
+                findings.report.notes.append("samples depend on each other: shards were checked only for their sum")
+                return
+            for name, parts in of_shards.items():
+                if parts[1 - shard].any():
+                    text = f"rows of shard {shard} add to the gradient of shard {1 - shard}: use call.shards(…) or call.bounds(…)"
+                    findings.add(name, WRONG, text)
+    except ValueError as error:
+        findings.report.notes.append(f"the batch cannot be cut in shards: {error}")
+    finally:
+        subject.zero()
+
+
+def _close(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= FLOOR * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))))
