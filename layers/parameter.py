@@ -89,7 +89,8 @@ class Parameter:
             result: Array = self.gradients[0]
             return result
         total = np.empty_like(self._value)
-        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(len(self.gradients), -1))
+        shards = len(self.gradients)
+        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(shards, -1), np.ones(shards, np.int64))
         return total
 
     def zero_gradient(self) -> None:
