@@ -3,7 +3,7 @@
 import numpy as np
 
 from .jit import inlined, kernel
-from .vmath import fma
+from .vmath import constant, fma
 
 # Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level cache. It decides no bits
 # in `tree_sum`; in `square_sums` the caller's pieces do.
@@ -16,7 +16,7 @@ LANES = 16
 def sum_shards(sums, x, bounds):
     """Write sums_s = sum of x over rows bounds[s]..bounds[s+1], one after the other; sums (S,), x (R,), bounds (S + 1,)."""
     for s in range(sums.size):
-        total = sums[s] * 0
+        total = constant(sums, "zero")
         for i in range(bounds[s], bounds[s + 1]):
             total += x[i]
         sums[s] = total
