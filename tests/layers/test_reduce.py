@@ -166,6 +166,19 @@ def test_square_sums_run_sixteen_chains_side_by_side(dtype):
         np.testing.assert_allclose(total, math.fsum(float(v) ** 2 for v in x[start:stop]), rtol=1e-13)
 
 
+def test_square_sums_round_each_product_and_sum_once():
+    # One chain alone, so that its last bit is not lost when the chains are added.
+    x = np.zeros(160)
+    x[::16] = np.random.default_rng(0).standard_normal(10)
+    sums = np.empty(1)
+    reduce.square_sums(sums, x, np.array([(0, 160)]))
+    fused = rounded_twice = 0.0
+    for value in x[::16]:
+        fused = float(Fraction(value) ** 2 + Fraction(fused))
+        rounded_twice = value * value + rounded_twice
+    assert sums[0] == fused != rounded_twice
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_absolute_sums_add_one_element_after_the_other(dtype):
     x = np.random.default_rng(4).standard_normal(1000).astype(dtype)
