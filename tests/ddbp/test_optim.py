@@ -1,0 +1,257 @@
+"""Optimizers: ten steps against PyTorch, or against slow twins where PyTorch has no such optimizer."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import ddbp
+from layers import Layer, Parameter
+
+STEPS = 10
+WEIGHT, BIAS = (60, 50), (70,)
+
+
+class Given(Layer):
+    """A layer whose gradients are given, so that an optimizer can be fed the same as its oracle."""
+
+    def __init__(self, dtype: type) -> None:
+        rng = np.random.default_rng(0)
+        self.weight = Parameter(rng.standard_normal(WEIGHT).astype(dtype))
+        self.bias = Parameter(rng.standard_normal(BIAS).astype(dtype), regularized=False)
+        self.gradients: list[np.ndarray] = []
+
+    def forward(self, call, x):
+        return np.zeros((), self.weight.dtype)
+
+    def backward(self, call, dy):
+        for parameter, gradient in zip((self.weight, self.bias), self.gradients, strict=True):
+            call.gradient(parameter)[...] += gradient
+        return (None,)
+
+
+def gradients(step: int, dtype: type) -> list[np.ndarray]:
+    """Return the gradients of a step, of different sizes, with exact zeros among them."""
+    rng = np.random.default_rng(100 + step)
+    weight, bias = rng.standard_normal(WEIGHT), 0.01 * rng.standard_normal(BIAS)
+    weight[rng.random(WEIGHT) < 0.1] = 0
+    return [weight.astype(dtype), bias.astype(dtype)]
+
+
+def ours(optimizer: ddbp.Optimizer, dtype: type, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and bias after ten steps."""
+    layer = Given(dtype)
+    trainer = ddbp.Trainer(layer, optimizer=optimizer, batch_size=1, quiet=True, **options)
+    x = np.zeros((1, 1), dtype)
+    for step in range(STEPS):
+        layer.gradients = gradients(step, dtype)
+        trainer.step(layer(trainer.batch(x, x).x))
+    return layer.weight.value, layer.bias.value
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+    """Compare, allowing ten steps of a few roundings each of the largest element."""
+    tolerance = 4 * STEPS * np.finfo(found.dtype).eps * np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+class Case(NamedTuple):
+    """Our optimizer, and PyTorch's with the same meaning; `decay` is that of the weight, the bias has none."""
+
+    name: str
+    ours: Callable[[], ddbp.Optimizer]
+    theirs: Callable[..., Any]
+    decay: float = 0.0
+
+
+def cases() -> list[Case]:
+    """Return the table; a function, because PyTorch may be missing."""
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    o = torch.optim
+    return [
+        Case("SGD", lambda: ddbp.SGD(0.1), lambda p: o.SGD(p, 0.1)),
+        Case("SGD, decay", lambda: ddbp.SGD(0.1, weight_decay=0.2), lambda p: o.SGD(p, 0.1), 0.2),
+        Case("SGD, momentum", lambda: ddbp.SGD(0.1, momentum=0.9), lambda p: o.SGD(p, 0.1, momentum=0.9)),
+        Case(
+            "SGD, momentum and decay",
+            lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.2),
+            lambda p: o.SGD(p, 0.1, momentum=0.9),
+            0.2,
+        ),
+        Case(
+            "SGD, Nesterov",
+            lambda: ddbp.SGD(0.1, momentum=0.8, nesterov=True),
+            lambda p: o.SGD(p, 0.1, momentum=0.8, nesterov=True),
+        ),
+        Case("RMSProp", lambda: ddbp.RMSProp(0.01), lambda p: o.RMSprop(p, 0.01)),
+        Case(
+            "RMSProp, momentum and decay",
+            lambda: ddbp.RMSProp(0.01, alpha=0.9, epsilon=1e-6, momentum=0.7, weight_decay=0.1),
+            lambda p: o.RMSprop(p, 0.01, alpha=0.9, eps=1e-6, momentum=0.7),
+            0.1,
+        ),
+        Case("Adam", lambda: ddbp.Adam(0.01), lambda p: o.Adam(p, 0.01)),
+        Case(
+            "Adam, decay",
+            lambda: ddbp.Adam(0.01, betas=(0.8, 0.95), epsilon=1e-5, weight_decay=0.1),
+            lambda p: o.Adam(p, 0.01, betas=(0.8, 0.95), eps=1e-5),
+            0.1,
+        ),
+        Case("AdamW", lambda: ddbp.AdamW(0.01, weight_decay=0.3), lambda p: o.AdamW(p, 0.01, weight_decay=0), 0.3),
+    ]
+
+
+NAMES = (
+    "SGD", "SGD, decay", "SGD, momentum", "SGD, momentum and decay", "SGD, Nesterov", "RMSProp", "RMSProp, momentum and decay",
+    "Adam", "Adam, decay", "AdamW",
+)  # fmt: skip
+
+
+def theirs(case: Case, dtype: type) -> tuple[np.ndarray, np.ndarray]:
+    """Return weight and bias after ten steps of PyTorch's optimizer."""
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
+    layer = Given(dtype)
+    tensors = [torch.nn.Parameter(torch.tensor(parameter.value)) for parameter in (layer.weight, layer.bias)]
+    groups = [{"params": [tensors[0]], "weight_decay": case.decay}, {"params": [tensors[1]], "weight_decay": 0.0}]
+    optimizer = case.theirs(groups)
+    for step in range(STEPS):
+        for tensor, gradient in zip(tensors, gradients(step, dtype), strict=True):
+            tensor.grad = torch.tensor(gradient)
+        optimizer.step()
+    return tuple(tensor.detach().numpy() for tensor in tensors)
+
+
+def test_table_has_the_names_that_the_tests_use():
+    assert tuple(case.name for case in cases()) == NAMES
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("number", range(len(NAMES)), ids=NAMES)
+def test_ten_steps_are_those_of_pytorch(number, dtype):
+    case = cases()[number]
+    for found, expected in zip(ours(case.ours(), dtype), theirs(case, dtype), strict=True):
+        assert_close(found, expected)
+
+
+def slow_lars(rate, momentum, decay, coefficient):
+    """Return weight and bias after ten steps of You, Gitman and Ginsburg 2017, algorithm 1, in plain NumPy."""
+    layer = Given(np.float64)
+    result = []
+    for index, parameter in enumerate((layer.weight, layer.bias)):
+        w, m = parameter.value.copy(), 0
+        for step in range(STEPS):
+            g, local = gradients(step, np.float64)[index], rate
+            if parameter.regularized:
+                local = rate * coefficient * math.sqrt((w**2).sum()) / (math.sqrt((g**2).sum()) + decay * math.sqrt((w**2).sum()))
+                g = g + decay * w
+            m = momentum * m + local * g
+            w = w - m
+        result.append(w)
+    return result
+
+
+def slow_lamb(rate, beta1, beta2, epsilon, decay):
+    """Return weight and bias after ten steps of You et al. 2020, algorithm 2 with the identity as scaling, in plain NumPy."""
+    layer = Given(np.float64)
+    result = []
+    for index, parameter in enumerate((layer.weight, layer.bias)):
+        w, m, v = parameter.value.copy(), 0, 0
+        for step in range(STEPS):
+            g = gradients(step, np.float64)[index]
+            m = beta1 * m + (1 - beta1) * g
+            v = beta2 * v + (1 - beta2) * g**2
+            u = m / (1 - beta1 ** (step + 1)) / (np.sqrt(v / (1 - beta2 ** (step + 1))) + epsilon)
+            trust = 1.0
+            if parameter.regularized:
+                u = u + decay * w
+                trust = math.sqrt((w**2).sum()) / math.sqrt((u**2).sum())
+            w = w - rate * trust * u
+        result.append(w)
+    return result
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_ten_steps_of_lars_are_those_of_its_slow_twin(dtype):
+    optimizer = ddbp.LARS(2.0, momentum=0.8, weight_decay=0.01, coefficient=0.01)
+    for found, expected in zip(ours(optimizer, dtype), slow_lars(2.0, 0.8, 0.01, 0.01), strict=True):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_ten_steps_of_lamb_are_those_of_its_slow_twin(dtype):
+    optimizer = ddbp.LAMB(0.05, betas=(0.8, 0.95), epsilon=1e-5, weight_decay=0.02)
+    for found, expected in zip(ours(optimizer, dtype), slow_lamb(0.05, 0.8, 0.95, 1e-5, 0.02), strict=True):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("make", [lambda: ddbp.LARS(0.1), lambda: ddbp.LAMB(0.1)], ids=["LARS", "LAMB"])
+def test_zero_weights_get_a_finite_step(make):
+    layer = Given(np.float32)
+    layer.weight.value = np.zeros(WEIGHT)
+    trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, quiet=True)
+    layer.gradients = gradients(0, np.float32)
+    x = np.zeros((1, 1), np.float32)
+    trainer.step(layer(trainer.batch(x, x).x))
+    assert np.isfinite(layer.weight.value).all()
+    assert layer.weight.value.any()
+
+
+@pytest.mark.parametrize("name", ["SGD", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"])
+def test_decay_does_not_touch_the_bias(name):
+    kind = getattr(ddbp, name)
+    with_decay, without = (ours(kind(0.01, weight_decay=decay), np.float64) for decay in (0.5, 0.0))
+    assert with_decay[1].tobytes() == without[1].tobytes()
+    assert with_decay[0].tobytes() != without[0].tobytes()
+
+
+def test_optimizer_follows_its_schedule():
+    schedule = ddbp.StepDecay(0.5, every=5)
+    found = ours(ddbp.SGD(schedule), np.float64)[0]
+    w = Given(np.float64).weight.value.copy()
+    for step in range(STEPS):
+        w -= (0.5 if step < 5 else 0.05) * gradients(step, np.float64)[0]
+    assert_close(found, w)
+
+
+def test_binding_to_another_trainer_starts_afresh():
+    optimizer = ddbp.Adam(0.01)
+    first = ours(optimizer, np.float64)[0].copy()
+    assert ours(optimizer, np.float64)[0].tobytes() == first.tobytes()
+
+
+def test_value_clipping_limits_each_element():
+    found = ours(ddbp.SGD(1.0), np.float64, clip_value=0.25)[0]
+    w = Given(np.float64).weight.value.copy()
+    for step in range(STEPS):
+        w -= np.clip(gradients(step, np.float64)[0], -0.25, 0.25)
+    assert_close(found, w)
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e6])
+def test_norm_clipping_is_that_of_pytorch(limit):
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
+    found = ours(ddbp.SGD(1.0), np.float64, clip_norm=limit)
+    layer = Given(np.float64)
+    tensors = [torch.nn.Parameter(torch.tensor(parameter.value)) for parameter in (layer.weight, layer.bias)]
+    for step in range(STEPS):
+        for tensor, gradient in zip(tensors, gradients(step, np.float64), strict=True):
+            tensor.grad = torch.tensor(gradient)
+        torch.nn.utils.clip_grad_norm_(tensors, limit)
+        for tensor in tensors:
+            tensor.data -= tensor.grad
+    for one, tensor in zip(found, tensors, strict=True):
+        # PyTorch adds 1e-6 to the norm, which is about 50 here.
+        np.testing.assert_allclose(one, tensor.detach().numpy(), rtol=0, atol=STEPS * limit * 1e-6 / 50 if limit < 1 else 1e-12)
+
+
+def test_clipped_gradient_has_the_norm_of_the_limit():
+    layer = Given(np.float64)
+    trainer = ddbp.Trainer(layer, optimizer=ddbp.SGD(1.0), batch_size=1, clip_norm=0.125, quiet=True)
+    before = [layer.weight.value.copy(), layer.bias.value.copy()]
+    layer.gradients = gradients(0, np.float64)
+    x = np.zeros((1, 1))
+    trainer.step(layer(trainer.batch(x, x).x))
+    moved = [np.square(layer.weight.value - before[0]).sum(), np.square(layer.bias.value - before[1]).sum()]
+    assert math.sqrt(sum(moved)) == pytest.approx(0.125, rel=1e-12)

@@ -1,0 +1,124 @@
+"""Schedules: against PyTorch where it has the same, else against their equations."""
+
+import math
+
+import pytest
+
+import ddbp
+
+STEPS = 30
+
+
+def torch_rates(make, losses=None):
+    """Return the rates of thirty steps of a PyTorch scheduler, made by make(optimizer, lr_scheduler)."""
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
+    scheduler = make(optimizer, torch.optim.lr_scheduler)
+    rates = []
+    for step in range(STEPS):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(*([] if losses is None else [losses[step]]))
+    return rates
+
+
+def rates(schedule):
+    """Return the rates of thirty steps."""
+    return [schedule.rate(step) for step in range(STEPS)]
+
+
+def test_number_is_a_constant():
+    assert rates(ddbp.Constant(0.25)) == [0.25] * STEPS
+
+
+def test_step_decay_is_that_of_pytorch():
+    expected = torch_rates(lambda o, s: s.StepLR(o, 7, gamma=0.3))
+    assert rates(ddbp.StepDecay(0.5, every=7, factor=0.3)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_step_decay_at_given_steps_is_that_of_pytorch():
+    expected = torch_rates(lambda o, s: s.MultiStepLR(o, [4, 20], gamma=0.3))
+    assert rates(ddbp.StepDecay(0.5, at=(20, 4), factor=0.3)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_exponential_is_that_of_pytorch():
+    expected = torch_rates(lambda o, s: s.ExponentialLR(o, 0.9))
+    assert rates(ddbp.Exponential(0.5, factor=0.9)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_exponential_reaches_its_factor_after_its_steps():
+    assert ddbp.Exponential(0.5, factor=0.1, steps=20).rate(20) == pytest.approx(0.05, rel=1e-12)
+
+
+def test_cosine_is_that_of_pytorch():
+    expected = torch_rates(lambda o, s: s.CosineAnnealingLR(o, STEPS - 1, eta_min=0.01))
+    assert rates(ddbp.Cosine(0.5, steps=STEPS - 1, final=0.01)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_cosine_stays_at_its_end():
+    schedule = ddbp.Cosine(0.5, steps=10, final=0.01)
+    assert schedule.rate(10) == schedule.rate(1000) == pytest.approx(0.01)
+
+
+def test_one_cycle_is_that_of_pytorch():
+    expected = torch_rates(lambda o, s: s.OneCycleLR(o, 0.5, total_steps=STEPS + 1, cycle_momentum=False))
+    assert rates(ddbp.OneCycle(0.5, steps=STEPS + 1)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_cycle_peaks_at_its_rate():
+    assert max(rates(ddbp.OneCycle(0.5, steps=STEPS, rise=0.5))) == pytest.approx(0.5)
+
+
+def test_warm_up_rises_in_a_line_and_then_follows_the_schedule():
+    cosine = ddbp.Cosine(0.5, steps=20)
+    found = rates(ddbp.WarmUp(cosine, steps=5))
+    assert found[:5] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert found[5:] == [cosine.rate(step) for step in range(STEPS - 5)]
+
+
+def test_warm_up_begins_above_the_given_fraction():
+    assert ddbp.WarmUp(0.5, steps=4, start=0.5).rate(0) == pytest.approx(0.5 * (0.5 + 0.5 / 4))
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_plateau_is_that_of_pytorch(patience):
+    losses = [3.0, 2.0, 2.0, 1.9999, 2.5, 1.0, *[1.0] * 12, 0.5, *[0.6] * 11]
+    expected = torch_rates(lambda o, s: s.ReduceLROnPlateau(o, factor=0.5, patience=patience, min_lr=0.01), losses)
+    schedule = ddbp.Plateau(0.5, factor=0.5, patience=patience, minimum=0.01)
+    found = []
+    for step, loss in enumerate(losses):
+        found.append(schedule.rate(step))
+        schedule.observe(loss)
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found[-1] < found[0]
+
+
+def test_plateau_counts_nan_as_no_progress():
+    schedule = ddbp.Plateau(0.5, factor=0.5, patience=0)
+    schedule.observe(math.nan)
+    assert schedule.rate(1) == 0.25
+
+
+def test_warm_up_tells_its_schedule_of_the_loss():
+    schedule = ddbp.WarmUp(ddbp.Plateau(0.5, factor=0.5, patience=0), steps=2)
+    for _ in range(2):
+        schedule.observe(1.0)
+    assert schedule.rate(5) == 0.25
+
+
+def test_linear_scaling_multiplies_the_rate_as_the_batch():
+    assert ddbp.linear_scaling(0.1, 1024) == pytest.approx(0.4)
+    assert ddbp.linear_scaling(0.1, 64, base_batch_size=128) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ddbp.Constant(0.5), ddbp.StepDecay(0.5, every=7), ddbp.StepDecay(0.5, at=(3, 9)), ddbp.Exponential(0.5, factor=0.9),
+        ddbp.Cosine(0.5, steps=9), ddbp.OneCycle(0.5, steps=9), ddbp.WarmUp(0.5, steps=3), ddbp.Plateau(0.5),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_rate_is_a_function_of_the_step_alone(schedule):
+    backwards = [schedule.rate(step) for step in reversed(range(STEPS))]
+    assert backwards[::-1] == rates(schedule)
