@@ -1,0 +1,403 @@
+"""The trainer in one process."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ddbp
+from layers import Composite, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+
+RNG = np.random.default_rng(5)
+X = RNG.standard_normal((83, 6))
+LABELS = (X @ RNG.standard_normal((6, 3))).argmax(axis=1)
+DATA = ddbp.ArrayDataset(X, LABELS)
+
+
+def network(*middle, dtype=np.float32):
+    """Return a small network, always the same."""
+    rng = np.random.default_rng(1)
+    return Sequential(Linear(6, 16, rng=rng, dtype=dtype), ReLU(), *middle, Linear(16, 3, rng=rng, dtype=dtype))
+
+
+def make(model=None, **options):
+    """Return a quiet trainer for it."""
+    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1, momentum=0.9), "batch_size": 20, "quiet": True}
+    return ddbp.Trainer(model or network(), **(usual | options))
+
+
+def parameters(trainer):
+    """Return a copy of all parameters."""
+    return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])
+
+
+# Whole runs
+
+
+def test_training_lowers_loss_and_raises_accuracy():
+    history = make().fit(DATA, epochs=20, validation=DATA)
+    assert history[-1]["loss"] < history[0]["loss"] / 2
+    assert history[-1]["validation_accuracy"] > 0.9
+
+
+def test_history_has_a_record_per_epoch():
+    history = make().fit(DATA, epochs=3, validation=DATA)
+    assert [record["epoch"] for record in history] == [1, 2, 3]
+    assert [record["step"] for record in history] == [5, 10, 15]
+    names = {"epoch", "step", "loss", "samples_per_second", "seconds", "validation_loss", "validation_accuracy"}
+    assert all(record.keys() == names for record in history)
+
+
+def test_loss_of_an_epoch_weighs_its_batches_by_their_samples():
+    trainer = make(optimizer=ddbp.SGD(0.0))
+    (record,) = trainer.fit(DATA, epochs=1)
+    # Nothing moves with a rate of 0, so this is the mean over all samples, the 3 of the last batch among them.
+    assert record["loss"] == pytest.approx(trainer.evaluate(DATA)["loss"], rel=1e-6)
+
+
+def test_second_run_has_the_same_bits():
+    runs = []
+    for _ in range(2):
+        trainer = make(network(Dropout(0.25)), clip_norm=1.0)
+        history = trainer.fit(DATA, epochs=3)
+        runs.append((trainer.parameters_sha256(), [record["loss"] for record in history]))
+    assert runs[0] == runs[1]
+
+
+def test_another_seed_gives_another_run():
+    digests = set()
+    for seed in range(3):
+        trainer = make(seed=seed)
+        trainer.fit(DATA, epochs=1)
+        digests.add(trainer.parameters_sha256())
+    assert len(digests) == 3
+
+
+def test_two_fits_go_on_where_one_would():
+    one, two = make(), make()
+    one.fit(DATA, epochs=4)
+    two.fit(DATA, epochs=2)
+    two.fit(DATA, epochs=2)
+    assert two.parameters_sha256() == one.parameters_sha256()
+
+
+def test_epochs_have_different_orders():
+    trainer = make(optimizer=ddbp.SGD(0.0))
+    orders = [tuple(label for batch in trainer.batches(DATA) for label in batch.y.tolist()) for _ in range(3)]
+    assert len(set(orders)) == 3
+    assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(LABELS.tolist()))}
+
+
+def test_float64_data_train_as_their_float32_copies():
+    digests = set()
+    for x in (X, X.astype(np.float32)):
+        trainer = make()
+        trainer.fit(ddbp.ArrayDataset(x, LABELS), epochs=2)
+        digests.add(trainer.parameters_sha256())
+    assert len(digests) == 1
+
+
+# Custom loops
+
+
+def test_custom_loop_has_the_bits_of_fit():
+    fitted, looped = make(network(Dropout(0.25))), make(network(Dropout(0.25)))
+    history = fitted.fit(DATA, epochs=3)
+    losses = [(looped.step(looped.loss(looped.model(batch.x), batch.y)), batch.samples) for batch in looped.batches(DATA, epochs=3)]
+    assert looped.parameters_sha256() == fitted.parameters_sha256()
+    last = losses[-5:]
+    assert sum(loss * samples for loss, samples in last) / len(DATA) == history[-1]["loss"]
+
+
+def test_train_step_on_the_same_batches_has_the_bits_of_the_loop():
+    looped, stepped = make(), make()
+    x = X.astype(np.float32)
+    for rows in np.split(np.arange(80), 4):
+        batch = looped.batch(x[rows], LABELS[rows])
+        loss = looped.step(looped.loss(looped.model(batch.x), batch.y))
+        assert stepped.train_step(x[rows], LABELS[rows]) == loss
+    assert stepped.parameters_sha256() == looped.parameters_sha256()
+
+
+def test_backward_and_update_are_a_step():
+    stepped, updated = make(), make()
+    for trainer, by_hand in ((stepped, False), (updated, True)):
+        for batch in trainer.batches(DATA):
+            loss = trainer.loss(trainer.model(batch.x), batch.y)
+            if by_hand:
+                loss.backward()
+                trainer.update(loss)
+            else:
+                trainer.step(loss)
+    assert updated.parameters_sha256() == stepped.parameters_sha256()
+
+
+def test_loss_may_be_made_of_several_terms():
+    trainer = make(loss=None)
+    first, second = trainer.model.layers[0], trainer.model.layers[-1]
+    batch = trainer.batch(X[:20].astype(np.float32), LABELS[:20])
+    hidden = first(batch.x)
+    loss = SoftmaxCrossEntropy()(second(hidden), batch.y) + 0.5 * (hidden**2).sum() / batch.samples
+    assert trainer.step(loss) == pytest.approx(loss.item(), rel=1e-6)
+    assert trainer.step_count == 1
+
+
+class TwoBranches(Composite):
+    """A model that uses one of its two branches at a time."""
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.branches = [Linear(6, 3, rng=rng), Linear(6, 3, rng=rng)]
+        self.used = 0
+
+    def __call__(self, x):
+        return self.branches[self.used](x)
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_parameter_without_use_in_a_step_has_no_gradient_then(shards):
+    model = TwoBranches()
+    trainer = make(model, optimizer=ddbp.SGD(0.1), shards=shards)
+    x, labels = X[:20].astype(np.float32), LABELS[:20]
+    trainer.train_step(x, labels)
+    before = model.branches[0].weight.value.copy()
+    model.used = 1
+    trainer.train_step(x, labels)
+    assert model.branches[0].weight.value.tobytes() == before.tobytes()
+
+
+# Shards and the last batch
+
+
+@pytest.mark.parametrize("shards", [2, 5, 8, 20])
+def test_shards_change_the_run_by_rounding_only(shards):
+    one, many = make(network(dtype=np.float64)), make(network(dtype=np.float64), shards=shards)
+    histories = [trainer.fit(DATA, epochs=3, validation=DATA) for trainer in (one, many)]
+    np.testing.assert_allclose(parameters(many), parameters(one), rtol=0, atol=1e-13)
+    assert histories[1][-1]["validation_loss"] == pytest.approx(histories[0][-1]["validation_loss"], rel=1e-13)
+
+
+def test_last_batch_may_leave_shards_empty():
+    # 83 = 4 * 20 + 3 samples: five of eight shards of the last batch have none.
+    trainer, reference = make(network(dtype=np.float64), shards=8), make(network(dtype=np.float64))
+    for one in (trainer, reference):
+        one.train_step(X[-3:], LABELS[-3:])
+    np.testing.assert_allclose(parameters(trainer), parameters(reference), rtol=0, atol=1e-14)
+
+
+def test_sums_of_the_shards_make_up_the_loss():
+    trainer = make(network(dtype=np.float64), shards=8)
+    batch = trainer.batch(X[:19], LABELS[:19])
+    loss = trainer.loss(trainer.model(batch.x), batch.y)
+    assert loss.shard_sums.shape == (8,)
+    assert loss.shard_sums.sum() / 19 == pytest.approx(loss.item(), rel=1e-14)
+    assert trainer.step(loss) == pytest.approx(loss.item(), rel=1e-14)
+
+
+# Evaluation and prediction
+
+
+@pytest.mark.parametrize("batch_size", [1, 20, 50, 83])
+@pytest.mark.parametrize("shards", [1, 8])
+def test_evaluation_in_batches_is_that_of_all_samples_at_once(batch_size, shards):
+    trainer = make(network(dtype=np.float64), batch_size=batch_size, shards=shards)
+    logits = trainer.model(X)
+    found = trainer.evaluate(DATA)
+    assert found["loss"] == pytest.approx(float(SoftmaxCrossEntropy()(logits, LABELS)), rel=1e-14)
+    assert found["accuracy"] == np.mean(logits.argmax(axis=1) == LABELS)
+
+
+def test_evaluation_drops_nothing_out_and_changes_nothing():
+    trainer = make(network(Dropout(0.5)))
+    before = trainer.parameters_sha256()
+    assert trainer.evaluate(DATA) == trainer.evaluate(DATA) == make(network()).evaluate(DATA)
+    assert trainer.parameters_sha256() == before
+
+
+def test_evaluation_between_steps_does_not_change_the_run():
+    plain, watched = make(network(Dropout(0.25))), make(network(Dropout(0.25)))
+    plain.fit(DATA, epochs=2)
+    watched.fit(DATA, epochs=2, validation=ddbp.ArrayDataset(X[:7], LABELS[:7]))
+    assert watched.parameters_sha256() == plain.parameters_sha256()
+
+
+def test_own_metrics_are_reported_as_means_over_samples():
+    trainer = make(metrics={"label": lambda prediction, target: target})
+    assert trainer.evaluate(DATA)["label"] == pytest.approx(LABELS.mean(), rel=1e-14)
+
+
+def test_prediction_in_batches_has_the_bits_of_all_at_once():
+    trainer = make()
+    trainer.fit(DATA, epochs=1)
+    assert trainer.predict(X).tobytes() == trainer.model(X.astype(np.float32)).tobytes()
+
+
+def test_prediction_for_nothing_is_empty():
+    assert make().predict(np.zeros((0, 6))).shape == (0, 3)
+
+
+# Penalties
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.1, 0.0), (0.0, 0.3), (0.1, 0.3)])
+@pytest.mark.parametrize("shards", [1, 4])
+def test_penalties_take_part_in_loss_and_gradient(l1, l2, shards):
+    rng = np.random.default_rng(1)
+    model = Sequential(Linear(6, 4, rng=rng, dtype=np.float64), Tanh(), Linear(4, 3, rng=rng, dtype=np.float64))
+    trainer = make(model, optimizer=ddbp.SGD(1.0), l1=l1, l2=l2, shards=shards)
+
+    def objective():
+        weights = [layer.weight.value for layer in (model[0], model[2])]
+        penalty = sum(l1 * np.abs(w).sum() + l2 * (w**2).sum() / 2 for w in weights)
+        return float(SoftmaxCrossEntropy()(model(X[:20]), LABELS[:20])) + penalty
+
+    h = 1e-6
+    expected, before = [], []
+    for parameter in model.parameters():
+        for i in np.ndindex(parameter.shape):
+            value = parameter.value[i]
+            before.append(value)
+            parameter.value[i] = value + h
+            above = objective()
+            parameter.value[i] = value - h
+            expected.append((above - objective()) / (2 * h))
+            parameter.value[i] = value
+    loss = objective()
+    assert trainer.train_step(X[:20], LABELS[:20]) == pytest.approx(loss, rel=1e-13)
+    # The difference quotient is good to h² and to the roundoff of the objective over h.
+    np.testing.assert_allclose(np.array(before) - parameters(trainer), expected, rtol=0, atol=1e-8)
+
+
+# Callbacks
+
+
+class Diary(ddbp.Callback):
+    """Writes down what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def on_fit_begin(self, trainer, epochs, steps_per_epoch):
+        self.lines.append(("fit", epochs, steps_per_epoch))
+
+    def on_epoch_begin(self, trainer, epoch):
+        self.lines.append(("epoch", epoch))
+
+    def on_step_end(self, trainer, step, loss):
+        self.lines.append(("step", step))
+
+    def on_epoch_end(self, trainer, record):
+        record["note"] = record["epoch"] * 10
+        self.lines.append(("end of epoch", record["epoch"]))
+
+    def on_fit_end(self, trainer, history):
+        self.lines.append(("end", len(history)))
+
+
+def test_callbacks_are_told_of_everything_in_order():
+    diary = Diary()
+    make(callbacks=[diary], batch_size=40).fit(DATA, epochs=2)
+    steps = [("step", step) for step in range(1, 7)]
+    epochs = [("epoch", 1), *steps[:3], ("end of epoch", 1), ("epoch", 2), *steps[3:], ("end of epoch", 2)]
+    assert diary.lines == [("fit", 2, 3), *epochs, ("end", 2)]
+
+
+def test_callback_may_add_to_the_record():
+    history = make(callbacks=[Diary()]).fit(DATA, epochs=2)
+    assert [record["note"] for record in history] == [10, 20]
+
+
+def test_callback_may_stop_the_run():
+    class Stop(ddbp.Callback):
+        def on_epoch_end(self, trainer, record):
+            trainer.stop = record["epoch"] == 2
+
+    assert len(make(callbacks=[Stop()]).fit(DATA, epochs=10)) == 2
+
+
+def test_early_stopping_waits_for_its_patience():
+    trainer = make(optimizer=ddbp.SGD(0.0), callbacks=[ddbp.EarlyStopping(patience=3)])
+    # Nothing improves after the first epoch, so it ends after three more.
+    assert len(trainer.fit(DATA, epochs=20, validation=DATA)) == 4
+
+
+def test_early_stopping_lets_progress_go_on():
+    trainer = make(optimizer=ddbp.SGD(0.01), callbacks=[ddbp.EarlyStopping(patience=1)])
+    assert len(trainer.fit(DATA, epochs=6, validation=DATA)) == 6
+
+
+def test_plateau_hears_of_the_validation_loss():
+    schedule = ddbp.Plateau(1e-30, factor=0.5, patience=0)
+    make(optimizer=ddbp.SGD(schedule)).fit(DATA, epochs=4, validation=DATA)
+    assert schedule.rate(0) == 1e-30 / 8
+
+
+# The run folder
+
+
+def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
+    folder = tmp_path / "deep" / "run"
+    trainer = make(run_dir=folder, seed=4, l2=0.5)
+    history = trainer.fit(DATA, epochs=2)
+    configuration = json.loads((folder / "config.json").read_text())
+    assert configuration["seed"] == 4
+    assert configuration["l2"] == 0.5
+    assert configuration["epochs"] == 2
+    assert configuration["ranks"] == 1
+    assert "Linear(6, 16)" in configuration["model"]
+    assert [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] == history
+    other = network()
+    ddbp.load_parameters(other, folder / "model.safetensors")
+    assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+
+
+def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make().fit(DATA, epochs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_is_a_line_per_epoch_where_there_is_no_terminal(capsys):
+    ddbp.Trainer(network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=20).fit(DATA, epochs=2)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if line.startswith("epoch")]
+    assert out == ""
+    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
+    assert all("loss" in line and "samples/s" in line for line in lines)
+
+
+def test_quiet_trainer_prints_nothing(capsys):
+    make().fit(DATA, epochs=2)
+    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Compiling")] == []
+
+
+# The package
+
+
+def test_version_is_that_of_the_project():
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["version"] == ddbp.__version__
+
+
+def test_all_names_exist():
+    assert [name for name in ddbp.__all__ if not hasattr(ddbp, name)] == []
+
+
+def test_regression_learns():
+    y = np.stack([X[:, 0] * X[:, 1], X[:, 2], np.sin(X[:, 3])], axis=1)
+    history = make(loss=MeanSquaredError(), optimizer=ddbp.Adam(0.01)).fit(ddbp.ArrayDataset(X, y), epochs=30)
+    assert history[-1]["loss"] < history[0]["loss"] / 3
+    assert "accuracy" not in history[-1]
+
+
+def test_model_without_trainer_gives_the_gradient_that_the_trainer_takes():
+    model, reference = network(dtype=np.float64), network(dtype=np.float64)
+    trainer = make(model, optimizer=ddbp.SGD(1.0))
+    before = parameters(trainer)
+    trainer.train_step(X[:20], LABELS[:20])
+    SoftmaxCrossEntropy()(reference(Tape().input(X[:20])), LABELS[:20]).backward()
+    gradient = np.concatenate([parameter.gradient.reshape(-1) for parameter in reference.parameters()])
+    np.testing.assert_allclose(before - parameters(trainer), gradient, rtol=0, atol=1e-15)
