@@ -69,9 +69,13 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        Names or shapes in the file are not those of the model; nothing is changed then.
+        The file is not a whole safetensors file, or its names or shapes are not those of the model; nothing is changed then.
     """
-    arrays = safetensors.numpy.load_file(path)
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        fix = "It may be cut off or of another format; save it again."
+        raise ValueError(message("load_parameters", f"{path} must be a safetensors file", error, fix)) from error
     wanted = dict(unique_parameters(model))
     if arrays.keys() != wanted.keys():
         got = f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected {sorted(arrays.keys() - wanted.keys())}"
