@@ -1,0 +1,242 @@
+"""The table of cases: every layer with every option. Adding a layer means adding a row, and a twin in tests/layers/twins.py.
+
+The contract suite, `ddbp gradcheck` and the mutation score all read this table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import arithmetic
+from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .containers import Residual, Sequential
+from .dropout import Dropout
+from .init import normal
+from .layer import Composite, Layer
+from .linear import Linear
+from .loss import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from .merge import Add, Concatenate, Multiply
+from .shape import Flatten, Reshape
+from .types import Array
+
+BATCH = 7
+"""Rows of the batch in every case; no axis 0 of an input that is not the batch has this size."""
+
+Generator = np.random.Generator
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer with options, and inputs to try it on.
+
+    Attributes
+    ----------
+    name
+        Unique; the layer's name, and the option in a few words.
+    make
+        Returns the layer, in float32, given a generator.
+    inputs
+        Returns the inputs, floating ones in float64, away from kinks and singularities.
+    per_sample
+        Whether row i of the output depends on row i of the inputs alone (of those whose axis 0 is the batch).
+    constant
+        Numbers of floating inputs without a gradient.
+    training
+        Whether the layer is run as in training.
+    """
+
+    name: str
+    make: Callable[[Generator], Layer]
+    inputs: Callable[[Generator], tuple[Any, ...]]
+    per_sample: bool = True
+    constant: tuple[int, ...] = ()
+    training: bool = True
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Apply(Composite):
+    """A function of values as a layer, with the layers that it uses, which it gets first."""
+
+    def __init__(self, function: Callable[..., Any], *layers: Layer) -> None:
+        self.function, self.layers = function, layers
+
+    def __repr__(self) -> str:
+        return "Apply()"
+
+    def __call__(self, *inputs: Any) -> Any:
+        return self.function(*self.layers, *inputs)
+
+
+# ---- samplers: away from kinks and singularities, of size 1
+
+
+def real(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw from the normal distribution."""
+    return lambda rng: tuple(rng.standard_normal(shape) for shape in shapes)
+
+
+def off_zero(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw numbers of both signs, at least 0.1 away from 0."""
+    return lambda rng: tuple(rng.choice((-1.0, 1.0), shape) * rng.uniform(0.1, 2, shape) for shape in shapes)
+
+
+def positive(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw from 0.5 to 2."""
+    return lambda rng: tuple(rng.uniform(0.5, 2, shape) for shape in shapes)
+
+
+def distinct(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw numbers that differ by at least 0.04, over all inputs: a maximum then has one winner."""
+
+    def draw(rng: Generator) -> tuple[Array, ...]:
+        sizes = [int(np.prod(shape)) for shape in shapes]
+        numbers = rng.permutation(np.linspace(-2, 2, sum(sizes)))
+        parts = np.split(numbers, np.cumsum(sizes)[:-1])
+        return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+
+    return draw
+
+
+def with_labels(classes: int, *shape: int) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw logits (*shape, classes) and labels (*shape,)."""
+    return lambda rng: (rng.standard_normal((*shape, classes)), rng.integers(0, classes, shape))
+
+
+def with_probabilities(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw logits and target probabilities."""
+
+    def draw(rng: Generator) -> tuple[Array, ...]:
+        p = rng.uniform(0.1, 1, shape)
+        return rng.standard_normal(shape), p / p.sum(axis=-1, keepdims=True)
+
+    return draw
+
+
+def with_targets(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw predictions, and targets from 0.1 to 0.9."""
+    return lambda rng: (rng.standard_normal(shape), rng.uniform(0.1, 0.9, shape))
+
+
+# ---- layers
+
+
+def layer(make: Callable[..., Layer], *options: Any, **named: Any) -> Callable[[Generator], Layer]:
+    """Return the constructor of a layer that draws nothing."""
+    return lambda rng: make(*options, **named)
+
+
+def dense(inputs: int, outputs: int, **options: Any) -> Callable[[Generator], Layer]:
+    """Return the constructor of a Linear whose biases are not 0."""
+    return lambda rng: Linear(inputs, outputs, rng=rng, bias_init=normal(1), **options)
+
+
+def values(function: Callable[..., Any]) -> Callable[[Generator], Layer]:
+    """Return the constructor of a layer that applies a function of values."""
+    return lambda rng: Apply(function)
+
+
+def _recurrent(cell: Linear, x: Any) -> Any:
+    """Return the last state of h = tanh(W x + h), the same cell used at each of three steps."""
+    h = arithmetic.tanh(cell(x[:, 0]))
+    for t in range(1, 3):
+        h = arithmetic.tanh(cell(x[:, t]) + h)
+    return h
+
+
+def _network(rng: Generator) -> Layer:
+    return Sequential(
+        Flatten(),
+        dense(12, 9)(rng),
+        GELU("tanh"),
+        Residual(dense(9, 9)(rng)),
+        Dropout(0.25),
+        dense(9, 4, bias=False)(rng),
+        Softmax(),
+    )
+
+
+_ROWS, _DEEP = (BATCH, 5), (BATCH, 3, 4)
+
+CASES = (
+    Case("Linear", dense(5, 4), real(_ROWS)),
+    Case("Linear without bias", dense(5, 4, bias=False), real(_ROWS)),
+    Case("Linear of one output", dense(5, 1), real(_ROWS)),
+    Case("Linear of odd sizes", dense(19, 13), real((BATCH, 19))),
+    Case("Linear of 3-D inputs", dense(4, 6), real(_DEEP)),
+    Case("ReLU", layer(ReLU), off_zero(_DEEP)),
+    Case("LeakyReLU", layer(LeakyReLU), off_zero(_DEEP)),
+    Case("LeakyReLU of slope 0.3", layer(LeakyReLU, 0.3), off_zero(_ROWS)),
+    Case("Sigmoid", layer(Sigmoid), real(_DEEP)),
+    Case("Tanh", layer(Tanh), real(_DEEP)),
+    Case("SiLU", layer(SiLU), real(_DEEP)),
+    Case("GELU", layer(GELU), real(_DEEP)),
+    Case("GELU of tanh form", layer(GELU, "tanh"), real(_DEEP)),
+    Case("Softmax", layer(Softmax), real(_ROWS)),
+    Case("Softmax of 3-D inputs", layer(Softmax), real(_DEEP)),
+    Case("Dropout", layer(Dropout, 0.4), real(_DEEP)),
+    Case("Dropout in evaluation", layer(Dropout, 0.4), real(_ROWS), training=False),
+    Case("Flatten", layer(Flatten), real(_DEEP)),
+    Case("Reshape", layer(Reshape, 2, -1), real(_DEEP)),
+    Case("Add", layer(Add), real(_ROWS, _ROWS)),
+    Case("Add of three", layer(Add), real(_ROWS, _ROWS, _ROWS)),
+    Case("Add with broadcasting", layer(Add), real(_DEEP, (4,), (3, 1), (BATCH, 1, 4))),
+    Case("Multiply", layer(Multiply), real(_ROWS, _ROWS)),
+    Case("Multiply of three", layer(Multiply), real(_ROWS, _ROWS, _ROWS)),
+    Case("Multiply with broadcasting", layer(Multiply), real(_DEEP, (4,), (BATCH, 1, 1))),
+    Case("Concatenate", layer(Concatenate), real(_ROWS, (BATCH, 1), (BATCH, 3))),
+    Case("Concatenate along axis 1", layer(Concatenate, 1), real(_DEEP, (BATCH, 2, 4))),
+    Case("Concatenate along the batch", layer(Concatenate, 0), real(_ROWS, (3, 5)), per_sample=False),
+    Case("Sequential", lambda rng: Sequential(dense(5, 4)(rng), Tanh(), dense(4, 3)(rng)), real(_ROWS)),
+    Case("Sequential with ReLU", lambda rng: Sequential(dense(5, 8)(rng), ReLU(), dense(8, 3)(rng)), real(_ROWS)),
+    Case("Residual", lambda rng: Residual(dense(5, 5)(rng)), real(_ROWS)),
+    Case("Residual with shortcut", lambda rng: Residual(dense(5, 3)(rng), dense(5, 3, bias=False)(rng)), real(_ROWS)),
+    Case("network", _network, real(_DEEP)),
+    Case("Linear used three times", lambda rng: Apply(_recurrent, dense(4, 4)(rng)), real(_DEEP)),
+    Case("SoftmaxCrossEntropy", layer(SoftmaxCrossEntropy), with_labels(4, BATCH)),
+    Case("SoftmaxCrossEntropy smoothed", layer(SoftmaxCrossEntropy, 0.1), with_labels(4, BATCH)),
+    Case("SoftmaxCrossEntropy of positions", layer(SoftmaxCrossEntropy), with_labels(4, BATCH, 3)),
+    Case("SoftmaxCrossEntropy smoothed, positions", layer(SoftmaxCrossEntropy, 0.2), with_labels(4, BATCH, 3)),
+    Case("SoftmaxCrossEntropy soft", layer(SoftmaxCrossEntropy), with_probabilities(BATCH, 4), constant=(1,)),
+    Case("SoftmaxCrossEntropy soft smoothed", layer(SoftmaxCrossEntropy, 0.1), with_probabilities(BATCH, 3, 4), constant=(1,)),
+    Case("BinaryCrossEntropy", layer(BinaryCrossEntropy), with_targets(*_ROWS)),
+    Case("BinaryCrossEntropy of vectors", layer(BinaryCrossEntropy), with_targets(BATCH)),
+    Case("MeanSquaredError", layer(MeanSquaredError), real(_ROWS, _ROWS)),
+    Case("MeanSquaredError of 3-D inputs", layer(MeanSquaredError), real(_DEEP, _DEEP)),
+    Case("a + b", values(lambda a, b: a + b + 2), real(_ROWS, (5,))),
+    Case("a - b", values(lambda a, b: 1 - (a - b)), real(_ROWS, (5,))),
+    Case("a b", values(lambda a, b: 3 * a * b), real(_ROWS, (5,))),
+    Case("a / b", values(lambda a, b: a / b + 2 / b), positive(_ROWS, (5,))),
+    Case("a ** b", values(lambda a, b: a**b), positive(_ROWS, (5,))),
+    Case("a ** 3", values(lambda a: a**3), real(_ROWS)),
+    Case("2 ** a", values(lambda a: 2**a), real(_ROWS)),
+    Case("-a", values(lambda a: -a), real(_ROWS)),
+    Case("abs a", values(lambda a: abs(a)), off_zero(_ROWS)),
+    Case("a @ b", values(lambda a, b: a @ b), real(_ROWS, (5, 4))),
+    Case("a @ b of stacks", values(lambda a, b: a @ b), real(_DEEP, (BATCH, 4, 2))),
+    Case("a @ vector", values(lambda a, b: a @ b), real(_ROWS, (5,))),
+    Case("a.T @ b", values(lambda a, b: a.T @ b), real(_ROWS, (BATCH, 4)), per_sample=False),
+    Case("a[1:4]", values(lambda a: a[1:4]), real(_ROWS), per_sample=False),
+    Case("a[..., indices]", values(lambda a: a[..., [3, 3, 0]]), real(_ROWS)),
+    Case("sum", values(lambda a: a.sum()), real(_ROWS), per_sample=False),
+    Case("sum over axes", values(lambda a: a.sum(axis=(1, -1), keepdims=True)), real(_DEEP)),
+    Case("mean", values(lambda a: a.mean()), real(_ROWS), per_sample=False),
+    Case("mean over an axis", values(lambda a: a.mean(axis=1)), real(_DEEP)),
+    Case("max", values(lambda a: a.max()), distinct(_ROWS), per_sample=False),
+    Case("max over an axis", values(lambda a: a.max(axis=1)), distinct(_DEEP)),
+    Case("min over an axis", values(lambda a: a.min(axis=-1, keepdims=True)), distinct(_DEEP)),
+    Case("reshape", values(lambda a: a.reshape(-1, 12)), real(_DEEP)),
+    Case("transpose", values(lambda a: a.transpose(0, 2, 1)), real(_DEEP)),
+    Case("exp", layer(lambda: arithmetic.exp), real(_ROWS)),
+    Case("log", layer(lambda: arithmetic.log), positive(_ROWS)),
+    Case("sqrt", layer(lambda: arithmetic.sqrt), positive(_ROWS)),
+    Case("sin", layer(lambda: arithmetic.sin), real(_ROWS)),
+    Case("cos", layer(lambda: arithmetic.cos), real(_ROWS)),
+    Case("tanh", layer(lambda: arithmetic.tanh), real(_ROWS)),
+    Case("maximum", values(lambda a, b: arithmetic.maximum(a, b)), distinct(_ROWS, _ROWS)),
+    Case("minimum", values(lambda a, b: arithmetic.minimum(a, b)), distinct(_ROWS, _ROWS)),
+    Case("where", values(lambda a, b: arithmetic.where(np.arange(5) > 2, a, b)), real(_ROWS, _ROWS)),
+)
