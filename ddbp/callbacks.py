@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from layers.errors import message
+
 if TYPE_CHECKING:
     from .trainer import Trainer
 
@@ -28,16 +30,26 @@ class Callback:
 
 
 class EarlyStopping(Callback):
-    """Stop when `monitor` (the validation loss unless said) has not fallen by more than `delta` for `patience` epochs."""
+    """Stop when `monitor` has not fallen by more than `delta` for `patience` epochs.
 
-    def __init__(self, *, patience: int = 5, monitor: str = "validation_loss", delta: float = 0.0) -> None:
+    It is the validation loss unless said, and the training loss where there is no validation.
+    """
+
+    def __init__(self, *, patience: int = 5, monitor: str | None = None, delta: float = 0.0) -> None:
+        if not patience >= 1:
+            raise ValueError(message("EarlyStopping", "patience must be one epoch or more", patience, "5 is usual."))
+        if not delta >= 0:
+            raise ValueError(message("EarlyStopping", "delta must not be negative", delta, "0 counts any fall."))
         self.patience, self.monitor, self.delta = patience, monitor, delta
         self._best, self._bad = float("inf"), 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
-        value = record[self.monitor if self.monitor in record else "loss"]
-        if value < self._best - self.delta:
-            self._best, self._bad = value, 0
+        name = self.monitor or ("validation_loss" if "validation_loss" in record else "loss")
+        if name not in record:
+            fix = f"It has {', '.join(record)}; validation measures need fit(…, validation=…)."
+            raise ValueError(message("EarlyStopping", "monitor must be in the record", repr(name), fix))
+        if record[name] < self._best - self.delta:
+            self._best, self._bad = record[name], 0
         else:
             self._bad += 1
             trainer.stop = trainer.stop or self._bad >= self.patience

@@ -28,6 +28,12 @@ def _positive(owner: str, **values: float) -> None:
             raise ValueError(message(owner, f"{name} must be positive and finite", value, "1e-3 is a usual learning rate."))
 
 
+def _at_least_zero(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(message(owner, f"{name} must be finite and not negative", value, "Leave it out for the default."))
+
+
 class Constant(Schedule):
     """The same rate always."""
 
@@ -80,6 +86,7 @@ class Cosine(Schedule):
 
     def __init__(self, rate: float, *, steps: int, final: float = 0.0) -> None:
         _positive("Cosine", rate=rate, steps=steps)
+        _at_least_zero("Cosine", final=final)
         self._rate, self._steps, self._final = rate, steps, final
 
     def __repr__(self) -> str:
@@ -126,6 +133,7 @@ class WarmUp(Schedule):
 
     def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
         _positive("WarmUp", steps=steps)
+        _at_least_zero("WarmUp", start=start)
         self._schedule, self._steps, self._start = as_schedule(schedule), steps, start
 
     def __repr__(self) -> str:
@@ -147,6 +155,7 @@ class Plateau(Schedule):
         self, rate: float, *, factor: float = 0.1, patience: int = 10, threshold: float = 1e-4, minimum: float = 0.0
     ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
+        _at_least_zero("Plateau", patience=patience, threshold=threshold, minimum=minimum)
         self._rate, self._factor, self._patience, self._threshold, self._minimum = rate, factor, patience, threshold, minimum
         self._best, self._bad = math.inf, 0
 

@@ -102,7 +102,8 @@ class Trainer:
         use_one_thread()
         announce_compilation()
         self.comm: Communicator = communicator()
-        self.model, self.loss, self.optimizer, self.seed = model, loss, optimizer, seed
+        self.model, self.loss, self.optimizer = model, loss, optimizer
+        self.seed = _natural("seed", seed)
         self.batch_size = _whole("batch_size", batch_size)
         self._check_options(clip_norm, clip_value, l1, l2)
         self.clip_norm, self.clip_value, self.l1, self.l2 = clip_norm, clip_value, float(l1), float(l2)
@@ -401,6 +402,7 @@ class Trainer:
             )
         facts = {"epochs": str(epochs), "training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
         if validation is not None:
+            self._prepared(validation)
             facts["validation data"] = f"{array_digest(validation.x)} {array_digest(validation.y)}"
         fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
         require_agreement(self.comm, facts, fix)
@@ -423,6 +425,12 @@ class Trainer:
 def _whole(name: str, value: Any) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(message("Trainer", f"{name} must be a positive integer", repr(value), f"{name}=1 is the least."))
+    return int(value)
+
+
+def _natural(name: str, value: Any) -> int:
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
+        raise ValueError(message("Trainer", f"{name} must be an integer from 0 to 2^64 - 1", repr(value), f"{name}=0 is usual."))
     return int(value)
 
 
