@@ -132,10 +132,13 @@ def test_layers_have_no_clock_no_printing_no_files_and_no_environment(path):
 
 
 @pytest.mark.parametrize("path", LAYERS, ids=name_of)
-def test_layers_draw_only_from_generators_that_they_are_given(path):
-    for name, line in names(path):
-        drawn = name.startswith(("np.random.", "numpy.random.")) and name not in ("np.random.Generator", "numpy.random.Generator")
-        assert not drawn, f"{name_of(path)}:{line} uses {name}"
+def test_layers_draw_only_from_generators_with_a_given_seed(path):
+    nodes = list(ast.walk(parsed(path)))
+    seeded = {id(node.func) for node in nodes if isinstance(node, ast.Call) and (node.args or node.keywords)}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(("np.random.", "numpy.random.")):
+            explicit = node.attr == "Generator" or (node.attr == "default_rng" and id(node) in seeded)
+            assert explicit, f"{name_of(path)}:{node.lineno} uses {ast.unparse(node)}"
 
 
 def test_layers_import_nothing_but_the_standard_library_numpy_and_numba():

@@ -45,7 +45,7 @@ def test_arrays_give_an_array_and_values_give_a_value_of_the_same_bits(rng):
 
 
 def test_calls_stand_on_the_tape_in_the_order_of_execution(rng):
-    model = Sequential(linear(rng, 5, 7), ReLU(), linear(rng, 7, 3))
+    model = Sequential(linear(rng, 5, 7), layers.Tanh(), linear(rng, 7, 3))
     tape = Tape()
     model(tape.input(np.ones((2, 5))))
     assert [call.layer for call in tape.calls] == list(model)
@@ -85,6 +85,34 @@ def test_input_without_gradient_saves_the_layer_its_part_of_backward(rng):
     assert wanted == [True]
     layer(x).backward(np.ones((2, 3)))
     assert not layer.weight.stale
+
+
+def test_layers_that_run_as_one_call_give_the_bits_of_two(rng):
+    joined = Sequential(linear(rng, 5, 7), ReLU(), linear(rng, 7, 3), ReLU())
+    apart = joined.astype(np.float64)
+    x, dy = rng.standard_normal((4, 5)), rng.standard_normal((4, 3))
+    first, second = Tape().input(x), Tape().input(x)
+    y, z = joined(first), second
+    for layer in apart:
+        z = layer(z)
+    y.backward(dy)
+    z.backward(dy)
+    assert (y.array == z.array).all()
+    assert (first.grad == second.grad).all()
+    for a, b in zip(joined.parameters(), apart.parameters(), strict=True):
+        assert (a.gradient == b.gradient).all()
+
+
+def test_parameter_that_is_replaced_after_building_is_the_one_that_is_used(rng):
+    model = Sequential(linear(rng, 3, 3), ReLU(), linear(rng, 3, 3), ReLU())
+    model[2].weight = model[0].weight
+    x = rng.standard_normal((4, 3))
+    expected = x
+    for layer in model:
+        expected = layer(expected)
+    assert (model(x) == expected).all()
+    model(Tape().input(x)).backward(np.ones((4, 3)))
+    assert not any(parameter.stale for parameter in model.parameters())
 
 
 # ---- Python is the graph

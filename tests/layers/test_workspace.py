@@ -80,6 +80,15 @@ def test_results_do_not_depend_on_what_the_workspace_held(rng):
             assert (a == b).all()
 
 
+def test_gradient_of_an_input_may_be_changed_without_harm_to_the_next_step():
+    workspace = layers.Workspace()
+    for _ in range(2):
+        x = Tape(workspace=workspace).input(np.array(2.0))
+        x.reshape(1).reshape(()).backward()
+        assert x.grad == 1
+        x.grad[...] = 9
+
+
 def test_buffer_grows_for_a_larger_batch_and_is_cut_for_a_smaller_one():
     workspace = layers.Workspace()
 
