@@ -105,7 +105,7 @@ class MPICommunicator:
         self._check_launcher()
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
         self.local_rank, self.local_size = self._local.rank, self._local.size
-        self._timeout = float(os.environ.get("DDBP_TIMEOUT", "300"))
+        self._timeout = _time_limit()
         self._left = False
         # Ranks call in the same order, so the number of a call says where a rank is.
         self._calls = self._noticed = 0
@@ -234,6 +234,18 @@ class MPICommunicator:
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self._world.Abort(status)
+
+
+def _time_limit() -> float:
+    text = os.environ.get("DDBP_TIMEOUT", "300")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        fix = "Unset it for 300 seconds; inf waits for ever."
+        raise ValueError(message("ddbp", "DDBP_TIMEOUT must be a positive number of seconds", repr(text), fix))
+    return seconds
 
 
 def _listed(ranks: list[int]) -> str:

@@ -13,8 +13,9 @@ def use_one_thread() -> None:
         import numba
         import threadpoolctl
 
-        _LIMITS.append(threadpoolctl.threadpool_limits(1))
+        # First, because it loads an OpenMP library.
         numba.set_num_threads(1)
+        _LIMITS.append(threadpoolctl.threadpool_limits(1))
 
 
 def available_cores() -> int:
