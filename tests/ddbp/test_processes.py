@@ -1,0 +1,200 @@
+"""What shows only in a process of its own: imports, threads, launchers, and life without MPI."""
+
+import json
+import os
+import sys
+
+import pytest
+
+import ddbp
+from ddbp import launch
+
+TRAIN_DIGITS = """
+import json, sys
+from sklearn.datasets import load_digits
+import numpy as np
+import ddbp
+from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
+
+x, y = load_digits(return_X_y=True)
+data, test = ddbp.ArrayDataset(x / 16, y).split(0.2)
+rng = np.random.default_rng(0)
+model = Sequential(Linear(64, 32, rng=rng), ReLU(), Linear(32, 10, rng=rng))
+trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=64, quiet=True)
+(record,) = trainer.fit(data, epochs=1, validation=test)
+print(json.dumps({"accuracy": record["validation_accuracy"], "mpi4py": "mpi4py" in sys.modules, **trainer.comm.describe()}))
+"""
+
+START = """
+import numpy as np, ddbp, layers
+trainer = ddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
+print(trainer.comm.size)
+"""
+
+
+def test_one_process_trains_where_mpi4py_cannot_be_imported(run_python, tmp_path):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("raise ImportError('there is no MPI here')")
+    blocked = run_python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport mpi4py")
+    assert "there is no MPI here" in blocked.err
+    finished = run_python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TRAIN_DIGITS}")
+    assert finished.status == 0, finished.err
+    result = json.loads(finished.out)
+    assert result["accuracy"] > 0.5
+    assert result["ranks"] == 1
+
+
+def test_training_in_one_process_does_not_import_mpi4py(run_python):
+    finished = run_python("-c", TRAIN_DIGITS)
+    assert finished.status == 0, finished.err
+    assert json.loads(finished.out)["mpi4py"] is False
+
+
+@pytest.mark.parametrize("package", ["layers", "ddbp", "ddbp.cli", "ddbp.info"])
+def test_import_does_not_import_mpi4py(package, run_python):
+    finished = run_python("-c", f"import sys, {package}; print('mpi4py' in sys.modules)", PMI_SIZE="4", PMI_RANK="0")
+    assert finished.out.split() == ["False"], finished.err
+
+
+def test_layers_does_not_import_ddbp(run_python):
+    finished = run_python("-c", "import sys, layers; print('ddbp' in sys.modules)")
+    assert finished.out.split() == ["False"], finished.err
+
+
+def test_shadowing_module_is_named(run_python, tmp_path):
+    (tmp_path / "layers.py").write_text("class Dense: pass\n")
+    (tmp_path / "script.py").write_text("import ddbp\n")
+    finished = run_python(tmp_path / "script.py")
+    assert finished.status != 0
+    said = f"ImportError: ddbp: the package `layers` of ddbp must be importable; got {tmp_path / 'layers.py'}, which shadows it. "
+    assert said + "Rename your own layers module or take its folder off sys.path." in finished.err
+
+
+def test_trainer_sets_every_loaded_thread_pool_to_one_thread(run_python):
+    code = (
+        "import numba, scipy.linalg, sklearn.utils, threadpoolctl"
+        + START
+        + ("print(sorted({pool['num_threads'] for pool in threadpoolctl.threadpool_info()}), numba.get_num_threads())")
+    )
+    finished = run_python("-c", code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", NUMBA_NUM_THREADS="2")
+    assert finished.out.splitlines()[-1:] == ["[1] 1"], finished.err
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"PMI_SIZE": "4", "PMI_RANK": "0"}, {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}],
+    ids=["launcher of MPICH", "launcher of Open MPI"],
+)
+def test_launcher_of_another_mpi_library_is_refused(environment, run_python):
+    pytest.importorskip("mpi4py.MPI", reason="needs an MPI library", exc_type=(ImportError, RuntimeError))
+    finished = run_python("-c", START, **environment)
+    assert finished.status != 0
+    said = "CommunicationError: ddbp: mpirun and the MPI library must belong together; got 1 of 4 ranks, library "
+    assert said in finished.err
+    assert 'Start with "ddbp launch"' in finished.err
+
+
+def test_run_under_a_launcher_without_mpi_library_says_how_to_get_one(run_python, tmp_path):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("raise ImportError('there is no MPI here')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{START}"
+    finished = run_python("-c", code, PMI_SIZE="2", PMI_RANK="0")
+    assert finished.status != 0
+    said = "ddbp: a run under mpirun needs an MPI library; got there is no MPI here. "
+    assert said + 'Install one with pip install "ddbp[mpich]", or load your site\'s module.' in finished.err
+
+
+@pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
+def test_environment_may_be_overridden(variable, run_python):
+    finished = run_python("-c", START, **{variable: "4", "DDBP_MPI": "0"})
+    assert finished.out.split() == ["1"], finished.err
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-3", "nan"])
+def test_time_limit_that_is_no_positive_number_is_refused(limit, run_python):
+    pytest.importorskip("mpi4py.MPI", reason="needs an MPI library", exc_type=(ImportError, RuntimeError))
+    finished = run_python("-c", START, DDBP_MPI="1", DDBP_TIMEOUT=limit)
+    assert finished.status != 0
+    assert f"ddbp: DDBP_TIMEOUT must be a positive number of seconds; got '{limit}'. " in finished.err
+
+
+# The launcher
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Return a script that prints its arguments and how it was launched."""
+    path = tmp_path / "script.py"
+    path.write_text(
+        START + "if trainer.comm.rank == 0:\n    import os, sys\n    print(sys.argv[1:], os.environ['OMP_NUM_THREADS'])\n"
+    )
+    return path
+
+
+def test_launch_without_an_mpiexec_says_how_to_get_one(script, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert launch.run([str(script)]) != 0
+    said = f'ddbp launch: there must be an mpiexec; got none in {tmp_path} or on PATH. Install one with pip install "ddbp[mpich]"'
+    assert said in capsys.readouterr().err
+
+
+def test_launch_prefers_the_mpiexec_beside_python(monkeypatch, tmp_path):
+    for folder in ("beside", "elsewhere"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mpiexec").write_text("#!/bin/sh\n")
+        (tmp_path / folder / "mpiexec").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "beside" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+    assert launch.find_mpiexec() == str(tmp_path / "beside" / "mpiexec")
+    os.remove(tmp_path / "beside" / "mpiexec")
+    assert launch.find_mpiexec() == str(tmp_path / "elsewhere" / "mpiexec")
+
+
+def test_launch_starts_the_script_with_its_arguments_on_so_many_ranks(script, mpirun, run_python):
+    finished = run_python("-m", "ddbp", "launch", "-n", 3, script, "--flag", "a b")
+    assert finished.status == 0, finished.err
+    assert sorted(finished.out.splitlines()) == ["3", "3", "3", "['--flag', 'a b'] 1"]
+
+
+def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
+    (tmp_path / "fails.py").write_text("import sys\nsys.exit(3)\n")
+    assert run_python("-m", "ddbp", "launch", "-n", 1, tmp_path / "fails.py").status != 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["-n", "0", "{script}"], "-n must be at least 1; got 0"), (["nowhere.py"], "the script must exist; got nowhere.py")],
+)
+def test_launch_refuses_what_cannot_be(arguments, said, script, capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch.run([argument.format(script=script) for argument in arguments])
+    assert ended.value.code != 0
+    assert said in capsys.readouterr().err
+
+
+# The command line
+
+
+def test_version_is_printed(run_python):
+    assert run_python("-m", "ddbp", "version").out.split() == [ddbp.__version__]
+
+
+def test_info_states_what_a_bug_report_needs(run_python):
+    finished = run_python("-m", "ddbp", "info")
+    assert finished.status == 0, finished.err
+    for name in ("python", "numpy", "numba", "mpi4py", "cpu", "cores", "kernel cache", "mpiexec", "mpi library"):
+        assert f"\n{name} " in f"\n{finished.out}"
+
+
+def test_unknown_command_is_refused(run_python):
+    finished = run_python("-m", "ddbp", "lunch")
+    assert finished.status != 0
+    assert "ddbp: the command must be one of" in finished.err
+    assert "got 'lunch'" in finished.err
+
+
+def test_help_names_the_commands(run_python):
+    finished = run_python("-m", "ddbp", "--help")
+    assert finished.status == 0
+    assert all(name in finished.out for name in ("launch", "info", "version"))
