@@ -3,6 +3,7 @@
 Each is a layer without parameters; forward and backward are NumPy. The functions take arrays too: arrays in, array out.
 """
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from .errors import message
 from .kernels import gemm
 from .layer import Layer, Recorded
+from .memory import empty
 from .merge import Add, Multiply, broadcast_buffer, unbroadcast
 from .types import Array
 
@@ -85,12 +87,12 @@ class MatMul(Layer):
             fix = "The last axis of the first must equal the next-to-last of the second."
             raise ValueError(message(self, "the inner sizes of a product must agree", (a.shape, b.shape), fix))
         call.save(a, b)
-        return _product(call, "y", a, b)
+        added = ((-2,) if a.ndim == 1 else ()) + ((-1,) if b.ndim == 1 else ())
+        return _product(call, "y", *_matrices(a, b)).squeeze(axis=added)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b = call.saved
-        rows = a[np.newaxis] if a.ndim == 1 else a
-        columns = b[:, np.newaxis] if b.ndim == 1 else b
+        rows, columns = _matrices(a, b)
         if b.ndim == 1:
             dy = dy[..., np.newaxis]
         if a.ndim == 1:
@@ -103,12 +105,17 @@ class MatMul(Layer):
         return da, db
 
 
+def _matrices(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a vector on the left as a row and one on the right as a column."""
+    return (a[np.newaxis] if a.ndim == 1 else a), (b[:, np.newaxis] if b.ndim == 1 else b)
+
+
 def _product(call: "Call", name: str, a: Array, b: Array) -> Array:
     if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in (np.float32, np.float64)):
         return np.asarray(np.matmul(a, b))
     y = call.buffer(name, (len(a), b.shape[1]), a.dtype)
     (left, flip_left), (right, flip_right) = _rows(a), _rows(b)
-    gemm.multiply(y, left, flip_left, right, flip_right, left[:0, 0], False)
+    gemm.multiply(y, left, flip_left, right, flip_right, empty(y, 1), False)
     return y
 
 
@@ -163,7 +170,9 @@ class Reduction(Layer):
         if self.kind == "mean":
             return (np.broadcast_to(dy / dy.dtype.type(max(1, x.size // max(1, y.size))), x.shape),)
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
-        winners = np.equal(x, y.reshape(kept)).transpose(order).reshape(*(s for i, s in enumerate(x.shape) if i not in axes), -1)
+        others = tuple(size for i, size in enumerate(x.shape) if i not in axes)
+        reduced = math.prod(x.shape[i] for i in axes)
+        winners = np.equal(x, y.reshape(kept)).transpose(order).reshape(*others, reduced)
         first = np.zeros_like(winners)
         np.put_along_axis(first, winners.argmax(axis=-1, keepdims=True), True, axis=-1)
         mask = first.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
