@@ -76,6 +76,18 @@ def test_rank_with_a_batch_of_another_size_is_named_with_both_sizes(misbehave):
     assert f"rank 0: {must}; got step 3 with 12 samples here, step 3 with 7 on rank 1. " in err
 
 
+def test_wrong_label_in_the_part_of_one_rank_ends_all(misbehave):
+    err = misbehave("have a wrong label").err
+    said = "ValueError: SoftmaxCrossEntropy(): labels must be in 0..2 for 3 logits; got 5 in row 2. "
+    assert f"[rank 1 of 3] {said}" in err
+    assert err.count("Traceback") == 1
+
+
+def test_run_folder_that_rank_0_cannot_write_ends_all(misbehave):
+    err = misbehave("have no run folder").err
+    assert "[rank 0 of 3] OSError: Trainer: the run folder must be writable; got " in err
+
+
 def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     err = misbehave("evaluate once more").err
     assert "[rank 1 of 3]" in err

@@ -50,7 +50,8 @@ def main() -> None:
     if misdeed == "sleep before the start" and rank == GUILTY:
         time.sleep(SLEEP)
     model = Linear(5, 3, rng=np.random.default_rng(0))
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+    folder = Path(__file__) / "below a file" if misdeed == "have no run folder" else None
+    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, run_dir=folder, quiet=True)
     for number, batch in enumerate(trainer.batches(DATA, epochs=4)):
         if number == STEP and rank == GUILTY:
             if misdeed == "return early":
@@ -59,6 +60,8 @@ def main() -> None:
                 continue
             if misdeed == "take another batch":
                 batch = trainer.batch(DATA.x[:7].astype(np.float32), DATA.y[:7])
+            if misdeed == "have a wrong label":
+                batch.y[2] = 5
             if misdeed in MISDEEDS:
                 MISDEEDS[misdeed]()
         trainer.step(trainer.loss(model(batch.x), batch.y))

@@ -33,8 +33,8 @@ def regression(samples: int, seed: int) -> ddbp.ArrayDataset:
     return ddbp.ArrayDataset(x, np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2]], axis=1))
 
 
-# 173 samples in batches of 50 end with one of 23; 151 end with a single sample, which leaves most shards empty.
-TRAINING, VALIDATION, ODD = classification(173, 1), classification(37, 2), classification(151, 3)
+# 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves most shards and ranks empty.
+TRAINING, VALIDATION, ODD, ODD_VALIDATION = (classification(*sizes) for sizes in ((173, 1), (37, 2), (151, 3), (51, 4)))
 
 
 def network(*middle: object, dtype: type = np.float32) -> Sequential:
@@ -88,7 +88,7 @@ def custom_loop(shards):
 RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "momentum": lambda shards: fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=shards),
     "nesterov and a single sample in the last batch": lambda shards: fitted(
-        network(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), training=ODD, shards=shards
+        network(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), training=ODD, validation=ODD_VALIDATION, shards=shards
     ),
     "dropout, Adam and clipping of the norm": lambda shards: fitted(
         network(Dropout(0.3)), ddbp.Adam(ddbp.Cosine(0.01, steps=20)), clip_norm=0.5, shards=shards
