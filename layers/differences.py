@@ -71,7 +71,7 @@ def central(line: Line, y: Array, cotangent: Array, h: float, size: float) -> De
     # The difference of the one-sided slopes is t f'' + t³ f''''/12 + jump: extrapolated to t = 0 twice, the jump stays and
     # the rest falls by 8.
     jumps = (2 * bends[1] - bends[0], 2 * bends[2] - bends[1])
-    smooth = abs(jumps[1]) <= 30 * noise or abs(jumps[1]) <= abs(jumps[0]) / 4
+    smooth = bool(np.isfinite(value)) and (abs(jumps[1]) <= 30 * noise or abs(jumps[1]) <= abs(jumps[0]) / 4)
     sides = [slope + sign * bend / 2 for sign in (-1, 1) for slope, bend in zip(slopes, bends, strict=True)]
     settled = max(np.ptp(sides[:3]), np.ptp(sides[3:])) <= abs(jumps[1]) / 10
     return Derivative(
@@ -82,7 +82,7 @@ def central(line: Line, y: Array, cotangent: Array, h: float, size: float) -> De
         sides[2],
         sides[5],
         smooth,
-        not smooth and bool(settled),
+        bool(np.isfinite(value)) and not smooth and bool(settled),
     )
 
 

@@ -89,6 +89,12 @@ class Probe:
             text = "the block has no entries, so nothing could be checked"
             return BlockReport(name, array.shape, 0, "none", 0.0, None, None, 0.0, 0.0, UNCLEAR, hint=text)
         g = gradient.reshape(-1)
+        if not np.isfinite(g).all():
+            # Infinite bounds would let everything pass.
+            k = int(np.argmin(np.isfinite(g)))
+            where = tuple(int(i) for i in np.unravel_index(k, gradient.shape))
+            text = hint(g, g, gradient.shape, self.batch)
+            return BlockReport(name, gradient.shape, g.size, "none", np.nan, None, where, float(g[k]), np.nan, WRONG, hint=text)
         chosen = np.arange(g.size)
         if g.size > self.entries:
             chosen = np.sort(self.rng.choice(g.size, max(1, self.entries), replace=False))
@@ -147,7 +153,7 @@ class Probe:
     def _by_differences(self, name: str, chosen: Array, analytic: Array) -> list[Derivative]:
         """Return the derivatives of entries; those that are uncertain or contradict backward with smaller steps too."""
         found = [self._refined(name, int(k), STEPS[:1]) for k in chosen]
-        scale = max((abs(d.value) for d in found), default=0.0)
+        scale = max((abs(d.value) for d in found if d.smooth), default=0.0)
         for i, (k, d, g) in enumerate(zip(map(int, chosen), found, analytic, strict=True)):
             good = d.smooth and SAFETY * d.uncertainty <= 1e-7 * scale and abs(g - d.value) <= SAFETY * d.uncertainty
             if not good:
@@ -183,13 +189,14 @@ class Probe:
         slack = SAFETY * noise + 1e-6 * scale
         between = (g >= np.minimum(left, right) - slack) & (g <= np.maximum(left, right) + slack)
         difference = np.abs(g - numeric)
-        wrong = np.where(kink, ~between, ~(difference <= bound))
+        wrong = np.where(kink, ~between, difference > bound)
         zero = largest <= FLOOR * self.terms and bool(np.all(np.abs(numeric) <= SAFETY * uncertainty))
         if zero:
             scale = self.terms
-        unclear = ~wrong & ~kink & ~(SAFETY * uncertainty <= RESOLUTION * scale) | unsteady & ~wrong
+        # Where every step leaves the domain, all is NaN: not wrong, but unclear.
+        unclear = ~wrong & ~kink & ~(SAFETY * uncertainty <= RESOLUTION * scale) | (unsteady | ~np.isfinite(numeric)) & ~wrong
         verdict = WRONG if wrong.any() else UNCLEAR if unclear.any() else KINK if kink.any() else OK
-        badness = np.where(np.isnan(difference), np.inf, difference / np.maximum(bound, np.finfo(float).tiny))
+        badness = np.nan_to_num(difference / np.maximum(bound, np.finfo(float).tiny), nan=np.inf)
         worst = int(np.argmax(np.where(kink & ~wrong, -1.0, badness)))
         measured = difference[~kink | wrong]
         block = BlockReport(
