@@ -14,7 +14,7 @@ def _compiled(mpirun, tmp_path_factory):
     """Compile the kernels, so that the times below are those of failure."""
     finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
     assert finished.status == 0, finished.err
-    assert sorted(finished.out.splitlines()) == [f"rank {rank} has finished" for rank in range(3)]
+    assert all(f"rank {rank} has finished" in finished.out for rank in range(3))
 
 
 def alive(pid: int) -> bool:
