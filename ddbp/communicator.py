@@ -95,14 +95,25 @@ class MPICommunicator:
 
     def __init__(self) -> None:
         try:
+            import mpi4py
+
+            # Not at import: a library that finds the launcher of another may end the process; better asked for its name first.
+            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
             raise CommunicationError(message("ddbp", "a run under mpirun needs an MPI library", error, fix)) from error
         self._mpi = MPI
+        library = MPI.Get_library_version().splitlines()[0].strip("\x00")
+        if "OMPI_COMM_WORLD_SIZE" in os.environ and "Open MPI" not in library:
+            raise _strangers(f"mpirun of Open MPI, library {library}")
+        if not MPI.Is_initialized():
+            MPI.Init_thread()
         self._world = MPI.COMM_WORLD.Dup()
         self.rank, self.size = self._world.rank, self._world.size
-        self._check_launcher()
+        expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), self.size)
+        if expected != self.size:
+            raise _strangers(f"{self.size} of {expected} ranks, library {library}")
         self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
         self.local_rank, self.local_size = self._local.rank, self._local.size
         self._timeout = _time_limit()
@@ -112,14 +123,6 @@ class MPICommunicator:
         self._notices: list[Array] = []
         self._left_at: dict[int, int] = {}
         self._waiting_at: dict[int, int] = {}
-
-    def _check_launcher(self) -> None:
-        expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), self.size)
-        if expected != self.size:
-            fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
-            library = self._mpi.Get_library_version().splitlines()[0]
-            got = f"{self.size} of {expected} ranks, library {library}"
-            raise CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))
 
     def exchange(
         self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
@@ -234,6 +237,11 @@ class MPICommunicator:
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self._world.Abort(status)
+
+
+def _strangers(got: str) -> CommunicationError:
+    fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
+    return CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))
 
 
 def _time_limit() -> float:
