@@ -5,11 +5,12 @@ from itertools import pairwise
 import numba
 import numpy as np
 import pytest
-from twins import TWINS
 
 import layers
 from layers import Tape, Workspace
 from layers.cases import BATCH, CASES, Apply
+
+from .twins import TWINS
 
 # Roundings that an output may be off from its twin, relative to the largest element: the longest sum has 19 terms, and the kernels'
 # exp, tanh and distribution function are good to a few roundings.
