@@ -9,7 +9,6 @@ import os
 import re
 import socket
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -313,11 +312,3 @@ def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> No
             if expected.get(name) != stated.get(name):
                 got = f"{stated.get(name)!r} on rank {rank}, {expected.get(name)!r} on rank 0"
                 raise CommunicationError(message("ddbp", f"all ranks must have the same {name}", got, fix))
-
-
-def array_digest(array: Array, limit: int = 1 << 26) -> str:
-    """Return a checksum of an array: of all bytes, or of rows spread evenly over it if it has more than `limit` bytes."""
-    if array.nbytes > limit and len(array) > 1:
-        step = max(1, int(len(array) * limit // array.nbytes))
-        array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
-    return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"

@@ -10,7 +10,7 @@ from layers.kernels.jit import CACHE_FOLDER
 _ANNOUNCED: list[Any] = []
 
 
-class _Announce(event.Listener):  # type: ignore[misc]
+class _Announce(event.Listener):
     """Prints one line at the first compilation of a kernel of layers."""
 
     def on_start(self, event: Any) -> None:
@@ -27,4 +27,5 @@ def announce_compilation() -> None:
     """Print a line when the first kernel is compiled rather than loaded from the cache."""
     if not _ANNOUNCED:
         _ANNOUNCED.append(_Announce())
-        event.register("numba:compile", _ANNOUNCED[0])
+        register: Any = event.register
+        register("numba:compile", _ANNOUNCED[0])

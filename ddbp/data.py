@@ -1,5 +1,6 @@
 """Data sets in memory, and their order: a pure function of (seed, epoch)."""
 
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -44,6 +45,10 @@ class ArrayDataset:
         result.x, result.y = x, y
         return result
 
+    def digest(self) -> str:
+        """Return a text that is the same for the same data."""
+        return f"{array_digest(self.x)} {array_digest(self.y)}"
+
     def split(self, fraction: float, *, seed: int = 0) -> tuple["ArrayDataset", "ArrayDataset"]:
         """Return two random parts, the second with the given fraction of the samples (at least one each)."""
         if not 0 < fraction < 1 or len(self) < 2:
@@ -85,3 +90,11 @@ def batches(samples: int, batch_size: int, order: Integers | None = None) -> Ite
     for start in range(0, samples, batch_size):
         stop = min(start + batch_size, samples)
         yield np.arange(start, stop) if order is None else order[start:stop]
+
+
+def array_digest(array: Array, limit: int = 1 << 26) -> str:
+    """Return a checksum of an array: of all bytes, or of rows spread evenly over it if it has more than `limit` bytes."""
+    if array.nbytes > limit and len(array) > 1:
+        step = max(1, int(len(array) * limit // array.nbytes))
+        array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
+    return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"

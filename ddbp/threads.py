@@ -28,5 +28,5 @@ def advise_other_cores() -> str | None:
     cores = available_cores()
     if cores < 2:
         return None
-    script = os.path.basename(sys.argv[0]) or "script.py"
+    script = sys.argv[0] or "script.py"
     return f"This process uses 1 of {cores} cores; `ddbp launch {script}` trains on all of them, with one process each."

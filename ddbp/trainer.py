@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import math
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -15,12 +14,12 @@ import numpy as np
 
 from layers import FlatParameters, Layer, Linear, Tape, Value, Workspace
 from layers.errors import message
-from layers.kernels import jit
 from layers.kernels import optimizer as kernels
 from layers.types import Array, Integers
 
+from . import checks
 from .callbacks import Callback, Record
-from .communicator import Communicator, SerialCommunicator, array_digest, communicator, require_agreement
+from .communicator import Communicator, SerialCommunicator, communicator, require_agreement
 from .compiling import announce_compilation
 from .data import ArrayDataset, batches, permutation
 from .metrics import Metric, default_metrics
@@ -100,12 +99,15 @@ class Trainer:
         quiet: bool = False,
     ) -> None:
         use_one_thread()
-        announce_compilation()
+        if not quiet:
+            announce_compilation()
         self.comm: Communicator = communicator()
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.seed = _natural("seed", seed)
-        self.batch_size = _whole("batch_size", batch_size)
-        self._check_options(clip_norm, clip_value, l1, l2)
+        self.seed = checks.natural("seed", seed)
+        self.batch_size = checks.whole("batch_size", batch_size)
+        checks.limits(clip_norm=clip_norm, clip_value=clip_value)
+        checks.factors(l1=l1, l2=l2)
+        checks.ranks_have_samples(self.batch_size, self.comm.size)
         self.clip_norm, self.clip_value, self.l1, self.l2 = clip_norm, clip_value, float(l1), float(l2)
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
         self.stop = False
@@ -123,6 +125,7 @@ class Trainer:
         self._workspace = Workspace()
         self._buffers: dict[str, Array] = {}
         self._warm = False
+        self._batches_made = 0
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
         self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
 
@@ -130,6 +133,8 @@ class Trainer:
 
     def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a new tape.
+
+        The arrays of a batch are overwritten by the next one.
 
         >>> for batch in trainer.batches(data, epochs=5):
         ...     loss = criterion(model(batch.x), batch.y)
@@ -157,7 +162,8 @@ class Trainer:
         step, samples = self.step_count, loss.tape.samples
         assert samples is not None
         self._flat.fill_stale()
-        sums = self._reduction.reduce(step, samples, self._shard_sums(loss, samples))
+        # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
+        sums = self._reduction.reduce(self._batches_made - 1, samples, self._shard_sums(loss, samples))
         value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
         if not math.isfinite(value):
             self._refuse_loss(loss, value, step)
@@ -169,6 +175,8 @@ class Trainer:
         self.optimizer.step(self._part)
         self._reduction.publish(step)
         self._flat.zero_gradients()
+        loss.tape.release()
+        self._warm = True
         self.step_count += 1
         return value
 
@@ -190,7 +198,7 @@ class Trainer:
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """
-        epochs = _whole("epochs", epochs)
+        epochs = checks.whole("epochs", epochs)
         data = self._prepared(dataset)
         self._check_data(dataset, validation, epochs)
         steps = -(-len(data) // self.batch_size)
@@ -264,6 +272,7 @@ class Trainer:
         return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
+        self._batches_made += 1
         tape = Tape(
             training=True,
             shards=bounds,
@@ -285,7 +294,6 @@ class Trainer:
             with self._warming():
                 loss = self.loss(self.model(batch.x), batch.y)
                 loss.backward()
-            self._warm = True
         return self.update(loss)
 
     def _compile_update(self) -> None:
@@ -366,44 +374,22 @@ class Trainer:
 
     # Checks
 
-    def _check_options(self, clip_norm: float | None, clip_value: float | None, l1: float, l2: float) -> None:
-        for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-            if limit is not None and not limit > 0:
-                raise ValueError(message("Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."))
-        for name, factor in (("l1", l1), ("l2", l2)):
-            if not factor >= 0:
-                raise ValueError(message("Trainer", f"{name} must not be negative", factor, "0 switches it off."))
-        if self.batch_size < self.comm.size:
-            fix = f"Start at most {self.batch_size} ranks, or raise batch_size."
-            got = f"batch_size {self.batch_size} on {self.comm.size} ranks"
-            raise ValueError(message("Trainer", "every rank needs a sample of each global batch", got, fix))
-
     def _require_same_start(self) -> None:
-        parameters = [(name, parameter.shape, str(parameter.dtype)) for name, parameter in self.model.named_parameters()]
-        facts: dict[str, Any] = {
-            "parameters": parameters,
-            "model": self.model,
-            "loss": self.loss if isinstance(self.loss, Layer) else getattr(self.loss, "__name__", type(self.loss)),
-            "optimizer": self.optimizer,
+        options = {
             "batch_size": self.batch_size,
             "seed": self.seed,
             "shards": self._plan.shards,
             "clipping and penalties": (self.clip_norm, self.clip_value, self.l1, self.l2),
-            "kernel sources and versions": jit.source_digest(),
-            "script": _script_digest(),
         }
+        facts = {**checks.model_facts(self.model, self.loss), "optimizer": self.optimizer, **options, **checks.code_facts()}
         require_agreement(self.comm, facts, "Start all ranks with the same script, options and installation.")
 
     def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
-        if self.batch_size > len(dataset):
-            fix = f"Use a batch_size of at most {len(dataset)}."
-            raise ValueError(
-                message("Trainer.fit", f"the data set must hold a batch of {self.batch_size}", f"{len(dataset)} samples", fix)
-            )
-        facts = {"epochs": str(epochs), "training data": f"{array_digest(dataset.x)} {array_digest(dataset.y)}"}
+        checks.batch_fits(self.batch_size, len(dataset))
+        facts = {"epochs": str(epochs), "training data": dataset.digest()}
         if validation is not None:
             self._prepared(validation)
-            facts["validation data"] = f"{array_digest(validation.x)} {array_digest(validation.y)}"
+            facts["validation data"] = validation.digest()
         fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
         require_agreement(self.comm, facts, fix)
 
@@ -420,20 +406,3 @@ class Trainer:
             names = ("model", "loss", "optimizer", "batch_size", "seed", "clip_norm", "clip_value", "l1", "l2")
             options = {name: getattr(self, name) for name in names}
             self._folder.write_configuration({**options, "shards": self._plan.shards, "epochs": epochs, "data": dataset, **facts})
-
-
-def _whole(name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(message("Trainer", f"{name} must be a positive integer", repr(value), f"{name}=1 is the least."))
-    return int(value)
-
-
-def _natural(name: str, value: Any) -> int:
-    if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
-        raise ValueError(message("Trainer", f"{name} must be an integer from 0 to 2^64 - 1", repr(value), f"{name}=0 is usual."))
-    return int(value)
-
-
-def _script_digest() -> str:
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path and Path(path).is_file() else "interactive"

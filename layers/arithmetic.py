@@ -27,7 +27,9 @@ class Subtract(Layer):
 
     def forward(self, call: "Call", a: Any, b: Any) -> Array:
         call.save(np.shape(a), np.shape(b))
-        return np.subtract(a, b, out=broadcast_buffer(self, call, "y", a, b))
+        y = broadcast_buffer(self, call, "y", a, b)
+        np.subtract(a, b, out=y)
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b = call.saved
@@ -226,7 +228,7 @@ class Reform(Layer):
 
     def forward(self, call: "Call", x: Array) -> Array:
         call.save(x.shape)
-        return np.reshape(x, self.shape)
+        return np.asarray(np.reshape(x, self.shape))
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (dy.reshape(call.saved[0]),)
@@ -239,7 +241,7 @@ class Choose(Layer):
 
     def forward(self, call: "Call", condition: Any, a: Any, b: Any) -> Array:
         call.save(condition, np.shape(a), np.shape(b))
-        return np.where(condition, a, b)
+        return np.asarray(np.where(condition, a, b))
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         condition, a, b = call.saved

@@ -133,7 +133,7 @@ class _Subject:
     def cast(self, dtype: Any) -> Iterator[None]:
         """Convert inputs and parameters, and put the former ones back at the end."""
         inputs = self.inputs
-        kept = [(p, p._value, p.gradients, p.stale) for p in self.parameters.values()]
+        kept = [(p, p.value, p.gradients, p.stale) for p in self.parameters.values()]
         real = np.empty(0, dtype).real.dtype
         self.inputs = [
             x.astype(dtype if i in self.free else real) if i in self.free or i in self.constant else x for i, x in enumerate(inputs)
@@ -145,7 +145,7 @@ class _Subject:
         finally:
             self.inputs = inputs
             for parameter, value, gradients, stale in kept:
-                parameter._value, parameter.gradients, parameter.stale = value, gradients, stale
+                parameter.rebind(value, gradients, stale)
 
     @property
     def samples(self) -> int:

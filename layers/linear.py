@@ -37,7 +37,6 @@ class Linear(Layer):
     """
 
     analytic = True
-    rectified = False
 
     def __init__(
         self,
@@ -61,25 +60,37 @@ class Linear(Layer):
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
 
     def fused_with(self, following: Layer) -> Layer | None:
-        return _RectifiedLinear(self) if type(following) is ReLU else None
+        return _RectifiedLinear(self) if type(self) is Linear and type(following) is ReLU else None
 
     def forward(self, call: "Call", x: Array) -> Array:
+        return self.run(call, x, rectified=False)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.run_back(call, dy, rectified=False)
+
+    def run(self, call: "Call", x: Array, rectified: bool) -> Array:
+        """Do forward, and ReLU after it if `rectified`."""
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             fix = "A single sample needs a batch axis: x[np.newaxis]." if x.ndim < 2 else "Flatten() turns (N, H, W) into (N, D)."
             raise ValueError(message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix))
         self.check_dtype(x, self.weight)
+        weight, bias = self.weight.value, None if self.bias is None else self.bias.value
+        if x.dtype.kind == "c":
+            # The complex step of the gradient check.
+            return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
         y = call.buffer("y", (len(rows), self.out_features), rows.dtype)
-        dense.forward(y, rows, self.weight.value, empty(y, 1) if self.bias is None else self.bias.value, self.rectified)
+        dense.forward(y, rows, weight, empty(y, 1) if bias is None else bias, rectified)
         call.save(rows, y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+    def run_back(self, call: "Call", dy: Array, rectified: bool) -> tuple[Array | None, ...]:
+        """Do the backward pass of `run`."""
         x, y = call.saved
         nothing = empty(x, 2)
         dw, add_weight = call.gradient_into(self.weight)
-        db, add_bias = (empty(x, 2), False) if self.bias is None else call.gradient_into(self.bias)
-        dz = call.buffer("dz", y.shape, y.dtype) if self.rectified else nothing
+        db, add_bias = (nothing, False) if self.bias is None else call.gradient_into(self.bias)
+        dz = call.buffer("dz", y.shape, y.dtype) if rectified else nothing
         dx = call.buffer("dx", x.shape, x.dtype) if call.wants(0) else nothing
         bounds = call.bounds(len(x))
         dense.backward(dx, dw, db, dz, matrix(dy), y, x, call.feedback(self.weight), bounds, add_weight, add_bias)
@@ -88,17 +99,20 @@ class Linear(Layer):
         return (dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features),)
 
 
-class _RectifiedLinear(Linear):
+class _RectifiedLinear(Layer):
     """A Linear and the ReLU after it in one call: y = max(x Wᵀ + b, 0). Backward: as Linear, with dy only where y > 0."""
 
-    analytic = False
-    rectified = True
-
     def __init__(self, linear: Linear) -> None:
-        vars(self).update(vars(linear))
+        self.linear = linear
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()} + ReLU()"
+        return f"{self.linear!r} + ReLU()"
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        return None
+    def own_parameters(self) -> list[Parameter]:
+        return self.linear.own_parameters()
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        return self.linear.run(call, x, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.linear.run_back(call, dy, rectified=True)

@@ -17,16 +17,26 @@ if TYPE_CHECKING:
 class Loss(Layer):
     """Base of losses. A sample may have several positions (N, …); its loss is their mean.
 
-    The recorded `Value` has, besides the loss, `shard_sums` (S,): the sum over each shard's samples before division, in float64,
-    of which the loss of the global batch is made.
+    The kernel of a loss writes the gradient of the prediction too, for a gradient 1 of the loss. The recorded `Value` has,
+    besides the loss, `shard_sums` (S,): the sum over each shard's samples before division, in float64, of which the loss of the
+    global batch is made.
     """
 
     analytic = True
 
-    def shard_buffer(self, call: "Call", positions: int, dtype: Any) -> tuple[Array, Array]:
-        """Return room for the sums of each shard's losses (S,), and the bounds of the shards in the positions (S + 1,)."""
+    def buffers(
+        self, call: "Call", positions: int, samples: int, x: Array, terms: int = 1
+    ) -> tuple[Array, Array, Array, Any, Array]:
+        """Return what all kernels of losses take: sums (S,), losses (positions,), dx like x, the scale of dx, and bounds (S + 1,).
+
+        The scale is 1 over the samples of the global batch, the positions of each, and the `terms` that the kernel averages.
+        """
         bounds = call.bounds(positions)
-        return call.buffer("sums", (len(bounds) - 1,), np.complex128 if dtype.kind == "c" else np.float64), bounds
+        sums = call.buffer("sums", (len(bounds) - 1,), np.complex128 if x.dtype.kind == "c" else np.float64)
+        losses = call.buffer("losses", (positions,), x.dtype)
+        per_sample = positions // samples if samples else 1
+        scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
+        return sums, losses, call.buffer("dx", x.shape, x.dtype), x.real.dtype.type(scale), bounds
 
     def finish(self, call: "Call", sums: Array, positions: int, samples: int, dtype: Any) -> Array:
         """Return the loss (no axes), given the sums over all positions of each shard's samples."""
@@ -36,10 +46,16 @@ class Loss(Layer):
         total = sums.item() if len(sums) == 1 else sums.sum()
         return np.array(total / (call.samples(samples) or 1), dtype)
 
-    def scale(self, call: "Call", dy: Array, positions: int, samples: int) -> Any:
-        """Return the gradient of one position's loss: dy over the samples of the global batch and the positions of each."""
-        per_sample = positions // samples if samples else 1
-        return dy.dtype.type(dy.item() / ((call.samples(samples) or 1) * per_sample))
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        dx, shape, *_ = call.saved
+        if call.wants(1):
+            fix = "Pass an array, or call .detach() on it."
+            raise ValueError(message(self, "the targets must be constants", "a value that is differentiated", fix))
+        return self.scaled(call, dx, dy).reshape(shape), None
+
+    def scaled(self, call: "Call", dx: Array, dy: Array) -> Array:
+        """Return dx times the gradient dy of the loss."""
+        return dx if dy.item() == 1 else np.multiply(dx, dy, out=call.buffer("scaled", dx.shape, dx.dtype))
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -68,25 +84,22 @@ class SoftmaxCrossEntropy(Loss):
         if logits.ndim < 2 or not (soft or targets.shape == logits.shape[:-1]):
             must = f"targets must be labels {logits.shape[:-1]} or probabilities {logits.shape} for logits {logits.shape}"
             raise ValueError(message(self, must, targets.shape, "Flatten labels of shape (N, 1) with y[:, 0]."))
-        rows = matrix(logits)
-        count, dtype = len(rows), rows.dtype
-        p = call.buffer("p", rows.shape, dtype)
-        losses = call.buffer("losses", (count,), dtype)
-        sums, bounds = self.shard_buffer(call, count, dtype)
+        x = matrix(logits)
+        samples = len(logits)
+        sums, losses, dx, scale, bounds = self.buffers(call, len(x), samples, x)
         if soft:
-            targets = self._probabilities(targets, rows)
-            softmax.soft_cross_entropy(sums, losses, p, rows, targets, bounds)
+            softmax.soft_cross_entropy(sums, losses, dx, x, self._probabilities(targets, x), scale, bounds)
         else:
-            targets = self._labels(targets)
             invalid = call.buffer("invalid", (1,), np.int64)
-            softmax.cross_entropy(sums, losses, p, invalid, rows, targets, self.label_smoothing, bounds)
+            labels = self._labels(targets)
+            softmax.cross_entropy(sums, losses, dx, invalid, x, labels, scale.dtype.type(self.label_smoothing), scale, bounds)
             if invalid.item():
                 row = invalid.item() - 1
                 fix = "Number the classes from 0, and give the last layer one output per class."
-                got = f"{targets[row]} in row {row}"
-                raise ValueError(message(self, f"labels must be in 0..{rows.shape[1] - 1} for {rows.shape[1]} logits", got, fix))
-        call.save(p, targets, len(logits), logits.shape)
-        return self.finish(call, sums, count, len(logits), dtype)
+                got = f"{labels[row]} in row {row}"
+                raise ValueError(message(self, f"labels must be in 0..{x.shape[1] - 1} for {x.shape[1]} logits", got, fix))
+        call.save(dx, logits.shape)
+        return self.finish(call, sums, len(x), samples, x.dtype)
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":
@@ -94,28 +107,17 @@ class SoftmaxCrossEntropy(Loss):
             raise TypeError(message(self, "labels must be integers (probabilities have one more axis)", labels.dtype, fix))
         return flat(labels if labels.dtype == np.int64 else labels.astype(np.int64))
 
-    def _probabilities(self, targets: Array, rows: Array) -> Array:
-        targets = matrix(np.asarray(targets, rows.real.dtype))
+    def _probabilities(self, targets: Array, x: Array) -> Array:
+        targets = matrix(targets.astype(x.real.dtype, copy=False))
         if self.label_smoothing:
-            targets = (1 - self.label_smoothing) * targets + self.label_smoothing / rows.shape[1]
-        return targets.astype(rows.real.dtype, copy=False)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        p, targets, samples, shape = call.saved
-        dx = call.buffer("dx", p.shape, p.dtype)
-        scale = self.scale(call, dy, len(p), samples)
-        if targets.ndim == 2:
-            softmax.soft_cross_entropy_backward(dx, p, targets, scale)
-        else:
-            softmax.cross_entropy_backward(dx, p, targets, dx.dtype.type(self.label_smoothing), scale)
-        return dx if len(shape) == 2 else dx.reshape(shape), None
+            targets = ((1 - self.label_smoothing) * targets + self.label_smoothing / x.shape[1]).astype(targets.dtype)
+        return targets
 
 
 class _Regression(Loss):
     """A loss that compares predictions with targets of the same shape, element by element; a sample's loss is their mean."""
 
-    forward_kernel: Any
-    backward_kernel: Any
+    kernel: Any
 
     def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
         require_floating(self, prediction)
@@ -127,34 +129,30 @@ class _Regression(Loss):
             )
         samples = len(prediction)
         x = flat(prediction)
-        t = flat(np.asarray(target, prediction.dtype))
-        losses = call.buffer("losses", (samples,), prediction.dtype)
-        sums, bounds = self.shard_buffer(call, samples, prediction.dtype)
-        self.forward_kernel(sums, losses, x, t, bounds)
-        call.save(x, t)
-        return self.finish(call, sums, samples, samples, prediction.dtype)
+        t = flat(target.astype(x.dtype, copy=False))
+        terms = x.size // samples if samples else 1
+        sums, losses, dx, scale, bounds = self.buffers(call, samples, samples, x, terms)
+        self.kernel(sums, losses, dx, x, t, scale, bounds)
+        call.save(dx, prediction.shape, x, scale)
+        return self.finish(call, sums, samples, samples, x.dtype)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, t = call.saved
-        shape = call.inputs[0].shape
-        dx = call.buffer("dx", shape, x.dtype)
-        scale = self.scale(call, dy, x.size, shape[0])
-        self.backward_kernel(dx.reshape(-1), x, t, scale)
-        return dx, self.target_gradient(call, dx, x, scale)
+        dx, shape, x, scale = call.saved
+        dx = self.scaled(call, dx, dy).reshape(shape)
+        return dx, self.target_gradient(dx, dy * scale * x.reshape(shape)) if call.wants(1) else None
 
-    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
-        """Return the gradient of the target, if somebody wants it."""
+    def target_gradient(self, dx: Array, scaled_prediction: Array) -> Array:
+        """Return the gradient of the targets, given that of the prediction and the prediction over the elements."""
         raise NotImplementedError
 
 
 class MeanSquaredError(_Regression):
     """Mean over elements of (x - t)². Backward: dx = 2 (x - t) / elements, dt = -dx."""
 
-    forward_kernel = staticmethod(regression.squared_error)
-    backward_kernel = staticmethod(regression.squared_error_backward)
+    kernel = staticmethod(regression.squared_error)
 
-    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
-        return -dx if call.wants(1) else None
+    def target_gradient(self, dx: Array, scaled_prediction: Array) -> Array:
+        return -dx
 
 
 class BinaryCrossEntropy(_Regression):
@@ -164,8 +162,7 @@ class BinaryCrossEntropy(_Regression):
     dt = -x / elements.
     """
 
-    forward_kernel = staticmethod(regression.binary_cross_entropy)
-    backward_kernel = staticmethod(regression.binary_cross_entropy_backward)
+    kernel = staticmethod(regression.binary_cross_entropy)
 
     def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
         target = np.asarray(target)
@@ -174,5 +171,5 @@ class BinaryCrossEntropy(_Regression):
             raise ValueError(message(self, "targets must be in [0, 1]", f"{target.min()} to {target.max()}", fix))
         return super().forward(call, prediction, target)
 
-    def target_gradient(self, call: "Call", dx: Array, x: Array, scale: Any) -> Array | None:
-        return (-scale * x).reshape(dx.shape) if call.wants(1) else None
+    def target_gradient(self, dx: Array, scaled_prediction: Array) -> Array:
+        return -scaled_prediction

@@ -38,15 +38,16 @@ class Parameter:
         costs nothing, and the first contribution may overwrite.
     """
 
-    __slots__ = ("_value", "gradients", "regularized", "stale")
+    __slots__ = ("gradients", "regularized", "stale", "value")
+    value: Array
+    """The array itself; assigning copies into it, so that flat memory stays connected."""
 
     def __init__(self, value: Any, *, regularized: bool = True) -> None:
         value = np.array(value)
         if not np.issubdtype(value.dtype, np.inexact):
-            raise TypeError(
-                message("Parameter", "the value must be of a floating type", value.dtype, "Convert it with .astype(np.float32).")
-            )
-        self._value: Array = value
+            fix = "Convert it with .astype(np.float32)."
+            raise TypeError(message("Parameter", "the value must be of a floating type", value.dtype, fix))
+        self._hold(value)
         self.gradients: Array | None = None
         self.regularized = regularized
         self.stale = True
@@ -54,41 +55,46 @@ class Parameter:
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
 
-    @property
-    def value(self) -> Array:
-        """The array itself; assigning copies into it, so that flat memory stays connected."""
-        return self._value
-
-    @value.setter
-    def value(self, new: Any) -> None:
+    def __setattr__(self, name: str, new: Any) -> None:
+        # A property would do the same, but the value is read several times in every call of a layer.
+        if name != "value":
+            object.__setattr__(self, name, new)
+            return
         new = np.asarray(new)
         if new.shape != self.shape:
-            raise ValueError(
-                message("Parameter", f"a new value must have shape {self.shape}", new.shape, "Reshape or transpose it.")
-            )
-        self._value[...] = new
+            must = f"a new value must have shape {self.shape}"
+            raise ValueError(message("Parameter", must, new.shape, "Reshape or transpose it."))
+        self.value[...] = new
+
+    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
+        for name, attribute in state[1].items():
+            object.__setattr__(self, name, attribute)
+
+    def _hold(self, array: Array) -> None:
+        """Make this array the value."""
+        object.__setattr__(self, "value", array)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self._value.shape
+        return self.value.shape
 
     @property
     def dtype(self) -> Any:
-        return self._value.dtype
+        return self.value.dtype
 
     @property
     def size(self) -> int:
-        return self._value.size
+        return self.value.size
 
     @property
     def gradient(self) -> Array:
         """The gradient of the whole local batch, summed over the shards by the fixed tree; zeros before any contribution."""
         if self.gradients is None or self.stale:
-            return np.zeros_like(self._value)
+            return np.zeros_like(self.value)
         if len(self.gradients) == 1:
             result: Array = self.gradients[0]
             return result
-        total = np.empty_like(self._value)
+        total = np.empty_like(self.value)
         shards = len(self.gradients)
         reduce.tree_sum(total.reshape(-1), self.gradients.reshape(shards, -1), np.ones(shards, np.int64))
         return total
@@ -106,15 +112,19 @@ class Parameter:
         return self.gradients
 
     def bind(self, value: Array, gradients: Array) -> None:
-        """Move value and gradients into the given memory, `value` (\\*shape) and `gradients` (S, \\*shape)."""
-        value[...] = self._value
-        self._value = value
+        """Move the value into the given memory `value` (\\*shape), and keep gradients in `gradients` (S, \\*shape)."""
+        value[...] = self.value
+        self.rebind(value, gradients)
+
+    def rebind(self, value: Array, gradients: Array | None, stale: bool = True) -> None:
+        """Take these arrays, with what they hold, as value and gradients."""
+        self._hold(value)
         self.gradients = gradients
-        self.stale = True
+        self.stale = stale
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
-        self._value = self._value.astype(dtype)
+        self._hold(self.value.astype(dtype))
         self.gradients = None
         self.stale = True
 

@@ -263,6 +263,7 @@ class Tape:
         self.calls: list[Call] = []
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called on."""
+        self.released = False
         self._unfinished = False
         self._bounds = None if shards is None else _checked_bounds(shards)
         self.shards = 1 if self._bounds is None else len(self._bounds) - 1
@@ -292,21 +293,38 @@ class Tape:
         call = Call(self, layer, inputs, len(self.calls))
         # Appended before forward runs, so that calls which a layer makes inside its forward come after it.
         self.calls.append(call)
-        arrays = []
-        wants = _has_parameters(layer)
-        for x in inputs:
-            if isinstance(x, Value):
-                if x.tape is not self:
-                    fix = "Record both on the same tape."
-                    raise ValueError(message(layer, "all inputs must be on one tape", "values of two tapes", fix))
-                wants = wants or x.wants
-                x = x.array
-            arrays.append(x)
-        value = call.output = Value(self, layer.forward(call, *arrays), call, wants)
+        try:
+            if len(inputs) == 1:
+                wants = inputs[0].wants
+                array = layer.forward(call, inputs[0].array)
+            else:
+                wants, arrays = False, []
+                for x in inputs:
+                    if isinstance(x, Value):
+                        if x.tape is not self:
+                            fix = "Record both on the same tape."
+                            raise ValueError(message(layer, "all inputs must be on one tape", "values of two tapes", fix))
+                        wants = wants or x.wants
+                        x = x.array
+                    arrays.append(x)
+                array = layer.forward(call, *arrays)
+        except BaseException:
+            del self.calls[call.index :]
+            raise
+        value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
         return value
+
+    def release(self) -> None:
+        """Forget all calls, so that their memory is free at once: values on this tape can no longer be differentiated."""
+        self.released = True
+        self.calls = []
+        self.kept = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         """Walk the calls up to `value` in reverse."""
+        if self.released:
+            fix = "Propagate before Trainer.update, which is the end of a step."
+            raise ValueError(message("Value.backward", "the tape must still hold its calls", "a released tape", fix))
         if value.call is None or not value.wants:
             fix = "Compute it from tape.input(…) or from layers with parameters."
             raise ValueError(message("Value.backward", "the value must depend on something differentiable", "a constant", fix))
@@ -342,10 +360,10 @@ class Tape:
         if len(gradients) != len(inputs):
             fix = "Return a tuple with one entry per input, None where there is no gradient."
             raise ValueError(message(call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix))
-        if len(gradients) > 1 and any(gradients[0] is other for other in gradients[1:]):
-            # The same array for two inputs: neither may be added to in place.
+        if len(gradients) > 1 and len(set(map(id, gradients))) < len(gradients):
+            # One array for several inputs: it may not be added to in place.
             call._own = None
-        for x, dx in zip(inputs, gradients, strict=True):
+        for i, (x, dx) in enumerate(zip(inputs, gradients, strict=True)):
             if dx is None or not isinstance(x, Value) or not x.wants:
                 continue
             if dx.shape != x.array.shape:
@@ -354,14 +372,14 @@ class Tape:
             if x._gradient is None:
                 x._gradient, x._contribution = dx, call
             else:
-                self._accumulate(x, x._gradient, dx, call)
+                self._accumulate(x, x._gradient, dx, call, i)
 
-    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call) -> None:
-        """Add a further contribution to the gradient of x: in place only where nobody else holds the array."""
+    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call, i: int) -> None:
+        """Add a further contribution to the gradient of x, input i of a call: in place only where nobody else holds the array."""
         if x._contribution is not None and x._contribution.owns(held):
             held += dx
             return
-        total = call.buffer(f"sum {id(x)}" if x.call is None else f"sum {x.call.index}", dx.shape, dx.dtype)
+        total = call.buffer(f"sum {i}", dx.shape, dx.dtype)
         np.add(held, dx, out=total)
         x._gradient, x._contribution = total, call
 
@@ -379,13 +397,6 @@ class Tape:
             pending[id(parameter)] -= 1
             if pending[id(parameter)] == 0:
                 self.observer(parameter)
-
-
-def _has_parameters(layer: Layer) -> bool:
-    for attribute in vars(layer).values():  # noqa: SIM110 - a generator costs more than the loop
-        if type(attribute) is Parameter:
-            return True
-    return False
 
 
 def _checked_bounds(shards: Sequence[int] | Integers) -> Integers:

@@ -1,11 +1,14 @@
 """Buffers that are reused from step to step."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .types import Array, Integers
+
+if TYPE_CHECKING:
+    from .layer import Layer
 
 
 class Workspace:
@@ -19,6 +22,7 @@ class Workspace:
         self._memory: dict[tuple[int, str], Array] = {}
         self._current: list[dict[str, Array]] = []
         self._bounds: dict[int, Integers] = {}
+        self._trainable: dict[Layer, bool] = {}
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
 
@@ -36,7 +40,7 @@ class Workspace:
         if memory is None or memory.size < size:
             memory = self._memory[call, name] = np.empty(size, np.uint8)
             self.allocations += 1
-        view = memory[:size].view(dtype).reshape(shape)
+        view: Array = memory[:size].view(dtype).reshape(shape)
         self._current[call][name] = view
         return view
 
@@ -46,6 +50,13 @@ class Workspace:
         if bounds is None:
             bounds = self._bounds[rows] = np.array((0, rows), np.int64)
         return bounds
+
+    def is_trainable(self, layer: "Layer") -> bool:
+        """Return whether a layer has parameters of its own; looked up once."""
+        known = self._trainable.get(layer)
+        if known is None:
+            known = self._trainable[layer] = bool(layer.own_parameters())
+        return known
 
     @property
     def nbytes(self) -> int:

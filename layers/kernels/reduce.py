@@ -50,7 +50,11 @@ def tree_sum(total, parts, sizes):
     the right. So the result does not depend on which parts were summed beforehand.
     """
     n = total.size
-    depth = 2 + int(np.log2(parts.shape[0]))
+    shards = 0
+    for p in range(len(parts)):
+        shards += sizes[p]
+    # The parts that wait for their siblings have different sizes, all powers of two: at most one per binary digit.
+    depth = 2 + int(np.log2(shards))
     stack = np.empty((depth, BLOCK), total.dtype)
     held = np.empty(depth, np.int64)
     for start in range(0, n, BLOCK):
@@ -58,25 +62,27 @@ def tree_sum(total, parts, sizes):
         width = stop - start
         top = 0
         first = 0
-        for p in range(len(parts)):
-            source = parts[p, start:stop]
+        p = 0
+        while p < len(parts):
             size = sizes[p]
-            if top > 0 and held[top - 1] == size and (first - size) % (2 * size) == 0:
-                into = stack[top - 1, :width]
+            into, left = stack[top, :width], parts[p, start:stop]
+            if p + 1 < len(parts) and sizes[p + 1] == size and first % (2 * size) == 0:
+                right = parts[p + 1, start:stop]
                 for i in range(width):
-                    into[i] += source[i]
-                held[top - 1] = 2 * size
+                    into[i] = left[i] + right[i]
+                size *= 2
+                p += 2
             else:
-                into = stack[top, :width]
                 for i in range(width):
-                    into[i] = source[i]
-                held[top] = size
-                top += 1
+                    into[i] = left[i]
+                p += 1
+            held[top] = size
+            top += 1
             first += size
             while top > 1 and held[top - 2] == held[top - 1] and (first - 2 * held[top - 1]) % (2 * held[top - 1]) == 0:
-                into, source = stack[top - 2, :width], stack[top - 1, :width]
+                into, right = stack[top - 2, :width], stack[top - 1, :width]
                 for i in range(width):
-                    into[i] += source[i]
+                    into[i] += right[i]
                 held[top - 2] *= 2
                 top -= 1
         for t in range(top - 1, 0, -1):

@@ -43,65 +43,55 @@ def softmax_backward(dx, dy, y):
 
 
 @kernel
-def cross_entropy(sums, loss, p, invalid, logits, labels, smoothing, bounds):
-    """Writes loss_i = -sum_j t_ij log p_ij and p = softmax(logits).
+def cross_entropy(sums, loss, dx, invalid, logits, labels, smoothing, scale, bounds):
+    """Writes loss_i = -sum_j t_ij log p_ij, dx = scale (p - t) and the sums of each shard's losses; p = softmax(logits).
 
-    Writes also the sums of each shard's losses, sums (S,) and bounds (S + 1,). t is 1 - smoothing + smoothing/C at the label and
-    smoothing/C elsewhere. loss (R,), p and logits (R, C), labels (R,); invalid[0]
-    becomes 1 + the first row whose label is not in 0..C-1, 0 if there is none. log p_ij = x_ij - max - log sum e^(x - max).
+    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max - log sum e^(x - max). loss (R,),
+    dx and logits (R, C), labels (R,), sums (S,), bounds (S + 1,); invalid[0] becomes 1 + the first row whose label is not in
+    0..C-1, 0 if there is none.
     """
     invalid[0] = 0
     classes = logits.shape[1]
+    spread = smoothing / classes
+    peak = constant(dx, "one") - smoothing
     for i in range(len(logits)):
-        highest, total = _row_softmax(p[i], logits[i])
+        row = dx[i]
+        highest, total = _row_softmax(row, logits[i])
         label = labels[i]
         if label < 0 or label >= classes:
             if invalid[0] == 0:
                 invalid[0] = i + 1
             continue
         log_total = np.log(total)
-        value = log_total - (logits[i, label] - highest)
+        value = peak * (log_total - (logits[i, label] - highest))
         if smoothing > 0:
-            value *= 1 - smoothing
-            rest = constant(p, "zero") * log_total
+            rest = constant(dx, "zero") * log_total
             for j in range(classes):
                 rest += log_total - (logits[i, j] - highest)
-            value += rest * (smoothing / classes)
+            value += rest * spread
         loss[i] = value
+        for j in range(classes):
+            row[j] = scale * (row[j] - spread)
+        row[label] -= scale * peak
     sum_shards(sums, loss, bounds)
 
 
 @kernel
-def cross_entropy_backward(dx, p, labels, smoothing, scale):
-    """Writes dx_ij = scale (p_ij - t_ij), t as in `cross_entropy`."""
-    classes = dx.shape[1]
-    one = constant(dx, "one")
-    spread = smoothing / classes
-    for i in range(len(dx)):
-        for j in range(classes):
-            dx[i, j] = scale * (p[i, j] - spread)
-        dx[i, labels[i]] -= scale * (one - smoothing)
+def soft_cross_entropy(sums, loss, dx, logits, targets, scale, bounds):
+    """Writes loss_i = -sum_j t_ij log p_ij, dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses.
 
-
-@kernel
-def soft_cross_entropy(sums, loss, p, logits, targets, bounds):
-    """Writes loss_i = -sum_j t_ij log p_ij and p = softmax(logits) for targets t (R, C), and the sums of each shard's losses."""
+    Arguments as of `cross_entropy`, but targets t (R, C).
+    """
     for i in range(len(logits)):
-        highest, total = _row_softmax(p[i], logits[i])
+        row = dx[i]
+        highest, total = _row_softmax(row, logits[i])
         log_total = np.log(total)
-        value = constant(p, "zero") * log_total
+        value = constant(dx, "zero") * log_total
+        mass = constant(dx, "zero")
         for j in range(logits.shape[1]):
             value += targets[i, j] * (log_total - (logits[i, j] - highest))
-        loss[i] = value
-    sum_shards(sums, loss, bounds)
-
-
-@kernel
-def soft_cross_entropy_backward(dx, p, targets, scale):
-    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij)."""
-    for i in range(len(dx)):
-        mass = constant(dx, "zero")
-        for j in range(dx.shape[1]):
             mass += targets[i, j]
-        for j in range(dx.shape[1]):
-            dx[i, j] = scale * (p[i, j] * mass - targets[i, j])
+        loss[i] = value
+        for j in range(logits.shape[1]):
+            row[j] = scale * (row[j] * mass - targets[i, j])
+    sum_shards(sums, loss, bounds)

@@ -1,0 +1,71 @@
+"""What options and data must be, and what all ranks must have in common, before training begins."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layers import Layer
+from layers.errors import message
+from layers.kernels import jit
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a positive integer, or refuse it."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(message("Trainer", f"{name} must be a positive integer", repr(value), f"{name}=1 is the least."))
+    return int(value)
+
+
+def natural(name: str, value: Any) -> int:
+    """Return an integer that 64 bits hold, or refuse it."""
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
+        raise ValueError(message("Trainer", f"{name} must be an integer from 0 to 2^64 - 1", repr(value), f"{name}=0 is usual."))
+    return int(value)
+
+
+def limits(**values: float | None) -> None:
+    """Refuse limits of clipping that are not positive."""
+    for name, limit in values.items():
+        if limit is not None and not limit > 0:
+            raise ValueError(message("Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."))
+
+
+def factors(**values: float) -> None:
+    """Refuse negative factors of penalties."""
+    for name, factor in values.items():
+        if not factor >= 0:
+            raise ValueError(message("Trainer", f"{name} must not be negative", factor, "0 switches it off."))
+
+
+def ranks_have_samples(batch_size: int, ranks: int) -> None:
+    """Refuse more ranks than samples in a global batch."""
+    if batch_size < ranks:
+        fix = f"Start at most {batch_size} ranks, or raise batch_size."
+        got = f"batch_size {batch_size} on {ranks} ranks"
+        raise ValueError(message("Trainer", "every rank needs a sample of each global batch", got, fix))
+
+
+def batch_fits(batch_size: int, samples: int) -> None:
+    """Refuse a batch larger than the data set."""
+    if batch_size > samples:
+        must, fix = f"the data set must hold a batch of {batch_size}", f"Use a batch_size of at most {samples}."
+        raise ValueError(message("Trainer.fit", must, f"{samples} samples", fix))
+
+
+def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
+    """Return what ranks must have in common of a model and its loss."""
+    return {
+        "parameters": [(name, parameter.shape, str(parameter.dtype)) for name, parameter in model.named_parameters()],
+        "model": model,
+        "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
+    }
+
+
+def code_facts() -> dict[str, Any]:
+    """Return what ranks must have in common of the code that they run."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    script = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path and Path(path).is_file() else "interactive"
+    return {"kernel sources and versions": jit.source_digest(), "script": script}
