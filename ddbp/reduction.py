@@ -181,3 +181,13 @@ class Slice:
             mine = self._pieces[self._own_parameter == number]
             result.append((int(number), int(mine[0, 0]), int(mine[-1, 1])))
         return result
+
+
+def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:
+    """Return the sum over batches, shards and ranks of sums (batches, local shards, columns), by the fixed tree; collective."""
+    counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
+    padded = np.zeros((len(local), max(counts), local.shape[2]))
+    padded[:, : local.shape[1]] = local
+    gathered = comm.all_gather(padded)
+    shards = np.concatenate([part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1)
+    return tree_total(np.array([tree_total(batch) for batch in shards]))

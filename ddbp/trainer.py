@@ -25,7 +25,7 @@ from .data import ArrayDataset, batches, permutation
 from .metrics import Metric, default_metrics
 from .optim import Optimizer, add_penalty
 from .progress import Progress
-from .reduction import Reduction, Slice
+from .reduction import Reduction, Slice, total_over_ranks
 from .run_folder import RunFolder
 from .shards import ShardPlan, tree_total
 from .threads import use_one_thread
@@ -244,7 +244,7 @@ class Trainer:
                 values = metric(prediction.array, y)
                 sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in pairwise(bounds)]
             totals.append(sums)
-        return dict(zip(names, (self._total_over_ranks(np.array(totals)) / len(data)).tolist(), strict=True))
+        return dict(zip(names, (total_over_ranks(np.array(totals), self._plan, self.comm) / len(data)).tolist(), strict=True))
 
     def predict(self, x: Array) -> Array:
         """Return the model's output for x (N, …), computed batch by batch on this process alone; nothing is recorded."""
@@ -342,16 +342,6 @@ class Trainer:
         )
         fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
         raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
-
-    def _total_over_ranks(self, local: Array) -> Array:
-        """Return the sum over batches, shards and ranks of sums (batches, local shards, columns), by the fixed tree."""
-        widest = -(-self._plan.shards // self._plan.ranks)
-        padded = np.zeros((len(local), widest, local.shape[2]))
-        padded[:, : local.shape[1]] = local
-        gathered = self.comm.all_gather(padded)
-        counts = [self._plan.owned(rank)[1] - self._plan.owned(rank)[0] for rank in range(self._plan.ranks)]
-        shards = np.concatenate([part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1)
-        return tree_total(np.array([tree_total(batch) for batch in shards]))
 
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:

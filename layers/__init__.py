@@ -14,7 +14,8 @@ from .merge import Add, Concatenate, Multiply
 from .parameter import FlatParameters, Parameter
 from .rules import Rule
 from .shape import Flatten, Reshape
-from .tape import Call, Tape, Value
+from .tape import Call, Tape
+from .value import Value
 from .workspace import Workspace
 
 __all__ = [

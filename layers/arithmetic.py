@@ -17,7 +17,8 @@ from .merge import Add, Multiply, broadcast_buffer, unbroadcast
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call, Value
+    from .tape import Call
+    from .value import Value
 
 
 class Subtract(Layer):

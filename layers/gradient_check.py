@@ -15,8 +15,9 @@ from .gradient_probe import FLOOR, Probe
 from .gradient_report import NONDETERMINISTIC, WRONG, BlockReport, GradientReport
 from .layer import Layer
 from .parameter import Parameter
-from .tape import Tape, Value
+from .tape import Tape
 from .types import Array
+from .value import Value
 from .workspace import Workspace
 
 

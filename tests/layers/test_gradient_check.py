@@ -76,6 +76,14 @@ def test_analytic_layers_are_checked_by_the_complex_step_to_rounding(rng):
     assert block.error < 1e-14
 
 
+def test_network_of_analytic_layers_is_checked_by_the_complex_step(rng):
+    model = Sequential(Linear(4, 5, rng=rng), Tanh(), Linear(5, 2, rng=rng, bias=False))
+    report = gradcheck(model, rng.standard_normal((3, 4)))
+    assert report
+    assert {block.method for block in report.blocks} == {"complex step"}
+    assert report.error < 1e-13
+
+
 def test_layer_that_wrongly_says_analytic_is_checked_by_differences(rng):
     class Absolute(Layer):
         analytic = True
