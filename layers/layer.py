@@ -93,13 +93,12 @@ class Layer:
             parameter.cast(dtype)
         return result
 
-    def check_dtype(self, x: Array, parameter: Parameter) -> None:
-        """Refuse an input whose type is not that of the layer's parameter."""
-        if x.dtype != parameter.dtype:
-            fix = f"Convert it with x.astype(np.{parameter.dtype}) or the layer with layer.astype(np.{x.dtype})."
-            if not np.issubdtype(x.dtype, np.inexact):
-                fix = f"Convert it with x.astype(np.{parameter.dtype})."
-            raise TypeError(message(self, f"the input must have the dtype of the weights, {parameter.dtype}", x.dtype, fix))
+    def refuse_dtype(self, x: Array, expected: Any) -> None:
+        """Raise for an input whose type is not that of the layer's parameters."""
+        fix = f"Convert it with x.astype(np.{expected})"
+        if np.issubdtype(x.dtype, np.inexact):
+            fix += f" or the layer with layer.astype(np.{x.dtype})"
+        raise TypeError(message(self, f"the input must have the dtype of the weights, {expected}", x.dtype, f"{fix}."))
 
 
 class Composite(Layer):

@@ -33,7 +33,8 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
-    Inputs are (…, D), outputs (…, O); the first axis is the batch.
+    Inputs are (…, D), outputs (…, O); the first axis is the batch. With `rectified` (a ReLU that follows in a Sequential),
+    forward is max(x Wᵀ + b, 0), and backward passes dy on only where that is positive.
     """
 
     analytic = True
@@ -62,19 +63,13 @@ class Linear(Layer):
     def fused_with(self, following: Layer) -> Layer | None:
         return _RectifiedLinear(self) if type(self) is Linear and type(following) is ReLU else None
 
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.run(call, x, rectified=False)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.run_back(call, dy, rectified=False)
-
-    def run(self, call: "Call", x: Array, rectified: bool) -> Array:
-        """Do forward, and ReLU after it if `rectified`."""
+    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             fix = "A single sample needs a batch axis: x[np.newaxis]." if x.ndim < 2 else "Flatten() turns (N, H, W) into (N, D)."
             raise ValueError(message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix))
-        self.check_dtype(x, self.weight)
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
+        if x.dtype != weight.dtype:
+            self.refuse_dtype(x, weight.dtype)
         if x.dtype.kind == "c":
             # The complex step of the gradient check.
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
@@ -84,8 +79,7 @@ class Linear(Layer):
         call.save(rows, y)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
-    def run_back(self, call: "Call", dy: Array, rectified: bool) -> tuple[Array | None, ...]:
-        """Do the backward pass of `run`."""
+    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
         x, y = call.saved
         nothing = empty(x, 2)
         dw, add_weight = call.gradient_into(self.weight)
@@ -112,7 +106,7 @@ class _RectifiedLinear(Layer):
         return self.linear.own_parameters()
 
     def forward(self, call: "Call", x: Array) -> Array:
-        return self.linear.run(call, x, rectified=True)
+        return self.linear.forward(call, x, rectified=True)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.linear.run_back(call, dy, rectified=True)
+        return self.linear.backward(call, dy, rectified=True)

@@ -151,6 +151,7 @@ class Tape:
         self._unfinished = False
         self._bounds = None if shards is None else _checked_bounds(shards)
         self.shards = 1 if self._bounds is None else len(self._bounds) - 1
+        self._rows = 0 if self._bounds is None else int(self._bounds[-1])
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient is not computed."""
@@ -164,7 +165,7 @@ class Tape:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
         if self._bounds is None:
             return self.workspace.one_shard(rows)
-        samples = int(self._bounds[-1])
+        samples = self._rows
         if rows == samples:
             return self._bounds
         if samples == 0 or rows % samples:
