@@ -60,7 +60,6 @@ class Reduction:
             None if size == 1 else np.empty(n, flat.dtype) for _, size in self._own_pieces if comm.size > 1
         ]
         self.gradient: Array = flat.gradients[0] if self._alone else np.empty(width, flat.dtype)
-        # One shard per rank, two ranks: their parts are added without a copy.
         self._header_width = 3 + max(plan.owned(rank)[1] - plan.owned(rank)[0] for rank in range(comm.size))
 
     def reduce(self, step: int, samples: int, sums: Array) -> Array:
@@ -85,9 +84,13 @@ class Reduction:
         ]
         headers = self.comm.exchange(header, sends, self._receives, f"the gradient exchange of step {step}")
         self._check(headers, step, samples)
-        for i, partial in zip(self._mine, partials, strict=True):
-            self._parts[i] = partial[self.start : self.stop]
-        reduce.tree_sum(self.gradient, self._parts, self._sizes)
+        if len(self._parts) == 2 and len(self._mine) == 1:
+            # Two ranks with a part each: the order of two terms does not matter, and neither need be copied.
+            reduce.add(self.gradient, partials[0][self.start : self.stop], self._receives[0][1])
+        else:
+            for i, partial in zip(self._mine, partials, strict=True):
+                self._parts[i] = partial[self.start : self.stop]
+            reduce.tree_sum(self.gradient, self._parts, self._sizes)
         return np.concatenate([row[3 : 3 + int(row[2])] for row in headers])
 
     def _partial_sum(self, index: int, begin: int, end: int) -> Array:
@@ -101,6 +104,8 @@ class Reduction:
         return into
 
     def _check(self, headers: Array, step: int, samples: int) -> None:
+        if (headers[:, :2] == (step, samples)).all():
+            return
         for rank, (other_step, other_samples, *_) in enumerate(headers):
             if (other_step, other_samples) != (step, samples):
                 here, there = f"step {step} with {samples} samples", f"step {other_step:.0f} with {other_samples:.0f}"

@@ -95,6 +95,13 @@ def tree_sum(total, parts, sizes):
 
 
 @kernel
+def add(total, a, b):
+    """Writes total = a + b, all (n,)."""
+    for i in range(total.size):
+        total[i] = a[i] + b[i]
+
+
+@kernel
 def square_sums(sums, x, pieces):
     """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x (n,), pieces (P, 2)."""
     lanes = np.empty(LANES, np.float64)
