@@ -149,7 +149,10 @@ class Tape:
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called on."""
         self.released = False
         self._unfinished = False
-        self._bounds = None if shards is None else _checked_bounds(shards)
+        known = self.workspace.known_bounds
+        if shards is not None and shards is not known:
+            known = self.workspace.known_bounds = _checked_bounds(shards)
+        self._bounds = None if shards is None else known
         self.shards = 1 if self._bounds is None else len(self._bounds) - 1
         self._rows = 0 if self._bounds is None else int(self._bounds[-1])
 
@@ -202,6 +205,10 @@ class Tape:
     def release(self) -> None:
         """Forget all calls, so that their memory is free at once: values on this tape can no longer be differentiated."""
         self.released = True
+        for call in self.calls:
+            # A call and its values refer to each other; without that the garbage collector has nothing to do.
+            del call.output
+            call.inputs = ()
         self.calls = []
         self.kept = []
 
@@ -227,20 +234,22 @@ class Tape:
             output = call.output
             dy = output._gradient
             if dy is not None:
-                if rule is not None:
-                    dy = rule.error(call, dy)
-                self._propagate(call, dy)
+                call._own = []
+                gradients = call.layer.backward(call, dy if rule is None else rule.error(call, dy))
+                self._hand_over(call, gradients)
                 if not output._keep:
                     output._gradient = None
             if pending is not None:
                 self._report(call, pending)
+        for kept in self.kept:
+            if kept._gradient is not None and not kept._gradient.flags.writeable:
+                # A view of what backward started from, or of dy spread over a sum; the user may write to a copy.
+                kept._gradient = kept._gradient.copy()
         self.rule = None
         self._unfinished = False
 
-    def _propagate(self, call: Call, dy: Array) -> None:
-        """Run the backward pass of one call, and hand the gradients to its inputs."""
-        call._own = []
-        gradients = call.layer.backward(call, dy)
+    def _hand_over(self, call: Call, gradients: tuple[Array | None, ...]) -> None:
+        """Give the inputs of a call their gradients."""
         inputs = call.inputs
         if len(gradients) != len(inputs):
             fix = "Return a tuple with one entry per input, None where there is no gradient."
@@ -248,7 +257,8 @@ class Tape:
         if len(gradients) > 1 and len(set(map(id, gradients))) < len(gradients):
             # One array for several inputs: it may not be added to in place.
             call._own = None
-        for i, (x, dx) in enumerate(zip(inputs, gradients, strict=True)):
+        for i, dx in enumerate(gradients):
+            x = inputs[i]
             if dx is None or not isinstance(x, Value) or not x.wants:
                 continue
             if dx.shape != x.array.shape:

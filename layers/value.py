@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from .tape import Call, Tape
 
 
+_ONE = {np.dtype(dtype): np.ones((), dtype) for dtype in (np.float32, np.float64)}
+"""The gradient that backward starts from; read-only, as it is shared."""
+for _one in _ONE.values():
+    _one.flags.writeable = False
+
+
 class Value(Arithmetic):
     """The handle of an array while recording. Operators and functions on it are recorded too.
 
@@ -115,7 +121,9 @@ class Value(Arithmetic):
             if self.array.size != 1:
                 fix = "Reduce it with .sum() or .mean(), or pass gradient=."
                 raise ValueError(message("Value.backward", "the value must have one element", f"shape {self.shape}", fix))
-            gradient = np.ones(self.array.shape, self.array.dtype)
+            gradient = _ONE.get(self.array.dtype) if self.array.ndim == 0 else None
+            if gradient is None:
+                gradient = np.ones(self.array.shape, self.array.dtype)
         else:
             gradient = np.asarray(gradient, self.dtype)
             if gradient.shape != self.shape:
