@@ -2,6 +2,7 @@
 
 from .gemm import product
 from .jit import inlined, kernel
+from .reduce import sum_columns
 from .vmath import constant
 
 
@@ -15,19 +16,6 @@ def forward(y, x, w, b, rectified):
             row = y[i]
             for j in range(row.size):
                 row[j] = zero if row[j] <= zero else row[j]
-
-
-@inlined
-def _bias_gradient(db, dy, bounds, add):
-    """Write (add) the sums of dy over each shard's rows, in order."""
-    for s in range(len(db)):
-        total = db[s]
-        if not add:
-            total[:] = 0
-        for i in range(bounds[s], bounds[s + 1]):
-            row = dy[i]
-            for j in range(total.size):
-                total[j] += row[j]
 
 
 @inlined
@@ -52,7 +40,7 @@ def backward(dx, dw, db, dz, dy, y, x, w, bounds, add_weight, add_bias):
         _rectifier_gradient(dz, dy, y)
         gradient = dz
     if db.shape[1]:
-        _bias_gradient(db, gradient, bounds, add_bias)
+        sum_columns(db, gradient, bounds, add_bias)
     none = w[0, :0]
     shards = len(dw)
     # One place that multiplies, as every further one would be compiled again.

@@ -28,9 +28,9 @@ def shard_sums(sums, x, bounds):
     sum_shards(sums, x, bounds)
 
 
-@kernel
-def column_sums(sums, x, bounds, accumulate):
-    """Writes (adds, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x (R, C), bounds (S + 1,)."""
+@inlined
+def sum_columns(sums, x, bounds, accumulate):
+    """Write (add, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x (R, C), bounds (S + 1,)."""
     for s in range(len(sums)):
         total = sums[s]
         if not accumulate:
@@ -39,6 +39,12 @@ def column_sums(sums, x, bounds, accumulate):
             row = x[i]
             for j in range(total.size):
                 total[j] += row[j]
+
+
+@kernel
+def column_sums(sums, x, bounds, accumulate):
+    """Writes (adds, if `accumulate`) the column sums of each shard's rows: see `sum_columns`."""
+    sum_columns(sums, x, bounds, accumulate)
 
 
 @kernel
