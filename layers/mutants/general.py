@@ -1,76 +1,24 @@
-"""Deliberately wrong backward passes, and the score: how many of them `gradcheck` catches.
+"""The mistakes in all layers but those of a family that has a file of its own."""
 
-Each mutant is a right layer with one usual mistake in it. A check that lets any of them pass is broken.
-"""
-
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from . import arithmetic
-from .activation import LeakyReLU, SiLU, Softmax, Tanh
-from .arithmetic import Index, Reduction
-from .cases import BATCH, Apply, Generator, dense, distinct, off_zero, real, values, with_labels, with_targets
-from .containers import Residual
-from .dropout import Dropout
-from .gradient_check import gradcheck
-from .layer import Layer
-from .linear import Linear
-from .loss import MeanSquaredError, SoftmaxCrossEntropy
-from .merge import Add, Concatenate, Multiply
-from .parameter import Parameter
-from .types import Array
+from layers import arithmetic
+from layers.activation import LeakyReLU, SiLU, Softmax, Tanh
+from layers.arithmetic import Index, Reduction
+from layers.cases.case import BATCH, Apply, Generator, dense, distinct, off_zero, real, values, with_labels, with_targets
+from layers.containers import Residual
+from layers.dropout import Dropout
+from layers.layer import Layer
+from layers.linear import Linear
+from layers.loss import MeanSquaredError, SoftmaxCrossEntropy
+from layers.merge import Add, Concatenate, Multiply
+from layers.parameter import Parameter
+from layers.types import Array
 
-Gradients = tuple[Array | None, ...]
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A mistake: what it is, the layer that makes it, and inputs that it can be seen on."""
-
-    name: str
-    make: Callable[[Generator], Layer]
-    inputs: Callable[[Generator], tuple[Any, ...]]
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
-class Score:
-    """How many mutants were caught, and what gave each of them away ("" if nothing did)."""
-
-    revealed_by: dict[str, str]
-
-    @property
-    def total(self) -> int:
-        return len(self.revealed_by)
-
-    @property
-    def caught(self) -> int:
-        return sum(bool(what) for what in self.revealed_by.values())
-
-    @property
-    def passed(self) -> bool:
-        return self.total > 0 and self.caught == self.total
-
-    def __str__(self) -> str:
-        return f"mutation score: {self.caught}/{self.total} = {100 * self.caught / max(1, self.total):.0f} %"
-
-
-def mutation_score(seed: int = 0) -> Score:
-    """Run `gradcheck` on every mutant."""
-    revealed = {}
-    for mutant in MUTANTS:
-        rng = np.random.default_rng(seed)
-        report = gradcheck(mutant.make(rng), *mutant.inputs(rng), seed=seed)
-        found = [f"{block.name}: {block.verdict}" for block in report.blocks if not block.passed] + report.faults
-        revealed[mutant.name] = "" if report.passed else found[0]
-    return Score(revealed)
-
+from .mutant import Gradients, Mutant, of
 
 # ---- a layer written with NumPy alone, that the mistakes of dense layers are made in
 
@@ -308,10 +256,6 @@ def _truncated(cell: Linear, x: Any) -> Any:
     return h
 
 
-def _of(mutant: Callable[..., Layer], *options: Any) -> Callable[[Generator], Layer]:
-    return lambda rng: mutant(*options)
-
-
 _ROWS, _SQUARE = (BATCH, 5), real((BATCH, 4))
 
 MUTANTS = (
@@ -329,26 +273,26 @@ MUTANTS = (
     Mutant("input's gradient not returned", _NoInputGradient, _SQUARE),
     Mutant("dy written to", _WritesIntoDy, _SQUARE),
     Mutant("random numbers in backward", _Noisy, _SQUARE),
-    Mutant("dy ignored", _of(_IgnoresDy), real(_ROWS)),
-    Mutant("derivative at the output instead of the input", _of(_DerivativeAtOutput), real(_ROWS)),
-    Mutant("derivative at the input instead of the output", _of(_DerivativeOfInput), real(_ROWS)),
-    Mutant("slope below 0 forgotten", _of(_SlopeForgotten), off_zero(_ROWS)),
-    Mutant("relative error of 1e-7", _of(_RoughConstant), real(_ROWS)),
-    Mutant("softmax without its coupling", _of(_NoCoupling), real(_ROWS)),
-    Mutant("mask not applied", _of(_MaskForgotten, 0.4), real(_ROWS)),
-    Mutant("scale of the mask forgotten", _of(_ScaleForgotten, 0.4), real(_ROWS)),
-    Mutant("factor 2 forgotten", _of(_HalvedSquaredError), with_targets(*_ROWS)),
-    Mutant("1/N forgotten", _of(_BatchSizeForgotten), with_labels(4, BATCH)),
-    Mutant("label smoothing forgotten", _of(_SmoothingForgotten), with_labels(4, BATCH)),
-    Mutant("wrong sign", _of(_SignOfSecond), real(_ROWS, _ROWS)),
-    Mutant("broadcast not summed", _of(_BroadcastNotSummed), real(_ROWS, (5,))),
-    Mutant("one factor of a product forgotten", _of(_OneFactorOnly), real(_ROWS, _ROWS, _ROWS)),
-    Mutant("parts of a concatenation swapped", _of(_PartsSwapped), real(_ROWS, _ROWS)),
-    Mutant("length of a mean forgotten", _of(_LengthForgotten, "mean", 1, True), real(_ROWS)),
-    Mutant("gradient of a maximum to all", _of(_EveryoneWins, "max", 1, True), distinct(_ROWS)),
-    Mutant("buffer not cleared", _of(_BufferNotCleared, (slice(None), slice(1, 3))), real(_ROWS)),
-    Mutant("repeated index counted once", _of(_RepeatsLost, (slice(None), [3, 3, 0])), real(_ROWS)),
-    Mutant("one NaN", _of(_OneNaN), real(_ROWS)),
+    Mutant("dy ignored", of(_IgnoresDy), real(_ROWS)),
+    Mutant("derivative at the output instead of the input", of(_DerivativeAtOutput), real(_ROWS)),
+    Mutant("derivative at the input instead of the output", of(_DerivativeOfInput), real(_ROWS)),
+    Mutant("slope below 0 forgotten", of(_SlopeForgotten), off_zero(_ROWS)),
+    Mutant("relative error of 1e-7", of(_RoughConstant), real(_ROWS)),
+    Mutant("softmax without its coupling", of(_NoCoupling), real(_ROWS)),
+    Mutant("mask not applied", of(_MaskForgotten, 0.4), real(_ROWS)),
+    Mutant("scale of the mask forgotten", of(_ScaleForgotten, 0.4), real(_ROWS)),
+    Mutant("factor 2 forgotten", of(_HalvedSquaredError), with_targets(*_ROWS)),
+    Mutant("1/N forgotten", of(_BatchSizeForgotten), with_labels(4, BATCH)),
+    Mutant("label smoothing forgotten", of(_SmoothingForgotten), with_labels(4, BATCH)),
+    Mutant("wrong sign", of(_SignOfSecond), real(_ROWS, _ROWS)),
+    Mutant("broadcast not summed", of(_BroadcastNotSummed), real(_ROWS, (5,))),
+    Mutant("one factor of a product forgotten", of(_OneFactorOnly), real(_ROWS, _ROWS, _ROWS)),
+    Mutant("parts of a concatenation swapped", of(_PartsSwapped), real(_ROWS, _ROWS)),
+    Mutant("length of a mean forgotten", of(_LengthForgotten, "mean", 1, True), real(_ROWS)),
+    Mutant("gradient of a maximum to all", of(_EveryoneWins, "max", 1, True), distinct(_ROWS)),
+    Mutant("buffer not cleared", of(_BufferNotCleared, (slice(None), slice(1, 3))), real(_ROWS)),
+    Mutant("repeated index counted once", of(_RepeatsLost, (slice(None), [3, 3, 0])), real(_ROWS)),
+    Mutant("one NaN", of(_OneNaN), real(_ROWS)),
     Mutant(
         "gradient detached in a residual branch",
         lambda rng: Residual(dense(5, 5)(rng), values(lambda x: x.detach())(rng)),

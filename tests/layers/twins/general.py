@@ -1,7 +1,4 @@
-"""Slow, obvious twins of every case in `layers.cases`: loops in float64, written from the equations and from nothing else.
-
-A twin is called as twin(parameters, *inputs), the parameters as a dict from dotted names to arrays.
-"""
+"""The twins of `layers.cases.general`."""
 
 import math
 
