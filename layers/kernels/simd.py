@@ -39,7 +39,7 @@ _I1, _I32, _I64, _I8 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.IntType
 _ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
-class _Emitter:
+class Emitter:
     """Emits vector instructions for one element type."""
 
     def __init__(self, builder: Any, dtype: Any) -> None:
@@ -49,6 +49,8 @@ class _Emitter:
         self.lanes = VECTOR_BYTES // self.size
         self.vector = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.vector, None)
+
+        self.int64 = _I64
 
     def integer(self, value: int) -> Any:
         return ir.Constant(_I64, value)
@@ -82,9 +84,40 @@ class _Emitter:
         name = f"llvm.masked.load.{self.suffix}.p0"
         return self.call(name, self.vector, pointer, ir.Constant(_I32, self.size), mask, self.zero)
 
-    def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
-        name = f"llvm.masked.store.{self.suffix}.p0"
-        self.call(name, ir.VoidType(), value, pointer, ir.Constant(_I32, self.size), mask)
+    def store_first(self, values: Sequence[Any], pointers: Sequence[Any], count: Any) -> None:
+        """Store the first `count` lanes (a 64-bit value) of each vector: a half, a quarter, …, as the bits of `count` say.
+
+        Masked stores would do, but some processors take a dozen cycles for each.
+        """
+        builder, n = self.builder, len(values)
+        carried = [*values, *pointers]
+        part = self.lanes // 2
+        while part:
+
+            def halved(old: list[Any], part: int = part) -> list[Any]:
+                new = []
+                for value, pointer in zip(old[:n], old[n:], strict=True):
+                    builder.store(self.lanes_of(value, 0, part), pointer, align=self.size)
+                    new.append(self.lanes_of(value, part, self.lanes))
+                return new + [self.offset(pointer, part * self.size) for pointer in old[n:]]
+
+            carried = self.changed_if(builder.and_(count, self.integer(part)), carried, halved)
+            part //= 2
+
+    def store_columns(self, stores: Sequence[tuple[Any, Any, int]], width: int, count: Any) -> None:
+        """Store (value, pointer, column) of a tile; of the last column only the first `count` lanes unless that is None."""
+        whole = [store for store in stores if count is None or store[2] < width - 1]
+        for value, pointer, _ in whole:
+            self.store(value, pointer)
+        if count is not None:
+            last = [store for store in stores if store[2] == width - 1]
+            self.store_first([value for value, _, _ in last], [pointer for _, pointer, _ in last], count)
+
+    def lanes_of(self, value: Any, start: int, count: int) -> Any:
+        """Return `count` lanes from lane `start` on; what lies beyond the vector is undefined."""
+        order = [ir.Constant(_I32, start + i if start + i < self.lanes else 0) for i in range(count)]
+        mask = ir.Constant(ir.VectorType(_I32, count), order)
+        return self.builder.shuffle_vector(value, ir.Constant(self.vector, ir.Undefined), mask)
 
     def first_lanes(self, count: Any) -> Any:
         """Return the mask whose first `count` (a 64-bit value) lanes are on."""
@@ -134,6 +167,20 @@ class _Emitter:
         builder.position_at_end(after)
         return values
 
+    def changed_if(self, condition: Any, values: list[Any], change: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """Return `change(values)` where `condition` is not 0, else the values."""
+        before = self.builder.block
+        with self.builder.if_then(self.builder.icmp_signed("!=", condition, self.integer(0))):
+            changed = change(values)
+            inside = self.builder.block
+        merged = []
+        for old, new in zip(values, changed, strict=True):
+            phi = self.builder.phi(old.type)
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, inside)
+            merged.append(phi)
+        return merged
+
     def transpose(self, rows: list[Any]) -> list[Any]:
         """Transpose `lanes` vectors of `lanes` elements by log2(lanes) perfect shuffles."""
         half, lanes = self.lanes // 2, self.lanes
@@ -165,7 +212,7 @@ def tile_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: A
     height, width = rows.literal_value, vectors.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, c, c_row, a, a_row, a_k, b, k, lanes, bias, accumulate, *_ = arguments
         zero = emit.integer(0)
         row_offsets = [zero]
@@ -195,32 +242,20 @@ def tile_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: A
             def load(pointer: Any, v: int) -> Any:
                 return emit.masked_load(pointer, mask) if mask is not None and v == width - 1 else emit.load(pointer)
 
-            def added(sums: list[Any], where: Any, pointer: Callable[[int, int], Any]) -> list[Any]:
-                block = builder.block
-                with builder.if_then(builder.icmp_signed("!=", where, zero)):
-                    more = [builder.fadd(sums[i * width + v], load(pointer(i, v), v)) for i in range(height) for v in range(width)]
-                    inside = builder.block
-                merged = []
-                for old, new in zip(sums, more, strict=True):
-                    phi = builder.phi(emit.vector)
-                    phi.add_incoming(old, block)
-                    phi.add_incoming(new, inside)
-                    merged.append(phi)
-                return merged
+            def added(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
+                return lambda old: [
+                    builder.fadd(old[i * width + v], load(pointer(i, v), v)) for i in range(height) for v in range(width)
+                ]
 
             row_pointers = [emit.pointer(c)]
             for _ in range(1, height):
                 row_pointers.append(emit.offset(row_pointers[-1], c_row))
             bias_pointer = emit.pointer(bias)
-            result = added(sums, accumulate, lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
-            result = added(result, bias, lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES))
-            for i in range(height):
-                for v in range(width):
-                    target, value = emit.offset(row_pointers[i], v * VECTOR_BYTES), result[i * width + v]
-                    if mask is not None and v == width - 1:
-                        emit.masked_store(value, target, mask)
-                    else:
-                        emit.store(value, target)
+            result = emit.changed_if(accumulate, sums, added(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES)))
+            result = emit.changed_if(bias, result, added(lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES)))
+            every = [(i, v) for i in range(height) for v in range(width)]
+            stores = [(x, emit.offset(row_pointers[i], v * VECTOR_BYTES), v) for x, (i, v) in zip(result, every, strict=True)]
+            emit.store_columns(stores, width, None if mask is None else lanes)
 
         with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (whole, partial):
             with whole:
@@ -238,7 +273,7 @@ def transpose_block(typingctx: Any, like: Any, out: Any, out_row: Any, source: A
     signature = types.void(like, types.intp, types.intp, types.intp, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, out, out_row, source, source_row = arguments
         pointer, rows = emit.pointer(source), []
         for _ in range(emit.lanes):
@@ -260,7 +295,7 @@ def copy_panel(typingctx: Any, like: Any, out: Any, source: Any, source_row: Any
     width = vectors.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, out, source, source_row, k, lanes, _ = arguments
 
         def copy(mask: Any) -> None:

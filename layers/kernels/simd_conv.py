@@ -1,0 +1,106 @@
+"""The microkernel of convolutions: a tile of a product whose inner sum runs over taps, and over adjacent elements at each tap."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba.core import types
+from numba.extending import intrinsic
+
+from .simd import VECTOR_BYTES, Emitter
+
+
+def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], arguments: dict[str, Any]) -> None:
+    """Emit what `tap_product` and `row_product` have in common, given the offset in a of each row of the tile."""
+    builder = emit.builder
+    a, b, table = (emit.pointer(arguments[name]) for name in ("a", "b", "taps"))
+
+    def element(_: Any, carried: list[Any]) -> list[Any]:
+        a_now, b_now, *sums = carried
+        panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
+        new = []
+        for i in range(height):
+            x = emit.broadcast(emit.offset(a_now, row_offsets[i]))
+            new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
+        return [emit.offset(a_now, arguments["a_k"]), emit.offset(b_now, arguments["b_k"]), *new]
+
+    def tap(_: Any, carried: list[Any]) -> list[Any]:
+        entry, *sums = carried
+        here = [emit.offset(p, builder.load(emit.offset(entry, 8 * i), align=8, typ=emit.int64)) for i, p in enumerate((a, b))]
+        return [emit.offset(entry, 16), *emit.loop(arguments["k"], [*here, *sums], element)[2:]]
+
+    sums = emit.loop(arguments["count"], [table] + [emit.zero] * (height * width), tap)[1:]
+    row_pointers = [emit.pointer(arguments["c"])]
+    for _ in range(1, height):
+        row_pointers.append(emit.offset(row_pointers[-1], arguments["c_row"]))
+    every = [(i, v) for i in range(height) for v in range(width)]
+
+    lanes = arguments["lanes"]
+
+    def finish(mask: Any) -> None:
+        """Add what was there and the bias, rectify and store; `mask` guards the last vector where it is not whole."""
+
+        def load(pointer: Any, v: int) -> Any:
+            return emit.masked_load(pointer, mask) if mask is not None and v == width - 1 else emit.load(pointer)
+
+        def add(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
+            return lambda old: [builder.fadd(x, load(pointer(i, v), v)) for x, (i, v) in zip(old, every, strict=True)]
+
+        def positive(old: list[Any]) -> list[Any]:
+            return [builder.select(builder.fcmp_ordered("<=", x, emit.zero), emit.zero, x) for x in old]
+
+        result = emit.changed_if(arguments["accumulate"], sums, add(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES)))
+        if "bias" in arguments:
+            bias = emit.pointer(arguments["bias"])
+            result = emit.changed_if(arguments["bias"], result, add(lambda i, v: emit.offset(bias, v * VECTOR_BYTES)))
+            result = emit.changed_if(arguments["rectify"], result, positive)
+        stores = [(x, emit.offset(row_pointers[i], v * VECTOR_BYTES), v) for x, (i, v) in zip(result, every, strict=True)]
+        emit.store_columns(stores, width, None if mask is None else lanes)
+
+    with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (whole, partial):
+        with whole:
+            finish(None)
+        with partial:
+            finish(emit.first_lanes(lanes))
+
+
+@intrinsic(prefer_literal=True)
+def tap_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, taps: Any,
+                count: Any, k: Any, lanes: Any, accumulate: Any, bias: Any, rectify: Any, rows: Any, vectors: Any) -> Any:  # fmt: skip
+    """Write a (rows, vectors) tile of c, summed over `count` taps and k elements at each.
+
+    c[i, j] = (c[i, j] if accumulate) + sum_t sum_q a[A_t + i a_row + q a_k] b[B_t + q b_k + j] + (bias[j] if bias)
+
+    and max(c, 0) in its place if `rectify`. `taps` is the address of the pairs (A_t, B_t), 64-bit; everything is in bytes. Each
+    sum is one chain of multiply-adds from zero. A bias of 0 means none; of the last vector only the first `lanes` are stored.
+    """
+    names = ("c", "c_row", "a", "a_row", "a_k", "b", "b_k", "taps", "count", "k", "lanes", "accumulate", "bias", "rectify")
+    signature = types.void(like, *([types.intp] * len(names)), rows, vectors)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        named = dict(zip(names, arguments[1:], strict=False))
+        offsets = [emit.integer(0)]
+        for _ in range(1, rows.literal_value):
+            offsets.append(builder.add(offsets[-1], named["a_row"]))
+        _tile(emit, rows.literal_value, vectors.literal_value, offsets, named)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def row_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_rows: Any, a_k: Any, b: Any, b_k: Any, taps: Any,
+                count: Any, k: Any, lanes: Any, accumulate: Any, rows: Any, vectors: Any) -> Any:  # fmt: skip
+    """Write a tile as `tap_product` does, the rows of a being anywhere: `a_rows` is the address of their offsets, 64-bit."""
+    names = ("c", "c_row", "a", "a_rows", "a_k", "b", "b_k", "taps", "count", "k", "lanes", "accumulate")
+    signature = types.void(like, *([types.intp] * len(names)), rows, vectors)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        named = dict(zip(names, arguments[1:], strict=False))
+        table = emit.pointer(named["a_rows"])
+        offsets = [builder.load(emit.offset(table, 8 * i), align=8, typ=emit.int64) for i in range(rows.literal_value)]
+        _tile(emit, rows.literal_value, vectors.literal_value, offsets, named)
+        return context.get_dummy_value()
+
+    return signature, generate
