@@ -1,4 +1,4 @@
-"""How a convolution is computed: tables of taps for the kernels, and the choice of the method by shape, in this one place.
+"""The tables and scratch sizes that the kernels of convolution take, made from the convolution's window and the images' sizes.
 
 A convolution is given by its `Window`. Its forward pass reads, for output pixel p, the input pixels p stride + e_t, one for
 each tap t. Its gradient with respect to the input is the same thing with the roles exchanged: input pixels that lie equally
@@ -12,6 +12,7 @@ import numpy as np
 
 from .kernels.conv import PANEL
 from .kernels.simd import VECTOR_BYTES
+from .kernels.winograd import SKEW
 from .types import Integers
 
 # Bytes of a padded band of rows: it shall stay in the second-level cache together with the output.
@@ -78,12 +79,12 @@ class Band:
     copied: bool
 
     @staticmethod
-    def around(rows: list[list[Pair]], columns: list[list[Pair]], steps: int, image: Pair, outputs: Pair) -> "Band":
+    def around(rows: list[list[Pair]], columns: list[list[Pair]], steps: Pair, image: Pair, outputs: Pair) -> "Band":
         """Return the band that holds every pixel which any phase reads; outputs are those of the largest phase."""
         offsets = [[e for phase in phases for _, e in phase] or [0] for phases in (rows, columns)]
         (top, bottom), (left, right) = ((-min(e), max(e)) for e in offsets)
-        span, width = bottom + top + 1, (outputs[1] - 1) * steps + right + left + 1
-        whole = top == 0 and left == 0 and (outputs[0] - 1) * steps + bottom < image[0] and width <= image[1]
+        span, width = bottom + top + 1, (outputs[1] - 1) * steps[1] + right + left + 1
+        whole = top == 0 and left == 0 and (outputs[0] - 1) * steps[0] + bottom < image[0] and width <= image[1]
         return Band(top, left, image[1] if whole else width, span, not whole)
 
     def rows(self, bytes_: int, row_bytes: int, steps: int, outputs: int) -> int:
@@ -128,8 +129,10 @@ def correlation(window: Window, image: Pair, outputs: Pair, channels: Pair, item
     else:
         rows, columns, step, out_step = window.rows.forward(), window.columns.forward(), _steps(window), (1, 1)
     largest = (-(-outputs[0] // out_step[0]), -(-outputs[1] // out_step[1]))
-    band = Band.around(rows, columns, step[0], image, largest)
-    phases, taps, order = [], [], []
+    band = Band.around(rows, columns, step, image, largest)
+    phases: list[Any] = []
+    taps: list[Pair] = []
+    order: list[int] = []
     packed = 0
     for a, in_rows in enumerate(rows):
         for b, in_columns in enumerate(columns):
@@ -153,7 +156,7 @@ def correlation(window: Window, image: Pair, outputs: Pair, channels: Pair, item
             order += numbers
             packed += window.groups * len(numbers) * read * -(-written // lanes) * lanes
     band_rows = band.rows(BAND_BYTES, band.width * channels[0] * itemsize, step[0], largest[0])
-    scalars = (step[0], out_step[0], window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
+    scalars = (*step, *out_step, window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
     size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
     return Correlation(_table(phases, 9), _table(taps, 2), np.array(order, np.int64), np.array(scalars, np.int64), size, packed)
 
@@ -170,14 +173,14 @@ class WeightGradient:
 def weight_gradient(window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int) -> WeightGradient:
     """Return the tables for images (rows, columns) of channels[0] and gradients (rows, columns) of channels[1]."""
     (rows,), (columns,) = window.rows.forward(), window.columns.forward()
-    step = _steps(window)[0]
+    step = _steps(window)
     band = Band.around([rows], [columns], step, image, outputs)
     pixels = [(e + band.top) * band.width + f + band.left for _, e in rows for _, f in columns]
     offsets = np.add.outer(np.array(pixels, np.int64) * channels[0], np.arange(channels[0] // window.groups)) * itemsize
-    row_bytes = (step * band.width * channels[0] + outputs[1] * channels[1]) * itemsize
+    row_bytes = (step[0] * band.width * channels[0] + outputs[1] * channels[1]) * itemsize
     band_rows = max(1, min(outputs[0], GRADIENT_BAND_BYTES // row_bytes))
-    scalars = (step, window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
-    size = ((band_rows - 1) * step + band.span) * band.width * channels[0] if band.copied else 0
+    scalars = (*step, window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
+    size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
     return WeightGradient(offsets.reshape(-1), np.array(scalars, np.int64), size)
 
 
@@ -207,3 +210,30 @@ def columns(window: Window, image: Pair, outputs: Pair, channels: Pair) -> Colum
     pixels = outputs[0] * pitch
     size = (axes[0].size * axes[1].size * channels[0], pixels)
     return Columns(np.array(numbers, np.int64), (pixels, channels[1]), size, (channels[0], rows * pitch))
+
+
+# Bytes of the transformed tiles of a block and of their products.
+WINOGRAD_BYTES = 192 * 1024
+
+
+@dataclass(frozen=True)
+class Winograd:
+    """Scalars and scratch sizes, in elements, of `kernels.winograd`."""
+
+    m: int
+    numbers: Integers
+    patch: int
+    v: int
+    products: int
+    packed: int
+
+
+def winograd(padding: Pair, outputs: Pair, channels: Pair, itemsize: int, m: int) -> Winograd:
+    """Return them for reading channels[0] with this padding (above, left) and writing outputs (rows, columns) of channels[1]."""
+    grid = [-(-size // m) for size in outputs]
+    frequencies = (m + 2) ** 2
+    row_bytes = frequencies * grid[1] * sum(channels) * itemsize
+    block = max(1, WINOGRAD_BYTES // row_bytes)
+    v, products = (frequencies * (block * grid[1] * count + SKEW // itemsize) for count in channels)
+    numbers = np.array((*padding, block), np.int64)
+    return Winograd(m, numbers, (m + 2) ** 2 * max(channels), v, products, frequencies * channels[0] * channels[1])

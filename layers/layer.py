@@ -141,6 +141,10 @@ class Inference:
         """Return a new array."""
         return np.empty(shape, dtype)
 
+    def scratch(self, dtype: Any, *sizes: int) -> list[Array]:
+        """Return new arrays of so many elements."""
+        return [np.empty(size, dtype) for size in sizes]
+
     def report(self, sums: Array) -> None:
         """Keep nothing."""
 

@@ -52,6 +52,10 @@ class Call:
             self._own.append(array)
         return array
 
+    def scratch(self, dtype: Any, *sizes: int) -> list[Array]:
+        """Return uninitialised arrays of so many elements, whose contents are lost when the layer returns."""
+        return self.tape.workspace.scratch(dtype, sizes)
+
     def report(self, sums: Array) -> None:
         """Keep the sums over each shard's samples (S,) of what a loss averages."""
         self.shard_sums = sums

@@ -21,6 +21,8 @@ class Workspace:
     def __init__(self) -> None:
         self._memory: dict[tuple[int, str], Array] = {}
         self._current: list[dict[str, Array]] = []
+        self._scratch: dict[tuple[Any, tuple[int, ...]], list[Array]] = {}
+        self._shared: Array = np.empty(0, np.uint8)
         self._bounds: dict[int, Integers] = {}
         self.known_bounds: Integers | None = None
         """Bounds of shards that a tape has checked: the very array need not be checked again."""
@@ -46,6 +48,20 @@ class Workspace:
         self._current[call][name] = view
         return view
 
+    def scratch(self, dtype: Any, sizes: tuple[int, ...]) -> list[Array]:
+        """Return arrays of so many elements that any call may use until it returns; all calls share the memory."""
+        key = (np.dtype(dtype), sizes)
+        known = self._scratch.get(key)
+        if known is None:
+            starts = np.cumsum([0, *(-(-size * key[0].itemsize // 64) * 64 for size in sizes)]).tolist()
+            if self._shared.size < starts[-1]:
+                self._shared = np.empty(starts[-1], np.uint8)
+                self._scratch = {}
+                self.allocations += 1
+            parts = [self._shared[start : start + size * key[0].itemsize] for start, size in zip(starts, sizes, strict=False)]
+            known = self._scratch[key] = [part.view(dtype) for part in parts]
+        return known
+
     def one_shard(self, rows: int) -> Integers:
         """Return the bounds (0, rows)."""
         bounds = self._bounds.get(rows)
@@ -63,4 +79,4 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return sum(memory.size for memory in self._memory.values())
+        return self._shared.size + sum(memory.size for memory in self._memory.values())

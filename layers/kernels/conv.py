@@ -9,9 +9,8 @@ Letters: x (N, H, W, C), y (N, P, Q, K), weight (kernel rows, kernel columns, C 
 
 import numpy as np
 
-from .gemm import _pack_panel
+from .gemm import pack_panel
 from .jit import inlined, kernel
-from .reduce import sum_columns
 from .simd import VECTOR_BYTES
 from .simd_conv import row_product, tap_product
 from .vmath import constant
@@ -145,7 +144,7 @@ def pack(packed, weight, order, phases, groups, transposed):
                 columns = min(n - j, vectors * lanes)
                 for t in range(first, last):
                     matrix = taps[order[t], :, g * outer : (g + 1) * outer]
-                    _pack_panel(packed[at : at + k * vectors * lanes], matrix, transposed, 0, k, j, columns, vectors)
+                    pack_panel(packed[at : at + k * vectors * lanes], matrix, transposed, 0, k, j, columns, vectors)
                     at += k * vectors * lanes
                 j += columns
 
@@ -159,7 +158,7 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
     """
     size = y.itemsize
     lanes = VECTOR_BYTES // size
-    step, out_step, groups, top, left, width, band_rows, span, copied = numbers
+    row_step, step, row_out_step, out_step, groups, top, left, width, band_rows, span, copied = numbers
     samples, out_rows, out_columns, outputs = y.shape
     rows_in, columns_in, inputs = x.shape[1], x.shape[2], x.shape[3]
     inner, outer = inputs // groups, outputs // groups
@@ -171,10 +170,10 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
         for first in range(0, most_rows, band_rows):
             rows = min(band_rows, most_rows - first)
             if copied:
-                _copy_band(band, x[n], first * step - top, (rows - 1) * step + span, left, width)
+                _copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
                 source = band.ctypes.data
             else:
-                source = x.ctypes.data + (n * rows_in + first * step) * columns_in * inputs * size
+                source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
             weights = packed.ctypes.data
             for f in range(len(phases)):
                 row0, column0, phase_rows, phase_columns, tap0, tap1, table0, table1, k = phases[f]
@@ -187,12 +186,12 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                         columns = min(outer - j, vectors * lanes)
                         channel = g * outer + j
                         for r in range(first, min(first + rows, phase_rows)):
-                            pixel = (n * out_rows + row0 + r * out_step) * out_columns + column0
+                            pixel = (n * out_rows + row0 + r * row_out_step) * out_columns + column0
                             tiles_of_row(
                                 y,
                                 y.ctypes.data + (pixel * outputs + channel) * size,
                                 out_step * outputs * size,
-                                source + ((r - first) * step * width * inputs + g * inner) * size,
+                                source + ((r - first) * row_step * width * inputs + g * inner) * size,
                                 step * inputs * size,
                                 size,
                                 weights + (g * panels + j // lanes) * depth,
@@ -213,36 +212,32 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
 
 
 @kernel
-def weight_gradient(dw, db, dy, x, bounds, offsets, numbers, band, add_weight, add_bias):
-    """Writes (adds, if so said) for each shard dw[t, c, k] = sum over its pixels p of x[p step + e_t, c] dy[p, k], db = sum of dy.
+def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, add_weight):
+    """Writes (adds, if so said) for each shard dw[t, c, k] = sum over its pixels p of x[p step + e_t, c] dy[p, k].
 
-    dw (S, kernel rows, kernel columns, C / groups, K); db (S, K), or (S, 0) without a bias. The sum of each band of rows
-    starts from zero.
+    dw (S, kernel rows, kernel columns, C / groups, K). The sum of each band of rows starts from zero.
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
-    step, groups, top, left, width, band_rows, span, copied = numbers
-    samples, out_rows, out_columns, outputs = dy.shape
+    row_step, step, groups, top, left, width, band_rows, span, copied = numbers
+    _, out_rows, out_columns, outputs = dy.shape
     rows_in, columns_in, inputs = x.shape[1], x.shape[2], x.shape[3]
     outer = outputs // groups
     segment = np.empty((band_rows, 2), np.int64)
     for r in range(band_rows):
-        segment[r, 0] = r * step * width * inputs * size
+        segment[r, 0] = r * row_step * width * inputs * size
         segment[r, 1] = r * out_columns * outputs * size
-    shards = len(dw)
-    if db.shape[1]:
-        sum_columns(db, dy.reshape(-1, outputs), bounds * (out_rows * out_columns), add_bias)
-    for s in range(shards):
+    for s in range(len(dw)):
         if not add_weight:
             dw[s] = constant(dw, "zero")
         for n in range(bounds[s], bounds[s + 1]):
             for first in range(0, out_rows, band_rows):
                 rows = min(band_rows, out_rows - first)
                 if copied:
-                    _copy_band(band, x[n], first * step - top, (rows - 1) * step + span, left, width)
+                    _copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
                     source = band.ctypes.data
                 else:
-                    source = x.ctypes.data + (n * rows_in + first * step) * columns_in * inputs * size
+                    source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
                 for g in range(groups):
                     j = 0
                     while j < outer:
@@ -266,3 +261,26 @@ def weight_gradient(dw, db, dy, x, bounds, offsets, numbers, band, add_weight, a
                             columns - (vectors - 1) * lanes,
                         )
                         j += columns
+
+
+@kernel
+def bias_gradient(db, dy, bounds, sums, accumulate):
+    """Writes (adds, if `accumulate`) for each shard db = sum of dy over samples and pixels.
+
+    db (S, K); dy (N, P Q K); sums (P Q K,) is scratch: samples are added first, then pixels, so that the inner loop is long.
+    """
+    channels = db.shape[1]
+    zero = constant(db, "zero")
+    for s in range(len(db)):
+        sums[:] = zero
+        for n in range(bounds[s], bounds[s + 1]):
+            row = dy[n]
+            for i in range(row.size):
+                sums[i] += row[i]
+        total = db[s]
+        if not accumulate:
+            total[:] = zero
+        for i in range(0, sums.size, channels):
+            pixel = sums[i : i + channels]
+            for k in range(channels):
+                total[k] += pixel[k]

@@ -31,7 +31,7 @@ def _panel_vectors(remaining):
 
 
 @inlined
-def _pack_panel(out, b, transposed, k0, k, j, n, vectors):
+def pack_panel(out, b, transposed, k0, k, j, n, vectors):
     """Write rows k0..k0+k of columns j..j+n of b (of its transpose, if so) as k rows of `vectors` vectors, padded with zeros."""
     size = out.itemsize
     lanes = VECTOR_BYTES // size
@@ -58,6 +58,18 @@ def _pack_panel(out, b, transposed, k0, k, j, n, vectors):
         for q in range(whole, k):
             for i in range(lanes):
                 out[q * width + v * lanes + i] = b[j + v * lanes + i, k0 + q] if i < columns else 0
+
+
+@inlined
+def transpose_plane(out, source):
+    """Write the transpose of a matrix whose sizes are multiples of the vector's lanes."""
+    size = out.itemsize
+    lanes = VECTOR_BYTES // size
+    row, out_row = source.shape[1] * size, out.shape[1] * size
+    for i in range(0, source.shape[0], lanes):
+        for j in range(0, source.shape[1], lanes):
+            to = out.ctypes.data + j * out_row + i * size
+            transpose_block(out, to, out_row, source.ctypes.data + i * row + j * size, row)
 
 
 @inlined
@@ -182,7 +194,7 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
             while j < n:
                 vectors = _panel_vectors((n - j + lanes - 1) // lanes)
                 columns = min(n - j, vectors * lanes)
-                _pack_panel(panel, b, transpose_b, k0, k, j, columns, vectors)
+                pack_panel(panel, b, transpose_b, k0, k, j, columns, vectors)
                 _block_product(
                     c, a, transpose_a, i0, rows, k0, k, block, panel.ctypes.data, j, columns, vectors, bias, accumulate, last
                 )
@@ -201,7 +213,7 @@ def pack_panels(packed, b, transpose_b):
         while j < n:
             vectors = _panel_vectors((n - j + lanes - 1) // lanes)
             columns = min(n - j, vectors * lanes)
-            _pack_panel(packed[at : at + k * vectors * lanes], b, transpose_b, k0, k, j, columns, vectors)
+            pack_panel(packed[at : at + k * vectors * lanes], b, transpose_b, k0, k, j, columns, vectors)
             at += k * vectors * lanes
             j += columns
 

@@ -131,6 +131,14 @@ class Emitter:
         zeros = ir.Constant(ir.VectorType(_I32, self.lanes), [ir.Constant(_I32, 0)] * self.lanes)
         return self.builder.shuffle_vector(single, undefined, zeros)
 
+    def constant(self, number: Any) -> Any:
+        """Return a vector of a constant."""
+        return ir.Constant(self.vector, [float(number)] * self.lanes)
+
+    def rectified(self, x: Any) -> Any:
+        """Return max(x, 0); NaN stays NaN."""
+        return self.builder.select(self.builder.fcmp_ordered("<=", x, self.zero), self.zero, x)
+
     def broadcast(self, pointer: Any) -> Any:
         return self.splat(self.builder.load(pointer, align=self.size, typ=self.element))
 

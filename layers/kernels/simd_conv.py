@@ -9,32 +9,41 @@ from numba.extending import intrinsic
 from .simd import VECTOR_BYTES, Emitter
 
 
-def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], arguments: dict[str, Any]) -> None:
-    """Emit what `tap_product` and `row_product` have in common, given the offset in a of each row of the tile."""
+def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], arguments: dict[str, Any], unroll: int = 1) -> None:
+    """Emit what the products below have in common, given the offset in a of each row of the tile.
+
+    Without `taps` there is one, at a and b; without `lanes` all vectors are whole.
+    """
     builder = emit.builder
-    a, b, table = (emit.pointer(arguments[name]) for name in ("a", "b", "taps"))
+    a, b = (emit.pointer(arguments[name]) for name in ("a", "b"))
 
     def element(_: Any, carried: list[Any]) -> list[Any]:
         a_now, b_now, *sums = carried
-        panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
-        new = []
-        for i in range(height):
-            x = emit.broadcast(emit.offset(a_now, row_offsets[i]))
-            new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
-        return [emit.offset(a_now, arguments["a_k"]), emit.offset(b_now, arguments["b_k"]), *new]
+        for _ in range(unroll):
+            panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
+            new = []
+            for i in range(height):
+                x = emit.broadcast(emit.offset(a_now, row_offsets[i]))
+                new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
+            a_now, b_now, sums = emit.offset(a_now, arguments["a_k"]), emit.offset(b_now, arguments["b_k"]), new
+        return [a_now, b_now, *sums]
+
+    steps = arguments["k"] if unroll == 1 else builder.sdiv(arguments["k"], emit.integer(unroll))
 
     def tap(_: Any, carried: list[Any]) -> list[Any]:
         entry, *sums = carried
         here = [emit.offset(p, builder.load(emit.offset(entry, 8 * i), align=8, typ=emit.int64)) for i, p in enumerate((a, b))]
-        return [emit.offset(entry, 16), *emit.loop(arguments["k"], [*here, *sums], element)[2:]]
+        return [emit.offset(entry, 16), *emit.loop(steps, [*here, *sums], element)[2:]]
 
-    sums = emit.loop(arguments["count"], [table] + [emit.zero] * (height * width), tap)[1:]
+    zeros = [emit.zero] * (height * width)
+    if "taps" in arguments:
+        sums = emit.loop(arguments["count"], [emit.pointer(arguments["taps"]), *zeros], tap)[1:]
+    else:
+        sums = emit.loop(steps, [a, b, *zeros], element)[2:]
     row_pointers = [emit.pointer(arguments["c"])]
     for _ in range(1, height):
         row_pointers.append(emit.offset(row_pointers[-1], arguments["c_row"]))
     every = [(i, v) for i in range(height) for v in range(width)]
-
-    lanes = arguments["lanes"]
 
     def finish(mask: Any) -> None:
         """Add what was there and the bias, rectify and store; `mask` guards the last vector where it is not whole."""
@@ -45,17 +54,20 @@ def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], argume
         def add(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
             return lambda old: [builder.fadd(x, load(pointer(i, v), v)) for x, (i, v) in zip(old, every, strict=True)]
 
-        def positive(old: list[Any]) -> list[Any]:
-            return [builder.select(builder.fcmp_ordered("<=", x, emit.zero), emit.zero, x) for x in old]
-
-        result = emit.changed_if(arguments["accumulate"], sums, add(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES)))
+        held = add(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
+        result = emit.changed_if(arguments["accumulate"], sums, held)
         if "bias" in arguments:
             bias = emit.pointer(arguments["bias"])
             result = emit.changed_if(arguments["bias"], result, add(lambda i, v: emit.offset(bias, v * VECTOR_BYTES)))
-            result = emit.changed_if(arguments["rectify"], result, positive)
-        stores = [(x, emit.offset(row_pointers[i], v * VECTOR_BYTES), v) for x, (i, v) in zip(result, every, strict=True)]
-        emit.store_columns(stores, width, None if mask is None else lanes)
+            result = emit.changed_if(arguments["rectify"], result, lambda old: [emit.rectified(x) for x in old])
+        targets = [emit.offset(row_pointers[i], v * VECTOR_BYTES) for i, v in every]
+        stores = [(x, target, v) for x, target, (_, v) in zip(result, targets, every, strict=True)]
+        emit.store_columns(stores, width, None if mask is None else arguments["lanes"])
 
+    if "lanes" not in arguments:
+        finish(None)
+        return
+    lanes = arguments["lanes"]
     with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (whole, partial):
         with whole:
             finish(None)
@@ -64,8 +76,9 @@ def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], argume
 
 
 @intrinsic(prefer_literal=True)
-def tap_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, taps: Any,
-                count: Any, k: Any, lanes: Any, accumulate: Any, bias: Any, rectify: Any, rows: Any, vectors: Any) -> Any:  # fmt: skip
+def tap_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any,
+                taps: Any, count: Any, k: Any, lanes: Any, accumulate: Any, bias: Any, rectify: Any,
+                rows: Any, vectors: Any) -> Any:  # fmt: skip
     """Write a (rows, vectors) tile of c, summed over `count` taps and k elements at each.
 
     c[i, j] = (c[i, j] if accumulate) + sum_t sum_q a[A_t + i a_row + q a_k] b[B_t + q b_k + j] + (bias[j] if bias)
@@ -101,6 +114,25 @@ def row_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_rows: A
         table = emit.pointer(named["a_rows"])
         offsets = [builder.load(emit.offset(table, 8 * i), align=8, typ=emit.int64) for i in range(rows.literal_value)]
         _tile(emit, rows.literal_value, vectors.literal_value, offsets, named)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def plane_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: Any, a_k: Any, b: Any, b_k: Any, k: Any,
+                  accumulate: Any, unroll: Any, rows: Any, vectors: Any) -> Any:  # fmt: skip
+    """Write a tile as `tap_product` does for one tap, whole vectors, and k a multiple of `unroll`, a literal."""
+    names = ("c", "c_row", "a", "a_row", "a_k", "b", "b_k", "k", "accumulate")
+    signature = types.void(like, *([types.intp] * len(names)), unroll, rows, vectors)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        named = dict(zip(names, arguments[1:], strict=False))
+        offsets = [emit.integer(0)]
+        for _ in range(1, rows.literal_value):
+            offsets.append(builder.add(offsets[-1], named["a_row"]))
+        _tile(emit, rows.literal_value, vectors.literal_value, offsets, named, unroll.literal_value)
         return context.get_dummy_value()
 
     return signature, generate

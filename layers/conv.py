@@ -1,0 +1,380 @@
+"""Convolutions of images (N, H, W, C) and sequences (N, T, C), channels last."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .activation import ReLU
+from .conv_methods import METHODS, Direct, choose
+from .conv_plan import Axis, Pair, Window
+from .errors import message
+from .init import Initializer, he_uniform, zeros
+from .kernels import conv, elementwise
+from .layer import Layer
+from .memory import contiguous, empty, flat
+from .parameter import Parameter
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+Size = int | tuple[int, int]
+Padding = int | tuple[int, int] | str
+
+
+class _Convolution(Layer):
+    """What the layers below have in common: parameters, checks of arguments, the method for each shape of input.
+
+    The weight has shape (kernel rows, kernel columns, C / groups, K), for a map from C to K channels.
+    """
+
+    def __init__(
+        self,
+        channels: Pair,
+        size: Size,
+        *,
+        rng: np.random.Generator,
+        stride: Size,
+        dilation: Size,
+        groups: int,
+        biases: int,
+        method: str,
+        weight_init: Initializer,
+        bias_init: Initializer,
+        dtype: Any,
+    ) -> None:
+        name = type(self).__name__
+        self.size, self.stride = _pair(name, "size", size, 1), _pair(name, "stride", stride, 1)
+        self.dilation = _pair(name, "dilation", dilation, 1)
+        for label, count in zip(("channels", "channels", "groups"), (*channels, groups), strict=True):
+            if not isinstance(count, int | np.integer) or count < 1:
+                raise ValueError(message(name, f"{label} must be positive integers", repr(count), "Count the last axis."))
+        if channels[0] % groups or channels[1] % groups:
+            fix = "Choose a common divisor; groups=in_channels convolves each channel by itself."
+            must = f"groups must divide the channels, {channels[0]} and {channels[1]}"
+            raise ValueError(message(name, must, groups, fix))
+        if method not in METHODS:
+            raise ValueError(message(name, f"method must be one of {', '.join(METHODS)}", repr(method), "Leave it out."))
+        self.groups, self.method = int(groups), method
+        # Drawn as (K, C / groups, rows, columns), the order that the fans are defined for.
+        drawn = weight_init(rng, (channels[1], channels[0] // groups, *self.size))
+        self.weight = Parameter(np.ascontiguousarray(drawn.transpose(2, 3, 1, 0)).astype(dtype))
+        self.bias = Parameter(bias_init(rng, (biases,)).astype(dtype), regularized=False) if biases else None
+        self._methods: dict[Any, Direct] = {}
+
+    def _axes(self, before: Pair, after: Pair) -> Window:
+        rows, columns = (Axis(*numbers) for numbers in zip(self.size, self.stride, before, after, self.dilation, strict=True))
+        return Window(rows, columns, self.groups)
+
+    def _images(self, x: Array, channels: int) -> Array:
+        """Return the input in adjacent memory, having checked its type and shape."""
+        if x.ndim != 4 or x.shape[3] != channels:
+            fix = "A single image needs a batch axis: x[np.newaxis]." if x.ndim == 3 else "The channels are the last axis."
+            if x.ndim == 4 and x.shape[1] == channels:
+                fix = "If the axes are N C H W, convert with x.transpose(0, 2, 3, 1) or put a ChannelsLast() before this layer."
+            raise ValueError(message(self, f"the input must have shape (N, H, W, {channels})", x.shape, fix))
+        if x.dtype != self.weight.dtype:
+            self.refuse_dtype(x, self.weight.dtype)
+        return contiguous(x)
+
+    def _bias_gradient(self, call: "Call", dy: Array) -> None:
+        if self.bias is not None:
+            db, add = call.gradient_into(self.bias)
+            (sums,) = call.scratch(dy.dtype, dy[0].size if len(dy) else 0)
+            conv.bias_gradient(db, dy.reshape(len(dy), sums.size), call.bounds(len(dy)), sums, add)
+
+    def _bias(self, x: Array) -> Array:
+        return empty(x, 1) if self.bias is None else self.bias.value
+
+    def _options(self, **defaults: Any) -> str:
+        return "".join(f", {name}={getattr(self, name)}" for name, usual in defaults.items() if getattr(self, name) != usual)
+
+
+class Conv2d(_Convolution):
+    """Convolution (cross-correlation) of images: y[p, k] = b[k] + Σ_t Σ_c x[p stride + t dilation - padding, c] w[t, c, k].
+
+    Backward: dx is the adjoint map of dy, dw[t, c, k] = Σ_p x[p stride + t dilation - padding, c] dy[p, k], db = Σ_p dy[p].
+
+    Parameters
+    ----------
+    in_channels, out_channels
+        C and K.
+    size
+        Of the window: a number, or (rows, columns).
+    rng
+        Draws the initial weights.
+    stride, dilation
+        A number, or (rows, columns).
+    padding
+        Rows and columns of zeros on either side: a number, a pair, or "same" for an output of size ⌈input / stride⌉ (of an odd
+        total the larger half comes after).
+    groups
+        Input and output channels fall into so many groups, that are convolved apart; C for a depthwise convolution.
+    bias
+        Whether there is a bias b, shape (K,).
+    method
+        "default", "direct" (no transforms) or "fastest" (Winograd's F(4 x 4) where it fits, with about ten times the rounding
+        error); see `layers.conv_methods.choose`.
+    weight_init, bias_init
+        See `layers.init`. The weight has shape (rows, columns, C / groups, K): PyTorch's is `weight.transpose(3, 2, 0, 1)`.
+
+    Inputs are (N, H, W, C), outputs (N, P, Q, K).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: Size,
+        *,
+        rng: np.random.Generator,
+        stride: Size = 1,
+        padding: Padding = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        method: str = "default",
+        weight_init: Initializer = he_uniform,
+        bias_init: Initializer = zeros,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.padding = padding if padding == "same" else _pair("Conv2d", "padding", padding, 0)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        super().__init__(
+            (in_channels, out_channels),
+            size,
+            rng=rng,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            biases=out_channels if bias else 0,
+            method=method,
+            weight_init=weight_init,
+            bias_init=bias_init,
+            dtype=dtype,
+        )
+
+    def __repr__(self) -> str:
+        options = self._options(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, method="default")
+        return f"Conv2d({self.in_channels}, {self.out_channels}, {self.size}{options}{'' if self.bias else ', bias=False'})"
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        return _RectifiedConv2d(self) if type(self) in (Conv2d, Conv1d) and type(following) is ReLU else None
+
+    def _method(self, x: Array) -> Direct:
+        """Return the method for this shape of images, made when it is first seen."""
+        key = (x.shape[1:3], x.dtype, self.method)
+        method = self._methods.get(key)
+        if method is None:
+            window = self._window(x.shape[1], x.shape[2])
+            if min(window.output(x.shape[1], x.shape[2])) < 1:
+                spans, padded = (
+                    (window.rows.span, window.columns.span),
+                    tuple(
+                        length + axis.before + axis.after
+                        for length, axis in zip(x.shape[1:3], (window.rows, window.columns), strict=True)
+                    ),
+                )
+                fix = "Pad more, or take a smaller window; after several poolings little is left of an image."
+                raise ValueError(message(self, f"the window {spans} must fit into the padded image", padded, fix))
+            channels = (self.in_channels, self.out_channels)
+            method = self._methods[key] = choose(window, (x.shape[1], x.shape[2]), channels, x.dtype, self.method)
+        return method
+
+    def _window(self, height: int, width: int) -> Window:
+        if self.padding == "same":
+            before, after = [], []
+            for length, size, stride, dilation in zip((height, width), self.size, self.stride, self.dilation, strict=True):
+                total = max(0, (-(-length // stride) - 1) * stride + (size - 1) * dilation + 1 - length)
+                before.append(total // 2)
+                after.append(total - total // 2)
+            return self._axes((before[0], before[1]), (after[0], after[1]))
+        assert not isinstance(self.padding, str)
+        return self._axes(self.padding, self.padding)
+
+    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+        x = self._images(x, self.in_channels)
+        method = self._method(x)
+        y = call.buffer("y", (len(x), *method.outputs, self.out_channels), x.dtype)
+        method.apply(call, y, x, self.weight.value, self._bias(x), rectified)
+        call.save(x, y, method)
+        return y
+
+    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
+        x, y, method = call.saved
+        dy = contiguous(dy)
+        if rectified:
+            dz = call.buffer("dz", y.shape, y.dtype)
+            elementwise.relu_backward(flat(dz), flat(dy), flat(y))
+            dy = dz
+        self._bias_gradient(call, dy)
+        dw, add = call.gradient_into(self.weight)
+        method.gradient(call, dw, dy, x, call.bounds(len(x)), add)
+        if not call.wants(0):
+            return (None,)
+        dx = call.buffer("dx", x.shape, x.dtype)
+        method.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        return (dx,)
+
+
+class _RectifiedConv2d(Layer):
+    """A Conv2d and the ReLU after it in one call, y = max(z, 0). Backward: as Conv2d, with dy only where y > 0."""
+
+    def __init__(self, convolution: Conv2d) -> None:
+        self.convolution = convolution
+
+    def __repr__(self) -> str:
+        return f"{self.convolution!r} + ReLU()"
+
+    def own_parameters(self) -> list[Parameter]:
+        return self.convolution.own_parameters()
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        return self.convolution.forward(call, x, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.convolution.backward(call, dy, rectified=True)
+
+
+class Conv1d(Conv2d):
+    """Convolution of sequences (N, T, C) to (N, U, K): `Conv2d` with windows of one row; its weight is (1, size, C / groups, K).
+
+    Parameters are those of `Conv2d`, with one number each for size, stride, padding (or "same") and dilation.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: int,
+        *,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: int | str = 0,
+        dilation: int = 1,
+        **options: Any,
+    ) -> None:
+        along: Padding = padding if isinstance(padding, str) else (0, padding)
+        super().__init__(
+            in_channels, out_channels, (1, size), rng=rng, stride=(1, stride), padding=along, dilation=(1, dilation), **options
+        )
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("Conv2d", "Conv1d", 1)
+
+    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+        if x.ndim != 3 or x.shape[2] != self.in_channels:
+            fix = "If the axes are N C T, convert with x.transpose(0, 2, 1)."
+            raise ValueError(message(self, f"the input must have shape (N, T, {self.in_channels})", x.shape, fix))
+        y = super().forward(call, x[:, np.newaxis], rectified)
+        return y[:, 0]
+
+    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
+        (dx,) = super().backward(call, dy[:, np.newaxis], rectified)
+        return (None if dx is None else dx[:, 0],)
+
+
+class ConvTranspose2d(_Convolution):
+    """Transposed convolution: the map that carries gradients back through a `Conv2d`, from (N, P, Q, C) to (N, H, W, K).
+
+    y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride - 2 padding + dilation
+    (size - 1) + 1 + output_padding. Backward: dx is the convolution of dy, dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
+
+    Parameters
+    ----------
+    output_padding
+        Further rows and columns at the end, fewer than the stride (or dilation): several sizes have a convolution of one size.
+    in_channels, out_channels, size, rng, stride, padding, dilation, groups, bias, method, weight_init, bias_init
+        As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is `weight.transpose(3, 2, 0, 1)`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: Size,
+        *,
+        rng: np.random.Generator,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        method: str = "default",
+        weight_init: Initializer = he_uniform,
+        bias_init: Initializer = zeros,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.padding = _pair("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = _pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        super().__init__(
+            (out_channels, in_channels),
+            size,
+            rng=rng,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            biases=out_channels if bias else 0,
+            method=method,
+            weight_init=weight_init,
+            bias_init=bias_init,
+            dtype=dtype,
+        )
+        if any(more >= max(s, d) for more, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
+            fix = "Raise the stride, or choose another padding."
+            raise ValueError(message(self, "output_padding must be smaller than the stride or dilation", self.output_padding, fix))
+
+    def __repr__(self) -> str:
+        options = self._options(stride=(1, 1), padding=(0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1, method="default")
+        sizes = f"{self.in_channels}, {self.out_channels}, {self.size}"
+        return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
+
+    def _method(self, x: Array) -> Direct:
+        key = (x.shape[1:3], x.dtype, self.method)
+        method = self._methods.get(key)
+        if method is None:
+            window = self._axes(self.padding, self.padding)
+            axes = (window.rows, window.columns)
+            height, width = (
+                (count - 1) * axis.stride - 2 * axis.before + axis.span + more
+                for count, axis, more in zip(x.shape[1:3], axes, self.output_padding, strict=True)
+            )
+            if min(height, width) < 1:
+                fix = "Pad less, or take a larger window."
+                raise ValueError(message(self, "the output must have at least one pixel", (height, width), fix))
+            channels = (self.out_channels, self.in_channels)
+            method = self._methods[key] = choose(window, (height, width), channels, x.dtype, self.method)
+        return method
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        x = self._images(x, self.in_channels)
+        method = self._method(x)
+        y = call.buffer("y", (len(x), *method.image, self.out_channels), x.dtype)
+        method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
+        call.save(x, method)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        x, method = call.saved
+        dy = contiguous(dy)
+        self._bias_gradient(call, dy)
+        dw, add = call.gradient_into(self.weight)
+        method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
+        if not call.wants(0):
+            return (None,)
+        dx = call.buffer("dx", x.shape, x.dtype)
+        method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        return (dx,)
+
+
+def _pair(owner: str, name: str, number: Any, least: int) -> Pair:
+    """Return (rows, columns) of an option that is a number or a pair."""
+    pair = number if isinstance(number, tuple | list) else (number, number)
+    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= least for n in pair):
+        fix = (
+            'Pass one number, (rows, columns), or padding="same".' if name == "padding" else "Pass one number, or (rows, columns)."
+        )
+        raise ValueError(message(owner, f"{name} must be one or two integers of at least {least}", repr(number), fix))
+    return int(pair[0]), int(pair[1])

@@ -1,0 +1,163 @@
+"""The methods of computing a convolution, and the choice among them by shape, in this one place.
+
+A method does three things: `apply`, the convolution itself; `adjoint`, which carries a gradient of its output back to its
+input (and is the forward pass of a transposed convolution); and `gradient`, of its weight. The measurements behind
+the choice are in docs/performance.md.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import conv_plan
+from .conv_plan import Pair, Window
+from .kernels import conv, conv_columns, winograd
+from .kernels.simd import VECTOR_BYTES
+from .types import Array, Integers
+
+METHODS = ("default", "fastest", "direct")
+# Winograd's transforms pay from this many channels on, and while partial tiles at the border waste at most this factor.
+WINOGRAD_CHANNELS = 16
+WINOGRAD_WASTE = 1.5
+# With fewer channels than this, the input's gradient leaves most of a vector empty.
+FEW_CHANNELS = 8
+
+
+class Direct:
+    """Sums over taps and channels; works for every window.
+
+    `image` and `outputs` are rows and columns of the convolution's input and output, `channels` its input and output channels.
+    """
+
+    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any) -> None:
+        self.window, self.image, self.outputs, self.channels, self.dtype = window, image, outputs, channels, np.dtype(dtype)
+
+    @cached_property
+    def _forward(self) -> conv_plan.Correlation:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return conv_plan.correlation(*sizes, backward=False)
+
+    @cached_property
+    def _backward(self) -> conv_plan.Correlation:
+        sizes = (self.window, self.outputs, self.image, self.channels[::-1], self.dtype.itemsize)
+        return conv_plan.correlation(*sizes, backward=True)
+
+    @cached_property
+    def _gradient(self) -> conv_plan.WeightGradient:
+        return conv_plan.weight_gradient(self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+
+    def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        """Write the convolution of x (N, H, W, C) to y (N, P, Q, K); bias (K,), or empty for none."""
+        self._correlate(call, self._forward, y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        """Write the adjoint of the convolution, applied to dy (N, P, Q, K), to dx (N, H, W, C); bias (C,), or empty."""
+        self._correlate(call, self._backward, dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
+        """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns, C / groups, K)."""
+        plan = self._gradient
+        (band,) = call.scratch(self.dtype, plan.band_size)
+        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.numbers, band, add)
+
+    def _correlate(
+        self,
+        call: Any,
+        plan: conv_plan.Correlation,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        band, packed = call.scratch(self.dtype, plan.band_size, plan.packed_size)
+        conv.pack(packed, weight, plan.order, plan.phases, self.window.groups, transposed)
+        conv.correlate(y, x, packed, bias, plan.phases, plan.taps, plan.numbers, band, rectified)
+
+
+class FewChannels(Direct):
+    """Direct, but the adjoint goes by columns: for stride 1 and few input channels."""
+
+    @cached_property
+    def _columns(self) -> conv_plan.Columns:
+        return conv_plan.columns(self.window, self.image, self.outputs, self.channels)
+
+    def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        if bias.size or rectified:
+            super().adjoint(call, dx, dy, weight, bias, rectified)
+            return
+        plan = self._columns
+        shapes = (plan.padded, plan.columns, plan.planes)
+        scratch = call.scratch(self.dtype, *(int(np.prod(shape)) for shape in shapes))
+        arrays = (part.reshape(shape) for part, shape in zip(scratch, shapes, strict=True))
+        conv_columns.input_gradient(dx, dy, weight, plan.numbers, *arrays)
+
+
+class Winograd(Direct):
+    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1."""
+
+    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, m: int) -> None:
+        super().__init__(window, image, outputs, channels, dtype)
+        self.m = m
+        before = (window.rows.before, window.columns.before)
+        self._plans = (
+            conv_plan.winograd(before, outputs, channels, self.dtype.itemsize, m),
+            conv_plan.winograd((2 - before[0], 2 - before[1]), image, channels[::-1], self.dtype.itemsize, m),
+        )
+
+    def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        self._transform(call, self._plans[0], y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        self._transform(call, self._plans[1], dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
+        plan = self._plans[0]
+        scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
+        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, self.m, add)
+
+    def _transform(
+        self,
+        call: Any,
+        plan: conv_plan.Winograd,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        outputs = y.shape[3]
+        patch, v, products, packed, turned, zeros = call.scratch(
+            self.dtype, plan.patch, plan.v, plan.products, plan.packed, weight.size, outputs
+        )
+        if not bias.size:
+            zeros[:] = 0
+            bias = zeros
+        winograd.pack(packed, weight, turned.reshape(9, weight.shape[3], weight.shape[2]), transposed, self.m)
+        winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, self.m, rectified)
+
+
+def choose(window: Window, image: Pair, channels: Pair, dtype: Any, method: str = "default") -> Direct:
+    """Return the method for images (rows, columns) of channels[0] and outputs of channels[1].
+
+    "direct" never transforms; "default" takes Winograd's F(2 x 2), which rounds no worse than direct convolution, where it pays;
+    "fastest" takes F(4 x 4) there, whose error is about ten times larger.
+    """
+    rows, columns = window.rows, window.columns
+    outputs = window.output(*image)
+    plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    if method != "direct" and plain and rows.size == columns.size == 3 and max(rows.before, columns.before) <= 2:
+        m = 2 if method == "default" else 4
+        tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
+        whole = all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels)
+        if whole and tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]:
+            return Winograd(window, image, outputs, channels, dtype, m)
+    if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
+        return FewChannels(window, image, outputs, channels, dtype)
+    return Direct(window, image, outputs, channels, dtype)
