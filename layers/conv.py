@@ -161,7 +161,7 @@ class Conv2d(_Convolution):
     def fused_with(self, following: Layer) -> Layer | None:
         return _RectifiedConv2d(self) if type(self) in (Conv2d, Conv1d) and type(following) is ReLU else None
 
-    def _method(self, x: Array) -> Direct:
+    def method_for(self, x: Array) -> Direct:
         """Return the method for this shape of images, made when it is first seen."""
         key = (x.shape[1:3], x.dtype, self.method)
         method = self._methods.get(key)
@@ -194,7 +194,7 @@ class Conv2d(_Convolution):
 
     def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
         x = self._images(x, self.in_channels)
-        method = self._method(x)
+        method = self.method_for(x)
         y = call.buffer("y", (len(x), *method.outputs, self.out_channels), x.dtype)
         method.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         call.save(x, y, method)
@@ -331,7 +331,8 @@ class ConvTranspose2d(_Convolution):
         sizes = f"{self.in_channels}, {self.out_channels}, {self.size}"
         return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
 
-    def _method(self, x: Array) -> Direct:
+    def method_for(self, x: Array) -> Direct:
+        """Return the method for this shape of images, made when it is first seen."""
         key = (x.shape[1:3], x.dtype, self.method)
         method = self._methods.get(key)
         if method is None:
@@ -350,7 +351,7 @@ class ConvTranspose2d(_Convolution):
 
     def forward(self, call: "Call", x: Array) -> Array:
         x = self._images(x, self.in_channels)
-        method = self._method(x)
+        method = self.method_for(x)
         y = call.buffer("y", (len(x), *method.image, self.out_channels), x.dtype)
         method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
         call.save(x, method)

@@ -5,6 +5,7 @@ input (and is the forward pass of a transposed convolution); and `gradient`, of 
 the choice are in docs/performance.md.
 """
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +33,9 @@ class Direct:
 
     def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any) -> None:
         self.window, self.image, self.outputs, self.channels, self.dtype = window, image, outputs, channels, np.dtype(dtype)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     @cached_property
     def _forward(self) -> conv_plan.Correlation:
@@ -83,15 +87,15 @@ class FewChannels(Direct):
 
     @cached_property
     def _columns(self) -> conv_plan.Columns:
-        return conv_plan.columns(self.window, self.image, self.outputs, self.channels)
+        return conv_plan.columns(self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
 
     def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
         if bias.size or rectified:
             super().adjoint(call, dx, dy, weight, bias, rectified)
             return
         plan = self._columns
-        shapes = (plan.padded, plan.columns, plan.planes)
-        scratch = call.scratch(self.dtype, *(int(np.prod(shape)) for shape in shapes))
+        shapes = (plan.padded, (plan.panel,), plan.columns, plan.planes)
+        scratch = call.scratch(self.dtype, *(math.prod(shape) for shape in shapes))
         arrays = (part.reshape(shape) for part, shape in zip(scratch, shapes, strict=True))
         conv_columns.input_gradient(dx, dy, weight, plan.numbers, *arrays)
 
@@ -107,6 +111,9 @@ class Winograd(Direct):
             conv_plan.winograd(before, outputs, channels, self.dtype.itemsize, m),
             conv_plan.winograd((2 - before[0], 2 - before[1]), image, channels[::-1], self.dtype.itemsize, m),
         )
+
+    def __repr__(self) -> str:
+        return f"Winograd(m={self.m})"
 
     def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
         self._transform(call, self._plans[0], y, x, weight, bias, rectified, transposed=False)

@@ -198,18 +198,21 @@ class Columns:
 
     numbers: Integers
     padded: Pair
+    panel: int
     columns: Pair
     planes: Pair
 
 
-def columns(window: Window, image: Pair, outputs: Pair, channels: Pair) -> Columns:
+def columns(window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int) -> Columns:
     """Return them for the gradient of an image (rows, columns) of channels[0], given outputs (rows, columns) of channels[1]."""
     axes = (window.rows, window.columns)
     rows, pitch = (max(count - 1 + axis.span, size + axis.before) for count, size, axis in zip(outputs, image, axes, strict=True))
     numbers = (*(axis.dilation for axis in axes), *(axis.before for axis in axes), pitch)
-    pixels = outputs[0] * pitch
+    panel = 2 * VECTOR_BYTES // itemsize
+    pixels = -(-outputs[0] * pitch // panel) * panel
     size = (axes[0].size * axes[1].size * channels[0], pixels)
-    return Columns(np.array(numbers, np.int64), (pixels, channels[1]), size, (channels[0], rows * pitch))
+    scalars = np.array(numbers, np.int64)
+    return Columns(scalars, (pixels, channels[1]), panel * channels[1], size, (channels[0], rows * pitch))
 
 
 # Bytes of the transformed tiles of a block and of their products.

@@ -164,9 +164,14 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
     inner, outer = inputs // groups, outputs // groups
     panels = (outer + lanes - 1) // lanes
     most_rows = 0
+    blank = False
     for f in range(len(phases)):
         most_rows = max(most_rows, phases[f, 2])
+        blank = blank or (phases[f, 4] == phases[f, 5] and bias.size == 0)
     for n in range(samples):
+        if blank:
+            # Pixels that no tap reaches.
+            y[n].reshape(-1)[:] = constant(y, "zero")
         for first in range(0, most_rows, band_rows):
             rows = min(band_rows, most_rows - first)
             if copied:
@@ -179,6 +184,8 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                 row0, column0, phase_rows, phase_columns, tap0, tap1, table0, table1, k = phases[f]
                 table = taps.ctypes.data + table0 * 16
                 depth = (tap1 - tap0) * inner * lanes * size
+                if blank and tap0 == tap1:
+                    continue
                 for g in range(groups):
                     j = 0
                     while j < outer:

@@ -5,30 +5,49 @@ adding them up at their places is cheap. This is the adjoint of unrolling an ima
 "High performance convolutional neural networks for document processing", 2006.
 """
 
-from .gemm import product
+from .gemm import pack_panel
 from .jit import kernel
+from .planes import rows_of_2
+from .simd import VECTOR_BYTES
 from .vmath import constant
 
 
 @kernel
-def input_gradient(dx, dy, weight, numbers, padded, columns, planes):
+def input_gradient(dx, dy, weight, numbers, padded, panel, columns, planes):
     """Writes dx[p + e_t, c] = sum over taps t, pixels p and channels k of dy[p, k] weight[t, c, k], at stride 1.
 
     dx (N, H, W, C); dy (N, P, Q, K); weight (kernel rows, kernel columns, C, K). `numbers` are those of `conv_plan.Columns`.
-    Scratch: padded (P R, K), the rows of dy lengthened by zeros to those of the planes; columns (taps times C, P R); planes
-    (C, rows R), an image with its padding around it, so that what a tap contributes is one run of elements.
+    Scratch: padded (pixels, K), the rows of dy lengthened by zeros to those of the planes, then zeros up to whole panels; panel,
+    two vectors of pixels; columns (taps times C, pixels); planes (C, rows R), an image with its padding around it, so that what
+    a tap contributes is one run of elements.
     """
     row_dilation, column_dilation, top, left, pitch = numbers
     kernel_columns, channels, outputs = weight.shape[1], weight.shape[2], weight.shape[3]
     rows, width = dy.shape[1], dy.shape[2]
     height_in, width_in = dx.shape[1], dx.shape[2]
+    size = dx.itemsize
+    lanes = VECTOR_BYTES // size
     zero = constant(dx, "zero")
     run = (rows - 1) * pitch + width
     padded[:] = zero
     for n in range(len(dx)):
         for p in range(rows):
             padded[p * pitch : p * pitch + width] = dy[n, p]
-        product(columns, weight.reshape(-1, outputs), False, padded, True, columns[0, :0], False)
+        for j in range(0, len(padded), 2 * lanes):
+            pack_panel(panel, padded, True, 0, outputs, j, 2 * lanes, 2)
+            rows_of_2(
+                dx,
+                columns.ctypes.data + j * size,
+                len(padded) * size,
+                weight.ctypes.data,
+                outputs * size,
+                size,
+                panel.ctypes.data,
+                2 * VECTOR_BYTES,
+                outputs,
+                len(columns),
+                0,
+            )
         planes[:] = zero
         for t in range(len(columns)):
             c, tap = t % channels, t // channels

@@ -11,8 +11,8 @@ Letters: x (N, H, W, C), y (N, P, Q, K), weight (3, 3, C, K).
 from .conv import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
+from .planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
 from .simd import VECTOR_BYTES
-from .simd_conv import plane_product
 from .simd_winograd import grid_transform
 from .vmath import constant
 
@@ -49,29 +49,6 @@ _output_2, _output_4 = _transform_of("output 2"), _transform_of("output 4")
 _filter_2, _filter_4 = _transform_of("filter 2"), _transform_of("filter 4")
 _output_gradient_2, _output_gradient_4 = _transform_of("output gradient 2"), _transform_of("output gradient 4")
 _filter_gradient_2, _filter_gradient_4 = _transform_of("filter gradient 2"), _transform_of("filter gradient 4")
-
-
-def _plane_tiles_of(vectors, unroll):
-    """Return the helper that multiplies n rows of a with a panel of `vectors` vectors; the length k is a multiple of `unroll`."""
-
-    @inlined
-    def tiles(like, c, c_row, a, a_row, a_k, b, b_k, k, n, accumulate):
-        i = 0
-        while n - i >= 6 and n - i != 8:
-            plane_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, k, accumulate, unroll, 6, vectors)
-            i += 6
-        while n - i >= 4:
-            plane_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, k, accumulate, unroll, 4, vectors)
-            i += 4
-        while n - i >= 1:
-            plane_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, k, accumulate, unroll, 1, vectors)
-            i += 1
-
-    return tiles
-
-
-_by_channels_1, _by_channels_2 = _plane_tiles_of(1, 4), _plane_tiles_of(2, 4)
-_by_tiles_1, _by_tiles_2 = _plane_tiles_of(1, 1), _plane_tiles_of(2, 1)
 
 
 @inlined
@@ -204,9 +181,9 @@ def correlate(y, x, packed, bias, numbers, patch, v, products, m, rectified):
                     weights + channels * j * size,
                 )
                 if columns > lanes:
-                    _by_channels_2(y, c, outputs * size, a, channels * size, size, b, columns * size, channels, rows * grid[1], 0)
+                    rows_by_4_2(y, c, outputs * size, a, channels * size, size, b, columns * size, channels, rows * grid[1], 0)
                 else:
-                    _by_channels_1(y, c, outputs * size, a, channels * size, size, b, columns * size, channels, rows * grid[1], 0)
+                    rows_by_4_1(y, c, outputs * size, a, channels * size, size, b, columns * size, channels, rows * grid[1], 0)
         _tiles_out(y, products.ctypes.data, products_plane, first, rows, grid, m, patch, bias, rectified)
 
 
@@ -240,9 +217,9 @@ def weight_gradient(dw, dy, x, bounds, numbers, patch, v, z, u, m, add_weight):
                         z.ctypes.data + q * z_plane + j * size,
                     )
                     if columns > lanes:
-                        _by_tiles_2(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
+                        rows_of_2(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
                     else:
-                        _by_tiles_1(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
+                        rows_of_1(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
         accumulate = 1 if add_weight else 0
         for c in range(channels):
             to, of = dw[s].ctypes.data + c * outputs * size, u.ctypes.data + c * outputs * size
