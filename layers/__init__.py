@@ -4,7 +4,7 @@ from . import init
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .containers import Residual, Sequential
-from .dropout import Dropout
+from .dropout import Dropout, Dropout2d
 from .gradient_check import gradcheck
 from .gradient_report import BlockReport, GradientReport, WrongGradientError
 from .layer import Composite, Layer
@@ -12,8 +12,9 @@ from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .merge import Add, Concatenate, Multiply
 from .parameter import FlatParameters, Parameter
+from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .rules import Rule
-from .shape import Flatten, Reshape
+from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .tape import Call, Tape
 from .value import Value
 from .workspace import Workspace
@@ -21,19 +22,25 @@ from .workspace import Workspace
 __all__ = [
     "GELU",
     "Add",
+    "AvgPool2d",
     "BinaryCrossEntropy",
     "BlockReport",
     "Call",
+    "ChannelsFirst",
+    "ChannelsLast",
     "Composite",
     "Concatenate",
     "Dropout",
+    "Dropout2d",
     "FlatParameters",
     "Flatten",
+    "GlobalAveragePool",
     "GradientReport",
     "Layer",
     "LeakyReLU",
     "Linear",
     "Loss",
+    "MaxPool2d",
     "MeanSquaredError",
     "Multiply",
     "Parameter",

@@ -5,16 +5,20 @@ import numpy as np
 from .types import Array
 
 
+def contiguous(x: Array) -> Array:
+    """Return x, copied only if its memory is laid out otherwise."""
+    return x if x.flags.carray else np.array(x, order="C")
+
+
 def matrix(x: Array) -> Array:
     """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise."""
-    if not x.flags.carray:
-        x = np.array(x, order="C")
+    x = contiguous(x)
     return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
 
 
 def flat(x: Array) -> Array:
     """Return x as (n,), copied only if its memory is laid out otherwise."""
-    return x.reshape(-1) if x.flags.carray else np.array(x, order="C").reshape(-1)
+    return contiguous(x).reshape(-1)
 
 
 _EMPTY = {(np.dtype(dtype), ndim): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64) for ndim in (1, 2)}

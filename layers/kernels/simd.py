@@ -39,7 +39,7 @@ _I1, _I32, _I64, _I8 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.IntType
 _ELEMENT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 
-class _Emitter:
+class Emitter:
     """Emits vector instructions for one element type."""
 
     def __init__(self, builder: Any, dtype: Any) -> None:
@@ -85,6 +85,32 @@ class _Emitter:
     def masked_store(self, value: Any, pointer: Any, mask: Any) -> None:
         name = f"llvm.masked.store.{self.suffix}.p0"
         self.call(name, ir.VoidType(), value, pointer, ir.Constant(_I32, self.size), mask)
+
+    def store_first(self, values: Sequence[Any], pointers: Sequence[Any], count: Any) -> None:
+        """Store the first `count` lanes (a 64-bit value) of each vector: a half, a quarter, …, as the bits of `count` say.
+
+        Masked stores would do, but some processors take a dozen cycles for each.
+        """
+        builder, n = self.builder, len(values)
+        carried = [*values, *pointers]
+        part = self.lanes // 2
+        while part:
+
+            def halved(old: list[Any], part: int = part) -> list[Any]:
+                new = []
+                for value, pointer in zip(old[:n], old[n:], strict=True):
+                    builder.store(self.lanes_of(value, 0, part), pointer, align=self.size)
+                    new.append(self.lanes_of(value, part, self.lanes))
+                return new + [self.offset(pointer, part * self.size) for pointer in old[n:]]
+
+            carried = self.changed_if(builder.and_(count, self.integer(part)), carried, halved)
+            part //= 2
+
+    def lanes_of(self, value: Any, start: int, count: int) -> Any:
+        """Return `count` lanes from lane `start` on; what lies beyond the vector is undefined."""
+        order = [ir.Constant(_I32, start + i if start + i < self.lanes else 0) for i in range(count)]
+        mask = ir.Constant(ir.VectorType(_I32, count), order)
+        return self.builder.shuffle_vector(value, ir.Constant(self.vector, ir.Undefined), mask)
 
     def first_lanes(self, count: Any) -> Any:
         """Return the mask whose first `count` (a 64-bit value) lanes are on."""
@@ -134,6 +160,20 @@ class _Emitter:
         builder.position_at_end(after)
         return values
 
+    def changed_if(self, condition: Any, values: list[Any], change: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """Return `change(values)` where `condition` is not 0, else the values."""
+        before = self.builder.block
+        with self.builder.if_then(self.builder.icmp_signed("!=", condition, self.integer(0))):
+            changed = change(values)
+            inside = self.builder.block
+        merged = []
+        for old, new in zip(values, changed, strict=True):
+            phi = self.builder.phi(old.type)
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, inside)
+            merged.append(phi)
+        return merged
+
     def transpose(self, rows: list[Any]) -> list[Any]:
         """Transpose `lanes` vectors of `lanes` elements by log2(lanes) perfect shuffles."""
         half, lanes = self.lanes // 2, self.lanes
@@ -165,7 +205,7 @@ def tile_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: A
     height, width = rows.literal_value, vectors.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, c, c_row, a, a_row, a_k, b, k, lanes, bias, accumulate, *_ = arguments
         zero = emit.integer(0)
         row_offsets = [zero]
@@ -238,7 +278,7 @@ def transpose_block(typingctx: Any, like: Any, out: Any, out_row: Any, source: A
     signature = types.void(like, types.intp, types.intp, types.intp, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, out, out_row, source, source_row = arguments
         pointer, rows = emit.pointer(source), []
         for _ in range(emit.lanes):
@@ -260,7 +300,7 @@ def copy_panel(typingctx: Any, like: Any, out: Any, source: Any, source_row: Any
     width = vectors.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _Emitter(builder, like.dtype)
+        emit = Emitter(builder, like.dtype)
         _, out, source, source_row, k, lanes, _ = arguments
 
         def copy(mask: Any) -> None:
