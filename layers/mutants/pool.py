@@ -46,7 +46,10 @@ class _LeftOverNotCleared(MaxPool2d):
 
 class _GateForgotten(RectifiedMaxPool2d):
     def backward(self, call: Any, dy: Array) -> Gradients:
-        return self.pooling.backward(call, dy)
+        x, y = call.saved
+        dx = np.empty_like(x)
+        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.pooling.window, False)
+        return (dx,)
 
 
 class _PaddingCounted(AvgPool2d):
