@@ -5,7 +5,7 @@ from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .containers import Residual, Sequential
 from .conv import Conv1d, Conv2d, ConvTranspose2d
-from .dropout import Dropout
+from .dropout import Dropout, Dropout2d
 from .gradient_check import gradcheck
 from .gradient_report import BlockReport, GradientReport, WrongGradientError
 from .layer import Composite, Layer
@@ -13,8 +13,9 @@ from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .merge import Add, Concatenate, Multiply
 from .parameter import FlatParameters, Parameter
+from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .rules import Rule
-from .shape import Flatten, Reshape
+from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .tape import Call, Tape
 from .value import Value
 from .workspace import Workspace
@@ -22,22 +23,28 @@ from .workspace import Workspace
 __all__ = [
     "GELU",
     "Add",
+    "AvgPool2d",
     "BinaryCrossEntropy",
     "BlockReport",
     "Call",
+    "ChannelsFirst",
+    "ChannelsLast",
     "Composite",
     "Concatenate",
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
     "Dropout",
+    "Dropout2d",
     "FlatParameters",
     "Flatten",
+    "GlobalAveragePool",
     "GradientReport",
     "Layer",
     "LeakyReLU",
     "Linear",
     "Loss",
+    "MaxPool2d",
     "MeanSquaredError",
     "Multiply",
     "Parameter",

@@ -8,6 +8,7 @@ from .errors import message, require_floating
 from .kernels import elementwise, softmax
 from .layer import Layer
 from .memory import flat, matrix
+from .pool import MaxPool2d, RectifiedMaxPool2d
 from .types import Array
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class ReLU(Activation):
     forward_kernel = staticmethod(elementwise.relu)
     backward_kernel = staticmethod(elementwise.relu_backward)
     saves_output = True
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        return RectifiedMaxPool2d(following) if type(self) is ReLU and type(following) is MaxPool2d else None
 
 
 class LeakyReLU(Activation):

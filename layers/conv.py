@@ -6,13 +6,15 @@ import numpy as np
 
 from .activation import ReLU
 from .conv_methods import METHODS, Direct, choose
-from .conv_plan import Axis, Pair, Window
+from .conv_plan import Axis, Window
 from .errors import message
 from .init import Initializer, he_uniform, zeros
-from .kernels import conv, elementwise
+from .kernels import conv, elementwise, pool
 from .layer import Layer
 from .memory import contiguous, empty, flat
 from .parameter import Parameter
+from .pool import MaxPool2d, rectified_backward
+from .sizes import Pair, pair
 from .types import Array
 
 if TYPE_CHECKING:
@@ -44,8 +46,8 @@ class _Convolution(Layer):
         dtype: Any,
     ) -> None:
         name = type(self).__name__
-        self.size, self.stride = _pair(name, "size", size, 1), _pair(name, "stride", stride, 1)
-        self.dilation = _pair(name, "dilation", dilation, 1)
+        self.size, self.stride = pair(name, "size", size, 1), pair(name, "stride", stride, 1)
+        self.dilation = pair(name, "dilation", dilation, 1)
         for label, count in zip(("channels", "channels", "groups"), (*channels, groups), strict=True):
             if not isinstance(count, int | np.integer) or count < 1:
                 raise ValueError(message(name, f"{label} must be positive integers", repr(count), "Count the last axis."))
@@ -138,7 +140,9 @@ class Conv2d(_Convolution):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.padding = padding if padding == "same" else _pair("Conv2d", "padding", padding, 0)
+        if isinstance(padding, str) and padding != "same":
+            raise ValueError(message("Conv2d", 'padding must be numbers or "same"', repr(padding), 'Padding 0 is "valid".'))
+        self.padding = padding if isinstance(padding, str) else pair("Conv2d", "padding", padding, 0)
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (in_channels, out_channels),
@@ -207,6 +211,10 @@ class Conv2d(_Convolution):
             dz = call.buffer("dz", y.shape, y.dtype)
             elementwise.relu_backward(flat(dz), flat(dy), flat(y))
             dy = dz
+        return self.gradients(call, dy, x, method)
+
+    def gradients(self, call: "Call", dy: Array, x: Array, method: Direct) -> tuple[Array | None, ...]:
+        """Add the parameters' gradients and return that of the input, given that of the convolution's output."""
         self._bias_gradient(call, dy)
         dw, add = call.gradient_into(self.weight)
         method.gradient(call, dw, dy, x, call.bounds(len(x)), add)
@@ -226,6 +234,9 @@ class _RectifiedConv2d(Layer):
     def __repr__(self) -> str:
         return f"{self.convolution!r} + ReLU()"
 
+    def fused_with(self, following: Layer) -> Layer | None:
+        return _PooledConv2d(self.convolution, following) if type(following) is MaxPool2d else None
+
     def own_parameters(self) -> list[Parameter]:
         return self.convolution.own_parameters()
 
@@ -234,6 +245,32 @@ class _RectifiedConv2d(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return self.convolution.backward(call, dy, rectified=True)
+
+
+class _PooledConv2d(Layer):
+    """A Conv2d, the ReLU and the MaxPool2d after it in one call; backward has one pass from the pooled gradient to that of z."""
+
+    def __init__(self, convolution: Conv2d, pooling: MaxPool2d) -> None:
+        self.convolution, self.pooling = convolution, pooling
+
+    def __repr__(self) -> str:
+        return f"{self.convolution!r} + ReLU() + {self.pooling!r}"
+
+    def own_parameters(self) -> list[Parameter]:
+        return self.convolution.own_parameters()
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        z = self.convolution.forward(call, x, rectified=True)
+        y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
+        pool.maximum(y, z, self.pooling.window, False)
+        call.save(*call.saved, y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        x, z, method, y = call.saved
+        dz = call.buffer("dz", z.shape, z.dtype)
+        rectified_backward(dz, contiguous(dy), z, y, self.pooling.window)
+        return self.convolution.gradients(call, dz, x, method)
 
 
 class Conv1d(Conv2d):
@@ -306,8 +343,8 @@ class ConvTranspose2d(_Convolution):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.padding = _pair("ConvTranspose2d", "padding", padding, 0)
-        self.output_padding = _pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (out_channels, in_channels),
@@ -368,14 +405,3 @@ class ConvTranspose2d(_Convolution):
         dx = call.buffer("dx", x.shape, x.dtype)
         method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)
-
-
-def _pair(owner: str, name: str, number: Any, least: int) -> Pair:
-    """Return (rows, columns) of an option that is a number or a pair."""
-    pair = number if isinstance(number, tuple | list) else (number, number)
-    if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= least for n in pair):
-        fix = (
-            'Pass one number, (rows, columns), or padding="same".' if name == "padding" else "Pass one number, or (rows, columns)."
-        )
-        raise ValueError(message(owner, f"{name} must be one or two integers of at least {least}", repr(number), fix))
-    return int(pair[0]), int(pair[1])

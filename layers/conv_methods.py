@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from . import conv_plan
-from .conv_plan import Pair, Window
+from .conv_plan import Window
 from .kernels import conv, conv_columns, winograd
 from .kernels.simd import VECTOR_BYTES
+from .sizes import Pair
 from .types import Array, Integers
 
 METHODS = ("default", "fastest", "direct")

@@ -13,14 +13,13 @@ import numpy as np
 from .kernels.conv import PANEL
 from .kernels.simd import VECTOR_BYTES
 from .kernels.winograd import SKEW
+from .sizes import Pair
 from .types import Integers
 
 # Bytes of a padded band of rows: it shall stay in the second-level cache together with the output.
 BAND_BYTES = 128 * 1024
 # Of the weight's gradient, which reads a band once for each tap: it shall stay in the first level, with the band of dy.
 GRADIENT_BAND_BYTES = 48 * 1024
-
-Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import message, require_floating
+from .errors import message, require_floating, require_images
 from .kernels import random
 from .layer import Layer
+from .memory import contiguous
 from .types import Array
 
 if TYPE_CHECKING:
@@ -24,11 +25,20 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
-            raise ValueError(message("Dropout", "the probability p must be in [0, 1)", p, "Dropout(0.5) drops half."))
+            name = type(self).__name__
+            raise ValueError(message(name, "the probability p must be in [0, 1)", p, f"{name}(0.5) drops half."))
         self.p = float(p)
 
     def __repr__(self) -> str:
-        return f"Dropout({self.p})"
+        return f"{type(self).__name__}({self.p})"
+
+    def mask_shape(self, x: Array) -> tuple[int, ...]:
+        """Return the shape of the mask: one number for each that is dropped or kept on its own."""
+        return x.shape
+
+    def masked(self, call: "Call", name: str, x: Array, mask: Array) -> Array:
+        """Return x times the mask, in a buffer of this name."""
+        return np.multiply(x, mask, out=call.buffer(name, x.shape, x.dtype))
 
     def forward(self, call: "Call", x: Array) -> Array:
         require_floating(self, x)
@@ -36,17 +46,42 @@ class Dropout(Layer):
             call.save(None)
             return x
         tape = call.tape
-        mask = call.buffer("mask", x.shape, x.real.dtype)
-        features = int(np.prod(x.shape[1:]))
+        mask = call.buffer("mask", self.mask_shape(x), x.real.dtype)
+        features = int(np.prod(mask.shape[1:]))
         bits = call.buffer("bits", (-(-features // 4) * 4,), np.uint32)
         threshold, scale = np.uint32(round(self.p * 2**32)), mask.dtype.type(1 / (1 - self.p))
         key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
         random.dropout_mask(mask.reshape(len(x), features), bits, *key, threshold, scale)
         call.save(mask)
-        return np.multiply(x, mask, out=call.buffer("y", x.shape, x.dtype))
+        return self.masked(call, "y", x, mask)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (mask,) = call.saved
         if mask is None:
             return (dy,)
-        return (np.multiply(dy, mask, out=call.buffer("dx", dy.shape, dy.dtype)),)
+        return (self.masked(call, "dx", dy, mask),)
+
+
+class Dropout2d(Dropout):
+    """In training, set each channel of each image (N, H, W, C) to 0 with probability p and scale the others as Dropout does.
+
+    Neighbouring pixels are much alike, so that dropping them one by one hides little (Tompson et al. 2015, section 3.2). The
+    mask (N, 1, 1, C) is drawn as that of Dropout.
+    """
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        require_images(self, x)
+        return super().forward(call, x)
+
+    def mask_shape(self, x: Array) -> tuple[int, ...]:
+        return (len(x), 1, 1, x.shape[3])
+
+    def masked(self, call: "Call", name: str, x: Array, mask: Array) -> Array:
+        if x.dtype.kind == "c":
+            return super().masked(call, name, x, mask)
+        y = call.buffer(name, x.shape, x.dtype)
+        n, height, width, channels = x.shape
+        rows = (n, height, width * channels)
+        factors = call.buffer("factors", rows[2:], x.dtype)
+        random.mask_channels(y.reshape(rows), contiguous(x).reshape(rows), mask.reshape(n, channels), factors)
+        return y

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import message
+from .kernels import shape as kernels
 from .layer import Layer
 from .types import Array
 
@@ -42,6 +43,53 @@ class Reshape(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (dy.reshape(call.saved[0]),)
+
+
+_LAST, _FIRST = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class _SwappedAxes(Layer):
+    """Exchange the channels of images with their two other axes."""
+
+    analytic = True
+    axes: tuple[int, int, int, int]
+    inverse: tuple[int, int, int, int]
+    letters: str
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        if x.ndim != 4:
+            fix = "Add the missing axes with reshape."
+            raise ValueError(message(self, f"the input must have shape {self.letters}", x.shape, fix))
+        return _swapped(call, "y", x, self.axes)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (_swapped(call, "dx", dy, self.inverse),)
+
+
+class ChannelsLast(_SwappedAxes):
+    """Bring images of other libraries into the layout of this one: (N, C, H, W) to (N, H, W, C)."""
+
+    axes, inverse, letters = _LAST, _FIRST, "(N, C, H, W)"
+
+
+class ChannelsFirst(_SwappedAxes):
+    """Bring images into the layout of other libraries: (N, H, W, C) to (N, C, H, W)."""
+
+    axes, inverse, letters = _FIRST, _LAST, "(N, H, W, C)"
+
+
+def _swapped(call: "Call", name: str, x: Array, axes: tuple[int, int, int, int]) -> Array:
+    """Return x with its axes in the order _LAST or _FIRST, in a buffer of this name."""
+    view = x.transpose(axes)
+    y = call.buffer(name, view.shape, x.dtype)
+    if x.dtype.kind == "f" and x.flags.carray:
+        n, a, b, c = x.shape
+        # Height and width stay together: they are the last axes of x, or those in the middle.
+        p, q = (a, b * c) if axes == _LAST else (a * b, c)
+        kernels.swap_axes(y.reshape(n, q, p), x.reshape(n, p, q))
+    else:
+        np.copyto(y, view)
+    return y
 
 
 class Flatten(Reshape):

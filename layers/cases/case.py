@@ -80,7 +80,7 @@ def positive(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...
 
 
 def distinct(*shapes: tuple[int, ...]) -> Callable[[Generator], tuple[Array, ...]]:
-    """Draw numbers that differ by at least 0.04, over all inputs: a maximum then has one winner."""
+    """Draw numbers evenly spaced from -2 to 2, over all inputs: a maximum then has one winner."""
 
     def draw(rng: Generator) -> tuple[Array, ...]:
         sizes = [int(np.prod(shape)) for shape in shapes]

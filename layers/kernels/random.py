@@ -39,3 +39,22 @@ def dropout_mask(mask, bits, first_sample, step, call, seed, threshold, scale):
         row = mask[i]
         for j in range(row.size):
             row[j] = scale if bits[j] >= threshold else zero
+
+
+@kernel
+def mask_channels(y, x, mask, factors):
+    """Writes y[n, h, w C + c] = x[n, h, w C + c] mask[n, c]; y and x (N, H, W C), mask (N, C).
+
+    factors (W C,) is room for the mask of a row: a loop over a row is long enough to vectorise, whatever C is.
+    """
+    channels = mask.shape[1]
+    for n in range(len(x)):
+        of = mask[n]
+        for start in range(0, factors.size, channels):
+            to = factors[start : start + channels]
+            for c in range(channels):
+                to[c] = of[c]
+        for h in range(x.shape[1]):
+            into, row = y[n, h], x[n, h]
+            for i in range(factors.size):
+                into[i] = row[i] * factors[i]

@@ -1,0 +1,105 @@
+"""Networks of the literature, built from plain layers. Images are (N, H, W, C)."""
+
+import numpy as np
+
+from .activation import ReLU
+from .containers import Residual, Sequential
+from .conv import Conv2d
+from .init import he_normal
+from .layer import Layer
+from .linear import Linear
+from .norm import BatchNorm2d
+from .pool import GlobalAveragePool, MaxPool2d
+from .shape import Flatten
+from .shortcut import PaddedShortcut
+
+Generator = np.random.Generator
+
+
+def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
+    """Return LeNet-5 for images of 28 x 28: LeCun et al. 1998, section II.B, with ReLU, maximum pooling and a linear last layer."""
+    return Sequential(
+        Conv2d(channels, 6, 5, padding=2, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(6, 16, 5, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(400, 120, rng=rng),
+        ReLU(),
+        Linear(120, 84, rng=rng),
+        ReLU(),
+        Linear(84, classes, rng=rng),
+    )
+
+
+def small_cnn(
+    rng: Generator,
+    image: tuple[int, int, int] = (28, 28, 1),
+    classes: int = 10,
+    widths: tuple[int, int] = (32, 64),
+    hidden: int = 128,
+    method: str = "default",
+) -> Sequential:
+    """Return a network of two convolutions of 3 x 3 with pooling and two dense layers, for images (H, W, C)."""
+    height, width, channels = image
+    return Sequential(
+        Conv2d(channels, widths[0], 3, padding=1, method=method, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(widths[0], widths[1], 3, padding=1, method=method, rng=rng),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear((height // 4) * (width // 4) * widths[1], hidden, rng=rng),
+        ReLU(),
+        Linear(hidden, classes, rng=rng),
+    )
+
+
+def _resnet(depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool) -> Sequential:
+    """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x 32."""
+
+    def conv(inputs: int, outputs: int, stride: int) -> Conv2d:
+        return Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, method=method, weight_init=he_normal, rng=rng)
+
+    def norm(width: int) -> BatchNorm2d:
+        return BatchNorm2d(width, synchronized=synchronized)
+
+    def block(inputs: int, outputs: int, stride: int) -> list[Layer]:
+        body = Sequential(conv(inputs, outputs, stride), norm(outputs), ReLU(), conv(outputs, outputs, 1), norm(outputs))
+        shortcut = PaddedShortcut(inputs, outputs, stride) if inputs != outputs else None
+        return [Residual(body, shortcut), ReLU()]
+
+    stack: list[Layer] = [conv(channels, 16, 1), norm(16), ReLU()]
+    width = 16
+    for outputs in (16, 32, 64):
+        for number in range((depth - 2) // 6):
+            stack += block(width, outputs, 2 if number == 0 and outputs > 16 else 1)
+            width = outputs
+    return Sequential(*stack, GlobalAveragePool(), Linear(64, classes, rng=rng))
+
+
+def resnet20(
+    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+) -> Sequential:
+    """Return ResNet-20 for images of 32 x 32, 0.27 million parameters: He et al. 2015, section 4.2, shortcuts of option A.
+
+    `method` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over the global batch.
+    """
+    return _resnet(20, rng, channels, classes, method, synchronized)
+
+
+def resnet32(
+    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+) -> Sequential:
+    """Return ResNet-32, 0.46 million parameters: see `resnet20`."""
+    return _resnet(32, rng, channels, classes, method, synchronized)
+
+
+def resnet56(
+    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+) -> Sequential:
+    """Return ResNet-56, 0.85 million parameters: see `resnet20`."""
+    return _resnet(56, rng, channels, classes, method, synchronized)

@@ -1,0 +1,219 @@
+"""Pooling of images (N, H, W, C), channels-last, each channel on its own."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import message, require_images
+from .kernels import pool
+from .layer import Layer
+from .memory import contiguous
+from .sizes import pair
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+Window = tuple[int, int, int, int, int, int]
+"""Height, width, strides (rows, columns) and padding (rows, columns) of a pooling window."""
+
+
+class _Pool2d(Layer):
+    """What pooling layers share: the window, and the shape of the output."""
+
+    def __init__(self, size: Any, stride: Any = None, padding: Any = 0) -> None:
+        name = type(self).__name__
+        self.size = pair(name, "size", size, 1)
+        self.stride = self.size if stride is None else pair(name, "stride", stride, 1)
+        self.padding = pair(name, "padding", padding, 0)
+        if any(2 * p > k for p, k in zip(self.padding, self.size, strict=True)):
+            fix = "More would make windows of padding alone."
+            raise ValueError(message(name, f"padding must be at most half the size {self.size}", self.padding, fix))
+        self.window: Window = (*self.size, *self.stride, *self.padding)
+
+    def __repr__(self) -> str:
+        def shown(pair: tuple[int, int]) -> str:
+            return str(pair[0] if pair[0] == pair[1] else pair)
+
+        stride = "" if self.stride == self.size else f", stride={shown(self.stride)}"
+        padding = "" if self.padding == (0, 0) else f", padding={shown(self.padding)}"
+        return f"{type(self).__name__}({shown(self.size)}{stride}{padding})"
+
+    def output_shape(self, x: Array) -> tuple[int, int, int, int]:
+        """Return the shape of the output for images x, after checking them."""
+        require_images(self, x)
+        sizes = zip(x.shape[1:3], self.size, self.stride, self.padding, strict=True)
+        height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        if height < 1 or width < 1:
+            must = f"the window {self.size} must fit into the padded image"
+            raise ValueError(message(self, must, x.shape, "Pool less, or check that the axes are (N, H, W, C)."))
+        return len(x), height, width, x.shape[3]
+
+
+class MaxPool2d(_Pool2d):
+    """Maximum of each window of an image (N, H, W, C).
+
+    y[n, i, j, c] = max of x[n, i sh - ph + a, j sw - pw + b, c] over 0 ≤ a < kh, 0 ≤ b < kw
+
+    Backward: dy goes to the element that is the maximum; among equals to the first in row order, as in PyTorch. Elements under
+    several windows get the sum. NaN counts as greater than every number.
+
+    Parameters
+    ----------
+    size, stride, padding
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless given; the padding, at
+        most half the size, counts as -∞.
+
+    The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential, a ReLU before it is done in the
+    same pass, with the same bits.
+
+    Raises
+    ------
+    ValueError
+        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too much padding.
+    TypeError
+        The input is not of a real floating type.
+    """
+
+    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+        shape = self.output_shape(x)
+        if x.dtype.kind == "c":
+            raise TypeError(message(self, "the input must be real, as complex numbers have no order", x.dtype, "Pass x.real."))
+        x = contiguous(x)
+        y = call.buffer("y", shape, x.dtype)
+        pool.maximum(y, x, self.window, rectified)
+        call.save(x, y)
+        return y
+
+    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
+        x, y = call.saved
+        dx = call.buffer("dx", x.shape, x.dtype)
+        pool.maximum_backward(dx, contiguous(dy), y, x, self.window, rectified)
+        return (dx,)
+
+
+class RectifiedMaxPool2d(Layer):
+    """A ReLU and the MaxPool2d after it in one call: y = max(0, x in each window). Backward: dy, where y > 0, to the maximum."""
+
+    def __init__(self, pooling: MaxPool2d) -> None:
+        self.pooling = pooling
+
+    def __repr__(self) -> str:
+        return f"ReLU() + {self.pooling!r}"
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        return self.pooling.forward(call, x, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.pooling.backward(call, dy, rectified=True)
+
+
+def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window) -> None:
+    """Write the gradient of z for y = MaxPool2d(ReLU(z)); for layers that a ReLU and a MaxPool2d have been joined to.
+
+    Parameters
+    ----------
+    dx
+        The gradient of z, (N, H, W, C); all of it is written.
+    dy, y
+        The gradient of the pooled output, and that output itself, (N, Ho, Wo, C).
+    x
+        Either z or ReLU(z), whichever was kept: they differ only where the gradient is 0 anyhow.
+    window
+        `MaxPool2d.window`.
+
+    All arrays have one dtype and adjacent elements.
+    """
+    pool.maximum_backward(dx, dy, y, x, window, True)
+
+
+class AvgPool2d(_Pool2d):
+    """Mean of each window of an image (N, H, W, C).
+
+    y[n, i, j, c] = sum of x[n, i sh - ph + a, j sw - pw + b, c] over 0 ≤ a < kh, 0 ≤ b < kw, divided by kh kw
+
+    Backward: every element under a window gets dy / (kh kw), summed over windows.
+
+    Parameters
+    ----------
+    size, stride, padding
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless given; the padding, at
+        most half the size, counts as 0.
+    count_padding
+        Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements inside the image.
+
+    The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise.
+
+    Raises
+    ------
+    ValueError
+        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too much padding.
+    TypeError
+        The input is not of a floating type.
+    """
+
+    analytic = True
+
+    def __init__(self, size: Any, stride: Any = None, padding: Any = 0, count_padding: bool = True) -> None:
+        super().__init__(size, stride, padding)
+        self.count_padding = bool(count_padding)
+
+    def __repr__(self) -> str:
+        return super().__repr__() if self.count_padding else f"{super().__repr__()[:-1]}, count_padding=False)"
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        return _mean(call, x, self.output_shape(x), self.window, self.count_padding)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (shape,) = call.saved
+        dx = call.buffer("dx", shape, dy.dtype)
+        pool.mean_backward(dx, contiguous(dy), self.window, self.count_padding)
+        return (dx,)
+
+
+class GlobalAveragePool(Layer):
+    """Mean of each channel of an image, (N, H, W, C) to (N, C): y[n, c] = sum of x[n, i, j, c] over i, j, divided by H W.
+
+    Backward: every element gets dy / (H W). The sum is taken along the rows, then over their sums.
+
+    Raises
+    ------
+    ValueError
+        The input is not (N, H, W, C), or its images have no elements.
+    TypeError
+        The input is not of a floating type.
+    """
+
+    analytic = True
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        require_images(self, x)
+        n, height, width, channels = x.shape
+        if height * width == 0:
+            fix = "Check that the axes are (N, H, W, C)."
+            raise ValueError(message(self, "an image must have at least one element", x.shape, fix))
+        y = _mean(call, x, (n, 1, 1, channels), (height, width, height, width, 0, 0), True)
+        return y.reshape(n, channels)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (shape,) = call.saved
+        n, height, width, channels = shape
+        dx = call.buffer("dx", shape, dy.dtype)
+        window = (height, width, height, width, 0, 0)
+        pool.mean_backward(dx, contiguous(dy).reshape(n, 1, 1, channels), window, True)
+        return (dx,)
+
+
+def _mean(call: "Call", x: Array, shape: tuple[int, ...], window: Window, count_padding: bool) -> Array:
+    """Return the means of windows, and save the shape of the input."""
+    call.save(x.shape)
+    y = call.buffer("y", shape, x.dtype)
+    if x.dtype.kind == "c":
+        # The complex step of the gradient check; a mean is linear.
+        for name in ("real", "imag"):
+            part = np.empty(shape, y.real.dtype)
+            pool.mean(part, np.array(getattr(x, name), order="C"), window, count_padding)
+            setattr(y, name, part)
+    else:
+        pool.mean(y, contiguous(x), window, count_padding)
+    return y

@@ -1,0 +1,18 @@
+"""Options that are a number or a pair of them, for rows and columns of an image."""
+
+from typing import Any
+
+import numpy as np
+
+from .errors import message
+
+Pair = tuple[int, int]
+
+
+def pair(owner: str, name: str, size: Any, least: int) -> Pair:
+    """Return a number or a pair (rows, columns) as a pair of integers of at least `least`."""
+    both = size if isinstance(size, tuple | list) else (size, size)
+    if len(both) != 2 or any(not isinstance(n, int | np.integer) or n < least for n in both):
+        must = f"{name} must be an integer of at least {least} or a pair of them"
+        raise ValueError(message(owner, must, repr(size), "A pair is (rows, columns)."))
+    return int(both[0]), int(both[1])
