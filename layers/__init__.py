@@ -11,9 +11,11 @@ from .layer import Composite, Layer
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .merge import Add, Concatenate, Multiply
+from .norm import BatchNorm, BatchNorm2d
 from .parameter import FlatParameters, Parameter
 from .rules import Rule
 from .shape import Flatten, Reshape
+from .state import State
 from .tape import Call, Tape
 from .value import Value
 from .workspace import Workspace
@@ -21,6 +23,8 @@ from .workspace import Workspace
 __all__ = [
     "GELU",
     "Add",
+    "BatchNorm",
+    "BatchNorm2d",
     "BinaryCrossEntropy",
     "BlockReport",
     "Call",
@@ -46,6 +50,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "State",
     "Tanh",
     "Tape",
     "Value",
