@@ -12,10 +12,12 @@ from .layer import Composite, Layer
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .merge import Add, Concatenate, Multiply
+from .norm import BatchNorm, BatchNorm2d
 from .parameter import FlatParameters, Parameter
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .rules import Rule
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
+from .state import State
 from .tape import Call, Tape
 from .value import Value
 from .workspace import Workspace
@@ -24,6 +26,8 @@ __all__ = [
     "GELU",
     "Add",
     "AvgPool2d",
+    "BatchNorm",
+    "BatchNorm2d",
     "BinaryCrossEntropy",
     "BlockReport",
     "Call",
@@ -57,6 +61,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "State",
     "Tanh",
     "Tape",
     "Value",

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .activation import ReLU
 from .errors import message
 from .layer import Composite, Layer
-from .merge import Add
+from .merge import Add, RectifiedAdd
+from .norm import JoinedBatchNorm, is_batch_norm
 
 
 class Sequential(Composite):
@@ -65,3 +67,38 @@ class Residual(Composite):
 
     def __call__(self, x: Any) -> Any:
         return self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        return _RectifiedResidual(self) if type(self) is Residual and type(following) is ReLU else None
+
+
+class _RectifiedResidual(Composite):
+    """A Residual and the ReLU after it: the sum, the ReLU and a batch normalisation that ends the body are one call."""
+
+    def __init__(self, residual: Residual) -> None:
+        self.residual = residual
+        self.head, self.norm = _steps_and_norm(residual.body)
+        self.join = RectifiedAdd() if self.norm is None else JoinedBatchNorm(self.norm)
+
+    def __repr__(self) -> str:
+        return f"{self.residual!r} + ReLU()"
+
+    def __call__(self, x: Any) -> Any:
+        shortcut = self.residual.shortcut
+        z = x
+        for step in self.head:
+            z = step(z)
+        other = x if shortcut is None else shortcut(x)
+        if z.shape == other.shape and z.dtype == other.dtype:
+            return self.join(z, other)
+        return ReLU()(self.residual.add(z if self.norm is None else self.norm(z), other))
+
+
+def _steps_and_norm(body: Layer) -> tuple[list[Layer], Any]:
+    """Return the steps of a body without the batch normalisation at its end, and that, or None if there is none."""
+    if is_batch_norm(body):
+        return [], body
+    if type(body) is not Sequential or not body._steps:
+        return [body], None
+    last, norm = _steps_and_norm(body._steps[-1])
+    return body._steps[:-1] + last, norm

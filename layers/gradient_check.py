@@ -5,16 +5,17 @@ import functools
 import inspect
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .errors import message
-from .gradient_probe import FLOOR, Probe
-from .gradient_report import NONDETERMINISTIC, WRONG, BlockReport, GradientReport
+from .gradient_probe import Probe
+from .gradient_report import GradientReport
+from .gradient_runs import Findings, check_runs, check_shards
 from .layer import Layer
 from .parameter import Parameter
+from .state import State
 from .tape import Tape
 from .types import Array
 from .value import Value
@@ -39,7 +40,7 @@ def gradcheck(
     ----------
     function
         A layer, or a callable that takes values and returns a value. A layer is copied, and its parameters are checked; so are
-        those of layers that a function refers to, which are cast to float64 and put back.
+        those of layers that a function refers to, which are cast to float64 and put back; so are the states of these.
     *inputs
         Its arguments. Floating arrays are converted to float64 and checked, everything else (labels, indices) is a constant.
         Keep away from corners such as ReLU's at 0, where there is no derivative.
@@ -78,8 +79,9 @@ def gradcheck(
 
     **Besides**, backward is run again with the same bits expected (on buffers filled with NaN), again on the same tape, expecting
     the gradients of parameters to double, once more with another forward pass in between, and with the batch cut in two shards.
+    If that changes the output, as statistics of shards do, output and gradients must be those of each shard alone.
     """
-    subject = _Subject(function, inputs, constant, training, seed)
+    subject = Subject(function, inputs, constant, training, seed)
     report = GradientReport(_name(function))
     # A step may leave the domain of a logarithm; what is NaN then is left out, and what stays NaN is reported.
     with subject.cast(np.float64), np.errstate(all="ignore"):
@@ -91,10 +93,10 @@ def gradcheck(
         # Away from 0 and of both signs: every element counts, and a backward that ignores dy is found out.
         cotangent = rng.uniform(0.5, 1.5, y.shape) * rng.choice((-1.0, 1.0), y.shape)
         gradients, analytic = subject.gradients(cotangent)
-        findings = _Findings(report)
-        _check_runs(subject, y, cotangent, gradients, findings)
+        findings = Findings(report)
+        check_runs(subject, y, cotangent, gradients, findings)
         if shards:
-            _check_shards(subject, y, cotangent, gradients, findings)
+            check_shards(subject, y, cotangent, gradients, findings)
         probe = Probe(subject, y, cotangent, rng, entries, directions, subject.samples, report.notes)
         if analytic:
             probe.try_complex()
@@ -111,7 +113,7 @@ def _name(function: Any) -> str:
     return repr(function) if isinstance(function, Layer) else str(getattr(function, "__name__", function))
 
 
-class _Subject:
+class Subject:
     """What is checked: the function, its inputs, its parameters, and how to run it."""
 
     def __init__(self, function: Any, inputs: tuple[Any, ...], constant: Collection[int], training: bool, seed: int) -> None:
@@ -124,7 +126,9 @@ class _Subject:
         ]
         self.constant = [i for i in constant if isinstance(self.inputs[i], np.ndarray) and self.inputs[i].dtype.kind == "f"]
         self.parameters: dict[str, Parameter] = {}
+        self.states: list[State] = []
         for prefix, layer in _layers_of(self.function):
+            self.states += [state for _, state in layer.named_states()]
             for name, parameter in layer.named_parameters(prefix):
                 if not any(parameter is known for known in self.parameters.values()):
                     self.parameters[name] = parameter
@@ -135,6 +139,7 @@ class _Subject:
         """Convert inputs and parameters, and put the former ones back at the end."""
         inputs = self.inputs
         kept = [(p, p.value, p.gradients, p.stale) for p in self.parameters.values()]
+        states = [(state, state.value.copy()) for state in self.states]
         real = np.empty(0, dtype).real.dtype
         self.inputs = [
             x.astype(dtype if i in self.free else real) if i in self.free or i in self.constant else x for i, x in enumerate(inputs)
@@ -147,6 +152,8 @@ class _Subject:
             self.inputs = inputs
             for parameter, value, gradients, stale in kept:
                 parameter.rebind(value, gradients, stale)
+            for state, value in states:
+                state.value = value
 
     @property
     def samples(self) -> int:
@@ -160,12 +167,16 @@ class _Subject:
         array: Array = self.inputs[int(name.removeprefix("input "))]
         return array
 
-    def record(self, workspace: Workspace | None = None, shards: Any = None) -> tuple[list[Any], Value]:
-        """Run the function on a new tape; return its arguments and its result."""
-        tape = Tape(training=self.training, seed=self.seed, workspace=workspace, shards=shards)
+    def record(self, workspace: Workspace | None = None, shards: Any = None, rows: slice | None = None) -> tuple[list[Any], Value]:
+        """Run the function on a new tape, on these rows of the batch if given; return its arguments and its result."""
+        inputs, place = self.inputs, {}
+        if rows is not None:
+            inputs = [x[rows] if isinstance(x, np.ndarray) and x.ndim and len(x) == self.samples else x for x in inputs]
+            place = {"samples": self.samples, "first_sample": rows.start}
+        tape = Tape(training=self.training, seed=self.seed, workspace=workspace, shards=shards, **place)
         # Without any floating input the first array is a value all the same, else nothing would be recorded.
         values = self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)][:1]
-        arguments = [tape.input(x) if i in values else x for i, x in enumerate(self.inputs)]
+        arguments = [tape.input(x) if i in values else x for i, x in enumerate(inputs)]
         y = self.function(*arguments)
         if not isinstance(y, Value):
             fix = "Compute with layers and with the operators and functions of values; np.asarray and .array leave the tape."
@@ -190,7 +201,7 @@ class _Subject:
         found: dict[str, Array] = {}
         for i in self.free:
             gradient = arguments[i].grad
-            found[f"input {i}"] = np.zeros_like(self.inputs[i]) if gradient is None else np.array(gradient)
+            found[f"input {i}"] = np.zeros_like(arguments[i].array) if gradient is None else np.array(gradient)
         return found | {name: parameter.gradient.copy() for name, parameter in self.parameters.items()}
 
     def gradients(self, cotangent: Array) -> tuple[dict[str, Array], bool]:
@@ -231,116 +242,3 @@ def _layers_of(function: Any) -> list[tuple[str, Layer]]:
         elif isinstance(thing, list | tuple):
             found += [(f"{name}.{i}.", layer) for i, layer in enumerate(thing) if isinstance(layer, Layer)]
     return found
-
-
-@dataclass
-class _Findings:
-    """What runs of backward have shown about blocks, before the numbers are compared."""
-
-    report: GradientReport
-    verdicts: dict[str, tuple[str, str]] = field(default_factory=dict)
-
-    def add(self, name: str, verdict: str, text: str) -> None:
-        self.verdicts.setdefault(name, (verdict, text))
-
-    def apply(self, block: BlockReport) -> None:
-        if block.name in self.verdicts and block.verdict != WRONG:
-            block.verdict, block.hint = self.verdicts[block.name]
-
-
-def _check_runs(subject: _Subject, y: Array, cotangent: Array, gradients: dict[str, Array], findings: _Findings) -> None:
-    """Run backward three more times: on spoiled buffers, without zeroing, and with another forward pass in between."""
-    faults = findings.report.faults
-    inputs = [np.array(x) if isinstance(x, np.ndarray) else None for x in subject.inputs]
-
-    for memory in subject.workspace._memory.values():
-        memory.fill(0xFF)  # NaN in every floating type
-    subject.zero()
-    arguments, again = subject.record(subject.workspace)
-    if again.array.tobytes() != y.tobytes():
-        faults.append("the output differs between two runs: a random number, or a buffer that is read before it is written")
-    second = subject.backward(arguments, again, cotangent)
-    for name, gradient in gradients.items():
-        if second[name].tobytes() != gradient.tobytes():
-            text = "backward gives other bits on a second run: a random number, or a buffer that is read before it is written"
-            findings.add(name, NONDETERMINISTIC, text)
-
-    third = subject.backward(arguments, again, cotangent)
-    for name, gradient in gradients.items():
-        times = 2 if name in subject.parameters else 1
-        if not _close(third[name], times * gradient):
-            text = "a second backward pass on the same tape gives another gradient: what was saved is written to"
-            if times == 2:
-                text = "a second backward pass does not add to the gradient: it overwrites or zeroes it"
-            findings.add(name, WRONG, text)
-
-    subject.zero()
-    arguments, again = subject.record()
-    with _moved(subject):
-        subject.record()
-    for name, gradient in subject.backward(arguments, again, cotangent).items():
-        if not _close(gradient, gradients[name]):
-            text = "another forward pass before backward changes the gradient: keep with call.save(…), not on the layer"
-            findings.add(name, WRONG, text)
-
-    if not subject.dy_kept:
-        faults.append("backward writes into dy, which belongs to the caller")
-    for i, (x, before) in enumerate(zip(subject.inputs, inputs, strict=True)):
-        if before is not None and x.tobytes() != before.tobytes():
-            faults.append(f"input {i} is written to")
-            x[...] = before
-
-
-@contextmanager
-def _moved(subject: _Subject) -> Iterator[None]:
-    """Move the floating inputs for a while."""
-    kept = {i: subject.inputs[i].copy() for i in subject.free}
-    for i, x in kept.items():
-        subject.inputs[i] = x * 1.01
-    try:
-        yield
-    finally:
-        for i, x in kept.items():
-            subject.inputs[i] = x
-
-
-def _check_shards(subject: _Subject, y: Array, cotangent: Array, gradients: dict[str, Array], findings: _Findings) -> None:
-    """Cut the batch in two shards: their gradients must add up, and each must come from its own rows alone."""
-    samples = subject.samples
-    if samples < 2 or not subject.parameters:
-        return
-    cut = (samples + 1) // 3
-    batched = [i for i in subject.free if subject.inputs[i].ndim and len(subject.inputs[i]) == samples]
-
-    def run(dy: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-        subject.zero()
-        arguments, again = subject.record(shards=(0, cut, samples))
-        found = subject.backward(arguments, again, dy)
-        return found, {name: p.gradients.copy() for name, p in subject.parameters.items() if p.gradients is not None}
-
-    try:
-        whole, _ = run(cotangent)
-        for name in subject.parameters:
-            if not _close(whole[name], gradients[name]):
-                findings.add(name, WRONG, "with the batch cut in two shards, their gradients do not add up to the whole")
-        if y.ndim == 0 or len(y) % samples:
-            return
-        rows = np.arange(len(y)) < cut * (len(y) // samples)
-        for shard, own in enumerate((rows, ~rows)):
-            found, of_shards = run(np.where(own.reshape(-1, *(1,) * (y.ndim - 1)), cotangent, 0))
-            foreign = slice(cut, None) if shard == 0 else slice(0, cut)
-            if any(found[f"input {i}"][foreign].any() for i in batched):
-                findings.report.notes.append("samples depend on each other: shards were checked only for their sum")
-                return
-            for name, parts in of_shards.items():
-                if parts[1 - shard].any():
-                    text = f"rows of shard {shard} add to the gradient of shard {1 - shard}: use call.shards(…) or call.bounds(…)"
-                    findings.add(name, WRONG, text)
-    except ValueError as error:
-        findings.report.notes.append(f"the batch cannot be cut in shards: {error}")
-    finally:
-        subject.zero()
-
-
-def _close(a: Array, b: Array) -> bool:
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= FLOOR * max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))))

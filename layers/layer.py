@@ -8,6 +8,7 @@ import numpy as np
 
 from .errors import message
 from .parameter import Parameter
+from .state import State, unique_states
 from .types import Array
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Recorded:
 
 
 class Layer:
-    """A differentiable function with parameters and no other state.
+    """A differentiable function with parameters, and `State` only where training itself changes it.
 
     Arrays in, array out, and nothing is recorded. If any input is a `Value`, the call is recorded on its tape and the
     result is a `Value`. Because what backward needs is kept by the call, one layer may be used many times in one graph.
@@ -76,7 +77,13 @@ class Layer:
         """
         for name, attribute in vars(self).items():
             if name[0] != "_":
-                yield from _named(f"{prefix}{name}", attribute)
+                yield from _named(f"{prefix}{name}", attribute, Parameter)
+
+    def named_states(self, prefix: str = "") -> Iterator[tuple[str, State]]:
+        """Yield (dotted name, state) as `named_parameters` does for parameters."""
+        for name, attribute in vars(self).items():
+            if name[0] != "_":
+                yield from _named(f"{prefix}{name}", attribute, State)
 
     def parameters(self) -> list[Parameter]:
         """Return the parameters, shared ones once."""
@@ -87,10 +94,12 @@ class Layer:
         return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
 
     def astype(self, dtype: Any) -> Self:
-        """Return a copy whose parameters have another floating type."""
+        """Return a copy whose parameters and states have another floating type."""
         result = copy.deepcopy(self)
         for parameter in result.parameters():
             parameter.cast(dtype)
+        for _, state in unique_states(result):
+            state.cast(dtype)
         return result
 
     def refuse_dtype(self, x: Array, expected: Any) -> None:
@@ -116,17 +125,19 @@ class Composite(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
 
 
-def _named(name: str, attribute: Any) -> Iterator[tuple[str, Parameter]]:
-    if isinstance(attribute, Parameter):
+def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters or the states in an attribute."""
+    if isinstance(attribute, kind):
         yield name, attribute
     elif isinstance(attribute, Layer):
-        yield from attribute.named_parameters(f"{name}.")
+        prefix = f"{name}."
+        yield from attribute.named_parameters(prefix) if kind is Parameter else attribute.named_states(prefix)
     elif isinstance(attribute, dict):
         for key, item in attribute.items():
-            yield from _named(f"{name}.{key}", item)
+            yield from _named(f"{name}.{key}", item, kind)
     elif isinstance(attribute, list | tuple):
         for index, item in enumerate(attribute):
-            yield from _named(f"{name}.{index}", item)
+            yield from _named(f"{name}.{index}", item, kind)
 
 
 class Inference:

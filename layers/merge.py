@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import message
+from .kernels import elementwise, merge
 from .layer import Layer
+from .memory import flat
 from .types import Array
 
 if TYPE_CHECKING:
@@ -54,6 +56,22 @@ class Add(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return tuple(unbroadcast(dy, shape) if call.wants(i) else None for i, shape in enumerate(call.saved))
+
+
+class RectifiedAdd(Layer):
+    """Sum of two inputs of one shape and a ReLU after it in one call, y = max(a + b, 0). Backward: dy where y > 0, to both."""
+
+    def forward(self, call: "Call", a: Array, b: Array) -> Array:
+        y = call.buffer("y", a.shape, a.dtype)
+        merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
+        call.save(y.reshape(-1))
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (y,) = call.saved
+        dx = call.buffer("dx", dy.shape, dy.dtype)
+        elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
+        return (dx, dx)
 
 
 class Multiply(Layer):

@@ -15,6 +15,8 @@ from .workspace import Workspace
 
 Observer = Callable[[Parameter], None]
 """Told of each parameter, once per backward pass, when its last use has contributed or was not reached."""
+Gather = Callable[[Array], Array]
+"""Takes numbers of the local shards (local S, k) in float64; returns those of all shards of the global batch (S, k), in order."""
 
 
 class Call:
@@ -59,6 +61,20 @@ class Call:
     def report(self, sums: Array) -> None:
         """Keep the sums over each shard's samples (S,) of what a loss averages."""
         self.shard_sums = sums
+
+    def gather(self, numbers: Array) -> Array:
+        """Return the numbers (S, k) of all shards of the global batch, given those of the local ones, in float64.
+
+        On several ranks this waits for all of them: each must come here with the same layer.
+        """
+        return self.tape.gather(numbers)
+
+    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+        """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or at the end of a trainer's step.
+
+        This is how a layer changes its `State`; all ranks then change it by the same bits.
+        """
+        self.tape.observe(numbers, apply)
 
     def wants(self, index: int) -> bool:
         """Return whether anybody needs the gradient of input number `index`."""
@@ -126,7 +142,14 @@ class Tape:
         Buffers to reuse; pass the same one every step.
     observer
         Told of each parameter when it is ready.
+    gather
+        How to learn of the shards of other processes; unless given, there are none.
+    deferred
+        Whether what layers observe waits for `settle`.
     """
+
+    pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
+    """What layers have observed and `settle` will tell them of."""
 
     def __init__(
         self,
@@ -139,6 +162,8 @@ class Tape:
         step: int = 0,
         workspace: Workspace | None = None,
         observer: Observer | None = None,
+        gather: Gather | None = None,
+        deferred: bool = False,
     ) -> None:
         self.training = training
         self.samples = samples
@@ -147,6 +172,8 @@ class Tape:
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
         self.observer = observer
+        self.deferred = deferred
+        self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
         self.kept: list[Value] = []
@@ -206,9 +233,39 @@ class Tape:
         value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
         return value
 
+    def gather(self, numbers: Array) -> Array:
+        """See `Call.gather`."""
+        return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
+
+    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+        """See `Call.observe`."""
+        if self.deferred:
+            self.pending = [*self.pending, (numbers, apply)]
+        else:
+            apply(self.gather(numbers))
+
+    def settle(self) -> None:
+        """Gather all that layers have observed at once, and call what they passed with it."""
+        pending, self.pending = self.pending, ()
+        everywhere = self.gather(np.concatenate([numbers for numbers, _ in pending], axis=1))
+        start = 0
+        for numbers, apply in pending:
+            stop = start + numbers.shape[1]
+            apply(everywhere[:, start:stop])
+            start = stop
+
+    def restart(self) -> None:
+        """Forget all calls and what they observed, to record the same step again from its inputs."""
+        inputs = [value for value in self.kept if value.call is None]
+        self._forget()
+        self.kept, self.pending = inputs, ()
+
     def release(self) -> None:
         """Forget all calls, so that their memory is free at once: values on this tape can no longer be differentiated."""
         self.released = True
+        self._forget()
+
+    def _forget(self) -> None:
         for call in self.calls:
             # A call and its values refer to each other; without that the garbage collector has nothing to do.
             del call.output

@@ -35,6 +35,8 @@ class Case:
         Numbers of floating inputs without a gradient.
     training
         Whether the layer is run as in training.
+    per_shard
+        Whether a shard's output and gradients depend on that shard alone.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Case:
     per_sample: bool = True
     constant: tuple[int, ...] = ()
     training: bool = True
+    per_shard: bool = True
 
     def __repr__(self) -> str:
         return self.name

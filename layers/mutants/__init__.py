@@ -10,10 +10,10 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import general, pool
+from . import general, norm, pool
 from .mutant import Mutant
 
-MUTANTS = (*general.MUTANTS, *pool.MUTANTS)
+MUTANTS = (*general.MUTANTS, *norm.MUTANTS, *pool.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 
