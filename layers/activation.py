@@ -36,7 +36,7 @@ class Activation(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (kept,) = call.saved
-        dx = call.buffer("dx", dy.shape, dy.dtype)
+        dx = call.transient("dx", dy.shape, dy.dtype)
         self.backward_kernel(dx.reshape(-1), flat(dy), kept, *self.scalars(kept))
         return (dx,)
 
@@ -136,6 +136,6 @@ class Softmax(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (y,) = call.saved
-        dx = call.buffer("dx", dy.shape, dy.dtype)
+        dx = call.transient("dx", dy.shape, dy.dtype)
         softmax.softmax_backward(dx.reshape(y.shape), matrix(dy) if dy.ndim > 1 else dy[np.newaxis], y)
         return (dx,)

@@ -208,7 +208,7 @@ class Conv2d(_Convolution):
         x, y, method = call.saved
         dy = contiguous(dy)
         if rectified:
-            dz = call.buffer("dz", y.shape, y.dtype)
+            dz = call.transient("dz", y.shape, y.dtype)
             elementwise.relu_backward(flat(dz), flat(dy), flat(y))
             dy = dz
         return self.gradients(call, dy, x, method)
@@ -220,7 +220,7 @@ class Conv2d(_Convolution):
         method.gradient(call, dw, dy, x, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.buffer("dx", x.shape, x.dtype)
+        dx = call.transient("dx", x.shape, x.dtype)
         method.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)
 
@@ -268,7 +268,7 @@ class _PooledConv2d(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, z, method, y = call.saved
-        dz = call.buffer("dz", z.shape, z.dtype)
+        dz = call.transient("dz", z.shape, z.dtype)
         rectified_backward(dz, contiguous(dy), z, y, self.pooling.window)
         return self.convolution.gradients(call, dz, x, method)
 
@@ -402,6 +402,6 @@ class ConvTranspose2d(_Convolution):
         method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.buffer("dx", x.shape, x.dtype)
+        dx = call.transient("dx", x.shape, x.dtype)
         method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)

@@ -35,8 +35,7 @@ def check_runs(subject: "Subject", y: Array, cotangent: Array, gradients: dict[s
     faults = findings.report.faults
     inputs = [np.array(x) if isinstance(x, np.ndarray) else None for x in subject.inputs]
 
-    for memory in subject.workspace._memory.values():
-        memory.fill(0xFF)  # NaN in every floating type
+    subject.workspace.spoil()
     subject.zero()
     arguments, again = subject.record(subject.workspace)
     if again.array.tobytes() != y.tobytes():

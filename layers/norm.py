@@ -115,7 +115,7 @@ class BatchNorm(Layer):
         dw, add_weight = (no_gradient, False) if self.weight is None else call.gradient_into(self.weight)
         db, add_bias = (no_gradient, False) if self.bias is None else call.gradient_into(self.bias)
         sums = call.buffer("sums", (len(bounds) - 1, 2 * self.features), np.float64)
-        dz, gate = (call.buffer("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
+        dz, gate = (call.transient("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
         given = flat(dy)
         how = (bounds, self.epsilon, rectified)
         norm.backward_sums(sums, dw, db, dz, given, gate, x, moments, gain, bias, *how, add_weight, add_bias)
@@ -126,7 +126,7 @@ class BatchNorm(Layer):
         elif self.synchronized:
             sums = _tree_sum(call.gather(sums))[np.newaxis]
         if call.wants(0):
-            dx = call.buffer("dx", dy.shape, dy.dtype)
+            dx = call.transient("dx", dy.shape, dy.dtype)
             feedback = nothing if self.weight is None else call.feedback(self.weight)
             norm.backward(dx.reshape(-1), dz if joined else given, x, moments, sums, gain, bias, feedback, *how)
         return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)

@@ -49,6 +49,6 @@ class PaddedShortcut(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (shape,) = call.saved
-        dx = call.buffer("dx", shape, dy.dtype)
+        dx = call.transient("dx", shape, dy.dtype)
         shortcut.backward(dx, contiguous(dy), self.stride)
         return (dx,)

@@ -1,5 +1,7 @@
 """The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
 
+import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +13,7 @@ from .parameter import Parameter
 from .rules import Rule
 from .types import Array, Integers
 from .value import Value
-from .workspace import Workspace
+from .workspace import TRANSIENT_BYTES, Workspace
 
 Observer = Callable[[Parameter], None]
 """Told of each parameter, once per backward pass, when its last use has contributed or was not reached."""
@@ -25,7 +27,7 @@ class Call:
     output: Value
     saved: tuple[Any, ...] = ()
     shard_sums: Array | None = None
-    _own: list[Array] | None = None
+    _own: list[Any] | None = None
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape
@@ -52,6 +54,19 @@ class Call:
             array = self.tape.workspace.cut(self.index, name, shape, dtype)
         if self._own is not None:
             self._own.append(array)
+        return array
+
+    def transient(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array for backward to return: a buffer if it is small, and memory that is soon used again if not.
+
+        Nobody may keep it beyond the backward pass but those that refer to it.
+        """
+        dtype = np.dtype(dtype)
+        if math.prod(shape) * dtype.itemsize < TRANSIENT_BYTES:
+            return self.buffer(name, shape, dtype)
+        array = self.tape.workspace.transient(shape, dtype)
+        if self._own is not None:
+            self._own.append(weakref.ref(array))
         return array
 
     def scratch(self, dtype: Any, *sizes: int) -> list[Array]:
@@ -117,8 +132,9 @@ class Call:
         return parameter.value if rule is None else rule.feedback(parameter)
 
     def owns(self, array: Array) -> bool:
-        """Return whether backward took this very array from `buffer`, so that nobody else refers to it."""
-        return self._own is not None and any(array is own for own in self._own)
+        """Return whether backward took this very array from `buffer` or `transient`, so that nobody else refers to it."""
+        own = self._own or ()
+        return any(array is (held() if isinstance(held, weakref.ref) else held) for held in own)
 
 
 class Tape:
@@ -335,7 +351,7 @@ class Tape:
         if x._contribution is not None and x._contribution.owns(held):
             held += dx
             return
-        total = call.buffer(f"sum {i}", dx.shape, dx.dtype)
+        total = call.transient(f"sum {i}", dx.shape, dx.dtype)
         np.add(held, dx, out=total)
         x._gradient, x._contribution = total, call
 

@@ -1,6 +1,7 @@
 """Buffers that are reused from step to step."""
 
 import math
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,10 @@ from .types import Array, Integers
 
 if TYPE_CHECKING:
     from .layer import Layer
+
+
+TRANSIENT_BYTES = 256 * 1024
+"""From this size on gradients of activations share memory: they would push each other out of the processor's caches."""
 
 
 class Workspace:
@@ -21,6 +26,7 @@ class Workspace:
     def __init__(self) -> None:
         self._memory: dict[tuple[int, str], Array] = {}
         self._current: list[dict[str, Array]] = []
+        self._transient: list[Array] = []
         self._scratch: dict[tuple[Any, tuple[int, ...]], list[Array]] = {}
         self._shared: Array = np.empty(0, np.uint8)
         self._bounds: dict[int, Integers] = {}
@@ -46,6 +52,23 @@ class Workspace:
             self.allocations += 1
         view: Array = memory[:size].view(dtype).reshape(shape)
         self._current[call][name] = view
+        return view
+
+    def transient(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an array whose memory is used again once nobody refers to the array: the last one freed is still in the caches."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        pool = self._transient
+        # Views refer to the array that owns their memory; without any there are the list's reference and the argument's.
+        free = [index for index in range(len(pool)) if pool[index].size >= size and sys.getrefcount(pool[index]) <= 2]
+        if free:
+            # Of the smallest that will do, the last one used.
+            memory = pool.pop(min(reversed(free), key=lambda index: pool[index].size))
+        else:
+            memory = np.empty(size, np.uint8)
+            self.allocations += 1
+        pool.append(memory)
+        view: Array = memory[:size].view(dtype).reshape(shape)
         return view
 
     def scratch(self, dtype: Any, sizes: tuple[int, ...]) -> list[Array]:
@@ -76,7 +99,12 @@ class Workspace:
             known = self._trainable[layer] = bool(layer.own_parameters())
         return known
 
+    def spoil(self) -> None:
+        """Overwrite all memory with NaN, so that a layer which reads what it has not written is found out."""
+        for memory in (self._shared, *self._memory.values(), *self._transient):
+            memory.fill(0xFF)
+
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._shared.size + sum(memory.size for memory in self._memory.values())
+        return self._shared.size + sum(memory.size for memory in (*self._memory.values(), *self._transient))

@@ -38,6 +38,42 @@ def test_warm_workspace_allocates_nothing_also_for_a_smaller_last_batch(rng):
     assert workspace.nbytes == size
 
 
+def test_gradients_of_large_activations_share_memory_and_nothing_is_allocated_when_warm(rng):
+    model = Sequential(*(layers.Tanh() for _ in range(6)))
+    workspace = layers.Workspace()
+    sizes = []
+    for rows in (256, 256, 200, 100, 256):
+        tape = Tape(workspace=workspace)
+        x = tape.input(rng.standard_normal((rows, 512)))
+        model(x).sum().backward()
+        expected = np.ones((rows, 512))
+        y = x.array
+        for _ in range(6):
+            y = np.tanh(y)
+            expected = expected * (1 - y * y)
+        np.testing.assert_allclose(x.grad, expected, rtol=1e-6)
+        sizes.append((workspace.allocations, workspace.nbytes))
+        # The gradient that is still referred to is not among the memory that the next step takes.
+        tape.release()
+        del x
+    one = 256 * 512 * 8
+    # Six outputs, and gradients for no more than three of them at a time.
+    assert sizes[0][1] <= 9 * one + 1024
+    assert sizes[1:] == sizes[1:2] * 4
+
+
+def test_gradient_that_is_still_referred_to_is_not_overwritten(rng):
+    workspace = layers.Workspace()
+    kept = []
+    for factor in (1.0, 2.0, 3.0):
+        tape = Tape(workspace=workspace)
+        x = tape.input(np.zeros((256, 512)))
+        (layers.Tanh()(x) * factor).sum().backward()
+        kept.append(x.grad)
+    assert [float(gradient[0, 0]) for gradient in kept] == [1, 2, 3]
+    assert [float(gradient[-1, -1]) for gradient in kept] == [1, 2, 3]
+
+
 def test_warm_workspace_allocates_nothing_for_an_input_that_is_used_twice():
     workspace = layers.Workspace()
     tapes = []
