@@ -16,8 +16,9 @@ from .simd import Emitter
 
 # Sides of the square windows that loops are unrolled for: nearly all there are in networks.
 UNROLLED = (2, 3)
-# Bytes ahead of a window from where its rows are asked for: with few channels there is so much to do per cache line that the
-# processor does not look far enough ahead by itself (6 channels, cold caches: forward took three times as long).
+# Bytes ahead of a window from where its rows are asked for, with few channels: there is then so much to do per cache line
+# that the processor does not look far enough ahead by itself (6 channels, cold caches: forward took up to three times as
+# long). With whole vectors it does, and asking costs more than it brings.
 AHEAD = 1024
 
 
@@ -70,7 +71,8 @@ class _Window(Emitter):
             self.prefetch(self.offset(row, AHEAD), write=False)
             return carried
 
-        self.loop(self.height, [], ask)
+        if self.mask is not None:
+            self.loop(self.height, [], ask)
 
     def bits(self, value: Any) -> Any:
         return self.builder.bitcast(value, ir.VectorType(ir.IntType(8 * self.size), self.lanes))
