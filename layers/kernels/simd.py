@@ -142,9 +142,9 @@ class Emitter:
     def broadcast(self, pointer: Any) -> Any:
         return self.splat(self.builder.load(pointer, align=self.size, typ=self.element))
 
-    def prefetch(self, pointer: Any) -> None:
-        """Ask for the cache line at `pointer`, soon to be written and to stay."""
-        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(_I32, i) for i in (1, 3, 1)))
+    def prefetch(self, pointer: Any, write: bool = True) -> None:
+        """Ask for the cache line at `pointer`, soon to be written (or read only) and to stay."""
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(_I32, i) for i in (int(write), 3, 1)))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return self.call(f"llvm.fmuladd.{self.suffix}", self.vector, a, b, c)
