@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from layers import Layer
+from layers import Layer, Value
 from layers.errors import message
 from layers.kernels import jit
 
@@ -55,10 +55,21 @@ def batch_fits(batch_size: int, samples: int) -> None:
         raise ValueError(message("Trainer.fit", must, f"{samples} samples", fix))
 
 
+def refuse_loss(loss: Value, value: float, step: int) -> None:
+    """Refuse a loss that is not finite, naming the layer that it comes from."""
+    first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
+    where = (
+        f"; the first layer whose output is not finite here is {first!r}" if first is not None else "; it is finite on this rank"
+    )
+    fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
+    raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
+
+
 def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
         "parameters": [(name, parameter.shape, str(parameter.dtype)) for name, parameter in model.named_parameters()],
+        "states": [(name, state.shape, str(state.dtype)) for name, state in model.named_states()],
         "model": model,
         "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
     }

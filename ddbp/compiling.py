@@ -1,11 +1,20 @@
-"""Says that kernels are being compiled, once, when that happens."""
+"""Compilation of kernels: says so, once, when that happens, and lets one rank of each host go first."""
 
+import copy
 import sys
 from typing import Any
 
+import numpy as np
 from numba.core import event
 
+from layers import FlatParameters, Linear
+from layers.kernels import reduce
 from layers.kernels.jit import CACHE_FOLDER
+
+from .communicator import Communicator, SerialCommunicator
+from .optim import Optimizer
+from .reduction import Reduction, Slice
+from .shards import ShardPlan
 
 _ANNOUNCED: list[Any] = []
 
@@ -29,3 +38,19 @@ def announce_compilation() -> None:
         _ANNOUNCED.append(_Announce())
         register: Any = event.register
         register("numba:compile", _ANNOUNCED[0])
+
+
+def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None:
+    """Update a tiny model once, one rank of each host first: that compiles the kernels of an update."""
+    if comm.size == 1:
+        return
+    with comm.leader_first():
+        tiny = FlatParameters(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), shards=2)
+        reduction = Reduction(tiny, ShardPlan(2, 1, 0), SerialCommunicator())
+        part, optimizer = Slice(tiny, reduction), copy.deepcopy(optimizer)
+        reduction.reduce(0, 1, np.zeros(2))
+        part.square_norm(part.gradient)
+        optimizer.bind(part)
+        optimizer.step(part)
+        # What states learn is summed in float64.
+        reduce.tree_sum(np.empty(1), np.zeros((2, 1)), np.ones(2, np.int64))

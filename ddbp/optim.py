@@ -68,6 +68,17 @@ def add_penalty(part: Slice, l1: float, l2: float) -> None:
         kernels.add_penalty(part.gradient[start:stop], part.values[start:stop], number(l1), number(l2))
 
 
+def clip(part: Slice, norm: float | None, value: float | None) -> None:
+    """Limit each element of the gradient, then its Euclidean norm over all slices; collective if there is a norm."""
+    number = part.values.dtype.type
+    if value is not None:
+        kernels.clip(part.gradient, number(value))
+    if norm is not None:
+        found = math.sqrt(part.square_norm(part.gradient))
+        if found > norm:
+            kernels.scale(part.gradient, number(norm / found))
+
+
 def _at_least_zero(owner: str, name: str, value: float) -> float:
     if not value >= 0:
         raise ValueError(message(owner, f"{name} must not be negative", value, "0 switches it off."))

@@ -60,12 +60,13 @@ class Reduction:
             None if size == 1 else np.empty(n, flat.dtype) for _, size in self._own_pieces if comm.size > 1
         ]
         self.gradient: Array = flat.gradients[0] if self._alone else np.empty(width, flat.dtype)
-        self._header_width = 3 + max(plan.owned(rank)[1] - plan.owned(rank)[0] for rank in range(comm.size))
+        self._header_width = 4 + max(plan.owned(rank)[1] - plan.owned(rank)[0] for rank in range(comm.size))
 
-    def reduce(self, step: int, samples: int, sums: Array) -> Array:
+    def reduce(self, step: int, samples: int, sums: Array, observed: int = 0) -> Array:
         """Sum the gradients of all shards on this rank's slice, and return the loss sums (S,) of all shards.
 
-        The header that travels along states the step and the size of the global batch; ranks that are elsewhere are named.
+        The header that travels along states the step, the size of the global batch and how many numbers layers have observed of a
+        shard; ranks that are elsewhere are named.
         """
         if self._alone:
             return sums
@@ -73,8 +74,8 @@ class Reduction:
             reduce.tree_sum(self.gradient, self.flat.gradients, np.ones(len(self.flat.gradients), np.int64))
             return sums
         header = np.zeros(self._header_width)
-        header[:3] = step, samples, len(sums)
-        header[3 : 3 + len(sums)] = sums
+        header[:4] = step, samples, observed, len(sums)
+        header[4 : 4 + len(sums)] = sums
         partials = [self._partial_sum(i, begin, end) for i, (begin, end) in enumerate(self._own_rows)]
         sends = [
             (rank, partial[self.bounds[rank] : self.bounds[rank + 1]])
@@ -83,7 +84,7 @@ class Reduction:
             for partial in partials
         ]
         headers = self.comm.exchange(header, sends, self._receives, f"the gradient exchange of step {step}")
-        self._check(headers, step, samples)
+        self._check(headers, step, samples, observed)
         if len(self._parts) == 2 and len(self._mine) == 1:
             # Two ranks with a part each: the order of two terms does not matter, and neither need be copied.
             reduce.add(self.gradient, partials[0][self.start : self.stop], self._receives[0][1])
@@ -91,7 +92,7 @@ class Reduction:
             for i, partial in zip(self._mine, partials, strict=True):
                 self._parts[i] = partial[self.start : self.stop]
             reduce.tree_sum(self.gradient, self._parts, self._sizes)
-        return np.concatenate([row[3 : 3 + int(row[2])] for row in headers])
+        return np.concatenate([row[4 : 4 + int(row[3])] for row in headers])
 
     def _partial_sum(self, index: int, begin: int, end: int) -> Array:
         """Return the sum of local shards begin..end-1 over all parameters."""
@@ -103,16 +104,22 @@ class Reduction:
         reduce.tree_sum(into, gradients[begin:end], np.ones(end - begin, np.int64))
         return into
 
-    def _check(self, headers: Array, step: int, samples: int) -> None:
-        if (headers[:, :2] == (step, samples)).all():
+    def _check(self, headers: Array, step: int, samples: int, observed: int) -> None:
+        if (headers[:, :3] == (step, samples, observed)).all():
             return
-        for rank, (other_step, other_samples, *_) in enumerate(headers):
+        for rank, (other_step, other_samples, other_observed) in enumerate(headers[:, :3]):
             if (other_step, other_samples) != (step, samples):
                 here, there = f"step {step} with {samples} samples", f"step {other_step:.0f} with {other_samples:.0f}"
                 must = "all ranks must be in the same step with the same global batch"
-                got = f"{here} here, {there} on rank {rank}"
                 fix = "Every rank must run the same loop over the same data."
-                raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
+            elif other_observed != observed:
+                here, there = f"{observed} statistics of layers", f"{other_observed:.0f}"
+                must = f"all ranks must run the same layers in step {step}"
+                fix = "No branch may depend on a rank's part of the batch."
+            else:
+                continue
+            got = f"{here} here, {there} on rank {rank}"
+            raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
     def publish(self, step: int) -> None:
         """Give the updated slice of the parameters to all ranks."""

@@ -11,7 +11,8 @@ import safetensors.numpy
 
 from layers.errors import message
 from layers.layer import Layer
-from layers.parameter import unique_parameters
+from layers.parameter import Parameter, unique_parameters
+from layers.state import State, unique_states
 
 
 class RunFolder:
@@ -54,17 +55,17 @@ class RunFolder:
 
 
 def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Write the parameters of a model to a safetensors file, whole or not at all."""
+    """Write the parameters and states of a model to a safetensors file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
-    safetensors.numpy.save_file({name: parameter.value.copy() for name, parameter in unique_parameters(model)}, temporary)
+    safetensors.numpy.save_file({name: array.value.copy() for name, array in _named_arrays(model).items()}, temporary)
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
 def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Read the parameters of a model from a safetensors file.
+    """Read the parameters and states of a model from a safetensors file.
 
     Raises
     ------
@@ -76,15 +77,19 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     except safetensors.SafetensorError as error:
         fix = "It may be cut off or of another format; save it again."
         raise ValueError(message("load_parameters", f"{path} must be a safetensors file", error, fix)) from error
-    wanted = dict(unique_parameters(model))
+    wanted = _named_arrays(model)
     if arrays.keys() != wanted.keys():
         got = f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected {sorted(arrays.keys() - wanted.keys())}"
         raise ValueError(
             message("load_parameters", f"{path} must hold the parameters of the model", got, "Build the same model first.")
         )
-    for name, parameter in wanted.items():
-        if arrays[name].shape != parameter.shape:
+    for name, array in wanted.items():
+        if arrays[name].shape != array.shape:
             fix = "Build the same model first."
-            raise ValueError(message("load_parameters", f"{name} must have shape {parameter.shape}", arrays[name].shape, fix))
-    for name, parameter in wanted.items():
-        parameter.value = arrays[name]
+            raise ValueError(message("load_parameters", f"{name} must have shape {array.shape}", arrays[name].shape, fix))
+    for name, array in wanted.items():
+        array.value = arrays[name]
+
+
+def _named_arrays(model: Layer) -> dict[str, Parameter | State]:
+    return {**dict(unique_parameters(model)), **dict(unique_states(model))}

@@ -1,7 +1,5 @@
 """The trainer: one step is forward, backward, one reduction in one order, and an update of each rank's slice."""
 
-import copy
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,18 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers import FlatParameters, Layer, Linear, Tape, Value, Workspace
+from layers import FlatParameters, Layer, Tape, Value, Workspace
 from layers.errors import message
-from layers.kernels import optimizer as kernels
 from layers.types import Array, Integers
 
-from . import checks
+from . import checks, states
 from .callbacks import Callback, Record
-from .communicator import Communicator, SerialCommunicator, communicator, require_agreement
-from .compiling import announce_compilation
+from .communicator import Communicator, communicator, require_agreement
+from .compiling import announce_compilation, compile_update
 from .data import ArrayDataset, batches, permutation
 from .metrics import Metric, default_metrics
-from .optim import Optimizer, add_penalty
+from .optim import Optimizer, add_penalty, clip
 from .progress import Progress
 from .reduction import Reduction, Slice, total_over_ranks
 from .run_folder import RunFolder
@@ -48,7 +45,7 @@ class Trainer:
     Parameters
     ----------
     model
-        A layer; its parameters are moved into flat memory, and overwritten by those of rank 0.
+        A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as are its states.
     loss
         Called with (prediction, target); may be left out in custom loops.
     optimizer
@@ -116,12 +113,13 @@ class Trainer:
         self._plan = ShardPlan(self.comm.size if shards is None else shards, self.comm.size, self.comm.rank)
         self._require_same_start()
         self._flat = FlatParameters(model, shards=self._plan.local)
-        self.comm.broadcast(self._flat.values)
+        states.broadcast(model, self._flat, self.comm)
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
         self._reduction = Reduction(self._flat, self._plan, self.comm)
         self._part = Slice(self._flat, self._reduction)
         self.optimizer.bind(self._part)
-        self._compile_update()
+        compile_update(self.comm, self.optimizer, self._flat.dtype)
+        self._shard_gather = states.ShardGather(self._plan, self.comm)
         self._workspace = Workspace()
         self._buffers: dict[str, Array] = {}
         self._warm = False
@@ -163,15 +161,19 @@ class Trainer:
         assert samples is not None
         self._flat.fill_stale()
         # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
-        sums = self._reduction.reduce(self._batches_made - 1, samples, self._shard_sums(loss, samples))
+        pending = loss.tape.pending
+        observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
+        sums = self._reduction.reduce(self._batches_made - 1, samples, self._shard_sums(loss, samples), observed)
         value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
         if not math.isfinite(value):
-            self._refuse_loss(loss, value, step)
+            checks.refuse_loss(loss, value, step)
         if self.l1 or self.l2:
             value += self._part.penalty(self.l1, self.l2, self._flat)
             add_penalty(self._part, self.l1, self.l2)
         if self.clip_norm is not None or self.clip_value is not None:
-            self._clip()
+            clip(self._part, self.clip_norm, self.clip_value)
+        if pending:
+            loss.tape.settle()
         self.optimizer.step(self._part)
         self._reduction.publish(step)
         self._flat.zero_gradients()
@@ -254,8 +256,8 @@ class Trainer:
         return np.concatenate([self.model(x[i : i + self.batch_size]) for i in range(0, max(1, len(x)), self.batch_size)])
 
     def parameters_sha256(self) -> str:
-        """Return a digest of all parameters."""
-        return hashlib.sha256(self._flat.values.tobytes()).hexdigest()
+        """Return a digest of all parameters and states."""
+        return states.digest(self.model, self._flat)
 
     # Parts of a step
 
@@ -281,6 +283,8 @@ class Trainer:
             seed=self.seed,
             step=self.step_count,
             workspace=self._workspace,
+            gather=self._shard_gather,
+            deferred=True,
         )
         return Batch(tape.input(x, gradient=False), y, samples)
 
@@ -291,23 +295,23 @@ class Trainer:
             loss = self.loss(self.model(batch.x), batch.y)
             loss.backward()
         else:
-            with self._warming():
-                loss = self.loss(self.model(batch.x), batch.y)
-                loss.backward()
+            loss = self._first_passes(batch)
         return self.update(loss)
 
-    def _compile_update(self) -> None:
-        """Update a tiny model once, one rank of each host first: that compiles the kernels of an update."""
-        if self.comm.size == 1:
-            return
-        with self.comm.leader_first():
-            tiny = FlatParameters(Linear(1, 1, rng=np.random.default_rng(0), dtype=self._flat.dtype), shards=2)
-            reduction = Reduction(tiny, ShardPlan(2, 1, 0), SerialCommunicator())
-            part, optimizer = Slice(tiny, reduction), copy.deepcopy(self.optimizer)
-            reduction.reduce(0, 1, np.zeros(2))
-            part.square_norm(part.gradient)
-            optimizer.bind(part)
-            optimizer.step(part)
+    def _first_passes(self, batch: Batch) -> Value:
+        """Propagate forward and backward, one rank of each host before the others, as kernels may be compiled; return the loss."""
+        assert self.loss is not None
+        with self._warming(), self._shard_gather.alone():
+            loss: Value = self.loss(self.model(batch.x), batch.y)
+            loss.backward()
+        if self._shard_gather.asked_alone:
+            # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
+            self._shard_gather.asked_alone = False
+            self._flat.zero_gradients()
+            loss.tape.restart()
+            loss = self.loss(self.model(batch.x), batch.y)
+            loss.backward()
+        return loss
 
     def _warming(self) -> Any:
         """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""
@@ -323,25 +327,6 @@ class Trainer:
                 message("Trainer", "a loss without shard sums needs one shard per rank", f"{self._plan.local} shards", fix)
             )
         return np.array([loss.item() * samples])
-
-    def _clip(self) -> None:
-        part, number = self._part, self._flat.dtype.type
-        if self.clip_value is not None:
-            kernels.clip(part.gradient, number(self.clip_value))
-        if self.clip_norm is not None:
-            norm = math.sqrt(part.square_norm(part.gradient))
-            if norm > self.clip_norm:
-                kernels.scale(part.gradient, number(self.clip_norm / norm))
-
-    def _refuse_loss(self, loss: Value, value: float, step: int) -> None:
-        first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
-        where = (
-            f"; the first layer whose output is not finite here is {first!r}"
-            if first is not None
-            else "; it is finite on this rank"
-        )
-        fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
-        raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
 
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:

@@ -172,6 +172,9 @@ class BatchNorm(Layer):
     def _learn(self, moments: Array) -> None:
         """Move the running statistics towards those of the global batch."""
         count, mean, squares = moments[0, 0], *moments[:, 1:].reshape(2, -1)
+        if count == 0:
+            # A part without rows, of a batch whose other parts this tape does not know.
+            return
         for state, new in ((self.running_mean, mean), (self.running_variance, squares / (count - 1))):
             state.value = (1 - self.momentum) * state.value.astype(np.float64) + self.momentum * new
 
@@ -243,7 +246,7 @@ def _combined(moments: Array) -> Array:
     features = moments.shape[1] // 2
     counts, means = moments[:, :1], moments[:, 1 : 1 + features]
     count = counts.sum()
-    mean = _tree_sum(counts * means) / count
+    mean = _tree_sum(counts * means) / max(count, 1)
     squares = _tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
     return np.concatenate(([count], mean, squares))[np.newaxis]
 

@@ -108,8 +108,8 @@ def statistics(moments, x, bounds):
 
 @inlined
 def _inverse_deviation(moments, c, epsilon):
-    """Return 1 / sqrt(variance + epsilon) of a channel; moments is one row."""
-    return 1 / np.sqrt(moments[1 + moments.size // 2 + c] / moments[0] + epsilon)
+    """Return 1 / sqrt(variance + epsilon) of a channel; moments is one row. Without values the variance is 0."""
+    return 1 / np.sqrt(moments[1 + moments.size // 2 + c] / max(moments[0], 1.0) + epsilon)
 
 
 @inlined
