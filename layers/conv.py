@@ -383,7 +383,7 @@ class ConvTranspose2d(_Convolution):
                 fix = "Pad less, or take a larger window."
                 raise ValueError(message(self, "the output must have at least one pixel", (height, width), fix))
             channels = (self.out_channels, self.in_channels)
-            method = self._methods[key] = choose(window, (height, width), channels, x.dtype, self.method)
+            method = self._methods[key] = choose(window, (height, width), channels, x.dtype, self.method, transposed=True)
         return method
 
     def forward(self, call: "Call", x: Array) -> Array:

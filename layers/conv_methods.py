@@ -102,18 +102,22 @@ class FewChannels(Direct):
 
 
 class Winograd(Direct):
-    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1; of the output's gradient m_gradient x m_gradient."""
+    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1.
 
-    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, m: int, m_gradient: int) -> None:
+    `sizes` are the m of the map, of its adjoint and of the weight's gradient.
+    """
+
+    def __init__(self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, sizes: tuple[int, int, int]) -> None:
         super().__init__(window, image, outputs, channels, dtype)
-        self.m, self.m_gradient = m, m_gradient
+        self.sizes = sizes
         before, itemsize = (window.rows.before, window.columns.before), self.dtype.itemsize
-        self._apply = conv_plan.winograd(before, outputs, channels, itemsize, m)
-        self._adjoint = conv_plan.winograd((2 - before[0], 2 - before[1]), image, channels[::-1], itemsize, m)
-        self._weight = conv_plan.winograd(before, outputs, channels, itemsize, m_gradient)
+        around = (2 - before[0], 2 - before[1])
+        self._apply = conv_plan.winograd(before, outputs, channels, itemsize, sizes[0])
+        self._adjoint = conv_plan.winograd(around, image, channels[::-1], itemsize, sizes[1])
+        self._weight = conv_plan.winograd(before, outputs, channels, itemsize, sizes[2])
 
     def __repr__(self) -> str:
-        return f"Winograd({self.m}, {self.m_gradient})"
+        return f"Winograd{self.sizes}"
 
     def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
         self._transform(call, self._apply, y, x, weight, bias, rectified, transposed=False)
@@ -124,7 +128,7 @@ class Winograd(Direct):
     def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
         plan = self._weight
         scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
-        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, self.m_gradient, add)
+        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, plan.m, add)
 
     def _transform(
         self,
@@ -145,30 +149,36 @@ class Winograd(Direct):
         if not bias.size:
             zeros[:] = 0
             bias = zeros
-        winograd.pack(packed, weight, turned.reshape(9, weight.shape[3], weight.shape[2]), transposed, self.m)
-        winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, self.m, rectified)
+        winograd.pack(packed, weight, turned.reshape(9, weight.shape[3], weight.shape[2]), transposed, plan.m)
+        winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, plan.m, rectified)
 
 
-def choose(window: Window, image: Pair, channels: Pair, dtype: Any, method: str = "default") -> Direct:
+def choose(window: Window, image: Pair, channels: Pair, dtype: Any, method: str = "default", *, transposed: bool = False) -> Direct:
     """Return the method for images (rows, columns) of channels[0] and outputs of channels[1].
 
-    "direct" never transforms. "default" takes Winograd's transforms where they pay and round no worse than PyTorch does: F(2 x 2)
-    for the map and its adjoint, F(4 x 4) for the weight's gradient. "fastest" takes F(4 x 4) for all three.
+    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave gradients no less accurate than
+    PyTorch's: F(2 x 2) forward, F(4 x 4) backward. "fastest" takes F(4 x 4) both ways. Forward is the map, or its adjoint if
+    `transposed`.
     """
     rows, columns = window.rows, window.columns
     outputs = window.output(*image)
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     if method != "direct" and plain and rows.size == columns.size == 3 and max(rows.before, columns.before) <= 2:
-        large = 4 if _fits(outputs, 4) else 2
-        if all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels) and _fits(outputs, 2):
-            return Winograd(window, image, outputs, channels, dtype, 2 if method == "default" else large, large)
+        forward, backward = 4 if method == "fastest" else 2, 4
+        wanted = (backward, forward, backward) if transposed else (forward, backward, backward)
+        sizes = (_size(outputs, wanted[0]), _size(image, wanted[1]), _size(outputs, wanted[2]))
+        if all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels) and min(sizes) > 0:
+            return Winograd(window, image, outputs, channels, dtype, sizes)
     if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
         return FewChannels(window, image, outputs, channels, dtype)
     return Direct(window, image, outputs, channels, dtype)
 
 
-def _fits(outputs: Pair, m: int) -> bool:
-    """Return whether tiles of m x m waste little at the border."""
-    tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
-    return tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]
+def _size(outputs: Pair, most: int) -> int:
+    """Return the largest size of tiles, at most `most`, that wastes little at the border; 0 if none does."""
+    for m in (4, 2):
+        tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
+        if m <= most and tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]:
+            return m
+    return 0
