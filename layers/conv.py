@@ -138,7 +138,7 @@ class Conv2d(_Convolution):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.padding = padding if padding == "same" else _pair("Conv2d", "padding", padding, 0)
+        self.padding = padding if padding == "same" else _pair(type(self).__name__, "padding", padding, 0)
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (in_channels, out_channels),
@@ -167,7 +167,9 @@ class Conv2d(_Convolution):
         method = self._methods.get(key)
         if method is None:
             window = self._window(x.shape[1], x.shape[2])
-            if min(window.output(x.shape[1], x.shape[2])) < 1:
+            image = (x.shape[1], x.shape[2])
+            outputs = window.output(*image)
+            if min(outputs) < 1:
                 spans, padded = (
                     (window.rows.span, window.columns.span),
                     tuple(
@@ -178,7 +180,7 @@ class Conv2d(_Convolution):
                 fix = "Pad more, or take a smaller window; after several poolings little is left of an image."
                 raise ValueError(message(self, f"the window {spans} must fit into the padded image", padded, fix))
             channels = (self.in_channels, self.out_channels)
-            method = self._methods[key] = choose(window, (x.shape[1], x.shape[2]), channels, x.dtype, self.method)
+            method = self._methods[key] = choose(window, image, outputs, channels, x.dtype, self.method)
         return method
 
     def _window(self, height: int, width: int) -> Window:
@@ -346,7 +348,7 @@ class ConvTranspose2d(_Convolution):
                 fix = "Pad less, or take a larger window."
                 raise ValueError(message(self, "the output must have at least one pixel", (height, width), fix))
             channels = (self.out_channels, self.in_channels)
-            method = self._methods[key] = choose(window, (height, width), channels, x.dtype, self.method)
+            method = self._methods[key] = choose(window, (height, width), (x.shape[1], x.shape[2]), channels, x.dtype, self.method)
         return method
 
     def forward(self, call: "Call", x: Array) -> Array:
@@ -374,8 +376,8 @@ def _pair(owner: str, name: str, number: Any, least: int) -> Pair:
     """Return (rows, columns) of an option that is a number or a pair."""
     pair = number if isinstance(number, tuple | list) else (number, number)
     if len(pair) != 2 or not all(isinstance(n, int | np.integer) and n >= least for n in pair):
-        fix = (
-            'Pass one number, (rows, columns), or padding="same".' if name == "padding" else "Pass one number, or (rows, columns)."
-        )
+        fix = "Pass one number, or (rows, columns)."
+        if name == "padding" and owner != "ConvTranspose2d":
+            fix = 'Pass one number, (rows, columns), or padding="same".'
         raise ValueError(message(owner, f"{name} must be one or two integers of at least {least}", repr(number), fix))
     return int(pair[0]), int(pair[1])

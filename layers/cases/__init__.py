@@ -4,9 +4,9 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 the same name.
 """
 
-from . import general
+from . import conv, general
 from .case import BATCH, Apply, Case
 
-CASES = (*general.CASES,)
+CASES = (*general.CASES, *conv.CASES)
 
 __all__ = ["BATCH", "CASES", "Apply", "Case"]

@@ -10,10 +10,10 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import general
+from . import conv, general
 from .mutant import Mutant
 
-MUTANTS = (*general.MUTANTS,)
+MUTANTS = (*general.MUTANTS, *conv.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 

@@ -4,6 +4,6 @@ A twin is called as twin(parameters, *inputs), the parameters as a dict from dot
 file of twins of the same name.
 """
 
-from . import general
+from . import conv, general
 
-TWINS = {**general.TWINS}
+TWINS = {**general.TWINS, **conv.TWINS}
