@@ -1,6 +1,6 @@
 """Neural-network layers in one process: forward and backward in NumPy and Numba on a layer-granular tape."""
 
-from . import init
+from . import init, models
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .containers import Residual, Sequential
@@ -17,6 +17,7 @@ from .parameter import FlatParameters, Parameter
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .rules import Rule
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
+from .shortcut import PaddedShortcut
 from .state import State
 from .tape import Call, Tape
 from .value import Value
@@ -51,6 +52,7 @@ __all__ = [
     "MaxPool2d",
     "MeanSquaredError",
     "Multiply",
+    "PaddedShortcut",
     "Parameter",
     "ReLU",
     "Reshape",
@@ -75,6 +77,7 @@ __all__ = [
     "log",
     "maximum",
     "minimum",
+    "models",
     "sin",
     "sqrt",
     "tanh",

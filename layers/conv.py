@@ -141,8 +141,10 @@ class Conv2d(_Convolution):
         dtype: Any = np.float32,
     ) -> None:
         if isinstance(padding, str) and padding != "same":
-            raise ValueError(message("Conv2d", 'padding must be numbers or "same"', repr(padding), 'Padding 0 is "valid".'))
-        self.padding = padding if isinstance(padding, str) else pair("Conv2d", "padding", padding, 0)
+            raise ValueError(
+                message(type(self).__name__, 'padding must be numbers or "same"', repr(padding), 'Padding 0 is "valid".')
+            )
+        self.padding = padding if isinstance(padding, str) else pair(type(self).__name__, "padding", padding, 0)
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (in_channels, out_channels),
@@ -171,7 +173,9 @@ class Conv2d(_Convolution):
         method = self._methods.get(key)
         if method is None:
             window = self._window(x.shape[1], x.shape[2])
-            if min(window.output(x.shape[1], x.shape[2])) < 1:
+            image = (x.shape[1], x.shape[2])
+            outputs = window.output(*image)
+            if min(outputs) < 1:
                 spans, padded = (
                     (window.rows.span, window.columns.span),
                     tuple(
@@ -182,7 +186,7 @@ class Conv2d(_Convolution):
                 fix = "Pad more, or take a smaller window; after several poolings little is left of an image."
                 raise ValueError(message(self, f"the window {spans} must fit into the padded image", padded, fix))
             channels = (self.in_channels, self.out_channels)
-            method = self._methods[key] = choose(window, (x.shape[1], x.shape[2]), channels, x.dtype, self.method)
+            method = self._methods[key] = choose(window, image, outputs, channels, x.dtype, self.method)
         return method
 
     def _window(self, height: int, width: int) -> Window:
@@ -383,7 +387,9 @@ class ConvTranspose2d(_Convolution):
                 fix = "Pad less, or take a larger window."
                 raise ValueError(message(self, "the output must have at least one pixel", (height, width), fix))
             channels = (self.out_channels, self.in_channels)
-            method = self._methods[key] = choose(window, (height, width), channels, x.dtype, self.method, transposed=True)
+            method = self._methods[key] = choose(
+                window, (height, width), (x.shape[1], x.shape[2]), channels, x.dtype, self.method, transposed=True
+            )
         return method
 
     def forward(self, call: "Call", x: Array) -> Array:

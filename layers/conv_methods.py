@@ -63,8 +63,8 @@ class Direct:
     def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
         """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns, C / groups, K)."""
         plan = self._gradient
-        (band,) = call.scratch(self.dtype, plan.band_size)
-        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.numbers, band, add)
+        scratch = call.scratch(self.dtype, plan.band_size, plan.last_size)
+        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.numbers, *scratch, add)
 
     def _correlate(
         self,
@@ -153,15 +153,18 @@ class Winograd(Direct):
         winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, plan.m, rectified)
 
 
-def choose(window: Window, image: Pair, channels: Pair, dtype: Any, method: str = "default", *, transposed: bool = False) -> Direct:
-    """Return the method for images (rows, columns) of channels[0] and outputs of channels[1].
+def choose(
+    window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any, method: str = "default", *, transposed: bool = False
+) -> Direct:
+    """Return the method for images (rows, columns) of channels[0] and outputs (rows, columns) of channels[1].
+
+    The outputs may be fewer than the windows that fit: those of a transposed convolution with output padding are.
 
     "direct" never transforms. "default" takes Winograd's transforms where they pay and leave gradients no less accurate than
     PyTorch's: F(2 x 2) forward, F(4 x 4) backward. "fastest" takes F(4 x 4) both ways. Forward is the map, or its adjoint if
     `transposed`.
     """
     rows, columns = window.rows, window.columns
-    outputs = window.output(*image)
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     if method != "direct" and plain and rows.size == columns.size == 3 and max(rows.before, columns.before) <= 2:

@@ -162,11 +162,15 @@ def correlation(window: Window, image: Pair, outputs: Pair, channels: Pair, item
 
 @dataclass(frozen=True)
 class WeightGradient:
-    """The tables of `kernels.conv.weight_gradient`: for each row of the gradient its offset in bytes into a band; scalars."""
+    """The tables of `kernels.conv.weight_gradient`: for each row of the gradient its offset in bytes into a band; scalars.
+
+    Then the elements of its scratch.
+    """
 
     offsets: Integers
     numbers: Integers
     band_size: int
+    last_size: int
 
 
 def weight_gradient(window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int) -> WeightGradient:
@@ -180,7 +184,8 @@ def weight_gradient(window: Window, image: Pair, outputs: Pair, channels: Pair, 
     band_rows = max(1, min(outputs[0], GRADIENT_BAND_BYTES // row_bytes))
     scalars = (*step, window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
     size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
-    return WeightGradient(offsets.reshape(-1), np.array(scalars, np.int64), size)
+    last = band_rows * outputs[1] * channels[1] + VECTOR_BYTES // itemsize
+    return WeightGradient(offsets.reshape(-1), np.array(scalars, np.int64), size, last)
 
 
 def _steps(window: Window) -> Pair:

@@ -13,6 +13,7 @@ from layers.linear import Linear
 from layers.loss import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from layers.merge import Add, Concatenate, Multiply
 from layers.shape import Flatten, Reshape
+from layers.shortcut import PaddedShortcut
 
 from .case import (
     BATCH,
@@ -87,6 +88,8 @@ CASES = (
     Case("Sequential with ReLU", lambda rng: Sequential(dense(5, 8)(rng), ReLU(), dense(8, 3)(rng)), real(_ROWS)),
     Case("Residual", lambda rng: Residual(dense(5, 5)(rng)), real(_ROWS)),
     Case("Residual with shortcut", lambda rng: Residual(dense(5, 3)(rng), dense(5, 3, bias=False)(rng)), real(_ROWS)),
+    Case("PaddedShortcut", layer(PaddedShortcut, 3, 5, 2), real((BATCH, 5, 4, 3))),
+    Case("PaddedShortcut of stride 1", layer(PaddedShortcut, 2, 2), real((BATCH, 3, 2, 2))),
     Case("network", _network, real(_DEEP)),
     Case("Linear used three times", lambda rng: Apply(_recurrent, dense(4, 4)(rng)), real(_DEEP)),
     Case("SoftmaxCrossEntropy", layer(SoftmaxCrossEntropy), with_labels(4, BATCH)),

@@ -219,21 +219,22 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
 
 
 @kernel
-def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, add_weight):
+def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, last, add_weight):
     """Writes (adds, if so said) for each shard dw[t, c, k] = sum over its pixels p of x[p step + e_t, c] dy[p, k].
 
-    dw (S, kernel rows, kernel columns, C / groups, K). The sum of each band of rows starts from zero.
+    dw (S, kernel rows, kernel columns, C / groups, K). The sum of each band of rows starts from zero. Scratch: band for rows of
+    x, and last for the rows of dy at its end: vectors that K does not fill are read whole, and would be read from beyond it.
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
     row_step, step, groups, top, left, width, band_rows, span, copied = numbers
     _, out_rows, out_columns, outputs = dy.shape
     rows_in, columns_in, inputs = x.shape[1], x.shape[2], x.shape[3]
-    outer = outputs // groups
+    outer, row_size = outputs // groups, out_columns * outputs
     segment = np.empty((band_rows, 2), np.int64)
     for r in range(band_rows):
         segment[r, 0] = r * row_step * width * inputs * size
-        segment[r, 1] = r * out_columns * outputs * size
+        segment[r, 1] = r * row_size * size
     for s in range(len(dw)):
         if not add_weight:
             dw[s] = constant(dw, "zero")
@@ -245,6 +246,11 @@ def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, add_weight):
                     source = band.ctypes.data
                 else:
                     source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
+                pixels = dy.ctypes.data + (n * out_rows + first) * row_size * size
+                if outer % lanes and (n * out_rows + first + rows) * row_size + lanes > dy.size:
+                    for r in range(rows):
+                        last[r * row_size : (r + 1) * row_size] = dy[n, first + r].reshape(-1)
+                    pixels = last.ctypes.data
                 for g in range(groups):
                     j = 0
                     while j < outer:
@@ -258,7 +264,7 @@ def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, add_weight):
                             source + g * (inputs // groups) * size,
                             offsets.ctypes.data,
                             step * inputs * size,
-                            dy.ctypes.data + ((n * out_rows + first) * out_columns * outputs + channel) * size,
+                            pixels + channel * size,
                             outputs * size,
                             segment.ctypes.data,
                             rows,

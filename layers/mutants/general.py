@@ -16,6 +16,7 @@ from layers.linear import Linear
 from layers.loss import MeanSquaredError, SoftmaxCrossEntropy
 from layers.merge import Add, Concatenate, Multiply
 from layers.parameter import Parameter
+from layers.shortcut import PaddedShortcut
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
@@ -248,6 +249,13 @@ class _OneNaN(Tanh):
         return (None if dx is None else np.where(last, np.nan, dx),)
 
 
+class _StrideForgotten(PaddedShortcut):
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        dx = np.zeros(call.saved[0])
+        dx[:, : dy.shape[1], : dy.shape[2]] = dy[..., : self.in_channels]
+        return (dx,)
+
+
 def _truncated(cell: Linear, x: Any) -> Any:
     """Backpropagation through time that forgets what lies before the last step."""
     h = arithmetic.tanh(cell(x[:, 0]))
@@ -292,6 +300,7 @@ MUTANTS = (
     Mutant("gradient of a maximum to all", of(_EveryoneWins, "max", 1, True), distinct(_ROWS)),
     Mutant("buffer not cleared", of(_BufferNotCleared, (slice(None), slice(1, 3))), real(_ROWS)),
     Mutant("repeated index counted once", of(_RepeatsLost, (slice(None), [3, 3, 0])), real(_ROWS)),
+    Mutant("pixels of a shortcut taken without the stride", of(_StrideForgotten, 2, 3, 2), real((BATCH, 4, 4, 2))),
     Mutant("one NaN", of(_OneNaN), real(_ROWS)),
     Mutant(
         "gradient detached in a residual branch",

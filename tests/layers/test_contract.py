@@ -14,8 +14,10 @@ from layers.cases import BATCH, CASES, Apply
 from .twins import TWINS
 
 # Roundings that an output may be off from its twin, relative to the largest element: the longest sum has 19 terms, and the kernels'
-# exp, tanh and distribution function are good to a few roundings.
+# exp, tanh and distribution function are good to a few roundings. Convolutions sum up to 216 terms, of random signs, with an
+# error like the root of that; Winograd's F(4 x 4) has coefficients up to 8 and 5 and 1/24 in its transforms.
 ROUNDINGS = 16
+ROUNDINGS_OF_F4 = 64
 
 CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [tuple(range(BATCH + 1)), (0, 2, 5, 7), (0, 1, 1, 7)]
 
@@ -119,7 +121,8 @@ def test_forward_equals_the_twin(case, dtype):
     expected = np.asarray(TWINS[case.name](parameters, *exact))
     y = Run(case, layer, inputs).y
     assert y.dtype == dtype
-    assert close(y, expected.astype(dtype), ROUNDINGS), np.abs(y - expected).max() / np.finfo(dtype).eps
+    roundings = ROUNDINGS_OF_F4 if "fastest" in case.name else ROUNDINGS
+    assert close(y, expected.astype(dtype), roundings), np.abs(y - expected).max() / np.finfo(dtype).eps
 
 
 @every

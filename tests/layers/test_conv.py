@@ -1,0 +1,296 @@
+"""Convolutions: the method for each shape, bits, memory, and what is refused. Values: test_contract and test_conv_oracle."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import layers
+from layers import Conv1d, Conv2d, ConvTranspose2d, Tape, Workspace
+from layers.conv_methods import Direct, FewChannels, Winograd
+from layers.kernels.simd import VECTOR_BYTES
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(8)
+
+
+def run(layer, x, dy=None, **options):
+    """Return copies of output, input's gradient and the gradients (S, ...) of the parameters, by name."""
+    for parameter in layer.parameters():
+        parameter.gradients, parameter.stale = None, True
+    tape = Tape(training=True, **options)
+    value = tape.input(x)
+    y = layer(value)
+    y.backward(np.ones(y.shape, y.dtype) if dy is None else dy)
+    parameters = {name: parameter.gradients.copy() for name, parameter in layer.named_parameters()}
+    return {"y": y.array.copy(), "dx": np.array(value.grad), **parameters}
+
+
+def same_bits(a, b):
+    return a.keys() == b.keys() and all(a[name].tobytes() == b[name].tobytes() for name in a)
+
+
+# ---- which method
+
+
+# Winograd's where 24 channels of single precision fill the vectors of this machine.
+OF_24 = Winograd if 24 % (VECTOR_BYTES // 4) == 0 else Direct
+
+
+# Channels, window, options, image, method, pixels of a tile's side.
+CHOICES = [
+    ((16, 16), 3, {"padding": 1}, (32, 32), Winograd, 2),
+    ((64, 64), 3, {"padding": 1}, (8, 8), Winograd, 2),
+    ((32, 16), 3, {}, (10, 10), Winograd, 2),
+    ((16, 16), 3, {"padding": 2}, (8, 8), Winograd, 2),
+    ((16, 16), 3, {"padding": "same"}, (8, 8), Winograd, 2),
+    ((24, 48), 3, {"padding": 1}, (8, 8), OF_24, 2 * (OF_24 is Winograd)),
+    ((16, 16), 3, {"padding": 1, "method": "fastest"}, (32, 32), Winograd, 4),
+    ((16, 16), 3, {"padding": 1, "method": "direct"}, (32, 32), Direct, 0),
+    # One axis of tiles half empty, and another too: 2.25 times the work.
+    ((16, 16), 3, {"padding": 1}, (3, 3), Direct, 0),
+    ((16, 16), 3, {"padding": 1, "method": "fastest"}, (6, 6), Direct, 0),
+    ((16, 16), 3, {"padding": 3}, (8, 8), Direct, 0),
+    ((15, 16), 3, {"padding": 1}, (8, 8), Direct, 0),
+    ((16, 17), 3, {"padding": 1}, (8, 8), Direct, 0),
+    ((8, 16), 3, {"padding": 1}, (8, 8), Direct, 0),
+    ((16, 16), 1, {}, (8, 8), Direct, 0),
+    ((16, 16), 5, {"padding": 2}, (8, 8), Direct, 0),
+    ((16, 16), (3, 1), {}, (8, 8), Direct, 0),
+    ((16, 16), 3, {"padding": 1, "stride": 2}, (8, 8), Direct, 0),
+    ((16, 16), 3, {"padding": 1, "stride": (1, 2)}, (8, 8), Direct, 0),
+    ((16, 16), 3, {"padding": 2, "dilation": 2}, (8, 8), Direct, 0),
+    ((32, 32), 3, {"padding": 1, "groups": 2}, (8, 8), Direct, 0),
+    ((3, 16), 3, {"padding": 1}, (32, 32), FewChannels, 0),
+    ((7, 16), 5, {"dilation": 2}, (32, 32), FewChannels, 0),
+    ((3, 16), 3, {"padding": 1, "stride": 2}, (32, 32), Direct, 0),
+    ((4, 4), 3, {"padding": 1, "groups": 4}, (32, 32), Direct, 0),
+]
+
+
+@pytest.mark.parametrize(("channels", "size", "options", "image", "method", "m"), CHOICES, ids=str)
+def test_method_is_chosen_by_shape(rng, channels, size, options, image, method, m):
+    chosen = Conv2d(*channels, size, rng=rng, **options).method_for(np.empty((1, *image, channels[0]), np.float32))
+    assert type(chosen) is method
+    assert getattr(chosen, "m", 0) == m
+
+
+def test_transposed_convolution_goes_by_the_method_of_the_convolution_back(rng):
+    x = np.empty((1, 8, 8, 16), np.float32)
+    assert isinstance(ConvTranspose2d(16, 32, 3, rng=rng, padding=1).method_for(x), Winograd)
+    assert isinstance(ConvTranspose2d(16, 3, 3, rng=rng, padding=1).method_for(x), FewChannels)
+    assert type(ConvTranspose2d(16, 32, 2, rng=rng, stride=2).method_for(x)) is Direct
+
+
+def test_shapes_of_images_may_alternate(rng):
+    layer = Conv2d(3, 4, 3, rng=rng, padding="same", stride=2)
+    images = [rng.standard_normal((2, h, w, 3)).astype(np.float32) for h, w in ((5, 6), (8, 3), (5, 6))]
+    for x in images:
+        fresh = Conv2d(3, 4, 3, rng=rng, padding="same", stride=2)
+        fresh.weight, fresh.bias = layer.weight, layer.bias
+        assert same_bits(run(layer, x), run(fresh, x))
+
+
+# ---- bits
+
+REALISTIC = {
+    "Winograd": lambda rng: (Conv2d(16, 32, 3, rng=rng, padding=1), (16, 16, 16)),
+    "fastest": lambda rng: (Conv2d(16, 16, 3, rng=rng, padding=1, method="fastest"), (16, 16, 16)),
+    "odd tiles": lambda rng: (Conv2d(16, 16, 3, rng=rng, padding=1), (15, 13, 16)),
+    "direct": lambda rng: (Conv2d(16, 24, 3, rng=rng, padding=1, stride=2), (16, 15, 16)),
+    "few channels": lambda rng: (Conv2d(3, 16, 5, rng=rng, padding=2), (20, 17, 3)),
+    "depthwise": lambda rng: (Conv2d(24, 24, 3, rng=rng, padding=1, groups=24), (12, 12, 24)),
+    "several bands": lambda rng: (Conv2d(32, 12, 3, rng=rng, padding=1), (40, 36, 32)),
+    "transposed": lambda rng: (ConvTranspose2d(16, 9, 4, rng=rng, padding=1, stride=2), (9, 8, 16)),
+    "sequence": lambda rng: (Conv1d(5, 16, 3, rng=rng, padding=1), (50, 5)),
+}
+realistic = pytest.mark.parametrize("name", REALISTIC)
+
+
+@realistic
+@pytest.mark.parametrize("bounds", [(0, 1, 2, 3, 4, 5), (0, 2, 5), (0, 3, 5), (0, 4, 5), (0, 1, 5)], ids=str)
+def test_batch_of_real_images_cut_in_any_way_gives_the_same_bits(name, bounds, rng):
+    layer, image = REALISTIC[name](rng)
+    x = rng.standard_normal((5, *image)).astype(np.float32)
+    whole = run(layer, x, shards=bounds)
+    assert all(np.isfinite(part).all() for part in whole.values())
+    for s, (start, stop) in enumerate(pairwise(bounds)):
+        part = run(layer, x[start:stop])
+        assert part["y"].tobytes() == whole["y"][start:stop].tobytes()
+        assert part["dx"].tobytes() == whole["dx"][start:stop].tobytes()
+        assert part["weight"][0].tobytes() == whole["weight"][s].tobytes()
+        assert part["bias"][0].tobytes() == whole["bias"][s].tobytes()
+
+
+def moved(x, offset):
+    """Return x in memory that begins so many bytes after a multiple of 64."""
+    room = np.zeros(x.nbytes + 128, np.uint8)
+    start = -room.ctypes.data % 64 + offset
+    to = room[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    to[...] = x
+    return to
+
+
+@realistic
+@pytest.mark.parametrize("offset", [0, 4, 20, 32, 60])
+def test_alignment_does_not_matter(name, offset, rng):
+    layer, image = REALISTIC[name](rng)
+    x = rng.standard_normal((2, *image)).astype(np.float32)
+    plain = run(layer, x)
+    dy = moved(np.ones_like(plain["y"]), offset)
+    for parameter in layer.parameters():
+        parameter.rebind(moved(parameter.value, offset), None, True)
+    assert same_bits(run(layer, moved(x, offset), dy), plain)
+
+
+@realistic
+def test_layout_of_input_and_dy_does_not_matter(name, rng):
+    layer, image = REALISTIC[name](rng)
+    x = rng.standard_normal((2, *image)).astype(np.float32)
+    plain = run(layer, x)
+    dy = np.broadcast_to(np.float32(1), plain["y"].shape)
+    assert same_bits(run(layer, np.asfortranarray(x), dy), plain)
+    assert same_bits(run(layer, x[::-1].copy()[::-1], dy), plain)
+    assert same_bits(run(layer, np.repeat(x, 2, axis=-1)[..., ::2], dy), plain)
+
+
+@realistic
+def test_fused_relu_has_the_bits_of_a_relu_afterwards(name, rng):
+    layer, image = REALISTIC[name](rng)
+    x = rng.standard_normal((2, *image)).astype(np.float32)
+    dy = rng.standard_normal(run(layer, x)["y"].shape).astype(np.float32)
+    fused = run(layers.Sequential(layer, layers.ReLU()), x, dy)
+
+    class Apart(layers.Composite):
+        def __init__(self):
+            self.layers = (layer, layers.ReLU())
+
+        def __call__(self, x):
+            return self.layers[1](self.layers[0](x))
+
+    assert same_bits(run(Apart(), x, dy), fused)
+
+
+def test_nan_of_one_sample_stays_in_it(rng):
+    for name in REALISTIC:
+        layer, image = REALISTIC[name](rng)
+        x = rng.standard_normal((3, *image)).astype(np.float32)
+        clean = run(layer, x)
+        x[1] = np.nan
+        found = run(layer, x)
+        assert np.isnan(found["y"][1]).any()
+        for sample in (0, 2):
+            assert found["y"][sample].tobytes() == clean["y"][sample].tobytes()
+
+
+WIDTHS = """
+import sys
+import numpy as np
+import layers
+from layers.kernels.simd import VECTOR_BYTES
+
+def loops(x, w, b, stride, padding, groups):
+    x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows, columns, inner, outputs = w.shape
+    outer = outputs // groups
+    height, width = (x.shape[1] - rows) // stride + 1, (x.shape[2] - columns) // stride + 1
+    y = np.zeros((len(x), height, width, outputs)) + b
+    for p in range(height):
+        for q in range(width):
+            window = x[:, p * stride : p * stride + rows, q * stride : q * stride + columns]
+            for g in range(groups):
+                of, to = slice(g * inner, (g + 1) * inner), slice(g * outer, (g + 1) * outer)
+                y[:, p, q, to] += np.einsum("nabc,abck->nk", window[..., of], w[..., to])
+    return y
+
+rng = np.random.default_rng(1)
+for channels, outputs, size, stride, groups, image, method in (
+    (3, 7, 3, 1, 1, (6, 5), "default"), (9, 19, 2, 2, 1, (6, 5), "default"), (34, 38, 3, 1, 2, (5, 4), "default"),
+    (16, 16, 3, 1, 1, (6, 6), "default"), (48, 32, 3, 1, 1, (5, 6), "default"), (16, 32, 3, 1, 1, (8, 7), "fastest"),
+):
+    layer = layers.Conv2d(channels, outputs, size, rng=rng, stride=stride, padding=1, groups=groups, method=method)
+    x = rng.standard_normal((2, *image, channels)).astype(np.float32)
+    tape = layers.Tape()
+    value = tape.input(x)
+    y = layer(value)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(dy)
+    w, b = layer.weight.value.astype(float), layer.bias.value.astype(float)
+    options = (stride, 1, groups)
+    assert np.abs(y.array - loops(x.astype(float), w, b, *options)).max() < 1e-4, (channels, "y")
+    # A bilinear function of x and w: <dy, conv(u, w)> = <dx, u> and <dy, conv(x, v)> = <dw, v> for all u and v.
+    for _ in range(3):
+        u, v = rng.standard_normal(x.shape), rng.standard_normal(w.shape)
+        along = np.vdot(dy, loops(u, w, 0, *options)), np.vdot(dy, loops(x.astype(float), v, 0, *options))
+        found = np.vdot(value.grad, u), np.vdot(layer.weight.gradient, v)
+        assert np.allclose(found, along, rtol=1e-4, atol=2e-2), (channels, found, along)
+    assert np.allclose(layer.bias.gradient, dy.sum(axis=(0, 1, 2)), atol=1e-4)
+print(VECTOR_BYTES, "right")
+"""
+
+
+@pytest.mark.parametrize("width", ["16", "32", "64"])
+def test_every_width_of_vectors_gives_right_results(run_python, width):
+    if int(width) == VECTOR_BYTES:
+        exec(WIDTHS, {})
+        return
+    done = run_python("-c", WIDTHS, LAYERS_VECTOR_BYTES=width, timeout=280)
+    assert done.status == 0, done.err
+    assert done.out == f"{width} right\n"
+
+
+# ---- memory
+
+
+def test_small_network_allocates_nothing_after_the_second_step(rng):
+    model = layers.Sequential(
+        Conv2d(3, 16, 3, rng=rng, padding=1),
+        layers.ReLU(),
+        Conv2d(16, 16, 3, rng=rng, padding=1),
+        layers.ReLU(),
+        Conv2d(16, 16, 3, rng=rng, padding=1, method="fastest"),
+        Conv2d(16, 24, 3, rng=rng, stride=2, groups=2, padding="same"),
+        ConvTranspose2d(24, 4, 2, rng=rng, stride=2),
+        layers.Reshape(64, 4),
+        Conv1d(4, 5, 3, rng=rng),
+        layers.Flatten(),
+        layers.Linear(62 * 5, 3, rng=rng),
+    )
+    x, labels = rng.standard_normal((6, 8, 8, 3)).astype(np.float32), rng.integers(0, 3, 6)
+    workspace, counts, losses = Workspace(), [], []
+    for samples in (6, 6, 6, 4, 1, 6):
+        for parameter in model.parameters():
+            parameter.zero_gradient()
+        tape = Tape(training=True, workspace=workspace)
+        loss = layers.SoftmaxCrossEntropy()(model(tape.input(x[:samples])), labels[:samples])
+        loss.backward()
+        counts.append(workspace.allocations)
+        losses.append(loss.item())
+    assert counts[2:] == counts[1:2] * 4
+    assert losses[0] == losses[-1]
+
+
+@pytest.mark.parametrize("name", REALISTIC)
+def test_no_samples_give_an_empty_output_and_gradients_of_zero(name, rng):
+    layer, image = REALISTIC[name](rng)
+    one = run(layer, np.zeros((1, *image), np.float32))
+    found = run(layer, np.empty((0, *image), np.float32))
+    assert found["y"].shape == (0, *one["y"].shape[1:])
+    assert found["dx"].shape == (0, *image)
+    assert not found["weight"].any()
+    assert not found["bias"].any()
+
+
+def test_input_that_needs_no_gradient_gets_none(rng):
+    for name in REALISTIC:
+        layer, image = REALISTIC[name](rng)
+        x = rng.standard_normal((2, *image)).astype(np.float32)
+        expected = run(layer, x)
+        layer.weight.gradients, layer.weight.stale = None, True
+        tape = Tape()
+        value = tape.input(x, gradient=False)
+        y = layer(value)
+        y.backward(np.ones(y.shape, np.float32))
+        assert layer.weight.gradient.tobytes() == expected["weight"][0].tobytes()
