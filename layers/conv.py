@@ -140,11 +140,8 @@ class Conv2d(_Convolution):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        if isinstance(padding, str) and padding != "same":
-            raise ValueError(
-                message(type(self).__name__, 'padding must be numbers or "same"', repr(padding), 'Padding 0 is "valid".')
-            )
-        self.padding = padding if isinstance(padding, str) else pair(type(self).__name__, "padding", padding, 0)
+        fix = 'Pass one number, (rows, columns), or padding="same".'
+        self.padding = "same" if padding == "same" else pair(type(self).__name__, "padding", padding, 0, fix)
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (in_channels, out_channels),

@@ -9,10 +9,9 @@ from .errors import message
 Pair = tuple[int, int]
 
 
-def pair(owner: str, name: str, size: Any, least: int) -> Pair:
+def pair(owner: str, name: str, size: Any, least: int, fix: str = "Pass one number, or (rows, columns).") -> Pair:
     """Return a number or a pair (rows, columns) as a pair of integers of at least `least`."""
     both = size if isinstance(size, tuple | list) else (size, size)
     if len(both) != 2 or any(not isinstance(n, int | np.integer) or n < least for n in both):
-        must = f"{name} must be an integer of at least {least} or a pair of them"
-        raise ValueError(message(owner, must, repr(size), "A pair is (rows, columns)."))
+        raise ValueError(message(owner, f"{name} must be one or two integers of at least {least}", repr(size), fix))
     return int(both[0]), int(both[1])

@@ -224,20 +224,27 @@ def compared(channels, side, images, method, seed):
     return errors(ours(layer, x, dy), exact), errors(theirs(function, layer, x, dy, torch.float32), exact)
 
 
-# Measured over 8 seeds, in roundings, with the largest quotient of ours and PyTorch's: the output 1.7 to 2.8 against 4 to 8
-# (at most 0.6 of theirs; of 3 channels equal), the input's gradient 1.7 to 3.0 against 3 to 4 (1.06), the weight's 1.7 to 5.2
-# against 4.6 to 18 (0.6). Theirs depends on the processor: 1.5 leaves room.
+# Mean errors over 6 seeds in roundings, ours and PyTorch's: the output 1.7 to 2.6 and 4.2 to 7.4, the weight's gradient 5.4 to 6.8
+# and 4.6 to 16.5. Theirs depends on the processor: 1.5 leaves room. The input's gradient goes by F(4 x 4): 7.4 to 11.7 and 3.3 to
+# 4.0; why that leaves the gradients of a network more exact than PyTorch's stands in docs/performance.md.
 @pytest.mark.parametrize("shape", REAL, ids=str)
-def test_default_is_as_exact_as_pytorch(shape):
+def test_default_is_as_exact_as_pytorch_but_for_the_gradient_that_is_passed_on(shape):
     pairs = np.array([compared(*shape, "default", seed) for seed in range(3)])
     mine, other = pairs.mean(axis=0)
-    assert (mine <= 1.5 * other).all(), (mine, other)
+    assert (mine <= np.array([1.5, 4.5, 1.5]) * other).all(), (mine, other)
 
 
-# Measured as above: the output 31 to 65 roundings, the input's gradient 31 to 71, the weight's 18 to 36.
+@pytest.mark.parametrize("shape", REAL, ids=str)
+def test_direct_convolution_is_about_as_exact_as_pytorch(shape):
+    pairs = np.array([compared(*shape, "direct", seed) for seed in range(3)])
+    mine, other = pairs.mean(axis=0)
+    assert (mine <= np.array([1.5, 2.5, 1.5]) * other).all(), (mine, other)
+
+
+# Measured as above: at most 17 roundings.
 @pytest.mark.parametrize("shape", REAL[:3], ids=str)
-def test_fastest_is_off_by_at_most_120_roundings(shape):
+def test_fastest_is_off_by_at_most_30_roundings(shape):
     for seed in range(2):
         mine, _ = compared(*shape, "fastest", seed)
-        assert (mine <= (120, 120, 60)).all(), mine
-        assert mine.max() > 10, "F(4 x 4) was not taken"
+        assert (mine <= 30).all(), mine
+        assert mine[0] > 4, "F(4 x 4) was not taken"
