@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from workloads import Workload
+from workload import Workload
 
 import ddbp
 
@@ -37,11 +37,19 @@ def _torch_module(workload: Workload) -> Any:
     return module
 
 
-def torch_adam(workload: Workload, rate: float, kind: str, *, compiled: bool = False, ranks: int = 1, rank: int = 0) -> Step:
-    """Return PyTorch's step with an Adam of the given kind ("foreach" or "fused"); with several ranks, DDP's."""
+def torch_variants(workload: Workload) -> list[str]:
+    """Return what PyTorch is tried with: kinds of Adam, and for images memory formats (the axes in the order of memory)."""
+    kinds = ["foreach", "fused"]
+    return [f"{kind} {layout}" for kind in kinds for layout in ("NCHW", "NHWC")] if workload.images else kinds
+
+
+def torch_adam(workload: Workload, rate: float, variant: str, *, compiled: bool = False, ranks: int = 1, rank: int = 0) -> Step:
+    """Return PyTorch's step in one of its variants; with several ranks, DDP's."""
     import torch
 
-    module = _torch_module(workload)
+    kind, *layout = variant.split()
+    form = torch.channels_last if layout == ["NHWC"] else torch.contiguous_format
+    module = _torch_module(workload).to(memory_format=form)
     parameters = list(module.parameters())
     optimizer = torch.optim.Adam(parameters, lr=rate, **{kind: True})
     if ranks > 1:
@@ -55,7 +63,7 @@ def torch_adam(workload: Workload, rate: float, kind: str, *, compiled: bool = F
     batches = []
     for x, y in workload.batches():
         rows = slice(rank * len(x) // ranks, (rank + 1) * len(x) // ranks)
-        batches.append((workload.torch_x(torch.from_numpy(x))[rows].contiguous(), torch.from_numpy(y)[rows]))
+        batches.append((workload.torch_x(torch.from_numpy(x))[rows].contiguous(memory_format=form), torch.from_numpy(y)[rows]))
     following = itertools.cycle(batches)
 
     def step() -> Any:
@@ -104,8 +112,8 @@ def all_of(workload: Workload, peers: list[str], rate: float) -> dict[str, Step]
             if workload.jax_loss is not None:
                 steps["jax"] = jax_adam(workload, rate)
             continue
-        for kind in ("foreach", "fused"):
-            steps[f"{peer} {kind}"] = torch_adam(workload, rate, kind, compiled=peer == "torch-compile")
+        for variant in torch_variants(workload):
+            steps[f"{peer} {variant}"] = torch_adam(workload, rate, variant, compiled=peer == "torch-compile")
     return steps
 
 
@@ -116,7 +124,7 @@ def _number(loss: Any) -> float:
 def require_equal_work(workload: Workload, peers: list[str]) -> None:
     """Take a few steps with each contestant and compare the losses: a benchmark of unequal work proves nothing."""
     steps = all_of(workload, [peer for peer in peers if peer != "torch-compile"], CHECKING_RATE)
-    losses = {name: [_number(step()) for _ in range(10)] for name, step in steps.items()}
+    losses = {name: [_number(step()) for _ in range(6)] for name, step in steps.items()}
     for name, theirs in losses.items():
         if not np.allclose(theirs, losses["ours"], rtol=2e-3):
             raise RuntimeError(f"{workload.name}: {name} does other work than ours; losses {theirs} and {losses['ours']}")

@@ -21,7 +21,8 @@ from typing import Any
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
 import steps
-from workloads import WORKLOADS, Workload
+from workload import Workload
+from workloads import WORKLOADS
 
 from ddbp import launch
 
@@ -82,7 +83,7 @@ def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
 
     if kind == "torch-threads":
         torch.set_num_threads(ranks)
-        kinds = {name: steps.torch_adam(workload, steps.TIMING_RATE, name) for name in ("foreach", "fused")}
+        kinds = {name: steps.torch_adam(workload, steps.TIMING_RATE, name) for name in steps.torch_variants(workload)}
         return {f"{kind} {name}": blocks(step, lambda n: n) for name, step in kinds.items()}
     rank = rank_of(kind)
     torch.set_num_threads(1)
@@ -94,7 +95,7 @@ def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
         return int(shared.item())
 
     times = {}
-    for name in ("foreach", "fused"):
+    for name in steps.torch_variants(workload):
         step = steps.torch_adam(workload, steps.TIMING_RATE, name, ranks=ranks, rank=rank)
         times[f"{kind} {name}"] = blocks(step, agree)
     torch.distributed.destroy_process_group()
