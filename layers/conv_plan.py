@@ -99,7 +99,8 @@ class Correlation:
     ----------
     phases
         Of each phase: first output row and column, number of rows and columns, first and last tap in `order`, first and last
-        entry in half of its part of `taps`, and the number of adjacent elements at an entry.
+        entry in half of its part of `taps`, the number of adjacent elements at an entry, and of the rows of taps their number,
+        the first one's offset and their distance.
     taps
         Of each phase the offsets in bytes into a band and into a panel of weights: first for panels of one vector, then of PANEL.
     order
@@ -151,13 +152,17 @@ def correlation(window: Window, image: Pair, outputs: Pair, channels: Pair, item
             for vectors in (1, PANEL):
                 taps += [(start, t * run * read * vectors * lanes * itemsize) for t, start in enumerate(starts)]
             numbers = [k * kernel_columns + q for k, _ in in_rows for q, _ in in_columns]
-            phases.append((a, b, *count, len(order), len(order) + len(numbers), first, first + len(starts), run * read))
+            reached = [e for _, e in in_rows]
+            apart = reached[1] - reached[0] if len(reached) > 1 else 1
+            tap_rows = (len(reached), reached[0] if reached else 0, apart)
+            ends = (len(order), len(order) + len(numbers), first, first + len(starts))
+            phases.append((a, b, *count, *ends, run * read, *tap_rows))
             order += numbers
             packed += window.groups * len(numbers) * read * -(-written // lanes) * lanes
     band_rows = band.rows(BAND_BYTES, band.width * channels[0] * itemsize, step[0], largest[0])
     scalars = (*step, *out_step, window.groups, band.top, band.left, band.width, band_rows, band.span, band.copied)
     size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
-    return Correlation(_table(phases, 9), _table(taps, 2), np.array(order, np.int64), np.array(scalars, np.int64), size, packed)
+    return Correlation(_table(phases, 12), _table(taps, 2), np.array(order, np.int64), np.array(scalars, np.int64), size, packed)
 
 
 @dataclass(frozen=True)

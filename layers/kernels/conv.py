@@ -19,43 +19,60 @@ from .vmath import constant
 PANEL = 2
 
 
+def _best_sizes(vectors, sizes):
+    """Return for each number of pixels left, up to 64, which of the sizes of tiles comes next so that all take least time.
+
+    A step of the inner loop takes half a cycle per multiply-add or load, and four at least: a sum waits for its last term.
+    """
+
+    def cycles(rows):
+        return max(4.0, rows * vectors / 2, (rows + vectors) / 2) + 0.5
+
+    least, best = [0.0], [0]
+    for left in range(1, 65):
+        costs = {size: cycles(size) + least[left - size] for size in sizes if size <= left}
+        best.append(min(costs, key=costs.__getitem__))
+        least.append(costs[best[-1]])
+    return np.array(best)
+
+
 def _tiles_of(vectors, sizes):
     """Return the helper that computes a row of `n` pixels of a panel of `vectors` vectors, in tiles of these four sizes."""
-    largest, large, small, awkward = sizes
+    largest, large, small, one = sizes
+    best = _best_sizes(vectors, sizes)
 
     @inlined
     def tiles(like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, lanes, accumulate, bias, rectify):
         i = 0
-        while n - i >= largest and n - i != awkward:
-            tap_product(
-                like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                largest, vectors,
-            )  # fmt: skip
-            i += largest
-        while n - i >= large:
-            tap_product(
-                like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                large, vectors,
-            )  # fmt: skip
-            i += large
-        if n - i >= small:
-            tap_product(
-                like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                small, vectors,
-            )  # fmt: skip
-            i += small
-        while n - i >= 1:
-            tap_product(
-                like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                1, vectors,
-            )  # fmt: skip
-            i += 1
+        while i < n:
+            size = best[min(n - i, best.size - 1)]
+            if size == largest:
+                tap_product(
+                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
+                    largest, vectors,
+                )  # fmt: skip
+            elif size == large:
+                tap_product(
+                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
+                    large, vectors,
+                )  # fmt: skip
+            elif size == small:
+                tap_product(
+                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
+                    small, vectors,
+                )  # fmt: skip
+            else:
+                tap_product(
+                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
+                    one, vectors,
+                )  # fmt: skip
+            i += size
 
     return tiles
 
 
-# Eight sums or more hide the latency of a multiply-add. 8 pixels of two vectors are 4 and 4, not 6 and 2.
-_tiles_1, _tiles_2 = _tiles_of(1, (14, 8, 4, 16)), _tiles_of(2, (6, 4, 2, 8))
+# More sums than these and the registers spill, with the row of b and what is being broadcast.
+_tiles_1, _tiles_2 = _tiles_of(1, (12, 7, 4, 1)), _tiles_of(2, (6, 4, 2, 1))
 
 
 @inlined
@@ -181,7 +198,7 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                 source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
             weights = packed.ctypes.data
             for f in range(len(phases)):
-                row0, column0, phase_rows, phase_columns, tap0, tap1, table0, table1, k = phases[f]
+                row0, column0, phase_rows, phase_columns, tap0, tap1, table0, table1, k, tap_rows, offset, apart = phases[f]
                 table = taps.ctypes.data + table0 * 16
                 depth = (tap1 - tap0) * inner * lanes * size
                 if blank and tap0 == tap1:
@@ -193,6 +210,11 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                         columns = min(outer - j, vectors * lanes)
                         channel = g * outer + j
                         for r in range(first, min(first + rows, phase_rows)):
+                            # Rows of taps outside the image add nothing.
+                            row = r * row_step + offset
+                            low = min(tap_rows, max(0, -row + apart - 1) // apart)
+                            high = max(low, min(tap_rows, (rows_in - 1 - row) // apart + 1))
+                            in_row = (table1 - table0) // max(1, tap_rows)
                             pixel = (n * out_rows + row0 + r * row_out_step) * out_columns + column0
                             tiles_of_row(
                                 y,
@@ -203,9 +225,9 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                                 size,
                                 weights + (g * panels + j // lanes) * depth,
                                 vectors * lanes * size,
-                                # The offsets into b are those of a panel of one vector.
-                                table if vectors == 1 else table + (table1 - table0) * 16,
-                                table1 - table0,
+                                # First come the offsets into a panel of one vector.
+                                table + (low * in_row + (0 if vectors == 1 else table1 - table0)) * 16,
+                                (high - low) * in_row,
                                 k,
                                 phase_columns,
                                 vectors,

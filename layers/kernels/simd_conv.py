@@ -8,6 +8,9 @@ from numba.extending import intrinsic
 
 from .simd import VECTOR_BYTES, Emitter
 
+# Rows of a tile up to which each has an offset of its own in a register.
+MOST_OFFSETS = 8
+
 
 def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], arguments: dict[str, Any], unroll: int = 1) -> None:
     """Emit what the products below have in common, given the offset in a of each row of the tile.
@@ -16,30 +19,39 @@ def _tile(emit: Emitter, height: int, width: int, row_offsets: list[Any], argume
     """
     builder = emit.builder
     a, b = (emit.pointer(arguments[name]) for name in ("a", "b"))
+    # The offsets of many rows would not fit the registers: then every fourth row has a pointer of its own.
+    group = 4 if height > MOST_OFFSETS else height
+    bases = range(0, height, group)
 
     def element(_: Any, carried: list[Any]) -> list[Any]:
-        a_now, b_now, *sums = carried
+        b_now, *rest = carried
+        a_now, sums = rest[: len(bases)], rest[len(bases) :]
         for _ in range(unroll):
             panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
             new = []
             for i in range(height):
-                x = emit.broadcast(emit.offset(a_now, row_offsets[i]))
+                x = emit.broadcast(emit.offset(a_now[i // group], row_offsets[i % group]))
                 new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
-            a_now, b_now, sums = emit.offset(a_now, arguments["a_k"]), emit.offset(b_now, arguments["b_k"]), new
-        return [a_now, b_now, *sums]
+            a_now = [emit.offset(pointer, arguments["a_k"]) for pointer in a_now]
+            b_now, sums = emit.offset(b_now, arguments["b_k"]), new
+        return [b_now, *a_now, *sums]
+
+    def elements(a: Any, b: Any, sums: list[Any]) -> list[Any]:
+        pointers = [emit.offset(a, row_offsets[i]) if i else a for i in bases]
+        return emit.loop(steps, [b, *pointers, *sums], element)[1 + len(bases) :]
 
     steps = arguments["k"] if unroll == 1 else builder.sdiv(arguments["k"], emit.integer(unroll))
 
     def tap(_: Any, carried: list[Any]) -> list[Any]:
         entry, *sums = carried
         here = [emit.offset(p, builder.load(emit.offset(entry, 8 * i), align=8, typ=emit.int64)) for i, p in enumerate((a, b))]
-        return [emit.offset(entry, 16), *emit.loop(steps, [*here, *sums], element)[2:]]
+        return [emit.offset(entry, 16), *elements(*here, sums)]
 
     zeros = [emit.zero] * (height * width)
     if "taps" in arguments:
         sums = emit.loop(arguments["count"], [emit.pointer(arguments["taps"]), *zeros], tap)[1:]
     else:
-        sums = emit.loop(steps, [a, b, *zeros], element)[2:]
+        sums = elements(a, b, zeros)
     row_pointers = [emit.pointer(arguments["c"])]
     for _ in range(1, height):
         row_pointers.append(emit.offset(row_pointers[-1], arguments["c_row"]))

@@ -202,9 +202,11 @@ def weight_gradient(dw, dy, x, bounds, numbers, patch, v, z, u, m, add_weight):
     v_plane, z_plane = block * grid[1] * channels * size + SKEW, block * grid[1] * outputs * size + SKEW
     plane = channels * outputs * size
     for s in range(len(dw)):
-        u[:] = constant(u, "zero")
-        last = bounds[s + 1] * grid[0]
-        for first in range(bounds[s] * grid[0], last, block):
+        begin, last = bounds[s] * grid[0], bounds[s + 1] * grid[0]
+        if begin == last:
+            u[:] = constant(u, "zero")
+        for first in range(begin, last, block):
+            further = 1 if first > begin else 0
             rows = min(block, last - first)
             _tiles_in(v.ctypes.data, v_plane, x, first, rows, grid, m, side, top, left, patch, False)
             _tiles_in(z.ctypes.data, z_plane, dy, first, rows, grid, m, m, 0, 0, patch, True)
@@ -217,9 +219,13 @@ def weight_gradient(dw, dy, x, bounds, numbers, patch, v, z, u, m, add_weight):
                         z.ctypes.data + q * z_plane + j * size,
                     )
                     if columns > lanes:
-                        rows_of_2(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
+                        rows_of_2(
+                            dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, further
+                        )
                     else:
-                        rows_of_1(dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, 1)
+                        rows_of_1(
+                            dw, c, outputs * size, a, size, channels * size, b, outputs * size, rows * grid[1], channels, further
+                        )
         accumulate = 1 if add_weight else 0
         for c in range(channels):
             to, of = dw[s].ctypes.data + c * outputs * size, u.ctypes.data + c * outputs * size
