@@ -165,7 +165,7 @@ class BatchNorm(Layer):
         return total
 
     def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:
-        if (moments[:, 0] == 1).any():
+        if 1 in moments[:, 0].tolist():
             must = f"in training {owner} must hold more than one value per channel"
             raise ValueError(message(self, must, "1 value, which has no variance", fix))
 
