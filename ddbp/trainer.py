@@ -325,13 +325,13 @@ class Trainer:
         return np.array([loss.item() * samples])
 
     def _clip(self) -> None:
-        part, number = self._part, self._flat.dtype.type
+        part = self._part
         if self.clip_value is not None:
-            kernels.clip(part.gradient, number(self.clip_value))
+            kernels.clip(part.gradient, float(self.clip_value))
         if self.clip_norm is not None:
             norm = math.sqrt(part.square_norm(part.gradient))
             if norm > self.clip_norm:
-                kernels.scale(part.gradient, number(self.clip_norm / norm))
+                kernels.scale(part.gradient, self.clip_norm / norm)
 
     def _refuse_loss(self, loss: Value, value: float, step: int) -> None:
         first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
