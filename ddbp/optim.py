@@ -46,7 +46,7 @@ class Optimizer:
 
     def step(self, part: Slice) -> None:
         """Update the slice by its gradient."""
-        rate = self.schedule.rate(self.steps)
+        rate = float(self.schedule.rate(self.steps))
         self.steps += 1
         if self.weight_decay:
             self.decay(part, rate)
@@ -63,20 +63,18 @@ class Optimizer:
 
 def add_penalty(part: Slice, l1: float, l2: float) -> None:
     """Add the gradient of l1 |w|_1 + l2 |w|^2 / 2 to the regularized parameters of a slice."""
-    number = part.values.dtype.type
     for start, stop in part.regularized:
-        kernels.add_penalty(part.gradient[start:stop], part.values[start:stop], number(l1), number(l2))
+        kernels.add_penalty(part.gradient[start:stop], part.values[start:stop], l1, l2)
 
 
 def clip(part: Slice, norm: float | None, value: float | None) -> None:
     """Limit each element of the gradient, then its Euclidean norm over all slices; collective if there is a norm."""
-    number = part.values.dtype.type
     if value is not None:
-        kernels.clip(part.gradient, number(value))
+        kernels.clip(part.gradient, float(value))
     if norm is not None:
         found = math.sqrt(part.square_norm(part.gradient))
         if found > norm:
-            kernels.scale(part.gradient, number(norm / found))
+            kernels.scale(part.gradient, norm / found)
 
 
 def _at_least_zero(owner: str, name: str, value: float) -> float:
@@ -107,12 +105,11 @@ class SGD(Optimizer):
         self.slots = ("momentum",) if momentum else ()
 
     def update(self, part: Slice, rate: float) -> None:
-        number = part.values.dtype.type
         if not self.momentum:
-            kernels.gradient_descent(part.values, part.gradient, number(rate))
+            kernels.gradient_descent(part.values, part.gradient, rate)
             return
         kernel = kernels.nesterov if self.nesterov else kernels.momentum
-        kernel(part.values, part.gradient, self.state["momentum"], number(rate), number(self.momentum), self.steps == 1)
+        kernel(part.values, part.gradient, self.state["momentum"], rate, self.momentum, self.steps == 1)
 
 
 class RMSProp(Optimizer):
@@ -134,11 +131,10 @@ class RMSProp(Optimizer):
         self.slots = ("square", "momentum") if momentum else ("square",)
 
     def update(self, part: Slice, rate: float) -> None:
-        number = part.values.dtype.type
         arrays = (part.values, part.gradient, self.state["square"])
-        scalars = (number(rate), number(self.alpha), number(self.epsilon))
+        scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            kernels.rmsprop_momentum(*arrays, self.state["momentum"], *scalars, number(self.momentum))
+            kernels.rmsprop_momentum(*arrays, self.state["momentum"], *scalars, self.momentum)
         else:
             kernels.rmsprop(*arrays, *scalars)
 
@@ -160,17 +156,11 @@ class Adam(Optimizer):
         self.betas = (_fraction(type(self).__name__, "betas", betas[0]), _fraction(type(self).__name__, "betas", betas[1]))
         self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
 
-    def bind(self, part: Slice) -> None:
-        super().bind(part)
-        number = part.values.dtype.type
-        arrays = (part.values, part.gradient, self.state["mean"], self.state["square"])
-        self._bound = (number, arrays, tuple(map(number, (*self.betas, self.epsilon))))
-
     def update(self, part: Slice, rate: float) -> None:
-        number, arrays, scalars = self._bound
         beta1, beta2 = self.betas
-        root = math.sqrt(1 - beta2**self.steps)
-        kernels.adam(*arrays, number(rate / (1 - beta1**self.steps)), *scalars, number(root))
+        correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
+        mean, square = self.state["mean"], self.state["square"]
+        kernels.adam(part.values, part.gradient, mean, square, rate / correction1, beta1, beta2, self.epsilon, root_correction2)
 
 
 class AdamW(Adam):
@@ -187,9 +177,8 @@ class AdamW(Adam):
         super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
 
     def decay(self, part: Slice, rate: float) -> None:
-        factor = part.values.dtype.type(1 - rate * self.weight_decay)
         for start, stop in part.regularized:
-            kernels.scale(part.values[start:stop], factor)
+            kernels.scale(part.values[start:stop], 1 - rate * self.weight_decay)
 
 
 class _TrustRatio(Optimizer):
@@ -223,20 +212,19 @@ class LARS(_TrustRatio):
         self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
 
     def update(self, part: Slice, rate: float) -> None:
-        number = part.values.dtype.type
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.state["momentum"]
         for parameter, start, stop in self._runs:
             local = rate
             g, p = part.gradient[start:stop], part.values[start:stop]
             if self._regularized[parameter]:
-                kernels.add_penalty(g, p, number(0), number(self.weight_decay))
+                kernels.add_penalty(g, p, 0.0, self.weight_decay)
                 bottom = gradients[parameter] + self.weight_decay * weights[parameter]
                 if weights[parameter] > 0 and bottom > 0:
                     local = rate * self.coefficient * weights[parameter] / bottom
             # The rate belongs inside the momentum, so that a change of it does not rescale what is past: m = mu m + local g.
-            kernels.scale(g, number(local))
-            kernels.momentum(p, g, momentum[start:stop], number(1), number(self.momentum), self.steps == 1)
+            kernels.scale(g, local)
+            kernels.momentum(p, g, momentum[start:stop], 1.0, self.momentum, self.steps == 1)
 
 
 class LAMB(_TrustRatio):
@@ -257,17 +245,16 @@ class LAMB(_TrustRatio):
         self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
 
     def update(self, part: Slice, rate: float) -> None:
-        number = part.values.dtype.type
         beta1, beta2 = self.betas
         direction = self.state["direction"]
-        scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, np.sqrt(1 - beta2**self.steps))
+        scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps))
         for parameter, start, stop in self._runs:
             arrays = (direction, part.values, part.gradient, self.state["mean"], self.state["square"])
             decay = self.weight_decay if self._regularized[parameter] else 0.0
-            kernels.lamb_direction(*(array[start:stop] for array in arrays), *map(number, (*scalars, decay)))
+            kernels.lamb_direction(*(array[start:stop] for array in arrays), *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
         for parameter, start, stop in self._runs:
             trust = 1.0
             if self._regularized[parameter] and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]
-            kernels.gradient_descent(part.values[start:stop], direction[start:stop], number(rate * trust))
+            kernels.gradient_descent(part.values[start:stop], direction[start:stop], rate * trust)

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from .tape import Call
 
 
+_TOTALS = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
+"""The types that losses are summed in, for floating and complex ones."""
+
+
 class Loss(Layer):
     """Base of losses. A sample may have several positions (N, …); its loss is their mean.
 
@@ -24,34 +28,31 @@ class Loss(Layer):
 
     analytic = True
 
-    def buffers(
-        self, call: "Call", positions: int, samples: int, x: Array, terms: int = 1
-    ) -> tuple[Array, Array, Array, Any, Array]:
-        """Return what all kernels of losses take: sums (S,), losses (positions,), dx like x, the scale of dx, and bounds (S + 1,).
+    def buffers(self, call: "Call", positions: int, samples: int, x: Array, terms: int = 1) -> tuple[Array, Array, float, Array]:
+        """Return what all kernels of losses take: sums (S,), dx like x, the scale of dx, and bounds (S + 1,).
 
         The scale is 1 over the samples of the global batch, the positions of each, and the `terms` that the kernel averages.
         """
         bounds = call.bounds(positions)
-        sums = call.buffer("sums", (len(bounds) - 1,), np.complex128 if x.dtype.kind == "c" else np.float64)
-        losses = call.buffer("losses", (positions,), x.dtype)
+        sums = call.buffer("sums", (len(bounds) - 1,), _TOTALS[x.dtype.kind])
         per_sample = positions // samples if samples else 1
         scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
-        return sums, losses, call.buffer("dx", x.shape, x.dtype), x.real.dtype.type(scale), bounds
+        return sums, call.buffer("dx", x.shape, x.dtype), scale, bounds
 
-    def finish(self, call: "Call", sums: Array, positions: int, samples: int, dtype: Any) -> Array:
-        """Return the loss (no axes), given the sums over all positions of each shard's samples."""
+    def mean(self, call: "Call", sums: Array, positions: int, samples: int) -> Any:
+        """Report the sums over all positions of each shard's samples, and return the loss."""
         if positions > samples:
             sums *= samples / positions
         call.report(sums)
         total = sums.item() if len(sums) == 1 else sums.sum()
-        return np.array(total / (call.samples(samples) or 1), dtype)
+        return total / (call.samples(samples) or 1)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        dx, shape, *_ = call.saved
+        (dx,) = call.saved
         if call.wants(1):
             fix = "Pass an array, or call .detach() on it."
             raise ValueError(message(self, "the targets must be constants", "a value that is differentiated", fix))
-        return self.scaled(call, dx, dy).reshape(shape), None
+        return self.scaled(call, dx, dy), None
 
     def scaled(self, call: "Call", dx: Array, dy: Array) -> Array:
         """Return dx times the gradient dy of the loss."""
@@ -86,26 +87,32 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(message(self, must, targets.shape, "Flatten labels of shape (N, 1) with y[:, 0]."))
         x = matrix(logits)
         samples = len(logits)
-        sums, losses, dx, scale, bounds = self.buffers(call, len(x), samples, x)
+        sums, dx, scale, bounds = self.buffers(call, len(x), samples, x)
         if soft:
-            softmax.soft_cross_entropy(sums, losses, dx, x, self._probabilities(targets, x), scale, bounds)
+            softmax.soft_cross_entropy(sums, dx, x, self._probabilities(targets, x), scale, bounds)
+            loss = self.mean(call, sums, len(x), samples)
         else:
-            invalid = call.buffer("invalid", (1,), np.int64)
             labels = self._labels(targets)
-            softmax.cross_entropy(sums, losses, dx, invalid, x, labels, scale.dtype.type(self.label_smoothing), scale, bounds)
-            if invalid.item():
-                row = invalid.item() - 1
-                fix = "Number the classes from 0, and give the last layer one output per class."
-                got = f"{labels[row]} in row {row}"
-                raise ValueError(message(self, f"labels must be in 0..{x.shape[1] - 1} for {x.shape[1]} logits", got, fix))
-        call.save(dx, logits.shape)
-        return self.finish(call, sums, len(x), samples, x.dtype)
+            softmax.cross_entropy(sums, dx, x, labels, self.label_smoothing, scale, bounds)
+            loss = self.mean(call, sums, len(x), samples)
+            if loss != loss:
+                # NaN: the logits may hold it, or the kernel met a label that is no class.
+                self._require_classes(labels, x.shape[1])
+        call.save(dx if logits.ndim == 2 else dx.reshape(logits.shape))
+        return np.array(loss, x.dtype)
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":
             fix = "Convert them with y.astype(np.int64)."
             raise TypeError(message(self, "labels must be integers (probabilities have one more axis)", labels.dtype, fix))
         return flat(labels if labels.dtype == np.int64 else labels.astype(np.int64))
+
+    def _require_classes(self, labels: Array, classes: int) -> None:
+        outside = np.flatnonzero((labels < 0) | (labels >= classes))
+        if outside.size:
+            fix = "Number the classes from 0, and give the last layer one output per class."
+            got = f"{labels[outside[0]]} in row {outside[0]}"
+            raise ValueError(message(self, f"labels must be in 0..{classes - 1} for {classes} logits", got, fix))
 
     def _probabilities(self, targets: Array, x: Array) -> Array:
         targets = matrix(targets.astype(x.real.dtype, copy=False))
@@ -131,15 +138,15 @@ class _Regression(Loss):
         x = flat(prediction)
         t = flat(target.astype(x.dtype, copy=False))
         terms = x.size // samples if samples else 1
-        sums, losses, dx, scale, bounds = self.buffers(call, samples, samples, x, terms)
-        self.kernel(sums, losses, dx, x, t, scale, bounds)
-        call.save(dx, prediction.shape, x, scale)
-        return self.finish(call, sums, samples, samples, x.dtype)
+        sums, dx, scale, bounds = self.buffers(call, samples, samples, x, terms)
+        self.kernel(sums, dx, x, t, scale, bounds)
+        call.save(dx.reshape(prediction.shape), x.reshape(prediction.shape), scale)
+        return np.array(self.mean(call, sums, samples, samples), x.dtype)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        dx, shape, x, scale = call.saved
-        dx = self.scaled(call, dx, dy).reshape(shape)
-        return dx, self.target_gradient(dx, dy * scale * x.reshape(shape)) if call.wants(1) else None
+        dx, x, scale = call.saved
+        dx = self.scaled(call, dx, dy)
+        return dx, self.target_gradient(dx, dy * scale * x) if call.wants(1) else None
 
     def target_gradient(self, dx: Array, scaled_prediction: Array) -> Array:
         """Return the gradient of the targets, given that of the prediction and the prediction over the elements."""

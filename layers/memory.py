@@ -18,12 +18,13 @@ def matrix(x: Array) -> Array:
 
 def flat(x: Array) -> Array:
     """Return x as (n,), copied only if its memory is laid out otherwise."""
-    return contiguous(x).reshape(-1)
+    x = contiguous(x)
+    return x if x.ndim == 1 else x.reshape(-1)
 
 
-_EMPTY = {(np.dtype(dtype), ndim): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64) for ndim in (1, 2)}
+_EMPTY = {ndim: {np.dtype(dtype): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64)} for ndim in (1, 2)}
 
 
 def empty(like: Array, ndim: int) -> Array:
     """Return an array without elements that stands for "none" where a kernel expects one of this type."""
-    return _EMPTY[like.dtype, ndim]
+    return _EMPTY[ndim][like.dtype]

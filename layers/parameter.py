@@ -38,16 +38,14 @@ class Parameter:
         costs nothing, and the first contribution may overwrite.
     """
 
-    __slots__ = ("gradients", "regularized", "stale", "value")
-    value: Array
-    """The array itself; assigning copies into it, so that flat memory stays connected."""
+    __slots__ = ("_value", "gradients", "regularized", "stale")
 
     def __init__(self, value: Any, *, regularized: bool = True) -> None:
         value = np.array(value)
         if not np.issubdtype(value.dtype, np.inexact):
             fix = "Convert it with .astype(np.float32)."
             raise TypeError(message("Parameter", "the value must be of a floating type", value.dtype, fix))
-        self._hold(value)
+        self._value: Array = value
         self.gradients: Array | None = None
         self.regularized = regularized
         self.stale = True
@@ -55,36 +53,30 @@ class Parameter:
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
 
-    def __setattr__(self, name: str, new: Any) -> None:
-        # A property would do the same, but the value is read several times in every call of a layer.
-        if name != "value":
-            object.__setattr__(self, name, new)
-            return
+    @property
+    def value(self) -> Array:
+        """The array itself; assigning copies into it, so that flat memory stays connected."""
+        return self._value
+
+    @value.setter
+    def value(self, new: Any) -> None:
         new = np.asarray(new)
         if new.shape != self.shape:
             must = f"a new value must have shape {self.shape}"
             raise ValueError(message("Parameter", must, new.shape, "Reshape or transpose it."))
-        self.value[...] = new
-
-    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        for name, attribute in state[1].items():
-            object.__setattr__(self, name, attribute)
-
-    def _hold(self, array: Array) -> None:
-        """Make this array the value."""
-        object.__setattr__(self, "value", array)
+        self._value[...] = new
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return self.value.shape
+        return self._value.shape
 
     @property
     def dtype(self) -> Any:
-        return self.value.dtype
+        return self._value.dtype
 
     @property
     def size(self) -> int:
-        return self.value.size
+        return self._value.size
 
     @property
     def gradient(self) -> Array:
@@ -118,13 +110,13 @@ class Parameter:
 
     def rebind(self, value: Array, gradients: Array | None, stale: bool = True) -> None:
         """Take these arrays, with what they hold, as value and gradients."""
-        self._hold(value)
+        self._value = value
         self.gradients = gradients
         self.stale = stale
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
-        self._hold(self.value.astype(dtype))
+        self._value = self._value.astype(dtype)
         self.gradients = None
         self.stale = True
 

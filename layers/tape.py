@@ -24,16 +24,17 @@ Gather = Callable[[Array], Array]
 class Call:
     """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
 
+    __slots__ = ("_buffers", "_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
     output: Value
-    saved: tuple[Any, ...] = ()
-    shard_sums: Array | None = None
-    _own: list[Any] | None = None
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape
         self.layer = layer
         self.inputs = inputs
         self.index = index
+        self.saved: tuple[Any, ...] = ()
+        self.shard_sums: Array | None = None
+        self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
 
     def __repr__(self) -> str:
@@ -196,12 +197,12 @@ class Tape:
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called on."""
         self.released = False
         self._unfinished = False
-        known = self.workspace.known_bounds
-        if shards is not None and shards is not known:
-            known = self.workspace.known_bounds = _checked_bounds(shards)
-        self._bounds = None if shards is None else known
-        self.shards = 1 if self._bounds is None else len(self._bounds) - 1
-        self._rows = 0 if self._bounds is None else int(self._bounds[-1])
+        known = self.workspace.known_shards
+        if shards is not known[0]:
+            bounds = None if shards is None else _checked_bounds(shards)
+            known = (None, 1, 0) if bounds is None else (bounds, len(bounds) - 1, int(bounds[-1]))
+            self.workspace.known_shards = known
+        self._bounds, self.shards, self._rows = known
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient is not computed."""
@@ -331,7 +332,7 @@ class Tape:
         if len(gradients) != len(inputs):
             fix = "Return a tuple with one entry per input, None where there is no gradient."
             raise ValueError(message(call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix))
-        if len(gradients) > 1 and len(set(map(id, gradients))) < len(gradients):
+        if len(gradients) > 1 and call._own and len(set(map(id, gradients))) < len(gradients):
             # One array for several inputs: it may not be added to in place.
             call._own = None
         for i, dx in enumerate(gradients):

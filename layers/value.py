@@ -35,15 +35,16 @@ class Value(Arithmetic):
     # NumPy leaves `array * value` to the reflected operator of Value.
     __array_ufunc__ = None
 
-    _keep = False
-    _gradient: Array | None = None
-    _contribution: "Call | None" = None
+    __slots__ = ("_contribution", "_gradient", "_keep", "array", "call", "tape", "wants")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
         self.tape = tape
         self.array = array
         self.call = call
         self.wants = wants
+        self._keep = False
+        self._gradient: Array | None = None
+        self._contribution: Call | None = None
 
     @property
     def shard_sums(self) -> Array | None:

@@ -30,8 +30,8 @@ class Workspace:
         self._scratch: dict[tuple[Any, tuple[int, ...]], list[Array]] = {}
         self._shared: Array = np.empty(0, np.uint8)
         self._bounds: dict[int, Integers] = {}
-        self.known_bounds: Integers | None = None
-        """Bounds of shards that a tape has checked: the very array need not be checked again."""
+        self.known_shards: tuple[Integers | None, int, int] = (None, 1, 0)
+        """Bounds of shards that a tape has checked, their number and their rows: the very array need not be checked again."""
         self._trainable: dict[Layer, bool] = {}
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""

@@ -12,20 +12,19 @@ def forward(y, x, w, b, rectified):
     product(y, x, False, w, True, b, False)
     if rectified:
         zero = constant(y, "zero")
-        for i in range(len(y)):
-            row = y[i]
-            for j in range(row.size):
-                row[j] = zero if row[j] <= zero else row[j]
+        flat = y.reshape(y.size)
+        for i in range(flat.size):
+            # The sum makes 0 of -0. Without it LLVM would see that positive elements stay, and store under a mask, which is slow.
+            flat[i] = zero + (zero if flat[i] < zero else flat[i])
 
 
 @inlined
 def _rectifier_gradient(dz, dy, y):
     """Write dz = dy where y > 0, else 0."""
     zero = constant(dz, "zero")
-    for i in range(len(dz)):
-        to, of, gate = dz[i], dy[i], y[i]
-        for j in range(to.size):
-            to[j] = of[j] if gate[j] > zero else zero
+    to, of, gate = dz.reshape(dz.size), dy.reshape(dz.size), y.reshape(dz.size)
+    for i in range(to.size):
+        to[i] = of[i] if gate[i] > zero else zero
 
 
 @kernel

@@ -11,7 +11,7 @@ a panel of b, a few vectors wide, is packed into the first-level cache and multi
 import numpy as np
 
 from .jit import inlined, kernel
-from .simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, copy_panel, tile_product, transpose_block
+from .simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, copy_panel, tile_product, transpose_block, transpose_rows
 
 # Part of the contract (it decides where sums are split), hence the same for every processor. A panel of 256 rows of three
 # vectors fills 24 KiB with 32-byte vectors.
@@ -48,16 +48,18 @@ def pack_panel(out, b, transposed, k0, k, j, n, vectors):
         else:
             copy_panel(out, to, source, row, k, last, 1)
         return
-    whole_k = k - k % lanes
+    if k < lanes:
+        for q in range(k):
+            for i in range(width):
+                out[q * width + i] = b[j + i, k0 + q] if i < n else 0
+        return
     for v in range(vectors):
         source = b.ctypes.data + (j + v * lanes) * row + k0 * size
         columns = min(lanes, n - v * lanes)
-        whole = whole_k if columns == lanes else 0
-        for q in range(0, whole, lanes):
-            transpose_block(out, to + (q * width + v * lanes) * size, width * size, source + q * size, row)
-        for q in range(whole, k):
-            for i in range(lanes):
-                out[q * width + v * lanes + i] = b[j + v * lanes + i, k0 + q] if i < columns else 0
+        for q in range(0, k, lanes):
+            # The last block overlaps the one before it where k is no multiple of the lanes.
+            q = min(q, k - lanes)
+            transpose_rows(out, to + (q * width + v * lanes) * size, width * size, source + q * size, row, columns)
 
 
 @inlined
@@ -84,17 +86,18 @@ def _pack_block(out, a, transposed, i0, m, k0, k):
                 to[q] = of[q]
         return
     row = a.strides[0]
-    whole_m, whole_k = m - m % lanes, k - k % lanes
-    for q in range(0, whole_k, lanes):
+    if m < lanes or k < lanes:
+        for q in range(k):
+            for i in range(m):
+                out[i * k + q] = a[k0 + q, i0 + i]
+        return
+    # The last blocks overlap those before them where m or k is no multiple of the lanes.
+    for q in range(0, k, lanes):
+        q = min(q, k - lanes)
         source = a.ctypes.data + (k0 + q) * row + i0 * size
-        for i in range(0, whole_m, lanes):
+        for i in range(0, m, lanes):
+            i = min(i, m - lanes)
             transpose_block(out, out.ctypes.data + (i * k + q) * size, k * size, source + i * size, row)
-        for i in range(whole_m, m):
-            for r in range(q, q + lanes):
-                out[i * k + r] = a[k0 + r, i0 + i]
-    for q in range(whole_k, k):
-        for i in range(m):
-            out[i * k + q] = a[k0 + q, i0 + i]
 
 
 def _tiles_of(vectors):

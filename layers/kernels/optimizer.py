@@ -1,14 +1,15 @@
-"""Updates of flat slices: p parameters, g gradient, all (n,); scalars have the type of the arrays."""
+"""Updates of flat slices: p parameters, g gradient, all (n,). Scalars are Python floats, rounded to the type of the arrays."""
 
 import numpy as np
 
 from .jit import kernel
-from .vmath import constant, fma
+from .vmath import constant, fma, number
 
 
 @kernel
 def add_penalty(g, p, l1, l2):
     """Adds to g the gradient l2 p + l1 sign(p) of l2 |p|^2 / 2 + l1 |p|_1; sign(0) = 0."""
+    l1, l2 = number(p, l1), number(p, l2)
     for i in range(p.size):
         g[i] = fma(l2, p[i], g[i]) + l1 * np.sign(p[i])
 
@@ -16,6 +17,7 @@ def add_penalty(g, p, l1, l2):
 @kernel
 def scale(x, factor):
     """Writes x = factor x."""
+    factor = number(x, factor)
     for i in range(x.size):
         x[i] *= factor
 
@@ -23,6 +25,7 @@ def scale(x, factor):
 @kernel
 def clip(g, limit):
     """Writes g = max(-limit, min(g, limit)); NaN stays NaN."""
+    limit = number(g, limit)
     for i in range(g.size):
         g[i] = limit if g[i] > limit else (-limit if g[i] < -limit else g[i])
 
@@ -30,6 +33,7 @@ def clip(g, limit):
 @kernel
 def gradient_descent(p, g, rate):
     """Writes p = p - rate g."""
+    rate = number(p, rate)
     for i in range(p.size):
         p[i] = fma(-rate, g[i], p[i])
 
@@ -37,6 +41,7 @@ def gradient_descent(p, g, rate):
 @kernel
 def momentum(p, g, m, rate, mu, first):
     """Writes m = mu m + g (m = g in the `first` step) and p = p - rate m: Polyak 1964, as in Sutskever et al. 2013, eq. 1-2."""
+    rate, mu = number(p, rate), number(p, mu)
     for i in range(p.size):
         m[i] = g[i] if first else fma(mu, m[i], g[i])
         p[i] = fma(-rate, m[i], p[i])
@@ -45,6 +50,7 @@ def momentum(p, g, m, rate, mu, first):
 @kernel
 def nesterov(p, g, m, rate, mu, first):
     """Writes m = mu m + g (m = g in the `first` step) and p = p - rate (g + mu m): Sutskever et al. 2013, eq. 3-4."""
+    rate, mu = number(p, rate), number(p, mu)
     for i in range(p.size):
         m[i] = g[i] if first else fma(mu, m[i], g[i])
         p[i] = fma(-rate, fma(mu, m[i], g[i]), p[i])
@@ -53,6 +59,7 @@ def nesterov(p, g, m, rate, mu, first):
 @kernel
 def rmsprop(p, g, v, rate, alpha, epsilon):
     """Writes v = alpha v + (1 - alpha) g^2 and p = p - rate g / (sqrt(v) + epsilon): Tieleman and Hinton 2012, lecture 6.5."""
+    rate, alpha, epsilon = number(p, rate), number(p, alpha), number(p, epsilon)
     rest = constant(p, "one") - alpha
     for i in range(p.size):
         v[i] = fma(alpha, v[i], rest * (g[i] * g[i]))
@@ -62,6 +69,7 @@ def rmsprop(p, g, v, rate, alpha, epsilon):
 @kernel
 def rmsprop_momentum(p, g, v, m, rate, alpha, epsilon, mu):
     """Writes v as `rmsprop` does, m = mu m + g / (sqrt(v) + epsilon) and p = p - rate m."""
+    rate, alpha, epsilon, mu = number(p, rate), number(p, alpha), number(p, epsilon), number(p, mu)
     rest = constant(p, "one") - alpha
     for i in range(p.size):
         v[i] = fma(alpha, v[i], rest * (g[i] * g[i]))
@@ -76,7 +84,8 @@ def adam(p, g, m, v, rate, beta1, beta2, epsilon, root_correction2):
     m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p = p - rate m / (sqrt(v) / root_correction2 + epsilon), where rate
     is the learning rate / (1 - beta1^t) and root_correction2 is sqrt(1 - beta2^t).
     """
-    one = constant(p, "one")
+    rate, beta1, beta2, epsilon = number(p, rate), number(p, beta1), number(p, beta2), number(p, epsilon)
+    one, root_correction2 = constant(p, "one"), number(p, root_correction2)
     rest1, rest2, inverse = one - beta1, one - beta2, one / root_correction2
     for i in range(p.size):
         m[i] = fma(beta1, m[i], rest1 * g[i])
@@ -87,7 +96,8 @@ def adam(p, g, m, v, rate, beta1, beta2, epsilon, root_correction2):
 @kernel
 def lamb_direction(u, p, g, m, v, beta1, beta2, epsilon, correction1, root_correction2, decay):
     """Writes m and v as `adam` does and u = m_hat / (sqrt(v_hat) + epsilon) + decay p: You et al. 2020, algorithm 2."""
-    one = constant(p, "one")
+    beta1, beta2, epsilon, decay = number(p, beta1), number(p, beta2), number(p, epsilon), number(p, decay)
+    one, correction1, root_correction2 = constant(p, "one"), number(p, correction1), number(p, root_correction2)
     rest1, rest2, inverse1, inverse2 = one - beta1, one - beta2, one / correction1, one / root_correction2
     for i in range(p.size):
         m[i] = fma(beta1, m[i], rest1 * g[i])

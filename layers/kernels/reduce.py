@@ -3,29 +3,13 @@
 import numpy as np
 
 from .jit import inlined, kernel
-from .vmath import constant, fma
+from .vmath import fma
 
 # Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level cache. It decides no bits
 # in `tree_sum`; in `square_sums` the caller's pieces do.
 BLOCK = 1024
 # Chains of additions that `square_sums` runs side by side; part of its order.
 LANES = 16
-
-
-@inlined
-def sum_shards(sums, x, bounds):
-    """Write sums_s = sum of x over rows bounds[s]..bounds[s+1], one after the other; sums (S,), x (R,), bounds (S + 1,)."""
-    for s in range(sums.size):
-        total = constant(sums, "zero")
-        for i in range(bounds[s], bounds[s + 1]):
-            total += x[i]
-        sums[s] = total
-
-
-@kernel
-def shard_sums(sums, x, bounds):
-    """Writes the sums of each shard's rows: see `sum_shards`."""
-    sum_shards(sums, x, bounds)
 
 
 @inlined

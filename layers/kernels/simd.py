@@ -275,25 +275,40 @@ def tile_product(typingctx: Any, like: Any, c: Any, c_row: Any, a: Any, a_row: A
     return signature, generate
 
 
-@intrinsic(prefer_literal=True)
-def transpose_block(typingctx: Any, like: Any, out: Any, out_row: Any, source: Any, source_row: Any) -> Any:
-    """Write the transpose of a square block of vector-width rows: out[j, i] = source[i, j]."""
-    signature = types.void(like, types.intp, types.intp, types.intp, types.intp)
+def _transposition(like: Any, integers: int) -> tuple[Any, Callable[..., Any]]:
+    signature = types.void(like, *([types.intp] * integers))
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(builder, like.dtype)
-        _, out, out_row, source, source_row = arguments
-        pointer, rows = emit.pointer(source), []
-        for _ in range(emit.lanes):
-            rows.append(emit.load(pointer))
-            pointer = emit.offset(pointer, source_row)
+        _, out, out_row, source, source_row, *rows = arguments
+        pointer, block = emit.pointer(source), []
+        for i in range(emit.lanes):
+            row = emit.load(pointer)
+            step = source_row
+            if rows:
+                row = builder.select(builder.icmp_signed("<", emit.integer(i), rows[0]), row, emit.zero)
+                step = builder.select(builder.icmp_signed("<", emit.integer(i + 1), rows[0]), step, emit.integer(0))
+            block.append(row)
+            pointer = emit.offset(pointer, step)
         pointer = emit.pointer(out)
-        for row in emit.transpose(rows):
+        for row in emit.transpose(block):
             emit.store(row, pointer)
             pointer = emit.offset(pointer, out_row)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic(prefer_literal=True)
+def transpose_block(typingctx: Any, like: Any, out: Any, out_row: Any, source: Any, source_row: Any) -> Any:
+    """Write the transpose of a square block of vector-width rows: out[j, i] = source[i, j]."""
+    return _transposition(like, 4)
+
+
+@intrinsic(prefer_literal=True)
+def transpose_rows(typingctx: Any, like: Any, out: Any, out_row: Any, source: Any, source_row: Any, rows: Any) -> Any:
+    """Write the transpose of a square block of which only so many `rows`, one or more, are there: the others are zero."""
+    return _transposition(like, 5)
 
 
 @intrinsic(prefer_literal=True)

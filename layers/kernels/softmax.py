@@ -3,8 +3,7 @@
 import numpy as np
 
 from .jit import inlined, kernel
-from .reduce import sum_shards
-from .vmath import constant, exp
+from .vmath import constant, exp, number
 
 
 @inlined
@@ -43,55 +42,58 @@ def softmax_backward(dx, dy, y):
 
 
 @kernel
-def cross_entropy(sums, loss, dx, invalid, logits, labels, smoothing, scale, bounds):
-    """Writes loss_i = -sum_j t_ij log p_ij, dx = scale (p - t) and the sums of each shard's losses; p = softmax(logits).
+def cross_entropy(sums, dx, logits, labels, smoothing, scale, bounds):
+    """Writes dx = scale (p - t) and the sums of each shard's losses -sum_j t_ij log p_ij; p = softmax(logits).
 
-    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max - log sum e^(x - max). loss (R,),
-    dx and logits (R, C), labels (R,), sums (S,), bounds (S + 1,); invalid[0] becomes 1 + the first row whose label is not in
-    0..C-1, 0 if there is none.
+    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max - log sum e^(x - max). sums (S,),
+    dx and logits (R, C), labels (R,), bounds (S + 1,). The loss of a row whose label is not in 0..C-1 is NaN.
     """
-    invalid[0] = 0
     classes = logits.shape[1]
+    smoothing, scale = number(dx, smoothing), number(dx, scale)
     spread = smoothing / classes
     peak = constant(dx, "one") - smoothing
-    for i in range(len(logits)):
-        row = dx[i]
-        highest, total = _row_softmax(row, logits[i])
-        label = labels[i]
-        if label < 0 or label >= classes:
-            if invalid[0] == 0:
-                invalid[0] = i + 1
-            continue
-        log_total = np.log(total)
-        value = peak * (log_total - (logits[i, label] - highest))
-        if smoothing > 0:
-            rest = constant(dx, "zero") * log_total
+    for s in range(sums.size):
+        shard = constant(sums, "zero")
+        for i in range(bounds[s], bounds[s + 1]):
+            row = dx[i]
+            highest, total = _row_softmax(row, logits[i])
+            label = labels[i]
+            if label < 0 or label >= classes:
+                shard += np.nan
+                continue
+            log_total = np.log(total)
+            loss = peak * (log_total - (logits[i, label] - highest))
+            if smoothing > 0:
+                rest = constant(dx, "zero") * log_total
+                for j in range(classes):
+                    rest += log_total - (logits[i, j] - highest)
+                loss += rest * spread
+            shard += loss
             for j in range(classes):
-                rest += log_total - (logits[i, j] - highest)
-            value += rest * spread
-        loss[i] = value
-        for j in range(classes):
-            row[j] = scale * (row[j] - spread)
-        row[label] -= scale * peak
-    sum_shards(sums, loss, bounds)
+                row[j] = scale * (row[j] - spread)
+            row[label] -= scale * peak
+        sums[s] = shard
 
 
 @kernel
-def soft_cross_entropy(sums, loss, dx, logits, targets, scale, bounds):
-    """Writes loss_i = -sum_j t_ij log p_ij, dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses.
+def soft_cross_entropy(sums, dx, logits, targets, scale, bounds):
+    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij log p_ij.
 
     Arguments as of `cross_entropy`, but targets t (R, C).
     """
-    for i in range(len(logits)):
-        row = dx[i]
-        highest, total = _row_softmax(row, logits[i])
-        log_total = np.log(total)
-        value = constant(dx, "zero") * log_total
-        mass = constant(dx, "zero")
-        for j in range(logits.shape[1]):
-            value += targets[i, j] * (log_total - (logits[i, j] - highest))
-            mass += targets[i, j]
-        loss[i] = value
-        for j in range(logits.shape[1]):
-            row[j] = scale * (row[j] * mass - targets[i, j])
-    sum_shards(sums, loss, bounds)
+    scale = number(dx, scale)
+    for s in range(sums.size):
+        shard = constant(sums, "zero")
+        for i in range(bounds[s], bounds[s + 1]):
+            row = dx[i]
+            highest, total = _row_softmax(row, logits[i])
+            log_total = np.log(total)
+            loss = constant(dx, "zero") * log_total
+            mass = constant(dx, "zero")
+            for j in range(logits.shape[1]):
+                loss += targets[i, j] * (log_total - (logits[i, j] - highest))
+                mass += targets[i, j]
+            shard += loss
+            for j in range(logits.shape[1]):
+                row[j] = scale * (row[j] * mass - targets[i, j])
+        sums[s] = shard

@@ -86,6 +86,14 @@ def constant(typingctx: Any, like: Any, name: Any) -> Any:
     return dtype(like, name), lambda context, builder, signature, arguments: ir.Constant(element, value)
 
 
+@intrinsic
+def number(typingctx: Any, like: Any, value: Any) -> Any:
+    """Return a value, such as a Python float that a kernel is given, rounded to the real format of `like`, a number or an array."""
+    dtype = like.dtype if isinstance(like, types.Array) else like
+    dtype = types.float64 if dtype == types.complex128 else dtype
+    return dtype(like, value), lambda context, builder, signature, arguments: context.cast(builder, arguments[1], value, dtype)
+
+
 @intrinsic(prefer_literal=True)
 def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
     """Return sum_k c_k x^k by Horner's rule, c being the constants of this name."""

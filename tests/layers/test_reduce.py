@@ -116,19 +116,6 @@ def test_order_of_additions_can_be_seen_in_the_bits():
     assert tree(list(parts)).tobytes() != in_turn.tobytes()
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("bounds", [(0, 50), (0, 1, 1, 20, 50), (0, 0, 50), (0, 0)], ids=str)
-def test_shard_sums_add_one_row_after_the_other_in_float64(bounds, dtype):
-    x = np.random.default_rng(1).standard_normal(50).astype(dtype)
-    sums = np.full(len(bounds) - 1, np.nan)
-    reduce.shard_sums(sums, x, np.array(bounds))
-    for total, (start, stop) in zip(sums, itertools.pairwise(bounds), strict=True):
-        twin = 0.0
-        for value in x[start:stop]:
-            twin += float(value)
-        assert total == twin
-
-
 @pytest.mark.parametrize("accumulate", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("columns", [1, 5, 64, 131])

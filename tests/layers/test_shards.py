@@ -86,6 +86,24 @@ def test_loss_is_divided_by_the_samples_of_the_global_batch_and_reports_each_sha
     np.testing.assert_allclose(value.grad, (x - t) / 24, rtol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("bounds", [(0, 50), (0, 1, 1, 20, 50), (0, 0, 50)], ids=str)
+@pytest.mark.parametrize(
+    "loss", [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(0.1), MeanSquaredError(), layers.BinaryCrossEntropy()], ids=str
+)
+def test_shard_sums_add_one_sample_after_the_other_in_float64(loss, bounds, dtype, rng):
+    x = rng.standard_normal((50, 3)).astype(dtype)
+    for t in [rng.random((50, 3)).astype(dtype), *([rng.integers(0, 3, 50)] if isinstance(loss, SoftmaxCrossEntropy) else [])]:
+        samples = loss(Tape(shards=range(51)).input(x), t).shard_sums
+        sums = loss(Tape(shards=bounds).input(x), t).shard_sums
+        assert sums.dtype == np.float64
+        for total, (start, stop) in zip(sums, itertools.pairwise(bounds), strict=True):
+            twin = 0.0
+            for value in samples[start:stop]:
+                twin += float(value)
+            assert total == twin
+
+
 @pytest.mark.parametrize("loss", [MeanSquaredError(), layers.BinaryCrossEntropy()], ids=str)
 @pytest.mark.parametrize("bad", [np.inf, np.nan])
 def test_sample_that_is_not_finite_spoils_no_other(loss, bad):
