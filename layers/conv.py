@@ -5,94 +5,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .activation import ReLU
-from .conv_methods import METHODS, Direct, choose
-from .conv_plan import Axis, Window
+from .conv_base import Convolution, Size
+from .conv_methods import Direct, choose
+from .conv_plan import Window
 from .errors import message
 from .init import Initializer, he_uniform, zeros
-from .kernels import conv, elementwise, pool
+from .kernels import elementwise, pool
 from .layer import Layer
 from .memory import contiguous, empty, flat
 from .parameter import Parameter
 from .pool import MaxPool2d, rectified_backward
-from .sizes import Pair, pair
+from .sizes import pair
 from .types import Array
 
 if TYPE_CHECKING:
     from .tape import Call
 
-Size = int | tuple[int, int]
 Padding = int | tuple[int, int] | str
 
 
-class _Convolution(Layer):
-    """What the layers below have in common: parameters, checks of arguments, the method for each shape of input.
-
-    The weight has shape (kernel rows, kernel columns, C / groups, K), for a map from C to K channels.
-    """
-
-    def __init__(
-        self,
-        channels: Pair,
-        size: Size,
-        *,
-        rng: np.random.Generator,
-        stride: Size,
-        dilation: Size,
-        groups: int,
-        biases: int,
-        method: str,
-        weight_init: Initializer,
-        bias_init: Initializer,
-        dtype: Any,
-    ) -> None:
-        name = type(self).__name__
-        self.size, self.stride = pair(name, "size", size, 1), pair(name, "stride", stride, 1)
-        self.dilation = pair(name, "dilation", dilation, 1)
-        for label, count in zip(("channels", "channels", "groups"), (*channels, groups), strict=True):
-            if not isinstance(count, int | np.integer) or count < 1:
-                raise ValueError(message(name, f"{label} must be positive integers", repr(count), "Count the last axis."))
-        if channels[0] % groups or channels[1] % groups:
-            fix = "Choose a common divisor; groups=in_channels convolves each channel by itself."
-            must = f"groups must divide the channels, {channels[0]} and {channels[1]}"
-            raise ValueError(message(name, must, groups, fix))
-        if method not in METHODS:
-            raise ValueError(message(name, f"method must be one of {', '.join(METHODS)}", repr(method), "Leave it out."))
-        self.groups, self.method = int(groups), method
-        # Drawn as (K, C / groups, rows, columns), the order that the fans are defined for.
-        drawn = weight_init(rng, (channels[1], channels[0] // groups, *self.size))
-        self.weight = Parameter(np.ascontiguousarray(drawn.transpose(2, 3, 1, 0)).astype(dtype))
-        self.bias = Parameter(bias_init(rng, (biases,)).astype(dtype), regularized=False) if biases else None
-        self._methods: dict[Any, Direct] = {}
-
-    def _axes(self, before: Pair, after: Pair) -> Window:
-        rows, columns = (Axis(*numbers) for numbers in zip(self.size, self.stride, before, after, self.dilation, strict=True))
-        return Window(rows, columns, self.groups)
-
-    def _images(self, x: Array, channels: int) -> Array:
-        """Return the input in adjacent memory, having checked its type and shape."""
-        if x.ndim != 4 or x.shape[3] != channels:
-            fix = "A single image needs a batch axis: x[np.newaxis]." if x.ndim == 3 else "The channels are the last axis."
-            if x.ndim == 4 and x.shape[1] == channels:
-                fix = "If the axes are N C H W, convert with x.transpose(0, 2, 3, 1) or put a ChannelsLast() before this layer."
-            raise ValueError(message(self, f"the input must have shape (N, H, W, {channels})", x.shape, fix))
-        if x.dtype != self.weight.dtype:
-            self.refuse_dtype(x, self.weight.dtype)
-        return contiguous(x)
-
-    def _bias_gradient(self, call: "Call", dy: Array) -> None:
-        if self.bias is not None:
-            db, add = call.gradient_into(self.bias)
-            (sums,) = call.scratch(dy.dtype, dy[0].size if len(dy) else 0)
-            conv.bias_gradient(db, dy.reshape(len(dy), sums.size), call.bounds(len(dy)), sums, add)
-
-    def _bias(self, x: Array) -> Array:
-        return empty(x, 1) if self.bias is None else self.bias.value
-
-    def _options(self, **defaults: Any) -> str:
-        return "".join(f", {name}={getattr(self, name)}" for name, usual in defaults.items() if getattr(self, name) != usual)
-
-
-class Conv2d(_Convolution):
+class Conv2d(Convolution):
     """Convolution (cross-correlation) of images: y[p, k] = b[k] + Σ_t Σ_c x[p stride + t dilation - padding, c] w[t, c, k].
 
     Backward: dx is the adjoint map of dy, dw[t, c, k] = Σ_p x[p stride + t dilation - padding, c] dy[p, k], db = Σ_p dy[p].
@@ -310,101 +242,3 @@ class Conv1d(Conv2d):
     def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
         (dx,) = super().backward(call, dy[:, np.newaxis], rectified)
         return (None if dx is None else dx[:, 0],)
-
-
-class ConvTranspose2d(_Convolution):
-    """Transposed convolution: the map that carries gradients back through a `Conv2d`, from (N, P, Q, C) to (N, H, W, K).
-
-    y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride - 2 padding + dilation
-    (size - 1) + 1 + output_padding. Backward: dx is the convolution of dy, dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
-
-    Parameters
-    ----------
-    output_padding
-        Further rows and columns at the end, fewer than the stride (or dilation): several sizes have a convolution of one size.
-    in_channels, out_channels, size, rng, stride, padding, dilation, groups, bias, method, weight_init, bias_init
-        As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is `weight.transpose(3, 2, 0, 1)`.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        size: Size,
-        *,
-        rng: np.random.Generator,
-        stride: Size = 1,
-        padding: Size = 0,
-        output_padding: Size = 0,
-        dilation: Size = 1,
-        groups: int = 1,
-        bias: bool = True,
-        method: str = "default",
-        weight_init: Initializer = he_uniform,
-        bias_init: Initializer = zeros,
-        dtype: Any = np.float32,
-    ) -> None:
-        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
-        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
-        self.in_channels, self.out_channels = in_channels, out_channels
-        super().__init__(
-            (out_channels, in_channels),
-            size,
-            rng=rng,
-            stride=stride,
-            dilation=dilation,
-            groups=groups,
-            biases=out_channels if bias else 0,
-            method=method,
-            weight_init=weight_init,
-            bias_init=bias_init,
-            dtype=dtype,
-        )
-        if any(more >= max(s, d) for more, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
-            fix = "Raise the stride, or choose another padding."
-            raise ValueError(message(self, "output_padding must be smaller than the stride or dilation", self.output_padding, fix))
-
-    def __repr__(self) -> str:
-        options = self._options(stride=(1, 1), padding=(0, 0), output_padding=(0, 0), dilation=(1, 1), groups=1, method="default")
-        sizes = f"{self.in_channels}, {self.out_channels}, {self.size}"
-        return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
-
-    def method_for(self, x: Array) -> Direct:
-        """Return the method for this shape of images, made when it is first seen."""
-        key = (x.shape[1:3], x.dtype, self.method)
-        method = self._methods.get(key)
-        if method is None:
-            window = self._axes(self.padding, self.padding)
-            axes = (window.rows, window.columns)
-            height, width = (
-                (count - 1) * axis.stride - 2 * axis.before + axis.span + more
-                for count, axis, more in zip(x.shape[1:3], axes, self.output_padding, strict=True)
-            )
-            if min(height, width) < 1:
-                fix = "Pad less, or take a larger window."
-                raise ValueError(message(self, "the output must have at least one pixel", (height, width), fix))
-            channels = (self.out_channels, self.in_channels)
-            method = self._methods[key] = choose(
-                window, (height, width), (x.shape[1], x.shape[2]), channels, x.dtype, self.method, transposed=True
-            )
-        return method
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        x = self._images(x, self.in_channels)
-        method = self.method_for(x)
-        y = call.buffer("y", (len(x), *method.image, self.out_channels), x.dtype)
-        method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
-        call.save(x, method)
-        return y
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, method = call.saved
-        dy = contiguous(dy)
-        self._bias_gradient(call, dy)
-        dw, add = call.gradient_into(self.weight)
-        method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
-        if not call.wants(0):
-            return (None,)
-        dx = call.transient("dx", x.shape, x.dtype)
-        method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
-        return (dx,)

@@ -8,7 +8,8 @@ from typing import Any
 
 from layers.activation import ReLU
 from layers.containers import Sequential
-from layers.conv import Conv1d, Conv2d, ConvTranspose2d
+from layers.conv import Conv1d, Conv2d
+from layers.conv_transpose import ConvTranspose2d
 from layers.init import normal
 from layers.layer import Layer
 from layers.shape import Flatten

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from layers.cases.case import BATCH, Generator, real
-from layers.conv import Conv1d, Conv2d, ConvTranspose2d
+from layers.conv import Conv1d, Conv2d
+from layers.conv_transpose import ConvTranspose2d
 from layers.init import normal
 from layers.layer import Layer
 from layers.parameter import Parameter
