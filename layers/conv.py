@@ -129,11 +129,16 @@ class Conv2d(Convolution):
         assert not isinstance(self.padding, str)
         return self._axes(self.padding, self.padding)
 
-    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+    def convolve(self, call: "Call", x: Array, rectified: bool) -> tuple[Array, Array, Direct]:
+        """Return the output, and what backward needs besides: the input in adjacent memory, and the method."""
         x = self._images(x, self.in_channels)
         method = self.method_for(x)
         y = call.buffer("y", (len(x), *method.outputs, self.out_channels), x.dtype)
         method.apply(call, y, x, self.weight.value, self._bias(x), rectified)
+        return y, x, method
+
+    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+        y, x, method = self.convolve(call, x, rectified)
         call.save(x, y, method)
         return y
 
@@ -193,10 +198,10 @@ class _PooledConv2d(Layer):
         return self.convolution.own_parameters()
 
     def forward(self, call: "Call", x: Array) -> Array:
-        z = self.convolution.forward(call, x, rectified=True)
+        z, x, method = self.convolution.convolve(call, x, rectified=True)
         y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
         pool.maximum(y, z, self.pooling.window, False)
-        call.save(*call.saved, y)
+        call.save(x, z, method, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:

@@ -22,7 +22,7 @@ Size = int | tuple[int, int]
 
 
 class Convolution(Layer):
-    """What convolutions and transposed convolutions have in common: parameters, checks of arguments, the method for each shape of input.
+    """A layer with the weight of a convolution: parameters, checks of arguments, the method for each shape of input.
 
     The weight has shape (kernel rows, kernel columns, C / groups, K), for a map from C to K channels.
     """

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ddbp import Adam, ArrayDataset, Cosine
-from layers import Layer, Linear, ReLU, Sequential, SoftmaxCrossEntropy
+from layers import Layer, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
 def mlp(hidden: int, rng: np.random.Generator) -> Layer:
@@ -16,7 +16,12 @@ def mlp(hidden: int, rng: np.random.Generator) -> Layer:
     return Sequential(Linear(64, hidden, rng=rng), ReLU(), Linear(hidden, 10, rng=rng))
 
 
-MODELS: dict[str, Callable[[int, np.random.Generator], Layer]] = {"mlp": mlp}
+def cnn(hidden: int, rng: np.random.Generator) -> Layer:
+    """Return a network of two convolutions with pooling, and a hidden layer."""
+    return Sequential(Reshape(8, 8, 1), models.small_cnn(rng, image=(8, 8, 1), widths=(32, 64), hidden=hidden))
+
+
+MODELS: dict[str, Callable[[int, np.random.Generator], Layer]] = {"mlp": mlp, "cnn": cnn}
 
 
 def digits() -> tuple[ArrayDataset, ArrayDataset]:

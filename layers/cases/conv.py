@@ -12,6 +12,7 @@ from layers.conv import Conv1d, Conv2d
 from layers.conv_transpose import ConvTranspose2d
 from layers.init import normal
 from layers.layer import Layer
+from layers.pool import MaxPool2d
 from layers.shape import Flatten
 
 from .case import BATCH, Case, Generator, dense, real
@@ -103,6 +104,11 @@ CASES = (
     Case("Conv2d and ReLU without bias", rectified(convolution(3, 4, 3, stride=2, bias=False)), _ODD),
     Case("Conv2d and ReLU by Winograd", rectified(convolution(16, 16, 3, padding=1)), _image(3, 4, 16)),
     Case("Conv2d and ReLU fastest", rectified(convolution(16, 16, 3, padding=1, method="fastest")), _image(4, 3, 16)),
+    Case(
+        "Conv2d, ReLU and MaxPool2d",
+        lambda rng: Sequential(convolution(3, 5, 3, padding=1)(rng), ReLU(), MaxPool2d(2)),
+        _image(4, 6, 3),
+    ),
     Case("Conv2d network", _network, _image(5, 4, 2)),
     # ---- sequences
     Case("Conv1d", _1d(3, 4, 3), real((BATCH, 6, 3))),

@@ -78,6 +78,17 @@ def rectified(twin):
     return both
 
 
+def pooled(twin):
+    """Return the twin of a Sequential of a layer, a ReLU and the maximum of 2 x 2 pixels."""
+
+    def all_three(p, x):
+        y = rectified(twin)(p, x)
+        corners = [y[:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+        return np.maximum(np.maximum(*corners[:2]), np.maximum(*corners[2:]))
+
+    return all_three
+
+
 def network(p, x):
     for number, options in ((0, {"padding": 1}), (2, {"padding": 1, "stride": 2})):
         x = convolved(x, p[f"layers.{number}.weight"], p[f"layers.{number}.bias"], **options)
@@ -129,6 +140,7 @@ TWINS = {
     "Conv2d and ReLU without bias": rectified(conv2d(stride=2)),
     "Conv2d and ReLU by Winograd": rectified(conv2d(padding=1)),
     "Conv2d and ReLU fastest": rectified(conv2d(padding=1)),
+    "Conv2d, ReLU and MaxPool2d": pooled(conv2d(padding=1)),
     "Conv2d network": network,
     "Conv1d": conv1d(),
     "Conv1d of every option": conv1d(stride=2, padding=2, dilation=2, groups=2),
