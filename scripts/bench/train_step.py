@@ -67,9 +67,9 @@ def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any
 
 def blocks(step: Callable[[], Any], agree: Callable[[int], int]) -> list[float]:
     """Return seconds per step of each block; `agree` makes the number of steps the same on all ranks."""
-    for _ in range(20):
-        step()
-    count = agree(max(1, round(BLOCK_SECONDS / harness.timed(step, 20))))
+    harness.timed(step, 3)
+    count = agree(max(1, round(BLOCK_SECONDS / harness.timed(step, 3))))
+    harness.timed(step, count)
     return [harness.timed(step, count) for _ in range(BLOCKS)]
 
 
