@@ -167,6 +167,58 @@ def _gate(dz, dy, y):
         dz[i] = dy[i] if y[i] > zero else zero
 
 
+@inlined
+def _sums(part, product, dz, x, centre):
+    """Write the sums of dz and of dz (x - centre) over 4 slices."""
+    n = part.size
+    x0, x1, x2, x3 = x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+    g0, g1, g2, g3 = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
+    for i in range(n):
+        m = centre[i]
+        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
+        part[i] = (g0[i] + g1[i]) + (g2[i] + g3[i])
+        product[i] = fma(g0[i], d0, g1[i] * d1) + fma(g2[i], d2, g3[i] * d3)
+
+
+@inlined
+def _rectified_sums(part, product, dy, x, centre, slope, offset):
+    """Write them for dz = dy where slope (x - centre) + offset > 0, else 0."""
+    n = part.size
+    zero = constant(x, "zero")
+    x0, x1, x2, x3 = x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+    g0, g1, g2, g3 = dy[:n], dy[n : 2 * n], dy[2 * n : 3 * n], dy[3 * n :]
+    for i in range(n):
+        m, k, b = centre[i], slope[i], offset[i]
+        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
+        t0 = g0[i] if fma(d0, k, b) > zero else zero
+        t1 = g1[i] if fma(d1, k, b) > zero else zero
+        t2 = g2[i] if fma(d2, k, b) > zero else zero
+        t3 = g3[i] if fma(d3, k, b) > zero else zero
+        part[i] = (t0 + t1) + (t2 + t3)
+        product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
+
+
+@inlined
+def _gated_sums(part, product, dz, dy, y, x, centre):
+    """Write them, and dz, for dz = dy where y > 0, else 0."""
+    n = part.size
+    zero = constant(x, "zero")
+    x0, x1, x2, x3 = x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+    g0, g1, g2, g3 = dy[:n], dy[n : 2 * n], dy[2 * n : 3 * n], dy[3 * n :]
+    y0, y1, y2, y3 = y[:n], y[n : 2 * n], y[2 * n : 3 * n], y[3 * n :]
+    z0, z1, z2, z3 = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
+    for i in range(n):
+        m = centre[i]
+        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
+        t0 = g0[i] if y0[i] > zero else zero
+        t1 = g1[i] if y1[i] > zero else zero
+        t2 = g2[i] if y2[i] > zero else zero
+        t3 = g3[i] if y3[i] > zero else zero
+        z0[i], z1[i], z2[i], z3[i] = t0, t1, t2, t3
+        part[i] = (t0 + t1) + (t2 + t3)
+        product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
+
+
 @kernel
 def backward_sums(sums, dw, db, dz, dy, y, x, moments, gain, bias, bounds, epsilon, rectified, add_weight, add_bias):
     """Writes sums, and writes (adds, if so said) for each shard dw and db.
@@ -195,28 +247,13 @@ def backward_sums(sums, dw, db, dz, dy, y, x, moments, gain, bias, bounds, epsil
         total_of_products[:] = 0
         done = begin
         while done + 4 * width <= end:
+            stop = done + 4 * width
             if y.size:
-                _gate(dz[done : done + 4 * width], dy[done : done + 4 * width], y[done : done + 4 * width])
-            x0, x1 = x[done : done + width], x[done + width : done + 2 * width]
-            x2, x3 = x[done + 2 * width : done + 3 * width], x[done + 3 * width : done + 4 * width]
-            g0, g1 = source[done : done + width], source[done + width : done + 2 * width]
-            g2, g3 = source[done + 2 * width : done + 3 * width], source[done + 3 * width : done + 4 * width]
-            if rectified:
-                for i in range(width):
-                    m, k, b = centre[i], slope[i], offset[i]
-                    d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
-                    t0 = g0[i] if fma(d0, k, b) > zero else zero
-                    t1 = g1[i] if fma(d1, k, b) > zero else zero
-                    t2 = g2[i] if fma(d2, k, b) > zero else zero
-                    t3 = g3[i] if fma(d3, k, b) > zero else zero
-                    part[i] = (t0 + t1) + (t2 + t3)
-                    product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
+                _gated_sums(part, product, dz[done:stop], dy[done:stop], y[done:stop], x[done:stop], centre)
+            elif rectified:
+                _rectified_sums(part, product, dy[done:stop], x[done:stop], centre, slope, offset)
             else:
-                for i in range(width):
-                    m = centre[i]
-                    d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
-                    part[i] = (g0[i] + g1[i]) + (g2[i] + g3[i])
-                    product[i] = fma(g0[i], d0, g1[i] * d1) + fma(g2[i], d2, g3[i] * d3)
+                _sums(part, product, dy[done:stop], x[done:stop], centre)
             for i in range(width):
                 total[i] += np.float64(part[i])
                 total_of_products[i] += np.float64(product[i])
