@@ -1,13 +1,14 @@
 """The microkernel of Winograd's transforms: out = M in Mᵀ for a small square grid of vectors and a constant matrix M."""
 
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import Emitter
+from .simd import VECTOR_BYTES, Emitter
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -65,12 +66,79 @@ def _combination(emit: Emitter, row: tuple[Fraction, ...], values: list[Any]) ->
     return total
 
 
-def _groups(matrix: Matrix) -> list[list[int]]:
-    """Return the rows of a matrix, together those that read the same columns."""
-    groups: dict[tuple[bool, ...], list[int]] = {}
-    for i, row in enumerate(matrix):
-        groups.setdefault(tuple(bool(c) for c in row), []).append(i)
-    return list(groups.values())
+def _mirrored(vectors: Sequence[tuple[Fraction, ...]]) -> dict[int, int]:
+    """Return the numbers of vectors that differ in signs only, the first's and the later's."""
+    first: dict[tuple[Fraction, ...], int] = {}
+    pairs = {}
+    for i, vector in enumerate(vectors):
+        earlier = first.setdefault(tuple(map(abs, vector)), i)
+        if earlier != i:
+            pairs[earlier] = i
+    return pairs
+
+
+def _halves(u: tuple[Fraction, ...], v: tuple[Fraction, ...]) -> tuple[tuple[Fraction, ...], tuple[Fraction, ...]]:
+    """Return a = (u + v) / 2 and b = (u - v) / 2, so that u = a + b and v = a - b: half of their numbers are 0 if u mirrors v."""
+    return tuple((x + y) / 2 for x, y in zip(u, v, strict=True)), tuple((x - y) / 2 for x, y in zip(u, v, strict=True))
+
+
+class _Combinations:
+    """Emits rows of the product of a constant matrix with values, by few operations.
+
+    Of two columns that differ in signs only, the sum and the difference of their values are combined instead; of two such rows,
+    u = a + b and v = a - b, each of a and b is computed once.
+    """
+
+    def __init__(self, matrix: Matrix) -> None:
+        columns = list(zip(*matrix, strict=True))
+        self.column_pairs = _mirrored(columns)
+        for i, j in self.column_pairs.items():
+            columns[i], columns[j] = _halves(columns[i], columns[j])
+        self.matrix: Matrix = tuple(zip(*columns, strict=True))
+        self.row_pairs = _mirrored(self.matrix)
+
+    def groups(self) -> list[list[int]]:
+        """Return the rows, together those that share what is computed."""
+        paired = [j for pair in self.column_pairs.items() for j in pair]
+        first_of = {later: first for first, later in self.row_pairs.items()}
+        groups: dict[Any, list[int]] = {}
+        for i, row in enumerate(self.matrix):
+            key = tuple(bool(row[j]) for j in paired) if paired else first_of.get(i, i)
+            groups.setdefault(key, []).append(i)
+        return list(groups.values())
+
+    def reads(self, rows: Sequence[int]) -> list[bool]:
+        """Return which values these rows read."""
+        result = self._combines(rows)
+        for i, j in self.column_pairs.items():
+            result[i] = result[j] = result[i] or result[j]
+        return result
+
+    def emit(self, emit: Emitter, rows: Sequence[int], values: list[Any]) -> list[Any]:
+        """Return these rows of the product; values that they do not read may be None."""
+        values = self._with_sums(emit, values, self._combines(rows))
+        results: dict[int, Any] = {}
+        for i in rows:
+            mirror = self.row_pairs.get(i)
+            if mirror in rows:
+                a, b = (_combination(emit, half, values) for half in _halves(self.matrix[i], self.matrix[mirror]))
+                results[i], results[mirror] = emit.builder.fadd(a, b), emit.builder.fsub(a, b)
+            elif i not in results:
+                results[i] = _combination(emit, self.matrix[i], values)
+        return [results[i] for i in rows]
+
+    def _combines(self, rows: Sequence[int]) -> list[bool]:
+        return [any(self.matrix[i][j] for i in rows) for j in range(len(self.matrix[0]))]
+
+    def _with_sums(self, emit: Emitter, values: list[Any], used: list[bool]) -> list[Any]:
+        """Return the values, and the sums and differences in place of those of paired columns, where used."""
+        result = list(values)
+        for i, j in self.column_pairs.items():
+            if used[i]:
+                result[i] = emit.builder.fadd(values[i], values[j])
+            if used[j]:
+                result[j] = emit.builder.fsub(values[i], values[j])
+        return result
 
 
 @intrinsic(prefer_literal=True)
@@ -84,6 +152,7 @@ def grid_transform(typingctx: Any, like: Any, out: Any, out_row: Any, out_column
     integers = (out, out_row, out_column, source, source_row, source_column, bias, rectify, accumulate)
     signature = types.void(like, *([types.intp] * len(integers)), name)
     matrix = MATRICES[name.literal_value]
+    combinations = _Combinations(matrix)
     columns = range(len(matrix[0]))
     kind = name.literal_value.rstrip(" 24")
 
@@ -101,15 +170,15 @@ def grid_transform(typingctx: Any, like: Any, out: Any, out_row: Any, out_column
             rectifies = builder.icmp_signed("!=", rectify, emit.integer(0))
             lowest = builder.select(rectifies, emit.zero, emit.constant("-inf"))
         # Group by group: the sums over a whole grid would not fit the registers.
-        for group in _groups(matrix):
+        for group in combinations.groups():
+            reads = combinations.reads(group)
             half = []
             for b in columns:
-                column = [emit.load(emit.offset(rows_in[a], across[b])) if matrix[group[0]][a] else None for a in columns]
-                half.append([_combination(emit, matrix[i], column) for i in group])
+                column = [emit.load(emit.offset(rows_in[a], across[b])) if reads[a] else None for a in columns]
+                half.append(combinations.emit(emit, group, column))
             for position, i in enumerate(group):
                 pointer = rows_out[i]
-                for row in matrix:
-                    value = _combination(emit, row, [values[position] for values in half])
+                for value in combinations.emit(emit, range(len(matrix)), [values[position] for values in half]):
                     if kind == "output":
                         value = builder.fadd(value, add)
                         value = builder.select(builder.fcmp_ordered("<=", value, lowest), lowest, value)
@@ -118,6 +187,31 @@ def grid_transform(typingctx: Any, like: Any, out: Any, out_row: Any, out_column
                         [value] = emit.changed_if(accumulate, [value], lambda old, p=held: [builder.fadd(old[0], emit.load(p))])
                     emit.store(value, pointer)
                     pointer = emit.offset(pointer, out_column)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def copy_between_zeros(typingctx: Any, like: Any, out: Any, source: Any, before: Any, count: Any, after: Any) -> Any:
+    """Write zeros, a copy of the source, and zeros, one after the other: so many vectors of each."""
+    signature = types.void(like, *([types.intp] * 5))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        _, out, source, before, count, after = arguments
+
+        def zero(_: Any, carried: list[Any]) -> list[Any]:
+            emit.store(emit.zero, carried[0])
+            return [emit.offset(carried[0], VECTOR_BYTES)]
+
+        def copy(_: Any, carried: list[Any]) -> list[Any]:
+            emit.store(emit.load(carried[1]), carried[0])
+            return [emit.offset(pointer, VECTOR_BYTES) for pointer in carried]
+
+        to = emit.loop(before, [emit.pointer(out)], zero)[0]
+        to = emit.loop(count, [to, emit.pointer(source)], copy)[0]
+        emit.loop(after, [to], zero)
         return context.get_dummy_value()
 
     return signature, generate

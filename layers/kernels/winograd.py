@@ -13,7 +13,7 @@ from .gemm import transpose_plane
 from .jit import inlined, kernel
 from .planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
 from .simd import VECTOR_BYTES
-from .simd_winograd import grid_transform
+from .simd_winograd import copy_between_zeros, grid_transform
 from .vmath import constant
 
 # Bytes between the planes of transformed tiles, lest they lie a power of two apart: those would share few places in the cache.
@@ -55,20 +55,16 @@ _filter_gradient_2, _filter_gradient_4 = _transform_of("filter gradient 2"), _tr
 def _copy_patch(patch, image, top, left, side):
     """Write the patch (side, side, C) of an image (H, W, C) whose corner is at (top, left); zeros outside."""
     height, width, channels = image.shape
-    flat = image.reshape(height, width * channels)
-    zero = constant(patch, "zero")
+    pixel = channels * image.itemsize
+    vectors = pixel // VECTOR_BYTES
     start, stop = max(0, left), min(width, left + side)
-    before, after = (start - left) * channels, (stop - left) * channels
     for a in range(side):
-        row = patch[a * side * channels : (a + 1) * side * channels]
+        to = patch.ctypes.data + a * side * pixel
         if top + a < 0 or top + a >= height:
-            row[:] = zero
+            copy_between_zeros(patch, to, to, side * vectors, 0, 0)
         else:
-            row[:before] = zero
-            to, of = row[before:after], flat[top + a, start * channels : stop * channels]
-            for j in range(to.size):
-                to[j] = of[j]
-            row[after:] = zero
+            of = image.ctypes.data + ((top + a) * width + start) * pixel
+            copy_between_zeros(patch, to, of, (start - left) * vectors, (stop - start) * vectors, (left + side - stop) * vectors)
 
 
 @inlined
