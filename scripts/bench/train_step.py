@@ -41,18 +41,16 @@ def row(workload: Workload, ranks: int, times: dict[str, list[float]], peers: li
     chosen = {peer: best(times, peer) for peer in peers if any(name.split()[0] == peer for name in times)}
     medians = {peer: median(times[name]) for peer, name in chosen.items()}
     eager = "torch" if ranks == 1 else min(medians, key=lambda peer: medians[peer])
-    fastest = min(medians, key=lambda peer: medians[peer])
     result: dict[str, Any] = {"workload": workload.name, "ranks": ranks, "threads": 1, "ours_ms": harness.spread(ours)["median"]}
     if eager in chosen:
         against = harness.ratio(times[chosen[eager]], ours)
         result |= {"torch_ms": round(medians[eager] * 1e3, 5), "torch": chosen[eager], "ratio": against["ratio"]}
         result["ratio_quartiles"] = [against["low"], against["high"]]
-    return result | {
-        "peers_ms": {chosen[peer]: round(value * 1e3, 5) for peer, value in medians.items()},
-        "best_peer": chosen[fastest],
-        "ratio_best": round(medians[fastest] / median(ours), 3),
-        "spread_ms": {name: harness.spread(values) for name, values in times.items()},
-    }
+    if medians:
+        fastest = min(medians, key=lambda peer: medians[peer])
+        result |= {"peers_ms": {chosen[peer]: round(value * 1e3, 5) for peer, value in medians.items()}}
+        result |= {"best_peer": chosen[fastest], "ratio_best": round(medians[fastest] / median(ours), 3)}
+    return result | {"spread_ms": {name: harness.spread(values) for name, values in times.items()}}
 
 
 def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any]:
@@ -192,7 +190,8 @@ def main() -> None:
     for workload in chosen:
         many = several_ranks(workload, options.ranks, options.rounds or 5) if options.ranks > 1 else None
         rows.append(many or one_rank(workload, peers, options.rounds or 15))
-        shown = {"torch_ms": float("nan"), "ratio": float("nan")} | rows[-1]
+        unknown_numbers = dict.fromkeys(("torch_ms", "ratio", "ratio_best"), float("nan"))
+        shown = unknown_numbers | {"best_peer": "none"} | rows[-1]
         line = "{workload:12}{ranks:>6}{ours_ms:>10.4f}{torch_ms:>10.4f}{ratio:>8.2f}   {best_peer} {ratio_best:.2f}"
         print(line.format(**shown), flush=True)
     harness.write(options.json, facts, rows)
