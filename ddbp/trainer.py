@@ -26,6 +26,7 @@ from .reduction import Reduction, Slice, total_over_ranks
 from .run_folder import RunFolder
 from .shards import ShardPlan, tree_total
 from .threads import use_one_thread
+from .truncation import Truncation
 
 
 class Batch(NamedTuple):
@@ -58,6 +59,8 @@ class Trainer:
         S; one per rank unless said, which is fastest.
     clip_norm, clip_value
         Limits of the gradient's global Euclidean norm, and of each of its elements.
+    truncate
+        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying the state: see `ddbp.truncation`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
     metrics
@@ -88,6 +91,7 @@ class Trainer:
         shards: int | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
+        truncate: int | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         metrics: Mapping[str, Metric] | None = None,
@@ -106,6 +110,8 @@ class Trainer:
         checks.factors(l1=l1, l2=l2)
         checks.ranks_have_samples(self.batch_size, self.comm.size)
         self.clip_norm, self.clip_value, self.l1, self.l2 = clip_norm, clip_value, float(l1), float(l2)
+        self.truncate = None if truncate is None else Truncation(model, truncate)
+        self._forward: Callable[[Value], Value] = self.truncate or model
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
         self.stop = False
         self.step_count = 0
@@ -183,8 +189,8 @@ class Trainer:
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
-        """Take one step on a global batch (every rank passes the whole of it); return its loss."""
-        return self._train(self.batch(x, y))
+        """Take one step on a global batch (every rank passes the whole of it), or one per window; return its loss."""
+        return sum(self._train(part) * weight for part, weight in self._parts(self.batch(x, y)))
 
     # Whole runs
 
@@ -203,7 +209,8 @@ class Trainer:
         epochs = checks.whole("epochs", epochs)
         data = self._prepared(dataset)
         self._check_data(dataset, validation, epochs)
-        steps = -(-len(data) // self.batch_size)
+        windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
+        steps = windows * -(-len(data) // self.batch_size)
         self._describe_run(dataset, epochs)
         history: list[Record] = []
         self.stop = False
@@ -288,11 +295,20 @@ class Trainer:
         )
         return Batch(tape.input(x, gradient=False), y, samples)
 
+    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
+        """Yield what one step each is taken on, and its part of the batch's loss: the batch, or the windows of its sequences."""
+        if self.truncate is None:
+            yield batch, 1.0
+        else:
+            tape = batch.x.tape
+            for x, y, weight in self.truncate.windows(batch.x.array, batch.y):
+                yield self._recorded(x, y, tape.first_sample, tape.bounds(len(x)), batch.samples), weight
+
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
         if self._warm:
-            loss = self.loss(self.model(batch.x), batch.y)
+            loss = self.loss(self._forward(batch.x), batch.y)
             loss.backward()
         else:
             loss = self._first_passes(batch)
@@ -302,14 +318,14 @@ class Trainer:
         """Propagate forward and backward, one rank of each host before the others, as kernels may be compiled; return the loss."""
         assert self.loss is not None
         with self._warming(), self._shard_gather.alone():
-            loss: Value = self.loss(self.model(batch.x), batch.y)
+            loss: Value = self.loss(self._forward(batch.x), batch.y)
             loss.backward()
         if self._shard_gather.asked_alone:
             # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
             self._shard_gather.asked_alone = False
             self._flat.zero_gradients()
             loss.tape.restart()
-            loss = self.loss(self.model(batch.x), batch.y)
+            loss = self.loss(self._forward(batch.x), batch.y)
             loss.backward()
         return loss
 
@@ -334,10 +350,11 @@ class Trainer:
         started = time.perf_counter()
         total = 0.0
         for batch in self.batches(data):
-            loss = self._train(batch)
-            total += loss * batch.samples
-            for callback in self.callbacks:
-                callback.on_step_end(self, self.step_count, loss)
+            for part, weight in self._parts(batch):
+                loss = self._train(part)
+                total += loss * weight * part.samples
+                for callback in self.callbacks:
+                    callback.on_step_end(self, self.step_count, loss)
         seconds = time.perf_counter() - started
         return {
             "epoch": self.epoch,
@@ -354,6 +371,7 @@ class Trainer:
             "batch_size": self.batch_size,
             "seed": self.seed,
             "shards": self._plan.shards,
+            "truncate": str(self.truncate),
             "clipping and penalties": (self.clip_norm, self.clip_value, self.l1, self.l2),
         }
         facts = {**checks.model_facts(self.model, self.loss), "optimizer": self.optimizer, **options, **checks.code_facts()}
@@ -376,8 +394,7 @@ class Trainer:
         return dataset.astype(self._flat.dtype)
 
     def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:
-        facts = self.comm.describe()
+        facts = self.comm.describe() | {"shards": self._plan.shards, "epochs": epochs, "data": dataset}
         if self._folder is not None:
-            names = ("model", "loss", "optimizer", "batch_size", "seed", "clip_norm", "clip_value", "l1", "l2")
-            options = {name: getattr(self, name) for name in names}
-            self._folder.write_configuration({**options, "shards": self._plan.shards, "epochs": epochs, "data": dataset, **facts})
+            names = ("model", "loss", "optimizer", "batch_size", "seed", "truncate", "clip_norm", "clip_value", "l1", "l2")
+            self._folder.write_configuration({name: getattr(self, name) for name in names} | facts)
