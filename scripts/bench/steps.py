@@ -59,6 +59,7 @@ def torch_adam(workload: Workload, rate: float, variant: str, *, compiled: bool 
         return workload.torch_loss(module(x), y)
 
     if compiled:
+        torch._dynamo.reset()  # Else the variants count as recompilations of one function, whose number is limited.
         forward = torch.compile(forward)
     batches = []
     for x, y in workload.batches():
