@@ -21,7 +21,7 @@ def _images(batch: int, shape: tuple[int, int, int]) -> Callable[[np.random.Gene
 
 
 def _twin(name: str) -> Any:
-    """Return a function of the file of twins that the tests use, which is imported when the function is called: it needs PyTorch."""
+    """Return a function of the tests' file of twins, which is imported when the function is called: it needs PyTorch."""
 
     def called(*arguments: Any) -> Any:
         return getattr(importlib.import_module("torch_models"), name)(*arguments)
