@@ -7,6 +7,7 @@ from .containers import Residual, Sequential
 from .conv import Conv1d, Conv2d
 from .conv_transpose import ConvTranspose2d
 from .dropout import Dropout, Dropout2d
+from .embedding import Embedding
 from .gradient_check import gradcheck
 from .gradient_report import BlockReport, GradientReport, WrongGradientError
 from .layer import Composite, Layer
@@ -42,6 +43,7 @@ __all__ = [
     "ConvTranspose2d",
     "Dropout",
     "Dropout2d",
+    "Embedding",
     "FlatParameters",
     "Flatten",
     "GlobalAveragePool",

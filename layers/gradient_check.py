@@ -157,8 +157,9 @@ class Subject:
 
     @property
     def samples(self) -> int:
-        """The size of axis 0 of the first floating input, 0 if there is none."""
-        return next((len(self.inputs[i]) for i in self.free if self.inputs[i].ndim), 0)
+        """The size of axis 0 of the first floating input (of the first array, if none is floating), 0 if there is none."""
+        arrays = self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)]
+        return next((len(self.inputs[i]) for i in arrays if self.inputs[i].ndim), 0)
 
     def array(self, name: str) -> Array:
         """Return the array of a block, to be moved in place."""

@@ -47,6 +47,12 @@ def gradient_of(case, y, dtype=np.float32):
     return np.asarray(np.random.default_rng(4).uniform(0.5, 1.5, y.shape), dtype)
 
 
+def recorded(case, tape, inputs):
+    """Return the inputs as a layer gets them: floating arrays as values, or the first array where there is none."""
+    floating = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"] or [0]
+    return [tape.input(x, gradient=i not in case.constant) if i in floating else x for i, x in enumerate(inputs)]
+
+
 class Run:
     """A forward and a backward pass, with copies of everything that came out."""
 
@@ -55,7 +61,7 @@ class Run:
             for parameter in layer.parameters():
                 parameter.gradients, parameter.stale = None, True
         tape = Tape(training=case.training, **options)
-        values = [tape.input(x, gradient=i not in case.constant) if x.dtype.kind == "f" else x for i, x in enumerate(inputs)]
+        values = recorded(case, tape, inputs)
         y = layer(*values)
         self.y = y.array.copy()
         self.dy = gradient_of(case, y, y.dtype) if dy is None else dy
@@ -184,10 +190,7 @@ def test_layer_used_twice_in_a_graph_is_two_independent_calls(case):
     for parameter in layer.parameters():
         parameter.zero_gradient()
     tape = Tape()
-    one, two = (
-        [tape.input(x, gradient=i not in case.constant) if x.dtype.kind == "f" else x for i, x in enumerate(inputs)]
-        for inputs in (first, second)
-    )
+    one, two = (recorded(case, tape, inputs) for inputs in (first, second))
     y, z = layer(*one), layer(*two)
     assert (y.array.tobytes(), z.array.tobytes()) == (a.y.tobytes(), b.y.tobytes())
     ((y * a.dy).sum() + (z * b.dy).sum()).backward()
@@ -216,7 +219,7 @@ def test_gradient_that_two_layers_receive_is_not_written_to_by_either(case):
     layer, inputs = make(case)
     alone = Run(case, layer, inputs)
     tape = Tape(training=case.training)
-    values = [tape.input(x, gradient=i not in case.constant) if x.dtype.kind == "f" else x for i, x in enumerate(inputs)]
+    values = recorded(case, tape, inputs)
     other = tape.input(np.zeros_like(alone.y))
     (layer(*values) + other).backward(alone.dy)
     assert other.grad.tobytes() == alone.dy.tobytes()
@@ -291,11 +294,11 @@ LOSSES = [case for case in CASES if "Entropy" in case.name or "Error" in case.na
 def test_sums_of_shards_make_up_the_loss(case):
     layer, inputs = make(case)
     tape = Tape(shards=(0, 2, 5, 7))
-    loss = layer(*(tape.input(x) if x.dtype.kind == "f" else x for x in inputs))
+    loss = layer(*recorded(case, tape, inputs))
     assert np.allclose(loss.shard_sums.sum() / BATCH, loss.item(), rtol=1e-6)
     for s, (start, stop) in enumerate(((0, 2), (2, 5), (5, 7))):
         alone = Tape()
-        part = layer(*(alone.input(x) if x.dtype.kind == "f" else x for x in rows(inputs, start, stop)))
+        part = layer(*recorded(case, alone, rows(inputs, start, stop)))
         assert part.shard_sums[0] == loss.shard_sums[s]
 
 

@@ -1,0 +1,32 @@
+"""Rows of a table by number. table (V, D), ids (R,), y (R, D)."""
+
+from .jit import kernel
+
+
+@kernel
+def take_rows(y, table, ids, padding):
+    """Writes y_i = table[ids_i], and zeros where ids_i is `padding` (-1: nowhere). All ids are in 0..V-1."""
+    for i in range(ids.size):
+        to, of = y[i], table[ids[i]]
+        if ids[i] == padding:
+            to[:] = 0
+        else:
+            for j in range(to.size):
+                to[j] = of[j]
+
+
+@kernel
+def add_rows(dtable, dy, ids, padding, bounds, accumulate):
+    """Writes (adds, if `accumulate`) for each shard dtable[v] = the sum of dy_i over its rows with ids_i = v, in their order.
+
+    dtable (S, V, D), dy (R, D), bounds (S + 1,). Rows whose id is `padding` count for nothing.
+    """
+    for s in range(len(dtable)):
+        shard = dtable[s]
+        if not accumulate:
+            shard[:] = 0
+        for i in range(bounds[s], bounds[s + 1]):
+            if ids[i] != padding:
+                to, of = shard[ids[i]], dy[i]
+                for j in range(to.size):
+                    to[j] += of[j]
