@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -18,9 +18,11 @@ from ddbp.threads import advise_other_cores, use_one_thread
 from layers import Layer
 
 
-def parser(description: str, *, epochs: int, batch_size: int, learning_rate: float) -> argparse.ArgumentParser:
-    """Return a parser with the common flags and the script's defaults for them."""
-    result = argparse.ArgumentParser(description=description)
+def parser(
+    description: str, *, epochs: int, batch_size: int, learning_rate: float, parents: Sequence[argparse.ArgumentParser] = ()
+) -> argparse.ArgumentParser:
+    """Return a parser with the common flags, the script's defaults for them, and the flags of `parents`."""
+    result = argparse.ArgumentParser(description=description, parents=parents)
     result.add_argument("--epochs", type=positive, default=epochs, help="passes over the training data (%(default)s)")
     result.add_argument("--batch-size", type=positive, default=batch_size, help="of the global batch, over all ranks (%(default)s)")
     result.add_argument("--learning-rate", type=positive_number, default=learning_rate, help="at the beginning (%(default)s)")
@@ -44,8 +46,9 @@ def fit(
     optimizer: Optimizer,
     training: ArrayDataset,
     validation: ArrayDataset,
+    **trainer_options: Any,
 ) -> tuple[Trainer, dict[str, Any]]:
-    """Train by the common flags; return the trainer and the result so far, for `finish`."""
+    """Train by the common flags, and further options of the trainer; return it and the result so far, for `finish`."""
     use_one_thread()
     if not (options.quiet or launched_under_mpi()) and (advice := advise_other_cores()):
         print(advice, file=sys.stderr)
@@ -59,6 +62,7 @@ def fit(
         shards=options.shards,
         run_dir=options.run_dir or Path("runs", Path(sys.argv[0]).stem, datetime.now().strftime("%Y%m%d-%H%M%S.%f")),
         quiet=options.quiet,
+        **trainer_options,
     )
     history = trainer.fit(training, epochs=options.epochs, validation=validation)
     last = history[-1]
