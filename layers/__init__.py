@@ -17,6 +17,8 @@ from .merge import Add, Concatenate, Multiply
 from .norm import BatchNorm, BatchNorm2d
 from .parameter import FlatParameters, Parameter
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
+from .recurrent import GRU, LSTM, RNN
+from .recurrent_cell import GRUCell, LSTMCell, RNNCell
 from .rules import Rule
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
@@ -27,6 +29,9 @@ from .workspace import Workspace
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "Add",
     "AvgPool2d",
     "BatchNorm",
@@ -46,8 +51,10 @@ __all__ = [
     "Embedding",
     "FlatParameters",
     "Flatten",
+    "GRUCell",
     "GlobalAveragePool",
     "GradientReport",
+    "LSTMCell",
     "Layer",
     "LeakyReLU",
     "Linear",
@@ -57,6 +64,7 @@ __all__ = [
     "Multiply",
     "PaddedShortcut",
     "Parameter",
+    "RNNCell",
     "ReLU",
     "Reshape",
     "Residual",

@@ -32,6 +32,17 @@ class Sequential(Composite):
             x = layer(x)
         return x
 
+    def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
+        """Return the output and the last states of those layers that have any, given the initial ones (None: their beginning)."""
+        last: list[Any] = []
+        for layer in self._steps:
+            if hasattr(layer, "run"):
+                x, new = layer.run(x, None if state is None else state[len(last)])
+                last.append(new)
+            else:
+                x = layer(x)
+        return x, tuple(last)
+
     def __len__(self) -> int:
         return len(self.layers)
 

@@ -1,0 +1,236 @@
+"""Recurrent layers over whole sequences, in order of time: x (T, N, C), h (T + 1, N, H) with the initial state at 0.
+
+What the inputs contribute to all gates of all steps is one product, made before; so are the gradients of the weights after. Here is
+what goes from step to step: the product of the last state with the packed recurrent weight, and the gates' arithmetic.
+
+Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on.
+"""
+
+from .gemm import packed_product
+from .jit import inlined, kernel
+from .vmath import constant, sigmoid, tanh
+
+
+@kernel
+def by_time(out, x, lengths, reverse):
+    """Writes x (N, T, C) to out (T, N, C), each sample's steps in reverse order if so said; zeros after its last step."""
+    zero = constant(out, "zero")
+    for t in range(out.shape[0]):
+        for n in range(out.shape[1]):
+            if t < lengths[n]:
+                out[t, n, :] = x[n, lengths[n] - 1 - t if reverse else t]
+            else:
+                out[t, n, :] = zero
+
+
+@kernel
+def by_sample(out, x, lengths, reverse):
+    """Writes x (T, N, C) to the first T steps of out (N, T or more, C), as `by_time` would read them; zeros after the last step."""
+    zero = constant(out, "zero")
+    for n in range(x.shape[1]):
+        for t in range(x.shape[0]):
+            if t < lengths[n]:
+                out[n, lengths[n] - 1 - t if reverse else t, :] = x[t, n]
+            else:
+                out[n, t, :] = zero
+
+
+@kernel
+def by_shard(out, x, bounds):
+    """Writes x (T, N, C) to out (T N C,), the steps of each shard of the samples together."""
+    steps, _, features = x.shape
+    at = 0
+    for s in range(bounds.size - 1):
+        for t in range(steps):
+            part = x[t, bounds[s] : bounds[s + 1]].reshape((bounds[s + 1] - bounds[s]) * features)
+            out[at : at + part.size] = part
+            at += part.size
+
+
+@inlined
+def _keep(state, last):
+    for j in range(state.size):
+        state[j] = last[j]
+
+
+@kernel
+def lstm(h, c, squashed, gates, packed, nothing, lengths):
+    """Writes h and c (T + 1, N, H) from step 1 on, and tanh(c) to squashed (T, N, H).
+
+    gates (T, N, 4 H) hold what the inputs contribute to i, f, g and o, biases included; the gates themselves take its place:
+    i, f, o = sigmoid, g = tanh, c = f c + i g, h = o tanh(c).
+    """
+    steps, samples, size = squashed.shape
+    for t in range(steps):
+        packed_product(gates[t], h[t], packed, nothing, True)
+        for n in range(samples):
+            if t >= lengths[n]:
+                _keep(h[t + 1, n], h[t, n])
+                _keep(c[t + 1, n], c[t, n])
+                continue
+            row = gates[t, n]
+            i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+            before, now, flat, out = c[t, n], c[t + 1, n], squashed[t, n], h[t + 1, n]
+            both = row[: 2 * size]
+            for j in range(both.size):
+                both[j] = sigmoid(both[j])
+            for j in range(size):
+                g[j] = tanh(g[j])
+            for j in range(size):
+                o[j] = sigmoid(o[j])
+            for j in range(size):
+                now[j] = f[j] * before[j] + i[j] * g[j]
+            for j in range(size):
+                flat[j] = tanh(now[j])
+            for j in range(size):
+                out[j] = o[j] * flat[j]
+
+
+@kernel
+def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengths):
+    """Writes dgates (T, N, 4 H); dh and dc (N, H), those of the last states, become those of the initial ones.
+
+    dy (T, N, H) is the gradient of the outputs, packed the recurrent weight.
+    """
+    steps, samples, size = squashed.shape
+    zero, one = constant(dh, "zero"), constant(dh, "one")
+    for step in range(steps):
+        t = steps - 1 - step
+        for n in range(samples):
+            drow = dgates[t, n]
+            if t >= lengths[n]:
+                drow[:] = zero
+                continue
+            row = gates[t, n]
+            i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+            di, df, dg, do = drow[:size], drow[size : 2 * size], drow[2 * size : 3 * size], drow[3 * size :]
+            above, dhidden, dcell, before, flat = dy[t, n], dh[n], dc[n], c[t, n], squashed[t, n]
+            for j in range(size):
+                total = above[j] + dhidden[j]
+                do[j] = total * flat[j] * o[j] * (one - o[j])
+                dcell[j] += total * o[j] * (one - flat[j] * flat[j])
+            for j in range(size):
+                di[j] = dcell[j] * g[j] * i[j] * (one - i[j])
+                dg[j] = dcell[j] * i[j] * (one - g[j] * g[j])
+            for j in range(size):
+                df[j] = dcell[j] * before[j] * f[j] * (one - f[j])
+                dcell[j] *= f[j]
+        _to_previous(dh, dgates[t], packed, nothing, lengths, t)
+
+
+@inlined
+def _to_previous(dh, dgates, packed, nothing, lengths, t):
+    """Write dh = dgates W of the samples that had this step; add to that of the others, whose dgates are 0."""
+    ragged = False
+    for n in range(lengths.size):
+        ragged |= t >= lengths[n]
+    if not ragged:
+        packed_product(dh, dgates, packed, nothing, False)
+        return
+    zero = constant(dh, "zero")
+    for n in range(lengths.size):
+        if t < lengths[n]:
+            dh[n, :] = zero
+    packed_product(dh, dgates, packed, nothing, True)
+
+
+@kernel
+def gru(h, inner, gates, packed, bias, lengths):
+    """Writes h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution to r, z and n, its bias (3 H,) included.
+
+    gates (T, N, 3 H) hold what the inputs contribute; the gates themselves take its place: r, z = sigmoid, n = tanh(x + r inner),
+    h = (1 - z) n + z h.
+    """
+    steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
+    one = constant(h, "one")
+    for t in range(steps):
+        packed_product(inner[t], h[t], packed, bias, False)
+        for n in range(samples):
+            if t >= lengths[n]:
+                _keep(h[t + 1, n], h[t, n])
+                continue
+            row, own = gates[t, n], inner[t, n]
+            r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], own[2 * size :]
+            both, of_both = row[: 2 * size], own[: 2 * size]
+            before, now = h[t, n], h[t + 1, n]
+            for j in range(both.size):
+                both[j] = sigmoid(both[j] + of_both[j])
+            for j in range(size):
+                new[j] = tanh(new[j] + r[j] * of_new[j])
+            for j in range(size):
+                now[j] = (one - z[j]) * new[j] + z[j] * before[j]
+
+
+@kernel
+def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengths):
+    """Writes dgates and dinner (T, N, 3 H); dh (N, H), that of the last state, becomes that of the initial one.
+
+    dy (T, N, H) is the gradient of the outputs, packed the recurrent weight.
+    """
+    steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
+    zero, one = constant(dh, "zero"), constant(dh, "one")
+    for step in range(steps):
+        t = steps - 1 - step
+        for n in range(samples):
+            drow, down = dgates[t, n], dinner[t, n]
+            if t >= lengths[n]:
+                drow[:] = zero
+                down[:] = zero
+                continue
+            row = gates[t, n]
+            r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], inner[t, n, 2 * size :]
+            dr, dz, dnew = drow[:size], drow[size : 2 * size], drow[2 * size :]
+            dr_own, dz_own, dnew_own = down[:size], down[size : 2 * size], down[2 * size :]
+            above, dhidden, before = dy[t, n], dh[n], h[t, n]
+            for j in range(size):
+                total = above[j] + dhidden[j]
+                dhidden[j] = total * z[j]
+                slope = total * (before[j] - new[j]) * z[j] * (one - z[j])
+                dz[j] = slope
+                dz_own[j] = slope
+                dnew[j] = total * (one - z[j]) * (one - new[j] * new[j])
+            for j in range(size):
+                slope = dnew[j] * of_new[j] * r[j] * (one - r[j])
+                dr[j] = slope
+                dr_own[j] = slope
+                dnew_own[j] = dnew[j] * r[j]
+        packed_product(dh, dinner[t], packed, nothing, True)
+
+
+@kernel
+def rnn(h, gates, packed, nothing, lengths, rectified):
+    """Writes h = tanh(gates + W h), or max(that, 0) if rectified, (T + 1, N, H) from step 1 on; gates (T, N, H) are lost."""
+    steps, samples, size = gates.shape
+    zero = constant(h, "zero")
+    for t in range(steps):
+        packed_product(gates[t], h[t], packed, nothing, True)
+        for n in range(samples):
+            now, row = h[t + 1, n], gates[t, n]
+            if t >= lengths[n]:
+                _keep(now, h[t, n])
+            elif rectified:
+                for j in range(size):
+                    now[j] = zero if row[j] <= zero else row[j]
+            else:
+                for j in range(size):
+                    now[j] = tanh(row[j])
+
+
+@kernel
+def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, rectified):
+    """Writes dgates (T, N, H); dh (N, H), that of the last state, becomes that of the initial one."""
+    steps, samples, size = dgates.shape
+    zero, one = constant(dh, "zero"), constant(dh, "one")
+    for step in range(steps):
+        t = steps - 1 - step
+        for n in range(samples):
+            now, above, dhidden, drow = h[t + 1, n], dy[t, n], dh[n], dgates[t, n]
+            if t >= lengths[n]:
+                drow[:] = zero
+            elif rectified:
+                for j in range(size):
+                    drow[j] = above[j] + dhidden[j] if now[j] > zero else zero
+            else:
+                for j in range(size):
+                    drow[j] = (above[j] + dhidden[j]) * (one - now[j] * now[j])
+        _to_previous(dh, dgates[t], packed, nothing, lengths, t)
