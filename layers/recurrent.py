@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from .tape import Call
 
 
+Steps = tuple[list[Array], tuple[Array, ...]]
+
+
 class Recurrence(Layer):
     """The weights of one layer in one direction, and how its gates work; used by way of a `_Pass`.
 
@@ -47,11 +50,16 @@ class Recurrence(Layer):
         """Return the biases that are added to the inputs' contribution (G H,), or empty."""
         return empty(self.weight_ih.value, 1) if self.bias_ih is None else self.bias_ih.value
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> list[Array]:
-        """Go through time; return the states (T + 1, N, H), h first. `first` has the initial ones, None for zeros."""
+    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
+        """Go through time; return the states (T + 1, N, H), h first, and what `steps_back` needs.
+
+        `first` has the initial states, None for zeros.
+        """
         raise NotImplementedError
 
-    def steps_back(self, call: "Call", dlast: list[Array], dy: Array, packed: Array, lengths: Integers) -> tuple[Array, Array]:
+    def steps_back(
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
+    ) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last state's contribution to the gates.
 
         dlast, those of the last states, become those of the initial ones.
@@ -77,15 +85,16 @@ class _LSTM(Recurrence):
     def input_bias(self) -> Array:
         return super().input_bias() if self.bias_hh is None else super().input_bias() + self.bias_hh.value
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> list[Array]:
+    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
         h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
         squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden), gates.dtype)
         recurrent.lstm(h, c, squashed, gates, packed, empty(gates, 1), lengths)
-        call.save(*call.saved, gates, c, squashed)
-        return [h, c]
+        return [h, c], (gates, c, squashed)
 
-    def steps_back(self, call: "Call", dlast: list[Array], dy: Array, packed: Array, lengths: Integers) -> tuple[Array, Array]:
-        gates, c, squashed = call.saved[-3:]
+    def steps_back(
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
+    ) -> tuple[Array, Array]:
+        gates, c, squashed = saved
         dgates = call.transient("dgates", gates.shape, gates.dtype)
         recurrent.lstm_backward(dgates, *dlast, dy, c, squashed, gates, packed, empty(gates, 1), lengths)
         return dgates, dgates
@@ -94,16 +103,17 @@ class _LSTM(Recurrence):
 class _GRU(Recurrence):
     gates = 3
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> list[Array]:
+    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         inner = call.buffer("inner", gates.shape, gates.dtype)
         bias = empty(gates, 1) if self.bias_hh is None else self.bias_hh.value
         recurrent.gru(h, inner, gates, packed, bias, lengths)
-        call.save(*call.saved, gates, h, inner)
-        return [h]
+        return [h], (gates, h, inner)
 
-    def steps_back(self, call: "Call", dlast: list[Array], dy: Array, packed: Array, lengths: Integers) -> tuple[Array, Array]:
-        gates, h, inner = call.saved[-3:]
+    def steps_back(
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
+    ) -> tuple[Array, Array]:
+        gates, h, inner = saved
         dgates, dinner = (call.transient(name, gates.shape, gates.dtype) for name in ("dgates", "dinner"))
         recurrent.gru_backward(dgates, dinner, *dlast, dy, h, inner, gates, packed, empty(gates, 1), lengths)
         return dgates, dinner
@@ -121,14 +131,15 @@ class _RNN(Recurrence):
     def input_bias(self) -> Array:
         return super().input_bias() if self.bias_hh is None else super().input_bias() + self.bias_hh.value
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> list[Array]:
+    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         recurrent.rnn(h, gates, packed, empty(gates, 1), lengths, self.rectified)
-        call.save(*call.saved, h)
-        return [h]
+        return [h], (h,)
 
-    def steps_back(self, call: "Call", dlast: list[Array], dy: Array, packed: Array, lengths: Integers) -> tuple[Array, Array]:
-        h = call.saved[-1]
+    def steps_back(
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
+    ) -> tuple[Array, Array]:
+        (h,) = saved
         dgates = call.transient("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
         recurrent.rnn_backward(dgates, *dlast, dy, h, packed, empty(h, 1), lengths, self.rectified)
         return dgates, dgates
@@ -137,8 +148,8 @@ class _RNN(Recurrence):
 class _Pass(Layer):
     """A recurrence over sequences (N, T, C) in one direction.
 
-    Further inputs are the initial states, if `stateful`, and lengths (N,), if `ragged`. The output (N, T, H) is followed, in place of
-    further steps, by the last states, if `final`.
+    Further inputs are the initial states, if `stateful`, and lengths (N,), if `ragged`. After the outputs (N, T, H) come, as further
+    steps of the same array, the last states, if `final`.
     """
 
     def __init__(self, core: Recurrence, owner: str, reverse: bool, stateful: bool, ragged: bool, final: bool) -> None:
@@ -164,9 +175,8 @@ class _Pass(Layer):
         gemm.multiply(_rows(gates), _rows(in_time), False, weight, True, core.input_bias(), False)
         (packed,) = call.scratch(x.dtype, gemm.packed_size(hidden, core.gates * hidden, x.itemsize))
         gemm.pack(packed, core.weight_hh.value, True)
-        call.save(in_time, lengths)
-        states = core.steps(call, gates, first, packed, lengths)
-        call.save(states[0], *call.saved)
+        states, saved = core.steps(call, gates, first, packed, lengths)
+        call.save(states[0], in_time, lengths, saved)
         y = call.buffer("y", (samples, steps + core.states * self.final, hidden), x.dtype)
         recurrent.by_sample(y, states[0][1:], lengths, self.reverse)
         for k in range(core.states * self.final):
@@ -175,7 +185,7 @@ class _Pass(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         core, hidden = self.core, self.core.hidden
-        h, in_time, lengths = call.saved[:3]
+        h, in_time, lengths, saved = call.saved
         steps, samples, _ = in_time.shape
         sizes = (gemm.packed_size(core.gates * hidden, hidden, dy.itemsize), steps * samples * hidden)
         packed, dy_in_time = call.scratch(dy.dtype, *sizes)
@@ -186,7 +196,7 @@ class _Pass(Layer):
         for k, d in enumerate(dlast):
             d[...] = dy[:, steps + k] if self.final else 0
         gemm.pack(packed, call.feedback(core.weight_hh), False)
-        dgates, dinner = core.steps_back(call, dlast, dy_in_time, packed, lengths)
+        dgates, dinner = core.steps_back(call, saved, dlast, dy_in_time, packed, lengths)
         dx = self._input_gradient(call, dgates, in_time.shape, lengths) if call.wants(0) else None
         self._weight_gradients(call, dgates, dinner, in_time, h[:steps])
         rest = [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []

@@ -39,6 +39,11 @@ def whole_steps(options: argparse.Namespace, samples: int) -> int:
     return int(options.epochs * -(-samples // options.batch_size))
 
 
+def run_folder() -> Path:
+    """Return a new folder for a run of this script."""
+    return Path("runs", Path(sys.argv[0]).stem, datetime.now().strftime("%Y%m%d-%H%M%S.%f"))
+
+
 def fit(
     options: argparse.Namespace,
     model: Layer,
@@ -60,7 +65,7 @@ def fit(
         batch_size=options.batch_size,
         seed=options.seed,
         shards=options.shards,
-        run_dir=options.run_dir or Path("runs", Path(sys.argv[0]).stem, datetime.now().strftime("%Y%m%d-%H%M%S.%f")),
+        run_dir=options.run_dir or run_folder(),
         quiet=options.quiet,
         **trainer_options,
     )

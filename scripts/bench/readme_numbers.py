@@ -53,8 +53,7 @@ def compilation() -> str:
     if not path.is_file():
         return ""
     lines = [cells(["workload", "cold, s", "warm, s"]), cells(["---", "---:", "---:"])]
-    for row in rows(path):
-        lines.append(cells([row["name"], *(f"{row[key]['first_step']:.1f}" for key in ("cold_s", "warm_s"))]))
+    lines += [cells([row["name"], *(f"{row[key]['first_step']:.1f}" for key in ("cold_s", "warm_s"))]) for row in rows(path)]
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
