@@ -148,8 +148,8 @@ class _RNN(Recurrence):
 class _Pass(Layer):
     """A recurrence over sequences (N, T, C) in one direction.
 
-    Further inputs are the initial states, if `stateful`, and lengths (N,), if `ragged`. After the outputs (N, T, H) come, as further
-    steps of the same array, the last states, if `final`.
+    Further inputs are initial states, if `stateful`, and lengths (N,), if `ragged`. The last states, if `final`, are further steps
+    of the output (N, T, H).
     """
 
     def __init__(self, core: Recurrence, owner: str, reverse: bool, stateful: bool, ragged: bool, final: bool) -> None:

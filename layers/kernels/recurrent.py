@@ -136,7 +136,7 @@ def _to_previous(dh, dgates, packed, nothing, lengths, t):
 
 @kernel
 def gru(h, inner, gates, packed, bias, lengths):
-    """Writes h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution to r, z and n, with its bias (3 H,).
+    """Writes h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution to r, z and n, and bias (3 H,).
 
     gates (T, N, 3 H) hold what the inputs contribute; the gates themselves take its place: r, z = sigmoid, n = tanh(x + r inner),
     h = (1 - z) n + z h.

@@ -64,7 +64,7 @@ def torch_adam(workload: Workload, rate: float, variant: str, *, compiled: bool 
     batches = []
     for x, y in workload.batches():
         rows = slice(rank * len(x) // ranks, (rank + 1) * len(x) // ranks)
-        batches.append((workload.torch_x(torch.from_numpy(x))[rows].contiguous(memory_format=form), torch.from_numpy(y)[rows]))
+        batches.append((workload.torch_x(torch.from_numpy(x)[rows]).contiguous(memory_format=form), torch.from_numpy(y)[rows]))
     following = itertools.cycle(batches)
 
     def step() -> Any:

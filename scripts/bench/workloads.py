@@ -5,6 +5,7 @@ from typing import Any
 
 import image_workloads
 import numpy as np
+import sequence_workloads
 from workload import Array, Workload, torch_cross_entropy
 
 import layers
@@ -47,5 +48,6 @@ WORKLOADS: dict[str, Workload] = {
         _dense("mlp", (784, 512, 256, 10), batch=128),
         _dense("mlp-tiny", (64, 128, 10), batch=32),
         *image_workloads.WORKLOADS,
+        *sequence_workloads.WORKLOADS,
     )
 }
