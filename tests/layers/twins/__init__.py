@@ -4,6 +4,6 @@ A twin is called as twin(parameters, *inputs), the parameters as a dict from dot
 file of twins of the same name.
 """
 
-from . import conv, general, norm, pool
+from . import conv, general, norm, pool, tree
 
-TWINS = {**general.TWINS, **conv.TWINS, **norm.TWINS, **pool.TWINS}
+TWINS = {**general.TWINS, **conv.TWINS, **norm.TWINS, **pool.TWINS, **tree.TWINS}
