@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Linear, Tape, TreeBatch, TreeLSTM, TreeRNN, Workspace
+from layers import Tape, TreeBatch, TreeLSTM, TreeRNN, Workspace
 from layers.cases.tree import BINARY, WIDE
+
+from . import node_by_node
+from .node_by_node import random_trees
 
 CELLS = pytest.mark.parametrize("cell", [TreeRNN, TreeLSTM], ids=["TreeRNN", "TreeLSTM"])
 
@@ -13,18 +16,6 @@ CELLS = pytest.mark.parametrize("cell", [TreeRNN, TreeLSTM], ids=["TreeRNN", "Tr
 @pytest.fixture
 def rng():
     return np.random.default_rng(6)
-
-
-def random_trees(rng, count, leaves):
-    """Return parents of random full binary trees of so many leaves each, the root last."""
-    parents = np.full((count, 2 * leaves - 1), -1)
-    for row in parents:
-        roots = list(range(leaves))
-        for node in range(leaves, 2 * leaves - 1):
-            for _ in range(2):
-                row[roots.pop(rng.integers(len(roots)))] = node
-            roots.append(node)
-    return parents
 
 
 def passed(cell, x, trees, dy, **options):
@@ -97,41 +88,6 @@ def test_parents_and_tokens_that_are_no_integers_are_refused():
 # ---- cells
 
 
-def node_by_node(cell, x, parents):
-    """Return the states of the roots, one node after the other on the tape of x, with layers of the cell's parameters."""
-    rng, hidden = np.random.default_rng(0), cell.hidden
-    own = Linear(cell.in_features, len(cell.bias.value), rng=rng, dtype=np.float64)
-    own.weight, own.bias = cell.input_weight, cell.bias
-    state = Linear(cell.state_weight.shape[1], cell.state_weight.shape[0], bias=False, rng=rng, dtype=np.float64)
-    state.weight = cell.state_weight
-    forget = Linear(hidden, hidden, bias=False, rng=rng, dtype=np.float64)
-    sigmoid, join = layers.Sigmoid(), layers.Concatenate()
-    if isinstance(cell, TreeLSTM):
-        forget.weight = cell.forget_weight
-
-    def rnn(n, node):
-        z = own(x[n : n + 1, node])
-        below = [rnn(n, child) for child in np.flatnonzero(parents[n] == node)]
-        if below:
-            below += [x.tape.input(np.zeros((1, hidden)))] * (cell.children - len(below))
-            z = z + state(join(*below))
-        return layers.tanh(z)
-
-    def lstm(n, node):
-        z = own(x[n : n + 1, node])
-        below = [lstm(n, child) for child in np.flatnonzero(parents[n] == node)]
-        iog = z[:, : 3 * hidden]
-        if below:
-            iog = iog + state(sum(h for h, _ in below))
-        c = sigmoid(iog[:, :hidden]) * layers.tanh(iog[:, 2 * hidden :])
-        for h, old in below:
-            c = c + sigmoid(z[:, 3 * hidden :] + forget(h)) * old
-        return sigmoid(iog[:, hidden : 2 * hidden]) * layers.tanh(c), c
-
-    roots = [int(np.flatnonzero(row == -1)[0]) for row in parents]
-    return [rnn(n, root) if isinstance(cell, TreeRNN) else lstm(n, root)[0] for n, root in enumerate(roots)]
-
-
 @CELLS
 def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
     layer = cell(3, 6, rng=rng, dtype=np.float64)
@@ -139,29 +95,15 @@ def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
     y, dx, *gradients = passed(layer, x, BINARY, dy)
     for parameter in layer.parameters():
         parameter.gradients, parameter.stale = None, True
-    value = Tape().input(x)
-    states = node_by_node(layer, value, BINARY)
+    tape = Tape()
+    value = tape.input(x)
+    states = node_by_node.on_a_tape(layer, tape, lambda n, node: value[n : n + 1, node], BINARY)
     loss = sum((state * d).sum() for state, d in zip(states, dy, strict=True))
     loss.backward()
     np.testing.assert_allclose(y, np.concatenate([state.array for state in states]), rtol=0, atol=1e-14)
     np.testing.assert_allclose(dx, value.grad, rtol=0, atol=1e-13)
     for found, parameter in zip(gradients, layer.parameters(), strict=True):
         np.testing.assert_allclose(found[0], parameter.gradient, rtol=0, atol=1e-12)
-
-
-def torch_states(torch, cell, p, x, parents, node):
-    """Return the state of a node in PyTorch, (h, c)."""
-    z = p[0] @ x[node] + p[1]
-    below = [torch_states(torch, cell, p, x, parents, child) for child in np.flatnonzero(parents == node)]
-    hidden = cell.hidden
-    if isinstance(cell, TreeRNN):
-        missing = [torch.zeros(hidden, dtype=z.dtype)] * (cell.children - len(below))
-        return torch.tanh(z + p[2] @ torch.cat([*(h for h, _ in below), *missing])), None
-    iog = z[: 3 * hidden] + p[2] @ sum((h for h, _ in below), torch.zeros(hidden, dtype=z.dtype))
-    i, o, g = iog.split(hidden)
-    c = torch.sigmoid(i) * torch.tanh(g)
-    c = c + sum(torch.sigmoid(z[3 * hidden :] + p[3] @ h) * old for h, old in below)
-    return torch.sigmoid(o) * torch.tanh(c), c
 
 
 @CELLS
@@ -175,7 +117,7 @@ def test_output_and_gradients_equal_those_of_pytorch(rng, cell, dtype):
     y, dx, *gradients = passed(layer, x, parents, dy)
     tensors = [torch.tensor(parameter.value, requires_grad=True) for parameter in layer.parameters()]
     there = torch.tensor(x, requires_grad=True)
-    expected = torch.stack([torch_states(torch, layer, tensors, there[n], parents[n], parents.shape[1] - 1)[0] for n in range(4)])
+    expected = torch.stack(node_by_node.in_pytorch(torch, layer, tensors, lambda n, node: there[n, node], parents))
     expected.backward(torch.tensor(dy))
     pairs = [(y, expected.detach()), (dx, there.grad)]
     pairs += [(found[0], tensor.grad) for found, tensor in zip(gradients, tensors, strict=True)]
@@ -191,16 +133,16 @@ def test_tree_has_the_same_bits_alone_among_others_and_with_more_room(rng, cell)
     x = rng.standard_normal((*parents.shape, 8)).astype(np.float32)
     dy = rng.standard_normal((9, 16)).astype(np.float32)
     y, dx, *gradients = passed(layer, x, parents, dy, shards=(0, 4, 5, 9))
-    for n, s in ((4, 1),):
-        room = np.full((1, 40), -2)
-        room[0, : parents.shape[1]] = parents[n]
-        padded = np.full((1, 40, 8), np.nan, np.float32)
-        padded[0, : parents.shape[1]] = x[n]
-        alone, dx_alone, *gradients_alone = passed(layer, padded, room, dy[n : n + 1])
-        assert alone[0].tobytes() == y[n].tobytes()
-        assert dx_alone[0, : parents.shape[1]].tobytes() == dx[n].tobytes()
-        assert not dx_alone[0, parents.shape[1] :].any()
-        assert all(a[0].tobytes() == b[s].tobytes() for a, b in zip(gradients_alone, gradients, strict=True))
+    n, s = 4, 1
+    room = np.full((1, 40), -2)
+    room[0, : parents.shape[1]] = parents[n]
+    padded = np.full((1, 40, 8), np.nan, np.float32)
+    padded[0, : parents.shape[1]] = x[n]
+    alone, dx_alone, *gradients_alone = passed(layer, padded, room, dy[n : n + 1])
+    assert alone[0].tobytes() == y[n].tobytes()
+    assert dx_alone[0, : parents.shape[1]].tobytes() == dx[n].tobytes()
+    assert not dx_alone[0, parents.shape[1] :].any()
+    assert all(a[0].tobytes() == b[s].tobytes() for a, b in zip(gradients_alone, gradients, strict=True))
 
 
 @CELLS
