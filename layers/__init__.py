@@ -24,6 +24,8 @@ from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
 from .state import State
 from .tape import Call, Tape
+from .tree import TreeLSTM, TreeRNN
+from .tree_batch import TreeBatch
 from .value import Value
 from .workspace import Workspace
 
@@ -77,6 +79,9 @@ __all__ = [
     "State",
     "Tanh",
     "Tape",
+    "TreeBatch",
+    "TreeLSTM",
+    "TreeRNN",
     "Value",
     "Workspace",
     "WrongGradientError",
