@@ -30,6 +30,24 @@ def network(model: str, characters: int, hidden: int, embedding: int, rng: np.ra
     return Sequential(table, CELLS[model](embedding, hidden, rng=rng), Linear(hidden, characters, rng=rng))
 
 
+def default_text() -> str:
+    """Return Python's help topics."""
+    return "\n".join(topics.values())
+
+
+def numbered(text: str) -> tuple[str, Array]:
+    """Return the characters of a text in order, and the text as their numbers."""
+    alphabet = "".join(sorted(set(text)))
+    number = {character: index for index, character in enumerate(alphabet)}
+    return alphabet, np.array([number[character] for character in text])
+
+
+def split(numbers: Array, length: int) -> tuple[ArrayDataset, ArrayDataset]:
+    """Return the sequences of the first nine tenths of a text, and those of the rest."""
+    cut = len(numbers) * 9 // 10
+    return sequences(numbers[:cut], length), sequences(numbers[cut:], length)
+
+
 def sequences(numbers: Array, length: int) -> ArrayDataset:
     """Return neighbouring pieces of a text (N, T), and for every character the one that follows (N, T)."""
     pieces = (len(numbers) - 1) // length
@@ -55,6 +73,8 @@ def write_sample(options: argparse.Namespace) -> None:
         description = json.loads((options.sample / "alphabet.json").read_text())
     except (OSError, ValueError) as error:
         sys.exit(f"train_char_lm: --sample must be the run folder of a language model; {error}. Train one with --run-dir FOLDER.")
+    if unknown := set(options.start) - set(description["alphabet"]):
+        sys.exit(f"train_char_lm: --start must have characters of the training text only; got {sorted(unknown)}")
     rng = np.random.default_rng(options.seed)
     model = network(*(description[name] for name in ("model", "characters", "hidden", "embedding")), rng)
     load_parameters(model, options.sample / "model.safetensors")
@@ -79,15 +99,15 @@ def main() -> None:
         write_sample(options)
         return
     try:
-        text = options.text.read_text(encoding="utf-8") if options.text else "\n".join(topics.values())
+        text = options.text.read_text(encoding="utf-8") if options.text else default_text()
     except (OSError, UnicodeDecodeError) as error:
         flags.error(f"--text must be a file in UTF-8; {error}")
-    alphabet = "".join(sorted(set(text + options.start)))
-    numbers = np.array([alphabet.index(c) for c in text])
-    cut = len(numbers) * 9 // 10
-    if len(numbers) - cut <= options.length or cut <= options.length * options.batch_size:
+    alphabet, numbers = numbered(text)
+    if len(numbers) // 10 <= options.length or len(numbers) * 9 // 10 <= options.length * options.batch_size:
         flags.error(f"a tenth of the text must hold a sequence, and the rest a batch of them; got {len(numbers)} characters")
-    training, test = sequences(numbers[:cut], options.length), sequences(numbers[cut:], options.length)
+    if unknown := set(options.start) - set(alphabet):
+        flags.error(f"--start must have characters of the text only; got {sorted(unknown)}")
+    training, test = split(numbers, options.length)
     rng = np.random.default_rng(options.seed)
     model = network(options.model, len(alphabet), options.hidden, options.embedding, rng)
     windows = -(-options.length // options.window)
