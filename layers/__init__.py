@@ -3,6 +3,7 @@
 from . import init, models
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
+from .attention import Attention, MultiHeadAttention
 from .containers import Residual, Sequential
 from .conv import Conv1d, Conv2d
 from .conv_transpose import ConvTranspose2d
@@ -11,23 +12,27 @@ from .embedding import Embedding
 from .gradient_check import gradcheck
 from .gradient_report import BlockReport, GradientReport, WrongGradientError
 from .layer import Composite, Layer
+from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .merge import Add, Concatenate, Multiply
 from .norm import BatchNorm, BatchNorm2d
 from .parameter import FlatParameters, Parameter
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
+from .positional import LearnedPositions, SinusoidalPositions
 from .rules import Rule
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
 from .state import State
 from .tape import Call, Tape
+from .transformer import DecoderBlock, EncoderBlock
 from .value import Value
 from .workspace import Workspace
 
 __all__ = [
     "GELU",
     "Add",
+    "Attention",
     "AvgPool2d",
     "BatchNorm",
     "BatchNorm2d",
@@ -41,22 +46,28 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "DecoderBlock",
     "Dropout",
     "Dropout2d",
     "Embedding",
+    "EncoderBlock",
     "FlatParameters",
     "Flatten",
     "GlobalAveragePool",
     "GradientReport",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
+    "LearnedPositions",
     "Linear",
     "Loss",
     "MaxPool2d",
     "MeanSquaredError",
+    "MultiHeadAttention",
     "Multiply",
     "PaddedShortcut",
     "Parameter",
+    "RMSNorm",
     "ReLU",
     "Reshape",
     "Residual",
@@ -64,6 +75,7 @@ __all__ = [
     "Sequential",
     "SiLU",
     "Sigmoid",
+    "SinusoidalPositions",
     "Softmax",
     "SoftmaxCrossEntropy",
     "State",

@@ -4,9 +4,9 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 the same name.
 """
 
-from . import conv, embedding, general, norm, pool
+from . import attention, conv, embedding, general, layer_norm, norm, pool
 from .case import BATCH, Apply, Case
 
-CASES = (*general.CASES, *conv.CASES, *embedding.CASES, *norm.CASES, *pool.CASES)
+CASES = (*general.CASES, *conv.CASES, *embedding.CASES, *layer_norm.CASES, *attention.CASES, *norm.CASES, *pool.CASES)
 
 __all__ = ["BATCH", "CASES", "Apply", "Case"]

@@ -261,4 +261,8 @@ def test_every_layer_and_loss_has_a_case():
     in_test_conv_oracle = {"Conv1d", "Conv2d", "ConvTranspose2d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     in_test_embedding = {"Embedding"}
-    assert public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | in_test_embedding
+    in_test_layer_norm = {"LayerNorm", "RMSNorm"}
+    in_test_attention = {"Attention", "MultiHeadAttention", "SinusoidalPositions", "LearnedPositions"}
+    in_test_transformer = {"EncoderBlock", "DecoderBlock"}
+    of_sequences = in_test_embedding | in_test_layer_norm | in_test_attention | in_test_transformer
+    assert public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | of_sequences
