@@ -1,17 +1,22 @@
-"""Networks of the literature, built from plain layers. Images are (N, H, W, C)."""
+"""Networks of the literature, built from plain layers. Images are (N, H, W, C), sequences (N, T, C)."""
 
 import numpy as np
 
 from .activation import ReLU
 from .containers import Residual, Sequential
 from .conv import Conv2d
-from .init import he_normal
+from .dropout import Dropout
+from .embedding import Embedding
+from .init import he_normal, normal
 from .layer import Layer
+from .layer_norm import LayerNorm
 from .linear import Linear
 from .norm import BatchNorm2d
 from .pool import GlobalAveragePool, MaxPool2d
+from .positional import LearnedPositions
 from .shape import Flatten
 from .shortcut import PaddedShortcut
+from .transformer import EncoderBlock
 
 Generator = np.random.Generator
 
@@ -103,3 +108,29 @@ def resnet56(
 ) -> Sequential:
     """Return ResNet-56, 0.85 million parameters: see `resnet20`."""
     return _resnet(56, rng, channels, classes, method, synchronized)
+
+
+def gpt(
+    rng: Generator,
+    tokens: int,
+    context: int = 64,
+    features: int = 128,
+    depth: int = 4,
+    heads: int = 4,
+    dropout: float = 0.0,
+    tied: bool = False,
+) -> Sequential:
+    """Return a language model of `depth` causal blocks: Radford et al. 2019, section 2.3, with weights from N(0, 0.02²).
+
+    Inputs are token numbers (N, T), T up to `context`; outputs are logits (N, T, tokens) of the next token. `tied`: the output
+    layer shares the weight of the embedding, and has no bias.
+    """
+    small = normal(0.02)
+    table = Embedding(tokens, features, rng=rng, weight_init=small)
+    stack: list[Layer] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
+    stack += [Dropout(dropout)] * bool(dropout)
+    stack += [EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small) for _ in range(depth)]
+    head = Linear(features, tokens, rng=rng, bias=not tied, weight_init=small)
+    if tied:
+        head.weight = table.weight
+    return Sequential(*stack, LayerNorm(features), head)

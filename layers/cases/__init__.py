@@ -4,9 +4,10 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 the same name.
 """
 
-from . import conv, embedding, general, norm, pool, tree
+from . import attention, conv, embedding, general, layer_norm, norm, pool, tree
 from .case import BATCH, Apply, Case
 
-CASES = (*conv.CASES, *embedding.CASES, *general.CASES, *norm.CASES, *pool.CASES, *tree.CASES)
+_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, tree)
+CASES = tuple(case for family in _FAMILIES for case in family.CASES)
 
 __all__ = ["BATCH", "CASES", "Apply", "Case"]

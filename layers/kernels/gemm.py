@@ -23,7 +23,7 @@ PACK_COLUMNS = 200
 
 
 @inlined
-def _panel_vectors(remaining):
+def panel_vectors(remaining):
     """Return the width of the next panel: wide ones, and two of two rather than three and one."""
     if remaining >= TILE_VECTORS and remaining != TILE_VECTORS + 1:
         return TILE_VECTORS
@@ -126,7 +126,8 @@ _tiles_1, _tiles_2, _tiles_3 = (_tiles_of(vectors) for vectors in (1, 2, 3))
 
 
 @inlined
-def _tiles(like, c, c_row, a, a_row, a_k, m, panel, k, vectors, lanes, bias, accumulate):
+def tiles(like, c, c_row, a, a_row, a_k, m, panel, k, vectors, lanes, bias, accumulate):
+    """Write (add) the product of a (m, k) and one packed panel; addresses and strides in bytes: see `simd.tile_product`."""
     if vectors == 3:
         _tiles_3(like, c, c_row, a, a_row, a_k, m, panel, k, lanes, bias, accumulate)
     elif vectors == 2:
@@ -146,7 +147,7 @@ def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns,
         address, a_row, a_k = a.ctypes.data + k0 * a.strides[0] + i0 * size, size, a.strides[0]
     else:
         address, a_row, a_k = a.ctypes.data + i0 * a.strides[0] + k0 * size, a.strides[0], size
-    _tiles(
+    tiles(
         c,
         c.ctypes.data + i0 * c.strides[0] + j * size,
         c.strides[0],
@@ -195,7 +196,7 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
                 _pack_block(block, a, transpose_a, i0, rows, k0, k)
             j = 0
             while j < n:
-                vectors = _panel_vectors((n - j + lanes - 1) // lanes)
+                vectors = panel_vectors((n - j + lanes - 1) // lanes)
                 columns = min(n - j, vectors * lanes)
                 pack_panel(panel, b, transpose_b, k0, k, j, columns, vectors)
                 _block_product(
@@ -214,7 +215,7 @@ def pack_panels(packed, b, transpose_b):
         k = min(BLOCK_K, inner - k0)
         j = 0
         while j < n:
-            vectors = _panel_vectors((n - j + lanes - 1) // lanes)
+            vectors = panel_vectors((n - j + lanes - 1) // lanes)
             columns = min(n - j, vectors * lanes)
             pack_panel(packed[at : at + k * vectors * lanes], b, transpose_b, k0, k, j, columns, vectors)
             at += k * vectors * lanes
@@ -237,7 +238,7 @@ def packed_product(c, a, packed, bias, accumulate):
         last = k0 + k == inner
         j = 0
         while j < n:
-            vectors = _panel_vectors((n - j + lanes - 1) // lanes)
+            vectors = panel_vectors((n - j + lanes - 1) // lanes)
             columns = min(n - j, vectors * lanes)
             _block_product(c, a, False, 0, m, k0, k, unpacked, at, j, columns, vectors, bias, accumulate, last)
             at += k * vectors * lanes * size

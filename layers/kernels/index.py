@@ -30,3 +30,27 @@ def add_rows(dtable, dy, ids, padding, bounds, accumulate):
                 to, of = shard[ids[i]], dy[i]
                 for j in range(to.size):
                     to[j] += of[j]
+
+
+@kernel
+def add_positions(y, x, positions):
+    """Writes y[n, t] = x[n, t] + positions[t]; y, x (N, T, C), positions (T or more, C)."""
+    for n in range(len(x)):
+        for t in range(x.shape[1]):
+            to, of, more = y[n, t], x[n, t], positions[t]
+            for c in range(to.size):
+                to[c] = of[c] + more[c]
+
+
+@kernel
+def positions_backward(dw, dy, bounds, accumulate):
+    """Writes (adds, if `accumulate`) for each shard dw[t] = sum of dy[n, t] over its samples; dw (S, T…, C), dy (N, T, C)."""
+    for s in range(len(dw)):
+        shard = dw[s]
+        if not accumulate:
+            shard[:] = 0
+        for n in range(bounds[s], bounds[s + 1]):
+            for t in range(dy.shape[1]):
+                to, of = shard[t], dy[n, t]
+                for c in range(to.size):
+                    to[c] += of[c]

@@ -42,6 +42,8 @@ class _Format:
         head = Fraction(round(_LN2 * 2**9), 2**9)
         self.ln2_head, self.ln2_tail = float(head), float(_LN2 - head)
         self.magic = 1.5 * 2.0**fraction_bits
+        real, integer = (np.float32, np.int32) if fraction_bits == 23 else (np.float64, np.int64)
+        self.magic_bits = int(np.array(self.magic, real).view(integer))
         self.fraction_bits = fraction_bits
         self.bias = bias
         self.zero, self.half, self.one, self.three = 0.0, 0.5, 1.0, 3.0
@@ -52,7 +54,7 @@ class _Format:
         self.erfcx = _ERFCX[:terms]
 
 
-_FORMATS = {
+FORMATS = {
     types.float32: _Format(23, 127, 7, -87.3, 88.37, 12),
     types.float64: _Format(52, 1023, 13, -708.3, 709.4, 26),
 }
@@ -81,7 +83,7 @@ def constant(typingctx: Any, like: Any, name: Any) -> Any:
     """
     dtype = like.dtype if isinstance(like, types.Array) else like
     dtype = types.float64 if dtype == types.complex128 else dtype
-    value = getattr(_FORMATS[dtype], name.literal_value)
+    value = getattr(FORMATS[dtype], name.literal_value)
     element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
     return dtype(like, name), lambda context, builder, signature, arguments: ir.Constant(element, value)
 
@@ -97,7 +99,7 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
 @intrinsic(prefer_literal=True)
 def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
     """Return sum_k c_k x^k by Horner's rule, c being the constants of this name."""
-    coefficients = getattr(_FORMATS[x], name.literal_value)
+    coefficients = getattr(FORMATS[x], name.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = arguments[0]
@@ -112,7 +114,7 @@ def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
 @intrinsic(prefer_literal=True)
 def _chebyshev(typingctx: Any, x: Any, name: Any) -> Any:
     """Return sum_k c_k T_k(x) by Clenshaw's rule, c being the constants of this name."""
-    coefficients = getattr(_FORMATS[x], name.literal_value)
+    coefficients = getattr(FORMATS[x], name.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         at = arguments[0]
@@ -128,13 +130,12 @@ def _chebyshev(typingctx: Any, x: Any, name: Any) -> Any:
 @intrinsic
 def _two_to(typingctx: Any, rounded: Any) -> Any:
     """Return 2^n for `rounded` = n + magic: n stands in its lowest bits, and moves to the exponent."""
-    form = _FORMATS[rounded]
+    form = FORMATS[rounded]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         element = arguments[0].type
         integer = ir.IntType(32 if element == ir.FloatType() else 64)
-        magic_bits = int(np.array(form.magic, np.float32 if integer.width == 32 else np.float64).view(f"i{integer.width // 8}"))
-        n = builder.sub(builder.bitcast(arguments[0], integer), ir.Constant(integer, magic_bits - form.bias))
+        n = builder.sub(builder.bitcast(arguments[0], integer), ir.Constant(integer, form.magic_bits - form.bias))
         return builder.bitcast(builder.shl(n, ir.Constant(integer, form.fraction_bits)), element)
 
     return rounded(rounded), generate

@@ -13,7 +13,8 @@ from layers.gradient_check import gradcheck
 from . import conv, embedding, general, norm, pool, tree
 from .mutant import Mutant
 
-MUTANTS = (*conv.MUTANTS, *embedding.MUTANTS, *general.MUTANTS, *norm.MUTANTS, *pool.MUTANTS, *tree.MUTANTS)
+_FAMILIES = (conv, embedding, general, norm, pool, tree)
+MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 

@@ -1,0 +1,220 @@
+"""Attention. Sequences are (N, T, C): samples, positions, features."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import message
+from .init import Initializer, xavier_uniform
+from .kernels import attention
+from .layer import Composite, Layer
+from .linear import Linear
+from .memory import contiguous
+from .sizes import positive
+from .types import Array, Integers
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+_EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
+
+
+class Attention(Layer):
+    """Scaled dot-product attention of several heads, y = softmax(q kᵀ / √D) v per head (Vaswani et al. 2017, eq. 1).
+
+    Backward, with p = softmax(…) and dp = dy vᵀ: dv = pᵀ dy, ds = p (dp - Σ dp p), dq = ds k / √D, dk = dsᵀ q / √D. The T x U
+    matrix p is never held: it is computed block by block, and again in backward (Dao et al. 2022; Rabe and Staats 2021).
+
+    Parameters
+    ----------
+    heads
+        H. The C features of a position are H groups of D = C / H, side by side.
+    causal
+        Whether query i sees keys 0..i only; there must then be as many keys as queries.
+    dropout
+        Probability with which, in training, a probability is set to 0; the others are divided by 1 - dropout.
+
+    Called with q (N, T, C), k and v (N, U, C); with q and (k, v) side by side in (N, U, 2 C); or with all three in (N, T, 3 C).
+    After these may come a boolean mask, that broadcasts to (N, H, T, U) and is True where a query sees a key, and `lengths` (N,),
+    integers: sample n has keys 0..lengths[n] - 1. The output is (N, T, C). A query that sees no key gets 0, and passes no gradient
+    on.
+    """
+
+    def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
+        self.heads = positive("Attention", "heads", heads, "8 heads of 64 features are usual.")
+        if not 0 <= dropout < 1:
+            raise ValueError(message("Attention", "dropout must be in [0, 1)", dropout, "Leave it out for none."))
+        self.causal, self.dropout = bool(causal), float(dropout)
+
+    def __repr__(self) -> str:
+        options = [str(self.heads), *["causal=True"] * self.causal, *([f"dropout={self.dropout}"] if self.dropout else [])]
+        return f"Attention({', '.join(options)})"
+
+    def forward(self, call: "Call", *inputs: Any) -> Array:
+        arrays = [x for x in inputs if x.dtype.kind == "f"]
+        parts, features = self._parts([contiguous(x) for x in arrays])
+        (q, _), (k, _), _ = parts
+        n, queries, keys = len(q), q.shape[1], k.shape[1]
+        mask, lengths = _EVERYWHERE, None
+        for x in inputs[len(arrays) :]:
+            if x.dtype == np.bool_:
+                mask = self._mask(x, (n, self.heads, queries, keys))
+            else:
+                lengths = self._lengths(x, n, keys)
+        if lengths is None:
+            lengths = call.buffer("lengths", (n,), np.int64)
+            lengths[:] = keys
+        y = call.buffer("y", (n, queries, features), q.dtype)
+        saved = call.buffer("saved", (2, n, self.heads, queries), q.dtype)
+        width = features // self.heads
+        scores, packed, *_ = attention.sizes_of_work(keys, width, q.itemsize)
+        options = (lengths, mask, 1 / width**0.5, self.causal, self._dropping(call, q.dtype))
+        bits = call.buffer("bits", (attention.KEYS,), np.uint32)
+        work = tuple(call.scratch(q.dtype, scores, packed, packed))
+        attention.forward(y, saved, work, bits, *(x for x, _ in parts), *(at for _, at in parts), *options)
+        call.save(y, saved, parts, options, bits)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        y, saved, parts, options, bits = call.saved
+        # Inputs that hold several parts have one gradient for all of them.
+        gradients: dict[int, Array] = {}
+        for i, (x, _) in enumerate(parts):
+            if id(x) not in gradients:
+                gradients[id(x)] = call.transient(f"dx{i}", x.shape, x.dtype)
+        keys, width = parts[1][0].shape[1], y.shape[2] // self.heads
+        scores, packed, strip, sums = attention.sizes_of_work(keys, width, y.itemsize)
+        work = tuple(call.scratch(y.dtype, scores, scores, packed, packed, packed, strip, strip, sums, sums))
+        attention.backward(
+            *(gradients[id(x)] for x, _ in parts), work, bits, contiguous(dy), y, saved,
+            *(x for x, _ in parts), *(at for _, at in parts), *options,
+        )  # fmt: skip
+        found = list(gradients.values())
+        return (*(dx if call.wants(i) else None for i, dx in enumerate(found)), *[None] * (len(call.inputs) - len(found)))
+
+    def _parts(self, arrays: list[Array]) -> tuple[list[tuple[Array, int]], int]:
+        """Return queries, keys and values as (array, first column), and the number of features C."""
+        shapes = [x.shape for x in arrays]
+        fix = "Pass q, k, v of shape (N, T, C), q and (N, U, 2 C), or (N, T, 3 C)."
+        if not 1 <= len(arrays) <= 3 or any(len(shape) != 3 for shape in shapes) or len({x.dtype for x in arrays}) != 1:
+            got = [f"{x.dtype}{list(x.shape)}" for x in arrays]
+            raise ValueError(message(self, "there must be one to three inputs (N, T, …) of one floating type", got, fix))
+        features = shapes[0][2] // 3 if len(arrays) == 1 else shapes[0][2]
+        widths = {1: (3,), 2: (1, 2), 3: (1, 1, 1)}[len(arrays)]
+        same = all(shape[0] == shapes[0][0] and shape[2] == features * width for shape, width in zip(shapes, widths, strict=True))
+        if not same or shapes[-1][1] != shapes[len(shapes) // 2][1] or features < 1:
+            raise ValueError(message(self, "samples, keys and features of the inputs must agree", shapes, fix))
+        if features % self.heads:
+            heads = "Choose heads that divide the features."
+            raise ValueError(message(self, f"the features must be a multiple of the {self.heads} heads", features, heads))
+        if self.causal and shapes[0][1] != shapes[-1][1]:
+            must = "causal attention needs as many keys as queries"
+            raise ValueError(message(self, must, (shapes[0][1], shapes[-1][1]), "Pass a mask, or causal=False."))
+        columns = [(x, part * features) for x, width in zip(arrays, widths, strict=True) for part in range(width)]
+        return columns, features
+
+    def _mask(self, mask: Array, shape: tuple[int, ...]) -> Array:
+        """Return a mask (N or 1, H or 1, T or 1, U)."""
+        whole = (1,) * (4 - mask.ndim) + mask.shape
+        if len(whole) != 4 or any(size not in (1, full) for size, full in zip(whole, shape, strict=True)):
+            fix = "A mask of keys is mask[:, np.newaxis, np.newaxis]."
+            raise ValueError(message(self, f"the mask must broadcast to (N, heads, T, U) = {shape}", mask.shape, fix))
+        mask = mask.reshape(whole)
+        return np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
+
+    def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
+        if lengths.dtype.kind not in "iu" or lengths.shape != (n,) or (n and not 0 <= lengths.min() <= lengths.max() <= keys):
+            got = f"{lengths.dtype}{list(lengths.shape)} {lengths.tolist()}"
+            fix = "Further inputs are a boolean mask, or one integer per sample."
+            raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
+        return np.ascontiguousarray(lengths, np.int64)
+
+    def _dropping(self, call: "Call", dtype: Any) -> tuple[Any, ...]:
+        """Return what the kernels are told of dropout."""
+        if not (call.training and self.dropout):
+            return np.uint32(0), dtype.type(1), 0, 0, 0, np.uint64(0)
+        tape = call.tape
+        key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
+        return np.uint32(round(self.dropout * 2**32)), dtype.type(1 / (1 - self.dropout)), *key
+
+
+class MultiHeadAttention(Composite):
+    """Attention with projections: y = A(x Wqᵀ, z Wkᵀ, z Wvᵀ) Woᵀ, each with a bias (Vaswani et al. 2017, section 3.2.2).
+
+    Parameters
+    ----------
+    features, heads
+        C and H; C is a multiple of H.
+    causal
+        Whether position i sees positions 0..i only.
+    cross
+        Whether keys and values come from another sequence z, the second argument of a call; else z is x. Wq, Wk, Wv are then
+        one weight, and one product.
+    bias
+        Whether the projections have biases.
+    dropout
+        Of the attention's probabilities.
+    rng, weight_init
+        Draw the weights.
+
+    Called with x (N, T, C) and, if `cross`, z (N, U, C). `lengths` (N,) says how many positions of z a sample has; `keys` (N, U) is
+    True where z has something; `mask` broadcasts to (N, H, T, U) and is True where a query sees a key. All may be given at once.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: int,
+        *,
+        rng: np.random.Generator,
+        causal: bool = False,
+        cross: bool = False,
+        bias: bool = True,
+        dropout: float = 0.0,
+        weight_init: Initializer = xavier_uniform,
+        dtype: Any = np.float32,
+    ) -> None:
+        name = "MultiHeadAttention"
+        features, heads = positive(name, "features", features), positive(name, "heads", heads)
+        if features % heads:
+            fix = "Choose heads that divide the features."
+            raise ValueError(message(name, f"features must be a multiple of the {heads} heads", features, fix))
+        self.features, self.cross = features, bool(cross)
+
+        def linear(outputs: int) -> Linear:
+            return Linear(features, outputs, rng=rng, bias=bias, weight_init=weight_init, dtype=dtype)
+
+        if cross:
+            self.query, self.memory = linear(features), linear(2 * features)
+        else:
+            self.projection = linear(3 * features)
+        self.attention = Attention(heads, causal=causal, dropout=dropout)
+        self.output = linear(features)
+
+    def __repr__(self) -> str:
+        cross = ", cross=True" if self.cross else ""
+        return (
+            f"MultiHeadAttention({self.features}, {self.attention.heads}{', causal=True' if self.attention.causal else ''}{cross})"
+        )
+
+    def __call__(self, *inputs: Any, lengths: Any = None, keys: Any = None, mask: Any = None) -> Any:
+        if len(inputs) != 1 + self.cross:
+            fix = "Make the layer with cross=True to attend to another sequence, and pass that as the second argument."
+            raise ValueError(message(self, f"there must be {1 + self.cross} sequences", len(inputs), fix))
+        projected = (self.query(inputs[0]), self.memory(inputs[1])) if self.cross else (self.projection(inputs[0]),)
+        further = []
+        if keys is not None:
+            keys = np.asarray(keys)
+            if keys.dtype != np.bool_ or keys.ndim != 2:
+                fix = "keys is True where there is a key."
+                raise ValueError(message(self, "keys must be booleans (N, U)", f"{keys.dtype}{list(keys.shape)}", fix))
+            keys = keys[:, np.newaxis, np.newaxis]
+            mask = keys if mask is None else keys & mask
+        if mask is not None:
+            mask = np.asarray(mask)
+            if mask.dtype != np.bool_:
+                raise ValueError(message(self, "the mask must be boolean", mask.dtype, "True is where a query sees a key."))
+            further.append(mask)
+        if lengths is not None:
+            further.append(np.asarray(lengths))
+        return self.output(self.attention(*projected, *further))

@@ -1,0 +1,63 @@
+"""Normalisation of every row: y = g (x - mean) / sqrt(variance + epsilon) + b. x, y, dx, dy (R, C); gain (C,), bias (C,) or empty.
+
+Layer normalisation (Ba et al. 2016, arXiv 1607.06450, eq. 4) if `centred`; else the mean counts as 0 (Zhang and Sennrich 2019,
+arXiv 1910.07467, eq. 4). `saved` (2, R) holds of each row the mean and 1 / sqrt(variance + epsilon).
+"""
+
+import numpy as np
+
+from .jit import kernel
+from .simd_rows import row_dot, row_squares, row_sum
+from .vmath import constant, fma, number
+
+
+@kernel
+def normalize_rows(y, saved, x, gain, bias, epsilon, centred):
+    """Writes y = g (x - mean) / sqrt(variance + epsilon) + b, and what is saved of each row."""
+    one, zero = constant(x, "one"), constant(x, "zero")
+    size, epsilon = number(x, x.shape[1]), number(x, epsilon)
+    for i in range(len(x)):
+        row, to = x[i], y[i]
+        mean = row_sum(row) / size if centred else zero
+        inverse = one / np.sqrt(row_squares(row, mean) / size + epsilon)
+        saved[0, i], saved[1, i] = mean, inverse
+        if bias.size:
+            for j in range(to.size):
+                to[j] = fma((row[j] - mean) * inverse, gain[j], bias[j])
+        else:
+            for j in range(to.size):
+                to[j] = (row[j] - mean) * inverse * gain[j]
+
+
+@kernel
+def normalize_rows_backward(dx, dw, db, work, dy, x, saved, feedback, bounds, centred, add_weight, add_bias):
+    """Writes dx and writes (adds, if so said) for each shard dw = sum of dy h and db = sum of dy, h = (x - mean) / deviation.
+
+    dx = (u - mean of u - h mean of u h) / deviation with u = g dy; without a centre the mean of u is left out. `feedback` (C,)
+    stands for g. work (2, C), dw (S, C), db (S, C) or (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not wanted.
+    """
+    zero, size = constant(x, "zero"), number(x, x.shape[1])
+    u, h = work[0], work[1]
+    for s in range(len(dw)):
+        of_gain = dw[s]
+        if not add_weight:
+            of_gain[:] = 0
+        if not add_bias:
+            db[s, :] = 0
+        of_bias = db[s]
+        for i in range(bounds[s], bounds[s + 1]):
+            row, gradient = x[i], dy[i]
+            mean, inverse = saved[0, i], saved[1, i]
+            for j in range(h.size):
+                centred_and_scaled = (row[j] - mean) * inverse
+                h[j] = centred_and_scaled
+                u[j] = gradient[j] * feedback[j]
+                of_gain[j] = fma(gradient[j], centred_and_scaled, of_gain[j])
+            for j in range(of_bias.size):
+                of_bias[j] += gradient[j]
+            if dx.size:
+                to = dx[i]
+                mean_of_u = row_sum(u) / size if centred else zero
+                along = row_dot(u, h) / size
+                for j in range(to.size):
+                    to[j] = inverse * (fma(-along, h[j], u[j]) - mean_of_u)

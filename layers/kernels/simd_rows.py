@@ -1,0 +1,268 @@
+"""Sums, maxima and exponentials of a row, in a fixed order whatever the processor.
+
+A row is taken in vectors of 64 bytes, four at a time as long as there are four, then one by one; the last one is filled up. So the
+bits of a sum depend on the row and its length alone. Arguments are addresses and a number of elements; the first argument is an
+array that only tells the element type.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from .jit import inlined
+from .simd import Emitter
+from .vmath import FORMATS
+
+# Part of the order of the sums, hence the same for every processor.
+ROW_BYTES = 64
+CHAINS = 4
+
+
+class _RowEmitter(Emitter):
+    """Emits instructions on vectors of ROW_BYTES, whatever the processor has."""
+
+    def __init__(self, builder: Any, dtype: Any) -> None:
+        super().__init__(builder, dtype)
+        self.lanes = ROW_BYTES // self.size
+        self.vector = ir.VectorType(self.element, self.lanes)
+        self.zero = ir.Constant(self.vector, None)
+        self.format = FORMATS[dtype]
+
+    def filled_load(self, pointer: Any, mask: Any, fill: Any) -> Any:
+        """Load the lanes of the mask, and take `fill` for the others."""
+        name = f"llvm.masked.load.{self.suffix}.p0"
+        return self.call(name, self.vector, pointer, ir.Constant(ir.IntType(32), self.size), mask, fill)
+
+    def folded(self, x: Any, join: Callable[[Any, Any], Any]) -> Any:
+        """Return the lanes of a vector joined in a binary tree: lane i with lane i + n/2, and so on."""
+        count = self.lanes
+        while count > 1:
+            count //= 2
+            halves = []
+            for start in (0, count):
+                order = ir.Constant(
+                    ir.VectorType(ir.IntType(32), count), [ir.Constant(ir.IntType(32), start + i) for i in range(count)]
+                )
+                halves.append(self.builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), order))
+            x = join(*halves)
+        return self.builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
+
+    def exp(self, x: Any) -> Any:
+        """Return e^x as `vmath.exp`, but 0 where that would be no normal number."""
+        builder, form = self.builder, self.format
+        low, high, magic = (self.constant(c) for c in (form.low, form.high, form.magic))
+        none = builder.fcmp_ordered("<", x, low)
+        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
+        rounded = builder.fadd(builder.fmul(x, self.constant(form.log2_e)), magic)
+        n = builder.fneg(builder.fsub(rounded, magic))
+        r = self.multiply_add(n, self.constant(form.ln2_head), x)
+        r = self.multiply_add(n, self.constant(form.ln2_tail), r)
+        p = self.constant(form.exp[-1])
+        for c in reversed(form.exp[:-1]):
+            p = self.multiply_add(p, r, self.constant(c))
+        p = self.multiply_add(p, builder.fmul(r, r), r)
+        bits = ir.IntType(self.size * 8)
+        integers = ir.VectorType(bits, self.lanes)
+        shifted = builder.sub(builder.bitcast(rounded, integers), ir.Constant(integers, [form.magic_bits - form.bias] * self.lanes))
+        scale = builder.bitcast(builder.shl(shifted, ir.Constant(integers, [form.fraction_bits] * self.lanes)), self.vector)
+        return builder.select(none, self.zero, self.multiply_add(scale, p, scale))
+
+    def over_row(self, n: Any, sums: int, start: Any, body: Callable[[Any, Any, list[Any]], list[Any]]) -> list[list[Any]]:
+        """Run body(byte offset, mask or None, chains of sums) over n elements; return the CHAINS values of each of `sums` sums."""
+        builder = self.builder
+        lanes, bits = self.lanes, ROW_BYTES.bit_length() - 1
+        whole = builder.sdiv(n, self.integer(lanes))
+        fours = builder.sdiv(whole, self.integer(CHAINS))
+
+        def four(i: Any, carried: list[Any]) -> list[Any]:
+            at = builder.shl(i, self.integer(bits + 2))
+            new = []
+            for chain in range(CHAINS):
+                place = builder.add(at, self.integer(chain * ROW_BYTES))
+                new += body(place, None, carried[chain * sums : (chain + 1) * sums])
+            return new
+
+        carried = self.loop(fours, [start] * (CHAINS * sums), four)
+        done = builder.mul(fours, self.integer(CHAINS))
+
+        def one(i: Any, first: list[Any]) -> list[Any]:
+            return body(builder.shl(builder.add(done, i), self.integer(bits)), None, first)
+
+        carried = [*self.loop(builder.sub(whole, done), carried[:sums], one), *carried[sums:]]
+        rest = builder.sub(n, builder.mul(whole, self.integer(lanes)))
+
+        def last(first: list[Any]) -> list[Any]:
+            return body(builder.shl(whole, self.integer(bits)), self.first_lanes(rest), first)
+
+        # A loop of one step where there is a rest, of none where there is not: it needs no result without sums.
+        some = builder.zext(builder.icmp_signed(">", rest, self.integer(0)), ir.IntType(64))
+        carried = [*self.loop(some, carried[:sums], lambda _, first: last(first)), *carried[sums:]]
+        return [[carried[chain * sums + s] for chain in range(CHAINS)] for s in range(sums)]
+
+    def total(self, chains: list[Any]) -> Any:
+        """Return the sum of four chains."""
+        fadd = self.builder.fadd
+        return self.folded(fadd(fadd(chains[0], chains[1]), fadd(chains[2], chains[3])), fadd)
+
+
+@intrinsic
+def _row_sum(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, x, n = arguments
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            pointer = emit.offset(emit.pointer(x), at)
+            value = emit.load(pointer) if mask is None else emit.filled_load(pointer, mask, emit.zero)
+            return [builder.fadd(sums[0], value)]
+
+        return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
+
+    return like.dtype(like, types.intp, types.intp), generate
+
+
+@intrinsic
+def _row_squares(typingctx: Any, like: Any, x: Any, n: Any, centre: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, x, n, centre = arguments
+        middle = emit.splat(centre)
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            pointer = emit.offset(emit.pointer(x), at)
+            value = emit.load(pointer) if mask is None else emit.filled_load(pointer, mask, middle)
+            d = builder.fsub(value, middle)
+            return [emit.multiply_add(d, d, sums[0])]
+
+        return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
+
+    return like.dtype(like, types.intp, types.intp, like.dtype), generate
+
+
+@intrinsic
+def _row_dot(typingctx: Any, like: Any, x: Any, y: Any, n: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, x, y, n = arguments
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            a, b = (
+                emit.load(pointer) if mask is None else emit.filled_load(pointer, mask, emit.zero)
+                for pointer in (emit.offset(emit.pointer(address), at) for address in (x, y))
+            )
+            return [emit.multiply_add(a, b, sums[0])]
+
+        return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
+
+    return like.dtype(like, types.intp, types.intp, types.intp), generate
+
+
+@intrinsic
+def _row_max(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, x, n = arguments
+        lowest = emit.constant(float("-inf"))
+
+        def greater(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            pointer = emit.offset(emit.pointer(x), at)
+            return [greater(emit.load(pointer) if mask is None else emit.filled_load(pointer, mask, lowest), sums[0])]
+
+        a, b, c, d = emit.over_row(n, 1, lowest, body)[0]
+        return emit.folded(greater(greater(a, b), greater(c, d)), greater)
+
+    return like.dtype(like, types.intp, types.intp), generate
+
+
+@intrinsic
+def _row_exp(typingctx: Any, like: Any, p: Any, x: Any, n: Any, scale: Any, shift: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, p, x, n, scale, shift = arguments
+        factor, down = emit.splat(scale), emit.splat(builder.fneg(shift))
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            pointer = emit.offset(emit.pointer(x), at)
+            value = emit.load(pointer)
+            e = emit.exp(emit.multiply_add(value, factor, down))
+            if mask is not None:
+                e = builder.select(mask, e, emit.zero)
+            emit.store(e, emit.offset(emit.pointer(p), at))
+            return [builder.fadd(sums[0], e)]
+
+        return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
+
+    return like.dtype(like, types.intp, types.intp, types.intp, like.dtype, like.dtype), generate
+
+
+@intrinsic
+def _row_softmax_gradient(
+    typingctx: Any, like: Any, p: Any, g: Any, n: Any, scale: Any, shift: Any, inverse: Any, mean: Any
+) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, p, g, n, scale, shift, inverse, mean = arguments
+        factor, down, share, centre = (emit.splat(x) for x in (scale, builder.fneg(shift), inverse, mean))
+
+        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
+            to_p, to_g = (emit.offset(emit.pointer(address), at) for address in (p, g))
+            e = builder.fmul(share, emit.exp(emit.multiply_add(emit.load(to_p), factor, down)))
+            gradient = builder.fmul(builder.fmul(e, factor), builder.fsub(emit.load(to_g), centre))
+            if mask is not None:
+                e, gradient = builder.select(mask, e, emit.zero), builder.select(mask, gradient, emit.zero)
+            emit.store(e, to_p)
+            emit.store(gradient, to_g)
+            return sums
+
+        emit.over_row(n, 1, emit.zero, body)
+        return context.get_dummy_value()
+
+    return types.void(like, *([types.intp] * 3), *([like.dtype] * 4)), generate
+
+
+@inlined
+def row_sum(x):
+    """Return the sum of x (n,)."""
+    return _row_sum(x, x.ctypes.data, x.size)
+
+
+@inlined
+def row_squares(x, centre):
+    """Return the sum of (x - centre)^2; x (n,)."""
+    return _row_squares(x, x.ctypes.data, x.size, centre)
+
+
+@inlined
+def row_dot(x, y):
+    """Return the sum of x y, both (n,)."""
+    return _row_dot(x, x.ctypes.data, y.ctypes.data, x.size)
+
+
+@inlined
+def row_max(x, n):
+    """Return the greatest of the first n elements of x; -inf if there is none. NaN counts for nothing."""
+    return _row_max(x, x.ctypes.data, n)
+
+
+@inlined
+def row_exp(p, x, n, scale, shift):
+    """Write p_j = e^(scale x_j - shift) for j < n, and 0 from there to the end of a vector; return the sum.
+
+    Where e^… would be below the normal numbers it is 0. Both arrays end at whole vectors of ROW_BYTES; p may be x.
+    """
+    return _row_exp(p, p.ctypes.data, x.ctypes.data, n, scale, shift)
+
+
+@inlined
+def row_softmax_gradient(p, g, n, scale, shift, inverse, mean):
+    """Write p_j = inverse e^(scale p_j - shift), then g_j = scale p_j (g_j - mean), for j < n, and 0 to the end of a vector.
+
+    Both arrays end at whole vectors of ROW_BYTES.
+    """
+    _row_softmax_gradient(p, p.ctypes.data, g.ctypes.data, n, scale, shift, inverse, mean)

@@ -1,0 +1,95 @@
+"""Normalisation of the features of every position."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import message
+from .kernels import layer_norm
+from .layer import Layer
+from .memory import empty, matrix
+from .parameter import Parameter
+from .sizes import positive
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+
+class LayerNorm(Layer):
+    """Normalise the last axis: y = g h + b with h = (x - mean) / sqrt(variance + ε) (Ba et al. 2016, eq. 4).
+
+    Mean and variance (the biased one) are those of the C features of one position. Backward, with u = g dy and means over the
+    features: dx = (u - mean(u) - h mean(u h)) / sqrt(variance + ε), dg = sum of dy h over positions, db = sum of dy.
+
+    Parameters
+    ----------
+    features
+        Size C. The gain `weight` begins as ones, the `bias` as zeros, both (C,).
+    epsilon
+        ε, added to the variance.
+    bias
+        Whether there is a bias b.
+
+    Inputs are (N, …, C), outputs the same.
+    """
+
+    analytic = True
+    _centred = True
+
+    def __init__(self, features: int, epsilon: float = 1e-5, *, bias: bool = True, dtype: Any = np.float32) -> None:
+        name = type(self).__name__
+        self.features = positive(name, "features", features)
+        if not epsilon > 0:
+            raise ValueError(message(name, "epsilon must be positive", epsilon, "1e-5 is usual."))
+        self.epsilon = float(epsilon)
+        self.weight = Parameter(np.ones(self.features, dtype), regularized=False)
+        self.bias = Parameter(np.zeros(self.features, dtype), regularized=False) if bias else None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.features}, {self.epsilon:g})"
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            fix = "A single sample needs a batch axis: x[np.newaxis]."
+            raise ValueError(message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix))
+        weight, bias = self.weight.value, None if self.bias is None else self.bias.value
+        if x.dtype != weight.dtype:
+            self.refuse_dtype(x, weight.dtype)
+        if x.dtype.kind == "c":
+            # The complex step of the gradient check.
+            d = x - x.mean(axis=-1, keepdims=True) if self._centred else x
+            h = d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + self.epsilon)
+            return np.asarray(h * weight + (0 if bias is None else bias))
+        rows = matrix(x)
+        y = call.buffer("y", rows.shape, rows.dtype)
+        saved = call.buffer("saved", (2, len(rows)), rows.dtype)
+        layer_norm.normalize_rows(y, saved, rows, weight, empty(y, 1) if bias is None else bias, self.epsilon, self._centred)
+        call.save(rows, saved)
+        return y if x.ndim == 2 else y.reshape(x.shape)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        x, saved = call.saved
+        dw, add_weight = call.gradient_into(self.weight)
+        db, add_bias = (empty(x, 2), True) if self.bias is None else call.gradient_into(self.bias)
+        if self.bias is None:
+            db = np.empty((len(dw), 0), x.dtype)
+        dx = call.transient("dx", x.shape, x.dtype) if call.wants(0) else empty(x, 2)
+        work = call.buffer("work", (2, self.features), x.dtype)
+        bounds, feedback = call.bounds(len(x)), call.feedback(self.weight)
+        layer_norm.normalize_rows_backward(
+            dx, dw, db, work, matrix(dy), x, saved, feedback, bounds, self._centred, add_weight, add_bias
+        )
+        return (dx.reshape(dy.shape) if call.wants(0) else None,)
+
+
+class RMSNorm(LayerNorm):
+    """Divide by the root mean square of the last axis: y = g x / sqrt(mean(x²) + ε) (Zhang and Sennrich 2019, eq. 4).
+
+    Backward: as `LayerNorm` without mean(u), and without a bias.
+    """
+
+    _centred = False
+
+    def __init__(self, features: int, epsilon: float = 1e-6, *, dtype: Any = np.float32) -> None:
+        super().__init__(features, epsilon, bias=False, dtype=dtype)

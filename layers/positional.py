@@ -1,0 +1,113 @@
+"""What tells positions of a sequence (N, T, C) apart: vectors that are added to those of the tokens."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import message, require_floating
+from .init import Initializer, normal
+from .kernels import index
+from .layer import Layer
+from .memory import contiguous
+from .parameter import Parameter
+from .sizes import positive
+from .types import Array
+
+if TYPE_CHECKING:
+    from .tape import Call
+
+_SMALL = normal(0.02)
+
+
+def sinusoids(length: int, features: int) -> Array:
+    """Return p (T, C): p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)), in float64."""
+    i = np.arange(features)
+    angles = np.arange(length)[:, np.newaxis] / 10000 ** ((i - i % 2) / features)
+    return np.where(i % 2, np.cos(angles), np.sin(angles))
+
+
+class _Positions(Layer):
+    """y[n, t] = x[n, t] + p[t]. Backward: dx = dy."""
+
+    length: int
+    features: int
+
+    def _checked(self, x: Array) -> Array:
+        require_floating(self, x)
+        if x.ndim != 3 or x.shape[1] > self.length or x.shape[2] != self.features:
+            fix = "Make the layer for the longest sequence, or cut the sequence."
+            must = f"the input must have shape (N, T, {self.features}) with T up to {self.length}"
+            raise ValueError(message(self, must, x.shape, fix))
+        return x
+
+    def _sum(self, call: "Call", x: Array, positions: Array) -> Array:
+        if x.dtype.kind == "c":
+            return np.asarray(x + positions[: x.shape[1]])
+        y = call.buffer("y", x.shape, x.dtype)
+        index.add_positions(y, contiguous(x), positions)
+        return y
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.length}, {self.features})"
+
+
+class SinusoidalPositions(_Positions):
+    """Add p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)) (Vaswani et al. 2017, section 3.5).
+
+    Parameters
+    ----------
+    length, features
+        Greatest length of a sequence, and C.
+
+    y[n, t] = x[n, t] + p[t]. Backward: dx = dy.
+    """
+
+    analytic = True
+
+    def __init__(self, length: int, features: int) -> None:
+        name = type(self).__name__
+        self.length, self.features = positive(name, "length", length), positive(name, "features", features)
+        self._table = sinusoids(self.length, self.features)
+        self._cast: dict[Any, Array] = {}
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        self._checked(x)
+        positions = self._cast.get(x.dtype)
+        if positions is None:
+            positions = self._cast[x.dtype] = self._table.astype(x.dtype)
+        return self._sum(call, x, positions)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (dy,)
+
+
+class LearnedPositions(_Positions):
+    """Add a learned vector to each position: y[n, t] = x[n, t] + w[t]. Backward: dx = dy, dw[t] = sum of dy[n, t] over samples.
+
+    Parameters
+    ----------
+    length, features
+        Greatest length of a sequence, and C. The weight has shape (length, C).
+    rng, weight_init
+        Draw the initial weight.
+    """
+
+    analytic = True
+
+    def __init__(
+        self, length: int, features: int, *, rng: np.random.Generator, weight_init: Initializer = _SMALL, dtype: Any = np.float32
+    ) -> None:
+        name = type(self).__name__
+        self.length, self.features = positive(name, "length", length), positive(name, "features", features)
+        self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        self._checked(x)
+        if x.dtype != self.weight.dtype:
+            self.refuse_dtype(x, self.weight.dtype)
+        return self._sum(call, x, self.weight.value)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        dw, accumulate = call.gradient_into(self.weight)
+        index.positions_backward(dw, contiguous(dy), call.bounds(len(dy)), accumulate)
+        return (dy,)
