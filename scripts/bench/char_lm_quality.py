@@ -27,9 +27,9 @@ from layers import SoftmaxCrossEntropy
 BATCH, WINDOW, RATE, HIDDEN, EMBEDDING, LENGTH = 32, 64, 0.004, 256, 64, 512
 
 
-def ours(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, characters: int, epochs: int, seed: int) -> list[float]:
+def ours(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int) -> list[float]:
     """Return our validation bits per character after each epoch."""
-    model = script.network("lstm", characters, HIDDEN, EMBEDDING, np.random.default_rng(seed))
+    model = script.Language(alphabet, "lstm", HIDDEN, EMBEDDING, WINDOW).network(np.random.default_rng(seed))
     trainer = ddbp.Trainer(
         model,
         loss=SoftmaxCrossEntropy(),
@@ -49,11 +49,11 @@ def steps(training: ddbp.ArrayDataset, epochs: int) -> int:
     return epochs * -(-LENGTH // WINDOW) * -(-len(training) // BATCH)
 
 
-def theirs(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, characters: int, epochs: int, seed: int) -> list[float]:
+def theirs(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int) -> list[float]:
     """Return PyTorch's."""
     torch.manual_seed(seed)
-    table, recurrent = torch.nn.Embedding(characters, EMBEDDING), torch.nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
-    head = torch.nn.Linear(HIDDEN, characters)
+    table, recurrent = torch.nn.Embedding(len(alphabet), EMBEDDING), torch.nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
+    head = torch.nn.Linear(HIDDEN, len(alphabet))
     parameters = [*table.parameters(), *recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps(training, epochs))
@@ -86,11 +86,12 @@ def main() -> None:
     options = parser.parse_args()
     facts = harness.machine()
     torch.set_num_threads(harness.THREADS)
-    alphabet, numbers = script.numbered(script.default_text())
-    training, test = script.split(numbers, LENGTH)
+    text = script.default_text()
+    language = script.Language(script.alphabet_of(text))
+    training, test = script.split(language.numbers(text), LENGTH)
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
-        curves = {run.__name__: run(training, test, len(alphabet), options.epochs, seed) for run in (ours, theirs)}
+        curves = {run.__name__: run(training, test, language.alphabet, options.epochs, seed) for run in (ours, theirs)}
         rows.append({"seed": seed, **curves})
         print(seed, {name: [round(bits, 3) for bits in curve] for name, curve in curves.items()}, flush=True)
     means = {f"{name}_mean": [round(mean(column), 4) for column in zip(*(row[name] for row in rows), strict=True)]
