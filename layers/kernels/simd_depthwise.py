@@ -113,6 +113,38 @@ def row_of_taps(typingctx: Any, like: Any, y: Any, y_step: Any, x: Any, step: An
 
             emitter.loop(n, [], pixel)
 
+        def sliding() -> None:
+            # Each column of x is loaded once: it is the last of one pixel, the middle of the next, the first of the one after. The
+            # loads also run ahead of the stores: with rows of x and y a multiple of 4096 bytes apart they would wait for them.
+            first = start()
+            pointers = emitter.held_taps(w, taps, tap)
+            left, middle, right = ([emitter.read(pointers[i]) for i in range(j, HELD * HELD, HELD)] for j in range(HELD))
+
+            def column_of(number: Any) -> list[Any]:
+                top = emitter.at(x, number, step)
+                return [emitter.read(emitter.at(top, emitter.integer(i), emitter.row)) for i in range(HELD)]
+
+            def added(total: Any, values: list[Any], weights: list[Any]) -> Any:
+                for value, weight in zip(values, weights, strict=True):
+                    total = emitter.multiply_add(value, weight, total)
+                return total
+
+            def pixel(j: Any, carried: list[Any]) -> list[Any]:
+                values = column_of(builder.add(j, emitter.integer(2)))
+                finish([j], [added(carried[0], values, right)])
+                return [added(carried[1], values, middle), added(first, values, left)]
+
+            second = column_of(emitter.integer(1))
+            begun = added(added(first, column_of(emitter.integer(0)), left), second, middle)
+            emitter.loop(n, [begun, added(first, second, left)], pixel)
+
+        def three_by_three() -> None:
+            with builder.if_else(builder.icmp_signed("==", step, emitter.column)) as (yes, no):
+                with yes:
+                    sliding()
+                with no:
+                    held()
+
         def block(number: Any, done: Any, size: int, first: Any) -> None:
             begin = builder.add(done, builder.mul(number, emitter.integer(size)))
             places = [builder.add(begin, emitter.integer(p)) for p in range(size)]
@@ -139,7 +171,7 @@ def row_of_taps(typingctx: Any, like: Any, y: Any, y_step: Any, x: Any, step: An
                 emitter.loop(blocks, [], of_size)
                 done = builder.add(done, builder.mul(blocks, emitter.integer(size)))
 
-        emitter.emit(lambda: emitter.by_size(held, any_size))
+        emitter.emit(lambda: emitter.by_size(three_by_three, any_size))
         return context.get_dummy_value()
 
     return types.void(like, *([types.intp] * 15)), generate
