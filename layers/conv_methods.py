@@ -13,7 +13,7 @@ import numpy as np
 
 from . import conv_plan
 from .conv_plan import Window
-from .kernels import conv, conv_columns, winograd
+from .kernels import conv, conv_columns, depthwise, winograd
 from .kernels.simd import VECTOR_BYTES
 from .sizes import Pair
 from .types import Array, Integers
@@ -101,6 +101,47 @@ class FewChannels(Direct):
         conv_columns.input_gradient(dx, dy, weight, plan.numbers, *arrays)
 
 
+class Depthwise(Direct):
+    """Every channel by itself, with one or more outputs each: sums over taps alone, vectors of channels."""
+
+    @cached_property
+    def _there(self) -> conv_plan.Depthwise:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return conv_plan.depthwise(*sizes, backward=False)
+
+    @cached_property
+    def _back(self) -> conv_plan.Depthwise:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return conv_plan.depthwise(*sizes, backward=True)
+
+    def apply(self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        self._convolve(call, self._there, y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool) -> None:
+        self._convolve(call, self._back, dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool) -> None:
+        plan = self._there
+        band, part = call.scratch(self.dtype, plan.band_size, dw[0].size)
+        depthwise.weight_gradient(dw.reshape(len(dw), -1, self.channels[1]), dy, x, bounds, plan.numbers, band, part, add)
+
+    def _convolve(
+        self,
+        call: Any,
+        plan: conv_plan.Depthwise,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        taps = weight.reshape(-1, self.channels[1])
+        band, packed, line = call.scratch(self.dtype, plan.band_size, taps.size, y.shape[2] * self.channels[1])
+        depthwise.correlate(y, x, taps, bias, plan.numbers, band, packed, line, transposed, rectified)
+
+
 class Winograd(Direct):
     """Tiles of m x m outputs, for windows of 3 x 3 at stride 1.
 
@@ -173,6 +214,8 @@ def choose(
         sizes = (_size(outputs, wanted[0]), _size(image, wanted[1]), _size(outputs, wanted[2]))
         if all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels) and min(sizes) > 0:
             return Winograd(window, image, outputs, channels, dtype, sizes)
+    if window.groups == channels[0] > 1:
+        return Depthwise(window, image, outputs, channels, dtype)
     if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
         return FewChannels(window, image, outputs, channels, dtype)
     return Direct(window, image, outputs, channels, dtype)

@@ -249,3 +249,41 @@ def winograd(padding: Pair, outputs: Pair, channels: Pair, itemsize: int, m: int
     v, products = (frequencies * (block * grid[1] * count + SKEW // itemsize) for count in channels)
     numbers = np.array((*padding, block), np.int64)
     return Winograd(m, numbers, (m + 2) ** 2 * max(channels), v, products, frequencies * channels[0] * channels[1])
+
+
+# Of depthwise convolution, which reads each element of a band once per tap and little else.
+DEPTHWISE_BAND_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Depthwise:
+    """Scalars of `kernels.depthwise`, and the elements of a band.
+
+    The scalars: steps of rows and columns; rows and columns of taps, and their distance (dilation); padding above and left; columns
+    of a band, its output rows; how far the pixels that are read are spread out, by rows and columns; how often a channel is
+    repeated, how many outputs are summed; whether the band is a copy.
+    """
+
+    numbers: Integers
+    band_size: int
+
+
+def depthwise(window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int, *, backward: bool) -> Depthwise:
+    """Return them for the map from images (rows, columns) of channels[0] to outputs of channels[1], or for its adjoint."""
+    axes = (window.rows, window.columns)
+    repeat = channels[1] // channels[0]
+    if backward:
+        written, steps = image, (1, 1)
+        before, spread = [axis.span - 1 - axis.before for axis in axes], [axis.stride for axis in axes]
+    else:
+        written, steps = outputs, _steps(window)
+        before, spread = [axis.before for axis in axes], [1, 1]
+    pitch = (written[1] - 1) * steps[1] + window.columns.span
+    copied = spread != [1, 1] or (repeat > 1 and not backward)
+    row_bytes = pitch * channels[1] * itemsize
+    band_rows = max(1, min(written[0], (DEPTHWISE_BAND_BYTES // row_bytes - window.rows.span) // steps[0] + 1))
+    of_taps = (*(axis.size for axis in axes), *(axis.dilation for axis in axes))
+    repeats = (1, repeat) if backward else (repeat, 1)
+    numbers = (*steps, *of_taps, *before, pitch, band_rows, *spread, *repeats, copied)
+    size = ((band_rows - 1) * steps[0] + window.rows.span) * pitch * channels[1] if copied else 0
+    return Depthwise(np.array(numbers, np.int64), size)

@@ -86,6 +86,14 @@ CASES = (
     Case("Conv2d in groups of many channels", convolution(18, 34, 2, groups=2), _image(3, 2, 18)),
     Case("Conv2d depthwise", convolution(3, 3, 3, groups=3, padding=1), _ODD),
     Case("Conv2d depthwise, two outputs each", convolution(3, 6, 3, groups=3, stride=2, padding=1, bias=False), _ODD),
+    Case("Conv2d depthwise of odd channels", convolution(11, 11, (2, 5), groups=11, padding=(0, 2)), _image(4, 9, 11)),
+    Case(
+        "Conv2d depthwise of every option",
+        convolution(9, 9, (3, 2), groups=9, stride=(2, 3), padding=(1, 3), dilation=2),
+        _image(5, 6, 9),
+    ),
+    Case("Conv2d depthwise, three outputs each", convolution(2, 6, 2, groups=2, padding=1, dilation=(1, 2)), _image(3, 4, 2)),
+    Case("Conv2d depthwise and ReLU", rectified(convolution(8, 8, 3, groups=8, padding=1)), _image(4, 12, 8)),
     # ---- numbers of channels, which fill no vector or several
     Case("Conv2d of one channel", convolution(1, 1, 3, padding=1), _image(5, 4, 1)),
     Case("Conv2d from one channel", convolution(1, 11, (3, 2), padding=1), _image(5, 4, 1)),
@@ -126,6 +134,11 @@ CASES = (
     Case("ConvTranspose2d of dilation 2", _transposed(3, 4, 2, dilation=2, padding=(1, 0), output_padding=(0, 1)), _image(3, 2, 3)),
     Case("ConvTranspose2d in groups", _transposed(4, 6, 3, stride=(2, 1), padding=1, groups=2), _image(3, 2, 4)),
     Case("ConvTranspose2d depthwise", _transposed(3, 3, 3, groups=3, bias=False), _image(3, 2, 3)),
+    Case(
+        "ConvTranspose2d depthwise, two channels each",
+        _transposed(6, 3, 3, stride=2, padding=(1, 0), output_padding=1, groups=3),
+        _image(3, 2, 6),
+    ),
     Case("ConvTranspose2d by Winograd", _transposed(16, 16, 3, padding=1), _image(4, 3, 16)),
     Case("ConvTranspose2d fastest", _transposed(16, 16, 3, padding=1, method="fastest"), _image(4, 3, 16)),
 )

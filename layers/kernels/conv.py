@@ -119,7 +119,7 @@ def _gradient_tiles(like, c, c_row, a, a_rows, a_k, b, b_k, taps, count, k, n, v
 
 
 @inlined
-def _copy_band(band, image, first, rows, left, width):
+def copy_band(band, image, first, rows, left, width):
     """Write rows first..first+rows of an image (H, W, C), from `left` pixels left of it on, `width` pixels wide; zeros outside."""
     height, inside, channels = image.shape
     flat = image.reshape(height, inside * channels)
@@ -192,7 +192,7 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
         for first in range(0, most_rows, band_rows):
             rows = min(band_rows, most_rows - first)
             if copied:
-                _copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
+                copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
                 source = band.ctypes.data
             else:
                 source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
@@ -264,7 +264,7 @@ def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, last, add_weight)
             for first in range(0, out_rows, band_rows):
                 rows = min(band_rows, out_rows - first)
                 if copied:
-                    _copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
+                    copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
                     source = band.ctypes.data
                 else:
                     source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size

@@ -23,7 +23,7 @@ OPERATIONS = ("forward", "grad-input", "grad-weight")
 
 
 class Shape(NamedTuple):
-    """Images (N, H, W, C) to K channels, window of size x size."""
+    """Images (N, H, W, C) to K channels, window of size x size, in groups."""
 
     n: int
     h: int
@@ -33,6 +33,7 @@ class Shape(NamedTuple):
     size: int
     stride: int
     padding: int
+    groups: int = 1
 
     @property
     def outputs(self) -> tuple[int, int]:
@@ -42,7 +43,7 @@ class Shape(NamedTuple):
     @property
     def work(self) -> float:
         """Operations of a direct convolution, in 1e9."""
-        return 2e-9 * self.n * self.outputs[0] * self.outputs[1] * self.c * self.k * self.size**2
+        return 2e-9 * self.n * self.outputs[0] * self.outputs[1] * (self.c // self.groups) * self.k * self.size**2
 
 
 SHAPES = {
@@ -60,6 +61,9 @@ SHAPES = {
     "32-64@14": Shape(128, 14, 14, 32, 64, 3, 1, 1),
     "64-64@56": Shape(16, 56, 56, 64, 64, 3, 1, 1),
     "128-128@28": Shape(16, 28, 28, 128, 128, 3, 1, 1),
+    "32 depthwise@32": Shape(64, 32, 32, 32, 32, 3, 1, 1, 32),
+    "64 depthwise/2@32": Shape(64, 32, 32, 64, 64, 3, 2, 1, 64),
+    "32 depthwise 5x5@32": Shape(64, 32, 32, 32, 32, 5, 1, 2, 32),
 }
 
 Contestants = dict[str, Callable[[], Any]]
@@ -68,7 +72,7 @@ Contestants = dict[str, Callable[[], Any]]
 def ours(shape: Shape, method: str, x: Any, weight: Any, dy: Any) -> tuple[Contestants, dict[str, Any], str]:
     """Return our three operations, the arrays that they write to, and the name of the method that computes them."""
     layer = layers.Conv2d(
-        shape.c, shape.k, shape.size, stride=shape.stride, padding=shape.padding, bias=False, method=method,
+        shape.c, shape.k, shape.size, stride=shape.stride, padding=shape.padding, groups=shape.groups, bias=False, method=method,
         rng=np.random.default_rng(0),
     )  # fmt: skip
     chosen = layer.method_for(x)
@@ -91,7 +95,7 @@ def theirs(shape: Shape, x: Any, weight: Any, dy: Any, layout: str) -> Contestan
     form = torch.channels_last if layout == "NHWC" else torch.contiguous_format
     x, dy = (torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=form) for array in (x, dy))
     w = torch.from_numpy(weight).permute(3, 2, 0, 1).contiguous(memory_format=form)
-    options = ([shape.stride] * 2, [shape.padding] * 2, [1, 1], False, [0, 0], 1)
+    options = ([shape.stride] * 2, [shape.padding] * 2, [1, 1], False, [0, 0], shape.groups)
 
     def gradients(mask: list[bool]) -> Any:
         return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)
@@ -115,7 +119,7 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
     shape = SHAPES[name]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((shape.n, shape.h, shape.w, shape.c), np.float32)
-    weight = rng.standard_normal((shape.size, shape.size, shape.c, shape.k), np.float32)
+    weight = rng.standard_normal((shape.size, shape.size, shape.c // shape.groups, shape.k), np.float32)
     dy = rng.standard_normal((shape.n, *shape.outputs, shape.k), np.float32)
     variants: dict[str, tuple[str, Contestants, dict[str, Any]]] = {}
     for method in methods:

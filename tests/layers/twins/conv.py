@@ -125,6 +125,10 @@ TWINS = {
     "Conv2d in groups of many channels": conv2d(groups=2),
     "Conv2d depthwise": conv2d(groups=3, padding=1),
     "Conv2d depthwise, two outputs each": conv2d(groups=3, stride=2, padding=1),
+    "Conv2d depthwise of odd channels": conv2d(groups=11, padding=(0, 2)),
+    "Conv2d depthwise of every option": conv2d(groups=9, stride=(2, 3), padding=(1, 3), dilation=2),
+    "Conv2d depthwise, three outputs each": conv2d(groups=2, padding=1, dilation=(1, 2)),
+    "Conv2d depthwise and ReLU": rectified(conv2d(groups=8, padding=1)),
     "Conv2d of one channel": conv2d(padding=1),
     "Conv2d from one channel": conv2d(padding=1),
     "Conv2d of odd channels": conv2d(padding=1),
@@ -156,6 +160,7 @@ TWINS = {
     "ConvTranspose2d of dilation 2": transpose2d(dilation=2, padding=(1, 0), output_padding=(0, 1)),
     "ConvTranspose2d in groups": transpose2d(stride=(2, 1), padding=1, groups=2),
     "ConvTranspose2d depthwise": transpose2d(groups=3),
+    "ConvTranspose2d depthwise, two channels each": transpose2d(stride=2, padding=(1, 0), output_padding=1, groups=3),
     "ConvTranspose2d by Winograd": transpose2d(padding=1),
     "ConvTranspose2d fastest": transpose2d(padding=1),
 }
