@@ -169,11 +169,10 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                         top = scale * row_max(row, seen)
                         top = greatest[r] if greatest[r] > top else top
                         shift = zero if top == none else top
-                        part = row_exp(row, row, seen, scale, shift)
-                        row[seen:width] = 0
+                        part = row_exp(row, seen, width, scale, shift)
                         if start:
                             factor = exp(greatest[r] - shift)
-                            into = to[r]
+                            into = y[n, i, begin : begin + features]
                             for j in range(features):
                                 into[j] *= factor
                             part += total[r] * factor
@@ -198,7 +197,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                     )
                 for r in range(rows):
                     inverse = one / total[r] if total[r] > zero else zero
-                    into = to[r]
+                    into = y[n, i0 + r, begin : begin + features]
                     for j in range(features):
                         into[j] *= inverse
                     saved[0, n, h, i0 + r] = zero if greatest[r] == none else greatest[r]
@@ -266,9 +265,7 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
                         if threshold:
                             sample = first_sample + n
                             _drop(gradient[:seen], bits, place, block, sample, step, call, seed, threshold, keep)
-                        row_softmax_gradient(row, gradient, seen, scale, saved[0, n, h, i], saved[1, n, h, i], mean[r])
-                        row[seen:width] = 0
-                        gradient[seen:width] = 0
+                        row_softmax_gradient(row, gradient, seen, width, scale, saved[0, n, h, i], saved[1, n, h, i], mean[r])
                         if threshold:
                             for j in range(seen):
                                 row[j] = row[j] * keep if bits[j] >= threshold else zero

@@ -102,6 +102,18 @@ class _RowEmitter(Emitter):
         carried = [*self.loop(some, carried[:sums], lambda _, first: last(first)), *carried[sums:]]
         return [[carried[chain * sums + s] for chain in range(CHAINS)] for s in range(sums)]
 
+    def clear(self, address: Any, n: Any, end: Any) -> None:
+        """Store 0 in the whole vectors after that of element n - 1, up to that of element end - 1."""
+        builder, lanes = self.builder, self.integer(self.lanes)
+        first, last = (builder.sdiv(builder.add(size, self.integer(self.lanes - 1)), lanes) for size in (n, end))
+        pointer = self.offset(self.pointer(address), builder.mul(first, self.integer(ROW_BYTES)))
+
+        def body(_: Any, carried: list[Any]) -> list[Any]:
+            self.store(self.zero, carried[0])
+            return [self.offset(carried[0], ROW_BYTES)]
+
+        self.loop(builder.sub(last, first), [pointer], body)
+
     def total(self, chains: list[Any]) -> Any:
         """Return the sum of four chains."""
         fadd = self.builder.fadd
@@ -181,33 +193,32 @@ def _row_max(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
 
 
 @intrinsic
-def _row_exp(typingctx: Any, like: Any, p: Any, x: Any, n: Any, scale: Any, shift: Any) -> Any:
+def _row_exp(typingctx: Any, like: Any, p: Any, n: Any, end: Any, scale: Any, shift: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _RowEmitter(builder, like.dtype)
-        _, p, x, n, scale, shift = arguments
+        _, p, n, end, scale, shift = arguments
         factor, down = emit.splat(scale), emit.splat(builder.fneg(shift))
 
         def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
-            pointer = emit.offset(emit.pointer(x), at)
-            value = emit.load(pointer)
-            e = emit.exp(emit.multiply_add(value, factor, down))
+            pointer = emit.offset(emit.pointer(p), at)
+            e = emit.exp(emit.multiply_add(emit.load(pointer), factor, down))
             if mask is not None:
                 e = builder.select(mask, e, emit.zero)
-            emit.store(e, emit.offset(emit.pointer(p), at))
+            emit.store(e, pointer)
             return [builder.fadd(sums[0], e)]
 
+        emit.clear(p, n, end)
         return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
 
     return like.dtype(like, types.intp, types.intp, types.intp, like.dtype, like.dtype), generate
 
 
 @intrinsic
-def _row_softmax_gradient(
-    typingctx: Any, like: Any, p: Any, g: Any, n: Any, scale: Any, shift: Any, inverse: Any, mean: Any
-) -> Any:
+def _row_softmax_gradient(typingctx: Any, like: Any, p: Any, g: Any, n: Any, end: Any, scale: Any, shift: Any, inverse: Any,
+                          mean: Any) -> Any:  # fmt: skip
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _RowEmitter(builder, like.dtype)
-        _, p, g, n, scale, shift, inverse, mean = arguments
+        _, p, g, n, end, scale, shift, inverse, mean = arguments
         factor, down, share, centre = (emit.splat(x) for x in (scale, builder.fneg(shift), inverse, mean))
 
         def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
@@ -220,10 +231,12 @@ def _row_softmax_gradient(
             emit.store(gradient, to_g)
             return sums
 
+        emit.clear(p, n, end)
+        emit.clear(g, n, end)
         emit.over_row(n, 1, emit.zero, body)
         return context.get_dummy_value()
 
-    return types.void(like, *([types.intp] * 3), *([like.dtype] * 4)), generate
+    return types.void(like, *([types.intp] * 4), *([like.dtype] * 4)), generate
 
 
 @inlined
@@ -251,18 +264,15 @@ def row_max(x, n):
 
 
 @inlined
-def row_exp(p, x, n, scale, shift):
-    """Write p_j = e^(scale x_j - shift) for j < n, and 0 from there to the end of a vector; return the sum.
+def row_exp(p, n, end, scale, shift):
+    """Write p_j = e^(scale p_j - shift) for j < n, and 0 from there to the end of the vector of element end - 1; return the sum.
 
-    Where e^… would be below the normal numbers it is 0. Both arrays end at whole vectors of ROW_BYTES; p may be x.
+    Where e^… would be below the normal numbers it is 0. The array ends at a whole vector of ROW_BYTES.
     """
-    return _row_exp(p, p.ctypes.data, x.ctypes.data, n, scale, shift)
+    return _row_exp(p, p.ctypes.data, n, end, scale, shift)
 
 
 @inlined
-def row_softmax_gradient(p, g, n, scale, shift, inverse, mean):
-    """Write p_j = inverse e^(scale p_j - shift), then g_j = scale p_j (g_j - mean), for j < n, and 0 to the end of a vector.
-
-    Both arrays end at whole vectors of ROW_BYTES.
-    """
-    _row_softmax_gradient(p, p.ctypes.data, g.ctypes.data, n, scale, shift, inverse, mean)
+def row_softmax_gradient(p, g, n, end, scale, shift, inverse, mean):
+    """Write p_j = inverse e^(scale p_j - shift), then g_j = scale p_j (g_j - mean), for j < n, and 0 after that as `row_exp`."""
+    _row_softmax_gradient(p, p.ctypes.data, g.ctypes.data, n, end, scale, shift, inverse, mean)
