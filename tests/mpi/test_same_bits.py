@@ -48,7 +48,8 @@ def alone(run_python, tmp_path_factory):
     """Return the results without MPI."""
     folder = tmp_path_factory.mktemp("alone")
     program = Path(__file__).parent / "programs" / PROGRAM
-    finished = run_python(program, folder)
+    # The first to run them compiles the kernels of many layers.
+    finished = run_python(program, folder, timeout=600)
     assert finished.status == 0, finished.err
     return read(folder, 0)
 

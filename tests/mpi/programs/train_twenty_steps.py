@@ -13,7 +13,21 @@ import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
-from layers import Composite, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+from layers import (
+    GRU,
+    LSTM,
+    Composite,
+    Dropout,
+    Embedding,
+    Linear,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+    TreeLSTM,
+    models,
+)
 
 EPOCHS = 5
 FEATURES, CLASSES = 20, 7
@@ -31,6 +45,18 @@ def regression(samples: int, seed: int) -> ddbp.ArrayDataset:
     """Return random points with two smooth targets."""
     x = np.random.default_rng(seed).standard_normal((samples, FEATURES))
     return ddbp.ArrayDataset(x, np.stack([np.sin(x[:, 0]), x[:, 1] * x[:, 2]], axis=1))
+
+
+def texts(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return sequences of 12 tokens, each twice in a row, and the tokens that follow."""
+    tokens = np.random.default_rng(seed).integers(0, CLASSES, (samples, 7)).repeat(2, axis=1)
+    return ddbp.ArrayDataset(tokens[:, :12], tokens[:, 1:13])
+
+
+def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return random trees of 5 nodes, as rows of their parents, and how many children the root has."""
+    parents = np.array([[-1, *(rng.integers(0, i) for i in range(1, 5))] for rng in np.random.default_rng(seed).spawn(samples)])
+    return ddbp.ArrayDataset(parents, (parents == 0).sum(axis=1))
 
 
 # 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves most shards and ranks empty.
@@ -63,6 +89,27 @@ class Alternating(Composite):
 
     def __repr__(self) -> str:
         return "Alternating()"
+
+
+class Counting(Composite):
+    """A Tree-LSTM on trees whose nodes are all alike, and a dense layer on the root."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(9)
+        self.cell, self.head = TreeLSTM(3, 12, rng=rng), Linear(12, CLASSES, rng=rng)
+
+    def __call__(self, x):
+        parents = x.array
+        return self.head(self.cell(x.tape.input(np.ones((*parents.shape, 3), np.float32), gradient=False), parents))
+
+    def __repr__(self) -> str:
+        return "Counting()"
+
+
+def language_model(recurrent, width: int) -> Sequential:
+    """Return a model of the tokens around a recurrent layer with so many outputs."""
+    rng = np.random.default_rng(10)
+    return Sequential(Embedding(CLASSES, 8, rng=rng), recurrent, Linear(width, CLASSES, rng=rng))
 
 
 def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=None, **options):
@@ -112,6 +159,30 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "a model smaller than a block": lambda shards: fitted(
         Sequential(Linear(FEATURES, CLASSES, rng=np.random.default_rng(7))), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
     ),
+    "a truncated LSTM": lambda shards: fitted(
+        language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        truncate=5,
+        clip_norm=1.0,
+        shards=shards,
+    ),
+    "two layers of GRUs in both directions": lambda shards: fitted(
+        language_model(GRU(8, 12, layers=2, bidirectional=True, dropout=0.1, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        shards=shards,
+    ),
+    "a transformer": lambda shards: fitted(
+        models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        shards=shards,
+    ),
+    "trees": lambda shards: fitted(Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards),
     "a custom loop with unused and shared layers": custom_loop,
 }
 
