@@ -57,7 +57,7 @@ def batch_fits(batch_size: int, samples: int) -> None:
 
 def refuse_loss(loss: Value, value: float, step: int) -> None:
     """Refuse a loss that is not finite, naming the layer that it comes from."""
-    first = next((call for call in loss.tape.calls if not np.isfinite(call.output.array).all()), None)
+    first = next((call for call in loss.tape.calls if not all(np.isfinite(y).all() for y in call.output.arrays)), None)
     where = (
         f"; the first layer whose output is not finite here is {first!r}" if first is not None else "; it is finite on this rank"
     )

@@ -12,8 +12,9 @@ import numpy as np
 from .errors import message
 from .gradient_probe import Probe
 from .gradient_report import GradientReport
-from .gradient_runs import Findings, check_runs, check_shards
+from .gradient_runs import Findings, check_outputs, check_runs, check_shards
 from .layer import Layer
+from .merge import Concatenate
 from .parameter import Parameter
 from .state import State
 from .tape import Tape
@@ -39,8 +40,8 @@ def gradcheck(
     Parameters
     ----------
     function
-        A layer, or a callable that takes values and returns a value. A layer is copied, and its parameters are checked; so are
-        those of layers that a function refers to, which are cast to float64 and put back; so are the states of these.
+        A layer, or a callable that takes values and returns a value or a tuple of them. A layer is copied, and its parameters are
+        checked; so are those of layers that a function refers to (cast to float64 and put back), and so are the states of these.
     *inputs
         Its arguments. Floating arrays are converted to float64 and checked, everything else (labels, indices) is a constant.
         Keep away from corners such as ReLU's at 0, where there is no derivative.
@@ -79,7 +80,8 @@ def gradcheck(
 
     **Besides**, backward is run again with the same bits expected (on buffers filled with NaN), again on the same tape, expecting
     the gradients of parameters to double, once more with another forward pass in between, and with the batch cut in two shards.
-    If that changes the output, as statistics of shards do, output and gradients must be those of each shard alone.
+    If that changes the output, as statistics of shards do, output and gradients must be those of each shard alone. Of several
+    outputs, side by side as rows, each is propagated alone, too: these gradients must add up.
     """
     subject = Subject(function, inputs, constant, training, seed)
     report = GradientReport(_name(function))
@@ -95,6 +97,8 @@ def gradcheck(
         gradients, analytic = subject.gradients(cotangent)
         findings = Findings(report)
         check_runs(subject, y, cotangent, gradients, findings)
+        if subject.widths:
+            check_outputs(subject, cotangent, gradients, findings)
         if shards:
             check_shards(subject, y, cotangent, gradients, findings)
         probe = Probe(subject, y, cotangent, rng, entries, directions, subject.samples, report.notes)
@@ -120,6 +124,10 @@ class Subject:
         self.function = copy.deepcopy(function) if isinstance(function, Layer) else function
         self.training, self.seed = training, seed
         self.dy_kept = True
+        self.widths: list[int] = []
+        """Of several outputs, how many columns of the whole each has."""
+        self.only: int | None = None
+        """Number of the output to look at, of several; all unless set."""
         self.inputs = [np.array(x, order="C") if isinstance(x, np.ndarray | np.generic | list | float) else x for x in inputs]
         self.free = [
             i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray) and x.dtype.kind == "f" and i not in constant
@@ -179,10 +187,23 @@ class Subject:
         values = self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)][:1]
         arguments = [tape.input(x) if i in values else x for i, x in enumerate(inputs)]
         y = self.function(*arguments)
+        if isinstance(y, tuple):
+            y = self._joined(list(_flattened(y)))
         if not isinstance(y, Value):
             fix = "Compute with layers and with the operators and functions of values; np.asarray and .array leave the tape."
             raise TypeError(message("gradcheck", "the function must return a value", type(y).__name__, fix))
         return arguments, y
+
+    def _joined(self, outputs: list[Any]) -> Any:
+        """Return several outputs as one matrix, a row for each sample if all have their samples on axis 0."""
+        outputs = [y for y in outputs if isinstance(y, Value) and y.dtype.kind in "fc"]
+        samples = {len(y) if y.ndim else 0 for y in outputs}
+        rows = samples.pop() if len(samples) == 1 else 1
+        outputs = [y.reshape(rows or 1, -1) for y in outputs]
+        self.widths = [y.shape[1] for y in outputs]
+        if self.only is not None:
+            return outputs[self.only]
+        return Concatenate(-1)(*outputs) if outputs else None
 
     def evaluate(self) -> Array:
         """Return a copy of the output."""
@@ -220,6 +241,14 @@ class Subject:
             fix = "Keep them in attributes without an underscore, in lists or in dicts; or pass a layer instead of a function."
             raise ValueError(message("gradcheck", "all parameters must be found", f"unlisted ones of {sorted(hidden)}", fix))
         return self.backward(arguments, y, cotangent), all(call.layer.analytic for call in calls)
+
+
+def _flattened(outputs: tuple[Any, ...]) -> Iterator[Any]:
+    for y in outputs:
+        if isinstance(y, tuple):
+            yield from _flattened(y)
+        else:
+            yield y
 
 
 def _layers_of(function: Any) -> list[tuple[str, Layer]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -83,6 +84,27 @@ def _moved(subject: "Subject") -> Iterator[None]:
     finally:
         for i, x in kept.items():
             subject.inputs[i] = x
+
+
+def check_outputs(subject: "Subject", cotangent: Array, gradients: dict[str, Array], findings: Findings) -> None:
+    """Propagate each of several outputs alone, so that backward gets None for the others: the gradients must add up."""
+    sums = {name: np.zeros_like(gradient) for name, gradient in gradients.items()}
+    sizes = {name: float(np.abs(gradient).max(initial=0)) for name, gradient in gradients.items()}
+    starts = np.cumsum([0, *subject.widths])
+    for number, (start, stop) in enumerate(pairwise(starts)):
+        subject.only = number
+        subject.zero()
+        arguments, y = subject.record()
+        for name, gradient in subject.backward(arguments, y, np.ascontiguousarray(cotangent[:, start:stop])).items():
+            sums[name] += gradient
+            sizes[name] += float(np.abs(gradient).max(initial=0))
+    subject.only = None
+    for name, gradient in gradients.items():
+        if not np.all(np.abs(sums[name] - gradient) <= FLOOR * sizes[name]):
+            text = (
+                "the gradients by way of each output alone do not add up to that of all: what does backward do where a dy is None?"
+            )
+            findings.add(name, WRONG, text)
 
 
 def check_shards(subject: "Subject", y: Array, cotangent: Array, gradients: dict[str, Array], findings: Findings) -> None:

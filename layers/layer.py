@@ -46,14 +46,14 @@ class Layer:
     analytic: bool = False
     """Whether forward also takes complex arrays and is then analytic: the gradient check can use a complex step."""
 
-    def forward(self, call: "Call", *inputs: Any) -> Array:
-        """Return the output for the input arrays; what backward needs goes to `call.save`."""
+    def forward(self, call: "Call", *inputs: Any) -> Any:
+        """Return the output for the input arrays, or a tuple of outputs; what backward needs goes to `call.save`."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(call, *inputs)")
 
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+    def backward(self, call: "Call", dy: Any, *further: Any) -> tuple[Array | None, ...]:
         """Return the gradient of each input (None where there is none), and add those of the parameters to `call`'s.
 
-        `dy` must not be written to.
+        There is one dy per output, None for an output that nobody used if there are several. `dy` must not be written to.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(call, dy)")
 

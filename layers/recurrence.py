@@ -1,4 +1,7 @@
-"""The gates of recurrent layers: the weights of one layer in one direction, and how to go through time with them and back."""
+"""One recurrence through time, in one direction: its weights, and the calls that go through a sequence and back.
+
+`layers.recurrent` makes recurrent layers of these.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,26 +10,29 @@ import numpy as np
 
 from .errors import message
 from .init import orthogonal, xavier_uniform
-from .kernels import recurrent
+from .kernels import dense, gemm, recurrent
 from .layer import Layer
-from .memory import empty
+from .memory import contiguous, empty
 from .parameter import Parameter
 from .types import Array, Integers
 
 if TYPE_CHECKING:
     from .tape import Call
 
+
 Steps = tuple[list[Array], tuple[Array, ...]]
 
 
 class Recurrence(Layer):
-    """The weights of one layer in one direction, and how its gates work; used by way of a `_Pass`.
+    """The weights of one layer in one direction, and how its gates work; used by way of a `Pass`.
 
     Subclasses say how many `gates` and `states` there are, and go through the steps both ways.
     """
 
     gates: int
     states = 1
+    biases_apart = False
+    """Whether the second bias is added to the last state's contribution alone, and not to the sum of both contributions."""
 
     def __init__(self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any) -> None:
         self.inputs, self.hidden = inputs, hidden
@@ -39,18 +45,23 @@ class Recurrence(Layer):
 
     def input_bias(self) -> Array:
         """Return the biases that are added to the inputs' contribution (G H,), or empty."""
-        return empty(self.weight_ih.value, 1) if self.bias_ih is None else self.bias_ih.value
+        if self.bias_ih is None or self.bias_hh is None:
+            return empty(self.weight_ih.value, 1)
+        return self.bias_ih.value if self.biases_apart else np.asarray(self.bias_ih.value + self.bias_hh.value)
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
-        """Go through time; return the states (T + 1, N, H), h first, and what `steps_back` needs.
+    def step_bias(self) -> Array:
+        """Return the bias that is added to the last state's contribution at each step (G H,), or empty."""
+        return empty(self.weight_ih.value, 1) if self.bias_hh is None or not self.biases_apart else self.bias_hh.value
 
-        `first` has the initial states, None for zeros.
+    def steps(self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any) -> Steps:
+        """Go through time and write y; return the states (T + 1, N, H), h first, and what `steps_back` needs.
+
+        `first` has the initial states, None for zeros; `how` is what every kernel gets: the packed recurrent weight, a bias that is
+        added at each step or none, lengths, whether in reverse.
         """
         raise NotImplementedError
 
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last state's contribution to the gates.
 
         dlast, those of the last states, become those of the initial ones.
@@ -65,9 +76,7 @@ class Recurrence(Layer):
         return state
 
 
-class LSTMGates(Recurrence):
-    """Those of an LSTM: i, f, g and o."""
-
+class LSTMRecurrence(Recurrence):
     gates, states = 4, 2
 
     def __init__(self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any, forget_bias: float) -> None:
@@ -75,48 +84,37 @@ class LSTMGates(Recurrence):
         if self.bias_ih is not None:
             self.bias_ih.value[hidden : 2 * hidden] = forget_bias
 
-    def input_bias(self) -> Array:
-        return super().input_bias() if self.bias_hh is None else super().input_bias() + self.bias_hh.value
-
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
+    def steps(self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any) -> Steps:
         h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
         squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden), gates.dtype)
-        recurrent.lstm(h, c, squashed, gates, packed, empty(gates, 1), lengths)
+        recurrent.lstm(y, h, c, squashed, gates, *how)
         return [h, c], (gates, c, squashed)
 
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         gates, c, squashed = saved
         dgates = call.transient("dgates", gates.shape, gates.dtype)
-        recurrent.lstm_backward(dgates, *dlast, dy, c, squashed, gates, packed, empty(gates, 1), lengths)
+        recurrent.lstm_backward(dgates, *dlast, dy, c, squashed, gates, *how)
         return dgates, dgates
 
 
-class GRUGates(Recurrence):
-    """Those of a GRU: r, z and n."""
-
+class GRURecurrence(Recurrence):
     gates = 3
+    biases_apart = True
 
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
+    def steps(self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         inner = call.buffer("inner", gates.shape, gates.dtype)
-        bias = empty(gates, 1) if self.bias_hh is None else self.bias_hh.value
-        recurrent.gru(h, inner, gates, packed, bias, lengths)
+        recurrent.gru(y, h, inner, gates, *how)
         return [h], (gates, h, inner)
 
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         gates, h, inner = saved
         dgates, dinner = (call.transient(name, gates.shape, gates.dtype) for name in ("dgates", "dinner"))
-        recurrent.gru_backward(dgates, dinner, *dlast, dy, h, inner, gates, packed, empty(gates, 1), lengths)
+        recurrent.gru_backward(dgates, dinner, *dlast, dy, h, inner, gates, *how)
         return dgates, dinner
 
 
-class RNNGates(Recurrence):
-    """The one nonlinearity of an RNN."""
-
+class RNNRecurrence(Recurrence):
     gates = 1
 
     def __init__(self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any, nonlinearity: str) -> None:
@@ -125,18 +123,155 @@ class RNNGates(Recurrence):
             raise ValueError(message("RNN", "nonlinearity must be 'tanh' or 'relu'", repr(nonlinearity), "'tanh' is usual."))
         self.rectified = nonlinearity == "relu"
 
-    def input_bias(self) -> Array:
-        return super().input_bias() if self.bias_hh is None else super().input_bias() + self.bias_hh.value
-
-    def steps(self, call: "Call", gates: Array, first: Sequence[Array | None], packed: Array, lengths: Integers) -> Steps:
+    def steps(self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any) -> Steps:
         h = self.begin(call, "h", gates, first[0])
-        recurrent.rnn(h, gates, packed, empty(gates, 1), lengths, self.rectified)
+        recurrent.rnn(y, h, gates, *how, self.rectified)
         return [h], (h,)
 
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, packed: Array, lengths: Integers
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         (h,) = saved
         dgates = call.transient("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
-        recurrent.rnn_backward(dgates, *dlast, dy, h, packed, empty(h, 1), lengths, self.rectified)
+        recurrent.rnn_backward(dgates, *dlast, dy, h, *how, self.rectified)
         return dgates, dgates
+
+
+class Pass(Layer):
+    """A recurrence over sequences (N, T, C) in one direction; gives the outputs (N, T, H) and the last states (N, H).
+
+    Further inputs are the initial states, if `stateful`, and lengths (N,), if `ragged`.
+    """
+
+    def __init__(self, core: Recurrence, owner: str, reverse: bool, stateful: bool, ragged: bool) -> None:
+        self.core, self.owner = core, owner
+        self.reverse, self.stateful, self.ragged = reverse, stateful, ragged
+
+    def __repr__(self) -> str:
+        return self.owner
+
+    def own_parameters(self) -> list[Parameter]:
+        return self.core.own_parameters()
+
+    def forward(self, call: "Call", x: Array, *rest: Any) -> tuple[Array, ...]:
+        core, hidden = self.core, self.core.hidden
+        weight = core.weight_ih.value
+        self._check(x, weight)
+        samples, steps, _ = x.shape
+        first = self._initial(rest, samples, weight) if self.stateful else [None] * core.states
+        lengths = self._lengths(call, rest[-1] if self.ragged else None, samples, steps)
+        in_time = call.buffer("x", (steps, samples, core.inputs), x.dtype)
+        recurrent.by_time(in_time, contiguous(x), lengths, self.reverse)
+        gates = call.buffer("gates", (steps, samples, core.gates * hidden), x.dtype)
+        gemm.multiply(_rows(gates), _rows(in_time), False, weight, True, core.input_bias(), False)
+        (packed,) = call.scratch(x.dtype, gemm.packed_size(hidden, core.gates * hidden, x.itemsize))
+        gemm.pack(packed, core.weight_hh.value, True)
+        y = call.buffer("y", (samples, steps, hidden), x.dtype)
+        states, saved = core.steps(call, y, gates, first, packed, core.step_bias(), lengths, self.reverse)
+        call.save(states[0], in_time, lengths, saved)
+        return (y, *(state[steps] for state in states))
+
+    def backward(self, call: "Call", dy: Array | None, *dstates: Array | None) -> tuple[Array | None, ...]:
+        core, hidden = self.core, self.core.hidden
+        h, in_time, lengths, saved = call.saved
+        steps, samples, _ = in_time.shape
+        if dy is None:
+            dy = call.transient("dy", (samples, steps, hidden), h.dtype)
+            dy[...] = 0
+        (packed,) = call.scratch(h.dtype, gemm.packed_size(core.gates * hidden, hidden, h.itemsize))
+        dlast = [call.buffer(f"dlast {k}", (samples, hidden), h.dtype) for k in range(core.states)]
+        for into, of in zip(dlast, dstates, strict=True):
+            into[...] = 0 if of is None else of
+        gemm.pack(packed, call.feedback(core.weight_hh), False)
+        how = (packed, empty(h, 1), lengths, self.reverse)
+        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), *how)
+        dx = self._input_gradient(call, dgates, in_time.shape, lengths) if call.wants(0) else None
+        self._weight_gradients(call, dgates, dinner, in_time, h[:steps])
+        rest = [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []
+        return (dx, *rest, *([None] if self.ragged else []))
+
+    def _input_gradient(self, call: "Call", dgates: Array, shape: tuple[int, ...], lengths: Integers) -> Array:
+        steps, samples, inputs = shape
+        (in_time,) = call.scratch(dgates.dtype, steps * samples * inputs)
+        in_time = in_time.reshape(shape)
+        weight = call.feedback(self.core.weight_ih)
+        gemm.multiply(_rows(in_time), _rows(dgates), False, weight, False, empty(dgates, 1), False)
+        dx = call.transient("dx", (samples, steps, inputs), dgates.dtype)
+        recurrent.by_sample(dx, in_time, lengths, self.reverse)
+        return dx
+
+    def _weight_gradients(self, call: "Call", dgates: Array, dinner: Array, x: Array, h: Array) -> None:
+        """Add the products over all steps and samples of each shard."""
+        core, steps = self.core, len(x)
+        bounds = call.bounds(x.shape[1])
+        if len(bounds) > 2:
+            dgates, dinner, x, h = self._by_shard(call, bounds, dgates, dinner, x, h)
+        nothing = empty(x, 2)
+        summed = None
+        for weight, bias, dz, rows in (
+            (core.weight_ih, core.bias_ih, dgates, x),
+            (core.weight_hh, core.bias_hh, dinner, h),
+        ):
+            dw, add_weight = call.gradient_into(weight)
+            db, add_bias = (nothing, False) if bias is None else call.gradient_into(bias)
+            if summed is not None and not add_bias:
+                # Added to the same, both biases have the same gradient.
+                db[...] = summed
+                db = nothing
+            dz = _rows(dz)
+            dense.backward(nothing, dw, db, nothing, dz, dz, _rows(rows), weight.value, bounds * steps, add_weight, add_bias)
+            summed = None if core.biases_apart or bias is None or add_bias else db
+
+    def _by_shard(self, call: "Call", bounds: Integers, dgates: Array, dinner: Array, x: Array, h: Array) -> list[Array]:
+        """Return the arrays (T, N, C) with the steps of each shard together."""
+        apart = dinner is not dgates
+        arrays = [dgates, x, h, *([dinner] if apart else [])]
+        copies = call.scratch(x.dtype, *(array.size for array in arrays))
+        for copy, array in zip(copies, arrays, strict=True):
+            recurrent.by_shard(copy, array, bounds)
+        shaped = [copy.reshape(array.shape) for copy, array in zip(copies, arrays, strict=True)]
+        return [shaped[0], shaped[3] if apart else shaped[0], shaped[1], shaped[2]]
+
+    def _check(self, x: Array, weight: Array) -> None:
+        inputs = self.core.inputs
+        if x.ndim != 3 or x.shape[2] != inputs:
+            fix = (
+                "A single sequence needs a batch axis: x[np.newaxis]."
+                if x.ndim == 2
+                else "Samples first, then time, then features."
+            )
+            raise ValueError(message(self.owner, f"the input must have shape (N, T, {inputs})", x.shape, fix))
+        if x.shape[1] == 0:
+            raise ValueError(message(self.owner, "sequences must have one time step or more", x.shape, "Leave empty ones out."))
+        if x.dtype != weight.dtype:
+            self.refuse_dtype(x, weight.dtype)
+
+    def _initial(self, rest: tuple[Any, ...], samples: int, weight: Array) -> list[Array | None]:
+        expected = (samples, self.core.hidden)
+        for state in rest[: self.core.states]:
+            if state.shape != expected or state.dtype != weight.dtype:
+                fix = "A state belongs to its batch: pass None, or the state of the same samples."
+                got = f"{state.shape} {state.dtype}"
+                raise ValueError(message(self.owner, f"initial states must have shape {expected}, type {weight.dtype}", got, fix))
+        return list(rest[: self.core.states])
+
+    def _lengths(self, call: "Call", lengths: Any, samples: int, steps: int) -> Integers:
+        result = call.buffer("lengths", (samples,), np.int64)
+        if lengths is None:
+            result[...] = steps
+            return result
+        lengths = np.asarray(lengths)
+        if lengths.dtype.kind not in "iu" or lengths.shape != (samples,):
+            fix = "Pass the number of valid steps of each sample."
+            got = f"{lengths.shape} {lengths.dtype}"
+            raise ValueError(message(self.owner, f"lengths must be integers of shape ({samples},)", got, fix))
+        wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
+        if wrong.size:
+            fix = "Leave empty sequences out; a length counts valid steps."
+            got = f"{lengths[wrong[0]]} of sample {wrong[0]}"
+            raise ValueError(message(self.owner, f"lengths must be in 1..{steps}", got, fix))
+        result[...] = lengths
+        return result
+
+
+def _rows(array: Array) -> Array:
+    """Return (T, N, C) as (T N, C)."""
+    return array.reshape(array.shape[0] * array.shape[1], array.shape[2])

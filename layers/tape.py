@@ -12,7 +12,7 @@ from .layer import Layer
 from .parameter import Parameter
 from .rules import Rule
 from .types import Array, Integers
-from .value import Value
+from .value import Outputs, Value
 from .workspace import TRANSIENT_BYTES, Workspace
 
 Observer = Callable[[Parameter], None]
@@ -25,7 +25,7 @@ class Call:
     """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
 
     __slots__ = ("_buffers", "_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
-    output: Value
+    output: Value | Outputs
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape
@@ -224,8 +224,8 @@ class Tape:
             raise ValueError(message("Tape", f"arrays must have a multiple of the {samples} rows of the shards", rows, fix))
         return self._bounds * (rows // samples)
 
-    def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Value:
-        """Run a layer on values and arrays, and remember the call."""
+    def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
+        """Run a layer on values and arrays, and remember the call; return its value, or a tuple of them."""
         call = Call(self, layer, inputs, len(self.calls))
         # Appended before forward runs, so that calls which a layer makes inside its forward come after it.
         self.calls.append(call)
@@ -247,6 +247,10 @@ class Tape:
         except BaseException:
             del self.calls[call.index :]
             raise
+        if array.__class__ is tuple:
+            wants = wants or self.workspace.is_trainable(layer)
+            call.output = Outputs(tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array))
+            return call.output.values
         value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
         return value
 
@@ -317,6 +321,8 @@ class Tape:
                 self._hand_over(call, gradients)
                 if not output._keep:
                     output._gradient = None
+            elif type(output) is Outputs:
+                self._backward_of_several(call, output.values, rule)
             if pending is not None:
                 self._report(call, pending)
         for kept in self.kept:
@@ -325,6 +331,17 @@ class Tape:
                 kept._gradient = kept._gradient.copy()
         self.rule = None
         self._unfinished = False
+
+    def _backward_of_several(self, call: Call, outputs: tuple[Value, ...], rule: Rule | None) -> None:
+        """Run backward of a call with several outputs, if it was reached by way of any."""
+        if all(y._gradient is None for y in outputs):
+            return
+        call._own = []
+        dys = [dy if dy is None or rule is None else rule.error(call, dy) for dy in (y._gradient for y in outputs)]
+        self._hand_over(call, call.layer.backward(call, *dys))
+        for y in outputs:
+            if not y._keep:
+                y._gradient = None
 
     def _hand_over(self, call: Call, gradients: tuple[Array | None, ...]) -> None:
         """Give the inputs of a call their gradients."""

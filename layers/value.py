@@ -52,6 +52,11 @@ class Value(Arithmetic):
         return None if self.call is None else self.call.shard_sums
 
     @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The array alone: what `Outputs` has several of."""
+        return (self.array,)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return self.array.shape
 
@@ -137,3 +142,29 @@ class Value(Arithmetic):
                     )
                 )
         self.tape.backward(self, gradient, rule)
+
+
+class Outputs:
+    """The values that one call gave; it stands for them where a tape walks over its calls.
+
+    As the gradient of the whole is never there, no question needs to be asked for the many calls that have one output.
+    """
+
+    __slots__ = ("values",)
+    _keep = True
+
+    def __init__(self, values: tuple[Value, ...]) -> None:
+        self.values = values
+
+    @property
+    def _gradient(self) -> None:
+        return None
+
+    @_gradient.setter
+    def _gradient(self, nothing: None) -> None:
+        for value in self.values:
+            value._gradient = None
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(value.array for value in self.values)

@@ -3,7 +3,8 @@
 What the inputs contribute to all gates of all steps is one product, made before; so are the gradients of the weights after. Here is
 what goes from step to step: the product of the last state with the packed recurrent weight, and the gates' arithmetic.
 
-Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on.
+Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on. Outputs y and their gradients dy
+stand by sample, (N, T, H); in `reverse`, the first step in time is each sample's last.
 """
 
 from .gemm import packed_product
@@ -25,7 +26,7 @@ def by_time(out, x, lengths, reverse):
 
 @kernel
 def by_sample(out, x, lengths, reverse):
-    """Writes x (T, N, C) to the first T steps of out (N, T or more, C), as `by_time` would read them; zeros after the last step."""
+    """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
     zero = constant(out, "zero")
     for n in range(x.shape[1]):
         for t in range(x.shape[0]):
@@ -33,6 +34,19 @@ def by_sample(out, x, lengths, reverse):
                 out[n, lengths[n] - 1 - t if reverse else t, :] = x[t, n]
             else:
                 out[n, t, :] = zero
+
+
+@inlined
+def _row(array, n, t, lengths, reverse):
+    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that sample has."""
+    return array[n, lengths[n] - 1 - t if reverse else t]
+
+
+@inlined
+def _skip(y, states, n, t):
+    """Leave out a step that sample n does not have: its output is 0, its state stays."""
+    y[n, t, :] = constant(y, "zero")
+    states[t + 1, n, :] = states[t, n]
 
 
 @kernel
@@ -47,15 +61,9 @@ def by_shard(out, x, bounds):
             at += part.size
 
 
-@inlined
-def _keep(state, last):
-    for j in range(state.size):
-        state[j] = last[j]
-
-
 @kernel
-def lstm(h, c, squashed, gates, packed, nothing, lengths):
-    """Writes h and c (T + 1, N, H) from step 1 on, and tanh(c) to squashed (T, N, H).
+def lstm(y, h, c, squashed, gates, packed, nothing, lengths, reverse):
+    """Writes y, h and c (T + 1, N, H) from step 1 on, and tanh(c) to squashed (T, N, H).
 
     gates (T, N, 4 H) hold what the inputs contribute to i, f, g and o, biases included; the gates themselves take its place:
     i, f, o = sigmoid, g = tanh, c = f c + i g, h = o tanh(c).
@@ -65,12 +73,13 @@ def lstm(h, c, squashed, gates, packed, nothing, lengths):
         packed_product(gates[t], h[t], packed, nothing, True)
         for n in range(samples):
             if t >= lengths[n]:
-                _keep(h[t + 1, n], h[t, n])
-                _keep(c[t + 1, n], c[t, n])
+                _skip(y, h, n, t)
+                c[t + 1, n, :] = c[t, n]
                 continue
             row = gates[t, n]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-            before, now, flat, out = c[t, n], c[t + 1, n], squashed[t, n], h[t + 1, n]
+            before, now, flat = c[t, n], c[t + 1, n], squashed[t, n]
+            out, copy = h[t + 1, n], _row(y, n, t, lengths, reverse)
             both = row[: 2 * size]
             for j in range(both.size):
                 both[j] = sigmoid(both[j])
@@ -84,13 +93,14 @@ def lstm(h, c, squashed, gates, packed, nothing, lengths):
                 flat[j] = tanh(now[j])
             for j in range(size):
                 out[j] = o[j] * flat[j]
+            copy[:] = out
 
 
 @kernel
-def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengths):
+def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengths, reverse):
     """Writes dgates (T, N, 4 H); dh and dc (N, H), those of the last states, become those of the initial ones.
 
-    dy (T, N, H) is the gradient of the outputs, packed the recurrent weight.
+    dy is the gradient of the outputs, packed the recurrent weight.
     """
     steps, samples, size = squashed.shape
     zero, one = constant(dh, "zero"), constant(dh, "one")
@@ -104,7 +114,8 @@ def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengt
             row = gates[t, n]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
             di, df, dg, do = drow[:size], drow[size : 2 * size], drow[2 * size : 3 * size], drow[3 * size :]
-            above, dhidden, dcell, before, flat = dy[t, n], dh[n], dc[n], c[t, n], squashed[t, n]
+            above, dhidden, dcell = _row(dy, n, t, lengths, reverse), dh[n], dc[n]
+            before, flat = c[t, n], squashed[t, n]
             for j in range(size):
                 total = above[j] + dhidden[j]
                 do[j] = total * flat[j] * o[j] * (one - o[j])
@@ -135,8 +146,8 @@ def _to_previous(dh, dgates, packed, nothing, lengths, t):
 
 
 @kernel
-def gru(h, inner, gates, packed, bias, lengths):
-    """Writes h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution to r, z and n, and bias (3 H,).
+def gru(y, h, inner, gates, packed, bias, lengths, reverse):
+    """Writes y and h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution, its bias (3 H,) included.
 
     gates (T, N, 3 H) hold what the inputs contribute; the gates themselves take its place: r, z = sigmoid, n = tanh(x + r inner),
     h = (1 - z) n + z h.
@@ -147,25 +158,26 @@ def gru(h, inner, gates, packed, bias, lengths):
         packed_product(inner[t], h[t], packed, bias, False)
         for n in range(samples):
             if t >= lengths[n]:
-                _keep(h[t + 1, n], h[t, n])
+                _skip(y, h, n, t)
                 continue
             row, own = gates[t, n], inner[t, n]
             r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], own[2 * size :]
             both, of_both = row[: 2 * size], own[: 2 * size]
-            before, now = h[t, n], h[t + 1, n]
+            before, now, copy = h[t, n], h[t + 1, n], _row(y, n, t, lengths, reverse)
             for j in range(both.size):
                 both[j] = sigmoid(both[j] + of_both[j])
             for j in range(size):
                 new[j] = tanh(new[j] + r[j] * of_new[j])
             for j in range(size):
                 now[j] = (one - z[j]) * new[j] + z[j] * before[j]
+            copy[:] = now
 
 
 @kernel
-def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengths):
+def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengths, reverse):
     """Writes dgates and dinner (T, N, 3 H); dh (N, H), that of the last state, becomes that of the initial one.
 
-    dy (T, N, H) is the gradient of the outputs, packed the recurrent weight.
+    dy is the gradient of the outputs, packed the recurrent weight.
     """
     steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
     zero, one = constant(dh, "zero"), constant(dh, "one")
@@ -181,7 +193,7 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
             r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], inner[t, n, 2 * size :]
             dr, dz, dnew = drow[:size], drow[size : 2 * size], drow[2 * size :]
             dr_own, dz_own, dnew_own = down[:size], down[size : 2 * size], down[2 * size :]
-            above, dhidden, before = dy[t, n], dh[n], h[t, n]
+            above, dhidden, before = _row(dy, n, t, lengths, reverse), dh[n], h[t, n]
             for j in range(size):
                 total = above[j] + dhidden[j]
                 dhidden[j] = total * z[j]
@@ -198,36 +210,40 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
 
 
 @kernel
-def rnn(h, gates, packed, nothing, lengths, rectified):
-    """Writes h = tanh(gates + W h), or max(that, 0) if rectified, (T + 1, N, H) from step 1 on; gates (T, N, H) are lost."""
+def rnn(y, h, gates, packed, nothing, lengths, reverse, rectified):
+    """Writes y and h = tanh(gates + W h), or max(that, 0) if rectified, (T + 1, N, H) from step 1 on; gates (T, N, H) are lost."""
     steps, samples, size = gates.shape
     zero = constant(h, "zero")
     for t in range(steps):
         packed_product(gates[t], h[t], packed, nothing, True)
         for n in range(samples):
-            now, row = h[t + 1, n], gates[t, n]
             if t >= lengths[n]:
-                _keep(now, h[t, n])
-            elif rectified:
+                _skip(y, h, n, t)
+                continue
+            now, row, copy = h[t + 1, n], gates[t, n], _row(y, n, t, lengths, reverse)
+            if rectified:
                 for j in range(size):
                     now[j] = zero if row[j] <= zero else row[j]
             else:
                 for j in range(size):
                     now[j] = tanh(row[j])
+            copy[:] = now
 
 
 @kernel
-def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, rectified):
+def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified):
     """Writes dgates (T, N, H); dh (N, H), that of the last state, becomes that of the initial one."""
     steps, samples, size = dgates.shape
     zero, one = constant(dh, "zero"), constant(dh, "one")
     for step in range(steps):
         t = steps - 1 - step
         for n in range(samples):
-            now, above, dhidden, drow = h[t + 1, n], dy[t, n], dh[n], dgates[t, n]
+            drow = dgates[t, n]
             if t >= lengths[n]:
                 drow[:] = zero
-            elif rectified:
+                continue
+            now, above, dhidden = h[t + 1, n], _row(dy, n, t, lengths, reverse), dh[n]
+            if rectified:
                 for j in range(size):
                     drow[j] = above[j] + dhidden[j] if now[j] > zero else zero
             else:

@@ -57,7 +57,7 @@ class _SeesOtherTrees(Layer):
         return self.cell.own_parameters()
 
     def forward(self, call: Any, x: Array, trees: Any) -> Array:
-        return self.cell.forward(call, x, trees)
+        return np.asarray(self.cell.forward(call, x, trees))
 
     def backward(self, call: Any, dy: Array) -> Gradients:
         rows, trees, *kept = call.saved
