@@ -10,10 +10,10 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import conv, general, norm, pool, tree
+from . import conv, depthwise, general, norm, pool, tree
 from .mutant import Mutant
 
-MUTANTS = (*general.MUTANTS, *conv.MUTANTS, *norm.MUTANTS, *pool.MUTANTS, *tree.MUTANTS)
+MUTANTS = (*general.MUTANTS, *conv.MUTANTS, *depthwise.MUTANTS, *norm.MUTANTS, *pool.MUTANTS, *tree.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 
