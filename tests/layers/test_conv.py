@@ -7,7 +7,7 @@ import pytest
 
 import layers
 from layers import Conv1d, Conv2d, ConvTranspose2d, Tape, Workspace
-from layers.conv_methods import Direct, FewChannels, Winograd
+from layers.conv_methods import Depthwise, Direct, FewChannels, Winograd
 from layers.kernels.simd import VECTOR_BYTES
 
 
@@ -66,7 +66,9 @@ CHOICES = [
     ((3, 16), 3, {"padding": 1}, (32, 32), FewChannels, 0),
     ((7, 16), 5, {"dilation": 2}, (32, 32), FewChannels, 0),
     ((3, 16), 3, {"padding": 1, "stride": 2}, (32, 32), Direct, 0),
-    ((4, 4), 3, {"padding": 1, "groups": 4}, (32, 32), Direct, 0),
+    ((4, 4), 3, {"padding": 1, "groups": 4}, (32, 32), Depthwise, 0),
+    ((4, 12), 3, {"stride": 2, "groups": 4}, (32, 32), Depthwise, 0),
+    ((8, 4), 3, {"padding": 1, "groups": 4}, (32, 32), Direct, 0),
 ]
 
 

@@ -131,6 +131,24 @@ def test_conv_transpose2d_is_that_of_pytorch(
     assert_equal_to_pytorch(layer, x, seed, F.conv_transpose2d, **options)
 
 
+wide = {**common, "image": drawn(1, 20), "channels": st.integers(2, 35), "outputs": st.sampled_from([1, 1, 2, 3])}
+del wide["groups"], wide["inner"], wide["outer"]
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(**wide)
+def test_depthwise_conv2d_is_that_of_pytorch(
+    dtype, method, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
+):
+    spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
+    assume(all(length + 2 * p >= span for length, p, span in zip(image, padding, spans, strict=True)))
+    rng = np.random.default_rng(seed)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
+    layer = Conv2d(channels, channels * outputs, size, rng=rng, **usual(bias, method, dtype), **options)
+    x = rng.standard_normal((samples, *image, channels)).astype(dtype)
+    assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     **{name: common[name] for name in ("dtype", "inner", "outer", "groups", "seed")},
