@@ -10,10 +10,19 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import conv, embedding, general, norm, pool
+from . import attention, conv, embedding, general, layer_norm, loss, norm, pool
 from .mutant import Mutant
 
-MUTANTS = (*general.MUTANTS, *conv.MUTANTS, *embedding.MUTANTS, *norm.MUTANTS, *pool.MUTANTS)
+MUTANTS = (
+    *general.MUTANTS,
+    *conv.MUTANTS,
+    *embedding.MUTANTS,
+    *layer_norm.MUTANTS,
+    *attention.MUTANTS,
+    *loss.MUTANTS,
+    *norm.MUTANTS,
+    *pool.MUTANTS,
+)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 
