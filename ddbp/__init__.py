@@ -11,7 +11,7 @@ if not hasattr(_layers, "Tape"):
 from .callbacks import Callback, EarlyStopping
 from .communicator import CommunicationError, communicator
 from .data import ArrayDataset
-from .metrics import accuracy, binary_accuracy, mean_absolute_error
+from .metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .optim import LAMB, LARS, SGD, Adam, AdamW, Optimizer, RMSProp
 from .run_folder import load_parameters, save_parameters
 from .schedule import Constant, Cosine, Exponential, OneCycle, Plateau, Schedule, StepDecay, WarmUp, linear_scaling
@@ -43,6 +43,7 @@ __all__ = [
     "WarmUp",
     "accuracy",
     "binary_accuracy",
+    "bits_per_character",
     "communicator",
     "linear_scaling",
     "load_parameters",

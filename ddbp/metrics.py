@@ -1,5 +1,6 @@
 """Metrics: functions (prediction, target) that return one number per sample; reported as their mean over samples."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +22,14 @@ def binary_accuracy(prediction: Array, target: Array) -> Array:
     """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2."""
     hits = (prediction > 0) == (target > 0.5)
     return _per_sample(hits)
+
+
+def bits_per_character(prediction: Array, target: Array) -> Array:
+    """Return per sample the mean over positions of -log2 softmax(logits) at the label: the cross-entropy over ln 2."""
+    x = prediction.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    at_label = np.take_along_axis(x, target[..., np.newaxis], axis=-1)[..., 0]
+    return _per_sample((np.log(np.exp(x).sum(axis=-1)) - at_label) / math.log(2))
 
 
 def mean_absolute_error(prediction: Array, target: Array) -> Array:

@@ -245,10 +245,8 @@ class Trainer:
             start, stop, bounds = self._plan.rows(len(rows))
             x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
             sums = np.zeros((self._plan.local, len(names)))
-            with self._warming():
-                tape = Tape(shards=bounds, samples=len(rows))
-                prediction = self.model(tape.input(x, gradient=False))
-                sums[:, 0] = self._shard_sums(self.loss(prediction, y), len(rows))
+            prediction, loss = self._evaluated(x, y, bounds, len(rows))
+            sums[:, 0] = self._shard_sums(loss, len(rows))
             for column, metric in enumerate(self.metrics.values(), 1):
                 values = metric(prediction.array, y)
                 sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in pairwise(bounds)]
@@ -328,6 +326,26 @@ class Trainer:
             loss = self.loss(self._forward(batch.x), batch.y)
             loss.backward()
         return loss
+
+    def _evaluated(self, x: Array, y: Array, bounds: Integers, samples: int) -> tuple[Value, Value]:
+        """Return the model's output and the loss of this rank's part of a batch."""
+        loss = self.loss
+        assert loss is not None
+
+        def forward() -> tuple[Value, Value]:
+            tape = Tape(shards=bounds, samples=samples, gather=self._shard_gather)
+            prediction = self.model(tape.input(x, gradient=False))
+            return prediction, loss(prediction, y)
+
+        if self._warm:
+            return forward()
+        with self._warming(), self._shard_gather.alone():
+            found = forward()
+        if self._shard_gather.asked_alone:
+            # As in the first step.
+            self._shard_gather.asked_alone = False
+            return forward()
+        return found
 
     def _warming(self) -> Any:
         """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""

@@ -1,5 +1,6 @@
 """Losses. A loss is the sum over samples divided once by the number of samples of the global batch."""
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from .errors import message, require_floating
 from .kernels import regression, softmax
 from .layer import Layer
-from .memory import flat, matrix
+from .memory import empty, flat, matrix
 from .types import Array
 
 if TYPE_CHECKING:
@@ -49,10 +50,11 @@ class Loss(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (dx,) = call.saved
-        if call.wants(1):
+        constants = range(1, len(call.inputs))
+        if any(call.wants(i) for i in constants):
             fix = "Pass an array, or call .detach() on it."
             raise ValueError(message(self, "the targets must be constants", "a value that is differentiated", fix))
-        return self.scaled(call, dx, dy), None
+        return self.scaled(call, dx, dy), *(None for _ in constants)
 
     def scaled(self, call: "Call", dx: Array, dy: Array) -> Array:
         """Return dx times the gradient dy of the loss."""
@@ -66,19 +68,32 @@ class SoftmaxCrossEntropy(Loss):
     ----------
     label_smoothing
         ε in [0, 1): the targets become (1 - ε) t + ε / C (Szegedy et al. 2016, section 7).
+    ignore
+        A label, such as -1, of positions that count for nothing.
 
-    Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C), which are constants.
+    Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C), and, if wanted, with
+    `weights` (N, …) of the positions, at least 0. Targets and weights are constants.
+
+    With `ignore` or `weights` the loss is Σ w_i loss_i / Σ w_i over all positions of the *global* batch (w is 0 where ignored, 1
+    unless given), and dx = w (softmax(x) - t) / Σ w: a mean over what counts, however that is spread over samples, shards and
+    ranks. The ranks exchange the sums of their shards' weights for this. It is 0 if nothing counts.
     """
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
+    def __init__(self, label_smoothing: float = 0.0, ignore: int | None = None) -> None:
+        name = "SoftmaxCrossEntropy"
         if not 0 <= label_smoothing < 1:
-            raise ValueError(message("SoftmaxCrossEntropy", "label_smoothing must be in [0, 1)", label_smoothing, "0.1 is usual."))
+            raise ValueError(message(name, "label_smoothing must be in [0, 1)", label_smoothing, "0.1 is usual."))
+        if ignore is not None and not isinstance(ignore, int | np.integer):
+            raise ValueError(message(name, "ignore must be a label or None", repr(ignore), "-1 is usual."))
         self.label_smoothing = float(label_smoothing)
+        self.ignore = None if ignore is None else int(ignore)
 
     def __repr__(self) -> str:
-        return f"SoftmaxCrossEntropy({f'label_smoothing={self.label_smoothing}' if self.label_smoothing else ''})"
+        smoothing = [f"label_smoothing={self.label_smoothing}"] if self.label_smoothing else []
+        ignore = [] if self.ignore is None else [f"ignore={self.ignore}"]
+        return f"SoftmaxCrossEntropy({', '.join(smoothing + ignore)})"
 
-    def forward(self, call: "Call", logits: Array, targets: Any) -> Array:
+    def forward(self, call: "Call", logits: Array, targets: Any, weights: Any = None) -> Array:
         require_floating(self, logits)
         targets = np.asarray(targets)
         soft = targets.shape == logits.shape
@@ -88,18 +103,53 @@ class SoftmaxCrossEntropy(Loss):
         x = matrix(logits)
         samples = len(logits)
         sums, dx, scale, bounds = self.buffers(call, len(x), samples, x)
-        if soft:
-            softmax.soft_cross_entropy(sums, dx, x, self._probabilities(targets, x), scale, bounds)
-            loss = self.mean(call, sums, len(x), samples)
+        labels = None if soft else self._labels(targets)
+        counts = self._weights(call, weights, labels, logits)
+        if counts.size:
+            total = self._total(call, counts, bounds)
+            scale = 1 / total if total else 0.0
+        if labels is None:
+            softmax.soft_cross_entropy(sums, dx, x, self._probabilities(targets, x), counts, scale, bounds)
         else:
-            labels = self._labels(targets)
-            softmax.cross_entropy(sums, dx, x, labels, self.label_smoothing, scale, bounds)
+            softmax.cross_entropy(sums, dx, x, labels, counts, self.label_smoothing, scale, bounds)
+        if counts.size:
+            # In units of the mean over samples, as which the sums of shards are read.
+            sums *= scale * call.samples(samples)
+            loss = self.mean(call, sums, samples, samples)
+        else:
             loss = self.mean(call, sums, len(x), samples)
-            if loss != loss:
-                # NaN: the logits may hold it, or the kernel met a label that is no class.
-                self._require_classes(labels, x.shape[1])
+        if loss != loss and labels is not None:
+            # NaN: the logits may hold it, or the kernel met a label that is no class.
+            self._require_classes(labels, counts, x.shape[1])
         call.save(dx if logits.ndim == 2 else dx.reshape(logits.shape))
         return np.array(loss, x.dtype)
+
+    def _weights(self, call: "Call", weights: Any, labels: Array | None, logits: Array) -> Array:
+        """Return the weight of each row, empty if all are 1."""
+        real = logits.real.dtype
+        if weights is None and self.ignore is None:
+            return empty(np.empty(0, real), 1)
+        if weights is None:
+            counts = call.buffer("weights", (logits.size // logits.shape[-1] if logits.shape[-1] else 0,), real)
+            counts[:] = 1
+        else:
+            weights = np.asarray(weights)
+            if weights.shape != logits.shape[:-1] or not np.all(weights >= 0):
+                got = weights.shape if weights.shape != logits.shape[:-1] else f"{weights.min()}"
+                fix = "Give each label a weight; 0 leaves it out."
+                raise ValueError(message(self, f"weights must be of shape {logits.shape[:-1]} and at least 0", got, fix))
+            counts = np.array(weights, real).reshape(-1)
+        if self.ignore is not None:
+            if labels is None:
+                fix = "Give positions that shall not count the weight 0."
+                raise ValueError(message(self, "targets must be labels where one is ignored", "probabilities", fix))
+            counts[labels == self.ignore] = 0
+        return counts
+
+    def _total(self, call: "Call", counts: Array, bounds: Array) -> float:
+        """Return the sum of the weights over the global batch."""
+        of_shards = [counts[start:stop].sum(dtype=np.float64) for start, stop in pairwise(bounds)]
+        return float(call.gather(np.array(of_shards)[:, np.newaxis]).sum())
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":
@@ -107,8 +157,8 @@ class SoftmaxCrossEntropy(Loss):
             raise TypeError(message(self, "labels must be integers (probabilities have one more axis)", labels.dtype, fix))
         return flat(labels if labels.dtype == np.int64 else labels.astype(np.int64))
 
-    def _require_classes(self, labels: Array, classes: int) -> None:
-        outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    def _require_classes(self, labels: Array, counts: Array, classes: int) -> None:
+        outside = np.flatnonzero(((labels < 0) | (labels >= classes)) & ((counts > 0) if counts.size else True))
         if outside.size:
             fix = "Number the classes from 0, and give the last layer one output per class."
             got = f"{labels[outside[0]]} in row {outside[0]}"

@@ -109,6 +109,18 @@ def with_probabilities(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
     return draw
 
 
+def with_weights(draw: Callable[[Generator], tuple[Any, ...]]) -> Callable[[Generator], tuple[Any, ...]]:
+    """Draw logits and targets, and weights of the positions, of which some are 0."""
+
+    def weighted(rng: Generator) -> tuple[Any, ...]:
+        x, *rest = draw(rng)
+        weights = rng.uniform(0.5, 2, x.shape[:-1])
+        weights.reshape(-1)[1::3] = 0
+        return x, *rest, weights
+
+    return weighted
+
+
 def with_targets(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
     """Draw predictions, and targets from 0.1 to 0.9."""
     return lambda rng: (rng.standard_normal(shape), rng.uniform(0.1, 0.9, shape))

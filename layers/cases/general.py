@@ -30,6 +30,7 @@ from .case import (
     with_labels,
     with_probabilities,
     with_targets,
+    with_weights,
 )
 
 
@@ -98,6 +99,29 @@ CASES = (
     Case("SoftmaxCrossEntropy smoothed, positions", layer(SoftmaxCrossEntropy, 0.2), with_labels(4, BATCH, 3)),
     Case("SoftmaxCrossEntropy soft", layer(SoftmaxCrossEntropy), with_probabilities(BATCH, 4), constant=(1,)),
     Case("SoftmaxCrossEntropy soft smoothed", layer(SoftmaxCrossEntropy, 0.1), with_probabilities(BATCH, 3, 4), constant=(1,)),
+    Case(
+        "SoftmaxCrossEntropy ignoring",
+        layer(SoftmaxCrossEntropy, 0.1, 2),
+        with_labels(4, BATCH, 3),
+        per_sample=False,
+        per_shard=False,
+    ),
+    Case(
+        "SoftmaxCrossEntropy weighted",
+        layer(SoftmaxCrossEntropy),
+        with_weights(with_labels(4, BATCH)),
+        per_sample=False,
+        constant=(2,),
+        per_shard=False,
+    ),
+    Case(
+        "SoftmaxCrossEntropy soft, weighted",
+        layer(SoftmaxCrossEntropy),
+        with_weights(with_probabilities(BATCH, 3, 4)),
+        per_sample=False,
+        constant=(1, 2),
+        per_shard=False,
+    ),
     Case("BinaryCrossEntropy", layer(BinaryCrossEntropy), with_targets(*_ROWS)),
     Case("BinaryCrossEntropy of vectors", layer(BinaryCrossEntropy), with_targets(BATCH)),
     Case("MeanSquaredError", layer(MeanSquaredError), real(_ROWS, _ROWS)),

@@ -42,11 +42,12 @@ def softmax_backward(dx, dy, y):
 
 
 @kernel
-def cross_entropy(sums, dx, logits, labels, smoothing, scale, bounds):
+def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
     """Writes dx = scale (p - t) and the sums of each shard's losses -sum_j t_ij log p_ij; p = softmax(logits).
 
     t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max - log sum e^(x - max). sums (S,),
-    dx and logits (R, C), labels (R,), bounds (S + 1,). The loss of a row whose label is not in 0..C-1 is NaN.
+    dx and logits (R, C), labels (R,), bounds (S + 1,). The loss of a row whose label is not in 0..C-1 is NaN. weights (R,) multiply
+    losses and gradients of rows, unless empty; what a row of weight 0 holds does not matter.
     """
     classes = logits.shape[1]
     smoothing, scale = number(dx, smoothing), number(dx, scale)
@@ -56,6 +57,9 @@ def cross_entropy(sums, dx, logits, labels, smoothing, scale, bounds):
         shard = constant(sums, "zero")
         for i in range(bounds[s], bounds[s + 1]):
             row = dx[i]
+            if weights.size and weights[i] == 0:
+                row[:] = 0
+                continue
             highest, total = _row_softmax(row, logits[i])
             label = labels[i]
             if label < 0 or label >= classes:
@@ -68,15 +72,18 @@ def cross_entropy(sums, dx, logits, labels, smoothing, scale, bounds):
                 for j in range(classes):
                     rest += log_total - (logits[i, j] - highest)
                 loss += rest * spread
+            factor = scale
+            if weights.size:
+                factor, loss = scale * weights[i], loss * weights[i]
             shard += loss
             for j in range(classes):
-                row[j] = scale * (row[j] - spread)
-            row[label] -= scale * peak
+                row[j] = factor * (row[j] - spread)
+            row[label] -= factor * peak
         sums[s] = shard
 
 
 @kernel
-def soft_cross_entropy(sums, dx, logits, targets, scale, bounds):
+def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
     """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij log p_ij.
 
     Arguments as of `cross_entropy`, but targets t (R, C).
@@ -86,6 +93,9 @@ def soft_cross_entropy(sums, dx, logits, targets, scale, bounds):
         shard = constant(sums, "zero")
         for i in range(bounds[s], bounds[s + 1]):
             row = dx[i]
+            if weights.size and weights[i] == 0:
+                row[:] = 0
+                continue
             highest, total = _row_softmax(row, logits[i])
             log_total = np.log(total)
             loss = constant(dx, "zero") * log_total
@@ -93,7 +103,10 @@ def soft_cross_entropy(sums, dx, logits, targets, scale, bounds):
             for j in range(logits.shape[1]):
                 loss += targets[i, j] * (log_total - (logits[i, j] - highest))
                 mass += targets[i, j]
+            factor = scale
+            if weights.size:
+                factor, loss = scale * weights[i], loss * weights[i]
             shard += loss
             for j in range(logits.shape[1]):
-                row[j] = scale * (row[j] * mass - targets[i, j])
+                row[j] = factor * (row[j] * mass - targets[i, j])
         sums[s] = shard

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ddbp import accuracy, binary_accuracy, mean_absolute_error
+from ddbp import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from ddbp.metrics import default_metrics
 from layers import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
@@ -42,3 +42,12 @@ def test_classification_is_measured_by_accuracy_unless_said():
     assert default_metrics(SoftmaxCrossEntropy()) == {"accuracy": accuracy}
     assert default_metrics(BinaryCrossEntropy()) == {"accuracy": binary_accuracy}
     assert default_metrics(MeanSquaredError()) == {}
+
+
+def test_bits_per_character_is_the_cross_entropy_in_bits():
+    logits = np.random.default_rng(0).standard_normal((3, 5, 4))
+    labels = np.random.default_rng(1).integers(0, 4, (3, 5))
+    bits = bits_per_character(logits, labels)
+    assert bits.shape == (3,)
+    assert np.isclose(bits.mean() * np.log(2), SoftmaxCrossEntropy()(logits, labels))
+    assert np.allclose(bits_per_character(np.zeros((2, 3, 8)), np.ones((2, 3), int)), 3)

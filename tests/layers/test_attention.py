@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import layers
+from layers.mutants import attention as mutants
 
 F = torch.nn.functional
 
@@ -230,3 +231,9 @@ def test_wrong_calls_of_multi_head_attention_are_refused():
         layers.Attention(0)
     with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\); got 1"):
         layers.Attention(1, dropout=1)
+
+
+@pytest.mark.parametrize(("right", "inputs"), mutants.RIGHT)
+def test_what_the_mutants_are_made_from_is_right(right, inputs):
+    rng = np.random.default_rng(0)
+    assert layers.gradcheck(right(rng), *inputs(rng))

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import layers
+from layers.mutants import layer_norm as mutants
 
 F = torch.nn.functional
 
@@ -81,3 +82,9 @@ def test_wrong_inputs_are_refused(x, error, words):
 def test_wrong_options_are_refused(make, options):
     with pytest.raises(ValueError, match=f"{make.__name__}: {next(iter(options))} must be .*; got "):
         make(**{"features": 4, **options})
+
+
+@pytest.mark.parametrize("right", mutants.RIGHT)
+def test_what_the_mutants_are_made_from_is_right(right):
+    rng = np.random.default_rng(0)
+    assert layers.gradcheck(right(rng), *mutants.MUTANTS[0].inputs(rng))

@@ -128,17 +128,21 @@ def recurrent(p, x):
     return h
 
 
-def cross_entropy(smoothing):
-    def twin(_, logits, targets):
+def cross_entropy(smoothing, ignore=None):
+    def twin(_, logits, targets, weights=None):
         classes = logits.shape[-1]
-        total, positions = 0.0, logits.shape[:-1]
-        for i in np.ndindex(positions):
+        total, count = 0.0, 0.0
+        for i in np.ndindex(logits.shape[:-1]):
+            weight = 1.0 if weights is None else weights[i]
+            if ignore is not None and targets[i] == ignore:
+                continue
+            count += weight
             log_total = math.log(sum(math.exp(v) for v in logits[i]))
             for j in range(classes):
                 t = targets[(*i, j)] if targets.shape == logits.shape else float(targets[i] == j)
                 t = (1 - smoothing) * t + smoothing / classes
-                total -= t * (logits[(*i, j)] - log_total)
-        return np.array(total / np.prod(positions))
+                total -= weight * t * (logits[(*i, j)] - log_total)
+        return np.array(total / count)
 
     return twin
 
@@ -246,6 +250,9 @@ TWINS = {
     "SoftmaxCrossEntropy smoothed, positions": cross_entropy(0.2),
     "SoftmaxCrossEntropy soft": cross_entropy(0),
     "SoftmaxCrossEntropy soft smoothed": cross_entropy(0.1),
+    "SoftmaxCrossEntropy ignoring": cross_entropy(0.1, ignore=2),
+    "SoftmaxCrossEntropy weighted": cross_entropy(0),
+    "SoftmaxCrossEntropy soft, weighted": cross_entropy(0),
     "BinaryCrossEntropy": mean_of(binary_cross_entropy),
     "BinaryCrossEntropy of vectors": mean_of(binary_cross_entropy),
     "MeanSquaredError": mean_of(lambda x, t: (x - t) ** 2),
