@@ -4,9 +4,9 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 the same name.
 """
 
-from . import conv, embedding, general, norm, pool
+from . import conv, embedding, general, norm, pool, recurrent
 from .case import BATCH, Apply, Case
 
-CASES = (*general.CASES, *conv.CASES, *embedding.CASES, *norm.CASES, *pool.CASES)
+CASES = (*general.CASES, *conv.CASES, *embedding.CASES, *norm.CASES, *pool.CASES, *recurrent.CASES)
 
 __all__ = ["BATCH", "CASES", "Apply", "Case"]

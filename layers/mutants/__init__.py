@@ -10,10 +10,10 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import conv, embedding, general, norm, pool
+from . import conv, embedding, general, norm, pool, recurrent
 from .mutant import Mutant
 
-MUTANTS = (*general.MUTANTS, *conv.MUTANTS, *embedding.MUTANTS, *norm.MUTANTS, *pool.MUTANTS)
+MUTANTS = (*general.MUTANTS, *conv.MUTANTS, *embedding.MUTANTS, *norm.MUTANTS, *pool.MUTANTS, *recurrent.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]
 

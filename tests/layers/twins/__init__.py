@@ -4,6 +4,6 @@ A twin is called as twin(parameters, *inputs), the parameters as a dict from dot
 file of twins of the same name.
 """
 
-from . import conv, embedding, general, norm, pool
+from . import conv, embedding, general, norm, pool, recurrent
 
-TWINS = {**general.TWINS, **conv.TWINS, **embedding.TWINS, **norm.TWINS, **pool.TWINS}
+TWINS = {**general.TWINS, **conv.TWINS, **embedding.TWINS, **norm.TWINS, **pool.TWINS, **recurrent.TWINS}
