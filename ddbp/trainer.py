@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +245,7 @@ class Trainer:
             start, stop, bounds = self._plan.rows(len(rows))
             x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
             sums = np.zeros((self._plan.local, len(names)))
-            prediction, loss = self._evaluated(x, y, bounds, len(rows))
+            prediction, loss = self._practised(partial(self._evaluation, x, y, bounds, len(rows)))
             sums[:, 0] = self._shard_sums(loss, len(rows))
             for column, metric in enumerate(self.metrics.values(), 1):
                 values = metric(prediction.array, y)
@@ -305,61 +305,44 @@ class Trainer:
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        if self._warm:
-            loss = self.loss(self._forward(batch.x), batch.y)
-            loss.backward()
-        else:
-            loss = self._first_passes(batch)
-        return self.update(loss)
+        return self.update(self._practised(partial(self._passes, batch)))
 
-    def _first_passes(self, batch: Batch) -> Value:
-        """Propagate forward and backward, one rank of each host before the others, as kernels may be compiled; return the loss."""
+    def _passes(self, batch: Batch) -> Value:
+        """Propagate forward and backward; return the loss."""
         assert self.loss is not None
-        with self._warming(), self._shard_gather.alone():
-            loss: Value = self.loss(self._forward(batch.x), batch.y)
-            loss.backward()
+        if batch.x.tape.calls:
+            batch.x.tape.restart()
+        loss: Value = self.loss(self._forward(batch.x), batch.y)
+        loss.backward()
+        return loss
+
+    def _evaluation(self, x: Array, y: Array, bounds: Integers, samples: int) -> tuple[Value, Value]:
+        """Return the model's output and the loss of this rank's part of a batch."""
+        assert self.loss is not None
+        tape = Tape(shards=bounds, samples=samples, gather=self._shard_gather)
+        prediction = self.model(tape.input(x, gradient=False))
+        return prediction, self.loss(prediction, y)
+
+    def _practised(self, passes: Callable[[], Any]) -> Any:
+        """Return what `passes` gives; until warm one rank of each host goes first, as kernels may be compiled."""
+        if self._warm:
+            return passes()
+        with self.comm.leader_first(), self._shard_gather.alone():
+            result = passes()
         if self._shard_gather.asked_alone:
             # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
             self._shard_gather.asked_alone = False
             self._flat.zero_gradients()
-            loss.tape.restart()
-            loss = self.loss(self._forward(batch.x), batch.y)
-            loss.backward()
-        return loss
-
-    def _evaluated(self, x: Array, y: Array, bounds: Integers, samples: int) -> tuple[Value, Value]:
-        """Return the model's output and the loss of this rank's part of a batch."""
-        loss = self.loss
-        assert loss is not None
-
-        def forward() -> tuple[Value, Value]:
-            tape = Tape(shards=bounds, samples=samples, gather=self._shard_gather)
-            prediction = self.model(tape.input(x, gradient=False))
-            return prediction, loss(prediction, y)
-
-        if self._warm:
-            return forward()
-        with self._warming(), self._shard_gather.alone():
-            found = forward()
-        if self._shard_gather.asked_alone:
-            # As in the first step.
-            self._shard_gather.asked_alone = False
-            return forward()
-        return found
-
-    def _warming(self) -> Any:
-        """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""
-        return nullcontext() if self._warm else self.comm.leader_first()
+            return passes()
+        return result
 
     def _shard_sums(self, loss: Value, samples: int) -> Array:
         sums = loss.shard_sums
         if sums is not None:
             return sums
         if self._plan.local > 1:
-            fix = "Use a loss of layers, or shards equal to the number of ranks."
-            raise ValueError(
-                message("Trainer", "a loss without shard sums needs one shard per rank", f"{self._plan.local} shards", fix)
-            )
+            must, fix = "a loss without shard sums needs one shard per rank", "Use a loss of layers, or shards equal to the ranks."
+            raise ValueError(message("Trainer", must, f"{self._plan.local} shards", fix))
         return np.array([loss.item() * samples])
 
     def _fit_epoch(self, data: ArrayDataset) -> Record:
@@ -406,9 +389,8 @@ class Trainer:
 
     def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
         if not isinstance(dataset, ArrayDataset):
-            raise TypeError(
-                message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Wrap it: ArrayDataset(x, y).")
-            )
+            fix = "Wrap it: ArrayDataset(x, y)."
+            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, fix))
         return dataset.astype(self._flat.dtype)
 
     def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:

@@ -77,6 +77,8 @@ class Recurrence(Layer):
 
 
 class LSTMRecurrence(Recurrence):
+    """That of `LSTM`: the gates i, f, g and o."""
+
     gates, states = 4, 2
 
     def __init__(self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any, forget_bias: float) -> None:
@@ -98,6 +100,8 @@ class LSTMRecurrence(Recurrence):
 
 
 class GRURecurrence(Recurrence):
+    """That of `GRU`: the gates r, z and n."""
+
     gates = 3
     biases_apart = True
 
@@ -115,6 +119,8 @@ class GRURecurrence(Recurrence):
 
 
 class RNNRecurrence(Recurrence):
+    """That of `RNN`: one nonlinearity."""
+
     gates = 1
 
     def __init__(self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any, nonlinearity: str) -> None:

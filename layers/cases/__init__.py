@@ -4,10 +4,10 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 the same name.
 """
 
-from . import attention, conv, embedding, general, layer_norm, norm, pool, tree
+from . import attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree
 from .case import BATCH, Apply, Case
 
-_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, tree)
+_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree)
 CASES = tuple(case for family in _FAMILIES for case in family.CASES)
 
 __all__ = ["BATCH", "CASES", "Apply", "Case"]

@@ -10,10 +10,10 @@ import numpy as np
 
 from layers.gradient_check import gradcheck
 
-from . import attention, conv, depthwise, embedding, general, layer_norm, loss, norm, pool, tree
+from . import attention, conv, depthwise, embedding, general, layer_norm, loss, norm, pool, recurrent, tree
 from .mutant import Mutant
 
-_FAMILIES = (attention, conv, depthwise, embedding, general, layer_norm, loss, norm, pool, tree)
+_FAMILIES = (attention, conv, depthwise, embedding, general, layer_norm, loss, norm, pool, recurrent, tree)
 MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)
 
 __all__ = ["MUTANTS", "Mutant", "Score", "mutation_score"]

@@ -262,4 +262,5 @@ def test_every_layer_and_loss_has_a_case():
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     of_sequences = {"Embedding", "LayerNorm", "RMSNorm", "Attention", "MultiHeadAttention"}
     of_sequences |= {"SinusoidalPositions", "LearnedPositions", "EncoderBlock", "DecoderBlock", "TreeLSTM", "TreeRNN"}
+    of_sequences |= {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
     assert public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | of_sequences

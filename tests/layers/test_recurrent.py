@@ -1,12 +1,13 @@
 """Recurrent layers against PyTorch: outputs, last states and all gradients; what lengths mean; cells; wrong inputs."""
 
-import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import layers
 from layers import GRU, LSTM, RNN, Tape, Workspace
+from layers.mutants import recurrent as mutants
 
 torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
 
@@ -172,7 +173,7 @@ def test_sequence_in_two_windows_is_the_sequence(kind):
         for parameter in layer.parameters():
             parameter.zero_gradient()
         tape = Tape()
-        values = [tape.input(np.ascontiguousarray(x[:, a:b])) for a, b in itertools.pairwise(cuts)]
+        values = [tape.input(np.ascontiguousarray(x[:, a:b])) for a, b in pairwise(cuts)]
         state, loss, outputs = first, 0.0, []
         for value, a, b in zip(values, cuts, cuts[1:], strict=False):
             y, state = layer.run(value, state)
@@ -269,7 +270,7 @@ def test_gradient_of_a_shard_is_that_of_its_samples_alone(kind, ragged):
         return value.grad.copy(), [parameter.gradients.copy() for parameter in layer.parameters()]
 
     dx, together = gradients(slice(0, N), bounds)
-    for s, (start, stop) in enumerate(itertools.pairwise(bounds)):
+    for s, (start, stop) in enumerate(pairwise(bounds)):
         rows = slice(start, stop)
         dx_alone, alone = gradients(rows, None)
         assert dx[rows].tobytes() == dx_alone.tobytes()
@@ -291,6 +292,19 @@ def test_nothing_is_allocated_after_the_second_step(kind):
     assert counts[1] == counts[2] == counts[3]
 
 
+@kinds
+def test_dropout_acts_between_layers_in_training_only(kind):
+    layer, _ = pair(kind, np.float32, layers=2, dropout=0.5)
+    whole, _ = pair(kind, np.float32, layers=2)
+    x = arrays(layer, np.float32)[0]
+    assert layer(Tape().input(x)).array.tobytes() == whole(x).tobytes()
+    tape = Tape(training=True)
+    layer(tape.input(x))
+    _, dropout, _ = tape.calls
+    assert isinstance(dropout.layer, layers.Dropout)
+    assert 0.2 < (dropout.output.array == 0).mean() < 0.9
+
+
 # ---- initial weights
 
 
@@ -303,6 +317,12 @@ def test_weights_begin_orthogonal_by_gate_and_the_forget_gate_open():
     assert cell.bias_ih.value.tolist() == [0] * 8 + [1] * 8 + [0] * 16
     assert not cell.bias_hh.value.any()
     assert LSTM(5, 8, rng=np.random.default_rng(0), forget_bias=0).cells[0].bias_ih.value.any() == 0
+
+
+@pytest.mark.parametrize("right", mutants.RIGHT)
+def test_layers_that_mistakes_are_made_in_are_right(right):
+    rng = np.random.default_rng(0)
+    layers.gradcheck(right(rng), *mutants.inputs(rng)).raise_if_wrong()
 
 
 # ---- refusals

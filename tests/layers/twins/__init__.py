@@ -4,7 +4,7 @@ A twin is called as twin(parameters, *inputs), the parameters as a dict from dot
 file of twins of the same name.
 """
 
-from . import attention, conv, embedding, general, layer_norm, norm, pool, tree
+from . import attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree
 
-_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, tree)
+_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree)
 TWINS = {name: twin for family in _FAMILIES for name, twin in family.TWINS.items()}
