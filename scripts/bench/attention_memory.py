@@ -24,8 +24,9 @@ def step(x: Any, causal: bool, workspace: Workspace) -> Callable[[], Any]:
     layer, dy = Attention(HEADS, causal=causal), np.ones((*x.shape[:2], HEADS * WIDTH), np.float32)
 
     def run() -> None:
-        value = Tape(training=True, workspace=workspace).input(x)
-        layer(value).backward(dy)
+        tape = Tape(training=True, workspace=workspace)
+        layer(tape.input(x)).backward(dy)
+        tape.release()
 
     return run
 
@@ -79,8 +80,8 @@ def main() -> None:
             )
             row = rows[-1]
             print(
-                f"{row['name']:>12}: {row['workspace_bytes'] / 2**20:7.2f} MiB in buffers, {peak / 2**20:7.2f} MiB at most; all scores "
-                f"{row['bytes_of_all_scores'] / 2**20:.0f}; {row['ours_ms']:.2f} ms, PyTorch {row['torch_ms']:.2f} ms"
+                f"{row['name']:>12}: {row['workspace_bytes'] / 2**20:6.2f} MiB in buffers, {peak / 2**20:6.2f} MiB at most "
+                f"(all scores: {row['bytes_of_all_scores'] / 2**20:.0f}); {row['ours_ms']:.2f} ms, PyTorch {row['torch_ms']:.2f} ms"
             )
     harness.write(options.json, facts, rows, samples=SAMPLES, heads=HEADS, width=WIDTH)
 
