@@ -115,6 +115,24 @@ class GELU(Activation):
     def __repr__(self) -> str:
         return f"GELU({self.approximate!r})"
 
+    def forward(self, call: "Call", x: Array) -> Array:
+        if self.analytic or not call.training:
+            return super().forward(call, x)
+        # The derivative is made of what the function is made of: with it, backward is one product.
+        require_floating(self, x)
+        y, slope = call.buffer("y", x.shape, x.dtype), call.buffer("slope", (x.size,), x.dtype)
+        elementwise.gelu_with_slope(y.reshape(-1), slope, flat(x))
+        call.save(slope)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        if self.analytic or not call.training:
+            return super().backward(call, dy)
+        (slope,) = call.saved
+        dx = call.transient("dx", dy.shape, dy.dtype)
+        elementwise.times_slope(dx.reshape(-1), flat(dy), slope)
+        return (dx,)
+
 
 class Softmax(Layer):
     """Softmax of the last axis, y_j = eˣʲ / Σ_k eˣᵏ. For training, give logits to SoftmaxCrossEntropy instead.

@@ -99,6 +99,22 @@ def gelu_backward(dx, dy, x):
 
 
 @kernel
+def gelu_with_slope(y, slope, x):
+    """Writes y as `gelu` and the slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi), of which both need the same two functions."""
+    for i in range(y.size):
+        bell, phi = normal_parts(x[i])
+        y[i] = x[i] * phi
+        slope[i] = phi + x[i] * bell * constant(bell, "inverse_sqrt_two_pi")
+
+
+@kernel
+def times_slope(dx, dy, slope):
+    """Writes dx = dy slope."""
+    for i in range(dx.size):
+        dx[i] = dy[i] * slope[i]
+
+
+@kernel
 def gelu_tanh(y, x):
     """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415, section 2)."""
     half, one, a, b = constant(y, "half"), constant(y, "one"), constant(y, "gelu_root"), constant(y, "gelu_cubic")
