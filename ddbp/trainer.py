@@ -325,11 +325,10 @@ class Trainer:
             return forward()
         with self._warming(), self._shard_gather.alone():
             found = forward()
-        if self._shard_gather.asked_alone:
-            # As in the first step.
-            self._shard_gather.asked_alone = False
-            return forward()
-        return found
+        if not self._shard_gather.asked_alone:
+            return found
+        self._shard_gather.asked_alone = False
+        return forward()
 
     def _warming(self) -> Any:
         """Return the context of work that may compile kernels: in the first step one rank of each host goes first."""
