@@ -75,9 +75,25 @@ def kernel(function: Callable[..., Any]) -> Any:
     large; the docstring begins "Writes" or "Adds to".
     """
     with _caching_in(CACHE_FOLDER):
-        return numba.njit(cache=True, **OPTIONS)(function)
+        return numba.njit(cache=True, **OPTIONS)(_named_apart(function))
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compile a helper that only kernels call."""
-    return numba.njit(**OPTIONS)(function)
+    return numba.njit(**OPTIONS)(_named_apart(function))
+
+
+def _named_apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Put what a closure closes over into its name.
+
+    A compiled function is known by its name, its types and a number that counts functions within a process. Without this, two
+    closures of one factory, cached by different processes, may be taken for each other where both are loaded.
+    """
+    if function.__closure__:
+        digest = hashlib.sha256()
+        for cell in function.__closure__:
+            content = cell.cell_contents
+            of = content.tobytes() if isinstance(content, np.ndarray) else getattr(content, "__qualname__", repr(content)).encode()
+            digest.update(of + b";")
+        function.__qualname__ += f"_{digest.hexdigest()[:16]}"
+    return function
