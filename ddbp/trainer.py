@@ -389,8 +389,7 @@ class Trainer:
 
     def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
         if not isinstance(dataset, ArrayDataset):
-            fix = "Wrap it: ArrayDataset(x, y)."
-            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, fix))
+            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Use ArrayDataset(x, y)."))
         return dataset.astype(self._flat.dtype)
 
     def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:

@@ -28,13 +28,14 @@ DESCRIPTION = "language.json"
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """The characters of a language, and which model of it to build."""
+    """The characters of a language, which model of it to build, and how its text begins."""
 
     alphabet: str
     model: str = "lstm"
     hidden: int = 256
     embedding: int = 64
     window: int = 64
+    beginning: str = ""
 
     def network(self, rng: np.random.Generator) -> Layer:
         """Return the model: logits (N, T, V) of the next character for characters (N, T)."""
@@ -54,7 +55,7 @@ class Language:
     def written(self, model: Any, options: argparse.Namespace) -> str:
         """Return a text that begins with `--start`, drawn character by character."""
         rng = np.random.default_rng(options.seed)
-        numbers = self.numbers(options.start).tolist()
+        numbers = self.numbers(options.start or self.beginning).tolist()
         unread, state = np.array([numbers]), None
         for _ in range(options.characters):
             if self.model == "gpt":
@@ -112,10 +113,8 @@ def main() -> None:
     flags.add_argument("--sample", type=Path, metavar="FOLDER", help="train nothing; write text with the model of a run folder")
     flags.add_argument("--characters", type=positive, default=400, help="to write (%(default)s)")
     flags.add_argument("--temperature", type=positive_number, default=0.7, help="of the sample: low is timid (%(default)s)")
-    flags.add_argument("--start", default="The ", help="beginning of the sample (%(default)r)")
+    flags.add_argument("--start", metavar="TEXT", help="beginning of the sample (that of the training text)")
     options = flags.parse_args()
-    if not options.start:
-        flags.error("--start must have a character")
     if options.sample:
         write_sample(options)
         return
@@ -128,8 +127,8 @@ def main() -> None:
     if len(text) // 10 <= length or len(text) * 9 // 10 <= length * options.batch_size:
         flags.error(f"a tenth of the text must hold a sequence, and the rest a batch of them; got {len(text)} characters")
     hidden = options.hidden or (128 if gpt else 256)
-    language = Language(alphabet_of(text), options.model, hidden, options.embedding, options.window)
-    language.numbers(options.start)  # Refused now rather than after training.
+    language = Language(alphabet_of(text), options.model, hidden, options.embedding, options.window, text[:8])
+    language.numbers(options.start or "")  # Refused now rather than after training.
     training, test = split(language.numbers(text), length)
     model = language.network(np.random.default_rng(options.seed))
     steps = options.epochs * -(-length // options.window) * -(-len(training) // options.batch_size)

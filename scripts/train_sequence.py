@@ -84,7 +84,7 @@ class Task:
 
 TASKS = {
     "digits": Task(rows_of_digits, 8, 10, True, SoftmaxCrossEntropy(), {"accuracy": accuracy}, 8, 40, 0.01),
-    "adding": Task(adding, 2, 1, True, MeanSquaredError(), {}, 100, 12, 0.005),
+    "adding": Task(adding, 2, 1, True, MeanSquaredError(), {}, 100, 6, 0.005),
     "copying": Task(copying, SYMBOLS + 2, SYMBOLS + 2, False, SoftmaxCrossEntropy(), {"recalled": recalled}, 40, 12, 0.005),
 }
 
