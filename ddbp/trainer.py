@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -293,19 +293,18 @@ class Trainer:
         )
         return Batch(tape.input(x, gradient=False), y, samples)
 
-    def _parts(self, batch: Batch) -> Iterator[tuple[Batch, float]]:
-        """Yield what one step each is taken on, and its part of the batch's loss: the batch, or the windows of its sequences."""
+    def _parts(self, batch: Batch) -> Iterable[tuple[Batch, float]]:
+        """Return what one step each is taken on, and its part of the batch's loss: the batch, or the windows of its sequences."""
         if self.truncate is None:
-            yield batch, 1.0
-        else:
-            tape = batch.x.tape
-            for x, y, weight in self.truncate.windows(batch.x.array, batch.y):
-                yield self._recorded(x, y, tape.first_sample, tape.bounds(len(x)), batch.samples), weight
+            return ((batch, 1.0),)
+        first, bounds = batch.x.tape.first_sample, batch.x.tape.bounds(len(batch.y))
+        windows = self.truncate.windows(batch.x.array, batch.y)
+        return ((self._recorded(x, y, first, bounds, batch.samples), weight) for x, y, weight in windows)
 
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        return self.update(self._practised(partial(self._passes, batch)))
+        return self.update(self._passes(batch) if self._warm else self._practised(partial(self._passes, batch)))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""

@@ -50,11 +50,10 @@ class Loss(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (dx,) = call.saved
-        constants = range(1, len(call.inputs))
-        if any(call.wants(i) for i in constants):
+        if any(map(call.wants, range(1, len(call.inputs)))):
             fix = "Pass an array, or call .detach() on it."
             raise ValueError(message(self, "the targets must be constants", "a value that is differentiated", fix))
-        return self.scaled(call, dx, dy), *(None for _ in constants)
+        return self.scaled(call, dx, dy), *[None] * (len(call.inputs) - 1)
 
     def scaled(self, call: "Call", dx: Array, dy: Array) -> Array:
         """Return dx times the gradient dy of the loss."""
@@ -126,9 +125,9 @@ class SoftmaxCrossEntropy(Loss):
 
     def _weights(self, call: "Call", weights: Any, labels: Array | None, logits: Array) -> Array:
         """Return the weight of each row, empty if all are 1."""
-        real = logits.real.dtype
         if weights is None and self.ignore is None:
-            return empty(np.empty(0, real), 1)
+            return empty(logits.real, 1)
+        real = logits.real.dtype
         if weights is None:
             counts = call.buffer("weights", (logits.size // logits.shape[-1] if logits.shape[-1] else 0,), real)
             counts[:] = 1

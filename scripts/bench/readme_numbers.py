@@ -113,6 +113,18 @@ def trees() -> str:
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
+def language() -> str:
+    """Return the learning curves of the character language model, if they were measured."""
+    path = RESULTS / "char_lm_quality.json"
+    if not path.is_file():
+        return ""
+    result = json.loads(path.read_text())
+    curves = [[f"{bits:.3f}" for bits in result[f"{name}_mean"]] for name in ("ours", "theirs")]
+    lines = [cells(["epoch", "ours", "PyTorch"]), cells(["---", "---:", "---:"])]
+    lines += [cells([epoch, *bits]) for epoch, bits in enumerate(zip(*curves, strict=True), 1)]
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`, mean of {len(result['rows'])} seeds."])
+
+
 TABLES = {
     "numbers": training_steps,
     "compilation": compilation,
@@ -120,6 +132,7 @@ TABLES = {
     "convolutions": convolutions,
     "gradients": gradients,
     "trees": trees,
+    "language": language,
 }
 
 
