@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -245,7 +244,7 @@ class Trainer:
             start, stop, bounds = self._plan.rows(len(rows))
             x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
             sums = np.zeros((self._plan.local, len(names)))
-            prediction, loss = self._practised(partial(self._evaluation, x, y, bounds, len(rows)))
+            prediction, loss = self._practised(self._evaluation, x, y, bounds, len(rows))
             sums[:, 0] = self._shard_sums(loss, len(rows))
             for column, metric in enumerate(self.metrics.values(), 1):
                 values = metric(prediction.array, y)
@@ -304,7 +303,7 @@ class Trainer:
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        return self.update(self._passes(batch) if self._warm else self._practised(partial(self._passes, batch)))
+        return self.update(self._practised(self._passes, batch))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -322,17 +321,17 @@ class Trainer:
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
 
-    def _practised(self, passes: Callable[[], Any]) -> Any:
-        """Return what `passes` gives; until warm one rank of each host goes first, as kernels may be compiled."""
+    def _practised(self, passes: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what `passes` gives for the arguments; until warm one rank of each host goes first, as kernels may be compiled."""
         if self._warm:
-            return passes()
+            return passes(*arguments)
         with self.comm.leader_first(), self._shard_gather.alone():
-            result = passes()
+            result = passes(*arguments)
         if self._shard_gather.asked_alone:
             # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
             self._shard_gather.asked_alone = False
             self._flat.zero_gradients()
-            return passes()
+            return passes(*arguments)
         return result
 
     def _shard_sums(self, loss: Value, samples: int) -> Array:

@@ -11,6 +11,7 @@ from .kernels import dense
 from .layer import Layer
 from .memory import empty, matrix
 from .parameter import Parameter
+from .sizes import positive
 from .types import Array
 
 if TYPE_CHECKING:
@@ -50,10 +51,8 @@ class Linear(Layer):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        for name, size in (("in_features", in_features), ("out_features", out_features)):
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(message("Linear", f"{name} must be a positive integer", repr(size), "Pass the size of the axis."))
-        self.in_features, self.out_features = int(in_features), int(out_features)
+        self.in_features = positive("Linear", "in_features", in_features)
+        self.out_features = positive("Linear", "out_features", out_features)
         self.weight = Parameter(weight_init(rng, (self.out_features, self.in_features)).astype(dtype))
         self.bias = Parameter(bias_init(rng, (self.out_features,)).astype(dtype), regularized=False) if bias else None
 

@@ -10,6 +10,7 @@ from .kernels import dense, gemm, tree, tree_structure
 from .layer import Layer
 from .memory import contiguous, empty
 from .parameter import Parameter
+from .sizes import positive
 from .tree_batch import TreeBatch
 from .types import Array, Integers
 
@@ -36,10 +37,8 @@ class TreeCell(Layer):
         dtype: Any,
     ) -> None:
         owner = type(self).__name__
-        for name, size in (("in_features", in_features), ("hidden", hidden)):
-            if not isinstance(size, int | np.integer) or size < 1:
-                raise ValueError(message(owner, f"{name} must be a positive integer", repr(size), "Pass the size of the axis."))
-        self.in_features, self.hidden, self.all_nodes = int(in_features), int(hidden), bool(all_nodes)
+        self.in_features, self.hidden = positive(owner, "in_features", in_features), positive(owner, "hidden", hidden)
+        self.all_nodes = bool(all_nodes)
         self.input_weight = Parameter(weight_init(rng, (gates * self.hidden, self.in_features)).astype(dtype))
         self.bias = Parameter(bias_init(rng, (gates * self.hidden,)).astype(dtype), regularized=False)
 
@@ -161,11 +160,9 @@ class TreeRNN(TreeCell):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        if not isinstance(children, int | np.integer) or children < 1:
-            raise ValueError(message("TreeRNN", "children must be a positive integer", repr(children), "2 for binary trees."))
+        self.children = positive("TreeRNN", "children", children, "2 for binary trees.")
         options: dict[str, Any] = {"weight_init": weight_init, "bias_init": bias_init, "dtype": dtype}
         super().__init__(in_features, hidden, 1, rng=rng, all_nodes=all_nodes, **options)
-        self.children = int(children)
         self.state_weight = Parameter(weight_init(rng, (self.hidden, self.children * self.hidden)).astype(dtype))
 
     def check(self, trees: TreeBatch) -> None:

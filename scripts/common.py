@@ -11,11 +11,22 @@ from statistics import median
 from typing import Any
 
 import numba
+import numpy as np
 
+import layers
 from ddbp import ArrayDataset, Optimizer, Trainer
 from ddbp.communicator import launched_under_mpi
 from ddbp.threads import advise_other_cores, use_one_thread
 from layers import Layer
+from layers.types import Array
+
+RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
+"""What --model means to scripts with a recurrent layer."""
+
+
+def root_mean_square(error: Array) -> float:
+    """Return the root of the mean square."""
+    return float(np.sqrt(np.mean(error**2)))
 
 
 def parser(

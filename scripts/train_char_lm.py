@@ -15,14 +15,12 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
-from common import finish, fit, parser, positive, positive_number, run_folder
+from common import RECURRENT, finish, fit, parser, positive, positive_number, run_folder
 
-import layers
 from ddbp import Adam, ArrayDataset, Cosine, load_parameters
 from layers import Embedding, Layer, Linear, Sequential, SoftmaxCrossEntropy, models
 from layers.types import Array
 
-CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 DESCRIPTION = "language.json"
 
 
@@ -43,7 +41,9 @@ class Language:
         if self.model == "gpt":
             return models.gpt(rng, characters, self.window, self.hidden)
         table = Embedding(characters, self.embedding, rng=rng)
-        return Sequential(table, CELLS[self.model](self.embedding, self.hidden, rng=rng), Linear(self.hidden, characters, rng=rng))
+        return Sequential(
+            table, RECURRENT[self.model](self.embedding, self.hidden, rng=rng), Linear(self.hidden, characters, rng=rng)
+        )
 
     def numbers(self, text: str) -> Array:
         """Return the characters of a text as numbers; ends the script with an error if the alphabet lacks one."""
@@ -105,7 +105,7 @@ def main() -> None:
     """Train, print a sample and the result; or only a sample of a model trained before."""
     flags = parser("Train a character language model.", epochs=4, batch_size=32, learning_rate=0.004)
     flags.add_argument("--text", type=Path, metavar="FILE", help="text to learn, in UTF-8 (Python's help topics)")
-    flags.add_argument("--model", choices=[*CELLS, "gpt"], default="lstm", help="which model (%(default)s)")
+    flags.add_argument("--model", choices=[*RECURRENT, "gpt"], default="lstm", help="which model (%(default)s)")
     flags.add_argument("--hidden", type=positive, help="its width (256; gpt: 128)")
     flags.add_argument("--embedding", type=positive, default=64, help="width of a character's vector, but for gpt (%(default)s)")
     flags.add_argument("--length", type=positive, default=512, help="characters of a sequence, but for gpt (%(default)s)")

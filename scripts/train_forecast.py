@@ -10,23 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import finish, fit, parser, positive, whole_steps
+from common import RECURRENT, finish, fit, parser, positive, root_mean_square, whole_steps
 from scipy.integrate import solve_ivp
 
-import layers
 from ddbp import Adam, ArrayDataset, Cosine
 from ddbp.threads import use_one_thread
 from layers import Composite, Linear, MeanSquaredError
 from layers.types import Array
-
-CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 
 
 class Forecaster(Composite):
     """A recurrent layer that reads the past, and a linear one of its last output: what is to come less the last value."""
 
     def __init__(self, cell: str, hidden: int, steps: int, rng: np.random.Generator) -> None:
-        self.recurrent: Any = CELLS[cell](1, hidden, rng=rng)
+        self.recurrent: Any = RECURRENT[cell](1, hidden, rng=rng)
         self.head = Linear(hidden, steps, rng=rng)
 
     def __call__(self, x: Any) -> Any:
@@ -66,17 +63,12 @@ def windows(series: Array, past: int, steps: int) -> ArrayDataset:
     return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
-def root_mean_square(error: Array) -> float:
-    """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(error**2)))
-
-
 def main() -> None:
     """Train and print the result: errors in the series' own units, beside the baselines'."""
     flags = parser("Forecast a time series several steps ahead.", epochs=15, batch_size=64, learning_rate=0.005)
     flags.add_argument("--csv", type=Path, metavar="FILE", help="a table with a header line (Lorenz's equations unless given)")
     flags.add_argument("--column", help="its column (the last)")
-    flags.add_argument("--model", choices=CELLS, default="gru", help="which recurrent layer (%(default)s)")
+    flags.add_argument("--model", choices=RECURRENT, default="gru", help="which recurrent layer (%(default)s)")
     flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
     flags.add_argument("--past", type=positive, default=40, help="values that the network reads (%(default)s)")
     flags.add_argument("--steps", type=positive, default=10, help="values that it forecasts (%(default)s)")

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import finish, fit, parser, positive, whole_steps
+from common import RECURRENT, finish, fit, parser, positive, whole_steps
 from train_digits import digits
 
-import layers
 from ddbp import Adam, ArrayDataset, Cosine
 from ddbp.metrics import Metric, accuracy
 from layers import Composite, Linear, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array
 
-CELLS = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 SYMBOLS, COPIED = 8, 10  # of the copying problem: kinds of symbols, and how many are to be copied
 
 
@@ -28,7 +26,7 @@ class Network(Composite):
     """A recurrent layer, and a linear one of its last output or of all of them."""
 
     def __init__(self, cell: str, inputs: int, hidden: int, outputs: int, last: bool, rng: np.random.Generator) -> None:
-        self.recurrent: Any = CELLS[cell](inputs, hidden, rng=rng)
+        self.recurrent: Any = RECURRENT[cell](inputs, hidden, rng=rng)
         self.head = Linear(hidden, outputs, rng=rng)
         self.last = last
 
@@ -101,7 +99,7 @@ def main() -> None:
         batch_size=64,
         learning_rate=task.learning_rate,
     )
-    flags.add_argument("--model", choices=CELLS, default="lstm", help="which recurrent layer (%(default)s)")
+    flags.add_argument("--model", choices=RECURRENT, default="lstm", help="which recurrent layer (%(default)s)")
     flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
     flags.add_argument("--length", type=positive, default=task.length, help="of the sequences (%(default)s)")
     flags.add_argument("--samples", type=positive, default=20_000, help="sequences, a tenth of them for the test (%(default)s)")

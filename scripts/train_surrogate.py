@@ -12,7 +12,7 @@ R = R_0 exp(b (1/T - 1/T_0)). The values are of the order of a large prismatic c
 """
 
 import numpy as np
-from common import finish, fit, parser, positive, whole_steps
+from common import finish, fit, parser, positive, root_mean_square, whole_steps
 from scipy.integrate import solve_ivp
 
 from ddbp import Adam, ArrayDataset, Cosine
@@ -44,11 +44,6 @@ def simulate(inputs: Array) -> Array:
     for current in inputs[:, 3 : 3 + STEPS].T:
         state = solve_ivp(slope, (0.0, HORIZON / STEPS), state, args=(current,), rtol=1e-6, t_eval=[HORIZON / STEPS]).y[:, -1]
     return state.reshape(3, -1).T
-
-
-def root_mean_square(error: Array) -> float:
-    """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(error**2)))
 
 
 def main() -> None:

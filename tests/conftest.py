@@ -1,5 +1,6 @@
 """What tests share: programs run in processes of their own, alone or under mpirun, always with a time limit."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,11 @@ class Finished:
     out: str
     err: str
     seconds: float
+
+    def result(self) -> Any:
+        """Return the JSON object in the last line of a training script's output, having checked that the script succeeded."""
+        assert self.status == 0, self.err
+        return json.loads(self.out.splitlines()[-1])
 
 
 def clean_environment(extra: dict[str, str]) -> dict[str, str]:

@@ -1,6 +1,5 @@
 """The scripts that train recurrent networks: they learn, write what they promise, and refuse what makes no sense."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +8,6 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 LANGUAGE, SEQUENCE, FORECAST = (SCRIPTS / f"train_{name}.py" for name in ("char_lm", "sequence", "forecast"))
 SMALL = ("--hidden", 32, "--embedding", 8, "--length", 64, "--window", 16, "--epochs", 1, "--characters", 20)
-
-
-def result(finished):
-    assert finished.status == 0, finished.err
-    return json.loads(finished.out.splitlines()[-1])
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +23,7 @@ def test_language_model_learns_and_writes(run_python, tmp_path, text, model):
     arguments = (*SMALL, "--text", text, "--model", model, "--start", "two ")
     trained = run_python(LANGUAGE, *arguments, "--run-dir", tmp_path, timeout=300)
     # Eight characters have 3 bits; of a word that has begun, the rest is certain.
-    assert result(trained)["metrics"]["bits_per_character"] < 2.5
+    assert trained.result()["metrics"]["bits_per_character"] < 2.5
     written = run_python(LANGUAGE, "--sample", tmp_path, "--start", "two ", "--characters", 20, timeout=300)
     assert written.status == 0, written.err
     assert written.out.startswith("two ")
@@ -38,8 +32,8 @@ def test_language_model_learns_and_writes(run_python, tmp_path, text, model):
 
 def test_language_model_is_the_same_bits_on_two_ranks(run_python, mpirun, tmp_path, text):
     arguments = (*SMALL, "--text", text, "--shards", 4, "--quiet", "--run-dir")
-    alone = result(run_python(LANGUAGE, *arguments, tmp_path / "alone", timeout=300))
-    both = result(mpirun(2, LANGUAGE, *arguments, tmp_path / "both", timeout=300))
+    alone = run_python(LANGUAGE, *arguments, tmp_path / "alone", timeout=300).result()
+    both = mpirun(2, LANGUAGE, *arguments, tmp_path / "both", timeout=300).result()
     assert both["ranks"] == 2
     assert both["parameters_sha256"] == alone["parameters_sha256"]
 
@@ -66,17 +60,17 @@ def test_text_that_is_too_short_is_refused(run_python, tmp_path):
 def test_lstm_adds_two_marked_numbers(run_python, tmp_path):
     arguments = ("--task", "adding", "--length", 20, "--samples", 10_000, "--epochs", 6, "--quiet", "--run-dir", tmp_path)
     # Always saying 1 has 1/6.
-    assert result(run_python(SEQUENCE, *arguments, timeout=300))["metrics"]["validation_loss"] < 0.01
+    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["validation_loss"] < 0.01
 
 
 def test_digits_are_read_row_by_row(run_python, tmp_path):
     arguments = ("--task", "digits", "--model", "gru", "--epochs", 10, "--quiet", "--run-dir", tmp_path)
-    assert result(run_python(SEQUENCE, *arguments, timeout=300))["metrics"]["accuracy"] > 0.9
+    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["accuracy"] > 0.9
 
 
 def test_symbols_are_copied_better_than_by_chance(run_python, tmp_path):
     arguments = ("--task", "copying", "--length", 24, "--samples", 5000, "--epochs", 5, "--quiet", "--run-dir", tmp_path)
-    assert result(run_python(SEQUENCE, *arguments, timeout=300))["metrics"]["recalled"] > 0.2
+    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["recalled"] > 0.2
 
 
 def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
@@ -84,7 +78,7 @@ def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
     table = np.c_[t, np.sin(t / 5) + 0.5 * np.sin(t / 3)]
     np.savetxt(tmp_path / "waves.csv", table, delimiter=",", header="time,height", comments="")
     arguments = ("--csv", tmp_path / "waves.csv", "--column", "height", "--epochs", 6, "--quiet", "--run-dir", tmp_path / "run")
-    metrics = result(run_python(FORECAST, *arguments, timeout=300))["metrics"]
+    metrics = run_python(FORECAST, *arguments, timeout=300).result()["metrics"]
     assert metrics["rmse"] < 0.3 * metrics["persistence_rmse"]
 
 

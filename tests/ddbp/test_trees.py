@@ -1,6 +1,5 @@
 """Backpropagation through structure on a task with exact answers: boolean expressions, tested on deeper trees than trained on."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,22 +7,17 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train_tree.py"
 
 
-def result(finished):
-    assert finished.status == 0, finished.err
-    return json.loads(finished.out.splitlines()[-1])
-
-
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
 def test_expressions_deeper_than_those_trained_on_are_evaluated(run_python, tmp_path, cell):
     for seed in range(2):
         run = run_python(SCRIPT, "--cell", cell, "--quiet", "--seed", seed, "--run-dir", tmp_path / str(seed), timeout=300)
-        assert result(run)["metrics"]["accuracy"] >= 0.99
+        assert run.result()["metrics"]["accuracy"] >= 0.99
 
 
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_training_on_trees_is_the_same_bits_on_several_ranks(run_python, mpirun, tmp_path, ranks):
     arguments = ("--quiet", "--epochs", 1, "--trees", 1000, "--shards", 4, "--run-dir")
-    alone = result(run_python(SCRIPT, *arguments, tmp_path / "alone", timeout=300))
-    several = result(mpirun(ranks, SCRIPT, *arguments, tmp_path / "several", timeout=300))
+    alone = run_python(SCRIPT, *arguments, tmp_path / "alone", timeout=300).result()
+    several = mpirun(ranks, SCRIPT, *arguments, tmp_path / "several", timeout=300).result()
     assert several["ranks"] == ranks
     assert several["parameters_sha256"] == alone["parameters_sha256"]
