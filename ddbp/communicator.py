@@ -1,53 +1,81 @@
-"""Communication between ranks: one process alone, or MPI. The only file that imports mpi4py, and only when launched under MPI.
-
-Every wait polls, yields the core to other ranks, and ends: with the messages, with an error that names the ranks that left or
-did not come, or after `DDBP_TIMEOUT` seconds.
-"""
+"""Communication between ranks: one process alone, or MPI."""
 
 import json
 import os
 import re
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from layers.errors import message
-from layers.types import Array
+from layers.types import Array, Integers
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-_TAG_HEADER, _TAG_PART, _TAG_LEFT, _TAG_WAITING = 1, 2, 3, 4
-
-# A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for the
-# message to come at all.
-_POLLS, _YIELDS, _SLEEP = 200, 2000, 50e-6
-# Seconds after which a rank that waits tells the others so; then those who do not come can be named.
-_NOTICE = 0.5
 
 
 class CommunicationError(RuntimeError):
     """Ranks do not agree, or one did not come."""
 
 
+class Task(NamedTuple):
+    """What ranks meet for: a kind, and which of that kind."""
+
+    kind: int
+    number: int = 0
+
+    def __str__(self) -> str:
+        return _TASKS[self.kind].format(self.number)
+
+
+_TASKS = (
+    "gathering from all ranks",
+    "the gradient exchange of step {}",
+    "publishing the parameters of step {}",
+    "gathering statistics of the batch, number {}",
+    "broadcasting from rank 0",
+    "letting one rank of each host go first",
+    "ending",
+)
+GATHERING, EXCHANGE, PUBLISHING, STATISTICS, BROADCAST, LEADER_FIRST, ENDING = range(len(_TASKS))
+
+
 class Communicator(Protocol):
-    """What training needs of the ranks. All methods are collective: every rank calls them in the same order."""
+    """What training needs of the ranks. All methods are collective: every rank calls them in the same order.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this rank, and how many there are. The ranks of a host follow each other.
+    hosts
+        Bounds (H + 1,) of the groups of ranks that share memory.
+    """
 
     rank: int
     size: int
-    local_rank: int
-    local_size: int
+    hosts: Integers
 
-    def exchange(
-        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
-    ) -> Array:
-        """Send arrays to ranks and fill arrays from ranks; return the headers (size, …) of all ranks, own included."""
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return zeroed memory that the ranks of this host share."""
 
-    def publish(self, values: Array, bounds: Array, doing: str) -> None:
-        """Give every rank's slice values[bounds[rank]:bounds[rank + 1]] to all."""
+    def gather(self, task: Task, row: Array) -> Array:
+        """Return the rows (size, k) of all ranks; row (k,) is of a type of 64 bits.
+
+        The ranks of a host have then met: each sees what the others wrote before to memory that they share.
+
+        Raises
+        ------
+        CommunicationError
+            A rank is at another kind of task, has left, or does not come.
+        """
+
+    def meet(self, task: Task) -> None:
+        """Wait for the ranks of this host."""
+
+    def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
+        """Send arrays to ranks of other hosts, and fill arrays from them."""
 
     def all_gather(self, array: Array) -> Array:
         """Return the arrays of all ranks, of one shape, stacked (size, …)."""
@@ -65,14 +93,19 @@ class Communicator(Protocol):
 class SerialCommunicator:
     """One process, no MPI."""
 
-    rank, size, local_rank, local_size = 0, 1, 0, 1
+    def __init__(self) -> None:
+        self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
 
-    def exchange(
-        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
-    ) -> Array:
-        return header[np.newaxis]
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return np.zeros(shape, dtype)
 
-    def publish(self, values: Array, bounds: Array, doing: str) -> None:
+    def gather(self, task: Task, row: Array) -> Array:
+        return row[np.newaxis]
+
+    def meet(self, task: Task) -> None:
+        pass
+
+    def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
         pass
 
     def all_gather(self, array: Array) -> Array:
@@ -89,181 +122,11 @@ class SerialCommunicator:
         return {"mpi": "not used: not launched by mpirun, mpiexec or srun", "ranks": 1, "hosts": [socket.gethostname()]}
 
 
-class MPICommunicator:
-    """The ranks of MPI_COMM_WORLD, over plain MPI."""
-
-    def __init__(self) -> None:
-        try:
-            import mpi4py
-
-            # Not at import: a library that finds the launcher of another may end the process; better asked for its name first.
-            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
-            from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:
-            fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
-            raise CommunicationError(message("ddbp", "a run under mpirun needs an MPI library", error, fix)) from error
-        self._mpi = MPI
-        library = MPI.Get_library_version().splitlines()[0].strip("\x00")
-        if "OMPI_COMM_WORLD_SIZE" in os.environ and "Open MPI" not in library:
-            raise _strangers(f"mpirun of Open MPI, library {library}")
-        if not MPI.Is_initialized():
-            MPI.Init_thread()
-        self._world = MPI.COMM_WORLD.Dup()
-        self.rank, self.size = self._world.rank, self._world.size
-        expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), self.size)
-        if expected != self.size:
-            raise _strangers(f"{self.size} of {expected} ranks, library {library}")
-        self._local = self._world.Split_type(MPI.COMM_TYPE_SHARED, key=self.rank)
-        self.local_rank, self.local_size = self._local.rank, self._local.size
-        self._timeout = _time_limit()
-        self._left = False
-        # Ranks call in the same order, so the number of a call says where a rank is.
-        self._calls = self._noticed = 0
-        self._notices: list[Array] = []
-        self._left_at: dict[int, int] = {}
-        self._waiting_at: dict[int, int] = {}
-
-    def exchange(
-        self, header: Array, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]], doing: str
-    ) -> Array:
-        headers = np.empty((self.size, *header.shape), header.dtype)
-        headers[self.rank] = header
-        others = [rank for rank in range(self.size) if rank != self.rank]
-        sources = others + [rank for rank, _ in receives]
-        requests = [self._world.Irecv(headers[rank], rank, _TAG_HEADER) for rank in others]
-        requests += [self._world.Irecv(array, rank, _TAG_PART) for rank, array in receives]
-        requests += [self._world.Isend(header, rank, _TAG_HEADER) for rank in others]
-        requests += [self._world.Isend(array, rank, _TAG_PART) for rank, array in sends]
-        self._wait(requests, doing, sources)
-        return headers
-
-    def publish(self, values: Array, bounds: Array, doing: str) -> None:
-        counts = np.diff(bounds)
-        specification = [values, (counts, bounds[:-1]), self._mpi._typedict[values.dtype.char]]
-        self._wait([self._world.Iallgatherv(self._mpi.IN_PLACE, specification)], doing)
-
-    def all_gather(self, array: Array) -> Array:
-        array = np.ascontiguousarray(array)
-        result = np.empty((self.size, *array.shape), array.dtype)
-        self._wait([self._world.Iallgather(array, result)], "gathering from all ranks")
-        return result
-
-    def broadcast(self, array: Array) -> None:
-        self._wait([self._world.Ibcast(array, root=0)], "broadcasting from rank 0")
-
-    @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        if self.local_rank == 0:
-            yield
-            self._wait([self._local.Ibarrier()], "letting the other ranks of this host go on")
-        else:
-            # A spinning barrier would take the core on which rank 0 compiles.
-            self._wait(
-                [self._local.Ibarrier()], "waiting for the first rank of this host to compile the kernels", polls=0, sleep=5e-3
-            )
-            yield
-
-    def describe(self) -> dict[str, Any]:
-        names = self.all_gather(np.frombuffer(socket.gethostname().encode().ljust(64)[:64], np.uint8))
-        hosts = [bytes(name).decode().strip() for name in names]
-        library = self._mpi.Get_library_version().splitlines()[0].strip("\x00")
-        return {"mpi": library, "ranks": self.size, "hosts": sorted(set(hosts))}
-
-    def _wait(
-        self, requests: list[Any], doing: str, sources: Sequence[int] = (), *, polls: int = _POLLS, sleep: float = _SLEEP
-    ) -> None:
-        self._calls += 1
-        test = self._mpi.Request.Testall
-        looks = 0
-        started = checked = 0.0
-        while not test(requests):
-            looks += 1
-            if looks <= polls:
-                continue
-            if looks <= polls + _YIELDS and sleep == _SLEEP:
-                _yield_core()
-                continue
-            time.sleep(sleep)
-            now = time.monotonic()
-            started = started or now
-            if now - checked > 0.05:
-                checked = now
-                self._look_for_the_missing(requests, doing, sources, now - started)
-
-    def _look_for_the_missing(self, requests: list[Any], doing: str, sources: Sequence[int], waited: float) -> None:
-        """Raise if a rank left before this call, or time is up."""
-        if self._left:
-            return
-        self._read_notices()
-        missing = sorted(rank for rank, calls in self._left_at.items() if calls < self._calls)
-        if missing:
-            fix = "Look above for its error; every rank must take the same number of steps and evaluations."
-            raise CommunicationError(
-                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"rank {_listed(missing)} ended", fix)
-            )
-        if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._calls:
-            self._noticed = self._calls
-            self._tell(_TAG_WAITING)
-        if waited > self._timeout:
-            late = {source for source, request in zip(sources, requests, strict=False) if not request.Test()}
-            late = late or {rank for rank in range(self.size) if self._waiting_at.get(rank, 0) < self._calls} - {self.rank}
-            who = f"nothing from rank {_listed(sorted(late))}" if late else "no answer"
-            fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
-            raise CommunicationError(
-                message(f"rank {self.rank}", f"all ranks must take part in {doing}", f"{who} for {waited:.0f} s", fix)
-            )
-
-    def _tell(self, tag: int) -> None:
-        """Send the number of this call to all other ranks, and do not wait until they read it."""
-        self._notices.append(np.array([self._calls], np.int64))
-        for rank in range(self.size):
-            if rank != self.rank:
-                self._world.Isend(self._notices[-1], rank, tag).Free()
-
-    def _read_notices(self) -> None:
-        status, calls = self._mpi.Status(), np.empty(1, np.int64)
-        for tag, known in ((_TAG_LEFT, self._left_at), (_TAG_WAITING, self._waiting_at)):
-            while self._world.Iprobe(self._mpi.ANY_SOURCE, tag, status):
-                self._world.Recv(calls, status.source, tag)
-                known[status.source] = int(calls[0])
-
-    def leave(self) -> None:
-        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
-        self._left = True
-        self._tell(_TAG_LEFT)
-        self._wait([self._world.Ibarrier()], "ending", polls=0, sleep=1e-3)
-
-    def abort(self, status: int) -> None:
-        """End all ranks at once."""
-        self._world.Abort(status)
-
-
-def _strangers(got: str) -> CommunicationError:
-    fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
-    return CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))
-
-
-def _time_limit() -> float:
-    text = os.environ.get("DDBP_TIMEOUT", "300")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        fix = "Unset it for 300 seconds; inf waits for ever."
-        raise ValueError(message("ddbp", "DDBP_TIMEOUT must be a positive number of seconds", repr(text), fix))
-    return seconds
-
-
-def _listed(ranks: list[int]) -> str:
-    return ", ".join(map(str, ranks))
-
-
-def _yield_core() -> None:
-    if hasattr(os, "sched_yield"):
-        os.sched_yield()
-    else:
-        time.sleep(0)
+def partner(hosts: Integers, host: int, rank: int) -> int:
+    """Return the rank of a host that talks to a given rank of another host, so that all ranks of the host share the work."""
+    own = int(np.searchsorted(hosts, rank, "right")) - 1
+    place, of = rank - hosts[own], hosts[own + 1] - hosts[own]
+    return int(hosts[host] + place * (hosts[host + 1] - hosts[host]) // of)
 
 
 def launched_under_mpi() -> bool:
@@ -282,6 +145,7 @@ def communicator() -> Communicator:
     """Return the communicator of this process, made at the first call: MPI if an MPI launcher started it, else serial."""
     if not _CURRENT:
         if launched_under_mpi():
+            from .communicator_mpi import MPICommunicator
             from .failure import abort_all_ranks_on_exceptions
 
             mpi = MPICommunicator()

@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 from numba.core import event
 
-from layers import FlatParameters, Linear
+from layers import Linear
 from layers.kernels import reduce
 from layers.kernels.jit import CACHE_FOLDER
 
 from .communicator import Communicator, SerialCommunicator
 from .optim import Optimizer
-from .reduction import Reduction, Slice
+from .reduction import HostMemory, Reduction
 from .shards import ShardPlan
+from .slice import Slice
 
 _ANNOUNCED: list[Any] = []
 
@@ -45,12 +46,12 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
     if comm.size == 1:
         return
     with comm.leader_first():
-        tiny = FlatParameters(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), shards=2)
-        reduction = Reduction(tiny, ShardPlan(2, 1, 0), SerialCommunicator())
-        part, optimizer = Slice(tiny, reduction), copy.deepcopy(optimizer)
-        reduction.reduce(0, 1, np.zeros(2))
+        plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
+        reduction = Reduction(HostMemory(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone), plan, alone)
+        part, optimizer = Slice(reduction, whole=True), copy.deepcopy(optimizer)
+        part.collect()
         part.square_norm(part.gradient)
         optimizer.bind(part)
         optimizer.step(part)
         # What states learn is summed in float64.
-        reduce.tree_sum(np.empty(1), np.zeros((2, 1)), np.ones(2, np.int64))
+        reduce.tree_sum(np.empty(1), np.zeros((2, 1)), np.ones(2, np.int64), 0)

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .communicator import MPICommunicator
+    from .communicator_mpi import MPICommunicator
 
 
 def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:

@@ -9,8 +9,8 @@ from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
-from .reduction import Slice
 from .schedule import Schedule, as_schedule
+from .slice import Chunk, Slice
 
 
 class Optimizer:
@@ -27,6 +27,8 @@ class Optimizer:
 
     slots: tuple[str, ...] = ()
     """Names of the state arrays, each as large as the slice."""
+    whole = False
+    """Whether the gradient of the whole slice must be there at once."""
 
     def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
         self.schedule = as_schedule(learning_rate)
@@ -42,39 +44,49 @@ class Optimizer:
     def bind(self, part: Slice) -> None:
         """Allocate the state of a slice."""
         self.state = {name: np.zeros_like(part.values) for name in self.slots}
+        self._states = [{name: array[c.start : c.stop] for name, array in self.state.items()} for c in part.chunks]
         self.steps = 0
 
     def step(self, part: Slice) -> None:
         """Update the slice by its gradient."""
         rate = float(self.schedule.rate(self.steps))
         self.steps += 1
-        if self.weight_decay:
-            self.decay(part, rate)
-        self.update(part, rate)
+        self.update_slice(part, rate)
 
-    def decay(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Slice, rate: float) -> None:
+        """Update chunk by chunk, each as soon as its gradient is there."""
+        for chunk, state in zip(part.chunks, self._states, strict=True):
+            part.fetch(chunk)
+            if self.weight_decay:
+                self.decay(chunk, rate)
+            self.update(chunk, state, rate)
+
+    def decay(self, chunk: Chunk, rate: float) -> None:
         """Apply weight decay to the gradient."""
-        add_penalty(part, 0.0, self.weight_decay)
+        add_penalty(chunk, 0.0, self.weight_decay)
 
-    def update(self, part: Slice, rate: float) -> None:
-        """Update part.values by part.gradient."""
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        """Update chunk.values by chunk.gradient and its part of the state."""
         raise NotImplementedError
 
 
-def add_penalty(part: Slice, l1: float, l2: float) -> None:
-    """Add the gradient of l1 |w|_1 + l2 |w|^2 / 2 to the regularized parameters of a slice."""
-    for start, stop in part.regularized:
-        kernels.add_penalty(part.gradient[start:stop], part.values[start:stop], l1, l2)
+def add_penalty(chunk: Chunk, l1: float, l2: float) -> None:
+    """Add the gradient of l1 |w|_1 + l2 |w|^2 / 2 to the regularized parameters of a chunk."""
+    for start, stop in chunk.regularized:
+        kernels.add_penalty(chunk.gradient[start:stop], chunk.values[start:stop], l1, l2)
 
 
-def clip(part: Slice, norm: float | None, value: float | None) -> None:
-    """Limit each element of the gradient, then its Euclidean norm over all slices; collective if there is a norm."""
-    if value is not None:
-        kernels.clip(part.gradient, float(value))
-    if norm is not None:
-        found = math.sqrt(part.square_norm(part.gradient))
-        if found > norm:
-            kernels.scale(part.gradient, norm / found)
+def limit_elements(chunk: Chunk, limit: float) -> None:
+    """Limit each element of the gradient."""
+    kernels.clip(chunk.gradient, float(limit))
+
+
+def limit_norm(part: Slice, norm: float) -> None:
+    """Limit the Euclidean norm of the gradient over all slices; collective."""
+    part.collect()
+    found = math.sqrt(part.square_norm(part.gradient))
+    if found > norm:
+        kernels.scale(part.gradient, norm / found)
 
 
 def _at_least_zero(owner: str, name: str, value: float) -> float:
@@ -104,12 +116,12 @@ class SGD(Optimizer):
             )
         self.slots = ("momentum",) if momentum else ()
 
-    def update(self, part: Slice, rate: float) -> None:
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
         if not self.momentum:
-            kernels.gradient_descent(part.values, part.gradient, rate)
+            kernels.gradient_descent(chunk.values, chunk.gradient, rate)
             return
         kernel = kernels.nesterov if self.nesterov else kernels.momentum
-        kernel(part.values, part.gradient, self.state["momentum"], rate, self.momentum, self.steps == 1)
+        kernel(chunk.values, chunk.gradient, state["momentum"], rate, self.momentum, self.steps == 1)
 
 
 class RMSProp(Optimizer):
@@ -130,11 +142,11 @@ class RMSProp(Optimizer):
         self.momentum = _fraction("RMSProp", "momentum", momentum)
         self.slots = ("square", "momentum") if momentum else ("square",)
 
-    def update(self, part: Slice, rate: float) -> None:
-        arrays = (part.values, part.gradient, self.state["square"])
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        arrays = (chunk.values, chunk.gradient, state["square"])
         scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            kernels.rmsprop_momentum(*arrays, self.state["momentum"], *scalars, self.momentum)
+            kernels.rmsprop_momentum(*arrays, state["momentum"], *scalars, self.momentum)
         else:
             kernels.rmsprop(*arrays, *scalars)
 
@@ -156,11 +168,20 @@ class Adam(Optimizer):
         self.betas = (_fraction(type(self).__name__, "betas", betas[0]), _fraction(type(self).__name__, "betas", betas[1]))
         self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
 
-    def update(self, part: Slice, rate: float) -> None:
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
-        mean, square = self.state["mean"], self.state["square"]
-        kernels.adam(part.values, part.gradient, mean, square, rate / correction1, beta1, beta2, self.epsilon, root_correction2)
+        kernels.adam(
+            chunk.values,
+            chunk.gradient,
+            state["mean"],
+            state["square"],
+            rate / correction1,
+            beta1,
+            beta2,
+            self.epsilon,
+            root_correction2,
+        )
 
 
 class AdamW(Adam):
@@ -176,24 +197,19 @@ class AdamW(Adam):
     ) -> None:
         super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
 
-    def decay(self, part: Slice, rate: float) -> None:
-        for start, stop in part.regularized:
-            kernels.scale(part.values[start:stop], 1 - rate * self.weight_decay)
+    def decay(self, chunk: Chunk, rate: float) -> None:
+        for start, stop in chunk.regularized:
+            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)
 
 
 class _TrustRatio(Optimizer):
     """What LARS and LAMB share: each parameter's step is scaled by norms over the whole parameter, on whatever ranks it lies."""
 
+    whole = True
+
     def bind(self, part: Slice) -> None:
         super().bind(part)
         self._runs = part.runs()
-        regularized = np.zeros(len(part.values), bool)
-        for start, stop in part.regularized:
-            regularized[start:stop] = True
-        self._regularized = {number: bool(regularized[start]) for number, start, _ in self._runs}
-
-    def decay(self, part: Slice, rate: float) -> None:
-        """Nothing here: decay is part of the direction."""
 
 
 class LARS(_TrustRatio):
@@ -211,13 +227,14 @@ class LARS(_TrustRatio):
         self.momentum = _fraction("LARS", "momentum", momentum)
         self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
 
-    def update(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Slice, rate: float) -> None:
+        part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.state["momentum"]
-        for parameter, start, stop in self._runs:
+        for parameter, start, stop, regularized in self._runs:
             local = rate
             g, p = part.gradient[start:stop], part.values[start:stop]
-            if self._regularized[parameter]:
+            if regularized:
                 kernels.add_penalty(g, p, 0.0, self.weight_decay)
                 bottom = gradients[parameter] + self.weight_decay * weights[parameter]
                 if weights[parameter] > 0 and bottom > 0:
@@ -244,17 +261,18 @@ class LAMB(_TrustRatio):
         self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
         self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
 
-    def update(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Slice, rate: float) -> None:
+        part.collect()
         beta1, beta2 = self.betas
         direction = self.state["direction"]
         scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps))
-        for parameter, start, stop in self._runs:
+        for parameter, start, stop, regularized in self._runs:
             arrays = (direction, part.values, part.gradient, self.state["mean"], self.state["square"])
-            decay = self.weight_decay if self._regularized[parameter] else 0.0
+            decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(*(array[start:stop] for array in arrays), *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop in self._runs:
+        for parameter, start, stop, regularized in self._runs:
             trust = 1.0
-            if self._regularized[parameter] and weights[parameter] > 0 and directions[parameter] > 0:
+            if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]
             kernels.gradient_descent(part.values[start:stop], direction[start:stop], rate * trust)

@@ -54,18 +54,18 @@ class ShardPlan:
 
     def owned(self, rank: int) -> tuple[int, int]:
         """Return the first and the end of the shards of a rank."""
+        return self.owned_by(rank, rank + 1)
+
+    def owned_by(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and the end of the shards of ranks first..last-1."""
         bounds = cut(self.shards, self.ranks)
-        return int(bounds[rank]), int(bounds[rank + 1])
+        return int(bounds[first]), int(bounds[last])
 
     @property
     def local(self) -> int:
         """Number of shards of this rank."""
         first, last = self.owned(self.rank)
         return last - first
-
-    def pieces(self, rank: int) -> list[tuple[int, int]]:
-        """Return the partial sums that a rank sends: (first shard, number of shards)."""
-        return dyadic(*self.owned(rank))
 
     def rows(self, samples: int) -> tuple[int, int, Integers]:
         """Return start and stop of this rank's rows in a global batch, and the bounds (local shards + 1,) of its shards therein."""

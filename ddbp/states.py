@@ -7,17 +7,18 @@ from contextlib import contextmanager
 import numpy as np
 
 from layers import FlatParameters, Layer
-from layers.errors import message
+from layers.parameter import unique_parameters
 from layers.state import unique_states
 from layers.types import Array
 
-from .communicator import CommunicationError, Communicator
+from .communicator import STATISTICS, Communicator, Task
 from .shards import ShardPlan
 
 
-def broadcast(model: Layer, flat: FlatParameters, comm: Communicator) -> None:
+def broadcast(model: Layer, comm: Communicator) -> None:
     """Overwrite parameters and states with those of rank 0."""
-    comm.broadcast(flat.values)
+    for _, parameter in unique_parameters(model):
+        comm.broadcast(parameter.value)
     for _, state in unique_states(model):
         comm.broadcast(state.value)
 
@@ -64,17 +65,8 @@ class ShardGather:
             return np.full((sum(self._counts), numbers.shape[1]), 2.0)
         self._calls += 1
         width = numbers.shape[1]
-        # The first number is negative: the exchange of gradients, which another rank may be at, begins with a step.
-        sent = np.zeros(2 + max(self._counts) * width)
-        sent[:2] = -self._calls, width
-        sent[2 : 2 + numbers.size] = numbers.reshape(-1)
-        received = self._comm.exchange(sent, [], [], f"gathering statistics of the batch, number {self._calls}")
-        for rank, (number, other_width) in enumerate(received[:, :2]):
-            if (number, other_width) != (-self._calls, width):
-                there = "an exchange of gradients" if number >= 0 else f"{other_width:.0f} numbers in gathering {-number:.0f}"
-                must = "all ranks must gather the same statistics"
-                got = f"{width} numbers in gathering {self._calls} here, {there} on rank {rank}"
-                fix = "Every rank must run the same layers in the same order."
-                raise CommunicationError(message(f"rank {self._comm.rank}", must, got, fix))
-        parts = [row[2 : 2 + count * width].reshape(count, width) for row, count in zip(received, self._counts, strict=True)]
+        row = np.zeros(max(self._counts) * width)
+        row[: numbers.size] = numbers.reshape(-1)
+        rows = self._comm.gather(Task(STATISTICS, self._calls), row)
+        parts = [row[: count * width].reshape(count, width) for row, count in zip(rows, self._counts, strict=True)]
         return np.concatenate(parts)

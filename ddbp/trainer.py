@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers import FlatParameters, Layer, Tape, Value, Workspace
+from layers import Layer, Tape, Value, Workspace
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -19,11 +19,12 @@ from .communicator import Communicator, communicator, require_agreement
 from .compiling import announce_compilation, compile_update
 from .data import ArrayDataset, batches, permutation
 from .metrics import Metric, default_metrics
-from .optim import Optimizer, add_penalty, clip
+from .optim import Optimizer, add_penalty, limit_elements, limit_norm
 from .progress import Progress
-from .reduction import Reduction, Slice, total_over_ranks
+from .reduction import HostMemory, Reduction, total_over_ranks
 from .run_folder import RunFolder
 from .shards import ShardPlan, tree_total
+from .slice import Chunk, Slice
 from .threads import use_one_thread
 from .truncation import Truncation
 
@@ -117,11 +118,12 @@ class Trainer:
         self.epoch = 0
         self._plan = ShardPlan(self.comm.size if shards is None else shards, self.comm.size, self.comm.rank)
         self._require_same_start()
-        self._flat = FlatParameters(model, shards=self._plan.local)
-        states.broadcast(model, self._flat, self.comm)
+        states.broadcast(model, self.comm)
+        memory = HostMemory(model, self._plan, self.comm)
+        self._flat = memory.flat
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
-        self._reduction = Reduction(self._flat, self._plan, self.comm)
-        self._part = Slice(self._flat, self._reduction)
+        self._reduction = Reduction(memory, self._plan, self.comm)
+        self._part = Slice(self._reduction, whole=optimizer.whole or clip_norm is not None, adjust=self._adjustment())
         self.optimizer.bind(self._part)
         compile_update(self.comm, self.optimizer, self._flat.dtype)
         self._shard_gather = states.ShardGather(self._plan, self.comm)
@@ -168,18 +170,18 @@ class Trainer:
         # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
         pending = loss.tape.pending
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
-        sums = self._reduction.reduce(self._batches_made - 1, samples, self._shard_sums(loss, samples), observed)
+        sums = self._reduction.exchange(self._batches_made - 1, samples, self._shard_sums(loss, samples), observed)
         value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
         if not math.isfinite(value):
             checks.refuse_loss(loss, value, step)
         if self.l1 or self.l2:
-            value += self._part.penalty(self.l1, self.l2, self._flat)
-            add_penalty(self._part, self.l1, self.l2)
-        if self.clip_norm is not None or self.clip_value is not None:
-            clip(self._part, self.clip_norm, self.clip_value)
+            value += self._part.penalty(self.l1, self.l2)
+        if self.clip_norm is not None:
+            limit_norm(self._part, self.clip_norm)
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
+        self._part.forget()
         self._reduction.publish(step)
         self._flat.zero_gradients()
         loss.tape.release()
@@ -333,6 +335,20 @@ class Trainer:
             self._flat.zero_gradients()
             return passes(*arguments)
         return result
+
+    def _adjustment(self) -> Callable[[Chunk], None] | None:
+        """Return what penalties and the limit of elements do to the gradient of a chunk."""
+        l1, l2, limit = self.l1, self.l2, self.clip_value
+        if not (l1 or l2 or limit is not None):
+            return None
+
+        def adjust(chunk: Chunk) -> None:
+            if l1 or l2:
+                add_penalty(chunk, l1, l2)
+            if limit is not None:
+                limit_elements(chunk, limit)
+
+        return adjust
 
     def _shard_sums(self, loss: Value, samples: int) -> Array:
         sums = loss.shard_sums

@@ -254,5 +254,5 @@ def _combined(moments: Array) -> Array:
 def _tree_sum(parts: Array) -> Array:
     """Return the sum (n,) over shards (S, n) by the fixed tree."""
     total = np.empty(parts.shape[1])
-    reduce.tree_sum(total, np.ascontiguousarray(parts), np.ones(len(parts), np.int64))
+    reduce.tree_sum(total, np.ascontiguousarray(parts), np.ones(len(parts), np.int64), 0)
     return total

@@ -88,7 +88,7 @@ class Parameter:
             return result
         total = np.empty_like(self.value)
         shards = len(self.gradients)
-        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(shards, -1), np.ones(shards, np.int64))
+        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(shards, -1), np.ones(shards, np.int64), 0)
         return total
 
     def zero_gradient(self) -> None:
@@ -130,8 +130,8 @@ class FlatParameters:
         Its parameters are moved: `Parameter.value` afterwards is a view.
     shards
         How many shard gradients to hold, S.
-    allocate
-        Where the memory comes from; `np.zeros` unless said.
+    allocate, allocate_gradients
+        Where the memory of values and of gradients comes from; `np.zeros` unless said.
 
     Attributes
     ----------
@@ -146,7 +146,9 @@ class FlatParameters:
         The model has no parameters, or they are of several dtypes.
     """
 
-    def __init__(self, model: "Layer", shards: int = 1, allocate: Allocator = np.zeros) -> None:
+    def __init__(
+        self, model: "Layer", shards: int = 1, allocate: Allocator = np.zeros, allocate_gradients: Allocator | None = None
+    ) -> None:
         named = unique_parameters(model)
         if not named:
             raise ValueError(message("FlatParameters", "the model must have parameters", model, "Add a layer such as Linear."))
@@ -164,7 +166,7 @@ class FlatParameters:
             self.starts.append(end)
             end += -(-parameter.size // step) * step
         self.values: Array = allocate((end,), self.dtype)
-        self.gradients: Array = allocate((shards, end), self.dtype)
+        self.gradients: Array = (allocate_gradients or allocate)((shards, end), self.dtype)
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             stop = start + parameter.size
             shape = parameter.shape

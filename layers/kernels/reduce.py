@@ -32,14 +32,25 @@ def column_sums(sums, x, bounds, accumulate):
 
 
 @kernel
-def tree_sum(total, parts, sizes):
-    """Writes the sum of parts by the fixed binary tree over shard numbers; total (n,), parts (P, n), sizes (P,).
+def tree_sum(total, parts, sizes, start):
+    """Writes the sum of parts[:, start : start + m] by the fixed binary tree over shard numbers.
 
+    total (m,), parts (P, n), sizes (P,).
     Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard. Parts are added only to their
     sibling of the same size; what then remains without a sibling (the number of shards is no power of two) is added from
     the right. So the result does not depend on which parts were summed beforehand.
     """
     n = total.size
+    if len(parts) <= 2:
+        # In whatever tree: the order of two terms does not matter.
+        first, last = parts[0, start : start + n], parts[len(parts) - 1, start : start + n]
+        if len(parts) == 2:
+            for i in range(n):
+                total[i] = first[i] + last[i]
+        else:
+            for i in range(n):
+                total[i] = first[i]
+        return
     shards = 0
     for p in range(len(parts)):
         shards += sizes[p]
@@ -47,17 +58,17 @@ def tree_sum(total, parts, sizes):
     depth = 2 + int(np.log2(shards))
     stack = np.empty((depth, BLOCK), total.dtype)
     held = np.empty(depth, np.int64)
-    for start in range(0, n, BLOCK):
-        stop = min(start + BLOCK, n)
-        width = stop - start
+    for at in range(0, n, BLOCK):
+        width = min(BLOCK, n - at)
+        begin, end = start + at, start + at + width
         top = 0
         first = 0
         p = 0
         while p < len(parts):
             size = sizes[p]
-            into, left = stack[top, :width], parts[p, start:stop]
+            into, left = stack[top, :width], parts[p, begin:end]
             if p + 1 < len(parts) and sizes[p + 1] == size and first % (2 * size) == 0:
-                right = parts[p + 1, start:stop]
+                right = parts[p + 1, begin:end]
                 for i in range(width):
                     into[i] = left[i] + right[i]
                 size *= 2
@@ -79,16 +90,9 @@ def tree_sum(total, parts, sizes):
             into, source = stack[t - 1, :width], stack[t, :width]
             for i in range(width):
                 into[i] += source[i]
-        result, source = total[start:stop], stack[0, :width]
+        result, source = total[at : at + width], stack[0, :width]
         for i in range(width):
             result[i] = source[i]
-
-
-@kernel
-def add(total, a, b):
-    """Writes total = a + b, all (n,)."""
-    for i in range(total.size):
-        total[i] = a[i] + b[i]
 
 
 @kernel

@@ -73,7 +73,7 @@ def test_total_of_nothing_is_zero():
 def test_gradients_and_losses_are_summed_in_the_same_tree(shards):
     parts = np.random.default_rng(shards).standard_normal((shards, 5))
     total = np.empty(5)
-    reduce.tree_sum(total, parts, np.ones(shards, np.int64))
+    reduce.tree_sum(total, parts, np.ones(shards, np.int64), 0)
     assert total.tobytes() == tree_total(parts).tobytes()
 
 
@@ -87,7 +87,7 @@ def test_sum_does_not_depend_on_what_was_summed_before(shards):
         pieces = [piece for rank in range(ranks) for piece in ShardPlan(shards, ranks, rank).pieces(rank)]
         partial = np.array([tree_total(parts[begin : begin + size]) for begin, size in pieces])
         total = np.empty(40)
-        reduce.tree_sum(total, partial, np.array([size for _, size in pieces], np.int64))
+        reduce.tree_sum(total, partial, np.array([size for _, size in pieces], np.int64), 0)
         assert total.tobytes() == expected.tobytes()
 
 

@@ -54,7 +54,7 @@ def cuts(shards, rng):
 
 def tree_sum(parts, sizes):
     total = np.full(parts.shape[1], np.nan, parts.dtype)
-    reduce.tree_sum(total, parts, np.array(sizes, np.int64))
+    reduce.tree_sum(total, parts, np.array(sizes, np.int64), 0)
     return total
 
 
@@ -99,7 +99,7 @@ import numpy as np
 from layers.kernels import reduce
 given = np.load("parts.npz")
 total = np.empty(given["parts"].shape[1], given["parts"].dtype)
-reduce.tree_sum(total, given["parts"], given["sizes"])
+reduce.tree_sum(total, given["parts"], given["sizes"], 0)
 np.save("total.npy", total)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)

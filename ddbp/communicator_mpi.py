@@ -1,0 +1,244 @@
+"""The ranks of an MPI job. The only file that imports mpi4py, and only when launched under MPI.
+
+The ranks of a host meet in memory that they share; MPI carries what goes between hosts. Without shared memory every rank counts
+as a host of its own.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array, Integers
+
+from . import shared_memory
+from .board import WORDS, Board, compile_kernels
+from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Task, partner
+from .waiting import Waiting
+
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+_TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
+# A row on the board begins with kind and number of the task, and the words that follow.
+_TITLE = 3
+# Words of a row that go to other hosts with its title, in one message of a fixed size.
+_HEAD = 61
+
+
+class MPICommunicator:
+    """The ranks of MPI_COMM_WORLD, numbered host by host."""
+
+    def __init__(self) -> None:
+        self._mpi = mpi = _start()
+        first = mpi.COMM_WORLD
+        self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
+        order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
+        self._world = first.Split(0, order.index(first.rank))
+        self.rank, self.size = self._world.rank, self._world.size
+        self._waiting = Waiting(mpi, self._world)
+        with self.leader_first():
+            compile_kernels()
+        self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
+        self._board = self._shared_board()
+        own = int(np.searchsorted(self.hosts, self.rank, "right")) - 1
+        self._first, self._last = int(self.hosts[own]), int(self.hosts[own + 1])
+        others = [host for host in range(len(self.hosts) - 1) if host != own]
+        self._partners = [(partner(self.hosts, h, self.rank), int(self.hosts[h]), int(self.hosts[h + 1])) for h in others]
+        strangers = [rank for rank in range(self.size) if not self._first <= rank < self._last]
+        self._served = [rank for rank in strangers if partner(self.hosts, own, rank) == self.rank]
+
+    def _shared_board(self) -> Board:
+        """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
+        if os.environ.get("DDBP_SHARED_MEMORY") != "0":
+            self._shares = self._local.size > 1
+            board, code = None, 0
+            try:
+                board = Board(self.host_array, self._local.rank, self._local.size)
+            except shared_memory.NotSharedError:
+                code = 1
+            if not self._world.allreduce(code, self._mpi.MAX) and board is not None:
+                return board
+        self._shares = False
+        self.hosts = np.arange(self.size + 1)
+        return Board(np.zeros, 0, 1)
+
+    # Memory
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        if not self._shares:
+            return np.zeros(shape, dtype)
+        task, text, array, code = Task(GATHERING), np.zeros(256, np.uint8), None, 0
+        if self._local.rank == 0:
+            created = os.fsencode(shared_memory.create(shared_memory.size_of(shape, dtype)))
+            text[: len(created)] = np.frombuffer(created, np.uint8)
+        self._wait([self._local.Ibcast(text, root=0)], task)
+        path = os.fsdecode(text.tobytes().rstrip(b"\0"))
+        try:
+            array = shared_memory.attach(path, shape, dtype, self._local.rank, self._local.size)
+        except OSError as error:
+            code = error.errno or -1
+        codes = np.empty(self._local.size, np.int64)
+        self._wait([self._local.Iallgather(np.array([code]), codes)], task)
+        if self._local.rank == 0:
+            os.unlink(path)
+        if codes.any():
+            raise shared_memory.refusal(shared_memory.size_of(shape, dtype), int(codes[codes != 0][0]))
+        assert array is not None
+        return array
+
+    # Meetings
+
+    def meet(self, task: Task) -> None:
+        self._gather_host(task, np.empty(0, np.int64))
+
+    def gather(self, task: Task, row: Array) -> Array:
+        words = np.ascontiguousarray(row).view(np.int64)
+        rows = self._gather_host(task, words)
+        if len(self.hosts) > 2:
+            rows = self._gather_world(task, rows)
+        return rows.view(row.dtype)
+
+    def _gather_host(self, task: Task, words: Integers) -> Integers:
+        """Return the words (ranks of this host, k) of this host's ranks."""
+        longest = WORDS - _TITLE
+        if words.size > longest:
+            parts = [words[start : start + longest] for start in range(0, words.size, longest)]
+            return np.concatenate([self._gather_host(task, part) for part in parts], axis=1)
+        row = np.empty(_TITLE + words.size, np.int64)
+        row[0], row[1], row[2] = task.kind, task.number, words.size
+        row[_TITLE:] = words
+        rows = self._board.gather(row, lambda met: self._meet_late(met, task))
+        self._check(task, rows[:, :_TITLE], self._first)
+        return rows[:, _TITLE:]
+
+    def _meet_late(self, met: Callable[[], bool], task: Task) -> None:
+        def ranks(of_board: list[int]) -> list[int]:
+            return [self._first + rank for rank in of_board]
+
+        self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
+
+    def _gather_world(self, task: Task, mine: Integers) -> Integers:
+        """Return the words (ranks, k) of all ranks, given those of this host's."""
+        words = mine.shape[1]
+        rows = np.empty((self.size, words), np.int64)
+        heads = np.zeros((self.size, _TITLE + _HEAD), np.int64)
+        heads[self._first : self._last, :_TITLE] = task.kind, task.number, words
+        heads[self._first : self._last, _TITLE : _TITLE + words] = mine[:, :_HEAD]
+        self._share(task, _TAG_HEAD, heads)
+        self._check(task, heads[:, :_TITLE], 0)
+        rows[:, :_HEAD] = heads[:, _TITLE : _TITLE + words]
+        if words > _HEAD:
+            rest = np.zeros((self.size, words - _HEAD), np.int64)
+            rest[self._first : self._last] = mine[:, _HEAD:]
+            self._share(task, _TAG_REST, rest)
+            rows[:, _HEAD:] = rest
+        return rows
+
+    def _share(self, task: Task, tag: int, rows: Integers) -> None:
+        """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
+        receives = [(rank, rows[first:last]) for rank, first, last in self._partners]
+        self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._served], receives)
+
+    def _check(self, task: Task, titles: Integers, first: int) -> None:
+        """Refuse ranks (numbered from `first`) that are at another kind of task, or have other numbers to gather."""
+        expected = np.array([task.kind, titles[self.rank - first, 2]])
+        strange = (titles[:, ::2] != expected).any(axis=1)
+        if strange.any():
+            place = int(np.argmax(strange))
+            kind, number, words = titles[place].tolist()
+            got = f"{Task(kind, number)} on rank {first + place}"
+            if kind == task.kind:
+                got = f"{words} numbers on rank {first + place}, {expected[1]} here"
+            fix = "Every rank must run the same loop, and the same layers in the same order."
+            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {task}", got, fix))
+
+    # Messages
+
+    def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
+        self._swap(task, _TAG_PART, sends, receives)
+
+    def _swap(self, task: Task, tag: int, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
+        requests = [self._world.Irecv(array, rank, tag) for rank, array in receives]
+        requests += [self._world.Isend(array, rank, tag) for rank, array in sends]
+        self._wait(requests, task, [rank for rank, _ in receives])
+
+    def all_gather(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        padded = np.zeros(-(-array.nbytes // 8), np.int64)
+        padded.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        rows = np.ascontiguousarray(self.gather(Task(GATHERING), padded)).view(np.uint8)[:, : array.nbytes]
+        result: Array = np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
+        return result
+
+    def broadcast(self, array: Array) -> None:
+        self._wait([self._world.Ibcast(array, root=0)], Task(BROADCAST))
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        if self._local.rank == 0:
+            yield
+        # A spinning barrier would take the core on which the first rank compiles.
+        self._wait([self._local.Ibarrier()], Task(LEADER_FIRST), asleep=5e-3 if self._local.rank else 0.0)
+        if self._local.rank:
+            yield
+
+    def _wait(self, requests: list[Any], task: Task, sources: Sequence[int] = (), *, asleep: float = 0.0) -> None:
+        def late() -> list[int]:
+            return sorted({source for source, request in zip(sources, requests, strict=False) if not request.Test()})
+
+        test = self._mpi.Request.Testall
+        self._waiting.until(lambda: test(requests), task, late=late, asleep=asleep)
+
+    # The job
+
+    def describe(self) -> dict[str, Any]:
+        names = self.all_gather(np.frombuffer(socket.gethostname().encode().ljust(64)[:64], np.uint8))
+        hosts = sorted({bytes(name).decode().strip() for name in names})
+        shared = [int(last - first) for first, last in pairwise(self.hosts)]
+        return {"mpi": _library(self._mpi), "ranks": self.size, "hosts": hosts, "ranks that share memory": shared}
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
+        self._waiting.leave()
+        self._wait([self._world.Ibarrier()], Task(ENDING), asleep=1e-3)
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once."""
+        self._world.Abort(status)
+
+
+def _start() -> Any:
+    """Start MPI and return its module, having checked that the library is that of the launcher."""
+    try:
+        import mpi4py
+
+        # Not at import: a library that finds the launcher of another may end the process; better asked for its name first.
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
+        raise CommunicationError(message("ddbp", "a run under mpirun needs an MPI library", error, fix)) from error
+    if "OMPI_COMM_WORLD_SIZE" in os.environ and "Open MPI" not in _library(MPI):
+        raise _strangers(f"mpirun of Open MPI, library {_library(MPI)}")
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    size = MPI.COMM_WORLD.size
+    expected = next((int(os.environ[name]) for name in _SIZES if name in os.environ), size)
+    if expected != size:
+        raise _strangers(f"{size} of {expected} ranks, library {_library(MPI)}")
+    return MPI
+
+
+def _library(mpi: Any) -> str:
+    text: str = mpi.Get_library_version().splitlines()[0].strip("\x00")
+    return text
+
+
+def _strangers(got: str) -> CommunicationError:
+    fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
+    return CommunicationError(message("ddbp", "mpirun and the MPI library must belong together", got, fix))

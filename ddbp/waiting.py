@@ -1,0 +1,138 @@
+"""Waiting for other ranks: every wait polls, yields the core, and ends.
+
+It ends with what it waits for, with an error that names the ranks that left, died or did not come, or after `DDBP_TIMEOUT` seconds.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Integers
+
+from .communicator import CommunicationError, Task
+
+# A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for what
+# it waits for to happen at all.
+_POLLS, _YIELDS, _SLEEP = 200, 2000, 50e-6
+# Seconds between looks for ranks that are missing, and after which a rank that waits tells the others so; then those who do
+# not come can be named.
+_LOOK, _NOTICE = 0.05, 0.5
+_TAG_LEFT, _TAG_WAITING = 3, 4
+
+
+class Waiting:
+    """The patience of a rank; it sends notices to the other ranks of `world`, an MPI communicator."""
+
+    def __init__(self, mpi: Any, world: Any) -> None:
+        self._mpi, self._world = mpi, world
+        self._rank, self._size = world.rank, world.size
+        self._timeout = _time_limit()
+        self._left = False
+        # Ranks wait for the same things in the same order, so the number of a wait says where a rank is.
+        self._waits = self._noticed = 0
+        self._notices: list[Integers] = []
+        self._left_at: dict[int, int] = {}
+        self._waiting_at: dict[int, int] = {}
+
+    def until(
+        self,
+        done: Callable[[], bool],
+        task: Task,
+        *,
+        late: Callable[[], list[int]] = list,
+        dead: Callable[[], list[int]] = list,
+        asleep: float = 0.0,
+    ) -> None:
+        """Return when `done()` is true.
+
+        `late` and `dead` return the ranks that have not come yet, or never will, as far as that is known. With `asleep` seconds
+        between looks the core is left to others from the beginning.
+        """
+        self._waits += 1
+        polls, yields, sleep = (0, 0, asleep) if asleep else (_POLLS, _YIELDS, _SLEEP)
+        looks = 0
+        started = checked = 0.0
+        while not done():
+            looks += 1
+            if looks <= polls:
+                continue
+            if looks <= polls + yields:
+                _yield_core()
+                continue
+            time.sleep(sleep)
+            now = time.monotonic()
+            started = started or now
+            if now - checked > _LOOK:
+                checked = now
+                self._look_for_the_missing(task, late, dead, now - started)
+
+    def _look_for_the_missing(
+        self, task: Task, late: Callable[[], list[int]], dead: Callable[[], list[int]], waited: float
+    ) -> None:
+        """Raise if a rank left before this wait, its process has ended, or time is up."""
+        if self._left:
+            return
+        self._read_notices()
+        must = f"all ranks must take part in {task}"
+        missing = sorted(rank for rank, waits in self._left_at.items() if waits < self._waits)
+        if missing:
+            fix = "Look above for its error; every rank must take the same number of steps and evaluations."
+            raise CommunicationError(message(f"rank {self._rank}", must, f"rank {_listed(missing)} ended", fix))
+        killed = dead()
+        if killed:
+            fix = "It was killed, perhaps for want of memory: see dmesg, or the log of the batch system."
+            raise CommunicationError(message(f"rank {self._rank}", must, f"the process of rank {_listed(killed)} gone", fix))
+        if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._waits:
+            self._noticed = self._waits
+            self._tell(_TAG_WAITING)
+        if waited > self._timeout:
+            absent = late() or sorted({r for r in range(self._size) if self._waiting_at.get(r, 0) < self._waits} - {self._rank})
+            who = f"nothing from rank {_listed(absent)}" if absent else "no answer"
+            fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
+            raise CommunicationError(message(f"rank {self._rank}", must, f"{who} for {waited:.0f} s", fix))
+
+    def _tell(self, tag: int) -> None:
+        """Send the number of this wait to all other ranks, and do not wait until they read it."""
+        self._notices.append(np.array([self._waits], np.int64))
+        for rank in range(self._size):
+            if rank != self._rank:
+                self._world.Isend(self._notices[-1], rank, tag).Free()
+
+    def _read_notices(self) -> None:
+        status, waits = self._mpi.Status(), np.empty(1, np.int64)
+        for tag, known in ((_TAG_LEFT, self._left_at), (_TAG_WAITING, self._waiting_at)):
+            while self._world.Iprobe(self._mpi.ANY_SOURCE, tag, status):
+                self._world.Recv(waits, status.source, tag)
+                known[status.source] = int(waits[0])
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends."""
+        self._left = True
+        self._tell(_TAG_LEFT)
+
+
+def _time_limit() -> float:
+    text = os.environ.get("DDBP_TIMEOUT", "300")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        fix = "Unset it for 300 seconds; inf waits for ever."
+        raise ValueError(message("ddbp", "DDBP_TIMEOUT must be a positive number of seconds", repr(text), fix))
+    return seconds
+
+
+def _listed(ranks: list[int]) -> str:
+    return ", ".join(map(str, ranks))
+
+
+def _yield_core() -> None:
+    if hasattr(os, "sched_yield"):
+        os.sched_yield()
+    else:
+        time.sleep(0)
