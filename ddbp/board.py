@@ -2,19 +2,51 @@
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from layers.kernels import sync
-from layers.types import Integers
-
 from layers.parameter import Allocator
+from layers.types import Array, Integers
 
 WORDS = 8192
 """The longest row, in 64-bit words."""
 
 # How often a process looks before it asks whether to go on waiting, at first and later.
 _FIRST_LOOKS, _LOOKS = 200, 20
+
+Wait = Callable[[Callable[[], bool]], None]
+"""Called with a function; returns when that is true."""
+
+
+class Row:
+    """Numbers that a rank shows to others, and those that it has seen of them; made once for what comes every step.
+
+    Parameters
+    ----------
+    count, ranks
+        How many numbers, and how many ranks show them.
+    dtype
+        Theirs, of 64 bits.
+
+    Attributes
+    ----------
+    numbers
+        To be filled (count,).
+    all
+        Those of all ranks after a gathering (ranks, count).
+    """
+
+    TITLE = 3
+    """Words before the numbers: the kind of task, how many numbers, and which task of that kind."""
+
+    def __init__(self, count: int, ranks: int, dtype: Any = np.float64) -> None:
+        self.sent: Integers = np.zeros(self.TITLE + count, np.int64)
+        self.sent[1] = count
+        self.received: Integers = np.empty((ranks, self.TITLE + count), np.int64)
+        self.numbers: Array = self.sent[self.TITLE :].view(dtype)
+        self.all: Array = self.received[:, self.TITLE :].view(dtype)
 
 
 class Board:
@@ -29,20 +61,31 @@ class Board:
     """
 
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
-        self._mine, self._ranks = mine, ranks
+        self._mine = mine
         self._counts: Integers = allocate((ranks * sync.LINE,), np.int64)
         self._rows: Integers = allocate((2, ranks, WORDS), np.int64)
         self._pids = self._counts[1 :: sync.LINE]
         self._pids[mine] = os.getpid()
         self._seen: set[int] = set()
         self._meetings = 0
-        self._late = np.zeros(1, np.int64)
+        self._late = np.zeros(2, np.int64)
 
-    def gather(self, row: Integers, wait: Callable[[Callable[[], bool]], None]) -> Integers:
-        """Return the rows (ranks, words) of all ranks, once all have called this; `wait(met)` is to return when `met()` is true."""
+    def meet(self, wait: Wait) -> None:
+        """Return once all ranks have called this; `wait(met)` is to return when `met()` is true."""
         self._meetings += 1
-        rows = np.empty((self._ranks, row.size), np.int64)
-        arguments = (rows, self._late, self._rows, self._counts, row, self._mine, self._meetings)
+        sync.meet(self._late, self._counts, self._mine, self._meetings, _FIRST_LOOKS)
+        if self._late[0] >= 0:
+
+            def met() -> bool:
+                sync.meet(self._late, self._counts, self._mine, self._meetings, _LOOKS)
+                return bool(self._late[0] < 0)
+
+            wait(met)
+
+    def gather(self, received: Integers, sent: Integers, same: int, wait: Wait) -> int:
+        """Meet, and write the rows of all ranks (ranks, words); return the first whose first `same` words differ, or -1."""
+        self._meetings += 1
+        arguments = (received, self._late, self._rows, self._counts, sent, same, self._mine, self._meetings)
         sync.gather(*arguments, _FIRST_LOOKS)
         if self._late[0] >= 0:
 
@@ -51,7 +94,7 @@ class Board:
                 return bool(self._late[0] < 0)
 
             wait(met)
-        return rows
+        return int(self._late[1])
 
     def late(self) -> list[int]:
         """Return the ranks of the board that have not come to the present meeting."""
@@ -67,7 +110,9 @@ class Board:
 
 def compile_kernels() -> None:
     """Meet alone, once: that compiles the kernels of a meeting."""
-    Board(np.zeros, 0, 1).gather(np.zeros(2, np.int64), lambda met: None)
+    row, board = Row(1, 1), Board(np.zeros, 0, 1)
+    board.gather(row.received, row.sent, 0, lambda met: None)
+    board.meet(lambda met: None)
 
 
 def _runs(pid: int) -> bool:

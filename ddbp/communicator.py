@@ -13,6 +13,8 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array, Integers
 
+from .board import Row
+
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 
 
@@ -60,8 +62,8 @@ class Communicator(Protocol):
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return zeroed memory that the ranks of this host share."""
 
-    def gather(self, task: Task, row: Array) -> Array:
-        """Return the rows (size, k) of all ranks; row (k,) is of a type of 64 bits.
+    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        """Write row.all, the numbers of all ranks; return whether the number of the task and the first `same` numbers are the same.
 
         The ranks of a host have then met: each sees what the others wrote before to memory that they share.
 
@@ -99,8 +101,9 @@ class SerialCommunicator:
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return np.zeros(shape, dtype)
 
-    def gather(self, task: Task, row: Array) -> Array:
-        return row[np.newaxis]
+    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        row.all[0] = row.numbers
+        return True
 
     def meet(self, task: Task) -> None:
         pass

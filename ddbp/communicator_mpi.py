@@ -17,16 +17,14 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from . import shared_memory
-from .board import WORDS, Board, compile_kernels
+from .board import WORDS, Board, Row, compile_kernels
 from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Task, partner
 from .waiting import Waiting
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
-# A row on the board begins with kind and number of the task, and the words that follow.
-_TITLE = 3
-# Words of a row that go to other hosts with its title, in one message of a fixed size.
-_HEAD = 61
+# Words with which a row begins, that go to other hosts in one message of a fixed size.
+_HEAD = 64
 
 
 class MPICommunicator:
@@ -94,27 +92,27 @@ class MPICommunicator:
     # Meetings
 
     def meet(self, task: Task) -> None:
-        self._gather_host(task, np.empty(0, np.int64))
+        self._board.meet(lambda met: self._meet_late(met, task))
 
-    def gather(self, task: Task, row: Array) -> Array:
-        words = np.ascontiguousarray(row).view(np.int64)
-        rows = self._gather_host(task, words)
-        if len(self.hosts) > 2:
-            rows = self._gather_world(task, rows)
-        return rows.view(row.dtype)
-
-    def _gather_host(self, task: Task, words: Integers) -> Integers:
-        """Return the words (ranks of this host, k) of this host's ranks."""
-        longest = WORDS - _TITLE
-        if words.size > longest:
-            parts = [words[start : start + longest] for start in range(0, words.size, longest)]
-            return np.concatenate([self._gather_host(task, part) for part in parts], axis=1)
-        row = np.empty(_TITLE + words.size, np.int64)
-        row[0], row[1], row[2] = task.kind, task.number, words.size
-        row[_TITLE:] = words
-        rows = self._board.gather(row, lambda met: self._meet_late(met, task))
-        self._check(task, rows[:, :_TITLE], self._first)
-        return rows[:, _TITLE:]
+    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        sent = row.sent
+        sent[0], sent[2] = task.kind, task.number
+        first, words = self._first, Row.TITLE + same
+        mine = row.received[first : self._last]
+        if sent.size <= WORDS:
+            strange = self._board.gather(mine, sent, words, lambda met: self._meet_late(met, task))
+            self._require_title(task, mine, first, strange)
+        else:
+            for start in range(Row.TITLE, sent.size, WORDS - Row.TITLE):
+                part = np.concatenate([sent[: Row.TITLE], sent[start : start + WORDS - Row.TITLE]])
+                parts = np.empty((len(mine), part.size), np.int64)
+                strange = self._board.gather(parts, part, words, lambda met: self._meet_late(met, task))
+                self._require_title(task, parts, first, strange)
+                mine[:, start : start + part.size - Row.TITLE] = parts[:, Row.TITLE :]
+        if len(self.hosts) == 2:
+            return strange < 0
+        self._gather_world(task, row.received)
+        return bool((row.received[:, :words] == sent[:words]).all())
 
     def _meet_late(self, met: Callable[[], bool], task: Task) -> None:
         def ranks(of_board: list[int]) -> list[int]:
@@ -122,40 +120,37 @@ class MPICommunicator:
 
         self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
 
-    def _gather_world(self, task: Task, mine: Integers) -> Integers:
-        """Return the words (ranks, k) of all ranks, given those of this host's."""
-        words = mine.shape[1]
-        rows = np.empty((self.size, words), np.int64)
-        heads = np.zeros((self.size, _TITLE + _HEAD), np.int64)
-        heads[self._first : self._last, :_TITLE] = task.kind, task.number, words
-        heads[self._first : self._last, _TITLE : _TITLE + words] = mine[:, :_HEAD]
+    def _gather_world(self, task: Task, rows: Integers) -> None:
+        """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
+        heads = np.zeros((self.size, _HEAD), np.int64)
+        heads[self._first : self._last, : rows.shape[1]] = rows[self._first : self._last, :_HEAD]
         self._share(task, _TAG_HEAD, heads)
-        self._check(task, heads[:, :_TITLE], 0)
-        rows[:, :_HEAD] = heads[:, _TITLE : _TITLE + words]
-        if words > _HEAD:
-            rest = np.zeros((self.size, words - _HEAD), np.int64)
-            rest[self._first : self._last] = mine[:, _HEAD:]
+        strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
+        self._require_title(task, heads, 0, int(np.argmax(strange)) if strange.any() else -1)
+        rows[:, :_HEAD] = heads[:, : rows.shape[1]]
+        if rows.shape[1] > _HEAD:
+            rest = np.ascontiguousarray(rows[:, _HEAD:])
             self._share(task, _TAG_REST, rest)
             rows[:, _HEAD:] = rest
-        return rows
 
     def _share(self, task: Task, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
         receives = [(rank, rows[first:last]) for rank, first, last in self._partners]
         self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._served], receives)
 
-    def _check(self, task: Task, titles: Integers, first: int) -> None:
-        """Refuse ranks (numbered from `first`) that are at another kind of task, or have other numbers to gather."""
-        expected = np.array([task.kind, titles[self.rank - first, 2]])
-        strange = (titles[:, ::2] != expected).any(axis=1)
-        if strange.any():
-            place = int(np.argmax(strange))
-            kind, number, words = titles[place].tolist()
-            got = f"{Task(kind, number)} on rank {first + place}"
-            if kind == task.kind:
-                got = f"{words} numbers on rank {first + place}, {expected[1]} here"
-            fix = "Every rank must run the same loop, and the same layers in the same order."
-            raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {task}", got, fix))
+    def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
+        """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has other numbers to gather."""
+        if strange < 0:
+            return
+        kind, words, number = rows[strange, : Row.TITLE].tolist()
+        expected = int(rows[self.rank - first, 1])
+        if (kind, words) == (task.kind, expected):
+            return
+        got = f"{Task(kind, number)} on rank {first + strange}"
+        if kind == task.kind:
+            got = f"{words} numbers on rank {first + strange}, {expected} here"
+        fix = "Every rank must run the same loop, and the same layers in the same order."
+        raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {task}", got, fix))
 
     # Messages
 
@@ -169,9 +164,10 @@ class MPICommunicator:
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
-        padded = np.zeros(-(-array.nbytes // 8), np.int64)
-        padded.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
-        rows = np.ascontiguousarray(self.gather(Task(GATHERING), padded)).view(np.uint8)[:, : array.nbytes]
+        row = Row(-(-array.nbytes // 8), self.size, np.int64)
+        row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        self.gather(Task(GATHERING), row)
+        rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
         result: Array = np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
         return result
 

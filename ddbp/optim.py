@@ -266,7 +266,7 @@ class LAMB(_TrustRatio):
         beta1, beta2 = self.betas
         direction = self.state["direction"]
         scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps))
-        for parameter, start, stop, regularized in self._runs:
+        for _, start, stop, regularized in self._runs:
             arrays = (direction, part.values, part.gradient, self.state["mean"], self.state["square"])
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(*(array[start:stop] for array in arrays), *scalars, decay)

@@ -14,6 +14,7 @@ from layers.errors import message
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
+from .board import Row
 from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task, partner
 from .shards import ShardPlan, cut, dyadic, tree_total
 
@@ -108,7 +109,11 @@ class Reduction:
         blocks = -(-n // reduce.BLOCK)
         bounds: Integers = np.minimum(cut(blocks, comm.size) * reduce.BLOCK, n)
         self.start, self.stop = int(bounds[comm.rank]), int(bounds[comm.rank + 1])
-        self._counts = [last - first for first, last in map(plan.owned, range(comm.size))]
+        counts = [last - first for first, last in map(plan.owned, range(comm.size))]
+        self._row = Row(2 + max(counts), comm.size)
+        # Where in what all ranks show the loss sums of the shards stand.
+        width = self._row.numbers.size
+        self._places = np.array([rank * width + 2 + i for rank, count in enumerate(counts) for i in range(count)])
         self._exchange = _Exchange(memory, plan, comm, bounds) if len(comm.hosts) > 2 else None
         if self._exchange is None:
             self._parts, self._sizes, self._first = memory.gradients, np.ones(plan.shards, np.int64), self.start
@@ -124,17 +129,17 @@ class Reduction:
         """
         if self.comm.size == 1:
             return sums
-        row = np.zeros(3 + max(self._counts))
-        row[:3] = step, samples, observed
-        row[3 : 3 + len(sums)] = sums
+        numbers = self._row.numbers
+        numbers[0], numbers[1] = samples, observed
+        numbers[2 : 2 + len(sums)] = sums
         task = Task(EXCHANGE, step)
-        rows = self.comm.gather(task, row)
-        if not (rows[:, :3] == row[:3]).all():
-            self._refuse(rows[:, :3], step, samples, observed)
+        if not self.comm.gather(task, self._row, same=2):
+            self._refuse(step, samples, observed)
         if self._exchange is not None:
             self._exchange.fill()
             self.comm.swap(task, self._exchange.sends, self._exchange.receives)
-        return np.concatenate([row[3 : 3 + count] for row, count in zip(rows, self._counts, strict=True)])
+        result: Array = self._row.all.take(self._places)
+        return result
 
     def sum(self, gradient: Array, start: int) -> None:
         """Write the gradient of the global batch on a part of this rank's slice that begins at `start` of the slice."""
@@ -149,10 +154,11 @@ class Reduction:
             self.comm.swap(task, self._exchange.published, self._exchange.updated)
         self.comm.meet(task)
 
-    def _refuse(self, titles: Array, step: int, samples: int, observed: int) -> None:
-        for rank, (other_step, other_samples, other_observed) in enumerate(titles):
+    def _refuse(self, step: int, samples: int, observed: int) -> None:
+        steps = self._row.received[:, 2].tolist()
+        for rank, (other_step, (other_samples, other_observed)) in enumerate(zip(steps, self._row.all[:, :2], strict=True)):
             if (other_step, other_samples) != (step, samples):
-                here, there = f"step {step} with {samples} samples", f"step {other_step:.0f} with {other_samples:.0f}"
+                here, there = f"step {step} with {samples} samples", f"step {other_step} with {other_samples:.0f}"
                 must = "all ranks must be in the same step with the same global batch"
                 fix = "Every rank must run the same loop over the same data."
             elif other_observed != observed:

@@ -32,7 +32,7 @@ def folder() -> Path:
 
 def size_of(shape: tuple[int, ...], dtype: Any) -> int:
     """Return the bytes of an array, at least one."""
-    return max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+    return max(1, int(math.prod(shape)) * int(np.dtype(dtype).itemsize))
 
 
 def create(size: int) -> Path:

@@ -11,6 +11,7 @@ from layers.parameter import unique_parameters
 from layers.state import unique_states
 from layers.types import Array
 
+from .board import Row
 from .communicator import STATISTICS, Communicator, Task
 from .shards import ShardPlan
 
@@ -65,8 +66,8 @@ class ShardGather:
             return np.full((sum(self._counts), numbers.shape[1]), 2.0)
         self._calls += 1
         width = numbers.shape[1]
-        row = np.zeros(max(self._counts) * width)
-        row[: numbers.size] = numbers.reshape(-1)
-        rows = self._comm.gather(Task(STATISTICS, self._calls), row)
-        parts = [row[: count * width].reshape(count, width) for row, count in zip(rows, self._counts, strict=True)]
+        row = Row(max(self._counts) * width, self._comm.size)
+        row.numbers[: numbers.size] = numbers.reshape(-1)
+        self._comm.gather(Task(STATISTICS, self._calls), row)
+        parts = [shown[: count * width].reshape(count, width) for shown, count in zip(row.all, self._counts, strict=True)]
         return np.concatenate(parts)

@@ -75,6 +75,17 @@ def run_python() -> Callable[..., Finished]:
     return run
 
 
+def launcher_banner() -> str:
+    """Return what the MPI launcher says of itself."""
+    return run_process([find_mpiexec(), "--version"], timeout=60).out
+
+
+@pytest.fixture(scope="session")
+def is_mpich() -> bool:
+    """Return whether the MPI launcher is MPICH's."""
+    return "HYDRA" in launcher_banner()
+
+
 @pytest.fixture(scope="session")
 def mpirun() -> Callable[..., Finished]:
     """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec."""
@@ -82,7 +93,7 @@ def mpirun() -> Callable[..., Finished]:
         mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         pytest.skip(f"needs an MPI launcher: {error}")
-    banner = run_process([mpiexec, "--version"], timeout=60).out
+    banner = launcher_banner()
     crowded = ("--oversubscribe", "--allow-run-as-root") if "Open MPI" in banner or "prte" in banner else ()
 
     def run(ranks: int, script: str | Path, *arguments: object, timeout: float = 90, **environment: str) -> Finished:

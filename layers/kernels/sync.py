@@ -95,19 +95,23 @@ def meet(late, counts, mine, number, polls):
 
 
 @kernel
-def gather(rows, late, board, counts, row, mine, number, polls):
+def gather(rows, late, board, counts, row, same, mine, number, polls):
     """Writes the rows of all processes to rows (P, w) when they have met, as `meet` does; row (w,) is that of process `mine`.
 
     board (2, P, W >= w) is shared: meetings use its halves in turn, so that none overwrites what another still reads. All
-    are int64.
+    are int64. late (2,): the second is the first process whose first `same` words are not those of `row`, or -1.
     """
     half = board[number % 2]
     own = half[mine]
     for i in range(row.size):
         own[i] = row[i]
     meet(late, counts, mine, number, polls)
+    late[1] = -1
     if late[0] < 0:
-        for process in range(len(rows)):
+        for process in range(len(rows) - 1, -1, -1):
             to, of = rows[process], half[process]
             for i in range(row.size):
                 to[i] = of[i]
+            for i in range(same):
+                if to[i] != row[i]:
+                    late[1] = process

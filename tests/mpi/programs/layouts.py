@@ -1,0 +1,71 @@
+"""Train an MLP, a convolutional network with batch normalisation and dropout, and an LSTM for twenty steps, in eight shards.
+
+Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, and how many ranks share memory.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from layers import LSTM, BatchNorm, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+from layers.state import unique_states
+
+STEPS, SHARDS = 20, 8
+
+
+def mlp(rng):
+    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns some."""
+    return Sequential(Linear(20, 300, rng=rng), Tanh(), Linear(300, 30, rng=rng), ReLU(), Linear(30, 4, rng=rng))
+
+
+def cnn(rng):
+    """Return a network whose layers hold states, draw masks and observe the batch."""
+    features = [Conv2d(2, 4, 3, padding=1, rng=rng), BatchNorm(4), ReLU(), MaxPool2d(2), Conv2d(4, 8, 3, rng=rng)]
+    return Sequential(*features, BatchNorm(8, synchronized=True), ReLU(), Dropout(0.2), Flatten(), Linear(8, 4, rng=rng))
+
+
+class LastStep(Sequential):
+    """An LSTM whose last output is classified."""
+
+    def __call__(self, x):
+        return self.layers[1](self.layers[0](x)[:, -1])
+
+
+def lstm(rng):
+    """Return a recurrent network."""
+    return LastStep(LSTM(6, 40, rng=rng), Linear(40, 4, rng=rng))
+
+
+RUNS = {
+    "mlp": (mlp, (20,), ddbp.Adam(0.01), {"clip_norm": 0.5, "l2": 1e-3}),
+    "cnn": (cnn, (8, 8, 2), ddbp.SGD(0.05, momentum=0.9), {"clip_value": 0.1, "l1": 1e-4}),
+    "lstm": (lstm, (5, 6), ddbp.LAMB(0.01), {}),
+}
+
+
+def main() -> None:
+    """Run all."""
+    results = {}
+    for name, (network, shape, optimizer, options) in RUNS.items():
+        rng = np.random.default_rng(0)
+        # 44 samples in batches of 19: the last batch has 6, less than the shards.
+        x, y = rng.standard_normal((44, *shape)).astype(np.float32), rng.integers(0, 4, 44)
+        model = network(np.random.default_rng(1))
+        trainer = ddbp.Trainer(
+            model, loss=SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=19, shards=SHARDS, quiet=True, **options
+        )
+        losses = []
+        while trainer.step_count < STEPS:
+            losses += [trainer.train_step(x[rows], y[rows]) for rows in np.split(np.arange(44), (19, 38))]
+        values = [parameter.value.reshape(-1) for _, parameter in model.named_parameters()]
+        values += [state.value.reshape(-1) for _, state in unique_states(model)]
+        results[name] = np.concatenate(values)
+        results[f"{name} losses"] = np.array([*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()])
+    hosts = np.diff(trainer.comm.hosts)
+    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, **results)
+
+
+if __name__ == "__main__":
+    main()
