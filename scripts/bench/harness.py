@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import platform
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -141,6 +142,13 @@ def arguments(description: str, rounds: int | None) -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and the machine's facts to a file")
     parser.add_argument("--rounds", type=int, default=rounds, metavar="R", help="interleaved rounds (default: %(default)s)")
     return parser
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def write(path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]], **more: Any) -> None:

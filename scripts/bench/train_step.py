@@ -10,7 +10,6 @@ its own.
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -123,7 +122,7 @@ def spawn(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
         command = launch.command(launch.find_mpiexec(), ranks, command[1:]) if kind == "ours" else command
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
         return last_object(done.stdout)
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks)}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port()), "WORLD_SIZE": str(ranks)}
     processes = [
         subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
         for rank in range(ranks)
@@ -143,13 +142,6 @@ def last_object(output: str) -> dict[str, list[float]]:
     """Return the JSON object that a worker printed."""
     result: dict[str, list[float]] = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
     return result
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def several_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:

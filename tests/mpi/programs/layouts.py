@@ -9,7 +9,20 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from layers import LSTM, BatchNorm, Conv2d, Dropout, Flatten, Linear, MaxPool2d, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+from layers import (
+    LSTM,
+    BatchNorm,
+    Composite,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
 from layers.state import unique_states
 
 STEPS, SHARDS = 20, 8
@@ -23,25 +36,26 @@ def mlp(rng):
 def cnn(rng):
     """Return a network whose layers hold states, draw masks and observe the batch."""
     features = [Conv2d(2, 4, 3, padding=1, rng=rng), BatchNorm(4), ReLU(), MaxPool2d(2), Conv2d(4, 8, 3, rng=rng)]
-    return Sequential(*features, BatchNorm(8, synchronized=True), ReLU(), Dropout(0.2), Flatten(), Linear(8, 4, rng=rng))
+    return Sequential(*features, BatchNorm(8, synchronized=True), ReLU(), Dropout(0.2), Flatten(), Linear(32, 4, rng=rng))
 
 
-class LastStep(Sequential):
-    """An LSTM whose last output is classified."""
+class Recurrent(Composite):
+    """An LSTM whose output after the last step is classified."""
+
+    def __init__(self, rng):
+        self.lstm, self.head = LSTM(6, 40, rng=rng), Linear(40, 4, rng=rng)
+
+    def __repr__(self):
+        return "Recurrent()"
 
     def __call__(self, x):
-        return self.layers[1](self.layers[0](x)[:, -1])
-
-
-def lstm(rng):
-    """Return a recurrent network."""
-    return LastStep(LSTM(6, 40, rng=rng), Linear(40, 4, rng=rng))
+        return self.head(self.lstm(x)[:, -1])
 
 
 RUNS = {
     "mlp": (mlp, (20,), ddbp.Adam(0.01), {"clip_norm": 0.5, "l2": 1e-3}),
     "cnn": (cnn, (8, 8, 2), ddbp.SGD(0.05, momentum=0.9), {"clip_value": 0.1, "l1": 1e-4}),
-    "lstm": (lstm, (5, 6), ddbp.LAMB(0.01), {}),
+    "lstm": (Recurrent, (5, 6), ddbp.LAMB(0.01), {}),
 }
 
 
