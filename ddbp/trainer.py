@@ -13,17 +13,17 @@ from layers import FlatParameters, Layer, Tape, Value, Workspace
 from layers.errors import message
 from layers.types import Array, Integers
 
-from . import checks, states
+from . import checks, recording, states
 from .callbacks import Callback, Record
 from .communicator import Communicator, communicator, require_agreement
 from .compiling import announce_compilation, compile_update
-from .data import ArrayDataset, batches, permutation
+from .data import ArrayDataset, Rows, batches, permutation
 from .metrics import Metric, default_metrics
 from .optim import Optimizer, add_penalty, clip
 from .progress import Progress
 from .reduction import Reduction, Slice, total_over_ranks
 from .run_folder import RunFolder
-from .shards import ShardPlan, tree_total
+from .shards import ShardPlan, chosen, shard_sums, tree_total
 from .threads import use_one_thread
 from .truncation import Truncation
 
@@ -55,7 +55,7 @@ class Trainer:
     seed
         Of the order of the data and of random masks.
     shards
-        S; one per rank unless said, which is fastest.
+        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
     clip_norm, clip_value
         Limits of the gradient's global Euclidean norm, and of each of its elements.
     truncate
@@ -115,8 +115,9 @@ class Trainer:
         self.stop = False
         self.step_count = 0
         self.epoch = 0
-        self._plan = ShardPlan(self.comm.size if shards is None else shards, self.comm.size, self.comm.rank)
-        self._require_same_start()
+        self._plan = ShardPlan(chosen(shards, self.comm.size), self.comm.size, self.comm.rank)
+        self.shards = self._plan.shards
+        checks.same_start(self)
         self._flat = FlatParameters(model, shards=self._plan.local)
         states.broadcast(model, self._flat, self.comm)
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
@@ -124,9 +125,10 @@ class Trainer:
         self._part = Slice(self._flat, self._reduction)
         self.optimizer.bind(self._part)
         compile_update(self.comm, self.optimizer, self._flat.dtype)
+        self._recording = recording.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = states.ShardGather(self._plan, self.comm)
         self._workspace = Workspace()
-        self._buffers: dict[str, Array] = {}
+        self._rows = Rows()
         self._warm = False
         self._batches_made = 0
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
@@ -147,6 +149,8 @@ class Trainer:
         for _ in range(epochs):
             order = permutation(len(data), self.seed, self.epoch)
             for rows in batches(len(data), self.batch_size, order):
+                if self._over:
+                    return
                 yield self._batch(data, rows)
             self.epoch += 1
 
@@ -162,13 +166,18 @@ class Trainer:
 
     def update(self, loss: Value) -> float:
         """Reduce the gradients, clip, update and publish; return the loss of the global batch."""
+        if self._over:
+            # `ddbp verify --steps` asks for no more, and a loop of the script's own ends with the script only.
+            raise SystemExit(0)
+        if self._recording is not None:
+            self._recording.before_step()
         step, samples = self.step_count, loss.tape.samples
         assert samples is not None
         self._flat.fill_stale()
         # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
         pending = loss.tape.pending
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
-        sums = self._reduction.reduce(self._batches_made - 1, samples, self._shard_sums(loss, samples), observed)
+        sums = self._reduction.reduce(self._batches_made - 1, samples, shard_sums(loss, samples, self._plan.local), observed)
         value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
         if not math.isfinite(value):
             checks.refuse_loss(loss, value, step)
@@ -185,6 +194,8 @@ class Trainer:
         loss.tape.release()
         self._warm = True
         self.step_count += 1
+        if self._recording is not None:
+            self._recording.step(value)
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
@@ -207,10 +218,12 @@ class Trainer:
         """
         epochs = checks.whole("epochs", epochs)
         data = self._prepared(dataset)
-        self._check_data(dataset, validation, epochs)
+        if validation is not None:
+            self._prepared(validation)
+        checks.same_data(self, dataset, validation, epochs)
         windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
         steps = windows * -(-len(data) // self.batch_size)
-        self._describe_run(dataset, epochs)
+        checks.write_configuration(self, self._folder, dataset, epochs)
         history: list[Record] = []
         self.stop = False
         for callback in self.callbacks:
@@ -225,7 +238,7 @@ class Trainer:
             history.append(record)
             if self._folder is not None:
                 self._folder.log(record)
-            if self.stop:
+            if self.stop or self._over:
                 break
         if self._folder is not None:
             self._folder.write_parameters(self.model)
@@ -245,12 +258,16 @@ class Trainer:
             x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
             sums = np.zeros((self._plan.local, len(names)))
             prediction, loss = self._practised(self._evaluation, x, y, bounds, len(rows))
-            sums[:, 0] = self._shard_sums(loss, len(rows))
+            sums[:, 0] = shard_sums(loss, len(rows), self._plan.local)
             for column, metric in enumerate(self.metrics.values(), 1):
                 values = metric(prediction.array, y)
                 sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in pairwise(bounds)]
             totals.append(sums)
-        return dict(zip(names, (total_over_ranks(np.array(totals), self._plan, self.comm) / len(data)).tolist(), strict=True))
+        means = total_over_ranks(np.array(totals), self._plan, self.comm) / len(data)
+        result: dict[str, float] = dict(zip(names, means.tolist(), strict=True))
+        if self._recording is not None:
+            self._recording.evaluation(result)
+        return result
 
     def predict(self, x: Array) -> Array:
         """Return the model's output for x (N, …), computed batch by batch on this process alone; nothing is recorded."""
@@ -265,17 +282,15 @@ class Trainer:
 
     # Parts of a step
 
+    @property
+    def _over(self) -> bool:
+        """Whether `ddbp verify` has seen enough steps."""
+        return self._recording is not None and self._recording.over
+
     def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
         start, stop, bounds = self._plan.rows(len(rows))
         mine = rows[start:stop]
-        return self._recorded(self._gather("x", data.x, mine), self._gather("y", data.y, mine), start, bounds, len(rows))
-
-    def _gather(self, name: str, source: Array, rows: Integers) -> Array:
-        """Return the given rows in a buffer that is reused from step to step."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape[1:] != source.shape[1:] or buffer.dtype != source.dtype or len(buffer) < len(rows):
-            buffer = self._buffers[name] = np.empty((len(rows), *source.shape[1:]), source.dtype)
-        return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+        return self._recorded(self._rows.take("x", data.x, mine), self._rows.take("y", data.y, mine), start, bounds, len(rows))
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         self._batches_made += 1
@@ -334,64 +349,32 @@ class Trainer:
             return passes(*arguments)
         return result
 
-    def _shard_sums(self, loss: Value, samples: int) -> Array:
-        sums = loss.shard_sums
-        if sums is not None:
-            return sums
-        if self._plan.local > 1:
-            must, fix = "a loss without shard sums needs one shard per rank", "Use a loss of layers, or shards equal to the ranks."
-            raise ValueError(message("Trainer", must, f"{self._plan.local} shards", fix))
-        return np.array([loss.item() * samples])
-
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:
             callback.on_epoch_begin(self, self.epoch + 1)
         started = time.perf_counter()
-        total = 0.0
+        total = seen = 0.0
         for batch in self.batches(data):
             for part, weight in self._parts(batch):
+                if self._over:
+                    break
                 loss = self._train(part)
                 total += loss * weight * part.samples
+                seen += weight * part.samples
                 for callback in self.callbacks:
                     callback.on_step_end(self, self.step_count, loss)
         seconds = time.perf_counter() - started
         return {
             "epoch": self.epoch,
             "step": self.step_count,
-            "loss": total / len(data),
+            "loss": total / len(data) if not self._over else total / seen if seen else math.nan,
             "samples_per_second": len(data) / seconds,
             "seconds": seconds,
         }
 
     # Checks
 
-    def _require_same_start(self) -> None:
-        options = {
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "shards": self._plan.shards,
-            "truncate": str(self.truncate),
-            "clipping and penalties": (self.clip_norm, self.clip_value, self.l1, self.l2),
-        }
-        facts = {**checks.model_facts(self.model, self.loss), "optimizer": self.optimizer, **options, **checks.code_facts()}
-        require_agreement(self.comm, facts, "Start all ranks with the same script, options and installation.")
-
-    def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
-        checks.batch_fits(self.batch_size, len(dataset))
-        facts = {"epochs": str(epochs), "training data": dataset.digest()}
-        if validation is not None:
-            self._prepared(validation)
-            facts["validation data"] = validation.digest()
-        fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
-        require_agreement(self.comm, facts, fix)
-
     def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
         if not isinstance(dataset, ArrayDataset):
             raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Use ArrayDataset(x, y)."))
         return dataset.astype(self._flat.dtype)
-
-    def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:
-        facts = self.comm.describe() | {"shards": self._plan.shards, "epochs": epochs, "data": dataset}
-        if self._folder is not None:
-            names = ("model", "loss", "optimizer", "batch_size", "seed", "truncate", "clip_norm", "clip_value", "l1", "l2")
-            self._folder.write_configuration({name: getattr(self, name) for name in names} | facts)
