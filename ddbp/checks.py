@@ -55,6 +55,20 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         raise ValueError(message("Trainer", "every rank needs a sample of each global batch", got, fix))
 
 
+def no_context(held: bool) -> None:
+    """Refuse a fit within no_sync."""
+    if held:
+        fix = "Call fit outside; Trainer(accumulate=k) accumulates k batches in it."
+        raise ValueError(message("Trainer.fit", "fit decides itself when to update", "a call within no_sync()", fix))
+
+
+def windows_update(accumulate: int, held: bool) -> None:
+    """Refuse a step on a single batch whose windows would have to wait for those of other batches."""
+    if accumulate > 1 or held:
+        must, fix = "windows of one batch cannot accumulate, as each is a step", "Use fit, where batches take turns."
+        raise ValueError(message("Trainer.train_step", must, "no_sync()" if held else f"accumulate={accumulate}", fix))
+
+
 def batch_fits(batch_size: int, samples: int) -> None:
     """Refuse a batch larger than the data set."""
     if batch_size > samples:
@@ -93,6 +107,7 @@ def same_start(trainer: "Trainer") -> None:
     """Refuse ranks that were started with different models, options or code; collective."""
     options = {
         "batch_size": trainer.batch_size,
+        "accumulate": trainer.accumulate,
         "seed": trainer.seed,
         "shards": trainer.shards,
         "truncate": str(trainer.truncate),
@@ -116,5 +131,5 @@ def write_configuration(trainer: "Trainer", folder: "RunFolder | None", dataset:
     """Write what a run is made of to its folder, if this rank has one; collective."""
     facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
     if folder is not None:
-        names = "model loss optimizer batch_size seed shards truncate clip_norm clip_value l1 l2"
+        names = "model loss optimizer batch_size accumulate seed shards truncate clip_norm clip_value l1 l2"
         folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

@@ -2,10 +2,11 @@
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from layers import Value
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -98,6 +99,18 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
         step = max(1, int(len(array) * limit // array.nbytes))
         array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
+
+
+class Batch(NamedTuple):
+    """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and the size of the global batch."""
+
+    x: Value
+    y: Array
+    samples: int
+
+    def kept(self) -> "Batch":
+        """Return it with arrays of its own."""
+        return Batch(self.x.tape.input(self.x.array.copy(), gradient=False), self.y.copy(), self.samples)
 
 
 class Rows:

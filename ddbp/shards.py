@@ -107,12 +107,13 @@ def tree_total(parts: Array) -> Array:
     return result
 
 
-def shard_sums(loss: Value, samples: int, shards: int) -> Array:
-    """Return the sums over each local shard's samples (S,) that a loss is made of, given the samples that it was divided by."""
+def shard_sums(loss: Value, shards: int) -> Array:
+    """Return the sums over each local shard's samples (S,) that a loss is made of."""
     sums = loss.shard_sums
     if sums is not None:
         return sums
     if shards > 1:
         must, fix = "a loss without shard sums needs one shard per rank", "Use a loss of layers, or shards equal to the ranks."
         raise ValueError(message("Trainer", must, f"{shards} shards", fix))
-    return np.array([loss.item() * samples])
+    assert loss.tape.samples is not None
+    return np.array([loss.item() * loss.tape.samples])

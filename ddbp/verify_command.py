@@ -30,8 +30,8 @@ script repeats itself at all. Trainers without shards= get as many as the larges
 are equal to the last bit."""
 
 _HINTS = {
-    "loss": "Where the loss differs first, the data or a forward pass depend on the ranks: draw random numbers for the whole batch, "
-    "with one seed on all ranks; no layer may mix samples.",
+    "loss": "Where the loss differs first, the data or a forward pass depend on the ranks: draw random numbers for the whole "
+    "batch, with one seed on all ranks; no layer may mix samples.",
     "parameter": "Where a parameter differs and the loss does not, a gradient is not kept per shard, or the script changed it.",
     "state": "Where a state differs, change it only in the function that is passed to call.observe.",
     "metric": "Where a metric differs and no parameter does, the data or the metric depend on the ranks.",

@@ -115,6 +115,7 @@ class SoftmaxCrossEntropy(Loss):
             # In units of the mean over samples, as which the sums of shards are read.
             sums *= scale * call.samples(samples)
             loss = self.mean(call, sums, samples, samples)
+            call.report(sums, total)
         else:
             loss = self.mean(call, sums, len(x), samples)
         if loss != loss and labels is not None:
