@@ -10,12 +10,12 @@ if not hasattr(_layers, "Tape"):
 
 from .callbacks import Callback, EarlyStopping
 from .communicator import CommunicationError, communicator
-from .data import ArrayDataset
+from .data import ArrayDataset, Batch
 from .metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .optim import LAMB, LARS, SGD, Adam, AdamW, Optimizer, RMSProp
 from .run_folder import load_parameters, save_parameters
 from .schedule import Constant, Cosine, Exponential, OneCycle, Plateau, Schedule, StepDecay, WarmUp, linear_scaling
-from .trainer import Batch, Trainer
+from .trainer import Trainer
 
 __version__ = "0.1.0"
 

@@ -3,13 +3,20 @@
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layers import Layer, Value
 from layers.errors import message
 from layers.kernels import jit
+
+from .communicator import require_agreement
+from .data import ArrayDataset
+
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
+    from .trainer import Trainer
 
 
 def whole(name: str, value: Any) -> int:
@@ -48,6 +55,20 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         raise ValueError(message("Trainer", "every rank needs a sample of each global batch", got, fix))
 
 
+def no_context(held: bool) -> None:
+    """Refuse a fit within no_sync."""
+    if held:
+        fix = "Call fit outside; Trainer(accumulate=k) accumulates k batches in it."
+        raise ValueError(message("Trainer.fit", "fit decides itself when to update", "a call within no_sync()", fix))
+
+
+def windows_update(accumulate: int, held: bool) -> None:
+    """Refuse a step on a single batch whose windows would have to wait for those of other batches."""
+    if accumulate > 1 or held:
+        must, fix = "windows of one batch cannot accumulate, as each is a step", "Use fit, where batches take turns."
+        raise ValueError(message("Trainer.train_step", must, "no_sync()" if held else f"accumulate={accumulate}", fix))
+
+
 def batch_fits(batch_size: int, samples: int) -> None:
     """Refuse a batch larger than the data set."""
     if batch_size > samples:
@@ -80,3 +101,35 @@ def code_facts() -> dict[str, Any]:
     path = getattr(sys.modules.get("__main__"), "__file__", None)
     script = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16] if path and Path(path).is_file() else "interactive"
     return {"kernel sources and versions": jit.source_digest(), "script": script}
+
+
+def same_start(trainer: "Trainer") -> None:
+    """Refuse ranks that were started with different models, options or code; collective."""
+    options = {
+        "batch_size": trainer.batch_size,
+        "accumulate": trainer.accumulate,
+        "seed": trainer.seed,
+        "shards": trainer.shards,
+        "truncate": str(trainer.truncate),
+        "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
+    }
+    facts = {**model_facts(trainer.model, trainer.loss), "optimizer": trainer.optimizer, **options, **code_facts()}
+    require_agreement(trainer.comm, facts, "Start all ranks with the same script, options and installation.")
+
+
+def same_data(trainer: "Trainer", dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
+    """Refuse a data set smaller than a batch, and ranks that hold different data; collective."""
+    batch_fits(trainer.batch_size, len(dataset))
+    facts = {"epochs": str(epochs), "training data": dataset.digest()}
+    if validation is not None:
+        facts["validation data"] = validation.digest()
+    fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
+    require_agreement(trainer.comm, facts, fix)
+
+
+def write_configuration(trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int) -> None:
+    """Write what a run is made of to its folder, if this rank has one; collective."""
+    facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
+    if folder is not None:
+        names = "model loss optimizer batch_size accumulate seed shards truncate clip_norm clip_value l1 l2"
+        folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

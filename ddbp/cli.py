@@ -7,6 +7,7 @@ USAGE = """usage: ddbp COMMAND …
 
 commands:
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
+  verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare every step to the last bit
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
@@ -22,6 +23,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from . import launch
 
         return launch.run(rest)
+    if command == "verify":
+        from . import verify_command
+
+        return verify_command.run(rest)
     if command == "gradcheck":
         from . import gradcheck_command
 
@@ -38,5 +43,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("", "-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    print(f"ddbp: the command must be one of launch, gradcheck, info, version; got {command!r}. See ddbp --help.", file=sys.stderr)
+    known = "launch, verify, gradcheck, info, version"
+    print(f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.", file=sys.stderr)
     return 2

@@ -2,12 +2,13 @@
 
 import copy
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba.core import event
 
-from layers import Linear
+from layers import FlatParameters, Linear
 from layers.kernels import reduce
 from layers.kernels.jit import CACHE_FOLDER
 
@@ -16,6 +17,7 @@ from .optim import Optimizer
 from .reduction import HostMemory, Reduction
 from .shards import ShardPlan
 from .slice import Slice
+from .states import ShardGather
 
 _ANNOUNCED: list[Any] = []
 
@@ -55,3 +57,15 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         optimizer.step(part)
         # What states learn is summed in float64.
         reduce.tree_sum(np.empty(1), np.zeros((2, 1)), np.ones(2, np.int64), 0)
+
+
+def one_first(comm: Communicator, gather: ShardGather, flat: FlatParameters, passes: Callable[[], Any]) -> Any:
+    """Return what `passes` gives, with one rank of each host first; collective."""
+    with comm.leader_first(), gather.alone():
+        result = passes()
+    if gather.asked_alone:
+        # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
+        gather.asked_alone = False
+        flat.zero_gradients()
+        return passes()
+    return result

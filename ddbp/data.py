@@ -2,10 +2,11 @@
 
 import zlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from layers import Value
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -98,3 +99,29 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
         step = max(1, int(len(array) * limit // array.nbytes))
         array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
+
+
+class Batch(NamedTuple):
+    """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and the size of the global batch."""
+
+    x: Value
+    y: Array
+    samples: int
+
+    def kept(self) -> "Batch":
+        """Return it with arrays of its own."""
+        return Batch(self.x.tape.input(self.x.array.copy(), gradient=False), self.y.copy(), self.samples)
+
+
+class Rows:
+    """Takes rows of arrays into buffers that are reused from step to step."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Array] = {}
+
+    def take(self, name: str, source: Array, rows: Integers) -> Array:
+        """Return the given rows, in the buffer of this name."""
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.shape[1:] != source.shape[1:] or buffer.dtype != source.dtype or len(buffer) < len(rows):
+            buffer = self._buffers[name] = np.empty((len(rows), *source.shape[1:]), source.dtype)
+        return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")

@@ -47,6 +47,11 @@ def command(mpiexec: str, ranks: int, script: Sequence[str]) -> list[str]:
     return [mpiexec, "-n", str(ranks), *options, sys.executable, *script]
 
 
+def environment(**extra: str) -> dict[str, str]:
+    """Return the environment of a rank: one thread, and what else is given."""
+    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run `ddbp launch`; return the exit status of the launcher."""
     parser = argparse.ArgumentParser(prog="ddbp launch", description="Run a script on several ranks, one process per core.")
@@ -66,4 +71,4 @@ def run(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(shlex.join(full), file=sys.stderr, flush=True)
-    return subprocess.run(full, env={**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}, check=False).returncode
+    return subprocess.run(full, env=environment(), check=False).returncode

@@ -1,6 +1,7 @@
 """Optimizers: fused updates of this rank's slice of the flat parameters. Their state is sharded because slices are."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,9 +77,18 @@ def add_penalty(chunk: Chunk, l1: float, l2: float) -> None:
         kernels.add_penalty(chunk.gradient[start:stop], chunk.values[start:stop], l1, l2)
 
 
-def limit_elements(chunk: Chunk, limit: float) -> None:
-    """Limit each element of the gradient."""
-    kernels.clip(chunk.gradient, float(limit))
+def adjustment(l1: float, l2: float, limit: float | None) -> Callable[[Chunk], None] | None:
+    """Return what penalties and a limit of each element do to the gradient of a chunk, if there are any."""
+    if not (l1 or l2 or limit is not None):
+        return None
+
+    def adjust(chunk: Chunk) -> None:
+        if l1 or l2:
+            add_penalty(chunk, float(l1), float(l2))
+        if limit is not None:
+            kernels.clip(chunk.gradient, float(limit))
+
+    return adjust
 
 
 def limit_norm(part: Slice, norm: float) -> None:

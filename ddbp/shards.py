@@ -1,11 +1,28 @@
 """The shard contract: the global batch is cut into S shards of fixed content, and ranks own neighbouring shards."""
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from layers import Value
 from layers.errors import message
 from layers.types import Array, Integers
+
+SHARDS_VARIABLE = "DDBP_SHARDS"
+
+
+def whole_variable(name: str) -> int | None:
+    """Return the positive integer in an environment variable, or None if it is not set."""
+    text = os.environ.get(name, "")
+    if text and not (text.isdecimal() and int(text) > 0):
+        raise ValueError(message("ddbp", f"{name} must be a positive integer", repr(text), "Unset it for the default."))
+    return int(text) if text else None
+
+
+def chosen(shards: int | None, ranks: int) -> int:
+    """Return the number of shards: the trainer's argument, else that of the environment variable, else one per rank."""
+    return (whole_variable(SHARDS_VARIABLE) or ranks) if shards is None else shards
 
 
 def cut(total: int, parts: int) -> Integers:
@@ -88,3 +105,15 @@ def tree_total(parts: Array) -> Array:
         parts = np.concatenate([sums, parts[-1:]]) if len(parts) % 2 else sums
     result: Array = parts[0]
     return result
+
+
+def shard_sums(loss: Value, shards: int) -> Array:
+    """Return the sums over each local shard's samples (S,) that a loss is made of."""
+    sums = loss.shard_sums
+    if sums is not None:
+        return sums
+    if shards > 1:
+        must, fix = "a loss without shard sums needs one shard per rank", "Use a loss of layers, or shards equal to the ranks."
+        raise ValueError(message("Trainer", must, f"{shards} shards", fix))
+    assert loss.tape.samples is not None
+    return np.array([loss.item() * loss.tape.samples])

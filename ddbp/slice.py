@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
 from layers.types import Array
 
@@ -46,7 +47,7 @@ class Slice:
     whole
         Whether the gradient of the whole slice is wanted at once, for norms; else it exists chunk by chunk.
     adjust
-        Called with each chunk when its gradient is there.
+        Called with each chunk when its gradient is there, and scaled.
 
     Attributes
     ----------
@@ -56,11 +57,13 @@ class Slice:
         After `collect`: the gradient (m,), if `whole`.
     chunks
         The parts of the slice; `fetch` gives a chunk its gradient.
+    scale
+        What the sum of the gradients is multiplied by.
     """
 
     def __init__(self, reduction: Reduction, *, whole: bool = False, adjust: Callable[[Chunk], None] | None = None) -> None:
         self._reduction, self._comm = reduction, reduction.comm
-        self._adjust, self._collected = adjust, False
+        self._adjust, self._collected, self.scale = adjust, False, 1.0
         self._flat = flat = reduction.flat
         size = reduction.stop - reduction.start
         self.values: Array = flat.values[reduction.start : reduction.stop]
@@ -105,6 +108,8 @@ class Slice:
             return
         if self._reduction.alone is None:
             self._reduction.sum(chunk.gradient, chunk.start)
+        if self.scale != 1:
+            kernels.scale(chunk.gradient, self.scale)
         if self._adjust is not None:
             self._adjust(chunk)
 

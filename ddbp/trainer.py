@@ -2,10 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,28 +15,21 @@ from layers import Layer, Tape, Value, Workspace
 from layers.errors import message
 from layers.types import Array, Integers
 
-from . import checks, states
+from . import checks, evaluation, recording, states
+from .accumulation import Accumulation
 from .callbacks import Callback, Record
 from .communicator import Communicator, communicator, require_agreement
-from .compiling import announce_compilation, compile_update
-from .data import ArrayDataset, batches, permutation
+from .compiling import announce_compilation, compile_update, one_first
+from .data import ArrayDataset, Batch, Rows, batches, permutation
 from .metrics import Metric, default_metrics
-from .optim import Optimizer, add_penalty, limit_elements, limit_norm
+from .optim import Optimizer, adjustment, limit_norm
 from .progress import Progress
-from .reduction import HostMemory, Reduction, total_over_ranks
+from .reduction import HostMemory, Reduction
 from .run_folder import RunFolder
-from .shards import ShardPlan, tree_total
-from .slice import Chunk, Slice
+from .shards import ShardPlan, chosen, shard_sums, tree_total
+from .slice import Slice
 from .threads import use_one_thread
 from .truncation import Truncation
-
-
-class Batch(NamedTuple):
-    """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and the size of the global batch."""
-
-    x: Value
-    y: Array
-    samples: int
 
 
 class Trainer:
@@ -53,10 +48,12 @@ class Trainer:
         See `ddbp.optim`.
     batch_size
         Samples of the global batch, over all ranks.
+    accumulate
+        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
     seed
         Of the order of the data and of random masks.
     shards
-        S; one per rank unless said, which is fastest.
+        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
     clip_norm, clip_value
         Limits of the gradient's global Euclidean norm, and of each of its elements.
     truncate
@@ -87,6 +84,7 @@ class Trainer:
         loss: Callable[[Any, Any], Any] | None = None,
         optimizer: Optimizer,
         batch_size: int,
+        accumulate: int = 1,
         seed: int = 0,
         shards: int | None = None,
         clip_norm: float | None = None,
@@ -106,6 +104,7 @@ class Trainer:
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = checks.natural("seed", seed)
         self.batch_size = checks.whole("batch_size", batch_size)
+        self.accumulate = checks.whole("accumulate", accumulate)
         checks.limits(clip_norm=clip_norm, clip_value=clip_value)
         checks.factors(l1=l1, l2=l2)
         checks.ranks_have_samples(self.batch_size, self.comm.size)
@@ -116,21 +115,24 @@ class Trainer:
         self.stop = False
         self.step_count = 0
         self.epoch = 0
-        self._plan = ShardPlan(self.comm.size if shards is None else shards, self.comm.size, self.comm.rank)
-        self._require_same_start()
+        self._plan = ShardPlan(chosen(shards, self.comm.size), self.comm.size, self.comm.rank)
+        self.shards = self._plan.shards
+        checks.same_start(self)
         states.broadcast(model, self.comm)
         memory = HostMemory(model, self._plan, self.comm)
         self._flat = memory.flat
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
         self._reduction = Reduction(memory, self._plan, self.comm)
-        self._part = Slice(self._reduction, whole=optimizer.whole or clip_norm is not None, adjust=self._adjustment())
+        self._part = Slice(self._reduction, whole=optimizer.whole or clip_norm is not None, adjust=adjustment(l1, l2, clip_value))
         self.optimizer.bind(self._part)
         compile_update(self.comm, self.optimizer, self._flat.dtype)
+        self._recording = recording.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = states.ShardGather(self._plan, self.comm)
         self._workspace = Workspace()
-        self._buffers: dict[str, Array] = {}
+        self._rows = Rows()
         self._warm = False
         self._batches_made = 0
+        self._group = Accumulation(self.accumulate)
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
         self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
 
@@ -149,7 +151,12 @@ class Trainer:
         for _ in range(epochs):
             order = permutation(len(data), self.seed, self.epoch)
             for rows in batches(len(data), self.batch_size, order):
-                yield self._batch(data, rows)
+                if self._over:
+                    return
+                batch = self._batch(data, rows)
+                if rows[-1] == order[-1]:
+                    self._group.last = batch.x.tape
+                yield batch
             self.epoch += 1
 
     def batch(self, x: Array, y: Array) -> Batch:
@@ -158,20 +165,50 @@ class Trainer:
         return self._recorded(x[start:stop], y[start:stop], start, bounds, len(x))
 
     def step(self, loss: Value, **backward: Any) -> float:
-        """Propagate backwards and update; return the loss of the global batch (with penalties, if any)."""
-        loss.backward(**backward)
-        return self.update(loss)
+        """Propagate backwards and update; return the loss of the global batch (with penalties, if any).
+
+        While batches accumulate there is no update: the result is NaN, as nothing is known of the other ranks yet. The update
+        returns the mean loss over all samples since the one before.
+        """
+        self._group.backward(loss, **backward)
+        return self._update(loss)
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Return a context in which `step` and `update` only accumulate gradients, for the next one outside of it to update by.
+
+        The update is by the mean over all samples of all batches since the one before, whatever their sizes. What has
+        accumulated when an epoch or a loop ends waits for the next update.
+        """
+        return self._group.hold()
 
     def update(self, loss: Value) -> float:
-        """Reduce the gradients, clip, update and publish; return the loss of the global batch."""
-        step, samples = self.step_count, loss.tape.samples
-        assert samples is not None
+        """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after propagating backwards."""
+        self._group.require_no_factor(loss)
+        return self._update(loss)
+
+    def _update(self, loss: Value) -> float:
+        if self._over:
+            # `ddbp verify --steps` asks for no more, and a loop of the script's own ends with the script only.
+            raise SystemExit(0)
+        if self._recording is not None:
+            self._recording.before_step()
+        step, group = self.step_count, self._group
+        group.add(loss, shard_sums(loss, self._plan.local))
+        self._warm = True
+        if group.goes_on(loss.tape):
+            if not math.isfinite(group.sums.sum()):
+                checks.refuse_loss(loss, group.sums.sum(), step)
+            loss.tape.release()
+            return math.nan
         self._flat.fill_stale()
-        # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
-        pending = loss.tape.pending
+        pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
-        sums = self._reduction.exchange(self._batches_made - 1, samples, self._shard_sums(loss, samples), observed)
-        value: float = (sums.item() if len(sums) == 1 else tree_total(sums).item()) / samples
+        # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
+        sums = self._reduction.exchange(self._batches_made - 1, group.samples, group.sums, observed)
+        value, self._part.scale = group.loss(sums.item() if len(sums) == 1 else tree_total(sums).item()), group.scale
+        group.clear()
+        # Nothing is lost yet: what is to be added next will overwrite.
+        self._flat.zero_gradients()
         if not math.isfinite(value):
             checks.refuse_loss(loss, value, step)
         if self.l1 or self.l2:
@@ -183,15 +220,17 @@ class Trainer:
         self.optimizer.step(self._part)
         self._part.forget()
         self._reduction.publish(step)
-        self._flat.zero_gradients()
         loss.tape.release()
-        self._warm = True
         self.step_count += 1
+        if self._recording is not None:
+            self._recording.step(value)
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
-        """Take one step on a global batch (every rank passes the whole of it), or one per window; return its loss."""
-        return sum(self._train(part) * weight for part, weight in self._parts(self.batch(x, y)))
+        """Take a `step` on a global batch (every rank passes the whole of it), or one per window; return its loss."""
+        if self.truncate is not None:
+            checks.windows_update(self.accumulate, self._group.held)
+        return sum(self._train(part) * weight for part, weight in self._parts(iter([self.batch(x, y)])))
 
     # Whole runs
 
@@ -208,11 +247,14 @@ class Trainer:
             Ranks hold different data, or are asked for different numbers of epochs.
         """
         epochs = checks.whole("epochs", epochs)
+        checks.no_context(self._group.held)
         data = self._prepared(dataset)
-        self._check_data(dataset, validation, epochs)
+        if validation is not None:
+            self._prepared(validation)
+        checks.same_data(self, dataset, validation, epochs)
         windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
-        steps = windows * -(-len(data) // self.batch_size)
-        self._describe_run(dataset, epochs)
+        steps = windows * -(-len(data) // (self.batch_size * self.accumulate))
+        checks.write_configuration(self, self._folder, dataset, epochs)
         history: list[Record] = []
         self.stop = False
         for callback in self.callbacks:
@@ -227,7 +269,7 @@ class Trainer:
             history.append(record)
             if self._folder is not None:
                 self._folder.log(record)
-            if self.stop:
+            if self.stop or self._over:
                 break
         if self._folder is not None:
             self._folder.write_parameters(self.model)
@@ -240,19 +282,11 @@ class Trainer:
         data = self._prepared(dataset)
         if self.loss is None:
             raise ValueError(message("Trainer.evaluate", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        names = ["loss", *self.metrics]
-        totals = []
-        for rows in batches(len(data), self.batch_size):
-            start, stop, bounds = self._plan.rows(len(rows))
-            x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
-            sums = np.zeros((self._plan.local, len(names)))
-            prediction, loss = self._practised(self._evaluation, x, y, bounds, len(rows))
-            sums[:, 0] = self._shard_sums(loss, len(rows))
-            for column, metric in enumerate(self.metrics.values(), 1):
-                values = metric(prediction.array, y)
-                sums[:, column] = [values[a:b].sum(dtype=np.float64) for a, b in pairwise(bounds)]
-            totals.append(sums)
-        return dict(zip(names, (total_over_ranks(np.array(totals), self._plan, self.comm) / len(data)).tolist(), strict=True))
+        passes, metrics = partial(self._practised, self._evaluation), {"loss": None, **self.metrics}
+        result = evaluation.evaluate(passes, data, metrics, self.batch_size, self._plan, self.comm)
+        if self._recording is not None:
+            self._recording.evaluation(result)
+        return result
 
     def predict(self, x: Array) -> Array:
         """Return the model's output for x (N, …), computed batch by batch on this process alone; nothing is recorded."""
@@ -267,17 +301,15 @@ class Trainer:
 
     # Parts of a step
 
+    @property
+    def _over(self) -> bool:
+        """Whether `ddbp verify` has seen enough steps."""
+        return self._recording is not None and self._recording.over
+
     def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
         start, stop, bounds = self._plan.rows(len(rows))
         mine = rows[start:stop]
-        return self._recorded(self._gather("x", data.x, mine), self._gather("y", data.y, mine), start, bounds, len(rows))
-
-    def _gather(self, name: str, source: Array, rows: Integers) -> Array:
-        """Return the given rows in a buffer that is reused from step to step."""
-        buffer = self._buffers.get(name)
-        if buffer is None or buffer.shape[1:] != source.shape[1:] or buffer.dtype != source.dtype or len(buffer) < len(rows):
-            buffer = self._buffers[name] = np.empty((len(rows), *source.shape[1:]), source.dtype)
-        return np.take(source, rows, axis=0, out=buffer[: len(rows)], mode="clip")
+        return self._recorded(self._rows.take("x", data.x, mine), self._rows.take("y", data.y, mine), start, bounds, len(rows))
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         self._batches_made += 1
@@ -285,7 +317,8 @@ class Trainer:
             training=True,
             shards=bounds,
             samples=samples,
-            first_sample=start,
+            # As if the batches that accumulate were one: random masks are those of its samples.
+            first_sample=start + self._group.samples,
             seed=self.seed,
             step=self.step_count,
             workspace=self._workspace,
@@ -294,18 +327,23 @@ class Trainer:
         )
         return Batch(tape.input(x, gradient=False), y, samples)
 
-    def _parts(self, batch: Batch) -> Iterable[tuple[Batch, float]]:
-        """Return what one step each is taken on, and its part of the batch's loss: the batch, or the windows of its sequences."""
+    def _parts(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+        """Yield what is computed at once, and its part of a batch's loss: batches, or windows of a group's batches in turn."""
         if self.truncate is None:
-            return ((batch, 1.0),)
-        first, bounds = batch.x.tape.first_sample, batch.x.tape.bounds(len(batch.y))
-        windows = self.truncate.windows(batch.x.array, batch.y)
-        return ((self._recorded(x, y, first, bounds, batch.samples), weight) for x, y, weight in windows)
+            yield from ((batch, 1.0) for batch in batches)
+            return
+        while group := [batch.kept() if self.accumulate > 1 else batch for batch in islice(batches, self.accumulate)]:
+            for number, x, y, weight in self.truncate.in_turns([(batch.x.array, batch.y) for batch in group]):
+                tape = group[number].x.tape
+                part = self._recorded(x, y, tape.first_sample, tape.bounds(len(y)), group[number].samples)
+                if number == len(group) - 1:
+                    self._group.last = part.x.tape
+                yield part, weight
 
     def _train(self, batch: Batch) -> float:
         if self.loss is None:
             raise ValueError(message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer."))
-        return self.update(self._practised(self._passes, batch))
+        return self._update(self._practised(self._passes, batch))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -313,7 +351,7 @@ class Trainer:
         if batch.x.tape.calls:
             batch.x.tape.restart()
         loss: Value = self.loss(self._forward(batch.x), batch.y)
-        loss.backward()
+        self._group.backward(loss)
         return loss
 
     def _evaluation(self, x: Array, y: Array, bounds: Integers, samples: int) -> tuple[Value, Value]:
@@ -327,87 +365,35 @@ class Trainer:
         """Return what `passes` gives for the arguments; until warm one rank of each host goes first, as kernels may be compiled."""
         if self._warm:
             return passes(*arguments)
-        with self.comm.leader_first(), self._shard_gather.alone():
-            result = passes(*arguments)
-        if self._shard_gather.asked_alone:
-            # A layer needs the other ranks in the middle of a pass: that was practice, and now all begin together.
-            self._shard_gather.asked_alone = False
-            self._flat.zero_gradients()
-            return passes(*arguments)
-        return result
-
-    def _adjustment(self) -> Callable[[Chunk], None] | None:
-        """Return what penalties and the limit of elements do to the gradient of a chunk."""
-        l1, l2, limit = self.l1, self.l2, self.clip_value
-        if not (l1 or l2 or limit is not None):
-            return None
-
-        def adjust(chunk: Chunk) -> None:
-            if l1 or l2:
-                add_penalty(chunk, l1, l2)
-            if limit is not None:
-                limit_elements(chunk, limit)
-
-        return adjust
-
-    def _shard_sums(self, loss: Value, samples: int) -> Array:
-        sums = loss.shard_sums
-        if sums is not None:
-            return sums
-        if self._plan.local > 1:
-            must, fix = "a loss without shard sums needs one shard per rank", "Use a loss of layers, or shards equal to the ranks."
-            raise ValueError(message("Trainer", must, f"{self._plan.local} shards", fix))
-        return np.array([loss.item() * samples])
+        return one_first(self.comm, self._shard_gather, self._flat, lambda: passes(*arguments))
 
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:
             callback.on_epoch_begin(self, self.epoch + 1)
         started = time.perf_counter()
-        total = 0.0
-        for batch in self.batches(data):
-            for part, weight in self._parts(batch):
-                loss = self._train(part)
-                total += loss * weight * part.samples
-                for callback in self.callbacks:
-                    callback.on_step_end(self, self.step_count, loss)
+        total = seen = 0.0
+        for part, weight in self._parts(self.batches(data)):
+            if self._over:
+                break
+            loss = self._train(part)
+            if self._group.batches:
+                continue
+            total += loss * weight * self._group.updated
+            seen += weight * self._group.updated
+            for callback in self.callbacks:
+                callback.on_step_end(self, self.step_count, loss)
         seconds = time.perf_counter() - started
         return {
             "epoch": self.epoch,
             "step": self.step_count,
-            "loss": total / len(data),
+            "loss": total / len(data) if not self._over else total / seen if seen else math.nan,
             "samples_per_second": len(data) / seconds,
             "seconds": seconds,
         }
 
     # Checks
 
-    def _require_same_start(self) -> None:
-        options = {
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "shards": self._plan.shards,
-            "truncate": str(self.truncate),
-            "clipping and penalties": (self.clip_norm, self.clip_value, self.l1, self.l2),
-        }
-        facts = {**checks.model_facts(self.model, self.loss), "optimizer": self.optimizer, **options, **checks.code_facts()}
-        require_agreement(self.comm, facts, "Start all ranks with the same script, options and installation.")
-
-    def _check_data(self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
-        checks.batch_fits(self.batch_size, len(dataset))
-        facts = {"epochs": str(epochs), "training data": dataset.digest()}
-        if validation is not None:
-            self._prepared(validation)
-            facts["validation data"] = validation.digest()
-        fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
-        require_agreement(self.comm, facts, fix)
-
     def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
         if not isinstance(dataset, ArrayDataset):
             raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Use ArrayDataset(x, y)."))
         return dataset.astype(self._flat.dtype)
-
-    def _describe_run(self, dataset: ArrayDataset, epochs: int) -> None:
-        facts = self.comm.describe() | {"shards": self._plan.shards, "epochs": epochs, "data": dataset}
-        if self._folder is not None:
-            names = ("model", "loss", "optimizer", "batch_size", "seed", "truncate", "clip_norm", "clip_value", "l1", "l2")
-            self._folder.write_configuration({name: getattr(self, name) for name in names} | facts)

@@ -5,7 +5,7 @@ Computation 2(4), 1990: with windows of k steps, an error reaches back through a
 remembers may be older.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,13 @@ def detached(state: Any) -> Any:
     if isinstance(state, tuple):
         return tuple(map(detached, state))
     return None if state is None else np.array(state.array if isinstance(state, Value) else state)
+
+
+class _Carried:
+    """The state that a window begins with, and the one that it ends with."""
+
+    state: Any = None
+    following: Any = None
 
 
 class Truncation:
@@ -41,8 +48,7 @@ class Truncation:
             fix = "A recurrent layer and a Sequential with one have it."
             raise TypeError(message("Trainer", "truncate needs a model with run(x, state)", repr(model), fix))
         self.model: Any = model
-        self._state: Any = None
-        self._following: Any = None
+        self._carried = _Carried()
 
     def __repr__(self) -> str:
         return f"{self.steps} steps"
@@ -52,18 +58,29 @@ class Truncation:
         return -(-_length(x, y) // self.steps)
 
     def windows(self, x: Array, y: Array) -> Iterator[tuple[Array, Array, float]]:
-        """Yield x and y of each window, from the state of the beginning on, and its part of the time steps."""
+        """Yield x and y of each window, from the state of the beginning on, and its part of the time steps.
+
+        Windows of several batches may take turns: a window is to be computed before another one is asked for.
+        """
         length = _length(x, y)
-        self._state = None
+        carried = _Carried()
         for start in range(0, length, self.steps):
             stop = min(start + self.steps, length)
+            carried.state, self._carried = carried.following, carried
             yield np.ascontiguousarray(x[:, start:stop]), np.ascontiguousarray(y[:, start:stop]), (stop - start) / length
-            self._state = self._following
+
+    def in_turns(self, pairs: Sequence[tuple[Array, Array]]) -> Iterator[tuple[int, Array, Array, float]]:
+        """Yield the first window of each pair of x and y, then the second of each, and so on, with the number of the pair."""
+        windows = [self.windows(x, y) for x, y in pairs]
+        for _ in range(self.count(*pairs[0])):
+            for number, several in enumerate(windows):
+                yield number, *next(several)
 
     def __call__(self, x: Value) -> Value:
         """Return the model's output for a window."""
-        y, state = self.model.run(x, self._state)
-        self._following = detached(state)
+        y, state = self.model.run(x, self._carried.state)
+        # Kept apart, so that a window may be computed twice.
+        self._carried.following = detached(state)
         result: Value = y
         return result
 

@@ -104,17 +104,20 @@ class SoftmaxCrossEntropy(Loss):
         sums, dx, scale, bounds = self.buffers(call, len(x), samples, x)
         labels = None if soft else self._labels(targets)
         counts = self._weights(call, weights, labels, logits)
-        if counts.size:
+        # Asked of the options, not of the rows: a rank without samples takes part in the exchange, too.
+        weighted = weights is not None or self.ignore is not None
+        if weighted:
             total = self._total(call, counts, bounds)
             scale = 1 / total if total else 0.0
         if labels is None:
             softmax.soft_cross_entropy(sums, dx, x, self._probabilities(targets, x), counts, scale, bounds)
         else:
             softmax.cross_entropy(sums, dx, x, labels, counts, self.label_smoothing, scale, bounds)
-        if counts.size:
+        if weighted:
             # In units of the mean over samples, as which the sums of shards are read.
             sums *= scale * call.samples(samples)
             loss = self.mean(call, sums, samples, samples)
+            call.report(sums, total)
         else:
             loss = self.mean(call, sums, len(x), samples)
         if loss != loss and labels is not None:

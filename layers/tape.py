@@ -24,7 +24,7 @@ Gather = Callable[[Array], Array]
 class Call:
     """One execution of a layer: its inputs, what its backward needs, and its part of the workspace."""
 
-    __slots__ = ("_buffers", "_own", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
+    __slots__ = ("_buffers", "_own", "divisor", "index", "inputs", "layer", "output", "saved", "shard_sums", "tape")
     output: Value | Outputs
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
@@ -34,6 +34,7 @@ class Call:
         self.index = index
         self.saved: tuple[Any, ...] = ()
         self.shard_sums: Array | None = None
+        self.divisor: float | None = None
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
 
@@ -74,9 +75,10 @@ class Call:
         """Return uninitialised arrays of so many elements, whose contents are lost when the layer returns."""
         return self.tape.workspace.scratch(dtype, sizes)
 
-    def report(self, sums: Array) -> None:
-        """Keep the sums over each shard's samples (S,) of what a loss averages."""
+    def report(self, sums: Array, divisor: float | None = None) -> None:
+        """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if not the samples."""
         self.shard_sums = sums
+        self.divisor = divisor
 
     def gather(self, numbers: Array) -> Array:
         """Return the numbers (S, k) of all shards of the global batch, given those of the local ones, in float64.

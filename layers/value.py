@@ -52,6 +52,11 @@ class Value(Arithmetic):
         return None if self.call is None else self.call.shard_sums
 
     @property
+    def divisor(self) -> float | None:
+        """Of a loss: the sum of weights over the global batch that it is a mean over, or None if that is over the samples."""
+        return None if self.call is None else self.call.divisor
+
+    @property
     def arrays(self) -> tuple[Array, ...]:
         """The array alone: what `Outputs` has several of."""
         return (self.array,)

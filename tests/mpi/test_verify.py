@@ -1,0 +1,186 @@
+"""`ddbp verify`: scripts that are right are equal to the last bit on 1, 2 and 3 ranks, and those that are not are found out."""
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).parent / "programs" / "verified.py"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _launcher(mpirun):
+    """Skip these tests where there is no launcher."""
+
+
+@pytest.fixture
+def verify(run_python):
+    """Run `ddbp verify` with these arguments."""
+
+    def run(*arguments, timeout=600, **options):
+        return run_python("-m", "ddbp", "verify", *arguments, timeout=timeout, **options)
+
+    return run
+
+
+def rows(out):
+    """Return (ranks, steps, digest, verdict) of each line of the table."""
+    found = re.findall(r"^ +(\d+) +(\d+) +(\w{12}) +[\d.]+ +(\w+) *$", out, re.MULTILINE)
+    return [(int(ranks), int(steps), digest, verdict) for ranks, steps, digest, verdict in found]
+
+
+def test_loops_and_fits_are_equal_on_any_number_of_ranks(verify):
+    finished = verify("-n", "1,2,3", PROGRAM, "nothing")
+    assert finished.status == 0, finished.err
+    table = rows(finished.out)
+    assert [ranks for ranks, *_ in table] == [1, 1, 2, 3]
+    # Two epochs of five batches, and four more by fit.
+    assert {steps for _, steps, *_ in table} == {30}
+    assert len({digest for *_, digest, _ in table}) == 1
+    assert [verdict for *_, verdict in table] == ["reference", "equal", "equal", "equal"]
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments"),
+    [
+        ("train_digits.py", ()),
+        ("train_digits.py", ("--model", "cnn")),
+        ("train_surrogate.py", ()),
+        ("train_char_lm.py", ("--hidden", "16", "--length", "128", "--characters", "1")),
+        ("train_char_lm.py", ("--model", "gpt", "--hidden", "16", "--window", "32", "--characters", "1")),
+        ("train_sequence.py", ()),
+        ("train_forecast.py", ()),
+        ("train_tree.py", ("--trees", "300", "--depth", "3")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[1:2]) or "defaults",
+)
+def test_every_script_is_equal_on_any_number_of_ranks(script, arguments, verify, tmp_path):
+    finished = verify("-n", "1,3", "--steps", 5, SCRIPTS / script, "--quiet", "--run-dir", tmp_path, *arguments)
+    assert finished.status == 0, finished.out + finished.err
+    table = rows(finished.out)
+    assert [(ranks, steps, verdict) for ranks, steps, _, verdict in table] == [
+        (1, 5, "reference"),
+        (1, 5, "equal"),
+        (3, 5, "equal"),
+    ]
+
+
+# What each deed must be found out as: the line that names the place, and the value that is named.
+FOUND = {
+    "noise of ranks": ("3 ranks and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:", "loss"),
+    "forget the seed": ("1 rank again and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:", "loss"),
+    "corrupt a parameter": (
+        "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before step 4, in 1 of 1 values:",
+        "parameter layers.0.bias",
+    ),
+    "corrupt a state": (
+        "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before step 4, in 1 of 1 values:",
+        "state layers.1.running_mean",
+    ),
+    "corrupt the second trainer": (
+        "rank 2 of 3 and rank 0 of 3 differ first in trainer 2, a change from outside before step 1, in 1 of 1 values:",
+        "parameter layers.4.weight",
+    ),
+    "corrupt at the end": (
+        "rank 1 of 3 and rank 0 of 3 differ first in trainer 2, the end, in 1 of 8 values:",
+        "parameter layers.0.bias",
+    ),
+    "stop early": ("3 ranks and 1 rank do different things: trainer 2, nothing more, and the start", None),
+}
+
+
+@pytest.mark.parametrize("deed", FOUND)
+def test_what_differs_is_named_with_place_and_both_values(deed, verify):
+    finished = verify("-n", "1,3", PROGRAM, deed)
+    assert finished.status == 1
+    assert [verdict for *_, verdict in rows(finished.out)][-1] == "different"
+    place, name = FOUND[deed]
+    lines = finished.out.splitlines()
+    assert place in lines
+    if name is not None:
+        told = lines[lines.index(place) + 1 :]
+        assert told[0] == f"  {name}"
+        ours, theirs = (line.split(": ", 1)[1] for line in told[1:3])
+        assert ours != theirs
+
+
+@pytest.mark.parametrize("deed", ["nothing", "loop for ever"])
+def test_steps_end_each_trainer_and_the_script_goes_on(deed, verify):
+    finished = verify("-n", "1,2", "--steps", 7, PROGRAM, deed)
+    assert finished.status == 0, finished.err
+    # Two trainers; the loop that never ends is left with the script.
+    assert [(ranks, steps) for ranks, steps, *_ in rows(finished.out)] == [(1, 14), (1, 14), (2, 14)]
+
+
+def test_script_that_fails_is_shown_with_its_traceback(verify):
+    finished = verify("-n", "1,2,3", PROGRAM, "raise")
+    assert finished.status == 1
+    assert "of 2] RuntimeError: the deed" in finished.err
+    assert 'verified.py", line' in finished.err
+    assert "ddbp verify: the script must end well on 2 ranks; got status " in finished.err
+
+
+def test_shards_of_the_script_win_and_must_suffice(verify):
+    enough = verify("-n", "1,2", "--steps", 2, PROGRAM, "five shards")
+    assert enough.status == 0, enough.err
+    too_few = verify("-n", "1,3", PROGRAM, "too few shards")
+    assert too_few.status == 1
+    said = "Trainer: shards must be at least 3, to be verified on 3 ranks; got 2. Pass shards=3 or more, leave it out, or"
+    assert said in too_few.err
+    assert "must end well on 1 rank; got status 1" in too_few.err
+
+
+def test_script_that_hangs_is_ended_with_all_its_ranks(verify, tmp_path):
+    started = time.monotonic()
+    finished = verify("-n", "2", "--timeout", 20, "--keep", tmp_path, PROGRAM, "hang")
+    assert finished.status == 1
+    assert time.monotonic() - started < 60
+    said = "ddbp verify: the script must end well on 2 ranks; got no end within 20 s, after step 2: it was killed. Raise --timeout"
+    assert said in finished.err
+    command = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"verified.py\0hang" in _read(path)]
+    assert command == []
+    assert (tmp_path / "run0-2-ranks" / "trainer0-rank1.jsonl").read_text().count("step") >= 2
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_script_that_does_not_train_is_refused(verify, tmp_path):
+    (tmp_path / "script.py").write_text("print('nothing to do')\n")
+    finished = verify("-n", "1", tmp_path / "script.py")
+    assert finished.status == 1
+    assert "ddbp verify: the script must train; got no step on 1 rank. Train with ddbp.Trainer" in finished.err
+
+
+def test_keeping_records_needs_no_clean_folder(verify, tmp_path):
+    for deed in ("nothing", "stop early"):
+        finished = verify("-n", "1", "--steps", 2, "--keep", tmp_path, PROGRAM, deed)
+        assert finished.status == 0, finished.err
+    names = sorted(os.listdir(tmp_path / "run1-1-ranks"))
+    assert names == ["output.txt", "trainer0-rank0.jsonl", "trainer1-rank0.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("-n", "0,1"), "must be numbers of ranks with commas, such as 1,2,3; got '0,1'"),
+        (("-n", "two"), "must be numbers of ranks with commas, such as 1,2,3; got 'two'"),
+        (("--steps", "0"), "--steps must be at least 1; got 0"),
+        (("--timeout", "0"), "--timeout must be positive; got 0"),
+        ((), "the script must exist; got nowhere.py"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, said, capsys):
+    from ddbp import verify_command
+
+    with pytest.raises(SystemExit) as ended:
+        verify_command.run([*arguments, "nowhere.py" if not arguments else str(PROGRAM)])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
