@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .tape import Call
 
 _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
+# Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and again for others.
+_EVERYWHERE.flags.writeable = False
 
 
 class Attention(Layer):
@@ -120,7 +122,9 @@ class Attention(Layer):
             fix = "A mask of keys is mask[:, np.newaxis, np.newaxis]."
             raise ValueError(message(self, f"the mask must broadcast to (N, heads, T, U) = {shape}", mask.shape, fix))
         mask = mask.reshape(whole)
-        return np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
+        mask = np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
+        mask.flags.writeable = False
+        return mask
 
     def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
         if lengths.dtype.kind not in "iu" or lengths.shape != (n,) or (n and not 0 <= lengths.min() <= lengths.max() <= keys):

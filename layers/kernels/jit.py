@@ -13,6 +13,8 @@ import llvmlite
 import numba
 import numpy as np
 
+from .linking import HelperCompiler, refuse
+
 # Arithmetic is strict IEEE (no fast-math flag at all): a loop's vector body and its scalar tail then round alike, so
 # that a sample's bits do not depend on where in the batch it stands. Where a multiply-add should be fused, a kernel
 # says so with `vmath.fma`.
@@ -68,19 +70,23 @@ def _caching_in(folder: Path) -> Iterator[None]:
         numba.config.CACHE_DIR = previous
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a kernel: called from Python, specialised on first use, its machine code cached on disk.
+def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
+    """Compile a kernel: called from Python, specialised on first use, its machine code cached on disk unless `cache` is False.
 
     Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing; allocates nothing
     large; the docstring begins "Writes" or "Adds to".
     """
     with _caching_in(CACHE_FOLDER):
-        return numba.njit(cache=True, **OPTIONS)(_named_apart(function))
+        return numba.njit(cache=cache, no_cfunc_wrapper=True, **OPTIONS)(_named_apart(function))
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a helper that only kernels call."""
-    return numba.njit(**OPTIONS)(_named_apart(function))
+    """Compile a helper that only kernels call: see `linking`."""
+    options = {"pipeline_class": HelperCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}
+    helper = numba.njit(**options)(_named_apart(function))
+    # Python finds no code to call, and is told so.
+    helper._insert, helper._compile_for_args = lambda *compiled, **named: None, refuse
+    return helper
 
 
 def _named_apart(function: Callable[..., Any]) -> Callable[..., Any]:

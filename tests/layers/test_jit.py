@@ -3,9 +3,12 @@
 import importlib
 import pkgutil
 
+import numpy as np
+import pytest
 from numba.core.dispatcher import Dispatcher
 
 import layers.kernels
+from layers.kernels.jit import inlined, kernel
 
 
 def test_no_two_compiled_functions_have_one_name():
@@ -17,3 +20,26 @@ def test_no_two_compiled_functions_have_one_name():
                 functions.setdefault((value.py_func.__module__, value.py_func.__qualname__), set()).add(value)
     assert len(functions) > 100
     assert {name for name, same in functions.items() if len(same) > 1} == set()
+
+
+def test_helper_is_called_by_kernels_and_refuses_python():
+    @inlined
+    def square(x):
+        return x * x
+
+    def squares(y, x):
+        """Writes y = x²."""
+        for i in range(y.size):
+            y[i] = square(x[i])
+
+    def assert_refused():
+        with pytest.raises(TypeError, match=r"a helper must be called by a kernel; got a call from Python\. Call it in a @kernel"):
+            square(3.0)
+
+    assert_refused()
+    x = np.arange(5.0)
+    y = np.empty_like(x)
+    kernel(squares, cache=False)(y, x)
+    assert (y == x * x).all()
+    # Now there is code for this type, none of which Python could call.
+    assert_refused()

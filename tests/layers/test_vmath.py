@@ -1,44 +1,46 @@
 """exp, tanh, sigmoid and GELU of the kernels, in units of the last place (ulp) of the true value."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import special
 
 from layers.kernels import elementwise
-from layers.kernels.jit import inlined
+from layers.kernels.jit import kernel
 from layers.kernels.vmath import exp, normal_parts, sigmoid, tanh
 
 DTYPES = [np.float32, np.float64]
 either = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 
 
-# Not kept in the cache on disk, where code of tests has no business.
+# Code of tests has no business in the cache on disk.
+compiled = partial(kernel, cache=False)
 
 
-@inlined
+@compiled
 def _exps(y, x):
     """Writes y = e^x."""
     for i in range(y.size):
         y[i] = exp(x[i])
 
 
-@inlined
+@compiled
 def _tanhs(y, x):
     """Writes y = tanh(x)."""
     for i in range(y.size):
         y[i] = tanh(x[i])
 
 
-@inlined
+@compiled
 def _sigmoids(y, x):
     """Writes y = 1 / (1 + e^-x)."""
     for i in range(y.size):
         y[i] = sigmoid(x[i])
 
 
-@inlined
+@compiled
 def _normals(y, x):
     """Writes y = Phi(x)."""
     for i in range(y.size):
