@@ -33,16 +33,12 @@ def natural(name: str, value: Any) -> int:
     return int(value)
 
 
-def limits(**values: float | None) -> None:
-    """Refuse limits of clipping that are not positive."""
-    for name, limit in values.items():
+def gradient_changes(clip_norm: float | None, clip_value: float | None, l1: float, l2: float) -> None:
+    """Refuse limits of clipping that are not positive, and negative factors of penalties."""
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
         if limit is not None and not limit > 0:
             raise ValueError(message("Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."))
-
-
-def factors(**values: float) -> None:
-    """Refuse negative factors of penalties."""
-    for name, factor in values.items():
+    for name, factor in (("l1", l1), ("l2", l2)):
         if not factor >= 0:
             raise ValueError(message("Trainer", f"{name} must not be negative", factor, "0 switches it off."))
 
@@ -111,6 +107,7 @@ def same_start(trainer: "Trainer") -> None:
         "seed": trainer.seed,
         "shards": trainer.shards,
         "truncate": str(trainer.truncate),
+        "wire": trainer.wire,
         "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
     }
     facts = {**model_facts(trainer.model, trainer.loss), "optimizer": trainer.optimizer, **options, **code_facts()}
@@ -131,5 +128,5 @@ def write_configuration(trainer: "Trainer", folder: "RunFolder | None", dataset:
     """Write what a run is made of to its folder, if this rank has one; collective."""
     facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
     if folder is not None:
-        names = "model loss optimizer batch_size accumulate seed shards truncate clip_norm clip_value l1 l2"
+        names = "model loss optimizer batch_size accumulate seed shards truncate wire clip_norm clip_value l1 l2"
         folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

@@ -14,7 +14,7 @@ from layers.kernels.jit import CACHE_FOLDER
 
 from .communicator import Communicator, SerialCommunicator
 from .optim import Optimizer
-from .reduction import HostMemory, Reduction
+from .reduction import Reduction
 from .shards import ShardPlan
 from .slice import Slice
 from .states import ShardGather
@@ -49,7 +49,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         return
     with comm.leader_first():
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
-        reduction = Reduction(HostMemory(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone), plan, alone)
+        reduction = Reduction(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
         part, optimizer = Slice(reduction, whole=True), copy.deepcopy(optimizer)
         part.collect()
         part.square_norm(part.gradient)

@@ -17,9 +17,10 @@ from layers.types import Array, Integers
 from .board import Row
 from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task, partner
 from .shards import ShardPlan, cut, dyadic, tree_total
+from .wire import Wire, chosen
 
 
-class HostMemory:
+class _HostMemory:
     """The flat parameters of a model in memory that the ranks of a host share, and the gradients of all shards of the host.
 
     Attributes
@@ -48,7 +49,8 @@ class HostMemory:
 class _Exchange:
     """What this rank sends to other hosts and receives from them: partial sums of slices."""
 
-    def __init__(self, memory: HostMemory, plan: ShardPlan, comm: Communicator, bounds: Integers) -> None:
+    def __init__(self, memory: _HostMemory, plan: ShardPlan, comm: Communicator, bounds: Integers, wire: Wire | None) -> None:
+        self._comm, self._wire = comm, wire
         own = int(np.searchsorted(comm.hosts, comm.rank, "right")) - 1
         self._memory = memory
         dtype = memory.flat.dtype
@@ -66,17 +68,32 @@ class _Exchange:
         served = [rank for rank in strangers if partner(comm.hosts, own, rank) == comm.rank]
         self._slices = [(int(bounds[rank]), int(bounds[rank + 1])) for rank in served]
         self.sends = [(rank, np.empty((len(pieces[own]), b - a), dtype)) for rank, (a, b) in zip(served, self._slices, strict=True)]
+        self._coded_sends, self._coded_receives = (
+            [(rank, wire.buffer(array.shape, dtype)) for rank, array in of] if wire else [] for of in (self.sends, self.receives)
+        )
         self._start = int(bounds[comm.rank])
         values = memory.flat.values
         mine = values[bounds[comm.rank] : bounds[comm.rank + 1]]
-        self.published = [(rank, mine) for rank, _ in self.receives]
-        self.updated = [(rank, values[a:b]) for rank, (a, b) in zip(served, self._slices, strict=True)]
+        self._published = [(rank, mine) for rank, _ in self.receives]
+        self._updated = [(rank, values[a:b]) for rank, (a, b) in zip(served, self._slices, strict=True)]
 
-    def fill(self) -> None:
-        """Write what is sent, and this host's part of the own slice: sums over the pieces of the tree that the host owns."""
+    def run(self, task: Task) -> None:
+        """Complete the parts: sums over the pieces of the tree that each host owns, on the slice of this rank."""
         for (_, sums), (start, _) in zip(self.sends, self._slices, strict=True):
             self._sum(sums, start)
         self._sum(self._own_parts, self._start)
+        if self._wire is None:
+            self._comm.swap(task, self.sends, self.receives)
+            return
+        for (_, coded), (_, sums) in zip(self._coded_sends, self.sends, strict=True):
+            self._wire.encode(coded, sums)
+        self._comm.swap(task, self._coded_sends, self._coded_receives)
+        for (_, parts), (_, coded) in zip(self.receives, self._coded_receives, strict=True):
+            self._wire.decode(parts, coded)
+
+    def publish(self, task: Task) -> None:
+        """Send this rank's slice of the parameters to the other hosts, and take in those that it is to pass on to its own."""
+        self._comm.swap(task, self._published, self._updated)
 
     def _sum(self, sums: Array, start: int) -> None:
         for into, (first, last) in zip(sums, self._own_rows, strict=True):
@@ -88,22 +105,27 @@ class Reduction:
 
     Parameters
     ----------
-    memory
-        Parameters and gradients.
+    model
+        Its parameters are moved to memory that the ranks of a host share.
     plan
         Who owns which shards.
     comm
         The ranks.
+    wire
+        How gradients are sent between hosts; as they are unless given.
 
     Attributes
     ----------
+    flat
+        Parameters, once per host; gradients of this rank's shards.
     start, stop
         The slice of the flat arrays that this rank owns. Slices begin at multiples of `layers.kernels.reduce.BLOCK`.
     alone
         The gradient of the slice if there is nothing to be summed, else None.
     """
 
-    def __init__(self, memory: HostMemory, plan: ShardPlan, comm: Communicator) -> None:
+    def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None) -> None:
+        memory = _HostMemory(model, plan, comm)
         self.flat, self.plan, self.comm = memory.flat, plan, comm
         n = self.flat.values.size
         blocks = -(-n // reduce.BLOCK)
@@ -114,7 +136,7 @@ class Reduction:
         # Where in what all ranks show the loss sums of the shards stand.
         width = self._row.numbers.size
         self._places = np.array([rank * width + 2 + i for rank, count in enumerate(counts) for i in range(count)])
-        self._exchange = _Exchange(memory, plan, comm, bounds) if len(comm.hosts) > 2 else None
+        self._exchange = _Exchange(memory, plan, comm, bounds, chosen(wire)) if len(comm.hosts) > 2 else None
         if self._exchange is None:
             self._parts, self._sizes, self._first = memory.gradients, np.ones(plan.shards, np.int64), self.start
         else:
@@ -136,8 +158,7 @@ class Reduction:
         if not self.comm.gather(task, self._row, same=2):
             self._refuse(step, samples, observed)
         if self._exchange is not None:
-            self._exchange.fill()
-            self.comm.swap(task, self._exchange.sends, self._exchange.receives)
+            self._exchange.run(task)
         result: Array = self._row.all.take(self._places)
         return result
 
@@ -151,7 +172,7 @@ class Reduction:
             return
         task = Task(PUBLISHING, step)
         if self._exchange is not None:
-            self.comm.swap(task, self._exchange.published, self._exchange.updated)
+            self._exchange.publish(task)
         self.comm.meet(task)
 
     def _refuse(self, step: int, samples: int, observed: int) -> None:

@@ -24,12 +24,13 @@ from .data import ArrayDataset, Batch, Rows, batches, permutation
 from .metrics import Metric, default_metrics
 from .optim import Optimizer, adjustment, limit_norm
 from .progress import Progress
-from .reduction import HostMemory, Reduction
+from .reduction import Reduction
 from .run_folder import RunFolder
 from .shards import ShardPlan, chosen, shard_sums, tree_total
 from .slice import Slice
 from .threads import use_one_thread
 from .truncation import Truncation
+from .wire import Wire
 
 
 class Trainer:
@@ -58,6 +59,8 @@ class Trainer:
         Limits of the gradient's global Euclidean norm, and of each of its elements.
     truncate
         Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying the state: see `ddbp.truncation`.
+    wire
+        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see `ddbp.wire`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
     metrics
@@ -74,7 +77,7 @@ class Trainer:
     ValueError
         An option is out of range: more ranks than samples in a batch, more ranks than shards, …
     CommunicationError
-        Ranks were started with different models, options or code.
+        Ranks were started with different models, options or code, or share too little memory.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Trainer:
         clip_norm: float | None = None,
         clip_value: float | None = None,
         truncate: int | None = None,
+        wire: str | Wire | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
         metrics: Mapping[str, Metric] | None = None,
@@ -105,24 +109,21 @@ class Trainer:
         self.seed = checks.natural("seed", seed)
         self.batch_size = checks.whole("batch_size", batch_size)
         self.accumulate = checks.whole("accumulate", accumulate)
-        checks.limits(clip_norm=clip_norm, clip_value=clip_value)
-        checks.factors(l1=l1, l2=l2)
+        checks.gradient_changes(clip_norm, clip_value, l1, l2)
         checks.ranks_have_samples(self.batch_size, self.comm.size)
-        self.clip_norm, self.clip_value, self.l1, self.l2 = clip_norm, clip_value, float(l1), float(l2)
+        self.clip_norm, self.clip_value, self.l1, self.l2, self.wire = clip_norm, clip_value, float(l1), float(l2), wire
         self.truncate = None if truncate is None else Truncation(model, truncate)
         self._forward: Callable[[Value], Value] = self.truncate or model
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
         self.stop = False
-        self.step_count = 0
-        self.epoch = 0
+        self.step_count = self.epoch = 0
         self._plan = ShardPlan(chosen(shards, self.comm.size), self.comm.size, self.comm.rank)
         self.shards = self._plan.shards
         checks.same_start(self)
         states.broadcast(model, self.comm)
-        memory = HostMemory(model, self._plan, self.comm)
-        self._flat = memory.flat
+        self._reduction = Reduction(model, self._plan, self.comm, wire)
+        self._flat = self._reduction.flat
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
-        self._reduction = Reduction(memory, self._plan, self.comm)
         self._part = Slice(self._reduction, whole=optimizer.whole or clip_norm is not None, adjust=adjustment(l1, l2, clip_value))
         self.optimizer.bind(self._part)
         compile_update(self.comm, self.optimizer, self._flat.dtype)

@@ -22,7 +22,7 @@ import numpy as np
 
 import ddbp
 from ddbp import launch
-from ddbp.reduction import HostMemory, Reduction
+from ddbp.reduction import Reduction
 from ddbp.shards import ShardPlan
 from ddbp.slice import Slice
 from layers import Layer, Parameter
@@ -45,8 +45,7 @@ def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
     """Return the gradients of this rank and the function that sums them into the parameters that all ranks read."""
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
-    memory = HostMemory(Weights(count), plan, comm)
-    reduction = Reduction(memory, plan, comm)
+    reduction = Reduction(Weights(count), plan, comm)
     chunks, sums = Slice(reduction).chunks, np.zeros(1)
 
     def step() -> None:
@@ -55,7 +54,7 @@ def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
             reduction.sum(chunk.values, chunk.start)
         reduction.publish(0)
 
-    return memory.flat.gradients[0], step
+    return reduction.flat.gradients[0], step
 
 
 def contestants(count: int) -> dict[str, tuple[np.ndarray[Any, Any], Callable[[], Any]]]:
