@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from layers.errors import message
+from layers.memory import zeros
 from layers.types import Array, Integers
 
 from . import shared_memory
@@ -69,7 +70,7 @@ class MPICommunicator:
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         if not self._shares:
-            return np.zeros(shape, dtype)
+            return zeros(shape, dtype)
         task, text, array, code = Task(GATHERING), np.zeros(256, np.uint8), None, 0
         if self._local.rank == 0:
             created = os.fsencode(shared_memory.create(shared_memory.size_of(shape, dtype)))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
 # Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and again for others.
 _EVERYWHERE.flags.writeable = False
+# By the number of inputs: which of them holds queries, keys and values.
+_OWNERS = {1: (0, 0, 0), 2: (0, 1, 1), 3: (0, 1, 2)}
 
 
 class Attention(Layer):
@@ -69,29 +71,26 @@ class Attention(Layer):
         y = call.buffer("y", (n, queries, features), q.dtype)
         saved = call.buffer("saved", (2, n, self.heads, queries), q.dtype)
         width = features // self.heads
-        scores, packed, *_ = attention.sizes_of_work(keys, width, q.itemsize)
+        scores, packed, _ = attention.sizes_of_work(keys, width, q.itemsize)
         options = (lengths, mask, 1 / width**0.5, self.causal, self._dropping(call, q.dtype))
         bits = call.buffer("bits", (attention.KEYS,), np.uint32)
         work = tuple(call.scratch(q.dtype, scores, packed, packed))
         attention.forward(y, saved, work, bits, *(x for x, _ in parts), *(at for _, at in parts), *options)
-        call.save(y, saved, parts, options, bits)
+        call.save(y, saved, parts, _OWNERS[len(arrays)], options, bits)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        y, saved, parts, options, bits = call.saved
-        # Inputs that hold several parts have one gradient for all of them.
-        gradients: dict[int, Array] = {}
-        for i, (x, _) in enumerate(parts):
-            if id(x) not in gradients:
-                gradients[id(x)] = call.transient(f"dx{i}", x.shape, x.dtype)
+        y, saved, parts, owners, options, bits = call.saved
+        # One gradient for each input, of all the parts that it holds; one array may be several inputs.
+        shapes = {owner: x.shape for owner, (x, _) in zip(owners, parts, strict=True)}
+        found = [call.transient(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
         keys, width = parts[1][0].shape[1], y.shape[2] // self.heads
-        scores, packed, strip, sums = attention.sizes_of_work(keys, width, y.itemsize)
-        work = tuple(call.scratch(y.dtype, scores, scores, packed, packed, packed, strip, strip, sums, sums))
+        scores, packed, strip = attention.sizes_of_work(keys, width, y.itemsize)
+        work = tuple(call.scratch(y.dtype, scores, scores, packed, packed, packed, strip, strip))
         attention.backward(
-            *(gradients[id(x)] for x, _ in parts), work, bits, contiguous(dy), y, saved,
+            *(found[owner] for owner in owners), work, bits, contiguous(dy), y, saved,
             *(x for x, _ in parts), *(at for _, at in parts), *options,
         )  # fmt: skip
-        found = list(gradients.values())
         return (*(dx if call.wants(i) else None for i, dx in enumerate(found)), *[None] * (len(call.inputs) - len(found)))
 
     def _parts(self, arrays: list[Array]) -> tuple[list[tuple[Array, int]], int]:

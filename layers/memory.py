@@ -1,8 +1,29 @@
 """The one memory layout that kernels are compiled for: adjacent elements, writable."""
 
+import math
+from typing import Any
+
 import numpy as np
 
 from .types import Array
+
+LINE = 64
+"""Bytes of a cache line. Memory of ours begins at one: of a vector that lies across two lines the processor makes two accesses."""
+
+
+def room(size: int) -> Array:
+    """Return so many uninitialised bytes that begin at a cache line, as an array that its views refer to."""
+    owner = np.empty(size + LINE, np.uint8)
+    start = -owner.ctypes.data % LINE
+    # By way of its buffer, or views of the result would refer to `owner`.
+    return np.frombuffer(owner[start : start + size].data, np.uint8) if size else owner[:0]
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return zeros that begin at a cache line."""
+    result: Array = room(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
+    result[...] = 0
+    return result
 
 
 def contiguous(x: Array) -> Array:

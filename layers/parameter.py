@@ -7,13 +7,11 @@ import numpy as np
 
 from .errors import message
 from .kernels import reduce
+from .memory import LINE, zeros
 from .types import Array
 
 if TYPE_CHECKING:
     from .layer import Layer
-
-ALIGNMENT = 64
-"""Bytes to whose multiples every parameter is aligned in flat memory."""
 
 Allocator = Callable[[tuple[int, ...], Any], Array]
 """Returns a zeroed array of the given shape and dtype; the caller decides what memory it lies in."""
@@ -131,7 +129,7 @@ class FlatParameters:
     shards
         How many shard gradients to hold, S.
     allocate, allocate_gradients
-        Where the memory of values and of gradients comes from; `np.zeros` unless said.
+        Where the memory of values and of gradients comes from; that of this process unless said.
 
     Attributes
     ----------
@@ -147,7 +145,7 @@ class FlatParameters:
     """
 
     def __init__(
-        self, model: "Layer", shards: int = 1, allocate: Allocator = np.zeros, allocate_gradients: Allocator | None = None
+        self, model: "Layer", shards: int = 1, allocate: Allocator = zeros, allocate_gradients: Allocator | None = None
     ) -> None:
         named = unique_parameters(model)
         if not named:
@@ -159,7 +157,7 @@ class FlatParameters:
         self.names: list[str] = [name for name, _ in named]
         self.parameters: list[Parameter] = [parameter for _, parameter in named]
         self.dtype = self.parameters[0].dtype
-        step = ALIGNMENT // self.dtype.itemsize
+        step = LINE // self.dtype.itemsize
         self.starts: list[int] = []
         end = 0
         for parameter in self.parameters:

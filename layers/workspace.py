@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .memory import LINE, room
 from .types import Array, Integers
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Workspace:
         size = math.prod(shape) * dtype.itemsize
         memory = self._memory.get((call, name))
         if memory is None or memory.size < size:
-            memory = self._memory[call, name] = np.empty(size, np.uint8)
+            memory = self._memory[call, name] = room(size)
             self.allocations += 1
         view: Array = memory[:size].view(dtype).reshape(shape)
         self._current[call][name] = view
@@ -65,7 +66,7 @@ class Workspace:
             # Of the smallest that will do, the last one used.
             memory = pool.pop(min(reversed(free), key=lambda index: pool[index].size))
         else:
-            memory = np.empty(size, np.uint8)
+            memory = room(size)
             self.allocations += 1
         pool.append(memory)
         view: Array = memory[:size].view(dtype).reshape(shape)
@@ -76,9 +77,9 @@ class Workspace:
         key = (np.dtype(dtype), sizes)
         known = self._scratch.get(key)
         if known is None:
-            starts = np.cumsum([0, *(-(-size * key[0].itemsize // 64) * 64 for size in sizes)]).tolist()
+            starts = np.cumsum([0, *(-(-size * key[0].itemsize // LINE) * LINE for size in sizes)]).tolist()
             if self._shared.size < starts[-1]:
-                self._shared = np.empty(starts[-1], np.uint8)
+                self._shared = room(starts[-1])
                 self._scratch = {}
                 self.allocations += 1
             parts = [self._shared[start : start + size * key[0].itemsize] for start, size in zip(starts, sizes, strict=False)]

@@ -28,11 +28,11 @@ STRIP = 32
 KEYS = 96
 
 
-def sizes_of_work(keys: int, features: int, itemsize: int) -> tuple[int, int, int, int]:
-    """Return the numbers of elements of: the scores of a block; the packed keys of a head; the packed queries of a strip; sums."""
+def sizes_of_work(keys: int, features: int, itemsize: int) -> tuple[int, int, int]:
+    """Return the numbers of elements of: the scores of a block; the packed keys of a head; the packed queries of a strip."""
     lanes = VECTOR_BYTES // itemsize
     wide = -(-features // lanes) * lanes
-    return STRIP * KEYS, (keys + lanes) * wide, STRIP * wide, keys * features
+    return STRIP * KEYS, (keys + lanes) * wide, STRIP * wide
 
 
 @inlined
@@ -209,9 +209,9 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
     """Writes dv = pᵀ dy, dq = scale ds k and dk = scale dsᵀ q, where ds = p (dp - sum of dp p over keys) and dp = dy vᵀ.
 
     The sum is that of dy y over features (Dao et al. 2022, section B.2, eq. 4). work: (scores, their gradients, packed keys
-    transposed, packed values transposed, packed keys, packed queries, packed gradients, sums for dk, sums for dv).
+    transposed, packed values transposed, packed keys, packed queries, packed gradients).
     """
-    scores, gradients, packed_k, packed_v, packed_rows, packed_q, packed_dy, of_k, of_v = work
+    scores, gradients, packed_k, packed_v, packed_rows, packed_q, packed_dy = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
@@ -222,8 +222,8 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
     zero = constant(y, "zero")
     threshold, keep, first_sample, step, call, seed = dropout
     mean = np.empty(STRIP, y.dtype)
-    q_row, y_row, s_row, k_row = q.strides[1], dy.strides[1], KEYS * size, features * size
-    dq_row = dq.strides[1]
+    q_row, y_row, s_row = q.strides[1], dy.strides[1], KEYS * size
+    dq_row, dk_row, dv_row = dq.strides[1], dk.strides[1], dv.strides[1]
     for n in range(samples):
         length = lengths[n]
         for h in range(heads):
@@ -233,10 +233,13 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
             step_k = _pack_keys(packed_k, keys, True)
             _pack_keys(packed_v, values, True)
             step_rows = _pack_keys(packed_rows, keys, False)
-            of_k[: length * features] = 0
-            of_v[: length * features] = 0
-            for i0 in range(0, queries, STRIP):
+            for j in range(length if queries else 0, k.shape[1]):
+                dk[n, j, columns_k : columns_k + features] = zero
+                dv[n, j, columns_v : columns_v + features] = zero
+            # The last strip first: it sees all keys, so that it writes what the others add to.
+            for i0 in range((queries - 1) // STRIP * STRIP, -1, -STRIP):
                 rows = min(STRIP, queries - i0)
+                first = write if i0 + rows == queries else add
                 limit = min(length, i0 + rows) if causal else length
                 of = q[n, i0 : i0 + rows, columns_q : columns_q + features]
                 into = dq[n, i0 : i0 + rows, columns_q : columns_q + features]
@@ -269,14 +272,13 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
                         if threshold:
                             for j in range(seen):
                                 row[j] = row[j] * keep if bits[j] >= threshold else zero
-                    at = start * k_row
+                    at = _address(dv[n]) + start * dv_row + columns_v * size
                     _product(
-                        y, _address(of_v) + at, k_row, s, size, s_row, width, rows,
-                        _address(packed_dy), rows, features, features, add,
+                        y, at, dv_row, s, size, s_row, width, rows, _address(packed_dy), rows, features, features, first
                     )  # fmt: skip
+                    at = _address(dk[n]) + start * dk_row + columns_k * size
                     _product(
-                        y, _address(of_k) + at, k_row, g, size, s_row, width, rows,
-                        _address(packed_q), rows, features, features, add,
+                        y, at, dk_row, g, size, s_row, width, rows, _address(packed_q), rows, features, features, first
                     )  # fmt: skip
                     panels = _address(packed_rows) + block * step_rows * size
                     _product(
@@ -294,11 +296,3 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
                         features,
                         add if start else write,
                     )
-            for j in range(len(k[n])):
-                to_k, to_v = dk[n, j, columns_k : columns_k + features], dv[n, j, columns_v : columns_v + features]
-                if j < length:
-                    to_k[:] = of_k[j * features : (j + 1) * features]
-                    to_v[:] = of_v[j * features : (j + 1) * features]
-                else:
-                    to_k[:] = 0
-                    to_v[:] = 0

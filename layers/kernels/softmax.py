@@ -1,23 +1,49 @@
 """Softmax along rows, and the losses on logits."""
 
-import numpy as np
+from typing import Any
 
-from .jit import inlined, kernel
+import numpy as np
+from numba.core import types
+from numba.extending import overload
+
+from .jit import OPTIONS, inlined, kernel
+from .simd_rows import row_max, row_sum
 from .vmath import constant, exp, number
+
+
+def _greatest(x: Any) -> Any:
+    """Return the element of x (n,) with the greatest real part."""
+    raise NotImplementedError("for kernels only")
+
+
+def _sum(x: Any) -> Any:
+    """Return the sum of x (n,)."""
+    raise NotImplementedError("for kernels only")
+
+
+@overload(_greatest, jit_options=OPTIONS)
+def _greatest_of(x):
+    def complex_greatest(x):
+        highest = x[0]
+        for j in range(1, x.size):
+            highest = x[j] if x[j].real > highest.real else highest
+        return highest
+
+    return complex_greatest if isinstance(x.dtype, types.Complex) else lambda x: row_max(x, x.size)
+
+
+@overload(_sum, jit_options=OPTIONS)
+def _sum_of(x):
+    return (lambda x: x.sum()) if isinstance(x.dtype, types.Complex) else (lambda x: row_sum(x))
 
 
 @inlined
 def _row_softmax(p, x):
     """Write p = softmax(x) for one row; return its maximum and the sum of e^(x - maximum)."""
-    highest = x[0]
-    for j in range(1, x.size):
-        highest = x[j] if x[j].real > highest.real else highest
-    total = exp(x[0] - highest)
-    p[0] = total
-    for j in range(1, x.size):
+    highest = _greatest(x)
+    for j in range(x.size):
         p[j] = exp(x[j] - highest)
-    for j in range(1, x.size):
-        total += p[j]
+    total = _sum(p)
     for j in range(x.size):
         p[j] /= total
     return highest, total

@@ -64,6 +64,24 @@ def test_attention_to_another_sequence_equals_that_of_pytorch(keys, dtype):
     compare(layers.Attention(3), [q, k, v], [], lambda q, k, v: their_attention(q, k, v, 3), dtype)
 
 
+@pytest.mark.parametrize("roles", [(0, 0, 0), (0, 1, 1), (0, 0, 1), (0, 1, 0)])
+def test_one_value_in_several_roles_gets_the_sum_of_their_gradients(roles):
+    rng = np.random.default_rng(3)
+    arrays = [rng.standard_normal((2, 5, 8)) for _ in range(2)]
+
+    def gradients(values):
+        (layers.Attention(2, causal=True)(*values) ** 2).sum().backward()
+        return [value.grad for value in values]
+
+    tape, apart = layers.Tape(), layers.Tape()
+    values = [tape.input(array) for array in arrays]
+    shared = gradients([values[role] for role in roles])
+    alone = gradients([apart.input(arrays[role]) for role in roles])
+    for role, gradient in zip(roles, shared, strict=True):
+        expected = sum(dx for other, dx in zip(roles, alone, strict=True) if other == role)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-14)
+
+
 @both
 @pytest.mark.parametrize("shape", [(3, 2, 5, 110), (3, 1, 1, 110), (1, 2, 5, 110), (5, 110), (1, 110), (2, 1, 1)], ids=str)
 def test_masks_equal_those_of_pytorch(shape, dtype):

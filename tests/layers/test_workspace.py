@@ -131,3 +131,15 @@ def test_buffer_grows_for_a_larger_batch_and_is_cut_for_a_smaller_one():
     assert not np.shares_memory(large, buffer("x", (4, 3)))
     assert not np.shares_memory(large, buffer("y", (4, 3), call=1))
     assert workspace.allocations == 4
+
+
+def test_memory_begins_at_a_cache_line_and_is_known_by_its_views(rng):
+    workspace = layers.Workspace()
+    workspace.current(0)
+    arrays = [workspace.cut(0, "y", (n,), np.float32) for n in (1, 1000, 100_000)] + [workspace.transient((99, 1001), np.float64)]
+    arrays += workspace.scratch(np.dtype(np.float32), (7, 9))
+    flat = layers.FlatParameters(linear(rng, 5, 3), shards=2)
+    assert all(array.ctypes.data % 64 == 0 for array in (*arrays, flat.values, flat.gradients))
+    held = arrays[3][1:]
+    del arrays
+    assert not np.shares_memory(workspace.transient((99, 1001), np.float64), held)
