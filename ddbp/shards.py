@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -78,7 +79,7 @@ class ShardPlan:
         bounds = cut(self.shards, self.ranks)
         return int(bounds[first]), int(bounds[last])
 
-    @property
+    @cached_property
     def local(self) -> int:
         """Number of shards of this rank."""
         first, last = self.owned(self.rank)
