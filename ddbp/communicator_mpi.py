@@ -19,7 +19,7 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .board import WORDS, Board, Row, compile_kernels
-from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Task, partner
+from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Links, Task
 from .waiting import Waiting
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -44,12 +44,8 @@ class MPICommunicator:
             compile_kernels()
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
         self._board = self._shared_board()
-        own = int(np.searchsorted(self.hosts, self.rank, "right")) - 1
-        self._first, self._last = int(self.hosts[own]), int(self.hosts[own + 1])
-        others = [host for host in range(len(self.hosts) - 1) if host != own]
-        self._partners = [(partner(self.hosts, h, self.rank), int(self.hosts[h]), int(self.hosts[h + 1])) for h in others]
-        strangers = [rank for rank in range(self.size) if not self._first <= rank < self._last]
-        self._served = [rank for rank in strangers if partner(self.hosts, own, rank) == self.rank]
+        self._links = Links(self.hosts, self.rank)
+        self._first, self._last = self._links.first, self._links.last
 
     def _shared_board(self) -> Board:
         """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
@@ -136,8 +132,8 @@ class MPICommunicator:
 
     def _share(self, task: Task, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
-        receives = [(rank, rows[first:last]) for rank, first, last in self._partners]
-        self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._served], receives)
+        receives = [(rank, rows[self.hosts[host] : self.hosts[host + 1]]) for rank, host in self._links.sources]
+        self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._links.served], receives)
 
     def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
         """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has other numbers to gather."""

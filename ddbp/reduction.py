@@ -4,100 +4,18 @@ The ranks of a host read each other's gradients where they lie. Hosts exchange t
 rank those of some slices; so the bits do not depend on how many ranks there are, or where.
 """
 
-from itertools import pairwise
-from typing import Any
-
 import numpy as np
 
-from layers import FlatParameters, Layer
+from layers import Layer
 from layers.errors import message
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
 from .board import Row
-from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task, partner
-from .shards import ShardPlan, cut, dyadic, tree_total
+from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task
+from .exchange import Exchange, HostMemory
+from .shards import ShardPlan, cut, tree_total
 from .wire import Wire, chosen
-
-
-class _HostMemory:
-    """The flat parameters of a model in memory that the ranks of a host share, and the gradients of all shards of the host.
-
-    Attributes
-    ----------
-    flat
-        Parameters, once per host; gradients of this rank's shards.
-    gradients
-        Those of the host's shards (shards of the host, n).
-    shards
-        The first and the end of the shards of this host.
-    """
-
-    def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
-        host = int(np.searchsorted(comm.hosts, comm.rank, "right")) - 1
-        self.shards = plan.owned_by(*comm.hosts[host : host + 2])
-        first, last = (shard - self.shards[0] for shard in plan.owned(comm.rank))
-
-        def part(shape: tuple[int, ...], dtype: Any) -> Array:
-            self.gradients: Array = comm.host_array((self.shards[1] - self.shards[0], *shape[1:]), dtype)
-            mine: Array = self.gradients[first:last]
-            return mine
-
-        self.flat = FlatParameters(model, shards=plan.local, allocate=comm.host_array, allocate_gradients=part)
-
-
-class _Exchange:
-    """What this rank sends to other hosts and receives from them: partial sums of slices."""
-
-    def __init__(self, memory: _HostMemory, plan: ShardPlan, comm: Communicator, bounds: Integers, wire: Wire | None) -> None:
-        self._comm, self._wire = comm, wire
-        own = int(np.searchsorted(comm.hosts, comm.rank, "right")) - 1
-        self._memory = memory
-        dtype = memory.flat.dtype
-        pieces = [dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())]
-        begin = memory.shards[0]
-        self._own_rows = [(first - begin, first - begin + size) for first, size in pieces[own]]
-        self.sizes = np.array([size for of_host in pieces for _, size in of_host], np.int64)
-        ends = np.cumsum([len(of_host) for of_host in pieces])
-        width = int(bounds[comm.rank + 1] - bounds[comm.rank])
-        self.parts: Array = np.empty((len(self.sizes), width), dtype)
-        self._own_parts = self.parts[ends[own] - len(pieces[own]) : ends[own]]
-        others = [host for host in range(len(pieces)) if host != own]
-        self.receives = [(partner(comm.hosts, h, comm.rank), self.parts[ends[h] - len(pieces[h]) : ends[h]]) for h in others]
-        strangers = [rank for h in others for rank in range(*comm.hosts[h : h + 2].tolist())]
-        served = [rank for rank in strangers if partner(comm.hosts, own, rank) == comm.rank]
-        self._slices = [(int(bounds[rank]), int(bounds[rank + 1])) for rank in served]
-        self.sends = [(rank, np.empty((len(pieces[own]), b - a), dtype)) for rank, (a, b) in zip(served, self._slices, strict=True)]
-        self._coded_sends, self._coded_receives = (
-            [(rank, wire.buffer(array.shape, dtype)) for rank, array in of] if wire else [] for of in (self.sends, self.receives)
-        )
-        self._start = int(bounds[comm.rank])
-        values = memory.flat.values
-        mine = values[bounds[comm.rank] : bounds[comm.rank + 1]]
-        self._published = [(rank, mine) for rank, _ in self.receives]
-        self._updated = [(rank, values[a:b]) for rank, (a, b) in zip(served, self._slices, strict=True)]
-
-    def run(self, task: Task) -> None:
-        """Complete the parts: sums over the pieces of the tree that each host owns, on the slice of this rank."""
-        for (_, sums), (start, _) in zip(self.sends, self._slices, strict=True):
-            self._sum(sums, start)
-        self._sum(self._own_parts, self._start)
-        if self._wire is None:
-            self._comm.swap(task, self.sends, self.receives)
-            return
-        for (_, coded), (_, sums) in zip(self._coded_sends, self.sends, strict=True):
-            self._wire.encode(coded, sums)
-        self._comm.swap(task, self._coded_sends, self._coded_receives)
-        for (_, parts), (_, coded) in zip(self.receives, self._coded_receives, strict=True):
-            self._wire.decode(parts, coded)
-
-    def publish(self, task: Task) -> None:
-        """Send this rank's slice of the parameters to the other hosts, and take in those that it is to pass on to its own."""
-        self._comm.swap(task, self._published, self._updated)
-
-    def _sum(self, sums: Array, start: int) -> None:
-        for into, (first, last) in zip(sums, self._own_rows, strict=True):
-            reduce.tree_sum(into, self._memory.gradients[first:last], np.ones(last - first, np.int64), start)
 
 
 class Reduction:
@@ -125,7 +43,7 @@ class Reduction:
     """
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None) -> None:
-        memory = _HostMemory(model, plan, comm)
+        memory = HostMemory(model, plan, comm)
         self.flat, self.plan, self.comm = memory.flat, plan, comm
         n = self.flat.values.size
         blocks = -(-n // reduce.BLOCK)
@@ -136,7 +54,7 @@ class Reduction:
         # Where in what all ranks show the loss sums of the shards stand.
         width = self._row.numbers.size
         self._places = np.array([rank * width + 2 + i for rank, count in enumerate(counts) for i in range(count)])
-        self._exchange = _Exchange(memory, plan, comm, bounds, chosen(wire)) if len(comm.hosts) > 2 else None
+        self._exchange = Exchange(memory, plan, comm, bounds, chosen(wire)) if len(comm.hosts) > 2 else None
         if self._exchange is None:
             self._parts, self._sizes, self._first = memory.gradients, np.ones(plan.shards, np.int64), self.start
         else:
