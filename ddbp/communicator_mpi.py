@@ -65,6 +65,7 @@ class MPICommunicator:
     # Memory
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        self._waiting.begin()
         if not self._shares:
             return zeros(shape, dtype)
         task, text, array, code = Task(GATHERING), np.zeros(256, np.uint8), None, 0
@@ -89,9 +90,11 @@ class MPICommunicator:
     # Meetings
 
     def meet(self, task: Task) -> None:
+        self._waiting.begin()
         self._board.meet(lambda met: self._meet_late(met, task))
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        self._waiting.begin()
         sent = row.sent
         sent[0], sent[2] = task.kind, task.number
         first, words = self._first, Row.TITLE + same
@@ -152,6 +155,7 @@ class MPICommunicator:
     # Messages
 
     def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
+        self._waiting.begin()
         self._swap(task, _TAG_PART, sends, receives)
 
     def _swap(self, task: Task, tag: int, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
@@ -169,10 +173,12 @@ class MPICommunicator:
         return result
 
     def broadcast(self, array: Array) -> None:
+        self._waiting.begin()
         self._wait([self._world.Ibcast(array, root=0)], Task(BROADCAST))
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
+        self._waiting.begin()
         if self._local.rank == 0:
             yield
         # A spinning barrier would take the core on which the first rank compiles.

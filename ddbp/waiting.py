@@ -32,11 +32,15 @@ class Waiting:
         self._rank, self._size = world.rank, world.size
         self._timeout = _time_limit()
         self._left = False
-        # Ranks wait for the same things in the same order, so the number of a wait says where a rank is.
-        self._waits = self._noticed = 0
+        # All ranks come to the same things in the same order, so their number says where a rank is.
+        self._things = self._noticed = 0
         self._notices: list[Integers] = []
         self._left_at: dict[int, int] = {}
         self._waiting_at: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """Count something that all ranks come to, whether or not this one will have to wait there."""
+        self._things += 1
 
     def until(
         self,
@@ -52,7 +56,6 @@ class Waiting:
         `late` and `dead` return the ranks that have not come yet, or never will, as far as that is known. With `asleep` seconds
         between looks the core is left to others from the beginning.
         """
-        self._waits += 1
         polls, yields, sleep = (0, 0, asleep) if asleep else (_POLLS, _YIELDS, _SLEEP)
         looks = 0
         started = checked = 0.0
@@ -73,12 +76,12 @@ class Waiting:
     def _look_for_the_missing(
         self, task: Task, late: Callable[[], list[int]], dead: Callable[[], list[int]], waited: float
     ) -> None:
-        """Raise if a rank left before this wait, its process has ended, or time is up."""
+        """Raise if a rank left before it came here, its process has ended, or time is up."""
         if self._left:
             return
         self._read_notices()
         must = f"all ranks must take part in {task}"
-        missing = sorted(rank for rank, waits in self._left_at.items() if waits < self._waits)
+        missing = sorted(rank for rank, things in self._left_at.items() if things < self._things)
         if missing:
             fix = "Look above for its error; every rank must take the same number of steps and evaluations."
             raise CommunicationError(message(f"rank {self._rank}", must, f"rank {_listed(missing)} ended", fix))
@@ -86,28 +89,28 @@ class Waiting:
         if killed:
             fix = "It was killed, perhaps for want of memory: see dmesg, or the log of the batch system."
             raise CommunicationError(message(f"rank {self._rank}", must, f"the process of rank {_listed(killed)} gone", fix))
-        if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._waits:
-            self._noticed = self._waits
+        if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._things:
+            self._noticed = self._things
             self._tell(_TAG_WAITING)
         if waited > self._timeout:
-            absent = late() or sorted({r for r in range(self._size) if self._waiting_at.get(r, 0) < self._waits} - {self._rank})
+            absent = late() or sorted({r for r in range(self._size) if self._waiting_at.get(r, 0) < self._things} - {self._rank})
             who = f"nothing from rank {_listed(absent)}" if absent else "no answer"
             fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."
             raise CommunicationError(message(f"rank {self._rank}", must, f"{who} for {waited:.0f} s", fix))
 
     def _tell(self, tag: int) -> None:
-        """Send the number of this wait to all other ranks, and do not wait until they read it."""
-        self._notices.append(np.array([self._waits], np.int64))
+        """Send the number of what this rank is at to all other ranks, and do not wait until they read it."""
+        self._notices.append(np.array([self._things], np.int64))
         for rank in range(self._size):
             if rank != self._rank:
                 self._world.Isend(self._notices[-1], rank, tag).Free()
 
     def _read_notices(self) -> None:
-        status, waits = self._mpi.Status(), np.empty(1, np.int64)
+        status, things = self._mpi.Status(), np.empty(1, np.int64)
         for tag, known in ((_TAG_LEFT, self._left_at), (_TAG_WAITING, self._waiting_at)):
             while self._world.Iprobe(self._mpi.ANY_SOURCE, tag, status):
-                self._world.Recv(waits, status.source, tag)
-                known[status.source] = int(waits[0])
+                self._world.Recv(things, status.source, tag)
+                known[status.source] = int(things[0])
 
     def leave(self) -> None:
         """Tell the other ranks that this one ends."""
