@@ -129,11 +129,16 @@ class MPICommunicator:
             strange = self._board.gather(mine, sent, words, lambda met: self._meet_late(met, task))
             self._require_title(task, mine, first, strange)
         else:
+            strange = -1
             for start in range(Row.TITLE, sent.size, WORDS - Row.TITLE):
                 part = np.concatenate([sent[: Row.TITLE], sent[start : start + WORDS - Row.TITLE]])
                 parts = np.empty((len(mine), part.size), np.int64)
-                strange = self._board.gather(parts, part, words, lambda met: self._meet_late(met, task))
-                self._require_title(task, parts, first, strange)
+                same_words = words if start == Row.TITLE else Row.TITLE
+                found = self._board.gather(parts, part, same_words, lambda met: self._meet_late(met, task))
+                self._require_title(task, parts, first, found)
+                if start == Row.TITLE:
+                    strange = found
+                    mine[:, : Row.TITLE] = parts[:, : Row.TITLE]
                 mine[:, start : start + part.size - Row.TITLE] = parts[:, Row.TITLE :]
         if len(self.hosts) == 2:
             return strange < 0
@@ -231,6 +236,7 @@ class MPICommunicator:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
         self._waiting.leave()
         self._wait([self._world.Ibarrier()], Task(ENDING), asleep=1e-3)
+        self._waiting.read_the_last()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""

@@ -37,7 +37,8 @@ def private_memory(tmp_path_factory):
         pytest.skip(f"needs the right to mount a /dev/shm: {made.stderr.strip()}")
 
     def prefix(megabytes, left):
-        script = f'mount -t tmpfs -o size={megabytes}m tmpfs /dev/shm && "$@"; status=$?; sleep 0.5; ls /dev/shm > "{left}"; exit $status'
+        mount = f"mount -t tmpfs -o size={megabytes}m tmpfs /dev/shm"
+        script = f'{mount} && "$@"; status=$?; sleep 0.5; ls /dev/shm > "{left}"; exit $status'
         return ["unshare", "-m", "sh", "-c", script, "sh"]
 
     return prefix
