@@ -181,11 +181,8 @@ def communicator() -> Communicator:
     if not _CURRENT:
         if launched_under_mpi():
             from .communicator_mpi import MPICommunicator
-            from .failure import abort_all_ranks_on_exceptions
 
-            mpi = MPICommunicator()
-            abort_all_ranks_on_exceptions(mpi)
-            _CURRENT.append(mpi)
+            _CURRENT.append(MPICommunicator())
         else:
             _CURRENT.append(SerialCommunicator())
     return _CURRENT[0]

@@ -20,6 +20,7 @@ from layers.types import Array, Integers
 from . import shared_memory
 from .board import WORDS, Board, Row, compile_kernels
 from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Links, Task
+from .failure import abort_all_ranks_on_exceptions
 from .waiting import Waiting
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -40,6 +41,7 @@ class MPICommunicator:
         self._world = first.Split(0, order.index(first.rank))
         self.rank, self.size = self._world.rank, self._world.size
         self._waiting = Waiting(mpi, self._world)
+        abort_all_ranks_on_exceptions(self)
         with self.leader_first():
             compile_kernels()
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
@@ -68,24 +70,45 @@ class MPICommunicator:
         self._waiting.begin()
         if not self._shares:
             return zeros(shape, dtype)
-        task, text, array, code = Task(GATHERING), np.zeros(256, np.uint8), None, 0
+        size = shared_memory.size_of(shape, dtype)
+        text, error = np.zeros(256, np.uint8), None
         if self._local.rank == 0:
-            created = os.fsencode(shared_memory.create(shared_memory.size_of(shape, dtype)))
-            text[: len(created)] = np.frombuffer(created, np.uint8)
-        self._wait([self._local.Ibcast(text, root=0)], task)
+            try:
+                created = os.fsencode(shared_memory.create(size))
+                text[: len(created)] = np.frombuffer(created, np.uint8)
+            except OSError as refused:
+                error = refused
+        self._wait([self._local.Ibcast(text, root=0)], Task(GATHERING))
         path = os.fsdecode(text.tobytes().rstrip(b"\0"))
+        descriptor = -1
         try:
-            array = shared_memory.attach(path, shape, dtype, self._local.rank, self._local.size)
-        except OSError as error:
-            code = error.errno or -1
-        codes = np.empty(self._local.size, np.int64)
-        self._wait([self._local.Iallgather(np.array([code]), codes)], task)
-        if self._local.rank == 0:
-            os.unlink(path)
-        if codes.any():
-            raise shared_memory.refusal(shared_memory.size_of(shape, dtype), int(codes[codes != 0][0]))
-        assert array is not None
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError as refused:
+            error = error or refused
+        try:
+            self._require_success(size, error)
+        except CommunicationError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
+        finally:
+            # Before memory is taken: a process that is killed then, for want of it, must not leave it behind.
+            if self._local.rank == 0 and path:
+                os.unlink(path)
+        try:
+            array = shared_memory.attach(descriptor, shape, dtype, self._local.rank, self._local.size)
+        except OSError as refused:
+            error = refused
+        self._require_success(size, error)
         return array
+
+    def _require_success(self, size: int, error: OSError | None) -> None:
+        """Raise on all ranks of this host unless none of them failed to share memory of so many bytes."""
+        codes = np.empty(self._local.size, np.int64)
+        code = 0 if error is None else error.errno or -1
+        self._wait([self._local.Iallgather(np.array([code]), codes)], Task(GATHERING))
+        if codes.any():
+            raise shared_memory.refusal(size, int(codes[codes != 0][0]))
 
     # Meetings
 
@@ -103,11 +126,16 @@ class MPICommunicator:
             strange = self._board.gather(mine, sent, words, lambda met: self._meet_late(met, task))
             self._require_title(task, mine, first, strange)
         else:
+            strange = -1
             for start in range(Row.TITLE, sent.size, WORDS - Row.TITLE):
                 part = np.concatenate([sent[: Row.TITLE], sent[start : start + WORDS - Row.TITLE]])
                 parts = np.empty((len(mine), part.size), np.int64)
-                strange = self._board.gather(parts, part, words, lambda met: self._meet_late(met, task))
-                self._require_title(task, parts, first, strange)
+                same_words = words if start == Row.TITLE else Row.TITLE
+                found = self._board.gather(parts, part, same_words, lambda met: self._meet_late(met, task))
+                self._require_title(task, parts, first, found)
+                if start == Row.TITLE:
+                    strange = found
+                    mine[:, : Row.TITLE] = parts[:, : Row.TITLE]
                 mine[:, start : start + part.size - Row.TITLE] = parts[:, Row.TITLE :]
         if len(self.hosts) == 2:
             return strange < 0
@@ -205,6 +233,7 @@ class MPICommunicator:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
         self._waiting.leave()
         self._wait([self._world.Ibarrier()], Task(ENDING), asleep=1e-3)
+        self._waiting.read_the_last()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""

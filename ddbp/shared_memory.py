@@ -45,8 +45,8 @@ def create(size: int) -> Path:
     return Path(path)
 
 
-def attach(path: str, shape: tuple[int, ...], dtype: Any, part: int, parts: int) -> Array:
-    """Return the array in a file, having taken memory for one of so many equal parts of it.
+def attach(descriptor: int, shape: tuple[int, ...], dtype: Any, part: int, parts: int) -> Array:
+    """Return the array in an open file, having taken memory for one of so many equal parts of it; the file is closed.
 
     Each process takes the memory of its own part, near its own core. Had nobody taken it, writing to memory that is not there
     would end the process.
@@ -54,10 +54,9 @@ def attach(path: str, shape: tuple[int, ...], dtype: Any, part: int, parts: int)
     Raises
     ------
     OSError
-        There is no such file, or (ENOSPC) not enough memory.
+        There is not enough memory (ENOSPC).
     """
     size = size_of(shape, dtype)
-    descriptor = os.open(path, os.O_RDWR)
     try:
         start, stop = size * part // parts, size * (part + 1) // parts
         if stop > start and hasattr(os, "posix_fallocate"):

@@ -88,7 +88,10 @@ def is_mpich() -> bool:
 
 @pytest.fixture(scope="session")
 def mpirun() -> Callable[..., Finished]:
-    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec."""
+    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec.
+
+    `prefix` comes before the launcher.
+    """
     try:
         mpiexec = find_mpiexec()
     except FileNotFoundError as error:
@@ -96,8 +99,15 @@ def mpirun() -> Callable[..., Finished]:
     banner = launcher_banner()
     crowded = ("--oversubscribe", "--allow-run-as-root") if "Open MPI" in banner or "prte" in banner else ()
 
-    def run(ranks: int, script: str | Path, *arguments: object, timeout: float = 90, **environment: str) -> Finished:
-        command = [mpiexec, *crowded, "-n", ranks, sys.executable, PROGRAMS / script, *arguments]
+    def run(
+        ranks: int,
+        script: str | Path,
+        *arguments: object,
+        timeout: float = 90,
+        prefix: Sequence[str] = (),
+        **environment: str,
+    ) -> Finished:
+        command = [*prefix, mpiexec, *crowded, "-n", ranks, sys.executable, PROGRAMS / script, *arguments]
         return run_process(command, timeout=timeout, **environment)
 
     return run

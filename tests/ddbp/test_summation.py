@@ -1,5 +1,6 @@
 """The sum over shards against exact rational arithmetic: each addition is rounded once, and nothing else touches the numbers."""
 
+import itertools
 import math
 from fractions import Fraction
 
@@ -73,7 +74,7 @@ def bits(array):
 
 @st.composite
 def shards_of(draw, dtype, *, finite=True, most=20):
-    """Return shards (S, n) of any finite numbers, many of them special: zeros, denormals, the largest, and near-cancelling pairs."""
+    """Return shards (S, n) of any finite numbers: zeros, denormals, the largest, and pairs that nearly cancel."""
     info = np.finfo(dtype)
     width = 8 * info.dtype.itemsize
     special = [
@@ -170,7 +171,7 @@ def test_sum_does_not_depend_on_cuts_and_starts(dtype, data):
     near_blocks = st.builds(lambda block, by: block * reduce.BLOCK + by, st.integers(0, 3), st.integers(-2, 2))
     cuts = data.draw(st.sets(st.one_of(st.integers(0, n), near_blocks.filter(lambda at: 0 <= at <= n)), max_size=6))
     bounds = sorted(cuts | {0, n})
-    pieces = [summed(parts, start=a, stop=b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    pieces = [summed(parts, start=a, stop=b) for a, b in itertools.pairwise(bounds)]
     assert np.concatenate(pieces).tobytes() == summed(parts).tobytes()
 
 

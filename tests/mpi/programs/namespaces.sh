@@ -1,0 +1,30 @@
+#!/bin/sh
+# Run "$@" under MPICH's launcher on two hosts that are network namespaces, with 2 ranks on the first and 1 on the second.
+# Usage, in a network and mount namespace of its own: namespaces.sh MPIEXEC FOLDER COMMAND...
+set -e
+mpiexec=$1 folder=$2
+shift 2
+ip link add first type veth peer name second
+unshare --net sleep 600 &
+other=$!
+trap 'kill $other 2>/dev/null' EXIT
+# Until that process has a network of its own.
+while [ "$(readlink /proc/$other/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+ip link set second netns $other
+ip addr add 10.77.0.1/24 dev first
+ip link set lo up
+ip link set first up
+nsenter --net=/proc/$other/ns/net sh -c 'ip addr add 10.77.0.2/24 dev second; ip link set second up; ip link set lo up'
+# The launcher calls it as a remote shell: options, host, command.
+cat > "$folder/shell" <<END
+#!/bin/sh
+while [ "\${1#10.}" = "\$1" ]; do shift; done
+host=\$1
+shift
+if [ "\$host" = 10.77.0.2 ]; then exec nsenter --net=/proc/$other/ns/net unshare --uts --ipc sh -c "hostname second; \$*"; fi
+exec sh -c "\$*"
+END
+chmod +x "$folder/shell"
+"$mpiexec" -launcher ssh -launcher-exec "$folder/shell" -iface first -hosts 10.77.0.1:2,10.77.0.2:1 -n 3 "$@"
+# So that it can be seen that messages went this way.
+sed -n "s/^ *first: *\([0-9]*\) .*/\1/p" /proc/net/dev > "$folder/received"

@@ -1,0 +1,138 @@
+"""Train a small network for many steps while ranks sleep at random places, or break a meeting, or change a bit on purpose.
+
+Usage: stress.py FOLDER [--delays SEED] [--steps N] [--deed DEED]; every rank writes its parameters and losses. What the deeds
+are is said below; the last rank does them.
+"""
+
+import argparse
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from ddbp.board import Board
+from ddbp.reduction import Reduction
+from ddbp.slice import Slice
+from layers import Linear, Sequential, SoftmaxCrossEntropy, Tanh
+from layers.kernels import sync
+
+SAMPLES, SHARDS, MIDDLE = 13, 4, 5
+# Seconds; several times what a step takes, so that ranks overtake each other in every order.
+LONGEST = 1.5e-3
+DATA = np.random.default_rng(0)
+X, Y = DATA.standard_normal((SAMPLES, 8)).astype(np.float32), DATA.integers(0, 4, SAMPLES)
+
+
+def delay_everything(rng):
+    """Let calls of what a step consists of sleep before or after, now and then."""
+
+    def delayed(owner, name):
+        function = getattr(owner, name)
+
+        def wrapper(*arguments, **options):
+            for call in (function, None):
+                if rng.random() < 0.15:
+                    time.sleep(rng.random() * LONGEST)
+                if call is not None:
+                    result = call(*arguments, **options)
+            return result
+
+        setattr(owner, name, wrapper)
+
+    for owner, name in (
+        (Linear, "forward"),
+        (Linear, "backward"),
+        (Board, "gather"),
+        (Board, "meet"),
+        (Reduction, "exchange"),
+        (Reduction, "sum"),
+        (Reduction, "publish"),
+        (Slice, "fetch"),
+        (ddbp.Adam, "update"),
+    ):
+        delayed(owner, name)
+
+
+def come_without_waiting():
+    """Count the meetings at which parameters are published, but wait for nobody."""
+
+    def meet(board, wait):
+        board._meetings += 1
+        sync.meet(board._late, board._counts, board._mine, board._meetings, 0)
+
+    Board.meet = meet
+
+
+def come_too_early():
+    """Come to the exchange before the gradients are complete."""
+    exchange = Reduction.exchange
+
+    def early(reduction, *arguments):
+        complete = reduction.flat.gradients.copy()
+        reduction.flat.gradients[...] = 0
+        result = exchange(reduction, *arguments)
+        time.sleep(1e-3)
+        reduction.flat.gradients[...] = complete
+        return result
+
+    Reduction.exchange = early
+
+
+def change_a_gradient(step):
+    """Change the lowest bit of one element of the own gradients, once."""
+    exchange = Reduction.exchange
+
+    def changed(reduction, number, *arguments):
+        if number == step:
+            flip(reduction.flat.gradients[0], 7)
+        return exchange(reduction, number, *arguments)
+
+    Reduction.exchange = changed
+
+
+def flip(array, at):
+    """Change the lowest bit of a float32."""
+    array[at : at + 1].view(np.uint32)[0] ^= 1
+
+
+def main() -> None:
+    """Train."""
+    flags = argparse.ArgumentParser()
+    flags.add_argument("folder", type=Path)
+    flags.add_argument("--delays", type=int)
+    flags.add_argument("--steps", type=int, default=200)
+    flags.add_argument("--deed", default="nothing")
+    options = flags.parse_args()
+    comm = ddbp.communicator()
+    guilty, deed = comm.rank == comm.size - 1, options.deed
+    # Three blocks of parameters: three ranks own one each.
+    rng = np.random.default_rng(1)
+    model = Sequential(Linear(8, 200, rng=rng), Tanh(), Linear(200, 4, rng=rng))
+    trainer = ddbp.Trainer(
+        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.003), batch_size=SAMPLES, shards=SHARDS, clip_norm=1.0, quiet=True
+    )
+    if options.delays is not None:
+        delay_everything(random.Random(f"{options.delays}, {comm.rank}"))
+    if guilty and deed == "come without waiting":
+        come_without_waiting()
+    if guilty and deed == "come too early":
+        come_too_early()
+    if guilty and deed == "change a gradient":
+        change_a_gradient(MIDDLE)
+    losses = []
+    for step in range(options.steps):
+        losses.append(trainer.train_step(X, Y))
+        changed = {"change a parameter": MIDDLE, "change a parameter at the end": options.steps - 1}.get(deed)
+        if guilty and step == changed:
+            flip(model.parameters()[0].value.reshape(-1), 3)
+    # Nobody looks before all have done what they do.
+    comm.all_gather(np.zeros(1))
+    values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
+    shared = np.diff(comm.hosts)
+    np.savez(options.folder / f"rank{comm.rank}.npz", losses=np.array(losses), parameters=values, hosts=shared)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Two network namespaces as hosts, which reach each other by TCP only: the bits are those of one process."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddbp.launch import find_mpiexec
+
+PROGRAMS = Path(__file__).parent / "programs"
+# Else the library may look for memory that it could share, which real hosts have not.
+TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
+
+
+@pytest.fixture
+def on_two_hosts(run_python, is_mpich, tmp_path):
+    """Return the function that runs a program on 2 ranks of one host and 1 of another."""
+    missing = [name for name in ("unshare", "nsenter", "ip") if shutil.which(name) is None]
+    if missing or not is_mpich:
+        pytest.skip(f"needs {' '.join(missing) or 'the launcher of MPICH'}")
+    separate = ["unshare", "--net", "--uts", "--mount"]
+    allowed = subprocess.run([*separate, "ip", "link", "add", "first", "type", "veth"], capture_output=True, text=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"needs the right to make network namespaces: {allowed.stderr.strip()}")
+
+    def run(program, *arguments, **environment):
+        code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+        command = [*separate, "sh", PROGRAMS / "namespaces.sh", find_mpiexec(), tmp_path, sys.executable]
+
+        finished = run_python("-c", code, *command, PROGRAMS / program, *arguments, timeout=180, **TCP, **environment)
+        assert finished.status == 0, finished.err
+        # The launcher alone takes some thousands.
+        assert int((tmp_path / "received").read_text()) > 100_000
+        return finished
+
+    return run
+
+
+def test_rows_of_any_length_are_gathered(on_two_hosts):
+    assert on_two_hosts("wide_rows.py").out.strip() == "[2, 1]"
+
+
+@pytest.mark.parametrize("environment", [{}, {"DDBP_SHARED_MEMORY": "0"}], ids=["shared", "plain"])
+def test_bits_are_those_of_one_process_in_spite_of_delays(environment, on_two_hosts, run_python, tmp_path):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    finished = run_python(PROGRAMS / "stress.py", alone, "--steps", 60)
+    assert finished.status == 0, finished.err
+    on_two_hosts("stress.py", tmp_path, "--steps", 60, "--delays", 5, **environment)
+    expected = dict(np.load(alone / "rank0.npz"))
+    for rank in range(3):
+        result = dict(np.load(tmp_path / f"rank{rank}.npz"))
+        assert result["hosts"].tolist() == ([1, 1, 1] if environment else [2, 1])
+        for name in ("parameters", "losses"):
+            assert result[name].tobytes() == expected[name].tobytes(), f"{name} on rank {rank}"
