@@ -30,7 +30,13 @@ _HEAD = 64
 
 
 class MPICommunicator:
-    """The ranks of MPI_COMM_WORLD, numbered host by host."""
+    """The ranks of MPI_COMM_WORLD, numbered host by host.
+
+    Attributes
+    ----------
+    world
+        The communicator of MPI, for what is not offered here.
+    """
 
     def __init__(self) -> None:
         self._mpi = mpi = _start()
@@ -38,9 +44,9 @@ class MPICommunicator:
         self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
         order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
-        self._world = first.Split(0, order.index(first.rank))
-        self.rank, self.size = self._world.rank, self._world.size
-        self._waiting = Waiting(mpi, self._world)
+        self.world = first.Split(0, order.index(first.rank))
+        self.rank, self.size = self.world.rank, self.world.size
+        self._waiting = Waiting(mpi, self.world)
         abort_all_ranks_on_exceptions(self)
         with self.leader_first():
             compile_kernels()
@@ -58,7 +64,7 @@ class MPICommunicator:
                 board = Board(self.host_array, self._local.rank, self._local.size)
             except shared_memory.NotSharedError:
                 code = 1
-            if not self._world.allreduce(code, self._mpi.MAX) and board is not None:
+            if not self.world.allreduce(code, self._mpi.MAX) and board is not None:
                 return board
         self._shares = False
         self.hosts = np.arange(self.size + 1)
@@ -187,8 +193,8 @@ class MPICommunicator:
         self._swap(task, _TAG_PART, sends, receives)
 
     def _swap(self, task: Task, tag: int, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
-        requests = [self._world.Irecv(array, rank, tag) for rank, array in receives]
-        requests += [self._world.Isend(array, rank, tag) for rank, array in sends]
+        requests = [self.world.Irecv(array, rank, tag) for rank, array in receives]
+        requests += [self.world.Isend(array, rank, tag) for rank, array in sends]
         self._wait(requests, task, [rank for rank, _ in receives])
 
     def all_gather(self, array: Array) -> Array:
@@ -202,7 +208,7 @@ class MPICommunicator:
 
     def broadcast(self, array: Array) -> None:
         self._waiting.begin()
-        self._wait([self._world.Ibcast(array, root=0)], Task(BROADCAST))
+        self._wait([self.world.Ibcast(array, root=0)], Task(BROADCAST))
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -232,12 +238,12 @@ class MPICommunicator:
     def leave(self) -> None:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
         self._waiting.leave()
-        self._wait([self._world.Ibarrier()], Task(ENDING), asleep=1e-3)
+        self._wait([self.world.Ibarrier()], Task(ENDING), asleep=1e-3)
         self._waiting.read_the_last()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""
-        self._world.Abort(status)
+        self.world.Abort(status)
 
 
 def _start() -> Any:
