@@ -45,7 +45,8 @@ class Machine:
     peer
         Seconds more for each further rank, as its flag and its row come from another core's cache.
     switch
-        Seconds more if ranks have no core of their own: the late one must be given a core first.
+        Ranks of a core -> seconds more of a meeting or swap, as the late one must be given the core first; {1: 0} if measured for
+        no more.
     stream
         Bytes per second that all cores together read and write in memory.
     reduction
@@ -55,7 +56,7 @@ class Machine:
     cores: int
     meeting: float
     peer: float
-    switch: float
+    switch: Mapping[float, float]
     stream: float
     reduction: Mapping[float, float]
 
@@ -70,8 +71,8 @@ class Work:
         Their number, n.
     compute
         Samples on a rank -> seconds forward and backward, while the other cores are as busy.
-    update
-        Seconds in which a core updates all parameters.
+    update, overhead
+        Seconds in which a core updates all parameters; those of them that do not depend on how many they are.
     alone
         Samples -> seconds of a step of one rank alone on the machine.
     skew
@@ -81,6 +82,7 @@ class Work:
     parameters: int
     compute: Mapping[float, float]
     update: float
+    overhead: float
     alone: Mapping[float, float]
     skew: float
 
@@ -146,20 +148,22 @@ def meeting(machine: Machine, place: Placement) -> float:
     if place.local == 1:
         return 0.0
     crowd = place.crowd(machine.cores)
-    return crowd * (machine.meeting + (place.local - 2) * machine.peer) + (machine.switch if crowd > 1 else 0.0)
+    return crowd * (machine.meeting + (place.local - 2) * machine.peer) + between(crowd, machine.switch)
 
 
 def swap(network: Network, machine: Machine, place: Placement, message: float) -> float:
     """Return the seconds in which each rank swaps a message of so many bytes with one rank of every other host.
 
     α + (H - 1)(o + s m/B), as the s ranks of a host share its link. If one machine plays all hosts, its cores are the link:
-    everything takes as many times longer as ranks share a core.
+    everything takes as many times longer as ranks share a core, and each swap waits for ranks to be given theirs.
     """
     others = place.hosts - 1
     if not others:
         return 0.0
     if place.machines < place.hosts:
-        return place.crowd(machine.cores) * (network.latency + others * (network.overhead + message / network.bandwidth))
+        crowd = place.crowd(machine.cores)
+        one = network.overhead + message / network.bandwidth
+        return crowd * (network.latency + others * one) + between(crowd, machine.switch)
     return network.latency + others * (network.overhead + place.local * message / network.bandwidth)
 
 
@@ -182,7 +186,8 @@ def step(work: Work, machine: Machine, network: Network, place: Placement, sampl
     pieces = largest_pieces(ranks, hosts)
     summed = gradients + (2 * WORD * n * pieces if hosts > 1 else 0)
     rate = between(gradients * playing, machine.reduction) * busy
-    update = max(crowd * work.update / ranks, ADAM * WORD * n / hosts * playing / machine.stream if busy == 1 else 0.0)
+    share = (work.update - work.overhead) / ranks
+    update = crowd * work.overhead + max(crowd * share, ADAM * WORD * n / hosts * playing / machine.stream if busy == 1 else 0.0)
     network_seconds = sum(
         swap(network, machine, place, size) for size in (HEAD * local, WORD * n * pieces / ranks, WORD * n / ranks)
     )

@@ -18,7 +18,7 @@ import harness  # Before NumPy: it decides the threads.
 import numpy as np
 import steps
 from workload import Workload
-from workloads import WORKLOADS
+from workloads import WORKLOADS, dense
 
 import ddbp
 from ddbp import launch
@@ -125,11 +125,15 @@ def compute(workload: Workload) -> dict[str, Any]:
         whole[samples] = passes[samples] + update
         updates.append(update)
         samples //= 2
-    return {"passes": passes, "whole": whole, "update": median(updates), "parameters": _parameters(workload)}
-
-
-def _parameters(workload: Workload) -> int:
-    return sum(parameter.size for parameter in workload.start().parameters())
+    tiny = dense("tiny", (16, 16), 16)
+    overhead = _passes(tiny, tiny.batches())[1]
+    return {
+        "passes": passes,
+        "whole": whole,
+        "update": median(updates),
+        "overhead": overhead,
+        "parameters": sum(parameter.size for parameter in workload.start().parameters()),
+    }
 
 
 def _passes(workload: Workload, batches: list[Any]) -> tuple[float, float]:
@@ -155,10 +159,11 @@ def _passes(workload: Workload, batches: list[Any]) -> tuple[float, float]:
         trainer.train_step(*next(following))
         step()
     times.clear()
-    end = time.perf_counter() + 1.2
+    end = time.perf_counter() + 0.8
     while time.perf_counter() < end or len(times) < 5:
         step()
-    return median(forward for forward, _ in times), median(update for _, update in times)
+    forward, update = np.median(times, axis=0)
+    return float(forward), float(update)
 
 
 def training(workload: Workload) -> dict[str, Any]:
@@ -175,7 +180,7 @@ def training(workload: Workload) -> dict[str, Any]:
 
     step = steps.ours(workload, steps.TIMING_RATE)
     harness.timed(step, 3)
-    shared = np.array([max(2, round(BLOCK_SECONDS / harness.timed(step, 3)))], np.float64)
+    shared = np.array([max(1, round(BLOCK_SECONDS / harness.timed(step, 3)))], np.float64)
     comm.broadcast(shared)
     count = int(shared[0])
     harness.timed(step, count)
@@ -184,11 +189,15 @@ def training(workload: Workload) -> dict[str, Any]:
     comm.gather = gather  # type: ignore[method-assign]
     everyone = comm.all_gather(np.array(waits))
     if not waits:
-        return {"blocks": blocks, "wait_mean": 0.0, "wait_quantiles": {}}
+        return {"blocks": blocks, "wait_mean": 0.0, "wait_median": 0.0, "wait_quantiles": {}}
     # The last one waits for nobody: its time is that of the meeting itself.
     excess = (everyone - everyone.min(axis=0)).mean(axis=0)
-    quantiles = {str(q): float(np.quantile(excess, q)) for q in (0.1, 0.5, 0.9, 0.99, 1.0)}
-    return {"blocks": blocks, "wait_mean": float(excess.mean()), "wait_quantiles": quantiles}
+    waited = {"wait_mean": float(excess.mean()), "wait_median": float(np.median(excess))}
+    return {
+        "blocks": blocks,
+        **waited,
+        "wait_quantiles": {str(q): float(np.quantile(excess, q)) for q in (0.1, 0.5, 0.9, 0.99, 1.0)},
+    }
 
 
 # Starting workers

@@ -11,7 +11,7 @@ import argparse
 import json
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
@@ -56,17 +56,23 @@ def measured_machine() -> dict[str, Any]:
     """Measure what the model needs to know of this machine."""
     import scaling_measure as measure
 
-    two, four = (measure.on_ranks(ranks, 1, "machine") for ranks in (2, 4))
-    return {"two_ranks": two, "four_ranks": four, "messages": measure.on_ranks(2, 2, "messages")}
+    found = {str(ranks): measure.on_ranks(ranks, 1, "machine") for ranks in (2, 4, 8)}
+    return {"ranks": found, "messages": measure.on_ranks(2, 2, "messages")}
 
 
-def measured_work(name: str) -> dict[str, Any]:
-    """Measure one workload: its computation alone and on all cores at once, and the runs that the model is compared with."""
+def measured_work(name: str, rounds: int) -> dict[str, Any]:
+    """Measure one workload: its computation alone and on all cores at once, and the runs that the model is compared with.
+
+    Of several rounds the faster counts.
+    """
     import scaling_measure as measure
 
-    alone, busy = measure.at_once(1, "compute", name), measure.at_once(2, "compute", name)
-    runs = [{"ranks": ranks, "hosts": hosts, **measure.on_ranks(ranks, hosts, "training", name)} for ranks, hosts in VALIDATED]
-    return {"alone": alone[0], "busy": busy, "runs": runs}
+    found = []
+    for _ in range(rounds):
+        alone, busy = measure.at_once(1, "compute", name), measure.at_once(2, "compute", name)
+        runs = [{"ranks": ranks, "hosts": hosts, **measure.on_ranks(ranks, hosts, "training", name)} for ranks, hosts in VALIDATED]
+        found.append({"alone": alone[0], "busy": busy, "runs": runs})
+    return {"rounds": found}
 
 
 # From measurements to the model
@@ -74,14 +80,18 @@ def measured_work(name: str) -> dict[str, Any]:
 
 def machine_of(found: dict[str, Any]) -> Machine:
     """Return the facts of the machine that was measured with two ranks on its two cores."""
-    two, four = found["two_ranks"], found["four_ranks"]
+    two = found["ranks"]["2"]
     rates = {}
     for count, seconds in two["reductions"].items():
         size = scaling.WORD * int(count) * two["ranks"]
         rates[float(size)] = size / max(seconds - 2 * two["meeting"], 0.1 * seconds)
     cores = int(two["ranks"])
-    crowded = four["meeting"] - 4 / cores * (two["meeting"] + 2 * PEER)
-    return Machine(cores, two["meeting"], PEER, max(0.0, crowded), two["stream"], rates)
+    switch = {1.0: 0.0}
+    for ranks, crowded in found["ranks"].items():
+        own_core = two["meeting"] + (int(ranks) - 2) * PEER
+        if int(ranks) > cores:
+            switch[int(ranks) / cores] = max(0.0, crowded["meeting"] - int(ranks) / cores * own_core)
+    return Machine(cores, two["meeting"], PEER, switch, two["stream"], rates)
 
 
 def network_of(found: dict[str, Any]) -> Network:
@@ -92,20 +102,36 @@ def network_of(found: dict[str, Any]) -> Network:
     return Network("hosts played by one machine", max(0.0, latency - overhead), bandwidth, overhead, "measured")
 
 
-def work_of(found: dict[str, Any]) -> Work:
-    """Return the facts of a workload; what was measured on all cores at once with its mean."""
-    passes = [table["passes"] for table in found["busy"]]
-    compute = {float(size): sum(table[size] for table in passes) / len(passes) for size in passes[0]}
-    pair = next(run for run in found["runs"] if (run["ranks"], run["hosts"]) == (2, 1))
-    largest = max(compute)
-    skew = pair["wait_quantiles"]["0.5"] / compute[largest / 2]
-    return Work(
-        found["alone"]["parameters"],
-        compute,
-        sum(table["update"] for table in found["busy"]) / len(passes),
-        {float(size): seconds for size, seconds in found["alone"]["whole"].items()},
-        skew,
-    )
+def work_of(found: dict[str, Any], wait: str) -> Work:
+    """Return the facts of a workload; what was measured on all cores at once with its mean, the faster round.
+
+    `wait` says which waiting time counts: wait_mean with all disturbances of this machine, wait_median without most.
+    """
+    alone = [one["alone"] for one in found["rounds"]]
+    busy = [table for one in found["rounds"] for table in one["busy"]]
+
+    def fastest(tables: list[Any], what: str) -> dict[float, float]:
+        return {float(size): min(table[what][size] for table in tables) for size in tables[0][what]}
+
+    def mean(what: str) -> float:
+        return min(fmean(table[what] for table in one["busy"]) for one in found["rounds"])
+
+    compute = {
+        float(size): min(fmean(table["passes"][size] for table in one["busy"]) for one in found["rounds"])
+        for size in busy[0]["passes"]
+    }
+    waits = [run[wait] for one in found["rounds"] for run in one["runs"] if (run["ranks"], run["hosts"]) == (2, 1)]
+    skew = min(waits) / compute[max(compute) / 2]
+    return Work(alone[0]["parameters"], compute, mean("update"), mean("overhead"), fastest(alone, "whole"), skew)
+
+
+def measured_runs(found: dict[str, Any]) -> dict[tuple[int, int], float]:
+    """Return (ranks, hosts) -> seconds of a step, the faster round."""
+    times: dict[tuple[int, int], list[float]] = {}
+    for one in found["rounds"]:
+        for run in one["runs"]:
+            times.setdefault((run["ranks"], run["hosts"]), []).append(median(run["blocks"]))
+    return {place: min(values) for place, values in times.items()}
 
 
 def validation(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -113,11 +139,11 @@ def validation(result: dict[str, Any]) -> list[dict[str, Any]]:
     machine, network = machine_of(result["host"]), network_of(result["host"])
     rows = []
     for name, found in result["works"].items():
-        work = work_of(found)
-        for run in found["runs"]:
-            place = Placement(run["ranks"], run["hosts"], 1)
+        work = work_of(found, "wait_mean")
+        for (ranks, hosts), true in measured_runs(found).items():
+            place = Placement(ranks, hosts, 1)
             parts = scaling.step(work, machine, network, place, max(work.compute))
-            predicted, true = sum(parts.values()), median(run["blocks"])
+            predicted = sum(parts.values())
             rows.append(
                 {
                     "name": name,
@@ -136,7 +162,7 @@ def predictions(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return step time and efficiency for 2 to 4096 ranks on the networks, with several numbers of ranks on a host."""
     rows = []
     for name, found in result["works"].items():
-        work = work_of(found)
+        work = work_of(found, "wait_median")
         samples = max(work.compute)
         for local in LOCALS:
             machine = scaling.bigger(machine_of(result["host"]), local)
@@ -217,6 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--measure", nargs="+", default=[], metavar="WHAT", help="machine, or workloads")
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="measurements and predictions")
+    parser.add_argument("--rounds", type=int, default=1, metavar="R", help="measure workloads so often (%(default)s)")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the efficiencies (needs matplotlib)")
     options = parser.parse_args()
     unknown = set(options.measure) - {"machine", *WORKLOADS}
@@ -225,7 +252,7 @@ def main() -> None:
     result = json.loads(options.json.read_text()) if options.json.is_file() else {"works": {}}
     for name in options.measure:
         result["machine"] = harness.machine()
-        found = measured_machine() if name == "machine" else measured_work(name)
+        found = measured_machine() if name == "machine" else measured_work(name, options.rounds)
         # Through text, so that it is as if read from the file.
         found = json.loads(json.dumps(found))
         if name == "machine":
@@ -240,7 +267,7 @@ def main() -> None:
         "machine": asdict(machine),
         "networks": [asdict(network) for network in (network_of(result["host"]), *NETWORKS)],
     }
-    result["model"]["works"] = {name: asdict(work_of(found)) for name, found in result["works"].items()}
+    result["model"]["works"] = {name: asdict(work_of(found, "wait_median")) for name, found in result["works"].items()}
     result |= {"validation": validation(result), "published": published(), "rows": predictions(result)}
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     show(result)
