@@ -126,16 +126,17 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     plan = ShardPlan(ranks, ranks, comm.rank)
     exchange = Reduction(HostMemory(_Weights(count), plan, comm), plan, comm)._exchange
     assert len(exchange.sends) == len(exchange.receives) == len(exchange.published) == hosts - 1
-    pieces = scaling.largest_pieces(ranks, hosts)
-    assert max(array.nbytes for _, array in exchange.sends) == scaling.WORD * count * pieces // ranks
-    assert {array.nbytes for _, array in exchange.published} == {scaling.WORD * count // ranks}
+    _, sums, parameters = scaling.messages(count, place(ranks, hosts))
+    assert max(array.nbytes for _, array in exchange.sends) == sums
+    assert {array.nbytes for _, array in exchange.published} == {parameters}
 
 
 def test_bytes_of_a_host_are_those_of_a_ring():
     # Sums to one host each and parameters back: as many bytes as the optimal all-reduce moves.
     ranks, hosts, n = 64, 16, 1_000_000
     free = scaling.Network("free", latency=0, bandwidth=1e9, overhead=0)
-    ours = 2 * scaling.swap(free, MACHINE, place(ranks, hosts), scaling.WORD * n / ranks)
+    _, *large = scaling.messages(n, place(ranks, hosts))
+    ours = sum(scaling.swap(free, MACHINE, place(ranks, hosts), size) for size in large)
     assert ours == pytest.approx(scaling.ring(n, hosts, 1e9))
 
 
@@ -170,3 +171,8 @@ def test_an_update_takes_no_less_than_its_bytes_in_memory():
     slow = replace(MACHINE, stream=24e9)
     parts = scaling.step(WORK, slow, NETWORK, place(4), 64)
     assert parts["update"] == pytest.approx(1e-4 + 24e6 / 24e9)
+
+
+def test_what_ranks_share_exists_once():
+    assert scaling.state(10, 4, shared=True) == {"parameters": 40, "gradients": 160, "optimizer": 80}
+    assert scaling.state(10, 4, shared=False) == {"parameters": 160, "gradients": 160, "optimizer": 320}

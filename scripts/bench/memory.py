@@ -18,6 +18,7 @@ from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
+import scaling
 import steps
 import workloads
 
@@ -31,16 +32,6 @@ MB = 1e6
 def parameters() -> int:
     """Return how many parameters it has."""
     return sum((inputs + 1) * outputs for inputs, outputs in pairwise(SIZES))
-
-
-def expected(kind: str, count: int, ranks: int) -> dict[str, int]:
-    """Return the bytes that parameters, gradients and Adam's two moments take on one host, of float32, one shard per rank.
-
-    Of ours parameters and moments exist once for all ranks; a rank holds the gradient of its shard. Of DDP every rank has all.
-    """
-    array = 4 * count
-    copies = 1 if kind == "ours" else ranks
-    return {"parameters": copies * array, "gradients": ranks * array, "optimizer": 2 * copies * array}
 
 
 def resident() -> dict[str, int]:
@@ -121,7 +112,7 @@ def measured(kind: str, ranks: int) -> dict[str, Any]:
 def row(kind: str, ranks: int) -> dict[str, Any]:
     """Return the row of one contestant, in millions of bytes over all ranks."""
     found = measured(kind, ranks)
-    theory = expected(kind, parameters(), ranks)
+    theory = scaling.state(parameters(), ranks, shared=kind == "ours")
 
     def total(when: str, what: str) -> float:
         return round(sum(rank[what] for rank in found[when]) / MB, 1)

@@ -167,6 +167,13 @@ def swap(network: Network, machine: Machine, place: Placement, message: float) -
     return network.latency + others * (network.overhead + place.local * message / network.bandwidth)
 
 
+def messages(parameters: int, place: Placement) -> tuple[float, float, float]:
+    """Return the bytes that a rank swaps with one of another host: heads, partial sums of its slice, new parameters."""
+    pieces = largest_pieces(place.ranks, place.hosts)
+    slice_of_one = WORD * parameters / place.ranks
+    return HEAD * place.local, pieces * slice_of_one, slice_of_one
+
+
 def step(work: Work, machine: Machine, network: Network, place: Placement, samples: float) -> dict[str, float]:
     """Return the seconds of the parts of a step on a global batch; their sum is the step.
 
@@ -188,16 +195,13 @@ def step(work: Work, machine: Machine, network: Network, place: Placement, sampl
     rate = between(gradients * playing, machine.reduction) * busy
     share = (work.update - work.overhead) / ranks
     update = crowd * work.overhead + max(crowd * share, ADAM * WORD * n / hosts * playing / machine.stream if busy == 1 else 0.0)
-    network_seconds = sum(
-        swap(network, machine, place, size) for size in (HEAD * local, WORD * n * pieces / ranks, WORD * n / ranks)
-    )
     return {
         "compute": compute,
         "skew": compute * late(work.skew, place.together(machine.cores)),
         "meet": 2 * meeting(machine, place),
         "reduce": playing * summed / rate,
         "update": update,
-        "network": network_seconds,
+        "network": sum(swap(network, machine, place, size) for size in messages(n, place)),
     }
 
 
@@ -244,3 +248,12 @@ def bigger(machine: Machine, cores: int) -> Machine:
     factor = cores / machine.cores
     rates = {factor * size: factor * rate for size, rate in machine.reduction.items()}
     return replace(machine, cores=cores, stream=factor * machine.stream, reduction=rates)
+
+
+def state(parameters: int, ranks: int, *, shared: bool) -> dict[str, int]:
+    """Return the bytes that parameters, gradients and Adam's two moments take on a host, one shard per rank.
+
+    shared: parameters and moments exist once for all ranks of the host, as ours; else every rank has all, as DDP's.
+    """
+    array, copies = WORD * parameters, 1 if shared else ranks
+    return {"parameters": copies * array, "gradients": ranks * array, "optimizer": 2 * copies * array}
