@@ -208,6 +208,7 @@ class Trainer:
         sums = self._reduction.exchange(self._batches_made - 1, group.samples, group.sums, observed)
         value, self._part.scale = group.loss(sums.item() if len(sums) == 1 else tree_total(sums).item()), group.scale
         group.clear()
+        self._part.forget()
         # Nothing is lost yet: what is to be added next will overwrite.
         self._flat.zero_gradients()
         if not math.isfinite(value):
@@ -219,7 +220,6 @@ class Trainer:
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
-        self._part.forget()
         self._reduction.publish(step)
         loss.tape.release()
         self.step_count += 1

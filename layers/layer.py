@@ -156,7 +156,7 @@ class Inference:
         """Return new arrays of so many elements."""
         return [np.empty(size, dtype) for size in sizes]
 
-    def report(self, sums: Array) -> None:
+    def report(self, sums: Array, divisor: float | None = None) -> None:
         """Keep nothing."""
 
     def bounds(self, rows: int) -> Array:

