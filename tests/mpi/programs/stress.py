@@ -81,7 +81,7 @@ def come_too_early():
 
 
 def change_a_gradient(step):
-    """Change the lowest bit of one element of the own gradients, once."""
+    """Change one bit of one element of the own gradients, once."""
     exchange = Reduction.exchange
 
     def changed(reduction, number, *arguments):
@@ -93,8 +93,8 @@ def change_a_gradient(step):
 
 
 def flip(array, at):
-    """Change the lowest bit of a float32."""
-    array[at : at + 1].view(np.uint32)[0] ^= 1
+    """Change a bit of a float32 that no rounding hides."""
+    array[at : at + 1].view(np.uint32)[0] ^= 1 << 18
 
 
 def main() -> None:
