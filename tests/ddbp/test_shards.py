@@ -84,7 +84,7 @@ def test_sum_does_not_depend_on_what_was_summed_before(shards):
     parts = rng.standard_normal((shards, 40)) * 10.0 ** rng.integers(-8, 8, (shards, 40))
     expected = tree_total(parts)
     for ranks in range(1, shards + 1):
-        pieces = [piece for rank in range(ranks) for piece in ShardPlan(shards, ranks, rank).pieces(rank)]
+        pieces = [piece for rank in range(ranks) for piece in dyadic(*ShardPlan(shards, ranks, rank).owned(rank))]
         partial = np.array([tree_total(parts[begin : begin + size]) for begin, size in pieces])
         total = np.empty(40)
         reduce.tree_sum(total, partial, np.array([size for _, size in pieces], np.int64), 0)
