@@ -158,7 +158,7 @@ def test_script_that_does_not_train_is_refused(verify, tmp_path):
     (tmp_path / "script.py").write_text("print('nothing to do')\n")
     finished = verify("-n", "1", tmp_path / "script.py")
     assert finished.status == 1
-    assert "ddbp verify: the script must train; got no step on 1 rank. Train with ddbp.Trainer" in finished.err
+    assert "ddbp verify: the script must take a step of training; got none on 1 rank. Train with ddbp.Trainer" in finished.err
 
 
 def test_keeping_records_needs_no_clean_folder(verify, tmp_path):

@@ -41,7 +41,7 @@ def main() -> None:
             raise RuntimeError("the deed")
         x = batch.x
         if deed in ("noise of ranks", "forget the seed") and number >= STEP:
-            x = x + noise.standard_normal(5).astype(np.float32)
+            x = x + noise.standard_normal(x.shape).astype(np.float32)
         first.step(first.loss(first.model(x), batch.y))
         if number == STEP and rank == 1 and deed == "corrupt a parameter":
             first.model[0].bias.value[0] += 1
