@@ -16,6 +16,7 @@ from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
+import reduction
 import steps
 from workload import Workload
 from workloads import WORKLOADS, dense
@@ -23,10 +24,6 @@ from workloads import WORKLOADS, dense
 import ddbp
 from ddbp import launch
 from ddbp.communicator import EXCHANGE, Task
-from ddbp.reduction import HostMemory, Reduction
-from ddbp.shards import ShardPlan
-from ddbp.slice import Slice
-from layers import Layer, Parameter
 
 GRADIENTS = (2**16, 2**18, 2**20, 2**22, 2**24)
 """Numbers of parameters whose reduction is timed."""
@@ -34,11 +31,6 @@ MESSAGES = (64, 2**12, 2**16, 2**18, 2**20, 2**22)
 MANY = 8
 STREAM = 2**24
 BLOCKS, BLOCK_SECONDS = 6, 0.25
-
-
-class _Weights(Layer):
-    def __init__(self, count: int) -> None:
-        self.weight = Parameter(np.zeros(count, np.float32))
 
 
 def _slowest(value: float) -> float:
@@ -52,14 +44,14 @@ def _slowest(value: float) -> float:
 def machine() -> dict[str, Any]:
     """Return the seconds of a meeting, of reductions and of a pass over memory, all ranks at the same time."""
     comm = ddbp.communicator()
-    step = _reduction(16)[1]
+    step = reduction.ours(16)[1]
     harness.timed(step, 200)
     # A step without gradients to speak of is two meetings.
     meeting = _slowest(min(harness.timed(step, 500) for _ in range(9))) / 2
     reductions = {}
     if comm.size == 2:
         for count in GRADIENTS:
-            gradients, step = _reduction(count)
+            gradients, step = reduction.ours(count)
             found = []
             for _ in range(max(25, min(200, 2**25 // count))):
                 # As backward does: the numbers come from the core of the rank that wrote them.
@@ -68,23 +60,6 @@ def machine() -> dict[str, Any]:
                 found.append(_slowest(harness.timed(step, 1)))
             reductions[count] = median(found)
     return {"meeting": meeting, "reductions": reductions, "stream": _stream(), "ranks": comm.size}
-
-
-def _reduction(count: int) -> tuple[Any, Callable[[], None]]:
-    """Return the gradients of this rank and the function that sums them into parameters that all ranks read."""
-    comm = ddbp.communicator()
-    plan = ShardPlan(comm.size, comm.size, comm.rank)
-    memory = HostMemory(_Weights(count), plan, comm)
-    reduction = Reduction(memory, plan, comm)
-    chunks, sums = Slice(reduction).chunks, np.zeros(1)
-
-    def step() -> None:
-        reduction.exchange(0, 1, sums)
-        for chunk in chunks:
-            reduction.sum(chunk.values, chunk.start)
-        reduction.publish(0)
-
-    return memory.flat.gradients[0], step
 
 
 def _stream() -> float:
