@@ -7,62 +7,35 @@ that of one. Runs take turns, each in processes of its own; ranks are bound to c
 """
 
 import argparse
-import itertools
 import json
-import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
-import numpy as np
+import steps
+import workers
 from workload import Workload
-from workloads import WORKLOADS
+from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp import launch
 
 SHARDS = CROWD = 8
-BLOCKS, BLOCK_SECONDS = 8, 0.15
-DOUBLED = ("mlp",)
-
-
-def step(workload: Workload, shards: int | None) -> Callable[[], Any]:
-    """Return the training step of this rank."""
-    batches = workload.batches()
-    if workload.name in DOUBLED:
-        batches = [tuple(map(np.concatenate, zip(a, b, strict=True))) for a, b in itertools.pairwise(batches)]
-    trainer = ddbp.Trainer(
-        workload.start(),
-        loss=workload.loss(),
-        optimizer=ddbp.Adam(1e-7),
-        batch_size=len(batches[0][0]),
-        shards=shards,
-        quiet=True,
-    )
-    following = itertools.cycle(batches)
-    return lambda: trainer.train_step(*next(following))
+LARGER = {"mlp": dense("mlp", (784, 512, 256, 10), batch=256)}
 
 
 def worker(workload: Workload, shards: int | None) -> None:
     """Measure on one of the ranks; the first prints the seconds per step of each block."""
-    run, comm = step(workload, shards), ddbp.communicator()
-    harness.timed(run, 3)
-    count = np.array([max(2.0, round(BLOCK_SECONDS / harness.timed(run, 3)))])
-    comm.broadcast(count)
-    times = [harness.timed(run, int(count[0])) for _ in range(BLOCKS)]
+    comm = ddbp.communicator()
+    times = workers.blocks(steps.ours(workload, steps.TIMING_RATE, shards), lambda count: workers.agreed(comm, count))
     if comm.rank == 0:
-        print(json.dumps(times), flush=True)
+        print(json.dumps({"times": times}), flush=True)
 
 
 def spawn(workload: Workload, ranks: int, shards: int | None) -> float:
     """Run the workers and return the median seconds per step."""
-    inner = [str(Path(__file__).resolve()), workload.name, "--worker", str(shards or 0)]
-    command = launch.command(launch.find_mpiexec(), ranks, inner)
-    done = subprocess.run(command, env=os.environ, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
-    return median(json.loads(next(line for line in done.stdout.splitlines() if line.startswith("["))))
+    script = [str(Path(__file__).resolve()), workload.name, "--worker", str(shards or 0)]
+    return median(workers.on_ranks(ranks, script)["times"])
 
 
 def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
@@ -92,7 +65,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2, help="how many (%(default)s)")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    chosen = [WORKLOADS[name] for name in options.workloads or ("resnet20", "lstm-256", "mlp")]
+    chosen = [LARGER.get(name, WORKLOADS[name]) for name in options.workloads or ("resnet20", "lstm-256", "mlp")]
     if options.worker is not None:
         worker(chosen[0], options.worker or None)
         return

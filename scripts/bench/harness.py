@@ -80,14 +80,19 @@ def interleaved(contestants: Contestants, rounds: int, seconds: float = 0.1) -> 
 
 def spread(times: list[float], unit: float = 1e3) -> dict[str, float]:
     """Return median and quartiles of times in seconds, in thousandths unless said."""
-    low, _, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else times * 3
+    low, high = _quartiles(times)
     return {"median": round(median(times) * unit, 5), "low": round(low * unit, 5), "high": round(high * unit, 5)}
 
 
 def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
     """Return the ratio of the medians, and the quartiles of the ratios of the rounds."""
-    low, _, high = quantiles([a / b for a, b in zip(theirs, ours, strict=True)], n=4, method="inclusive")
+    low, high = _quartiles([a / b for a, b in zip(theirs, ours, strict=True)])
     return {"ratio": round(median(theirs) / median(ours), 3), "low": round(low, 3), "high": round(high, 3)}
+
+
+def _quartiles(values: list[float]) -> tuple[float, float]:
+    low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return low, high
 
 
 def _cpu() -> dict[str, Any]:

@@ -10,8 +10,6 @@ and again after three steps of the large one; the difference is the large networ
 import argparse
 import json
 import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,10 @@ import harness  # Before NumPy: it decides the threads.
 import numpy as np
 import scaling
 import steps
+import workers
 import workloads
 
-from ddbp import communicator, launch
+from ddbp import communicator
 
 SIZES, TINY, BATCH, STEPS = (1024, 4096, 4096, 1000), (64, 64, 64, 16), 64, 3
 KINDS = {"ours": "ddbp", "ddp": "PyTorch DDP, gloo"}
@@ -90,23 +89,15 @@ def _ddp_gathers(ranks: int, rank: int) -> Any:
 
 def measured(kind: str, ranks: int) -> dict[str, Any]:
     """Start the ranks of one contestant and return what they measured."""
-    command = [sys.executable, str(Path(__file__).resolve()), "--worker", kind, "--ranks", str(ranks)]
-    if kind == "ours":
-        command = launch.command(launch.find_mpiexec(), ranks, command[1:]) if ranks > 1 else command
-        outputs = [subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=600).stdout]
+    script = [str(Path(__file__).resolve()), "--worker", kind, "--ranks", str(ranks)]
+    if kind == "ddp":
+        result = workers.over_gloo(ranks, script)
+    elif ranks > 1:
+        result = workers.on_ranks(ranks, script)
     else:
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port()), "WORLD_SIZE": str(ranks)}
-        processes = [
-            subprocess.Popen(command, env={**os.environ, **where, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
-            for rank in range(ranks)
-        ]
-        try:
-            outputs = [process.communicate(timeout=600)[0] for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-    result: dict[str, Any] = json.loads(next(line for line in reversed(outputs[0].splitlines()) if line.startswith("{")))
-    return result
+        result = workers.alone(script)
+    found: dict[str, Any] = result
+    return found
 
 
 def row(kind: str, ranks: int) -> dict[str, Any]:

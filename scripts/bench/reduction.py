@@ -9,8 +9,6 @@ their publication.
 
 import argparse
 import json
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,9 +17,9 @@ from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
+import workers
 
 import ddbp
-from ddbp import launch
 from ddbp.reduction import Reduction
 from ddbp.shards import ShardPlan
 from ddbp.slice import Slice
@@ -123,10 +121,8 @@ def main() -> None:
         return
     facts = harness.machine()
     inner = [str(Path(__file__).resolve()), "--worker", "--rounds", str(options.rounds)]
-    command = launch.command(launch.find_mpiexec(), options.ranks, inner)
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port())}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
-    times: dict[str, dict[str, list[float]]] = json.loads(next(line for line in done.stdout.splitlines() if line[0] == "{"))
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port())}
+    times: dict[str, dict[str, list[float]]] = workers.on_ranks(options.ranks, inner, timeout=1200, **where)
     rows = []
     print(f"{'KiB':>8}{'ours µs':>12}{'MPI µs':>12}{'gloo µs':>12}{'MPI/ours':>10}{'gloo/ours':>10}")
     for size, of in times.items():

@@ -6,7 +6,6 @@
 import itertools
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,11 +17,11 @@ import harness  # Before NumPy: it decides the threads.
 import numpy as np
 import reduction
 import steps
+import workers
 from workload import Workload
 from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp import launch
 from ddbp.communicator import EXCHANGE, Task
 
 GRADIENTS = (2**16, 2**18, 2**20, 2**22, 2**24)
@@ -155,9 +154,7 @@ def training(workload: Workload) -> dict[str, Any]:
 
     step = steps.ours(workload, steps.TIMING_RATE)
     harness.timed(step, 3)
-    shared = np.array([max(1, round(BLOCK_SECONDS / harness.timed(step, 3)))], np.float64)
-    comm.broadcast(shared)
-    count = int(shared[0])
+    count = workers.agreed(comm, max(1, round(BLOCK_SECONDS / harness.timed(step, 3))))
     harness.timed(step, count)
     comm.gather = timed_gather  # type: ignore[method-assign]
     blocks = [harness.timed(step, count) for _ in range(BLOCKS)]
@@ -180,32 +177,15 @@ def training(workload: Workload) -> dict[str, Any]:
 
 def on_ranks(ranks: int, hosts: int, *arguments: str) -> dict[str, Any]:
     """Run a worker on so many ranks of this machine, which plays so many hosts, and return what the first printed."""
-    inner = [str(Path(__file__).resolve()), *arguments]
-    environment = {**os.environ, "MPIR_CVAR_NUM_CLIQUES": str(hosts)} if hosts > 1 else dict(os.environ)
-    return _object(_run([launch.command(launch.find_mpiexec(), ranks, inner)], environment)[0])
+    played = {"MPIR_CVAR_NUM_CLIQUES": str(hosts)} if hosts > 1 else {}
+    result: dict[str, Any] = workers.on_ranks(ranks, [str(Path(__file__).resolve()), *arguments], **played)
+    return result
 
 
 def at_once(processes: int, *arguments: str) -> list[dict[str, Any]]:
     """Run workers that know nothing of each other at the same time, each on a core of its own, and return what they printed."""
     inner = [sys.executable, str(Path(__file__).resolve()), *arguments, "--core"]
-    return [_object(output) for output in _run([[*inner, str(core)] for core in range(processes)], dict(os.environ))]
-
-
-def _run(commands: list[list[str]], environment: dict[str, str]) -> list[str]:
-    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for command in commands]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    if any(process.returncode for process in processes):
-        raise RuntimeError(f"{commands[0]} failed with {[process.returncode for process in processes]}")
-    return outputs
-
-
-def _object(output: str) -> dict[str, Any]:
-    result: dict[str, Any] = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
-    return result
+    return [workers.printed(output) for output in workers.at_once([([*inner, str(core)], {}) for core in range(processes)])]
 
 
 def main() -> None:

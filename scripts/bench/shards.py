@@ -5,30 +5,9 @@
 Several shards give the same bits for 1 to S ranks; this is what they cost.
 """
 
-import itertools
-from collections.abc import Callable
-from typing import Any
-
 import harness  # Before NumPy: it decides the threads.
-from workload import Workload
+import steps
 from workloads import WORKLOADS
-
-import ddbp
-
-
-def step(workload: Workload, shards: int) -> Callable[[], Any]:
-    """Return the training step with so many shards."""
-    batches = workload.batches()
-    trainer = ddbp.Trainer(
-        workload.start(),
-        loss=workload.loss(),
-        optimizer=ddbp.Adam(1e-7),
-        batch_size=len(batches[0][0]),
-        shards=shards,
-        quiet=True,
-    )
-    following = itertools.cycle(batches)
-    return lambda: trainer.train_step(*next(following))
 
 
 def main() -> None:
@@ -41,7 +20,8 @@ def main() -> None:
     harness.pin_to_one_core()
     rows = []
     for name in options.workloads or ["resnet20"]:
-        contestants = {"one": step(WORKLOADS[name], 1), "several": step(WORKLOADS[name], options.shards)}
+        counts = {"one": 1, "several": options.shards}
+        contestants = {which: steps.ours(WORKLOADS[name], steps.TIMING_RATE, count) for which, count in counts.items()}
         times = harness.interleaved(contestants, options.rounds, 0.3)
         medians = {f"{which}_ms": harness.spread(seconds)["median"] for which, seconds in times.items()}
         rows.append({"name": name, "shards": options.shards, **medians, **harness.ratio(times["several"], times["one"])})

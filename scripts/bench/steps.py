@@ -16,11 +16,16 @@ TIMING_RATE = 1e-7
 CHECKING_RATE = 1e-3
 
 
-def ours(workload: Workload, rate: float) -> Step:
+def ours(workload: Workload, rate: float, shards: int | None = None) -> Step:
     """Return our step: forward, backward, reduction and update by the trainer, on this rank's part of the batch."""
     batches = workload.batches()
     trainer = ddbp.Trainer(
-        workload.start(), loss=workload.loss(), optimizer=ddbp.Adam(rate), batch_size=len(batches[0][0]), seed=0, quiet=True
+        workload.start(),
+        loss=workload.loss(),
+        optimizer=ddbp.Adam(rate),
+        batch_size=len(batches[0][0]),
+        shards=shards,
+        quiet=True,
     )
     following = itertools.cycle(batches)
     return lambda: trainer.train_step(*next(following))

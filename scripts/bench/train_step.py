@@ -10,23 +10,15 @@ its own.
 import argparse
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
-import numpy as np
 import steps
+import workers
 from workload import Workload
 from workloads import WORKLOADS
-
-from ddbp import launch
-
-# One run of a worker: so many timed blocks of about so many seconds.
-BLOCKS, BLOCK_SECONDS = 8, 0.15
 
 
 def best(times: dict[str, list[float]], peer: str) -> str:
@@ -62,26 +54,18 @@ def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any
 # Several ranks
 
 
-def blocks(step: Callable[[], Any], agree: Callable[[int], int]) -> list[float]:
-    """Return seconds per step of each block; `agree` makes the number of steps the same on all ranks."""
-    harness.timed(step, 3)
-    count = agree(max(1, round(BLOCK_SECONDS / harness.timed(step, 3))))
-    harness.timed(step, count)
-    return [harness.timed(step, count) for _ in range(BLOCKS)]
-
-
 def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
     """Measure one contestant in this process, which may be one of several."""
     if kind == "ours":
         from ddbp import communicator
 
-        return {"ours": blocks(steps.ours(workload, steps.TIMING_RATE), lambda n: _agreed_by_mpi(communicator(), n))}
+        return {"ours": workers.blocks(steps.ours(workload, steps.TIMING_RATE), lambda n: workers.agreed(communicator(), n))}
     import torch
 
     if kind == "torch-threads":
         torch.set_num_threads(ranks)
         kinds = {name: steps.torch_adam(workload, steps.TIMING_RATE, name) for name in steps.torch_variants(workload)}
-        return {f"{kind} {name}": blocks(step, lambda n: n) for name, step in kinds.items()}
+        return {f"{kind} {name}": workers.blocks(step, lambda n: n) for name, step in kinds.items()}
     rank = rank_of(kind)
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", rank=rank, world_size=ranks)
@@ -94,7 +78,7 @@ def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
     times = {}
     for name in steps.torch_variants(workload):
         step = steps.torch_adam(workload, steps.TIMING_RATE, name, ranks=ranks, rank=rank)
-        times[f"{kind} {name}"] = blocks(step, agree)
+        times[f"{kind} {name}"] = workers.blocks(step, agree)
     torch.distributed.destroy_process_group()
     return times
 
@@ -108,40 +92,17 @@ def rank_of(kind: str) -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _agreed_by_mpi(comm: Any, count: int) -> int:
-    shared = np.array([count], np.float64)
-    comm.broadcast(shared)
-    return int(shared[0])
-
-
 def spawn(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
     """Run the workers of one contestant and return what the first of them measured."""
-    command = [sys.executable, str(Path(__file__).resolve()), workload.name, "--ranks", str(ranks), "--worker", kind]
-    environment = {**os.environ, "BENCH_THREADS": str(ranks if kind == "torch-threads" else 1)}
-    if kind != "torch-ddp":
-        command = launch.command(launch.find_mpiexec(), ranks, command[1:]) if kind == "ours" else command
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
-        return last_object(done.stdout)
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port()), "WORLD_SIZE": str(ranks)}
-    processes = [
-        subprocess.Popen(command, env={**environment, "RANK": str(rank)}, stdout=subprocess.PIPE, text=True)
-        for rank in range(ranks)
-    ]
-    try:
-        outputs = [process.communicate(timeout=600)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    if "{" not in outputs[0]:
-        raise RuntimeError(f"DDP on {workload.name} failed with {[process.returncode for process in processes]}")
-    # gloo sometimes aborts while it ends, after the measurement.
-    return last_object(outputs[0])
-
-
-def last_object(output: str) -> dict[str, list[float]]:
-    """Return the JSON object that a worker printed."""
-    result: dict[str, list[float]] = json.loads(next(line for line in reversed(output.splitlines()) if line.startswith("{")))
-    return result
+    script = [str(Path(__file__).resolve()), workload.name, "--ranks", str(ranks), "--worker", kind]
+    if kind == "ours":
+        result = workers.on_ranks(ranks, script, BENCH_THREADS="1")
+    elif kind == "torch-ddp":
+        result = workers.over_gloo(ranks, script, BENCH_THREADS="1")
+    else:
+        result = workers.alone(script, BENCH_THREADS=str(ranks))
+    times: dict[str, list[float]] = result
+    return times
 
 
 def several_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
