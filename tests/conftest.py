@@ -16,9 +16,24 @@ import pytest
 import ddbp
 from ddbp.launch import find_mpiexec
 
+from . import distribution
+
 PROGRAMS = Path(__file__).parent / "mpi" / "programs"
 PACKAGES = Path(ddbp.__file__).resolve().parents[1]
 LAUNCHER_VARIABLES = ("PMI_", "PMIX_", "OMPI_", "MPI_", "HYDI_", "SLURM_", "DDBP_")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return distribution.workers(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> distribution.Scheduler:
+    return distribution.make_scheduler(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        distribution.longest_first(items)
 
 
 @dataclass(frozen=True)
@@ -67,10 +82,12 @@ def run_process(command: Sequence[object], *, timeout: float, cwd: Path | None =
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., Finished]:
-    """Run Python with the given arguments, as one process: `run_python("-c", code)`."""
+    """Run Python with the given arguments, as one process: `run_python("-c", code)`, or a program of tests/mpi/programs."""
 
     def run(*arguments: object, timeout: float = 120, cwd: Path | None = None, **environment: str) -> Finished:
-        return run_process([sys.executable, *arguments], timeout=timeout, cwd=cwd, **environment)
+        first, *others = arguments
+        known = isinstance(first, str) and (PROGRAMS / first).is_file()
+        return run_process([sys.executable, PROGRAMS / first if known else first, *others], timeout=timeout, cwd=cwd, **environment)
 
     return run
 
@@ -90,13 +107,14 @@ def is_mpich() -> bool:
 def mpirun() -> Callable[..., Finished]:
     """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec.
 
-    `prefix` comes before the launcher.
+    `prefix` comes before the launcher. Tests that ask MPICH for several hosts are skipped where the library is another.
     """
     try:
         mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         pytest.skip(f"needs an MPI launcher: {error}")
     banner = launcher_banner()
+    is_mpich = "HYDRA" in banner
     crowded = ("--oversubscribe", "--allow-run-as-root") if "Open MPI" in banner or "prte" in banner else ()
 
     def run(
@@ -107,6 +125,8 @@ def mpirun() -> Callable[..., Finished]:
         prefix: Sequence[str] = (),
         **environment: str,
     ) -> Finished:
+        if not is_mpich and any(name.endswith("_CLIQUES") for name in environment):
+            pytest.skip("only MPICH takes one machine for two hosts")
         command = [*prefix, mpiexec, *crowded, "-n", ranks, sys.executable, PROGRAMS / script, *arguments]
         return run_process(command, timeout=timeout, **environment)
 

@@ -1,36 +1,23 @@
 """Gradient accumulation: the update of a group of batches is that of one batch with the samples of all of them."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 
 import ddbp
-from layers import GRU, BatchNorm, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+from layers import GRU, BatchNorm, Dropout, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy, Tanh
 
-RNG = np.random.default_rng(5)
-SAMPLES = 83
-X = RNG.standard_normal((SAMPLES, 6))
-LABELS = (X @ RNG.standard_normal((6, 3))).argmax(axis=1)
-DATA = ddbp.ArrayDataset(X, LABELS)
+from . import small
+from .small import DATA, LABELS, X, parameters
+
+# Gradients of groups are compared to rounding, so in double precision unless said.
+network = partial(small.network, dtype=np.float64)
+make = partial(small.make, dtype=np.float64, batch_size=10)
+SAMPLES = len(X)
+RNG = np.random.default_rng(6)
 SEQUENCES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2)))
-
-
-def network(*middle, dtype=np.float64):
-    """Return a small network, always the same."""
-    rng = np.random.default_rng(1)
-    return Sequential(Linear(6, 16, rng=rng, dtype=dtype), ReLU(), *middle, Linear(16, 3, rng=rng, dtype=dtype))
-
-
-def make(model=None, **options):
-    """Return a quiet trainer for it."""
-    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1, momentum=0.9), "batch_size": 10, "quiet": True}
-    return ddbp.Trainer(model or network(), **(usual | options))
-
-
-def parameters(trainer):
-    """Return a copy of all parameters."""
-    return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])
 
 
 def close(found, expected, dtype=np.float64):

@@ -1,7 +1,6 @@
 """Batch normalisation on ranks: statistics of shards, of the global batch and running ones are the same bits on any number."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,26 +11,10 @@ PROGRAM = "batch_norm.py"
 ROUNDINGS = {"float32": 256, "float64": 256}
 
 
-def read(folder, ranks):
-    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
-
-
-@pytest.fixture(scope="module")
-def alone(run_python, tmp_path_factory):
-    """Return the results without MPI."""
-    folder = tmp_path_factory.mktemp("alone")
-    finished = run_python(Path(__file__).parent / "programs" / PROGRAM, folder, timeout=300)
-    assert finished.status == 0, finished.err
-    return read(folder, 1)[0]
-
-
 @pytest.fixture(scope="module", params=RANKS)
-def results(request, mpirun, tmp_path_factory):
+def results(request, run_ranks):
     """Return the results of every rank."""
-    folder = tmp_path_factory.mktemp(f"on{request.param}")
-    finished = mpirun(request.param, PROGRAM, folder, timeout=300)
-    assert finished.status == 0, finished.err
-    return read(folder, request.param)
+    return run_ranks(request.param, PROGRAM)
 
 
 def runs(results, with_shards=True):

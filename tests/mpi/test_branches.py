@@ -9,26 +9,10 @@ import pytest
 PROGRAM = Path(__file__).parent / "programs" / "branches.py"
 
 
-def read(folder, ranks):
-    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
-
-
-@pytest.fixture(scope="module")
-def alone(run_python, tmp_path_factory):
-    """Return the results without MPI."""
-    folder = tmp_path_factory.mktemp("alone")
-    finished = run_python(PROGRAM, folder, timeout=300)
-    assert finished.status == 0, finished.err
-    return read(folder, 1)[0]
-
-
 @pytest.fixture(scope="module", params=[2, 3])
-def results(request, mpirun, tmp_path_factory):
+def results(request, run_ranks):
     """Return the results of every rank."""
-    folder = tmp_path_factory.mktemp(f"on{request.param}")
-    finished = mpirun(request.param, PROGRAM, folder, timeout=120, DDBP_TIMEOUT="30")
-    assert finished.status == 0, finished.err
-    return read(folder, request.param)
+    return run_ranks(request.param, PROGRAM, timeout=120, DDBP_TIMEOUT="30")
 
 
 def test_branch_is_taken_on_some_ranks_only(results):

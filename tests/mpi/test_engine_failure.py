@@ -1,6 +1,5 @@
 """A rank that fails inside the engine: all ranks end within seconds, the error says what to do, and no shared memory stays."""
 
-import os
 import re
 import shutil
 import subprocess
@@ -8,18 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive
+
 PROGRAM = "engine_misdeeds.py"
 SECONDS = 20.0
-HOSTS = {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process still runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture(scope="session")
@@ -108,10 +99,8 @@ def require_refusal(finished):
     assert "has finished" not in finished.out
 
 
-@pytest.mark.parametrize("environment", [{}, HOSTS], ids=["one host", "two hosts"])
-def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave, is_mpich):
-    if environment and not is_mpich:
-        pytest.skip("only MPICH takes one machine for two hosts")
+@pytest.mark.parametrize("environment", [ONE_HOST, ODD_AND_EVEN], ids=["one host", "two hosts"])
+def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave):
     # Rank 1 of the launcher's shares memory with ranks 0 and 2, or is alone.
     if environment:
         assert misbehave("have too little memory", status=0, **environment).out.count("has finished, 2 hosts") == 3
@@ -125,7 +114,7 @@ def test_small_dev_shm_is_refused_with_the_size_and_the_flag(misbehave):
 
 
 def test_small_dev_shm_suffices_for_plain_mpi(misbehave):
-    finished = misbehave("nothing, but with much memory", megabytes=64, status=0, DDBP_SHARED_MEMORY="0")
+    finished = misbehave("nothing, but with much memory", megabytes=64, status=0, **PLAIN)
     assert finished.out.count("has finished, 3 hosts") == 3
 
 

@@ -1,9 +1,10 @@
 """When one rank does not do as the others, all ranks end within seconds, and standard error says who and why."""
 
-import os
 import re
 
 import pytest
+
+from .ranks import alive
 
 PROGRAM = "one_rank_misbehaves.py"
 # Start of three ranks on two cores, the misdeed, and the end; the kernels are compiled before.
@@ -16,15 +17,6 @@ def _compiled(mpirun, tmp_path_factory):
     finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
     assert finished.status == 0, finished.err
     assert all(f"rank {rank} has finished" in finished.out for rank in range(3))
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process still runs."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.fixture

@@ -9,12 +9,9 @@ ROUNDINGS = 16
 
 
 @pytest.fixture(scope="module", params=[3, 4])
-def results(request, mpirun, tmp_path_factory):
+def results(request, run_ranks):
     """Return what the ranks wrote."""
-    folder = tmp_path_factory.mktemp("one_step")
-    finished = mpirun(request.param, "one_step.py", folder)
-    assert finished.status == 0, finished.err
-    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(request.param)]
+    return run_ranks(request.param, "one_step.py")
 
 
 def error(gradient, exact):

@@ -1,48 +1,35 @@
 """Ranks that sleep at random places train to the bits of one process; and each comparison is shown to see what is wrong."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 
-PROGRAM = Path(__file__).parent / "programs" / "stress.py"
+from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, arrays, differences
+
+PROGRAM = "stress.py"
 LAYOUTS = {
-    "one host": ({}, [3]),
-    "two hosts": ({"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}, [2, 1]),
-    "plain": ({"DDBP_SHARED_MEMORY": "0"}, [1, 1, 1]),
+    "one host": (ONE_HOST, [3]),
+    "two hosts": (ODD_AND_EVEN, [2, 1]),
+    "plain": (PLAIN, [1, 1, 1]),
 }
 STEPS, FEW = 200, 20
 
 
-def read(folder, ranks):
-    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
-
-
 @pytest.fixture(scope="module")
-def alone(run_python, tmp_path_factory):
+def alone(run_alone):
     """Return the results without MPI, and without delays, after so many steps."""
-    results = {}
-    for steps in (STEPS, FEW):
-        folder = tmp_path_factory.mktemp("alone")
-        finished = run_python(PROGRAM, folder, "--steps", steps, timeout=300)
-        assert finished.status == 0, finished.err
-        (results[steps],) = read(folder, 1)
-    return results
+    return {steps: run_alone(PROGRAM, "--steps", steps) for steps in (STEPS, FEW)}
 
 
 @pytest.fixture
-def train(mpirun, is_mpich, tmp_path):
+def train(mpirun, tmp_path):
     """Return the function that trains on three ranks."""
 
     def run(layout, *arguments, may_fail=False):
         environment, hosts = LAYOUTS[layout]
-        if layout == "two hosts" and not is_mpich:
-            pytest.skip("only MPICH takes one machine for two hosts")
         finished = mpirun(3, PROGRAM, tmp_path, *arguments, timeout=180, **environment)
         if may_fail and finished.status:
             return None
         assert finished.status == 0, finished.err
-        results = read(tmp_path, 3)
+        results = arrays(tmp_path, 3)
         assert results[0]["hosts"].tolist() == hosts
         return results
 
@@ -51,11 +38,7 @@ def train(mpirun, is_mpich, tmp_path):
 
 def different(results, expected):
     """Return the ranks whose parameters or losses are not the expected ones to the last bit."""
-    return [
-        rank
-        for rank, result in enumerate(results)
-        if any(result[name].tobytes() != expected[name].tobytes() for name in ("parameters", "losses"))
-    ]
+    return [rank for rank, result in enumerate(results) if differences(result, expected)]
 
 
 @pytest.mark.parametrize(("layout", "seed"), [("one host", 1), ("one host", 2), ("two hosts", 3), ("plain", 4)])

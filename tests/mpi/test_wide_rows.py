@@ -2,13 +2,13 @@
 
 import pytest
 
-LAYOUTS = {"[3]": {}, "[2, 1]": {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}, "[1, 1, 1]": {"DDBP_SHARED_MEMORY": "0"}}
+from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN
+
+LAYOUTS = {"[3]": ONE_HOST, "[2, 1]": ODD_AND_EVEN, "[1, 1, 1]": PLAIN}
 
 
 @pytest.mark.parametrize("hosts", LAYOUTS)
-def test_rows_of_any_length_are_gathered(hosts, mpirun, is_mpich):
-    if hosts == "[2, 1]" and not is_mpich:
-        pytest.skip("only MPICH takes one machine for two hosts")
+def test_rows_of_any_length_are_gathered(hosts, mpirun):
     finished = mpirun(3, "wide_rows.py", **LAYOUTS[hosts])
     assert finished.status == 0, finished.err
     assert finished.out.strip() == hosts

@@ -3,34 +3,21 @@
 import numpy as np
 import pytest
 
+from .ranks import PLAIN
+
 PROGRAM = "wire.py"
-# Without shared memory every rank counts as a host.
-HOSTS = {"DDBP_SHARED_MEMORY": "0"}
 
 
 @pytest.fixture(scope="module")
-def results(mpirun, tmp_path_factory):
-    """Return what the ranks wrote, by format and number of ranks."""
-
-    def run(wire, ranks, **environment):
-        folder = tmp_path_factory.mktemp("wire")
-        finished = mpirun(ranks, PROGRAM, folder, wire, **environment)
-        assert finished.status == 0, finished.err
-        return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def exact(results):
+def exact(run_ranks):
     """Return the gradient in full precision."""
-    return results("none", 2, **HOSTS)[0]["gradient"]
+    return run_ranks(2, PROGRAM, "none", **PLAIN)[0]["gradient"]
 
 
 @pytest.mark.parametrize(("wire", "unit"), [("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, results, exact):
-    ours = results(wire, ranks, **HOSTS)
+def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, run_ranks, exact):
+    ours = run_ranks(ranks, PROGRAM, wire, **PLAIN)
     gradient = ours[0]["gradient"]
     assert ours[0]["hosts"] == ranks
     # At least one of the summands is not rounded; those that are may be larger than the sum.
@@ -40,6 +27,6 @@ def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, results, exac
         assert other["values"].tobytes() == ours[0]["values"].tobytes()
 
 
-def test_nothing_is_rounded_inside_a_host(results, exact):
-    for result in results("float16", 2):
+def test_nothing_is_rounded_inside_a_host(run_ranks, exact):
+    for result in run_ranks(2, PROGRAM, "float16"):
         assert result["gradient"].tobytes() == exact.tobytes()

@@ -1,0 +1,48 @@
+"""How the tests are spread over processes by pytest-xdist, when all of them run."""
+
+import os
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# A process loads every library and compiles kernels of its own in the first minutes; more of them gain little.
+MOST = 8
+MPI, CONTRACT = "tests/mpi/", "tests/layers/test_contract.py"
+
+
+def workers(config: pytest.Config) -> int:
+    """Return the number of processes for `-n auto`: one for each core for whole folders, none where tests were chosen.
+
+    A process has to start, and to collect all tests, which takes longer than a few tests.
+    """
+    option = config.option
+    files = any("::" in argument or argument.endswith(".py") for argument in config.args)
+    chosen = files or option.keyword or option.markexpr or option.lf or option.failedfirst or option.collectonly
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if chosen or cores == 1 else min(cores, MOST)
+
+
+class Scheduler(LoadScopeScheduling):
+    """Gives all tests of a file to one process, so that what they share is made once.
+
+    Those that start ranks all go to one, or there would be many more ranks than cores; the contract of the layers goes function by
+    function, as it is most of all tests.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        if file.startswith(MPI):
+            return MPI
+        return nodeid.split("[", 1)[0] if file == CONTRACT else file
+
+
+def make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    """Return the scheduler, which keeps the order of the tests."""
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
+
+
+def longest_first(items: list[pytest.Item]) -> None:
+    """Move the tests that start ranks to the beginning: all of them are for one process."""
+    items.sort(key=lambda item: not item.nodeid.startswith(MPI))

@@ -1,0 +1,46 @@
+"""Programs that write what every rank has computed, run alone and on ranks."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from .ranks import arrays
+
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def run_alone(run_python, tmp_path_factory) -> Callable[..., Arrays]:
+    """Return the function that runs a program without MPI, and returns the arrays that it wrote.
+
+    The first to run it compiles its kernels.
+    """
+
+    def run(program: str, *arguments: object, timeout: float = 600) -> Arrays:
+        folder = tmp_path_factory.mktemp("alone")
+        finished = run_python(program, folder, *arguments, timeout=timeout)
+        assert finished.status == 0, finished.err
+        return arrays(folder, 1)[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
+    """Return the function that runs a program on ranks, and returns the arrays that each of them wrote."""
+
+    def run(ranks: int, program: str, *arguments: object, timeout: float = 300, **environment: Any) -> list[Arrays]:
+        folder = tmp_path_factory.mktemp("ranks")
+        finished = mpirun(ranks, program, folder, *arguments, timeout=timeout, **environment)
+        assert finished.status == 0, finished.err
+        return arrays(folder, ranks)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(request, run_alone) -> Arrays:
+    """Return what the program of the test file, its PROGRAM, writes without MPI."""
+    return run_alone(request.module.PROGRAM)

@@ -1,0 +1,37 @@
+"""What the ranks of a program leave: arrays in files, and processes; and how ranks are put on hosts."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+ONE_HOST: dict[str, str] = {}
+# Without shared memory every rank counts as a host.
+PLAIN = {"DDBP_SHARED_MEMORY": "0"}
+# MPICH then takes one machine for two hosts: the first and the second half of the ranks, or even and odd ones.
+HALVES = {"MPIR_CVAR_NUM_CLIQUES": "2"}
+ODD_AND_EVEN = {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}
+
+
+def arrays(folder: Path, ranks: int) -> list[dict[str, np.ndarray]]:
+    """Return the arrays that each rank has written to a folder, by name."""
+    return [dict(np.load(folder / f"rank{rank}.npz")) for rank in range(ranks)]
+
+
+def differences(result: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> list[str]:
+    """Return the names of arrays that are not the expected ones to the last bit, or missing; of hosts there may be others."""
+    names = (result.keys() | expected.keys()) - {"hosts"}
+    return sorted(name for name in names if not _same(result.get(name), expected.get(name)))
+
+
+def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is not None and b is not None and (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
