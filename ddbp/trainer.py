@@ -131,8 +131,7 @@ class Trainer:
         self._shard_gather = states.ShardGather(self._plan, self.comm)
         self._workspace = Workspace()
         self._rows = Rows()
-        self._warm = False
-        self._batches_made = 0
+        self._warm, self._batches_made = False, 0
         self._group = Accumulation(self.accumulate)
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
         self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
@@ -313,6 +312,7 @@ class Trainer:
         return self._recorded(self._rows.take("x", data.x, mine), self._rows.take("y", data.y, mine), start, bounds, len(rows))
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
+        self._flat.require_bound("Trainer")
         self._batches_made += 1
         tape = Tape(
             training=True,

@@ -1,7 +1,7 @@
 """Parameters, and the flat memory that a model's parameters and gradients live in."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -37,6 +37,9 @@ class Parameter:
     """
 
     __slots__ = ("_value", "gradients", "regularized", "stale")
+
+    moves: ClassVar[int] = 0
+    """How often any parameter has taken other memory, so that it is cheap to see that none has."""
 
     def __init__(self, value: Any, *, regularized: bool = True) -> None:
         value = np.array(value)
@@ -111,12 +114,11 @@ class Parameter:
         self._value = value
         self.gradients = gradients
         self.stale = stale
+        Parameter.moves += 1
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
-        self._value = self._value.astype(dtype)
-        self.gradients = None
-        self.stale = True
+        self.rebind(self._value.astype(dtype), None)
 
 
 class FlatParameters:
@@ -169,6 +171,25 @@ class FlatParameters:
             stop = start + parameter.size
             shape = parameter.shape
             parameter.bind(self.values[start:stop].reshape(shape), self.gradients[:, start:stop].reshape(shards, *shape))
+        self._values = [parameter.value for parameter in self.parameters]
+        self._moves = Parameter.moves
+
+    def require_bound(self, owner: str) -> None:
+        """Refuse parameters that lie elsewhere by now, in the name of `owner`.
+
+        Raises
+        ------
+        RuntimeError
+            They were moved by another `FlatParameters`, or by a change of type.
+        """
+        if self._moves == Parameter.moves:
+            return
+        for name, parameter, value in zip(self.names, self.parameters, self._values, strict=True):
+            if parameter.value is not value:
+                fix = "Make the trainer after model.astype, and go on with the last one that was made for the model."
+                got = f"{name} moved, by another trainer of it or a change of type"
+                raise RuntimeError(message(owner, "the parameters must stay in the memory that it has put them in", got, fix))
+        self._moves = Parameter.moves
 
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""

@@ -1,37 +1,12 @@
-"""The trainer in one process."""
-
-import json
-import tomllib
-from pathlib import Path
+"""The trainer in one process: whole runs, loops, shards, evaluation, penalties."""
 
 import numpy as np
 import pytest
 
 import ddbp
-from layers import Composite, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers import Composite, Dropout, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy, Tanh, Tape
 
-RNG = np.random.default_rng(5)
-X = RNG.standard_normal((83, 6))
-LABELS = (X @ RNG.standard_normal((6, 3))).argmax(axis=1)
-DATA = ddbp.ArrayDataset(X, LABELS)
-
-
-def network(*middle, dtype=np.float32):
-    """Return a small network, always the same."""
-    rng = np.random.default_rng(1)
-    return Sequential(Linear(6, 16, rng=rng, dtype=dtype), ReLU(), *middle, Linear(16, 3, rng=rng, dtype=dtype))
-
-
-def make(model=None, **options):
-    """Return a quiet trainer for it."""
-    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1, momentum=0.9), "batch_size": 20, "quiet": True}
-    return ddbp.Trainer(model or network(), **(usual | options))
-
-
-def parameters(trainer):
-    """Return a copy of all parameters."""
-    return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])
-
+from .small import DATA, LABELS, X, make, network, parameters
 
 # Whole runs
 
@@ -97,6 +72,13 @@ def test_float64_data_train_as_their_float32_copies():
         trainer.fit(ddbp.ArrayDataset(x, LABELS), epochs=2)
         digests.add(trainer.parameters_sha256())
     assert len(digests) == 1
+
+
+def test_regression_learns():
+    y = np.stack([X[:, 0] * X[:, 1], X[:, 2], np.sin(X[:, 3])], axis=1)
+    history = make(loss=MeanSquaredError(), optimizer=ddbp.Adam(0.01)).fit(ddbp.ArrayDataset(X, y), epochs=30)
+    assert history[-1]["loss"] < history[0]["loss"] / 3
+    assert "accuracy" not in history[-1]
 
 
 # Custom loops
@@ -168,6 +150,40 @@ def test_parameter_without_use_in_a_step_has_no_gradient_then(shards):
     assert model.branches[0].weight.value.tobytes() == before.tobytes()
 
 
+# The model's memory
+
+
+@pytest.mark.parametrize(
+    ("move", "name"),
+    [
+        (lambda model: make(model), "layers.0.weight"),
+        (lambda model: make(model[2]), "layers.2.weight"),
+        (lambda model: model[0].bias.cast(np.float64), "layers.0.bias"),
+    ],
+    ids=["another trainer", "a trainer of a part", "another type"],
+)
+def test_trainer_whose_parameters_have_moved_is_refused_before_it_changes_anything(move, name):
+    trainer, x = make(), X[:20].astype(np.float32)
+    trainer.train_step(x, LABELS[:20])
+    move(trainer.model)
+    before, gradients = parameters(trainer), [parameter.gradients for parameter in trainer.model.parameters()]
+    said = rf"Trainer: the parameters must stay in the memory .*; got {name} moved, by another trainer of it or a change of type\. "
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=said):
+            trainer.train_step(x, LABELS[:20])
+    assert parameters(trainer).tobytes() == before.tobytes()
+    assert all(a is b for a, b in zip(gradients, (parameter.gradients for parameter in trainer.model.parameters()), strict=True))
+
+
+def test_second_trainer_goes_on_and_trainers_of_other_models_do_not_mind():
+    first, other = make(), make()
+    second = make(first.model)
+    reference = make()
+    for trainer in (second, other, reference):
+        trainer.fit(DATA, epochs=1)
+    assert second.parameters_sha256() == other.parameters_sha256() == reference.parameters_sha256()
+
+
 # Shards and the last batch
 
 
@@ -194,6 +210,16 @@ def test_sums_of_the_shards_make_up_the_loss():
     assert loss.shard_sums.shape == (8,)
     assert loss.shard_sums.sum() / 19 == pytest.approx(loss.item(), rel=1e-14)
     assert trainer.step(loss) == pytest.approx(loss.item(), rel=1e-14)
+
+
+def test_model_without_trainer_gives_the_gradient_that_the_trainer_takes():
+    model, reference = network(dtype=np.float64), network(dtype=np.float64)
+    trainer = make(model, optimizer=ddbp.SGD(1.0))
+    before = parameters(trainer)
+    trainer.train_step(X[:20], LABELS[:20])
+    SoftmaxCrossEntropy()(reference(Tape().input(X[:20])), LABELS[:20]).backward()
+    gradient = np.concatenate([parameter.gradient.reshape(-1) for parameter in reference.parameters()])
+    np.testing.assert_allclose(before - parameters(trainer), gradient, rtol=0, atol=1e-15)
 
 
 # Evaluation and prediction
@@ -268,136 +294,3 @@ def test_penalties_take_part_in_loss_and_gradient(l1, l2, shards):
     assert trainer.train_step(X[:20], LABELS[:20]) == pytest.approx(loss, rel=1e-13)
     # The difference quotient is good to h² and to the roundoff of the objective over h.
     np.testing.assert_allclose(np.array(before) - parameters(trainer), expected, rtol=0, atol=1e-8)
-
-
-# Callbacks
-
-
-class Diary(ddbp.Callback):
-    """Writes down what it is told."""
-
-    def __init__(self):
-        self.lines = []
-
-    def on_fit_begin(self, trainer, epochs, steps_per_epoch):
-        self.lines.append(("fit", epochs, steps_per_epoch))
-
-    def on_epoch_begin(self, trainer, epoch):
-        self.lines.append(("epoch", epoch))
-
-    def on_step_end(self, trainer, step, loss):
-        self.lines.append(("step", step))
-
-    def on_epoch_end(self, trainer, record):
-        record["note"] = record["epoch"] * 10
-        self.lines.append(("end of epoch", record["epoch"]))
-
-    def on_fit_end(self, trainer, history):
-        self.lines.append(("end", len(history)))
-
-
-def test_callbacks_are_told_of_everything_in_order():
-    diary = Diary()
-    make(callbacks=[diary], batch_size=40).fit(DATA, epochs=2)
-    steps = [("step", step) for step in range(1, 7)]
-    epochs = [("epoch", 1), *steps[:3], ("end of epoch", 1), ("epoch", 2), *steps[3:], ("end of epoch", 2)]
-    assert diary.lines == [("fit", 2, 3), *epochs, ("end", 2)]
-
-
-def test_callback_may_add_to_the_record():
-    history = make(callbacks=[Diary()]).fit(DATA, epochs=2)
-    assert [record["note"] for record in history] == [10, 20]
-
-
-def test_callback_may_stop_the_run():
-    class Stop(ddbp.Callback):
-        def on_epoch_end(self, trainer, record):
-            trainer.stop = record["epoch"] == 2
-
-    assert len(make(callbacks=[Stop()]).fit(DATA, epochs=10)) == 2
-
-
-def test_early_stopping_waits_for_its_patience():
-    trainer = make(optimizer=ddbp.SGD(0.0), callbacks=[ddbp.EarlyStopping(patience=3)])
-    # Nothing improves after the first epoch, so it ends after three more.
-    assert len(trainer.fit(DATA, epochs=20, validation=DATA)) == 4
-
-
-def test_early_stopping_lets_progress_go_on():
-    trainer = make(optimizer=ddbp.SGD(0.01), callbacks=[ddbp.EarlyStopping(patience=1)])
-    assert len(trainer.fit(DATA, epochs=6, validation=DATA)) == 6
-
-
-def test_plateau_hears_of_the_validation_loss():
-    schedule = ddbp.Plateau(1e-30, factor=0.5, patience=0)
-    make(optimizer=ddbp.SGD(schedule)).fit(DATA, epochs=4, validation=DATA)
-    assert schedule.rate(0) == 1e-30 / 8
-
-
-# The run folder
-
-
-def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
-    folder = tmp_path / "deep" / "run"
-    trainer = make(run_dir=folder, seed=4, l2=0.5)
-    history = trainer.fit(DATA, epochs=2)
-    configuration = json.loads((folder / "config.json").read_text())
-    assert configuration["seed"] == 4
-    assert configuration["l2"] == 0.5
-    assert configuration["epochs"] == 2
-    assert configuration["ranks"] == 1
-    assert "Linear(6, 16)" in configuration["model"]
-    assert [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] == history
-    other = network()
-    ddbp.load_parameters(other, folder / "model.safetensors")
-    assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
-
-
-def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make().fit(DATA, epochs=1)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_is_a_line_per_epoch_where_there_is_no_terminal(capsys):
-    ddbp.Trainer(network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=20).fit(DATA, epochs=2)
-    out, err = capsys.readouterr()
-    lines = [line for line in err.splitlines() if line.startswith("epoch")]
-    assert out == ""
-    assert [line.split(":")[0] for line in lines] == ["epoch 1", "epoch 2"]
-    assert all("loss" in line and "samples/s" in line for line in lines)
-
-
-def test_quiet_trainer_prints_nothing(capsys):
-    make().fit(DATA, epochs=2)
-    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Compiling")] == []
-
-
-# The package
-
-
-def test_version_is_that_of_the_project():
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    assert tomllib.loads(project.read_text())["project"]["version"] == ddbp.__version__
-
-
-def test_all_names_exist():
-    assert [name for name in ddbp.__all__ if not hasattr(ddbp, name)] == []
-
-
-def test_regression_learns():
-    y = np.stack([X[:, 0] * X[:, 1], X[:, 2], np.sin(X[:, 3])], axis=1)
-    history = make(loss=MeanSquaredError(), optimizer=ddbp.Adam(0.01)).fit(ddbp.ArrayDataset(X, y), epochs=30)
-    assert history[-1]["loss"] < history[0]["loss"] / 3
-    assert "accuracy" not in history[-1]
-
-
-def test_model_without_trainer_gives_the_gradient_that_the_trainer_takes():
-    model, reference = network(dtype=np.float64), network(dtype=np.float64)
-    trainer = make(model, optimizer=ddbp.SGD(1.0))
-    before = parameters(trainer)
-    trainer.train_step(X[:20], LABELS[:20])
-    SoftmaxCrossEntropy()(reference(Tape().input(X[:20])), LABELS[:20]).backward()
-    gradient = np.concatenate([parameter.gradient.reshape(-1) for parameter in reference.parameters()])
-    np.testing.assert_allclose(before - parameters(trainer), gradient, rtol=0, atol=1e-15)
