@@ -43,29 +43,21 @@ def test_loops_and_fits_are_equal_on_any_number_of_ranks(verify):
     assert [verdict for *_, verdict in table] == ["reference", "equal", "equal", "equal"]
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments"),
-    [
-        ("train_digits.py", ()),
-        ("train_digits.py", ("--model", "cnn")),
-        ("train_surrogate.py", ()),
-        ("train_char_lm.py", ("--hidden", "16", "--length", "128", "--characters", "1")),
-        ("train_char_lm.py", ("--model", "gpt", "--hidden", "16", "--window", "32", "--characters", "1")),
-        ("train_sequence.py", ()),
-        ("train_forecast.py", ()),
-        ("train_tree.py", ("--trees", "300", "--depth", "3")),
-    ],
-    ids=lambda value: value if isinstance(value, str) else " ".join(value[1:2]) or "defaults",
-)
-def test_every_script_is_equal_on_any_number_of_ranks(script, arguments, verify, tmp_path):
-    finished = verify("-n", "1,3", "--steps", 5, SCRIPTS / script, "--quiet", "--run-dir", tmp_path, *arguments)
+def test_every_script_is_equal_on_any_number_of_ranks(verify, tmp_path):
+    # All of them in one process, which takes a tenth of the time: scripts/bench/verify_scripts.py verifies them one by one.
+    finished = verify("-n", "1,2,3,4", "--steps", 3, PROGRAM.with_name("all_scripts.py"), tmp_path)
     assert finished.status == 0, finished.out + finished.err
     table = rows(finished.out)
-    assert [(ranks, steps, verdict) for ranks, steps, _, verdict in table] == [
-        (1, 5, "reference"),
-        (1, 5, "equal"),
-        (3, 5, "equal"),
-    ]
+    # Fifteen trainers.
+    assert [(ranks, steps) for ranks, steps, *_ in table] == [(ranks, 45) for ranks in (1, 1, 2, 3, 4)]
+    assert [verdict for *_, verdict in table] == ["reference", *["equal"] * 4]
+
+
+def test_every_script_that_trains_is_among_them(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS / "bench")
+    from verified_scripts import VERIFIED
+
+    assert {script for script, *_ in VERIFIED.values()} == {path.name for path in SCRIPTS.glob("train_*.py")}
 
 
 # What each deed must be found out as: the line that names the place, and the value that is named.
