@@ -27,6 +27,8 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
 # Words with which a row begins, that go to other hosts in one message of a fixed size.
 _HEAD = 64
+# Elements of a message: libraries before MPI 4 count them by a C int.
+LARGEST = 2**30
 
 
 class MPICommunicator:
@@ -193,9 +195,10 @@ class MPICommunicator:
         self._swap(task, _TAG_PART, sends, receives)
 
     def _swap(self, task: Task, tag: int, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
-        requests = [self.world.Irecv(array, rank, tag) for rank, array in receives]
-        requests += [self.world.Isend(array, rank, tag) for rank, array in sends]
-        self._wait(requests, task, [rank for rank, _ in receives])
+        parts = [(rank, part) for rank, array in receives for part in _parts(array)]
+        requests = [self.world.Irecv(part, rank, tag) for rank, part in parts]
+        requests += [self.world.Isend(part, rank, tag) for rank, array in sends for part in _parts(array)]
+        self._wait(requests, task, [rank for rank, _ in parts])
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
@@ -208,7 +211,7 @@ class MPICommunicator:
 
     def broadcast(self, array: Array) -> None:
         self._waiting.begin()
-        self._wait([self.world.Ibcast(array, root=0)], Task(BROADCAST))
+        self._wait([self.world.Ibcast(part, root=0) for part in _parts(array)], Task(BROADCAST))
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -244,6 +247,14 @@ class MPICommunicator:
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self.world.Abort(status)
+
+
+def _parts(array: Array) -> list[Array]:
+    """Return an array, whose memory has no gaps, in parts that a message can hold."""
+    if array.size <= LARGEST:
+        return [array]
+    flat = array.reshape(-1)
+    return [flat[start : start + LARGEST] for start in range(0, flat.size, LARGEST)]
 
 
 def _start() -> Any:

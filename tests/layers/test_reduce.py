@@ -187,3 +187,47 @@ def test_sums_carry_nan_and_infinity():
         assert sums[0] == 1
         assert np.isnan(sums[1])
         assert sums[2] == np.inf
+
+
+# Indices that 32 bits do not hold
+
+
+@pytest.fixture
+def vast(tmp_path):
+    """Return the function that makes an array of zeros of any size, of which the file takes only what is written."""
+
+    def make(*shape):
+        try:
+            return np.memmap(tmp_path / "sparse", np.float32, "w+", shape=shape)
+        except OSError as error:
+            pytest.skip(f"needs sparse files of {math.prod(shape) * 4 / 2**30:.0f} GiB: {error}")
+
+    return make
+
+
+def test_tree_sum_reaches_beyond_32_bits(vast):
+    start = 2**31 + 77
+    rng = np.random.default_rng(0)
+    for shards in (2, 5):
+        parts = vast(shards, start + 3000)
+        shown = rng.standard_normal((shards, 3000)).astype(np.float32)
+        parts[:, start:] = shown
+        total, expected = np.full((2, 3000), np.nan, np.float32)
+        reduce.tree_sum(total, parts.view(np.ndarray), np.ones(shards, np.int64), start)
+        reduce.tree_sum(expected, shown, np.ones(shards, np.int64), 0)
+        assert total.tobytes() == expected.tobytes()
+        assert total.any()
+
+
+@pytest.mark.parametrize("kernel", [reduce.square_sums, reduce.absolute_sums])
+def test_sums_of_pieces_reach_beyond_32_bits(kernel, vast):
+    starts = np.array([5, 2**31 - 500, 2**31 + 2**20])
+    x = vast(2**31 + 2**20 + 2000)
+    shown = np.random.default_rng(0).standard_normal((3, 1024)).astype(np.float32)
+    for start, piece in zip(starts, shown, strict=True):
+        x[start : start + 1024] = piece
+    found, expected = np.full((2, 3), np.nan)
+    kernel(found, x.view(np.ndarray), np.stack([starts, starts + 1024], axis=1))
+    kernel(expected, shown.reshape(-1), np.array([[0, 1024], [1024, 2048], [2048, 3072]]))
+    assert found.tobytes() == expected.tobytes()
+    assert found.all()
