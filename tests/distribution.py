@@ -16,9 +16,10 @@ def workers(config: pytest.Config) -> int:
 
     A process has to start, and to collect all tests, which takes longer than a few tests.
     """
-    option = config.option
     files = any("::" in argument or argument.endswith(".py") for argument in config.args)
-    chosen = files or option.keyword or option.markexpr or option.lf or option.failedfirst or option.collectonly
+    # The plug-in of the last ones may be switched off.
+    options = ("keyword", "markexpr", "collectonly", "lf", "failedfirst")
+    chosen = files or any(config.getoption(name, False) for name in options)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return 0 if chosen or cores == 1 else min(cores, MOST)
 

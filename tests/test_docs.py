@@ -1,11 +1,14 @@
 """Every Python snippet of the README and of docs/ runs, and every link leads to a file."""
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import ddbp
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,6 +44,25 @@ def test_scripts_that_are_named_exist(page):
 
 def test_pages_have_snippets_to_run():
     assert sum(len(SNIPPET.findall(page.read_text())) for page in PAGES) >= 10
+
+
+def test_every_option_of_the_trainer_is_explained():
+    text = "".join(page.read_text() for page in PAGES)
+    options = inspect.signature(ddbp.Trainer).parameters.keys() - {"model"}
+    assert sorted(name for name in options if not re.search(rf"\b{name}=|`{name}`", text)) == []
+
+
+def test_every_flag_of_the_scripts_is_listed():
+    flag = re.compile(r"add_argument\(\s*\"(--[\w-]+)\"")
+    text = (ROOT / "docs" / "training.md").read_text()
+    table = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `train_")}
+    missing = []
+    for script in sorted((ROOT / "scripts").glob("train_*.py")):
+        flags = flag.findall(script.read_text())
+        missing += [f"{script.name} {name}" for name in flags if not re.search(rf"{name}\b", table.get(script.name, ""))]
+    common = flag.findall((ROOT / "scripts" / "common.py").read_text())
+    assert len(common) >= 8
+    assert missing + [name for name in common if f"`{name}`" not in text] == []
 
 
 def test_tables_of_numbers_agree_with_the_results_they_come_from():

@@ -218,7 +218,22 @@ def memory() -> str:
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
+def verified() -> str:
+    """Return a line on the scripts that were verified on several numbers of ranks, if they were."""
+    path = RESULTS / "verify.json"
+    if not path.is_file():
+        return ""
+    equal = [row["name"] for row in rows(path) if row["equal"]]
+    ranks = ", ".join(dict.fromkeys(str(run["ranks"]) for row in rows(path) for run in row["runs"]))
+    steps = {run["steps"] for row in rows(path) for run in row["runs"]}
+    result = json.loads(path.read_text())
+    count = "/".join(map(str, sorted(steps)))
+    told = f"{len(equal)} of {len(rows(path))} are equal to the last bit in {count} steps on {ranks} ranks: "
+    return f"{told}{', '.join(equal)}.\n\nFrom `docs/results/{path.name}`: {facts(result['machine'])}."
+
+
 TABLES = {
+    "verified": verified,
     "numbers": training_steps,
     "compilation": compilation,
     "accuracy": accuracies,

@@ -14,7 +14,7 @@ from typing import Any
 import harness
 from verified_scripts import SCRIPTS, VERIFIED, arguments
 
-ROW = re.compile(r"^ +(\d+) +(\d+) +(\w{12}) +([\d.]+) +(\w+) *$", re.MULTILINE)
+ROW = re.compile(r"^ +(\d+) +(\d+) +(\w{12}) +[\d.]+ +(\w+) *$", re.MULTILINE)
 
 
 def verified(name: str, ranks: str, steps: int, small: bool) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def verified(name: str, ranks: str, steps: int, small: bool) -> dict[str, Any]:
     if finished.returncode:
         print(finished.stdout, finished.stderr, sep="\n", file=sys.stderr)
     runs = [
-        {"ranks": int(n), "steps": int(k), "digest": digest, "seconds": float(seconds), "verdict": verdict}
-        for n, k, digest, seconds, verdict in ROW.findall(finished.stdout)
+        {"ranks": int(n), "steps": int(k), "digest": digest, "verdict": verdict}
+        for n, k, digest, verdict in ROW.findall(finished.stdout)
     ]
     return {"name": name, "script": script, "equal": not finished.returncode, "runs": runs}
 

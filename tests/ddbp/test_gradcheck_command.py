@@ -95,20 +95,27 @@ def folder(tmp_path, monkeypatch):
 # ---- all layers
 
 
+# Every case and every mutant is checked in tests/layers, by the same functions: here the command takes some of each kind.
+SOME_CASES = tuple(case for number, case in enumerate(CASES) if number % 12 == 0 or case.name in ("Tanh", "Softmax"))
+SOME_MUTANTS = tuple(mutant for number, mutant in enumerate(MUTANTS) if number % 10 == 0 or mutant.name == "dropped bias gradient")
+
+
 @pytest.fixture(scope="module")
 def everything():
     """What the command says without arguments, with all details."""
     out = io.StringIO()
-    with contextlib.redirect_stdout(out):
+    with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layers.cases, "CASES", SOME_CASES)
+        patch.setattr(layers.mutants, "MUTANTS", SOME_MUTANTS)
         status = main(["gradcheck", "--all"])
     return status, out.getvalue()
 
 
-def test_all_layers_are_right_and_all_mutants_are_caught(everything):
+def test_layers_are_right_and_mutants_are_caught(everything):
     status, out = everything
     assert status == 0
-    assert f"mutation score: {len(MUTANTS)}/{len(MUTANTS)} = 100 %" in out
-    assert f"gradients: {len(CASES)}/{len(CASES)} cases right" in out
+    assert f"mutation score: {len(SOME_MUTANTS)}/{len(SOME_MUTANTS)} = 100 %" in out
+    assert f"gradients: {len(SOME_CASES)}/{len(SOME_CASES)} cases right" in out
 
 
 def test_table_has_one_line_per_case_with_method_error_order_and_verdict(everything):
