@@ -11,7 +11,7 @@ a panel of b, a few vectors wide, is packed into the first-level cache and multi
 import numpy as np
 
 from .jit import inlined, kernel
-from .simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, copy_panel, tile_product, transpose_block, transpose_rows
+from .simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, copy_panel, fetch_lines, tile_product, transpose_block, transpose_rows
 
 # Part of the contract (it decides where sums are split), hence the same for every processor. A panel of 256 rows of three
 # vectors fills 24 KiB with 32-byte vectors.
@@ -20,6 +20,8 @@ BLOCK_K = 256
 BLOCK_M = 256
 # From this many columns of c on, copying a block of a into adjacent rows pays: it is read once per panel of b.
 PACK_COLUMNS = 200
+# Rows of a that are multiplied while the following as many are brought near: 16 floats are a cache line.
+FETCHED_ROWS = 16
 
 
 @inlined
@@ -110,6 +112,11 @@ def _tiles_of(vectors):
             while i + 8 <= m:
                 tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 8, vectors)
                 i += 8
+        if TILE_ROWS == 4 and vectors == 2:
+            # Two tiles of four rows are faster than one of six and one of two.
+            while m - i >= 6 and m - i != 8:
+                tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 6, vectors)
+                i += 6
         while i + 4 <= m:
             tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 4, vectors)
             i += 4
@@ -147,21 +154,31 @@ def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns,
         address, a_row, a_k = a.ctypes.data + k0 * a.strides[0] + i0 * size, size, a.strides[0]
     else:
         address, a_row, a_k = a.ctypes.data + i0 * a.strides[0] + k0 * size, a.strides[0], size
-    tiles(
-        c,
-        c.ctypes.data + i0 * c.strides[0] + j * size,
-        c.strides[0],
-        address,
-        a_row,
-        a_k,
-        rows,
-        panel,
-        k,
-        vectors,
-        columns - (vectors - 1) * lanes,
-        bias.ctypes.data + j * size if last and bias.size else 0,
-        1 if accumulate or k0 > 0 else 0,
-    )
+    # The first panel meets a large a where it lies: what comes next is asked for while some rows are multiplied.
+    step = FETCHED_ROWS if j == 0 and not block.size and a.size >= BLOCK_M * BLOCK_K else max(rows, 1)
+    for i in range(0, rows, step):
+        if i + step < rows:
+            following = address + (i + step) * a_row
+            if transpose_a:
+                fetch_lines(c, following, a_k, k)
+            else:
+                for r in range(step):
+                    fetch_lines(c, following + r * a_row, 64, (k * size + 63) // 64)
+        tiles(
+            c,
+            c.ctypes.data + (i0 + i) * c.strides[0] + j * size,
+            c.strides[0],
+            address + i * a_row,
+            a_row,
+            a_k,
+            min(step, rows - i),
+            panel,
+            k,
+            vectors,
+            columns - (vectors - 1) * lanes,
+            bias.ctypes.data + j * size if last and bias.size else 0,
+            1 if accumulate or k0 > 0 else 0,
+        )
 
 
 @inlined

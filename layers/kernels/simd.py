@@ -142,9 +142,9 @@ class Emitter:
     def broadcast(self, pointer: Any) -> Any:
         return self.splat(self.builder.load(pointer, align=self.size, typ=self.element))
 
-    def prefetch(self, pointer: Any, write: bool = True) -> None:
-        """Ask for the cache line at `pointer`, soon to be written (or read only) and to stay."""
-        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(_I32, i) for i in (int(write), 3, 1)))
+    def prefetch(self, pointer: Any, write: bool = True, near: bool = True) -> None:
+        """Ask for the cache line at `pointer`, soon to be written (or read only), in the first-level cache or the second."""
+        self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(_I32, i) for i in (int(write), 3 if near else 2, 1)))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return self.call(f"llvm.fmuladd.{self.suffix}", self.vector, a, b, c)
@@ -309,6 +309,25 @@ def transpose_block(typingctx: Any, like: Any, out: Any, out_row: Any, source: A
 def transpose_rows(typingctx: Any, like: Any, out: Any, out_row: Any, source: Any, source_row: Any, rows: Any) -> Any:
     """Write the transpose of a square block of which only so many `rows`, one or more, are there: the others are zero."""
     return _transposition(like, 5)
+
+
+@intrinsic
+def fetch_lines(typingctx: Any, like: Any, address: Any, stride: Any, count: Any) -> Any:
+    """Ask for `count` cache lines, `stride` bytes apart, to be brought to the second-level cache."""
+    signature = types.void(like, types.intp, types.intp, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        _, address, stride, count = arguments
+
+        def fetch(_: Any, carried: list[Any]) -> list[Any]:
+            emit.prefetch(carried[0], write=False, near=False)
+            return [emit.offset(carried[0], stride)]
+
+        emit.loop(count, [emit.pointer(address)], fetch)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 @intrinsic(prefer_literal=True)
