@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import ReLU
+from .activation import GELU, ReLU
 from .errors import message
 from .init import Initializer, he_uniform, zeros
 from .kernels import dense
-from .layer import Layer
+from .kernels.gemm import BLOCK_K
+from .layer import INFERENCE, Layer
 from .memory import empty, matrix
 from .parameter import Parameter
 from .sizes import positive
@@ -34,8 +35,8 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
-    Inputs are (…, D), outputs (…, O); the first axis is the batch. With `rectified` (a ReLU that follows in a Sequential),
-    forward is max(x Wᵀ + b, 0), and backward passes dy on only where that is positive.
+    Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU that follows in a Sequential)
+    is applied while the output is still near: y = f(z), z = x Wᵀ + b, and backward begins with dz = dy f'(z).
     """
 
     analytic = True
@@ -60,9 +61,11 @@ class Linear(Layer):
         return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
 
     def fused_with(self, following: Layer) -> Layer | None:
-        return _RectifiedLinear(self) if type(self) is Linear and type(following) is ReLU else None
+        if type(self) is not Linear or _kind(following) == dense.IDENTITY:
+            return None
+        return _ActivatedLinear(self, following)
 
-    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+    def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             fix = "A single sample needs a batch axis: x[np.newaxis]." if x.ndim < 2 else "Flatten() turns (N, H, W) into (N, D)."
             raise ValueError(message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix))
@@ -74,38 +77,54 @@ class Linear(Layer):
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
         y = call.buffer("y", (len(rows), self.out_features), rows.dtype)
-        dense.forward(y, rows, weight, empty(y, 1) if bias is None else bias, rectified)
-        call.save(rows, y)
+        kept = slope = empty(y, 2)
+        if activation == dense.RECTIFIED:
+            kept = y
+        elif activation == dense.GELU and call is not INFERENCE:
+            kept = slope = call.buffer("slope", y.shape, y.dtype)
+        dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
+        call.save(rows, kept)
         return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
 
-    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
-        x, y = call.saved
+    def backward(self, call: "Call", dy: Array, activation: int = dense.IDENTITY) -> tuple[Array | None, ...]:
+        x, kept = call.saved
         nothing = empty(x, 2)
         dw, add_weight = call.gradient_into(self.weight)
         db, add_bias = (nothing, False) if self.bias is None else call.gradient_into(self.bias)
-        dz = call.buffer("dz", y.shape, y.dtype) if rectified else nothing
+        dz = nothing
+        if activation:
+            (dz,) = call.scratch(x.dtype, min(len(x), BLOCK_K) * self.out_features)
+            dz = dz.reshape(-1, self.out_features)
         dx = call.buffer("dx", x.shape, x.dtype) if call.wants(0) else nothing
         bounds = call.bounds(len(x))
-        dense.backward(dx, dw, db, dz, matrix(dy), y, x, call.feedback(self.weight), bounds, add_weight, add_bias)
+        dense.backward(dx, dw, db, dz, matrix(dy), kept, x, call.feedback(self.weight), bounds, add_weight, add_bias, activation)
         if dx is nothing:
             return (None,)
         return (dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features),)
 
 
-class _RectifiedLinear(Layer):
-    """A Linear and the ReLU after it in one call: y = max(x Wᵀ + b, 0). Backward: as Linear, with dy only where y > 0."""
+class _ActivatedLinear(Layer):
+    """A Linear and the activation after it in one call, with the same bits. Backward: as Linear, of dz = dy f'(z)."""
 
-    def __init__(self, linear: Linear) -> None:
-        self.linear = linear
+    def __init__(self, linear: Linear, activation: Layer) -> None:
+        self.linear, self.activation = linear, activation
+        self._kind = _kind(activation)
 
     def __repr__(self) -> str:
-        return f"{self.linear!r} + ReLU()"
+        return f"{self.linear!r} + {self.activation!r}"
 
     def own_parameters(self) -> list[Parameter]:
         return self.linear.own_parameters()
 
     def forward(self, call: "Call", x: Array) -> Array:
-        return self.linear.forward(call, x, rectified=True)
+        return self.linear.forward(call, x, self._kind)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.linear.backward(call, dy, rectified=True)
+        return self.linear.backward(call, dy, self._kind)
+
+
+def _kind(activation: Layer) -> int:
+    """Return the number by which the kernels know an activation, that of the identity if they do not."""
+    if type(activation) is ReLU:
+        return dense.RECTIFIED
+    return dense.GELU if type(activation) is GELU and activation.approximate == "none" else dense.IDENTITY

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import message
 from .init import orthogonal, xavier_uniform
-from .kernels import dense, gemm, recurrent
+from .kernels import dense, gemm, recurrent, reduce
 from .layer import Layer
 from .memory import contiguous, empty
 from .parameter import Parameter
@@ -167,11 +167,13 @@ class Pass(Layer):
         in_time = call.buffer("x", (steps, samples, core.inputs), x.dtype)
         recurrent.by_time(in_time, contiguous(x), lengths, self.reverse)
         gates = call.buffer("gates", (steps, samples, core.gates * hidden), x.dtype)
-        gemm.multiply(_rows(gates), _rows(in_time), False, weight, True, core.input_bias(), False)
-        (packed,) = call.scratch(x.dtype, gemm.packed_size(hidden, core.gates * hidden, x.itemsize))
+        sizes = (gemm.packed_size(width, core.gates * hidden, x.itemsize) for width in (core.inputs, hidden))
+        packed_ih, packed = call.scratch(x.dtype, *sizes)
+        gemm.pack(packed_ih, weight, True)
         gemm.pack(packed, core.weight_hh.value, True)
         y = call.buffer("y", (samples, steps, hidden), x.dtype)
-        states, saved = core.steps(call, y, gates, first, packed, core.step_bias(), lengths, self.reverse)
+        inputs = (in_time, packed_ih, core.input_bias())
+        states, saved = core.steps(call, y, gates, first, inputs, packed, core.step_bias(), lengths, self.reverse)
         call.save(states[0], in_time, lengths, saved)
         return (y, *(state[steps] for state in states))
 
@@ -189,42 +191,51 @@ class Pass(Layer):
         gemm.pack(packed, call.feedback(core.weight_hh), False)
         how = (packed, empty(h, 1), lengths, self.reverse)
         dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), *how)
-        dx = self._input_gradient(call, dgates, in_time.shape, lengths) if call.wants(0) else None
-        self._weight_gradients(call, dgates, dinner, in_time, h[:steps])
+        dx = self._gradients(call, dgates, dinner, in_time, h[:steps], lengths)
         rest = [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []
         return (dx, *rest, *([None] if self.ragged else []))
 
-    def _input_gradient(self, call: "Call", dgates: Array, shape: tuple[int, ...], lengths: Integers) -> Array:
-        steps, samples, inputs = shape
-        (in_time,) = call.scratch(dgates.dtype, steps * samples * inputs)
-        in_time = in_time.reshape(shape)
-        weight = call.feedback(self.core.weight_ih)
-        gemm.multiply(_rows(in_time), _rows(dgates), False, weight, False, empty(dgates, 1), False)
-        dx = call.transient("dx", (samples, steps, inputs), dgates.dtype)
-        recurrent.by_sample(dx, in_time, lengths, self.reverse)
+    def _gradients(self, call: "Call", dgates: Array, dinner: Array, x: Array, h: Array, lengths: Integers) -> Array | None:
+        """Return the gradient of the input, if wanted, and add those of the weights, which are products over all steps."""
+        core, (steps, samples, inputs), nothing = self.core, x.shape, empty(x, 2)
+        weight, bounds = call.feedback(core.weight_ih), call.bounds(samples)
+        dx = call.transient("dx", (samples, steps, inputs), x.dtype) if call.wants(0) else None
+        in_time = nothing
+        if dx is not None:
+            (in_time,) = call.scratch(x.dtype, x.size)
+            in_time = in_time.reshape(steps * samples, inputs)
+        if len(bounds) > 2:
+            if dx is not None:
+                gemm.multiply(in_time, _rows(dgates), False, weight, False, empty(x, 1), False)
+                recurrent.by_sample(dx, in_time.reshape(x.shape), lengths, self.reverse)
+            dgates, dinner, x, h = self._by_shard(call, bounds, dgates, dinner, x, h)
+            in_time = nothing
+        self._weight_gradients(call, in_time, _rows(dgates), _rows(dinner), _rows(x), _rows(h), weight, bounds * steps)
+        if len(in_time):
+            assert dx is not None
+            recurrent.by_sample(dx, in_time.reshape(x.shape), lengths, self.reverse)
         return dx
 
-    def _weight_gradients(self, call: "Call", dgates: Array, dinner: Array, x: Array, h: Array) -> None:
-        """Add the products over all steps and samples of each shard."""
-        core, steps = self.core, len(x)
-        bounds = call.bounds(x.shape[1])
-        if len(bounds) > 2:
-            dgates, dinner, x, h = self._by_shard(call, bounds, dgates, dinner, x, h)
-        nothing = empty(x, 2)
-        summed = None
-        for weight, bias, dz, rows in (
-            (core.weight_ih, core.bias_ih, dgates, x),
-            (core.weight_hh, core.bias_hh, dinner, h),
-        ):
-            dw, add_weight = call.gradient_into(weight)
-            db, add_bias = (nothing, False) if bias is None else call.gradient_into(bias)
-            if summed is not None and not add_bias:
-                # Added to the same, both biases have the same gradient.
-                db[...] = summed
-                db = nothing
-            dz = _rows(dz)
-            dense.backward(nothing, dw, db, nothing, dz, dz, _rows(rows), weight.value, bounds * steps, add_weight, add_bias)
-            summed = None if core.biases_apart or bias is None or add_bias else db
+    def _weight_gradients(
+        self, call: "Call", dx: Array, dgates: Array, dinner: Array, x: Array, h: Array, weight: Array, bounds: Integers
+    ) -> None:
+        core, nothing = self.core, empty(x, 2)
+        dw, add_weight = call.gradient_into(core.weight_ih)
+        du, add_second = call.gradient_into(core.weight_hh)
+        db, add_bias = (nothing, False) if core.bias_ih is None else call.gradient_into(core.bias_ih)
+        db_second, add_bias_second = (nothing, False) if core.bias_hh is None else call.gradient_into(core.bias_hh)
+        if core.biases_apart:
+            how = (bounds, add_weight, add_bias, dense.IDENTITY)
+            dense.backward(dx, dw, db, nothing, dgates, nothing, x, weight, *how)
+            how = (bounds, add_second, add_bias_second, dense.IDENTITY)
+            dense.backward(nothing, du, db_second, nothing, dinner, nothing, h, core.weight_hh.value, *how)
+            return
+        dense.backward_of_two(dx, dw, du, db, dgates, x, h, weight, bounds, add_weight, add_second, add_bias)
+        if add_bias or add_bias_second:
+            reduce.column_sums(db_second, dgates, bounds, add_bias_second)
+        elif core.bias_ih is not None:
+            # Added to the same, both biases have the same gradient.
+            db_second[...] = db
 
     def _by_shard(self, call: "Call", bounds: Integers, dgates: Array, dinner: Array, x: Array, h: Array) -> list[Array]:
         """Return the arrays (T, N, C) with the steps of each shard together."""

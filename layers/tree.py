@@ -69,7 +69,7 @@ class TreeCell(Layer):
             tree_structure.pick(present, rows, trees.slots)
             rows = present
         own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
-        dense.forward(own, rows, self.input_weight.value, self.bias.value, False)
+        dense.forward(own, empty(own, 2), rows, self.input_weight.value, self.bias.value, dense.IDENTITY)
         h, *kept = self.states(call, own, trees)
         call.save(rows, trees, h, *kept)
         if self.all_nodes:
@@ -99,7 +99,7 @@ class TreeCell(Layer):
         nothing = empty(h, 2)
         drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
         weight = call.feedback(self.input_weight)
-        dense.backward(drows, dw, db, nothing, down, down, rows, weight, trees.starts[bounds], add_weight, add_bias)
+        dense.backward(drows, dw, db, nothing, down, down, rows, weight, trees.starts[bounds], add_weight, add_bias, dense.IDENTITY)
         if not call.wants(0):
             return (None, None)
         dx = drows
@@ -112,7 +112,7 @@ class TreeCell(Layer):
         """Add dzᵀ states of each shard to a parameter's gradient; their rows belong together."""
         dw, add = call.gradient_into(parameter)
         nothing = empty(dz, 2)
-        dense.backward(nothing, dw, nothing, nothing, dz, dz, states, parameter.value, bounds, add, False)
+        dense.backward(nothing, dw, nothing, nothing, dz, dz, states, parameter.value, bounds, add, False, dense.IDENTITY)
 
     def _packed(self, call: "Call", name: str, weight: Array) -> Array:
         """Return room for the panels of a weight, transposed or not."""

@@ -62,6 +62,7 @@ CASES = (
     Case("Linear of one output", dense(5, 1), real(_ROWS)),
     Case("Linear of odd sizes", dense(19, 13), real((BATCH, 19))),
     Case("Linear of 3-D inputs", dense(4, 6), real(_DEEP)),
+    Case("Linear and GELU", lambda rng: Sequential(dense(5, 4)(rng), GELU()), real(_ROWS)),
     Case("ReLU", layer(ReLU), off_zero(_DEEP)),
     Case("LeakyReLU", layer(LeakyReLU), off_zero(_DEEP)),
     Case("LeakyReLU of slope 0.3", layer(LeakyReLU, 0.3), off_zero(_ROWS)),

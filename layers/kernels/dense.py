@@ -1,50 +1,111 @@
-"""The dense layer: y = x wᵀ + b, rectified or not. x (R, D), w (O, D), b (O,) or empty, y (R, O)."""
+"""The dense layer: y = x wᵀ + b, and an activation of it. x (R, D), w (O, D), b (O,) or empty, y (R, O)."""
 
-from .gemm import product
+from .gemm import BLOCK_K, BLOCK_M, product
 from .jit import inlined, kernel
-from .reduce import sum_columns
-from .vmath import constant
+from .reduce import add_columns
+from .vmath import constant, normal_parts
 
-
-@kernel
-def forward(y, x, w, b, rectified):
-    """Writes y = x wᵀ + b, and max(y, 0) in its place if `rectified`; NaN stays NaN."""
-    product(y, x, False, w, True, b, False)
-    if rectified:
-        zero = constant(y, "zero")
-        flat = y.reshape(y.size)
-        for i in range(flat.size):
-            # The sum makes 0 of -0. Without it LLVM would see that positive elements stay, and store under a mask, which is slow.
-            flat[i] = zero + (zero if flat[i] < zero else flat[i])
+IDENTITY, RECTIFIED, GELU = range(3)
 
 
 @inlined
-def _rectifier_gradient(dz, dy, y):
-    """Write dz = dy where y > 0, else 0."""
-    zero = constant(dz, "zero")
-    to, of, gate = dz.reshape(dz.size), dy.reshape(dz.size), y.reshape(dz.size)
-    for i in range(to.size):
-        to[i] = of[i] if gate[i] > zero else zero
+def _rectify(y):
+    """Write max(y, 0) in place of y; NaN stays NaN."""
+    zero = constant(y, "zero")
+    flat = y.reshape(y.size)
+    for i in range(flat.size):
+        # The sum makes 0 of -0. Without it LLVM would see that positive elements stay, and store under a mask, which is slow.
+        flat[i] = zero + (zero if flat[i] < zero else flat[i])
+
+
+@inlined
+def _gelu(y, slope):
+    """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see `elementwise.gelu_with_slope`."""
+    root = constant(y, "inverse_sqrt_two_pi")
+    flat, slopes = y.reshape(y.size), slope.reshape(slope.size)
+    if slopes.size:
+        for i in range(flat.size):
+            z = flat[i]
+            bell, phi = normal_parts(z)
+            slopes[i] = phi + z * bell * root
+            flat[i] = z * phi
+        return
+    for i in range(flat.size):
+        z = flat[i]
+        _, phi = normal_parts(z)
+        flat[i] = z * phi
 
 
 @kernel
-def backward(dx, dw, db, dz, dy, y, x, w, bounds, add_weight, add_bias):
+def forward(y, slope, x, w, b, activation):
+    """Writes y = f(x wᵀ + b), f being the identity, max(z, 0) (NaN stays NaN) or z Phi(z).
+
+    For GELU, its derivative is written to slope (R, O), unless that is empty.
+    """
+    for start in range(0, len(x), BLOCK_M):
+        # What is still in the second-level cache.
+        rows = y[start : start + BLOCK_M]
+        product(rows, x[start : start + BLOCK_M], False, w, True, b, False)
+        if activation == RECTIFIED:
+            _rectify(rows)
+        elif activation == GELU:
+            _gelu(rows, slope[start : start + BLOCK_M])
+
+
+@inlined
+def _through(dz, dy, kept, activation):
+    """Write dz = dy f'(z), given y of RECTIFIED, or the slope of GELU."""
+    zero = constant(dz, "zero")
+    to, of, gate = dz.reshape(dz.size), dy.reshape(dz.size), kept.reshape(dz.size)
+    if activation == GELU:
+        for i in range(to.size):
+            to[i] = of[i] * gate[i]
+    else:
+        for i in range(to.size):
+            to[i] = of[i] if gate[i] > zero else zero
+
+
+@inlined
+def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_second, add_bias, activation):
+    """See `backward` and `backward_of_two`."""
+    none = w[0, :0]
+    for s in range(len(dw)):
+        start, end = bounds[s], bounds[s + 1]
+        while True:
+            # A block of what carries the error is read once from afar; an empty shard has a block, too, which writes zeros.
+            stop = min(start + BLOCK_K, end)
+            begun = start > bounds[s]
+            gradient = dy[start:stop]
+            if activation != IDENTITY:
+                gradient = dz[: stop - start]
+                _through(gradient, dy[start:stop], kept[start:stop], activation)
+            if db.shape[1]:
+                add_columns(db[s], gradient, begun or add_bias)
+            # One place that multiplies, as every further one would be compiled again.
+            for task in range(0 if dx.size else 1, 3 if du.size else 2):
+                into, right, add = dx[start:stop], w, False
+                if task == 1:
+                    into, right, add = dw[s], x[start:stop], begun or add_weight
+                elif task == 2:
+                    into, right, add = du[s], h[start:stop], begun or add_second
+                product(into, gradient, task > 0, right, False, none, add)
+            start = stop
+            if start >= end:
+                break
+
+
+@kernel
+def backward(dx, dw, db, dz, dy, kept, x, w, bounds, add_weight, add_bias, activation):
     """Writes dx = dz w and writes (adds, if so said) for each shard dw = dzᵀ x and db = the sum of dz over its rows.
 
-    Rectified: dz becomes dy where y > 0, else 0. Not rectified: dz is empty, and dy stands for it. dw (S, O, D); db (S, O), or
-    (S, 0) without a bias; bounds (S + 1,); dx (R, D), or empty if it is not wanted.
+    dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz (BLOCK_K or all rows, O) is room for a block
+    of it, empty without an activation. dw (S, O, D); db (S, O), or (S, 0) without a bias; bounds (S + 1,); dx (R, D), or
+    empty if it is not wanted.
     """
-    gradient = dy
-    if dz.size:
-        _rectifier_gradient(dz, dy, y)
-        gradient = dz
-    if db.shape[1]:
-        sum_columns(db, gradient, bounds, add_bias)
-    none = w[0, :0]
-    shards = len(dw)
-    # One place that multiplies, as every further one would be compiled again.
-    for task in range(shards + 1 if dx.size else shards):
-        of_weight = task < shards
-        start, stop = (bounds[task], bounds[task + 1]) if of_weight else (0, len(x))
-        into, right = (dw[task], x[start:stop]) if of_weight else (dx, w)
-        product(into, gradient[start:stop], of_weight, right, False, none, of_weight and add_weight)
+    _gradients(dx, dw, dw[:0], db, dz, dy, kept, x, x, w, bounds, add_weight, False, add_bias, activation)
+
+
+@kernel
+def backward_of_two(dx, dw, du, db, dy, x, h, w, bounds, add_weight, add_second, add_bias):
+    """Writes for y = x wᵀ + h uᵀ + b what `backward` does, and for each shard du = dyᵀ h."""
+    _gradients(dx, dw, du, db, dy, dy, dy, x, h, w, bounds, add_weight, add_second, add_bias, IDENTITY)

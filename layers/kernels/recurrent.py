@@ -1,13 +1,14 @@
 """Recurrent layers over whole sequences, in order of time: x (T, N, C), h (T + 1, N, H) with the initial state at 0.
 
-What the inputs contribute to all gates of all steps is one product, made before; so are the gradients of the weights after. Here is
-what goes from step to step: the product of the last state with the packed recurrent weight, and the gates' arithmetic.
+What the inputs contribute to the gates is one product for so many steps that their gates stay in the second-level cache; the
+gradients of the weights are products over all steps, made after. What goes from step to step is the product of the last state with
+the packed recurrent weight, and the gates' arithmetic. `inputs` are x, their packed weight, and their bias, (G H,) or empty.
 
 Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on. Outputs y and their gradients dy
 stand by sample, (N, T, H); in `reverse`, the first step in time is each sample's last.
 """
 
-from .gemm import packed_product
+from .gemm import BLOCK_M, packed_product
 from .jit import inlined, kernel
 from .vmath import constant, sigmoid, tanh
 
@@ -61,15 +62,27 @@ def by_shard(out, x, bounds):
             at += part.size
 
 
-@kernel
-def lstm(y, h, c, squashed, gates, packed, nothing, lengths, reverse):
-    """Writes y, h and c (T + 1, N, H) from step 1 on, and tanh(c) to squashed (T, N, H).
+@inlined
+def _contribute(gates, inputs, t):
+    """Write what the inputs contribute to the gates of step t and of those after it, where a number of steps begins."""
+    x, packed, bias = inputs
+    steps, samples, size = gates.shape
+    together = max(1, BLOCK_M // max(1, samples))
+    if t % together == 0:
+        stop = min(t + together, steps)
+        rows = (stop - t) * samples
+        packed_product(gates[t:stop].reshape((rows, size)), x[t:stop].reshape((rows, x.shape[2])), packed, bias, False)
 
-    gates (T, N, 4 H) hold what the inputs contribute to i, f, g and o, biases included; the gates themselves take its place:
-    i, f, o = sigmoid, g = tanh, c = f c + i g, h = o tanh(c).
+
+@kernel
+def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
+    """Writes y, h and c (T + 1, N, H) from step 1 on, tanh(c) to squashed (T, N, H), and the gates (T, N, 4 H) i, f, g and o.
+
+    i, f, o = sigmoid and g = tanh of what inputs and last state contribute, c = f c + i g, h = o tanh(c).
     """
     steps, samples, size = squashed.shape
     for t in range(steps):
+        _contribute(gates, inputs, t)
         packed_product(gates[t], h[t], packed, nothing, True)
         for n in range(samples):
             if t >= lengths[n]:
@@ -146,15 +159,16 @@ def _to_previous(dh, dgates, packed, nothing, lengths, t):
 
 
 @kernel
-def gru(y, h, inner, gates, packed, bias, lengths, reverse):
+def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
     """Writes y and h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution, its bias (3 H,) included.
 
-    gates (T, N, 3 H) hold what the inputs contribute; the gates themselves take its place: r, z = sigmoid, n = tanh(x + r inner),
+    Writes the gates (T, N, 3 H), too: r, z = sigmoid, n = tanh(x + r inner), x being what the inputs contribute;
     h = (1 - z) n + z h.
     """
     steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
     one = constant(h, "one")
     for t in range(steps):
+        _contribute(gates, inputs, t)
         packed_product(inner[t], h[t], packed, bias, False)
         for n in range(samples):
             if t >= lengths[n]:
@@ -210,11 +224,15 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
 
 
 @kernel
-def rnn(y, h, gates, packed, nothing, lengths, reverse, rectified):
-    """Writes y and h = tanh(gates + W h), or max(that, 0) if rectified, (T + 1, N, H) from step 1 on; gates (T, N, H) are lost."""
+def rnn(y, h, gates, inputs, packed, nothing, lengths, reverse, rectified):
+    """Writes y and h = tanh(V x + W h), or max(that, 0) if rectified, (T + 1, N, H) from step 1 on.
+
+    The sum is written to gates (T, N, H).
+    """
     steps, samples, size = gates.shape
     zero = constant(h, "zero")
     for t in range(steps):
+        _contribute(gates, inputs, t)
         packed_product(gates[t], h[t], packed, nothing, True)
         for n in range(samples):
             if t >= lengths[n]:

@@ -13,16 +13,21 @@ LANES = 16
 
 
 @inlined
+def add_columns(total, x, accumulate):
+    """Write (add, if `accumulate`) the column sums of x (R, C), in order."""
+    if not accumulate:
+        total[:] = 0
+    for i in range(len(x)):
+        row = x[i]
+        for j in range(total.size):
+            total[j] += row[j]
+
+
+@inlined
 def sum_columns(sums, x, bounds, accumulate):
     """Write (add, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x (R, C), bounds (S + 1,)."""
     for s in range(len(sums)):
-        total = sums[s]
-        if not accumulate:
-            total[:] = 0
-        for i in range(bounds[s], bounds[s + 1]):
-            row = x[i]
-            for j in range(total.size):
-                total[j] += row[j]
+        add_columns(sums[s], x[bounds[s] : bounds[s + 1]], accumulate)
 
 
 @kernel

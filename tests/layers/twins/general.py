@@ -210,6 +210,7 @@ TWINS = {
     "Linear without bias": linear,
     "Linear of one output": linear,
     "Linear of odd sizes": linear,
+    "Linear and GELU": lambda p, x: each(gelu)(None, affine(x, p["layers.0.weight"], p["layers.0.bias"])),
     "Linear of 3-D inputs": linear,
     "ReLU": each(lambda x: max(x, 0)),
     "LeakyReLU": each(lambda x: x if x > 0 else 0.01 * x),
