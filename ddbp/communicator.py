@@ -55,11 +55,14 @@ class Communicator(Protocol):
         The number of this rank, and how many there are. The ranks of a host follow each other.
     hosts
         Bounds (H + 1,) of the groups of ranks that share memory.
+    links
+        Who of them talks to whom between hosts.
     """
 
     rank: int
     size: int
     hosts: Integers
+    links: "Links"
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return zeroed memory that the ranks of this host share."""
@@ -99,6 +102,7 @@ class SerialCommunicator:
 
     def __init__(self) -> None:
         self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
+        self.links = Links(self.hosts, 0)
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)

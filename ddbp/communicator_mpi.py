@@ -52,8 +52,7 @@ class MPICommunicator:
             compile_kernels()
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
         self._board = self._shared_board()
-        self._links = Links(self.hosts, self.rank)
-        self._first, self._last = self._links.first, self._links.last
+        self.links = Links(self.hosts, self.rank)
 
     def _shared_board(self) -> Board:
         """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
@@ -126,38 +125,44 @@ class MPICommunicator:
         self._waiting.begin()
         sent = row.sent
         sent[0], sent[2] = task.kind, task.number
-        first, words = self._first, Row.TITLE + same
-        mine = row.received[first : self._last]
-        if sent.size <= WORDS:
-            strange = self._board.gather(mine, sent, words, lambda met: self._meet_late(met, task))
-            self._require_title(task, mine, first, strange)
-        else:
-            strange = -1
-            for start in range(Row.TITLE, sent.size, WORDS - Row.TITLE):
-                part = np.concatenate([sent[: Row.TITLE], sent[start : start + WORDS - Row.TITLE]])
-                parts = np.empty((len(mine), part.size), np.int64)
-                same_words = words if start == Row.TITLE else Row.TITLE
-                found = self._board.gather(parts, part, same_words, lambda met: self._meet_late(met, task))
-                self._require_title(task, parts, first, found)
-                if start == Row.TITLE:
-                    strange = found
-                    mine[:, : Row.TITLE] = parts[:, : Row.TITLE]
-                mine[:, start : start + part.size - Row.TITLE] = parts[:, Row.TITLE :]
+        words = Row.TITLE + same
+        mine = row.received[self.links.first : self.links.last]
+        equal = (self._gather_host if sent.size <= WORDS else self._gather_host_in_parts)(task, mine, sent, words)
         if len(self.hosts) == 2:
-            return strange < 0
+            return equal
         self._gather_world(task, row.received)
         return bool((row.received[:, :words] == sent[:words]).all())
 
+    def _gather_host(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
+        """Write the rows of this host's ranks (ranks, words); return whether the first `same` words are the same."""
+        strange = self._board.gather(rows, sent, same, lambda met: self._meet_late(met, task))
+        self._require_title(task, rows, self.links.first, strange)
+        return strange < 0
+
+    def _gather_host_in_parts(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
+        """Do what `_gather_host` does with rows longer than those of a board: in several meetings, each with the title."""
+        title, equal = Row.TITLE, True
+        for start in range(title, sent.size, WORDS - title):
+            part = np.concatenate([sent[:title], sent[start : start + WORDS - title]])
+            received = np.empty((len(rows), part.size), np.int64)
+            first = start == title
+            found = self._gather_host(task, received, part, same if first else title)
+            if first:
+                equal = found
+                rows[:, :title] = received[:, :title]
+            rows[:, start : start + part.size - title] = received[:, title:]
+        return equal
+
     def _meet_late(self, met: Callable[[], bool], task: Task) -> None:
         def ranks(of_board: list[int]) -> list[int]:
-            return [self._first + rank for rank in of_board]
+            return [self.links.first + rank for rank in of_board]
 
         self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
 
     def _gather_world(self, task: Task, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
         heads = np.zeros((self.size, _HEAD), np.int64)
-        heads[self._first : self._last, : rows.shape[1]] = rows[self._first : self._last, :_HEAD]
+        heads[self.links.first : self.links.last, : rows.shape[1]] = rows[self.links.first : self.links.last, :_HEAD]
         self._share(task, _TAG_HEAD, heads)
         strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
         self._require_title(task, heads, 0, int(np.argmax(strange)) if strange.any() else -1)
@@ -169,8 +174,8 @@ class MPICommunicator:
 
     def _share(self, task: Task, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
-        receives = [(rank, rows[self.hosts[host] : self.hosts[host + 1]]) for rank, host in self._links.sources]
-        self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._links.served], receives)
+        receives = [(rank, rows[self.hosts[host] : self.hosts[host + 1]]) for rank, host in self.links.sources]
+        self._swap(task, tag, [(rank, rows[self.links.first : self.links.last]) for rank in self.links.served], receives)
 
     def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
         """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has other numbers to gather."""

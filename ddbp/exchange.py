@@ -10,7 +10,7 @@ from layers import FlatParameters, Layer
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
-from .communicator import Communicator, Links, Task
+from .communicator import Communicator, Task
 from .shards import ShardPlan, dyadic
 from .wire import Wire
 
@@ -30,7 +30,7 @@ class HostMemory:
     """
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
-        links = Links(comm.hosts, comm.rank)
+        links = comm.links
         begin, end = plan.owned_by(links.first, links.last)
         first, last = plan.owned(comm.rank)
 
@@ -63,7 +63,7 @@ class Exchange:
 
     def __init__(self, memory: HostMemory, plan: ShardPlan, comm: Communicator, bounds: Integers, wire: Wire | None = None) -> None:
         self._comm, self._wire, self._gradients = comm, wire, memory.gradients
-        links, values, dtype = Links(comm.hosts, comm.rank), memory.flat.values, memory.flat.dtype
+        links, values, dtype = comm.links, memory.flat.values, memory.flat.dtype
         slices = [slice(*pair) for pair in pairwise(bounds.tolist())]
         pieces = [dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())]
         own = pieces[links.own]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddbp.communicator import EXCHANGE, PUBLISHING, Task
+from ddbp.communicator import EXCHANGE, PUBLISHING, Links, Task
 from ddbp.reduction import Reduction
 from ddbp.shards import ShardPlan, cut
 from layers import Layer, Parameter
@@ -114,6 +114,7 @@ class _Paper:
 
     def __init__(self, rank, ranks, hosts):
         self.rank, self.size, self.hosts = rank, ranks, cut(ranks, hosts)
+        self.links = Links(self.hosts, rank)
         self.sent, self.received = {}, {}
 
     def swap(self, task, sends, receives):
