@@ -25,6 +25,8 @@ from .waiting import Waiting
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
+# Flights take all tags from here on.
+_TAG_FLIGHT = 16
 # Words with which a row begins, that go to other hosts in one message of a fixed size.
 _HEAD = 64
 
@@ -47,6 +49,7 @@ class MPICommunicator:
         self.world = first.Split(0, order.index(first.rank))
         self.rank, self.size = self.world.rank, self.world.size
         self._waiting = Waiting(mpi, self.world)
+        self.meanwhile: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)
         with self.leader_first():
             compile_kernels()
@@ -157,7 +160,12 @@ class MPICommunicator:
         def ranks(of_board: list[int]) -> list[int]:
             return [self.links.first + rank for rank in of_board]
 
-        self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
+        def done() -> bool:
+            if self.meanwhile is not None:
+                self.meanwhile()
+            return met()
+
+        self._waiting.until(done, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
 
     def _gather_world(self, task: Task, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
@@ -201,6 +209,13 @@ class MPICommunicator:
         requests = [self.world.Irecv(array, rank, tag) for rank, array in receives]
         requests += [self.world.Isend(array, rank, tag) for rank, array in sends]
         self._wait(requests, task, [rank for rank, _ in receives])
+
+    def flight(self, parts: int) -> "MPIFlight":
+        return MPIFlight(self._mpi, self.world, parts, self._await_flight)
+
+    def _await_flight(self, requests: list[Any], task: Task, sources: Sequence[int]) -> None:
+        self._waiting.begin()
+        self._wait(requests, task, sources)
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
@@ -249,6 +264,49 @@ class MPICommunicator:
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self.world.Abort(status)
+
+
+class MPIFlight:
+    """See `Flight`; `wait` is called with requests, the task and the ranks that the first of the requests receive from."""
+
+    def __init__(self, mpi: Any, world: Any, parts: int, wait: Callable[[list[Any], Task, Sequence[int]], None]) -> None:
+        self._world, self._parts, self._wait = world, parts, wait
+        self._numbers = (int(world.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // parts
+        self._dropped: list[Any] = []
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        self._tag = _TAG_FLIGHT + number % self._numbers * self._parts
+        self._receives: list[tuple[int, int, Any]] = []
+        self._requests: list[Any] = []
+        self._looked = 0
+
+    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
+        requests = [(rank, part, self._world.Irecv(array, rank, self._tag + part)) for rank, array in receives if array.size]
+        self._receives += requests
+        self._requests += [request for _, _, request in requests]
+
+    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
+        self._requests += [self._world.Isend(array, rank, self._tag + part) for rank, array in sends if array.size]
+
+    def poke(self) -> None:
+        # One that is not over is enough to look at: MPI sees to all of them.
+        while self._looked < len(self._requests) and self._requests[self._looked].Test():
+            self._looked += 1
+
+    def wait(self, task: Task) -> None:
+        self._wait(self._requests, task, [rank for rank, _, _ in self._receives])
+
+    def missing(self) -> list[tuple[int, int]]:
+        return [(rank, part) for rank, part, request in self._receives if not request.Test()]
+
+    def drop(self) -> None:
+        for _, _, request in self._receives:
+            if not request.Test():
+                request.Cancel()
+        # MPI may still write to their arrays, which they keep.
+        self._dropped += self._requests
+        self.begin(0)
 
 
 def _start() -> Any:
