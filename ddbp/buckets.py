@@ -14,7 +14,7 @@ from layers.types import Integers
 from .shards import cut
 
 VARIABLE = "DDBP_BUCKET"
-BYTES = 2**20
+BYTES = 2**18
 """The least bytes of gradients in a bucket; see docs/distributed.md for what was measured."""
 SHARE = 16 * reduce.BLOCK
 """The least elements of it for each rank: smaller messages cost more than they carry."""

@@ -85,7 +85,11 @@ class Call:
 
         On several ranks this waits for all of them: each must come here with the same layer.
         """
-        return self.tape.gather(numbers)
+        try:
+            return self.tape.gather(numbers)
+        except Exception as error:
+            error.add_note(f"This was in {self!r}.")
+            raise
 
     def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or at the end of a trainer's step.

@@ -1,6 +1,7 @@
 """Train an MLP, a convolutional network with batch normalisation and dropout, and an LSTM for twenty steps, in eight shards.
 
-Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, and how many ranks share memory.
+Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, how many ranks share memory, and how many
+buckets there are.
 """
 
 import sys
@@ -61,7 +62,7 @@ RUNS = {
 
 def main() -> None:
     """Run all."""
-    results = {}
+    results, buckets = {}, []
     for name, (network, shape, optimizer, options) in RUNS.items():
         rng = np.random.default_rng(0)
         # 44 samples in batches of 19: the last batch has 6, less than the shards.
@@ -70,6 +71,7 @@ def main() -> None:
         trainer = ddbp.Trainer(
             model, loss=SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=19, shards=SHARDS, quiet=True, **options
         )
+        buckets.append(len(trainer._reduction.ranges))
         losses = []
         while trainer.step_count < STEPS:
             losses += [trainer.train_step(x[rows], y[rows]) for rows in np.split(np.arange(44), (19, 38))]
@@ -78,7 +80,7 @@ def main() -> None:
         results[name] = np.concatenate(values)
         results[f"{name} losses"] = np.array([*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()])
     hosts = np.diff(trainer.comm.hosts)
-    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, **results)
+    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, buckets=buckets, **results)
 
 
 if __name__ == "__main__":
