@@ -87,13 +87,13 @@ class Overlap:
         self.end()
         self._exchange.drop()
 
-    def awaited(self) -> str:
-        """Return which parameters' gradients have not come, and from which ranks."""
+    def awaited(self, attempt: int) -> str:
+        """Return which parameters' gradients have not come, as far as that is known, and from which ranks."""
         links, hosts = self._comm.links, self._comm.hosts.tolist()
         missing = []
         for rank in range(links.first, links.last):
             counts = self._counts[:, (rank - links.first) * sync.LINE]
-            if rank != self._comm.rank:
+            if rank != self._comm.rank and attempt == self._attempt:
                 missing.append((f"rank {rank}", set(np.flatnonzero(counts < self._attempt).tolist())))
         for host, numbers in self._exchange.awaited():
             first, last = hosts[host], hosts[host + 1] - 1

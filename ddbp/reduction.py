@@ -113,24 +113,30 @@ class Reduction:
         numbers[:_STATED] = samples, observed, self._attempts
         numbers[_STATED : _STATED + len(sums)] = sums
         task = Task(EXCHANGE, step)
-        try:
+        with self._naming_what_is_awaited():
             if overlap is not None:
                 overlap.complete()
-            # Before any sum is used that another host has sent.
-            if not self.comm.gather(task, self._row, same=_STATED):
-                self._refuse(step, samples, observed)
-            if self._exchange is not None:
+            same = self.comm.gather(task, self._row, same=_STATED)
+            if overlap is not None:
+                overlap.end()
+        # Before any sum is used that another host has sent.
+        if not same:
+            self._refuse(step, samples, observed)
+        if self._exchange is not None:
+            with self._naming_what_is_awaited():
                 self._exchange.run(task, self._attempts)
+        result: Array = self._row.all.take(self._places)
+        return result
+
+    @contextmanager
+    def _naming_what_is_awaited(self) -> Iterator[None]:
+        try:
+            yield
         except CommunicationError as error:
-            awaited = "" if overlap is None else overlap.awaited()
+            awaited = "" if self._overlap is None else self._overlap.awaited(self._attempts)
             if awaited:
                 error.add_note(f"Gradients that have not come: {awaited}.")
             raise
-        finally:
-            if overlap is not None:
-                overlap.end()
-        result: Array = self._row.all.take(self._places)
-        return result
 
     def sum(self, gradient: Array, start: int) -> None:
         """Write the gradient of the global batch on a part of this rank's slice that begins at `start` of the slice."""
