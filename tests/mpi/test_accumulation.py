@@ -21,9 +21,12 @@ def alone(run_python, tmp_path_factory):
     return read(folder, 1)[0]
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_losses_parameters_and_states_are_the_same_bits(ranks, alone, mpirun, tmp_path):
-    finished = mpirun(ranks, PROGRAM, tmp_path, timeout=300)
+BUCKETS = {"DDBP_SHARED_MEMORY": "0", "DDBP_BUCKET": "4"}
+
+
+@pytest.mark.parametrize(("ranks", "environment"), [(2, {}), (3, {}), (4, {}), (3, BUCKETS)])
+def test_losses_parameters_and_states_are_the_same_bits(ranks, environment, alone, mpirun, tmp_path):
+    finished = mpirun(ranks, PROGRAM, tmp_path, timeout=300, **environment)
     assert finished.status == 0, finished.err
     assert len(alone) == 6
     assert all(np.isfinite(result).all() for name, result in alone.items() if name.endswith("losses"))

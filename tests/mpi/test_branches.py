@@ -22,13 +22,18 @@ def alone(run_python, tmp_path_factory):
     return read(folder, 1)[0]
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+# Each rank a host, and gradients sent during backward in several buckets, as far as parameters are used.
+BUCKETS = {"DDBP_SHARED_MEMORY": "0", "DDBP_BUCKET": "4"}
+
+
+@pytest.fixture(scope="module", params=[(2, {}), (3, {}), (3, BUCKETS)], ids=["2", "3", "3 hosts, buckets"])
 def results(request, mpirun, tmp_path_factory):
     """Return the results of every rank."""
-    folder = tmp_path_factory.mktemp(f"on{request.param}")
-    finished = mpirun(request.param, PROGRAM, folder, timeout=120, DDBP_TIMEOUT="30")
+    ranks, environment = request.param
+    folder = tmp_path_factory.mktemp(f"on{ranks}")
+    finished = mpirun(ranks, PROGRAM, folder, timeout=120, DDBP_TIMEOUT="30", **environment)
     assert finished.status == 0, finished.err
-    return read(folder, request.param)
+    return read(folder, ranks)
 
 
 def test_branch_is_taken_on_some_ranks_only(results):

@@ -6,6 +6,7 @@ import pytest
 PROGRAM = "wire.py"
 # Without shared memory every rank counts as a host.
 HOSTS = {"DDBP_SHARED_MEMORY": "0"}
+BUCKETS = {**HOSTS, "DDBP_BUCKET": "4"}
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def exact(results):
 
 
 @pytest.mark.parametrize(("wire", "unit"), [("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, results, exact):
-    ours = results(wire, ranks, **HOSTS)
+@pytest.mark.parametrize(("ranks", "environment"), [(2, HOSTS), (3, HOSTS), (3, BUCKETS)])
+def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, environment, results, exact):
+    ours = results(wire, ranks, **environment)
     gradient = ours[0]["gradient"]
     assert ours[0]["hosts"] == ranks
     # At least one of the summands is not rounded; those that are may be larger than the sum.
