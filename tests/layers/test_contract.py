@@ -172,20 +172,6 @@ def test_what_a_gradient_held_before_is_kept(case):
 
 
 @trained
-def test_gradients_are_complete_when_an_observer_is_told(case):
-    layer, inputs = make(case)
-    told = {}
-
-    def observer(parameter):
-        assert id(parameter) not in told
-        told[id(parameter)] = np.array(parameter.gradients)
-
-    Run(case, layer, inputs, observer=observer)
-    for parameter in layer.parameters():
-        assert told[id(parameter)].tobytes() == np.array(parameter.gradients).tobytes()
-
-
-@trained
 def test_contents_of_a_stale_gradient_count_as_zero(case):
     layer, inputs = make(case)
     once = Run(case, layer, inputs)
