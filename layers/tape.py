@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import message
+from .errors import message, noting
 from .layer import Layer
 from .parameter import Parameter
 from .rules import Rule
@@ -85,11 +85,7 @@ class Call:
 
         On several ranks this waits for all of them: each must come here with the same layer.
         """
-        try:
-            return self.tape.gather(numbers)
-        except Exception as error:
-            error.add_note(f"This was in {self!r}.")
-            raise
+        return noting(self, self.tape.gather, numbers)
 
     def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or at the end of a trainer's step.
