@@ -27,6 +27,8 @@ _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
 # Flights take all tags from here on.
 _TAG_FLIGHT = 16
+# So many for each number at least, whatever the parts of a flight: flights with different numbers have different tags.
+_PARTS = 1024
 # Words with which a row begins, that go to other hosts in one message of a fixed size.
 _HEAD = 64
 
@@ -270,8 +272,8 @@ class MPIFlight:
     """See `Flight`; `wait` is called with requests, the task and the ranks that the first of the requests receive from."""
 
     def __init__(self, mpi: Any, world: Any, parts: int, wait: Callable[[list[Any], Task, Sequence[int]], None]) -> None:
-        self._world, self._parts, self._wait = world, parts, wait
-        self._numbers = (int(world.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // parts
+        self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
+        self._numbers = (int(world.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
         self._dropped: list[Any] = []
         self.begin(0)
 

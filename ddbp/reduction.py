@@ -7,7 +7,7 @@ rank those of some slices; so the bits do not depend on how many ranks there are
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import accumulate
+from itertools import accumulate, count
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from .wire import Wire, chosen
 
 _STATED = 3
 """How many numbers all ranks must state alike: samples, numbers observed, and exchanges begun."""
+
+
+_ATTEMPTS = count(1)
+"""Numbers exchanges, of all models: ranks count alike, and of one that a failed backward pass began something may still come."""
 
 
 class Reduction:
@@ -72,7 +76,6 @@ class Reduction:
         self._overlap = Overlap(buckets, comm, self._exchange) if self._exchange is not None and len(buckets) > 1 else None
         self._gradients = memory.gradients
         self._sizes: Integers = np.ones(plan.shards, np.int64) if self._exchange is None else self._exchange.sizes
-        # All ranks count alike: of a backward pass that fails they may have sent something.
         self._attempts, self._begun = 0, False
         self.alone: Array | None = memory.gradients[0] if plan.shards == 1 else None
 
@@ -85,7 +88,7 @@ class Reduction:
         if self._overlap is None:
             yield
             return
-        self._attempts += 1
+        self._attempts = next(_ATTEMPTS)
         self._overlap.begin(self._attempts)
         self._begun, before = True, tape.observer
         tape.observer = self._overlap if before is None else _both(before, self._overlap)
@@ -107,7 +110,8 @@ class Reduction:
         if self.comm.size == 1:
             return sums
         overlap = self._overlap if self._begun else None
-        self._attempts += not self._begun
+        if not self._begun:
+            self._attempts = next(_ATTEMPTS)
         self._begun = False
         numbers = self._row.numbers
         numbers[:_STATED] = samples, observed, self._attempts
