@@ -1,7 +1,7 @@
 """Gradient accumulation: batches of a group add to one update, which is that of one batch with the samples of all of them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ import numpy as np
 from layers import Tape, Value
 from layers.errors import message
 from layers.types import Array
+
+from .reduction import Reduction
 
 
 class Accumulation:
@@ -22,6 +24,8 @@ class Accumulation:
     ----------
     every
         Batches of a group.
+    reduction
+        Where gradients go when a group ends.
 
     Attributes
     ----------
@@ -37,8 +41,8 @@ class Accumulation:
         What layers have observed, and shall be told once of all shards: in the update, as it takes the other ranks.
     """
 
-    def __init__(self, every: int) -> None:
-        self.every = every
+    def __init__(self, every: int, reduction: Reduction) -> None:
+        self.every, self._reduction = every, reduction
         self.last: Tape | None = None
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
@@ -71,7 +75,10 @@ class Accumulation:
         factor = self.factor(loss)
         if factor != 1:
             gradient = np.full(loss.shape, factor) if gradient is None else np.asarray(gradient) * factor
-        loss.backward(gradient, **options)
+        # Until kernels have been compiled, by the first update, passes may only be for practice.
+        last = self.updated and self._ends(self.batches + 1, loss.tape)
+        with self._reduction.ahead(loss.tape) if last else nullcontext():
+            loss.backward(gradient, **options)
 
     def require_no_factor(self, loss: Value) -> None:
         """Refuse a batch whose gradient had to be multiplied, and was not."""
@@ -96,11 +103,15 @@ class Accumulation:
 
     def goes_on(self, tape: Tape) -> bool:
         """Return whether the group goes on after the batch on this tape; if so, keep what layers have observed in it."""
-        if not self.held and (self.batches >= self.every or tape is self.last):
+        if self._ends(self.batches, tape):
             return False
         # The memory is used again by the next batch.
         self.observed += [(numbers.copy(), apply) for numbers, apply in tape.pending]
         return True
+
+    def _ends(self, batches: int, tape: Tape) -> bool:
+        """Return whether the group ends with the batch on this tape, with so many batches."""
+        return not self.held and (batches >= self.every or tape is self.last)
 
     @property
     def scale(self) -> float:

@@ -73,28 +73,24 @@ class Board:
     def meet(self, wait: Wait) -> None:
         """Return once all ranks have called this; `wait(met)` is to return when `met()` is true."""
         self._meetings += 1
-        sync.meet(self._late, self._counts, self._mine, self._meetings, _FIRST_LOOKS)
-        if self._late[0] >= 0:
-
-            def met() -> bool:
-                sync.meet(self._late, self._counts, self._mine, self._meetings, _LOOKS)
-                return bool(self._late[0] < 0)
-
-            wait(met)
+        self._finish(wait, sync.meet, self._late, self._counts, self._mine, self._meetings)
 
     def gather(self, received: Integers, sent: Integers, same: int, wait: Wait) -> int:
         """Meet, and write the rows of all ranks (ranks, words); return the first whose first `same` words differ, or -1."""
         self._meetings += 1
-        arguments = (received, self._late, self._rows, self._counts, sent, same, self._mine, self._meetings)
-        sync.gather(*arguments, _FIRST_LOOKS)
+        self._finish(wait, sync.gather, received, self._late, self._rows, self._counts, sent, same, self._mine, self._meetings)
+        return int(self._late[1])
+
+    def _finish(self, wait: Wait, look: Callable[..., None], *arguments: Any) -> None:
+        """Have a kernel look until all are there, a few times at once and then whenever `wait` asks."""
+        look(*arguments, _FIRST_LOOKS)
         if self._late[0] >= 0:
 
             def met() -> bool:
-                sync.gather(*arguments, _LOOKS)
+                look(*arguments, _LOOKS)
                 return bool(self._late[0] < 0)
 
             wait(met)
-        return int(self._late[1])
 
     def late(self) -> list[int]:
         """Return the ranks of the board that have not come to the present meeting."""

@@ -1,6 +1,7 @@
 """What options and data must be, and what all ranks must have in common, before training begins."""
 
 import hashlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from layers import Layer, Value
 from layers.errors import message
 from layers.kernels import jit
 
+from . import buckets
 from .communicator import require_agreement
 from .data import ArrayDataset
 
@@ -108,6 +110,7 @@ def same_start(trainer: "Trainer") -> None:
         "shards": trainer.shards,
         "truncate": str(trainer.truncate),
         "wire": trainer.wire,
+        buckets.VARIABLE: os.environ.get(buckets.VARIABLE, ""),
         "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
     }
     facts = {**model_facts(trainer.model, trainer.loss), "optimizer": trainer.optimizer, **options, **code_facts()}

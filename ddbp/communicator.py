@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -55,11 +55,17 @@ class Communicator(Protocol):
         The number of this rank, and how many there are. The ranks of a host follow each other.
     hosts
         Bounds (H + 1,) of the groups of ranks that share memory.
+    links
+        Who of them talks to whom between hosts.
+    meanwhile
+        What this rank does again and again while it waits for ranks of its host, if anything.
     """
 
     rank: int
     size: int
     hosts: Integers
+    links: "Links"
+    meanwhile: Callable[[], None] | None
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return zeroed memory that the ranks of this host share."""
@@ -81,6 +87,9 @@ class Communicator(Protocol):
     def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
         """Send arrays to ranks of other hosts, and fill arrays from them."""
 
+    def flight(self, parts: int) -> "Flight":
+        """Return what carries messages of so many parts to other hosts while this rank does something else."""
+
     def all_gather(self, array: Array) -> Array:
         """Return the arrays of all ranks, of one shape, stacked (size, …)."""
 
@@ -94,11 +103,41 @@ class Communicator(Protocol):
         """Return facts for a bug report."""
 
 
+class Flight(Protocol):
+    """Messages between hosts that are on their way while a rank does something else; those of a part may be sent at any time.
+
+    Nothing here is collective, but each message must be expected by the rank that it is for, under the same number and part.
+    """
+
+    def begin(self, number: int) -> None:
+        """Begin anew; the number tells messages from those of other flights. The one before must be over, or dropped."""
+
+    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
+        """Have arrays filled from other ranks."""
+
+    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
+        """Send arrays, which must stay as they are."""
+
+    def poke(self) -> None:
+        """Let messages get on: MPI libraries may do nothing about them unless they are called."""
+
+    def wait(self, task: Task) -> None:
+        """Return when all has been sent and received."""
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return (rank, part) of the messages that have not come."""
+
+    def drop(self) -> None:
+        """Forget what has been begun; arrays that were to be filled may still be."""
+
+
 class SerialCommunicator:
     """One process, no MPI."""
 
     def __init__(self) -> None:
         self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
+        self.links = Links(self.hosts, 0)
+        self.meanwhile: Callable[[], None] | None = None
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)
@@ -112,6 +151,9 @@ class SerialCommunicator:
 
     def swap(self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]) -> None:
         pass
+
+    def flight(self, parts: int) -> Flight:
+        raise NotImplementedError("one process has no messages")
 
     def all_gather(self, array: Array) -> Array:
         return np.array(array)[np.newaxis]

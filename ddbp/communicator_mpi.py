@@ -25,6 +25,10 @@ from .waiting import Waiting
 
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
+# Flights take all tags from here on.
+_TAG_FLIGHT = 16
+# So many for each number at least, whatever the parts of a flight: flights with different numbers have different tags.
+_PARTS = 1024
 # Words with which a row begins, that go to other hosts in one message of a fixed size.
 _HEAD = 64
 # Elements of a message: libraries before MPI 4 count them by a C int.
@@ -49,13 +53,13 @@ class MPICommunicator:
         self.world = first.Split(0, order.index(first.rank))
         self.rank, self.size = self.world.rank, self.world.size
         self._waiting = Waiting(mpi, self.world)
+        self.meanwhile: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)
         with self.leader_first():
             compile_kernels()
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
         self._board = self._shared_board()
-        self._links = Links(self.hosts, self.rank)
-        self._first, self._last = self._links.first, self._links.last
+        self.links = Links(self.hosts, self.rank)
 
     def _shared_board(self) -> Board:
         """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
@@ -128,38 +132,49 @@ class MPICommunicator:
         self._waiting.begin()
         sent = row.sent
         sent[0], sent[2] = task.kind, task.number
-        first, words = self._first, Row.TITLE + same
-        mine = row.received[first : self._last]
-        if sent.size <= WORDS:
-            strange = self._board.gather(mine, sent, words, lambda met: self._meet_late(met, task))
-            self._require_title(task, mine, first, strange)
-        else:
-            strange = -1
-            for start in range(Row.TITLE, sent.size, WORDS - Row.TITLE):
-                part = np.concatenate([sent[: Row.TITLE], sent[start : start + WORDS - Row.TITLE]])
-                parts = np.empty((len(mine), part.size), np.int64)
-                same_words = words if start == Row.TITLE else Row.TITLE
-                found = self._board.gather(parts, part, same_words, lambda met: self._meet_late(met, task))
-                self._require_title(task, parts, first, found)
-                if start == Row.TITLE:
-                    strange = found
-                    mine[:, : Row.TITLE] = parts[:, : Row.TITLE]
-                mine[:, start : start + part.size - Row.TITLE] = parts[:, Row.TITLE :]
+        words = Row.TITLE + same
+        mine = row.received[self.links.first : self.links.last]
+        equal = (self._gather_host if sent.size <= WORDS else self._gather_host_in_parts)(task, mine, sent, words)
         if len(self.hosts) == 2:
-            return strange < 0
+            return equal
         self._gather_world(task, row.received)
         return bool((row.received[:, :words] == sent[:words]).all())
 
+    def _gather_host(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
+        """Write the rows of this host's ranks (ranks, words); return whether the first `same` words are the same."""
+        strange = self._board.gather(rows, sent, same, lambda met: self._meet_late(met, task))
+        self._require_title(task, rows, self.links.first, strange)
+        return strange < 0
+
+    def _gather_host_in_parts(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
+        """Do what `_gather_host` does with rows longer than those of a board: in several meetings, each with the title."""
+        title, equal = Row.TITLE, True
+        for start in range(title, sent.size, WORDS - title):
+            part = np.concatenate([sent[:title], sent[start : start + WORDS - title]])
+            received = np.empty((len(rows), part.size), np.int64)
+            first = start == title
+            found = self._gather_host(task, received, part, same if first else title)
+            if first:
+                equal = found
+                rows[:, :title] = received[:, :title]
+            rows[:, start : start + part.size - title] = received[:, title:]
+        return equal
+
     def _meet_late(self, met: Callable[[], bool], task: Task) -> None:
         def ranks(of_board: list[int]) -> list[int]:
-            return [self._first + rank for rank in of_board]
+            return [self.links.first + rank for rank in of_board]
 
-        self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
+        def done() -> bool:
+            if self.meanwhile is not None:
+                self.meanwhile()
+            return met()
+
+        self._waiting.until(done, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
 
     def _gather_world(self, task: Task, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
         heads = np.zeros((self.size, _HEAD), np.int64)
-        heads[self._first : self._last, : rows.shape[1]] = rows[self._first : self._last, :_HEAD]
+        heads[self.links.first : self.links.last, : rows.shape[1]] = rows[self.links.first : self.links.last, :_HEAD]
         self._share(task, _TAG_HEAD, heads)
         strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
         self._require_title(task, heads, 0, int(np.argmax(strange)) if strange.any() else -1)
@@ -171,8 +186,8 @@ class MPICommunicator:
 
     def _share(self, task: Task, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
-        receives = [(rank, rows[self.hosts[host] : self.hosts[host + 1]]) for rank, host in self._links.sources]
-        self._swap(task, tag, [(rank, rows[self._first : self._last]) for rank in self._links.served], receives)
+        receives = [(rank, rows[self.hosts[host] : self.hosts[host + 1]]) for rank, host in self.links.sources]
+        self._swap(task, tag, [(rank, rows[self.links.first : self.links.last]) for rank in self.links.served], receives)
 
     def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
         """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has other numbers to gather."""
@@ -199,6 +214,13 @@ class MPICommunicator:
         requests = [self.world.Irecv(part, rank, tag) for rank, part in parts]
         requests += [self.world.Isend(part, rank, tag) for rank, array in sends for part in _parts(array)]
         self._wait(requests, task, [rank for rank, _ in parts])
+
+    def flight(self, parts: int) -> "MPIFlight":
+        return MPIFlight(self._mpi, self.world, parts, self._await_flight)
+
+    def _await_flight(self, requests: list[Any], task: Task, sources: Sequence[int]) -> None:
+        self._waiting.begin()
+        self._wait(requests, task, sources)
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
@@ -247,6 +269,51 @@ class MPICommunicator:
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self.world.Abort(status)
+
+
+class MPIFlight:
+    """See `Flight`; `wait` is called with requests, the task and the ranks that the first of the requests receive from."""
+
+    def __init__(self, mpi: Any, world: Any, parts: int, wait: Callable[[list[Any], Task, Sequence[int]], None]) -> None:
+        self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
+        self._numbers = (int(world.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
+        self._dropped: list[Any] = []
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        self._tag = _TAG_FLIGHT + number % self._numbers * self._parts
+        self._receives: list[tuple[int, int, Any]] = []
+        self._requests: list[Any] = []
+        self._looked = 0
+
+    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
+        arrays = [(rank, piece) for rank, array in receives for piece in _parts(array) if piece.size]
+        requests = [(rank, part, self._world.Irecv(piece, rank, self._tag + part)) for rank, piece in arrays]
+        self._receives += requests
+        self._requests += [request for _, _, request in requests]
+
+    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
+        pieces = [(rank, piece) for rank, array in sends for piece in _parts(array) if piece.size]
+        self._requests += [self._world.Isend(piece, rank, self._tag + part) for rank, piece in pieces]
+
+    def poke(self) -> None:
+        # One that is not over is enough to look at: MPI sees to all of them.
+        while self._looked < len(self._requests) and self._requests[self._looked].Test():
+            self._looked += 1
+
+    def wait(self, task: Task) -> None:
+        self._wait(self._requests, task, [rank for rank, _, _ in self._receives])
+
+    def missing(self) -> list[tuple[int, int]]:
+        return [(rank, part) for rank, part, request in self._receives if not request.Test()]
+
+    def drop(self) -> None:
+        for _, _, request in self._receives:
+            if not request.Test():
+                request.Cancel()
+        # MPI may still write to their arrays, which they keep.
+        self._dropped += self._requests
+        self.begin(0)
 
 
 def _parts(array: Array) -> list[Array]:

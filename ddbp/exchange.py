@@ -10,7 +10,8 @@ from layers import FlatParameters, Layer
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
-from .communicator import Communicator, Links, Task
+from .buckets import Buckets
+from .communicator import Communicator, Task
 from .shards import ShardPlan, dyadic
 from .wire import Wire
 
@@ -30,8 +31,7 @@ class HostMemory:
     """
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
-        links = Links(comm.hosts, comm.rank)
-        begin, end = plan.owned_by(links.first, links.last)
+        begin, end = plan.owned_by(comm.links.first, comm.links.last)
         first, last = plan.owned(comm.rank)
 
         def part(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -43,69 +43,127 @@ class HostMemory:
 
 
 class Exchange:
-    """The messages between hosts in a step, each of a slice of the flat arrays.
+    """The messages between hosts in a step, bucket by bucket.
 
-    A rank sends, of the slices of those whom it serves, the sums over the pieces of the tree that its host owns. When it has
-    those of the other hosts on its own slice, the slice can be summed. Updated parameters go the same ways back.
+    A rank sends, of the ranges of those whom it serves, the sums over the pieces of the tree that its host owns. When it has
+    those of the other hosts on its own range, the range can be summed. Updated parameters go the same ways back.
 
     Parameters
     ----------
-    bounds
-        Of the slices of all ranks (N + 1,).
+    buckets
+        Who owns what.
     wire
         How gradients are sent; as they are if None.
 
     Attributes
     ----------
     parts, sizes
-        After `run`: the sums of all hosts on the slice of this rank (P, m), and of how many shards each is (P,).
+        After `run`: of each bucket the sums of all hosts on the range of this rank (P, m), and of how many shards each is (P,).
     """
 
-    def __init__(self, memory: HostMemory, plan: ShardPlan, comm: Communicator, bounds: Integers, wire: Wire | None = None) -> None:
+    def __init__(self, memory: HostMemory, plan: ShardPlan, comm: Communicator, buckets: Buckets, wire: Wire | None = None) -> None:
         self._comm, self._wire, self._gradients = comm, wire, memory.gradients
-        links, values, dtype = Links(comm.hosts, comm.rank), memory.flat.values, memory.flat.dtype
-        slices = [slice(*pair) for pair in pairwise(bounds.tolist())]
+        self._owned = [buckets.owned(rank) for rank in range(comm.size)]
         pieces = [dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())]
-        own = pieces[links.own]
+        own = pieces[comm.links.own]
         self._rows = [slice(first - own[0][0], first - own[0][0] + size) for first, size in own]
-        self._start = slices[comm.rank].start
-
         self.sizes: Integers = np.array([size for of_host in pieces for _, size in of_host], np.int64)
-        self.parts: Array = np.empty((len(self.sizes), slices[comm.rank].stop - self._start), dtype)
         ends = list(accumulate(map(len, pieces), initial=0))
-        of_host = [self.parts[start:stop] for start, stop in pairwise(ends)]
-        self._own_parts = of_host[links.own]
-        self._received: Messages = [(rank, of_host[host]) for rank, host in links.sources]
-        self._served = [slices[rank].start for rank in links.served]
-        self._sent: Messages = [
-            (rank, np.empty((len(own), slices[rank].stop - slices[rank].start), dtype)) for rank in links.served
-        ]
-        self._published: Messages = [(rank, values[slices[comm.rank]]) for rank, _ in links.sources]
-        self._updated: Messages = [(rank, values[slices[rank]]) for rank in links.served]
-        if wire is not None:
-            self._coded_sent = [(rank, wire.buffer(array.shape, dtype)) for rank, array in self._sent]
-            self._coded_received = [(rank, wire.buffer(array.shape, dtype)) for rank, array in self._received]
+        self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
+        self._flight = comm.flight(len(buckets))
+        self._allocate()
+        values, mine = memory.flat.values, self._owned[comm.rank]
+        sources, served = [rank for rank, _ in comm.links.sources], comm.links.served
+        self._published: Messages = [(rank, values[part]) for part in mine for rank in sources]
+        self._updated: Messages = [(rank, values[self._owned[rank][k]]) for k in range(len(mine)) for rank in served]
 
-    def run(self, task: Task) -> None:
-        """Exchange the sums of gradients; those of the ranks of this host must be complete."""
-        for (_, sums), start in zip(self._sent, self._served, strict=True):
-            self._sum(sums, start)
-        self._sum(self._own_parts, self._start)
-        if self._wire is None:
-            self._comm.swap(task, self._sent, self._received)
-            return
-        for (_, coded), (_, sums) in zip(self._coded_sent, self._sent, strict=True):
-            self._wire.encode(coded, sums)
-        self._comm.swap(task, self._coded_sent, self._coded_received)
-        for (_, parts), (_, coded) in zip(self._received, self._coded_received, strict=True):
-            self._wire.decode(parts, coded)
+    def _allocate(self) -> None:
+        self._buckets = [_Bucket(self, k) for k in range(len(self._owned[0]))]
+        self.parts: list[Array] = [bucket.parts for bucket in self._buckets]
+        self._begun = False
+        self._started: set[int] = set()
+
+    def begin(self, attempt: int) -> None:
+        """Expect the sums of the other hosts; `attempt` tells the messages of one exchange from those of all others."""
+        self._begun = True
+        self._started.clear()
+        self._flight.begin(attempt)
+        for number, bucket in enumerate(self._buckets):
+            self._flight.expect(number, bucket.receives)
+
+    def start(self, number: int) -> None:
+        """Send the sums of a bucket, unless that is done; the gradients of this host's ranks must be complete."""
+        if number not in self._started:
+            self._started.add(number)
+            self._flight.send(number, self._buckets[number].filled())
+
+    def run(self, task: Task, attempt: int) -> None:
+        """Send what is not sent yet, and wait for the sums of the other hosts; this host's gradients must be complete."""
+        if not self._begun:
+            self.begin(attempt)
+        for number in reversed(range(len(self._buckets))):
+            self.start(number)
+        self._flight.wait(task)
+        self._begun = False
+        for bucket in self._buckets:
+            bucket.decode()
+
+    def poke(self) -> None:
+        """Let messages that are on their way get on."""
+        self._flight.poke()
+
+    def drop(self) -> None:
+        """Forget an exchange that was begun and shall not be completed; what is still to come of it goes nowhere."""
+        self._flight.drop()
+        self._allocate()
+
+    def awaited(self) -> list[tuple[int, set[int]]]:
+        """Return the hosts whose sums have not all come, with the numbers of those buckets."""
+        missing = self._flight.missing() if self._begun else []
+        of_host = [(host, {number for other, number in missing if other == rank}) for rank, host in self._comm.links.sources]
+        return [(host, numbers) for host, numbers in of_host if numbers]
 
     def publish(self, task: Task) -> None:
-        """Send this rank's slice of the parameters to the other hosts, and take in the slices of those whom it serves."""
+        """Send this rank's ranges of the parameters to the other hosts, and take in the ranges of those whom it serves."""
         self._comm.swap(task, self._published, self._updated)
 
+
+class _Bucket:
+    """What this rank sends and receives of a bucket."""
+
+    def __init__(self, exchange: Exchange, number: int) -> None:
+        owned, links, wire = [parts[number] for parts in exchange._owned], exchange._comm.links, exchange._wire
+        gradients, mine = exchange._gradients, owned[exchange._comm.rank]
+        self._exchange, self._start = exchange, mine.start
+        self.parts: Array = np.empty((len(exchange.sizes), mine.stop - mine.start), gradients.dtype)
+        self._own = self.parts[exchange._of_host[links.own]]
+        self._received: Messages = [(rank, self.parts[exchange._of_host[host]]) for rank, host in links.sources]
+        self._served = [owned[rank].start for rank in links.served]
+        shapes = [(len(exchange._rows), owned[rank].stop - owned[rank].start) for rank in links.served]
+        self._sent: Messages = [(rank, np.empty(shape, gradients.dtype)) for rank, shape in zip(links.served, shapes, strict=True)]
+        self.receives, self._sends = self._received, self._sent
+        if wire is not None:
+            self.receives = [(rank, wire.buffer(array.shape, array.dtype)) for rank, array in self._received]
+            self._sends = [(rank, wire.buffer(array.shape, array.dtype)) for rank, array in self._sent]
+
+    def filled(self) -> Messages:
+        """Return the messages with this host's sums."""
+        for (_, sums), start in zip(self._sent, self._served, strict=True):
+            self._sum(sums, start)
+        self._sum(self._own, self._start)
+        if self._exchange._wire is not None:
+            for (_, coded), (_, sums) in zip(self._sends, self._sent, strict=True):
+                self._exchange._wire.encode(coded, sums)
+        return self._sends
+
+    def decode(self) -> None:
+        """Take in what was received."""
+        if self._exchange._wire is not None:
+            for (_, parts), (_, coded) in zip(self._received, self.receives, strict=True):
+                self._exchange._wire.decode(parts, coded)
+
     def _sum(self, sums: Array, start: int) -> None:
-        """Write the sums over this host's pieces of the tree, of a slice that begins at `start`."""
-        for into, rows in zip(sums, self._rows, strict=True):
-            shards = self._gradients[rows]
+        """Write the sums over this host's pieces of the tree, of a range that begins at `start`."""
+        for into, rows in zip(sums, self._exchange._rows, strict=True):
+            shards = self._exchange._gradients[rows]
             reduce.tree_sum(into, shards, np.ones(len(shards), np.int64), start)

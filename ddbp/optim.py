@@ -217,10 +217,6 @@ class _TrustRatio(Optimizer):
 
     whole = True
 
-    def bind(self, part: Slice) -> None:
-        super().bind(part)
-        self._runs = part.runs()
-
 
 class LARS(_TrustRatio):
     """Layer-wise adaptive rates with momentum, for very large batches (You, Gitman and Ginsburg 2017, algorithm 1).
@@ -241,9 +237,9 @@ class LARS(_TrustRatio):
         part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.state["momentum"]
-        for parameter, start, stop, regularized in self._runs:
+        for parameter, start, stop, p, regularized in part.runs:
             local = rate
-            g, p = part.gradient[start:stop], part.values[start:stop]
+            g = part.gradient[start:stop]
             if regularized:
                 kernels.add_penalty(g, p, 0.0, self.weight_decay)
                 bottom = gradients[parameter] + self.weight_decay * weights[parameter]
@@ -276,13 +272,13 @@ class LAMB(_TrustRatio):
         beta1, beta2 = self.betas
         direction = self.state["direction"]
         scalars: tuple[Any, ...] = (beta1, beta2, self.epsilon, 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps))
-        for _, start, stop, regularized in self._runs:
-            arrays = (direction, part.values, part.gradient, self.state["mean"], self.state["square"])
+        for _, start, stop, p, regularized in part.runs:
+            d, g, m, v = (array[start:stop] for array in (direction, part.gradient, self.state["mean"], self.state["square"]))
             decay = self.weight_decay if regularized else 0.0
-            kernels.lamb_direction(*(array[start:stop] for array in arrays), *scalars, decay)
+            kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop, regularized in self._runs:
+        for parameter, start, stop, p, regularized in part.runs:
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]
-            kernels.gradient_descent(part.values[start:stop], direction[start:stop], rate * trust)
+            kernels.gradient_descent(p, direction[start:stop], rate * trust)

@@ -4,18 +4,33 @@ The ranks of a host read each other's gradients where they lie. Hosts exchange t
 rank those of some slices; so the bits do not depend on how many ranks there are, or where.
 """
 
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import accumulate, count
+
 import numpy as np
 
-from layers import Layer
+from layers import Layer, Parameter, Tape
 from layers.errors import message
 from layers.kernels import reduce
+from layers.tape import Observer
 from layers.types import Array, Integers
 
 from .board import Row
+from .buckets import Buckets
 from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task
 from .exchange import Exchange, HostMemory
-from .shards import ShardPlan, cut, tree_total
+from .overlap import Overlap
+from .shards import ShardPlan, tree_total
 from .wire import Wire, chosen
+
+_STATED = 3
+"""How many numbers all ranks must state alike: samples, numbers observed, and exchanges begun."""
+
+
+_ATTEMPTS = count(1)
+"""Numbers exchanges, of all models: ranks count alike, and of one that a failed backward pass began something may still come."""
 
 
 class Reduction:
@@ -36,8 +51,9 @@ class Reduction:
     ----------
     flat
         Parameters, once per host; gradients of this rank's shards.
-    start, stop
-        The slice of the flat arrays that this rank owns. Slices begin at multiples of `layers.kernels.reduce.BLOCK`.
+    ranges
+        (start, stop) in the flat arrays of what this rank owns, its slice: one range on one host, one of each bucket between
+        hosts. Ranges begin at multiples of `layers.kernels.reduce.BLOCK`.
     alone
         The gradient of the slice if there is nothing to be summed, else None.
     """
@@ -45,21 +61,45 @@ class Reduction:
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None) -> None:
         memory = HostMemory(model, plan, comm)
         self.flat, self.plan, self.comm = memory.flat, plan, comm
-        n = self.flat.values.size
-        blocks = -(-n // reduce.BLOCK)
-        bounds: Integers = np.minimum(cut(blocks, comm.size) * reduce.BLOCK, n)
-        self.start, self.stop = int(bounds[comm.rank]), int(bounds[comm.rank + 1])
+        several = len(comm.hosts) > 2
+        buckets = Buckets(self.flat, comm.size, several=several)
+        owned = buckets.owned(comm.rank)
+        self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
+        # Where they begin in the slice.
+        self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
-        self._row = Row(2 + max(counts), comm.size)
+        self._row = Row(_STATED + max(counts), comm.size)
         # Where in what all ranks show the loss sums of the shards stand.
         width = self._row.numbers.size
-        self._places = np.array([rank * width + 2 + i for rank, count in enumerate(counts) for i in range(count)])
-        self._exchange = Exchange(memory, plan, comm, bounds, chosen(wire)) if len(comm.hosts) > 2 else None
-        if self._exchange is None:
-            self._parts, self._sizes, self._first = memory.gradients, np.ones(plan.shards, np.int64), self.start
-        else:
-            self._parts, self._sizes, self._first = self._exchange.parts, self._exchange.sizes, 0
-        self.alone: Array | None = self._parts[0] if plan.shards == 1 else None
+        self._places = np.array([rank * width + _STATED + i for rank, count in enumerate(counts) for i in range(count)])
+        self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
+        self._overlap = Overlap(buckets, comm, self._exchange) if self._exchange is not None and len(buckets) > 1 else None
+        self._gradients = memory.gradients
+        self._sizes: Integers = np.ones(plan.shards, np.int64) if self._exchange is None else self._exchange.sizes
+        self._attempts, self._begun = 0, False
+        self.alone: Array | None = memory.gradients[0] if plan.shards == 1 else None
+
+    @contextmanager
+    def ahead(self, tape: Tape) -> Iterator[None]:
+        """Return a context for the last backward pass on a tape before `exchange`: what it completes goes to other hosts at once.
+
+        Gradients must be final when the tape's observer is told of a parameter. All ranks must enter it alike.
+        """
+        if self._overlap is None:
+            yield
+            return
+        self._attempts = next(_ATTEMPTS)
+        self._overlap.begin(self._attempts)
+        self._begun, before = True, tape.observer
+        tape.observer = self._overlap if before is None else _both(before, self._overlap)
+        try:
+            yield
+        except BaseException:
+            self._overlap.drop()
+            self._begun = False
+            raise
+        finally:
+            tape.observer = before
 
     def exchange(self, step: int, samples: int, sums: Array, observed: int = 0) -> Array:
         """Meet with all ranks, whose gradients are complete then, and return the loss sums (S,) of all shards.
@@ -69,20 +109,47 @@ class Reduction:
         """
         if self.comm.size == 1:
             return sums
+        overlap = self._overlap if self._begun else None
+        if not self._begun:
+            self._attempts = next(_ATTEMPTS)
+        self._begun = False
         numbers = self._row.numbers
-        numbers[0], numbers[1] = samples, observed
-        numbers[2 : 2 + len(sums)] = sums
+        numbers[:_STATED] = samples, observed, self._attempts
+        numbers[_STATED : _STATED + len(sums)] = sums
         task = Task(EXCHANGE, step)
-        if not self.comm.gather(task, self._row, same=2):
+        with self._naming_what_is_awaited():
+            if overlap is not None:
+                overlap.complete()
+            same = self.comm.gather(task, self._row, same=_STATED)
+            if overlap is not None:
+                overlap.end()
+        # Before any sum is used that another host has sent.
+        if not same:
             self._refuse(step, samples, observed)
         if self._exchange is not None:
-            self._exchange.run(task)
+            with self._naming_what_is_awaited():
+                self._exchange.run(task, self._attempts)
         result: Array = self._row.all.take(self._places)
         return result
 
+    @contextmanager
+    def _naming_what_is_awaited(self) -> Iterator[None]:
+        try:
+            yield
+        except CommunicationError as error:
+            awaited = "" if self._overlap is None else self._overlap.awaited(self._attempts)
+            if awaited:
+                error.add_note(f"Gradients that have not come: {awaited}.")
+            raise
+
     def sum(self, gradient: Array, start: int) -> None:
         """Write the gradient of the global batch on a part of this rank's slice that begins at `start` of the slice."""
-        reduce.tree_sum(gradient, self._parts, self._sizes, self._first + start)
+        number = bisect_right(self._offsets, start) - 1 if len(self.ranges) > 1 else 0
+        inside = start - self._offsets[number]
+        if self._exchange is None:
+            reduce.tree_sum(gradient, self._gradients, self._sizes, self.ranges[0][0] + inside)
+        else:
+            reduce.tree_sum(gradient, self._exchange.parts[number], self._sizes, inside)
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its slice, are updated everywhere."""
@@ -95,7 +162,8 @@ class Reduction:
 
     def _refuse(self, step: int, samples: int, observed: int) -> None:
         steps = self._row.received[:, 2].tolist()
-        for rank, (other_step, (other_samples, other_observed)) in enumerate(zip(steps, self._row.all[:, :2], strict=True)):
+        stated = zip(steps, self._row.all[:, :_STATED].tolist(), strict=True)
+        for rank, (other_step, (other_samples, other_observed, attempts)) in enumerate(stated):
             if (other_step, other_samples) != (step, samples):
                 here, there = f"step {step} with {samples} samples", f"step {other_step} with {other_samples:.0f}"
                 must = "all ranks must be in the same step with the same global batch"
@@ -104,10 +172,22 @@ class Reduction:
                 here, there = f"{observed} statistics of layers", f"{other_observed:.0f}"
                 must = f"all ranks must run the same layers in step {step}"
                 fix = "No branch may depend on a rank's part of the batch."
+            elif attempts != self._attempts:
+                here, there = f"{self._attempts} backward passes before an update", f"{attempts:.0f}"
+                must = f"all ranks must have begun to exchange gradients equally often before step {step}"
+                fix = "An error that is caught on one rank must be caught on all."
             else:
                 continue
             got = f"{here} here, {there} on rank {rank}"
             raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
+
+
+def _both(first: Observer, second: Observer) -> Observer:
+    def told(parameter: Parameter) -> None:
+        first(parameter)
+        second(parameter)
+
+    return told
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
-from layers.types import Array
+from layers.types import Array, Integers
 
 from .reduction import Reduction
 from .shards import tree_total
@@ -37,8 +37,30 @@ class Chunk(NamedTuple):
     regularized: list[tuple[int, int]]
 
 
+class Run(NamedTuple):
+    """What lies of a parameter in a range of the slice.
+
+    Attributes
+    ----------
+    parameter
+        Its number.
+    start, stop
+        Where in the slice.
+    values
+        A view of it, (stop - start,).
+    regularized
+        Whether L1, L2 and weight decay apply to it.
+    """
+
+    parameter: int
+    start: int
+    stop: int
+    values: Array
+    regularized: bool
+
+
 class Slice:
-    """What a rank updates.
+    """What a rank updates: its ranges of the flat arrays, one after the other.
 
     Parameters
     ----------
@@ -51,8 +73,8 @@ class Slice:
 
     Attributes
     ----------
-    values
-        Parameters of the slice (m,), a view.
+    runs
+        What of which parameters is in it.
     gradient
         After `collect`: the gradient (m,), if `whole`.
     chunks
@@ -65,42 +87,65 @@ class Slice:
         self._reduction, self._comm = reduction, reduction.comm
         self._adjust, self._collected, self.scale = adjust, False, 1.0
         self._flat = flat = reduction.flat
-        size = reduction.stop - reduction.start
-        self.values: Array = flat.values[reduction.start : reduction.stop]
+        self._ranges = [flat.values[start:stop] for start, stop in reduction.ranges]
+        size = sum(part.size for part in self._ranges)
         whole = whole or reduction.alone is not None
         self.gradient: Array = np.empty(size if whole else min(size, CHUNK), flat.dtype)
         if reduction.alone is not None:
             self.gradient = reduction.alone
-        regularized = self._cut_into_pieces(reduction.start, reduction.stop)
         self.chunks: list[Chunk] = []
-        for a in range(0, size, CHUNK):
-            b = min(a + CHUNK, size)
-            runs = [(max(start, a) - a, min(stop, b) - a) for start, stop in regularized if start < b and stop > a]
-            gradient = self.gradient[a:b] if whole else self.gradient[: b - a]
-            self.chunks.append(Chunk(a, b, self.values[a:b], gradient, runs))
+        self.runs: list[Run] = []
+        self.parameters = len(flat.parameters)
+        pieces: list[tuple[int, int, int, int]] = []
+        offset = 0
+        for (start, stop), values in zip(reduction.ranges, self._ranges, strict=True):
+            pieces += self._cut_into_pieces(start, stop, offset)
+            for a in range(0, values.size, CHUNK):
+                b = min(a + CHUNK, values.size)
+                place = slice(offset + a, offset + b)
+                regularized = [
+                    (max(run.start, place.start) - place.start, min(run.stop, place.stop) - place.start)
+                    for run in self.runs
+                    if run.regularized and run.start < place.stop and run.stop > place.start
+                ]
+                gradient = self.gradient[place] if whole else self.gradient[: b - a]
+                self.chunks.append(Chunk(place.start, place.stop, values[a:b], gradient, regularized))
+            offset += values.size
+        self._arrange(np.array(pieces, np.int64).reshape(-1, 4))
 
-    def _cut_into_pieces(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Cut the slice into pieces whose norms are the same for any number of ranks, and return its regularized runs."""
-        regularized = []
-        pieces, owners = [], []
+    @property
+    def values(self) -> Array:
+        """Parameters of the slice (m,), a view if it is one range and a copy if it is several."""
+        return self._ranges[0] if len(self._ranges) == 1 else np.concatenate(self._ranges)
+
+    def _cut_into_pieces(self, start: int, stop: int, offset: int) -> list[tuple[int, int, int, int]]:
+        """Cut a range, which begins at `offset` of the slice, into pieces whose norms are the same for any number of ranks.
+
+        Return of each where it begins and ends in the slice, its parameter, and where it begins in the flat array.
+        """
+        pieces = []
         for number, (_, parameter, begin, end) in enumerate(self._flat.segments()):
-            # At block bounds, as slices are cut.
+            begin, end = max(begin, start), min(end, stop)
+            if begin >= end:
+                continue
+            # At block bounds, as ranges are cut.
             cuts = [begin, *range((begin // reduce.BLOCK + 1) * reduce.BLOCK, end, reduce.BLOCK), end]
-            inside = [(a - start, b - start) for a, b in pairwise(cuts) if start <= a and b <= stop]
-            pieces += inside
-            owners += [number] * len(inside)
-            if parameter.regularized and inside:
-                regularized.append((inside[0][0], inside[-1][1]))
-        self._pieces = np.array(pieces, np.int64).reshape(-1, 2)
+            pieces += [(a - start + offset, b - start + offset, number, a) for a, b in pairwise(cuts)]
+            place = slice(begin - start + offset, end - start + offset)
+            self.runs.append(Run(number, place.start, place.stop, self._flat.values[begin:end], parameter.regularized))
+        return pieces
+
+    def _arrange(self, pieces: Integers) -> None:
+        """Learn how the pieces of all ranks follow each other in the flat array."""
+        self._pieces = np.ascontiguousarray(pieces[:, :2])
         counts = self._comm.all_gather(np.array([len(pieces)], np.int64))[:, 0]
-        padded = np.full(int(counts.max()), -1, np.int64)
-        padded[: len(owners)] = owners
+        padded = np.full((int(counts.max()), 2), -1, np.int64)
+        padded[: len(pieces)] = pieces[:, 2:]
         gathered = self._comm.all_gather(padded)
-        self._present = gathered >= 0
-        self._owner_of_piece = gathered[self._present]
-        self.parameters = len(self._flat.parameters)
-        self._own_parameter = np.array(owners, np.int64)
-        return regularized
+        self._present = gathered[:, :, 0] >= 0
+        owners, starts = gathered[self._present].T
+        self._order = np.argsort(starts)
+        self._owner_of_piece = owners[self._order]
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
@@ -129,7 +174,7 @@ class Slice:
         """Return the sums of all pieces of all ranks, in the order of the flat array."""
         sums = np.zeros(self._present.shape[1])
         kernel(sums[: len(self._pieces)], array, self._pieces)
-        result: Array = self._comm.all_gather(sums)[self._present]
+        result: Array = self._comm.all_gather(sums)[self._present][self._order]
         return result
 
     def square_norm(self, array: Array) -> float:
@@ -147,11 +192,3 @@ class Slice:
         absolute = tree_total(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         squares = tree_total(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
         return float(l1 * absolute + l2 * squares / 2)
-
-    def runs(self) -> list[tuple[int, int, int, bool]]:
-        """Return (parameter number, start, stop, whether it is regularized) of each parameter's run in the slice."""
-        result = []
-        for number in np.unique(self._own_parameter).tolist():
-            mine = self._pieces[self._own_parameter == number]
-            result.append((number, int(mine[0, 0]), int(mine[-1, 1]), self._flat.parameters[number].regularized))
-        return result

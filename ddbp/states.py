@@ -7,12 +7,13 @@ from contextlib import contextmanager
 import numpy as np
 
 from layers import FlatParameters, Layer
+from layers.errors import message
 from layers.parameter import unique_parameters
 from layers.state import unique_states
 from layers.types import Array
 
 from .board import Row
-from .communicator import STATISTICS, Communicator, Task
+from .communicator import STATISTICS, CommunicationError, Communicator, Task
 from .shards import ShardPlan
 
 
@@ -68,6 +69,13 @@ class ShardGather:
         width = numbers.shape[1]
         row = Row(max(self._counts) * width, self._comm.size)
         row.numbers[: numbers.size] = numbers.reshape(-1)
-        self._comm.gather(Task(STATISTICS, self._calls), row)
+        task = Task(STATISTICS, self._calls)
+        if not self._comm.gather(task, row):
+            # Of another trainer, say, whose gatherings are counted apart.
+            numbers = row.received[:, 2].tolist()
+            rank = next(rank for rank, number in enumerate(numbers) if number != self._calls)
+            got = f"{Task(STATISTICS, numbers[rank])} on rank {rank}"
+            fix = "Every rank must run the same loop, and the same layers in the same order."
+            raise CommunicationError(message(f"rank {self._comm.rank}", f"all ranks must take part in {task}", got, fix))
         parts = [shown[: count * width].reshape(count, width) for shown, count in zip(row.all, self._counts, strict=True)]
         return np.concatenate(parts)

@@ -132,7 +132,7 @@ class Trainer:
         self._workspace = Workspace()
         self._rows = Rows()
         self._warm, self._batches_made = False, 0
-        self._group = Accumulation(self.accumulate)
+        self._group = Accumulation(self.accumulate, self._reduction)
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
         self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
 

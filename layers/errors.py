@@ -1,6 +1,9 @@
 """Messages of errors: `<Owner>: <what must hold>; got <value>. <likely fix>`."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 def message(owner: Any, must: str, got: Any, fix: str) -> str:
@@ -21,3 +24,12 @@ def require_images(owner: Any, x: Any) -> None:
     if x.ndim != 4:
         fix = "Add the missing axes with reshape; channels come last: x.transpose(0, 2, 3, 1) turns (N, C, H, W) into (N, H, W, C)."
         raise ValueError(message(owner, "the input must have shape (N, H, W, C)", x.shape, fix))
+
+
+def noting(where: object, function: Callable[..., Result], *arguments: Any) -> Result:
+    """Return what a function returns for the arguments; an error that it raises gets a note of where that was."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        error.add_note(f"This was in {where!r}.")
+        raise

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import message
+from .errors import message, noting
 from .layer import Layer
 from .parameter import Parameter
 from .rules import Rule
@@ -85,7 +85,7 @@ class Call:
 
         On several ranks this waits for all of them: each must come here with the same layer.
         """
-        return self.tape.gather(numbers)
+        return noting(self, self.tape.gather, numbers)
 
     def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or at the end of a trainer's step.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddbp.communicator import EXCHANGE, PUBLISHING, Task
+from ddbp.communicator import EXCHANGE, PUBLISHING, Links, Task
 from ddbp.reduction import Reduction
 from ddbp.shards import ShardPlan, cut
 from layers import Layer, Parameter
@@ -114,14 +114,35 @@ class _Paper:
 
     def __init__(self, rank, ranks, hosts):
         self.rank, self.size, self.hosts = rank, ranks, cut(ranks, hosts)
+        self.links = Links(self.hosts, rank)
         self.sent, self.received = {}, {}
 
     def swap(self, task, sends, receives):
         self.sent[task.kind] = [array.nbytes for _, array in sends]
         self.received[task.kind] = [array.nbytes for _, array in receives]
 
+    def flight(self, parts):
+        return _PaperPlane(self)
+
     def host_array(self, shape, dtype):
         return np.zeros(shape, dtype)
+
+
+class _PaperPlane:
+    def __init__(self, comm):
+        self.comm = comm
+
+    def begin(self, number):
+        self.sends, self.receives = [], []
+
+    def expect(self, part, receives):
+        self.receives += receives
+
+    def send(self, part, sends):
+        self.sends += sends
+
+    def wait(self, task):
+        self.comm.swap(task, self.sends, self.receives)
 
 
 @pytest.mark.parametrize(("ranks", "hosts"), [(2, 2), (8, 2), (8, 4), (12, 4), (16, 16)])
@@ -131,7 +152,7 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     comm = _Paper(ranks - 1, ranks, hosts)
     plan = ShardPlan(ranks, ranks, comm.rank)
     exchange = Reduction(_Weights(count), plan, comm)._exchange
-    exchange.run(Task(EXCHANGE))
+    exchange.run(Task(EXCHANGE), 1)
     exchange.publish(Task(PUBLISHING))
     assert len(comm.sent[EXCHANGE]) == len(comm.received[EXCHANGE]) == len(comm.sent[PUBLISHING]) == hosts - 1
     _, sums, parameters = scaling.messages(count, place(ranks, hosts))

@@ -140,6 +140,20 @@ def reductions() -> str:
     )
 
 
+def overlaps() -> str:
+    """Return the table of steps on two hosts with and without overlap, if they were measured."""
+    path = RESULTS / "overlap.json"
+    if not path.is_file():
+        return ""
+    names = list(rows(path)[0]["ms"])
+    lines = [
+        cells(["workload", "MB", "network", *(f"{name}, ms" for name in names)]),
+        cells(["---", "---:", *["---:"] * (1 + len(names))]),
+    ]
+    lines += [cells([row["name"], row["megabytes"], row["network"], *map(milliseconds, row["ms"].values())]) for row in rows(path)]
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
 def efficiencies() -> str:
     """Return the table of one rank against several, if they were measured."""
     path = RESULTS / "efficiency.json"
@@ -242,6 +256,7 @@ TABLES = {
     "trees": trees,
     "language": language,
     "reductions": reductions,
+    "overlaps": overlaps,
     "efficiencies": efficiencies,
     "validation": validation,
     "scaling": scaling,

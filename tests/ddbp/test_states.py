@@ -5,6 +5,9 @@ import pytest
 import safetensors.numpy
 
 import ddbp
+from ddbp.communicator import CommunicationError, SerialCommunicator
+from ddbp.shards import ShardPlan
+from ddbp.states import ShardGather
 from layers import BatchNorm, BatchNorm2d, Flatten, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 X = np.random.default_rng(0).standard_normal((22, 4, 4, 3)).astype(np.float32)
@@ -94,3 +97,24 @@ def test_run_folder_holds_the_states(tmp_path):
     )
     trainer.fit(ddbp.ArrayDataset(X, LABELS), epochs=1)
     assert "layers.4.running_variance" in safetensors.numpy.load_file(tmp_path / "model.safetensors")
+
+
+def test_rank_that_gathers_statistics_of_another_number_is_named():
+    class Elsewhere(SerialCommunicator):
+        """Rank 0 of two; the other is at its ninth gathering."""
+
+        def __init__(self):
+            super().__init__()
+            self.size = 2
+
+        def gather(self, task, row, same=0):
+            row.received[:, 2] = task.number, 9
+            return False
+
+    gather = ShardGather(ShardPlan(2, 2, 0), Elsewhere())
+    said = (
+        r"rank 0: all ranks must take part in gathering statistics of the batch, number 1; "
+        r"got gathering statistics of the batch, number 9 on rank 1\. "
+    )
+    with pytest.raises(CommunicationError, match=said):
+        gather(np.zeros((1, 3)))

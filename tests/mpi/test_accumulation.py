@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from .ranks import differences
+from .ranks import BUCKETS, PLAIN, differences
 
 PROGRAM = "accumulate.py"
 
 
-@pytest.mark.parametrize("ranks", [2, 3, 4])
-def test_losses_parameters_and_states_are_the_same_bits(ranks, alone, run_ranks):
+@pytest.mark.parametrize(("ranks", "environment"), [(2, {}), (3, {}), (4, {}), (3, PLAIN | BUCKETS)])
+def test_losses_parameters_and_states_are_the_same_bits(ranks, environment, alone, run_ranks):
     assert len(alone) == 6
     assert all(np.isfinite(result).all() for name, result in alone.items() if name.endswith("losses"))
-    assert [differences(result, alone) for result in run_ranks(ranks, PROGRAM)] == [[]] * ranks
+    assert [differences(result, alone) for result in run_ranks(ranks, PROGRAM, **environment)] == [[]] * ranks
 
 
 @pytest.mark.parametrize("deed", ["send nothing", "forget a context"])

@@ -6,13 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from .ranks import BUCKETS, PLAIN
+
 PROGRAM = Path(__file__).parent / "programs" / "branches.py"
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+# Each rank a host, and gradients sent during backward in several buckets, as far as parameters are used.
+@pytest.fixture(scope="module", params=[(2, {}), (3, {}), (3, PLAIN | BUCKETS)], ids=["2", "3", "3 hosts, buckets"])
 def results(request, run_ranks):
     """Return the results of every rank."""
-    return run_ranks(request.param, PROGRAM, timeout=120, DDBP_TIMEOUT="30")
+    ranks, environment = request.param
+    return run_ranks(ranks, PROGRAM, timeout=120, DDBP_TIMEOUT="30", **environment)
 
 
 def test_branch_is_taken_on_some_ranks_only(results):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .ranks import HALVES, ODD_AND_EVEN, ONE_HOST, PLAIN, differences
+from .ranks import BUCKETS, HALVES, ODD_AND_EVEN, ONE_HOST, PLAIN, differences
 
 PROGRAM = "layouts.py"
 LAYOUTS = {
@@ -24,6 +24,12 @@ LAYOUTS = {
     "7 plain": (PLAIN, [1] * 7),
     "8": (ONE_HOST, [8]),
     "4+4": (ODD_AND_EVEN, [4, 4]),
+    "2 plain, buckets": (PLAIN | BUCKETS, [1, 1]),
+    "2+1, buckets": (ODD_AND_EVEN | BUCKETS, [2, 1]),
+    "3 plain, buckets": (PLAIN | BUCKETS, [1, 1, 1]),
+    "2+2, buckets": (HALVES | BUCKETS, [2, 2]),
+    "3+2, buckets": (ODD_AND_EVEN | BUCKETS, [3, 2]),
+    "4+4, buckets": (ODD_AND_EVEN | BUCKETS, [4, 4]),
 }
 
 
@@ -34,8 +40,11 @@ def test_every_rank_has_the_bits_of_the_process_without_mpi(name, alone, run_ran
     # Seven shards allow seven ranks.
     expected = {key: value for key, value in alone.items() if sum(hosts) <= 7 or "7 shards" not in key}
     assert len(expected) >= 7
+    of_networks = {"mlp": 3, "mlp, 7 shards": 3, "cnn": 1, "lstm": 2}
     for result in results:
         assert result["hosts"].tolist() == hosts
+        several = [count for network, count in of_networks.items() if network in result]
+        assert result["buckets"].tolist() == (several if "buckets" in name else [1] * len(several))
         assert differences(result, expected) == []
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .ranks import PLAIN
+from .ranks import BUCKETS, PLAIN
 
 PROGRAM = "wire.py"
 
@@ -15,9 +15,9 @@ def exact(run_ranks):
 
 
 @pytest.mark.parametrize(("wire", "unit"), [("float16", 2.0**-11), ("bfloat16", 2.0**-8)])
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, run_ranks, exact):
-    ours = run_ranks(ranks, PROGRAM, wire, **PLAIN)
+@pytest.mark.parametrize(("ranks", "environment"), [(2, PLAIN), (3, PLAIN), (3, PLAIN | BUCKETS)])
+def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, environment, run_ranks, exact):
+    ours = run_ranks(ranks, PROGRAM, wire, **environment)
     gradient = ours[0]["gradient"]
     assert ours[0]["hosts"] == ranks
     # At least one of the summands is not rounded; those that are may be larger than the sum.

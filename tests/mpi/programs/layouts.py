@@ -2,7 +2,8 @@
 
 The MLP trains in seven shards, too, on as many ranks or fewer.
 
-Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, and how many ranks share memory.
+Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, how many ranks share memory, and how many
+buckets there are.
 """
 
 import sys
@@ -64,7 +65,7 @@ RUNS = {
 
 def main() -> None:
     """Run all."""
-    results = {}
+    results, buckets = {}, []
     for name, (network, shape, optimizer, options) in RUNS.items():
         if options["shards"] < ddbp.communicator().size:
             continue
@@ -73,6 +74,7 @@ def main() -> None:
         x, y = rng.standard_normal((44, *shape)).astype(np.float32), rng.integers(0, 4, 44)
         model = network(np.random.default_rng(1))
         trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=19, quiet=True, **options)
+        buckets.append(len(trainer._reduction.ranges))
         losses = []
         while trainer.step_count < STEPS:
             losses += [trainer.train_step(x[rows], y[rows]) for rows in np.split(np.arange(44), (19, 38))]
@@ -81,7 +83,7 @@ def main() -> None:
         results[name] = np.concatenate(values)
         results[f"{name} losses"] = np.array([*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()])
     hosts = np.diff(trainer.comm.hosts)
-    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, **results)
+    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, buckets=buckets, **results)
 
 
 if __name__ == "__main__":

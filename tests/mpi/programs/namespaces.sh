@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run "$@" under MPICH's launcher on two hosts that are network namespaces, with 2 ranks on the first and 1 on the second.
+# Run "$@" under MPICH's launcher on two hosts that are network namespaces, with RANKS (2) on the first and 1 on the second; what
+# either sends is limited to RATE (such as 100mbit), if given.
 # Usage, in a network and mount namespace of its own: namespaces.sh MPIEXEC FOLDER COMMAND...
 set -e
 mpiexec=$1 folder=$2
@@ -14,6 +15,9 @@ ip link set second netns $other
 ip addr add 10.77.0.1/24 dev first
 ip link set lo up
 ip link set first up
+limit() { if [ -n "$RATE" ]; then "$@" tc qdisc add dev "$link" root tbf rate "$RATE" burst 128kb latency 500ms; fi; }
+link=first limit
+link=second limit nsenter --net=/proc/$other/ns/net
 nsenter --net=/proc/$other/ns/net sh -c 'ip addr add 10.77.0.2/24 dev second; ip link set second up; ip link set lo up'
 # The launcher calls it as a remote shell: options, host, command.
 cat > "$folder/shell" <<END
@@ -25,6 +29,6 @@ if [ "\$host" = 10.77.0.2 ]; then exec nsenter --net=/proc/$other/ns/net unshare
 exec sh -c "\$*"
 END
 chmod +x "$folder/shell"
-"$mpiexec" -launcher ssh -launcher-exec "$folder/shell" -iface first -hosts 10.77.0.1:2,10.77.0.2:1 -n 3 "$@"
+"$mpiexec" -launcher ssh -launcher-exec "$folder/shell" -iface first -hosts "10.77.0.1:${RANKS:-2},10.77.0.2:1" -n $((${RANKS:-2} + 1)) "$@"
 # So that it can be seen that messages went this way.
 sed -n "s/^ *first: *\([0-9]*\) .*/\1/p" /proc/net/dev > "$folder/received"

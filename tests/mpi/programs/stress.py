@@ -1,7 +1,7 @@
 """Train a small network for many steps while ranks sleep at random places, or break a meeting, or change a bit on purpose.
 
 Usage: stress.py FOLDER [--delays SEED] [--steps N] [--deed DEED]; every rank writes its parameters and losses. What the deeds
-are is said below; the last rank does them.
+are is said below; the last rank does them, or the first.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import numpy as np
 
 import ddbp
 from ddbp.board import Board
+from ddbp.exchange import Exchange
+from ddbp.overlap import Overlap
 from ddbp.reduction import Reduction
 from ddbp.slice import Slice
 from layers import Linear, Sequential, SoftmaxCrossEntropy, Tanh
@@ -49,6 +51,9 @@ def delay_everything(rng):
         (Reduction, "exchange"),
         (Reduction, "sum"),
         (Reduction, "publish"),
+        (Overlap, "__call__"),
+        (Overlap, "poke"),
+        (Exchange, "start"),
         (Slice, "fetch"),
         (ddbp.Adam, "update"),
     ):
@@ -80,6 +85,53 @@ def come_too_early():
     Reduction.exchange = early
 
 
+def call_incomplete_complete():
+    """Count the gradients of all buckets as complete when backward begins."""
+    begin = Overlap.begin
+
+    def early(overlap, attempt):
+        begin(overlap, attempt)
+        overlap.complete()
+
+    Overlap.begin = early
+    Overlap.__call__ = lambda overlap, parameter: None
+
+
+def send_without_looking():
+    """Send what is complete here, whatever the other ranks of the host have; and let them be late."""
+
+    def poke(overlap):
+        for number in overlap._complete:
+            sync.meet(overlap._late, overlap._counts[number], overlap._mine, overlap._attempt, 0)
+            overlap._exchange.start(number)
+        overlap._complete = []
+
+    Overlap.poke = poke
+
+
+def count_early_starts():
+    """Return the list of the buckets that were sent before the exchange."""
+    early, start, complete = [], Exchange.start, Overlap.complete
+
+    def counted(exchange, number):
+        if not getattr(exchange, "over", False):
+            early.append(number)
+        start(exchange, number)
+
+    def noted(overlap):
+        overlap._exchange.over = True
+        complete(overlap)
+
+    begin = Exchange.begin
+
+    def anew(exchange, attempt):
+        exchange.over = False
+        begin(exchange, attempt)
+
+    Exchange.start, Overlap.complete, Exchange.begin = counted, noted, anew
+    return early
+
+
 def change_a_gradient(step):
     """Change one bit of one element of the own gradients, once."""
     exchange = Reduction.exchange
@@ -107,18 +159,24 @@ def main() -> None:
     options = flags.parse_args()
     comm = ddbp.communicator()
     guilty, deed = comm.rank == comm.size - 1, options.deed
-    # Three blocks of parameters: three ranks own one each.
+    # Ten blocks of parameters, which may become three buckets.
     rng = np.random.default_rng(1)
-    model = Sequential(Linear(8, 200, rng=rng), Tanh(), Linear(200, 4, rng=rng))
+    hidden = [Linear(8, 200, rng=rng), Tanh(), Linear(200, 30, rng=rng), Tanh(), Linear(30, 40, rng=rng), Tanh()]
+    model = Sequential(*hidden, Linear(40, 4, rng=rng))
     trainer = ddbp.Trainer(
         model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.003), batch_size=SAMPLES, shards=SHARDS, clip_norm=1.0, quiet=True
     )
+    early = count_early_starts()
     if options.delays is not None:
         delay_everything(random.Random(f"{options.delays}, {comm.rank}"))
     if guilty and deed == "come without waiting":
         come_without_waiting()
     if guilty and deed == "come too early":
         come_too_early()
+    if guilty and deed == "call incomplete complete":
+        call_incomplete_complete()
+    if comm.rank == 0 and deed == "send without looking":
+        send_without_looking()
     if guilty and deed == "change a gradient":
         change_a_gradient(MIDDLE)
     losses = []
@@ -131,7 +189,7 @@ def main() -> None:
     comm.all_gather(np.zeros(1))
     values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
     shared = np.diff(comm.hosts)
-    np.savez(options.folder / f"rank{comm.rank}.npz", losses=np.array(losses), parameters=values, hosts=shared)
+    np.savez(options.folder / f"rank{comm.rank}.npz", losses=np.array(losses), parameters=values, hosts=shared, early=early)
 
 
 if __name__ == "__main__":
