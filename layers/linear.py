@@ -93,8 +93,9 @@ class Linear(Layer):
         db, add_bias = (nothing, False) if self.bias is None else call.gradient_into(self.bias)
         dz = nothing
         if activation:
-            (dz,) = call.scratch(x.dtype, min(len(x), BLOCK_K) * self.out_features)
-            dz = dz.reshape(-1, self.out_features)
+            rows = len(x) if len(dw) > 1 else min(len(x), BLOCK_K)
+            (dz,) = call.scratch(x.dtype, rows * self.out_features)
+            dz = dz.reshape(rows, self.out_features)
         dx = call.buffer("dx", x.shape, x.dtype) if call.wants(0) else nothing
         bounds = call.bounds(len(x))
         dense.backward(dx, dw, db, dz, matrix(dy), kept, x, call.feedback(self.weight), bounds, add_weight, add_bias, activation)

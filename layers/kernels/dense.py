@@ -69,6 +69,8 @@ def _through(dz, dy, kept, activation):
 def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_second, add_bias, activation):
     """See `backward` and `backward_of_two`."""
     none = w[0, :0]
+    # The input's gradient is computed with the rest of a block; but shards may be small, and w would be packed for each.
+    apart = len(dw) > 1
     for s in range(len(dw)):
         start, end = bounds[s], bounds[s + 1]
         while True:
@@ -77,12 +79,11 @@ def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_se
             begun = start > bounds[s]
             gradient = dy[start:stop]
             if activation != IDENTITY:
-                gradient = dz[: stop - start]
+                gradient = dz[start:stop] if apart else dz[: stop - start]
                 _through(gradient, dy[start:stop], kept[start:stop], activation)
             if db.shape[1]:
                 add_columns(db[s], gradient, begun or add_bias)
-            # One place that multiplies, as every further one would be compiled again.
-            for task in range(0 if dx.size else 1, 3 if du.size else 2):
+            for task in range(0 if dx.size and not apart else 1, 3 if du.size else 2):
                 into, right, add = dx[start:stop], w, False
                 if task == 1:
                     into, right, add = dw[s], x[start:stop], begun or add_weight
@@ -92,15 +93,17 @@ def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_se
             start = stop
             if start >= end:
                 break
+    if apart and dx.size:
+        product(dx, dy if activation == IDENTITY else dz, False, w, False, none, False)
 
 
 @kernel
 def backward(dx, dw, db, dz, dy, kept, x, w, bounds, add_weight, add_bias, activation):
     """Writes dx = dz w and writes (adds, if so said) for each shard dw = dzᵀ x and db = the sum of dz over its rows.
 
-    dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz (BLOCK_K or all rows, O) is room for a block
-    of it, empty without an activation. dw (S, O, D); db (S, O), or (S, 0) without a bias; bounds (S + 1,); dx (R, D), or
-    empty if it is not wanted.
+    dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz is room for it, (R, O) with several shards,
+    else for a block of it (BLOCK_K or R, O), and empty without an activation. dw (S, O, D); db (S, O), or (S, 0) without a bias;
+    bounds (S + 1,); dx (R, D), or empty if it is not wanted.
     """
     _gradients(dx, dw, dw[:0], db, dz, dy, kept, x, x, w, bounds, add_weight, False, add_bias, activation)
 

@@ -8,6 +8,8 @@ that of one. Runs take turns, each in processes of its own; ranks are bound to c
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,10 +26,11 @@ SHARDS = CROWD = 8
 LARGER = {"mlp": dense("mlp", (784, 512, 256, 10), batch=256)}
 
 
-def worker(workload: Workload, shards: int | None) -> None:
-    """Measure on one of the ranks; the first prints the seconds per step of each block."""
+def worker(workload: Workload, shards: int | None, parts: int) -> None:
+    """Measure on one of the ranks, with the first of so many parts of each batch; the first prints seconds per step of blocks."""
     comm = ddbp.communicator()
-    times = workers.blocks(steps.ours(workload, steps.TIMING_RATE, shards), lambda count: workers.agreed(comm, count))
+    step = steps.ours(workload, steps.TIMING_RATE, shards, parts)
+    times = workers.blocks(step, lambda count: workers.agreed(comm, count))
     if comm.rank == 0:
         print(json.dumps({"times": times}), flush=True)
 
@@ -38,14 +41,27 @@ def spawn(workload: Workload, ranks: int, shards: int | None) -> float:
     return median(workers.on_ranks(ranks, script)["times"])
 
 
+def apart(workload: Workload, processes: int) -> float:
+    """Run processes that know nothing of each other, each on a core and a part of each batch; return the slowest's median."""
+    script = [sys.executable, str(Path(__file__).resolve()), workload.name, "--worker", "0", "--parts", str(processes)]
+    outputs = workers.at_once([([*script, "--core", str(core)], {}) for core in range(processes)])
+    return max(median(workers.printed(output)["times"]) for output in outputs)
+
+
 def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
     """Measure one workload in turns."""
-    kinds = {"one": (1, None), "several": (ranks, None), "shards": (ranks, SHARDS), "crowd": (CROWD, None)}
+    kinds = {
+        "one": lambda: spawn(workload, 1, None),
+        "several": lambda: spawn(workload, ranks, None),
+        "apart": lambda: apart(workload, ranks),
+        "shards": lambda: spawn(workload, ranks, SHARDS),
+        "crowd": lambda: spawn(workload, CROWD, None),
+    }
     times: dict[str, list[float]] = {name: [] for name in kinds}
     names = list(kinds)
     for r in range(rounds):
-        for name in names[r % 4 :] + names[: r % 4]:
-            times[name].append(spawn(workload, *kinds[name]))
+        for name in names[r % len(names) :] + names[: r % len(names)]:
+            times[name].append(kinds[name]())
     against = {name: harness.ratio(times[name], times["several"])["ratio"] for name in names}
     return {
         "name": workload.name,
@@ -53,6 +69,7 @@ def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
         "threads": 1,
         "ms": {name: harness.spread(values)["median"] for name, values in times.items()},
         "efficiency": round(against["one"] / ranks, 3),
+        "efficiency_apart": round(harness.ratio(times["one"], times["apart"])["ratio"] / ranks, 3),
         "shards_ratio": against["shards"],
         "crowd_ratio": harness.ratio(times["crowd"], times["one"])["ratio"],
     }
@@ -64,18 +81,25 @@ def main() -> None:
     parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}")
     parser.add_argument("--ranks", type=int, default=2, help="how many (%(default)s)")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--parts", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     chosen = [LARGER.get(name, WORKLOADS[name]) for name in options.workloads or ("resnet20", "lstm-256", "mlp")]
     if options.worker is not None:
-        worker(chosen[0], options.worker or None)
+        if options.core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {options.core})
+        worker(chosen[0], options.worker or None, options.parts)
         return
     facts, rows = harness.machine(), []
-    print(f"{'workload':12}{'1 rank ms':>12}{f'{options.ranks} ranks':>10}{'efficiency':>12}{'8 shards':>10}{'8 ranks':>10}")
+    heads = ["efficiency", "apart", "8 shards", "8 ranks"]
+    print(f"{'workload':12}{'1 rank ms':>10}{f'{options.ranks} ranks':>10}{''.join(f'{head:>12}' for head in heads)}")
     for workload in chosen:
         rows.append(row(workload, options.ranks, options.rounds))
         ms = rows[-1]["ms"]
-        line = f"{workload.name:12}{ms['one']:12.3f}{ms['several']:10.3f}{rows[-1]['efficiency']:12.3f}"
-        print(f"{line}{rows[-1]['shards_ratio']:10.3f}{rows[-1]['crowd_ratio']:10.3f}", flush=True)
+        ratios = [rows[-1][name] for name in ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")]
+        print(
+            f"{workload.name:12}{ms['one']:10.3f}{ms['several']:10.3f}{''.join(f'{ratio:12.3f}' for ratio in ratios)}", flush=True
+        )
     harness.write(options.json, facts, rows)
 
 

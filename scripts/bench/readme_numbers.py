@@ -21,7 +21,9 @@ def steps_table(path: Path) -> str:
     """Return the table of one file."""
     measured = rows(path)
     peers = any(row.get("best_peer") for row in measured)
+    bounded = any(row.get("of_peak") for row in measured)
     head = ["workload", "ranks", "ours, ms", "PyTorch, ms", "ratio", *(["best of all peers", "ratio to it"] if peers else [])]
+    head += ["of peak"] if bounded else []
     lines = [cells(head), cells(["---", *["---:"] * (len(head) - 1)])]
     for row in measured:
         line = [
@@ -34,7 +36,7 @@ def steps_table(path: Path) -> str:
         if peers:
             best = row.get("best_peer")
             line += [f"{best} {milliseconds(row['peers_ms'].get(best))}" if best else "", factor(row.get("ratio_best"))]
-        lines.append(cells(line))
+        lines.append(cells([*line, *([factor(row.get("of_peak"))] if bounded else [])]))
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
@@ -160,10 +162,11 @@ def efficiencies() -> str:
     if not path.is_file():
         return ""
     several = rows(path)[0]["ranks"]
-    head = ["workload", "1 rank, ms", f"{several} ranks, ms", "efficiency", "8 shards / one per rank", "8 ranks / 1 rank"]
-    lines = [cells(head), cells(["---", *["---:"] * 5])]
+    head = ["workload", "1 rank, ms", f"{several} ranks, ms", "efficiency", "of unrelated processes", "8 shards / one per rank"]
+    head += ["8 ranks / 1 rank"]
+    lines = [cells(head), cells(["---", *["---:"] * 6])]
     for row in rows(path):
-        ratios = [factor(row[name]) for name in ("efficiency", "shards_ratio", "crowd_ratio")]
+        ratios = [factor(row[name]) for name in ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")]
         lines.append(cells([row["name"], milliseconds(row["ms"]["one"]), milliseconds(row["ms"]["several"]), *ratios]))
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 

@@ -16,9 +16,12 @@ TIMING_RATE = 1e-7
 CHECKING_RATE = 1e-3
 
 
-def ours(workload: Workload, rate: float, shards: int | None = None) -> Step:
-    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part of the batch."""
-    batches = workload.batches()
+def ours(workload: Workload, rate: float, shards: int | None = None, parts: int = 1) -> Step:
+    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part of the batch.
+
+    The batch is the first of so many parts of the workload's.
+    """
+    batches = [tuple(array[: len(array) // parts] for array in batch) for batch in workload.batches()]
     trainer = ddbp.Trainer(
         workload.start(),
         loss=workload.loss(),

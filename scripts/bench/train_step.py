@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any
 
 import harness  # Before NumPy: it decides the threads.
+import peak
 import steps
 import workers
 from workload import Workload
@@ -47,8 +48,15 @@ def row(workload: Workload, ranks: int, times: dict[str, list[float]], peers: li
 def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any]:
     """Measure in this process."""
     steps.require_equal_work(workload, peers)
-    contestants = steps.all_of(workload, peers, steps.TIMING_RATE)
-    return row(workload, 1, harness.interleaved(contestants, rounds), peers)
+    contestants = {**steps.all_of(workload, peers, steps.TIMING_RATE), "peak": peak.contestant()}
+    times = harness.interleaved(contestants, rounds)
+    result = row(workload, 1, times, peers)
+    products = peak.operations(workload)
+    if products is not None:
+        # What the products would take at the rate of the peak, of what the step takes.
+        result["products_gflop"] = round(products / 1e9, 6)
+        result["of_peak"] = round(products / peak.OPERATIONS * median(times["peak"]) / median(times["ours"]), 3)
+    return result
 
 
 # Several ranks
