@@ -171,6 +171,18 @@ def efficiencies() -> str:
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 
+def update() -> str:
+    """Return a sentence on the reduction with Adam's update, if it was measured."""
+    path = RESULTS / "update.json"
+    if not path.is_file():
+        return ""
+    (row,) = rows(path)
+    told = f"{row['parameters'] / 1e6:.0f} million parameters on {row['ranks']} ranks: {milliseconds(row['ms'])} ms, "
+    told += f"{factor(row['ratio'])} of the {milliseconds(row['at_bandwidth_ms'])} ms that its bytes take at the triad's "
+    told += f"{row['gb_per_second']:.1f} GB/s."
+    return f"{told}\n\nFrom `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."
+
+
 def validation() -> str:
     """Return the steps that the model of scale predicts beside the measured ones, if it was computed."""
     result = _scaling()
@@ -260,6 +272,7 @@ TABLES = {
     "language": language,
     "reductions": reductions,
     "overlaps": overlaps,
+    "update": update,
     "efficiencies": efficiencies,
     "validation": validation,
     "scaling": scaling,
