@@ -8,8 +8,6 @@ that of one. Runs take turns, each in processes of its own; ranks are bound to c
 
 import argparse
 import json
-import os
-import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,9 +41,8 @@ def spawn(workload: Workload, ranks: int, shards: int | None) -> float:
 
 def apart(workload: Workload, processes: int) -> float:
     """Run processes that know nothing of each other, each on a core and a part of each batch; return the slowest's median."""
-    script = [sys.executable, str(Path(__file__).resolve()), workload.name, "--worker", "0", "--parts", str(processes)]
-    outputs = workers.at_once([([*script, "--core", str(core)], {}) for core in range(processes)])
-    return max(median(workers.printed(output)["times"]) for output in outputs)
+    script = [str(Path(__file__).resolve()), workload.name, "--worker", "0", "--parts", str(processes)]
+    return max(median(found["times"]) for found in workers.on_cores(processes, script))
 
 
 def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
@@ -58,11 +55,10 @@ def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
         "crowd": lambda: spawn(workload, CROWD, None),
     }
     times: dict[str, list[float]] = {name: [] for name in kinds}
-    names = list(kinds)
-    for r in range(rounds):
-        for name in names[r % len(names) :] + names[: r % len(names)]:
+    for turn in harness.turns(kinds, rounds):
+        for name in turn:
             times[name].append(kinds[name]())
-    against = {name: harness.ratio(times[name], times["several"])["ratio"] for name in names}
+    against = {name: harness.ratio(times[name], times["several"])["ratio"] for name in kinds}
     return {
         "name": workload.name,
         "ranks": ranks,
@@ -86,8 +82,8 @@ def main() -> None:
     options = parser.parse_args()
     chosen = [LARGER.get(name, WORKLOADS[name]) for name in options.workloads or ("resnet20", "lstm-256", "mlp")]
     if options.worker is not None:
-        if options.core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {options.core})
+        if options.core is not None:
+            harness.pin_to_core(options.core)
         worker(chosen[0], options.worker or None, options.parts)
         return
     facts, rows = harness.machine(), []

@@ -12,7 +12,7 @@ import platform
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from statistics import median, quantiles
@@ -31,13 +31,19 @@ Contestants = Mapping[str, Callable[[], Any]]
 _FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "neon", "asimd", "sve")
 
 
-def pin_to_one_core() -> int | None:
-    """Keep this process on the last core that it may use, so that no library can take a second one; return its number."""
+def pin_to_core(number: int) -> int | None:
+    """Keep this process on one of the cores that it may use, counted from the last, and again from there; return it."""
     if not hasattr(os, "sched_setaffinity"):
         return None
-    core = max(os.sched_getaffinity(0))
+    usable = sorted(os.sched_getaffinity(0), reverse=True)
+    core = usable[number % len(usable)]
     os.sched_setaffinity(0, {core})
     return core
+
+
+def pin_to_one_core() -> int | None:
+    """Keep this process on the last core that it may use, so that no library can take a second one; return its number."""
+    return pin_to_core(0)
 
 
 def timed(function: Callable[[], Any], iterations: int) -> float:
@@ -63,12 +69,11 @@ def interleaved(contestants: Contestants, rounds: int, seconds: float = 0.1) -> 
     """
     counts = {name: iterations_for(function, seconds) for name, function in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
     gc.collect()
     gc.disable()
     try:
-        for r in range(rounds):
-            for name in names[r % len(names) :] + names[: r % len(names)]:
+        for turn in turns(contestants, rounds):
+            for name in turn:
                 function = contestants[name]
                 function()  # Its caches were another's a moment ago.
                 times[name].append(timed(function, counts[name]))
@@ -76,6 +81,14 @@ def interleaved(contestants: Contestants, rounds: int, seconds: float = 0.1) -> 
     finally:
         gc.enable()
     return times
+
+
+def turns(names: Iterable[str], rounds: int) -> Iterator[list[str]]:
+    """Yield the names of contestants for each round, another first every time."""
+    names = list(names)
+    for r in range(rounds):
+        first = r % len(names)
+        yield names[first:] + names[:first]
 
 
 def spread(times: list[float], unit: float = 1e3) -> dict[str, float]:

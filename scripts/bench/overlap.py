@@ -10,7 +10,6 @@ contestant has a thread, too, that calls MPI every 0.2 ms, so that messages need
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -54,10 +53,8 @@ def worker(workload: Workload, thread: bool) -> None:
     comm = ddbp.communicator()
     if thread:
         threading.Thread(target=call_mpi_for_ever, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
-        # The launcher takes each host for a machine of its own, and would bind both ranks to the first core.
-        usable = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {usable[comm.rank % len(usable)]})
+    # The launcher takes each host for a machine of its own, and would bind both ranks to the first core.
+    harness.pin_to_core(comm.rank)
     times = workers.blocks(steps.ours(workload, steps.TIMING_RATE), lambda count: workers.agreed(comm, count))
     if comm.rank == 0:
         print(json.dumps({"times": times}), flush=True)
@@ -75,9 +72,8 @@ def spawn(name: str, rate: str, bucket: int, thread: bool) -> float:
 def row(name: str, rate: str, rounds: int) -> dict[str, Any]:
     """Measure one workload on one network in turns."""
     times: dict[str, list[float]] = {contestant: [] for contestant in CONTESTANTS}
-    names = list(CONTESTANTS)
-    for r in range(rounds):
-        for contestant in names[r % len(names) :] + names[: r % len(names)]:
+    for turn in harness.turns(CONTESTANTS, rounds):
+        for contestant in turn:
             times[contestant].append(spawn(name, rate, *CONTESTANTS[contestant]))
     count = sum(parameter.size for parameter in CHOSEN[name].start().parameters())
     return {
@@ -87,7 +83,7 @@ def row(name: str, rate: str, rounds: int) -> dict[str, Any]:
         "threads": 1,
         "megabytes": round(count * 4 / 1e6, 2),
         "ms": {contestant: harness.spread(values)["median"] for contestant, values in times.items()},
-        "ratios": {contestant: harness.ratio(times[AT_ONCE], times[contestant]) for contestant in names[1:]},
+        "ratios": {name: harness.ratio(times[AT_ONCE], found) for name, found in times.items() if name != AT_ONCE},
     }
 
 

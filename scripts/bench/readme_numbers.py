@@ -178,8 +178,8 @@ def update() -> str:
         return ""
     (row,) = rows(path)
     told = f"{row['parameters'] / 1e6:.0f} million parameters on {row['ranks']} ranks: {milliseconds(row['ms'])} ms, "
-    told += f"{factor(row['ratio'])} of the {milliseconds(row['at_bandwidth_ms'])} ms that its bytes take at the triad's "
-    told += f"{row['gb_per_second']:.1f} GB/s."
+    told += f"{factor(row['ratio'])} of the {milliseconds(row['at_bandwidth_ms'])} ms that its bytes take at the "
+    told += f"{row['gb_per_second']:.1f} GB/s of a sum of arrays."
     return f"{told}\n\nFrom `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."
 
 

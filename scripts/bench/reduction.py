@@ -99,9 +99,8 @@ def worker(rounds: int) -> None:
         repeats = 4 if rewrite else max(20, min(500, 4 * REWRITTEN // size))
         chosen = contestants(size // 4)
         times[size] = {name: [] for name in chosen}
-        names = list(chosen)
-        for r in range(rounds + 1):
-            for name in names[r % 3 :] + names[: r % 3]:
+        for r, turn in enumerate(harness.turns(chosen, rounds + 1)):
+            for name in turn:
                 found = float(comm.all_gather(np.array([seconds(*chosen[name], meet, repeats, rewrite)])).max())
                 # The first round warms up.
                 times[size][name] += [found] if r else []

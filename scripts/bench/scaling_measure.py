@@ -5,7 +5,6 @@
 
 import itertools
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -184,15 +183,13 @@ def on_ranks(ranks: int, hosts: int, *arguments: str) -> dict[str, Any]:
 
 def at_once(processes: int, *arguments: str) -> list[dict[str, Any]]:
     """Run workers that know nothing of each other at the same time, each on a core of its own, and return what they printed."""
-    inner = [sys.executable, str(Path(__file__).resolve()), *arguments, "--core"]
-    return [workers.printed(output) for output in workers.at_once([([*inner, str(core)], {}) for core in range(processes)])]
+    return workers.on_cores(processes, [str(Path(__file__).resolve()), *arguments])
 
 
 def main() -> None:
     """Work as told: machine, messages, compute WORKLOAD or training WORKLOAD, and perhaps --core NUMBER."""
-    if "--core" in sys.argv and hasattr(os, "sched_setaffinity"):
-        usable = sorted(os.sched_getaffinity(0), reverse=True)
-        os.sched_setaffinity(0, {usable[int(sys.argv[-1]) % len(usable)]})
+    if "--core" in sys.argv:
+        harness.pin_to_core(int(sys.argv[-1]))
     kind, names = sys.argv[1], [name for name in sys.argv[2:] if name in WORKLOADS]
     work: dict[str, Callable[..., dict[str, Any]]] = {
         "machine": machine,

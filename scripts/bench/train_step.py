@@ -117,8 +117,8 @@ def several_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]
     """Measure in processes of their own, which take turns; a run counts with its median."""
     kinds = ("ours", "torch-threads", "torch-ddp")
     times: dict[str, list[float]] = {}
-    for r in range(rounds):
-        for kind in kinds[r % 3 :] + kinds[: r % 3]:
+    for turn in harness.turns(kinds, rounds):
+        for kind in turn:
             for name, values in spawn(workload, kind, ranks).items():
                 times.setdefault(name, []).append(median(values))
     return row(workload, ranks, times, ["torch-threads", "torch-ddp"])

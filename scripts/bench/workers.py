@@ -42,6 +42,15 @@ def alone(script: Sequence[str], **environment: str) -> Any:
     return printed(at_once([([sys.executable, *script], environment)])[0])
 
 
+def on_cores(processes: int, script: Sequence[str]) -> list[Any]:
+    """Run a script as processes that know nothing of each other, at the same time, and return the objects that they printed.
+
+    Each gets `--core` and a number after its arguments, for `harness.pin_to_core`.
+    """
+    commands = [([sys.executable, *script, "--core", str(core)], {}) for core in range(processes)]
+    return [printed(output) for output in at_once(commands)]
+
+
 def over_gloo(ranks: int, script: Sequence[str], **environment: str) -> Any:
     """Run a script and its arguments as so many processes that PyTorch joins, and return the object that the first printed."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port()), "WORLD_SIZE": str(ranks)}
