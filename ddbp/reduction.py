@@ -6,7 +6,7 @@ rank those of some slices; so the bits do not depend on how many ranks there are
 
 from bisect import bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, count
 
 import numpy as np
@@ -79,23 +79,23 @@ class Reduction:
         self._attempts, self._begun = 0, False
         self.alone: Array | None = memory.gradients[0] if plan.shards == 1 else None
 
-    @contextmanager
-    def ahead(self, tape: Tape) -> Iterator[None]:
+    def ahead(self, tape: Tape) -> AbstractContextManager[None]:
         """Return a context for the last backward pass on a tape before `exchange`: what it completes goes to other hosts at once.
 
         Gradients must be final when the tape's observer is told of a parameter. All ranks must enter it alike.
         """
-        if self._overlap is None:
-            yield
-            return
+        return nullcontext() if self._overlap is None else self._sending(tape, self._overlap)
+
+    @contextmanager
+    def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
         self._attempts = next(_ATTEMPTS)
-        self._overlap.begin(self._attempts)
+        overlap.begin(self._attempts)
         self._begun, before = True, tape.observer
-        tape.observer = self._overlap if before is None else _both(before, self._overlap)
+        tape.observer = overlap if before is None else _both(before, overlap)
         try:
             yield
         except BaseException:
-            self._overlap.drop()
+            overlap.drop()
             self._begun = False
             raise
         finally:
@@ -132,12 +132,15 @@ class Reduction:
         result: Array = self._row.all.take(self._places)
         return result
 
+    def _naming_what_is_awaited(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._overlap is None else self._adding_notes(self._overlap)
+
     @contextmanager
-    def _naming_what_is_awaited(self) -> Iterator[None]:
+    def _adding_notes(self, overlap: Overlap) -> Iterator[None]:
         try:
             yield
         except CommunicationError as error:
-            awaited = "" if self._overlap is None else self._overlap.awaited(self._attempts)
+            awaited = overlap.awaited(self._attempts)
             if awaited:
                 error.add_note(f"Gradients that have not come: {awaited}.")
             raise

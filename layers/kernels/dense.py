@@ -3,7 +3,7 @@
 from .gemm import BLOCK_K, BLOCK_M, product
 from .jit import inlined, kernel
 from .reduce import add_columns
-from .vmath import constant, normal_parts
+from .vmath import constant, gelu_parts
 
 IDENTITY, RECTIFIED, GELU = range(3)
 
@@ -21,19 +21,13 @@ def _rectify(y):
 @inlined
 def _gelu(y, slope):
     """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see `elementwise.gelu_with_slope`."""
-    root = constant(y, "inverse_sqrt_two_pi")
     flat, slopes = y.reshape(y.size), slope.reshape(slope.size)
     if slopes.size:
         for i in range(flat.size):
-            z = flat[i]
-            bell, phi = normal_parts(z)
-            slopes[i] = phi + z * bell * root
-            flat[i] = z * phi
-        return
-    for i in range(flat.size):
-        z = flat[i]
-        _, phi = normal_parts(z)
-        flat[i] = z * phi
+            flat[i], slopes[i] = gelu_parts(flat[i])
+    else:
+        for i in range(flat.size):
+            flat[i], _ = gelu_parts(flat[i])
 
 
 @kernel

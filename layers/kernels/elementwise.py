@@ -1,7 +1,7 @@
 """Activations, element by element. Arrays are flat (n,)."""
 
 from .jit import kernel
-from .vmath import constant, normal_parts, sigmoid, tanh
+from .vmath import constant, gelu_parts, sigmoid, tanh
 
 
 @kernel
@@ -86,25 +86,22 @@ def silu_backward(dx, dy, x):
 def gelu(y, x):
     """Writes y = x Phi(x), Phi being the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415, eq. 1)."""
     for i in range(y.size):
-        _, phi = normal_parts(x[i])
-        y[i] = x[i] * phi
+        y[i], _ = gelu_parts(x[i])
 
 
 @kernel
 def gelu_backward(dx, dy, x):
     """Writes dx = dy (Phi(x) + x e^(-x^2/2) / sqrt(2 pi))."""
     for i in range(dx.size):
-        bell, phi = normal_parts(x[i])
-        dx[i] = dy[i] * (phi + x[i] * bell * constant(bell, "inverse_sqrt_two_pi"))
+        _, slope = gelu_parts(x[i])
+        dx[i] = dy[i] * slope
 
 
 @kernel
 def gelu_with_slope(y, slope, x):
     """Writes y as `gelu` and the slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi), of which both need the same two functions."""
     for i in range(y.size):
-        bell, phi = normal_parts(x[i])
-        y[i] = x[i] * phi
-        slope[i] = phi + x[i] * bell * constant(bell, "inverse_sqrt_two_pi")
+        y[i], slope[i] = gelu_parts(x[i])
 
 
 @kernel

@@ -11,7 +11,17 @@ a panel of b, a few vectors wide, is packed into the first-level cache and multi
 import numpy as np
 
 from .jit import inlined, kernel
-from .simd import TILE_ROWS, TILE_VECTORS, VECTOR_BYTES, copy_panel, fetch_lines, tile_product, transpose_block, transpose_rows
+from .simd import (
+    CACHE_LINE,
+    TILE_ROWS,
+    TILE_VECTORS,
+    VECTOR_BYTES,
+    copy_panel,
+    fetch_lines,
+    tile_product,
+    transpose_block,
+    transpose_rows,
+)
 
 # Part of the contract (it decides where sums are split), hence the same for every processor. A panel of 256 rows of three
 # vectors fills 24 KiB with 32-byte vectors.
@@ -163,7 +173,7 @@ def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns,
                 fetch_lines(c, following, a_k, k)
             else:
                 for r in range(step):
-                    fetch_lines(c, following + r * a_row, 64, (k * size + 63) // 64)
+                    fetch_lines(c, following + r * a_row, CACHE_LINE, (k * size + CACHE_LINE - 1) // CACHE_LINE)
         tiles(
             c,
             c.ctypes.data + (i0 + i) * c.strides[0] + j * size,

@@ -219,3 +219,10 @@ def normal_parts(x):
     bell = exp(-z * z)
     tail = constant(x, "half") * bell * t * _polynomial(t + t - one, "erfcx")
     return bell, (tail if x < 0 else one - tail)
+
+
+@inlined
+def gelu_parts(x):
+    """Return x Phi(x) and its derivative Phi(x) + x e^(-x^2/2) / sqrt(2 pi); x is real."""
+    bell, phi = normal_parts(x)
+    return x * phi, phi + x * bell * constant(x, "inverse_sqrt_two_pi")
