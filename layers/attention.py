@@ -1,5 +1,6 @@
 """Attention. Sequences are (N, T, C): samples, positions, features."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
 _EVERYWHERE.flags.writeable = False
 # By the number of inputs: which of them holds queries, keys and values.
 _OWNERS = {1: (0, 0, 0), 2: (0, 1, 1), 3: (0, 1, 2)}
+_DROPPING_NOTHING = {np.dtype(dtype): (np.uint32(0), dtype(1), 0, 0, 0, np.uint64(0)) for dtype in (np.float32, np.float64)}
 
 
 class Attention(Layer):
@@ -55,9 +57,10 @@ class Attention(Layer):
         return f"Attention({', '.join(options)})"
 
     def forward(self, call: "Call", *inputs: Any) -> Array:
-        arrays = [x for x in inputs if x.dtype.kind == "f"]
-        parts, features = self._parts([contiguous(x) for x in arrays])
-        (q, _), (k, _), _ = parts
+        arrays = [contiguous(x) for x in inputs if x.dtype.kind == "f"]
+        columns, features = _columns(self.heads, self.causal, *((x.shape, x.dtype) for x in arrays))
+        owners = _OWNERS[len(arrays)]
+        parts = q, k, _ = [arrays[owner] for owner in owners]
         n, queries, keys = len(q), q.shape[1], k.shape[1]
         mask, lengths = _EVERYWHERE, None
         for x in inputs[len(arrays) :]:
@@ -66,8 +69,7 @@ class Attention(Layer):
             else:
                 lengths = self._lengths(x, n, keys)
         if lengths is None:
-            lengths = call.buffer("lengths", (n,), np.int64)
-            lengths[:] = keys
+            lengths = _all_keys(n, keys)
         y = call.buffer("y", (n, queries, features), q.dtype)
         saved = call.buffer("saved", (2, n, self.heads, queries), q.dtype)
         width = features // self.heads
@@ -75,44 +77,20 @@ class Attention(Layer):
         options = (lengths, mask, 1 / width**0.5, self.causal, self._dropping(call, q.dtype))
         bits = call.buffer("bits", (attention.KEYS,), np.uint32)
         work = tuple(call.scratch(q.dtype, scores, packed, packed))
-        attention.forward(y, saved, work, bits, *(x for x, _ in parts), *(at for _, at in parts), *options)
-        call.save(y, saved, parts, _OWNERS[len(arrays)], options, bits)
+        attention.forward(y, saved, work, bits, *parts, *columns, *options)
+        call.save(y, saved, parts, columns, owners, options, bits)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        y, saved, parts, owners, options, bits = call.saved
+        y, saved, parts, columns, owners, options, bits = call.saved
         # One gradient for each input, of all the parts that it holds; one array may be several inputs.
-        shapes = {owner: x.shape for owner, (x, _) in zip(owners, parts, strict=True)}
+        shapes = {owner: x.shape for owner, x in zip(owners, parts, strict=True)}
         found = [call.transient(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
-        keys, width = parts[1][0].shape[1], y.shape[2] // self.heads
+        keys, width = parts[1].shape[1], y.shape[2] // self.heads
         scores, packed, strip = attention.sizes_of_work(keys, width, y.itemsize)
         work = tuple(call.scratch(y.dtype, scores, scores, packed, packed, packed, strip, strip))
-        attention.backward(
-            *(found[owner] for owner in owners), work, bits, contiguous(dy), y, saved,
-            *(x for x, _ in parts), *(at for _, at in parts), *options,
-        )  # fmt: skip
+        attention.backward(*(found[owner] for owner in owners), work, bits, contiguous(dy), y, saved, *parts, *columns, *options)
         return (*(dx if call.wants(i) else None for i, dx in enumerate(found)), *[None] * (len(call.inputs) - len(found)))
-
-    def _parts(self, arrays: list[Array]) -> tuple[list[tuple[Array, int]], int]:
-        """Return queries, keys and values as (array, first column), and the number of features C."""
-        shapes = [x.shape for x in arrays]
-        fix = "Pass q, k, v of shape (N, T, C), q and (N, U, 2 C), or (N, T, 3 C)."
-        if not 1 <= len(arrays) <= 3 or any(len(shape) != 3 for shape in shapes) or len({x.dtype for x in arrays}) != 1:
-            got = [f"{x.dtype}{list(x.shape)}" for x in arrays]
-            raise ValueError(message(self, "there must be one to three inputs (N, T, …) of one floating type", got, fix))
-        features = shapes[0][2] // 3 if len(arrays) == 1 else shapes[0][2]
-        widths = {1: (3,), 2: (1, 2), 3: (1, 1, 1)}[len(arrays)]
-        same = all(shape[0] == shapes[0][0] and shape[2] == features * width for shape, width in zip(shapes, widths, strict=True))
-        if not same or shapes[-1][1] != shapes[len(shapes) // 2][1] or features < 1:
-            raise ValueError(message(self, "samples, keys and features of the inputs must agree", shapes, fix))
-        if features % self.heads:
-            heads = "Choose heads that divide the features."
-            raise ValueError(message(self, f"the features must be a multiple of the {self.heads} heads", features, heads))
-        if self.causal and shapes[0][1] != shapes[-1][1]:
-            must = "causal attention needs as many keys as queries"
-            raise ValueError(message(self, must, (shapes[0][1], shapes[-1][1]), "Pass a mask, or causal=False."))
-        columns = [(x, part * features) for x, width in zip(arrays, widths, strict=True) for part in range(width)]
-        return columns, features
 
     def _mask(self, mask: Array, shape: tuple[int, ...]) -> Array:
         """Return a mask (N or 1, H or 1, T or 1, U)."""
@@ -135,10 +113,39 @@ class Attention(Layer):
     def _dropping(self, call: "Call", dtype: Any) -> tuple[Any, ...]:
         """Return what the kernels are told of dropout."""
         if not (call.training and self.dropout):
-            return np.uint32(0), dtype.type(1), 0, 0, 0, np.uint64(0)
+            return _DROPPING_NOTHING[dtype]
         tape = call.tape
         key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
         return np.uint32(round(self.dropout * 2**32)), dtype.type(1 / (1 - self.dropout)), *key
+
+
+@lru_cache
+def _columns(heads: int, causal: bool, *inputs: tuple[tuple[int, ...], Any]) -> tuple[tuple[int, ...], int]:
+    """Return where queries, keys and values begin in inputs of these shapes and dtypes, and the number of features C."""
+    layer = Attention(heads, causal=causal)
+    shapes, dtypes = [shape for shape, _ in inputs], {dtype for _, dtype in inputs}
+    fix = "Pass q, k, v of shape (N, T, C), q and (N, U, 2 C), or (N, T, 3 C)."
+    if not 1 <= len(inputs) <= 3 or any(len(shape) != 3 for shape in shapes) or len(dtypes) != 1:
+        got = [f"{dtype}{list(shape)}" for shape, dtype in inputs]
+        raise ValueError(message(layer, "there must be one to three inputs (N, T, …) of one floating type", got, fix))
+    features = shapes[0][2] // 3 if len(inputs) == 1 else shapes[0][2]
+    widths = {1: (3,), 2: (1, 2), 3: (1, 1, 1)}[len(inputs)]
+    same = all(shape[0] == shapes[0][0] and shape[2] == features * width for shape, width in zip(shapes, widths, strict=True))
+    if not same or shapes[-1][1] != shapes[len(shapes) // 2][1] or features < 1:
+        raise ValueError(message(layer, "samples, keys and features of the inputs must agree", shapes, fix))
+    if features % heads:
+        choose = "Choose heads that divide the features."
+        raise ValueError(message(layer, f"the features must be a multiple of the {heads} heads", features, choose))
+    if causal and shapes[0][1] != shapes[-1][1]:
+        must = "causal attention needs as many keys as queries"
+        raise ValueError(message(layer, must, (shapes[0][1], shapes[-1][1]), "Pass a mask, or causal=False."))
+    return tuple(part * features for width in widths for part in range(width)), features
+
+
+@lru_cache
+def _all_keys(samples: int, keys: int) -> Integers:
+    """Return the lengths (N,) of samples that have all keys."""
+    return np.full(samples, keys, np.int64)
 
 
 class MultiHeadAttention(Composite):

@@ -5,7 +5,6 @@ input (and is the forward pass of a transposed convolution); and `gradient`, of 
 the choice are in docs/performance.md.
 """
 
-import math
 from functools import cached_property
 from typing import Any
 
@@ -95,10 +94,8 @@ class FewChannels(Direct):
             super().adjoint(call, dx, dy, weight, bias, rectified)
             return
         plan = self._columns
-        shapes = (plan.padded, (plan.panel,), plan.columns, plan.planes)
-        scratch = call.scratch(self.dtype, *(math.prod(shape) for shape in shapes))
-        arrays = (part.reshape(shape) for part, shape in zip(scratch, shapes, strict=True))
-        conv_columns.input_gradient(dx, dy, weight, plan.numbers, *arrays)
+        scratch = call.scratch(self.dtype, plan.padded, plan.panel, plan.columns, plan.planes)
+        conv_columns.input_gradient(dx, dy, weight, plan.numbers, *scratch)
 
 
 class Depthwise(Direct):
@@ -185,12 +182,12 @@ class Winograd(Direct):
     ) -> None:
         outputs = y.shape[3]
         patch, v, products, packed, turned, zeros = call.scratch(
-            self.dtype, plan.patch, plan.v, plan.products, plan.packed, weight.size, outputs
+            self.dtype, plan.patch, plan.v, plan.products, plan.packed, (9, weight.shape[3], weight.shape[2]), outputs
         )
         if not bias.size:
             zeros[:] = 0
             bias = zeros
-        winograd.pack(packed, weight, turned.reshape(9, weight.shape[3], weight.shape[2]), transposed, plan.m)
+        winograd.pack(packed, weight, turned, transposed, plan.m)
         winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, plan.m, rectified)
 
 

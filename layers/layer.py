@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from .errors import message
+from .memory import matrix
 from .parameter import Parameter
 from .state import State, unique_states
 from .types import Array
@@ -152,9 +153,14 @@ class Inference:
         """Return a new array."""
         return np.empty(shape, dtype)
 
-    def scratch(self, dtype: Any, *sizes: int) -> list[Array]:
-        """Return new arrays of so many elements."""
-        return [np.empty(size, dtype) for size in sizes]
+    def matrix_buffer(self, name: str, shape: Sequence[int], dtype: Any) -> tuple[Array, Array]:
+        """Return a new array (…, D), and the same memory as rows (R, D)."""
+        array = np.empty(shape, dtype)
+        return array, matrix(array)
+
+    def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
+        """Return new arrays of so many elements, or shapes."""
+        return [np.empty(shape, dtype) for shape in shapes]
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
         """Keep nothing."""

@@ -62,11 +62,11 @@ class LayerNorm(Layer):
             h = d / np.sqrt((d * d).mean(axis=-1, keepdims=True) + self.epsilon)
             return np.asarray(h * weight + (0 if bias is None else bias))
         rows = matrix(x)
-        y = call.buffer("y", rows.shape, rows.dtype)
+        result, y = call.matrix_buffer("y", x.shape, x.dtype)
         saved = call.buffer("saved", (2, len(rows)), rows.dtype)
         layer_norm.normalize_rows(y, saved, rows, weight, empty(y, 1) if bias is None else bias, self.epsilon, self._centred)
         call.save(rows, saved)
-        return y if x.ndim == 2 else y.reshape(x.shape)
+        return result
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, saved = call.saved
@@ -74,13 +74,17 @@ class LayerNorm(Layer):
         db, add_bias = (empty(x, 2), True) if self.bias is None else call.gradient_into(self.bias)
         if self.bias is None:
             db = np.empty((len(dw), 0), x.dtype)
-        dx = call.transient("dx", x.shape, x.dtype) if call.wants(0) else empty(x, 2)
+        result, dx, held = None, empty(x, 2), empty(x, 2)
+        if call.wants(0):
+            result = call.transient("dx", dy.shape, x.dtype)
+            taken = call.take(0)
+            dx, held = matrix(result), held if taken is None else matrix(taken)
         work = call.buffer("work", (2, self.features), x.dtype)
         bounds, feedback = call.bounds(len(x)), call.feedback(self.weight)
         layer_norm.normalize_rows_backward(
-            dx, dw, db, work, matrix(dy), x, saved, feedback, bounds, self._centred, add_weight, add_bias
+            dx, dw, db, work, held, matrix(dy), x, saved, feedback, bounds, self._centred, add_weight, add_bias
         )
-        return (dx.reshape(dy.shape) if call.wants(0) else None,)
+        return (result,)
 
 
 class RMSNorm(LayerNorm):

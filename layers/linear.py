@@ -76,7 +76,7 @@ class Linear(Layer):
             # The complex step of the gradient check.
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
-        y = call.buffer("y", (len(rows), self.out_features), rows.dtype)
+        result, y = call.matrix_buffer("y", (*x.shape[:-1], self.out_features), x.dtype)
         kept = slope = empty(y, 2)
         if activation == dense.RECTIFIED:
             kept = y
@@ -84,7 +84,7 @@ class Linear(Layer):
             kept = slope = call.buffer("slope", y.shape, y.dtype)
         dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
         call.save(rows, kept)
-        return y if x.ndim == 2 else y.reshape(*x.shape[:-1], self.out_features)
+        return result
 
     def backward(self, call: "Call", dy: Array, activation: int = dense.IDENTITY) -> tuple[Array | None, ...]:
         x, kept = call.saved
@@ -94,14 +94,13 @@ class Linear(Layer):
         dz = nothing
         if activation:
             rows = len(x) if len(dw) > 1 else min(len(x), BLOCK_K)
-            (dz,) = call.scratch(x.dtype, rows * self.out_features)
-            dz = dz.reshape(rows, self.out_features)
-        dx = call.buffer("dx", x.shape, x.dtype) if call.wants(0) else nothing
+            (dz,) = call.scratch(x.dtype, (rows, self.out_features))
+        result, dx = None, nothing
+        if call.wants(0):
+            result, dx = call.matrix_buffer("dx", (*dy.shape[:-1], self.in_features), x.dtype)
         bounds = call.bounds(len(x))
         dense.backward(dx, dw, db, dz, matrix(dy), kept, x, call.feedback(self.weight), bounds, add_weight, add_bias, activation)
-        if dx is nothing:
-            return (None,)
-        return (dx if dy.ndim == 2 else dx.reshape(*dy.shape[:-1], self.in_features),)
+        return (result,)
 
 
 class _ActivatedLinear(Layer):

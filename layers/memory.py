@@ -43,7 +43,7 @@ def flat(x: Array) -> Array:
     return x if x.ndim == 1 else x.reshape(-1)
 
 
-_EMPTY = {ndim: {np.dtype(dtype): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64)} for ndim in (1, 2)}
+_EMPTY = {ndim: {np.dtype(dtype): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64)} for ndim in (1, 2, 3)}
 
 
 def empty(like: Array, ndim: int) -> Array:

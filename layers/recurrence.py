@@ -199,21 +199,22 @@ class Pass(Layer):
         """Return the gradient of the input, if wanted, and add those of the weights, which are products over all steps."""
         core, (steps, samples, inputs), nothing = self.core, x.shape, empty(x, 2)
         weight, bounds = call.feedback(core.weight_ih), call.bounds(samples)
-        dx = call.transient("dx", (samples, steps, inputs), x.dtype) if call.wants(0) else None
-        in_time = nothing
-        if dx is not None:
-            (in_time,) = call.scratch(x.dtype, x.size)
-            in_time = in_time.reshape(steps * samples, inputs)
+        dx, in_time = None, empty(x, 3)
+        if call.wants(0):
+            dx = call.transient("dx", (samples, steps, inputs), x.dtype)
+            (in_time,) = call.scratch(x.dtype, x.shape)
+        into = _rows(in_time)
         if len(bounds) > 2:
             if dx is not None:
-                gemm.multiply(in_time, _rows(dgates), False, weight, False, empty(x, 1), False)
-                recurrent.by_sample(dx, in_time.reshape(x.shape), lengths, self.reverse)
+                gemm.multiply(into, _rows(dgates), False, weight, False, empty(x, 1), False)
+                recurrent.by_sample(dx, in_time, lengths, self.reverse)
+            # This takes the memory of `in_time`.
             dgates, dinner, x, h = self._by_shard(call, bounds, dgates, dinner, x, h)
-            in_time = nothing
-        self._weight_gradients(call, in_time, _rows(dgates), _rows(dinner), _rows(x), _rows(h), weight, bounds * steps)
-        if len(in_time):
-            assert dx is not None
-            recurrent.by_sample(dx, in_time.reshape(x.shape), lengths, self.reverse)
+            into = nothing
+        bounds_of_rows = call.bounds(steps * samples)
+        self._weight_gradients(call, into, _rows(dgates), _rows(dinner), _rows(x), _rows(h), weight, bounds_of_rows)
+        if dx is not None and len(bounds) == 2:
+            recurrent.by_sample(dx, in_time, lengths, self.reverse)
         return dx
 
     def _weight_gradients(
@@ -241,11 +242,10 @@ class Pass(Layer):
         """Return the arrays (T, N, C) with the steps of each shard together."""
         apart = dinner is not dgates
         arrays = [dgates, x, h, *([dinner] if apart else [])]
-        copies = call.scratch(x.dtype, *(array.size for array in arrays))
+        copies = call.scratch(x.dtype, *(array.shape for array in arrays))
         for copy, array in zip(copies, arrays, strict=True):
-            recurrent.by_shard(copy, array, bounds)
-        shaped = [copy.reshape(array.shape) for copy, array in zip(copies, arrays, strict=True)]
-        return [shaped[0], shaped[3] if apart else shaped[0], shaped[1], shaped[2]]
+            recurrent.by_shard(copy.reshape(-1), array, bounds)
+        return [copies[0], copies[3] if apart else copies[0], copies[1], copies[2]]
 
     def _check(self, x: Array, weight: Array) -> None:
         inputs = self.core.inputs

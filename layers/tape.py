@@ -11,6 +11,7 @@ from .errors import message, noting
 from .layer import Layer
 from .parameter import Parameter
 from .rules import Rule
+from .shard_bounds import ShardBounds
 from .types import Array, Integers
 from .value import Outputs, Value
 from .workspace import TRANSIENT_BYTES, Workspace
@@ -58,6 +59,11 @@ class Call:
             self._own.append(array)
         return array
 
+    def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        """Return what `buffer` returns for a shape (…, D), and the same memory as rows (R, D)."""
+        array = self.buffer(name, shape, dtype)
+        return array, array if array.ndim == 2 else self._buffers[name, "rows"]
+
     def transient(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised array for backward to return: a buffer if it is small, and memory that is soon used again if not.
 
@@ -71,9 +77,9 @@ class Call:
             self._own.append(weakref.ref(array))
         return array
 
-    def scratch(self, dtype: Any, *sizes: int) -> list[Array]:
-        """Return uninitialised arrays of so many elements, whose contents are lost when the layer returns."""
-        return self.tape.workspace.scratch(dtype, sizes)
+    def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
+        """Return uninitialised arrays of so many elements, or shapes, whose contents are lost when the layer returns."""
+        return self.tape.workspace.scratch(dtype, shapes)
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
         """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if not the samples."""
@@ -98,6 +104,13 @@ class Call:
         """Return whether anybody needs the gradient of input number `index`."""
         x = self.inputs[index]
         return isinstance(x, Value) and x.wants
+
+    def take(self, index: int) -> Array | None:
+        """Return the gradient that input number `index` has received so far, if any: backward must return its sum with that."""
+        x = self.inputs[index]
+        held: Array | None = x._gradient
+        x._gradient = None
+        return held
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the samples, if not equal)."""
@@ -199,12 +212,10 @@ class Tape:
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called on."""
         self.released = False
         self._unfinished = False
-        known = self.workspace.known_shards
-        if shards is not known[0]:
-            bounds = None if shards is None else _checked_bounds(shards)
-            known = (None, 1, 0) if bounds is None else (bounds, len(bounds) - 1, int(bounds[-1]))
-            self.workspace.known_shards = known
-        self._bounds, self.shards, self._rows = known
+        if shards is not self.workspace.shards.given:
+            self.workspace.shards = ShardBounds(shards)
+        self._bounds = self.workspace.shards
+        self.shards = self._bounds.count
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient is not computed."""
@@ -216,15 +227,7 @@ class Tape:
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
-        if self._bounds is None:
-            return self.workspace.one_shard(rows)
-        samples = self._rows
-        if rows == samples:
-            return self._bounds
-        if samples == 0 or rows % samples:
-            fix = "The first axis of the data must be the batch."
-            raise ValueError(message("Tape", f"arrays must have a multiple of the {samples} rows of the shards", rows, fix))
-        return self._bounds * (rows // samples)
+        return self._bounds.of(rows)
 
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Run a layer on values and arrays, and remember the call; return its value, or a tuple of them."""
@@ -389,12 +392,3 @@ class Tape:
             pending[id(parameter)] -= 1
             if pending[id(parameter)] == 0:
                 self.observer(parameter)
-
-
-def _checked_bounds(shards: Sequence[int] | Integers) -> Integers:
-    bounds = np.asarray(shards, np.int64)
-    values = bounds.tolist() if bounds.ndim == 1 else []
-    if len(values) < 2 or values[0] != 0 or sorted(values) != values:
-        fix = "Two shards of a batch of 8 are (0, 4, 8)."
-        raise ValueError(message("Tape", "shards must be increasing row bounds that begin with 0", values, fix))
-    return bounds

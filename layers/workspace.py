@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .memory import LINE, room
-from .types import Array, Integers
+from .shard_bounds import ShardBounds
+from .types import Array
 
 if TYPE_CHECKING:
     from .layer import Layer
@@ -26,18 +27,17 @@ class Workspace:
 
     def __init__(self) -> None:
         self._memory: dict[tuple[int, str], Array] = {}
-        self._current: list[dict[str, Array]] = []
-        self._transient: list[Array] = []
-        self._scratch: dict[tuple[Any, tuple[int, ...]], list[Array]] = {}
+        self._current: list[dict[str | tuple[str, str], Array]] = []
+        self._transient: list[Any] = []
+        self._scratch: dict[tuple[Any, tuple[int | tuple[int, ...], ...]], list[Array]] = {}
         self._shared: Array = np.empty(0, np.uint8)
-        self._bounds: dict[int, Integers] = {}
-        self.known_shards: tuple[Integers | None, int, int] = (None, 1, 0)
-        """Bounds of shards that a tape has checked, their number and their rows: the very array need not be checked again."""
+        self.shards = ShardBounds(None)
+        """Those of the last tape: the very array need not be checked again."""
         self._trainable: dict[Layer, bool] = {}
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
 
-    def current(self, call: int) -> dict[str, Array]:
+    def current(self, call: int) -> dict[str | tuple[str, str], Array]:
         """Return the buffers of call number `call` as they were last handed out, by name."""
         while len(self._current) <= call:
             self._current.append({})
@@ -52,46 +52,51 @@ class Workspace:
             memory = self._memory[call, name] = room(size)
             self.allocations += 1
         view: Array = memory[:size].view(dtype).reshape(shape)
-        self._current[call][name] = view
+        buffers = self._current[call]
+        buffers[name] = view
+        if len(shape) > 2 and shape[-1]:
+            buffers[name, "rows"] = view.reshape(-1, shape[-1])
         return view
 
     def transient(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose memory is used again once nobody refers to the array: the last one freed is still in the caches."""
-        dtype = np.dtype(dtype)
-        size = math.prod(shape) * dtype.itemsize
-        pool = self._transient
-        # Views refer to the array that owns their memory; without any there are the list's reference and the argument's.
-        free = [index for index in range(len(pool)) if pool[index].size >= size and sys.getrefcount(pool[index]) <= 2]
-        if free:
-            # Of the smallest that will do, the last one used.
-            memory = pool.pop(min(reversed(free), key=lambda index: pool[index].size))
-        else:
-            memory = room(size)
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        # Arrays of the pool are views of their memory, to which views of them refer, too.
+        pool, found, smallest = self._transient, -1, 0
+        for index in range(len(pool) - 1, -1, -1):
+            here = pool[index].base.size
+            if here < size or (found >= 0 and here >= smallest):
+                continue
+            # Without others there are the list's reference, or the view's, and the argument's.
+            if sys.getrefcount(pool[index]) <= 2 and sys.getrefcount(pool[index].base) <= 2:
+                found, smallest = index, here
+                if here == size:
+                    break
+        if found < 0:
+            pool.append(room(size).view(dtype).reshape(shape))
             self.allocations += 1
-        pool.append(memory)
-        view: Array = memory[:size].view(dtype).reshape(shape)
-        return view
+        else:
+            pool.append(pool.pop(found))
+            if pool[-1].shape != shape or pool[-1].dtype != dtype:
+                pool[-1] = pool[-1].base[:size].view(dtype).reshape(shape)
+        result: Array = pool[-1]
+        return result
 
-    def scratch(self, dtype: Any, sizes: tuple[int, ...]) -> list[Array]:
-        """Return arrays of so many elements that any call may use until it returns; all calls share the memory."""
-        key = (np.dtype(dtype), sizes)
+    def scratch(self, dtype: Any, shapes: tuple[int | tuple[int, ...], ...]) -> list[Array]:
+        """Return arrays of so many elements, or shapes, that any call may use until it returns; all calls share the memory."""
+        key = (np.dtype(dtype), shapes)
         known = self._scratch.get(key)
         if known is None:
-            starts = np.cumsum([0, *(-(-size * key[0].itemsize // LINE) * LINE for size in sizes)]).tolist()
+            sizes = [np.prod(shape, dtype=np.int64) * key[0].itemsize for shape in shapes]
+            starts = np.cumsum([0, *(-(-size // LINE) * LINE for size in sizes)]).tolist()
             if self._shared.size < starts[-1]:
                 self._shared = room(starts[-1])
                 self._scratch = {}
                 self.allocations += 1
-            parts = [self._shared[start : start + size * key[0].itemsize] for start, size in zip(starts, sizes, strict=False)]
-            known = self._scratch[key] = [part.view(dtype) for part in parts]
+            parts = [self._shared[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+            known = [part.view(dtype).reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+            self._scratch[key] = known
         return known
-
-    def one_shard(self, rows: int) -> Integers:
-        """Return the bounds (0, rows)."""
-        bounds = self._bounds.get(rows)
-        if bounds is None:
-            bounds = self._bounds[rows] = np.array((0, rows), np.int64)
-        return bounds
 
     def is_trainable(self, layer: "Layer") -> bool:
         """Return whether a layer has parameters of its own; looked up once."""
@@ -102,10 +107,13 @@ class Workspace:
 
     def spoil(self) -> None:
         """Overwrite all memory with NaN, so that a layer which reads what it has not written is found out."""
-        for memory in (self._shared, *self._memory.values(), *self._transient):
+        for memory in self._all():
             memory.fill(0xFF)
 
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return self._shared.size + sum(memory.size for memory in (*self._memory.values(), *self._transient))
+        return sum(memory.size for memory in self._all())
+
+    def _all(self) -> list[Array]:
+        return [self._shared, *self._memory.values(), *(array.base for array in self._transient)]

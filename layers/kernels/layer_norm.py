@@ -30,11 +30,12 @@ def normalize_rows(y, saved, x, gain, bias, epsilon, centred):
 
 
 @kernel
-def normalize_rows_backward(dx, dw, db, work, dy, x, saved, feedback, bounds, centred, add_weight, add_bias):
+def normalize_rows_backward(dx, dw, db, work, held, dy, x, saved, feedback, bounds, centred, add_weight, add_bias):
     """Writes dx and writes (adds, if so said) for each shard dw = sum of dy h and db = sum of dy, h = (x - mean) / deviation.
 
-    dx = (u - mean of u - h mean of u h) / deviation with u = g dy; without a centre the mean of u is left out. `feedback` (C,)
-    stands for g. work (2, C), dw (S, C), db (S, C) or (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not wanted.
+    dx = (u - mean of u - h mean of u h) / deviation + `held` with u = g dy; without a centre the mean of u is left out.
+    `feedback` (C,) stands for g. work (2, C), dw (S, C), db (S, C) or (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not
+    wanted; held as dx, or empty for nothing.
     """
     zero, size = constant(x, "zero"), number(x, x.shape[1])
     u, h = work[0], work[1]
@@ -61,3 +62,7 @@ def normalize_rows_backward(dx, dw, db, work, dy, x, saved, feedback, bounds, ce
                 along = row_dot(u, h) / size
                 for j in range(to.size):
                     to[j] = inverse * (fma(-along, h[j], u[j]) - mean_of_u)
+                if held.size:
+                    before = held[i]
+                    for j in range(to.size):
+                        to[j] += before[j]
