@@ -66,17 +66,19 @@ class Embedding(Layer):
         return f"Embedding({self.tokens}, {self.features}{padding})"
 
     def forward(self, call: "Call", ids: Any) -> Array:
-        rows = self._rows(np.asarray(ids))
+        ids = np.asarray(ids)
+        rows = self._rows(ids)
         weight = self.weight.value
-        shape = (*np.shape(ids), self.features)
         padding = -1 if self.padding is None else self.padding
         call.save(rows, padding)
         if weight.dtype.kind == "c":
             # The complex step of the gradient check.
-            return np.where((rows == padding)[:, np.newaxis], 0, weight[rows]).reshape(shape)
-        y = call.buffer("y", (rows.size, self.features), weight.dtype)
-        index.take_rows(y, weight, rows, padding)
-        return y.reshape(shape)
+            self._require_rows(ids)
+            return np.where((ids == padding)[..., np.newaxis], 0, weight[ids])
+        result, y = call.matrix_buffer("y", (*ids.shape, self.features), weight.dtype)
+        if index.take_rows(y, weight, rows, padding) < rows.size:
+            self._require_rows(ids)
+        return result
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         rows, padding = call.saved
@@ -85,13 +87,17 @@ class Embedding(Layer):
         return (None,)
 
     def _rows(self, ids: Array) -> Integers:
-        """Return the ids as (R,), all of them in the table."""
+        """Return the ids as (R,)."""
         if ids.dtype.kind not in "iu":
             raise TypeError(message(self, "the ids must be integers", ids.dtype, "Convert them with ids.astype(np.int64)."))
         if ids.ndim < 1:
             raise ValueError(message(self, "the ids must have shape (N, …)", ids.shape, "Add a batch axis: ids[np.newaxis]."))
-        if ids.size and (ids.min() < 0 or ids.max() >= self.tokens):
-            place = tuple(int(i) for i in np.argwhere((ids < 0) | (ids >= self.tokens))[0])
+        return flat(ids if ids.dtype == np.int64 else ids.astype(np.int64))
+
+    def _require_rows(self, ids: Array) -> None:
+        """Raise if an id has no row in the table."""
+        outside = np.argwhere((ids < 0) | (ids >= self.tokens))
+        if outside.size:
+            place = tuple(map(int, outside[0]))
             fix = "Number the tokens from 0, and give the table a row for each."
             raise ValueError(message(self, f"ids must be in 0..{self.tokens - 1}", f"{ids[place]} at {place}", fix))
-        return flat(ids if ids.dtype == np.int64 else ids.astype(np.int64))

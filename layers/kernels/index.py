@@ -5,14 +5,20 @@ from .jit import kernel
 
 @kernel
 def take_rows(y, table, ids, padding):
-    """Writes y_i = table[ids_i], and zeros where ids_i is `padding` (-1: nowhere). All ids are in 0..V-1."""
+    """Writes y_i = table[ids_i], and zeros where ids_i is `padding` (-1: nowhere), up to the first id that is not in 0..V-1.
+
+    Returns how many rows are written.
+    """
     for i in range(ids.size):
+        if not 0 <= ids[i] < len(table):
+            return i
         to, of = y[i], table[ids[i]]
         if ids[i] == padding:
             to[:] = 0
         else:
             for j in range(to.size):
                 to[j] = of[j]
+    return ids.size
 
 
 @kernel
