@@ -13,28 +13,38 @@ from .jit import inlined, kernel
 from .vmath import constant, sigmoid, tanh
 
 
+@inlined
+def _copy(to, of):
+    """Write one row to another: an assignment to a slice takes several times as long."""
+    for j in range(to.size):
+        to[j] = of[j]
+
+
+@inlined
+def _clear(row):
+    zero = constant(row, "zero")
+    for j in range(row.size):
+        row[j] = zero
+
+
 @kernel
 def by_time(out, x, lengths, reverse):
     """Writes x (N, T, C) to out (T, N, C), each sample's steps in reverse order if so said; zeros after its last step."""
-    zero = constant(out, "zero")
-    for t in range(out.shape[0]):
-        for n in range(out.shape[1]):
-            if t < lengths[n]:
-                out[t, n, :] = x[n, lengths[n] - 1 - t if reverse else t]
-            else:
-                out[t, n, :] = zero
+    for n in range(len(x)):
+        for t in range(lengths[n]):
+            _copy(out[t, n], _row(x, n, t, lengths, reverse))
+        for t in range(lengths[n], x.shape[1]):
+            _clear(out[t, n])
 
 
 @kernel
 def by_sample(out, x, lengths, reverse):
     """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
-    zero = constant(out, "zero")
-    for n in range(x.shape[1]):
-        for t in range(x.shape[0]):
-            if t < lengths[n]:
-                out[n, lengths[n] - 1 - t if reverse else t, :] = x[t, n]
-            else:
-                out[n, t, :] = zero
+    for n in range(len(out)):
+        for t in range(lengths[n]):
+            _copy(_row(out, n, t, lengths, reverse), x[t, n])
+        for t in range(lengths[n], out.shape[1]):
+            _clear(out[n, t])
 
 
 @inlined
@@ -46,8 +56,8 @@ def _row(array, n, t, lengths, reverse):
 @inlined
 def _skip(y, states, n, t):
     """Leave out a step that sample n does not have: its output is 0, its state stays."""
-    y[n, t, :] = constant(y, "zero")
-    states[t + 1, n, :] = states[t, n]
+    _clear(y[n, t])
+    _copy(states[t + 1, n], states[t, n])
 
 
 @kernel
@@ -87,7 +97,7 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
         for n in range(samples):
             if t >= lengths[n]:
                 _skip(y, h, n, t)
-                c[t + 1, n, :] = c[t, n]
+                _copy(c[t + 1, n], c[t, n])
                 continue
             row = gates[t, n]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
@@ -105,8 +115,8 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
             for j in range(size):
                 flat[j] = tanh(now[j])
             for j in range(size):
-                out[j] = o[j] * flat[j]
-            copy[:] = out
+                hidden = o[j] * flat[j]
+                out[j], copy[j] = hidden, hidden
 
 
 @kernel
@@ -116,13 +126,13 @@ def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengt
     dy is the gradient of the outputs, packed the recurrent weight.
     """
     steps, samples, size = squashed.shape
-    zero, one = constant(dh, "zero"), constant(dh, "one")
+    one = constant(dh, "one")
     for step in range(steps):
         t = steps - 1 - step
         for n in range(samples):
             drow = dgates[t, n]
             if t >= lengths[n]:
-                drow[:] = zero
+                _clear(drow)
                 continue
             row = gates[t, n]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
@@ -151,10 +161,9 @@ def _to_previous(dh, dgates, packed, nothing, lengths, t):
     if not ragged:
         packed_product(dh, dgates, packed, nothing, False)
         return
-    zero = constant(dh, "zero")
     for n in range(lengths.size):
         if t < lengths[n]:
-            dh[n, :] = zero
+            _clear(dh[n])
     packed_product(dh, dgates, packed, nothing, True)
 
 
@@ -183,8 +192,8 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
             for j in range(size):
                 new[j] = tanh(new[j] + r[j] * of_new[j])
             for j in range(size):
-                now[j] = (one - z[j]) * new[j] + z[j] * before[j]
-            copy[:] = now
+                hidden = (one - z[j]) * new[j] + z[j] * before[j]
+                now[j], copy[j] = hidden, hidden
 
 
 @kernel
@@ -194,14 +203,14 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
     dy is the gradient of the outputs, packed the recurrent weight.
     """
     steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
-    zero, one = constant(dh, "zero"), constant(dh, "one")
+    one = constant(dh, "one")
     for step in range(steps):
         t = steps - 1 - step
         for n in range(samples):
             drow, down = dgates[t, n], dinner[t, n]
             if t >= lengths[n]:
-                drow[:] = zero
-                down[:] = zero
+                _clear(drow)
+                _clear(down)
                 continue
             row = gates[t, n]
             r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], inner[t, n, 2 * size :]
@@ -239,13 +248,9 @@ def rnn(y, h, gates, inputs, packed, nothing, lengths, reverse, rectified):
                 _skip(y, h, n, t)
                 continue
             now, row, copy = h[t + 1, n], gates[t, n], _row(y, n, t, lengths, reverse)
-            if rectified:
-                for j in range(size):
-                    now[j] = zero if row[j] <= zero else row[j]
-            else:
-                for j in range(size):
-                    now[j] = tanh(row[j])
-            copy[:] = now
+            for j in range(size):
+                hidden = tanh(row[j]) if not rectified else zero if row[j] <= zero else row[j]
+                now[j], copy[j] = hidden, hidden
 
 
 @kernel
@@ -258,7 +263,7 @@ def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified
         for n in range(samples):
             drow = dgates[t, n]
             if t >= lengths[n]:
-                drow[:] = zero
+                _clear(drow)
                 continue
             now, above, dhidden = h[t + 1, n], _row(dy, n, t, lengths, reverse), dh[n]
             if rectified:
