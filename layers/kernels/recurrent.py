@@ -10,7 +10,8 @@ stand by sample, (N, T, H); in `reverse`, the first step in time is each sample'
 
 from .gemm import BLOCK_M, packed_product
 from .jit import inlined, kernel
-from .vmath import constant, sigmoid, tanh
+from .simd_math import sigmoid_row, tanh_row
+from .vmath import constant
 
 
 @inlined
@@ -104,16 +105,12 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
             before, now, flat = c[t, n], c[t + 1, n], squashed[t, n]
             out, copy = h[t + 1, n], _row(y, n, t, lengths, reverse)
             both = row[: 2 * size]
-            for j in range(both.size):
-                both[j] = sigmoid(both[j])
-            for j in range(size):
-                g[j] = tanh(g[j])
-            for j in range(size):
-                o[j] = sigmoid(o[j])
+            sigmoid_row(both, both)
+            tanh_row(g, g)
+            sigmoid_row(o, o)
             for j in range(size):
                 now[j] = f[j] * before[j] + i[j] * g[j]
-            for j in range(size):
-                flat[j] = tanh(now[j])
+            tanh_row(flat, now)
             for j in range(size):
                 hidden = o[j] * flat[j]
                 out[j], copy[j] = hidden, hidden
@@ -188,9 +185,11 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
             both, of_both = row[: 2 * size], own[: 2 * size]
             before, now, copy = h[t, n], h[t + 1, n], _row(y, n, t, lengths, reverse)
             for j in range(both.size):
-                both[j] = sigmoid(both[j] + of_both[j])
+                both[j] += of_both[j]
+            sigmoid_row(both, both)
             for j in range(size):
-                new[j] = tanh(new[j] + r[j] * of_new[j])
+                new[j] += r[j] * of_new[j]
+            tanh_row(new, new)
             for j in range(size):
                 hidden = (one - z[j]) * new[j] + z[j] * before[j]
                 now[j], copy[j] = hidden, hidden
@@ -243,14 +242,18 @@ def rnn(y, h, gates, inputs, packed, nothing, lengths, reverse, rectified):
     for t in range(steps):
         _contribute(gates, inputs, t)
         packed_product(gates[t], h[t], packed, nothing, True)
+        # Of all samples at once; of those without this step it is overwritten.
+        now, sums = h[t + 1].reshape(samples * size), gates[t].reshape(samples * size)
+        if rectified:
+            for j in range(now.size):
+                now[j] = zero if sums[j] <= zero else sums[j]
+        else:
+            tanh_row(now, sums)
         for n in range(samples):
-            if t >= lengths[n]:
+            if t < lengths[n]:
+                _copy(_row(y, n, t, lengths, reverse), h[t + 1, n])
+            else:
                 _skip(y, h, n, t)
-                continue
-            now, row, copy = h[t + 1, n], gates[t, n], _row(y, n, t, lengths, reverse)
-            for j in range(size):
-                hidden = tanh(row[j]) if not rectified else zero if row[j] <= zero else row[j]
-                now[j], copy[j] = hidden, hidden
 
 
 @kernel

@@ -80,7 +80,8 @@ FORMATS = {
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """Emit a b + c, fused where the processor can."""
-    name = f"llvm.fmuladd.{'f32' if a.type == ir.FloatType() else 'f64'}"
+    element, lanes = (a.type.element, f"v{a.type.count}") if isinstance(a.type, ir.VectorType) else (a.type, "")
+    name = f"llvm.fmuladd.{lanes}{'f32' if element == ir.FloatType() else 'f64'}"
     function = builder.module.globals.get(name)
     if function is None:
         function = ir.Function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
@@ -114,46 +115,91 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
     return dtype(like, value), lambda context, builder, signature, arguments: context.cast(builder, arguments[1], value, dtype)
 
 
+class Formulas:
+    """Emits elementary functions of several numbers at once, or of vectors of so many `lanes`.
+
+    Each step is emitted for all of them before the next one: so the processor has work while it waits for a result.
+    """
+
+    def __init__(self, builder: Any, dtype: Any, lanes: int = 0) -> None:
+        self.builder, self.format, self._lanes = builder, FORMATS[dtype], lanes
+        element, integer = (ir.FloatType(), ir.IntType(32)) if dtype == types.float32 else (ir.DoubleType(), ir.IntType(64))
+        self.type, self._integers = (ir.VectorType(kind, lanes) if lanes else kind for kind in (element, integer))
+
+    def constant(self, value: float, kind: Any = None) -> Any:
+        """Return a constant, in every lane of a vector."""
+        return ir.Constant(kind or self.type, [value] * self._lanes if self._lanes else value)
+
+    def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
+        return _fused(self.builder, a, b, c)
+
+    def polynomial(self, xs: list[Any], coefficients: Sequence[float]) -> list[Any]:
+        """Return sum_k c_k x^k by Horner's rule."""
+        totals = [self.constant(coefficients[-1])] * len(xs)
+        for c in reversed(coefficients[:-1]):
+            term = self.constant(c)
+            totals = [self.multiply_add(total, x, term) for total, x in zip(totals, xs, strict=True)]
+        return totals
+
+    def _clamped(self, xs: list[Any]) -> list[Any]:
+        """Return the arguments within [low, high]; NaN stays NaN."""
+        builder = self.builder
+        for limit, beyond in ((self.constant(self.format.high), "<"), (self.constant(self.format.low), ">")):
+            xs = [builder.select(builder.fcmp_ordered(beyond, limit, x), limit, x) for x in xs]
+        return xs
+
+    def _exp_parts(self, xs: list[Any]) -> list[tuple[Any, Any]]:
+        """Return s = 2^n and p with exp(x) = s + s p; p keeps its relative accuracy when x is small."""
+        builder, form = self.builder, self.format
+        xs = self._clamped(xs)
+        magic = self.constant(form.magic)
+        # n stands in the lowest bits of n + magic, from where it moves to the exponent of 2^n.
+        rounded = [self.multiply_add(x, self.constant(form.log2_e), magic) for x in xs]
+        negative = [builder.fsub(magic, n) for n in rounded]
+        for part in (form.ln2_head, form.ln2_tail):
+            xs = [self.multiply_add(n, self.constant(part), x) for n, x in zip(negative, xs, strict=True)]
+        bits = [builder.bitcast(n, self._integers) for n in rounded]
+        bits = [builder.sub(n, self.constant(form.magic_bits - form.bias, self._integers)) for n in bits]
+        bits = [builder.shl(n, self.constant(form.fraction_bits, self._integers)) for n in bits]
+        squares = [builder.fmul(x, x) for x in xs]
+        polynomials = self.polynomial(xs, form.exp)
+        parts = [self.multiply_add(p, square, x) for p, square, x in zip(polynomials, squares, xs, strict=True)]
+        return [(builder.bitcast(n, self.type), p) for n, p in zip(bits, parts, strict=True)]
+
+    def exp(self, xs: list[Any]) -> list[Any]:
+        return [self.multiply_add(scale, p, scale) for scale, p in self._exp_parts(xs)]
+
+    def tanh(self, xs: list[Any]) -> list[Any]:
+        builder, one, two = self.builder, self.constant(1.0), self.constant(2.0)
+        parts = self._exp_parts([builder.fadd(x, x) for x in xs])
+        # e^(2x) - 1
+        ms = [self.multiply_add(scale, p, builder.fsub(scale, one)) for scale, p in parts]
+        return [builder.fdiv(m, builder.fadd(m, two)) for m in ms]
+
+    def sigmoid(self, xs: list[Any]) -> list[Any]:
+        builder, one = self.builder, self.constant(1.0)
+        return [builder.fdiv(one, builder.fadd(one, e)) for e in self.exp([builder.fneg(x) for x in xs])]
+
+
 @intrinsic(prefer_literal=True)
-def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
-    """Return sum_k c_k x^k by Horner's rule, c being the constants of this name."""
-    coefficients = getattr(FORMATS[x], name.literal_value)
+def _formula(typingctx: Any, x: Any, name: Any) -> Any:
+    """Return the function of this name (of `Formulas`) of a number."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = arguments[0]
-        total = ir.Constant(at.type, coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            total = _fused(builder, total, at, ir.Constant(at.type, c))
-        return total
+        return getattr(Formulas(builder, x), name.literal_value)([arguments[0]])[0]
 
     return x(x, name), generate
 
 
-@intrinsic
-def _two_to(typingctx: Any, rounded: Any) -> Any:
-    """Return 2^n for `rounded` = n + magic: n stands in its lowest bits, and moves to the exponent."""
-    form = FORMATS[rounded]
+@intrinsic(prefer_literal=True)
+def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
+    """Return sum_k c_k x^k, c being the constants of this name."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        element = arguments[0].type
-        integer = ir.IntType(32 if element == ir.FloatType() else 64)
-        n = builder.sub(builder.bitcast(arguments[0], integer), ir.Constant(integer, form.magic_bits - form.bias))
-        return builder.bitcast(builder.shl(n, ir.Constant(integer, form.fraction_bits)), element)
+        formulas = Formulas(builder, x)
+        return formulas.polynomial([arguments[0]], getattr(formulas.format, name.literal_value))[0]
 
-    return rounded(rounded), generate
-
-
-@inlined
-def _exp_parts(x):
-    """Return s = 2^n and p with exp(x) = s + s p; p keeps its relative accuracy when x is small."""
-    low, high = constant(x, "low"), constant(x, "high")
-    x = low if x < low else (high if x > high else x)
-    magic = constant(x, "magic")
-    rounded = x * constant(x, "log2_e") + magic
-    n = rounded - magic
-    r = fma(-n, constant(x, "ln2_head"), x)
-    r = fma(-n, constant(x, "ln2_tail"), r)
-    return _two_to(rounded), fma(_polynomial(r, "exp"), r * r, r)
+    return x(x, name), generate
 
 
 def exp(x: Any) -> Any:
@@ -173,41 +219,17 @@ def sigmoid(x: Any) -> Any:
 
 @overload(exp, jit_options=OPTIONS)
 def _exp(x):
-    if isinstance(x, types.Complex):
-        return lambda x: np.exp(x)
-
-    def real(x):
-        scale, p = _exp_parts(x)
-        return fma(scale, p, scale)
-
-    return real
+    return (lambda x: np.exp(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "exp")
 
 
 @overload(tanh, jit_options=OPTIONS)
 def _tanh(x):
-    if isinstance(x, types.Complex):
-        return lambda x: np.tanh(x)
-
-    def real(x):
-        scale, p = _exp_parts(x + x)
-        one = constant(x, "one")
-        m = fma(scale, p, scale - one)
-        return m / (m + one + one)
-
-    return real
+    return (lambda x: np.tanh(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "tanh")
 
 
 @overload(sigmoid, jit_options=OPTIONS)
 def _sigmoid(x):
-    if isinstance(x, types.Complex):
-        return lambda x: 1 / (1 + np.exp(-x))
-
-    def real(x):
-        one = constant(x, "one")
-        scale, p = _exp_parts(-x)
-        return one / (one + fma(scale, p, scale))
-
-    return real
+    return (lambda x: 1 / (1 + np.exp(-x))) if isinstance(x, types.Complex) else lambda x: _formula(x, "sigmoid")
 
 
 @inlined
