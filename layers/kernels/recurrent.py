@@ -8,8 +8,11 @@ Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it w
 stand by sample, (N, T, H); in `reverse`, the first step in time is each sample's last.
 """
 
+import numpy as np
+
 from .gemm import BLOCK_M, packed_product
 from .jit import inlined, kernel
+from .simd import CACHE_LINE, fetch_lines
 from .simd_math import sigmoid_row, tanh_row
 from .vmath import constant
 
@@ -28,6 +31,20 @@ def _clear(row):
         row[j] = zero
 
 
+@inlined
+def _row(array, n, t, lengths, reverse):
+    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that sample has."""
+    return array[n, lengths[n] - 1 - t if reverse else t]
+
+
+@inlined
+def _fetch_row(array, n, t, lengths, reverse):
+    """Ask for such a row of a sample, if there is that sample: rows of one step lie far apart."""
+    if n < len(lengths) and t < lengths[n]:
+        row = _row(array, n, t, lengths, reverse)
+        fetch_lines(array, np.int64(row.ctypes.data), CACHE_LINE, (row.size * row.itemsize + CACHE_LINE - 1) // CACHE_LINE)
+
+
 @kernel
 def by_time(out, x, lengths, reverse):
     """Writes x (N, T, C) to out (T, N, C), each sample's steps in reverse order if so said; zeros after its last step."""
@@ -38,9 +55,9 @@ def by_time(out, x, lengths, reverse):
             _clear(out[t, n])
 
 
-@kernel
-def by_sample(out, x, lengths, reverse):
-    """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
+@inlined
+def _by_sample(out, x, lengths, reverse):
+    """Write x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
     for n in range(len(out)):
         for t in range(lengths[n]):
             _copy(_row(out, n, t, lengths, reverse), x[t, n])
@@ -48,17 +65,10 @@ def by_sample(out, x, lengths, reverse):
             _clear(out[n, t])
 
 
-@inlined
-def _row(array, n, t, lengths, reverse):
-    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that sample has."""
-    return array[n, lengths[n] - 1 - t if reverse else t]
-
-
-@inlined
-def _skip(y, states, n, t):
-    """Leave out a step that sample n does not have: its output is 0, its state stays."""
-    _clear(y[n, t])
-    _copy(states[t + 1, n], states[t, n])
+@kernel
+def by_sample(out, x, lengths, reverse):
+    """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
+    _by_sample(out, x, lengths, reverse)
 
 
 @kernel
@@ -97,13 +107,12 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
         packed_product(gates[t], h[t], packed, nothing, True)
         for n in range(samples):
             if t >= lengths[n]:
-                _skip(y, h, n, t)
+                _copy(h[t + 1, n], h[t, n])
                 _copy(c[t + 1, n], c[t, n])
                 continue
             row = gates[t, n]
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-            before, now, flat = c[t, n], c[t + 1, n], squashed[t, n]
-            out, copy = h[t + 1, n], _row(y, n, t, lengths, reverse)
+            before, now, flat, out = c[t, n], c[t + 1, n], squashed[t, n], h[t + 1, n]
             both = row[: 2 * size]
             sigmoid_row(both, both)
             tanh_row(g, g)
@@ -112,8 +121,8 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
                 now[j] = f[j] * before[j] + i[j] * g[j]
             tanh_row(flat, now)
             for j in range(size):
-                hidden = o[j] * flat[j]
-                out[j], copy[j] = hidden, hidden
+                out[j] = o[j] * flat[j]
+    _by_sample(y, h[1:], lengths, reverse)
 
 
 @kernel
@@ -135,6 +144,7 @@ def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengt
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
             di, df, dg, do = drow[:size], drow[size : 2 * size], drow[2 * size : 3 * size], drow[3 * size :]
             above, dhidden, dcell = _row(dy, n, t, lengths, reverse), dh[n], dc[n]
+            _fetch_row(dy, n + 1, t, lengths, reverse)
             before, flat = c[t, n], squashed[t, n]
             for j in range(size):
                 total = above[j] + dhidden[j]
@@ -178,12 +188,12 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
         packed_product(inner[t], h[t], packed, bias, False)
         for n in range(samples):
             if t >= lengths[n]:
-                _skip(y, h, n, t)
+                _copy(h[t + 1, n], h[t, n])
                 continue
             row, own = gates[t, n], inner[t, n]
             r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], own[2 * size :]
             both, of_both = row[: 2 * size], own[: 2 * size]
-            before, now, copy = h[t, n], h[t + 1, n], _row(y, n, t, lengths, reverse)
+            before, now = h[t, n], h[t + 1, n]
             for j in range(both.size):
                 both[j] += of_both[j]
             sigmoid_row(both, both)
@@ -191,8 +201,8 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
                 new[j] += r[j] * of_new[j]
             tanh_row(new, new)
             for j in range(size):
-                hidden = (one - z[j]) * new[j] + z[j] * before[j]
-                now[j], copy[j] = hidden, hidden
+                now[j] = (one - z[j]) * new[j] + z[j] * before[j]
+    _by_sample(y, h[1:], lengths, reverse)
 
 
 @kernel
@@ -216,6 +226,7 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
             dr, dz, dnew = drow[:size], drow[size : 2 * size], drow[2 * size :]
             dr_own, dz_own, dnew_own = down[:size], down[size : 2 * size], down[2 * size :]
             above, dhidden, before = _row(dy, n, t, lengths, reverse), dh[n], h[t, n]
+            _fetch_row(dy, n + 1, t, lengths, reverse)
             for j in range(size):
                 total = above[j] + dhidden[j]
                 dhidden[j] = total * z[j]
@@ -250,10 +261,9 @@ def rnn(y, h, gates, inputs, packed, nothing, lengths, reverse, rectified):
         else:
             tanh_row(now, sums)
         for n in range(samples):
-            if t < lengths[n]:
-                _copy(_row(y, n, t, lengths, reverse), h[t + 1, n])
-            else:
-                _skip(y, h, n, t)
+            if t >= lengths[n]:
+                _copy(h[t + 1, n], h[t, n])
+    _by_sample(y, h[1:], lengths, reverse)
 
 
 @kernel
@@ -269,6 +279,7 @@ def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified
                 _clear(drow)
                 continue
             now, above, dhidden = h[t + 1, n], _row(dy, n, t, lengths, reverse), dh[n]
+            _fetch_row(dy, n + 1, t, lengths, reverse)
             if rectified:
                 for j in range(size):
                     drow[j] = above[j] + dhidden[j] if now[j] > zero else zero

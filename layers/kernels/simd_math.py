@@ -46,6 +46,12 @@ def _row_function(typingctx: Any, like: Any, to: Any, of: Any, n: Any, name: Any
 
 
 @inlined
+def exp_row(to, of):
+    """Write e^x of each element x; both (n,), and perhaps the same array."""
+    _row_function(of, to.ctypes.data, of.ctypes.data, of.size, "exp")
+
+
+@inlined
 def tanh_row(to, of):
     """Write the hyperbolic tangent of each element; both (n,), and perhaps the same array."""
     _row_function(of, to.ctypes.data, of.ctypes.data, of.size, "tanh")

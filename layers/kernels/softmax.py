@@ -7,8 +7,12 @@ from numba.core import types
 from numba.extending import overload
 
 from .jit import OPTIONS, inlined, kernel
+from .simd_math import exp_row
 from .simd_rows import row_max, row_sum
 from .vmath import constant, exp, number
+
+# Rows that are taken together.
+ROWS = 32
 
 
 def _greatest(x: Any) -> Any:
@@ -18,6 +22,11 @@ def _greatest(x: Any) -> Any:
 
 def _sum(x: Any) -> Any:
     """Return the sum of x (n,)."""
+    raise NotImplementedError("for kernels only")
+
+
+def _to_exponentials(x: Any) -> None:
+    """Write e^x in place of x (n,)."""
     raise NotImplementedError("for kernels only")
 
 
@@ -37,23 +46,43 @@ def _sum_of(x):
     return (lambda x: x.sum()) if isinstance(x.dtype, types.Complex) else (lambda x: row_sum(x))
 
 
+@overload(_to_exponentials, jit_options=OPTIONS)
+def _to_exponentials_of(x):
+    def one_by_one(x):
+        for j in range(x.size):
+            x[j] = exp(x[j])
+
+    return one_by_one if isinstance(x.dtype, types.Complex) else lambda x: exp_row(x, x)
+
+
 @inlined
-def _row_softmax(p, x):
-    """Write p = softmax(x) for one row; return its maximum and the sum of e^(x - maximum)."""
-    highest = _greatest(x)
-    for j in range(x.size):
-        p[j] = exp(x[j] - highest)
-    total = _sum(p)
-    for j in range(x.size):
-        p[j] /= total
-    return highest, total
+def _exponentials(e, highest, totals, x):
+    """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a block of rows.
+
+    Each step is done for all rows before the next: those of one row alone would wait for each other.
+    """
+    for i in range(len(x)):
+        to, of = e[i], x[i]
+        greatest = _greatest(of)
+        highest[i] = greatest
+        for j in range(to.size):
+            to[j] = of[j] - greatest
+    _to_exponentials(e.reshape(e.size))
+    for i in range(len(x)):
+        totals[i] = _sum(e[i])
 
 
 @kernel
 def softmax(y, x):
     """Writes y_ij = e^x_ij / sum_k e^x_ik; y, x (R, C)."""
-    for i in range(len(x)):
-        _row_softmax(y[i], x[i])
+    highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
+    for start in range(0, len(x), ROWS):
+        block = y[start : start + ROWS]
+        _exponentials(block, highest, totals, x[start : start + ROWS])
+        for i in range(len(block)):
+            row, share = block[i], constant(x, "one") / totals[i]
+            for j in range(row.size):
+                row[j] *= share
 
 
 @kernel
@@ -79,31 +108,35 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
     smoothing, scale = number(dx, smoothing), number(dx, scale)
     spread = smoothing / classes
     peak = constant(dx, "one") - smoothing
+    highest, totals = np.empty(ROWS, dx.dtype), np.empty(ROWS, dx.dtype)
     for s in range(sums.size):
         shard = constant(sums, "zero")
         for i in range(bounds[s], bounds[s + 1]):
-            row = dx[i]
+            r = (i - bounds[s]) % ROWS
+            if r == 0:
+                stop = min(i + ROWS, bounds[s + 1])
+                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
+            row, label = dx[i], labels[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0
                 continue
-            highest, total = _row_softmax(row, logits[i])
-            label = labels[i]
             if label < 0 or label >= classes:
                 shard += np.nan
                 continue
-            log_total = np.log(total)
-            loss = peak * (log_total - (logits[i, label] - highest))
+            log_total = np.log(totals[r])
+            loss = peak * (log_total - (logits[i, label] - highest[r]))
             if smoothing > 0:
                 rest = constant(dx, "zero") * log_total
                 for j in range(classes):
-                    rest += log_total - (logits[i, j] - highest)
+                    rest += log_total - (logits[i, j] - highest[r])
                 loss += rest * spread
             factor = scale
             if weights.size:
                 factor, loss = scale * weights[i], loss * weights[i]
             shard += loss
+            share = constant(dx, "one") / totals[r]
             for j in range(classes):
-                row[j] = factor * (row[j] - spread)
+                row[j] = factor * (row[j] * share - spread)
             row[label] -= factor * peak
         sums[s] = shard
 
@@ -115,24 +148,29 @@ def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
     Arguments as of `cross_entropy`, but targets t (R, C).
     """
     scale = number(dx, scale)
+    highest, totals = np.empty(ROWS, dx.dtype), np.empty(ROWS, dx.dtype)
     for s in range(sums.size):
         shard = constant(sums, "zero")
         for i in range(bounds[s], bounds[s + 1]):
+            r = (i - bounds[s]) % ROWS
+            if r == 0:
+                stop = min(i + ROWS, bounds[s + 1])
+                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
             row = dx[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0
                 continue
-            highest, total = _row_softmax(row, logits[i])
-            log_total = np.log(total)
+            log_total = np.log(totals[r])
             loss = constant(dx, "zero") * log_total
             mass = constant(dx, "zero")
             for j in range(logits.shape[1]):
-                loss += targets[i, j] * (log_total - (logits[i, j] - highest))
+                loss += targets[i, j] * (log_total - (logits[i, j] - highest[r]))
                 mass += targets[i, j]
             factor = scale
             if weights.size:
                 factor, loss = scale * weights[i], loss * weights[i]
             shard += loss
+            share = constant(dx, "one") / totals[r]
             for j in range(logits.shape[1]):
-                row[j] = factor * (row[j] * mass - targets[i, j])
+                row[j] = factor * (row[j] * share * mass - targets[i, j])
         sums[s] = shard
