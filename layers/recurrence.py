@@ -64,7 +64,7 @@ class Recurrence(Layer):
     def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last state's contribution to the gates.
 
-        dlast, those of the last states, become those of the initial ones.
+        They may take the place of what was saved. dlast, those of the last states, become those of the initial ones.
         """
         raise NotImplementedError
 
@@ -94,9 +94,8 @@ class LSTMRecurrence(Recurrence):
 
     def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         gates, c, squashed = saved
-        dgates = call.transient("dgates", gates.shape, gates.dtype)
-        recurrent.lstm_backward(dgates, *dlast, dy, c, squashed, gates, *how)
-        return dgates, dgates
+        recurrent.lstm_backward(gates, *dlast, dy, c, squashed, *how)
+        return gates, gates
 
 
 class GRURecurrence(Recurrence):
@@ -113,9 +112,8 @@ class GRURecurrence(Recurrence):
 
     def steps_back(self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any) -> tuple[Array, Array]:
         gates, h, inner = saved
-        dgates, dinner = (call.transient(name, gates.shape, gates.dtype) for name in ("dgates", "dinner"))
-        recurrent.gru_backward(dgates, dinner, *dlast, dy, h, inner, gates, *how)
-        return dgates, dinner
+        recurrent.gru_backward(gates, inner, *dlast, dy, h, *how)
+        return gates, inner
 
 
 class RNNRecurrence(Recurrence):
@@ -158,7 +156,7 @@ class Pass(Layer):
         return self.core.own_parameters()
 
     def forward(self, call: "Call", x: Array, *rest: Any) -> tuple[Array, ...]:
-        core, hidden = self.core, self.core.hidden
+        core = self.core
         weight = core.weight_ih.value
         self._check(x, weight)
         samples, steps, _ = x.shape
@@ -166,21 +164,30 @@ class Pass(Layer):
         lengths = self._lengths(call, rest[-1] if self.ragged else None, samples, steps)
         in_time = call.buffer("x", (steps, samples, core.inputs), x.dtype)
         recurrent.by_time(in_time, contiguous(x), lengths, self.reverse)
-        gates = call.buffer("gates", (steps, samples, core.gates * hidden), x.dtype)
-        sizes = (gemm.packed_size(width, core.gates * hidden, x.itemsize) for width in (core.inputs, hidden))
+        y = call.buffer("y", (samples, steps, core.hidden), x.dtype)
+        states, saved = self._steps(call, y, in_time, first, lengths)
+        call.save(y, in_time, lengths, states, saved)
+        return (y, *(state[steps] for state in states))
+
+    def _steps(self, call: "Call", y: Array, x: Array, first: Sequence[Array | None], lengths: Integers) -> Steps:
+        """Go through time with x (T, N, C): see `Recurrence.steps`."""
+        core, weight = self.core, self.core.weight_ih.value
+        gates = call.buffer("gates", (*x.shape[:2], core.gates * core.hidden), x.dtype)
+        sizes = (gemm.packed_size(width, gates.shape[2], x.itemsize) for width in (core.inputs, core.hidden))
         packed_ih, packed = call.scratch(x.dtype, *sizes)
         gemm.pack(packed_ih, weight, True)
         gemm.pack(packed, core.weight_hh.value, True)
-        y = call.buffer("y", (samples, steps, hidden), x.dtype)
-        inputs = (in_time, packed_ih, core.input_bias())
-        states, saved = core.steps(call, y, gates, first, inputs, packed, core.step_bias(), lengths, self.reverse)
-        call.save(states[0], in_time, lengths, saved)
-        return (y, *(state[steps] for state in states))
+        inputs = (x, packed_ih, core.input_bias())
+        return core.steps(call, y, gates, first, inputs, packed, core.step_bias(), lengths, self.reverse)
 
     def backward(self, call: "Call", dy: Array | None, *dstates: Array | None) -> tuple[Array | None, ...]:
         core, hidden = self.core, self.core.hidden
-        h, in_time, lengths, saved = call.saved
-        steps, samples, _ = in_time.shape
+        y, in_time, lengths, states, saved = call.saved
+        if saved is None:
+            # An earlier backward pass has written over it.
+            _, saved = self._steps(call, y, in_time, [state[0] for state in states], lengths)
+        call.save(y, in_time, lengths, states, None)
+        h, (steps, samples, _) = states[0], in_time.shape
         if dy is None:
             dy = call.transient("dy", (samples, steps, hidden), h.dtype)
             dy[...] = 0

@@ -126,8 +126,8 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
 
 
 @kernel
-def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengths, reverse):
-    """Writes dgates (T, N, 4 H); dh and dc (N, H), those of the last states, become those of the initial ones.
+def lstm_backward(gates, dh, dc, dy, c, squashed, packed, nothing, lengths, reverse):
+    """Writes the gates' gradients in their place; dh and dc (N, H), those of the last states, become those of the initial ones.
 
     dy is the gradient of the outputs, packed the recurrent weight.
     """
@@ -136,27 +136,27 @@ def lstm_backward(dgates, dh, dc, dy, c, squashed, gates, packed, nothing, lengt
     for step in range(steps):
         t = steps - 1 - step
         for n in range(samples):
-            drow = dgates[t, n]
-            if t >= lengths[n]:
-                _clear(drow)
-                continue
             row = gates[t, n]
+            if t >= lengths[n]:
+                _clear(row)
+                continue
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-            di, df, dg, do = drow[:size], drow[size : 2 * size], drow[2 * size : 3 * size], drow[3 * size :]
             above, dhidden, dcell = _row(dy, n, t, lengths, reverse), dh[n], dc[n]
             _fetch_row(dy, n + 1, t, lengths, reverse)
             before, flat = c[t, n], squashed[t, n]
             for j in range(size):
-                total = above[j] + dhidden[j]
-                do[j] = total * flat[j] * o[j] * (one - o[j])
-                dcell[j] += total * o[j] * (one - flat[j] * flat[j])
+                total, open_ = above[j] + dhidden[j], o[j]
+                o[j] = total * flat[j] * open_ * (one - open_)
+                dcell[j] += total * open_ * (one - flat[j] * flat[j])
             for j in range(size):
-                di[j] = dcell[j] * g[j] * i[j] * (one - i[j])
-                dg[j] = dcell[j] * i[j] * (one - g[j] * g[j])
+                into, new = i[j], g[j]
+                i[j] = dcell[j] * new * into * (one - into)
+                g[j] = dcell[j] * into * (one - new * new)
             for j in range(size):
-                df[j] = dcell[j] * before[j] * f[j] * (one - f[j])
-                dcell[j] *= f[j]
-        _to_previous(dh, dgates[t], packed, nothing, lengths, t)
+                kept = f[j]
+                f[j] = dcell[j] * before[j] * kept * (one - kept)
+                dcell[j] *= kept
+        _to_previous(dh, gates[t], packed, nothing, lengths, t)
 
 
 @inlined
@@ -206,8 +206,8 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
 
 
 @kernel
-def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengths, reverse):
-    """Writes dgates and dinner (T, N, 3 H); dh (N, H), that of the last state, becomes that of the initial one.
+def gru_backward(gates, inner, dh, dy, h, packed, nothing, lengths, reverse):
+    """Writes the gradients of gates and inner in their place; dh (N, H), that of the last state, becomes that of the initial one.
 
     dy is the gradient of the outputs, packed the recurrent weight.
     """
@@ -216,30 +216,29 @@ def gru_backward(dgates, dinner, dh, dy, h, inner, gates, packed, nothing, lengt
     for step in range(steps):
         t = steps - 1 - step
         for n in range(samples):
-            drow, down = dgates[t, n], dinner[t, n]
+            row, own = gates[t, n], inner[t, n]
             if t >= lengths[n]:
-                _clear(drow)
-                _clear(down)
+                _clear(row)
+                _clear(own)
                 continue
-            row = gates[t, n]
-            r, z, new, of_new = row[:size], row[size : 2 * size], row[2 * size :], inner[t, n, 2 * size :]
-            dr, dz, dnew = drow[:size], drow[size : 2 * size], drow[2 * size :]
-            dr_own, dz_own, dnew_own = down[:size], down[size : 2 * size], down[2 * size :]
+            r, z, new = row[:size], row[size : 2 * size], row[2 * size :]
+            r_own, z_own, new_own = own[:size], own[size : 2 * size], own[2 * size :]
             above, dhidden, before = _row(dy, n, t, lengths, reverse), dh[n], h[t, n]
             _fetch_row(dy, n + 1, t, lengths, reverse)
             for j in range(size):
-                total = above[j] + dhidden[j]
-                dhidden[j] = total * z[j]
-                slope = total * (before[j] - new[j]) * z[j] * (one - z[j])
-                dz[j] = slope
-                dz_own[j] = slope
-                dnew[j] = total * (one - z[j]) * (one - new[j] * new[j])
+                total, kept, candidate = above[j] + dhidden[j], z[j], new[j]
+                dhidden[j] = total * kept
+                slope = total * (before[j] - candidate) * kept * (one - kept)
+                z[j] = slope
+                z_own[j] = slope
+                new[j] = total * (one - kept) * (one - candidate * candidate)
             for j in range(size):
-                slope = dnew[j] * of_new[j] * r[j] * (one - r[j])
-                dr[j] = slope
-                dr_own[j] = slope
-                dnew_own[j] = dnew[j] * r[j]
-        packed_product(dh, dinner[t], packed, nothing, True)
+                reset, of_new = r[j], new[j]
+                slope = of_new * new_own[j] * reset * (one - reset)
+                r[j] = slope
+                r_own[j] = slope
+                new_own[j] = of_new * reset
+        packed_product(dh, inner[t], packed, nothing, True)
 
 
 @kernel

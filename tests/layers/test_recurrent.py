@@ -199,6 +199,23 @@ def test_only_the_last_state_is_used(kind):
 
 
 @kinds
+def test_second_backward_pass_on_a_tape_gives_the_same_again(kind):
+    # The first one keeps the gradients of the gates where the gates were.
+    (ours, _), rng = pair(kind, bidirectional=True), np.random.default_rng(4)
+    tape = Tape()
+    x = tape.input(rng.standard_normal((N, T, C)))
+    y = ours(x, lengths=LENGTHS)
+    gradient = rng.standard_normal(y.shape)
+    found = []
+    for _ in range(2):
+        for parameter in ours.parameters():
+            parameter.zero_gradient()
+        y.backward(gradient)
+        found.append([array.copy() for array in (x.grad, *(parameter.gradient for parameter in ours.parameters()))])
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
+
+
+@kinds
 def test_state_of_none_is_that_of_zeros(kind):
     layer, _ = pair(kind, layers=2)
     x, first, _, _ = arrays(layer)
