@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 
 from .jit import inlined
 from .simd import Emitter
-from .vmath import FORMATS
+from .vmath import FORMATS, polynomial
 
 # Part of the order of the sums, hence the same for every processor.
 ROW_BYTES = 64
@@ -51,23 +51,20 @@ class _RowEmitter(Emitter):
         return self.builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
     def exp(self, x: Any) -> Any:
-        """Return e^x as `vmath.exp`, but 0 where that would be no normal number."""
+        """Return e^x as `vmath.exp` for x <= 0, but 0 where that would be no normal number."""
         builder, form = self.builder, self.format
-        low, high, magic = (self.constant(c) for c in (form.low, form.high, form.magic))
+        low, magic = self.constant(form.low), self.constant(form.magic)
         none = builder.fcmp_ordered("<", x, low)
-        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
-        rounded = builder.fadd(builder.fmul(x, self.constant(form.log2_e)), magic)
+        rounded = self.multiply_add(x, self.constant(form.log2_e), magic)
         n = builder.fneg(builder.fsub(rounded, magic))
         r = self.multiply_add(n, self.constant(form.ln2_head), x)
         r = self.multiply_add(n, self.constant(form.ln2_tail), r)
-        p = self.constant(form.exp[-1])
-        for c in reversed(form.exp[:-1]):
-            p = self.multiply_add(p, r, self.constant(c))
+        p = polynomial(builder, r, form.exp, self.constant, self.multiply_add)
         p = self.multiply_add(p, builder.fmul(r, r), r)
         bits = ir.IntType(self.size * 8)
         integers = ir.VectorType(bits, self.lanes)
-        shifted = builder.sub(builder.bitcast(rounded, integers), ir.Constant(integers, [form.magic_bits - form.bias] * self.lanes))
-        scale = builder.bitcast(builder.shl(shifted, ir.Constant(integers, [form.fraction_bits] * self.lanes)), self.vector)
+        shifted = builder.shl(builder.bitcast(rounded, integers), ir.Constant(integers, [form.fraction_bits] * self.lanes))
+        scale = builder.bitcast(shifted, self.vector)
         return builder.select(none, self.zero, self.multiply_add(scale, p, scale))
 
     def over_row(self, n: Any, sums: int, start: Any, body: Callable[[Any, Any, list[Any]], list[Any]]) -> list[list[Any]]:

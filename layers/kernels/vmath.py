@@ -2,13 +2,14 @@
 
 LLVM vectorises loops over these; calls into the C library it does not. The real versions round x / ln 2 to an integer n by
 adding and subtracting 1.5 times two to the number of fraction bits, and take exp of the remainder, at most ln(2)/2 in size, from
-its Taylor polynomial: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapter 6. NaN stays NaN.
+a polynomial: Cody and Waite, "Software Manual for the Elementary Functions", 1980, chapter 6. NaN stays NaN.
 The complex versions serve the complex step of the gradient check.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,27 @@ def _powers(chebyshev: Sequence[float]) -> list[float]:
     return [float(c) for c in total]
 
 
+def _exp_remainder(degree: int) -> list[float]:
+    """Return the coefficients of the polynomial in r that interpolates (e^r - 1 - r) / r^2 at Chebyshev's nodes, |r| <= ln(2)/2.
+
+    Two degrees less than those of e^r. The values come from a Taylor series that is long enough, the sum from Newton's differences.
+    """
+    n = degree - 1
+    nodes = [Fraction(math.cos((k + 0.5) * math.pi / n)) * _LN2 / 2 for k in range(n)]
+    differences = [sum(r**k / math.factorial(k + 2) for k in range(24)) for r in nodes]
+    for step in range(1, n):
+        for i in range(n - 1, step - 1, -1):
+            differences[i] = (differences[i] - differences[i - 1]) / (nodes[i] - nodes[i - step])
+    total = [Fraction(0)]
+    for difference, node in zip(reversed(differences), reversed(nodes), strict=True):
+        shifted = [Fraction(0), *total]
+        for k, c in enumerate(total):
+            shifted[k] -= c * node
+        shifted[0] += difference
+        total = shifted
+    return [float(c) for c in total[:n]]
+
+
 class _Format:
     """Constants of one floating format."""
 
@@ -59,22 +81,21 @@ class _Format:
         self.log2_e = float(1 / _LN2)
         head = Fraction(round(_LN2 * 2**9), 2**9)
         self.ln2_head, self.ln2_tail = float(head), float(_LN2 - head)
-        self.magic = 1.5 * 2.0**fraction_bits
-        real, integer = (np.float32, np.int32) if fraction_bits == 23 else (np.float64, np.int64)
-        self.magic_bits = int(np.array(self.magic, real).view(integer))
+        # With the bias of the exponent, which then stands beside n where the exponent of 2^n is made of it.
+        self.magic = 1.5 * 2.0**fraction_bits + bias
         self.fraction_bits = fraction_bits
-        self.bias = bias
-        self.zero, self.half, self.one, self.three = 0.0, 0.5, 1.0, 3.0
-        self.half_sqrt, self.inverse_sqrt_two_pi = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
+        self.zero, self.half, self.one, self.two, self.three = 0.0, 0.5, 1.0, 2.0, 3.0
+        self.minus_half, self.sqrt_eighth, self.inverse_sqrt_two_pi = -0.5, math.sqrt(0.125), 1 / math.sqrt(2 * math.pi)
         # Of the tanh form of GELU: Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2.
         self.gelu_root, self.gelu_cubic = math.sqrt(2 / math.pi), 0.044715
-        self.exp = [1 / math.factorial(k) for k in range(2, degree + 1)]
-        self.erfcx = _powers(_ERFCX[:terms])
+        self.exp = _exp_remainder(degree)
+        # Halves of the coefficients, for half of erfc.
+        self.erfcx = [c / 2 for c in _powers(_ERFCX[:terms])]
 
 
 FORMATS = {
-    types.float32: _Format(23, 127, 7, -87.3, 88.37, 12),
-    types.float64: _Format(52, 1023, 13, -708.3, 709.4, 26),
+    types.float32: _Format(23, 127, 6, -87.3, 88.37, 11),
+    types.float64: _Format(52, 1023, 12, -708.3, 709.4, 26),
 }
 
 
@@ -114,31 +135,44 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
     return dtype(like, value), lambda context, builder, signature, arguments: context.cast(builder, arguments[1], value, dtype)
 
 
+def polynomial(
+    builder: Any, x: Any, coefficients: Sequence[float], constant: Callable[[float], Any], fused: Callable[[Any, Any, Any], Any]
+) -> Any:
+    """Emit sum_k c_k x^k by Horner's rule in x^2 for the even and the odd k apart: half as many operations wait for one another."""
+    square = builder.fmul(x, x)
+    halves = []
+    for first in (0, 1):
+        last, *others = reversed(coefficients[first::2])
+        total = constant(last)
+        for c in others:
+            total = fused(total, square, constant(c))
+        halves.append(total)
+    return fused(halves[1], x, halves[0])
+
+
 @intrinsic(prefer_literal=True)
 def _polynomial(typingctx: Any, x: Any, name: Any) -> Any:
-    """Return sum_k c_k x^k by Horner's rule, c being the constants of this name."""
+    """Return sum_k c_k x^k, c being the constants of this name."""
     coefficients = getattr(FORMATS[x], name.literal_value)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        at = arguments[0]
-        total = ir.Constant(at.type, coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            total = _fused(builder, total, at, ir.Constant(at.type, c))
-        return total
+        return polynomial(
+            builder, arguments[0], coefficients, lambda c: ir.Constant(arguments[0].type, c), partial(_fused, builder)
+        )
 
     return x(x, name), generate
 
 
 @intrinsic
 def _two_to(typingctx: Any, rounded: Any) -> Any:
-    """Return 2^n for `rounded` = n + magic: n stands in its lowest bits, and moves to the exponent."""
+    """Return 2^n for `rounded` = n + magic: n and the bias stand in its lowest bits, and move to the exponent."""
     form = FORMATS[rounded]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         element = arguments[0].type
         integer = ir.IntType(32 if element == ir.FloatType() else 64)
-        n = builder.sub(builder.bitcast(arguments[0], integer), ir.Constant(integer, form.magic_bits - form.bias))
-        return builder.bitcast(builder.shl(n, ir.Constant(integer, form.fraction_bits)), element)
+        bits = builder.bitcast(arguments[0], integer)
+        return builder.bitcast(builder.shl(bits, ir.Constant(integer, form.fraction_bits)), element)
 
     return rounded(rounded), generate
 
@@ -149,7 +183,7 @@ def _exp_parts(x):
     low, high = constant(x, "low"), constant(x, "high")
     x = low if x < low else (high if x > high else x)
     magic = constant(x, "magic")
-    rounded = x * constant(x, "log2_e") + magic
+    rounded = fma(x, constant(x, "log2_e"), magic)
     n = rounded - magic
     r = fma(-n, constant(x, "ln2_head"), x)
     r = fma(-n, constant(x, "ln2_tail"), r)
@@ -214,10 +248,9 @@ def _sigmoid(x):
 def normal_parts(x):
     """Return e^(-x^2/2) and the normal distribution function Phi(x) = erfc(-x / sqrt(2)) / 2; x is real."""
     one = constant(x, "one")
-    z = abs(x) * constant(x, "half_sqrt")
-    t = one / fma(z, constant(x, "half"), one)
-    bell = exp(-z * z)
-    tail = constant(x, "half") * bell * t * _polynomial(t + t - one, "erfcx")
+    t = one / fma(abs(x), constant(x, "sqrt_eighth"), one)
+    bell = exp(x * x * constant(x, "minus_half"))
+    tail = bell * t * _polynomial(fma(t, constant(x, "two"), -one), "erfcx")
     return bell, (tail if x < 0 else one - tail)
 
 
@@ -225,4 +258,4 @@ def normal_parts(x):
 def gelu_parts(x):
     """Return x Phi(x) and its derivative Phi(x) + x e^(-x^2/2) / sqrt(2 pi); x is real."""
     bell, phi = normal_parts(x)
-    return x * phi, phi + x * bell * constant(x, "inverse_sqrt_two_pi")
+    return x * phi, fma(x * bell, constant(x, "inverse_sqrt_two_pi"), phi)
