@@ -73,10 +73,9 @@ class Attention(Layer):
         y = call.buffer("y", (n, queries, features), q.dtype)
         saved = call.buffer("saved", (2, n, self.heads, queries), q.dtype)
         width = features // self.heads
-        scores, packed, _ = attention.sizes_of_work(keys, width, q.itemsize)
         options = (lengths, mask, 1 / width**0.5, self.causal, self._dropping(call, q.dtype))
-        bits = call.buffer("bits", (attention.KEYS,), np.uint32)
-        work = tuple(call.scratch(q.dtype, scores, packed, packed))
+        bits = call.buffer("bits", (attention.STRIP * attention.KEYS,), np.uint32)
+        work = tuple(call.scratch(q.dtype, *attention.forward_work(keys, width, q.itemsize)))
         attention.forward(y, saved, work, bits, *parts, *columns, *options)
         call.save(y, saved, parts, columns, owners, options, bits)
         return y
@@ -86,9 +85,8 @@ class Attention(Layer):
         # One gradient for each input, of all the parts that it holds; one array may be several inputs.
         shapes = {owner: x.shape for owner, x in zip(owners, parts, strict=True)}
         found = [call.transient(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
-        keys, width = parts[1].shape[1], y.shape[2] // self.heads
-        scores, packed, strip = attention.sizes_of_work(keys, width, y.itemsize)
-        work = tuple(call.scratch(y.dtype, scores, scores, packed, packed, packed, strip, strip))
+        sizes = attention.backward_work(y.shape[1], y.shape[2] // self.heads, y.itemsize)
+        work = tuple(call.scratch(y.dtype, *sizes))
         attention.backward(*(found[owner] for owner in owners), work, bits, contiguous(dy), y, saved, *parts, *columns, *options)
         return (*(dx if call.wants(i) else None for i, dx in enumerate(found)), *[None] * (len(call.inputs) - len(found)))
 

@@ -10,59 +10,40 @@ With `causal`, query i sees keys 0..i. `mask` (N or 1, H or 1, T or 1, U) is Tru
 query that sees no key gets 0. Probabilities below `threshold` / 2^32 of a Philox number are dropped, the others multiplied by
 `keep`.
 
-`work` is room for what `sizes_of_work` says.
+`work` is scratch for what `forward_work` and `backward_work` say.
 """
 
 import numpy as np
 
-from .gemm import pack_panel, panel_vectors, tiles
+from .gemm import transpose_plane
 from .jit import inlined, kernel
+from .planes import rows_of_1, rows_of_2
 from .random import philox
-from .simd import VECTOR_BYTES
-from .simd_rows import row_dot, row_exp, row_max, row_softmax_gradient
+from .simd import VECTOR_BYTES, copy_rows
+from .simd_rows import strip_dot, strip_exp, strip_max, strip_softmax_gradient
 from .vmath import constant, exp, number
 
-# Queries and keys whose scores are computed at a time: 12 KiB in float32. KEYS is a multiple of the width of every panel, and of
-# the numbers that Philox gives at a time.
-STRIP = 32
+# Queries and keys whose scores are computed at a time: 6 KiB in float32. With few queries, causal attention computes little that
+# none of them sees. KEYS is a multiple of the lanes of ROW_BYTES, and of the numbers that Philox gives at a time.
+STRIP = 16
 KEYS = 96
 
 
-def sizes_of_work(keys: int, features: int, itemsize: int) -> tuple[int, int, int]:
-    """Return the numbers of elements of: the scores of a block; the packed keys of a head; the packed queries of a strip."""
+def _wide(features: int, itemsize: int) -> int:
     lanes = VECTOR_BYTES // itemsize
-    wide = -(-features // lanes) * lanes
-    return STRIP * KEYS, (keys + lanes) * wide, STRIP * wide
+    return -(-features // lanes) * lanes
 
 
-@inlined
-def _pack(packed, block, transposed):
-    """Write the panels of a block (K, N), or of its transpose, one after the other: K is not cut."""
-    inner, n = (block.shape[1], block.shape[0]) if transposed else block.shape
-    lanes = VECTOR_BYTES // packed.itemsize
-    at = 0
-    j = 0
-    while j < n:
-        vectors = panel_vectors((n - j + lanes - 1) // lanes)
-        columns = min(n - j, vectors * lanes)
-        pack_panel(packed[at : at + inner * vectors * lanes], block, transposed, 0, inner, j, columns, vectors)
-        at += inner * vectors * lanes
-        j += columns
+def forward_work(keys: int, features: int, itemsize: int) -> tuple[int, ...]:
+    """Return the numbers of elements of: a block of scores; the keys of a head, transposed; its values; a block; twice a strip."""
+    wide = _wide(features, itemsize)
+    return STRIP * KEYS, -(-keys // KEYS) * KEYS * wide, keys * wide, KEYS * wide, STRIP * wide, STRIP * wide
 
 
-@inlined
-def _whole(size, like):
-    lanes = VECTOR_BYTES // like.itemsize
-    return (size + lanes - 1) // lanes * lanes
-
-
-@inlined
-def _pack_keys(packed, rows, transposed):
-    """Write the panels of every block of KEYS rows (U, D), or of its transpose; return how many elements a block takes."""
-    step = KEYS * (rows.shape[1] if transposed else _whole(rows.shape[1], packed))
-    for start in range(0, len(rows), KEYS):
-        _pack(packed[start // KEYS * step :], rows[start : start + KEYS], transposed)
-    return step
+def backward_work(queries: int, features: int, itemsize: int) -> tuple[int, ...]:
+    """Return the numbers of elements of: a block of scores, and their gradients; five times a block; three times a head."""
+    wide = _wide(features, itemsize)
+    return (*[STRIP * KEYS] * 2, *[KEYS * wide] * 5, *[queries * wide] * 3)
 
 
 @inlined
@@ -72,227 +53,220 @@ def _address(array):
 
 
 @inlined
-def _product(like, c, c_row, a, a_row, a_k, m, k, packed, inner, columns_packed, n, accumulate):
-    """Write (add) a (m, k) times the first k of the `inner` rows of panels of so many columns: n of them, and whole panels."""
-    size = like.itemsize
-    lanes = VECTOR_BYTES // size
-    no_bias = np.int64(0)
-    j = no_bias
-    while j < n:
-        vectors = panel_vectors((columns_packed - j + lanes - 1) // lanes)
-        columns = min(columns_packed - j, vectors * lanes)
-        last = columns - (vectors - 1) * lanes
-        tiles(like, c + j * size, c_row, a, a_row, a_k, m, packed, k, vectors, last, no_bias, accumulate)
-        packed += inner * vectors * lanes * size
-        j += columns
+def _gather(rows, wide, x):
+    """Write the rows of x (R, D), which may lie far apart, next to each other, `wide` elements each."""
+    copy_rows(x, rows.ctypes.data, wide * x.itemsize, x.ctypes.data, x.strides[0], x.shape[0], x.shape[1], 0)
 
 
 @inlined
-def _visible(i, start, width, length, causal):
-    """Return how many of the keys start..start + width query i sees, other masks apart."""
-    return max(0, min((min(length, i + 1) if causal else length) - start, width))
+def _scatter(x, rows, wide):
+    """Write to x (R, D) what `_gather` would read."""
+    copy_rows(x, x.ctypes.data, x.strides[0], rows.ctypes.data, wide * x.itemsize, x.shape[0], x.shape[1], 0)
 
 
 @inlined
-def _hide(scores, seen):
-    """Write -inf where a key is not seen."""
+def _scale(to, to_row, rows, wide, factors, n):
+    """Write the n columns of rows, times each row's factor."""
+    copy_rows(factors, to, to_row, rows.ctypes.data, wide * factors.itemsize, factors.size, n, factors.ctypes.data)
+
+
+@inlined
+def _transpose(columns, rows, wide, count):
+    """Write the transpose (wide, KEYS) of so many rows, and what stands after them up to a whole vector."""
+    lanes = VECTOR_BYTES // rows.itemsize
+    whole = (count + lanes - 1) // lanes * lanes
+    transpose_plane(columns[: wide * KEYS].reshape((wide, KEYS)), rows[: whole * wide].reshape((whole, wide)))
+
+
+@inlined
+def _product(like, c, c_row, a, a_row, a_k, m, b, b_row, k, n, accumulate):
+    """Write (add) a (m, k) times b (k, n), n rounded up to whole vectors; addresses and distances in bytes."""
+    lanes = VECTOR_BYTES // like.itemsize
+    vectors = (n + lanes - 1) // lanes
+    for v in range(0, vectors - 1, 2):
+        rows_of_2(like, c + v * VECTOR_BYTES, c_row, a, a_row, a_k, b + v * VECTOR_BYTES, b_row, k, m, accumulate)
+    if vectors % 2:
+        at = (vectors - 1) * VECTOR_BYTES
+        rows_of_1(like, c + at, c_row, a, a_row, a_k, b + at, b_row, k, m, accumulate)
+
+
+@inlined
+def _hide(scores, mask, n, h, i0, rows, start, width):
+    """Write -inf where a query of the strip does not see a key."""
     none = number(scores, -np.inf)
-    for j in range(seen.size):
-        scores[j] = scores[j] if seen[j] else none
+    for r in range(rows):
+        row = scores[r * KEYS : r * KEYS + width]
+        seen = mask[n % len(mask), h % mask.shape[1], (i0 + r) % mask.shape[2], start : start + width]
+        for j in range(width):
+            row[j] = row[j] if seen[j] else none
 
 
 @inlined
-def _drop(p, bits, row, block, sample, step, call, seed, threshold, keep):
-    """Multiply p by its mask: `keep` where a random number is at least the threshold, else 0.
+def _draw(bits, row, rows, block, sample, step, call, seed):
+    """Write the random numbers of a strip that begins with this row.
 
     Key j of a block takes output j // (KEYS / 4) of Philox, so that neighbours are drawn side by side.
     """
     quarter = KEYS // 4
-    zero = constant(p, "zero")
     k0, k1 = np.uint32(seed), np.uint32(np.uint64(seed) >> np.uint64(32))
-    b0, b1, b2, b3 = bits[:quarter], bits[quarter : 2 * quarter], bits[2 * quarter : 3 * quarter], bits[3 * quarter : 4 * quarter]
-    first = np.uint32((row * (1 << 10) + block) * quarter)
-    for b in range(quarter):
-        b0[b], b1[b], b2[b], b3[b] = philox(first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1)
-    for j in range(p.size):
-        p[j] = p[j] * keep if bits[j] >= threshold else zero
+    for r in range(rows):
+        b0, b1 = bits[4 * r * quarter : (4 * r + 1) * quarter], bits[(4 * r + 1) * quarter : (4 * r + 2) * quarter]
+        b2, b3 = bits[(4 * r + 2) * quarter : (4 * r + 3) * quarter], bits[(4 * r + 3) * quarter : (4 * r + 4) * quarter]
+        first = np.uint32(((row + r) * (1 << 10) + block) * quarter)
+        for b in range(quarter):
+            b0[b], b1[b], b2[b], b3[b] = philox(first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1)
+
+
+@inlined
+def _drop(p, bits, rows, width, threshold, keep):
+    """Multiply a strip by its mask: `keep` where a random number is at least the threshold, else 0."""
+    zero = constant(p, "zero")
+    for r in range(rows):
+        row, drawn = p[r * KEYS : r * KEYS + width], bits[r * KEYS : r * KEYS + width]
+        for j in range(width):
+            row[j] = row[j] * keep if drawn[j] >= threshold else zero
 
 
 @kernel
 def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout):
     """Writes y, and of each row what it was shifted by and 1 over its sum.
 
-    work: (scores, packed keys, packed values). dropout: (threshold, keep, first sample, step, call, seed); a threshold of 0 drops
-    nothing.
+    work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample, step, call, seed); a threshold of 0
+    drops nothing.
     """
-    scores, packed_k, packed_v = work
+    scores, columns_k, rows_v, block_k, rows_q, sums = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
     size = y.itemsize
+    wide = sums.size // STRIP
     # Of one type, so that what multiplies is compiled once.
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero, one, none = constant(y, "zero"), constant(y, "one"), number(y, -np.inf)
     threshold, keep, first_sample, step, call, seed = dropout
-    greatest, total = np.empty(STRIP, y.dtype), np.empty(STRIP, y.dtype)
-    q_row, y_row, s_row = q.strides[1], y.strides[1], KEYS * size
+    numbers = np.empty((5, STRIP), y.dtype)
+    row, s_row = wide * size, KEYS * size
     for n in range(samples):
         length = lengths[n]
         for h in range(heads):
             begin = h * features
-            keys = k[n, :length, at_k + begin : at_k + begin + features]
-            values = v[n, :length, at_v + begin : at_v + begin + features]
-            step_k = _pack_keys(packed_k, keys, True)
-            step_v = _pack_keys(packed_v, values, False)
+            for start in range(0, length, KEYS):
+                packed = min(KEYS, length - start)
+                _gather(block_k, wide, k[n, start : start + packed, at_k + begin : at_k + begin + features])
+                _transpose(columns_k[start * wide :], block_k, wide, packed)
+            _gather(rows_v, wide, v[n, :length, at_v + begin : at_v + begin + features])
             for i0 in range(0, queries, STRIP):
                 rows = min(STRIP, queries - i0)
                 limit = min(length, i0 + rows) if causal else length
-                to = y[n, i0 : i0 + rows, begin : begin + features]
-                of = q[n, i0 : i0 + rows, at_q + begin : at_q + begin + features]
-                greatest[:rows] = none
-                total[:rows] = zero
+                greatest, total, top = numbers[0, :rows], numbers[1, :rows], numbers[2, :rows]
+                shift, part = numbers[3, :rows], numbers[4, :rows]
+                greatest[:] = none
+                total[:] = zero
+                _gather(rows_q, wide, q[n, i0 : i0 + rows, at_q + begin : at_q + begin + features])
                 if limit == 0:
-                    to[:] = 0
+                    sums[:] = zero
                 for start in range(0, limit, KEYS):
-                    block = start // KEYS
-                    packed, width = min(KEYS, length - start), min(KEYS, limit - start)
-                    panels = _address(packed_k) + block * step_k * size
-                    address = _address(scores)
-                    _product(y, address, s_row, _address(of), q_row, size, rows, features, panels, features, packed, width, write)
+                    block, width = start // KEYS, min(KEYS, limit - start)
+                    b = _address(columns_k) + start * row
+                    _product(y, _address(scores), s_row, _address(rows_q), row, size, rows, b, s_row, features, width, write)
+                    if mask.size:
+                        _hide(scores, mask, n, h, i0, rows, start, width)
+                    seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
+                    strip_max(top, scores, KEYS, width, seen, more)
                     for r in range(rows):
-                        i = i0 + r
-                        row = scores[r * KEYS : (r + 1) * KEYS]
-                        seen = _visible(i, start, width, length, causal)
-                        if mask.size:
-                            _hide(row[:seen], mask[n % len(mask), h % mask.shape[1], i % mask.shape[2], start : start + seen])
-                        top = scale * row_max(row, seen)
-                        top = greatest[r] if greatest[r] > top else top
-                        shift = zero if top == none else top
-                        part = row_exp(row, seen, width, scale, shift)
-                        if start:
-                            factor = exp(greatest[r] - shift)
-                            into = y[n, i, begin : begin + features]
-                            for j in range(features):
-                                into[j] *= factor
-                            part += total[r] * factor
-                        greatest[r], total[r] = top, part
-                        if threshold:
-                            _drop(row[:seen], bits, h * queries + i, block, first_sample + n, step, call, seed, threshold, keep)
-                    panels = _address(packed_v) + block * step_v * size
-                    _product(
-                        y,
-                        _address(to),
-                        y_row,
-                        address,
-                        s_row,
-                        size,
-                        rows,
-                        width,
-                        panels,
-                        packed,
-                        features,
-                        features,
-                        add if start else write,
-                    )
+                        now = scale * top[r]
+                        now = greatest[r] if greatest[r] > now else now
+                        top[r] = now
+                        shift[r] = zero if now == none else now
+                    strip_exp(part, scores, KEYS, width, seen, more, scale, shift)
+                    if start:
+                        for r in range(rows):
+                            factor = exp(greatest[r] - shift[r])
+                            part[r] += total[r] * factor
+                            greatest[r] = factor
+                        _scale(_address(sums), row, sums, wide, greatest, features)
+                    for r in range(rows):
+                        greatest[r], total[r] = top[r], part[r]
+                    if threshold:
+                        _draw(bits, h * queries + i0, rows, block, first_sample + n, step, call, seed)
+                        _drop(scores, bits, rows, width, threshold, keep)
+                    b = _address(rows_v) + start * row
+                    accumulate = add if start else write
+                    _product(y, _address(sums), row, _address(scores), s_row, size, rows, b, row, width, features, accumulate)
                 for r in range(rows):
-                    inverse = one / total[r] if total[r] > zero else zero
-                    into = y[n, i0 + r, begin : begin + features]
-                    for j in range(features):
-                        into[j] *= inverse
-                    saved[0, n, h, i0 + r] = zero if greatest[r] == none else greatest[r]
-                    saved[1, n, h, i0 + r] = inverse
+                    shift[r] = zero if greatest[r] == none else greatest[r]
+                    total[r] = one / total[r] if total[r] > zero else zero
+                saved[0, n, h, i0 : i0 + rows] = shift
+                saved[1, n, h, i0 : i0 + rows] = total
+                _scale(_address(y) + ((n * queries + i0) * width_of_y + begin) * size, y.strides[1], sums, wide, total, features)
 
 
 @kernel
 def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout):
     """Writes dv = pᵀ dy, dq = scale ds k and dk = scale dsᵀ q, where ds = p (dp - sum of dp p over keys) and dp = dy vᵀ.
 
-    The sum is that of dy y over features (Dao et al. 2022, section B.2, eq. 4). work: (scores, their gradients, packed keys
-    transposed, packed values transposed, packed keys, packed queries, packed gradients).
+    The sum is that of dy y over features (Dao et al. 2022, section B.2, eq. 4). work: `backward_work`.
     """
-    scores, gradients, packed_k, packed_v, packed_rows, packed_q, packed_dy = work
+    scores, gradients, rows_k, columns_k, columns_v, block_dk, block_dv, rows_q, rows_dy, rows_dq = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
     size = y.itemsize
+    wide = rows_k.size // KEYS
     # Of one type, so that what multiplies is compiled once.
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero = constant(y, "zero")
     threshold, keep, first_sample, step, call, seed = dropout
-    mean = np.empty(STRIP, y.dtype)
-    q_row, y_row, s_row = q.strides[1], dy.strides[1], KEYS * size
-    dq_row, dk_row, dv_row = dq.strides[1], dk.strides[1], dv.strides[1]
+    means = np.empty(queries, y.dtype)
+    row, s_row = wide * size, KEYS * size
     for n in range(samples):
-        length = lengths[n]
+        length = lengths[n] if queries else 0
         for h in range(heads):
             begin = h * features
-            columns_q, columns_k, columns_v = at_q + begin, at_k + begin, at_v + begin
-            keys, values = k[n, :length, columns_k : columns_k + features], v[n, :length, columns_v : columns_v + features]
-            step_k = _pack_keys(packed_k, keys, True)
-            _pack_keys(packed_v, values, True)
-            step_rows = _pack_keys(packed_rows, keys, False)
-            for j in range(length if queries else 0, k.shape[1]):
-                dk[n, j, columns_k : columns_k + features] = zero
-                dv[n, j, columns_v : columns_v + features] = zero
-            # The last strip first: it sees all keys, so that it writes what the others add to.
-            for i0 in range((queries - 1) // STRIP * STRIP, -1, -STRIP):
-                rows = min(STRIP, queries - i0)
-                first = write if i0 + rows == queries else add
-                limit = min(length, i0 + rows) if causal else length
-                of = q[n, i0 : i0 + rows, columns_q : columns_q + features]
-                into = dq[n, i0 : i0 + rows, columns_q : columns_q + features]
-                given = dy[n, i0 : i0 + rows, begin : begin + features]
-                _pack(packed_q, of, False)
-                _pack(packed_dy, given, False)
-                if limit == 0:
-                    into[:] = 0
-                for r in range(rows):
-                    mean[r] = row_dot(given[r], y[n, i0 + r, begin : begin + features])
-                for start in range(0, limit, KEYS):
-                    block = start // KEYS
-                    packed, width = min(KEYS, length - start), min(KEYS, limit - start)
+            of_q = slice(at_q + begin, at_q + begin + features)
+            of_k = slice(at_k + begin, at_k + begin + features)
+            of_v = slice(at_v + begin, at_v + begin + features)
+            of_y = slice(begin, begin + features)
+            dk[n, length:, of_k] = zero
+            dv[n, length:, of_v] = zero
+            if length == 0:
+                dq[n, :, of_q] = zero
+                continue
+            _gather(rows_q, wide, q[n, :, of_q])
+            _gather(rows_dy, wide, dy[n, :, of_y])
+            strip_dot(means, dy[n, :, of_y], y[n, :, of_y])
+            for start in range(0, length, KEYS):
+                block, packed = start // KEYS, min(KEYS, length - start)
+                _gather(rows_k, wide, v[n, start : start + packed, of_v])
+                _transpose(columns_v, rows_k, wide, packed)
+                _gather(rows_k, wide, k[n, start : start + packed, of_k])
+                _transpose(columns_k, rows_k, wide, packed)
+                # The last strip first: it sees all keys, so that it writes what the others add to.
+                for i0 in range((queries - 1) // STRIP * STRIP, start - STRIP if causal else -1, -STRIP):
+                    rows = min(STRIP, queries - i0)
+                    first = write if i0 + rows == queries else add
+                    width = min(packed, i0 + rows - start) if causal else packed
                     s, g = _address(scores), _address(gradients)
-                    panels = _address(packed_k) + block * step_k * size
-                    _product(y, s, s_row, _address(of), q_row, size, rows, features, panels, features, packed, width, write)
-                    panels = _address(packed_v) + block * step_k * size
-                    _product(y, g, s_row, _address(given), y_row, size, rows, features, panels, features, packed, width, write)
-                    for r in range(rows):
-                        i = i0 + r
-                        row, gradient = scores[r * KEYS : (r + 1) * KEYS], gradients[r * KEYS : (r + 1) * KEYS]
-                        seen = _visible(i, start, width, length, causal)
-                        if mask.size:
-                            _hide(row[:seen], mask[n % len(mask), h % mask.shape[1], i % mask.shape[2], start : start + seen])
-                        place = h * queries + i
-                        if threshold:
-                            sample = first_sample + n
-                            _drop(gradient[:seen], bits, place, block, sample, step, call, seed, threshold, keep)
-                        row_softmax_gradient(row, gradient, seen, width, scale, saved[0, n, h, i], saved[1, n, h, i], mean[r])
-                        if threshold:
-                            for j in range(seen):
-                                row[j] = row[j] * keep if bits[j] >= threshold else zero
-                    at = _address(dv[n]) + start * dv_row + columns_v * size
-                    _product(
-                        y, at, dv_row, s, size, s_row, width, rows, _address(packed_dy), rows, features, features, first
-                    )  # fmt: skip
-                    at = _address(dk[n]) + start * dk_row + columns_k * size
-                    _product(
-                        y, at, dk_row, g, size, s_row, width, rows, _address(packed_q), rows, features, features, first
-                    )  # fmt: skip
-                    panels = _address(packed_rows) + block * step_rows * size
-                    _product(
-                        y,
-                        _address(into),
-                        dq_row,
-                        g,
-                        s_row,
-                        size,
-                        rows,
-                        width,
-                        panels,
-                        packed,
-                        features,
-                        features,
-                        add if start else write,
-                    )
+                    a, b = _address(rows_q) + i0 * row, _address(rows_dy) + i0 * row
+                    _product(y, s, s_row, a, row, size, rows, _address(columns_k), s_row, features, width, write)
+                    _product(y, g, s_row, b, row, size, rows, _address(columns_v), s_row, features, width, write)
+                    if mask.size:
+                        _hide(scores, mask, n, h, i0, rows, start, width)
+                    if threshold:
+                        _draw(bits, h * queries + i0, rows, block, first_sample + n, step, call, seed)
+                        _drop(gradients, bits, rows, width, threshold, keep)
+                    seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
+                    shifts, inverses = saved[0, n, h, i0 : i0 + rows], saved[1, n, h, i0 : i0 + rows]
+                    mean = means[i0 : i0 + rows]
+                    strip_softmax_gradient(scores, gradients, KEYS, width, seen, more, scale, shifts, inverses, mean)
+                    if threshold:
+                        _drop(scores, bits, rows, width, threshold, keep)
+                    _product(y, _address(block_dv), row, s, size, s_row, width, b, row, rows, features, first)
+                    _product(y, _address(block_dk), row, g, size, s_row, width, a, row, rows, features, first)
+                    to = _address(rows_dq) + i0 * row
+                    _product(y, to, row, g, s_row, size, rows, _address(rows_k), row, width, features, add if start else write)
+                _scatter(dk[n, start : start + packed, of_k], block_dk, wide)
+                _scatter(dv[n, start : start + packed, of_v], block_dv, wide)
+            _scatter(dq[n, :, of_q], rows_dq, wide)

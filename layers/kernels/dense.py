@@ -3,7 +3,8 @@
 from .gemm import BLOCK_K, BLOCK_M, product
 from .jit import inlined, kernel
 from .reduce import add_columns
-from .vmath import constant, gelu_parts
+from .simd_math import gelu_and_slope_rows, gelu_row
+from .vmath import constant
 
 IDENTITY, RECTIFIED, GELU = range(3)
 
@@ -20,14 +21,12 @@ def _rectify(y):
 
 @inlined
 def _gelu(y, slope):
-    """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see `elementwise.gelu_with_slope`."""
-    flat, slopes = y.reshape(y.size), slope.reshape(slope.size)
-    if slopes.size:
-        for i in range(flat.size):
-            flat[i], slopes[i] = gelu_parts(flat[i])
+    """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see `Formulas.gelu_and_slope`."""
+    flat = y.reshape(y.size)
+    if slope.size:
+        gelu_and_slope_rows(flat, slope.reshape(slope.size), flat)
     else:
-        for i in range(flat.size):
-            flat[i], _ = gelu_parts(flat[i])
+        gelu_row(flat, flat)
 
 
 @kernel

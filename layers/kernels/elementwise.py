@@ -1,7 +1,8 @@
 """Activations, element by element. Arrays are flat (n,)."""
 
 from .jit import kernel
-from .vmath import constant, gelu_parts, sigmoid, tanh
+from .simd_math import gelu_and_slope_rows, gelu_row, gelu_slope_row, sigmoid_row, tanh_row
+from .vmath import constant, sigmoid, tanh
 
 
 @kernel
@@ -39,8 +40,7 @@ def leaky_relu_backward(dx, dy, x, slope):
 @kernel
 def sigmoid_forward(y, x):
     """Writes y = 1 / (1 + e^-x)."""
-    for i in range(y.size):
-        y[i] = sigmoid(x[i])
+    sigmoid_row(y, x)
 
 
 @kernel
@@ -54,8 +54,7 @@ def sigmoid_backward(dx, dy, y):
 @kernel
 def tanh_forward(y, x):
     """Writes y = tanh(x)."""
-    for i in range(y.size):
-        y[i] = tanh(x[i])
+    tanh_row(y, x)
 
 
 @kernel
@@ -85,23 +84,21 @@ def silu_backward(dx, dy, x):
 @kernel
 def gelu(y, x):
     """Writes y = x Phi(x), Phi being the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415, eq. 1)."""
-    for i in range(y.size):
-        y[i], _ = gelu_parts(x[i])
+    gelu_row(y, x)
 
 
 @kernel
 def gelu_backward(dx, dy, x):
     """Writes dx = dy (Phi(x) + x e^(-x^2/2) / sqrt(2 pi))."""
+    gelu_slope_row(dx, x)
     for i in range(dx.size):
-        _, slope = gelu_parts(x[i])
-        dx[i] = dy[i] * slope
+        dx[i] *= dy[i]
 
 
 @kernel
 def gelu_with_slope(y, slope, x):
     """Writes y as `gelu` and the slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi), of which both need the same two functions."""
-    for i in range(y.size):
-        y[i], slope[i] = gelu_parts(x[i])
+    gelu_and_slope_rows(y, slope, x)
 
 
 @kernel

@@ -3,61 +3,119 @@
 from typing import Any
 
 from numba.core import types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
-from .jit import inlined
+from .formulas import Formulas
+from .jit import OPTIONS, inlined
 from .simd import VECTOR_BYTES, Emitter
-from .vmath import Formulas
+from .vmath import exp, sigmoid, tanh
 
 # Vectors that are computed together: one alone would leave the processor waiting for each of its twenty steps.
 TOGETHER = 4
 
 
 @intrinsic(prefer_literal=True)
-def _row_function(typingctx: Any, like: Any, to: Any, of: Any, n: Any, name: Any) -> Any:
-    """Write the function of this name (of `Formulas`) of n elements; addresses."""
-    signature = types.void(like, types.intp, types.intp, types.intp, name)
+def _row_function(typingctx: Any, like: Any, to: Any, second: Any, of: Any, n: Any, name: Any) -> Any:
+    """Write the function of this name (of `Formulas`) of n elements, and its second result, unless that address is 0."""
+    two_results = name.literal_value == "gelu_and_slope"
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(builder, like.dtype)
         function = getattr(Formulas(builder, like.dtype, emit.lanes), name.literal_value)
-        _, to, of, n, _ = arguments
+        _, to, second, of, n, _ = arguments
+
+        def results(xs: list[Any]) -> list[list[Any]]:
+            return list(function(xs)) if two_results else [function(xs)]
 
         def vectors(count: int) -> Any:
             def body(_: Any, pointers: list[Any]) -> list[Any]:
-                into, source = ([emit.offset(start, k * VECTOR_BYTES) for k in range(count)] for start in pointers)
-                for y, place in zip(function([emit.load(x) for x in source]), into, strict=True):
-                    emit.store(y, place)
+                *into, source = ([emit.offset(start, k * VECTOR_BYTES) for k in range(count)] for start in pointers)
+                for ys, places in zip(results([emit.load(x) for x in source]), into, strict=True):
+                    for y, place in zip(ys, places, strict=True):
+                        emit.store(y, place)
                 return [emit.offset(start, count * VECTOR_BYTES) for start in pointers]
 
             return body
 
         whole = builder.sdiv(n, emit.integer(emit.lanes))
         groups = builder.sdiv(whole, emit.integer(TOGETHER))
-        pointers = emit.loop(groups, [emit.pointer(to), emit.pointer(of)], vectors(TOGETHER))
+        pointers = [emit.pointer(address) for address in ((to, second, of) if two_results else (to, of))]
+        pointers = emit.loop(groups, pointers, vectors(TOGETHER))
         singles = builder.sub(whole, builder.mul(groups, emit.integer(TOGETHER)))
-        into, source = emit.loop(singles, pointers, vectors(1))
+        *into, source = emit.loop(singles, pointers, vectors(1))
         rest = builder.sub(n, builder.mul(whole, emit.integer(emit.lanes)))
         with builder.if_then(builder.icmp_signed(">", rest, emit.integer(0))):
-            emit.store_first(function([emit.masked_load(source, emit.first_lanes(rest))]), [into], rest)
+            ys = [y for (y,) in results([emit.masked_load(source, emit.first_lanes(rest))])]
+            emit.store_first(ys, into, rest)
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(like, *([types.intp] * 4), name), generate
 
 
-@inlined
-def exp_row(to, of):
+def exp_row(to: Any, of: Any) -> None:
     """Write e^x of each element x; both (n,), and perhaps the same array."""
-    _row_function(of, to.ctypes.data, of.ctypes.data, of.size, "exp")
+    raise NotImplementedError("for kernels only")
 
 
-@inlined
-def tanh_row(to, of):
+def tanh_row(to: Any, of: Any) -> None:
     """Write the hyperbolic tangent of each element; both (n,), and perhaps the same array."""
-    _row_function(of, to.ctypes.data, of.ctypes.data, of.size, "tanh")
+    raise NotImplementedError("for kernels only")
+
+
+def sigmoid_row(to: Any, of: Any) -> None:
+    """Write 1 / (1 + e^-x) of each element x; both (n,), and perhaps the same array."""
+    raise NotImplementedError("for kernels only")
+
+
+@overload(exp_row, jit_options=OPTIONS)
+def _exp_row(to, of):
+    def complex_row(to, of):
+        for j in range(of.size):
+            to[j] = exp(of[j])
+
+    def real_row(to, of):
+        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "exp")
+
+    return complex_row if isinstance(of.dtype, types.Complex) else real_row
+
+
+@overload(tanh_row, jit_options=OPTIONS)
+def _tanh_row(to, of):
+    def complex_row(to, of):
+        for j in range(of.size):
+            to[j] = tanh(of[j])
+
+    def real_row(to, of):
+        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "tanh")
+
+    return complex_row if isinstance(of.dtype, types.Complex) else real_row
+
+
+@overload(sigmoid_row, jit_options=OPTIONS)
+def _sigmoid_row(to, of):
+    def complex_row(to, of):
+        for j in range(of.size):
+            to[j] = sigmoid(of[j])
+
+    def real_row(to, of):
+        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "sigmoid")
+
+    return complex_row if isinstance(of.dtype, types.Complex) else real_row
 
 
 @inlined
-def sigmoid_row(to, of):
-    """Write 1 / (1 + e^-x) of each element x; both (n,), and perhaps the same array."""
-    _row_function(of, to.ctypes.data, of.ctypes.data, of.size, "sigmoid")
+def gelu_row(to, of):
+    """Write x Phi(x) of each element x, Phi being the normal distribution function; both (n,), and perhaps the same array."""
+    _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "gelu")
+
+
+@inlined
+def gelu_slope_row(to, of):
+    """Write Phi(x) + x e^(-x^2/2) / sqrt(2 pi), the derivative of GELU, of each element x; both (n,)."""
+    _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "gelu_slope")
+
+
+@inlined
+def gelu_and_slope_rows(to, slope, of):
+    """Write GELU of each element, and its derivative; all (n,), `to` and `of` perhaps the same array."""
+    _row_function(of, to.ctypes.data, slope.ctypes.data, of.ctypes.data, of.size, "gelu_and_slope")

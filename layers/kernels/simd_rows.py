@@ -12,9 +12,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from .formulas import Formulas
 from .jit import inlined
 from .simd import Emitter
-from .vmath import FORMATS
 
 # Part of the order of the sums, hence the same for every processor.
 ROW_BYTES = 64
@@ -29,7 +29,7 @@ class _RowEmitter(Emitter):
         self.lanes = ROW_BYTES // self.size
         self.vector = ir.VectorType(self.element, self.lanes)
         self.zero = ir.Constant(self.vector, None)
-        self.format = FORMATS[dtype]
+        self.formulas = Formulas(builder, dtype, self.lanes)
 
     def filled_load(self, pointer: Any, mask: Any, fill: Any) -> Any:
         """Load the lanes of the mask, and take `fill` for the others."""
@@ -51,24 +51,9 @@ class _RowEmitter(Emitter):
         return self.builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
     def exp(self, x: Any) -> Any:
-        """Return e^x as `vmath.exp`, but 0 where that would be no normal number."""
-        builder, form = self.builder, self.format
-        low, high, magic = (self.constant(c) for c in (form.low, form.high, form.magic))
-        none = builder.fcmp_ordered("<", x, low)
-        x = builder.select(builder.fcmp_ordered(">", x, high), high, x)
-        rounded = builder.fadd(builder.fmul(x, self.constant(form.log2_e)), magic)
-        n = builder.fneg(builder.fsub(rounded, magic))
-        r = self.multiply_add(n, self.constant(form.ln2_head), x)
-        r = self.multiply_add(n, self.constant(form.ln2_tail), r)
-        p = self.constant(form.exp[-1])
-        for c in reversed(form.exp[:-1]):
-            p = self.multiply_add(p, r, self.constant(c))
-        p = self.multiply_add(p, builder.fmul(r, r), r)
-        bits = ir.IntType(self.size * 8)
-        integers = ir.VectorType(bits, self.lanes)
-        shifted = builder.sub(builder.bitcast(rounded, integers), ir.Constant(integers, [form.magic_bits - form.bias] * self.lanes))
-        scale = builder.bitcast(builder.shl(shifted, ir.Constant(integers, [form.fraction_bits] * self.lanes)), self.vector)
-        return builder.select(none, self.zero, self.multiply_add(scale, p, scale))
+        """Return e^x for x <= 0, but 0 where that would be no normal number."""
+        (result,) = self.formulas.exp_or_zero([x])
+        return result
 
     def over_row(self, n: Any, sums: int, start: Any, body: Callable[[Any, Any, list[Any]], list[Any]]) -> list[list[Any]]:
         """Run body(byte offset, mask or None, chains of sums) over n elements; return the CHAINS values of each of `sums` sums."""
@@ -102,17 +87,53 @@ class _RowEmitter(Emitter):
         carried = [*self.loop(some, carried[:sums], lambda _, first: last(first)), *carried[sums:]]
         return [[carried[chain * sums + s] for chain in range(CHAINS)] for s in range(sums)]
 
-    def clear(self, address: Any, n: Any, end: Any) -> None:
-        """Store 0 in the whole vectors after that of element n - 1, up to that of element end - 1."""
+    def over_strip(self, arrays: list[Any], row: Any, rows: Any, n: Any, seen: Any, step: Any, start: Callable[[Any], Any],
+                   sums: list[Any], body: Callable[..., list[Any]], end: Callable[[Any, list[Any]], None]) -> None:  # fmt: skip
+        """Run body(pointers, mask or None, sums, start(row)) over the rows of a strip, and end(row, sums) after each.
+
+        Of n elements, the first row sees `seen`, each other `step` more than that before. All rows are taken in as many vectors,
+        so that processors foresee the branches; those that every row sees whole need no mask.
+        """
         builder, lanes = self.builder, self.integer(self.lanes)
-        first, last = (builder.sdiv(builder.add(size, self.integer(self.lanes - 1)), lanes) for size in (n, end))
-        pointer = self.offset(self.pointer(address), builder.mul(first, self.integer(ROW_BYTES)))
+        nothing = self.integer(0)
 
-        def body(_: Any, carried: list[Any]) -> list[Any]:
-            self.store(self.zero, carried[0])
-            return [self.offset(carried[0], ROW_BYTES)]
+        def least(a: Any, b: Any) -> Any:
+            return builder.select(builder.icmp_signed("<", a, b), a, b)
 
-        self.loop(builder.sub(last, first), [pointer], body)
+        first = least(seen, n)
+        whole = builder.sdiv(builder.select(builder.icmp_signed("<", first, nothing), nothing, first), lanes)
+        partial = builder.sub(builder.sdiv(builder.add(n, self.integer(self.lanes - 1)), lanes), whole)
+
+        def one(r: Any, carried: list[Any]) -> list[Any]:
+            seen, *pointers = carried
+            given = start(r)
+
+            def unmasked(v: Any, sums: list[Any]) -> list[Any]:
+                at = builder.mul(v, self.integer(ROW_BYTES))
+                return body([self.offset(pointer, at) for pointer in pointers], None, sums, given)
+
+            def masked(v: Any, sums: list[Any]) -> list[Any]:
+                v = builder.add(v, whole)
+                at = builder.mul(v, self.integer(ROW_BYTES))
+                left = builder.sub(least(seen, n), builder.mul(v, lanes))
+                return body([self.offset(pointer, at) for pointer in pointers], self.lanes_before(left), sums, given)
+
+            end(r, self.loop(partial, self.loop(whole, sums, unmasked), masked))
+            return [builder.add(seen, step), *(self.offset(pointer, row) for pointer in pointers)]
+
+        self.loop(rows, [seen, *(self.pointer(array) for array in arrays)], one)
+
+    def lanes_before(self, count: Any) -> Any:
+        """Return `first_lanes(count)`, made of numbers that are as wide as the elements; count may be negative."""
+        integer = ir.IntType(self.size * 8)
+        if self.size < 8:
+            count = self.builder.trunc(count, integer)
+        numbers = ir.Constant(ir.VectorType(integer, self.lanes), [ir.Constant(integer, i) for i in range(self.lanes)])
+        return self.builder.icmp_signed("<", numbers, self.splat(count))
+
+    def element_at(self, address: Any, index: Any) -> Any:
+        """Return the pointer to an element of an array."""
+        return self.offset(self.pointer(address), self.builder.mul(index, self.integer(self.size)))
 
     def total(self, chains: list[Any]) -> Any:
         """Return the sum of four chains."""
@@ -193,50 +214,100 @@ def _row_max(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
 
 
 @intrinsic
-def _row_exp(typingctx: Any, like: Any, p: Any, n: Any, end: Any, scale: Any, shift: Any) -> Any:
+def _strip_max(typingctx: Any, like: Any, out: Any, x: Any, row: Any, rows: Any, n: Any, seen: Any, step: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _RowEmitter(builder, like.dtype)
-        _, p, n, end, scale, shift = arguments
-        factor, down = emit.splat(scale), emit.splat(builder.fneg(shift))
+        _, out, x, *strip = arguments
+        lowest = emit.constant(float("-inf"))
 
-        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
-            pointer = emit.offset(emit.pointer(p), at)
-            e = emit.exp(emit.multiply_add(emit.load(pointer), factor, down))
-            if mask is not None:
-                e = builder.select(mask, e, emit.zero)
-            emit.store(e, pointer)
-            return [builder.fadd(sums[0], e)]
+        def greater(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
 
-        emit.clear(p, n, end)
-        return emit.total(emit.over_row(n, 1, emit.zero, body)[0])
+        def body(at: Any, mask: Any, sums: list[Any], _: Any) -> list[Any]:
+            value = emit.load(at[0])
+            return [greater(value if mask is None else builder.select(mask, value, lowest), sums[0])]
 
-    return like.dtype(like, types.intp, types.intp, types.intp, like.dtype, like.dtype), generate
+        def end(r: Any, sums: list[Any]) -> None:
+            builder.store(emit.folded(sums[0], greater), emit.element_at(out, r), align=emit.size)
+
+        emit.over_strip([x], *strip, lambda r: None, [lowest], body, end)
+        return context.get_dummy_value()
+
+    return types.void(like, *([types.intp] * 7)), generate
 
 
 @intrinsic
-def _row_softmax_gradient(typingctx: Any, like: Any, p: Any, g: Any, n: Any, end: Any, scale: Any, shift: Any, inverse: Any,
-                          mean: Any) -> Any:  # fmt: skip
+def _strip_dot(typingctx: Any, like: Any, out: Any, x: Any, y: Any, row: Any, rows: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = _RowEmitter(builder, like.dtype)
-        _, p, g, n, end, scale, shift, inverse, mean = arguments
-        factor, down, share, centre = (emit.splat(x) for x in (scale, builder.fneg(shift), inverse, mean))
+        _, out, x, y, row, rows, n = arguments
 
-        def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
-            to_p, to_g = (emit.offset(emit.pointer(address), at) for address in (p, g))
-            e = builder.fmul(share, emit.exp(emit.multiply_add(emit.load(to_p), factor, down)))
-            gradient = builder.fmul(builder.fmul(e, factor), builder.fsub(emit.load(to_g), centre))
-            if mask is not None:
-                e, gradient = builder.select(mask, e, emit.zero), builder.select(mask, gradient, emit.zero)
-            emit.store(e, to_p)
-            emit.store(gradient, to_g)
-            return sums
+        def body(at: Any, mask: Any, sums: list[Any], _: Any) -> list[Any]:
+            a, b = (emit.load(pointer) if mask is None else emit.filled_load(pointer, mask, emit.zero) for pointer in at)
+            return [emit.multiply_add(a, b, sums[0])]
 
-        emit.clear(p, n, end)
-        emit.clear(g, n, end)
-        emit.over_row(n, 1, emit.zero, body)
+        def end(r: Any, sums: list[Any]) -> None:
+            builder.store(emit.folded(sums[0], builder.fadd), emit.element_at(out, r), align=emit.size)
+
+        emit.over_strip([x, y], row, rows, n, n, emit.integer(0), lambda r: None, [emit.zero], body, end)
         return context.get_dummy_value()
 
-    return types.void(like, *([types.intp] * 4), *([like.dtype] * 4)), generate
+    return types.void(like, *([types.intp] * 6)), generate
+
+
+@intrinsic
+def _strip_exp(typingctx: Any, like: Any, sums: Any, p: Any, row: Any, rows: Any, n: Any, seen: Any, step: Any, scale: Any,
+               shifts: Any) -> Any:  # fmt: skip
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, out, p, *strip, scale, shifts = arguments
+        factor = emit.splat(scale)
+
+        def start(r: Any) -> Any:
+            return builder.fneg(emit.broadcast(emit.element_at(shifts, r)))
+
+        def body(at: Any, mask: Any, sums: list[Any], down: Any) -> list[Any]:
+            e = emit.exp(emit.multiply_add(emit.load(at[0]), factor, down))
+            if mask is not None:
+                e = builder.select(mask, e, emit.zero)
+            emit.store(e, at[0])
+            return [builder.fadd(sums[0], e)]
+
+        def end(r: Any, sums: list[Any]) -> None:
+            builder.store(emit.folded(sums[0], builder.fadd), emit.element_at(out, r), align=emit.size)
+
+        emit.over_strip([p], *strip, start, [emit.zero], body, end)
+        return context.get_dummy_value()
+
+    return types.void(like, *([types.intp] * 7), like.dtype, types.intp), generate
+
+
+@intrinsic
+def _strip_softmax_gradient(typingctx: Any, like: Any, p: Any, g: Any, row: Any, rows: Any, n: Any, seen: Any, step: Any,
+                            scale: Any, shifts: Any, inverses: Any, means: Any) -> Any:  # fmt: skip
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = _RowEmitter(builder, like.dtype)
+        _, p, g, *strip, scale, shifts, inverses, means = arguments
+        factor = emit.splat(scale)
+
+        def start(r: Any) -> list[Any]:
+            shift, inverse, mean = (emit.broadcast(emit.element_at(array, r)) for array in (shifts, inverses, means))
+            return [builder.fneg(shift), inverse, mean]
+
+        def body(at: Any, mask: Any, sums: list[Any], given: Any) -> list[Any]:
+            down, share, centre = given
+            e = builder.fmul(share, emit.exp(emit.multiply_add(emit.load(at[0]), factor, down)))
+            gradient = builder.fmul(builder.fmul(e, factor), builder.fsub(emit.load(at[1]), centre))
+            if mask is not None:
+                e, gradient = builder.select(mask, e, emit.zero), builder.select(mask, gradient, emit.zero)
+            emit.store(e, at[0])
+            emit.store(gradient, at[1])
+            return sums
+
+        emit.over_strip([p, g], *strip, start, [], body, lambda r, sums: None)
+        return context.get_dummy_value()
+
+    return types.void(like, *([types.intp] * 7), like.dtype, *([types.intp] * 3)), generate
 
 
 @inlined
@@ -264,15 +335,36 @@ def row_max(x, n):
 
 
 @inlined
-def row_exp(p, n, end, scale, shift):
-    """Write p_j = e^(scale p_j - shift) for j < n, and 0 from there to the end of the vector of element end - 1; return the sum.
+def strip_max(out, x, row, n, seen, step):
+    """Write to out (R,) the greatest of the elements seen of each row of a strip; -inf if there is none. NaN counts for nothing.
 
-    Where e^… would be below the normal numbers it is 0. The array ends at a whole vector of ROW_BYTES.
+    Of the rows of x, `row` elements apart, the first sees the first `seen` elements of n, each other `step` more than that before.
     """
-    return _row_exp(p, p.ctypes.data, n, end, scale, shift)
+    size = x.itemsize
+    _strip_max(x, out.ctypes.data, x.ctypes.data, row * size, out.size, n, seen, step)
 
 
 @inlined
-def row_softmax_gradient(p, g, n, end, scale, shift, inverse, mean):
-    """Write p_j = inverse e^(scale p_j - shift), then g_j = scale p_j (g_j - mean), for j < n, and 0 after that as `row_exp`."""
-    _row_softmax_gradient(p, p.ctypes.data, g.ctypes.data, n, end, scale, shift, inverse, mean)
+def strip_dot(out, x, y):
+    """Write to out (R,) the sums of x y over the columns of two strips (R, n) whose rows are as far apart."""
+    _strip_dot(x, out.ctypes.data, x.ctypes.data, y.ctypes.data, x.strides[0], out.size, x.shape[1])
+
+
+@inlined
+def strip_exp(sums, p, row, n, seen, step, scale, shifts):
+    """Write p_j = e^(scale p_j - shift) where it is seen, else 0, up to the end of the vector of element n - 1; and the rows' sums.
+
+    Where e^… would be below the normal numbers it is 0. Rows end at a whole vector of ROW_BYTES. See `strip_max`.
+    """
+    size = p.itemsize
+    _strip_exp(p, sums.ctypes.data, p.ctypes.data, row * size, sums.size, n, seen, step, scale, shifts.ctypes.data)
+
+
+@inlined
+def strip_softmax_gradient(p, g, row, n, seen, step, scale, shifts, inverses, means):
+    """Write p_j = inverse e^(scale p_j - shift), then g_j = scale p_j (g_j - mean), where it is seen, else 0: see `strip_exp`."""
+    size = p.itemsize
+    _strip_softmax_gradient(
+        p, p.ctypes.data, g.ctypes.data, row * size, means.size, n, seen, step, scale, shifts.ctypes.data, inverses.ctypes.data,
+        means.ctypes.data,
+    )  # fmt: skip

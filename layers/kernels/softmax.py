@@ -9,7 +9,7 @@ from numba.extending import overload
 from .jit import OPTIONS, inlined, kernel
 from .simd_math import exp_row
 from .simd_rows import row_max, row_sum
-from .vmath import constant, exp, number
+from .vmath import constant, number
 
 # Rows that are taken together.
 ROWS = 32
@@ -22,11 +22,6 @@ def _greatest(x: Any) -> Any:
 
 def _sum(x: Any) -> Any:
     """Return the sum of x (n,)."""
-    raise NotImplementedError("for kernels only")
-
-
-def _to_exponentials(x: Any) -> None:
-    """Write e^x in place of x (n,)."""
     raise NotImplementedError("for kernels only")
 
 
@@ -46,15 +41,6 @@ def _sum_of(x):
     return (lambda x: x.sum()) if isinstance(x.dtype, types.Complex) else (lambda x: row_sum(x))
 
 
-@overload(_to_exponentials, jit_options=OPTIONS)
-def _to_exponentials_of(x):
-    def one_by_one(x):
-        for j in range(x.size):
-            x[j] = exp(x[j])
-
-    return one_by_one if isinstance(x.dtype, types.Complex) else lambda x: exp_row(x, x)
-
-
 @inlined
 def _exponentials(e, highest, totals, x):
     """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a block of rows.
@@ -67,7 +53,8 @@ def _exponentials(e, highest, totals, x):
         highest[i] = greatest
         for j in range(to.size):
             to[j] = of[j] - greatest
-    _to_exponentials(e.reshape(e.size))
+    flat = e.reshape(e.size)
+    exp_row(flat, flat)
     for i in range(len(x)):
         totals[i] = _sum(e[i])
 
