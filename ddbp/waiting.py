@@ -13,7 +13,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Integers
 
-from .communicator import CommunicationError, Task
+from .communicator import CommunicationError, Task, described
 
 # A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for what
 # it waits for to happen at all.
@@ -80,7 +80,7 @@ class Waiting:
         if self._left:
             return
         self._read_notices()
-        must = f"all ranks must take part in {task}"
+        must = f"all ranks must take part in {described(task)}"
         missing = sorted(rank for rank, things in self._left_at.items() if things < self._things)
         if missing:
             fix = "Look above for its error; every rank must take the same number of steps and evaluations."
