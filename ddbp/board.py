@@ -1,7 +1,6 @@
 """The board: where the ranks of one host meet, and read each other's numbers in memory that they share."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from layers.types import Array, Integers
 WORDS = 8192
 """The longest row, in 64-bit words."""
 
-# How often a process looks before it asks whether to go on waiting, at first and later.
-_FIRST_LOOKS, _LOOKS = 200, 20
-
-Wait = Callable[[Callable[[], bool]], None]
-"""Called with a function; returns when that is true."""
+# Where a rank says which process it is; its first cell counts meetings.
+_PID = 1
+# How often a process looks at first, for some 35 µs, and each time that it is asked later.
+_FIRST_LOOKS, _LOOKS = 1000, 20
 
 
 class Row:
@@ -25,13 +23,17 @@ class Row:
 
     Parameters
     ----------
-    count, ranks
-        How many numbers, and how many ranks show them.
+    count, ranks, mine
+        How many numbers, how many ranks show them, and the number of this one.
     dtype
         Theirs, of 64 bits.
 
     Attributes
     ----------
+    rows
+        The words of all ranks after a gathering (ranks, words), those of this rank before.
+    title
+        Of this rank.
     numbers
         To be filled (count,).
     all
@@ -41,12 +43,12 @@ class Row:
     TITLE = 3
     """Words before the numbers: the kind of task, how many numbers, and which task of that kind."""
 
-    def __init__(self, count: int, ranks: int, dtype: Any = np.float64) -> None:
-        self.sent: Integers = np.zeros(self.TITLE + count, np.int64)
-        self.sent[1] = count
-        self.received: Integers = np.empty((ranks, self.TITLE + count), np.int64)
-        self.numbers: Array = self.sent[self.TITLE :].view(dtype)
-        self.all: Array = self.received[:, self.TITLE :].view(dtype)
+    def __init__(self, count: int, ranks: int, mine: int, dtype: Any = np.float64) -> None:
+        self.rows: Integers = np.zeros((ranks, self.TITLE + count), np.int64)
+        self.title = self.rows[mine].data
+        self.title[1] = count
+        self.all: Array = self.rows[:, self.TITLE :].view(dtype)
+        self.numbers: Array = self.all[mine]
 
 
 class Board:
@@ -62,53 +64,49 @@ class Board:
 
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
         self._mine = mine
-        self._counts: Integers = allocate((ranks * sync.LINE,), np.int64)
-        self._rows: Integers = allocate((2, ranks, WORDS), np.int64)
-        self._pids = self._counts[1 :: sync.LINE]
-        self._pids[mine] = os.getpid()
+        self._cells: Integers = allocate((ranks, sync.LINE + 2 * WORDS), np.int64)
+        self._cells[mine, _PID] = os.getpid()
         self._seen: set[int] = set()
         self._meetings = 0
-        self._late = np.zeros(2, np.int64)
 
-    def meet(self, wait: Wait) -> None:
-        """Return once all ranks have called this; `wait(met)` is to return when `met()` is true."""
+    def meet(self) -> bool:
+        """Come to the next meeting; return whether all ranks have come. If not, they have once `met()` is true."""
         self._meetings += 1
-        self._finish(wait, sync.meet, self._late, self._counts, self._mine, self._meetings)
+        come: bool = sync.meet(self._cells, self._mine, self._meetings, _FIRST_LOOKS)
+        return come
 
-    def gather(self, received: Integers, sent: Integers, same: int, wait: Wait) -> int:
-        """Meet, and write the rows of all ranks (ranks, words); return the first whose first `same` words differ, or -1."""
-        self._meetings += 1
-        self._finish(wait, sync.gather, received, self._late, self._rows, self._counts, sent, same, self._mine, self._meetings)
-        return int(self._late[1])
+    def met(self) -> bool:
+        """Return whether all ranks have come to the present meeting."""
+        come: bool = sync.meet(self._cells, self._mine, self._meetings, _LOOKS)
+        return come
 
-    def _finish(self, wait: Wait, look: Callable[..., None], *arguments: Any) -> None:
-        """Have a kernel look until all are there, a few times at once and then whenever `wait` asks."""
-        look(*arguments, _FIRST_LOOKS)
-        if self._late[0] >= 0:
+    def gather(self, rows: Integers, same: int, *, again: bool = False) -> int:
+        """Come to the next meeting, and write the rows of all ranks (ranks, words), of which that of this rank is there.
 
-            def met() -> bool:
-                look(*arguments, _LOOKS)
-                return bool(self._late[0] < 0)
-
-            wait(met)
+        Return the first rank whose first `same` words are not those of this one, or `sync.ALIKE`; but `sync.LATE` if not all
+        have come: then, once `met()` is true, ask `again`.
+        """
+        self._meetings += not again
+        strange: int = sync.gather(rows, self._cells, self._mine, self._meetings, same, _FIRST_LOOKS)
+        return strange
 
     def late(self) -> list[int]:
         """Return the ranks of the board that have not come to the present meeting."""
-        return np.flatnonzero(self._counts[:: sync.LINE] < self._meetings).tolist()
+        return np.flatnonzero(self._cells[:, 0] < self._meetings).tolist()
 
     def dead(self) -> list[int]:
         """Return those of them whose processes have ended, having been seen to run: not all may be visible from here."""
         late = self.late()
-        running = {rank for rank in late if _runs(int(self._pids[rank]))}
+        running = {rank for rank in late if _runs(int(self._cells[rank, _PID]))}
         self._seen |= running
         return [rank for rank in late if rank in self._seen and rank not in running]
 
 
 def compile_kernels() -> None:
     """Meet alone, once: that compiles the kernels of a meeting."""
-    row, board = Row(1, 1), Board(np.zeros, 0, 1)
-    board.gather(row.received, row.sent, 0, lambda met: None)
-    board.meet(lambda met: None)
+    board = Board(np.zeros, 0, 1)
+    board.gather(Row(1, 1, 0).rows, 0)
+    board.meet()
 
 
 def _runs(pid: int) -> bool:

@@ -7,7 +7,7 @@ import socket
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -24,15 +24,8 @@ class CommunicationError(RuntimeError):
     """Ranks do not agree, or one did not come."""
 
 
-class Task(NamedTuple):
-    """What ranks meet for: a kind, and which of that kind."""
-
-    kind: int
-    number: int = 0
-
-    def __str__(self) -> str:
-        return _TASKS[self.kind].format(self.number)
-
+Task = tuple[int, int]
+"""What ranks meet for: a kind, and which of that kind."""
 
 _TASKS = (
     "gathering from all ranks",
@@ -44,6 +37,12 @@ _TASKS = (
     "ending",
 )
 GATHERING, EXCHANGE, PUBLISHING, STATISTICS, BROADCAST, LEADER_FIRST, ENDING = range(len(_TASKS))
+
+
+def described(task: Task) -> str:
+    """Return what ranks meet for, in words."""
+    kind, number = task
+    return _TASKS[kind].format(number)
 
 
 class Communicator(Protocol):
@@ -71,7 +70,7 @@ class Communicator(Protocol):
         """Return zeroed memory that the ranks of this host share."""
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
-        """Write row.all, the numbers of all ranks; return whether the number of the task and the first `same` numbers are the same.
+        """Complete row.all, the numbers of all ranks; return whether the task and the first `same` numbers are the same.
 
         The ranks of a host have then met: each sees what the others wrote before to memory that they share.
 
@@ -143,7 +142,6 @@ class SerialCommunicator:
         return zeros(shape, dtype)
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
-        row.all[0] = row.numbers
         return True
 
     def meet(self, task: Task) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from layers.errors import message
+from layers.kernels import sync
 from layers.memory import zeros
 from layers.types import Array, Integers
 
 from . import shared_memory
 from .board import WORDS, Board, Row, compile_kernels
-from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Links, Task
+from .communicator import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Links, Task, described
 from .failure import abort_all_ranks_on_exceptions
 from .waiting import Waiting
 
@@ -60,6 +61,7 @@ class MPICommunicator:
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
         self._board = self._shared_board()
         self.links = Links(self.hosts, self.rank)
+        self._one_host = len(self.hosts) == 2
 
     def _shared_board(self) -> Board:
         """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
@@ -90,7 +92,7 @@ class MPICommunicator:
                 text[: len(created)] = np.frombuffer(created, np.uint8)
             except OSError as refused:
                 error = refused
-        self._wait([self._local.Ibcast(text, root=0)], Task(GATHERING))
+        self._wait([self._local.Ibcast(text, root=0)], (GATHERING, 0))
         path = os.fsdecode(text.tobytes().rstrip(b"\0"))
         descriptor = -1
         try:
@@ -118,7 +120,7 @@ class MPICommunicator:
         """Raise on all ranks of this host unless none of them failed to share memory of so many bytes."""
         codes = np.empty(self._local.size, np.int64)
         code = 0 if error is None else error.errno or -1
-        self._wait([self._local.Iallgather(np.array([code]), codes)], Task(GATHERING))
+        self._wait([self._local.Iallgather(np.array([code]), codes)], (GATHERING, 0))
         if codes.any():
             raise shared_memory.refusal(size, int(codes[codes != 0][0]))
 
@@ -126,50 +128,56 @@ class MPICommunicator:
 
     def meet(self, task: Task) -> None:
         self._waiting.begin()
-        self._board.meet(lambda met: self._meet_late(met, task))
+        if not self._board.meet():
+            self._await_host(task)
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
         self._waiting.begin()
-        sent = row.sent
-        sent[0], sent[2] = task.kind, task.number
-        words = Row.TITLE + same
-        mine = row.received[self.links.first : self.links.last]
-        equal = (self._gather_host if sent.size <= WORDS else self._gather_host_in_parts)(task, mine, sent, words)
-        if len(self.hosts) == 2:
-            return equal
-        self._gather_world(task, row.received)
-        return bool((row.received[:, :words] == sent[:words]).all())
+        row.title[0], row.title[2] = task
+        rows, words = row.rows, Row.TITLE + same
+        gather = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
+        if self._one_host:
+            return gather(task, rows, words)
+        gather(task, rows[self.links.first : self.links.last], words)
+        self._gather_world(task, rows)
+        return bool((rows[:, :words] == rows[self.rank, :words]).all())
 
-    def _gather_host(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
-        """Write the rows of this host's ranks (ranks, words); return whether the first `same` words are the same."""
-        strange = self._board.gather(rows, sent, same, lambda met: self._meet_late(met, task))
+    def _gather_host(self, task: Task, rows: Integers, same: int) -> bool:
+        """Complete the rows of this host's ranks (ranks, words); return whether the first `same` words are the same."""
+        strange = self._board.gather(rows, same)
+        if strange == sync.LATE:
+            self._await_host(task)
+            strange = self._board.gather(rows, same, again=True)
+        if strange == sync.ALIKE:
+            return True
         self._require_title(task, rows, self.links.first, strange)
-        return strange < 0
+        return False
 
-    def _gather_host_in_parts(self, task: Task, rows: Integers, sent: Integers, same: int) -> bool:
+    def _gather_host_in_parts(self, task: Task, rows: Integers, same: int) -> bool:
         """Do what `_gather_host` does with rows longer than those of a board: in several meetings, each with the title."""
         title, equal = Row.TITLE, True
-        for start in range(title, sent.size, WORDS - title):
-            part = np.concatenate([sent[:title], sent[start : start + WORDS - title]])
-            received = np.empty((len(rows), part.size), np.int64)
+        for start in range(title, rows.shape[1], WORDS - title):
+            part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
             first = start == title
-            found = self._gather_host(task, received, part, same if first else title)
+            found = self._gather_host(task, part, same if first else title)
             if first:
                 equal = found
-                rows[:, :title] = received[:, :title]
-            rows[:, start : start + part.size - title] = received[:, title:]
+                rows[:, :title] = part[:, :title]
+            rows[:, start : start + WORDS - title] = part[:, title:]
         return equal
 
-    def _meet_late(self, met: Callable[[], bool], task: Task) -> None:
+    def _await_host(self, task: Task) -> None:
+        """Wait until the ranks of this host have met."""
+
         def ranks(of_board: list[int]) -> list[int]:
             return [self.links.first + rank for rank in of_board]
 
-        def done() -> bool:
+        def met() -> bool:
             if self.meanwhile is not None:
                 self.meanwhile()
-            return met()
+            return self._board.met()
 
-        self._waiting.until(done, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
+        self._waiting.until(met, task, late=lambda: ranks(self._board.late()), dead=lambda: ranks(self._board.dead()))
 
     def _gather_world(self, task: Task, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
@@ -177,7 +185,8 @@ class MPICommunicator:
         heads[self.links.first : self.links.last, : rows.shape[1]] = rows[self.links.first : self.links.last, :_HEAD]
         self._share(task, _TAG_HEAD, heads)
         strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
-        self._require_title(task, heads, 0, int(np.argmax(strange)) if strange.any() else -1)
+        if strange.any():
+            self._require_title(task, heads, 0, int(np.argmax(strange)))
         rows[:, :_HEAD] = heads[:, : rows.shape[1]]
         if rows.shape[1] > _HEAD:
             rest = np.ascontiguousarray(rows[:, _HEAD:])
@@ -191,17 +200,15 @@ class MPICommunicator:
 
     def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
         """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has other numbers to gather."""
-        if strange < 0:
-            return
         kind, words, number = rows[strange, : Row.TITLE].tolist()
         expected = int(rows[self.rank - first, 1])
-        if (kind, words) == (task.kind, expected):
+        if (kind, words) == (task[0], expected):
             return
-        got = f"{Task(kind, number)} on rank {first + strange}"
-        if kind == task.kind:
+        got = f"{described((kind, number))} on rank {first + strange}"
+        if kind == task[0]:
             got = f"{words} numbers on rank {first + strange}, {expected} here"
         fix = "Every rank must run the same loop, and the same layers in the same order."
-        raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {task}", got, fix))
+        raise CommunicationError(message(f"rank {self.rank}", f"all ranks must take part in {described(task)}", got, fix))
 
     # Messages
 
@@ -224,16 +231,16 @@ class MPICommunicator:
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
-        row = Row(-(-array.nbytes // 8), self.size, np.int64)
+        row = Row(-(-array.nbytes // 8), self.size, self.rank, np.int64)
         row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
-        self.gather(Task(GATHERING), row)
+        self.gather((GATHERING, 0), row)
         rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
         result: Array = np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
         return result
 
     def broadcast(self, array: Array) -> None:
         self._waiting.begin()
-        self._wait([self.world.Ibcast(part, root=0) for part in _parts(array)], Task(BROADCAST))
+        self._wait([self.world.Ibcast(part, root=0) for part in _parts(array)], (BROADCAST, 0))
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
@@ -241,7 +248,7 @@ class MPICommunicator:
         if self._local.rank == 0:
             yield
         # A spinning barrier would take the core on which the first rank compiles.
-        self._wait([self._local.Ibarrier()], Task(LEADER_FIRST), asleep=5e-3 if self._local.rank else 0.0)
+        self._wait([self._local.Ibarrier()], (LEADER_FIRST, 0), asleep=5e-3 if self._local.rank else 0.0)
         if self._local.rank:
             yield
 
@@ -263,7 +270,7 @@ class MPICommunicator:
     def leave(self) -> None:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all do)."""
         self._waiting.leave()
-        self._wait([self.world.Ibarrier()], Task(ENDING), asleep=1e-3)
+        self._wait([self.world.Ibarrier()], (ENDING, 0), asleep=1e-3)
         self._waiting.read_the_last()
 
     def abort(self, status: int) -> None:

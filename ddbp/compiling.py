@@ -50,6 +50,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
     with comm.leader_first():
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
         reduction = Reduction(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
+        reduction.exchange(0, 1, np.zeros(plan.local))
         part, optimizer = Slice(reduction, whole=True), copy.deepcopy(optimizer)
         part.collect()
         part.square_norm(part.gradient)

@@ -31,8 +31,7 @@ class Overlap:
         self._parameters = np.bincount(np.array(numbers, np.int64), minlength=len(buckets)).tolist()
         links = comm.links
         self._mine = comm.rank - links.first
-        self._counts: Integers = comm.host_array((len(buckets), (links.last - links.first) * sync.LINE), np.int64)
-        self._late = np.zeros(1, np.int64)
+        self._counts: Integers = comm.host_array((len(buckets), links.last - links.first, sync.LINE), np.int64)
         self._attempt = 0
         self._pending: list[int] = []
         self._complete: list[int] = []
@@ -69,8 +68,7 @@ class Overlap:
         """Start what all ranks of this host have completed, and let messages that are on their way get on."""
         waiting = []
         for number in self._complete:
-            sync.meet(self._late, self._counts[number], self._mine, self._attempt, 0)
-            if self._late[0] < 0:
+            if sync.meet(self._counts[number], self._mine, self._attempt, 0):
                 self._exchange.start(number)
             else:
                 waiting.append(number)
@@ -92,7 +90,7 @@ class Overlap:
         links, hosts = self._comm.links, self._comm.hosts.tolist()
         missing = []
         for rank in range(links.first, links.last):
-            counts = self._counts[:, (rank - links.first) * sync.LINE]
+            counts = self._counts[:, rank - links.first, 0]
             if rank != self._comm.rank and attempt == self._attempt:
                 missing.append((f"rank {rank}", set(np.flatnonzero(counts < self._attempt).tolist())))
         for host, numbers in self._exchange.awaited():

@@ -19,7 +19,7 @@ from layers.types import Array, Integers
 
 from .board import Row
 from .buckets import Buckets
-from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator, Task
+from .communicator import EXCHANGE, PUBLISHING, CommunicationError, Communicator
 from .exchange import Exchange, HostMemory
 from .overlap import Overlap
 from .shards import ShardPlan, tree_total
@@ -65,13 +65,17 @@ class Reduction:
         buckets = Buckets(self.flat, comm.size, several=several)
         owned = buckets.owned(comm.rank)
         self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
+        self._first = self.ranges[0][0]
         # Where they begin in the slice.
         self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
-        self._row = Row(_STATED + max(counts), comm.size)
+        self._row = row = Row(_STATED + max(counts), comm.size, comm.rank)
+        self._stated = row.numbers.data
+        self._sums: Array = row.numbers[_STATED : _STATED + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
-        width = self._row.numbers.size
-        self._places = np.array([rank * width + _STATED + i for rank, count in enumerate(counts) for i in range(count)])
+        self._shown: Array = row.rows.reshape(-1).view(np.float64)
+        first, width = Row.TITLE + _STATED, row.rows.shape[1]
+        self._places = np.array([rank * width + first + i for rank, count in enumerate(counts) for i in range(count)])
         self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
         self._overlap = Overlap(buckets, comm, self._exchange) if self._exchange is not None and len(buckets) > 1 else None
         self._gradients = memory.gradients
@@ -101,70 +105,66 @@ class Reduction:
         finally:
             tape.observer = before
 
-    def exchange(self, step: int, samples: int, sums: Array, observed: int = 0) -> Array:
-        """Meet with all ranks, whose gradients are complete then, and return the loss sums (S,) of all shards.
+    def exchange(self, step: int, samples: int, sums: Array, observed: int = 0) -> float:
+        """Meet with all ranks, whose gradients are complete then; return the total of loss sums (local S,) over all shards.
 
         What travels along states the step, the size of the global batch and how many numbers layers have observed of a shard;
         ranks that are elsewhere are named.
         """
-        if self.comm.size == 1:
-            return sums
+        if self.plan.shards == 1:
+            return float(sums.item())
+        self._sums[:] = sums
+        if self.comm.size > 1:
+            self._meet(step, samples, observed)
+        total: float = reduce.tree_total(self._shown, self._places)
+        return total
+
+    def _meet(self, step: int, samples: int, observed: int) -> None:
         overlap = self._overlap if self._begun else None
         if not self._begun:
             self._attempts = next(_ATTEMPTS)
         self._begun = False
-        numbers = self._row.numbers
-        numbers[:_STATED] = samples, observed, self._attempts
-        numbers[_STATED : _STATED + len(sums)] = sums
-        task = Task(EXCHANGE, step)
-        with self._naming_what_is_awaited():
+        self._stated[0], self._stated[1], self._stated[2] = samples, observed, self._attempts
+        task = EXCHANGE, step
+        try:
             if overlap is not None:
                 overlap.complete()
-            same = self.comm.gather(task, self._row, same=_STATED)
+            same = self.comm.gather(task, self._row, _STATED)
             if overlap is not None:
                 overlap.end()
-        # Before any sum is used that another host has sent.
+            # No sum is used that a host has sent which is elsewhere.
+            if same and self._exchange is not None:
+                self._exchange.run(task, self._attempts)
+        except CommunicationError as error:
+            self._name_what_is_awaited(error)
+            raise
         if not same:
             self._refuse(step, samples, observed)
-        if self._exchange is not None:
-            with self._naming_what_is_awaited():
-                self._exchange.run(task, self._attempts)
-        result: Array = self._row.all.take(self._places)
-        return result
 
-    def _naming_what_is_awaited(self) -> AbstractContextManager[None]:
-        return nullcontext() if self._overlap is None else self._adding_notes(self._overlap)
-
-    @contextmanager
-    def _adding_notes(self, overlap: Overlap) -> Iterator[None]:
-        try:
-            yield
-        except CommunicationError as error:
-            awaited = overlap.awaited(self._attempts)
-            if awaited:
-                error.add_note(f"Gradients that have not come: {awaited}.")
-            raise
+    def _name_what_is_awaited(self, error: CommunicationError) -> None:
+        awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""
+        if awaited:
+            error.add_note(f"Gradients that have not come: {awaited}.")
 
     def sum(self, gradient: Array, start: int) -> None:
         """Write the gradient of the global batch on a part of this rank's slice that begins at `start` of the slice."""
-        number = bisect_right(self._offsets, start) - 1 if len(self.ranges) > 1 else 0
-        inside = start - self._offsets[number]
         if self._exchange is None:
-            reduce.tree_sum(gradient, self._gradients, self._sizes, self.ranges[0][0] + inside)
-        else:
-            reduce.tree_sum(gradient, self._exchange.parts[number], self._sizes, inside)
+            reduce.tree_sum(gradient, self._gradients, self._sizes, self._first + start)
+            return
+        number = bisect_right(self._offsets, start) - 1
+        reduce.tree_sum(gradient, self._exchange.parts[number], self._sizes, start - self._offsets[number])
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its slice, are updated everywhere."""
         if self.comm.size == 1:
             return
-        task = Task(PUBLISHING, step)
+        task = PUBLISHING, step
         if self._exchange is not None:
             self._exchange.publish(task)
         self.comm.meet(task)
 
     def _refuse(self, step: int, samples: int, observed: int) -> None:
-        steps = self._row.received[:, 2].tolist()
+        steps = self._row.rows[:, 2].tolist()
         stated = zip(steps, self._row.all[:, :_STATED].tolist(), strict=True)
         for rank, (other_step, (other_samples, other_observed, attempts)) in enumerate(stated):
             if (other_step, other_samples) != (step, samples):

@@ -13,7 +13,7 @@ from layers.state import unique_states
 from layers.types import Array
 
 from .board import Row
-from .communicator import STATISTICS, CommunicationError, Communicator, Task
+from .communicator import STATISTICS, CommunicationError, Communicator, described
 from .shards import ShardPlan
 
 
@@ -67,15 +67,15 @@ class ShardGather:
             return np.full((sum(self._counts), numbers.shape[1]), 2.0)
         self._calls += 1
         width = numbers.shape[1]
-        row = Row(max(self._counts) * width, self._comm.size)
+        row = Row(max(self._counts) * width, self._comm.size, self._comm.rank)
         row.numbers[: numbers.size] = numbers.reshape(-1)
-        task = Task(STATISTICS, self._calls)
+        task = STATISTICS, self._calls
         if not self._comm.gather(task, row):
             # Of another trainer, say, whose gatherings are counted apart.
-            numbers = row.received[:, 2].tolist()
+            numbers = row.rows[:, 2].tolist()
             rank = next(rank for rank, number in enumerate(numbers) if number != self._calls)
-            got = f"{Task(STATISTICS, numbers[rank])} on rank {rank}"
+            got = f"{described((STATISTICS, numbers[rank]))} on rank {rank}"
             fix = "Every rank must run the same loop, and the same layers in the same order."
-            raise CommunicationError(message(f"rank {self._comm.rank}", f"all ranks must take part in {task}", got, fix))
+            raise CommunicationError(message(f"rank {self._comm.rank}", f"all ranks must take part in {described(task)}", got, fix))
         parts = [shown[: count * width].reshape(count, width) for shown, count in zip(row.all, self._counts, strict=True)]
         return np.concatenate(parts)

@@ -26,7 +26,7 @@ from .optim import Optimizer, adjustment, limit_norm
 from .progress import Progress
 from .reduction import Reduction
 from .run_folder import RunFolder
-from .shards import ShardPlan, chosen, shard_sums, tree_total
+from .shards import ShardPlan, chosen, shard_sums
 from .slice import Slice
 from .threads import use_one_thread
 from .truncation import Truncation
@@ -204,8 +204,8 @@ class Trainer:
         pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
         # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
-        sums = self._reduction.exchange(self._batches_made - 1, group.samples, group.sums, observed)
-        value, self._part.scale = group.loss(sums.item() if len(sums) == 1 else tree_total(sums).item()), group.scale
+        total = self._reduction.exchange(self._batches_made - 1, group.samples, group.sums, observed)
+        value, self._part.scale = group.loss(total), group.scale
         group.clear()
         self._part.forget()
         # Nothing is lost yet: what is to be added next will overwrite.

@@ -1,4 +1,4 @@
-"""Waiting for other ranks: every wait polls, yields the core, and ends.
+"""Waiting for other ranks: every wait looks, yields the core, and ends.
 
 It ends with what it waits for, with an error that names the ranks that left, died or did not come, or after `DDBP_TIMEOUT` seconds.
 """
@@ -13,11 +13,11 @@ import numpy as np
 from layers.errors import message
 from layers.types import Integers
 
-from .communicator import CommunicationError, Task
+from .communicator import CommunicationError, Task, described
 
-# A wait first polls, then gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for what
-# it waits for to happen at all.
-_POLLS, _YIELDS, _SLEEP = 200, 2000, 50e-6
+# A wait gives its core away at every look, then sleeps between looks: oversubscribed ranks must run for what it waits for to
+# happen at all.
+_YIELDS, _SLEEP = 2000, 50e-6
 # Seconds between looks for ranks that are missing, and after which a rank that waits tells the others so; then those who do
 # not come can be named.
 _LOOK, _NOTICE = 0.05, 0.5
@@ -56,14 +56,12 @@ class Waiting:
         `late` and `dead` return the ranks that have not come yet, or never will, as far as that is known. With `asleep` seconds
         between looks the core is left to others from the beginning.
         """
-        polls, yields, sleep = (0, 0, asleep) if asleep else (_POLLS, _YIELDS, _SLEEP)
+        yields, sleep = (0, asleep) if asleep else (_YIELDS, _SLEEP)
         looks = 0
         started = checked = 0.0
         while not done():
             looks += 1
-            if looks <= polls:
-                continue
-            if looks <= polls + yields:
+            if looks <= yields:
                 _yield_core()
                 continue
             time.sleep(sleep)
@@ -80,7 +78,7 @@ class Waiting:
         if self._left:
             return
         self._read_notices()
-        must = f"all ranks must take part in {task}"
+        must = f"all ranks must take part in {described(task)}"
         missing = sorted(rank for rank, things in self._left_at.items() if things < self._things)
         if missing:
             fix = "Look above for its error; every rank must take the same number of steps and evaluations."

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddbp.communicator import EXCHANGE, PUBLISHING, Links, Task
+from ddbp.communicator import EXCHANGE, PUBLISHING, Links
 from ddbp.reduction import Reduction
 from ddbp.shards import ShardPlan, cut
 from layers import Layer, Parameter
@@ -118,8 +118,8 @@ class _Paper:
         self.sent, self.received = {}, {}
 
     def swap(self, task, sends, receives):
-        self.sent[task.kind] = [array.nbytes for _, array in sends]
-        self.received[task.kind] = [array.nbytes for _, array in receives]
+        self.sent[task[0]] = [array.nbytes for _, array in sends]
+        self.received[task[0]] = [array.nbytes for _, array in receives]
 
     def flight(self, parts):
         return _PaperPlane(self)
@@ -152,8 +152,8 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     comm = _Paper(ranks - 1, ranks, hosts)
     plan = ShardPlan(ranks, ranks, comm.rank)
     exchange = Reduction(_Weights(count), plan, comm)._exchange
-    exchange.run(Task(EXCHANGE), 1)
-    exchange.publish(Task(PUBLISHING))
+    exchange.run((EXCHANGE, 0), 1)
+    exchange.publish((PUBLISHING, 0))
     assert len(comm.sent[EXCHANGE]) == len(comm.received[EXCHANGE]) == len(comm.sent[PUBLISHING]) == hosts - 1
     _, sums, parameters = scaling.messages(count, place(ranks, hosts))
     assert max(comm.sent[EXCHANGE]) == sums

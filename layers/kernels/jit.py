@@ -73,8 +73,8 @@ def _caching_in(folder: Path) -> Iterator[None]:
 def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
     """Compile a kernel: called from Python, specialised on first use, its machine code cached on disk unless `cache` is False.
 
-    Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing; allocates nothing
-    large; the docstring begins "Writes" or "Adds to".
+    Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing but a number; allocates nothing
+    large; the docstring begins "Writes", "Adds to" or "Returns".
     """
     with _caching_in(CACHE_FOLDER):
         return numba.njit(cache=cache, no_cfunc_wrapper=True, **OPTIONS)(_named_apart(function))

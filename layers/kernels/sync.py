@@ -15,7 +15,9 @@ from numba.extending import intrinsic
 from .jit import inlined, kernel
 
 LINE = 16
-"""64-bit cells from one process's counter to the next: two cache lines, which processors may fetch together."""
+"""64-bit cells from one process's count to the next, at least: two cache lines, which processors may fetch together."""
+ALIKE, LATE = -1, -2
+"""What `gather` returns besides the numbers of processes."""
 
 
 def _pause_instruction() -> tuple[str, tuple[int, ...]] | None:
@@ -72,46 +74,49 @@ def _pause(typingctx: Any) -> Any:
 
 
 @inlined
-def _cell(counts, process):
-    return counts.ctypes.data + 8 * LINE * process
-
-
-@kernel
-def meet(late, counts, mine, number, polls):
-    """Writes `number` as the count of process `mine`, and -1 to late[0] once all processes have counted so far.
-
-    After `polls` looks in vain it writes to late[0] the first process that has not; then call it again. counts (P * LINE,)
-    is shared int64, late (1,).
-    """
-    _store_release(_cell(counts, mine), number)
-    late[0] = -1
-    for process in range(counts.size // LINE):
-        while _load_acquire(_cell(counts, process)) < number:
-            polls -= 1
-            if polls < 0:
-                late[0] = process
-                return
+def _all_come(cells, mine, number, looks):
+    """Store `number` as the count of process `mine`; return whether all others have counted so far within so many looks."""
+    first, step = cells.ctypes.data, 8 * cells.shape[1]
+    _store_release(first + mine * step, number)
+    for process in range(len(cells)):
+        while _load_acquire(first + process * step) < number:
+            if looks == 0:
+                return False
+            looks -= 1
             _pause()
+    return True
 
 
 @kernel
-def gather(rows, late, board, counts, row, same, mine, number, polls):
-    """Writes the rows of all processes to rows (P, w) when they have met, as `meet` does; row (w,) is that of process `mine`.
+def meet(cells, mine, number, looks):
+    """Writes `number` as the count of process `mine`; returns whether all processes have counted so far within so many looks.
 
-    board (2, P, W >= w) is shared: meetings use its halves in turn, so that none overwrites what another still reads. All
-    are int64. late (2,): the second is the first process whose first `same` words are not those of `row`, or -1.
+    If not, call it again. cells (P, at least LINE) are shared int64, the first of each row a count.
     """
-    half = board[number % 2]
-    own = half[mine]
-    for i in range(row.size):
-        own[i] = row[i]
-    meet(late, counts, mine, number, polls)
-    late[1] = -1
-    if late[0] < 0:
-        for process in range(len(rows) - 1, -1, -1):
-            to, of = rows[process], half[process]
-            for i in range(row.size):
-                to[i] = of[i]
-            for i in range(same):
-                if to[i] != row[i]:
-                    late[1] = process
+    return _all_come(cells, mine, number, looks)
+
+
+@kernel
+def gather(rows, board, mine, number, same, looks):
+    """Writes the rows of all processes to rows (P, w), in which that of process `mine` is, when they have met, as `meet` does.
+
+    Returns the first process whose first `same` words are not those of `mine`, or ALIKE; but LATE if not all have come. Then
+    call it again. board (P, LINE + 2 W), W >= w, is shared: cells for meeting, then what a process shows. Meetings use its halves
+    in turn, so that none overwrites what another still reads. All are int64.
+    """
+    width = rows.shape[1]
+    start = LINE + number % 2 * ((board.shape[1] - LINE) // 2)
+    own, shown = rows[mine], board[:, start : start + width]
+    for i in range(width):
+        shown[mine, i] = own[i]
+    if not _all_come(board, mine, number, looks):
+        return LATE
+    strange = ALIKE
+    for process in range(len(rows) - 1, -1, -1):
+        to, of = rows[process], shown[process]
+        for i in range(width):
+            to[i] = of[i]
+        for i in range(same):
+            if to[i] != own[i]:
+                strange = process
+    return strange

@@ -21,7 +21,7 @@ from workload import Workload
 from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp.communicator import EXCHANGE, Task
+from ddbp.communicator import EXCHANGE
 
 GRADIENTS = (2**16, 2**18, 2**20, 2**22, 2**24)
 """Numbers of parameters whose reduction is timed."""
@@ -80,7 +80,7 @@ def messages() -> dict[str, Any]:
         sent, received = (np.zeros((count, size), np.uint8) for _ in range(2))
         sends, receives = ([(other, array[i]) for i in range(count)] for array in (sent, received))
         repeats = max(5, min(200, 2**24 // size))
-        swap = lambda: comm.swap(Task(EXCHANGE), sends, receives)  # noqa: E731
+        swap = lambda: comm.swap((EXCHANGE, 0), sends, receives)  # noqa: E731
         harness.timed(swap, 20)
         return _slowest(median(harness.timed(swap, repeats) for _ in range(7)))
 

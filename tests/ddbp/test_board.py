@@ -12,26 +12,26 @@ import pytest
 from ddbp import shared_memory
 from ddbp.board import WORDS, Board, Row
 from ddbp.communicator import CommunicationError
+from layers.kernels import sync
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SECONDS = 60.0
 
 
 def in_processes(count, work):
-    """Run `work(board, mine, wait)` in so many processes; each must return None."""
-    memory = [mmap.mmap(-1, 8 * (1024 + 2 * count * WORDS)) for _ in range(2)]
+    """Run `work(board, mine)` in so many processes; each must return None."""
+    memory = mmap.mmap(-1, 8 * count * (1024 + 2 * WORDS))
     pids = []
     for mine in range(count):
         pid = os.fork()
         if not pid:
             status = 1
             try:
-                given = iter(memory)
 
-                def allocate(shape, dtype, given=given):
-                    return np.frombuffer(next(given), dtype, int(np.prod(shape))).reshape(shape)
+                def allocate(shape, dtype):
+                    return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
 
-                work(Board(allocate, mine, count), mine, patient)
+                work(Board(allocate, mine, count), mine)
                 status = 0
             finally:
                 os._exit(status)
@@ -39,24 +39,33 @@ def in_processes(count, work):
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
-def patient(met):
-    """Wait, but not for ever."""
+def wait(board):
+    """Wait until all have come, but not for ever."""
     end = time.monotonic() + SECONDS
-    while not met():
+    while not board.met():
         assert time.monotonic() < end, "nobody came"
         time.sleep(1e-5)
 
 
+def gather(board, row, same):
+    """Gather, however long it takes."""
+    strange = board.gather(row.rows, same)
+    if strange == sync.LATE:
+        wait(board)
+        strange = board.gather(row.rows, same, again=True)
+    return strange
+
+
 @pytest.mark.parametrize("count", [2, 5])
 def test_every_process_reads_what_the_others_wrote_before_they_met(count):
-    def work(board, mine, wait):
+    def work(board, mine):
         rng = np.random.default_rng(mine)
-        row = Row(7, count)
+        row = Row(7, count, mine)
         for step in range(100):
             if rng.random() < 0.05:
                 time.sleep(rng.random() * 2e-3)
             row.numbers[:] = 1000.0 * step + mine
-            assert board.gather(row.received, row.sent, 0, wait) == -1
+            assert gather(board, row, 0) == sync.ALIKE
             assert (row.all == 1000.0 * step + np.arange(count)[:, np.newaxis]).all()
 
     assert in_processes(count, work) == [0] * count
@@ -65,29 +74,28 @@ def test_every_process_reads_what_the_others_wrote_before_they_met(count):
 def test_process_that_has_not_come_is_known_to_those_who_wait():
     reading, writing = os.pipe()
 
-    def work(board, mine, wait):
+    def work(board, mine):
         if mine:
             os.read(reading, 1)
 
-        def look(met):
-            assert not met()
+        come = board.meet()
+        if not mine:
+            assert not come
             assert board.late() == [1]
             os.write(writing, b"!")
-            wait(met)
-
-        board.meet(wait if mine else look)
+        wait(board)
         assert board.late() == []
 
     assert in_processes(2, work) == [0, 0]
 
 
 def test_process_whose_first_words_differ_is_named():
-    def work(board, mine, wait):
-        row = Row(3, 3)
+    def work(board, mine):
+        row = Row(3, 3, mine)
         row.numbers[:] = 5.0, 6.0, mine
-        assert board.gather(row.received, row.sent, Row.TITLE + 2, wait) == -1
+        assert gather(board, row, Row.TITLE + 2) == sync.ALIKE
         row.numbers[1] = 7.0 if mine == 1 else 6.0
-        assert board.gather(row.received, row.sent, Row.TITLE + 2, wait) == (0 if mine == 1 else 1)
+        assert gather(board, row, Row.TITLE + 2) == (0 if mine == 1 else 1)
 
     assert in_processes(3, work) == [0, 0, 0]
 
@@ -95,22 +103,19 @@ def test_process_whose_first_words_differ_is_named():
 def test_dead_process_is_noticed_by_those_who_saw_it_run(tmp_path):
     reported = tmp_path / "dead"
 
-    def work(board, mine, wait):
-        board.meet(wait)
+    def work(board, mine):
+        board.meet()
+        wait(board)
         seen = []
         if mine == 1:
             time.sleep(0.5)
             os._exit(0)
 
-        def until_dead(met):
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end and not met():
-                seen[:] = board.dead()
-                if seen:
-                    return
-                time.sleep(0.01)
-
-        board.meet(until_dead)
+        board.meet()
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end and not board.met() and not seen:
+            seen = board.dead()
+            time.sleep(0.01)
         reported.write_text(str(seen))
 
     # With this nobody needs to wait for a child that has ended, as a launcher does.

@@ -108,7 +108,7 @@ def test_rank_that_gathers_statistics_of_another_number_is_named():
             self.size = 2
 
         def gather(self, task, row, same=0):
-            row.received[:, 2] = task.number, 9
+            row.rows[:, 2] = task[1], 9
             return False
 
     gather = ShardGather(ShardPlan(2, 2, 0), Elsewhere())

@@ -63,6 +63,13 @@ def shards_of(count, width, dtype, rng):
     return (rng.standard_normal((count, width)) * 10.0 ** rng.integers(-4, 5, (count, width))).astype(dtype)
 
 
+@pytest.mark.parametrize("shards", [*range(1, 18), 33])
+def test_total_of_numbers_at_any_places_is_that_of_the_tree(shards):
+    rng = np.random.default_rng(shards)
+    shown, places = rng.standard_normal(50), rng.permutation(50)[:shards]
+    assert reduce.tree_total(shown, places) == tree(list(shown[places]))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shards", range(1, 18))
 def test_sum_of_single_shards_is_the_fixed_tree(shards, dtype):

@@ -14,7 +14,7 @@ import numpy as np
 
 import ddbp
 from ddbp import shared_memory
-from ddbp.communicator import EXCHANGE, PUBLISHING, Task
+from ddbp.communicator import EXCHANGE, PUBLISHING
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
@@ -78,12 +78,12 @@ def main() -> None:
     trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
     gather, meet = (comm, "gather"), (comm, "meet")
     deeds = {
-        "be killed in the exchange": (*gather, lambda task, *rest: task == Task(EXCHANGE, STEP), die),
+        "be killed in the exchange": (*gather, lambda task, *rest: task == (EXCHANGE, STEP), die),
         "be killed in the update": (ddbp.SGD, "update", lambda optimizer, *rest: optimizer.steps == STEP + 1, die),
-        "be killed in publishing": (*meet, lambda task: task == Task(PUBLISHING, STEP), die),
+        "be killed in publishing": (*meet, lambda task: task == (PUBLISHING, STEP), die),
         "be killed while others wait": (
             *gather,
-            lambda task, *rest: task == Task(EXCHANGE, STEP),
+            lambda task, *rest: task == (EXCHANGE, STEP),
             lambda: (time.sleep(1.5), die()),
         ),
         "raise in the update": (ddbp.SGD, "update", lambda optimizer, *rest: optimizer.steps == STEP + 1, raise_error),

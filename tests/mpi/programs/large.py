@@ -10,7 +10,7 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp import communicator_mpi
-from ddbp.communicator import EXCHANGE, PUBLISHING, Task
+from ddbp.communicator import EXCHANGE, PUBLISHING
 
 
 def main() -> None:
@@ -33,8 +33,8 @@ def transfer(comm, elements):
         # Of two axes, as the sums of several pieces of the tree are.
         message = array.reshape(1, -1)
         sends, receives = ([(1, message)], []) if comm.rank == 0 else ([], [(0, message)])
-        comm.swap(Task(EXCHANGE, 1), sends, receives)
-    comm.meet(Task(PUBLISHING, 1))
+        comm.swap((EXCHANGE, 1), sends, receives)
+    comm.meet((PUBLISHING, 1))
     assert_on_all_ranks((array[places] == values).all(), "all marks have arrived")
     assert_on_all_ranks(np.count_nonzero(array) == len(places), "nothing else has")
     if not shared:

@@ -63,9 +63,10 @@ def delay_everything(rng):
 def come_without_waiting():
     """Count the meetings at which parameters are published, but wait for nobody."""
 
-    def meet(board, wait):
+    def meet(board):
         board._meetings += 1
-        sync.meet(board._late, board._counts, board._mine, board._meetings, 0)
+        sync.meet(board._cells, board._mine, board._meetings, 0)
+        return True
 
     Board.meet = meet
 
@@ -102,7 +103,7 @@ def send_without_looking():
 
     def poke(overlap):
         for number in overlap._complete:
-            sync.meet(overlap._late, overlap._counts[number], overlap._mine, overlap._attempt, 0)
+            sync.meet(overlap._counts[number], overlap._mine, overlap._attempt, 0)
             overlap._exchange.start(number)
         overlap._complete = []
 

@@ -5,7 +5,7 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp.board import WORDS, Row
-from ddbp.communicator import GATHERING, Task
+from ddbp.communicator import GATHERING
 
 LENGTHS = (1, 60, 61, 62, 1000, WORDS - Row.TITLE, WORDS - Row.TITLE + 1, WORDS, 2 * WORDS, 3 * WORDS + 1)
 
@@ -14,11 +14,11 @@ def main() -> None:
     """Gather."""
     comm = ddbp.communicator()
     for length in LENGTHS:
-        row = Row(length, comm.size, np.int64)
+        row = Row(length, comm.size, comm.rank, np.int64)
         # Whatever was in the memory before must not matter.
-        row.received[...] = -1 - comm.rank
+        row.all[...] = -1 - comm.rank
         row.numbers[:] = 10**6 * comm.rank + np.arange(length)
-        equal = comm.gather(Task(GATHERING, length), row)
+        equal = comm.gather((GATHERING, length), row)
         expected = 10**6 * np.arange(comm.size)[:, np.newaxis] + np.arange(length)
         assert_on_all_ranks(equal and (row.all == expected).all(), f"rows of {length} numbers are right")
         text = f"{comm.rank}" * length
@@ -28,13 +28,13 @@ def main() -> None:
         )
     # Numbers that must be the same are compared wherever they stand.
     for length in (5, 2 * WORDS):
-        row = Row(length, comm.size, np.int64)
+        row = Row(length, comm.size, comm.rank, np.int64)
         row.numbers[:] = 0
-        assert_on_all_ranks(comm.gather(Task(GATHERING), row, same=2), "equal rows are equal")
+        assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "equal rows are equal")
         row.numbers[2:] = comm.rank
-        assert_on_all_ranks(comm.gather(Task(GATHERING), row, same=2), "what may differ may differ")
+        assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "what may differ may differ")
         row.numbers[1] = comm.rank == comm.size - 1
-        assert_on_all_ranks(not comm.gather(Task(GATHERING), row, same=2), "a rank that differs is seen")
+        assert_on_all_ranks(not comm.gather((GATHERING, 0), row, same=2), "a rank that differs is seen")
     if comm.rank == 0:
         print(np.diff(comm.hosts).tolist())
 
