@@ -48,6 +48,18 @@ def facts(machine: dict[str, Any]) -> str:
     return ", ".join(filter(None, [*known, *versions, machine.get("date")]))
 
 
+def breakdown() -> str:
+    """Return the table of what steps consist of, if it was measured."""
+    path = RESULTS / "breakdown.json"
+    if not path.is_file():
+        return ""
+    columns = ("ms", "products_at_peak_ms", "kernels_ms", "between_ms")
+    head = ["workload", "step, ms", "its products at the peak, ms", "kernels, ms", "between them, ms", "calls of kernels"]
+    lines = [cells(head), cells(["---", *["---:"] * (len(head) - 1)])]
+    lines += [cells([row["name"], *(milliseconds(row[key]) for key in columns), row["kernel_calls"]]) for row in rows(path)]
+    return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
+
+
 def compilation() -> str:
     """Return the table of compile times, if they were measured."""
     path = RESULTS / "compile_time.json"
@@ -264,6 +276,7 @@ def verified() -> str:
 TABLES = {
     "verified": verified,
     "numbers": training_steps,
+    "breakdown": breakdown,
     "compilation": compilation,
     "accuracy": accuracies,
     "convolutions": convolutions,
