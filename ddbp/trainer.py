@@ -115,8 +115,7 @@ class Trainer:
         self.truncate = None if truncate is None else Truncation(model, truncate)
         self._forward: Callable[[Value], Value] = self.truncate or model
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
-        self.stop = False
-        self.step_count = self.epoch = 0
+        self.stop, self.step_count, self.epoch = False, 0, 0
         self._plan = ShardPlan(chosen(shards, self.comm.size), self.comm.size, self.comm.rank)
         self.shards = self._plan.shards
         checks.same_start(self)
@@ -228,8 +227,9 @@ class Trainer:
 
     def train_step(self, x: Array, y: Array) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window; return its loss."""
-        if self.truncate is not None:
-            checks.windows_update(self.accumulate, self._group.held)
+        if self.truncate is None:
+            return self._train(self.batch(x, y))
+        checks.windows_update(self.accumulate, self._group.held)
         return sum(self._train(part) * weight for part, weight in self._parts(iter([self.batch(x, y)])))
 
     # Whole runs

@@ -33,14 +33,16 @@ def contiguous(x: Array) -> Array:
 
 def matrix(x: Array) -> Array:
     """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise."""
-    x = contiguous(x)
-    return x if x.ndim == 2 else x.reshape(-1, x.shape[-1])
+    if x.ndim == 2 and x.flags.carray:
+        return x
+    return contiguous(x).reshape(-1, x.shape[-1])
 
 
 def flat(x: Array) -> Array:
     """Return x as (n,), copied only if its memory is laid out otherwise."""
-    x = contiguous(x)
-    return x if x.ndim == 1 else x.reshape(-1)
+    if x.ndim == 1 and x.flags.carray:
+        return x
+    return contiguous(x).reshape(-1)
 
 
 _EMPTY = {ndim: {np.dtype(dtype): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64)} for ndim in (1, 2, 3)}
