@@ -155,7 +155,7 @@ class Inference:
 
     def matrix_buffer(self, name: str, shape: Sequence[int], dtype: Any) -> tuple[Array, Array]:
         """Return a new array (…, D), and the same memory as rows (R, D)."""
-        array = np.empty(shape, dtype)
+        array = self.buffer(name, shape, dtype)
         return array, matrix(array)
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
