@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from .formulas import fused
+
 
 def _vector_registers() -> tuple[int, int]:
     """Return (bytes of a vector register, number of vector registers) of this processor."""
@@ -21,9 +23,8 @@ def _vector_registers() -> tuple[int, int]:
         return 64, 32
     if features.get("avx2") or features.get("avx"):
         return 32, 16
-    if "neon" in features or "aarch64" in llvmlite.binding.get_process_triple():
-        return 16, 32
-    return 16, 16
+    arm = "neon" in features or "aarch64" in llvmlite.binding.get_process_triple()
+    return 16, 32 if arm else 16
 
 
 VECTOR_BYTES, REGISTERS = _vector_registers()
@@ -150,7 +151,7 @@ class Emitter:
         self.call("llvm.prefetch.p0", ir.VoidType(), pointer, *(ir.Constant(_I32, i) for i in (int(write), 3 if near else 2, 1)))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
-        return self.call(f"llvm.fmuladd.{self.suffix}", self.vector, a, b, c)
+        return fused(self.builder, a, b, c)
 
     def loop(self, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
         """Emit `for i in range(count): carried = body(i, carried)`; return the carried values after it."""

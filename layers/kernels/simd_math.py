@@ -52,55 +52,44 @@ def _row_function(typingctx: Any, like: Any, to: Any, second: Any, of: Any, n: A
     return types.void(like, *([types.intp] * 4), name), generate
 
 
-def exp_row(to: Any, of: Any) -> None:
+_OF_NUMBERS = {"exp": exp, "tanh": tanh, "sigmoid": sigmoid}
+
+
+def _apply(to: Any, of: Any, name: Any) -> None:
+    """Write the function of this name of each element, complex ones too."""
+    raise NotImplementedError("for kernels only")
+
+
+@overload(_apply, prefer_literal=True, jit_options=OPTIONS)
+def _apply_of(to, of, name):
+    function = _OF_NUMBERS[name.literal_value]
+
+    def complex_row(to, of, name):
+        for j in range(of.size):
+            to[j] = function(of[j])
+
+    def real_row(to, of, name):
+        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, name)
+
+    return complex_row if isinstance(of.dtype, types.Complex) else real_row
+
+
+@inlined
+def exp_row(to, of):
     """Write e^x of each element x; both (n,), and perhaps the same array."""
-    raise NotImplementedError("for kernels only")
+    _apply(to, of, "exp")
 
 
-def tanh_row(to: Any, of: Any) -> None:
+@inlined
+def tanh_row(to, of):
     """Write the hyperbolic tangent of each element; both (n,), and perhaps the same array."""
-    raise NotImplementedError("for kernels only")
+    _apply(to, of, "tanh")
 
 
-def sigmoid_row(to: Any, of: Any) -> None:
+@inlined
+def sigmoid_row(to, of):
     """Write 1 / (1 + e^-x) of each element x; both (n,), and perhaps the same array."""
-    raise NotImplementedError("for kernels only")
-
-
-@overload(exp_row, jit_options=OPTIONS)
-def _exp_row(to, of):
-    def complex_row(to, of):
-        for j in range(of.size):
-            to[j] = exp(of[j])
-
-    def real_row(to, of):
-        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "exp")
-
-    return complex_row if isinstance(of.dtype, types.Complex) else real_row
-
-
-@overload(tanh_row, jit_options=OPTIONS)
-def _tanh_row(to, of):
-    def complex_row(to, of):
-        for j in range(of.size):
-            to[j] = tanh(of[j])
-
-    def real_row(to, of):
-        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "tanh")
-
-    return complex_row if isinstance(of.dtype, types.Complex) else real_row
-
-
-@overload(sigmoid_row, jit_options=OPTIONS)
-def _sigmoid_row(to, of):
-    def complex_row(to, of):
-        for j in range(of.size):
-            to[j] = sigmoid(of[j])
-
-    def real_row(to, of):
-        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "sigmoid")
-
-    return complex_row if isinstance(of.dtype, types.Complex) else real_row
+    _apply(to, of, "sigmoid")
 
 
 @inlined
