@@ -51,7 +51,11 @@ class Accumulation:
 
     def clear(self) -> None:
         """Begin a new group, after an update."""
-        self.updated, self.samples, self.batches = self.samples, 0, 0
+        self.updated = self.samples
+        self._begin()
+
+    def _begin(self) -> None:
+        self.samples = self.batches = 0
         self.sums: Array = np.zeros(0)
         self.observed: list[tuple[Array, Callable[[Array], None]]] = []
         self._first = self._total = 0.0
@@ -71,14 +75,22 @@ class Accumulation:
         return _weight(loss) / self._first if self._first else 1.0
 
     def backward(self, loss: Value, gradient: Any = None, **options: Any) -> None:
-        """Propagate backwards from the loss of the next batch, with its factor."""
+        """Propagate backwards from the loss of the next batch, with its factor.
+
+        If that fails, the group begins anew: what the pass has added cannot be told from what had accumulated.
+        """
         factor = self.factor(loss)
         if factor != 1:
             gradient = np.full(loss.shape, factor) if gradient is None else np.asarray(gradient) * factor
+        ends = self._ends(self.batches + 1, loss.tape)
         # Until kernels have been compiled, by the first update, passes may only be for practice.
-        last = self.updated and self._ends(self.batches + 1, loss.tape)
-        with self._reduction.ahead(loss.tape) if last else nullcontext():
-            loss.backward(gradient, **options)
+        try:
+            with self._reduction.ahead(loss.tape, send=bool(self.updated)) if ends else nullcontext():
+                loss.backward(gradient, **options)
+        except BaseException:
+            self._reduction.flat.zero_gradients()
+            self._begin()
+            raise
 
     def require_no_factor(self, loss: Value) -> None:
         """Refuse a batch whose gradient had to be multiplied, and was not."""

@@ -1,17 +1,15 @@
 """Buckets: what the flat arrays are cut into so that hosts can exchange a part of the gradients while others are still computed."""
 
-import os
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
 
 import numpy as np
 
 from layers import FlatParameters, Parameter
-from layers.errors import message
 from layers.kernels import reduce
 from layers.types import Integers
 
-from .shards import cut
+from .shards import cut, whole_variable
 
 VARIABLE = "DDBP_BUCKET"
 BYTES = 2**18
@@ -77,10 +75,7 @@ def _bounds(starts: list[int], n: int, least: float) -> list[int]:
 
 def _least(itemsize: int, ranks: int) -> float:
     """Return the least elements of a bucket: what DDBP_BUCKET says, in KiB (0 for one bucket), or else BYTES and SHARE."""
-    text = os.environ.get(VARIABLE, "")
-    if not text:
+    chosen = whole_variable(VARIABLE, "number of KiB")
+    if chosen is None:
         return max(BYTES // itemsize, SHARE * ranks)
-    if not text.isdecimal():
-        fix = "Unset it for the default; 0 exchanges all gradients at once, after backward."
-        raise ValueError(message("ddbp", f"{VARIABLE} must be a number of KiB", repr(text), fix))
-    return int(text) * 1024 / itemsize or np.inf
+    return chosen * 1024 / itemsize or np.inf

@@ -12,7 +12,7 @@ from layers import Layer, Value
 from layers.errors import message
 from layers.kernels import jit
 
-from . import buckets
+from . import buckets, shards
 from .communicator import require_agreement
 from .data import ArrayDataset
 
@@ -110,7 +110,7 @@ def same_start(trainer: "Trainer") -> None:
         "shards": trainer.shards,
         "truncate": str(trainer.truncate),
         "wire": trainer.wire,
-        buckets.VARIABLE: os.environ.get(buckets.VARIABLE, ""),
+        **{name: os.environ.get(name, "") for name in (buckets.VARIABLE, shards.MEMORY_VARIABLE)},
         "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
     }
     facts = {**model_facts(trainer.model, trainer.loss), "optimizer": trainer.optimizer, **options, **code_facts()}

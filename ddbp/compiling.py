@@ -57,7 +57,8 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         optimizer.bind(part)
         optimizer.step(part)
         # What states learn is summed in float64.
-        reduce.tree_sum(np.empty(1), np.zeros((2, 1)), np.ones(2, np.int64), 0)
+        for kind in (dtype, np.float64):
+            reduce.tree_sum(np.empty(1, kind), np.zeros((2, 1), kind), np.ones(2, np.int64), 0)
 
 
 def one_first(comm: Communicator, gather: ShardGather, flat: FlatParameters, passes: Callable[[], Any]) -> Any:

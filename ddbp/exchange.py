@@ -1,7 +1,7 @@
 """What hosts have of a model and tell each other: partial sums of gradients, and parameters."""
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,26 +20,31 @@ Messages = Sequence[tuple[int, Array]]
 
 
 class HostMemory:
-    """The flat parameters of a model in memory that the ranks of a host share, and the gradients of all shards of the host.
+    """The flat parameters of a model in memory that the ranks of a host share, and the gradients of the host's ranks.
 
     Attributes
     ----------
     flat
-        Parameters, once per host; gradients of this rank's shards.
+        Parameters, once per host; gradients of this rank: see `ShardPlan.kept`.
     gradients
-        Those of the host's shards (shards of the host, n).
+        Those of all ranks of the host (P, n).
+    pieces
+        The shards that each of them is the sum of, (first shard, number of shards).
     """
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
-        begin, end = plan.owned_by(comm.links.first, comm.links.last)
-        first, last = plan.owned(comm.rank)
+        size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
+        kept = [plan.kept(rank, size) for rank in range(comm.links.first, comm.links.last)]
+        self.pieces = list(chain.from_iterable(kept))
+        mine = kept[comm.rank - comm.links.first]
+        first = self.pieces.index(mine[0])
 
         def part(shape: tuple[int, ...], dtype: Any) -> Array:
-            self.gradients: Array = comm.host_array((end - begin, *shape[1:]), dtype)
-            mine: Array = self.gradients[first - begin : last - begin]
-            return mine
+            self.gradients: Array = comm.host_array((len(self.pieces), *shape[1:]), dtype)
+            own: Array = self.gradients[first : first + len(mine)]
+            return own
 
-        self.flat = FlatParameters(model, shards=plan.local, allocate=comm.host_array, allocate_gradients=part)
+        self.flat = FlatParameters(model, [size for _, size in mine], allocate=comm.host_array, allocate_gradients=part)
 
 
 class Exchange:
@@ -65,8 +70,8 @@ class Exchange:
         self._comm, self._wire, self._gradients = comm, wire, memory.gradients
         self._owned = [buckets.owned(rank) for rank in range(comm.size)]
         pieces = [dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())]
-        own = pieces[comm.links.own]
-        self._rows = [slice(first - own[0][0], first - own[0][0] + size) for first, size in own]
+        self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.links.own]]
+        self._sizes: Integers = np.array([size for _, size in memory.pieces], np.int64)
         self.sizes: Integers = np.array([size for of_host in pieces for _, size in of_host], np.int64)
         ends = list(accumulate(map(len, pieces), initial=0))
         self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
@@ -165,5 +170,11 @@ class _Bucket:
     def _sum(self, sums: Array, start: int) -> None:
         """Write the sums over this host's pieces of the tree, of a range that begins at `start`."""
         for into, rows in zip(sums, self._exchange._rows, strict=True):
-            shards = self._exchange._gradients[rows]
-            reduce.tree_sum(into, shards, np.ones(len(shards), np.int64), start)
+            reduce.tree_sum(into, self._exchange._gradients[rows], self._exchange._sizes[rows], start)
+
+
+def _within(pieces: Sequence[tuple[int, int]], piece: tuple[int, int]) -> slice:
+    """Return which of the pieces the larger one consists of."""
+    first, size = piece
+    inside = [number for number, (shard, _) in enumerate(pieces) if first <= shard < first + size]
+    return slice(inside[0], inside[-1] + 1)

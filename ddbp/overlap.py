@@ -47,11 +47,8 @@ class Overlap:
         numbers = self._of_parameter.get(id(parameter))
         if numbers is None:
             return
-        if parameter.stale:
-            # Used, but not reached by backward.
-            assert parameter.gradients is not None
-            parameter.gradients[...] = 0
-            parameter.stale = False
+        # If backward has not reached it though it is used, that makes it zero.
+        parameter.complete()
         for number in numbers:
             self._pending[number] -= 1
             if not self._pending[number]:

@@ -79,31 +79,34 @@ class Reduction:
         self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
         self._overlap = Overlap(buckets, comm, self._exchange) if self._exchange is not None and len(buckets) > 1 else None
         self._gradients = memory.gradients
-        self._sizes: Integers = np.ones(plan.shards, np.int64) if self._exchange is None else self._exchange.sizes
+        own: Integers = np.array([size for _, size in memory.pieces], np.int64)
+        self._sizes = own if self._exchange is None else self._exchange.sizes
+        self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts, self._begun = 0, False
-        self.alone: Array | None = memory.gradients[0] if plan.shards == 1 else None
+        self.alone: Array | None = memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
 
-    def ahead(self, tape: Tape) -> AbstractContextManager[None]:
-        """Return a context for the last backward pass on a tape before `exchange`: what it completes goes to other hosts at once.
+    def ahead(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
+        """Return a context for the last backward pass on a tape before `exchange`: what it completes is added up over shards.
 
-        Gradients must be final when the tape's observer is told of a parameter. All ranks must enter it alike.
+        With `send` that goes to other hosts at once. Gradients must be final when the tape's observer is told of a parameter. All
+        ranks must enter it alike.
         """
-        return nullcontext() if self._overlap is None else self._sending(tape, self._overlap)
+        if send and self._overlap is not None:
+            return self._sending(tape, self._overlap)
+        return _observed(tape, _add_up) if self._adds_up else nullcontext()
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
         self._attempts = next(_ATTEMPTS)
         overlap.begin(self._attempts)
-        self._begun, before = True, tape.observer
-        tape.observer = overlap if before is None else _both(before, overlap)
+        self._begun = True
         try:
-            yield
+            with _observed(tape, overlap):
+                yield
         except BaseException:
             overlap.drop()
             self._begun = False
             raise
-        finally:
-            tape.observer = before
 
     def exchange(self, step: int, samples: int, sums: Array, observed: int = 0) -> float:
         """Meet with all ranks, whose gradients are complete then; return the total of loss sums (local S,) over all shards.
@@ -185,12 +188,26 @@ class Reduction:
             raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
 
-def _both(first: Observer, second: Observer) -> Observer:
-    def told(parameter: Parameter) -> None:
-        first(parameter)
-        second(parameter)
+@contextmanager
+def _observed(tape: Tape, observer: Observer) -> Iterator[None]:
+    """Return a context in which the tape tells this observer, too, after the one that it has."""
+    before = tape.observer
 
-    return told
+    def both(parameter: Parameter) -> None:
+        if before is not None:
+            before(parameter)
+        observer(parameter)
+
+    tape.observer = both
+    try:
+        yield
+    finally:
+        tape.observer = before
+
+
+def _add_up(parameter: Parameter) -> None:
+    if parameter.partial is not None:
+        parameter.complete()
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:

@@ -11,13 +11,16 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 SHARDS_VARIABLE = "DDBP_SHARDS"
+MEMORY_VARIABLE = "DDBP_SHARD_MEMORY"
+MEMORY = 64
+"""MiB that the gradients of a rank's shards may take, lest they are added up as soon as they are complete."""
 
 
-def whole_variable(name: str) -> int | None:
-    """Return the positive integer in an environment variable, or None if it is not set."""
+def whole_variable(name: str, kind: str = "positive integer") -> int | None:
+    """Return the integer in an environment variable, or None if it is not set; `kind` says what it must be."""
     text = os.environ.get(name, "")
-    if text and not (text.isdecimal() and int(text) > 0):
-        raise ValueError(message("ddbp", f"{name} must be a positive integer", repr(text), "Unset it for the default."))
+    if text and not (text.isdecimal() and (int(text) > 0 or kind != "positive integer")):
+        raise ValueError(message("ddbp", f"{name} must be a {kind}", repr(text), "Unset it for the default."))
     return int(text) if text else None
 
 
@@ -78,6 +81,17 @@ class ShardPlan:
         """Return the first and the end of the shards of ranks first..last-1."""
         bounds = cut(self.shards, self.ranks)
         return int(bounds[first]), int(bounds[last])
+
+    def kept(self, rank: int, size: int) -> list[tuple[int, int]]:
+        """Return what a rank keeps of gradients of so many bytes, as (first shard, number of shards): each of its shards', if
+        these are not more than DDBP_SHARD_MEMORY, else the largest partial sums that it can form.
+        """
+        limit = whole_variable(MEMORY_VARIABLE, "number of MiB")
+        most = -(-self.shards // self.ranks)
+        first, last = self.owned(rank)
+        if most * size <= 2**20 * (MEMORY if limit is None else limit):
+            return [(shard, 1) for shard in range(first, last)]
+        return dyadic(first, last)
 
     @cached_property
     def local(self) -> int:

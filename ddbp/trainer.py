@@ -199,7 +199,7 @@ class Trainer:
                 checks.refuse_loss(loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
-        self._flat.fill_stale()
+        self._flat.complete()
         pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
         # The number of batches made, not that of steps: a rank that skips a batch is found out at once.

@@ -146,7 +146,7 @@ class Subject:
     def cast(self, dtype: Any) -> Iterator[None]:
         """Convert inputs and parameters, and put the former ones back at the end."""
         inputs = self.inputs
-        kept = [(p, p.value, p.gradients, p.stale) for p in self.parameters.values()]
+        kept = [(p, p.value, p.gradients, p.stale, p.partial) for p in self.parameters.values()]
         states = [(state, state.value.copy()) for state in self.states]
         real = np.empty(0, dtype).real.dtype
         self.inputs = [
@@ -158,8 +158,8 @@ class Subject:
             yield
         finally:
             self.inputs = inputs
-            for parameter, value, gradients, stale in kept:
-                parameter.rebind(value, gradients, stale)
+            for parameter, value, gradients, stale, partial in kept:
+                parameter.rebind(value, gradients, stale, partial)
             for state, value in states:
                 state.value = value
 

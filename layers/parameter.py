@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from .errors import message
-from .kernels import reduce
 from .memory import LINE, zeros
+from .partial_sums import PartialSums, ShardMemory, tree_total
 from .types import Array
 
 if TYPE_CHECKING:
@@ -31,12 +31,16 @@ class Parameter:
     ----------
     gradients
         Gradients of the shards, shape (S, \\*shape), or None before the first backward pass. Gradients accumulate.
+    partial
+        The partial sums that replace them once they are complete, or None if they are kept.
     stale
         True while the contents of `gradients` count as zero: set by zeroing, cleared by the first contribution. So zeroing
         costs nothing, and the first contribution may overwrite.
+
+    A copy (`copy.deepcopy`, `pickle`) has the value, and no gradients.
     """
 
-    __slots__ = ("_value", "gradients", "regularized", "stale")
+    __slots__ = ("_value", "gradients", "partial", "regularized", "stale")
 
     moves: ClassVar[int] = 0
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
@@ -48,8 +52,12 @@ class Parameter:
             raise TypeError(message("Parameter", "the value must be of a floating type", value.dtype, fix))
         self._value: Array = value
         self.gradients: Array | None = None
+        self.partial: PartialSums | None = None
         self.regularized = regularized
         self.stale = True
+
+    def __getstate__(self) -> Any:
+        return None, {"_value": self._value, "gradients": None, "partial": None, "regularized": self.regularized, "stale": True}
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype})"
@@ -82,37 +90,64 @@ class Parameter:
     @property
     def gradient(self) -> Array:
         """The gradient of the whole local batch, summed over the shards by the fixed tree; zeros before any contribution."""
+        if self.gradients is None and self.partial is not None and not self.stale:
+            return self.partial.total().reshape(self.shape)
         if self.gradients is None or self.stale:
             return np.zeros_like(self.value)
         if len(self.gradients) == 1:
             result: Array = self.gradients[0]
             return result
-        total = np.empty_like(self.value)
-        shards = len(self.gradients)
-        reduce.tree_sum(total.reshape(-1), self.gradients.reshape(shards, -1), np.ones(shards, np.int64), 0)
-        return total
+        return tree_total(self.gradients, np.ones(len(self.gradients), np.int64))
 
     def zero_gradient(self) -> None:
         self.stale = True
 
     def shard_gradients(self, shards: int) -> Array:
         """Return the gradients of `shards` shards, allocating them on first use."""
-        if self.gradients is None:
-            self.gradients = np.zeros((shards, *self.shape), self.dtype)
-        elif len(self.gradients) != shards:
+        partial = self.partial
+        held = shards if self.gradients is None else len(self.gradients)
+        if partial is not None:
+            held = partial.shards
+        if held != shards:
             fix = f"Lay the parameters out with FlatParameters(model, shards={shards})."
-            raise ValueError(message("Tape", f"the parameters must hold {shards} shard gradients", len(self.gradients), fix))
+            raise ValueError(message("Tape", f"the parameters must hold {shards} shard gradients", held, fix))
+        if self.gradients is None and partial is not None:
+            if not self.stale:
+                must = "a gradient whose shards have been added up must not be added to"
+                raise ValueError(message("Tape", must, "another backward pass", "Zero the gradients first."))
+            self.gradients = partial.room(self.shape)
+        elif self.gradients is None:
+            self.gradients = np.zeros((shards, *self.shape), self.dtype)
         return self.gradients
 
-    def bind(self, value: Array, gradients: Array) -> None:
-        """Move the value into the given memory `value` (\\*shape), and keep gradients in `gradients` (S, \\*shape)."""
-        value[...] = self.value
-        self.rebind(value, gradients)
+    def complete(self) -> bool:
+        """Make the gradient final, partial sums where these are kept, zeros without contributions; return if there were any."""
+        contributed = not self.stale
+        self.stale = False
+        if self.partial is not None:
+            if not contributed:
+                self.partial.sums[...] = 0
+            elif self.gradients is not None:
+                self.partial.add_up(self.gradients)
+            self.gradients = None
+        elif not contributed:
+            assert self.gradients is not None
+            self.gradients[...] = 0
+        return contributed
 
-    def rebind(self, value: Array, gradients: Array | None, stale: bool = True) -> None:
-        """Take these arrays, with what they hold, as value and gradients."""
+    def bind(self, value: Array, gradients: Array | PartialSums) -> None:
+        """Move the value into the given memory `value` (\\*shape), and keep gradients in `gradients` (S, \\*shape), or as sums."""
+        value[...] = self.value
+        if isinstance(gradients, PartialSums):
+            self.rebind(value, None, partial=gradients)
+        else:
+            self.rebind(value, gradients)
+
+    def rebind(self, value: Array, gradients: Array | None, stale: bool = True, partial: PartialSums | None = None) -> None:
+        """Take these, with what they hold, as value and gradients."""
         self._value = value
         self.gradients = gradients
+        self.partial = partial
         self.stale = stale
         Parameter.moves += 1
 
@@ -129,14 +164,15 @@ class FlatParameters:
     model
         Its parameters are moved: `Parameter.value` afterwards is a view.
     shards
-        How many shard gradients to hold, S.
+        How many shard gradients to hold, S; or the sizes of P groups of neighbouring shards, powers of two, of whose gradients only
+        the sums are held once `complete` is called: nodes of the fixed tree over the shards.
     allocate, allocate_gradients
         Where the memory of values and of gradients comes from; that of this process unless said.
 
     Attributes
     ----------
     values, gradients
-        The flat arrays, shapes (n,) and (S, n). Each parameter begins at a multiple of 64 bytes; the gaps hold zeros.
+        The flat arrays, shapes (n,) and (S, n) or (P, n). Each parameter begins at a multiple of 64 bytes; the gaps hold zeros.
     names, parameters, starts
         Of each parameter its dotted name, itself, and its first index in the flat arrays.
 
@@ -147,8 +183,13 @@ class FlatParameters:
     """
 
     def __init__(
-        self, model: "Layer", shards: int = 1, allocate: Allocator = zeros, allocate_gradients: Allocator | None = None
+        self,
+        model: "Layer",
+        shards: int | Sequence[int] = 1,
+        allocate: Allocator = zeros,
+        allocate_gradients: Allocator | None = None,
     ) -> None:
+        sizes = [1] * shards if isinstance(shards, int) else list(shards)
         named = unique_parameters(model)
         if not named:
             raise ValueError(message("FlatParameters", "the model must have parameters", model, "Add a layer such as Linear."))
@@ -166,11 +207,14 @@ class FlatParameters:
             self.starts.append(end)
             end += -(-parameter.size // step) * step
         self.values: Array = allocate((end,), self.dtype)
-        self.gradients: Array = (allocate_gradients or allocate)((shards, end), self.dtype)
+        self.gradients: Array = (allocate_gradients or allocate)((len(sizes), end), self.dtype)
+        memory = ShardMemory(self.dtype)
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             stop = start + parameter.size
-            shape = parameter.shape
-            parameter.bind(self.values[start:stop].reshape(shape), self.gradients[:, start:stop].reshape(shards, *shape))
+            rows = self.gradients[:, start:stop]
+            apart = max(sizes) == 1
+            gradients = rows.reshape(len(sizes), *parameter.shape) if apart else PartialSums(rows, sizes, memory)
+            parameter.bind(self.values[start:stop].reshape(parameter.shape), gradients)
         self._values = [parameter.value for parameter in self.parameters]
         self._moves = Parameter.moves
 
@@ -196,16 +240,9 @@ class FlatParameters:
         for parameter in self.parameters:
             parameter.stale = True
 
-    def fill_stale(self) -> list[str]:
-        """Write the zeros of parameters that got no contribution, and return their names."""
-        missing = []
-        for name, parameter in zip(self.names, self.parameters, strict=True):
-            if parameter.stale:
-                assert parameter.gradients is not None
-                parameter.gradients[...] = 0
-                parameter.stale = False
-                missing.append(name)
-        return missing
+    def complete(self) -> list[str]:
+        """Make all gradients final, zeros for parameters that got no contribution; return the names of these."""
+        return [name for name, parameter in zip(self.names, self.parameters, strict=True) if not parameter.complete()]
 
     def segments(self) -> Sequence[tuple[str, Parameter, int, int]]:
         """Return name, parameter, start and stop (without the gap after it) of each parameter in flat memory."""

@@ -129,11 +129,11 @@ class Call:
 
     def gradient_into(self, parameter: Parameter) -> tuple[Array, bool]:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be overwritten."""
-        accumulate = not parameter.stale
-        parameter.stale = False
         gradients = parameter.gradients
         if gradients is None or len(gradients) != self.tape.shards:
             gradients = parameter.shard_gradients(self.tape.shards)
+        accumulate = not parameter.stale
+        parameter.stale = False
         return gradients, accumulate
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:

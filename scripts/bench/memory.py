@@ -2,17 +2,20 @@
 
     python scripts/bench/memory.py [--ranks 1,2,4] [--json FILE]
 
+With eight shards, a deeper network of as many parameters shows what partial sums of the shards' gradients take, and what these take
+if they are kept apart.
+
 RSS counts a page once for every process that maps it, PSS divides it among them: the sum of PSS over the ranks is what the host
 gives. Both are read from /proc (Linux) after steps of a tiny network of the same layers, so that libraries and kernels are loaded,
 and again after three steps of the large one; the difference is the large network's.
 """
 
 import argparse
+import itertools
 import json
 import os
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
@@ -22,15 +25,43 @@ import workers
 import workloads
 
 from ddbp import communicator
+from ddbp.shards import MEMORY_VARIABLE
 
-SIZES, TINY, BATCH, STEPS = (1024, 4096, 4096, 1000), (64, 64, 64, 16), 64, 3
-KINDS = {"ours": "ddbp", "ddp": "PyTorch DDP, gloo"}
-MB = 1e6
+TINY, BATCH, STEPS, MB = (64, 64, 64, 16), 64, 3, 1e6
 
 
-def parameters() -> int:
-    """Return how many parameters it has."""
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(SIZES))
+class Kind(NamedTuple):
+    """A contestant: its name, its network, and how many shards it has (one per rank if None), kept apart or not."""
+
+    name: str
+    sizes: tuple[int, ...] = (1024, 4096, 4096, 1000)
+    shards: int | None = None
+    apart: bool = False
+
+
+DEEP = (1024,) * 25
+KINDS = {
+    "ours": Kind("ddbp"),
+    "ddp": Kind("PyTorch DDP"),
+    "sums": Kind("ddbp, 24 layers, 8 shards", DEEP, 8),
+    "apart": Kind("the same, shards apart", DEEP, 8, True),
+}
+
+
+def layers_of(kind: Kind) -> list[int]:
+    """Return how many parameters each layer of its network has."""
+    return [(inputs + 1) * outputs for inputs, outputs in itertools.pairwise(kind.sizes)]
+
+
+def expected(kind: Kind, ranks: int, shared: bool) -> dict[str, int]:
+    """Return the bytes that the arrays of the ranks take on a host."""
+    layers = layers_of(kind)
+    found = scaling.state(sum(layers), ranks, shared=shared)
+    if kind.shards is not None:
+        of_shards = scaling.WORD * kind.shards
+        # Partial sums: one for each rank, where these have equal shares; and of one layer at a time all shards.
+        found["gradients"] = of_shards * sum(layers) if kind.apart else found["gradients"] + of_shards * max(layers)
+    return found
 
 
 def resident() -> dict[str, int]:
@@ -44,8 +75,8 @@ def resident() -> dict[str, int]:
 
 def worker(kind: str, ranks: int, rank: int) -> None:
     """Take the steps on one rank; the first prints what all of them measured, before the network is made and after."""
-    gather = _ours_gathers if kind == "ours" else _ddp_gathers(ranks, rank)
-    before, after = (_after_steps(kind, sizes, ranks, rank, gather) for sizes in (TINY, SIZES))
+    gather = _ddp_gathers(ranks, rank) if kind == "ddp" else _ours_gathers
+    before, after = (_after_steps(kind, sizes, ranks, rank, gather) for sizes in (TINY, KINDS[kind].sizes))
     if rank == 0:
         print(json.dumps({"before": before, "after": after}), flush=True)
 
@@ -53,7 +84,10 @@ def worker(kind: str, ranks: int, rank: int) -> None:
 def _after_steps(kind: str, sizes: tuple[int, ...], ranks: int, rank: int, gather: Any) -> list[dict[str, int]]:
     """Return what all ranks measure after steps of a dense network of these sizes, which is still there."""
     network, rate = workloads.dense("mlp", sizes, BATCH), steps.TIMING_RATE
-    step = steps.ours(network, rate) if kind == "ours" else steps.torch_adam(network, rate, "fused", ranks=ranks, rank=rank)
+    if kind == "ddp":
+        step = steps.torch_adam(network, rate, "fused", ranks=ranks, rank=rank)
+    else:
+        step = steps.ours(network, rate, KINDS[kind].shards)
     for _ in range(STEPS):
         step()
     return _together(gather)
@@ -90,12 +124,13 @@ def _ddp_gathers(ranks: int, rank: int) -> Any:
 def measured(kind: str, ranks: int) -> dict[str, Any]:
     """Start the ranks of one contestant and return what they measured."""
     script = [str(Path(__file__).resolve()), "--worker", kind, "--ranks", str(ranks)]
+    limit = {MEMORY_VARIABLE: "100000"} if KINDS[kind].apart else {}
     if kind == "ddp":
         result = workers.over_gloo(ranks, script)
     elif ranks > 1:
-        result = workers.on_ranks(ranks, script)
+        result = workers.on_ranks(ranks, script, **limit)
     else:
-        result = workers.alone(script)
+        result = workers.alone(script, **limit)
     found: dict[str, Any] = result
     return found
 
@@ -103,13 +138,15 @@ def measured(kind: str, ranks: int) -> dict[str, Any]:
 def row(kind: str, ranks: int) -> dict[str, Any]:
     """Return the row of one contestant, in millions of bytes over all ranks."""
     found = measured(kind, ranks)
-    theory = scaling.state(parameters(), ranks, shared=kind == "ours")
+    theory = expected(KINDS[kind], ranks, shared=kind != "ddp")
 
     def total(when: str, what: str) -> float:
         return round(sum(rank[what] for rank in found[when]) / MB, 1)
 
     return {
         "kind": kind,
+        "name": KINDS[kind].name,
+        "parameters": sum(layers_of(KINDS[kind])),
         "ranks": ranks,
         "rss_mb": total("after", "rss"),
         "pss_mb": total("after", "pss"),
@@ -128,18 +165,17 @@ def main() -> None:
     parser.add_argument("--worker", choices=KINDS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        rank = communicator().rank if options.worker == "ours" else int(os.environ.get("RANK", "0"))
+        rank = int(os.environ.get("RANK", "0")) if options.worker == "ddp" else communicator().rank
         worker(options.worker, int(options.ranks), rank)
         return
     facts = harness.machine()
     rows = []
     print(f"{'':6}{'ranks':>6}{'RSS MB':>10}{'PSS MB':>10}{'libraries':>11}{'network':>10}{'expected':>10}")
     line = "{kind:6}{ranks:>6}{rss_mb:>10.0f}{pss_mb:>10.0f}{libraries_pss_mb:>11.0f}{network_pss_mb:>10.0f}{expected_mb:>10.0f}"
-    for ranks in map(int, options.ranks.split(",")):
-        for kind in KINDS:
-            rows.append(row(kind, ranks))
-            print(line.format(**rows[-1]), flush=True)
-    harness.write(options.json, facts, rows, parameters=parameters(), sizes=SIZES, batch=BATCH, steps=STEPS)
+    for kind, ranks in itertools.product(KINDS, map(int, options.ranks.split(","))):
+        rows.append(row(kind, ranks))
+        print(line.format(**rows[-1]), flush=True)
+    harness.write(options.json, facts, rows, sizes={kind: KINDS[kind].sizes for kind in KINDS}, batch=BATCH, steps=STEPS)
 
 
 if __name__ == "__main__":

@@ -254,8 +254,7 @@ def memory() -> str:
     lines = [cells(head), cells(["---", *["---:"] * (len(head) - 1)])]
     for row in rows(path):
         sizes = [row["rss_mb"], row["pss_mb"], row["network_pss_mb"], row["expected_mb"], *row["expected"].values()]
-        name = {"ours": "ddbp", "ddp": "PyTorch DDP"}[row["kind"]]
-        lines.append(cells([name, row["ranks"], *(f"{size:.0f}" for size in sizes)]))
+        lines.append(cells([row["name"], row["ranks"], *(f"{size:.0f}" for size in sizes)]))
     return "\n".join([*lines, "", f"From `docs/results/{path.name}`: {facts(json.loads(path.read_text())['machine'])}."])
 
 

@@ -224,8 +224,8 @@ def test_parameters_without_a_contribution_are_filled_with_zeros_and_named(rng):
     flat = FlatParameters(net, shards=2)
     flat.gradients[...] = 9
     net[2](Tape(shards=(0, 1, 4)).input(np.ones((4, 7), np.float32))).backward(np.ones((4, 3)))
-    assert flat.fill_stale() == ["layers.0.weight", "layers.0.bias"]
+    assert flat.complete() == ["layers.0.weight", "layers.0.bias"]
     for parameter in net[0].parameters():
         assert (parameter.gradients == 0).all()
     assert net[2].bias.gradients.tolist() == [[1] * 3, [3] * 3]
-    assert flat.fill_stale() == []
+    assert flat.complete() == []

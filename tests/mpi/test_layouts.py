@@ -2,7 +2,7 @@
 
 import pytest
 
-from .ranks import BUCKETS, HALVES, ODD_AND_EVEN, ONE_HOST, PLAIN, differences
+from .ranks import BUCKETS, HALVES, ODD_AND_EVEN, ONE_HOST, PARTIAL_SUMS, PLAIN, differences
 
 PROGRAM = "layouts.py"
 LAYOUTS = {
@@ -30,6 +30,14 @@ LAYOUTS = {
     "2+2, buckets": (HALVES | BUCKETS, [2, 2]),
     "3+2, buckets": (ODD_AND_EVEN | BUCKETS, [3, 2]),
     "4+4, buckets": (ODD_AND_EVEN | BUCKETS, [4, 4]),
+    "1, partial sums": (PARTIAL_SUMS, [1]),
+    "2, partial sums": (PARTIAL_SUMS, [2]),
+    "3, partial sums": (PARTIAL_SUMS, [3]),
+    "5, partial sums": (PARTIAL_SUMS, [5]),
+    "3 plain, partial sums": (PLAIN | PARTIAL_SUMS, [1, 1, 1]),
+    "2+1, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [2, 1]),
+    "2+2, buckets, partial sums": (HALVES | BUCKETS | PARTIAL_SUMS, [2, 2]),
+    "3+2, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [3, 2]),
 }
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, arrays, differences
+from .ranks import BUCKETS, ODD_AND_EVEN, ONE_HOST, PARTIAL_SUMS, PLAIN, arrays, differences
 
 PROGRAM = "stress.py"
 LAYOUTS = {
@@ -11,7 +11,8 @@ LAYOUTS = {
     "two hosts": (ODD_AND_EVEN, [2, 1]),
     "plain": (PLAIN, [1, 1, 1]),
 }
-LAYOUTS |= {f"{name}, buckets": (environment | {"DDBP_BUCKET": "4"}, hosts) for name, (environment, hosts) in LAYOUTS.items()}
+LAYOUTS |= {f"{name}, buckets": (environment | BUCKETS, hosts) for name, (environment, hosts) in LAYOUTS.items()}
+LAYOUTS |= {f"{name}, partial sums": (environment | PARTIAL_SUMS, hosts) for name, (environment, hosts) in LAYOUTS.items()}
 STEPS, FEW = 200, 20
 
 
@@ -43,12 +44,12 @@ def different(results, expected):
     return [rank for rank, result in enumerate(results) if differences(result, expected)]
 
 
-@pytest.mark.parametrize(("layout", "seed"), [("one host", 1), ("one host", 2), ("two hosts", 3), ("plain", 4)])
+@pytest.mark.parametrize(("layout", "seed"), [("one host", 1), ("one host, partial sums", 2), ("two hosts", 3), ("plain", 4)])
 def test_delays_change_no_bit(layout, seed, train, alone):
     assert different(train(layout, "--delays", seed), alone[STEPS]) == []
 
 
-@pytest.mark.parametrize(("layout", "seed"), [("two hosts, buckets", 5), ("plain, buckets", 7)])
+@pytest.mark.parametrize(("layout", "seed"), [("two hosts, buckets, partial sums", 5), ("plain, buckets", 7)])
 def test_delays_change_no_bit_of_what_is_sent_during_backward(layout, seed, train, alone):
     results = train(layout, "--delays", seed)
     assert different(results, alone[STEPS]) == []
