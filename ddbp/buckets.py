@@ -75,7 +75,7 @@ def _bounds(starts: list[int], n: int, least: float) -> list[int]:
 
 def _least(itemsize: int, ranks: int) -> float:
     """Return the least elements of a bucket: what DDBP_BUCKET says, in KiB (0 for one bucket), or else BYTES and SHARE."""
-    chosen = whole_variable(VARIABLE, "number of KiB")
+    chosen = whole_variable(VARIABLE, "number of KiB", least=0)
     if chosen is None:
         return max(BYTES // itemsize, SHARE * ranks)
     return chosen * 1024 / itemsize or np.inf

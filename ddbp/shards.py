@@ -13,13 +13,13 @@ from layers.types import Array, Integers
 SHARDS_VARIABLE = "DDBP_SHARDS"
 MEMORY_VARIABLE = "DDBP_SHARD_MEMORY"
 MEMORY = 64
-"""MiB that the gradients of a rank's shards may take, lest they are added up as soon as they are complete."""
+"""MiB that the gradients of a rank's shards may take; more are added up as soon as they are complete."""
 
 
-def whole_variable(name: str, kind: str = "positive integer") -> int | None:
+def whole_variable(name: str, kind: str = "positive integer", least: int = 1) -> int | None:
     """Return the integer in an environment variable, or None if it is not set; `kind` says what it must be."""
     text = os.environ.get(name, "")
-    if text and not (text.isdecimal() and (int(text) > 0 or kind != "positive integer")):
+    if text and not (text.isdecimal() and int(text) >= least):
         raise ValueError(message("ddbp", f"{name} must be a {kind}", repr(text), "Unset it for the default."))
     return int(text) if text else None
 
@@ -86,7 +86,7 @@ class ShardPlan:
         """Return what a rank keeps of gradients of so many bytes, as (first shard, number of shards): each of its shards', if
         these are not more than DDBP_SHARD_MEMORY, else the largest partial sums that it can form.
         """
-        limit = whole_variable(MEMORY_VARIABLE, "number of MiB")
+        limit = whole_variable(MEMORY_VARIABLE, "number of MiB", least=0)
         most = -(-self.shards // self.ranks)
         first, last = self.owned(rank)
         if most * size <= 2**20 * (MEMORY if limit is None else limit):
