@@ -283,7 +283,8 @@ class MPIFlight:
 
     def __init__(self, mpi: Any, world: Any, parts: int, wait: Callable[[list[Any], Task, Sequence[int]], None]) -> None:
         self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
-        self._numbers = (int(world.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
+        # Open MPI tells it of this communicator only.
+        self._numbers = (int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
         self._dropped: list[Any] = []
         self.begin(0)
 
