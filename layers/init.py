@@ -7,6 +7,7 @@ times those.
 from collections.abc import Callable
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .errors import message
 from .types import Array
@@ -83,6 +84,8 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1
     """
     fans(shape)
     rows, columns = shape[0], int(np.prod(shape[1:]))
-    q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
+    # With more threads the bits would be others.
+    with threadpool_limits(1, user_api="blas"):
+        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
     q *= np.sign(np.diag(r))
     return np.asarray(gain * (q if rows >= columns else q.T).reshape(shape))

@@ -107,3 +107,12 @@ def test_dense_layer_draws_from_the_initialiser_that_it_is_given():
     layer = Linear(7, 4, rng=np.random.default_rng(6), weight_init=init.orthogonal, bias_init=init.constant(0.5), dtype=np.float64)
     assert (layer.weight.value == init.orthogonal(np.random.default_rng(6), (4, 7))).all()
     assert (layer.bias.value == 0.5).all()
+
+
+@pytest.mark.parametrize("size", [300, 700])
+def test_orthogonal_weights_are_the_same_bits_for_any_number_of_threads(size, run_python):
+    drawn = f"layers.init.orthogonal(numpy.random.default_rng(0), ({size}, {size}))"
+    code = f"import hashlib, numpy, layers; print(hashlib.sha256({drawn}.tobytes()).hexdigest())"
+    found = [run_python("-c", code, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).out for n in ("1", "2")]
+    assert len(found[0]) > 60
+    assert found[0] == found[1]
