@@ -9,6 +9,7 @@ if not hasattr(_layers, "Tape"):
     )
 
 from .callbacks import Callback, EarlyStopping
+from .changing import changing
 from .communicator import CommunicationError, communicator
 from .data import ArrayDataset, Batch
 from .metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
@@ -44,6 +45,7 @@ __all__ = [
     "accuracy",
     "binary_accuracy",
     "bits_per_character",
+    "changing",
     "communicator",
     "linear_scaling",
     "load_parameters",
