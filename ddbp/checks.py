@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers import Layer, Value
+from layers import FlatParameters, Layer, Value
 from layers.errors import message
 from layers.kernels import jit
 
@@ -19,6 +19,8 @@ from .data import ArrayDataset
 if TYPE_CHECKING:
     from .run_folder import RunFolder
     from .trainer import Trainer
+
+_CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
 
 
 def whole(name: str, value: Any) -> int:
@@ -74,14 +76,34 @@ def batch_fits(batch_size: int, samples: int) -> None:
         raise ValueError(message("Trainer.fit", must, f"{samples} samples", fix))
 
 
-def refuse_loss(loss: Value, value: float, step: int) -> None:
-    """Refuse a loss that is not finite, naming the layer that it comes from."""
+def finite_parameters(flat: FlatParameters, step: int) -> None:
+    """Refuse parameters that are not finite after the update of a step, by name."""
+    name = _first_not_finite(flat)
+    if name is not None:
+        got, fix = f"NaN or inf in {name} after step {step}", f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+        raise FloatingPointError(message("Trainer", "the parameters must be finite", got, fix))
+
+
+def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> None:
+    """Refuse a loss that is not finite, naming the parameter or the layer that it comes from."""
+    name = _first_not_finite(flat)
     first = next((call for call in loss.tape.calls if not all(np.isfinite(y).all() for y in call.output.arrays)), None)
-    where = (
-        f"; the first layer whose output is not finite here is {first!r}" if first is not None else "; it is finite on this rank"
-    )
     fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
-    raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}{where}", fix))
+    if name is not None:
+        where = f"{name} is not finite, since the update of step {step - 1} or a change by the script"
+        fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+    elif first is not None:
+        where = f"the first layer whose output is not finite here is {first!r}"
+    else:
+        where = "it is finite on this rank"
+    raise FloatingPointError(message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix))
+
+
+def _first_not_finite(flat: FlatParameters) -> str | None:
+    """Return the name of the first parameter that is not finite."""
+    if np.isfinite(flat.values).all():
+        return None
+    return next(name for name, _, start, stop in flat.segments() if not np.isfinite(flat.values[start:stop]).all())
 
 
 def model_facts(model: Layer, loss: Any) -> dict[str, Any]:

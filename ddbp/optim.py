@@ -91,10 +91,21 @@ def adjustment(l1: float, l2: float, limit: float | None) -> Callable[[Chunk], N
     return adjust
 
 
-def limit_norm(part: Slice, norm: float) -> None:
-    """Limit the Euclidean norm of the gradient over all slices; collective."""
+def limit_norm(part: Slice, norm: float, step: int) -> None:
+    """Limit the Euclidean norm of the gradient over all slices; collective.
+
+    Raises
+    ------
+    FloatingPointError
+        It is not finite; nothing has been updated.
+    """
     part.collect()
     found = math.sqrt(part.square_norm(part.gradient))
+    if not math.isfinite(found):
+        norms = part.parameter_norms(part.gradient)
+        name = next(name for name, of_parameter in zip(part.names, norms, strict=True) if not math.isfinite(of_parameter))
+        fix = "Look for a division by zero, or a logarithm or a root of zero, in the layers from there on and in the loss."
+        raise FloatingPointError(message("Trainer", "the gradient must be finite", f"{found} in step {step} for {name}", fix))
     if found > norm:
         kernels.scale(part.gradient, norm / found)
 

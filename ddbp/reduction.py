@@ -25,8 +25,8 @@ from .overlap import Overlap
 from .shards import ShardPlan, tree_total
 from .wire import Wire, chosen
 
-_STATED = 3
-"""How many numbers all ranks must state alike: samples, numbers observed, and exchanges begun."""
+_STATED = 4
+"""How many numbers all ranks must state alike: samples, numbers observed, exchanges begun, and batches made."""
 
 
 _ATTEMPTS = count(1)
@@ -108,26 +108,27 @@ class Reduction:
             self._begun = False
             raise
 
-    def exchange(self, step: int, samples: int, sums: Array, observed: int = 0) -> float:
+    def exchange(self, step: int, samples: int, sums: Array, observed: int = 0, batches: int = 0) -> float:
         """Meet with all ranks, whose gradients are complete then; return the total of loss sums (local S,) over all shards.
 
-        What travels along states the step, the size of the global batch and how many numbers layers have observed of a shard;
-        ranks that are elsewhere are named.
+        What travels along states the step, the size of the global batch, how many numbers layers have observed of a shard, and
+        how many batches were made so far; ranks that are elsewhere are named.
         """
         if self.plan.shards == 1:
             return float(sums.item())
         self._sums[:] = sums
         if self.comm.size > 1:
-            self._meet(step, samples, observed)
+            self._meet(step, samples, observed, batches)
         total: float = reduce.tree_total(self._shown, self._places)
         return total
 
-    def _meet(self, step: int, samples: int, observed: int) -> None:
+    def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
         if not self._begun:
             self._attempts = next(_ATTEMPTS)
         self._begun = False
-        self._stated[0], self._stated[1], self._stated[2] = samples, observed, self._attempts
+        stated = self._stated
+        stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
         task = EXCHANGE, step
         try:
             if overlap is not None:
@@ -142,7 +143,7 @@ class Reduction:
             self._name_what_is_awaited(error)
             raise
         if not same:
-            self._refuse(step, samples, observed)
+            self._refuse(step, samples, observed, batches)
 
     def _name_what_is_awaited(self, error: CommunicationError) -> None:
         awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""
@@ -166,18 +167,20 @@ class Reduction:
             self._exchange.publish(task)
         self.comm.meet(task)
 
-    def _refuse(self, step: int, samples: int, observed: int) -> None:
+    def _refuse(self, step: int, samples: int, observed: int, batches: int) -> None:
         steps = self._row.rows[:, 2].tolist()
         stated = zip(steps, self._row.all[:, :_STATED].tolist(), strict=True)
-        for rank, (other_step, (other_samples, other_observed, attempts)) in enumerate(stated):
-            if (other_step, other_samples) != (step, samples):
+        for rank, (other_step, (other_samples, other_observed, attempts, other_batches)) in enumerate(stated):
+            if (other_step, other_samples, other_batches) != (step, samples, batches):
                 here, there = f"step {step} with {samples} samples", f"step {other_step} with {other_samples:.0f}"
+                if (other_step, other_samples) == (step, samples):
+                    here, there = f"step {step} after {batches} batches", f"after {other_batches:.0f}"
                 must = "all ranks must be in the same step with the same global batch"
                 fix = "Every rank must run the same loop over the same data."
             elif other_observed != observed:
                 here, there = f"{observed} statistics of layers", f"{other_observed:.0f}"
                 must = f"all ranks must run the same layers in step {step}"
-                fix = "No branch may depend on a rank's part of the batch."
+                fix = "Layers with statistics, such as BatchNorm, must not stand in a branch that only some ranks take."
             elif attempts != self._attempts:
                 here, there = f"{self._attempts} backward passes before an update", f"{attempts:.0f}"
                 must = f"all ranks must have begun to exchange gradients equally often before step {step}"

@@ -73,6 +73,8 @@ class Slice:
 
     Attributes
     ----------
+    names
+        Of all parameters.
     runs
         What of which parameters is in it.
     gradient
@@ -95,6 +97,7 @@ class Slice:
             self.gradient = reduction.alone
         self.chunks: list[Chunk] = []
         self.runs: list[Run] = []
+        self.names = flat.names
         self.parameters = len(flat.parameters)
         pieces: list[tuple[int, int, int, int]] = []
         offset = 0

@@ -196,25 +196,25 @@ class Trainer:
         self._warm = True
         if group.goes_on(loss.tape):
             if not math.isfinite(group.sums.sum()):
-                checks.refuse_loss(loss, group.sums.sum(), step)
+                checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
         self._flat.complete()
         pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
-        # The number of batches made, not that of steps: a rank that skips a batch is found out at once.
-        total = self._reduction.exchange(self._batches_made - 1, group.samples, group.sums, observed)
+        # With the number of batches made: a rank that skips one is found out at once.
+        total = self._reduction.exchange(step, group.samples, group.sums, observed, self._batches_made)
         value, self._part.scale = group.loss(total), group.scale
         group.clear()
         self._part.forget()
         # Nothing is lost yet: what is to be added next will overwrite.
         self._flat.zero_gradients()
         if not math.isfinite(value):
-            checks.refuse_loss(loss, value, step)
+            checks.refuse_loss(self._flat, loss, value, step)
         if self.l1 or self.l2:
             value += self._part.penalty(self.l1, self.l2)
         if self.clip_norm is not None:
-            limit_norm(self._part, self.clip_norm)
+            limit_norm(self._part, self.clip_norm, step)
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
@@ -242,7 +242,7 @@ class Trainer:
         ValueError
             The batch is larger than the data set; the data do not fit the model.
         FloatingPointError
-            The loss is no longer finite.
+            The loss is no longer finite, or a parameter or, with `clip_norm`, a gradient.
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """
@@ -371,8 +371,7 @@ class Trainer:
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:
             callback.on_epoch_begin(self, self.epoch + 1)
-        started = time.perf_counter()
-        total = seen = 0.0
+        started, total, seen = time.perf_counter(), 0.0, 0.0
         for part, weight in self._parts(self.batches(data)):
             if self._over:
                 break
@@ -384,6 +383,7 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_step_end(self, self.step_count, loss)
         seconds = time.perf_counter() - started
+        checks.finite_parameters(self._flat, self.step_count - 1)
         return {
             "epoch": self.epoch,
             "step": self.step_count,
