@@ -9,7 +9,7 @@ import pytest
 
 from ddbp.launch import find_mpiexec
 
-from .ranks import ONE_HOST, PLAIN, arrays, differences
+from .ranks import BUCKETS, ONE_HOST, PLAIN, arrays, differences
 
 PROGRAMS = Path(__file__).parent / "programs"
 # Else the library may look for memory that it could share, which real hosts have not.
@@ -42,6 +42,15 @@ def on_two_hosts(run_python, is_mpich, tmp_path):
 
 def test_rows_of_any_length_are_gathered(on_two_hosts):
     assert on_two_hosts("wide_rows.py").out.strip() == "[2, 1]"
+
+
+@pytest.mark.parametrize("environment", [BUCKETS, PLAIN], ids=["shared, buckets", "plain"])
+def test_bits_of_all_networks_are_those_of_one_process(environment, on_two_hosts, run_alone, tmp_path):
+    expected = run_alone("layouts.py")
+    on_two_hosts("layouts.py", tmp_path, **environment)
+    for result in arrays(tmp_path, 3):
+        assert result["hosts"].tolist() == ([1, 1, 1] if environment is PLAIN else [2, 1])
+        assert differences(result, expected) == []
 
 
 @pytest.mark.parametrize("environment", [ONE_HOST, PLAIN], ids=["shared", "plain"])

@@ -27,6 +27,16 @@ def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, environment, 
         assert other["values"].tobytes() == ours[0]["values"].tobytes()
 
 
+@pytest.mark.parametrize(("ranks", "environment"), [(2, PLAIN), (3, PLAIN | BUCKETS)])
+def test_format_of_ones_own_takes_part(ranks, environment, run_ranks, exact):
+    """Half of what hosts send is left out: what remains is a part of the gradient, the same on all ranks."""
+    ours = run_ranks(ranks, PROGRAM, "largest", **environment)
+    error = np.linalg.norm(ours[0]["gradient"] - exact) / np.linalg.norm(exact)
+    assert 1e-4 < error < 0.5
+    for other in ours[1:]:
+        assert other["values"].tobytes() == ours[0]["values"].tobytes()
+
+
 def test_nothing_is_rounded_inside_a_host(run_ranks, exact):
     for result in run_ranks(2, PROGRAM, "float16"):
         assert result["gradient"].tobytes() == exact.tobytes()

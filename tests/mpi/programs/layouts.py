@@ -58,7 +58,7 @@ class Recurrent(Composite):
 RUNS = {
     "mlp": (mlp, (20,), ddbp.Adam(0.01), {"shards": 16, "clip_norm": 0.5, "l2": 1e-3}),
     "mlp, 7 shards": (mlp, (20,), ddbp.Adam(0.01), {"shards": 7, "clip_norm": 0.5, "l2": 1e-3}),
-    "cnn": (cnn, (8, 8, 2), ddbp.SGD(0.05, momentum=0.9), {"shards": 8, "clip_value": 0.1, "l1": 1e-4}),
+    "cnn": (cnn, (8, 8, 2), ddbp.LARS(2.0), {"shards": 8, "clip_value": 0.1, "l1": 1e-4}),
     "lstm": (Recurrent, (5, 6), ddbp.LAMB(0.01), {"shards": 8}),
 }
 
