@@ -87,8 +87,8 @@ def refuse_loss(loss: Value, value: float, step: int) -> None:
 def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
-        "parameters": [(name, parameter.shape, str(parameter.dtype)) for name, parameter in model.named_parameters()],
-        "states": [(name, state.shape, str(state.dtype)) for name, state in model.named_states()],
+        "parameters": [f"{name} {parameter.shape} {parameter.dtype}" for name, parameter in model.named_parameters()],
+        "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
         "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
     }
