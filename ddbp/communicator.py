@@ -5,7 +5,7 @@ import os
 import re
 import socket
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import Any, Protocol
@@ -69,8 +69,17 @@ class Communicator(Protocol):
     links: "Links"
     meanwhile: Callable[[], None] | None
 
+    def announce(self, needs: Mapping[str, int]) -> None:
+        """Learn what `host_array` will be asked for next, bytes by purpose, so that a refusal can state all of it."""
+
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return zeroed memory that the ranks of this host share."""
+        """Return zeroed memory that the ranks of this host share.
+
+        Raises
+        ------
+        CommunicationError
+            There is too little of it.
+        """
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
         """Complete row.all, the numbers of all ranks; return whether the task and the first `same` numbers are the same.
@@ -140,6 +149,9 @@ class SerialCommunicator:
         self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
         self.links = Links(self.hosts, 0)
         self.meanwhile: Callable[[], None] | None = None
+
+    def announce(self, needs: Mapping[str, int]) -> None:
+        pass
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)
