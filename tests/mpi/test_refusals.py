@@ -48,6 +48,10 @@ SAID = {
     "training labels": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
     "training length": rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
     "validation": rf"{ALL_SAME} validation data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "batches": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "batches of a second data set": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "evaluated data": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "data used again": "nothing",
     "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
     "divergence": (
         r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
