@@ -46,7 +46,7 @@ class Trainer:
     loss
         Called with (prediction, target); may be left out in custom loops.
     optimizer
-        See `ddbp.optim`.
+        See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state begins anew.
     batch_size
         Samples of the global batch, over all ranks.
     accumulate
@@ -311,6 +311,7 @@ class Trainer:
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         self._flat.require_bound("Trainer")
+        self.optimizer.require_bound(self._part)
         self._batches_made += 1
         tape = Tape(
             training=True,
