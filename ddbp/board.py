@@ -62,12 +62,19 @@ class Board:
         The number of this rank among them, and how many they are.
     """
 
+    _CELLS = sync.LINE + 2 * WORDS
+
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
         self._mine = mine
-        self._cells: Integers = allocate((ranks, sync.LINE + 2 * WORDS), np.int64)
+        self._cells: Integers = allocate((ranks, self._CELLS), np.int64)
         self._cells[mine, _PID] = os.getpid()
         self._seen: set[int] = set()
         self._meetings = 0
+
+    @classmethod
+    def room(cls, ranks: int) -> int:
+        """Return the bytes that it takes."""
+        return 8 * ranks * cls._CELLS
 
     def meet(self) -> bool:
         """Come to the next meeting; return whether all ranks have come. If not, they have once `met()` is true."""

@@ -2,13 +2,15 @@
 
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
 from layers import FlatParameters, Parameter
-from layers.kernels import reduce
+from layers.kernels import reduce, sync
 from layers.types import Integers
 
+from .communicator import Communicator
 from .shards import cut, whole_variable
 
 VARIABLE = "DDBP_BUCKET"
@@ -61,6 +63,17 @@ class Buckets:
             first = min(bisect_right(self._bounds, start), len(self)) - 1
             result.append((name, parameter, range(first, max(first + 1, bisect_left(self._bounds, stop)))))
         return result
+
+
+def counts_of(buckets: int, comm: Communicator) -> tuple[int, int, int]:
+    """Return the shape of the cells in which the ranks of a host count, bucket by bucket, what they have completed."""
+    return buckets, comm.links.last - comm.links.first, sync.LINE
+
+
+def room_for_counts(elements: int, itemsize: int, comm: Communicator) -> int:
+    """Return the most bytes that these take for so many elements, however buckets are cut: all but the first are full."""
+    most = 1 + int(elements // _least(itemsize, comm.size))
+    return 8 * prod(counts_of(most, comm)) if len(comm.hosts) > 2 else 0
 
 
 def _bounds(starts: list[int], n: int, least: float) -> list[int]:

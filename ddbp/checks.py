@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from layers.errors import message
 from layers.kernels import jit
 
 from . import buckets, shards
-from .communicator import require_agreement
+from .communicator import Communicator, require_agreement
 from .data import ArrayDataset
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def _first_not_finite(flat: FlatParameters) -> str | None:
 def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
-        "parameters": [(name, parameter.shape, str(parameter.dtype)) for name, parameter in model.named_parameters()],
-        "states": [(name, state.shape, str(state.dtype)) for name, state in model.named_states()],
+        "parameters": [f"{name} {parameter.shape} {parameter.dtype}" for name, parameter in model.named_parameters()],
+        "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
         "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
     }
@@ -139,14 +140,49 @@ def same_start(trainer: "Trainer") -> None:
     require_agreement(trainer.comm, facts, "Start all ranks with the same script, options and installation.")
 
 
-def same_data(trainer: "Trainer", dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int) -> None:
-    """Refuse a data set smaller than a batch, and ranks that hold different data; collective."""
-    batch_fits(trainer.batch_size, len(dataset))
-    facts = {"epochs": str(epochs), "training data": dataset.digest()}
-    if validation is not None:
-        facts["validation data"] = validation.digest()
-    fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
-    require_agreement(trainer.comm, facts, fix)
+class DataSets:
+    """The data sets of a trainer, floating arrays in its type. Ranks compare those that several of them use.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    dtype
+        The type of the model.
+    """
+
+    def __init__(self, comm: Communicator, dtype: Any) -> None:
+        self._comm, self._dtype = comm, dtype
+        self._compared: WeakSet[ArrayDataset] = WeakSet()
+
+    def one(self, dataset: ArrayDataset) -> ArrayDataset:
+        """Return a data set to use, which ranks compare when it is first used; collective."""
+        self._require_data_set(dataset)
+        if dataset not in self._compared:
+            self._compare({"data": dataset})
+        return dataset.astype(self._dtype)
+
+    def of_fit(self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int, batch_size: int) -> ArrayDataset:
+        """Return the data set to use for training; collective. It must hold a batch; data sets are compared however often used."""
+        named = {"training data": dataset} | ({} if validation is None else {"validation data": validation})
+        for each in named.values():
+            self._require_data_set(each)
+        batch_fits(batch_size, len(dataset))
+        self._compare(named, epochs=str(epochs))
+        result = dataset.astype(self._dtype)
+        self._compared.add(result)
+        return result
+
+    def _compare(self, named: dict[str, ArrayDataset], **facts: str) -> None:
+        if self._comm.size > 1:
+            fix = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
+            require_agreement(self._comm, facts | {name: dataset.digest() for name, dataset in named.items()}, fix)
+        self._compared.update(named.values())
+
+    @staticmethod
+    def _require_data_set(dataset: Any) -> None:
+        if not isinstance(dataset, ArrayDataset):
+            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Use ArrayDataset(x, y)."))
 
 
 def write_configuration(trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int) -> None:

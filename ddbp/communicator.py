@@ -5,8 +5,9 @@ import os
 import re
 import socket
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,8 @@ from layers.types import Array, Integers
 from .board import Row
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
+# The most characters of a fact that an error quotes; of longer ones it shows where they begin to differ.
+_EXCERPT = 80
 
 
 class CommunicationError(RuntimeError):
@@ -66,8 +69,17 @@ class Communicator(Protocol):
     links: "Links"
     meanwhile: Callable[[], None] | None
 
+    def announce(self, needs: Mapping[str, int]) -> None:
+        """Learn what `host_array` will be asked for next, bytes by purpose, so that a refusal can state all of it."""
+
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return zeroed memory that the ranks of this host share."""
+        """Return zeroed memory that the ranks of this host share.
+
+        Raises
+        ------
+        CommunicationError
+            There is too little of it.
+        """
 
     def gather(self, task: Task, row: Row, same: int = 0) -> bool:
         """Complete row.all, the numbers of all ranks; return whether the task and the first `same` numbers are the same.
@@ -137,6 +149,9 @@ class SerialCommunicator:
         self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
         self.links = Links(self.hosts, 0)
         self.meanwhile: Callable[[], None] | None = None
+
+    def announce(self, needs: Mapping[str, int]) -> None:
+        pass
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)
@@ -238,13 +253,38 @@ def gather_texts(comm: Communicator, text: str) -> list[str]:
 
 
 def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> None:
-    """Raise on every rank, naming what differs where, unless all ranks state the same facts."""
-    # Where an object lies in memory is no fact: the default repr of functions and classes states it.
-    texts = gather_texts(comm, json.dumps({name: re.sub(r" at 0x\w+", "", str(fact)) for name, fact in facts.items()}))
+    """Raise on every rank, naming what differs where, unless all ranks state the same facts, of which lists have many parts."""
+    stated = {name: [*map(_stated, fact)] if isinstance(fact, list) else _stated(fact) for name, fact in facts.items()}
+    texts = gather_texts(comm, json.dumps(stated))
     expected = json.loads(texts[0])
     for rank, text in enumerate(texts):
-        stated = json.loads(text)
-        for name in {**expected, **stated}:
-            if expected.get(name) != stated.get(name):
-                got = f"{stated.get(name)!r} on rank {rank}, {expected.get(name)!r} on rank 0"
+        other = json.loads(text)
+        for name in {**expected, **other}:
+            if expected.get(name) != other.get(name):
+                got = _difference(other.get(name), expected.get(name), rank)
                 raise CommunicationError(message("ddbp", f"all ranks must have the same {name}", got, fix))
+
+
+def _stated(fact: Any) -> str:
+    """Return a fact in words; where an object lies in memory is none, though the default repr of functions and classes says so."""
+    return re.sub(r" at 0x\w+", "", str(fact))
+
+
+def _difference(there: Any, here: Any, rank: int) -> str:
+    """Return how the fact of a rank differs from that of rank 0: of parts their numbers, and the first that differs."""
+    if not (isinstance(there, list) and isinstance(here, list)):
+        first, second = _excerpts(there, here)
+        return f"{first} on rank {rank}, {second} on rank 0"
+    counts = f"{len(there)} on rank {rank}, {len(here)} on rank 0; " if len(there) != len(here) else ""
+    one, other = next(pair for pair in zip_longest(there, here, fillvalue="none") if pair[0] != pair[1])
+    return f"{counts}the first that differs: {one} on rank {rank}, {other} on rank 0"
+
+
+def _excerpts(there: Any, here: Any) -> list[str]:
+    """Return two facts as they are if they are short, else what stands around their first difference."""
+    if not (isinstance(there, str) and isinstance(here, str)) or max(len(there), len(here)) <= _EXCERPT:
+        return [repr(there), repr(here)]
+    differs = next((i for i, (one, other) in enumerate(zip(there, here, strict=False)) if one != other), min(len(there), len(here)))
+    start = max(0, differs - _EXCERPT // 2)
+    parts = [(text, text[start : start + _EXCERPT]) for text in (there, here)]
+    return [f"{'…' * (start > 0)}{part!r}{'…' * (start + len(part) < len(text))}" for text, part in parts]

@@ -6,7 +6,7 @@ as a host of its own.
 
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -59,6 +59,7 @@ class MPICommunicator:
         with self.leader_first():
             compile_kernels()
         self.hosts: Integers = np.flatnonzero([True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True])
+        self._held: dict[str, int] = {}
         self._board = self._shared_board()
         self.links = Links(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
@@ -67,18 +68,23 @@ class MPICommunicator:
         """Return the board of this host's ranks, or one for this rank alone if they share no memory."""
         if os.environ.get("DDBP_SHARED_MEMORY") != "0":
             self._shares = self._local.size > 1
-            board, code = None, 0
+            board, code, room = None, 0, {"board": Board.room(self._local.size)}
+            self.announce(room)
             try:
                 board = Board(self.host_array, self._local.rank, self._local.size)
             except shared_memory.NotSharedError:
                 code = 1
             if not self.world.allreduce(code, self._mpi.MAX) and board is not None:
+                self._held = room
                 return board
         self._shares = False
         self.hosts = np.arange(self.size + 1)
         return Board(np.zeros, 0, 1)
 
     # Memory
+
+    def announce(self, needs: Mapping[str, int]) -> None:
+        self._demand = shared_memory.Demand(needs, self._held)
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         self._waiting.begin()
@@ -100,7 +106,7 @@ class MPICommunicator:
         except OSError as refused:
             error = error or refused
         try:
-            self._require_success(size, error)
+            self._require_success(error)
         except CommunicationError:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -113,16 +119,16 @@ class MPICommunicator:
             array = shared_memory.attach(descriptor, shape, dtype, self._local.rank, self._local.size)
         except OSError as refused:
             error = refused
-        self._require_success(size, error)
+        self._require_success(error)
         return array
 
-    def _require_success(self, size: int, error: OSError | None) -> None:
-        """Raise on all ranks of this host unless none of them failed to share memory of so many bytes."""
+    def _require_success(self, error: OSError | None) -> None:
+        """Raise on all ranks of this host unless none of them failed to share memory."""
         codes = np.empty(self._local.size, np.int64)
         code = 0 if error is None else error.errno or -1
         self._wait([self._local.Iallgather(np.array([code]), codes)], (GATHERING, 0))
         if codes.any():
-            raise shared_memory.refusal(size, int(codes[codes != 0][0]))
+            raise self._demand.refusal(int(codes[codes != 0][0]))
 
     # Meetings
 

@@ -10,7 +10,7 @@ from layers import FlatParameters, Layer
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
-from .buckets import Buckets
+from .buckets import Buckets, room_for_counts
 from .communicator import Communicator, Task
 from .shards import ShardPlan, dyadic
 from .wire import Wire
@@ -39,12 +39,18 @@ class HostMemory:
         mine = kept[comm.rank - comm.links.first]
         first = self.pieces.index(mine[0])
 
+        def values(shape: tuple[int, ...], dtype: Any) -> Array:
+            elements, itemsize = shape[0], np.dtype(dtype).itemsize
+            needs = {"parameters": elements * itemsize, "gradients": len(self.pieces) * elements * itemsize}
+            comm.announce(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
+            return comm.host_array(shape, dtype)
+
         def part(shape: tuple[int, ...], dtype: Any) -> Array:
             self.gradients: Array = comm.host_array((len(self.pieces), *shape[1:]), dtype)
             own: Array = self.gradients[first : first + len(mine)]
             return own
 
-        self.flat = FlatParameters(model, [size for _, size in mine], allocate=comm.host_array, allocate_gradients=part)
+        self.flat = FlatParameters(model, [size for _, size in mine], allocate=values, allocate_gradients=part)
 
 
 class Exchange:

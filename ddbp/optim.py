@@ -36,6 +36,7 @@ class Optimizer:
         self.weight_decay = _at_least_zero(type(self).__name__, "weight_decay", weight_decay)
         self.state: dict[str, Array] = {}
         self.steps = 0
+        self._bound: int | None = None
 
     def __repr__(self) -> str:
         shown = {name: value for name, value in vars(self).items() if name not in ("state", "steps", "schedule") and name[0] != "_"}
@@ -43,13 +44,28 @@ class Optimizer:
         return f"{type(self).__name__}({arguments})"
 
     def bind(self, part: Slice) -> None:
-        """Allocate the state of a slice."""
+        """Allocate the state of a slice, which this optimizer belongs to from now on."""
         self.state = {name: np.zeros_like(part.values) for name in self.slots}
         self._states = [{name: array[c.start : c.stop] for name, array in self.state.items()} for c in part.chunks]
         self.steps = 0
+        # Of no two slices that exist at once this is the same, and one that is gone takes no step.
+        self._bound = id(part)
+
+    def require_bound(self, part: Slice) -> None:
+        """Refuse a slice that this optimizer does not belong to any more.
+
+        Raises
+        ------
+        RuntimeError
+            Another trainer was made with this optimizer since.
+        """
+        if self._bound not in (None, id(part)):
+            must, fix = "the optimizer must belong to this trainer", "Make an optimizer for each trainer."
+            raise RuntimeError(message("Trainer", must, f"{self!r}, with which another trainer was made since", fix))
 
     def step(self, part: Slice) -> None:
         """Update the slice by its gradient."""
+        self.require_bound(part)
         rate = float(self.schedule.rate(self.steps))
         self.steps += 1
         self.update_slice(part, rate)

@@ -6,7 +6,7 @@ from layers import Parameter
 from layers.kernels import sync
 from layers.types import Integers
 
-from .buckets import Buckets
+from .buckets import Buckets, counts_of
 from .communicator import Communicator
 from .exchange import Exchange
 
@@ -31,7 +31,7 @@ class Overlap:
         self._parameters = np.bincount(np.array(numbers, np.int64), minlength=len(buckets)).tolist()
         links = comm.links
         self._mine = comm.rank - links.first
-        self._counts: Integers = comm.host_array((len(buckets), links.last - links.first, sync.LINE), np.int64)
+        self._counts: Integers = comm.host_array(counts_of(len(buckets), comm), np.int64)
         self._attempt = 0
         self._pending: list[int] = []
         self._complete: list[int] = []

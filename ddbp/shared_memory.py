@@ -8,6 +8,7 @@ import math
 import mmap
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from layers.types import Array
 from .communicator import CommunicationError
 
 _FOLDER = Path("/dev/shm")
+_SPARE = 16 * 2**20
+"""What an error asks for on top: MPI libraries put buffers there, too, and take the memory of these when they first use them."""
 
 
 class NotSharedError(CommunicationError):
@@ -68,20 +71,38 @@ def attach(descriptor: int, shape: tuple[int, ...], dtype: Any, part: int, parts
     return array
 
 
-def refusal(size: int, code: int) -> CommunicationError:
-    """Return the error for an array of so many bytes that a rank could not have, given the error number."""
-    where = folder()
-    must = f"{where} must have room for {_megabytes(size)} that the ranks of this host share"
-    if code != errno.ENOSPC:
-        return NotSharedError(message("ddbp", must, os.strerror(code), "Set DDBP_SHARED_MEMORY=0 for plain MPI."))
-    fix = "Give it more (docker run --shm-size=2g), use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0 (slower: plain MPI)."
-    return CommunicationError(message("ddbp", must, f"{_megabytes(_free(where))} free", fix))
+class Demand:
+    """What the ranks of a host are about to share; made before any of them takes memory for it, when it sees what is free.
+
+    Parameters
+    ----------
+    needs
+        Bytes by purpose.
+    held
+        Bytes by purpose of what they share already: an error tells both together, as if none of it were taken.
+    """
+
+    def __init__(self, needs: Mapping[str, int], held: Mapping[str, int]) -> None:
+        self._needs = {name: -(-size // mmap.PAGESIZE) * mmap.PAGESIZE for name, size in (*needs.items(), *held.items()) if size}
+        self._where = folder()
+        state = os.statvfs(self._where)
+        self._free = int(state.f_bavail * state.f_frsize) + sum(self._needs[name] for name in held)
+        self._capacity = int(state.f_blocks * state.f_frsize)
+
+    def refusal(self, code: int) -> CommunicationError:
+        """Return the error for ranks of which one could not have its part of an array, given the error number."""
+        total = sum(self._needs.values())
+        parts = ", ".join(f"{name} {_mebibytes(size)}" for name, size in self._needs.items())
+        must = f"{self._where} must have room for {_mebibytes(total)} MiB that the ranks of this host share ({parts})"
+        if code != errno.ENOSPC:
+            return NotSharedError(message("ddbp", must, os.strerror(code), "Set DDBP_SHARED_MEMORY=0 for plain MPI."))
+        enough = self._free >= total
+        got = f"{_mebibytes(self._free, math.floor)} MiB free{', of which others have taken some since' * enough}"
+        size = math.ceil((self._capacity + total - (0 if enough else self._free) + _SPARE) / 2**20)
+        give = f"Give it {size} MiB in all (docker run --shm-size={size}m)"
+        fix = f"{give}, use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0 (slower: plain MPI)."
+        return CommunicationError(message("ddbp", must, got, fix))
 
 
-def _free(where: Path) -> int:
-    state = os.statvfs(where)
-    return int(state.f_bavail * state.f_frsize)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+def _mebibytes(size: int, rounded: Callable[[float], int] = math.ceil) -> str:
+    return f"{rounded(size / 2**20 * 10) / 10:,.1f}"

@@ -46,7 +46,7 @@ class Trainer:
     loss
         Called with (prediction, target); may be left out in custom loops.
     optimizer
-        See `ddbp.optim`.
+        See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state begins anew.
     batch_size
         Samples of the global batch, over all ranks.
     accumulate
@@ -128,6 +128,7 @@ class Trainer:
         compile_update(self.comm, self.optimizer, self._flat.dtype)
         self._recording = recording.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = states.ShardGather(self._plan, self.comm)
+        self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._workspace = Workspace()
         self._rows = Rows()
         self._warm, self._batches_made = False, 0
@@ -140,13 +141,13 @@ class Trainer:
     def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a new tape.
 
-        The arrays of a batch are overwritten by the next one.
+        The arrays of a batch are overwritten by the next one. Ranks compare a data set when it is first used.
 
         >>> for batch in trainer.batches(data, epochs=5):
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        data = self._prepared(dataset)
+        data = self._data.one(dataset)
         for _ in range(epochs):
             order = permutation(len(data), self.seed, self.epoch)
             for rows in batches(len(data), self.batch_size, order):
@@ -248,10 +249,7 @@ class Trainer:
         """
         epochs = checks.whole("epochs", epochs)
         checks.no_context(self._group.held)
-        data = self._prepared(dataset)
-        if validation is not None:
-            self._prepared(validation)
-        checks.same_data(self, dataset, validation, epochs)
+        data = self._data.of_fit(dataset, validation, epochs, self.batch_size)
         windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
         steps = windows * -(-len(data) // (self.batch_size * self.accumulate))
         checks.write_configuration(self, self._folder, dataset, epochs)
@@ -279,7 +277,7 @@ class Trainer:
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks for any number of them."""
-        data = self._prepared(dataset)
+        data = self._data.one(dataset)
         if self.loss is None:
             raise ValueError(message("Trainer.evaluate", "the trainer must have a loss", None, "Pass loss= to Trainer."))
         passes, metrics = partial(self._practised, self._evaluation), {"loss": None, **self.metrics}
@@ -313,6 +311,7 @@ class Trainer:
 
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         self._flat.require_bound("Trainer")
+        self.optimizer.require_bound(self._part)
         self._batches_made += 1
         tape = Tape(
             training=True,
@@ -391,10 +390,3 @@ class Trainer:
             "samples_per_second": len(data) / seconds,
             "seconds": seconds,
         }
-
-    # Checks
-
-    def _prepared(self, dataset: ArrayDataset) -> ArrayDataset:
-        if not isinstance(dataset, ArrayDataset):
-            raise TypeError(message("Trainer", "data must be an ArrayDataset", type(dataset).__name__, "Use ArrayDataset(x, y)."))
-        return dataset.astype(self._flat.dtype)

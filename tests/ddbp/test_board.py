@@ -3,8 +3,10 @@
 import errno
 import mmap
 import os
+import re
 import signal
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -147,14 +149,29 @@ def test_array_of_no_elements_can_be_shared():
     assert array.shape == (0, 4)
 
 
-def test_too_little_memory_is_refused_with_the_size_and_the_flag():
-    error = shared_memory.refusal(3_000_000_000, errno.ENOSPC)
+def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monkeypatch):
+    # 64 MiB in pages, of which 16 are taken, 4 of them by the board.
+    state = SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14 - 2**12)
+    monkeypatch.setattr(os, "statvfs", lambda path: state)
+    needs = {"parameters": 30 * 2**20 + 1, "gradients": 90 * 2**20, "counts of buckets": 0}
+    demand = shared_memory.Demand(needs, {"board": 2**22})
+    error = demand.refusal(errno.ENOSPC)
     assert isinstance(error, CommunicationError)
     assert not isinstance(error, shared_memory.NotSharedError)
-    assert "must have room for 3,000.0 MB that the ranks of this host share; got " in str(error)
-    assert "--shm-size" in str(error)
+    parts = r"\(parameters 30\.1, gradients 90\.0, board 4\.0\)"
+    must = f"must have room for 124\\.1 MiB that the ranks of this host share {parts}"
+    assert re.search(rf"{must}; got 52\.0 MiB free\. ", str(error))
+    # Others have taken 12 MiB, and MPI may take some more.
+    assert "Give it 153 MiB in all (docker run --shm-size=153m)" in str(error)
     assert "DDBP_SHARED_MEMORY=0" in str(error)
 
 
+def test_memory_that_others_take_meanwhile_is_asked_for_on_top(monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14))
+    said = str(shared_memory.Demand({"parameters": 2**20}, {}).refusal(errno.ENOSPC))
+    assert "got 64.0 MiB free, of which others have taken some since. " in said
+    assert "--shm-size=81m" in said
+
+
 def test_file_that_a_rank_does_not_see_means_that_memory_is_not_shared():
-    assert isinstance(shared_memory.refusal(8, errno.ENOENT), shared_memory.NotSharedError)
+    assert isinstance(shared_memory.Demand({"board": 8}, {}).refusal(errno.ENOENT), shared_memory.NotSharedError)

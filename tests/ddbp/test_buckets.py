@@ -1,11 +1,13 @@
 """Buckets begin where parameters begin, are owned by all ranks alike, and complete when their parameters are."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ddbp.buckets import BYTES, SHARE, VARIABLE, Buckets
+from ddbp.buckets import BYTES, SHARE, VARIABLE, Buckets, counts_of, room_for_counts
+from ddbp.communicator import Links
 from layers import FlatParameters, Linear, Sequential
 from layers.kernels import reduce
 
@@ -51,6 +53,20 @@ def test_bucket_waits_for_no_parameter_before_the_one_it_begins_with(flat, monke
     for number, start in enumerate(buckets.ranges[:, 0].tolist()):
         first = next(begin for (_, _, numbers), begin in zip(buckets.segments(), flat.starts, strict=True) if number in numbers)
         assert start - reduce.BLOCK < first <= start
+
+
+@pytest.mark.parametrize("kib", ["0", "1", "4", "20", "60", ""])
+def test_room_for_counts_is_enough_and_little_more(kib, flat, monkeypatch):
+    monkeypatch.setenv(VARIABLE, kib)
+    hosts = np.array([0, 2, 3])
+    comm = SimpleNamespace(hosts=hosts, links=Links(hosts, 0), size=3)
+    used = np.zeros(counts_of(len(Buckets(flat, 3, several=True)), comm), np.int64).nbytes
+    room = room_for_counts(flat.values.size, 4, comm)
+    assert used <= room <= flat.values.nbytes
+    if kib == "20":
+        assert room <= 4 * used
+    comm.hosts = np.array([0, 3])
+    assert room_for_counts(flat.values.size, 4, comm) == 0
 
 
 def test_one_host_and_zero_have_one_bucket(flat, monkeypatch):

@@ -1,5 +1,7 @@
 """The trainer in one process: whole runs, loops, shards, evaluation, penalties."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -182,6 +184,50 @@ def test_second_trainer_goes_on_and_trainers_of_other_models_do_not_mind():
     for trainer in (second, other, reference):
         trainer.fit(DATA, epochs=1)
     assert second.parameters_sha256() == other.parameters_sha256() == reference.parameters_sha256()
+
+
+# The optimizer
+
+
+def larger_model():
+    """Return a network that is larger than that of `make`."""
+    rng = np.random.default_rng(3)
+    return Sequential(Linear(X.shape[1], 80, rng=rng), Linear(80, 3, rng=rng))
+
+
+@pytest.mark.parametrize("use", ["train_step", "fit", "batches", "a batch that it has made before"])
+def test_trainer_whose_optimizer_another_has_got_is_refused_before_it_changes_anything(use):
+    optimizer, x, y = ddbp.SGD(0.125, momentum=0.5), X[:20].astype(np.float32), LABELS[:20]
+    first = make(optimizer=optimizer)
+    first.train_step(x, y)
+    batch = first.batch(x, y)
+    loss = first.loss(first.model(batch.x), batch.y)
+    second, alone = make(larger_model(), optimizer=optimizer), make(larger_model(), optimizer=ddbp.SGD(0.125, momentum=0.5))
+    before = parameters(first)
+    deeds = {
+        "train_step": lambda: first.train_step(x, y),
+        "fit": lambda: first.fit(DATA, epochs=1),
+        "batches": lambda: next(first.batches(DATA)),
+        "a batch that it has made before": lambda: first.step(loss),
+    }
+    got = r"got SGD\(0\.125, .*\), with which another trainer was made since\. "
+    with pytest.raises(RuntimeError, match=rf"Trainer: the optimizer must belong to this trainer; {got}Make an optimizer for each"):
+        deeds[use]()
+    assert parameters(first).tobytes() == before.tobytes()
+    for trainer in (second, alone):
+        trainer.fit(DATA, epochs=1)
+    assert parameters(second).tobytes() == parameters(alone).tobytes()
+
+
+def test_optimizer_goes_on_to_the_next_trainer_of_a_model_with_a_fresh_state():
+    optimizer = ddbp.SGD(0.125, momentum=0.5)
+    first = make(optimizer=optimizer)
+    first.fit(DATA, epochs=1)
+    middle = copy.deepcopy(first.model)
+    second, afresh = make(first.model, optimizer=optimizer), make(middle, optimizer=ddbp.SGD(0.125, momentum=0.5))
+    for trainer in (second, afresh):
+        trainer.fit(DATA, epochs=1)
+    assert parameters(second).tobytes() == parameters(afresh).tobytes()
 
 
 # Shards and the last batch

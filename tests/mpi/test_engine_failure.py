@@ -90,13 +90,17 @@ def test_rank_that_leaves_is_noticed_by_ranks_that_never_had_to_wait_for_it(misb
 # Memory
 
 
-def require_refusal(finished):
+def require_refusal(finished, gradients=r"68\.7", why=""):
+    """Require that ranks were refused memory; return how many MiB they asked for."""
     said = (
-        r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MB that the ranks of this host share; got [\d.]+ MB free\. "
-        r"Give it more \(docker run --shm-size=2g\), use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0"
+        r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MiB that the ranks of this host share "
+        rf"\(parameters 22\.9, gradients {gradients}, board 0\.4\); got [\d.]+ MiB free{why}\. "
+        r"Give it (\d+) MiB in all \(docker run --shm-size=\1m\), use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0"
     )
-    assert re.search(said, finished.err), finished.err
+    found = re.search(said, finished.err)
+    assert found, finished.err
     assert "has finished" not in finished.out
+    return int(found[1])
 
 
 @pytest.mark.parametrize("environment", [ONE_HOST, ODD_AND_EVEN], ids=["one host", "two hosts"])
@@ -105,12 +109,13 @@ def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave):
     if environment:
         assert misbehave("have too little memory", status=0, **environment).out.count("has finished, 2 hosts") == 3
     else:
-        require_refusal(misbehave("have too little memory"))
+        require_refusal(misbehave("have too little memory"), why=", of which others have taken some since")
 
 
-def test_small_dev_shm_is_refused_with_the_size_and_the_flag(misbehave):
-    # As Docker makes it; the ranks want 24 MB for parameters and 72 MB for gradients.
-    require_refusal(misbehave("nothing, but with much memory", megabytes=64))
+@pytest.mark.parametrize("megabytes", [64, 8], ids=["as Docker makes it", "less than the parameters"])
+def test_small_dev_shm_is_refused_with_the_size_that_suffices(megabytes, misbehave):
+    size = require_refusal(misbehave("nothing, but with much memory", megabytes=megabytes))
+    assert misbehave("nothing, but with much memory", megabytes=size, status=0).out.count("has finished, 1 hosts") == 3
 
 
 def test_small_dev_shm_suffices_for_plain_mpi(misbehave):

@@ -16,9 +16,27 @@ SAID = {
     "fewer shards than ranks": (
         "ValueError: Trainer: shards=2 allows at most 2 ranks; got 3. Start at most 2 ranks, or raise shards."
     ),
-    "parameters": rf"{ALL_SAME} parameters; got .*\(9, 5\).* on rank 1, .*\(8, 5\).* on rank 0. {START}",
-    "type": f"{ALL_SAME} parameters; got .*float64.* on rank 1, .*float32.* on rank 0. {START}",
+    "parameters": (
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(9, 5\) float32 on rank 1, "
+        rf"layers\.0\.weight \(8, 5\) float32 on rank 0\. {START}"
+    ),
+    "number of parameters": (
+        rf"{ALL_SAME} parameters; got 6 on rank 1, 4 on rank 0; the first that differs: "
+        rf"layers\.1\.weight \(3, 3\) float32 on rank 1, none on rank 0\. {START}"
+    ),
+    "last parameters": (
+        rf"{ALL_SAME} parameters; got 3 on rank 1, 4 on rank 0; the first that differs: none on rank 1, "
+        rf"layers\.3\.bias \(3,\) float32 on rank 0\. {START}"
+    ),
+    "type": (
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(8, 5\) float64 on rank 1, "
+        rf"layers\.0\.weight \(8, 5\) float32 on rank 0\. {START}"
+    ),
     "model": rf"{ALL_SAME} model; got .*Dropout\(0.25\).* on rank 1, .*Dropout\(0.5\).* on rank 0. {START}",
+    "deep model": (
+        rf"{ALL_SAME} model; got …'.{{20,40}}Dropout\(0\.25\).{{0,40}}'… on rank 1, "
+        rf"…'.{{20,40}}Dropout\(0\.125\).{{0,40}}'… on rank 0\. {START}"
+    ),
     "loss": rf"{ALL_SAME} loss; got .*label_smoothing=0.125.* on rank 1, 'SoftmaxCrossEntropy\(\)' on rank 0. {START}",
     "optimizer": rf"{ALL_SAME} optimizer; got 'SGD\(0.25, .*\)' on rank 1, 'SGD\(0.125, .*\)' on rank 0. {START}",
     "kind of optimizer": rf"{ALL_SAME} optimizer; got 'Adam\(.*\)' on rank 1, 'SGD\(.*\)' on rank 0. {START}",
@@ -30,6 +48,10 @@ SAID = {
     "training labels": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
     "training length": rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
     "validation": rf"{ALL_SAME} validation data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "batches": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "batches of a second data set": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "evaluated data": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "data used again": "nothing",
     "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
     "divergence": (
         r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
@@ -54,7 +76,7 @@ def test_every_case_of_the_program_is_looked_at(collected):
 @pytest.mark.parametrize("case", SAID)
 def test_every_rank_says_what_differs_with_both_values(case, collected):
     for said in collected[1]:
-        assert re.fullmatch(SAID[case], said[case])
+        assert re.fullmatch(SAID[case], said[case]), said[case]
 
 
 def test_refusal_ends_all_ranks_with_a_bad_status(collected):

@@ -57,12 +57,36 @@ def diverge() -> None:
         trainer(loss=MeanSquaredError(), optimizer=ddbp.SGD(1e20)).fit(ddbp.ArrayDataset(X, X[:, :3]), epochs=5)
 
 
+def loop(*datasets: ddbp.ArrayDataset) -> None:
+    """Train on data sets in a loop of one's own."""
+    made = trainer()
+    for dataset in datasets:
+        for batch in made.batches(dataset):
+            made.step(made.loss(made.model(batch.x), batch.y))
+
+
+def use_again() -> None:
+    """Use data sets in all ways, and let only one rank make their digests when they are used again."""
+    made, validation = trainer(), ddbp.ArrayDataset(X, LABELS)
+    made.fit(DATA, epochs=1, validation=validation)
+    kept, ddbp.ArrayDataset.digest = ddbp.ArrayDataset.digest, lambda data: f"what rank {RANK} has"
+    try:
+        made.evaluate(DATA)
+        made.evaluate(validation)
+        next(made.batches(validation))
+    finally:
+        ddbp.ArrayDataset.digest = kept
+
+
 CASES = {
     "batch smaller than ranks": lambda: trainer(batch_size=2),
     "fewer shards than ranks": lambda: trainer(shards=2),
     "parameters": lambda: trainer(model(width=9 if ODD else 8)),
+    "number of parameters": lambda: trainer(Sequential(model(), *[Linear(3, 3, rng=np.random.default_rng(0))] * ODD)),
+    "last parameters": lambda: trainer(Sequential(*model().layers[:-1], Linear(8, 3, bias=not ODD, rng=np.random.default_rng(0)))),
     "type": lambda: trainer(model(dtype=np.float64 if ODD else np.float32)),
     "model": lambda: trainer(model(p=0.25 if ODD else 0.5)),
+    "deep model": lambda: trainer(Sequential(model(), *[Dropout(0.5)] * 20, Dropout(0.25 if ODD else 0.125), *[Dropout(0.5)] * 20)),
     "loss": lambda: trainer(loss=SoftmaxCrossEntropy(label_smoothing=0.125) if ODD else SoftmaxCrossEntropy()),
     "optimizer": lambda: trainer(optimizer=ddbp.SGD(0.25 if ODD else 0.125)),
     "kind of optimizer": lambda: trainer(optimizer=ddbp.Adam(0.125) if ODD else ddbp.SGD(0.125)),
@@ -76,6 +100,10 @@ CASES = {
     "validation": lambda: trainer().fit(
         DATA, epochs=1, validation=ddbp.ArrayDataset(changed(X), LABELS) if ODD else ddbp.ArrayDataset(X, LABELS)
     ),
+    "batches": lambda: loop(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS)),
+    "batches of a second data set": lambda: loop(DATA, ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS)),
+    "evaluated data": lambda: trainer().evaluate(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS)),
+    "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
     "divergence": diverge,
     "own schedule and function": lambda: trainer(Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())).fit(DATA, epochs=1),
