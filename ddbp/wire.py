@@ -16,9 +16,9 @@ from layers.types import Array
 class Wire(Protocol):
     """A format of gradients between hosts.
 
-    What belongs together from step to step has the same array `sent`, of a bucket and a receiver, on both sides of `encode`: a format
-    that adds what it has left out to the next gradients (error feedback) finds it by that array's identity. Gradients are parts of the
-    flat array, sent once: methods that need whole matrices or several rounds (PowerSGD) do not fit.
+    Of a bucket and a receiver `sent` is the same array in every step: a format that adds what it has left out to the next gradients
+    (error feedback) finds it by that array's identity. Gradients are parts of the flat array, sent once: methods that need whole
+    matrices or several rounds (PowerSGD) do not fit.
     """
 
     def buffer(self, shape: tuple[int, ...], dtype: Any) -> Array:
