@@ -7,20 +7,26 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from . import places
+
 if TYPE_CHECKING:
     from .communicator_mpi import MPICommunicator
+
+ABORTED = 1
+"""The exit status of a run that a rank has ended."""
 
 
 def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
     """Install the hooks; called once, when MPI starts."""
 
     def report_and_abort(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        places.note_exception()
         lines = "".join(traceback.format_exception(kind, error, trace))
         sys.stdout.flush()
         # One write, so that the lines of several ranks do not mix.
         sys.stderr.write("".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines()))
         sys.stderr.flush()
-        comm.abort(1)
+        comm.abort(ABORTED)
 
     def in_thread(arguments: Any) -> None:
         report_and_abort(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)

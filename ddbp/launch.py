@@ -6,11 +6,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from layers.errors import message
 
+from . import last_words, places
+from .failure import ABORTED
 from .threads import available_cores
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -71,4 +74,11 @@ def run(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(shlex.join(full), file=sys.stderr, flush=True)
-    return subprocess.run(full, env=environment(), check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="ddbp-places-", ignore_cleanup_errors=True) as folder:
+        watch = last_words.Watch(Path(folder), options.ranks)
+        with watch.running():
+            status = subprocess.run(full, env=environment(**{places.VARIABLE: folder}), check=False).returncode
+        # A rank that aborts the run says why, and the others then end in any order; of a launcher that was killed nothing is known.
+        for line in last_words.lines(Path(folder), options.ranks, watch.first) if status > ABORTED else ():
+            print(f"ddbp launch: {line}", file=sys.stderr)
+    return status

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from layers import Layer, Tape, Value, Workspace
+from layers import Layer, Value, Workspace
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -21,10 +21,10 @@ from .callbacks import Callback, Record
 from .communicator import Communicator, communicator, require_agreement
 from .compiling import announce_compilation, compile_update, one_first
 from .data import ArrayDataset, Batch, Rows, batches, permutation
+from .following import followed
 from .metrics import Metric, default_metrics
 from .optim import Optimizer, adjustment, limit_norm
 from .progress import Progress
-from .reduction import Reduction
 from .run_folder import RunFolder
 from .shards import ShardPlan, chosen, shard_sums
 from .slice import Slice
@@ -105,6 +105,7 @@ class Trainer:
         if not quiet:
             announce_compilation()
         self.comm: Communicator = communicator()
+        self._tape, reduction = followed(self.comm.rank, model, loss)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = checks.natural("seed", seed)
         self.batch_size = checks.whole("batch_size", batch_size)
@@ -120,7 +121,7 @@ class Trainer:
         self.shards = self._plan.shards
         checks.same_start(self)
         states.broadcast(model, self.comm)
-        self._reduction = Reduction(model, self._plan, self.comm, wire)
+        self._reduction = reduction(model, self._plan, self.comm, wire)
         self._flat = self._reduction.flat
         require_agreement(self.comm, {"initial parameters": self.parameters_sha256()}, "The broadcast failed; report this.")
         self._part = Slice(self._reduction, whole=optimizer.whole or clip_norm is not None, adjust=adjustment(l1, l2, clip_value))
@@ -129,8 +130,7 @@ class Trainer:
         self._recording = recording.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = states.ShardGather(self._plan, self.comm)
         self._data = checks.DataSets(self.comm, self._flat.dtype)
-        self._workspace = Workspace()
-        self._rows = Rows()
+        self._workspace, self._rows = Workspace(), Rows()
         self._warm, self._batches_made = False, 0
         self._group = Accumulation(self.accumulate, self._reduction)
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
@@ -313,7 +313,7 @@ class Trainer:
         self._flat.require_bound("Trainer")
         self.optimizer.require_bound(self._part)
         self._batches_made += 1
-        tape = Tape(
+        tape = self._tape(
             training=True,
             shards=bounds,
             samples=samples,
@@ -357,7 +357,7 @@ class Trainer:
     def _evaluation(self, x: Array, y: Array, bounds: Integers, samples: int) -> tuple[Value, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = Tape(shards=bounds, samples=samples, gather=self._shard_gather)
+        tape = self._tape(shards=bounds, samples=samples, gather=self._shard_gather)
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
 

@@ -317,7 +317,7 @@ class Tape:
         pending = self._uses() if self.observer is not None else None
         value._gradient = gradient
         value._contribution = None
-        for call in reversed(self.calls):
+        for call in self._backwards():
             output = call.output
             dy = output._gradient
             if dy is not None:
@@ -336,6 +336,10 @@ class Tape:
                 kept._gradient = kept._gradient.copy()
         self.rule = None
         self._unfinished = False
+
+    def _backwards(self) -> Iterator[Call]:
+        """Return the calls in the order of backward."""
+        return reversed(self.calls)
 
     def _backward_of_several(self, call: Call, outputs: tuple[Value, ...], rule: Rule | None) -> None:
         """Run backward of a call with several outputs, if it was reached by way of any."""

@@ -1,6 +1,7 @@
 """Programs that write what every rank has computed, run alone and on ranks."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,21 @@ def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
         finished = mpirun(ranks, program, folder, *arguments, timeout=timeout, **environment)
         assert finished.status == 0, finished.err
         return arrays(folder, ranks)
+
+    return run
+
+
+@pytest.fixture
+def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
+    """Return the function that runs a program on ranks by `ddbp launch`, having checked that this leaves no folder."""
+
+    def run(ranks: int, program: str, *arguments: object, **environment: str) -> Any:
+        folder = tmp_path / "temporary"
+        folder.mkdir(exist_ok=True)
+        path = Path(__file__).parent / "programs" / program
+        finished = run_python("-m", "ddbp", "launch", "-n", ranks, path, *arguments, TMPDIR=str(folder), **environment)
+        assert list(folder.glob("ddbp-*")) == []
+        return finished
 
     return run
 

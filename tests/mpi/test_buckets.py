@@ -26,7 +26,6 @@ MISDEEDS = {
         r"all ranks must take part in the gradient exchange of step 0; got nothing from rank 1 for 5 s\. .*\n"
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1\."
     ),
-    "be killed in backward": "",
 }
 
 
@@ -45,6 +44,15 @@ def test_rank_that_does_something_else_ends_all_ranks_and_is_named(misdeed, mpir
     assert finished.status != 0
     assert finished.seconds < SECONDS
     assert re.search(MISDEEDS[misdeed], finished.err), finished.err[-3000:]
+    assert "has finished" not in finished.out
+
+
+def test_rank_that_is_killed_in_backward_is_named_with_step_and_layer_by_the_launcher(launched, tmp_path):
+    finished = launched(3, PROGRAM, "be killed in backward", tmp_path, **HOSTS)
+    assert finished.status != 0
+    assert finished.seconds < SECONDS
+    died = r"^ddbp launch: rank 1 \(process \d+\) died in backward of step 3, at layers\.2: Trouble\(\)$"
+    assert re.search(died, finished.err, re.MULTILINE), finished.err[-3000:]
     assert "has finished" not in finished.out
 
 

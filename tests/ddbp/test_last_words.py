@@ -1,0 +1,152 @@
+"""Where ranks were, from what they left: the places that a trainer writes, and what is said of them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import ddbp
+from ddbp import following, last_words, places
+from layers import Dropout, Layer, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tape
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((12, 5)).astype(np.float32), RNG.integers(0, 3, 12)
+
+
+class Spy(Layer):
+    """The identity, which notes what a place says while it runs."""
+
+    def __init__(self, look):
+        self._look, self.seen = look, []
+
+    def __repr__(self):
+        return "Spy()"
+
+    def forward(self, call, x):
+        self.seen.append(self._look())
+        return x
+
+    def backward(self, call, dy):
+        self.seen.append(self._look())
+        return (dy,)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Return a folder of places; this process has none yet, and will have none afterwards."""
+    monkeypatch.setattr(places, "_HERE", [])
+    monkeypatch.setenv(places.VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def leave(folder, rank, pid, what, step=0):
+    """Leave the place of a rank as its process would."""
+    place = places.Place(folder, rank)
+    place.words[:3] = memoryview(np.array([pid, what, step]).tobytes()).cast("q")
+
+
+def trainer(model):
+    return ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+
+
+def test_place_says_step_and_layer(folder):
+    spy = Spy(lambda: places.read(folder, 0).where)
+    trained = trainer(Sequential(Linear(5, 4, rng=RNG), ReLU(), Sequential(spy, Linear(4, 3, rng=RNG))))
+    assert places.read(folder, 0).where == "before the first step"
+    for _ in range(3):
+        trained.train_step(X, Y)
+    assert places.read(folder, 0).where == "after step 2"
+    trained.evaluate(ddbp.ArrayDataset(X, Y))
+    name = "layers.2.layers.0: Spy()"
+    assert spy.seen[-3:] == [
+        f"in forward of step 2, at {name}",
+        f"in backward of step 2, at {name}",
+        f"in an evaluation, at {name}",
+    ]
+    assert places.read(folder, 0).pid == os.getpid()
+
+
+def test_layer_of_a_former_trainer_is_not_taken_for_one_of_the_present(folder):
+    spies = [Spy(lambda: places.read(folder, 0).where) for _ in range(2)]
+    trainers = [trainer(Sequential(*[Dropout(0.1)] * number, spy, Linear(5, 3, rng=RNG))) for number, spy in enumerate(spies)]
+    for trained in (*trainers, *trainers):
+        trained.train_step(X, Y)
+    assert spies[0].seen[-1].endswith("at layers.0: Spy()")
+    assert spies[1].seen[-1].endswith("at layers.1: Spy()")
+
+
+def test_layer_that_does_the_work_of_two_has_the_path_of_the_first():
+    names = following.layer_names(Sequential(Dropout(0.5), Linear(5, 4, rng=RNG), ReLU())).values()
+    assert {"layers.0: Dropout(0.5)", "layers.1: Linear(5, 4)", "layers.1: Linear(5, 4) + ReLU()"} <= set(names)
+
+
+@pytest.mark.parametrize("value", [None, "nowhere"])
+def test_trainer_is_not_followed_unless_there_is_a_folder(value, folder, monkeypatch):
+    if value is None:
+        monkeypatch.delenv(places.VARIABLE)
+    else:
+        monkeypatch.setenv(places.VARIABLE, str(folder / value))
+    assert following.followed(0, Linear(2, 2, rng=RNG), None) == (Tape, following.Reduction)
+
+
+def test_ranks_are_grouped_by_where_they_were(folder):
+    for rank, (what, step) in enumerate([(places.EXCHANGE, 7), (places.EXCHANGE, 7), (places.BACKWARD, 7), (places.EXCHANGE, 7)]):
+        leave(folder, rank, 100 + rank, what, step)
+    others = "ranks 0, 1 and 3 (processes 100, 101 and 103) were in the gradient exchange of step 7"
+    assert last_words.lines(folder, 4, 102) == ["rank 2 (process 102) died in backward of step 7", others]
+
+
+def test_without_knowing_who_died_all_are_listed(folder):
+    leave(folder, 0, 100, places.UPDATE, 7)
+    assert last_words.lines(folder, 2, None) == [
+        "rank 0 (process 100) was in the update of step 7",
+        "rank 1 was before its trainer",
+    ]
+
+
+@pytest.mark.parametrize("whats", [[], [places.END, places.END], [places.EXCEPTION, places.EXCHANGE]])
+def test_nothing_is_said_where_nothing_is_to_be_told(whats, folder):
+    for rank, what in enumerate(whats):
+        leave(folder, rank, 100 + rank, what)
+    assert last_words.lines(folder, 2, 100) == []
+
+
+@pytest.fixture
+def sleepers():
+    """Return processes that sleep."""
+    processes = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)]
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+def test_watch_tells_which_process_ended_first(order, folder, sleepers):
+    for rank, process in enumerate(sleepers):
+        leave(folder, rank, process.pid, places.EXCHANGE)
+    watch = last_words.Watch(folder, 3)
+    with watch.running():
+        time.sleep(0.5)
+        for number in order:
+            sleepers[number].send_signal(signal.SIGKILL)
+            time.sleep(0.02)
+    assert watch.first == sleepers[order[0]].pid
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_watch_does_not_guess_who_ended_before_it_looked(folder, sleepers):
+    for process in sleepers[:2]:
+        process.kill()
+    time.sleep(0.1)
+    for rank, process in enumerate(sleepers):
+        leave(folder, rank, process.pid, places.EXCHANGE)
+    watch = last_words.Watch(folder, 3)
+    with watch.running():
+        time.sleep(0.3)
+    assert watch.first is None
