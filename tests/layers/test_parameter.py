@@ -6,6 +6,8 @@ import pytest
 import layers
 from layers import FlatParameters, Linear, Parameter, Sequential, Tape
 
+from .fixed_tree import tree
+
 
 @pytest.fixture
 def rng():
@@ -24,14 +26,6 @@ class Shared(layers.Composite):
 
     def __call__(self, x):
         return self.decoder[0](self.encoder(x))
-
-
-def tree(parts):
-    """Return the sum of a list by the fixed tree: the left half is the largest power of two below the length."""
-    if len(parts) == 1:
-        return parts[0]
-    half = 1 << ((len(parts) - 1).bit_length() - 1)
-    return tree(parts[:half]) + tree(parts[half:])
 
 
 # ---- Parameter

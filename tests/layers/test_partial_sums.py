@@ -11,15 +11,9 @@ import layers
 from layers import FlatParameters, Linear, Sequential, Tape
 from layers.partial_sums import ShardMemory
 
+from .fixed_tree import tree
+
 GROUPS = [[2], [8], [1, 2], [2, 2, 1], [1, 4, 1], [4, 4, 2, 1]]
-
-
-def tree(parts):
-    """Return the sum of a list by the fixed tree: the left half is the largest power of two below the length."""
-    if len(parts) == 1:
-        return parts[0]
-    half = 1 << ((len(parts) - 1).bit_length() - 1)
-    return tree(parts[:half]) + tree(parts[half:])
 
 
 def model():
