@@ -56,7 +56,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         part.square_norm(part.gradient)
         optimizer.bind(part)
         optimizer.step(part)
-        # What states learn is summed in float64.
+        # Gradients of shards are summed in the type of the model, what states learn in float64.
         for kind in (dtype, np.float64):
             reduce.tree_sum(np.empty(1, kind), np.zeros((2, 1), kind), np.ones(2, np.int64), 0)
 

@@ -28,14 +28,15 @@ class HostMemory:
         Parameters, once per host; gradients of this rank: see `ShardPlan.kept`.
     gradients
         Those of all ranks of the host (P, n).
-    pieces
-        The shards that each of them is the sum of, (first shard, number of shards).
+    pieces, sizes
+        The shards that each of them is the sum of, (first shard, number of shards); and these numbers (P,).
     """
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
         size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
         kept = [plan.kept(rank, size) for rank in range(comm.links.first, comm.links.last)]
         self.pieces = list(chain.from_iterable(kept))
+        self.sizes: Integers = np.array([size for _, size in self.pieces], np.int64)
         mine = kept[comm.rank - comm.links.first]
         first = self.pieces.index(mine[0])
 
@@ -77,7 +78,7 @@ class Exchange:
         self._owned = [buckets.owned(rank) for rank in range(comm.size)]
         pieces = [dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())]
         self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.links.own]]
-        self._sizes: Integers = np.array([size for _, size in memory.pieces], np.int64)
+        self._sizes = memory.sizes
         self.sizes: Integers = np.array([size for of_host in pieces for _, size in of_host], np.int64)
         ends = list(accumulate(map(len, pieces), initial=0))
         self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]

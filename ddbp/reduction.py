@@ -15,7 +15,7 @@ from layers import Layer, Parameter, Tape
 from layers.errors import message
 from layers.kernels import reduce
 from layers.tape import Observer
-from layers.types import Array, Integers
+from layers.types import Array
 
 from .board import Row
 from .buckets import Buckets
@@ -79,8 +79,7 @@ class Reduction:
         self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
         self._overlap = Overlap(buckets, comm, self._exchange) if self._exchange is not None and len(buckets) > 1 else None
         self._gradients = memory.gradients
-        own: Integers = np.array([size for _, size in memory.pieces], np.int64)
-        self._sizes = own if self._exchange is None else self._exchange.sizes
+        self._sizes = memory.sizes if self._exchange is None else self._exchange.sizes
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts, self._begun = 0, False
         self.alone: Array | None = memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None

@@ -90,10 +90,11 @@ class Parameter:
     @property
     def gradient(self) -> Array:
         """The gradient of the whole local batch, summed over the shards by the fixed tree; zeros before any contribution."""
-        if self.gradients is None and self.partial is not None and not self.stale:
-            return self.partial.total().reshape(self.shape)
-        if self.gradients is None or self.stale:
+        if self.stale:
             return np.zeros_like(self.value)
+        if self.gradients is None:
+            assert self.partial is not None
+            return self.partial.total().reshape(self.shape)
         if len(self.gradients) == 1:
             result: Array = self.gradients[0]
             return result
@@ -135,13 +136,10 @@ class Parameter:
             self.gradients[...] = 0
         return contributed
 
-    def bind(self, value: Array, gradients: Array | PartialSums) -> None:
+    def bind(self, value: Array, gradients: Array | None, partial: PartialSums | None = None) -> None:
         """Move the value into the given memory `value` (\\*shape), and keep gradients in `gradients` (S, \\*shape), or as sums."""
         value[...] = self.value
-        if isinstance(gradients, PartialSums):
-            self.rebind(value, None, partial=gradients)
-        else:
-            self.rebind(value, gradients)
+        self.rebind(value, gradients, partial=partial)
 
     def rebind(self, value: Array, gradients: Array | None, stale: bool = True, partial: PartialSums | None = None) -> None:
         """Take these, with what they hold, as value and gradients."""
@@ -208,13 +206,14 @@ class FlatParameters:
             end += -(-parameter.size // step) * step
         self.values: Array = allocate((end,), self.dtype)
         self.gradients: Array = (allocate_gradients or allocate)((len(sizes), end), self.dtype)
-        memory = ShardMemory(self.dtype)
+        memory, apart = ShardMemory(self.dtype), max(sizes) == 1
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             stop = start + parameter.size
-            rows = self.gradients[:, start:stop]
-            apart = max(sizes) == 1
-            gradients = rows.reshape(len(sizes), *parameter.shape) if apart else PartialSums(rows, sizes, memory)
-            parameter.bind(self.values[start:stop].reshape(parameter.shape), gradients)
+            value, rows = self.values[start:stop].reshape(parameter.shape), self.gradients[:, start:stop]
+            if apart:
+                parameter.bind(value, rows.reshape(len(sizes), *parameter.shape))
+            else:
+                parameter.bind(value, None, PartialSums(rows, sizes, memory))
         self._values = [parameter.value for parameter in self.parameters]
         self._moves = Parameter.moves
 
