@@ -57,6 +57,14 @@ def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
+def without_misdeed(request, mpirun, tmp_path_factory) -> Any:
+    """Return the process of the program of the test file, its PROGRAM, without a misdeed; that compiles the kernels."""
+    finished = mpirun(3, request.module.PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
+    assert finished.status == 0, finished.err
+    return finished
+
+
+@pytest.fixture(scope="module")
 def alone(request, run_alone) -> Arrays:
     """Return what the program of the test file, its PROGRAM, writes without MPI."""
     return run_alone(request.module.PROGRAM)

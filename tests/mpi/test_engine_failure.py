@@ -9,6 +9,8 @@ import pytest
 
 from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive
 
+# Kernels are compiled before, so that the times are those of failure.
+pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "engine_misdeeds.py"
 SECONDS = 20.0
 
@@ -49,13 +51,6 @@ def misbehave(mpirun, private_memory, tmp_path):
         return finished
 
     return run
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled(mpirun, tmp_path_factory):
-    """Compile the kernels, so that the times are those of failure."""
-    finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
-    assert finished.status == 0, finished.err
 
 
 def test_nothing_is_left_of_a_run_that_ends_well(misbehave):

@@ -12,11 +12,9 @@ SECONDS = 20.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _compiled(mpirun, tmp_path_factory):
+def _compiled(without_misdeed):
     """Compile the kernels, so that the times below are those of failure."""
-    finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
-    assert finished.status == 0, finished.err
-    assert all(f"rank {rank} has finished" in finished.out for rank in range(3))
+    assert all(f"rank {rank} has finished" in without_misdeed.out for rank in range(3))
 
 
 @pytest.fixture

@@ -2,15 +2,10 @@
 
 import pytest
 
+# Kernels are compiled before, so that the times are those of failure.
+pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "engine_misdeeds.py"
 SECONDS = 20.0
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _compiled(mpirun, tmp_path_factory):
-    """Compile the kernels, so that the times are those of failure."""
-    finished = mpirun(3, PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
-    assert finished.status == 0, finished.err
 
 
 def said(finished):
