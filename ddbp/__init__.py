@@ -1,22 +1,40 @@
-"""Data-parallel training of neural networks on CPUs, alone or over MPI, with the same bits for any number of workers."""
+"""Data-parallel training of neural networks on CPUs, alone or over MPI, with the same bits for any
+number of workers.
+"""
 
 import layers as _layers
 
 if not hasattr(_layers, "Tape"):
     raise ImportError(
-        f"ddbp: the package `layers` of ddbp must be importable; got {getattr(_layers, '__file__', _layers)}, which shadows it. "
-        "Rename your own layers module or take its folder off sys.path."
+        "ddbp: the package `layers` of ddbp must be importable; got"
+        f" {getattr(_layers, '__file__', _layers)}, which shadows it. Rename your own layers module"
+        " or take its folder off sys.path."
     )
 
-from .callbacks import Callback, EarlyStopping
-from .changing import changing
-from .communicator import CommunicationError, communicator
-from .data import ArrayDataset, Batch
-from .metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
-from .optim import LAMB, LARS, SGD, Adam, AdamW, Optimizer, RMSProp
-from .run_folder import load_parameters, save_parameters
-from .schedule import Constant, Cosine, Exponential, OneCycle, Plateau, Schedule, StepDecay, WarmUp, linear_scaling
-from .trainer import Trainer
+from .comm.base import CommunicationError
+from .comm.current import communicator
+from .optim.adam import Adam, AdamW
+from .optim.large_batch import LAMB, LARS
+from .optim.optimizer import Optimizer
+from .optim.rmsprop import RMSProp
+from .optim.schedule import (
+    Constant,
+    Cosine,
+    Exponential,
+    OneCycle,
+    Plateau,
+    Schedule,
+    StepDecay,
+    WarmUp,
+    linear_scaling,
+)
+from .optim.sgd import SGD
+from .training.callbacks import Callback, EarlyStopping
+from .training.data import ArrayDataset, Batch
+from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
+from .training.modify import changing
+from .training.run_folder import load_parameters, save_parameters
+from .training.trainer import Trainer
 
 __version__ = "0.1.0"
 

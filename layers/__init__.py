@@ -1,37 +1,41 @@
-"""Neural-network layers in one process: forward and backward in NumPy and Numba on a layer-granular tape."""
+"""Neural-network layers in one process: forward and backward in NumPy and Numba on a layer-granular
+tape.
+"""
 
 from . import init, models
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from .arithmetic import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .attention import Attention, MultiHeadAttention
+from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Residual, Sequential
-from .conv import Conv1d, Conv2d
-from .conv_transpose import ConvTranspose2d
+from .conv.conv import Conv1d, Conv2d
+from .conv.transposed import ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
-from .gradient_check import gradcheck
-from .gradient_report import BlockReport, GradientReport, WrongGradientError
-from .layer import Composite, Layer
+from .engine.call import Call
+from .engine.flat_parameters import FlatParameters
+from .engine.layer import Composite, Layer
+from .engine.merge import Add, Concatenate, Multiply
+from .engine.operators import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
+from .engine.parameter import Parameter
+from .engine.rules import Rule
+from .engine.state import State
+from .engine.tape import Tape
+from .engine.value import Value
+from .engine.workspace import Workspace
+from .gradient_check.check import gradcheck
+from .gradient_check.report import BlockReport, GradientReport, WrongGradientError
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
-from .merge import Add, Concatenate, Multiply
-from .norm import BatchNorm, BatchNorm2d
-from .parameter import FlatParameters, Parameter
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions, SinusoidalPositions
-from .recurrent import GRU, LSTM, RNN
-from .recurrent_cell import GRUCell, LSTMCell, RNNCell
-from .rules import Rule
+from .recurrent.cells import GRUCell, LSTMCell, RNNCell
+from .recurrent.layers import GRU, LSTM, RNN
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
-from .state import State
-from .tape import Call, Tape
 from .transformer import DecoderBlock, EncoderBlock
-from .tree import TreeLSTM, TreeRNN
-from .tree_batch import TreeBatch
-from .value import Value
-from .workspace import Workspace
+from .tree.batch import TreeBatch
+from .tree.cells import TreeLSTM, TreeRNN
 
 __all__ = [
     "GELU",

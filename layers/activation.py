@@ -4,19 +4,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .engine.layer import Layer
+from .engine.memory import flat, matrix
 from .errors import message, require_floating
 from .kernels import elementwise, softmax
-from .layer import Layer
-from .memory import flat, matrix
 from .pool import MaxPool2d, RectifiedMaxPool2d
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class Activation(Layer):
-    """An elementwise function, y = f(x). Backward: dx = dy f'(x), which the kernel computes from x or from y."""
+    """An elementwise function, y = f(x). Backward: dx = dy f'(x), which the kernel computes from x
+    or from y.
+    """
 
     forward_kernel: Any
     backward_kernel: Any
@@ -49,11 +51,17 @@ class ReLU(Activation):
     saves_output = True
 
     def fused_with(self, following: Layer) -> Layer | None:
-        return RectifiedMaxPool2d(following) if type(self) is ReLU and type(following) is MaxPool2d else None
+        return (
+            RectifiedMaxPool2d(following)
+            if type(self) is ReLU and type(following) is MaxPool2d
+            else None
+        )
 
 
 class LeakyReLU(Activation):
-    """Leaky rectifier, y = x where x > 0, else slope x; the derivative at exactly 0 is the slope."""
+    """Leaky rectifier, y = x where x > 0, else slope x; the derivative at exactly 0 is the
+    slope.
+    """
 
     forward_kernel = staticmethod(elementwise.leaky_relu)
     backward_kernel = staticmethod(elementwise.leaky_relu_backward)
@@ -106,11 +114,15 @@ class GELU(Activation):
     def __init__(self, approximate: str = "none") -> None:
         if approximate not in ("none", "tanh"):
             fix = "Leave it out for the exact function."
-            raise ValueError(message("GELU", 'approximate must be "none" or "tanh"', repr(approximate), fix))
+            raise ValueError(
+                message("GELU", 'approximate must be "none" or "tanh"', repr(approximate), fix)
+            )
         self.approximate = approximate
         self.analytic = approximate == "tanh"
         self.forward_kernel = elementwise.gelu_tanh if self.analytic else elementwise.gelu
-        self.backward_kernel = elementwise.gelu_tanh_backward if self.analytic else elementwise.gelu_backward
+        self.backward_kernel = (
+            elementwise.gelu_tanh_backward if self.analytic else elementwise.gelu_backward
+        )
 
     def __repr__(self) -> str:
         return f"GELU({self.approximate!r})"
@@ -135,7 +147,8 @@ class GELU(Activation):
 
 
 class Softmax(Layer):
-    """Softmax of the last axis, y_j = eˣʲ / Σ_k eˣᵏ. For training, give logits to SoftmaxCrossEntropy instead.
+    """Softmax of the last axis, y_j = eˣʲ / Σ_k eˣᵏ. For training, give logits to
+    SoftmaxCrossEntropy instead.
 
     Backward: dx_j = y_j (dy_j - Σ_k dy_k y_k).
     """
@@ -145,7 +158,14 @@ class Softmax(Layer):
     def forward(self, call: "Call", x: Array) -> Array:
         require_floating(self, x)
         if x.ndim < 1 or x.shape[-1] < 1:
-            raise ValueError(message(self, "the last axis must hold one class or more", x.shape, "Pass logits (N, C)."))
+            raise ValueError(
+                message(
+                    self,
+                    "the last axis must hold one class or more",
+                    x.shape,
+                    "Pass logits (N, C).",
+                )
+            )
         y = call.buffer("y", x.shape, x.dtype)
         y_rows = y.reshape(-1, x.shape[-1])
         softmax.softmax(y_rows, matrix(x) if x.ndim > 1 else x[np.newaxis])
@@ -155,5 +175,7 @@ class Softmax(Layer):
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (y,) = call.saved
         dx = call.transient("dx", dy.shape, dy.dtype)
-        softmax.softmax_backward(dx.reshape(y.shape), matrix(dy) if dy.ndim > 1 else dy[np.newaxis], y)
+        softmax.softmax_backward(
+            dx.reshape(y.shape), matrix(dy) if dy.ndim > 1 else dy[np.newaxis], y
+        )
         return (dx,)

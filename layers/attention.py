@@ -5,31 +5,37 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import positive
+from .engine.layer import Composite, Layer
+from .engine.memory import contiguous
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention
-from .layer import Composite, Layer
 from .linear import Linear
-from .memory import contiguous
-from .sizes import positive
 from .types import Array, Integers
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
-# Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and again for others.
+# Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and
+# again for others.
 _EVERYWHERE.flags.writeable = False
 # By the number of inputs: which of them holds queries, keys and values.
 _OWNERS = {1: (0, 0, 0), 2: (0, 1, 1), 3: (0, 1, 2)}
-_DROPPING_NOTHING = {np.dtype(dtype): (np.uint32(0), dtype(1), 0, 0, 0, np.uint64(0)) for dtype in (np.float32, np.float64)}
+_DROPPING_NOTHING = {
+    np.dtype(dtype): (np.uint32(0), dtype(1), 0, 0, 0, np.uint64(0))
+    for dtype in (np.float32, np.float64)
+}
 
 
 class Attention(Layer):
-    """Scaled dot-product attention of several heads, y = softmax(q kᵀ / √D) v per head (Vaswani et al. 2017, eq. 1).
+    """Scaled dot-product attention of several heads, y = softmax(q kᵀ / √D) v per head (Vaswani et
+    al. 2017, eq. 1).
 
-    Backward, with p = softmax(…) and dp = dy vᵀ: dv = pᵀ dy, ds = p (dp - Σ dp p), dq = ds k / √D, dk = dsᵀ q / √D. The T x U
-    matrix p is never held: it is computed block by block, and again in backward (Dao et al. 2022; Rabe and Staats 2021).
+    Backward, with p = softmax(…) and dp = dy vᵀ: dv = pᵀ dy, ds = p (dp - Σ dp p), dq = ds k / √D,
+    dk = dsᵀ q / √D. The T x U matrix p is never held: it is computed block by block, and again in
+    backward (Dao et al. 2022; Rabe and Staats 2021).
 
     Parameters
     ----------
@@ -38,22 +44,30 @@ class Attention(Layer):
     causal
         Whether query i sees keys 0..i only; there must then be as many keys as queries.
     dropout
-        Probability with which, in training, a probability is set to 0; the others are divided by 1 - dropout.
+        Probability with which, in training, a probability is set to 0; the others are divided by 1
+        - dropout.
 
-    Called with q (N, T, C), k and v (N, U, C); with q and (k, v) side by side in (N, U, 2 C); or with all three in (N, T, 3 C).
-    After these may come a boolean mask, that broadcasts to (N, H, T, U) and is True where a query sees a key, and `lengths` (N,),
-    integers: sample n has keys 0..lengths[n] - 1. The output is (N, T, C). A query that sees no key gets 0, and passes no gradient
-    on.
+    Called with q (N, T, C), k and v (N, U, C); with q and (k, v) side by side in (N, U, 2 C); or
+    with all three in (N, T, 3 C). After these may come a boolean mask, that broadcasts to (N, H, T,
+    U) and is True where a query sees a key, and `lengths` (N,), integers: sample n has keys
+    0..lengths[n] - 1. The output is (N, T, C). A query that sees no key gets 0, and passes no
+    gradient on.
     """
 
     def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
         self.heads = positive("Attention", "heads", heads, "8 heads of 64 features are usual.")
         if not 0 <= dropout < 1:
-            raise ValueError(message("Attention", "dropout must be in [0, 1)", dropout, "Leave it out for none."))
+            raise ValueError(
+                message("Attention", "dropout must be in [0, 1)", dropout, "Leave it out for none.")
+            )
         self.causal, self.dropout = bool(causal), float(dropout)
 
     def __repr__(self) -> str:
-        options = [str(self.heads), *["causal=True"] * self.causal, *([f"dropout={self.dropout}"] if self.dropout else [])]
+        options = [
+            str(self.heads),
+            *["causal=True"] * self.causal,
+            *([f"dropout={self.dropout}"] if self.dropout else []),
+        ]
         return f"Attention({', '.join(options)})"
 
     def forward(self, call: "Call", *inputs: Any) -> Array:
@@ -82,27 +96,51 @@ class Attention(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         y, saved, parts, columns, owners, options, bits = call.saved
-        # One gradient for each input, of all the parts that it holds; one array may be several inputs.
+        # One gradient for each input, of all the parts that it holds; one array may be several
+        # inputs.
         shapes = {owner: x.shape for owner, x in zip(owners, parts, strict=True)}
         found = [call.transient(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
         sizes = attention.backward_work(y.shape[1], y.shape[2] // self.heads, y.itemsize)
         work = tuple(call.scratch(y.dtype, *sizes))
-        attention.backward(*(found[owner] for owner in owners), work, bits, contiguous(dy), y, saved, *parts, *columns, *options)
-        return (*(dx if call.wants(i) else None for i, dx in enumerate(found)), *[None] * (len(call.inputs) - len(found)))
+        attention.backward(
+            *(found[owner] for owner in owners),
+            work,
+            bits,
+            contiguous(dy),
+            y,
+            saved,
+            *parts,
+            *columns,
+            *options,
+        )
+        return (
+            *(dx if call.wants(i) else None for i, dx in enumerate(found)),
+            *[None] * (len(call.inputs) - len(found)),
+        )
 
     def _mask(self, mask: Array, shape: tuple[int, ...]) -> Array:
         """Return a mask (N or 1, H or 1, T or 1, U)."""
         whole = (1,) * (4 - mask.ndim) + mask.shape
-        if len(whole) != 4 or any(size not in (1, full) for size, full in zip(whole, shape, strict=True)):
+        if len(whole) != 4 or any(
+            size not in (1, full) for size, full in zip(whole, shape, strict=True)
+        ):
             fix = "A mask of keys is mask[:, np.newaxis, np.newaxis]."
-            raise ValueError(message(self, f"the mask must broadcast to (N, heads, T, U) = {shape}", mask.shape, fix))
+            raise ValueError(
+                message(
+                    self, f"the mask must broadcast to (N, heads, T, U) = {shape}", mask.shape, fix
+                )
+            )
         mask = mask.reshape(whole)
         mask = np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
         mask.flags.writeable = False
         return mask
 
     def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
-        if lengths.dtype.kind not in "iu" or lengths.shape != (n,) or (n and not 0 <= lengths.min() <= lengths.max() <= keys):
+        if (
+            lengths.dtype.kind not in "iu"
+            or lengths.shape != (n,)
+            or (n and not 0 <= lengths.min() <= lengths.max() <= keys)
+        ):
             got = f"{lengths.dtype}{list(lengths.shape)} {lengths.tolist()}"
             fix = "Further inputs are a boolean mask, or one integer per sample."
             raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
@@ -118,25 +156,44 @@ class Attention(Layer):
 
 
 @lru_cache
-def _columns(heads: int, causal: bool, *inputs: tuple[tuple[int, ...], Any]) -> tuple[tuple[int, ...], int]:
-    """Return where queries, keys and values begin in inputs of these shapes and dtypes, and the number of features C."""
+def _columns(
+    heads: int, causal: bool, *inputs: tuple[tuple[int, ...], Any]
+) -> tuple[tuple[int, ...], int]:
+    """Return where queries, keys and values begin in inputs of these shapes and dtypes, and the
+    number of features C.
+    """
     layer = Attention(heads, causal=causal)
     shapes, dtypes = [shape for shape, _ in inputs], {dtype for _, dtype in inputs}
     fix = "Pass q, k, v of shape (N, T, C), q and (N, U, 2 C), or (N, T, 3 C)."
     if not 1 <= len(inputs) <= 3 or any(len(shape) != 3 for shape in shapes) or len(dtypes) != 1:
         got = [f"{dtype}{list(shape)}" for shape, dtype in inputs]
-        raise ValueError(message(layer, "there must be one to three inputs (N, T, …) of one floating type", got, fix))
+        raise ValueError(
+            message(
+                layer, "there must be one to three inputs (N, T, …) of one floating type", got, fix
+            )
+        )
     features = shapes[0][2] // 3 if len(inputs) == 1 else shapes[0][2]
     widths = {1: (3,), 2: (1, 2), 3: (1, 1, 1)}[len(inputs)]
-    same = all(shape[0] == shapes[0][0] and shape[2] == features * width for shape, width in zip(shapes, widths, strict=True))
+    same = all(
+        shape[0] == shapes[0][0] and shape[2] == features * width
+        for shape, width in zip(shapes, widths, strict=True)
+    )
     if not same or shapes[-1][1] != shapes[len(shapes) // 2][1] or features < 1:
-        raise ValueError(message(layer, "samples, keys and features of the inputs must agree", shapes, fix))
+        raise ValueError(
+            message(layer, "samples, keys and features of the inputs must agree", shapes, fix)
+        )
     if features % heads:
         choose = "Choose heads that divide the features."
-        raise ValueError(message(layer, f"the features must be a multiple of the {heads} heads", features, choose))
+        raise ValueError(
+            message(
+                layer, f"the features must be a multiple of the {heads} heads", features, choose
+            )
+        )
     if causal and shapes[0][1] != shapes[-1][1]:
         must = "causal attention needs as many keys as queries"
-        raise ValueError(message(layer, must, (shapes[0][1], shapes[-1][1]), "Pass a mask, or causal=False."))
+        raise ValueError(
+            message(layer, must, (shapes[0][1], shapes[-1][1]), "Pass a mask, or causal=False.")
+        )
     return tuple(part * features for width in widths for part in range(width)), features
 
 
@@ -147,7 +204,8 @@ def _all_keys(samples: int, keys: int) -> Integers:
 
 
 class MultiHeadAttention(Composite):
-    """Attention with projections: y = A(x Wqᵀ, z Wkᵀ, z Wvᵀ) Woᵀ, each with a bias (Vaswani et al. 2017, section 3.2.2).
+    """Attention with projections: y = A(x Wqᵀ, z Wkᵀ, z Wvᵀ) Woᵀ, each with a bias (Vaswani et al.
+    2017, section 3.2.2).
 
     Parameters
     ----------
@@ -156,8 +214,8 @@ class MultiHeadAttention(Composite):
     causal
         Whether position i sees positions 0..i only.
     cross
-        Whether keys and values come from another sequence z, the second argument of a call; else z is x. Wq, Wk, Wv are then
-        one weight, and one product.
+        Whether keys and values come from another sequence z, the second argument of a call; else z
+        is x. Wq, Wk, Wv are then one weight, and one product.
     bias
         Whether the projections have biases.
     dropout
@@ -165,8 +223,9 @@ class MultiHeadAttention(Composite):
     rng, weight_init
         Draw the weights.
 
-    Called with x (N, T, C) and, if `cross`, z (N, U, C). `lengths` (N,) says how many positions of z a sample has; `keys` (N, U) is
-    True where z has something; `mask` broadcasts to (N, H, T, U) and is True where a query sees a key. All may be given at once.
+    Called with x (N, T, C) and, if `cross`, z (N, U, C). `lengths` (N,) says how many positions of
+    z a sample has; `keys` (N, U) is True where z has something; `mask` broadcasts to (N, H, T, U)
+    and is True where a query sees a key. All may be given at once.
     """
 
     def __init__(
@@ -186,11 +245,15 @@ class MultiHeadAttention(Composite):
         features, heads = positive(name, "features", features), positive(name, "heads", heads)
         if features % heads:
             fix = "Choose heads that divide the features."
-            raise ValueError(message(name, f"features must be a multiple of the {heads} heads", features, fix))
+            raise ValueError(
+                message(name, f"features must be a multiple of the {heads} heads", features, fix)
+            )
         self.features, self.cross = features, bool(cross)
 
         def linear(outputs: int) -> Linear:
-            return Linear(features, outputs, rng=rng, bias=bias, weight_init=weight_init, dtype=dtype)
+            return Linear(
+                features, outputs, rng=rng, bias=bias, weight_init=weight_init, dtype=dtype
+            )
 
         if cross:
             self.query, self.memory = linear(features), linear(2 * features)
@@ -202,26 +265,49 @@ class MultiHeadAttention(Composite):
     def __repr__(self) -> str:
         cross = ", cross=True" if self.cross else ""
         return (
-            f"MultiHeadAttention({self.features}, {self.attention.heads}{', causal=True' if self.attention.causal else ''}{cross})"
+            f"MultiHeadAttention({self.features},"
+            f" {self.attention.heads}{', causal=True' if self.attention.causal else ''}{cross})"
         )
 
-    def __call__(self, *inputs: Any, lengths: Any = None, keys: Any = None, mask: Any = None) -> Any:
+    def __call__(
+        self, *inputs: Any, lengths: Any = None, keys: Any = None, mask: Any = None
+    ) -> Any:
         if len(inputs) != 1 + self.cross:
-            fix = "Make the layer with cross=True to attend to another sequence, and pass that as the second argument."
-            raise ValueError(message(self, f"there must be {1 + self.cross} sequences", len(inputs), fix))
-        projected = (self.query(inputs[0]), self.memory(inputs[1])) if self.cross else (self.projection(inputs[0]),)
+            fix = (
+                "Make the layer with cross=True to attend to another sequence, and pass that as the"
+                " second argument."
+            )
+            raise ValueError(
+                message(self, f"there must be {1 + self.cross} sequences", len(inputs), fix)
+            )
+        projected = (
+            (self.query(inputs[0]), self.memory(inputs[1]))
+            if self.cross
+            else (self.projection(inputs[0]),)
+        )
         further = []
         if keys is not None:
             keys = np.asarray(keys)
             if keys.dtype != np.bool_ or keys.ndim != 2:
                 fix = "keys is True where there is a key."
-                raise ValueError(message(self, "keys must be booleans (N, U)", f"{keys.dtype}{list(keys.shape)}", fix))
+                raise ValueError(
+                    message(
+                        self, "keys must be booleans (N, U)", f"{keys.dtype}{list(keys.shape)}", fix
+                    )
+                )
             keys = keys[:, np.newaxis, np.newaxis]
             mask = keys if mask is None else keys & mask
         if mask is not None:
             mask = np.asarray(mask)
             if mask.dtype != np.bool_:
-                raise ValueError(message(self, "the mask must be boolean", mask.dtype, "True is where a query sees a key."))
+                raise ValueError(
+                    message(
+                        self,
+                        "the mask must be boolean",
+                        mask.dtype,
+                        "True is where a query sees a key.",
+                    )
+                )
             further.append(mask)
         if lengths is not None:
             further.append(np.asarray(lengths))

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .activation import ReLU
+from .batch_norm import JoinedBatchNorm, is_batch_norm
+from .engine.layer import Composite, Layer
+from .engine.merge import Add, RectifiedAdd
 from .errors import message
-from .layer import Composite, Layer
-from .merge import Add, RectifiedAdd
-from .norm import JoinedBatchNorm, is_batch_norm
 
 
 class Sequential(Composite):
@@ -20,7 +20,9 @@ class Sequential(Composite):
         for layer in layers:
             if not callable(layer):
                 fix = "Pass the layers themselves: Sequential(a, b), not a list or a class's name."
-                raise TypeError(message("Sequential", "every entry must be a layer", repr(layer), fix))
+                raise TypeError(
+                    message("Sequential", "every entry must be a layer", repr(layer), fix)
+                )
         self.layers: tuple[Layer, ...] = layers
         self._steps = _fused(layers)
 
@@ -33,7 +35,9 @@ class Sequential(Composite):
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
-        """Return the output and the last states of those layers that have any, given the initial ones (None: their beginning)."""
+        """Return the output and the last states of those layers that have any, given the initial
+        ones (None: their beginning).
+        """
         last: list[Any] = []
         for layer in self._steps:
             if hasattr(layer, "run"):
@@ -66,7 +70,9 @@ def _fused(layers: Sequence[Layer]) -> list[Layer]:
 
 
 class Residual(Composite):
-    """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq. 1 and 2)."""
+    """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
+    1 and 2).
+    """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
         self.body = body
@@ -80,11 +86,15 @@ class Residual(Composite):
         return self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
 
     def fused_with(self, following: Layer) -> Layer | None:
-        return _RectifiedResidual(self) if type(self) is Residual and type(following) is ReLU else None
+        return (
+            _RectifiedResidual(self) if type(self) is Residual and type(following) is ReLU else None
+        )
 
 
 class _RectifiedResidual(Composite):
-    """A Residual and the ReLU after it: the sum, the ReLU and a batch normalisation that ends the body are one call."""
+    """A Residual and the ReLU after it: the sum, the ReLU and a batch normalisation that ends the
+    body are one call.
+    """
 
     def __init__(self, residual: Residual) -> None:
         self.residual = residual
@@ -106,7 +116,9 @@ class _RectifiedResidual(Composite):
 
 
 def _steps_and_norm(body: Layer) -> tuple[list[Layer], Any]:
-    """Return the steps of a body without the batch normalisation at its end, and that, or None if there is none."""
+    """Return the steps of a body without the batch normalisation at its end, and that, or None if
+    there is none.
+    """
     if is_batch_norm(body):
         return [], body
     if type(body) is not Sequential or not body._steps:

@@ -4,21 +4,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .engine.layer import Layer
+from .engine.memory import contiguous
 from .errors import message, require_floating, require_images
 from .kernels import random
-from .layer import Layer
-from .memory import contiguous
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class Dropout(Layer):
-    """In training, set each element to 0 with probability p and multiply the others by 1 / (1 - p); else the identity.
+    """In training, set each element to 0 with probability p and multiply the others by 1 / (1 - p);
+    else the identity.
 
-    The mask is a function of the tape's seed and step, of the sample's number in the global batch, of the element and of the
-    call's number on the tape (Srivastava et al. 2014; the numbers are Philox 4x32-10).
+    The mask is a function of the tape's seed and step, of the sample's number in the global batch,
+    of the element and of the call's number on the tape (Srivastava et al. 2014; the numbers are
+    Philox 4x32-10).
     """
 
     analytic = True
@@ -26,7 +28,9 @@ class Dropout(Layer):
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p < 1:
             name = type(self).__name__
-            raise ValueError(message(name, "the probability p must be in [0, 1)", p, f"{name}(0.5) drops half."))
+            raise ValueError(
+                message(name, "the probability p must be in [0, 1)", p, f"{name}(0.5) drops half.")
+            )
         self.p = float(p)
 
     def __repr__(self) -> str:
@@ -63,10 +67,11 @@ class Dropout(Layer):
 
 
 class Dropout2d(Dropout):
-    """In training, set each channel of each image (N, H, W, C) to 0 with probability p and scale the others as Dropout does.
+    """In training, set each channel of each image (N, H, W, C) to 0 with probability p and scale
+    the others as Dropout does.
 
-    Neighbouring pixels are much alike, so that dropping them one by one hides little (Tompson et al. 2015, section 3.2). The
-    mask (N, 1, 1, C) is drawn as that of Dropout.
+    Neighbouring pixels are much alike, so that dropping them one by one hides little (Tompson et
+    al. 2015, section 3.2). The mask (N, 1, 1, C) is drawn as that of Dropout.
     """
 
     def forward(self, call: "Call", x: Array) -> Array:
@@ -83,5 +88,7 @@ class Dropout2d(Dropout):
         n, height, width, channels = x.shape
         rows = (n, height, width * channels)
         factors = call.buffer("factors", rows[2:], x.dtype)
-        random.mask_channels(y.reshape(rows), contiguous(x).reshape(rows), mask.reshape(n, channels), factors)
+        random.mask_channels(
+            y.reshape(rows), contiguous(x).reshape(rows), mask.reshape(n, channels), factors
+        )
         return y

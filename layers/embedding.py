@@ -4,42 +4,46 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import positive
+from .engine.layer import Layer
+from .engine.memory import flat, matrix
+from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, normal
 from .kernels import index
-from .layer import Layer
-from .memory import flat, matrix
-from .parameter import Parameter
-from .sizes import positive
 from .types import Array, Integers
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 STANDARD_NORMAL = normal(1)
 
 
 class Embedding(Layer):
-    """Row of a table for each token number: y = W[ids]. Backward: dW[v] = sum of dy over the positions where ids = v.
+    """Row of a table for each token number: y = W[ids]. Backward: dW[v] = sum of dy over the
+    positions where ids = v.
 
     Parameters
     ----------
     tokens, features
-        Sizes V and D. The weight has shape (V, D), that of a `Linear(features, tokens)`: an output layer that shares it is made by
-        `head.weight = embedding.weight`.
+        Sizes V and D. The weight has shape (V, D), that of a `Linear(features, tokens)`: an output
+        layer that shares it is made by `head.weight = embedding.weight`.
     rng
         Draws the initial weight.
     padding
-        Number of a token whose vector is 0, whatever its row of the weight holds; it has no gradient.
+        Number of a token whose vector is 0, whatever its row of the weight holds; it has no
+        gradient.
     weight_init
         See `layers.init`.
 
-    Inputs are integers (N, …) in 0..V-1, outputs (N, …, D). To record a call, pass `tape.input(ids)`; ids have no gradient.
+    Inputs are integers (N, …) in 0..V-1, outputs (N, …, D). To record a call, pass
+    `tape.input(ids)`; ids have no gradient.
 
     Notes
     -----
-    Only rows that occur are added to. The first contribution of a step has to clear the others, as the contents of a gradient are
-    undefined before it: 4 V D bytes are written once per step and shard.
+    Only rows that occur are added to. The first contribution of a step has to clear the others, as
+    the contents of a gradient are undefined before it: 4 V D bytes are written once per step and
+    shard.
     """
 
     analytic = True
@@ -54,10 +58,22 @@ class Embedding(Layer):
         weight_init: Initializer = STANDARD_NORMAL,
         dtype: Any = np.float32,
     ) -> None:
-        self.tokens, self.features = positive("Embedding", "tokens", tokens), positive("Embedding", "features", features)
-        if padding is not None and not (isinstance(padding, int | np.integer) and 0 <= padding < self.tokens):
+        self.tokens, self.features = (
+            positive("Embedding", "tokens", tokens),
+            positive("Embedding", "features", features),
+        )
+        if padding is not None and not (
+            isinstance(padding, int | np.integer) and 0 <= padding < self.tokens
+        ):
             fix = "Pass the number of the token that fills short sequences up."
-            raise ValueError(message("Embedding", f"padding must be None or in 0..{self.tokens - 1}", repr(padding), fix))
+            raise ValueError(
+                message(
+                    "Embedding",
+                    f"padding must be None or in 0..{self.tokens - 1}",
+                    repr(padding),
+                    fix,
+                )
+            )
         self.padding = None if padding is None else int(padding)
         self.weight = Parameter(weight_init(rng, (self.tokens, self.features)).astype(dtype))
 
@@ -89,9 +105,23 @@ class Embedding(Layer):
     def _rows(self, ids: Array) -> Integers:
         """Return the ids as (R,)."""
         if ids.dtype.kind not in "iu":
-            raise TypeError(message(self, "the ids must be integers", ids.dtype, "Convert them with ids.astype(np.int64)."))
+            raise TypeError(
+                message(
+                    self,
+                    "the ids must be integers",
+                    ids.dtype,
+                    "Convert them with ids.astype(np.int64).",
+                )
+            )
         if ids.ndim < 1:
-            raise ValueError(message(self, "the ids must have shape (N, …)", ids.shape, "Add a batch axis: ids[np.newaxis]."))
+            raise ValueError(
+                message(
+                    self,
+                    "the ids must have shape (N, …)",
+                    ids.shape,
+                    "Add a batch axis: ids[np.newaxis].",
+                )
+            )
         return flat(ids if ids.dtype == np.int64 else ids.astype(np.int64))
 
     def _require_rows(self, ids: Array) -> None:
@@ -100,4 +130,8 @@ class Embedding(Layer):
         if outside.size:
             place = tuple(map(int, outside[0]))
             fix = "Number the tokens from 0, and give the table a row for each."
-            raise ValueError(message(self, f"ids must be in 0..{self.tokens - 1}", f"{ids[place]} at {place}", fix))
+            raise ValueError(
+                message(
+                    self, f"ids must be in 0..{self.tokens - 1}", f"{ids[place]} at {place}", fix
+                )
+            )

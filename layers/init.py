@@ -1,7 +1,7 @@
 """Initialisers: functions of (rng, shape) that return float64 arrays; layers cast them.
 
-Of a weight (O, D, …) the fan-in is D times the sizes of the further axes (the receptive field of a convolution), the fan-out O
-times those.
+Of a weight (O, D, …) the fan-in is D times the sizes of the further axes (the receptive field of a
+convolution), the fan-out O times those.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,9 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return (fan-in, fan-out) of a weight of this shape."""
     if len(shape) < 2:
         fix = "Initialise vectors with zeros, ones or constant."
-        raise ValueError(message("init", "a weight with fans must have two axes or more", shape, fix))
+        raise ValueError(
+            message("init", "a weight with fans must have two axes or more", shape, fix)
+        )
     field = int(np.prod(shape[2:]))
     return shape[1] * field, shape[0] * field
 
@@ -49,7 +51,9 @@ def normal(deviation: float) -> Initializer:
     return lambda rng, shape: rng.normal(0, deviation, shape)
 
 
-def _scaled(variance: Callable[[int, int], float], name: str, source: str) -> tuple[Initializer, Initializer]:
+def _scaled(
+    variance: Callable[[int, int], float], name: str, source: str
+) -> tuple[Initializer, Initializer]:
     """Return the uniform and the normal initialiser of variance `variance(fan_in, fan_out)`."""
 
     def draw_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
@@ -70,17 +74,24 @@ xavier_uniform, xavier_normal = _scaled(
     "xavier",
     "variance 2 / (fan-in + fan-out): Glorot and Bengio 2010, eq. 12 and 16",
 )
-he_uniform, he_normal = _scaled(lambda fan_in, fan_out: 2 / fan_in, "he", "variance 2 / fan-in, for ReLU: He et al. 2015, eq. 10")
+he_uniform, he_normal = _scaled(
+    lambda fan_in, fan_out: 2 / fan_in,
+    "he",
+    "variance 2 / fan-in, for ReLU: He et al. 2015, eq. 10",
+)
 lecun_uniform, lecun_normal = _scaled(
-    lambda fan_in, fan_out: 1 / fan_in, "lecun", "variance 1 / fan-in: LeCun et al. 1998, section 4.6"
+    lambda fan_in, fan_out: 1 / fan_in,
+    "lecun",
+    "variance 1 / fan-in: LeCun et al. 1998, section 4.6",
 )
 
 
 def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Array:
-    """Return a weight whose rows (or columns, if there are fewer) are orthonormal times `gain`: Saxe et al. 2014.
+    """Return a weight whose rows (or columns, if there are fewer) are orthonormal times `gain`:
+    Saxe et al. 2014.
 
-    The distribution is uniform over such matrices: the signs of R's diagonal are taken out of the QR decomposition of a
-    normal matrix (Mezzadri 2007, section 5).
+    The distribution is uniform over such matrices: the signs of R's diagonal are taken out of the
+    QR decomposition of a normal matrix (Mezzadri 2007, section 5).
     """
     fans(shape)
     rows, columns = shape[0], int(np.prod(shape[1:]))

@@ -4,23 +4,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import positive
+from .engine.layer import Layer
+from .engine.memory import empty, matrix
+from .engine.parameter import Parameter
 from .errors import message
 from .kernels import layer_norm
-from .layer import Layer
-from .memory import empty, matrix
-from .parameter import Parameter
-from .sizes import positive
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class LayerNorm(Layer):
-    """Normalise the last axis: y = g h + b with h = (x - mean) / sqrt(variance + ε) (Ba et al. 2016, eq. 4).
+    """Normalise the last axis: y = g h + b with h = (x - mean) / sqrt(variance + ε) (Ba et al.
+    2016, eq. 4).
 
-    Mean and variance (the biased one) are those of the C features of one position. Backward, with u = g dy and means over the
-    features: dx = (u - mean(u) - h mean(u h)) / sqrt(variance + ε), dg = sum of dy h over positions, db = sum of dy.
+    Mean and variance (the biased one) are those of the C features of one position. Backward, with u
+    = g dy and means over the features: dx = (u - mean(u) - h mean(u h)) / sqrt(variance + ε), dg =
+    sum of dy h over positions, db = sum of dy.
 
     Parameters
     ----------
@@ -37,7 +39,9 @@ class LayerNorm(Layer):
     analytic = True
     _centred = True
 
-    def __init__(self, features: int, epsilon: float = 1e-5, *, bias: bool = True, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, features: int, epsilon: float = 1e-5, *, bias: bool = True, dtype: Any = np.float32
+    ) -> None:
         name = type(self).__name__
         self.features = positive(name, "features", features)
         if not epsilon > 0:
@@ -52,7 +56,9 @@ class LayerNorm(Layer):
     def forward(self, call: "Call", x: Array) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.features:
             fix = "A single sample needs a batch axis: x[np.newaxis]."
-            raise ValueError(message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix))
+            raise ValueError(
+                message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix)
+            )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         if x.dtype != weight.dtype:
             self.refuse_dtype(x, weight.dtype)
@@ -64,7 +70,15 @@ class LayerNorm(Layer):
         rows = matrix(x)
         result, y = call.matrix_buffer("y", x.shape, x.dtype)
         saved = call.buffer("saved", (2, len(rows)), rows.dtype)
-        layer_norm.normalize_rows(y, saved, rows, weight, empty(y, 1) if bias is None else bias, self.epsilon, self._centred)
+        layer_norm.normalize_rows(
+            y,
+            saved,
+            rows,
+            weight,
+            empty(y, 1) if bias is None else bias,
+            self.epsilon,
+            self._centred,
+        )
         call.save(rows, saved)
         return result
 
@@ -82,13 +96,26 @@ class LayerNorm(Layer):
         work = call.buffer("work", (2, self.features), x.dtype)
         bounds, feedback = call.bounds(len(x)), call.feedback(self.weight)
         layer_norm.normalize_rows_backward(
-            dx, dw, db, work, held, matrix(dy), x, saved, feedback, bounds, self._centred, add_weight, add_bias
+            dx,
+            dw,
+            db,
+            work,
+            held,
+            matrix(dy),
+            x,
+            saved,
+            feedback,
+            bounds,
+            self._centred,
+            add_weight,
+            add_bias,
         )
         return (result,)
 
 
 class RMSNorm(LayerNorm):
-    """Divide by the root mean square of the last axis: y = g x / sqrt(mean(x²) + ε) (Zhang and Sennrich 2019, eq. 4).
+    """Divide by the root mean square of the last axis: y = g x / sqrt(mean(x²) + ε) (Zhang and
+    Sennrich 2019, eq. 4).
 
     Backward: as `LayerNorm` without mean(u), and without a bias.
     """

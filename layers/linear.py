@@ -5,18 +5,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .activation import GELU, ReLU
+from .checks import positive
+from .engine.inference import INFERENCE
+from .engine.layer import Layer
+from .engine.memory import empty, matrix
+from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, he_uniform, zeros
 from .kernels import dense
 from .kernels.gemm import BLOCK_K
-from .layer import INFERENCE, Layer
-from .memory import empty, matrix
-from .parameter import Parameter
-from .sizes import positive
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class Linear(Layer):
@@ -35,8 +36,9 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
-    Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU that follows in a Sequential)
-    is applied while the output is still near: y = f(z), z = x Wᵀ + b, and backward begins with dz = dy f'(z).
+    Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU
+    that follows in a Sequential) is applied while the output is still near: y = f(z), z = x Wᵀ + b,
+    and backward begins with dz = dy f'(z).
     """
 
     analytic = True
@@ -54,11 +56,19 @@ class Linear(Layer):
     ) -> None:
         self.in_features = positive("Linear", "in_features", in_features)
         self.out_features = positive("Linear", "out_features", out_features)
-        self.weight = Parameter(weight_init(rng, (self.out_features, self.in_features)).astype(dtype))
-        self.bias = Parameter(bias_init(rng, (self.out_features,)).astype(dtype), regularized=False) if bias else None
+        self.weight = Parameter(
+            weight_init(rng, (self.out_features, self.in_features)).astype(dtype)
+        )
+        self.bias = (
+            Parameter(bias_init(rng, (self.out_features,)).astype(dtype), regularized=False)
+            if bias
+            else None
+        )
 
     def __repr__(self) -> str:
-        return f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
+        return (
+            f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
+        )
 
     def fused_with(self, following: Layer) -> Layer | None:
         if type(self) is not Linear or _kind(following) == dense.IDENTITY:
@@ -67,8 +77,14 @@ class Linear(Layer):
 
     def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
-            fix = "A single sample needs a batch axis: x[np.newaxis]." if x.ndim < 2 else "Flatten() turns (N, H, W) into (N, D)."
-            raise ValueError(message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix))
+            fix = (
+                "A single sample needs a batch axis: x[np.newaxis]."
+                if x.ndim < 2
+                else "Flatten() turns (N, H, W) into (N, D)."
+            )
+            raise ValueError(
+                message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix)
+            )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         if x.dtype != weight.dtype:
             self.refuse_dtype(x, weight.dtype)
@@ -86,7 +102,9 @@ class Linear(Layer):
         call.save(rows, kept)
         return result
 
-    def backward(self, call: "Call", dy: Array, activation: int = dense.IDENTITY) -> tuple[Array | None, ...]:
+    def backward(
+        self, call: "Call", dy: Array, activation: int = dense.IDENTITY
+    ) -> tuple[Array | None, ...]:
         x, kept = call.saved
         nothing = empty(x, 2)
         dw, add_weight = call.gradient_into(self.weight)
@@ -99,12 +117,27 @@ class Linear(Layer):
         if call.wants(0):
             result, dx = call.matrix_buffer("dx", (*dy.shape[:-1], self.in_features), x.dtype)
         bounds = call.bounds(len(x))
-        dense.backward(dx, dw, db, dz, matrix(dy), kept, x, call.feedback(self.weight), bounds, add_weight, add_bias, activation)
+        dense.backward(
+            dx,
+            dw,
+            db,
+            dz,
+            matrix(dy),
+            kept,
+            x,
+            call.feedback(self.weight),
+            bounds,
+            add_weight,
+            add_bias,
+            activation,
+        )
         return (result,)
 
 
 class _ActivatedLinear(Layer):
-    """A Linear and the activation after it in one call, with the same bits. Backward: as Linear, of dz = dy f'(z)."""
+    """A Linear and the activation after it in one call, with the same bits. Backward: as Linear, of
+    dz = dy f'(z).
+    """
 
     def __init__(self, linear: Linear, activation: Layer) -> None:
         self.linear, self.activation = linear, activation
@@ -124,7 +157,13 @@ class _ActivatedLinear(Layer):
 
 
 def _kind(activation: Layer) -> int:
-    """Return the number by which the kernels know an activation, that of the identity if they do not."""
+    """Return the number by which the kernels know an activation, that of the identity if they do
+    not.
+    """
     if type(activation) is ReLU:
         return dense.RECTIFIED
-    return dense.GELU if type(activation) is GELU and activation.approximate == "none" else dense.IDENTITY
+    return (
+        dense.GELU
+        if type(activation) is GELU and activation.approximate == "none"
+        else dense.IDENTITY
+    )

@@ -1,17 +1,19 @@
-"""Networks of the literature, built from plain layers. Images are (N, H, W, C), sequences (N, T, C)."""
+"""Networks of the literature, built from plain layers. Images are (N, H, W, C), sequences (N, T,
+C).
+"""
 
 import numpy as np
 
 from .activation import ReLU
+from .batch_norm import BatchNorm2d
 from .containers import Residual, Sequential
-from .conv import Conv2d
+from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
+from .engine.layer import Layer
 from .init import he_normal, normal
-from .layer import Layer
 from .layer_norm import LayerNorm
 from .linear import Linear
-from .norm import BatchNorm2d
 from .pool import GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions
 from .shape import Flatten
@@ -22,7 +24,9 @@ Generator = np.random.Generator
 
 
 def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
-    """Return LeNet-5 for images of 28 x 28: LeCun et al. 1998, section II.B, with ReLU, maximum pooling and a linear last layer."""
+    """Return LeNet-5 for images of 28 x 28: LeCun et al. 1998, section II.B, with ReLU, maximum
+    pooling and a linear last layer.
+    """
     return Sequential(
         Conv2d(channels, 6, 5, padding=2, rng=rng),
         ReLU(),
@@ -47,7 +51,9 @@ def small_cnn(
     hidden: int = 128,
     method: str = "default",
 ) -> Sequential:
-    """Return a network of two convolutions of 3 x 3 with pooling and two dense layers, for images (H, W, C)."""
+    """Return a network of two convolutions of 3 x 3 with pooling and two dense layers, for images
+    (H, W, C).
+    """
     height, width, channels = image
     return Sequential(
         Conv2d(channels, widths[0], 3, padding=1, method=method, rng=rng),
@@ -63,17 +69,37 @@ def small_cnn(
     )
 
 
-def _resnet(depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool) -> Sequential:
-    """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x 32."""
+def _resnet(
+    depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool
+) -> Sequential:
+    """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x
+    32.
+    """
 
     def conv(inputs: int, outputs: int, stride: int) -> Conv2d:
-        return Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False, method=method, weight_init=he_normal, rng=rng)
+        return Conv2d(
+            inputs,
+            outputs,
+            3,
+            stride=stride,
+            padding=1,
+            bias=False,
+            method=method,
+            weight_init=he_normal,
+            rng=rng,
+        )
 
     def norm(width: int) -> BatchNorm2d:
         return BatchNorm2d(width, synchronized=synchronized)
 
     def block(inputs: int, outputs: int, stride: int) -> list[Layer]:
-        body = Sequential(conv(inputs, outputs, stride), norm(outputs), ReLU(), conv(outputs, outputs, 1), norm(outputs))
+        body = Sequential(
+            conv(inputs, outputs, stride),
+            norm(outputs),
+            ReLU(),
+            conv(outputs, outputs, 1),
+            norm(outputs),
+        )
         shortcut = PaddedShortcut(inputs, outputs, stride) if inputs != outputs else None
         return [Residual(body, shortcut), ReLU()]
 
@@ -87,24 +113,38 @@ def _resnet(depth: int, rng: Generator, channels: int, classes: int, method: str
 
 
 def resnet20(
-    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+    rng: Generator,
+    channels: int = 3,
+    classes: int = 10,
+    method: str = "default",
+    synchronized: bool = False,
 ) -> Sequential:
-    """Return ResNet-20 for images of 32 x 32, 0.27 million parameters: He et al. 2015, section 4.2, shortcuts of option A.
+    """Return ResNet-20 for images of 32 x 32, 0.27 million parameters: He et al. 2015, section 4.2,
+    shortcuts of option A.
 
-    `method` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over the global batch.
+    `method` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over the
+    global batch.
     """
     return _resnet(20, rng, channels, classes, method, synchronized)
 
 
 def resnet32(
-    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+    rng: Generator,
+    channels: int = 3,
+    classes: int = 10,
+    method: str = "default",
+    synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-32, 0.46 million parameters: see `resnet20`."""
     return _resnet(32, rng, channels, classes, method, synchronized)
 
 
 def resnet56(
-    rng: Generator, channels: int = 3, classes: int = 10, method: str = "default", synchronized: bool = False
+    rng: Generator,
+    channels: int = 3,
+    classes: int = 10,
+    method: str = "default",
+    synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-56, 0.85 million parameters: see `resnet20`."""
     return _resnet(56, rng, channels, classes, method, synchronized)
@@ -120,16 +160,20 @@ def gpt(
     dropout: float = 0.0,
     tied: bool = False,
 ) -> Sequential:
-    """Return a language model of `depth` causal blocks: Radford et al. 2019, section 2.3, with weights from N(0, 0.02²).
+    """Return a language model of `depth` causal blocks: Radford et al. 2019, section 2.3, with
+    weights from N(0, 0.02²).
 
-    Inputs are token numbers (N, T), T up to `context`; outputs are logits (N, T, tokens) of the next token. `tied`: the output
-    layer shares the weight of the embedding, and has no bias.
+    Inputs are token numbers (N, T), T up to `context`; outputs are logits (N, T, tokens) of the
+    next token. `tied`: the output layer shares the weight of the embedding, and has no bias.
     """
     small = normal(0.02)
     table = Embedding(tokens, features, rng=rng, weight_init=small)
     stack: list[Layer] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
     stack += [Dropout(dropout)] * bool(dropout)
-    stack += [EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small) for _ in range(depth)]
+    stack += [
+        EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small)
+        for _ in range(depth)
+    ]
     head = Linear(features, tokens, rng=rng, bias=not tied, weight_init=small)
     if tied:
         head.weight = table.weight

@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import pair
+from .engine.layer import Layer
+from .engine.memory import contiguous
 from .errors import message, require_images
 from .kernels import pool
-from .layer import Layer
-from .memory import contiguous
-from .sizes import pair
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 Window = tuple[int, int, int, int, int, int]
 """Height, width, strides (rows, columns) and padding (rows, columns) of a pooling window."""
@@ -28,7 +28,11 @@ class _Pool2d(Layer):
         self.padding = pair(name, "padding", padding, 0)
         if any(2 * p > k for p, k in zip(self.padding, self.size, strict=True)):
             fix = "More would make windows of padding alone."
-            raise ValueError(message(name, f"padding must be at most half the size {self.size}", self.padding, fix))
+            raise ValueError(
+                message(
+                    name, f"padding must be at most half the size {self.size}", self.padding, fix
+                )
+            )
         self.window: Window = (*self.size, *self.stride, *self.padding)
 
     def __repr__(self) -> str:
@@ -46,7 +50,9 @@ class _Pool2d(Layer):
         height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
         if height < 1 or width < 1:
             must = f"the window {self.size} must fit into the padded image"
-            raise ValueError(message(self, must, x.shape, "Pool less, or check that the axes are (N, H, W, C)."))
+            raise ValueError(
+                message(self, must, x.shape, "Pool less, or check that the axes are (N, H, W, C).")
+            )
         return len(x), height, width, x.shape[3]
 
 
@@ -55,22 +61,23 @@ class MaxPool2d(_Pool2d):
 
     y[n, i, j, c] = max of x[n, i sh - ph + a, j sw - pw + b, c] over 0 ≤ a < kh, 0 ≤ b < kw
 
-    Backward: dy goes to the element that is the maximum; among equals to the first in row order, as in PyTorch. Elements under
-    several windows get the sum. NaN counts as greater than every number.
+    Backward: dy goes to the element that is the maximum; among equals to the first in row order, as
+    in PyTorch. Elements under several windows get the sum. NaN counts as greater than every number.
 
     Parameters
     ----------
     size, stride, padding
-        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless given; the padding, at
-        most half the size, counts as -∞.
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless
+        given; the padding, at most half the size, counts as -∞.
 
-    The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential, a ReLU before it is done in the
-    same pass, with the same bits.
+    The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential,
+    a ReLU before it is done in the same pass, with the same bits.
 
     Raises
     ------
     ValueError
-        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too much padding.
+        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too
+        much padding.
     TypeError
         The input is not of a real floating type.
     """
@@ -78,14 +85,23 @@ class MaxPool2d(_Pool2d):
     def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
         shape = self.output_shape(x)
         if x.dtype.kind == "c":
-            raise TypeError(message(self, "the input must be real, as complex numbers have no order", x.dtype, "Pass x.real."))
+            raise TypeError(
+                message(
+                    self,
+                    "the input must be real, as complex numbers have no order",
+                    x.dtype,
+                    "Pass x.real.",
+                )
+            )
         x = contiguous(x)
         y = call.buffer("y", shape, x.dtype)
         pool.maximum(y, x, self.window, rectified)
         call.save(x, y)
         return y
 
-    def backward(self, call: "Call", dy: Array, rectified: bool = False) -> tuple[Array | None, ...]:
+    def backward(
+        self, call: "Call", dy: Array, rectified: bool = False
+    ) -> tuple[Array | None, ...]:
         x, y = call.saved
         dx = call.transient("dx", x.shape, x.dtype)
         pool.maximum_backward(dx, contiguous(dy), y, x, self.window, rectified)
@@ -93,7 +109,9 @@ class MaxPool2d(_Pool2d):
 
 
 class RectifiedMaxPool2d(Layer):
-    """A ReLU and the MaxPool2d after it in one call: y = max(0, x in each window). Backward: dy, where y > 0, to the maximum."""
+    """A ReLU and the MaxPool2d after it in one call: y = max(0, x in each window). Backward: dy,
+    where y > 0, to the maximum.
+    """
 
     def __init__(self, pooling: MaxPool2d) -> None:
         self.pooling = pooling
@@ -109,7 +127,8 @@ class RectifiedMaxPool2d(Layer):
 
 
 def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window) -> None:
-    """Write the gradient of z for y = MaxPool2d(ReLU(z)); for layers that a ReLU and a MaxPool2d have been joined to.
+    """Write the gradient of z for y = MaxPool2d(ReLU(z)); for layers that a ReLU and a MaxPool2d
+    have been joined to.
 
     Parameters
     ----------
@@ -130,36 +149,45 @@ def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window)
 class AvgPool2d(_Pool2d):
     """Mean of each window of an image (N, H, W, C).
 
-    y[n, i, j, c] = sum of x[n, i sh - ph + a, j sw - pw + b, c] over 0 ≤ a < kh, 0 ≤ b < kw, divided by kh kw
+    y[n, i, j, c] = sum of x[n, i sh - ph + a, j sw - pw + b, c] over 0 ≤ a < kh, 0 ≤ b < kw,
+    divided by kh kw
 
     Backward: every element under a window gets dy / (kh kw), summed over windows.
 
     Parameters
     ----------
     size, stride, padding
-        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless given; the padding, at
-        most half the size, counts as 0.
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless
+        given; the padding, at most half the size, counts as 0.
     count_padding
-        Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements inside the image.
+        Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements
+        inside the image.
 
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise.
 
     Raises
     ------
     ValueError
-        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too much padding.
+        The input is not (N, H, W, C), or smaller than a window; sizes or strides below 1, or too
+        much padding.
     TypeError
         The input is not of a floating type.
     """
 
     analytic = True
 
-    def __init__(self, size: Any, stride: Any = None, padding: Any = 0, count_padding: bool = True) -> None:
+    def __init__(
+        self, size: Any, stride: Any = None, padding: Any = 0, count_padding: bool = True
+    ) -> None:
         super().__init__(size, stride, padding)
         self.count_padding = bool(count_padding)
 
     def __repr__(self) -> str:
-        return super().__repr__() if self.count_padding else f"{super().__repr__()[:-1]}, count_padding=False)"
+        return (
+            super().__repr__()
+            if self.count_padding
+            else f"{super().__repr__()[:-1]}, count_padding=False)"
+        )
 
     def forward(self, call: "Call", x: Array) -> Array:
         return _mean(call, x, self.output_shape(x), self.window, self.count_padding)
@@ -172,7 +200,8 @@ class AvgPool2d(_Pool2d):
 
 
 class GlobalAveragePool(Layer):
-    """Mean of each channel of an image, (N, H, W, C) to (N, C): y[n, c] = sum of x[n, i, j, c] over i, j, divided by H W.
+    """Mean of each channel of an image, (N, H, W, C) to (N, C): y[n, c] = sum of x[n, i, j, c] over
+    i, j, divided by H W.
 
     Backward: every element gets dy / (H W). The sum is taken along the rows, then over their sums.
 
@@ -204,7 +233,9 @@ class GlobalAveragePool(Layer):
         return (dx,)
 
 
-def _mean(call: "Call", x: Array, shape: tuple[int, ...], window: Window, count_padding: bool) -> Array:
+def _mean(
+    call: "Call", x: Array, shape: tuple[int, ...], window: Window, count_padding: bool
+) -> Array:
     """Return the means of windows, and save the shape of the input."""
     call.save(x.shape)
     y = call.buffer("y", shape, x.dtype)

@@ -1,26 +1,30 @@
-"""What tells positions of a sequence (N, T, C) apart: vectors that are added to those of the tokens."""
+"""What tells positions of a sequence (N, T, C) apart: vectors that are added to those of the
+tokens.
+"""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import positive
+from .engine.layer import Layer
+from .engine.memory import contiguous
+from .engine.parameter import Parameter
 from .errors import message, require_floating
 from .init import Initializer, normal
 from .kernels import index
-from .layer import Layer
-from .memory import contiguous
-from .parameter import Parameter
-from .sizes import positive
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 _SMALL = normal(0.02)
 
 
 def sinusoids(length: int, features: int) -> Array:
-    """Return p (T, C): p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)), in float64."""
+    """Return p (T, C): p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)),
+    in float64.
+    """
     i = np.arange(features)
     angles = np.arange(length)[:, np.newaxis] / 10000 ** ((i - i % 2) / features)
     return np.where(i % 2, np.cos(angles), np.sin(angles))
@@ -52,7 +56,8 @@ class _Positions(Layer):
 
 
 class SinusoidalPositions(_Positions):
-    """Add p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)) (Vaswani et al. 2017, section 3.5).
+    """Add p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)) (Vaswani et al.
+    2017, section 3.5).
 
     Parameters
     ----------
@@ -66,7 +71,10 @@ class SinusoidalPositions(_Positions):
 
     def __init__(self, length: int, features: int) -> None:
         name = type(self).__name__
-        self.length, self.features = positive(name, "length", length), positive(name, "features", features)
+        self.length, self.features = (
+            positive(name, "length", length),
+            positive(name, "features", features),
+        )
         self._table = sinusoids(self.length, self.features)
         self._cast: dict[Any, Array] = {}
 
@@ -82,7 +90,8 @@ class SinusoidalPositions(_Positions):
 
 
 class LearnedPositions(_Positions):
-    """Add a learned vector to each position: y[n, t] = x[n, t] + w[t]. Backward: dx = dy, dw[t] = sum of dy[n, t] over samples.
+    """Add a learned vector to each position: y[n, t] = x[n, t] + w[t]. Backward: dx = dy, dw[t] =
+    sum of dy[n, t] over samples.
 
     Parameters
     ----------
@@ -95,10 +104,19 @@ class LearnedPositions(_Positions):
     analytic = True
 
     def __init__(
-        self, length: int, features: int, *, rng: np.random.Generator, weight_init: Initializer = _SMALL, dtype: Any = np.float32
+        self,
+        length: int,
+        features: int,
+        *,
+        rng: np.random.Generator,
+        weight_init: Initializer = _SMALL,
+        dtype: Any = np.float32,
     ) -> None:
         name = type(self).__name__
-        self.length, self.features = positive(name, "length", length), positive(name, "features", features)
+        self.length, self.features = (
+            positive(name, "length", length),
+            positive(name, "features", features),
+        )
         self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
 
     def forward(self, call: "Call", x: Array) -> Array:

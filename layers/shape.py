@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .engine.layer import Layer
 from .errors import message
 from .kernels import shape as kernels
-from .layer import Layer
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class Reshape(Layer):
@@ -24,7 +24,12 @@ class Reshape(Layer):
     def __init__(self, *shape: int) -> None:
         if sum(size == -1 for size in shape) > 1 or any(size < -1 or size == 0 for size in shape):
             raise ValueError(
-                message("Reshape", "sizes must be positive, one of them may be -1", shape, "Leave out the batch axis.")
+                message(
+                    "Reshape",
+                    "sizes must be positive, one of them may be -1",
+                    shape,
+                    "Leave out the batch axis.",
+                )
             )
         self.shape = shape
 
@@ -37,7 +42,11 @@ class Reshape(Layer):
         wanted = -int(np.prod(self.shape))
         if x.ndim < 1 or (features % wanted if -1 in self.shape else features + wanted):
             fix = "Sizes are those of one sample, without the batch axis."
-            raise ValueError(message(self, f"each sample must have {int(np.prod(self.shape))} elements", x.shape, fix))
+            raise ValueError(
+                message(
+                    self, f"each sample must have {int(np.prod(self.shape))} elements", x.shape, fix
+                )
+            )
         shape = tuple(features // wanted if size == -1 else size for size in self.shape)
         return x.reshape(len(x), *shape)
 
@@ -59,7 +68,9 @@ class _SwappedAxes(Layer):
     def forward(self, call: "Call", x: Array) -> Array:
         if x.ndim != 4:
             fix = "Add the missing axes with reshape."
-            raise ValueError(message(self, f"the input must have shape {self.letters}", x.shape, fix))
+            raise ValueError(
+                message(self, f"the input must have shape {self.letters}", x.shape, fix)
+            )
         return _swapped(call, "y", x, self.axes)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:

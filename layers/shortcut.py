@@ -4,21 +4,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .engine.layer import Layer
+from .engine.memory import contiguous
 from .errors import message
 from .kernels import shortcut
-from .layer import Layer
-from .memory import contiguous
 from .types import Array
 
 if TYPE_CHECKING:
-    from .tape import Call
+    from .engine.call import Call
 
 
 class PaddedShortcut(Layer):
-    """Take every `stride`-th pixel and append zeros as further channels: option A of He et al. 2015, section 3.3.
+    """Take every `stride`-th pixel and append zeros as further channels: option A of He et al.
+    2015, section 3.3.
 
-    Inputs are (N, H, W, in_channels), outputs (N, ⌈H / stride⌉, ⌈W / stride⌉, out_channels). Backward: dx is dy at those pixels
-    and channels, and 0 elsewhere.
+    Inputs are (N, H, W, in_channels), outputs (N, ⌈H / stride⌉, ⌈W / stride⌉, out_channels).
+    Backward: dx is dy at those pixels and channels, and 0 elsewhere.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
@@ -28,9 +29,18 @@ class PaddedShortcut(Layer):
             raise ValueError(message("PaddedShortcut", must, out_channels, fix))
         if not isinstance(stride, int | np.integer) or stride < 1:
             raise ValueError(
-                message("PaddedShortcut", "the stride must be a positive integer", repr(stride), "1 keeps all pixels.")
+                message(
+                    "PaddedShortcut",
+                    "the stride must be a positive integer",
+                    repr(stride),
+                    "1 keeps all pixels.",
+                )
             )
-        self.in_channels, self.out_channels, self.stride = int(in_channels), int(out_channels), int(stride)
+        self.in_channels, self.out_channels, self.stride = (
+            int(in_channels),
+            int(out_channels),
+            int(stride),
+        )
 
     def __repr__(self) -> str:
         return f"PaddedShortcut({self.in_channels}, {self.out_channels}, stride={self.stride})"
@@ -39,10 +49,19 @@ class PaddedShortcut(Layer):
         if x.ndim != 4 or x.shape[3] != self.in_channels or x.dtype.kind != "f":
             fix = "Images are N H W C, of a floating type."
             raise ValueError(
-                message(self, f"the input must have shape (N, H, W, {self.in_channels})", (x.shape, str(x.dtype)), fix)
+                message(
+                    self,
+                    f"the input must have shape (N, H, W, {self.in_channels})",
+                    (x.shape, str(x.dtype)),
+                    fix,
+                )
             )
         n, height, width, _ = x.shape
-        y = call.buffer("y", (n, -(-height // self.stride), -(-width // self.stride), self.out_channels), x.dtype)
+        y = call.buffer(
+            "y",
+            (n, -(-height // self.stride), -(-width // self.stride), self.out_channels),
+            x.dtype,
+        )
         shortcut.forward(y, contiguous(x), self.stride)
         call.save(x.shape)
         return y

@@ -1,4 +1,6 @@
-"""Blocks of transformers (Vaswani et al. 2017), with the norm before each part (Xiong et al. 2020, figure 1b). x is (N, T, C)."""
+"""Blocks of transformers (Vaswani et al. 2017), with the norm before each part (Xiong et al. 2020,
+figure 1b). x is (N, T, C).
+"""
 
 from typing import Any
 
@@ -8,8 +10,8 @@ from .activation import GELU
 from .attention import MultiHeadAttention
 from .containers import Sequential
 from .dropout import Dropout
+from .engine.layer import Composite, Layer
 from .init import Initializer, xavier_uniform
-from .layer import Composite, Layer
 from .layer_norm import LayerNorm
 from .linear import Linear
 
@@ -22,7 +24,9 @@ def feed_forward(
     activation: Layer | None = None,
     weight_init: Initializer = xavier_uniform,
 ) -> Sequential:
-    """Return two dense layers with an activation (GELU unless said) between them, applied to each position."""
+    """Return two dense layers with an activation (GELU unless said) between them, applied to each
+    position.
+    """
     return Sequential(
         Linear(features, hidden, rng=rng, weight_init=weight_init),
         GELU() if activation is None else activation,
@@ -31,7 +35,8 @@ def feed_forward(
 
 
 class EncoderBlock(Composite):
-    """h = x + A(norm(x)), y = h + F(norm(h)): self-attention and two dense layers, each with a norm before and a sum after.
+    """h = x + A(norm(x)), y = h + F(norm(h)): self-attention and two dense layers, each with a norm
+    before and a sum after.
 
     Parameters
     ----------
@@ -64,10 +69,14 @@ class EncoderBlock(Composite):
         weight_init: Initializer = xavier_uniform,
     ) -> None:
         self.norm_attention = LayerNorm(features)
-        self.attention = MultiHeadAttention(features, heads, rng=rng, causal=causal, dropout=dropout, weight_init=weight_init)
+        self.attention = MultiHeadAttention(
+            features, heads, rng=rng, causal=causal, dropout=dropout, weight_init=weight_init
+        )
         self.norm_dense = LayerNorm(features)
         width = 4 * features if hidden is None else hidden
-        self.dense = feed_forward(features, width, rng=rng, activation=activation, weight_init=weight_init)
+        self.dense = feed_forward(
+            features, width, rng=rng, activation=activation, weight_init=weight_init
+        )
         self.dropout = Dropout(dropout) if dropout else None
 
     def __call__(self, *inputs: Any, **masks: Any) -> Any:
@@ -80,10 +89,11 @@ class EncoderBlock(Composite):
 
 
 class DecoderBlock(EncoderBlock):
-    """h = x + A(norm(x)), g = h + B(norm(h), z), y = g + F(norm(g)): causal self-attention, attention to z, two dense layers.
+    """h = x + A(norm(x)), g = h + B(norm(h), z), y = g + F(norm(g)): causal self-attention,
+    attention to z, two dense layers.
 
-    Parameters are those of `EncoderBlock`. Called with x (N, T, C) and the output z (N, U, C) of an encoder; the masks of a call
-    are for z.
+    Parameters are those of `EncoderBlock`. Called with x (N, T, C) and the output z (N, U, C) of an
+    encoder; the masks of a call are for z.
     """
 
     def __init__(
@@ -99,10 +109,19 @@ class DecoderBlock(EncoderBlock):
         weight_init: Initializer = xavier_uniform,
     ) -> None:
         super().__init__(
-            features, heads, hidden, rng=rng, causal=causal, dropout=dropout, activation=activation, weight_init=weight_init
+            features,
+            heads,
+            hidden,
+            rng=rng,
+            causal=causal,
+            dropout=dropout,
+            activation=activation,
+            weight_init=weight_init,
         )
         self.norm_cross = LayerNorm(features)
-        self.cross = MultiHeadAttention(features, heads, rng=rng, cross=True, dropout=dropout, weight_init=weight_init)
+        self.cross = MultiHeadAttention(
+            features, heads, rng=rng, cross=True, dropout=dropout, weight_init=weight_init
+        )
 
     def __call__(self, *inputs: Any, **masks: Any) -> Any:
         x, context = inputs

@@ -1,4 +1,6 @@
-"""Array aliases. Shapes stand in docstrings: N samples, D input features, O output features, S shards."""
+"""Array aliases. Shapes stand in docstrings: N samples, D input features, O output features, S
+shards.
+"""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Train a character language model on a text, and write some text of its own.
 
-The default text is that of Python's help topics, about 0.46 MB of English that every Python brings. Recurrent models learn by
-truncated backpropagation through time: sequences of `--length` characters, a step for each `--window` of them. A GPT reads and
-learns windows alone.
+The default text is that of Python's help topics, about 0.46 MB of English that every Python brings.
+Recurrent models learn by truncated backpropagation through time: sequences of `--length`
+characters, a step for each `--window` of them. A GPT reads and learns windows alone.
 """
 
 import argparse
@@ -15,9 +15,17 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
-from common import RECURRENT, finish, fit, parser, positive, positive_number, run_folder
 
 from ddbp import Adam, ArrayDataset, Cosine, load_parameters
+from ddbp.training.script import (
+    RECURRENT,
+    finish,
+    fit,
+    parser,
+    positive,
+    positive_number,
+    run_folder,
+)
 from layers import Embedding, Layer, Linear, Sequential, SoftmaxCrossEntropy, models
 from layers.types import Array
 
@@ -42,14 +50,21 @@ class Language:
             return models.gpt(rng, characters, self.window, self.hidden)
         table = Embedding(characters, self.embedding, rng=rng)
         return Sequential(
-            table, RECURRENT[self.model](self.embedding, self.hidden, rng=rng), Linear(self.hidden, characters, rng=rng)
+            table,
+            RECURRENT[self.model](self.embedding, self.hidden, rng=rng),
+            Linear(self.hidden, characters, rng=rng),
         )
 
     def numbers(self, text: str) -> Array:
-        """Return the characters of a text as numbers; ends the script with an error if the alphabet lacks one."""
+        """Return the characters of a text as numbers; ends the script with an error if the alphabet
+        lacks one.
+        """
         number = {character: index for index, character in enumerate(self.alphabet)}
         if unknown := sorted(set(text) - number.keys()):
-            sys.exit(f"train_char_lm: --start must have characters of the training text only; got {unknown}")
+            sys.exit(
+                "train_char_lm: --start must have characters of the training text only; got"
+                f" {unknown}"
+            )
         return np.array([number[character] for character in text])
 
     def written(self, model: Any, options: argparse.Namespace) -> str:
@@ -80,11 +95,15 @@ def alphabet_of(text: str) -> str:
 
 
 def split(numbers: Array, length: int) -> tuple[ArrayDataset, ArrayDataset]:
-    """Return sequences of the first nine tenths of a text, and of the rest: pieces (N, T), and what follows each character."""
+    """Return sequences of the first nine tenths of a text, and of the rest: pieces (N, T), and what
+    follows each character.
+    """
 
     def sequences(part: Array) -> ArrayDataset:
         pieces = (len(part) - 1) // length
-        return ArrayDataset(*(part[shift : shift + pieces * length].reshape(pieces, length) for shift in (0, 1)))
+        return ArrayDataset(
+            *(part[shift : shift + pieces * length].reshape(pieces, length) for shift in (0, 1))
+        )
 
     cut = len(numbers) * 9 // 10
     return sequences(numbers[:cut]), sequences(numbers[cut:])
@@ -97,23 +116,59 @@ def write_sample(options: argparse.Namespace) -> None:
         model = language.network(np.random.default_rng(0))
         load_parameters(model, options.sample / "model.safetensors")
     except (OSError, ValueError, TypeError) as error:
-        sys.exit(f"train_char_lm: --sample must be the run folder of a language model; {error}. Train one with --run-dir FOLDER.")
+        sys.exit(
+            f"train_char_lm: --sample must be the run folder of a language model; {error}. Train"
+            " one with --run-dir FOLDER."
+        )
     print(language.written(model, options))
 
 
 def main() -> None:
     """Train, print a sample and the result; or only a sample of a model trained before."""
-    flags = parser("Train a character language model.", epochs=4, batch_size=32, learning_rate=0.004)
-    flags.add_argument("--text", type=Path, metavar="FILE", help="text to learn, in UTF-8 (Python's help topics)")
-    flags.add_argument("--model", choices=[*RECURRENT, "gpt"], default="lstm", help="which model (%(default)s)")
+    flags = parser(
+        "Train a character language model.", epochs=4, batch_size=32, learning_rate=0.004
+    )
+    flags.add_argument(
+        "--text", type=Path, metavar="FILE", help="text to learn, in UTF-8 (Python's help topics)"
+    )
+    flags.add_argument(
+        "--model", choices=[*RECURRENT, "gpt"], default="lstm", help="which model (%(default)s)"
+    )
     flags.add_argument("--hidden", type=positive, help="its width (256; gpt: 128)")
-    flags.add_argument("--embedding", type=positive, default=64, help="width of a character's vector, but for gpt (%(default)s)")
-    flags.add_argument("--length", type=positive, default=512, help="characters of a sequence, but for gpt (%(default)s)")
-    flags.add_argument("--window", type=positive, default=64, help="characters that an error reaches back (%(default)s)")
-    flags.add_argument("--sample", type=Path, metavar="FOLDER", help="train nothing; write text with the model of a run folder")
+    flags.add_argument(
+        "--embedding",
+        type=positive,
+        default=64,
+        help="width of a character's vector, but for gpt (%(default)s)",
+    )
+    flags.add_argument(
+        "--length",
+        type=positive,
+        default=512,
+        help="characters of a sequence, but for gpt (%(default)s)",
+    )
+    flags.add_argument(
+        "--window",
+        type=positive,
+        default=64,
+        help="characters that an error reaches back (%(default)s)",
+    )
+    flags.add_argument(
+        "--sample",
+        type=Path,
+        metavar="FOLDER",
+        help="train nothing; write text with the model of a run folder",
+    )
     flags.add_argument("--characters", type=positive, default=400, help="to write (%(default)s)")
-    flags.add_argument("--temperature", type=positive_number, default=0.7, help="of the sample: low is timid (%(default)s)")
-    flags.add_argument("--start", metavar="TEXT", help="beginning of the sample (that of the training text)")
+    flags.add_argument(
+        "--temperature",
+        type=positive_number,
+        default=0.7,
+        help="of the sample: low is timid (%(default)s)",
+    )
+    flags.add_argument(
+        "--start", metavar="TEXT", help="beginning of the sample (that of the training text)"
+    )
     options = flags.parse_args()
     if options.sample:
         write_sample(options)
@@ -125,9 +180,14 @@ def main() -> None:
     gpt = options.model == "gpt"
     length = options.window if gpt else options.length
     if len(text) // 10 <= length or len(text) * 9 // 10 <= length * options.batch_size:
-        flags.error(f"a tenth of the text must hold a sequence, and the rest a batch of them; got {len(text)} characters")
+        flags.error(
+            "a tenth of the text must hold a sequence, and the rest a batch of them; got"
+            f" {len(text)} characters"
+        )
     hidden = options.hidden or (128 if gpt else 256)
-    language = Language(alphabet_of(text), options.model, hidden, options.embedding, options.window, text[:8])
+    language = Language(
+        alphabet_of(text), options.model, hidden, options.embedding, options.window, text[:8]
+    )
     language.numbers(options.start or "")  # Refused now rather than after training.
     training, test = split(language.numbers(text), length)
     model = language.network(np.random.default_rng(options.seed))
@@ -135,7 +195,16 @@ def main() -> None:
     optimizer = Adam(Cosine(options.learning_rate, steps=steps))
     options.run_dir = options.run_dir or run_folder()
     truncate = None if gpt else options.window
-    trainer, result = fit(options, model, SoftmaxCrossEntropy(), optimizer, training, test, truncate=truncate, clip_norm=1.0)
+    trainer, result = fit(
+        options,
+        model,
+        SoftmaxCrossEntropy(),
+        optimizer,
+        training,
+        test,
+        truncate=truncate,
+        clip_norm=1.0,
+    )
     result["metrics"]["bits_per_character"] = result["metrics"]["validation_loss"] / math.log(2)
     if trainer.comm.rank == 0:
         (options.run_dir / DESCRIPTION).write_text(json.dumps(dataclasses.asdict(language)) + "\n")

@@ -1,13 +1,15 @@
-"""Train a classifier of handwritten digits: 8 x 8 images, 10 classes, scikit-learn's embedded data."""
+"""Train a classifier of handwritten digits: 8 x 8 images, 10 classes, scikit-learn's embedded
+data.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-from common import finish, fit, parser, positive, whole_steps
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ddbp import Adam, ArrayDataset, Cosine
+from ddbp.training.script import finish, fit, parser, positive, whole_steps
 from layers import Layer, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
@@ -18,29 +20,41 @@ def mlp(hidden: int, rng: np.random.Generator) -> Layer:
 
 def cnn(hidden: int, rng: np.random.Generator) -> Layer:
     """Return a network of two convolutions with pooling, and a hidden layer."""
-    return Sequential(Reshape(8, 8, 1), models.small_cnn(rng, image=(8, 8, 1), widths=(32, 64), hidden=hidden))
+    return Sequential(
+        Reshape(8, 8, 1), models.small_cnn(rng, image=(8, 8, 1), widths=(32, 64), hidden=hidden)
+    )
 
 
 MODELS: dict[str, Callable[[int, np.random.Generator], Layer]] = {"mlp": mlp, "cnn": cnn}
 
 
 def digits() -> tuple[ArrayDataset, ArrayDataset]:
-    """Return four fifths for training and a fifth for the test, always the same, with pixels in [0, 1]."""
+    """Return four fifths for training and a fifth for the test, always the same, with pixels in [0,
+    1].
+    """
     x, y = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(x / 16, y, test_size=0.2, stratify=y, random_state=0)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x / 16, y, test_size=0.2, stratify=y, random_state=0
+    )
     return ArrayDataset(x_train, y_train), ArrayDataset(x_test, y_test)
 
 
 def main() -> None:
     """Train and print the result."""
-    flags = parser("Train a classifier of handwritten digits.", epochs=40, batch_size=64, learning_rate=0.01)
+    flags = parser(
+        "Train a classifier of handwritten digits.", epochs=40, batch_size=64, learning_rate=0.01
+    )
     flags.add_argument("--model", choices=MODELS, default="mlp", help="which network (%(default)s)")
-    flags.add_argument("--hidden", type=positive, default=128, help="width of its hidden layer (%(default)s)")
+    flags.add_argument(
+        "--hidden", type=positive, default=128, help="width of its hidden layer (%(default)s)"
+    )
     options = flags.parse_args()
     training, test = digits()
     model = MODELS[options.model](options.hidden, np.random.default_rng(options.seed))
     optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(options, model, SoftmaxCrossEntropy(label_smoothing=0.1), optimizer, training, test)
+    trainer, result = fit(
+        options, model, SoftmaxCrossEntropy(label_smoothing=0.1), optimizer, training, test
+    )
     finish(options, trainer, result)
 
 

@@ -1,8 +1,9 @@
-"""Forecast a time series several steps ahead with a recurrent network, beside two baselines: persistence and a linear fit.
+"""Forecast a time series several steps ahead with a recurrent network, beside two baselines:
+persistence and a linear fit.
 
-The series is a column of `--csv FILE` or, without one, the first coordinate of Lorenz's equations (Lorenz 1963, "Deterministic
-nonperiodic flow", J. Atmos. Sci. 20, eqs. 25-27), integrated by SciPy. The last fifth of the series is the test; nothing of it
-takes part in training or scaling.
+The series is a column of `--csv FILE` or, without one, the first coordinate of Lorenz's equations
+(Lorenz 1963, "Deterministic nonperiodic flow", J. Atmos. Sci. 20, eqs. 25-27), integrated by SciPy.
+The last fifth of the series is the test; nothing of it takes part in training or scaling.
 """
 
 import sys
@@ -10,17 +11,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import RECURRENT, finish, fit, parser, positive, root_mean_square, whole_steps
 from scipy.integrate import solve_ivp
 
 from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.threads import use_one_thread
+from ddbp.comm.threads import use_one_thread
+from ddbp.training.script import (
+    RECURRENT,
+    finish,
+    fit,
+    parser,
+    positive,
+    root_mean_square,
+    whole_steps,
+)
 from layers import Composite, Linear, MeanSquaredError
 from layers.types import Array
 
 
 class Forecaster(Composite):
-    """A recurrent layer that reads the past, and a linear one of its last output: what is to come less the last value."""
+    """A recurrent layer that reads the past, and a linear one of its last output: what is to come
+    less the last value.
+    """
 
     def __init__(self, cell: str, hidden: int, steps: int, rng: np.random.Generator) -> None:
         self.recurrent: Any = RECURRENT[cell](1, hidden, rng=rng)
@@ -38,40 +49,63 @@ def lorenz(points: int) -> Array:
         return [10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z]
 
     times = 20 + 0.05 * np.arange(points)
-    return np.asarray(solve_ivp(slope, (0, times[-1]), [1.0, 1.0, 1.0], t_eval=times, rtol=1e-8, atol=1e-8).y[0])
+    return np.asarray(
+        solve_ivp(slope, (0, times[-1]), [1.0, 1.0, 1.0], t_eval=times, rtol=1e-8, atol=1e-8).y[0]
+    )
 
 
 def column(path: Path, name: str | None) -> Array:
-    """Return a column of a CSV file with a header, the last one unless named; ends the script with an error if it cannot."""
+    """Return a column of a CSV file with a header, the last one unless named; ends the script with
+    an error if it cannot.
+    """
     table = np.genfromtxt(path, delimiter=",", names=True, encoding="utf-8")
     known = table.dtype.names or ()
     chosen = name or (known[-1] if known else "")
     if chosen not in known:
         sys.exit(
-            f"train_forecast: --column must be one of {', '.join(known)}; got {name!r}. The first line of {path} is its header."
+            f"train_forecast: --column must be one of {', '.join(known)}; got {name!r}. The first"
+            f" line of {path} is its header."
         )
     series = np.atleast_1d(table[chosen]).astype(np.float64)
     wrong = np.flatnonzero(~np.isfinite(series))
     if wrong.size:
-        sys.exit(f"train_forecast: column {chosen!r} must hold numbers; line {wrong[0] + 2} of {path} does not. Fill or drop it.")
+        sys.exit(
+            f"train_forecast: column {chosen!r} must hold numbers; line {wrong[0] + 2} of {path}"
+            " does not. Fill or drop it."
+        )
     return series
 
 
 def windows(series: Array, past: int, steps: int) -> ArrayDataset:
-    """Return all windows: `past` values (N, past, 1), and the `steps` values that follow (N, steps)."""
+    """Return all windows: `past` values (N, past, 1), and the `steps` values that follow (N,
+    steps).
+    """
     whole = np.lib.stride_tricks.sliding_window_view(series, past + steps)
     return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
 def main() -> None:
     """Train and print the result: errors in the series' own units, beside the baselines'."""
-    flags = parser("Forecast a time series several steps ahead.", epochs=15, batch_size=64, learning_rate=0.005)
-    flags.add_argument("--csv", type=Path, metavar="FILE", help="a table with a header line (Lorenz's equations unless given)")
+    flags = parser(
+        "Forecast a time series several steps ahead.", epochs=15, batch_size=64, learning_rate=0.005
+    )
+    flags.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="a table with a header line (Lorenz's equations unless given)",
+    )
     flags.add_argument("--column", help="its column (the last)")
-    flags.add_argument("--model", choices=RECURRENT, default="gru", help="which recurrent layer (%(default)s)")
+    flags.add_argument(
+        "--model", choices=RECURRENT, default="gru", help="which recurrent layer (%(default)s)"
+    )
     flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
-    flags.add_argument("--past", type=positive, default=40, help="values that the network reads (%(default)s)")
-    flags.add_argument("--steps", type=positive, default=10, help="values that it forecasts (%(default)s)")
+    flags.add_argument(
+        "--past", type=positive, default=40, help="values that the network reads (%(default)s)"
+    )
+    flags.add_argument(
+        "--steps", type=positive, default=10, help="values that it forecasts (%(default)s)"
+    )
     options = flags.parse_args()
     use_one_thread()
     if options.csv and not options.csv.is_file():
@@ -79,16 +113,33 @@ def main() -> None:
     series = column(options.csv, options.column) if options.csv else lorenz(12_000)
     cut, needed = len(series) * 4 // 5, options.past + options.steps
     if len(series) - cut < needed:
-        flags.error(f"a fifth of the series must hold {needed} values for --past and --steps; got {len(series) - cut}")
+        flags.error(
+            f"a fifth of the series must hold {needed} values for --past and --steps; got"
+            f" {len(series) - cut}"
+        )
     mean, deviation = series[:cut].mean(), series[:cut].std() or 1.0
-    training, test = (windows((part - mean) / deviation, options.past, options.steps) for part in (series[:cut], series[cut:]))
-    model = Forecaster(options.model, options.hidden, options.steps, np.random.default_rng(options.seed))
+    training, test = (
+        windows((part - mean) / deviation, options.past, options.steps)
+        for part in (series[:cut], series[cut:])
+    )
+    model = Forecaster(
+        options.model, options.hidden, options.steps, np.random.default_rng(options.seed)
+    )
     optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(options, model, MeanSquaredError(), optimizer, training, test, clip_norm=1.0)
+    trainer, result = fit(
+        options, model, MeanSquaredError(), optimizer, training, test, clip_norm=1.0
+    )
     past = [np.c_[data.x[:, :, 0], np.ones(len(data))] for data in (training, test)]
     line, *_ = np.linalg.lstsq(past[0], training.y)
-    forecasts = {"rmse": trainer.predict(test.x), "linear_rmse": past[1] @ line, "persistence_rmse": test.x[:, -1]}
-    result["metrics"] |= {name: root_mean_square((forecast - test.y) * deviation) for name, forecast in forecasts.items()}
+    forecasts = {
+        "rmse": trainer.predict(test.x),
+        "linear_rmse": past[1] @ line,
+        "persistence_rmse": test.x[:, -1],
+    }
+    result["metrics"] |= {
+        name: root_mean_square((forecast - test.y) * deviation)
+        for name, forecast in forecasts.items()
+    }
     finish(options, trainer, result)
 
 

@@ -1,8 +1,10 @@
-"""Train a recurrent network on sequences: digits read row by row, or the adding or the copying problem.
+"""Train a recurrent network on sequences: digits read row by row, or the adding or the copying
+problem.
 
-The adding problem (Hochreiter and Schmidhuber 1997, section 5.4): of a sequence of numbers, add the two that are marked. Whoever
-always says 1, the mean, has a mean squared error of 1/6. The copying problem (the same authors' and Arjovsky, Shah and Bengio 2016,
-section 5.1): after a delay, repeat the symbols that the sequence began with.
+The adding problem (Hochreiter and Schmidhuber 1997, section 5.4): of a sequence of numbers, add the
+two that are marked. Whoever always says 1, the mean, has a mean squared error of 1/6. The copying
+problem (the same authors' and Arjovsky, Shah and Bengio 2016, section 5.1): after a delay, repeat
+the symbols that the sequence began with.
 """
 
 import argparse
@@ -11,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from common import RECURRENT, finish, fit, parser, positive, whole_steps
 from train_digits import digits
 
 from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.metrics import Metric, accuracy
+from ddbp.training.metrics import Metric, accuracy
+from ddbp.training.script import RECURRENT, finish, fit, parser, positive, whole_steps
 from layers import Composite, Linear, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array
 
@@ -25,7 +27,15 @@ SYMBOLS, COPIED = 8, 10  # of the copying problem: kinds of symbols, and how man
 class Network(Composite):
     """A recurrent layer, and a linear one of its last output or of all of them."""
 
-    def __init__(self, cell: str, inputs: int, hidden: int, outputs: int, last: bool, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        cell: str,
+        inputs: int,
+        hidden: int,
+        outputs: int,
+        last: bool,
+        rng: np.random.Generator,
+    ) -> None:
         self.recurrent: Any = RECURRENT[cell](inputs, hidden, rng=rng)
         self.head = Linear(hidden, outputs, rng=rng)
         self.last = last
@@ -35,14 +45,22 @@ class Network(Composite):
         return self.head(h[:, -1] if self.last else h)
 
 
-def rows_of_digits(length: int, samples: int, rng: np.random.Generator) -> tuple[ArrayDataset, ArrayDataset]:
+def rows_of_digits(
+    length: int, samples: int, rng: np.random.Generator
+) -> tuple[ArrayDataset, ArrayDataset]:
     """Return the digits as sequences of 8 rows of 8 pixels."""
     training, test = digits()
-    return ArrayDataset(training.x.reshape(-1, 8, 8), training.y), ArrayDataset(test.x.reshape(-1, 8, 8), test.y)
+    return ArrayDataset(training.x.reshape(-1, 8, 8), training.y), ArrayDataset(
+        test.x.reshape(-1, 8, 8), test.y
+    )
 
 
-def adding(length: int, samples: int, rng: np.random.Generator) -> tuple[ArrayDataset, ArrayDataset]:
-    """Return sequences (N, T, 2) of numbers in [0, 1] with a mark at two of them, one in each half, and the sums (N, 1)."""
+def adding(
+    length: int, samples: int, rng: np.random.Generator
+) -> tuple[ArrayDataset, ArrayDataset]:
+    """Return sequences (N, T, 2) of numbers in [0, 1] with a mark at two of them, one in each half,
+    and the sums (N, 1).
+    """
     numbers, marks = rng.uniform(0, 1, (samples, length)), np.zeros((samples, length))
     half, everyone = length // 2, np.arange(samples)
     marks[everyone, rng.integers(0, half, samples)] = 1
@@ -51,8 +69,12 @@ def adding(length: int, samples: int, rng: np.random.Generator) -> tuple[ArrayDa
     return ArrayDataset(x, y).split(0.1)
 
 
-def copying(length: int, samples: int, rng: np.random.Generator) -> tuple[ArrayDataset, ArrayDataset]:
-    """Return sequences of symbols, blanks and a signal, one-hot (N, T, 10), and what is to be said at each time (N, T)."""
+def copying(
+    length: int, samples: int, rng: np.random.Generator
+) -> tuple[ArrayDataset, ArrayDataset]:
+    """Return sequences of symbols, blanks and a signal, one-hot (N, T, 10), and what is to be said
+    at each time (N, T).
+    """
     symbols = rng.integers(1, SYMBOLS + 1, (samples, COPIED))
     said, heard = np.zeros((samples, length), np.int64), np.zeros((samples, length), np.int64)
     heard[:, :COPIED], heard[:, -COPIED - 1] = symbols, SYMBOLS + 1
@@ -81,16 +103,30 @@ class Task:
 
 
 TASKS = {
-    "digits": Task(rows_of_digits, 8, 10, True, SoftmaxCrossEntropy(), {"accuracy": accuracy}, 8, 40, 0.01),
+    "digits": Task(
+        rows_of_digits, 8, 10, True, SoftmaxCrossEntropy(), {"accuracy": accuracy}, 8, 40, 0.01
+    ),
     "adding": Task(adding, 2, 1, True, MeanSquaredError(), {}, 100, 6, 0.005),
-    "copying": Task(copying, SYMBOLS + 2, SYMBOLS + 2, False, SoftmaxCrossEntropy(), {"recalled": recalled}, 40, 12, 0.005),
+    "copying": Task(
+        copying,
+        SYMBOLS + 2,
+        SYMBOLS + 2,
+        False,
+        SoftmaxCrossEntropy(),
+        {"recalled": recalled},
+        40,
+        12,
+        0.005,
+    ),
 }
 
 
 def main() -> None:
     """Train and print the result."""
     which = argparse.ArgumentParser(add_help=False)
-    which.add_argument("--task", choices=TASKS, default="adding", help="which problem (%(default)s)")
+    which.add_argument(
+        "--task", choices=TASKS, default="adding", help="which problem (%(default)s)"
+    )
     task = TASKS[which.parse_known_args()[0].task]
     flags = parser(
         "Train a recurrent network on sequences.",
@@ -99,16 +135,27 @@ def main() -> None:
         batch_size=64,
         learning_rate=task.learning_rate,
     )
-    flags.add_argument("--model", choices=RECURRENT, default="lstm", help="which recurrent layer (%(default)s)")
+    flags.add_argument(
+        "--model", choices=RECURRENT, default="lstm", help="which recurrent layer (%(default)s)"
+    )
     flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
-    flags.add_argument("--length", type=positive, default=task.length, help="of the sequences (%(default)s)")
-    flags.add_argument("--samples", type=positive, default=20_000, help="sequences, a tenth of them for the test (%(default)s)")
+    flags.add_argument(
+        "--length", type=positive, default=task.length, help="of the sequences (%(default)s)"
+    )
+    flags.add_argument(
+        "--samples",
+        type=positive,
+        default=20_000,
+        help="sequences, a tenth of them for the test (%(default)s)",
+    )
     options = flags.parse_args()
     rng = np.random.default_rng(options.seed)
     training, test = task.data(options.length, options.samples, rng)
     model = Network(options.model, task.inputs, options.hidden, task.outputs, task.last, rng)
     optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(options, model, task.loss, optimizer, training, test, clip_norm=1.0, metrics=task.metrics)
+    trainer, result = fit(
+        options, model, task.loss, optimizer, training, test, clip_norm=1.0, metrics=task.metrics
+    )
     finish(options, trainer, result)
 
 

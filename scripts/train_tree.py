@@ -1,12 +1,23 @@
-"""Train a recursive network to evaluate boolean expressions: on trees up to a depth, tested on deeper ones."""
+"""Train a recursive network to evaluate boolean expressions: on trees up to a depth, tested on
+deeper ones.
+"""
 
 from typing import Any
 
 import numpy as np
-from common import finish, fit, parser, positive, whole_steps
 
 from ddbp import Adam, ArrayDataset, Cosine
-from layers import Composite, Layer, Linear, SoftmaxCrossEntropy, TreeBatch, TreeLSTM, TreeRNN, Value
+from ddbp.training.script import finish, fit, parser, positive, whole_steps
+from layers import (
+    Composite,
+    Layer,
+    Linear,
+    SoftmaxCrossEntropy,
+    TreeBatch,
+    TreeLSTM,
+    TreeRNN,
+    Value,
+)
 
 FALSE, TRUE, NOT, AND, OR, XOR = range(TOKENS := 6)
 TABLES = {AND: lambda a, b: a & b, OR: lambda a, b: a | b, XOR: lambda a, b: a ^ b}
@@ -60,17 +71,33 @@ def expressions(rng: np.random.Generator, count: int, depths: tuple[int, int]) -
 
 def main() -> None:
     """Train and print the result."""
-    flags = parser("Train a recursive network to evaluate boolean expressions.", epochs=15, batch_size=64, learning_rate=0.01)
+    flags = parser(
+        "Train a recursive network to evaluate boolean expressions.",
+        epochs=15,
+        batch_size=64,
+        learning_rate=0.01,
+    )
     flags.add_argument("--cell", choices=CELLS, default="lstm", help="which network (%(default)s)")
-    flags.add_argument("--hidden", type=positive, default=32, help="size of a node's state (%(default)s)")
-    flags.add_argument("--trees", type=positive, default=8000, help="expressions to train on (%(default)s)")
-    flags.add_argument("--depth", type=positive, default=4, help="their largest depth; test depths are twice it (%(default)s)")
+    flags.add_argument(
+        "--hidden", type=positive, default=32, help="size of a node's state (%(default)s)"
+    )
+    flags.add_argument(
+        "--trees", type=positive, default=8000, help="expressions to train on (%(default)s)"
+    )
+    flags.add_argument(
+        "--depth",
+        type=positive,
+        default=4,
+        help="their largest depth; test depths are twice it (%(default)s)",
+    )
     options = flags.parse_args()
     rng = np.random.default_rng(0)
     training = expressions(rng, options.trees, (1, options.depth))
     test = expressions(rng, 1000, (options.depth + 1, 2 * options.depth))
     rng = np.random.default_rng(options.seed)
-    model = Evaluator(CELLS[options.cell](TOKENS, options.hidden, rng=rng), Linear(options.hidden, 2, rng=rng))
+    model = Evaluator(
+        CELLS[options.cell](TOKENS, options.hidden, rng=rng), Linear(options.hidden, 2, rng=rng)
+    )
     optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
     trainer, result = fit(options, model, SoftmaxCrossEntropy(), optimizer, training, test)
     finish(options, trainer, result)

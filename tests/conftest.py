@@ -1,4 +1,6 @@
-"""What tests share: programs run in processes of their own, alone or under mpirun, always with a time limit."""
+"""What tests share: programs run in processes of their own, alone or under mpirun, always with a
+time limit.
+"""
 
 import json
 import os
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 import ddbp
-from ddbp.launch import find_mpiexec
+from ddbp.commands.launch import find_mpiexec
 
 from . import distribution
 
@@ -46,20 +48,30 @@ class Finished:
     seconds: float
 
     def result(self) -> Any:
-        """Return the JSON object in the last line of a training script's output, having checked that the script succeeded."""
+        """Return the JSON object in the last line of a training script's output, having checked
+        that the script succeeded.
+        """
         assert self.status == 0, self.err
         return json.loads(self.out.splitlines()[-1])
 
 
 def clean_environment(extra: dict[str, str]) -> dict[str, str]:
-    """Return the environment without what a launcher would have set, with the packages under test importable."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)}
+    """Return the environment without what a launcher would have set, with the packages under test
+    importable.
+    """
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)
+    }
     path = os.pathsep.join(filter(None, (str(PACKAGES), kept.get("PYTHONPATH"))))
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **extra}
 
 
-def run_process(command: Sequence[object], *, timeout: float, cwd: Path | None = None, **environment: str) -> Finished:
-    """Run a command to its end; past the time limit, kill it with all its children and fail the test."""
+def run_process(
+    command: Sequence[object], *, timeout: float, cwd: Path | None = None, **environment: str
+) -> Finished:
+    """Run a command to its end; past the time limit, kill it with all its children and fail the
+    test.
+    """
     started = time.monotonic()
     process = subprocess.Popen(
         list(map(str, command)),
@@ -76,18 +88,30 @@ def run_process(command: Sequence[object], *, timeout: float, cwd: Path | None =
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        pytest.fail(f"{' '.join(map(str, command))} ran past its limit of {timeout:g} s\n{out[-2000:]}\n{err[-4000:]}")
+        pytest.fail(
+            f"{' '.join(map(str, command))} ran past its limit of {timeout:g}"
+            f" s\n{out[-2000:]}\n{err[-4000:]}"
+        )
     return Finished(process.returncode, out, err, time.monotonic() - started)
 
 
 @pytest.fixture(scope="session")
 def run_python() -> Callable[..., Finished]:
-    """Run Python with the given arguments, as one process: `run_python("-c", code)`, or a program of tests/mpi/programs."""
+    """Run Python with the given arguments, as one process: `run_python("-c", code)`, or a program
+    of tests/mpi/programs.
+    """
 
-    def run(*arguments: object, timeout: float = 120, cwd: Path | None = None, **environment: str) -> Finished:
+    def run(
+        *arguments: object, timeout: float = 120, cwd: Path | None = None, **environment: str
+    ) -> Finished:
         first, *others = arguments
         known = isinstance(first, str) and (PROGRAMS / first).is_file()
-        return run_process([sys.executable, PROGRAMS / first if known else first, *others], timeout=timeout, cwd=cwd, **environment)
+        return run_process(
+            [sys.executable, PROGRAMS / first if known else first, *others],
+            timeout=timeout,
+            cwd=cwd,
+            **environment,
+        )
 
     return run
 
@@ -105,9 +129,11 @@ def is_mpich() -> bool:
 
 @pytest.fixture(scope="session")
 def mpirun() -> Callable[..., Finished]:
-    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped without an mpiexec.
+    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped
+    without an mpiexec.
 
-    `prefix` comes before the launcher. Tests that ask MPICH for several hosts are skipped where the library is another.
+    `prefix` comes before the launcher. Tests that ask MPICH for several hosts are skipped where the
+    library is another.
     """
     try:
         mpiexec = find_mpiexec()
@@ -115,7 +141,11 @@ def mpirun() -> Callable[..., Finished]:
         pytest.skip(f"needs an MPI launcher: {error}")
     banner = launcher_banner()
     is_mpich = "HYDRA" in banner
-    crowded = ("--oversubscribe", "--allow-run-as-root") if "Open MPI" in banner or "prte" in banner else ()
+    crowded = (
+        ("--oversubscribe", "--allow-run-as-root")
+        if "Open MPI" in banner or "prte" in banner
+        else ()
+    )
 
     def run(
         ranks: int,
@@ -127,7 +157,16 @@ def mpirun() -> Callable[..., Finished]:
     ) -> Finished:
         if not is_mpich and any(name.endswith("_CLIQUES") for name in environment):
             pytest.skip("only MPICH takes one machine for two hosts")
-        command = [*prefix, mpiexec, *crowded, "-n", ranks, sys.executable, PROGRAMS / script, *arguments]
+        command = [
+            *prefix,
+            mpiexec,
+            *crowded,
+            "-n",
+            ranks,
+            sys.executable,
+            PROGRAMS / script,
+            *arguments,
+        ]
         return run_process(command, timeout=timeout, **environment)
 
     return run

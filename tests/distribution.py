@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# A process loads every library and compiles kernels of its own in the first minutes; more of them gain little.
+# A process loads every library and compiles kernels of its own in the first minutes; more of them
+# gain little.
 MOST = 8
 MPI, CONTRACT = "tests/mpi/", "tests/layers/test_contract.py"
 
 
 def workers(config: pytest.Config) -> int:
-    """Return the number of processes for `-n auto`: one for each core for whole folders, none where tests were chosen.
+    """Return the number of processes for `-n auto`: one for each core for whole folders, none where
+    tests were chosen.
 
     A process has to start, and to collect all tests, which takes longer than a few tests.
     """
@@ -20,15 +22,17 @@ def workers(config: pytest.Config) -> int:
     # The plug-in of the last ones may be switched off.
     options = ("keyword", "markexpr", "collectonly", "lf", "failedfirst")
     chosen = files or any(config.getoption(name, False) for name in options)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     return 0 if chosen or cores == 1 else min(cores, MOST)
 
 
 class Scheduler(LoadScopeScheduling):
     """Gives all tests of a file to one process, so that what they share is made once.
 
-    Those that start ranks all go to one, or there would be many more ranks than cores; the contract of the layers goes function by
-    function, as it is most of all tests.
+    Those that start ranks all go to one, or there would be many more ranks than cores; the contract
+    of the layers goes function by function, as it is most of all tests.
     """
 
     def _split_scope(self, nodeid: str) -> str:

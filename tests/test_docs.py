@@ -32,13 +32,17 @@ def test_snippets_run(page, tmp_path, monkeypatch):
 
 @pages
 def test_links_lead_to_files(page):
-    missing = [target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()]
+    missing = [
+        target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()
+    ]
     assert not missing
 
 
 @pages
 def test_scripts_that_are_named_exist(page):
-    missing = [script for script in COMMAND.findall(page.read_text()) if not (ROOT / script).is_file()]
+    missing = [
+        script for script in COMMAND.findall(page.read_text()) if not (ROOT / script).is_file()
+    ]
     assert not missing
 
 
@@ -59,8 +63,12 @@ def test_every_flag_of_the_scripts_is_listed():
     missing = []
     for script in sorted((ROOT / "scripts").glob("train_*.py")):
         flags = flag.findall(script.read_text())
-        missing += [f"{script.name} {name}" for name in flags if not re.search(rf"{name}\b", table.get(script.name, ""))]
-    common = flag.findall((ROOT / "scripts" / "common.py").read_text())
+        missing += [
+            f"{script.name} {name}"
+            for name in flags
+            if not re.search(rf"{name}\b", table.get(script.name, ""))
+        ]
+    common = flag.findall((ROOT / "ddbp" / "training" / "script.py").read_text())
     assert len(common) >= 8
     assert missing + [name for name in common if f"`{name}`" not in text] == []
 

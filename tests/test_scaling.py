@@ -1,4 +1,6 @@
-"""The equations of the model of scale, against numbers worked out by hand and against what the reduction really sends."""
+"""The equations of the model of scale, against numbers worked out by hand and against what the
+reduction really sends.
+"""
 
 import importlib.util
 import sys
@@ -8,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddbp.communicator import EXCHANGE, PUBLISHING, Links
-from ddbp.reduction import Reduction
-from ddbp.shards import ShardPlan, cut
+from ddbp.comm.base import EXCHANGE, PUBLISHING
+from ddbp.comm.topology import Links
+from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.shards import ShardPlan, cut
 from layers import Layer, Parameter
 from layers.kernels import reduce
 
@@ -28,7 +31,12 @@ def _load(name):
 scaling = _load("scaling")
 
 MACHINE = scaling.Machine(
-    cores=4, meeting=2e-6, peer=1e-7, switch={1.0: 0.0, 2.0: 1e-4}, stream=400e9, reduction={1e5: 80e9, 1e8: 20e9}
+    cores=4,
+    meeting=2e-6,
+    peer=1e-7,
+    switch={1.0: 0.0, 2.0: 1e-4},
+    stream=400e9,
+    reduction={1e5: 80e9, 1e8: 20e9},
 )
 NETWORK = scaling.Network("a network", latency=1e-5, bandwidth=1e9, overhead=1e-6)
 COMPUTE = {1.0: 1e-3, 32.0: 9e-3, 64.0: 16e-3}
@@ -77,11 +85,16 @@ def test_two_hosts_of_one_rank_swap_three_messages():
 
 
 def test_ranks_without_a_core_of_their_own_take_turns():
-    alone, crowded = (scaling.step(WORK, replace(MACHINE, cores=cores), NETWORK, place(4), 128) for cores in (4, 2))
+    alone, crowded = (
+        scaling.step(WORK, replace(MACHINE, cores=cores), NETWORK, place(4), 128)
+        for cores in (4, 2)
+    )
     assert crowded["compute"] == 2 * alone["compute"]
     assert crowded["update"] == pytest.approx(2 * alone["update"])
     assert crowded["meet"] == pytest.approx(2 * alone["meet"] + 2e-4)
-    assert crowded["skew"] / crowded["compute"] < alone["skew"] / alone["compute"], "only two run at the same time"
+    assert crowded["skew"] / crowded["compute"] < alone["skew"] / alone["compute"], (
+        "only two run at the same time"
+    )
 
 
 def test_lateness_of_two_ranks_is_their_mean_wait_and_grows_with_the_logarithm():
@@ -96,10 +109,15 @@ def test_lateness_of_two_ranks_is_their_mean_wait_and_grows_with_the_logarithm()
 def test_lateness_is_that_of_exponential_delays():
     delays = np.random.default_rng(0).exponential(1.0, (40_000, 8))
     skew = np.mean(delays[:, :2].max(axis=1) - delays[:, :2].mean(axis=1))
-    assert scaling.late(skew, 8) == pytest.approx(np.mean(delays.max(axis=1) - delays.mean(axis=1)), rel=0.03)
+    assert scaling.late(skew, 8) == pytest.approx(
+        np.mean(delays.max(axis=1) - delays.mean(axis=1)), rel=0.03
+    )
 
 
-@pytest.mark.parametrize(("ranks", "hosts", "pieces"), [(8, 2, 1), (8, 1, 1), (6, 2, 2), (12, 4, 2), (10, 2, 3), (7, 1, 3)])
+@pytest.mark.parametrize(
+    ("ranks", "hosts", "pieces"),
+    [(8, 2, 1), (8, 1, 1), (6, 2, 2), (12, 4, 2), (10, 2, 3), (7, 1, 3)],
+)
 def test_partial_sums_of_hosts(ranks, hosts, pieces):
     assert scaling.largest_pieces(ranks, hosts) == pieces
 
@@ -110,7 +128,9 @@ class _Weights(Layer):
 
 
 class _Paper:
-    """A communicator that only says where its rank is, and writes down how many bytes it would send and receive."""
+    """A communicator that only says where its rank is, and writes down how many bytes it would send
+    and receive.
+    """
 
     def __init__(self, rank, ranks, hosts):
         self.rank, self.size, self.hosts = rank, ranks, cut(ranks, hosts)
@@ -157,7 +177,12 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     exchange = Reduction(_Weights(count), plan, comm)._exchange
     exchange.run((EXCHANGE, 0), 1)
     exchange.publish((PUBLISHING, 0))
-    assert len(comm.sent[EXCHANGE]) == len(comm.received[EXCHANGE]) == len(comm.sent[PUBLISHING]) == hosts - 1
+    assert (
+        len(comm.sent[EXCHANGE])
+        == len(comm.received[EXCHANGE])
+        == len(comm.sent[PUBLISHING])
+        == hosts - 1
+    )
     _, sums, parameters = scaling.messages(count, place(ranks, hosts))
     assert max(comm.sent[EXCHANGE]) == sums
     assert set(comm.sent[PUBLISHING]) == {parameters}
@@ -206,5 +231,13 @@ def test_an_update_takes_no_less_than_its_bytes_in_memory():
 
 
 def test_what_ranks_share_exists_once():
-    assert scaling.state(10, 4, shared=True) == {"parameters": 40, "gradients": 160, "optimizer": 80}
-    assert scaling.state(10, 4, shared=False) == {"parameters": 160, "gradients": 160, "optimizer": 320}
+    assert scaling.state(10, 4, shared=True) == {
+        "parameters": 40,
+        "gradients": 160,
+        "optimizer": 80,
+    }
+    assert scaling.state(10, 4, shared=False) == {
+        "parameters": 160,
+        "gradients": 160,
+        "optimizer": 320,
+    }

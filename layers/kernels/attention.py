@@ -1,14 +1,17 @@
-"""Scaled dot-product attention, block by block: y = softmax(scale q kᵀ) v for every sample and head (Vaswani et al. 2017, eq. 1).
+"""Scaled dot-product attention, block by block: y = softmax(scale q kᵀ) v for every sample and head
+(Vaswani et al. 2017, eq. 1).
 
-The scores of STRIP queries and KEYS keys are held at a time; the softmax over all keys is made up as the blocks pass (Milakov and
-Gimelshein 2018; Rabe and Staats 2021, arXiv 2112.05682; Dao et al. 2022, arXiv 2205.14135). Of each row only the greatest score and
-the sum are kept, from which backward computes the probabilities again: memory grows with the length, not with its square.
+The scores of STRIP queries and KEYS keys are held at a time; the softmax over all keys is made up
+as the blocks pass (Milakov and Gimelshein 2018; Rabe and Staats 2021, arXiv 2112.05682; Dao et al.
+2022, arXiv 2205.14135). Of each row only the greatest score and the sum are kept, from which
+backward computes the probabilities again: memory grows with the length, not with its square.
 
-q (N, T, …), k and v (N, U, …) hold the heads side by side: head h of k has the D columns from `at_k` + h D on, so that the three
-may be parts of one array; so are dq, dk, dv. y (N, T, H D), saved (2, N, H, T). `lengths` (N,) says how many keys a sample has.
-With `causal`, query i sees keys 0..i. `mask` (N or 1, H or 1, T or 1, U) is True where a query sees a key; empty: everywhere. A
-query that sees no key gets 0. Probabilities below `threshold` / 2^32 of a Philox number are dropped, the others multiplied by
-`keep`.
+q (N, T, …), k and v (N, U, …) hold the heads side by side: head h of k has the D columns from
+`at_k` + h D on, so that the three may be parts of one array; so are dq, dk, dv. y (N, T, H D),
+saved (2, N, H, T). `lengths` (N,) says how many keys a sample has. With `causal`, query i sees keys
+0..i. `mask` (N or 1, H or 1, T or 1, U) is True where a query sees a key; empty: everywhere. A
+query that sees no key gets 0. Probabilities below `threshold` / 2^32 of a Philox number are
+dropped, the others multiplied by `keep`.
 
 `work` is scratch for what `forward_work` and `backward_work` say.
 """
@@ -17,14 +20,15 @@ import numpy as np
 
 from .gemm import transpose_plane
 from .jit import inlined, kernel
-from .planes import rows_of_1, rows_of_2
+from .llvm.planes import rows_of_1, rows_of_2
+from .llvm.simd import VECTOR_BYTES, copy_rows
+from .llvm.simd_rows import strip_dot, strip_exp, strip_max, strip_softmax_gradient
+from .llvm.vmath import constant, exp, number
 from .random import philox
-from .simd import VECTOR_BYTES, copy_rows
-from .simd_rows import strip_dot, strip_exp, strip_max, strip_softmax_gradient
-from .vmath import constant, exp, number
 
-# Queries and keys whose scores are computed at a time: 6 KiB in float32. With few queries, causal attention computes little that
-# none of them sees. KEYS is a multiple of the lanes of ROW_BYTES, and of the numbers that Philox gives at a time.
+# Queries and keys whose scores are computed at a time: 6 KiB in float32. With few queries, causal
+# attention computes little that none of them sees. KEYS is a multiple of the lanes of ROW_BYTES,
+# and of the numbers that Philox gives at a time.
 STRIP = 16
 KEYS = 96
 
@@ -35,13 +39,24 @@ def _wide(features: int, itemsize: int) -> int:
 
 
 def forward_work(keys: int, features: int, itemsize: int) -> tuple[int, ...]:
-    """Return the numbers of elements of: a block of scores; the keys of a head, transposed; its values; a block; twice a strip."""
+    """Return the numbers of elements of: a block of scores; the keys of a head, transposed; its
+    values; a block; twice a strip.
+    """
     wide = _wide(features, itemsize)
-    return STRIP * KEYS, -(-keys // KEYS) * KEYS * wide, keys * wide, KEYS * wide, STRIP * wide, STRIP * wide
+    return (
+        STRIP * KEYS,
+        -(-keys // KEYS) * KEYS * wide,
+        keys * wide,
+        KEYS * wide,
+        STRIP * wide,
+        STRIP * wide,
+    )
 
 
 def backward_work(queries: int, features: int, itemsize: int) -> tuple[int, ...]:
-    """Return the numbers of elements of: a block of scores, and their gradients; five times a block; three times a head."""
+    """Return the numbers of elements of: a block of scores, and their gradients; five times a
+    block; three times a head.
+    """
     wide = _wide(features, itemsize)
     return (*[STRIP * KEYS] * 2, *[KEYS * wide] * 5, *[queries * wide] * 3)
 
@@ -54,37 +69,84 @@ def _address(array):
 
 @inlined
 def _gather(rows, wide, x):
-    """Write the rows of x (R, D), which may lie far apart, next to each other, `wide` elements each."""
-    copy_rows(x, rows.ctypes.data, wide * x.itemsize, x.ctypes.data, x.strides[0], x.shape[0], x.shape[1], 0)
+    """Write the rows of x (R, D), which may lie far apart, next to each other, `wide` elements
+    each.
+    """
+    copy_rows(
+        x,
+        rows.ctypes.data,
+        wide * x.itemsize,
+        x.ctypes.data,
+        x.strides[0],
+        x.shape[0],
+        x.shape[1],
+        0,
+    )
 
 
 @inlined
 def _scatter(x, rows, wide):
     """Write to x (R, D) what `_gather` would read."""
-    copy_rows(x, x.ctypes.data, x.strides[0], rows.ctypes.data, wide * x.itemsize, x.shape[0], x.shape[1], 0)
+    copy_rows(
+        x,
+        x.ctypes.data,
+        x.strides[0],
+        rows.ctypes.data,
+        wide * x.itemsize,
+        x.shape[0],
+        x.shape[1],
+        0,
+    )
 
 
 @inlined
 def _scale(to, to_row, rows, wide, factors, n):
     """Write the n columns of rows, times each row's factor."""
-    copy_rows(factors, to, to_row, rows.ctypes.data, wide * factors.itemsize, factors.size, n, factors.ctypes.data)
+    copy_rows(
+        factors,
+        to,
+        to_row,
+        rows.ctypes.data,
+        wide * factors.itemsize,
+        factors.size,
+        n,
+        factors.ctypes.data,
+    )
 
 
 @inlined
 def _transpose(columns, rows, wide, count):
-    """Write the transpose (wide, KEYS) of so many rows, and what stands after them up to a whole vector."""
+    """Write the transpose (wide, KEYS) of so many rows, and what stands after them up to a whole
+    vector.
+    """
     lanes = VECTOR_BYTES // rows.itemsize
     whole = (count + lanes - 1) // lanes * lanes
-    transpose_plane(columns[: wide * KEYS].reshape((wide, KEYS)), rows[: whole * wide].reshape((whole, wide)))
+    transpose_plane(
+        columns[: wide * KEYS].reshape((wide, KEYS)), rows[: whole * wide].reshape((whole, wide))
+    )
 
 
 @inlined
 def _product(like, c, c_row, a, a_row, a_k, m, b, b_row, k, n, accumulate):
-    """Write (add) a (m, k) times b (k, n), n rounded up to whole vectors; addresses and distances in bytes."""
+    """Write (add) a (m, k) times b (k, n), n rounded up to whole vectors; addresses and distances
+    in bytes.
+    """
     lanes = VECTOR_BYTES // like.itemsize
     vectors = (n + lanes - 1) // lanes
     for v in range(0, vectors - 1, 2):
-        rows_of_2(like, c + v * VECTOR_BYTES, c_row, a, a_row, a_k, b + v * VECTOR_BYTES, b_row, k, m, accumulate)
+        rows_of_2(
+            like,
+            c + v * VECTOR_BYTES,
+            c_row,
+            a,
+            a_row,
+            a_k,
+            b + v * VECTOR_BYTES,
+            b_row,
+            k,
+            m,
+            accumulate,
+        )
     if vectors % 2:
         at = (vectors - 1) * VECTOR_BYTES
         rows_of_1(like, c + at, c_row, a, a_row, a_k, b + at, b_row, k, m, accumulate)
@@ -96,7 +158,9 @@ def _hide(scores, mask, n, h, i0, rows, start, width):
     none = number(scores, -np.inf)
     for r in range(rows):
         row = scores[r * KEYS : r * KEYS + width]
-        seen = mask[n % len(mask), h % mask.shape[1], (i0 + r) % mask.shape[2], start : start + width]
+        seen = mask[
+            n % len(mask), h % mask.shape[1], (i0 + r) % mask.shape[2], start : start + width
+        ]
         for j in range(width):
             row[j] = row[j] if seen[j] else none
 
@@ -105,21 +169,32 @@ def _hide(scores, mask, n, h, i0, rows, start, width):
 def _draw(bits, row, rows, block, sample, step, call, seed):
     """Write the random numbers of a strip that begins with this row.
 
-    Key j of a block takes output j // (KEYS / 4) of Philox, so that neighbours are drawn side by side.
+    Key j of a block takes output j // (KEYS / 4) of Philox, so that neighbours are drawn side by
+    side.
     """
     quarter = KEYS // 4
     k0, k1 = np.uint32(seed), np.uint32(np.uint64(seed) >> np.uint64(32))
     for r in range(rows):
-        b0, b1 = bits[4 * r * quarter : (4 * r + 1) * quarter], bits[(4 * r + 1) * quarter : (4 * r + 2) * quarter]
-        b2, b3 = bits[(4 * r + 2) * quarter : (4 * r + 3) * quarter], bits[(4 * r + 3) * quarter : (4 * r + 4) * quarter]
+        b0, b1 = (
+            bits[4 * r * quarter : (4 * r + 1) * quarter],
+            bits[(4 * r + 1) * quarter : (4 * r + 2) * quarter],
+        )
+        b2, b3 = (
+            bits[(4 * r + 2) * quarter : (4 * r + 3) * quarter],
+            bits[(4 * r + 3) * quarter : (4 * r + 4) * quarter],
+        )
         first = np.uint32(((row + r) * (1 << 10) + block) * quarter)
         for b in range(quarter):
-            b0[b], b1[b], b2[b], b3[b] = philox(first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1)
+            b0[b], b1[b], b2[b], b3[b] = philox(
+                first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1
+            )
 
 
 @inlined
 def _drop(p, bits, rows, width, threshold, keep):
-    """Multiply a strip by its mask: `keep` where a random number is at least the threshold, else 0."""
+    """Multiply a strip by its mask: `keep` where a random number is at least the threshold, else
+    0.
+    """
     zero = constant(p, "zero")
     for r in range(rows):
         row, drawn = p[r * KEYS : r * KEYS + width], bits[r * KEYS : r * KEYS + width]
@@ -131,8 +206,8 @@ def _drop(p, bits, rows, width, threshold, keep):
 def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout):
     """Writes y, and of each row what it was shifted by and 1 over its sum.
 
-    work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample, step, call, seed); a threshold of 0
-    drops nothing.
+    work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample,
+    step, call, seed); a threshold of 0 drops nothing.
     """
     scores, columns_k, rows_v, block_k, rows_q, sums = work
     samples, queries, width_of_y = y.shape
@@ -153,7 +228,11 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
             begin = h * features
             for start in range(0, length, KEYS):
                 packed = min(KEYS, length - start)
-                _gather(block_k, wide, k[n, start : start + packed, at_k + begin : at_k + begin + features])
+                _gather(
+                    block_k,
+                    wide,
+                    k[n, start : start + packed, at_k + begin : at_k + begin + features],
+                )
                 _transpose(columns_k[start * wide :], block_k, wide, packed)
             _gather(rows_v, wide, v[n, :length, at_v + begin : at_v + begin + features])
             for i0 in range(0, queries, STRIP):
@@ -169,7 +248,20 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                 for start in range(0, limit, KEYS):
                     block, width = start // KEYS, min(KEYS, limit - start)
                     b = _address(columns_k) + start * row
-                    _product(y, _address(scores), s_row, _address(rows_q), row, size, rows, b, s_row, features, width, write)
+                    _product(
+                        y,
+                        _address(scores),
+                        s_row,
+                        _address(rows_q),
+                        row,
+                        size,
+                        rows,
+                        b,
+                        s_row,
+                        features,
+                        width,
+                        write,
+                    )
                     if mask.size:
                         _hide(scores, mask, n, h, i0, rows, start, width)
                     seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
@@ -189,26 +281,81 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                     for r in range(rows):
                         greatest[r], total[r] = top[r], part[r]
                     if threshold:
-                        _draw(bits, h * queries + i0, rows, block, first_sample + n, step, call, seed)
+                        _draw(
+                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                        )
                         _drop(scores, bits, rows, width, threshold, keep)
                     b = _address(rows_v) + start * row
                     accumulate = add if start else write
-                    _product(y, _address(sums), row, _address(scores), s_row, size, rows, b, row, width, features, accumulate)
+                    _product(
+                        y,
+                        _address(sums),
+                        row,
+                        _address(scores),
+                        s_row,
+                        size,
+                        rows,
+                        b,
+                        row,
+                        width,
+                        features,
+                        accumulate,
+                    )
                 for r in range(rows):
                     shift[r] = zero if greatest[r] == none else greatest[r]
                     total[r] = one / total[r] if total[r] > zero else zero
                 saved[0, n, h, i0 : i0 + rows] = shift
                 saved[1, n, h, i0 : i0 + rows] = total
-                _scale(_address(y) + ((n * queries + i0) * width_of_y + begin) * size, y.strides[1], sums, wide, total, features)
+                _scale(
+                    _address(y) + ((n * queries + i0) * width_of_y + begin) * size,
+                    y.strides[1],
+                    sums,
+                    wide,
+                    total,
+                    features,
+                )
 
 
 @kernel
-def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout):
-    """Writes dv = pᵀ dy, dq = scale ds k and dk = scale dsᵀ q, where ds = p (dp - sum of dp p over keys) and dp = dy vᵀ.
+def backward(
+    dq,
+    dk,
+    dv,
+    work,
+    bits,
+    dy,
+    y,
+    saved,
+    q,
+    k,
+    v,
+    at_q,
+    at_k,
+    at_v,
+    lengths,
+    mask,
+    scale,
+    causal,
+    dropout,
+):
+    """Writes dv = pᵀ dy, dq = scale ds k and dk = scale dsᵀ q, where ds = p (dp - sum of dp p over
+    keys) and dp = dy vᵀ.
 
-    The sum is that of dy y over features (Dao et al. 2022, section B.2, eq. 4). work: `backward_work`.
+    The sum is that of dy y over features (Dao et al. 2022, section B.2, eq. 4). work:
+    `backward_work`.
     """
-    scores, gradients, rows_k, columns_k, columns_v, block_dk, block_dv, rows_q, rows_dy, rows_dq = work
+    (
+        scores,
+        gradients,
+        rows_k,
+        columns_k,
+        columns_v,
+        block_dk,
+        block_dv,
+        rows_q,
+        rows_dy,
+        rows_dq,
+    ) = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
@@ -244,29 +391,103 @@ def backward(dq, dk, dv, work, bits, dy, y, saved, q, k, v, at_q, at_k, at_v, le
                 _gather(rows_k, wide, k[n, start : start + packed, of_k])
                 _transpose(columns_k, rows_k, wide, packed)
                 # The last strip first: it sees all keys, so that it writes what the others add to.
-                for i0 in range((queries - 1) // STRIP * STRIP, start - STRIP if causal else -1, -STRIP):
+                for i0 in range(
+                    (queries - 1) // STRIP * STRIP, start - STRIP if causal else -1, -STRIP
+                ):
                     rows = min(STRIP, queries - i0)
                     first = write if i0 + rows == queries else add
                     width = min(packed, i0 + rows - start) if causal else packed
                     s, g = _address(scores), _address(gradients)
                     a, b = _address(rows_q) + i0 * row, _address(rows_dy) + i0 * row
-                    _product(y, s, s_row, a, row, size, rows, _address(columns_k), s_row, features, width, write)
-                    _product(y, g, s_row, b, row, size, rows, _address(columns_v), s_row, features, width, write)
+                    _product(
+                        y,
+                        s,
+                        s_row,
+                        a,
+                        row,
+                        size,
+                        rows,
+                        _address(columns_k),
+                        s_row,
+                        features,
+                        width,
+                        write,
+                    )
+                    _product(
+                        y,
+                        g,
+                        s_row,
+                        b,
+                        row,
+                        size,
+                        rows,
+                        _address(columns_v),
+                        s_row,
+                        features,
+                        width,
+                        write,
+                    )
                     if mask.size:
                         _hide(scores, mask, n, h, i0, rows, start, width)
                     if threshold:
-                        _draw(bits, h * queries + i0, rows, block, first_sample + n, step, call, seed)
+                        _draw(
+                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                        )
                         _drop(gradients, bits, rows, width, threshold, keep)
                     seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
-                    shifts, inverses = saved[0, n, h, i0 : i0 + rows], saved[1, n, h, i0 : i0 + rows]
+                    shifts, inverses = (
+                        saved[0, n, h, i0 : i0 + rows],
+                        saved[1, n, h, i0 : i0 + rows],
+                    )
                     mean = means[i0 : i0 + rows]
-                    strip_softmax_gradient(scores, gradients, KEYS, width, seen, more, scale, shifts, inverses, mean)
+                    strip_softmax_gradient(
+                        scores, gradients, KEYS, width, seen, more, scale, shifts, inverses, mean
+                    )
                     if threshold:
                         _drop(scores, bits, rows, width, threshold, keep)
-                    _product(y, _address(block_dv), row, s, size, s_row, width, b, row, rows, features, first)
-                    _product(y, _address(block_dk), row, g, size, s_row, width, a, row, rows, features, first)
+                    _product(
+                        y,
+                        _address(block_dv),
+                        row,
+                        s,
+                        size,
+                        s_row,
+                        width,
+                        b,
+                        row,
+                        rows,
+                        features,
+                        first,
+                    )
+                    _product(
+                        y,
+                        _address(block_dk),
+                        row,
+                        g,
+                        size,
+                        s_row,
+                        width,
+                        a,
+                        row,
+                        rows,
+                        features,
+                        first,
+                    )
                     to = _address(rows_dq) + i0 * row
-                    _product(y, to, row, g, s_row, size, rows, _address(rows_k), row, width, features, add if start else write)
+                    _product(
+                        y,
+                        to,
+                        row,
+                        g,
+                        s_row,
+                        size,
+                        rows,
+                        _address(rows_k),
+                        row,
+                        width,
+                        features,
+                        add if start else write,
+                    )
                 _scatter(dk[n, start : start + packed, of_k], block_dk, wide)
                 _scatter(dv[n, start : start + packed, of_v], block_dv, wide)
             _scatter(dq[n, :, of_q], rows_dq, wide)

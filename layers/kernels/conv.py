@@ -1,8 +1,10 @@
-"""Direct convolution, channels-last: output pixels times output channels, summed over taps and input channels.
+"""Direct convolution, channels-last: output pixels times output channels, summed over taps and
+input channels.
 
-Forward, the gradient of the input and transposed convolution are one kernel, `correlate`, with different tables (`layers.
-conv_plan` makes them). An image is copied, a band of rows at a time, into a scratch with its padding around it, so that the
-microkernel meets no border; without padding it is read in place.
+Forward, the gradient of the input and transposed convolution are one kernel, `correlate`, with
+different tables (`layers. conv_plan` makes them). An image is copied, a band of rows at a time,
+into a scratch with its padding around it, so that the microkernel meets no border; without padding
+it is read in place.
 
 Letters: x (N, H, W, C), y (N, P, Q, K), weight (kernel rows, kernel columns, C / groups, K).
 """
@@ -11,18 +13,21 @@ import numpy as np
 
 from .gemm import pack_panel
 from .jit import inlined, kernel
-from .simd import VECTOR_BYTES
-from .simd_conv import row_product, tap_product
-from .vmath import constant
+from .llvm.simd import VECTOR_BYTES
+from .llvm.simd_conv import row_product, tap_product
+from .llvm.vmath import constant
 
-# Output channels of a panel, in vectors: 6 x 2 accumulators, 2 loads of b and a broadcast are 15 registers of 16.
+# Output channels of a panel, in vectors: 6 x 2 accumulators, 2 loads of b and a broadcast are 15
+# registers of 16.
 PANEL = 2
 
 
 def _best_sizes(vectors, sizes):
-    """Return for each number of pixels left, up to 64, which of the sizes of tiles comes next so that all take least time.
+    """Return for each number of pixels left, up to 64, which of the sizes of tiles comes next so
+    that all take least time.
 
-    A step of the inner loop takes half a cycle per multiply-add or load, and four at least: a sum waits for its last term.
+    A step of the inner loop takes half a cycle per multiply-add or load, and four at least: a sum
+    waits for its last term.
     """
 
     def cycles(rows):
@@ -37,35 +42,99 @@ def _best_sizes(vectors, sizes):
 
 
 def _tiles_of(vectors, sizes):
-    """Return the helper that computes a row of `n` pixels of a panel of `vectors` vectors, in tiles of these four sizes."""
+    """Return the helper that computes a row of `n` pixels of a panel of `vectors` vectors, in tiles
+    of these four sizes.
+    """
     largest, large, small, one = sizes
     best = _best_sizes(vectors, sizes)
 
     @inlined
-    def tiles(like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, lanes, accumulate, bias, rectify):
+    def tiles(
+        like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, lanes, accumulate, bias, rectify
+    ):
         i = 0
         while i < n:
             size = best[min(n - i, best.size - 1)]
             if size == largest:
                 tap_product(
-                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                    largest, vectors,
-                )  # fmt: skip
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    b,
+                    b_k,
+                    taps,
+                    count,
+                    k,
+                    lanes,
+                    accumulate,
+                    bias,
+                    rectify,
+                    largest,
+                    vectors,
+                )
             elif size == large:
                 tap_product(
-                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                    large, vectors,
-                )  # fmt: skip
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    b,
+                    b_k,
+                    taps,
+                    count,
+                    k,
+                    lanes,
+                    accumulate,
+                    bias,
+                    rectify,
+                    large,
+                    vectors,
+                )
             elif size == small:
                 tap_product(
-                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                    small, vectors,
-                )  # fmt: skip
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    b,
+                    b_k,
+                    taps,
+                    count,
+                    k,
+                    lanes,
+                    accumulate,
+                    bias,
+                    rectify,
+                    small,
+                    vectors,
+                )
             else:
                 tap_product(
-                    like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, b, b_k, taps, count, k, lanes, accumulate, bias, rectify,
-                    one, vectors,
-                )  # fmt: skip
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    b,
+                    b_k,
+                    taps,
+                    count,
+                    k,
+                    lanes,
+                    accumulate,
+                    bias,
+                    rectify,
+                    one,
+                    vectors,
+                )
             i += size
 
     return tiles
@@ -76,38 +145,159 @@ _tiles_1, _tiles_2 = _tiles_of(1, (12, 7, 4, 1)), _tiles_of(2, (6, 4, 2, 1))
 
 
 @inlined
-def tiles_of_row(like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, vectors, lanes, accumulate, bias, rectify):
+def tiles_of_row(
+    like,
+    c,
+    c_row,
+    a,
+    a_row,
+    a_k,
+    b,
+    b_k,
+    taps,
+    count,
+    k,
+    n,
+    vectors,
+    lanes,
+    accumulate,
+    bias,
+    rectify,
+):
     """Compute a row of `n` pixels of a panel: see `tap_product`."""
     if vectors == 2:
-        _tiles_2(like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, lanes, accumulate, bias, rectify)
+        _tiles_2(
+            like,
+            c,
+            c_row,
+            a,
+            a_row,
+            a_k,
+            b,
+            b_k,
+            taps,
+            count,
+            k,
+            n,
+            lanes,
+            accumulate,
+            bias,
+            rectify,
+        )
     else:
-        _tiles_1(like, c, c_row, a, a_row, a_k, b, b_k, taps, count, k, n, lanes, accumulate, bias, rectify)
+        _tiles_1(
+            like,
+            c,
+            c_row,
+            a,
+            a_row,
+            a_k,
+            b,
+            b_k,
+            taps,
+            count,
+            k,
+            n,
+            lanes,
+            accumulate,
+            bias,
+            rectify,
+        )
 
 
 def _gradient_tiles_of(vectors, sizes):
-    """Return the helper that adds to `n` rows of the weight's gradient, in tiles of these four sizes."""
+    """Return the helper that adds to `n` rows of the weight's gradient, in tiles of these four
+    sizes.
+    """
     largest, large, small, smallest = sizes
 
     @inlined
     def tiles(like, c, c_row, a, a_rows, a_k, b, b_k, taps, count, k, n, lanes):
         i = 0
         while n - i >= largest:
-            row_product(like, c + i * c_row, c_row, a, a_rows + 8 * i, a_k, b, b_k, taps, count, k, lanes, 1, largest, vectors)
+            row_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a,
+                a_rows + 8 * i,
+                a_k,
+                b,
+                b_k,
+                taps,
+                count,
+                k,
+                lanes,
+                1,
+                largest,
+                vectors,
+            )
             i += largest
         if n - i >= large:
-            row_product(like, c + i * c_row, c_row, a, a_rows + 8 * i, a_k, b, b_k, taps, count, k, lanes, 1, large, vectors)
+            row_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a,
+                a_rows + 8 * i,
+                a_k,
+                b,
+                b_k,
+                taps,
+                count,
+                k,
+                lanes,
+                1,
+                large,
+                vectors,
+            )
             i += large
         if n - i >= small:
-            row_product(like, c + i * c_row, c_row, a, a_rows + 8 * i, a_k, b, b_k, taps, count, k, lanes, 1, small, vectors)
+            row_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a,
+                a_rows + 8 * i,
+                a_k,
+                b,
+                b_k,
+                taps,
+                count,
+                k,
+                lanes,
+                1,
+                small,
+                vectors,
+            )
             i += small
         while n - i >= smallest:
-            row_product(like, c + i * c_row, c_row, a, a_rows + 8 * i, a_k, b, b_k, taps, count, k, lanes, 1, smallest, vectors)
+            row_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a,
+                a_rows + 8 * i,
+                a_k,
+                b,
+                b_k,
+                taps,
+                count,
+                k,
+                lanes,
+                1,
+                smallest,
+                vectors,
+            )
             i += smallest
 
     return tiles
 
 
-_gradient_tiles_1, _gradient_tiles_2 = _gradient_tiles_of(1, (8, 4, 2, 1)), _gradient_tiles_of(2, (6, 4, 3, 1))
+_gradient_tiles_1, _gradient_tiles_2 = (
+    _gradient_tiles_of(1, (8, 4, 2, 1)),
+    _gradient_tiles_of(2, (6, 4, 3, 1)),
+)
 
 
 @inlined
@@ -120,7 +310,9 @@ def _gradient_tiles(like, c, c_row, a, a_rows, a_k, b, b_k, taps, count, k, n, v
 
 @inlined
 def copy_band(band, image, first, rows, left, width):
-    """Write rows first..first+rows of an image (H, W, C), from `left` pixels left of it on, `width` pixels wide; zeros outside."""
+    """Write rows first..first+rows of an image (H, W, C), from `left` pixels left of it on, `width`
+    pixels wide; zeros outside.
+    """
     height, inside, channels = image.shape
     flat = image.reshape(height, inside * channels)
     zero = constant(band, "zero")
@@ -144,8 +336,9 @@ def copy_band(band, image, first, rows, left, width):
 def pack(packed, weight, order, phases, groups, transposed):
     """Writes the panels of the weight that `correlate` reads, of the weight's transpose if so.
 
-    For each phase, group and panel of output channels the taps in the order of `order`, and for each tap and input channel a
-    row of the panel. weight (kernel rows, kernel columns, C / groups, K).
+    For each phase, group and panel of output channels the taps in the order of `order`, and for
+    each tap and input channel a row of the panel. weight (kernel rows, kernel columns, C / groups,
+    K).
     """
     inner, outer = weight.shape[2], weight.shape[3] // groups
     taps = weight.reshape(-1, inner, weight.shape[3])
@@ -161,21 +354,34 @@ def pack(packed, weight, order, phases, groups, transposed):
                 columns = min(n - j, vectors * lanes)
                 for t in range(first, last):
                     matrix = taps[order[t], :, g * outer : (g + 1) * outer]
-                    pack_panel(packed[at : at + k * vectors * lanes], matrix, transposed, 0, k, j, columns, vectors)
+                    pack_panel(
+                        packed[at : at + k * vectors * lanes],
+                        matrix,
+                        transposed,
+                        0,
+                        k,
+                        j,
+                        columns,
+                        vectors,
+                    )
                     at += k * vectors * lanes
                 j += columns
 
 
 @kernel
 def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
-    """Writes y[p, k] = sum over taps t and channels c of x[p step + e_t, c] weight[t, c, k] + bias[k], for each phase of pixels.
+    """Writes y[p, k] = sum over taps t and channels c of x[p step + e_t, c] weight[t, c, k] +
+    bias[k], for each phase of pixels.
 
-    Phase f writes the pixels (row + p out_step, column + q out_step). `phases`, `taps` and `numbers` are those of
-    `conv_plan.Correlation`; `packed` comes from `pack`, `band` is scratch. Rectified: max(y, 0) in its place; NaN stays NaN.
+    Phase f writes the pixels (row + p out_step, column + q out_step). `phases`, `taps` and
+    `numbers` are those of `conv_plan.Correlation`; `packed` comes from `pack`, `band` is scratch.
+    Rectified: max(y, 0) in its place; NaN stays NaN.
     """
     size = y.itemsize
     lanes = VECTOR_BYTES // size
-    row_step, step, row_out_step, out_step, groups, top, left, width, band_rows, span, copied = numbers
+    row_step, step, row_out_step, out_step, groups, top, left, width, band_rows, span, copied = (
+        numbers
+    )
     samples, out_rows, out_columns, outputs = y.shape
     rows_in, columns_in, inputs = x.shape[1], x.shape[2], x.shape[3]
     inner, outer = inputs // groups, outputs // groups
@@ -192,13 +398,30 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
         for first in range(0, most_rows, band_rows):
             rows = min(band_rows, most_rows - first)
             if copied:
-                copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
+                copy_band(
+                    band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width
+                )
                 source = band.ctypes.data
             else:
-                source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
+                source = (
+                    x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
+                )
             weights = packed.ctypes.data
             for f in range(len(phases)):
-                row0, column0, phase_rows, phase_columns, tap0, tap1, table0, table1, k, tap_rows, offset, apart = phases[f]
+                (
+                    row0,
+                    column0,
+                    phase_rows,
+                    phase_columns,
+                    tap0,
+                    tap1,
+                    table0,
+                    table1,
+                    k,
+                    tap_rows,
+                    offset,
+                    apart,
+                ) = phases[f]
                 table = taps.ctypes.data + table0 * 16
                 depth = (tap1 - tap0) * inner * lanes * size
                 if blank and tap0 == tap1:
@@ -220,13 +443,15 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
                                 y,
                                 y.ctypes.data + (pixel * outputs + channel) * size,
                                 out_step * outputs * size,
-                                source + ((r - first) * row_step * width * inputs + g * inner) * size,
+                                source
+                                + ((r - first) * row_step * width * inputs + g * inner) * size,
                                 step * inputs * size,
                                 size,
                                 weights + (g * panels + j // lanes) * depth,
                                 vectors * lanes * size,
                                 # First come the offsets into a panel of one vector.
-                                table + (low * in_row + (0 if vectors == 1 else table1 - table0)) * 16,
+                                table
+                                + (low * in_row + (0 if vectors == 1 else table1 - table0)) * 16,
                                 (high - low) * in_row,
                                 k,
                                 phase_columns,
@@ -242,10 +467,12 @@ def correlate(y, x, packed, bias, phases, taps, numbers, band, rectified):
 
 @kernel
 def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, last, add_weight):
-    """Writes (adds, if so said) for each shard dw[t, c, k] = sum over its pixels p of x[p step + e_t, c] dy[p, k].
+    """Writes (adds, if so said) for each shard dw[t, c, k] = sum over its pixels p of x[p step +
+    e_t, c] dy[p, k].
 
-    dw (S, kernel rows, kernel columns, C / groups, K). The sum of each band of rows starts from zero. Scratch: band for rows of
-    x, and last for the rows of dy at its end: vectors that K does not fill are read whole, and would be read from beyond it.
+    dw (S, kernel rows, kernel columns, C / groups, K). The sum of each band of rows starts from
+    zero. Scratch: band for rows of x, and last for the rows of dy at its end: vectors that K does
+    not fill are read whole, and would be read from beyond it.
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
@@ -264,10 +491,20 @@ def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, last, add_weight)
             for first in range(0, out_rows, band_rows):
                 rows = min(band_rows, out_rows - first)
                 if copied:
-                    copy_band(band, x[n], first * row_step - top, (rows - 1) * row_step + span, left, width)
+                    copy_band(
+                        band,
+                        x[n],
+                        first * row_step - top,
+                        (rows - 1) * row_step + span,
+                        left,
+                        width,
+                    )
                     source = band.ctypes.data
                 else:
-                    source = x.ctypes.data + (n * rows_in + first * row_step) * columns_in * inputs * size
+                    source = (
+                        x.ctypes.data
+                        + (n * rows_in + first * row_step) * columns_in * inputs * size
+                    )
                 pixels = dy.ctypes.data + (n * out_rows + first) * row_size * size
                 if outer % lanes and (n * out_rows + first + rows) * row_size + lanes > dy.size:
                     for r in range(rows):
@@ -302,7 +539,8 @@ def weight_gradient(dw, dy, x, bounds, offsets, numbers, band, last, add_weight)
 def bias_gradient(db, dy, bounds, sums, accumulate):
     """Writes (adds, if `accumulate`) for each shard db = sum of dy over samples and pixels.
 
-    db (S, K); dy (N, P Q K); sums (P Q K,) is scratch: samples are added first, then pixels, so that the inner loop is long.
+    db (S, K); dy (N, P Q K); sums (P Q K,) is scratch: samples are added first, then pixels, so
+    that the inner loop is long.
     """
     channels = db.shape[1]
     zero = constant(db, "zero")

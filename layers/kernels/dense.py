@@ -1,10 +1,12 @@
-"""The dense layer: y = x wᵀ + b, and an activation of it. x (R, D), w (O, D), b (O,) or empty, y (R, O)."""
+"""The dense layer: y = x wᵀ + b, and an activation of it. x (R, D), w (O, D), b (O,) or empty, y
+(R, O).
+"""
 
 from .gemm import BLOCK_K, BLOCK_M, product
 from .jit import inlined, kernel
+from .llvm.simd_math import gelu_and_slope_rows, gelu_row
+from .llvm.vmath import constant
 from .reduce import add_columns
-from .simd_math import gelu_and_slope_rows, gelu_row
-from .vmath import constant
 
 IDENTITY, RECTIFIED, GELU = range(3)
 
@@ -15,13 +17,16 @@ def _rectify(y):
     zero = constant(y, "zero")
     flat = y.reshape(y.size)
     for i in range(flat.size):
-        # The sum makes 0 of -0. Without it LLVM would see that positive elements stay, and store under a mask, which is slow.
+        # The sum makes 0 of -0. Without it LLVM would see that positive elements stay, and store
+        # under a mask, which is slow.
         flat[i] = zero + (zero if flat[i] < zero else flat[i])
 
 
 @inlined
 def _gelu(y, slope):
-    """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see `Formulas.gelu_and_slope`."""
+    """Write y Phi(y) in place of y, and its derivative to `slope` unless that is empty: see
+    `Formulas.gelu_and_slope`.
+    """
     flat = y.reshape(y.size)
     if slope.size:
         gelu_and_slope_rows(flat, slope.reshape(slope.size), flat)
@@ -59,15 +64,19 @@ def _through(dz, dy, kept, activation):
 
 
 @inlined
-def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_second, add_bias, activation):
+def _gradients(
+    dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_second, add_bias, activation
+):
     """See `backward` and `backward_of_two`."""
     none = w[0, :0]
-    # The input's gradient is computed with the rest of a block; but shards may be small, and w would be packed for each.
+    # The input's gradient is computed with the rest of a block; but shards may be small, and w
+    # would be packed for each.
     apart = len(dw) > 1
     for s in range(len(dw)):
         start, end = bounds[s], bounds[s + 1]
         while True:
-            # A block of what carries the error is read once from afar; an empty shard has a block, too, which writes zeros.
+            # A block of what carries the error is read once from afar; an empty shard has a block,
+            # too, which writes zeros.
             stop = min(start + BLOCK_K, end)
             begun = start > bounds[s]
             gradient = dy[start:stop]
@@ -92,16 +101,22 @@ def _gradients(dx, dw, du, db, dz, dy, kept, x, h, w, bounds, add_weight, add_se
 
 @kernel
 def backward(dx, dw, db, dz, dy, kept, x, w, bounds, add_weight, add_bias, activation):
-    """Writes dx = dz w and writes (adds, if so said) for each shard dw = dzᵀ x and db = the sum of dz over its rows.
+    """Writes dx = dz w and writes (adds, if so said) for each shard dw = dzᵀ x and db = the sum of
+    dz over its rows.
 
-    dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz is room for it, (R, O) with several shards,
-    else for a block of it (BLOCK_K or R, O), and empty without an activation. dw (S, O, D); db (S, O), or (S, 0) without a bias;
-    bounds (S + 1,); dx (R, D), or empty if it is not wanted.
+    dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz is room for
+    it, (R, O) with several shards, else for a block of it (BLOCK_K or R, O), and empty without an
+    activation. dw (S, O, D); db (S, O), or (S, 0) without a bias; bounds (S + 1,); dx (R, D), or
+    empty if it is not wanted.
     """
-    _gradients(dx, dw, dw[:0], db, dz, dy, kept, x, x, w, bounds, add_weight, False, add_bias, activation)
+    _gradients(
+        dx, dw, dw[:0], db, dz, dy, kept, x, x, w, bounds, add_weight, False, add_bias, activation
+    )
 
 
 @kernel
 def backward_of_two(dx, dw, du, db, dy, x, h, w, bounds, add_weight, add_second, add_bias):
     """Writes for y = x wᵀ + h uᵀ + b what `backward` does, and for each shard du = dyᵀ h."""
-    _gradients(dx, dw, du, db, dy, dy, dy, x, h, w, bounds, add_weight, add_second, add_bias, IDENTITY)
+    _gradients(
+        dx, dw, du, db, dy, dy, dy, x, h, w, bounds, add_weight, add_second, add_bias, IDENTITY
+    )

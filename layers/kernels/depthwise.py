@@ -1,21 +1,25 @@
-"""Depthwise convolution, channels-last: every channel is convolved by itself, with one or more outputs each.
+"""Depthwise convolution, channels-last: every channel is convolved by itself, with one or more
+outputs each.
 
-Letters: x (N, H, W, C), y (N, P, Q, K), weight (taps, K); output k reads channel k // (K / C). Windows are clipped at the border of
-the image: pixels with all their taps in it are computed together, the others one by one. With several outputs per channel a band
-of rows is copied into scratch, each channel K / C times. The gradient of the input is the same convolution of dy, with the taps in
-the opposite order, and dy spread out by the stride.
+Letters: x (N, H, W, C), y (N, P, Q, K), weight (taps, K); output k reads channel k // (K / C).
+Windows are clipped at the border of the image: pixels with all their taps in it are computed
+together, the others one by one. With several outputs per channel a band of rows is copied into
+scratch, each channel K / C times. The gradient of the input is the same convolution of dy, with the
+taps in the opposite order, and dy spread out by the stride.
 """
 
 from .conv import copy_band
 from .jit import inlined, kernel
-from .simd import VECTOR_BYTES
-from .simd_depthwise import gradient_of_taps, row_of_taps
-from .vmath import constant
+from .llvm.simd import VECTOR_BYTES
+from .llvm.simd_depthwise import gradient_of_taps, row_of_taps
+from .llvm.vmath import constant
 
 
 @inlined
 def _fill_band(band, image, first, rows, left, width, row_spread, column_spread, repeat):
-    """Write rows first..first+rows of an image, spread out with zeros between and its channels repeated; zeros outside."""
+    """Write rows first..first+rows of an image, spread out with zeros between and its channels
+    repeated; zeros outside.
+    """
     if row_spread == 1 and column_spread == 1 and repeat == 1:
         copy_band(band, image, first, rows, left, width)
         return
@@ -42,7 +46,9 @@ def _fill_band(band, image, first, rows, left, width, row_spread, column_spread,
 
 @inlined
 def _clipped(start, size, dilation, limit):
-    """Return the first of the taps start, start + dilation, … that lies in 0..limit, and how many do."""
+    """Return the first of the taps start, start + dilation, … that lies in 0..limit, and how many
+    do.
+    """
     first = 0 if start >= 0 else (dilation - 1 - start) // dilation
     stop = min(size, (limit - 1 - start) // dilation + 1)
     return first, max(0, stop - first)
@@ -58,7 +64,9 @@ def _inner(columns, left, step, size, dilation, limit):
 
 @inlined
 def _fold(y, line, bias, repeat, rectified):
-    """Write to a row of pixels (Q, C) the sums of `repeat` neighbouring numbers of a line, plus the bias."""
+    """Write to a row of pixels (Q, C) the sums of `repeat` neighbouring numbers of a line, plus the
+    bias.
+    """
     channels = y.shape[1]
     zero = constant(y, "zero")
     for j in range(len(y)):
@@ -72,19 +80,38 @@ def _fold(y, line, bias, repeat, rectified):
 
 @kernel
 def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, rectified):
-    """Writes y[p, k] = sum over taps t of x[p step + t dilation - padding, k // repeat] weight[t, k] + bias[k].
+    """Writes y[p, k] = sum over taps t of x[p step + t dilation - padding, k // repeat] weight[t,
+    k] + bias[k].
 
-    Transposed: taps in the opposite order and, if K / C is not 1, y (N, P, Q, C) is the sum over the K / C outputs of a channel.
-    `numbers` are those of `conv_plan.Depthwise`. Scratch: band, packed (taps K,), line (Q K,). Rectified: max(y, 0) instead.
+    Transposed: taps in the opposite order and, if K / C is not 1, y (N, P, Q, C) is the sum over
+    the K / C outputs of a channel. `numbers` are those of `conv_plan.Depthwise`. Scratch: band,
+    packed (taps K,), line (Q K,). Rectified: max(y, 0) instead.
     """
     size = y.itemsize
     lanes = VECTOR_BYTES // size
-    step_rows, step, height, width, row, column, top, left, pitch, band_rows, row_spread, column_spread, repeat, fold, copied = (
-        numbers
-    )
+    (
+        step_rows,
+        step,
+        height,
+        width,
+        row,
+        column,
+        top,
+        left,
+        pitch,
+        band_rows,
+        row_spread,
+        column_spread,
+        repeat,
+        fold,
+        copied,
+    ) = numbers
     taps, channels = weight.shape
     for t in range(taps):
-        to, of = packed[t * channels : (t + 1) * channels], weight[taps - 1 - t if transposed else t]
+        to, of = (
+            packed[t * channels : (t + 1) * channels],
+            weight[taps - 1 - t if transposed else t],
+        )
         for k in range(channels):
             to[k] = of[k]
     _, out_rows, out_columns, _ = y.shape
@@ -94,7 +121,17 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
             rows = min(band_rows, out_rows - first)
             if copied:
                 seen_rows, seen_columns = (rows - 1) * step_rows + (height - 1) * row + 1, pitch
-                _fill_band(band, x[n], first * step_rows - top, seen_rows, left, pitch, row_spread, column_spread, repeat)
+                _fill_band(
+                    band,
+                    x[n],
+                    first * step_rows - top,
+                    seen_rows,
+                    left,
+                    pitch,
+                    row_spread,
+                    column_spread,
+                    repeat,
+                )
                 source, origin, edge = band.ctypes.data, 0, 0
             else:
                 seen_rows, seen_columns = x.shape[1], x.shape[2]
@@ -108,8 +145,13 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
                 while j < out_columns:
                     pixels = outer - inner if j == inner else 1
                     before = j * step - edge
-                    across, tap_columns = (0, width) if j == inner else _clipped(before, width, column, seen_columns)
-                    at = source + ((above + tap * row) * seen_columns + before + across * column) * pixel
+                    across, tap_columns = (
+                        (0, width) if j == inner else _clipped(before, width, column, seen_columns)
+                    )
+                    at = (
+                        source
+                        + ((above + tap * row) * seen_columns + before + across * column) * pixel
+                    )
                     weights = (tap * width + across) * pixel
                     for k in range(0, channels, lanes):
                         row_of_taps(
@@ -137,14 +179,31 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
 
 @kernel
 def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
-    """Writes (adds, if so said) for each shard dw[t, k] = sum over its pixels p of x[p step + e_t, k // repeat] dy[p, k].
+    """Writes (adds, if so said) for each shard dw[t, k] = sum over its pixels p of x[p step + e_t,
+    k // repeat] dy[p, k].
 
-    e_t = t dilation - padding; dw (S, taps, K). The sum of each image starts from zero, in the scratch part (taps K,). Other
-    scratch as in `correlate`.
+    e_t = t dilation - padding; dw (S, taps, K). The sum of each image starts from zero, in the
+    scratch part (taps K,). Other scratch as in `correlate`.
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
-    step_rows, step, height, width, row, column, top, left, pitch, band_rows, row_spread, column_spread, repeat, _, copied = numbers
+    (
+        step_rows,
+        step,
+        height,
+        width,
+        row,
+        column,
+        top,
+        left,
+        pitch,
+        band_rows,
+        row_spread,
+        column_spread,
+        repeat,
+        _,
+        copied,
+    ) = numbers
     _, out_rows, out_columns, channels = dy.shape
     zero = constant(dw, "zero")
     pixel = channels * size
@@ -158,7 +217,17 @@ def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
                 rows = min(band_rows, out_rows - first)
                 if copied:
                     seen_rows, seen_columns = (rows - 1) * step_rows + (height - 1) * row + 1, pitch
-                    _fill_band(band, x[n], first * step_rows - top, seen_rows, left, pitch, row_spread, column_spread, repeat)
+                    _fill_band(
+                        band,
+                        x[n],
+                        first * step_rows - top,
+                        seen_rows,
+                        left,
+                        pitch,
+                        row_spread,
+                        column_spread,
+                        repeat,
+                    )
                     source, origin, edge = band.ctypes.data, 0, 0
                 else:
                     seen_rows, seen_columns = x.shape[1], x.shape[2]
@@ -171,8 +240,16 @@ def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
                     while j < out_columns:
                         pixels = outer - inner if j == inner else 1
                         before = j * step - edge
-                        across, tap_columns = (0, width) if j == inner else _clipped(before, width, column, seen_columns)
-                        at = source + ((above + tap * row) * seen_columns + before + across * column) * pixel
+                        across, tap_columns = (
+                            (0, width)
+                            if j == inner
+                            else _clipped(before, width, column, seen_columns)
+                        )
+                        at = (
+                            source
+                            + ((above + tap * row) * seen_columns + before + across * column)
+                            * pixel
+                        )
                         weights = (tap * width + across) * pixel
                         for k in range(0, channels, lanes):
                             gradient_of_taps(

@@ -1,8 +1,8 @@
 """Activations, element by element. Arrays are flat (n,)."""
 
 from .jit import kernel
-from .simd_math import gelu_and_slope_rows, gelu_row, gelu_slope_row, sigmoid_row, tanh_row
-from .vmath import constant, sigmoid, tanh
+from .llvm.simd_math import gelu_and_slope_rows, gelu_row, gelu_slope_row, sigmoid_row, tanh_row
+from .llvm.vmath import constant, sigmoid, tanh
 
 
 @kernel
@@ -83,7 +83,9 @@ def silu_backward(dx, dy, x):
 
 @kernel
 def gelu(y, x):
-    """Writes y = x Phi(x), Phi being the normal distribution function (Hendrycks and Gimpel 2016, arXiv 1606.08415, eq. 1)."""
+    """Writes y = x Phi(x), Phi being the normal distribution function (Hendrycks and Gimpel 2016,
+    arXiv 1606.08415, eq. 1).
+    """
     gelu_row(y, x)
 
 
@@ -97,7 +99,9 @@ def gelu_backward(dx, dy, x):
 
 @kernel
 def gelu_with_slope(y, slope, x):
-    """Writes y as `gelu` and the slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi), of which both need the same two functions."""
+    """Writes y as `gelu` and the slope Phi(x) + x e^(-x^2/2) / sqrt(2 pi), of which both need the
+    same two functions.
+    """
     gelu_and_slope_rows(y, slope, x)
 
 
@@ -110,15 +114,24 @@ def times_slope(dx, dy, slope):
 
 @kernel
 def gelu_tanh(y, x):
-    """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415, section 2)."""
-    half, one, a, b = constant(y, "half"), constant(y, "one"), constant(y, "gelu_root"), constant(y, "gelu_cubic")
+    """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415,
+    section 2).
+    """
+    half, one, a, b = (
+        constant(y, "half"),
+        constant(y, "one"),
+        constant(y, "gelu_root"),
+        constant(y, "gelu_cubic"),
+    )
     for i in range(y.size):
         y[i] = half * x[i] * (one + tanh(a * (x[i] + b * x[i] * x[i] * x[i])))
 
 
 @kernel
 def gelu_tanh_backward(dx, dy, x):
-    """Writes dx = dy ((1 + t) + x (1 - t^2) a (1 + 3 b x^2)) / 2, t the tanh of the forward pass."""
+    """Writes dx = dy ((1 + t) + x (1 - t^2) a (1 + 3 b x^2)) / 2, t the tanh of the forward
+    pass.
+    """
     half, one, three = constant(dx, "half"), constant(dx, "one"), constant(dx, "three")
     a, b = constant(dx, "gelu_root"), constant(dx, "gelu_cubic")
     for i in range(dx.size):

@@ -1,17 +1,19 @@
 """The matrix product under every dense, recurrent, attention and Winograd kernel.
 
-The contract: an element's bits depend on its row of a, its column of b and the inner length alone. They do not depend on
-the number of rows or columns, on alignment, on the vector width, or on how an operand is stored, because every element is
-the same expression: for each block of BLOCK_K inner indices one chain of fused multiply-adds from zero, the blocks added in order.
+The contract: an element's bits depend on its row of a, its column of b and the inner length alone.
+They do not depend on the number of rows or columns, on alignment, on the vector width, or on how an
+operand is stored, because every element is the same expression: for each block of BLOCK_K inner
+indices one chain of fused multiply-adds from zero, the blocks added in order.
 
-The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008:
-a panel of b, a few vectors wide, is packed into the first-level cache and multiplied with all tiles of a block of a.
+The loops are those of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+ACM TOMS 34(3), 2008: a panel of b, a few vectors wide, is packed into the first-level cache and
+multiplied with all tiles of a block of a.
 """
 
 import numpy as np
 
 from .jit import inlined, kernel
-from .simd import (
+from .llvm.simd import (
     CACHE_LINE,
     TILE_ROWS,
     TILE_VECTORS,
@@ -23,14 +25,17 @@ from .simd import (
     transpose_rows,
 )
 
-# Part of the contract (it decides where sums are split), hence the same for every processor. A panel of 256 rows of three
-# vectors fills 24 KiB with 32-byte vectors.
+# Part of the contract (it decides where sums are split), hence the same for every processor. A
+# panel of 256 rows of three vectors fills 24 KiB with 32-byte vectors.
 BLOCK_K = 256
-# Rows of a that stay in the second-level cache while the panels of b pass: 256 x 256 floats are 256 KiB.
+# Rows of a that stay in the second-level cache while the panels of b pass: 256 x 256 floats are 256
+# KiB.
 BLOCK_M = 256
-# From this many columns of c on, copying a block of a into adjacent rows pays: it is read once per panel of b.
+# From this many columns of c on, copying a block of a into adjacent rows pays: it is read once per
+# panel of b.
 PACK_COLUMNS = 200
-# Rows of a that are multiplied while the following as many are brought near: 16 floats are a cache line.
+# Rows of a that are multiplied while the following as many are brought near: 16 floats are a cache
+# line.
 FETCHED_ROWS = 16
 
 
@@ -44,7 +49,9 @@ def panel_vectors(remaining):
 
 @inlined
 def pack_panel(out, b, transposed, k0, k, j, n, vectors):
-    """Write rows k0..k0+k of columns j..j+n of b (of its transpose, if so) as k rows of `vectors` vectors, padded with zeros."""
+    """Write rows k0..k0+k of columns j..j+n of b (of its transpose, if so) as k rows of `vectors`
+    vectors, padded with zeros.
+    """
     size = out.itemsize
     lanes = VECTOR_BYTES // size
     width = vectors * lanes
@@ -71,7 +78,14 @@ def pack_panel(out, b, transposed, k0, k, j, n, vectors):
         for q in range(0, k, lanes):
             # The last block overlaps the one before it where k is no multiple of the lanes.
             q = min(q, k - lanes)
-            transpose_rows(out, to + (q * width + v * lanes) * size, width * size, source + q * size, row, columns)
+            transpose_rows(
+                out,
+                to + (q * width + v * lanes) * size,
+                width * size,
+                source + q * size,
+                row,
+                columns,
+            )
 
 
 @inlined
@@ -88,7 +102,9 @@ def transpose_plane(out, source):
 
 @inlined
 def _pack_block(out, a, transposed, i0, m, k0, k):
-    """Write rows i0..i0+m, columns k0..k0+k of a (of its transpose, if so) as m rows of k elements, one after the other."""
+    """Write rows i0..i0+m, columns k0..k0+k of a (of its transpose, if so) as m rows of k elements,
+    one after the other.
+    """
     size = out.itemsize
     lanes = VECTOR_BYTES // size
     if not transposed:
@@ -109,32 +125,106 @@ def _pack_block(out, a, transposed, i0, m, k0, k):
         source = a.ctypes.data + (k0 + q) * row + i0 * size
         for i in range(0, m, lanes):
             i = min(i, m - lanes)
-            transpose_block(out, out.ctypes.data + (i * k + q) * size, k * size, source + i * size, row)
+            transpose_block(
+                out, out.ctypes.data + (i * k + q) * size, k * size, source + i * size, row
+            )
 
 
 def _tiles_of(vectors):
-    """Return the helper that multiplies all tiles of a block of a with one panel of `vectors` vectors."""
+    """Return the helper that multiplies all tiles of a block of a with one panel of `vectors`
+    vectors.
+    """
 
     @inlined
     def tiles(like, c, c_row, a, a_row, a_k, m, panel, k, lanes, bias, accumulate):
         i = 0
         if TILE_ROWS == 8:
             while i + 8 <= m:
-                tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 8, vectors)
+                tile_product(
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    panel,
+                    k,
+                    lanes,
+                    bias,
+                    accumulate,
+                    8,
+                    vectors,
+                )
                 i += 8
         if TILE_ROWS == 4 and vectors == 2:
             # Two tiles of four rows are faster than one of six and one of two.
             while m - i >= 6 and m - i != 8:
-                tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 6, vectors)
+                tile_product(
+                    like,
+                    c + i * c_row,
+                    c_row,
+                    a + i * a_row,
+                    a_row,
+                    a_k,
+                    panel,
+                    k,
+                    lanes,
+                    bias,
+                    accumulate,
+                    6,
+                    vectors,
+                )
                 i += 6
         while i + 4 <= m:
-            tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 4, vectors)
+            tile_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a + i * a_row,
+                a_row,
+                a_k,
+                panel,
+                k,
+                lanes,
+                bias,
+                accumulate,
+                4,
+                vectors,
+            )
             i += 4
         if i + 2 <= m:
-            tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 2, vectors)
+            tile_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a + i * a_row,
+                a_row,
+                a_k,
+                panel,
+                k,
+                lanes,
+                bias,
+                accumulate,
+                2,
+                vectors,
+            )
             i += 2
         if i < m:
-            tile_product(like, c + i * c_row, c_row, a + i * a_row, a_row, a_k, panel, k, lanes, bias, accumulate, 1, vectors)
+            tile_product(
+                like,
+                c + i * c_row,
+                c_row,
+                a + i * a_row,
+                a_row,
+                a_k,
+                panel,
+                k,
+                lanes,
+                bias,
+                accumulate,
+                1,
+                vectors,
+            )
 
     return tiles
 
@@ -144,7 +234,9 @@ _tiles_1, _tiles_2, _tiles_3 = (_tiles_of(vectors) for vectors in (1, 2, 3))
 
 @inlined
 def tiles(like, c, c_row, a, a_row, a_k, m, panel, k, vectors, lanes, bias, accumulate):
-    """Write (add) the product of a (m, k) and one packed panel; addresses and strides in bytes: see `simd.tile_product`."""
+    """Write (add) the product of a (m, k) and one packed panel; addresses and strides in bytes: see
+    `simd.tile_product`.
+    """
     if vectors == 3:
         _tiles_3(like, c, c_row, a, a_row, a_k, m, panel, k, lanes, bias, accumulate)
     elif vectors == 2:
@@ -154,7 +246,9 @@ def tiles(like, c, c_row, a, a_row, a_k, m, panel, k, vectors, lanes, bias, accu
 
 
 @inlined
-def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns, vectors, bias, accumulate, last):
+def _block_product(
+    c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns, vectors, bias, accumulate, last
+):
     """Multiply one block of a with one packed panel of b (columns j..j+columns)."""
     size = c.itemsize
     lanes = VECTOR_BYTES // size
@@ -164,8 +258,11 @@ def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns,
         address, a_row, a_k = a.ctypes.data + k0 * a.strides[0] + i0 * size, size, a.strides[0]
     else:
         address, a_row, a_k = a.ctypes.data + i0 * a.strides[0] + k0 * size, a.strides[0], size
-    # The first panel meets a large a where it lies: what comes next is asked for while some rows are multiplied.
-    step = FETCHED_ROWS if j == 0 and not block.size and a.size >= BLOCK_M * BLOCK_K else max(rows, 1)
+    # The first panel meets a large a where it lies: what comes next is asked for while some rows
+    # are multiplied.
+    step = (
+        FETCHED_ROWS if j == 0 and not block.size and a.size >= BLOCK_M * BLOCK_K else max(rows, 1)
+    )
     for i in range(0, rows, step):
         if i + step < rows:
             following = address + (i + step) * a_row
@@ -173,7 +270,12 @@ def _block_product(c, a, transpose_a, i0, rows, k0, k, block, panel, j, columns,
                 fetch_lines(c, following, a_k, k)
             else:
                 for r in range(step):
-                    fetch_lines(c, following + r * a_row, CACHE_LINE, (k * size + CACHE_LINE - 1) // CACHE_LINE)
+                    fetch_lines(
+                        c,
+                        following + r * a_row,
+                        CACHE_LINE,
+                        (k * size + CACHE_LINE - 1) // CACHE_LINE,
+                    )
         tiles(
             c,
             c.ctypes.data + (i0 + i) * c.strides[0] + j * size,
@@ -201,10 +303,11 @@ def _empty_product(c, bias, accumulate):
 
 @inlined
 def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
-    """Write (or add, if `accumulate`) a b + bias to c, where a and b are transposed first if so asked.
+    """Write (or add, if `accumulate`) a b + bias to c, where a and b are transposed first if so
+    asked.
 
-    c (M, N); a (M, K) or, transposed, (K, M); b (K, N) or, transposed, (N, K); bias (N,) or empty for none. Rows may be
-    any distance apart, the elements of a row must be adjacent.
+    c (M, N); a (M, K) or, transposed, (K, M); b (K, N) or, transposed, (N, K); bias (N,) or empty
+    for none. Rows may be any distance apart, the elements of a row must be adjacent.
     """
     m, n = c.shape
     inner = a.shape[0] if transpose_a else a.shape[1]
@@ -227,14 +330,30 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
                 columns = min(n - j, vectors * lanes)
                 pack_panel(panel, b, transpose_b, k0, k, j, columns, vectors)
                 _block_product(
-                    c, a, transpose_a, i0, rows, k0, k, block, panel.ctypes.data, j, columns, vectors, bias, accumulate, last
+                    c,
+                    a,
+                    transpose_a,
+                    i0,
+                    rows,
+                    k0,
+                    k,
+                    block,
+                    panel.ctypes.data,
+                    j,
+                    columns,
+                    vectors,
+                    bias,
+                    accumulate,
+                    last,
                 )
                 j += columns
 
 
 @inlined
 def pack_panels(packed, b, transpose_b):
-    """Write all panels of b (K, N) (or of its transpose) to packed (at least K times N rounded up to whole vectors,)."""
+    """Write all panels of b (K, N) (or of its transpose) to packed (at least K times N rounded up
+    to whole vectors,).
+    """
     inner, n = (b.shape[1], b.shape[0]) if transpose_b else b.shape
     lanes = VECTOR_BYTES // packed.itemsize
     at = 0
@@ -244,14 +363,18 @@ def pack_panels(packed, b, transpose_b):
         while j < n:
             vectors = panel_vectors((n - j + lanes - 1) // lanes)
             columns = min(n - j, vectors * lanes)
-            pack_panel(packed[at : at + k * vectors * lanes], b, transpose_b, k0, k, j, columns, vectors)
+            pack_panel(
+                packed[at : at + k * vectors * lanes], b, transpose_b, k0, k, j, columns, vectors
+            )
             at += k * vectors * lanes
             j += columns
 
 
 @inlined
 def packed_product(c, a, packed, bias, accumulate):
-    """Write (or add) a b + bias to c (M, N), for a (M, K) and the panels that `pack_panels` made of b: the bits of `product`."""
+    """Write (or add) a b + bias to c (M, N), for a (M, K) and the panels that `pack_panels` made of
+    b: the bits of `product`.
+    """
     m, n = c.shape
     inner = a.shape[1]
     size = c.itemsize
@@ -267,7 +390,9 @@ def packed_product(c, a, packed, bias, accumulate):
         while j < n:
             vectors = panel_vectors((n - j + lanes - 1) // lanes)
             columns = min(n - j, vectors * lanes)
-            _block_product(c, a, False, 0, m, k0, k, unpacked, at, j, columns, vectors, bias, accumulate, last)
+            _block_product(
+                c, a, False, 0, m, k0, k, unpacked, at, j, columns, vectors, bias, accumulate, last
+            )
             at += k * vectors * lanes * size
             j += columns
 

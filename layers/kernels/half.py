@@ -7,13 +7,17 @@ from .jit import kernel
 
 @kernel
 def to_bfloat16(y, x):
-    """Writes the bfloat16 nearest to each float32, ties to even; y (n,) uint16 and x (n,) uint32 are the bits of both.
+    """Writes the bfloat16 nearest to each float32, ties to even; y (n,) uint16 and x (n,) uint32
+    are the bits of both.
 
-    Adding half a unit of the last place that is kept, less one where that place is even, carries into it just when it must. NaN
-    stays NaN: its lowest kept bit is set, lest only its dropped bits say so.
+    Adding half a unit of the last place that is kept, less one where that place is even, carries
+    into it just when it must. NaN stays NaN: its lowest kept bit is set, lest only its dropped bits
+    say so.
     """
     for i in range(x.size):
         bits = x[i]
-        rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+        rounded = (
+            bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+        ) >> np.uint32(16)
         nan = (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
         y[i] = np.uint16((bits >> np.uint32(16)) | np.uint32(1)) if nan else np.uint16(rounded)

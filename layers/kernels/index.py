@@ -5,7 +5,8 @@ from .jit import kernel
 
 @kernel
 def take_rows(y, table, ids, padding):
-    """Writes y_i = table[ids_i], and zeros where ids_i is `padding` (-1: nowhere), up to the first id that is not in 0..V-1.
+    """Writes y_i = table[ids_i], and zeros where ids_i is `padding` (-1: nowhere), up to the first
+    id that is not in 0..V-1.
 
     Returns how many rows are written.
     """
@@ -23,7 +24,8 @@ def take_rows(y, table, ids, padding):
 
 @kernel
 def add_rows(dtable, dy, ids, padding, bounds, accumulate):
-    """Writes (adds, if `accumulate`) for each shard dtable[v] = the sum of dy_i over its rows with ids_i = v, in their order.
+    """Writes (adds, if `accumulate`) for each shard dtable[v] = the sum of dy_i over its rows with
+    ids_i = v, in their order.
 
     dtable (S, V, D), dy (R, D), bounds (S + 1,). Rows whose id is `padding` count for nothing.
     """
@@ -50,7 +52,9 @@ def add_positions(y, x, positions):
 
 @kernel
 def positions_backward(dw, dy, bounds, accumulate):
-    """Writes (adds, if `accumulate`) for each shard dw[t] = sum of dy[n, t] over its samples; dw (S, T…, C), dy (N, T, C)."""
+    """Writes (adds, if `accumulate`) for each shard dw[t] = sum of dy[n, t] over its samples; dw
+    (S, T…, C), dy (N, T, C).
+    """
     for s in range(len(dw)):
         shard = dw[s]
         if not accumulate:

@@ -1,14 +1,16 @@
-"""Normalisation of every row: y = g (x - mean) / sqrt(variance + epsilon) + b. x, y, dx, dy (R, C); gain (C,), bias (C,) or empty.
+"""Normalisation of every row: y = g (x - mean) / sqrt(variance + epsilon) + b. x, y, dx, dy (R, C);
+gain (C,), bias (C,) or empty.
 
-Layer normalisation (Ba et al. 2016, arXiv 1607.06450, eq. 4) if `centred`; else the mean counts as 0 (Zhang and Sennrich 2019,
-arXiv 1910.07467, eq. 4). `saved` (2, R) holds of each row the mean and 1 / sqrt(variance + epsilon).
+Layer normalisation (Ba et al. 2016, arXiv 1607.06450, eq. 4) if `centred`; else the mean counts as
+0 (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4). `saved` (2, R) holds of each row the mean and
+1 / sqrt(variance + epsilon).
 """
 
 import numpy as np
 
 from .jit import kernel
-from .simd_rows import row_dot, row_squares, row_sum
-from .vmath import constant, fma, number
+from .llvm.simd_rows import row_dot, row_squares, row_sum
+from .llvm.vmath import constant, fma, number
 
 
 @kernel
@@ -30,12 +32,15 @@ def normalize_rows(y, saved, x, gain, bias, epsilon, centred):
 
 
 @kernel
-def normalize_rows_backward(dx, dw, db, work, held, dy, x, saved, feedback, bounds, centred, add_weight, add_bias):
-    """Writes dx and writes (adds, if so said) for each shard dw = sum of dy h and db = sum of dy, h = (x - mean) / deviation.
+def normalize_rows_backward(
+    dx, dw, db, work, held, dy, x, saved, feedback, bounds, centred, add_weight, add_bias
+):
+    """Writes dx and writes (adds, if so said) for each shard dw = sum of dy h and db = sum of dy, h
+    = (x - mean) / deviation.
 
-    dx = (u - mean of u - h mean of u h) / deviation + `held` with u = g dy; without a centre the mean of u is left out.
-    `feedback` (C,) stands for g. work (2, C), dw (S, C), db (S, C) or (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not
-    wanted; held as dx, or empty for nothing.
+    dx = (u - mean of u - h mean of u h) / deviation + `held` with u = g dy; without a centre the
+    mean of u is left out. `feedback` (C,) stands for g. work (2, C), dw (S, C), db (S, C) or (S,
+    0), bounds (S + 1,); dx (R, C), or empty if it is not wanted; held as dx, or empty for nothing.
     """
     zero, size = constant(x, "zero"), number(x, x.shape[1])
     u, h = work[0], work[1]

@@ -1,8 +1,9 @@
 """How helpers are compiled, which only kernels call.
 
-Numba optimises every compiled function and makes machine code of it, together with all that it calls, and again as a part of
-each of its callers. Of a helper only the last is used: here it stays in LLVM's intermediate language until it is linked into a
-kernel, and is optimised there. That halves the time that kernels take to compile.
+Numba optimises every compiled function and makes machine code of it, together with all that it
+calls, and again as a part of each of its callers. Of a helper only the last is used: here it stays
+in LLVM's intermediate language until it is linked into a kernel, and is optimised there. That
+halves the time that kernels take to compile.
 """
 
 from typing import Any
@@ -12,7 +13,9 @@ from numba.core.compiler import Compiler
 
 
 class _Linked(JITCodeLibrary):
-    """Code that is neither optimised nor made executable by itself, only linked into the code of its callers."""
+    """Code that is neither optimised nor made executable by itself, only linked into the code of
+    its callers.
+    """
 
     def _optimize_final_module(self) -> None:
         """Leave that to the callers."""
@@ -39,9 +42,14 @@ class HelperCompiler(Compiler):
     """Numba's compiler with another home for the code."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
-        super().__init__(typingctx, targetctx, library or _Linked(targetctx.codegen(), "helper"), *others)
+        super().__init__(
+            typingctx, targetctx, library or _Linked(targetctx.codegen(), "helper"), *others
+        )
 
 
 def refuse(*arguments: Any, **named: Any) -> None:
     """Stand in for the compilation for a call from Python."""
-    raise TypeError("layers.kernels: a helper must be called by a kernel; got a call from Python. Call it in a @kernel function.")
+    raise TypeError(
+        "layers.kernels: a helper must be called by a kernel; got a call from Python. Call it in a"
+        " @kernel function."
+    )

@@ -1,7 +1,7 @@
 """Sums of two inputs and what follows them. Arrays are flat (n,)."""
 
 from .jit import kernel
-from .vmath import constant
+from .llvm.vmath import constant
 
 
 @kernel

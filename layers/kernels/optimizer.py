@@ -1,9 +1,11 @@
-"""Updates of flat slices: p parameters, g gradient, all (n,). Scalars are Python floats, rounded to the type of the arrays."""
+"""Updates of flat slices: p parameters, g gradient, all (n,). Scalars are Python floats, rounded to
+the type of the arrays.
+"""
 
 import numpy as np
 
 from .jit import kernel
-from .vmath import constant, fma, number
+from .llvm.vmath import constant, fma, number
 
 
 @kernel
@@ -40,7 +42,9 @@ def gradient_descent(p, g, rate):
 
 @kernel
 def momentum(p, g, m, rate, mu, first):
-    """Writes m = mu m + g (m = g in the `first` step) and p = p - rate m: Polyak 1964, as in Sutskever et al. 2013, eq. 1-2."""
+    """Writes m = mu m + g (m = g in the `first` step) and p = p - rate m: Polyak 1964, as in
+    Sutskever et al. 2013, eq. 1-2.
+    """
     rate, mu = number(p, rate), number(p, mu)
     for i in range(p.size):
         m[i] = g[i] if first else fma(mu, m[i], g[i])
@@ -49,7 +53,9 @@ def momentum(p, g, m, rate, mu, first):
 
 @kernel
 def nesterov(p, g, m, rate, mu, first):
-    """Writes m = mu m + g (m = g in the `first` step) and p = p - rate (g + mu m): Sutskever et al. 2013, eq. 3-4."""
+    """Writes m = mu m + g (m = g in the `first` step) and p = p - rate (g + mu m): Sutskever et al.
+    2013, eq. 3-4.
+    """
     rate, mu = number(p, rate), number(p, mu)
     for i in range(p.size):
         m[i] = g[i] if first else fma(mu, m[i], g[i])
@@ -58,7 +64,9 @@ def nesterov(p, g, m, rate, mu, first):
 
 @kernel
 def rmsprop(p, g, v, rate, alpha, epsilon):
-    """Writes v = alpha v + (1 - alpha) g^2 and p = p - rate g / (sqrt(v) + epsilon): Tieleman and Hinton 2012, lecture 6.5."""
+    """Writes v = alpha v + (1 - alpha) g^2 and p = p - rate g / (sqrt(v) + epsilon): Tieleman and
+    Hinton 2012, lecture 6.5.
+    """
     rate, alpha, epsilon = number(p, rate), number(p, alpha), number(p, epsilon)
     rest = constant(p, "one") - alpha
     for i in range(p.size):
@@ -81,10 +89,16 @@ def rmsprop_momentum(p, g, v, m, rate, alpha, epsilon, mu):
 def adam(p, g, m, v, rate, beta1, beta2, epsilon, root_correction2):
     """Writes one step of Adam (Kingma and Ba 2015, algorithm 1).
 
-    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p = p - rate m / (sqrt(v) / root_correction2 + epsilon), where rate
-    is the learning rate / (1 - beta1^t) and root_correction2 is sqrt(1 - beta2^t).
+    m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p = p - rate m / (sqrt(v) /
+    root_correction2 + epsilon), where rate is the learning rate / (1 - beta1^t) and
+    root_correction2 is sqrt(1 - beta2^t).
     """
-    rate, beta1, beta2, epsilon = number(p, rate), number(p, beta1), number(p, beta2), number(p, epsilon)
+    rate, beta1, beta2, epsilon = (
+        number(p, rate),
+        number(p, beta1),
+        number(p, beta2),
+        number(p, epsilon),
+    )
     one, root_correction2 = constant(p, "one"), number(p, root_correction2)
     rest1, rest2, inverse = one - beta1, one - beta2, one / root_correction2
     for i in range(p.size):
@@ -95,10 +109,26 @@ def adam(p, g, m, v, rate, beta1, beta2, epsilon, root_correction2):
 
 @kernel
 def lamb_direction(u, p, g, m, v, beta1, beta2, epsilon, correction1, root_correction2, decay):
-    """Writes m and v as `adam` does and u = m_hat / (sqrt(v_hat) + epsilon) + decay p: You et al. 2020, algorithm 2."""
-    beta1, beta2, epsilon, decay = number(p, beta1), number(p, beta2), number(p, epsilon), number(p, decay)
-    one, correction1, root_correction2 = constant(p, "one"), number(p, correction1), number(p, root_correction2)
-    rest1, rest2, inverse1, inverse2 = one - beta1, one - beta2, one / correction1, one / root_correction2
+    """Writes m and v as `adam` does and u = m_hat / (sqrt(v_hat) + epsilon) + decay p: You et al.
+    2020, algorithm 2.
+    """
+    beta1, beta2, epsilon, decay = (
+        number(p, beta1),
+        number(p, beta2),
+        number(p, epsilon),
+        number(p, decay),
+    )
+    one, correction1, root_correction2 = (
+        constant(p, "one"),
+        number(p, correction1),
+        number(p, root_correction2),
+    )
+    rest1, rest2, inverse1, inverse2 = (
+        one - beta1,
+        one - beta2,
+        one / correction1,
+        one / root_correction2,
+    )
     for i in range(p.size):
         m[i] = fma(beta1, m[i], rest1 * g[i])
         v[i] = fma(beta2, v[i], rest2 * (g[i] * g[i]))

@@ -1,12 +1,13 @@
 """Pooling of images x (N, H, W, C) to y (N, Ho, Wo, C), channels-last.
 
-A window is (kh, kw, sh, sw, ph, pw): its height and width, the strides and the padding of the two axes. Pixel (i, j) of y is made
-from rows i sh - ph .. i sh - ph + kh of x and from the columns likewise, as far as they are inside the image.
+A window is (kh, kw, sh, sw, ph, pw): its height and width, the strides and the padding of the two
+axes. Pixel (i, j) of y is made from rows i sh - ph .. i sh - ph + kh of x and from the columns
+likewise, as far as they are inside the image.
 """
 
 from .jit import inlined, kernel
-from .simd import VECTOR_BYTES
-from .windows import route_to_maximum, spread, window_maximum, window_mean
+from .llvm.simd import VECTOR_BYTES
+from .llvm.windows import route_to_maximum, spread, window_maximum, window_mean
 
 
 @inlined
@@ -28,12 +29,21 @@ def _overlaps(window):
 def _tiles(window, x, y):
     """Return whether each pixel of x is under exactly one window."""
     kh, kw, sh, sw, ph, pw = window
-    return kh == sh and kw == sw and ph == 0 and pw == 0 and y.shape[1] * kh == x.shape[1] and y.shape[2] * kw == x.shape[2]
+    return (
+        kh == sh
+        and kw == sw
+        and ph == 0
+        and pw == 0
+        and y.shape[1] * kh == x.shape[1]
+        and y.shape[2] * kw == x.shape[2]
+    )
 
 
 @inlined
 def _clear(dx, start, stop):
-    """Write zeros to rows start..stop, shortly before windows add to them: they are then still in a near cache; return stop."""
+    """Write zeros to rows start..stop, shortly before windows add to them: they are then still in a
+    near cache; return stop.
+    """
     for i in range(start, stop):
         dx[i] = 0
     return max(start, stop)
@@ -41,7 +51,9 @@ def _clear(dx, start, stop):
 
 @kernel
 def maximum(y, x, window, rectified):
-    """Writes y = the maximum of x in each window, or 0 where that is less and `rectified` is 1; NaN if the window holds one."""
+    """Writes y = the maximum of x in each window, or 0 where that is less and `rectified` is 1; NaN
+    if the window holds one.
+    """
     kh, kw, sh, sw, ph, pw = window
     _, rows, columns, channels = x.shape
     column, vector = channels * x.itemsize, VECTOR_BYTES // x.itemsize
@@ -55,15 +67,19 @@ def maximum(y, x, window, rectified):
                 of = x.ctypes.data + (n * rows + top) * row + left * column
                 for c in range(0, channels, vector):
                     at, lanes = c * x.itemsize, min(vector, channels - c)
-                    window_maximum(y, to + at, of + at, row, column, height, width, lanes, rectified)
+                    window_maximum(
+                        y, to + at, of + at, row, column, height, width, lanes, rectified
+                    )
                 to += column
 
 
 @kernel
 def maximum_backward(dx, dy, y, x, window, rectified):
-    """Writes dx = for each window of y = max(x in it), dy at its first maximum in row order, summed over windows.
+    """Writes dx = for each window of y = max(x in it), dy at its first maximum in row order, summed
+    over windows.
 
-    If `rectified` is 1, y = max(x in it, 0), and dy counts as 0 where y is 0. A NaN among x is a maximum.
+    If `rectified` is 1, y = max(x in it, 0), and dy counts as 0 where y is 0. A NaN among x is a
+    maximum.
     """
     kh, kw, sh, sw, ph, pw = window
     overlaps, tiles = _overlaps(window), _tiles(window, x, y)
@@ -83,14 +99,29 @@ def maximum_backward(dx, dy, y, x, window, rectified):
                     here, lanes = c * x.itemsize, min(vector, channels - c)
                     to, given = dx.ctypes.data + at + here, dy.ctypes.data + of + here
                     best, seen = y.ctypes.data + of + here, x.ctypes.data + at + here
-                    route_to_maximum(x, to, given, best, seen, row, column, height, width, lanes, rectified, overlaps)
+                    route_to_maximum(
+                        x,
+                        to,
+                        given,
+                        best,
+                        seen,
+                        row,
+                        column,
+                        height,
+                        width,
+                        lanes,
+                        rectified,
+                        overlaps,
+                    )
                 of += column
         _clear(dx[n], cleared, rows)
 
 
 @kernel
 def mean(y, x, window, count_padding):
-    """Writes y = the sum of x in each window over kh kw, or over the pixels inside the image if not `count_padding`."""
+    """Writes y = the sum of x in each window over kh kw, or over the pixels inside the image if not
+    `count_padding`.
+    """
     kh, kw, sh, sw, ph, pw = window
     _, rows, columns, channels = x.shape
     column, vector = channels * x.itemsize, VECTOR_BYTES // x.itemsize
@@ -111,7 +142,9 @@ def mean(y, x, window, count_padding):
 
 @kernel
 def mean_backward(dx, dy, window, count_padding):
-    """Writes dx = the sum over windows of dy over kh kw, or over the number of pixels inside the image."""
+    """Writes dx = the sum over windows of dy over kh kw, or over the number of pixels inside the
+    image.
+    """
     kh, kw, sh, sw, ph, pw = window
     overlaps, tiles = _overlaps(window), _tiles(window, dx, dy)
     _, rows, columns, channels = dx.shape

@@ -1,9 +1,11 @@
-"""Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011)."""
+"""Counter-based random numbers: Philox 4x32-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011).
+"""
 
 import numpy as np
 
 from .jit import inlined, kernel
-from .vmath import constant
+from .llvm.vmath import constant
 
 # The multipliers and Weyl increments of the paper's table 2 and section 4.
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -13,29 +15,45 @@ _32 = np.uint64(32)
 
 @inlined
 def philox(c0, c1, c2, c3, k0, k1):
-    """Return four random 32-bit integers for the counter (c0, c1, c2, c3) and the key (k0, k1), all uint32."""
+    """Return four random 32-bit integers for the counter (c0, c1, c2, c3) and the key (k0, k1), all
+    uint32.
+    """
     for _ in range(10):
         p0, p1 = _M0 * np.uint64(c0), _M1 * np.uint64(c2)
-        c0, c1, c2, c3 = np.uint32(p1 >> _32) ^ c1 ^ k0, np.uint32(p1), np.uint32(p0 >> _32) ^ c3 ^ k1, np.uint32(p0)
+        c0, c1, c2, c3 = (
+            np.uint32(p1 >> _32) ^ c1 ^ k0,
+            np.uint32(p1),
+            np.uint32(p0 >> _32) ^ c3 ^ k1,
+            np.uint32(p0),
+        )
         k0, k1 = np.uint32(k0 + _W0), np.uint32(k1 + _W1)
     return c0, c1, c2, c3
 
 
 @kernel
 def dropout_mask(mask, bits, first_sample, step, call, seed, threshold, scale):
-    """Writes mask_ij = scale where the random 32-bit integer of (seed, step, sample, call, j) is >= threshold, else 0.
+    """Writes mask_ij = scale where the random 32-bit integer of (seed, step, sample, call, j) is >=
+    threshold, else 0.
 
-    mask (R, D); bits is room for the integers of one row, 4 ceil(D / 4) of uint32. Row i is sample first_sample + i. Quarter q of a
-    row takes output q of Philox, so that neighbours are drawn side by side.
+    mask (R, D); bits is room for the integers of one row, 4 ceil(D / 4) of uint32. Row i is sample
+    first_sample + i. Quarter q of a row takes output q of Philox, so that neighbours are drawn side
+    by side.
     """
     zero = constant(mask, "zero")
     quarter = bits.size // 4
     k0, k1 = np.uint32(seed), np.uint32(np.uint64(seed) >> _32)
-    b0, b1, b2, b3 = bits[:quarter], bits[quarter : 2 * quarter], bits[2 * quarter : 3 * quarter], bits[3 * quarter :]
+    b0, b1, b2, b3 = (
+        bits[:quarter],
+        bits[quarter : 2 * quarter],
+        bits[2 * quarter : 3 * quarter],
+        bits[3 * quarter :],
+    )
     for i in range(len(mask)):
         sample = np.uint32(first_sample + i)
         for b in range(quarter):
-            b0[b], b1[b], b2[b], b3[b] = philox(np.uint32(b), sample, np.uint32(step), np.uint32(call), k0, k1)
+            b0[b], b1[b], b2[b], b3[b] = philox(
+                np.uint32(b), sample, np.uint32(step), np.uint32(call), k0, k1
+            )
         row = mask[i]
         for j in range(row.size):
             row[j] = scale if bits[j] >= threshold else zero
@@ -45,7 +63,8 @@ def dropout_mask(mask, bits, first_sample, step, call, seed, threshold, scale):
 def mask_channels(y, x, mask, factors):
     """Writes y[n, h, w C + c] = x[n, h, w C + c] mask[n, c]; y and x (N, H, W C), mask (N, C).
 
-    factors (W C,) is room for the mask of a row: a loop over a row is long enough to vectorise, whatever C is.
+    factors (W C,) is room for the mask of a row: a loop over a row is long enough to vectorise,
+    whatever C is.
     """
     channels = mask.shape[1]
     for n in range(len(x)):

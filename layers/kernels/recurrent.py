@@ -1,20 +1,23 @@
-"""Recurrent layers over whole sequences, in order of time: x (T, N, C), h (T + 1, N, H) with the initial state at 0.
+"""Recurrent layers over whole sequences, in order of time: x (T, N, C), h (T + 1, N, H) with the
+initial state at 0.
 
-What the inputs contribute to the gates is one product for so many steps that their gates stay in the second-level cache; the
-gradients of the weights are products over all steps, made after. What goes from step to step is the product of the last state with
-the packed recurrent weight, and the gates' arithmetic. `inputs` are x, their packed weight, and their bias, (G H,) or empty.
+What the inputs contribute to the gates is one product for so many steps that their gates stay in
+the second-level cache; the gradients of the weights are products over all steps, made after. What
+goes from step to step is the product of the last state with the packed recurrent weight, and the
+gates' arithmetic. `inputs` are x, their packed weight, and their bias, (G H,) or empty.
 
-Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on. Outputs y and their gradients dy
-stand by sample, (N, T, H); in `reverse`, the first step in time is each sample's last.
+Of a sample with fewer steps than T (`lengths`, (N,)), the state stays what it was from there on.
+Outputs y and their gradients dy stand by sample, (N, T, H); in `reverse`, the first step in time is
+each sample's last.
 """
 
 import numpy as np
 
 from .gemm import BLOCK_M, packed_product
 from .jit import inlined, kernel
-from .simd import CACHE_LINE, fetch_lines
-from .simd_math import sigmoid_row, tanh_row
-from .vmath import constant
+from .llvm.simd import CACHE_LINE, fetch_lines
+from .llvm.simd_math import sigmoid_row, tanh_row
+from .llvm.vmath import constant
 
 
 @inlined
@@ -33,7 +36,9 @@ def _clear(row):
 
 @inlined
 def _row(array, n, t, lengths, reverse):
-    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that sample has."""
+    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that
+    sample has.
+    """
     return array[n, lengths[n] - 1 - t if reverse else t]
 
 
@@ -42,12 +47,19 @@ def _fetch_row(array, n, t, lengths, reverse):
     """Ask for such a row of a sample, if there is that sample: rows of one step lie far apart."""
     if n < len(lengths) and t < lengths[n]:
         row = _row(array, n, t, lengths, reverse)
-        fetch_lines(array, np.int64(row.ctypes.data), CACHE_LINE, (row.size * row.itemsize + CACHE_LINE - 1) // CACHE_LINE)
+        fetch_lines(
+            array,
+            np.int64(row.ctypes.data),
+            CACHE_LINE,
+            (row.size * row.itemsize + CACHE_LINE - 1) // CACHE_LINE,
+        )
 
 
 @kernel
 def by_time(out, x, lengths, reverse):
-    """Writes x (N, T, C) to out (T, N, C), each sample's steps in reverse order if so said; zeros after its last step."""
+    """Writes x (N, T, C) to out (T, N, C), each sample's steps in reverse order if so said; zeros
+    after its last step.
+    """
     for n in range(len(x)):
         for t in range(lengths[n]):
             _copy(out[t, n], _row(x, n, t, lengths, reverse))
@@ -57,7 +69,9 @@ def by_time(out, x, lengths, reverse):
 
 @inlined
 def _by_sample(out, x, lengths, reverse):
-    """Write x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
+    """Write x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's
+    last step.
+    """
     for n in range(len(out)):
         for t in range(lengths[n]):
             _copy(_row(out, n, t, lengths, reverse), x[t, n])
@@ -67,7 +81,9 @@ def _by_sample(out, x, lengths, reverse):
 
 @kernel
 def by_sample(out, x, lengths, reverse):
-    """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's last step."""
+    """Writes x (T, N, C) to out (N, T, C), as `by_time` would read it; zeros after each sample's
+    last step.
+    """
     _by_sample(out, x, lengths, reverse)
 
 
@@ -85,21 +101,31 @@ def by_shard(out, x, bounds):
 
 @inlined
 def _contribute(gates, inputs, t):
-    """Write what the inputs contribute to the gates of step t and of those after it, where a number of steps begins."""
+    """Write what the inputs contribute to the gates of step t and of those after it, where a number
+    of steps begins.
+    """
     x, packed, bias = inputs
     steps, samples, size = gates.shape
     together = max(1, BLOCK_M // max(1, samples))
     if t % together == 0:
         stop = min(t + together, steps)
         rows = (stop - t) * samples
-        packed_product(gates[t:stop].reshape((rows, size)), x[t:stop].reshape((rows, x.shape[2])), packed, bias, False)
+        packed_product(
+            gates[t:stop].reshape((rows, size)),
+            x[t:stop].reshape((rows, x.shape[2])),
+            packed,
+            bias,
+            False,
+        )
 
 
 @kernel
 def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
-    """Writes y, h and c (T + 1, N, H) from step 1 on, tanh(c) to squashed (T, N, H), and the gates (T, N, 4 H) i, f, g and o.
+    """Writes y, h and c (T + 1, N, H) from step 1 on, tanh(c) to squashed (T, N, H), and the gates
+    (T, N, 4 H) i, f, g and o.
 
-    i, f, o = sigmoid and g = tanh of what inputs and last state contribute, c = f c + i g, h = o tanh(c).
+    i, f, o = sigmoid and g = tanh of what inputs and last state contribute, c = f c + i g, h = o
+    tanh(c).
     """
     steps, samples, size = squashed.shape
     for t in range(steps):
@@ -127,7 +153,8 @@ def lstm(y, h, c, squashed, gates, inputs, packed, nothing, lengths, reverse):
 
 @kernel
 def lstm_backward(gates, dh, dc, dy, c, squashed, packed, nothing, lengths, reverse):
-    """Writes the gates' gradients in their place; dh and dc (N, H), those of the last states, become those of the initial ones.
+    """Writes the gates' gradients in their place; dh and dc (N, H), those of the last states,
+    become those of the initial ones.
 
     dy is the gradient of the outputs, packed the recurrent weight.
     """
@@ -161,7 +188,9 @@ def lstm_backward(gates, dh, dc, dy, c, squashed, packed, nothing, lengths, reve
 
 @inlined
 def _to_previous(dh, dgates, packed, nothing, lengths, t):
-    """Write dh = dgates W of the samples that had this step; add to that of the others, whose dgates are 0."""
+    """Write dh = dgates W of the samples that had this step; add to that of the others, whose
+    dgates are 0.
+    """
     ragged = False
     for n in range(lengths.size):
         ragged |= t >= lengths[n]
@@ -176,10 +205,11 @@ def _to_previous(dh, dgates, packed, nothing, lengths, t):
 
 @kernel
 def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
-    """Writes y and h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's contribution, its bias (3 H,) included.
+    """Writes y and h (T + 1, N, H) from step 1 on; and inner (T, N, 3 H), the last state's
+    contribution, its bias (3 H,) included.
 
-    Writes the gates (T, N, 3 H), too: r, z = sigmoid, n = tanh(x + r inner), x being what the inputs contribute;
-    h = (1 - z) n + z h.
+    Writes the gates (T, N, 3 H), too: r, z = sigmoid, n = tanh(x + r inner), x being what the
+    inputs contribute; h = (1 - z) n + z h.
     """
     steps, samples, size = inner.shape[0], inner.shape[1], inner.shape[2] // 3
     one = constant(h, "one")
@@ -207,7 +237,8 @@ def gru(y, h, inner, gates, inputs, packed, bias, lengths, reverse):
 
 @kernel
 def gru_backward(gates, inner, dh, dy, h, packed, nothing, lengths, reverse):
-    """Writes the gradients of gates and inner in their place; dh (N, H), that of the last state, becomes that of the initial one.
+    """Writes the gradients of gates and inner in their place; dh (N, H), that of the last state,
+    becomes that of the initial one.
 
     dy is the gradient of the outputs, packed the recurrent weight.
     """
@@ -267,7 +298,9 @@ def rnn(y, h, gates, inputs, packed, nothing, lengths, reverse, rectified):
 
 @kernel
 def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified):
-    """Writes dgates (T, N, H); dh (N, H), that of the last state, becomes that of the initial one."""
+    """Writes dgates (T, N, H); dh (N, H), that of the last state, becomes that of the initial
+    one.
+    """
     steps, samples, size = dgates.shape
     zero, one = constant(dh, "zero"), constant(dh, "one")
     for step in range(steps):

@@ -3,10 +3,10 @@
 import numpy as np
 
 from .jit import inlined, kernel
-from .vmath import fma
+from .llvm.vmath import fma
 
-# Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level cache. It decides no bits
-# in `tree_sum`; in `square_sums` the caller's pieces do.
+# Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level
+# cache. It decides no bits in `tree_sum`; in `square_sums` the caller's pieces do.
 BLOCK = 1024
 # Chains of additions that `square_sums` runs side by side; part of its order.
 LANES = 16
@@ -25,7 +25,9 @@ def add_columns(total, x, accumulate):
 
 @inlined
 def sum_columns(sums, x, bounds, accumulate):
-    """Write (add, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x (R, C), bounds (S + 1,)."""
+    """Write (add, if `accumulate`) the column sums of each shard's rows, in order; sums (S, C), x
+    (R, C), bounds (S + 1,).
+    """
     for s in range(len(sums)):
         add_columns(sums[s], x[bounds[s] : bounds[s + 1]], accumulate)
 
@@ -41,9 +43,10 @@ def tree_sum(total, parts, sizes, start):
     """Writes the sum of parts[:, start : start + m] by the fixed binary tree over shard numbers.
 
     total (m,), parts (P, n), sizes (P,).
-    Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard. Parts are added only to their
-    sibling of the same size; what then remains without a sibling (the number of shards is no power of two) is added from
-    the right. So the result does not depend on which parts were summed beforehand.
+    Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard.
+    Parts are added only to their sibling of the same size; what then remains without a sibling (the
+    number of shards is no power of two) is added from the right. So the result does not depend on
+    which parts were summed beforehand.
     """
     n = total.size
     if len(parts) <= 2:
@@ -59,7 +62,8 @@ def tree_sum(total, parts, sizes, start):
     shards = 0
     for p in range(len(parts)):
         shards += sizes[p]
-    # The parts that wait for their siblings have different sizes, all powers of two: at most one per binary digit.
+    # The parts that wait for their siblings have different sizes, all powers of two: at most one
+    # per binary digit.
     depth = 2 + int(np.log2(shards))
     stack = np.empty((depth, BLOCK), total.dtype)
     held = np.empty(depth, np.int64)
@@ -85,7 +89,11 @@ def tree_sum(total, parts, sizes, start):
             held[top] = size
             top += 1
             first += size
-            while top > 1 and held[top - 2] == held[top - 1] and (first - 2 * held[top - 1]) % (2 * held[top - 1]) == 0:
+            while (
+                top > 1
+                and held[top - 2] == held[top - 1]
+                and (first - 2 * held[top - 1]) % (2 * held[top - 1]) == 0
+            ):
                 into, right = stack[top - 2, :width], stack[top - 1, :width]
                 for i in range(width):
                     into[i] += right[i]
@@ -102,7 +110,9 @@ def tree_sum(total, parts, sizes, start):
 
 @kernel
 def tree_total(x, places):
-    """Returns the sum of x[places] by the fixed binary tree over all of them; x (n,), places (S,)."""
+    """Returns the sum of x[places] by the fixed binary tree over all of them; x (n,), places
+    (S,).
+    """
     parts = x[places]
     count = parts.size
     while count > 1:
@@ -116,7 +126,9 @@ def tree_total(x, places):
 
 @kernel
 def square_sums(sums, x, pieces):
-    """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x (n,), pieces (P, 2)."""
+    """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x
+    (n,), pieces (P, 2).
+    """
     lanes = np.empty(LANES, np.float64)
     for p in range(sums.size):
         lanes[:] = 0
@@ -137,7 +149,9 @@ def square_sums(sums, x, pieces):
 
 @kernel
 def absolute_sums(sums, x, pieces):
-    """Writes sums_p = sum of |x_i| over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x (n,), pieces (P, 2)."""
+    """Writes sums_p = sum of |x_i| over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x
+    (n,), pieces (P, 2).
+    """
     for p in range(sums.size):
         total = 0.0
         for i in range(pieces[p, 0], pieces[p, 1]):

@@ -1,12 +1,13 @@
 """Losses that compare predictions x with targets t element by element, flat (N D,).
 
-Each writes the sums of each shard's losses (S,) and the gradient dx (N D,); bounds (S + 1,) count samples.
+Each writes the sums of each shard's losses (S,) and the gradient dx (N D,); bounds (S + 1,) count
+samples.
 """
 
 import numpy as np
 
 from .jit import kernel
-from .vmath import constant, number, sigmoid
+from .llvm.vmath import constant, number, sigmoid
 
 
 @kernel
@@ -28,7 +29,9 @@ def squared_error(sums, dx, x, t, scale, bounds):
 
 @kernel
 def binary_cross_entropy(sums, dx, x, t, scale, bounds):
-    """Writes the sums of mean_j max(x_ij, 0) - x_ij t_ij + log(1 + e^-|x_ij|) and dx = scale (s(x) - t), s = logistic function."""
+    """Writes the sums of mean_j max(x_ij, 0) - x_ij t_ij + log(1 + e^-|x_ij|) and dx = scale (s(x)
+    - t), s = logistic function.
+    """
     features = x.size // max(1, bounds[-1])
     scale = number(dx, scale)
     for s in range(sums.size):

@@ -1,7 +1,7 @@
 """Changes of the order of axes."""
 
 from .jit import kernel
-from .simd import VECTOR_BYTES, transpose_block
+from .llvm.simd import VECTOR_BYTES, transpose_block
 
 
 @kernel
@@ -12,10 +12,19 @@ def swap_axes(y, x):
     lanes = VECTOR_BYTES // size
     whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
     for n in range(len(x)):
-        of, to = x.ctypes.data + n * rows * columns * size, y.ctypes.data + n * rows * columns * size
+        of, to = (
+            x.ctypes.data + n * rows * columns * size,
+            y.ctypes.data + n * rows * columns * size,
+        )
         for q in range(0, whole_columns, lanes):
             for p in range(0, whole_rows, lanes):
-                transpose_block(x, to + (q * rows + p) * size, rows * size, of + (p * columns + q) * size, columns * size)
+                transpose_block(
+                    x,
+                    to + (q * rows + p) * size,
+                    rows * size,
+                    of + (p * columns + q) * size,
+                    columns * size,
+                )
         # What is left over: columns beyond the whole blocks, and rows under them.
         source, target = x[n], y[n]
         for q in range(whole_columns, columns):

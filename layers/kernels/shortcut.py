@@ -1,12 +1,16 @@
-"""The shortcut without parameters: every `stride`-th pixel, with zeros for the channels that are new."""
+"""The shortcut without parameters: every `stride`-th pixel, with zeros for the channels that are
+new.
+"""
 
 from .jit import kernel
-from .vmath import constant
+from .llvm.vmath import constant
 
 
 @kernel
 def forward(y, x, stride):
-    """Writes y[p, q] = x[p stride, q stride], zeros after; y (N, P, Q, K), x (N, H, W, C), K >= C."""
+    """Writes y[p, q] = x[p stride, q stride], zeros after; y (N, P, Q, K), x (N, H, W, C), K >=
+    C.
+    """
     zero = constant(y, "zero")
     channels = x.shape[3]
     for n in range(len(y)):

@@ -7,9 +7,9 @@ from numba.core import types
 from numba.extending import overload
 
 from .jit import OPTIONS, inlined, kernel
-from .simd_math import exp_row
-from .simd_rows import row_max, row_sum
-from .vmath import constant, number
+from .llvm.simd_math import exp_row
+from .llvm.simd_rows import row_max, row_sum
+from .llvm.vmath import constant, number
 
 # Rows that are taken together.
 ROWS = 32
@@ -43,9 +43,11 @@ def _sum_of(x):
 
 @inlined
 def _exponentials(e, highest, totals, x):
-    """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a block of rows.
+    """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a
+    block of rows.
 
-    Each step is done for all rows before the next: those of one row alone would wait for each other.
+    Each step is done for all rows before the next: those of one row alone would wait for each
+    other.
     """
     for i in range(len(x)):
         to, of = e[i], x[i]
@@ -85,11 +87,13 @@ def softmax_backward(dx, dy, y):
 
 @kernel
 def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
-    """Writes dx = scale (p - t) and the sums of each shard's losses -sum_j t_ij log p_ij; p = softmax(logits).
+    """Writes dx = scale (p - t) and the sums of each shard's losses -sum_j t_ij log p_ij; p =
+    softmax(logits).
 
-    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max - log sum e^(x - max). sums (S,),
-    dx and logits (R, C), labels (R,), bounds (S + 1,). The loss of a row whose label is not in 0..C-1 is NaN. weights (R,) multiply
-    losses and gradients of rows, unless empty; what a row of weight 0 holds does not matter.
+    t is 1 - smoothing + smoothing/C at the label and smoothing/C elsewhere; log p_ij = x_ij - max -
+    log sum e^(x - max). sums (S,), dx and logits (R, C), labels (R,), bounds (S + 1,). The loss of
+    a row whose label is not in 0..C-1 is NaN. weights (R,) multiply losses and gradients of rows,
+    unless empty; what a row of weight 0 holds does not matter.
     """
     classes = logits.shape[1]
     smoothing, scale = number(dx, smoothing), number(dx, scale)
@@ -130,7 +134,8 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
 
 @kernel
 def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
-    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij log p_ij.
+    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij
+    log p_ij.
 
     Arguments as of `cross_entropy`, but targets t (R, C).
     """

@@ -1,8 +1,9 @@
 """Meeting of processes that share memory.
 
-Each process counts its meetings in a cell of its own. It stores the count with *release* order after all that it wrote
-before; the others load it with *acquire* order before they read what it wrote (the C11 and LLVM memory model, which holds
-between processes as it does between threads). So no process reads too early, on weakly ordered processors either.
+Each process counts its meetings in a cell of its own. It stores the count with *release* order
+after all that it wrote before; the others load it with *acquire* order before they read what it
+wrote (the C11 and LLVM memory model, which holds between processes as it does between threads). So
+no process reads too early, on weakly ordered processors either.
 """
 
 from typing import Any
@@ -15,13 +16,17 @@ from numba.extending import intrinsic
 from .jit import inlined, kernel
 
 LINE = 16
-"""64-bit cells from one process's count to the next, at least: two cache lines, which processors may fetch together."""
+"""64-bit cells from one process's count to the next, at least: two cache lines, which processors
+may fetch together.
+"""
 ALIKE, LATE = -1, -2
 """What `gather` returns besides the numbers of processes."""
 
 
 def _pause_instruction() -> tuple[str, tuple[int, ...]] | None:
-    """Return the LLVM intrinsic, and its arguments, that tells the processor that a loop only waits."""
+    """Return the LLVM intrinsic, and its arguments, that tells the processor that a loop only
+    waits.
+    """
     triple = llvmlite.binding.get_process_triple()
     if triple.startswith(("x86", "i386", "i686")):
         return "llvm.x86.sse2.pause", ()
@@ -39,7 +44,9 @@ def _load_acquire(typingctx: Any, address: Any) -> Any:
     """Return the 64-bit integer at an address; what is read afterwards is at least as new."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.load_atomic(builder.inttoptr(arguments[0], ir.PointerType()), "acquire", 8, typ=_INT64)
+        return builder.load_atomic(
+            builder.inttoptr(arguments[0], ir.PointerType()), "acquire", 8, typ=_INT64
+        )
 
     return types.int64(types.int64), generate
 
@@ -66,7 +73,9 @@ def _pause(typingctx: Any) -> Any:
             constants = [ir.Constant(_INT32, number) for number in numbers]
             function = builder.module.globals.get(name)
             if function is None:
-                function = ir.Function(builder.module, ir.FunctionType(_VOID, [c.type for c in constants]), name)
+                function = ir.Function(
+                    builder.module, ir.FunctionType(_VOID, [c.type for c in constants]), name
+                )
             builder.call(function, constants)
         return context.get_dummy_value()
 
@@ -75,7 +84,9 @@ def _pause(typingctx: Any) -> Any:
 
 @inlined
 def _all_come(cells, mine, number, looks):
-    """Store `number` as the count of process `mine`; return whether all others have counted so far within so many looks."""
+    """Store `number` as the count of process `mine`; return whether all others have counted so far
+    within so many looks.
+    """
     first, step = cells.ctypes.data, 8 * cells.shape[1]
     _store_release(first + mine * step, number)
     for process in range(len(cells)):
@@ -89,7 +100,8 @@ def _all_come(cells, mine, number, looks):
 
 @kernel
 def meet(cells, mine, number, looks):
-    """Writes `number` as the count of process `mine`; returns whether all processes have counted so far within so many looks.
+    """Writes `number` as the count of process `mine`; returns whether all processes have counted so
+    far within so many looks.
 
     If not, call it again. cells (P, at least LINE) are shared int64, the first of each row a count.
     """
@@ -98,11 +110,13 @@ def meet(cells, mine, number, looks):
 
 @kernel
 def gather(rows, board, mine, number, same, looks):
-    """Writes the rows of all processes to rows (P, w), in which that of process `mine` is, when they have met, as `meet` does.
+    """Writes the rows of all processes to rows (P, w), in which that of process `mine` is, when
+    they have met, as `meet` does.
 
-    Returns the first process whose first `same` words are not those of `mine`, or ALIKE; but LATE if not all have come. Then
-    call it again. board (P, LINE + 2 W), W >= w, is shared: cells for meeting, then what a process shows. Meetings use its halves
-    in turn, so that none overwrites what another still reads. All are int64.
+    Returns the first process whose first `same` words are not those of `mine`, or ALIKE; but LATE
+    if not all have come. Then call it again. board (P, LINE + 2 W), W >= w, is shared: cells for
+    meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
+    what another still reads. All are int64.
     """
     width = rows.shape[1]
     start = LINE + number % 2 * ((board.shape[1] - LINE) // 2)

@@ -1,14 +1,16 @@
-"""Cells evaluated over trees, level by level: all nodes of a level, of all trees, are the rows of one matrix product.
+"""Cells evaluated over trees, level by level: all nodes of a level, of all trees, are the rows of
+one matrix product.
 
-States are rows (R, H), those of a tree one after the other; `order`, `level_starts`, `child_starts` and `children` are the tables
-of `layers.TreeBatch`. p holds what a node's own input contributes. Products read and write the rows of one level, gathered in
-scratch, by the level's number of rows at the most. Level by level backward is Goller and Kuechler 1996, "Learning task-dependent
-distributed representations by backpropagation through structure".
+States are rows (R, H), those of a tree one after the other; `order`, `level_starts`, `child_starts`
+and `children` are the tables of `layers.TreeBatch`. p holds what a node's own input contributes.
+Products read and write the rows of one level, gathered in scratch, by the level's number of rows at
+the most. Level by level backward is Goller and Kuechler 1996, "Learning task-dependent distributed
+representations by backpropagation through structure".
 """
 
 from .gemm import pack_panels, packed_product
 from .jit import inlined, kernel
-from .vmath import constant, sigmoid, tanh
+from .llvm.vmath import constant, sigmoid, tanh
 
 
 @inlined
@@ -25,7 +27,9 @@ def _add(to, of):
 
 @inlined
 def _join(joined, h, rows, child_starts, children):
-    """Write the states of each row's children side by side, zeros for those that are missing; joined (m, k H)."""
+    """Write the states of each row's children side by side, zeros for those that are missing;
+    joined (m, k H).
+    """
     hidden = h.shape[1]
     zero = constant(h, "zero")
     for i in range(rows.size):
@@ -60,7 +64,8 @@ def sum_children(sums, h, rows, child_starts, children):
 
 @kernel
 def rnn(h, z, joined, packed, p, u, order, level_starts, child_starts, children):
-    """Writes h = tanh(p + u [h_1; …; h_k]), the h_q being the states of the node's children, 0 for missing ones.
+    """Writes h = tanh(p + u [h_1; …; h_k]), the h_q being the states of the node's children, 0 for
+    missing ones.
 
     h, p (R, H); u (H, k H). Scratch: z (m, H), joined (m, k H), packed.
     """
@@ -86,9 +91,11 @@ def rnn(h, z, joined, packed, p, u, order, level_starts, child_starts, children)
 
 @kernel
 def rnn_backward(dp, dh, dz, djoined, packed, h, u, order, level_starts, child_starts, children):
-    """Writes dp = dh (1 - h²), from the root down, and adds to dh of the children q their part of uᵀ dp.
+    """Writes dp = dh (1 - h²), from the root down, and adds to dh of the children q their part of
+    uᵀ dp.
 
-    Forward: h = tanh(p + u [h_1; …; h_k]). dh (R, H) holds the gradients of the states from outside. Scratch as in `rnn`.
+    Forward: h = tanh(p + u [h_1; …; h_k]). dh (R, H) holds the gradients of the states from
+    outside. Scratch as in `rnn`.
     """
     pack_panels(packed, u, False)
     none = u[0, :0]
@@ -112,12 +119,32 @@ def rnn_backward(dp, dh, dz, djoined, packed, h, u, order, level_starts, child_s
 
 
 @kernel
-def lstm(h, c, t, gates, f, z, zf, sums, states, packed, packed_f, p, u, uf, order, level_starts, child_starts, children):
+def lstm(
+    h,
+    c,
+    t,
+    gates,
+    f,
+    z,
+    zf,
+    sums,
+    states,
+    packed,
+    packed_f,
+    p,
+    u,
+    uf,
+    order,
+    level_starts,
+    child_starts,
+    children,
+):
     """Writes the states h, c of a child-sum LSTM: Tai, Socher and Manning 2015, eq. 2 to 8.
 
-    i, o, g = σ, σ, tanh of p_iog + u Σ_q h_q; f_q = σ(p_f + uf h_q); c = i g + Σ_q f_q c_q; t = tanh(c); h = o t.
-    h, c, t (R, H); gates i, o, g (R, 3 H); f (R, H) at the rows of the children; p (R, 4 H); u (3 H, H); uf (H, H).
-    Scratch: z (m, 3 H), zf and states (edges, H), sums (m, H), packed, packed_f.
+    i, o, g = σ, σ, tanh of p_iog + u Σ_q h_q; f_q = σ(p_f + uf h_q); c = i g + Σ_q f_q c_q; t =
+    tanh(c); h = o t. h, c, t (R, H); gates i, o, g (R, 3 H); f (R, H) at the rows of the children;
+    p (R, 4 H); u (3 H, H); uf (H, H). Scratch: z (m, 3 H), zf and states (edges, H), sums (m, H),
+    packed, packed_f.
     """
     hidden = h.shape[1]
     pack_panels(packed, u, True)
@@ -170,15 +197,36 @@ def lstm(h, c, t, gates, f, z, zf, sums, states, packed, packed_f, p, u, uf, ord
 
 @kernel
 def lstm_backward(
-    dp, df, dh, dc, dz, dsums, dzf, dstates, packed, packed_f, c, t, gates, f, u, uf, order, level_starts, child_starts, children
+    dp,
+    df,
+    dh,
+    dc,
+    dz,
+    dsums,
+    dzf,
+    dstates,
+    packed,
+    packed_f,
+    c,
+    t,
+    gates,
+    f,
+    u,
+    uf,
+    order,
+    level_starts,
+    child_starts,
+    children,
 ):
-    """Writes dp (R, 4 H) and df (R, H), from the root down, and adds to dh of the children what they get from their parent.
+    """Writes dp (R, 4 H) and df (R, H), from the root down, and adds to dh of the children what
+    they get from their parent.
 
     With dc the gradient of c, df_q and the parts of dp those before the activations:
-    dc = dc from the parent + dh o (1 - t²); dp_i = dc g i (1 - i); dp_o = dh t o (1 - o); dp_g = dc i (1 - g²);
-    df_q = dc c_q f_q (1 - f_q); dp_f = Σ_q df_q; dc_q = dc f_q; dh_q += uᵀ dp_iog + ufᵀ df_q.
-    dh (R, H) holds the gradients of the states from outside, df is at the rows of the children and 0 for roots. Scratch: dc (R, H)
-    and, as in `lstm`, dz, dsums, dzf, dstates, packed, packed_f.
+    dc = dc from the parent + dh o (1 - t²); dp_i = dc g i (1 - i); dp_o = dh t o (1 - o); dp_g = dc
+    i (1 - g²); df_q = dc c_q f_q (1 - f_q); dp_f = Σ_q df_q; dc_q = dc f_q; dh_q += uᵀ dp_iog + ufᵀ
+    df_q. dh (R, H) holds the gradients of the states from outside, df is at the rows of the
+    children and 0 for roots. Scratch: dc (R, H) and, as in `lstm`, dz, dsums, dzf, dstates, packed,
+    packed_f.
     """
     hidden = dh.shape[1]
     pack_panels(packed, u, False)

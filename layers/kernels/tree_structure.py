@@ -1,15 +1,16 @@
 """The order in which trees are evaluated, and rows picked and put back by it.
 
-Letters: N trees of at most M nodes, R nodes in all, that are rows of matrices: those of a tree one after the other.
+Letters: N trees of at most M nodes, R nodes in all, that are rows of matrices: those of a tree one
+after the other.
 """
 
 import numpy as np
 
 from .jit import kernel
-from .vmath import constant
+from .llvm.vmath import constant
 
 ROOT, ABSENT = -1, -2
-# What can be wrong with parents; `layers.tree_batch` has the words.
+# What can be wrong with parents; `layers.tree.batch` has the words.
 OUTSIDE, PARENT_ABSENT, NO_NODES, NO_ROOT, SEVERAL_ROOTS, CYCLE = 1, 2, 3, 4, 5, 6
 
 
@@ -30,11 +31,13 @@ def structure(
     fault,
     parents,
 ):
-    """Writes the tables of `layers.TreeBatch` from parents (N, M); or what is wrong to fault: kind, tree, node.
+    """Writes the tables of `layers.TreeBatch` from parents (N, M); or what is wrong to fault: kind,
+    tree, node.
 
-    starts (N + 1,), inner_starts (N + 1,), roots (N,); the others have room for N M + 1 numbers, of which `numbers` says how
-    many are used: nodes, levels, inner nodes, then the most nodes and edges of a level above the leaves. `level_of` and
-    `waiting` are scratch. A node's level is 0 for a leaf, or one more than the highest level of its children.
+    starts (N + 1,), inner_starts (N + 1,), roots (N,); the others have room for N M + 1 numbers, of
+    which `numbers` says how many are used: nodes, levels, inner nodes, then the most nodes and
+    edges of a level above the leaves. `level_of` and `waiting` are scratch. A node's level is 0 for
+    a leaf, or one more than the highest level of its children.
     """
     trees, width = parents.shape
     fault[0] = 0
@@ -75,7 +78,8 @@ def structure(
             return
         for r in range(first, rows):
             child_starts[r + 1] = child_starts[r] + waiting[r]
-        # `order` is the queue of nodes whose children all have a level; `children` is filled in the order of rows.
+        # `order` is the queue of nodes whose children all have a level; `children` is filled in the
+        # order of rows.
         tail = first
         for r in range(first, rows):
             level_of[r] = 0
@@ -135,7 +139,13 @@ def structure(
             here += child_starts[order[i] + 1] - child_starts[order[i]]
         most_nodes = max(most_nodes, level_starts[level + 1] - level_starts[level])
         most_edges = max(most_edges, here)
-    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = rows, levels, above, most_nodes, most_edges
+    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = (
+        rows,
+        levels,
+        above,
+        most_nodes,
+        most_edges,
+    )
 
 
 @kernel

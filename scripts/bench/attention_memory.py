@@ -2,8 +2,9 @@
 
     python scripts/bench/attention_memory.py [--json FILE] [--rounds R]
 
-Memory is that of all buffers of the tape's workspace, and the greatest size of what NumPy allocated during a step, both without the
-input. The time is the median, next to that of PyTorch's scaled_dot_product_attention.
+Memory is that of all buffers of the tape's workspace, and the greatest size of what NumPy allocated
+during a step, both without the input. The time is the median, next to that of PyTorch's
+scaled_dot_product_attention.
 """
 
 import tracemalloc
@@ -41,7 +42,10 @@ def torch_step(x: Any, causal: bool) -> Callable[[], Any]:
 
     def run() -> None:
         value.grad = None
-        q, k, v = (part.view(n, length, HEADS, WIDTH).transpose(1, 2) for part in value.split(HEADS * WIDTH, dim=2))
+        q, k, v = (
+            part.view(n, length, HEADS, WIDTH).transpose(1, 2)
+            for part in value.split(HEADS * WIDTH, dim=2)
+        )
         y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
         y.transpose(1, 2).reshape(n, length, -1).backward(dy)
 
@@ -56,7 +60,11 @@ def main() -> None:
     rows = []
     for causal in (False, True):
         for length in LENGTHS:
-            x = np.random.default_rng(0).standard_normal((SAMPLES, length, 3 * HEADS * WIDTH)).astype(np.float32)
+            x = (
+                np.random.default_rng(0)
+                .standard_normal((SAMPLES, length, 3 * HEADS * WIDTH))
+                .astype(np.float32)
+            )
             workspace = Workspace()
             ours = step(x, causal, workspace)
             ours()
@@ -65,7 +73,9 @@ def main() -> None:
             step(x, causal, fresh)()
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-            times = harness.interleaved({"ours": ours, "torch": torch_step(x, causal)}, options.rounds, 0.05)
+            times = harness.interleaved(
+                {"ours": ours, "torch": torch_step(x, causal)}, options.rounds, 0.05
+            )
             rows.append(
                 {
                     "name": f"{'causal ' if causal else ''}T{length}",
@@ -74,14 +84,19 @@ def main() -> None:
                     "workspace_bytes": workspace.nbytes,
                     "peak_bytes": peak,
                     "bytes_of_all_scores": 4 * SAMPLES * HEADS * length**2,
-                    **{f"{which}_ms": harness.spread(seconds)["median"] for which, seconds in times.items()},
+                    **{
+                        f"{which}_ms": harness.spread(seconds)["median"]
+                        for which, seconds in times.items()
+                    },
                     **harness.ratio(times["torch"], times["ours"]),
                 }
             )
             row = rows[-1]
             print(
-                f"{row['name']:>12}: {row['workspace_bytes'] / 2**20:6.2f} MiB in buffers, {peak / 2**20:6.2f} MiB at most "
-                f"(all scores: {row['bytes_of_all_scores'] / 2**20:.0f}); {row['ours_ms']:.2f} ms, PyTorch {row['torch_ms']:.2f} ms"
+                f"{row['name']:>12}: {row['workspace_bytes'] / 2**20:6.2f} MiB in buffers,"
+                f" {peak / 2**20:6.2f} MiB at most (all scores:"
+                f" {row['bytes_of_all_scores'] / 2**20:.0f}); {row['ours_ms']:.2f} ms, PyTorch"
+                f" {row['torch_ms']:.2f} ms"
             )
     harness.write(options.json, facts, rows, samples=SAMPLES, heads=HEADS, width=WIDTH)
 

@@ -1,9 +1,10 @@
-"""Compare validation bits per character of train_char_lm.py's LSTM with those of PyTorch's, after each epoch of the same steps.
+"""Compare validation bits per character of train_char_lm.py's LSTM with those of PyTorch's, after
+each epoch of the same steps.
 
     python scripts/bench/char_lm_quality.py [--seeds K] [--epochs E] [--json FILE]
 
-Both learn the same text in the same order, with the same windows, Adam, schedule and clipping; each has its library's own initial
-weights.
+Both learn the same text in the same order, with the same windows, Adam, schedule and clipping; each
+has its library's own initial weights.
 """
 
 import math
@@ -21,15 +22,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import train_char_lm as script
 
 import ddbp
-from ddbp.data import batches, permutation
+from ddbp.training.data import batches, permutation
 from layers import SoftmaxCrossEntropy
 
 BATCH, WINDOW, RATE, HIDDEN, EMBEDDING, LENGTH = 32, 64, 0.004, 256, 64, 512
 
 
-def ours(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int) -> list[float]:
+def ours(
+    training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int
+) -> list[float]:
     """Return our validation bits per character after each epoch."""
-    model = script.Language(alphabet, "lstm", HIDDEN, EMBEDDING, WINDOW).network(np.random.default_rng(seed))
+    model = script.Language(alphabet, "lstm", HIDDEN, EMBEDDING, WINDOW).network(
+        np.random.default_rng(seed)
+    )
     trainer = ddbp.Trainer(
         model,
         loss=SoftmaxCrossEntropy(),
@@ -49,10 +54,15 @@ def steps(training: ddbp.ArrayDataset, epochs: int) -> int:
     return epochs * -(-LENGTH // WINDOW) * -(-len(training) // BATCH)
 
 
-def theirs(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int) -> list[float]:
+def theirs(
+    training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, epochs: int, seed: int
+) -> list[float]:
     """Return PyTorch's."""
     torch.manual_seed(seed)
-    table, recurrent = torch.nn.Embedding(len(alphabet), EMBEDDING), torch.nn.LSTM(EMBEDDING, HIDDEN, batch_first=True)
+    table, recurrent = (
+        torch.nn.Embedding(len(alphabet), EMBEDDING),
+        torch.nn.LSTM(EMBEDDING, HIDDEN, batch_first=True),
+    )
     head = torch.nn.Linear(HIDDEN, len(alphabet))
     parameters = [*table.parameters(), *recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=RATE)
@@ -62,7 +72,10 @@ def theirs(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, 
         for rows in batches(len(training), BATCH, permutation(len(training), seed, epoch)):
             state = None
             for start in range(0, LENGTH, WINDOW):
-                x, y = (torch.from_numpy(a[rows, start : start + WINDOW]) for a in (training.x, training.y))
+                x, y = (
+                    torch.from_numpy(a[rows, start : start + WINDOW])
+                    for a in (training.x, training.y)
+                )
                 h, state = recurrent(table(x), state)
                 state = tuple(part.detach() for part in state)
                 loss = torch.nn.functional.cross_entropy(head(h).flatten(0, 1), y.flatten())
@@ -73,7 +86,9 @@ def theirs(training: ddbp.ArrayDataset, test: ddbp.ArrayDataset, alphabet: str, 
                 schedule.step()
         with torch.no_grad():
             logits = head(recurrent(table(torch.from_numpy(test.x)))[0])
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(test.y).flatten())
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), torch.from_numpy(test.y).flatten()
+            )
         curve.append(loss.item() / math.log(2))
     return curve
 
@@ -91,11 +106,22 @@ def main() -> None:
     training, test = script.split(language.numbers(text), LENGTH)
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
-        curves = {run.__name__: run(training, test, language.alphabet, options.epochs, seed) for run in (ours, theirs)}
+        curves = {
+            run.__name__: run(training, test, language.alphabet, options.epochs, seed)
+            for run in (ours, theirs)
+        }
         rows.append({"seed": seed, **curves})
-        print(seed, {name: [round(bits, 3) for bits in curve] for name, curve in curves.items()}, flush=True)
-    means = {f"{name}_mean": [round(mean(column), 4) for column in zip(*(row[name] for row in rows), strict=True)]
-             for name in ("ours", "theirs")}  # fmt: skip
+        print(
+            seed,
+            {name: [round(bits, 3) for bits in curve] for name, curve in curves.items()},
+            flush=True,
+        )
+    means = {
+        f"{name}_mean": [
+            round(mean(column), 4) for column in zip(*(row[name] for row in rows), strict=True)
+        ]
+        for name in ("ours", "theirs")
+    }
     print(means)
     harness.write(options.json, facts, rows, **means)
 

@@ -1,4 +1,5 @@
-"""Time how long kernels take to compile, and to load from the cache: from the start of a process to the end of its first step.
+"""Time how long kernels take to compile, and to load from the cache: from the start of a process to
+the end of its first step.
 
     python scripts/bench/compile_time.py [WORKLOAD ...] [--json FILE] [--rounds R]
 
@@ -22,11 +23,20 @@ SCRIPT = Path(__file__).resolve()
 
 
 def first_step(name: str, cache: str) -> dict[str, float]:
-    """Return the seconds of a fresh process, and of building the trainer and taking one step in it."""
+    """Return the seconds of a fresh process, and of building the trainer and taking one step in
+    it.
+    """
     environment = {**os.environ, "NUMBA_CACHE_DIR": cache}
     command = [sys.executable, str(SCRIPT), name, "--worker"]
     started = time.perf_counter()
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        check=True,
+    )
     return {"process": time.perf_counter() - started, "first_step": float(done.stdout.split()[-1])}
 
 
@@ -38,7 +48,12 @@ def worker(name: str) -> None:
 def main() -> None:
     """Measure, print a table and write the file."""
     parser = harness.arguments(str(__doc__).splitlines()[0], 5)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}; all unless named")
+    parser.add_argument(
+        "workloads",
+        nargs="*",
+        metavar="WORKLOAD",
+        help=f"of {', '.join(WORKLOADS)}; all unless named",
+    )
     parser.add_argument("--worker", action="store_true", help="take one step in this process")
     options = parser.parse_args()
     if options.worker:
@@ -53,7 +68,13 @@ def main() -> None:
             cold = first_step(name, cache)
             warm = [first_step(name, cache) for _ in range(options.rounds)]
         medians = {key: round(median(run[key] for run in warm), 3) for key in cold}
-        rows.append({"name": name, "cold_s": {key: round(value, 2) for key, value in cold.items()}, "warm_s": medians})
+        rows.append(
+            {
+                "name": name,
+                "cold_s": {key: round(value, 2) for key, value in cold.items()},
+                "warm_s": medians,
+            }
+        )
         print(f"{name:18}{cold['first_step']:8.2f}{medians['first_step']:8.2f}", flush=True)
     harness.write(options.json, facts, rows)
 

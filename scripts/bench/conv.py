@@ -1,10 +1,13 @@
-"""Time convolutions against PyTorch's, one thread, float32: forward, gradient of the input, gradient of the weight.
+"""Time convolutions against PyTorch's, one thread, float32: forward, gradient of the input,
+gradient of the weight.
 
-    python scripts/bench/conv.py [--json FILE] [--rounds R] [--shapes NAME ...] [--methods default fastest direct]
+    python scripts/bench/conv.py [--json FILE] [--rounds R] [--shapes NAME ...] [--methods default
+    fastest direct]
 
-PyTorch (oneDNN) is tried with both memory formats, the better counts. Each shape is computed with every method that differs there
-from the default. `roofline` is the useful work, counted as direct convolution does it, over the machine's peak, measured in the
-same run as that of our packed matrix product and OpenBLAS's, whichever is faster: a transform may exceed 1.
+PyTorch (oneDNN) is tried with both memory formats, the better counts. Each shape is computed with
+every method that differs there from the default. `roofline` is the useful work, counted as direct
+convolution does it, over the machine's peak, measured in the same run as that of our packed matrix
+product and OpenBLAS's, whichever is faster: a transform may exceed 1.
 """
 
 import argparse
@@ -16,7 +19,7 @@ import harness  # Before NumPy: it decides the threads.
 import numpy as np
 
 import layers
-from layers.conv_methods import METHODS
+from layers.conv.algorithms import METHODS
 from layers.kernels import gemm
 
 OPERATIONS = ("forward", "grad-input", "grad-weight")
@@ -37,13 +40,24 @@ class Shape(NamedTuple):
 
     @property
     def outputs(self) -> tuple[int, int]:
-        rows, columns = ((length + 2 * self.padding - self.size) // self.stride + 1 for length in (self.h, self.w))
+        rows, columns = (
+            (length + 2 * self.padding - self.size) // self.stride + 1
+            for length in (self.h, self.w)
+        )
         return rows, columns
 
     @property
     def work(self) -> float:
         """Operations of a direct convolution, in 1e9."""
-        return 2e-9 * self.n * self.outputs[0] * self.outputs[1] * (self.c // self.groups) * self.k * self.size**2
+        return (
+            2e-9
+            * self.n
+            * self.outputs[0]
+            * self.outputs[1]
+            * (self.c // self.groups)
+            * self.k
+            * self.size**2
+        )
 
 
 SHAPES = {
@@ -69,16 +83,31 @@ SHAPES = {
 Contestants = dict[str, Callable[[], Any]]
 
 
-def ours(shape: Shape, method: str, x: Any, weight: Any, dy: Any) -> tuple[Contestants, dict[str, Any], str]:
-    """Return our three operations, the arrays that they write to, and the name of the method that computes them."""
+def ours(
+    shape: Shape, method: str, x: Any, weight: Any, dy: Any
+) -> tuple[Contestants, dict[str, Any], str]:
+    """Return our three operations, the arrays that they write to, and the name of the method that
+    computes them.
+    """
     layer = layers.Conv2d(
-        shape.c, shape.k, shape.size, stride=shape.stride, padding=shape.padding, groups=shape.groups, bias=False, method=method,
+        shape.c,
+        shape.k,
+        shape.size,
+        stride=shape.stride,
+        padding=shape.padding,
+        groups=shape.groups,
+        bias=False,
+        method=method,
         rng=np.random.default_rng(0),
-    )  # fmt: skip
+    )
     chosen = layer.method_for(x)
     tape = layers.Tape()
     call = tape.record(layer, (tape.input(x),)).call
-    results = {"forward": np.empty_like(dy), "grad-input": np.empty_like(x), "grad-weight": np.empty((1, *weight.shape), x.dtype)}
+    results = {
+        "forward": np.empty_like(dy),
+        "grad-input": np.empty_like(x),
+        "grad-weight": np.empty((1, *weight.shape), x.dtype),
+    }
     none, bounds = np.empty(0, x.dtype), np.array((0, len(x)))
     operations = {
         "forward": lambda: chosen.apply(call, results["forward"], x, weight, none, False),
@@ -93,7 +122,10 @@ def theirs(shape: Shape, x: Any, weight: Any, dy: Any, layout: str) -> Contestan
     import torch
 
     form = torch.channels_last if layout == "NHWC" else torch.contiguous_format
-    x, dy = (torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=form) for array in (x, dy))
+    x, dy = (
+        torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=form)
+        for array in (x, dy)
+    )
     w = torch.from_numpy(weight).permute(3, 2, 0, 1).contiguous(memory_format=form)
     options = ([shape.stride] * 2, [shape.padding] * 2, [1, 1], False, [0, 0], shape.groups)
 
@@ -119,20 +151,26 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
     shape = SHAPES[name]
     rng = np.random.default_rng(0)
     x = rng.standard_normal((shape.n, shape.h, shape.w, shape.c), np.float32)
-    weight = rng.standard_normal((shape.size, shape.size, shape.c // shape.groups, shape.k), np.float32)
+    weight = rng.standard_normal(
+        (shape.size, shape.size, shape.c // shape.groups, shape.k), np.float32
+    )
     dy = rng.standard_normal((shape.n, *shape.outputs, shape.k), np.float32)
     variants: dict[str, tuple[str, Contestants, dict[str, Any]]] = {}
     for method in methods:
         operations, results, chosen = ours(shape, method, x, weight, dy)
         variants.setdefault(chosen, (method, operations, results))
-    exact = theirs(shape, x.astype(np.float64), weight.astype(np.float64), dy.astype(np.float64), "NCHW")
+    exact = theirs(
+        shape, x.astype(np.float64), weight.astype(np.float64), dy.astype(np.float64), "NCHW"
+    )
     peers = {layout: theirs(shape, x, weight, dy, layout) for layout in ("NCHW", "NHWC")}
     rows = []
     with torch.no_grad():
         for operation in OPERATIONS:
             axes = (2, 3, 1, 0) if operation == "grad-weight" else (0, 2, 3, 1)
             truth = exact[operation]().numpy().transpose(axes)
-            contestants = {chosen: operations[operation] for chosen, (_, operations, _) in variants.items()}
+            contestants = {
+                chosen: operations[operation] for chosen, (_, operations, _) in variants.items()
+            }
             contestants |= {layout: peer[operation] for layout, peer in peers.items()}
             times = harness.interleaved(contestants, rounds, 0.03)
             best = min(peers, key=lambda layout: median(times[layout]))
@@ -150,7 +188,9 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
                         "ratio": harness.ratio(times[best], times[chosen])["ratio"],
                         "roofline": round(shape.work / median(times[chosen]) / peak, 3),
                         "error": error(result, truth),
-                        "torch_error": error(peers[best][operation]().numpy().transpose(axes), truth),
+                        "torch_error": error(
+                            peers[best][operation]().numpy().transpose(axes), truth
+                        ),
                     }
                 )
     return rows
@@ -163,7 +203,10 @@ def matrix_peak() -> float:
     c, packed = np.empty_like(a), np.empty(gemm.packed_size(1024, 1024, 4), np.float32)
     gemm.pack(packed, b, False)
     none = np.empty(0, np.float32)
-    contestants = {"ours": lambda: gemm.multiply_packed(c, a, packed, none, False), "openblas": lambda: np.matmul(a, b, out=c)}
+    contestants = {
+        "ours": lambda: gemm.multiply_packed(c, a, packed, none, False),
+        "openblas": lambda: np.matmul(a, b, out=c),
+    }
     times = harness.interleaved(contestants, 9, 0.1)
     return max(2e-9 * 1024**3 / median(seconds) for seconds in times.values())
 
@@ -173,15 +216,27 @@ def main() -> None:
     import torch
 
     parser = harness.arguments(str(__doc__).splitlines()[0], 9)
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), metavar="NAME", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=SHAPES,
+        default=list(SHAPES),
+        metavar="NAME",
+        help=f"of {', '.join(SHAPES)}",
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     facts = harness.machine()
     harness.pin_to_one_core()
     torch.set_num_threads(1)
     peak = matrix_peak()
     print(f"matrix product peak {peak:.1f} GFLOP/s")
-    columns = "".join(f"{title:>10}" for title in ("ours ms", "torch ms", "ratio", "roofline", "error", "of torch"))
+    columns = "".join(
+        f"{title:>10}"
+        for title in ("ours ms", "torch ms", "ratio", "roofline", "error", "of torch")
+    )
     print(f"{'shape':16}{'operation':13}{'method':10}{columns}")
     rows = []
     for name in options.shapes:
@@ -189,7 +244,9 @@ def main() -> None:
         rows += measured
         for r in measured:
             errors = f"{r['error']:10.1e}{r['torch_error']:10.1e}"
-            times = f"{r['ours_ms']:10.3f}{r['torch_ms']:10.3f}{r['ratio']:10.2f}{r['roofline']:10.2f}"
+            times = (
+                f"{r['ours_ms']:10.3f}{r['torch_ms']:10.3f}{r['ratio']:10.2f}{r['roofline']:10.2f}"
+            )
             print(f"{name:16}{r['operation']:13}{r['method']:10}{times}{errors}", flush=True)
     harness.write(options.json, facts, rows, matrix_peak_gflops=round(peak, 2))
 

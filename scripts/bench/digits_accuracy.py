@@ -1,7 +1,8 @@
-"""Compare the test accuracy of train_digits.py with that of scikit-learn's MLPClassifier, on the same split.
+"""Compare the test accuracy of train_digits.py with that of scikit-learn's MLPClassifier, on the
+same split.
 
-The script trains its dense network, of the classifier's size, and its convolutional one, with its own defaults. The classifier
-has its default settings but for `max_iter`, which lets it converge.
+The script trains its dense network, of the classifier's size, and its convolutional one, with its
+own defaults. The classifier has its default settings but for `max_iter`, which lets it converge.
 """
 
 import argparse
@@ -29,7 +30,9 @@ def ours(seed: int, model: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         flags = ["--quiet", "--run-dir", folder, "--seed", str(seed), "--model", model]
         command = [sys.executable, str(SCRIPTS / "train_digits.py"), *flags]
-        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        lines = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
     return float(json.loads(lines[-1])["metrics"]["accuracy"])
 
 
@@ -42,7 +45,9 @@ def theirs(seed: int) -> tuple[float, int]:
 
 def main() -> None:
     """Measure both for every seed, print a table and write the result."""
-    parser = argparse.ArgumentParser(description="Compare test accuracy on the digits with scikit-learn's MLPClassifier.")
+    parser = argparse.ArgumentParser(
+        description="Compare test accuracy on the digits with scikit-learn's MLPClassifier."
+    )
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1 (%(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result to a file")
     options = parser.parse_args()
@@ -52,12 +57,24 @@ def main() -> None:
         accuracy, epochs = theirs(seed)
         own = {"ours": ours(seed, "mlp"), "cnn": ours(seed, "cnn")}
         rows.append({"seed": seed, **own, "sklearn": accuracy, "sklearn_epochs": epochs})
-        print("{seed:4}  {ours:.4f}  {cnn:.4f}  {sklearn:.4f} ({sklearn_epochs})".format(**rows[-1]), flush=True)
-    summary = {f"{name}_mean": round(mean(row[name] for row in rows), 4) for name in ("ours", "cnn", "sklearn")}
+        print(
+            "{seed:4}  {ours:.4f}  {cnn:.4f}  {sklearn:.4f} ({sklearn_epochs})".format(**rows[-1]),
+            flush=True,
+        )
+    summary = {
+        f"{name}_mean": round(mean(row[name] for row in rows), 4)
+        for name in ("ours", "cnn", "sklearn")
+    }
     print("mean  {ours_mean:.4f}  {cnn_mean:.4f}  {sklearn_mean:.4f}".format(**summary))
     if options.json:
-        machine = {"cpu": get_host_cpu_name(), "python": platform.python_version(), "scikit-learn": sklearn.__version__}
-        options.json.write_text(json.dumps({"machine": machine, **summary, "rows": rows}, indent=2) + "\n")
+        machine = {
+            "cpu": get_host_cpu_name(),
+            "python": platform.python_version(),
+            "scikit-learn": sklearn.__version__,
+        }
+        options.json.write_text(
+            json.dumps({"machine": machine, **summary, "rows": rows}, indent=2) + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
     python scripts/bench/gemm.py [--json FILE] [--rounds R] [--shapes M,N,K ...]
 
-Ours: c = a b ("nn"), a bᵀ ("nt"), aᵀ b ("tn"), each operand as it lies in memory, and with b packed beforehand, as recurrent
-layers use it. OpenBLAS gets the same operands as transposed views, and an array to write to.
+Ours: c = a b ("nn"), a bᵀ ("nt"), aᵀ b ("tn"), each operand as it lies in memory, and with b packed
+beforehand, as recurrent layers use it. OpenBLAS gets the same operands as transposed views, and an
+array to write to.
 """
 
 import argparse
@@ -76,7 +77,10 @@ def measure(shape: Shape, what: str, rounds: int) -> list[dict[str, Any]]:
                 "gflops": round(work / median(times[kind]), 2),
                 "openblas_gflops": round(work / median(theirs), 2),
                 "ratio": harness.ratio(theirs, times[kind])["ratio"],
-                "spread_us": {"ours": harness.spread(times[kind], 1e6), "openblas": harness.spread(theirs, 1e6)},
+                "spread_us": {
+                    "ours": harness.spread(times[kind], 1e6),
+                    "openblas": harness.spread(theirs, 1e6),
+                },
             }
         )
     return rows
@@ -91,12 +95,17 @@ def shape_of(text: str) -> Shape:
 def main() -> None:
     """Measure every shape, print a table and write the file."""
     parser = harness.arguments(str(__doc__).splitlines()[0], 11)
-    parser.add_argument("--shapes", nargs="+", type=shape_of, metavar="M,N,K", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--shapes", nargs="+", type=shape_of, metavar="M,N,K", help=argparse.SUPPRESS
+    )
     options = parser.parse_args()
     facts = harness.machine()
     harness.pin_to_one_core()
     rows = []
-    print("GFLOP/s (and ratio to OpenBLAS)                  nn             nt             tn         packed")
+    print(
+        "GFLOP/s (and ratio to OpenBLAS)                  nn             nt             tn        "
+        " packed"
+    )
     for shape in options.shapes or SHAPES:
         what = SHAPES.get(shape, "")
         measured = measure(shape, what, options.rounds)

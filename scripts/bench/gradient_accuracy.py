@@ -1,9 +1,11 @@
-"""Compare the gradients of a ResNet-20 in float32 with those in float64: by each of our methods of convolution, and by PyTorch.
+"""Compare the gradients of a ResNet-20 in float32 with those in float64: by each of our methods of
+convolution, and by PyTorch.
 
-A batch of 64 random images, weights as drawn, training mode, for several seeds. The error of a gradient is the norm of its
-difference from PyTorch's gradient in float64, over the norm of that. A ReLU whose input lies within rounding of zero may pass
-the gradient on in one precision and not in the other, which costs more than all arithmetic; so everything is measured twice,
-with ReLU and with SiLU in its place, which is smooth.
+A batch of 64 random images, weights as drawn, training mode, for several seeds. The error of a
+gradient is the norm of its difference from PyTorch's gradient in float64, over the norm of that. A
+ReLU whose input lies within rounding of zero may pass the gradient on in one precision and not in
+the other, which costs more than all arithmetic; so everything is measured twice, with ReLU and with
+SiLU in its place, which is smooth.
 """
 
 import harness  # isort: skip - before NumPy
@@ -35,7 +37,9 @@ def with_activation(layer: layers.Layer, activation: str) -> layers.Layer:
 
 
 def ours(method: str, activation: str, seed: int, x: Any, labels: Any) -> list[Any]:
-    """Return the gradients of the images and of all weights of convolutions, in PyTorch's order of axes."""
+    """Return the gradients of the images and of all weights of convolutions, in PyTorch's order of
+    axes.
+    """
     from torch_models import in_their_order
 
     model = with_activation(models.resnet20(np.random.default_rng(seed), method=method), activation)
@@ -56,11 +60,16 @@ def theirs(dtype: Any, activation: str, seed: int, x: Any, labels: Any) -> list[
     load(module, in_their_order([parameter.value for parameter in start.parameters()]))
     image = channels_first(torch.from_numpy(x)).contiguous().to(dtype).requires_grad_()
     torch.nn.functional.cross_entropy(module(image), torch.from_numpy(labels)).backward()
-    return [image.grad.numpy(), *(parameter.grad.numpy() for parameter in module.parameters() if parameter.ndim == 4)]
+    return [
+        image.grad.numpy(),
+        *(parameter.grad.numpy() for parameter in module.parameters() if parameter.ndim == 4),
+    ]
 
 
 def errors(activation: str, seed: int) -> dict[str, list[float]]:
-    """Return by method the errors of the gradients of the images and of each weight, for images and weights of this seed."""
+    """Return by method the errors of the gradients of the images and of each weight, for images and
+    weights of this seed.
+    """
     import torch
 
     rng = np.random.default_rng(seed)
@@ -69,7 +78,10 @@ def errors(activation: str, seed: int) -> dict[str, list[float]]:
     found = {method: ours(method, activation, seed, x, labels) for method in METHODS}
     found["PyTorch"] = theirs(torch.float32, activation, seed, x, labels)
     return {
-        name: [float(np.linalg.norm((a - e).ravel()) / np.linalg.norm(e.ravel())) for a, e in zip(gradients, exact, strict=True)]
+        name: [
+            float(np.linalg.norm((a - e).ravel()) / np.linalg.norm(e.ravel()))
+            for a, e in zip(gradients, exact, strict=True)
+        ]
         for name, gradients in found.items()
     }
 
@@ -87,7 +99,14 @@ def measure(activation: str, seeds: int) -> list[dict[str, Any]]:
             "images_median": median(images),
             "images_largest": max(images),
         }
-        rows.append({"activation": activation, "method": method, **summary, "of_seeds": [median(run[method][1:]) for run in runs]})
+        rows.append(
+            {
+                "activation": activation,
+                "method": method,
+                **summary,
+                "of_seeds": [median(run[method][1:]) for run in runs],
+            }
+        )
     return rows
 
 
@@ -100,14 +119,18 @@ def main() -> None:
     options = parser.parse_args()
     facts = harness.machine()
     torch.set_num_threads(1)
-    print(f"{'activation':12}{'method':10}{'median':>10}{'largest':>10}{'images':>10}{'largest':>10}")
+    print(
+        f"{'activation':12}{'method':10}{'median':>10}{'largest':>10}{'images':>10}{'largest':>10}"
+    )
     rows = []
     for activation in ACTIVATIONS:
         measured = measure(activation, options.seeds)
         rows += measured
         for row in measured:
             print(
-                "{activation:12}{method:10}{median:10.1e}{largest:10.1e}{images_median:10.1e}{images_largest:10.1e}".format(**row),
+                "{activation:12}{method:10}{median:10.1e}{largest:10.1e}{images_median:10.1e}{images_largest:10.1e}".format(
+                    **row
+                ),
                 flush=True,
             )
     harness.write(options.json, facts, rows, batch=BATCH, seeds=options.seeds)

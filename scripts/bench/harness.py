@@ -1,7 +1,8 @@
-"""What all benchmarks share: pinned threads, interleaved rounds, the machine's facts, the JSON file.
+"""What all benchmarks share: pinned threads, interleaved rounds, the machine's facts, the JSON
+file.
 
-Import it before NumPy: libraries read their number of threads from the environment when they are loaded. It is therefore
-written with the standard library alone.
+Import it before NumPy: libraries read their number of threads from the environment when they are
+loaded. It is therefore written with the standard library alone.
 """
 
 import argparse
@@ -23,16 +24,31 @@ THREADS = int(os.environ.get("BENCH_THREADS", "1"))
 for _name in ("OMP", "OPENBLAS", "MKL", "NUMEXPR", "NUMBA", "VECLIB_MAXIMUM"):
     os.environ[f"{_name}_NUM_THREADS"] = str(THREADS)
 # XLA takes as many threads as the process has cores, unless told.
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 Contestants = Mapping[str, Callable[[], Any]]
 
-_FEATURES = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "neon", "asimd", "sve")
+_FEATURES = (
+    "sse4_2",
+    "avx",
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_bf16",
+    "amx_bf16",
+    "neon",
+    "asimd",
+    "sve",
+)
 
 
 def pin_to_core(number: int) -> int | None:
-    """Keep this process on one of the cores that it may use, counted from the last, and again from there; return it."""
+    """Keep this process on one of the cores that it may use, counted from the last, and again from
+    there; return it.
+    """
     if not hasattr(os, "sched_setaffinity"):
         return None
     usable = sorted(os.sched_getaffinity(0), reverse=True)
@@ -42,7 +58,9 @@ def pin_to_core(number: int) -> int | None:
 
 
 def pin_to_one_core() -> int | None:
-    """Keep this process on the last core that it may use, so that no library can take a second one; return its number."""
+    """Keep this process on the last core that it may use, so that no library can take a second one;
+    return its number.
+    """
     return pin_to_core(0)
 
 
@@ -55,17 +73,27 @@ def timed(function: Callable[[], Any], iterations: int) -> float:
 
 
 def iterations_for(function: Callable[[], Any], seconds: float) -> int:
-    """Return how many calls take about so many seconds, after a warm-up that compiles and fills caches."""
+    """Return how many calls take about so many seconds, after a warm-up that compiles and fills
+    caches.
+    """
     for _ in range(3):
         function()
-    return max(1, round(seconds / timed(function, max(1, min(100, round(0.02 / max(1e-7, timed(function, 1))))))))
+    return max(
+        1,
+        round(
+            seconds / timed(function, max(1, min(100, round(0.02 / max(1e-7, timed(function, 1))))))
+        ),
+    )
 
 
-def interleaved(contestants: Contestants, rounds: int, seconds: float = 0.1) -> dict[str, list[float]]:
+def interleaved(
+    contestants: Contestants, rounds: int, seconds: float = 0.1
+) -> dict[str, list[float]]:
     """Return the seconds per call of each contestant in each round.
 
-    In every round each contestant runs for about `seconds`, A B A B, the first of a round in turn: so a machine whose clock
-    drifts or whose neighbours are busy treats all alike. Garbage is collected between, not within, the timed parts.
+    In every round each contestant runs for about `seconds`, A B A B, the first of a round in turn:
+    so a machine whose clock drifts or whose neighbours are busy treats all alike. Garbage is
+    collected between, not within, the timed parts.
     """
     counts = {name: iterations_for(function, seconds) for name, function in contestants.items()}
     times: dict[str, list[float]] = {name: [] for name in contestants}
@@ -94,13 +122,21 @@ def turns(names: Iterable[str], rounds: int) -> Iterator[list[str]]:
 def spread(times: list[float], unit: float = 1e3) -> dict[str, float]:
     """Return median and quartiles of times in seconds, in thousandths unless said."""
     low, high = _quartiles(times)
-    return {"median": round(median(times) * unit, 5), "low": round(low * unit, 5), "high": round(high * unit, 5)}
+    return {
+        "median": round(median(times) * unit, 5),
+        "low": round(low * unit, 5),
+        "high": round(high * unit, 5),
+    }
 
 
 def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
     """Return the ratio of the medians, and the quartiles of the ratios of the rounds."""
     low, high = _quartiles([a / b for a, b in zip(theirs, ours, strict=True)])
-    return {"ratio": round(median(theirs) / median(ours), 3), "low": round(low, 3), "high": round(high, 3)}
+    return {
+        "ratio": round(median(theirs) / median(ours), 3),
+        "low": round(low, 3),
+        "high": round(high, 3),
+    }
 
 
 def _quartiles(values: list[float]) -> tuple[float, float]:
@@ -118,7 +154,11 @@ def _cpu() -> dict[str, Any]:
     flags = (known.get("flags") or known.get("Features") or "").split()
     identity = {key: known[key] for key in ("cpu family", "model", "cpu MHz") if key in known}
     model = known.get("model name", platform.machine())
-    return {"cpu": model, **identity, "features": [feature for feature in _FEATURES if feature in flags]}
+    return {
+        "cpu": model,
+        **identity,
+        "features": [feature for feature in _FEATURES if feature in flags],
+    }
 
 
 def _version(package: str) -> str | None:
@@ -131,7 +171,9 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     command = ["git", "describe", "--always", "--dirty"]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent)
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent
+        )
     except OSError:
         return None
     return result.stdout.strip() or None
@@ -143,7 +185,9 @@ def machine() -> dict[str, Any]:
     return {
         **_cpu(),
         "cores": os.cpu_count(),
-        "cores_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores_usable": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "load": [round(value, 2) for value in os.getloadavg()],
         "threads": THREADS,
         "system": platform.platform(),
@@ -157,8 +201,16 @@ def machine() -> dict[str, Any]:
 def arguments(description: str, rounds: int | None) -> argparse.ArgumentParser:
     """Return a parser with the options that all benchmarks have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and the machine's facts to a file")
-    parser.add_argument("--rounds", type=int, default=rounds, metavar="R", help="interleaved rounds (default: %(default)s)")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write rows and the machine's facts to a file"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=rounds,
+        metavar="R",
+        help="interleaved rounds (default: %(default)s)",
+    )
     return parser
 
 
@@ -169,7 +221,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def write(path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]], **more: Any) -> None:
+def write(
+    path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]], **more: Any
+) -> None:
     """Write {machine, rows, …} to the file, if one is wanted."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,15 @@
-"""Measure the memory that ranks take for a network of 25 million parameters with Adam, ours and PyTorch's DDP over gloo.
+"""Measure the memory that ranks take for a network of 25 million parameters with Adam, ours and
+PyTorch's DDP over gloo.
 
     python scripts/bench/memory.py [--ranks 1,2,4] [--json FILE]
 
-With eight shards, a deeper network of as many parameters shows what partial sums of the shards' gradients take, and what these take
-if they are kept apart.
+With eight shards, a deeper network of as many parameters shows what partial sums of the shards'
+gradients take, and what these take if they are kept apart.
 
-RSS counts a page once for every process that maps it, PSS divides it among them: the sum of PSS over the ranks is what the host
-gives. Both are read from /proc (Linux) after steps of a tiny network of the same layers, so that libraries and kernels are loaded,
-and again after three steps of the large one; the difference is the large network's.
+RSS counts a page once for every process that maps it, PSS divides it among them: the sum of PSS
+over the ranks is what the host gives. Both are read from /proc (Linux) after steps of a tiny
+network of the same layers, so that libraries and kernels are loaded, and again after three steps of
+the large one; the difference is the large network's.
 """
 
 import argparse
@@ -24,14 +26,15 @@ import steps
 import workers
 import workloads
 
-from ddbp import communicator
-from ddbp.shards import MEMORY_VARIABLE
+from ddbp import communicator, settings
 
 TINY, BATCH, STEPS, MB = (64, 64, 64, 16), 64, 3, 1e6
 
 
 class Kind(NamedTuple):
-    """A contestant: its name, its network, and how many shards it has (one per rank if None), kept apart or not."""
+    """A contestant: its name, its network, and how many shards it has (one per rank if None), kept
+    apart or not.
+    """
 
     name: str
     sizes: tuple[int, ...] = (1024, 4096, 4096, 1000)
@@ -59,8 +62,11 @@ def expected(kind: Kind, ranks: int, shared: bool) -> dict[str, int]:
     found = scaling.state(sum(layers), ranks, shared=shared)
     if kind.shards is not None:
         of_shards = scaling.WORD * kind.shards
-        # Partial sums: one for each rank, where these have equal shares; and of one layer at a time all shards.
-        found["gradients"] = of_shards * sum(layers) if kind.apart else found["gradients"] + of_shards * max(layers)
+        # Partial sums: one for each rank, where these have equal shares; and of one layer at a time
+        # all shards.
+        found["gradients"] = (
+            of_shards * sum(layers) if kind.apart else found["gradients"] + of_shards * max(layers)
+        )
     return found
 
 
@@ -74,15 +80,23 @@ def resident() -> dict[str, int]:
 
 
 def worker(kind: str, ranks: int, rank: int) -> None:
-    """Take the steps on one rank; the first prints what all of them measured, before the network is made and after."""
+    """Take the steps on one rank; the first prints what all of them measured, before the network is
+    made and after.
+    """
     gather = _ddp_gathers(ranks, rank) if kind == "ddp" else _ours_gathers
-    before, after = (_after_steps(kind, sizes, ranks, rank, gather) for sizes in (TINY, KINDS[kind].sizes))
+    before, after = (
+        _after_steps(kind, sizes, ranks, rank, gather) for sizes in (TINY, KINDS[kind].sizes)
+    )
     if rank == 0:
         print(json.dumps({"before": before, "after": after}), flush=True)
 
 
-def _after_steps(kind: str, sizes: tuple[int, ...], ranks: int, rank: int, gather: Any) -> list[dict[str, int]]:
-    """Return what all ranks measure after steps of a dense network of these sizes, which is still there."""
+def _after_steps(
+    kind: str, sizes: tuple[int, ...], ranks: int, rank: int, gather: Any
+) -> list[dict[str, int]]:
+    """Return what all ranks measure after steps of a dense network of these sizes, which is still
+    there.
+    """
     network, rate = workloads.dense("mlp", sizes, BATCH), steps.TIMING_RATE
     if kind == "ddp":
         step = steps.torch_adam(network, rate, "fused", ranks=ranks, rank=rank)
@@ -97,7 +111,10 @@ def _together(gather: Any) -> list[dict[str, int]]:
     """Return what all ranks measure while all of them are there."""
     gather(np.zeros(2))
     mine = resident()
-    return [{"rss": int(rss), "pss": int(pss)} for rss, pss in gather(np.array([mine["rss"], mine["pss"]], np.float64))]
+    return [
+        {"rss": int(rss), "pss": int(pss)}
+        for rss, pss in gather(np.array([mine["rss"], mine["pss"]], np.float64))
+    ]
 
 
 def _ours_gathers(numbers: Any) -> Any:
@@ -124,7 +141,7 @@ def _ddp_gathers(ranks: int, rank: int) -> Any:
 def measured(kind: str, ranks: int) -> dict[str, Any]:
     """Start the ranks of one contestant and return what they measured."""
     script = [str(Path(__file__).resolve()), "--worker", kind, "--ranks", str(ranks)]
-    limit = {MEMORY_VARIABLE: "100000"} if KINDS[kind].apart else {}
+    limit = {settings.SHARD_MEMORY: "100000"} if KINDS[kind].apart else {}
     if kind == "ddp":
         result = workers.over_gloo(ranks, script)
     elif ranks > 1:
@@ -170,12 +187,25 @@ def main() -> None:
         return
     facts = harness.machine()
     rows = []
-    print(f"{'':6}{'ranks':>6}{'RSS MB':>10}{'PSS MB':>10}{'libraries':>11}{'network':>10}{'expected':>10}")
-    line = "{kind:6}{ranks:>6}{rss_mb:>10.0f}{pss_mb:>10.0f}{libraries_pss_mb:>11.0f}{network_pss_mb:>10.0f}{expected_mb:>10.0f}"
+    print(
+        f"{'':6}{'ranks':>6}{'RSS MB':>10}{'PSS MB':>10}{'libraries':>11}"
+        f"{'network':>10}{'expected':>10}"
+    )
+    line = (
+        "{kind:6}{ranks:>6}{rss_mb:>10.0f}{pss_mb:>10.0f}{libraries_pss_mb:>11.0f}"
+        "{network_pss_mb:>10.0f}{expected_mb:>10.0f}"
+    )
     for kind, ranks in itertools.product(KINDS, map(int, options.ranks.split(","))):
         rows.append(row(kind, ranks))
         print(line.format(**rows[-1]), flush=True)
-    harness.write(options.json, facts, rows, sizes={kind: KINDS[kind].sizes for kind in KINDS}, batch=BATCH, steps=STEPS)
+    harness.write(
+        options.json,
+        facts,
+        rows,
+        sizes={kind: KINDS[kind].sizes for kind in KINDS},
+        batch=BATCH,
+        steps=STEPS,
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""Time training steps on two hosts with a network of limited speed, when gradients travel during backward and when after it.
+"""Time training steps on two hosts with a network of limited speed, when gradients travel during
+backward and when after it.
 
     python scripts/bench/overlap.py [--rounds R] [--json FILE]
 
-Two network namespaces of this machine are the hosts, with a rank each; they reach each other by TCP through a link that is as fast
-as it is (some tens of Gbit/s), or limited by `tc`. That needs Linux, root, MPICH, and the commands ip, tc, unshare and nsenter. The
-sizes of buckets, DDBP_BUCKET, take turns, each in processes of its own; 0 sends everything at once, after backward. The last
-contestant has a thread, too, that calls MPI every 0.2 ms, so that messages need not wait for the next layer.
+Two network namespaces of this machine are the hosts, with a rank each; they reach each other by TCP
+through a link that is as fast as it is (some tens of Gbit/s), or limited by `tc`. That needs Linux,
+root, MPICH, and the commands ip, tc, unshare and nsenter. The sizes of buckets, DDBP_BUCKET, take
+turns, each in processes of its own; 0 sends everything at once, after backward. The last contestant
+has a thread, too, that calls MPI every 0.2 ms, so that messages need not wait for the next layer.
 """
 
 import argparse
@@ -25,7 +27,7 @@ from workload import Workload
 from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp import launch
+from ddbp.commands import launch
 
 NAMESPACES = Path(__file__).parents[2] / "tests" / "mpi" / "programs" / "namespaces.sh"
 TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp", "RANKS": "1"}
@@ -34,7 +36,12 @@ CHOSEN = {"mlp-wide": dense("mlp-wide", (784, 1024, 1024, 10), batch=1024), **WO
 CASES = (("mlp-wide", "1gbit"), ("resnet20", "100mbit"), ("mlp-wide", ""))
 AT_ONCE = "at once"
 # KiB of a bucket, and whether there is a thread.
-CONTESTANTS = {AT_ONCE: (0, False), "256 KiB": (256, False), "1024 KiB": (1024, False), "256 KiB, thread": (256, True)}
+CONTESTANTS = {
+    AT_ONCE: (0, False),
+    "256 KiB": (256, False),
+    "1024 KiB": (1024, False),
+    "256 KiB, thread": (256, True),
+}
 PAUSE = 2e-4
 # No message has this tag.
 UNUSED_TAG = 15
@@ -53,9 +60,12 @@ def worker(workload: Workload, thread: bool) -> None:
     comm = ddbp.communicator()
     if thread:
         threading.Thread(target=call_mpi_for_ever, daemon=True).start()
-    # The launcher takes each host for a machine of its own, and would bind both ranks to the first core.
+    # The launcher takes each host for a machine of its own, and would bind both ranks to the first
+    # core.
     harness.pin_to_core(comm.rank)
-    times = workers.blocks(steps.ours(workload, steps.TIMING_RATE), lambda count: workers.agreed(comm, count))
+    times = workers.blocks(
+        steps.ours(workload, steps.TIMING_RATE), lambda count: workers.agreed(comm, count)
+    )
     if comm.rank == 0:
         print(json.dumps({"times": times}), flush=True)
 
@@ -63,10 +73,27 @@ def worker(workload: Workload, thread: bool) -> None:
 def spawn(name: str, rate: str, bucket: int, thread: bool) -> float:
     """Run the workers and return the median seconds per step."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["unshare", "--net", "--uts", "--mount", "sh", str(NAMESPACES), launch.find_mpiexec(), folder, sys.executable]
-        script = [str(Path(__file__).resolve()), "--worker", name, *(["--thread"] if thread else [])]
+        command = [
+            "unshare",
+            "--net",
+            "--uts",
+            "--mount",
+            "sh",
+            str(NAMESPACES),
+            launch.find_mpiexec(),
+            folder,
+            sys.executable,
+        ]
+        script = [
+            str(Path(__file__).resolve()),
+            "--worker",
+            name,
+            *(["--thread"] if thread else []),
+        ]
         environment = {**TCP, "RATE": rate, "DDBP_BUCKET": str(bucket)}
-        return median(workers.printed(workers.at_once([([*command, *script], environment)])[0])["times"])
+        return median(
+            workers.printed(workers.at_once([([*command, *script], environment)])[0])["times"]
+        )
 
 
 def row(name: str, rate: str, rounds: int) -> dict[str, Any]:
@@ -82,8 +109,14 @@ def row(name: str, rate: str, rounds: int) -> dict[str, Any]:
         "ranks": 2,
         "threads": 1,
         "megabytes": round(count * 4 / 1e6, 2),
-        "ms": {contestant: harness.spread(values)["median"] for contestant, values in times.items()},
-        "ratios": {name: harness.ratio(times[AT_ONCE], found) for name, found in times.items() if name != AT_ONCE},
+        "ms": {
+            contestant: harness.spread(values)["median"] for contestant, values in times.items()
+        },
+        "ratios": {
+            name: harness.ratio(times[AT_ONCE], found)
+            for name, found in times.items()
+            if name != AT_ONCE
+        },
     }
 
 
@@ -100,7 +133,11 @@ def main() -> None:
     print(f"{'workload':12}{'network':>12}" + "".join(f"{name:>17}" for name in CONTESTANTS))
     for name, rate in CASES:
         rows.append(row(name, rate, options.rounds))
-        print(f"{name:12}{rate or 'unlimited':>12}" + "".join(f"{ms:17.2f}" for ms in rows[-1]["ms"].values()), flush=True)
+        print(
+            f"{name:12}{rate or 'unlimited':>12}"
+            + "".join(f"{ms:17.2f}" for ms in rows[-1]["ms"].values()),
+            flush=True,
+        )
     harness.write(options.json, facts, rows, rounds=options.rounds)
 
 

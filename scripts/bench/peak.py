@@ -1,4 +1,6 @@
-"""What one core can do at most: the rate of multiply-adds in registers, and how many of them a workload's matrix products take."""
+"""What one core can do at most: the rate of multiply-adds in registers, and how many of them a
+workload's matrix products take.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +12,7 @@ from workload import Workload
 
 from layers import Embedding, Layer, LearnedPositions, Parameter
 from layers.kernels.jit import kernel
-from layers.kernels.simd import VECTOR_BYTES, Emitter
+from layers.kernels.llvm.simd import VECTOR_BYTES, Emitter
 
 # Independent sums: enough to hide the latency of a multiply-add, and few enough for the registers.
 SUMS, ROUNDS = 12, 20_000
@@ -43,16 +45,20 @@ def _multiply_add(out: Any, rounds: int) -> None:
 
 
 def contestant() -> Callable[[], None]:
-    """Return a function that takes OPERATIONS floating-point operations of single precision, and nothing else."""
+    """Return a function that takes OPERATIONS floating-point operations of single precision, and
+    nothing else.
+    """
     run, out = kernel(_multiply_add, cache=False), np.zeros(SUMS * VECTOR_BYTES // 4, np.float32)
     return lambda: run(out, ROUNDS)
 
 
 def operations(workload: Workload) -> int | None:
-    """Return the floating-point operations of the matrix products with weights in a step, None for networks with convolutions.
+    """Return the floating-point operations of the matrix products with weights in a step, None for
+    networks with convolutions.
 
-    Each weight meets each position once forward, and twice backward, for its own gradient and that of what it met; the gradient of
-    the data themselves is not computed. Products within attention are not counted.
+    Each weight meets each position once forward, and twice backward, for its own gradient and that
+    of what it met; the gradient of the data themselves is not computed. Products within attention
+    are not counted.
     """
     (x, y), model = workload.batches()[0], workload.start()
     if workload.images:
@@ -72,4 +78,8 @@ def _layers(layer: Layer) -> Iterator[Layer]:
 
 def _weights(layer: Layer) -> list[Parameter]:
     looked_up = isinstance(layer, Embedding | LearnedPositions)
-    return [] if looked_up else [parameter for parameter in layer.own_parameters() if len(parameter.shape) == 2]
+    return (
+        []
+        if looked_up
+        else [parameter for parameter in layer.own_parameters() if len(parameter.shape) == 2]
+    )

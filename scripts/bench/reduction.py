@@ -2,9 +2,9 @@
 
     python scripts/bench/reduction.py [--ranks N] [--rounds R] [--json FILE]
 
-All three sum arrays of float32 over the ranks of one host, in the same processes and in turn; afterwards every rank can read the
-sum. Ours is what a trainer does between backward and forward, but for the optimizer: the exchange, the sums of the slices, and
-their publication.
+All three sum arrays of float32 over the ranks of one host, in the same processes and in turn;
+afterwards every rank can read the sum. Ours is what a trainer does between backward and forward,
+but for the optimizer: the exchange, the sums of the slices, and their publication.
 """
 
 import argparse
@@ -20,9 +20,9 @@ import numpy as np
 import workers
 
 import ddbp
-from ddbp.reduction import Reduction
-from ddbp.shards import ShardPlan
-from ddbp.slice import Slice
+from ddbp.reduction.partition import Slice
+from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.shards import ShardPlan
 from layers import Layer, Parameter
 
 KIB = 1024
@@ -40,7 +40,9 @@ class Weights(Layer):
 
 
 def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
-    """Return the gradients of this rank and the function that sums them into the parameters that all ranks read."""
+    """Return the gradients of this rank and the function that sums them into the parameters that
+    all ranks read.
+    """
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
     reduction = Reduction(Weights(count), plan, comm)
@@ -56,7 +58,9 @@ def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
 
 
 def contestants(count: int) -> dict[str, tuple[np.ndarray[Any, Any], Callable[[], Any]]]:
-    """Return of each contestant the array that a rank fills and the function that sums it over the ranks."""
+    """Return of each contestant the array that a rank fills and the function that sums it over the
+    ranks.
+    """
     import torch
 
     comm: Any = ddbp.communicator()
@@ -69,7 +73,13 @@ def contestants(count: int) -> dict[str, tuple[np.ndarray[Any, Any], Callable[[]
     }
 
 
-def seconds(array: np.ndarray[Any, Any], step: Callable[[], Any], meet: Callable[[], Any], repeats: int, rewrite: bool) -> float:
+def seconds(
+    array: np.ndarray[Any, Any],
+    step: Callable[[], Any],
+    meet: Callable[[], Any],
+    repeats: int,
+    rewrite: bool,
+) -> float:
     """Return the seconds per call, all ranks beginning together."""
     total = 0.0
     for _ in range(repeats if rewrite else 1):
@@ -83,7 +93,9 @@ def seconds(array: np.ndarray[Any, Any], step: Callable[[], Any], meet: Callable
 
 
 def worker(rounds: int) -> None:
-    """Measure on one of the ranks; the first prints a JSON object: by bytes, the seconds of each contestant in each round."""
+    """Measure on one of the ranks; the first prints a JSON object: by bytes, the seconds of each
+    contestant in each round.
+    """
     import torch
 
     comm = ddbp.communicator()
@@ -101,7 +113,11 @@ def worker(rounds: int) -> None:
         times[size] = {name: [] for name in chosen}
         for r, turn in enumerate(harness.turns(chosen, rounds + 1)):
             for name in turn:
-                found = float(comm.all_gather(np.array([seconds(*chosen[name], meet, repeats, rewrite)])).max())
+                found = float(
+                    comm.all_gather(
+                        np.array([seconds(*chosen[name], meet, repeats, rewrite)])
+                    ).max()
+                )
                 # The first round warms up.
                 times[size][name] += [found] if r else []
     torch.distributed.destroy_process_group()
@@ -121,15 +137,27 @@ def main() -> None:
     facts = harness.machine()
     inner = [str(Path(__file__).resolve()), "--worker", "--rounds", str(options.rounds)]
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port())}
-    times: dict[str, dict[str, list[float]]] = workers.on_ranks(options.ranks, inner, timeout=1200, **where)
+    times: dict[str, dict[str, list[float]]] = workers.on_ranks(
+        options.ranks, inner, timeout=1200, **where
+    )
     rows = []
-    print(f"{'KiB':>8}{'ours µs':>12}{'MPI µs':>12}{'gloo µs':>12}{'MPI/ours':>10}{'gloo/ours':>10}")
+    print(
+        f"{'KiB':>8}{'ours µs':>12}{'MPI µs':>12}{'gloo µs':>12}{'MPI/ours':>10}{'gloo/ours':>10}"
+    )
     for size, of in times.items():
         row = {"bytes": int(size), "ranks": options.ranks, "threads": 1}
         row |= {f"{name}_us": round(median(values) * 1e6, 2) for name, values in of.items()}
-        row |= {f"ratio_{name}": harness.ratio(of[name], of["ours"])["ratio"] for name in ("mpi", "gloo")}
-        rows.append(row | {"spread_us": {name: harness.spread(values, 1e6) for name, values in of.items()}})
-        line = "{kib:8.0f}{ours_us:12.1f}{mpi_us:12.1f}{gloo_us:12.1f}{ratio_mpi:10.1f}{ratio_gloo:10.1f}"
+        row |= {
+            f"ratio_{name}": harness.ratio(of[name], of["ours"])["ratio"]
+            for name in ("mpi", "gloo")
+        }
+        rows.append(
+            row | {"spread_us": {name: harness.spread(values, 1e6) for name, values in of.items()}}
+        )
+        line = (
+            "{kib:8.0f}{ours_us:12.1f}{mpi_us:12.1f}{gloo_us:12.1f}{ratio_mpi:10.1f}"
+            "{ratio_gloo:10.1f}"
+        )
         print(line.format(kib=int(size) / KIB, **row), flush=True)
     harness.write(options.json, facts, rows)
 

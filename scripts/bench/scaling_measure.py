@@ -1,4 +1,5 @@
-"""What the model of scale needs to know of the machine at hand, and the training steps that it is compared with.
+"""What the model of scale needs to know of the machine at hand, and the training steps that it is
+compared with.
 
 `scaling_model.py` starts this script as a worker, alone or on ranks; each prints one JSON object.
 """
@@ -21,7 +22,7 @@ from workload import Workload
 from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp.communicator import EXCHANGE
+from ddbp.comm.base import EXCHANGE
 
 GRADIENTS = (2**16, 2**18, 2**20, 2**22, 2**24)
 """Numbers of parameters whose reduction is timed."""
@@ -40,7 +41,9 @@ def _slowest(value: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return the seconds of a meeting, of reductions and of a pass over memory, all ranks at the same time."""
+    """Return the seconds of a meeting, of reductions and of a pass over memory, all ranks at the
+    same time.
+    """
     comm = ddbp.communicator()
     step = reduction.ours(16)[1]
     harness.timed(step, 200)
@@ -61,7 +64,9 @@ def machine() -> dict[str, Any]:
 
 
 def _stream() -> float:
-    """Return the bytes per second at which all ranks together add two arrays into a third, all larger than the caches."""
+    """Return the bytes per second at which all ranks together add two arrays into a third, all
+    larger than the caches.
+    """
     comm = ddbp.communicator()
     a, b, c = (np.ones(STREAM, np.float32) for _ in range(3))
     found = []
@@ -72,7 +77,9 @@ def _stream() -> float:
 
 
 def messages() -> dict[str, Any]:
-    """Return the seconds in which two ranks of different hosts swap messages, by their bytes, and several at once."""
+    """Return the seconds in which two ranks of different hosts swap messages, by their bytes, and
+    several at once.
+    """
     comm = ddbp.communicator()
     other = 1 - comm.rank
 
@@ -84,11 +91,17 @@ def messages() -> dict[str, Any]:
         harness.timed(swap, 20)
         return _slowest(median(harness.timed(swap, repeats) for _ in range(7)))
 
-    return {"one": {size: seconds(size, 1) for size in MESSAGES}, "many": seconds(MESSAGES[0], MANY), "hosts": len(comm.hosts) - 1}
+    return {
+        "one": {size: seconds(size, 1) for size in MESSAGES},
+        "many": seconds(MESSAGES[0], MANY),
+        "hosts": len(comm.hosts) - 1,
+    }
 
 
 def compute(workload: Workload) -> dict[str, Any]:
-    """Return seconds by samples, forward and backward and of whole steps, and of the update, of one process on one core."""
+    """Return seconds by samples, forward and backward and of whole steps, and of the update, of one
+    process on one core.
+    """
     passes, whole, updates = {}, {}, []
     full = workload.batches()
     samples = len(full[0][0])
@@ -113,7 +126,12 @@ def _passes(workload: Workload, batches: list[Any]) -> tuple[float, float]:
     """Return the seconds forward and backward on a batch, and of the update."""
     model, criterion = workload.start(), workload.loss()
     trainer = ddbp.Trainer(
-        model, loss=criterion, optimizer=ddbp.Adam(steps.TIMING_RATE), batch_size=len(batches[0][0]), seed=0, quiet=True
+        model,
+        loss=criterion,
+        optimizer=ddbp.Adam(steps.TIMING_RATE),
+        batch_size=len(batches[0][0]),
+        seed=0,
+        quiet=True,
     )
     following = itertools.cycle(batches)
     times: list[tuple[float, float]] = []
@@ -140,7 +158,9 @@ def _passes(workload: Workload, batches: list[Any]) -> tuple[float, float]:
 
 
 def training(workload: Workload) -> dict[str, Any]:
-    """Return the seconds of a training step in each block, and how long ranks waited for the last one at the meeting."""
+    """Return the seconds of a training step in each block, and how long ranks waited for the last
+    one at the meeting.
+    """
     comm = ddbp.communicator()
     waits: list[float] = []
     gather = comm.gather
@@ -167,7 +187,9 @@ def training(workload: Workload) -> dict[str, Any]:
     return {
         "blocks": blocks,
         **waited,
-        "wait_quantiles": {str(q): float(np.quantile(excess, q)) for q in (0.1, 0.5, 0.9, 0.99, 1.0)},
+        "wait_quantiles": {
+            str(q): float(np.quantile(excess, q)) for q in (0.1, 0.5, 0.9, 0.99, 1.0)
+        },
     }
 
 
@@ -175,19 +197,27 @@ def training(workload: Workload) -> dict[str, Any]:
 
 
 def on_ranks(ranks: int, hosts: int, *arguments: str) -> dict[str, Any]:
-    """Run a worker on so many ranks of this machine, which plays so many hosts, and return what the first printed."""
+    """Run a worker on so many ranks of this machine, which plays so many hosts, and return what the
+    first printed.
+    """
     played = {"MPIR_CVAR_NUM_CLIQUES": str(hosts)} if hosts > 1 else {}
-    result: dict[str, Any] = workers.on_ranks(ranks, [str(Path(__file__).resolve()), *arguments], **played)
+    result: dict[str, Any] = workers.on_ranks(
+        ranks, [str(Path(__file__).resolve()), *arguments], **played
+    )
     return result
 
 
 def at_once(processes: int, *arguments: str) -> list[dict[str, Any]]:
-    """Run workers that know nothing of each other at the same time, each on a core of its own, and return what they printed."""
+    """Run workers that know nothing of each other at the same time, each on a core of its own, and
+    return what they printed.
+    """
     return workers.on_cores(processes, [str(Path(__file__).resolve()), *arguments])
 
 
 def main() -> None:
-    """Work as told: machine, messages, compute WORKLOAD or training WORKLOAD, and perhaps --core NUMBER."""
+    """Work as told: machine, messages, compute WORKLOAD or training WORKLOAD, and perhaps --core
+    NUMBER.
+    """
     if "--core" in sys.argv:
         harness.pin_to_core(int(sys.argv[-1]))
     kind, names = sys.argv[1], [name for name in sys.argv[2:] if name in WORKLOADS]

@@ -1,10 +1,12 @@
-"""Predict step time and efficiency for 2 to 4096 ranks from what is measured on this machine, and compare with measured runs.
+"""Predict step time and efficiency for 2 to 4096 ranks from what is measured on this machine, and
+compare with measured runs.
 
-    python scripts/bench/scaling_model.py --measure machine mlp resnet20 lstm-256 --json docs/results/scaling_model.json
-    python scripts/bench/scaling_model.py --json docs/results/scaling_model.json --plot docs/images/scaling.svg
+    python scripts/bench/scaling_model.py --measure machine mlp resnet20 lstm-256 --json
+    docs/results/scaling_model.json python scripts/bench/scaling_model.py --json
+    docs/results/scaling_model.json --plot docs/images/scaling.svg
 
-The first takes minutes, and may be done piece by piece: what is not named stays as it is in the file. The second only computes.
-docs/scaling.md explains the model; its equations are in scaling.py.
+The first takes minutes, and may be done piece by piece: what is not named stays as it is in the
+file. The second only computes. docs/scaling.md explains the model; its equations are in scaling.py.
 """
 
 import argparse
@@ -23,16 +25,34 @@ US, GB = 1e-6, 1e9
 PEER = 0.2 * US
 """Assumed: two cache lines from another core, 100 ns each."""
 NETWORKS = (
-    Network("10 GbE", 25 * US, 1.25 * GB, 5 * US, "line rate; α and o assumed for TCP through the kernel"),
-    Network("25 GbE", 5 * US, 3.125 * GB, 2 * US, "line rate of the published Horovod run, RoCE; α and o assumed"),
-    Network("100 Gb InfiniBand", 1.5 * US, 12.5 * GB, 2 * US, "line rate; α assumed, o is two calls of mpi4py"),
+    Network(
+        "10 GbE",
+        25 * US,
+        1.25 * GB,
+        5 * US,
+        "line rate; α and o assumed for TCP through the kernel",
+    ),
+    Network(
+        "25 GbE",
+        5 * US,
+        3.125 * GB,
+        2 * US,
+        "line rate of the published Horovod run, RoCE; α and o assumed",
+    ),
+    Network(
+        "100 Gb InfiniBand",
+        1.5 * US,
+        12.5 * GB,
+        2 * US,
+        "line rate; α assumed, o is two calls of mpi4py",
+    ),
 )
 VALIDATED = ((1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 2), (4, 4))
 """(ranks, hosts played by this machine) of the runs that are measured."""
 LOCALS = (2, 16, 64)
 SIZES = tuple(2**power for power in range(1, 13))
-# Images per second of one P100 at batch 64, synthetic data, from the TensorFlow benchmarks of May 2017 (DGX-1); ResNet-101 by its
-# operations between ResNet-50 (219) and ResNet-152 (91.8).
+# Images per second of one P100 at batch 64, synthetic data, from the TensorFlow benchmarks of May
+# 2017 (DGX-1); ResNet-101 by its operations between ResNet-50 (219) and ResNet-152 (91.8).
 PUBLISHED = (
     {
         "name": "Horovod, Inception V3",
@@ -43,9 +63,33 @@ PUBLISHED = (
         "gbit": 25,
         "efficiency": 0.90,
     },
-    {"name": "Horovod, ResNet-101", "hosts": 128, "parameters": 44.5e6, "samples": 64, "rate": 129, "gbit": 25, "efficiency": 0.90},
-    {"name": "Horovod, VGG-16", "hosts": 128, "parameters": 138.4e6, "samples": 64, "rate": 154, "gbit": 25, "efficiency": 0.68},
-    {"name": "ChainerMN, ResNet-50", "hosts": 32, "parameters": 25.6e6, "samples": 32, "rate": 195, "gbit": 54, "efficiency": 0.90},
+    {
+        "name": "Horovod, ResNet-101",
+        "hosts": 128,
+        "parameters": 44.5e6,
+        "samples": 64,
+        "rate": 129,
+        "gbit": 25,
+        "efficiency": 0.90,
+    },
+    {
+        "name": "Horovod, VGG-16",
+        "hosts": 128,
+        "parameters": 138.4e6,
+        "samples": 64,
+        "rate": 154,
+        "gbit": 25,
+        "efficiency": 0.68,
+    },
+    {
+        "name": "ChainerMN, ResNet-50",
+        "hosts": 32,
+        "parameters": 25.6e6,
+        "samples": 32,
+        "rate": 195,
+        "gbit": 54,
+        "efficiency": 0.90,
+    },
 )
 
 
@@ -61,7 +105,8 @@ def measured_machine() -> dict[str, Any]:
 
 
 def measured_work(name: str, rounds: int) -> dict[str, Any]:
-    """Measure one workload: its computation alone and on all cores at once, and the runs that the model is compared with.
+    """Measure one workload: its computation alone and on all cores at once, and the runs that the
+    model is compared with.
 
     Of several rounds the faster counts.
     """
@@ -70,7 +115,10 @@ def measured_work(name: str, rounds: int) -> dict[str, Any]:
     found = []
     for _ in range(rounds):
         alone, busy = measure.at_once(1, "compute", name), measure.at_once(2, "compute", name)
-        runs = [{"ranks": ranks, "hosts": hosts, **measure.on_ranks(ranks, hosts, "training", name)} for ranks, hosts in VALIDATED]
+        runs = [
+            {"ranks": ranks, "hosts": hosts, **measure.on_ranks(ranks, hosts, "training", name)}
+            for ranks, hosts in VALIDATED
+        ]
         found.append({"alone": alone[0], "busy": busy, "runs": runs})
     return {"rounds": found}
 
@@ -90,7 +138,9 @@ def machine_of(found: dict[str, Any]) -> Machine:
     for ranks, crowded in found["ranks"].items():
         own_core = two["meeting"] + (int(ranks) - 2) * PEER
         if int(ranks) > cores:
-            switch[int(ranks) / cores] = max(0.0, crowded["meeting"] - int(ranks) / cores * own_core)
+            switch[int(ranks) / cores] = max(
+                0.0, crowded["meeting"] - int(ranks) / cores * own_core
+            )
     return Machine(cores, two["meeting"], PEER, switch, two["stream"], rates)
 
 
@@ -99,13 +149,17 @@ def network_of(found: dict[str, Any]) -> Network:
     times = found["messages"]["one"]
     overhead = (found["messages"]["many"] - times["64"]) / 7
     latency, bandwidth = scaling.line({int(size): seconds for size, seconds in times.items()})
-    return Network("hosts played by one machine", max(0.0, latency - overhead), bandwidth, overhead, "measured")
+    return Network(
+        "hosts played by one machine", max(0.0, latency - overhead), bandwidth, overhead, "measured"
+    )
 
 
 def work_of(found: dict[str, Any], wait: str) -> Work:
-    """Return the facts of a workload; what was measured on all cores at once with its mean, the faster round.
+    """Return the facts of a workload; what was measured on all cores at once with its mean, the
+    faster round.
 
-    `wait` says which waiting time counts: wait_mean with all disturbances of this machine, wait_median without most.
+    `wait` says which waiting time counts: wait_mean with all disturbances of this machine,
+    wait_median without most.
     """
     alone = [one["alone"] for one in found["rounds"]]
     busy = [table for one in found["rounds"] for table in one["busy"]]
@@ -117,12 +171,26 @@ def work_of(found: dict[str, Any], wait: str) -> Work:
         return min(fmean(table[what] for table in one["busy"]) for one in found["rounds"])
 
     compute = {
-        float(size): min(fmean(table["passes"][size] for table in one["busy"]) for one in found["rounds"])
+        float(size): min(
+            fmean(table["passes"][size] for table in one["busy"]) for one in found["rounds"]
+        )
         for size in busy[0]["passes"]
     }
-    waits = [run[wait] for one in found["rounds"] for run in one["runs"] if (run["ranks"], run["hosts"]) == (2, 1)]
+    waits = [
+        run[wait]
+        for one in found["rounds"]
+        for run in one["runs"]
+        if (run["ranks"], run["hosts"]) == (2, 1)
+    ]
     skew = min(waits) / compute[max(compute) / 2]
-    return Work(alone[0]["parameters"], compute, mean("update"), mean("overhead"), fastest(alone, "whole"), skew)
+    return Work(
+        alone[0]["parameters"],
+        compute,
+        mean("update"),
+        mean("overhead"),
+        fastest(alone, "whole"),
+        skew,
+    )
 
 
 def measured_runs(found: dict[str, Any]) -> dict[tuple[int, int], float]:
@@ -159,10 +227,13 @@ def validation(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def predictions(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return step time and efficiency for 2 to 4096 ranks on the networks, with several numbers of ranks on a host."""
+    """Return step time and efficiency for 2 to 4096 ranks on the networks, with several numbers of
+    ranks on a host.
+    """
     rows = []
     works = {name: work_of(found, "wait_median") for name, found in result["works"].items()}
-    # Every network's ranks do equal work, so what they wait for is the machine: the least disturbed run shows it best.
+    # Every network's ranks do equal work, so what they wait for is the machine: the least disturbed
+    # run shows it best.
     skew = min(work.skew for work in works.values())
     for name, work in works.items():
         work, samples = replace(work, skew=skew), max(work.compute)
@@ -172,16 +243,33 @@ def predictions(result: dict[str, Any]) -> list[dict[str, Any]]:
                 hosts = max(1, ranks // local)
                 place = Placement(ranks, hosts, hosts)
                 for network in NETWORKS:
-                    row = {"name": name, "ranks": ranks, "hosts": hosts, "ranks_per_host": local, "network": network.name}
+                    row = {
+                        "name": name,
+                        "ranks": ranks,
+                        "hosts": hosts,
+                        "ranks_per_host": local,
+                        "network": network.name,
+                    }
                     for kind, batch in (("weak", samples * ranks), ("strong", samples)):
                         if batch < ranks:
                             continue
                         parts = scaling.step(work, machine, network, place, batch)
                         row[f"{kind}_ms"] = round(sum(parts.values()) * 1e3, 4)
-                        row[f"{kind}_parts_ms"] = {part: round(seconds * 1e3, 4) for part, seconds in parts.items()}
-                        share = scaling.efficiency(work, machine, network, place, samples, weak=kind == "weak")
+                        row[f"{kind}_parts_ms"] = {
+                            part: round(seconds * 1e3, 4) for part, seconds in parts.items()
+                        }
+                        share = scaling.efficiency(
+                            work, machine, network, place, samples, weak=kind == "weak"
+                        )
                         row[f"{kind}_efficiency"] = round(share, 4)
-                        calm = scaling.efficiency(replace(work, skew=0.0), machine, network, place, samples, weak=kind == "weak")
+                        calm = scaling.efficiency(
+                            replace(work, skew=0.0),
+                            machine,
+                            network,
+                            place,
+                            samples,
+                            weak=kind == "weak",
+                        )
                         row[f"{kind}_without_skew"] = round(calm, 4)
                     rows.append(row)
     return rows
@@ -192,7 +280,9 @@ def published() -> list[dict[str, Any]]:
     rows = []
     for run in PUBLISHED:
         compute = run["samples"] / run["rate"]
-        low, high = scaling.bounds(compute, scaling.ring(run["parameters"], run["hosts"], run["gbit"] * GB / 8))
+        low, high = scaling.bounds(
+            compute, scaling.ring(run["parameters"], run["hosts"], run["gbit"] * GB / 8)
+        )
         rows.append({**run, "without_overlap": round(low, 3), "with_overlap": round(high, 3)})
     return rows
 
@@ -213,7 +303,8 @@ def plot(path: Path, rows: list[dict[str, Any]], local: int) -> None:
                 points = [
                     (row["ranks"], row[f"{kind}_efficiency"])
                     for row in rows
-                    if (row["name"], row["network"], row["ranks_per_host"]) == (name, network.name, local)
+                    if (row["name"], row["network"], row["ranks_per_host"])
+                    == (name, network.name, local)
                     and f"{kind}_efficiency" in row
                 ]
                 axes[line, column].plot(*zip(*points, strict=True), marker=".", label=network.name)
@@ -231,12 +322,25 @@ def plot(path: Path, rows: list[dict[str, Any]], local: int) -> None:
 
 def show(result: dict[str, Any]) -> None:
     """Print the comparison with measured runs, and the predictions for 16 ranks on a host."""
-    print(f"{'workload':10}{'ranks':>6}{'hosts':>6}{'predicted ms':>14}{'measured ms':>14}{'error':>8}")
+    print(
+        f"{'workload':10}{'ranks':>6}{'hosts':>6}{'predicted ms':>14}"
+        f"{'measured ms':>14}{'error':>8}"
+    )
     for row in result["validation"]:
-        print("{name:10}{ranks:>6}{hosts:>6}{predicted_ms:>14.3f}{measured_ms:>14.3f}{error:>8.0%}".format(**row))
-    print(f"\n{'workload':10}{'ranks':>6}{'hosts':>6}  {'network':18}{'weak ms':>10}{'weak':>7}{'strong ms':>10}{'strong':>7}")
+        print(
+            "{name:10}{ranks:>6}{hosts:>6}{predicted_ms:>14.3f}{measured_ms:>14.3f}{error:>8.0%}".format(
+                **row
+            )
+        )
+    print(
+        f"\n{'workload':10}{'ranks':>6}{'hosts':>6} "
+        f" {'network':18}{'weak ms':>10}{'weak':>7}{'strong ms':>10}{'strong':>7}"
+    )
     unknown = {"strong_ms": float("nan"), "strong_efficiency": float("nan")}
-    line = "{name:10}{ranks:>6}{hosts:>6}  {network:18}{weak_ms:>10.3f}{weak_efficiency:>7.2f}{strong_ms:>10.3f}"
+    line = (
+        "{name:10}{ranks:>6}{hosts:>6} "
+        " {network:18}{weak_ms:>10.3f}{weak_efficiency:>7.2f}{strong_ms:>10.3f}"
+    )
     for row in result["rows"]:
         if row["ranks_per_host"] == 16:
             print((line + "{strong_efficiency:>7.2f}").format(**unknown | row))
@@ -245,10 +349,22 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     """Measure what is asked for, compute, print and write the files."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    parser.add_argument("--measure", nargs="+", default=[], metavar="WHAT", help="machine, or workloads")
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="measurements and predictions")
-    parser.add_argument("--rounds", type=int, default=1, metavar="R", help="measure workloads so often (%(default)s)")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the efficiencies (needs matplotlib)")
+    parser.add_argument(
+        "--measure", nargs="+", default=[], metavar="WHAT", help="machine, or workloads"
+    )
+    parser.add_argument(
+        "--json", type=Path, required=True, metavar="FILE", help="measurements and predictions"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        metavar="R",
+        help="measure workloads so often (%(default)s)",
+    )
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the efficiencies (needs matplotlib)"
+    )
     options = parser.parse_args()
     unknown = set(options.measure) - {"machine", *WORKLOADS}
     if unknown:
@@ -271,8 +387,14 @@ def main() -> None:
         "machine": asdict(machine),
         "networks": [asdict(network) for network in (network_of(result["host"]), *NETWORKS)],
     }
-    result["model"]["works"] = {name: asdict(work_of(found, "wait_median")) for name, found in result["works"].items()}
-    result |= {"validation": validation(result), "published": published(), "rows": predictions(result)}
+    result["model"]["works"] = {
+        name: asdict(work_of(found, "wait_median")) for name, found in result["works"].items()
+    }
+    result |= {
+        "validation": validation(result),
+        "published": published(),
+        "rows": predictions(result),
+    }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     show(result)
     if options.plot:

@@ -1,4 +1,6 @@
-"""The networks over sequences whose training steps are timed, and their twins in PyTorch: character language models."""
+"""The networks over sequences whose training steps are timed, and their twins in PyTorch: character
+language models.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -42,7 +44,11 @@ def _torch_language_model(cell: str, hidden: int) -> Any:
 def _recurrent(cell: str, hidden: int, samples: int = 32, steps: int = 64) -> Workload:
     def model(rng: np.random.Generator) -> layers.Layer:
         recurrent = getattr(layers, cell)(EMBEDDING, hidden, rng=rng)
-        return Sequential(Embedding(CHARACTERS, EMBEDDING, rng=rng), recurrent, Linear(hidden, CHARACTERS, rng=rng))
+        return Sequential(
+            Embedding(CHARACTERS, EMBEDDING, rng=rng),
+            recurrent,
+            Linear(hidden, CHARACTERS, rng=rng),
+        )
 
     return Workload(
         f"{cell.lower()}-{hidden}",
@@ -56,7 +62,9 @@ def _recurrent(cell: str, hidden: int, samples: int = 32, steps: int = 64) -> Wo
 
 
 def _torch_gpt(context: int, width: int, depth: int, heads: int) -> Any:
-    """Return PyTorch's model of characters (N, T), with its fused attention; parameters stand in the order of ours."""
+    """Return PyTorch's model of characters (N, T), with its fused attention; parameters stand in
+    the order of ours.
+    """
     import torch
     from torch import nn
 
@@ -66,11 +74,15 @@ def _torch_gpt(context: int, width: int, depth: int, heads: int) -> Any:
             self.norm_attention = nn.LayerNorm(width)
             self.projection, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
             self.norm_dense = nn.LayerNorm(width)
-            self.dense = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+            self.dense = nn.Sequential(
+                nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+            )
 
         def forward(self, x: Any) -> Any:
             samples, steps, _ = x.shape
-            parts = self.projection(self.norm_attention(x)).view(samples, steps, 3, heads, width // heads)
+            parts = self.projection(self.norm_attention(x)).view(
+                samples, steps, 3, heads, width // heads
+            )
             q, k, v = parts.permute(2, 0, 3, 1, 4)
             seen = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + self.output(seen.transpose(1, 2).reshape(samples, steps, width))
@@ -90,12 +102,16 @@ def _torch_gpt(context: int, width: int, depth: int, heads: int) -> Any:
                 yield from part if isinstance(part, list) else part.parameters()
 
         def forward(self, x: Any) -> Any:
-            return self.head(self.norm(self.blocks(self.characters(x) + self.positions[: x.shape[1]])))
+            return self.head(
+                self.norm(self.blocks(self.characters(x) + self.positions[: x.shape[1]]))
+            )
 
     return GPT()
 
 
-def _gpt(context: int = 64, width: int = 128, depth: int = 4, heads: int = 4, samples: int = 16) -> Workload:
+def _gpt(
+    context: int = 64, width: int = 128, depth: int = 4, heads: int = 4, samples: int = 16
+) -> Workload:
     return Workload(
         "gpt",
         _texts(samples, context),

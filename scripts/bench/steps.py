@@ -1,4 +1,6 @@
-"""One training step of a workload by ours, PyTorch and JAX, as functions without arguments that return the loss."""
+"""One training step of a workload by ours, PyTorch and JAX, as functions without arguments that
+return the loss.
+"""
 
 import itertools
 from collections.abc import Callable
@@ -10,18 +12,22 @@ from workload import Workload
 import ddbp
 
 Step = Callable[[], Any]
-# Adam costs the same at every rate; with this one the thousands of steps of a benchmark leave the weights about where they
-# were, so that no contestant meets the subnormal numbers of a network that has learnt its few batches by heart.
+# Adam costs the same at every rate; with this one the thousands of steps of a benchmark leave the
+# weights about where they were, so that no contestant meets the subnormal numbers of a network that
+# has learnt its few batches by heart.
 TIMING_RATE = 1e-7
 CHECKING_RATE = 1e-3
 
 
 def ours(workload: Workload, rate: float, shards: int | None = None, parts: int = 1) -> Step:
-    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part of the batch.
+    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part
+    of the batch.
 
     The batch is the first of so many parts of the workload's.
     """
-    batches = [tuple(array[: len(array) // parts] for array in batch) for batch in workload.batches()]
+    batches = [
+        tuple(array[: len(array) // parts] for array in batch) for batch in workload.batches()
+    ]
     trainer = ddbp.Trainer(
         workload.start(),
         loss=workload.loss(),
@@ -46,12 +52,26 @@ def _torch_module(workload: Workload) -> Any:
 
 
 def torch_variants(workload: Workload) -> list[str]:
-    """Return what PyTorch is tried with: kinds of Adam, and for images memory formats (the axes in the order of memory)."""
+    """Return what PyTorch is tried with: kinds of Adam, and for images memory formats (the axes in
+    the order of memory).
+    """
     kinds = ["foreach", "fused"]
-    return [f"{kind} {layout}" for kind in kinds for layout in ("NCHW", "NHWC")] if workload.images else kinds
+    return (
+        [f"{kind} {layout}" for kind in kinds for layout in ("NCHW", "NHWC")]
+        if workload.images
+        else kinds
+    )
 
 
-def torch_adam(workload: Workload, rate: float, variant: str, *, compiled: bool = False, ranks: int = 1, rank: int = 0) -> Step:
+def torch_adam(
+    workload: Workload,
+    rate: float,
+    variant: str,
+    *,
+    compiled: bool = False,
+    ranks: int = 1,
+    rank: int = 0,
+) -> Step:
     """Return PyTorch's step in one of its variants; with several ranks, DDP's."""
     import torch
 
@@ -67,12 +87,18 @@ def torch_adam(workload: Workload, rate: float, variant: str, *, compiled: bool 
         return workload.torch_loss(module(x), y)
 
     if compiled:
-        torch._dynamo.reset()  # Else the variants count as recompilations of one function, whose number is limited.
+        # Else the variants count as recompilations of one function, whose number is limited.
+        torch._dynamo.reset()
         forward = torch.compile(forward)
     batches = []
     for x, y in workload.batches():
         rows = slice(rank * len(x) // ranks, (rank + 1) * len(x) // ranks)
-        batches.append((workload.torch_x(torch.from_numpy(x)[rows]).contiguous(memory_format=form), torch.from_numpy(y)[rows]))
+        batches.append(
+            (
+                workload.torch_x(torch.from_numpy(x)[rows]).contiguous(memory_format=form),
+                torch.from_numpy(y)[rows],
+            )
+        )
     following = itertools.cycle(batches)
 
     def step() -> Any:
@@ -103,7 +129,9 @@ def jax_adam(workload: Workload, rate: float) -> Step:
     arrays = workload.to_jax([parameter.value for parameter in workload.start().parameters()])
     parameters = [jax.numpy.array(array) for array in arrays]
     state = optimizer.init(parameters)
-    following = itertools.cycle([(jax.numpy.array(x), jax.numpy.array(y)) for x, y in workload.batches()])
+    following = itertools.cycle(
+        [(jax.numpy.array(x), jax.numpy.array(y)) for x, y in workload.batches()]
+    )
 
     def step() -> Any:
         nonlocal parameters, state
@@ -122,7 +150,9 @@ def all_of(workload: Workload, peers: list[str], rate: float) -> dict[str, Step]
                 steps["jax"] = jax_adam(workload, rate)
             continue
         for variant in torch_variants(workload):
-            steps[f"{peer} {variant}"] = torch_adam(workload, rate, variant, compiled=peer == "torch-compile")
+            steps[f"{peer} {variant}"] = torch_adam(
+                workload, rate, variant, compiled=peer == "torch-compile"
+            )
     return steps
 
 
@@ -131,9 +161,14 @@ def _number(loss: Any) -> float:
 
 
 def require_equal_work(workload: Workload, peers: list[str]) -> None:
-    """Take a few steps with each contestant and compare the losses: a benchmark of unequal work proves nothing."""
+    """Take a few steps with each contestant and compare the losses: a benchmark of unequal work
+    proves nothing.
+    """
     steps = all_of(workload, [peer for peer in peers if peer != "torch-compile"], CHECKING_RATE)
     losses = {name: [_number(step()) for _ in range(6)] for name, step in steps.items()}
     for name, theirs in losses.items():
         if not np.allclose(theirs, losses["ours"], rtol=2e-3):
-            raise RuntimeError(f"{workload.name}: {name} does other work than ours; losses {theirs} and {losses['ours']}")
+            raise RuntimeError(
+                f"{workload.name}: {name} does other work than ours; losses {theirs} and"
+                f" {losses['ours']}"
+            )

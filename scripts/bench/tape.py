@@ -1,4 +1,5 @@
-"""Time the tape alone: microseconds per recorded call and per backward call on tiny arrays, against PyTorch's autograd.
+"""Time the tape alone: microseconds per recorded call and per backward call on tiny arrays, against
+PyTorch's autograd.
 
     python scripts/bench/tape.py [--json FILE] [--rounds R]
 
@@ -19,7 +20,9 @@ CALLS = 100
 SIZE = 4
 
 
-def graphs() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], list[layers.Parameter], list[Any]]]:
+def graphs() -> dict[
+    str, tuple[Callable[[Any], Any], Callable[[Any], Any], list[layers.Parameter], list[Any]]
+]:
     """Return by name one call by ours and by PyTorch, and the parameters of both."""
     rng = np.random.default_rng(0)
     dense = layers.Linear(SIZE, SIZE, rng=rng)
@@ -40,7 +43,9 @@ def graphs() -> dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], list
 def contestants(name: str) -> dict[str, Callable[[], Any]]:
     """Return recording alone, and recording with backward, for both."""
     call, their_call, parameters, their_parameters = graphs()[name]
-    x = np.ones((SIZE, SIZE), np.float32)  # Its square is itself: no overflow, no subnormal numbers.
+    x = np.ones(
+        (SIZE, SIZE), np.float32
+    )  # Its square is itself: no overflow, no subnormal numbers.
     their_x = torch.from_numpy(x).requires_grad_()
     gradient = np.zeros((SIZE, SIZE), np.float32)  # That of x * x doubles at every call.
     their_gradient = torch.from_numpy(gradient)
@@ -92,7 +97,9 @@ def main() -> None:
             "backward_us": round(ours, 3),
             "torch_backward_us": round(theirs, 3),
             "ratio_backward": round(theirs / ours, 2),
-            "spread_us": {key: harness.spread(values, 1e6 / CALLS) for key, values in times.items()},
+            "spread_us": {
+                key: harness.spread(values, 1e6 / CALLS) for key, values in times.items()
+            },
         }
         rows.append(result)
         line = "{graph:22} {record_us:12.2f} {torch_record_us:5.2f} {ratio_record:5.2f}"

@@ -1,10 +1,11 @@
 """Time whole training steps against PyTorch and JAX.
 
-    python scripts/bench/train_step.py [WORKLOAD ...] [--ranks N] [--json FILE] [--peers torch,torch-compile,jax] [--rounds R]
+    python scripts/bench/train_step.py [WORKLOAD ...] [--ranks N] [--json FILE] [--peers
+    torch,torch-compile,jax] [--rounds R]
 
-With one rank, all contestants take turns in one process on one core. With more, our ranks under mpirun and the peers, PyTorch
-with as many threads and DDP over gloo with as many processes, run one after the other, again and again, each in processes of
-its own.
+With one rank, all contestants take turns in one process on one core. With more, our ranks under
+mpirun and the peers, PyTorch with as many threads and DDP over gloo with as many processes, run one
+after the other, again and again, each in processes of its own.
 """
 
 import argparse
@@ -24,24 +25,46 @@ from workloads import WORKLOADS
 
 def best(times: dict[str, list[float]], peer: str) -> str:
     """Return the faster of a peer's variants."""
-    return min((name for name in times if name.split()[0] == peer), key=lambda name: median(times[name]))
+    return min(
+        (name for name in times if name.split()[0] == peer), key=lambda name: median(times[name])
+    )
 
 
-def row(workload: Workload, ranks: int, times: dict[str, list[float]], peers: list[str]) -> dict[str, Any]:
-    """Return the row of a workload; the peer of `torch_ms` and `ratio` is the first of `peers` or, with ranks, the best."""
+def row(
+    workload: Workload, ranks: int, times: dict[str, list[float]], peers: list[str]
+) -> dict[str, Any]:
+    """Return the row of a workload; the peer of `torch_ms` and `ratio` is the first of `peers` or,
+    with ranks, the best.
+    """
     ours = times["ours"]
-    chosen = {peer: best(times, peer) for peer in peers if any(name.split()[0] == peer for name in times)}
+    chosen = {
+        peer: best(times, peer) for peer in peers if any(name.split()[0] == peer for name in times)
+    }
     medians = {peer: median(times[name]) for peer, name in chosen.items()}
     eager = "torch" if ranks == 1 else min(medians, key=lambda peer: medians[peer])
-    result: dict[str, Any] = {"workload": workload.name, "ranks": ranks, "threads": 1, "ours_ms": harness.spread(ours)["median"]}
+    result: dict[str, Any] = {
+        "workload": workload.name,
+        "ranks": ranks,
+        "threads": 1,
+        "ours_ms": harness.spread(ours)["median"],
+    }
     if eager in chosen:
         against = harness.ratio(times[chosen[eager]], ours)
-        result |= {"torch_ms": round(medians[eager] * 1e3, 5), "torch": chosen[eager], "ratio": against["ratio"]}
+        result |= {
+            "torch_ms": round(medians[eager] * 1e3, 5),
+            "torch": chosen[eager],
+            "ratio": against["ratio"],
+        }
         result["ratio_quartiles"] = [against["low"], against["high"]]
     if medians:
         fastest = min(medians, key=lambda peer: medians[peer])
-        result |= {"peers_ms": {chosen[peer]: round(value * 1e3, 5) for peer, value in medians.items()}}
-        result |= {"best_peer": chosen[fastest], "ratio_best": round(medians[fastest] / median(ours), 3)}
+        result |= {
+            "peers_ms": {chosen[peer]: round(value * 1e3, 5) for peer, value in medians.items()}
+        }
+        result |= {
+            "best_peer": chosen[fastest],
+            "ratio_best": round(medians[fastest] / median(ours), 3),
+        }
     return result | {"spread_ms": {name: harness.spread(values) for name, values in times.items()}}
 
 
@@ -55,7 +78,9 @@ def one_rank(workload: Workload, peers: list[str], rounds: int) -> dict[str, Any
     if products is not None:
         # What the products would take at the rate of the peak, of what the step takes.
         result["products_gflop"] = round(products / 1e9, 6)
-        result["of_peak"] = round(products / peak.OPERATIONS * median(times["peak"]) / median(times["ours"]), 3)
+        result["of_peak"] = round(
+            products / peak.OPERATIONS * median(times["peak"]) / median(times["ours"]), 3
+        )
     return result
 
 
@@ -67,12 +92,19 @@ def worker(workload: Workload, kind: str, ranks: int) -> dict[str, list[float]]:
     if kind == "ours":
         from ddbp import communicator
 
-        return {"ours": workers.blocks(steps.ours(workload, steps.TIMING_RATE), lambda n: workers.agreed(communicator(), n))}
+        return {
+            "ours": workers.blocks(
+                steps.ours(workload, steps.TIMING_RATE), lambda n: workers.agreed(communicator(), n)
+            )
+        }
     import torch
 
     if kind == "torch-threads":
         torch.set_num_threads(ranks)
-        kinds = {name: steps.torch_adam(workload, steps.TIMING_RATE, name) for name in steps.torch_variants(workload)}
+        kinds = {
+            name: steps.torch_adam(workload, steps.TIMING_RATE, name)
+            for name in steps.torch_variants(workload)
+        }
         return {f"{kind} {name}": workers.blocks(step, lambda n: n) for name, step in kinds.items()}
     rank = rank_of(kind)
     torch.set_num_threads(1)
@@ -127,15 +159,30 @@ def several_ranks(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]
 def main() -> None:
     """Read the command line, measure, print a table and write the file."""
     parser = harness.arguments(str(__doc__).splitlines()[0], None)
-    parser.add_argument("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}; all unless named")
-    parser.add_argument("--ranks", type=int, default=1, help="our ranks; the peers get as many threads or processes (%(default)s)")
-    parser.add_argument("--peers", default="torch", help="with one rank, of torch,torch-compile,jax (%(default)s)")
+    parser.add_argument(
+        "workloads",
+        nargs="*",
+        metavar="WORKLOAD",
+        help=f"of {', '.join(WORKLOADS)}; all unless named",
+    )
+    parser.add_argument(
+        "--ranks",
+        type=int,
+        default=1,
+        help="our ranks; the peers get as many threads or processes (%(default)s)",
+    )
+    parser.add_argument(
+        "--peers", default="torch", help="with one rank, of torch,torch-compile,jax (%(default)s)"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     unknown = [name for name in options.workloads if name not in WORKLOADS]
     peers = options.peers.split(",") if options.peers else []
     if unknown or not set(peers) <= {"torch", "torch-compile", "jax"}:
-        parser.error(f"workloads are {', '.join(WORKLOADS)}; peers are torch, torch-compile, jax; got {unknown or peers}")
+        parser.error(
+            f"workloads are {', '.join(WORKLOADS)}; peers are torch, torch-compile, jax; got"
+            f" {unknown or peers}"
+        )
     chosen = [WORKLOADS[name] for name in options.workloads or WORKLOADS]
     if options.worker:
         times = worker(chosen[0], options.worker, options.ranks)
@@ -149,11 +196,18 @@ def main() -> None:
     rows = []
     print(f"{'workload':12}{'ranks':>6}{'ours ms':>10}{'torch ms':>10}{'ratio':>8}   best peer")
     for workload in chosen:
-        many = several_ranks(workload, options.ranks, options.rounds or 5) if options.ranks > 1 else None
+        many = (
+            several_ranks(workload, options.ranks, options.rounds or 5)
+            if options.ranks > 1
+            else None
+        )
         rows.append(many or one_rank(workload, peers, options.rounds or 15))
         unknown_numbers = dict.fromkeys(("torch_ms", "ratio", "ratio_best"), float("nan"))
         shown = unknown_numbers | {"best_peer": "none"} | rows[-1]
-        line = "{workload:12}{ranks:>6}{ours_ms:>10.4f}{torch_ms:>10.4f}{ratio:>8.2f}   {best_peer} {ratio_best:.2f}"
+        line = (
+            "{workload:12}{ranks:>6}{ours_ms:>10.4f}{torch_ms:>10.4f}{ratio:>8.2f}   {best_peer}"
+            " {ratio_best:.2f}"
+        )
         print(line.format(**shown), flush=True)
     harness.write(options.json, facts, rows)
 

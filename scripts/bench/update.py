@@ -1,4 +1,5 @@
-"""Time the reduction with Adam's update of 25 million parameters against the time its bytes take at the bandwidth of the memory.
+"""Time the reduction with Adam's update of 25 million parameters against the time its bytes take at
+the bandwidth of the memory.
 
     python scripts/bench/update.py [--ranks N] [--parameters N] [--json FILE] [--rounds R]
 
@@ -17,16 +18,18 @@ import reduction
 import workers
 
 import ddbp
-from ddbp.reduction import Reduction
-from ddbp.shards import ShardPlan
-from ddbp.slice import Slice
+from ddbp.reduction.partition import Slice
+from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.shards import ShardPlan
 
 # Of each parameter a rank reads value, mean and square, and writes them.
 STATES = 6
 
 
 def worker(parameters: int, rounds: int) -> None:
-    """Measure on one of the ranks; the first prints the seconds of updates and sums in each round, and the bytes of both."""
+    """Measure on one of the ranks; the first prints the seconds of updates and sums in each round,
+    and the bytes of both.
+    """
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
     reduced = Reduction(reduction.Weights(parameters), plan, comm)
@@ -48,12 +51,19 @@ def worker(parameters: int, rounds: int) -> None:
             comm.all_gather(np.zeros(1))
             started = time.perf_counter()
             run()
-            times[name].append(float(comm.all_gather(np.array([time.perf_counter() - started])).max()))
+            times[name].append(
+                float(comm.all_gather(np.array([time.perf_counter() - started])).max())
+            )
     size = part.values.nbytes
     if comm.rank == 0:
         # The first round warms up.
         result = {"times": {name: values[1:] for name, values in times.items()}}
-        print(json.dumps({**result, "update_bytes": (comm.size + STATES) * size, "sum_bytes": 3 * size}), flush=True)
+        print(
+            json.dumps(
+                {**result, "update_bytes": (comm.size + STATES) * size, "sum_bytes": 3 * size}
+            ),
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -67,15 +77,33 @@ def main() -> None:
         worker(options.parameters, options.rounds)
         return
     facts = harness.machine()
-    inner = [str(Path(__file__).resolve()), "--worker", "--rounds", str(options.rounds), "--parameters", str(options.parameters)]
+    inner = [
+        str(Path(__file__).resolve()),
+        "--worker",
+        "--rounds",
+        str(options.rounds),
+        "--parameters",
+        str(options.parameters),
+    ]
     found = workers.on_ranks(options.ranks, inner)
     seconds = {name: median(values) for name, values in found["times"].items()}
     at_bandwidth = found["update_bytes"] / found["sum_bytes"] * seconds["sum"]
-    row = {"name": "reduction and Adam", "ranks": options.ranks, "threads": 1, "parameters": options.parameters}
-    row |= {"ms": round(seconds["update"] * 1e3, 3), "at_bandwidth_ms": round(at_bandwidth * 1e3, 3)}
+    row = {
+        "name": "reduction and Adam",
+        "ranks": options.ranks,
+        "threads": 1,
+        "parameters": options.parameters,
+    }
+    row |= {
+        "ms": round(seconds["update"] * 1e3, 3),
+        "at_bandwidth_ms": round(at_bandwidth * 1e3, 3),
+    }
     row |= {"gb_per_second": round(options.ranks * found["sum_bytes"] / seconds["sum"] / 1e9, 2)}
     row |= {"ratio": round(seconds["update"] / at_bandwidth, 3)}
-    line = "{parameters} parameters, {ranks} ranks: {ms} ms; its bytes at {gb_per_second} GB/s: {at_bandwidth_ms} ms; {ratio}"
+    line = (
+        "{parameters} parameters, {ranks} ranks: {ms} ms; its bytes at {gb_per_second} GB/s:"
+        " {at_bandwidth_ms} ms; {ratio}"
+    )
     print(line.format(**row))
     harness.write(options.json, facts, [row])
 

@@ -1,8 +1,10 @@
-"""Show how far an error reaches back in time: gradients of a loss at the last step with respect to the input of each step.
+"""Show how far an error reaches back in time: gradients of a loss at the last step with respect to
+the input of each step.
 
     python scripts/bench/vanishing_gradients.py [--json FILE] [--plot FILE]
 
-Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is difficult", IEEE Trans. Neural Networks 5(2),
+Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is difficult",
+IEEE Trans. Neural Networks 5(2),
 1994. Networks as they are before training, over random sequences.
 """
 
@@ -26,7 +28,9 @@ NETWORKS = {
 
 
 def reach(network: Any, rng: np.random.Generator) -> list[float]:
-    """Return for each step, the last one first, the norm of its input's gradient over that of the last step's."""
+    """Return for each step, the last one first, the norm of its input's gradient over that of the
+    last step's.
+    """
     x = Tape().input(rng.standard_normal((SAMPLES, STEPS, INPUTS), np.float32))
     last = network(x)[:, -1]
     (last * rng.standard_normal(last.shape).astype(np.float32)).sum().backward()
@@ -42,7 +46,12 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
     axes = figure.add_subplot()
     for row in rows:
         axes.semilogy(row["gradients"], label=row["name"])
-    axes.set(xlabel="steps back from the loss", ylabel="gradient of the input, relative", ylim=(1e-12, 3), xlim=(0, STEPS - 1))
+    axes.set(
+        xlabel="steps back from the loss",
+        ylabel="gradient of the input, relative",
+        ylim=(1e-12, 3),
+        xlim=(0, STEPS - 1),
+    )
     axes.legend()
     axes.grid(alpha=0.3)
     figure.savefig(path, metadata={"Date": None})
@@ -51,11 +60,18 @@ def plot(path: Path, rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print every twentieth step and write the files."""
     parser = harness.arguments(str(__doc__).splitlines()[0], None)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)"
+    )
     options = parser.parse_args()
     rows = []
     for name, make in NETWORKS.items():
-        rows.append({"name": name, "gradients": reach(make(np.random.default_rng(0)), np.random.default_rng(1))})
+        rows.append(
+            {
+                "name": name,
+                "gradients": reach(make(np.random.default_rng(0)), np.random.default_rng(1)),
+            }
+        )
         print(f"{name:20}", *(f"{value:8.1e}" for value in rows[-1]["gradients"][::25]))
     harness.write(options.json, harness.machine(), rows)
     if options.plot:

@@ -21,7 +21,17 @@ def verified(name: str, ranks: str, steps: int, small: bool) -> dict[str, Any]:
     """Return what `ddbp verify` says of a script."""
     script = VERIFIED[name][0]
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "ddbp", "verify", "-n", ranks, "--steps", str(steps), str(SCRIPTS / script)]
+        command = [
+            sys.executable,
+            "-m",
+            "ddbp",
+            "verify",
+            "-n",
+            ranks,
+            "--steps",
+            str(steps),
+            str(SCRIPTS / script),
+        ]
         command += arguments(name, Path(folder), small=small)
         finished = subprocess.run(command, capture_output=True, text=True, check=False)
     if finished.returncode:
@@ -35,12 +45,26 @@ def verified(name: str, ranks: str, steps: int, small: bool) -> dict[str, Any]:
 
 def main() -> int:
     """Verify all; return 1 if a script is not equal on all numbers of ranks."""
-    parser = argparse.ArgumentParser(description="Verify the scripts of scripts/ on several numbers of ranks.")
-    parser.add_argument("-n", "--ranks", default="1,2,3,4", metavar="1,2,3", help="numbers of ranks (%(default)s)")
-    parser.add_argument("--steps", type=int, default=10, metavar="K", help="of each script (%(default)s)")
+    parser = argparse.ArgumentParser(
+        description="Verify the scripts of scripts/ on several numbers of ranks."
+    )
+    parser.add_argument(
+        "-n", "--ranks", default="1,2,3,4", metavar="1,2,3", help="numbers of ranks (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=10, metavar="K", help="of each script (%(default)s)"
+    )
     parser.add_argument("--small", action="store_true", help="small data and networks")
-    parser.add_argument("--only", action="append", choices=VERIFIED, metavar="NAME", help="one of them; may be repeated")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows and the machine's facts to a file")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=VERIFIED,
+        metavar="NAME",
+        help="one of them; may be repeated",
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write rows and the machine's facts to a file"
+    )
     options = parser.parse_args()
     facts: dict[str, Any] = harness.machine()
     rows: list[dict[str, Any]] = []

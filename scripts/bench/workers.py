@@ -1,4 +1,6 @@
-"""Workers of a benchmark: the script that starts them, in processes of their own, with the JSON object that each prints."""
+"""Workers of a benchmark: the script that starts them, in processes of their own, with the JSON
+object that each prints.
+"""
 
 import json
 import os
@@ -10,14 +12,16 @@ from typing import Any
 import harness  # Before NumPy: it decides the threads.
 import numpy as np
 
-from ddbp import launch
+from ddbp.commands import launch
 
 # A worker times so many blocks of about so many seconds.
 BLOCKS, BLOCK_SECONDS = 8, 0.15
 
 
 def blocks(step: Callable[[], Any], agree: Callable[[int], int]) -> list[float]:
-    """Return seconds per step of each block; `agree` makes the number of steps the same on all ranks."""
+    """Return seconds per step of each block; `agree` makes the number of steps the same on all
+    ranks.
+    """
     harness.timed(step, 3)
     count = agree(max(1, round(BLOCK_SECONDS / harness.timed(step, 3))))
     harness.timed(step, count)
@@ -32,7 +36,9 @@ def agreed(comm: Any, count: int) -> int:
 
 
 def on_ranks(ranks: int, script: Sequence[str], *, timeout: float = 600, **environment: str) -> Any:
-    """Run a script and its arguments on so many ranks of ours, and return the object that the first printed."""
+    """Run a script and its arguments on so many ranks of ours, and return the object that the first
+    printed.
+    """
     command = launch.command(launch.find_mpiexec(), ranks, script)
     return printed(at_once([(command, environment)], timeout)[0])
 
@@ -43,7 +49,8 @@ def alone(script: Sequence[str], **environment: str) -> Any:
 
 
 def on_cores(processes: int, script: Sequence[str]) -> list[Any]:
-    """Run a script as processes that know nothing of each other, at the same time, and return the objects that they printed.
+    """Run a script as processes that know nothing of each other, at the same time, and return the
+    objects that they printed.
 
     Each gets `--core` and a number after its arguments, for `harness.pin_to_core`.
     """
@@ -52,22 +59,38 @@ def on_cores(processes: int, script: Sequence[str]) -> list[Any]:
 
 
 def over_gloo(ranks: int, script: Sequence[str], **environment: str) -> Any:
-    """Run a script and its arguments as so many processes that PyTorch joins, and return the object that the first printed."""
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(harness.free_port()), "WORLD_SIZE": str(ranks)}
+    """Run a script and its arguments as so many processes that PyTorch joins, and return the object
+    that the first printed.
+    """
+    where = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(harness.free_port()),
+        "WORLD_SIZE": str(ranks),
+    }
     command = [sys.executable, *script]
     # gloo sometimes aborts while it ends, after the measurement.
-    return printed(at_once([(command, {**environment, **where, "RANK": str(rank)}) for rank in range(ranks)], may_abort=True)[0])
+    return printed(
+        at_once(
+            [(command, {**environment, **where, "RANK": str(rank)}) for rank in range(ranks)],
+            may_abort=True,
+        )[0]
+    )
 
 
 def at_once(
-    commands: Sequence[tuple[Sequence[str], Mapping[str, str]]], timeout: float = 600, *, may_abort: bool = False
+    commands: Sequence[tuple[Sequence[str], Mapping[str, str]]],
+    timeout: float = 600,
+    *,
+    may_abort: bool = False,
 ) -> list[str]:
-    """Run commands, each with what its environment adds, at the same time, and return what they printed.
+    """Run commands, each with what its environment adds, at the same time, and return what they
+    printed.
 
     `may_abort` forgives those that abort after the first has printed.
     """
     processes = [
-        subprocess.Popen(command, env={**os.environ, **more}, stdout=subprocess.PIPE, text=True) for command, more in commands
+        subprocess.Popen(command, env={**os.environ, **more}, stdout=subprocess.PIPE, text=True)
+        for command, more in commands
     ]
     try:
         outputs = [process.communicate(timeout=timeout)[0] for process in processes]

@@ -1,7 +1,8 @@
 """What a workload is: a network whose training step is timed.
 
-The same network is built three times, and starts from the same weights: an entry's torch module and its JAX function take the
-parameters in the order and shapes of ours, unless it brings a `to_torch` or `to_jax` of its own.
+The same network is built three times, and starts from the same weights: an entry's torch module and
+its JAX function take the parameters in the order and shapes of ours, unless it brings a `to_torch`
+or `to_jax` of its own.
 """
 
 from collections.abc import Callable
@@ -25,8 +26,9 @@ def _same(arrays: list[Array]) -> list[Array]:
 class Workload:
     """One network with its loss and its batch; every optimizer is Adam.
 
-    `batch(rng)` gives (x, y) as our layers take them, `torch_x` turns x into what the torch module takes. `torch_loss(output, y)`
-    and `jax_loss(parameters, x, y)` give the loss. PyTorch is tried with both memory formats on `images`.
+    `batch(rng)` gives (x, y) as our layers take them, `torch_x` turns x into what the torch module
+    takes. `torch_loss(output, y)` and `jax_loss(parameters, x, y)` give the loss. PyTorch is tried
+    with both memory formats on `images`.
     """
 
     name: str

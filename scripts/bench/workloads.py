@@ -39,7 +39,9 @@ def dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
             x = (x if i == 0 else jax.nn.relu(x)) @ parameters[i].T + parameters[i + 1]
         return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
 
-    return Workload(name, draw, model, layers.SoftmaxCrossEntropy, torch_model, torch_cross_entropy, jax_loss)
+    return Workload(
+        name, draw, model, layers.SoftmaxCrossEntropy, torch_model, torch_cross_entropy, jax_loss
+    )
 
 
 WORKLOADS: dict[str, Workload] = {

@@ -14,12 +14,19 @@ DATA = ddbp.ArrayDataset(X, LABELS)
 def network(*middle, dtype=np.float32):
     """Return a small network, always the same."""
     rng = np.random.default_rng(1)
-    return Sequential(Linear(6, 16, rng=rng, dtype=dtype), ReLU(), *middle, Linear(16, 3, rng=rng, dtype=dtype))
+    return Sequential(
+        Linear(6, 16, rng=rng, dtype=dtype), ReLU(), *middle, Linear(16, 3, rng=rng, dtype=dtype)
+    )
 
 
 def make(model=None, *, dtype=np.float32, **options):
     """Return a quiet trainer for it."""
-    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1, momentum=0.9), "batch_size": 20, "quiet": True}
+    usual = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": ddbp.SGD(0.1, momentum=0.9),
+        "batch_size": 20,
+        "quiet": True,
+    }
     return ddbp.Trainer(model or network(dtype=dtype), **(usual | options))
 
 

@@ -1,4 +1,6 @@
-"""Gradient accumulation: the update of a group of batches is that of one batch with the samples of all of them."""
+"""Gradient accumulation: the update of a group of batches is that of one batch with the samples of
+all of them.
+"""
 
 import math
 from functools import partial
@@ -7,7 +9,16 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import GRU, BatchNorm, Dropout, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy, Tanh
+from layers import (
+    GRU,
+    BatchNorm,
+    Dropout,
+    Linear,
+    MeanSquaredError,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
 
 from . import small
 from .small import DATA, LABELS, X, parameters
@@ -17,7 +28,9 @@ network = partial(small.network, dtype=np.float64)
 make = partial(small.make, dtype=np.float64, batch_size=10)
 SAMPLES = len(X)
 RNG = np.random.default_rng(6)
-SEQUENCES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2)))
+SEQUENCES = ddbp.ArrayDataset(
+    RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
+)
 
 
 def close(found, expected, dtype=np.float64):
@@ -53,13 +66,34 @@ def test_batches_of_a_group_are_as_one_large_batch(name, dtype, shards):
     results = []
     for batch_size, accumulate in ((30, 1), (10, 3)):
         steps = Steps()
-        options = {**OPTIONS[name], "optimizer": OPTIONS[name].get("optimizer", lambda: ddbp.SGD(0.1, momentum=0.9))()}
-        # Masks are those of the samples of the large batch; its last one has 23, in batches of 10, 10 and 3.
+        options = {
+            **OPTIONS[name],
+            "optimizer": OPTIONS[name].get("optimizer", lambda: ddbp.SGD(0.1, momentum=0.9))(),
+        }
+        # Masks are those of the samples of the large batch; its last one has 23, in batches of 10,
+        # 10 and 3.
         model = network(Dropout(0.3), dtype=dtype)
-        trainer = make(model, batch_size=batch_size, accumulate=accumulate, shards=shards, callbacks=[steps], **options)
+        trainer = make(
+            model,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            shards=shards,
+            callbacks=[steps],
+            **options,
+        )
         history = trainer.fit(DATA, epochs=3)
-        assert (steps.planned, [step for step, _ in steps.steps], trainer.step_count) == (3, list(range(1, 10)), 9)
-        results.append((parameters(trainer), [loss for _, loss in steps.steps], [record["loss"] for record in history]))
+        assert (steps.planned, [step for step, _ in steps.steps], trainer.step_count) == (
+            3,
+            list(range(1, 10)),
+            9,
+        )
+        results.append(
+            (
+                parameters(trainer),
+                [loss for _, loss in steps.steps],
+                [record["loss"] for record in history],
+            )
+        )
     for found, expected in zip(results[1], results[0], strict=True):
         close(found, expected, dtype)
 
@@ -83,9 +117,16 @@ def test_windows_of_all_batches_of_a_group_are_one_step(steps):
     results = []
     for batch_size, accumulate in ((30, 1), (10, 3)):
         rng = np.random.default_rng(1)
-        model = Sequential(GRU(4, 5, rng=rng, dtype=np.float64), Tanh(), Linear(5, 2, rng=rng, dtype=np.float64))
+        model = Sequential(
+            GRU(4, 5, rng=rng, dtype=np.float64), Tanh(), Linear(5, 2, rng=rng, dtype=np.float64)
+        )
         callback = Steps()
-        options = {"loss": MeanSquaredError(), "truncate": steps, "callbacks": [callback], "shards": 2}
+        options = {
+            "loss": MeanSquaredError(),
+            "truncate": steps,
+            "callbacks": [callback],
+            "shards": 2,
+        }
         trainer = make(model, batch_size=batch_size, accumulate=accumulate, **options)
         (record,) = trainer.fit(SEQUENCES, epochs=1)
         assert trainer.step_count == callback.planned == 3 * -(-7 // steps)
@@ -116,12 +157,24 @@ def test_mean_over_labels_that_count_is_exact_over_a_group():
 
 
 def test_loop_has_the_bits_of_fit():
-    fitted, looped = (make(network(Dropout(0.3), BatchNorm(16, dtype=np.float64)), accumulate=3) for _ in range(2))
+    fitted, looped = (
+        make(network(Dropout(0.3), BatchNorm(16, dtype=np.float64)), accumulate=3) for _ in range(2)
+    )
     history = fitted.fit(DATA, epochs=2)
-    losses = [looped.step(looped.loss(looped.model(batch.x), batch.y)) for batch in looped.batches(DATA, epochs=2)]
+    losses = [
+        looped.step(looped.loss(looped.model(batch.x), batch.y))
+        for batch in looped.batches(DATA, epochs=2)
+    ]
     assert looped.parameters_sha256() == fitted.parameters_sha256()
     # 83 samples are nine batches an epoch: groups of 30, 30 and 23.
-    assert [number for number, loss in enumerate(losses) if not math.isnan(loss)] == [2, 5, 8, 11, 14, 17]
+    assert [number for number, loss in enumerate(losses) if not math.isnan(loss)] == [
+        2,
+        5,
+        8,
+        11,
+        14,
+        17,
+    ]
     means = [loss for loss in losses[9:] if not math.isnan(loss)]
     assert np.average(means, weights=[30, 30, 23]) == pytest.approx(history[-1]["loss"], rel=1e-14)
 
@@ -177,7 +230,9 @@ def test_what_accumulated_in_one_epoch_joins_the_next_update():
 
 
 def test_running_statistics_learn_from_every_batch_in_order():
-    accumulating, stepping = (make(network(BatchNorm(16, dtype=np.float64)), optimizer=ddbp.SGD(0.0)) for _ in range(2))
+    accumulating, stepping = (
+        make(network(BatchNorm(16, dtype=np.float64)), optimizer=ddbp.SGD(0.0)) for _ in range(2)
+    )
     for start in range(0, 40, 10):
         stepping.train_step(X[start : start + 10], LABELS[start : start + 10])
     with accumulating.no_sync():
@@ -209,7 +264,12 @@ def test_loss_that_is_not_finite_is_refused_in_the_batch_that_has_it():
     trainer = make()
     x = X.copy()
     x[3] = np.nan
-    with pytest.raises(FloatingPointError, match=r"nan in step 0; the first layer .* is call 0: Linear"), trainer.no_sync():
+    with (
+        pytest.raises(
+            FloatingPointError, match=r"nan in step 0; the first layer .* is call 0: Linear"
+        ),
+        trainer.no_sync(),
+    ):
         trainer.train_step(x[:10], LABELS[:10])
 
 
@@ -218,7 +278,12 @@ def test_loss_that_is_not_finite_is_refused_in_the_batch_that_has_it():
 
 @pytest.mark.parametrize("accumulate", [0, -1, 1.5, True, None])
 def test_number_of_batches_that_is_no_positive_integer_is_refused(accumulate):
-    with pytest.raises(ValueError, match=r"Trainer: accumulate must be a positive integer; got .*\. accumulate=1 is the least\."):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"Trainer: accumulate must be a positive integer; got .*\. accumulate=1 is the least\."
+        ),
+    ):
         make(accumulate=accumulate)
 
 
@@ -229,14 +294,22 @@ def test_update_of_a_batch_of_another_size_needs_step():
     batch = trainer.batch(X[10:15], LABELS[10:15])
     loss = trainer.loss(trainer.model(batch.x), batch.y)
     loss.backward()
-    with pytest.raises(ValueError, match=r"Trainer.update: .* got 5 samples after 10\. Call trainer.step\(loss\) instead"):
+    with pytest.raises(
+        ValueError,
+        match=r"Trainer.update: .* got 5 samples after 10\. Call trainer.step\(loss\) instead",
+    ):
         trainer.update(loss)
 
 
 def test_fit_within_no_sync_is_refused():
     trainer = make()
     with (
-        pytest.raises(ValueError, match=r"Trainer.fit: fit decides itself when to update; got a call within no_sync\(\)\. "),
+        pytest.raises(
+            ValueError,
+            match=(
+                r"Trainer.fit: fit decides itself when to update; got a call within no_sync\(\)\. "
+            ),
+        ),
         trainer.no_sync(),
     ):
         trainer.fit(DATA, epochs=1)
@@ -244,8 +317,14 @@ def test_fit_within_no_sync_is_refused():
 
 def test_windows_of_a_single_batch_do_not_accumulate():
     rng = np.random.default_rng(1)
-    trainer = make(GRU(4, 2, rng=rng, dtype=np.float64), loss=MeanSquaredError(), truncate=3, accumulate=2)
+    trainer = make(
+        GRU(4, 2, rng=rng, dtype=np.float64), loss=MeanSquaredError(), truncate=3, accumulate=2
+    )
     with pytest.raises(
-        ValueError, match=r"Trainer.train_step: windows of one batch cannot accumulate.*; got accumulate=2\. Use fit"
+        ValueError,
+        match=(
+            r"Trainer.train_step: windows of one batch cannot accumulate.*; got accumulate=2\."
+            r" Use fit"
+        ),
     ):
         trainer.train_step(SEQUENCES.x[:10], SEQUENCES.y[:10])

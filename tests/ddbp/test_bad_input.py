@@ -1,4 +1,6 @@
-"""Bad input is refused at once, with who refuses, what must hold, what was got and what would mend it."""
+"""Bad input is refused at once, with who refuses, what must hold, what was got and what would mend
+it.
+"""
 
 import math
 import re
@@ -8,7 +10,14 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import BinaryCrossEntropy, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy
+from layers import (
+    BinaryCrossEntropy,
+    Linear,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
 
 NAN, INF = math.nan, math.inf
 X = np.random.default_rng(0).standard_normal((30, 5))
@@ -21,7 +30,11 @@ def refused(kind, owner, must, got):
     """Expect an error `<owner>: …<must>…; got …<got>…. <fix>`."""
     with pytest.raises(kind) as caught:
         yield
-    said = re.fullmatch(r"(?P<owner>[^:]+): (?P<must>.+?); got (?P<got>.+?)\. (?P<fix>\w.+)", str(caught.value), re.DOTALL)
+    said = re.fullmatch(
+        r"(?P<owner>[^:]+): (?P<must>.+?); got (?P<got>.+?)\. (?P<fix>\w.+)",
+        str(caught.value),
+        re.DOTALL,
+    )
     assert said, caught.value
     assert owner in said["owner"]
     assert must in said["must"]
@@ -32,7 +45,16 @@ def make(model=None, **options):
     """Return a quiet trainer of a small network."""
     model = model or Linear(5, 3, rng=np.random.default_rng(0))
     return ddbp.Trainer(
-        model, **({"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1), "batch_size": 10, "quiet": True} | options)
+        model,
+        **(
+            {
+                "loss": SoftmaxCrossEntropy(),
+                "optimizer": ddbp.SGD(0.1),
+                "batch_size": 10,
+                "quiet": True,
+            }
+            | options
+        ),
     )
 
 
@@ -43,18 +65,24 @@ def make(model=None, **options):
 def test_first_value_that_is_not_finite_is_named_with_its_place(value):
     x = X.copy()
     x[4, 2] = x[7, 0] = value
-    with refused(ValueError, "ArrayDataset", "x must be finite", f"{value} at x[4, 2], 2 such values in all"):
+    with refused(
+        ValueError, "ArrayDataset", "x must be finite", f"{value} at x[4, 2], 2 such values in all"
+    ):
         ddbp.ArrayDataset(x, LABELS)
 
 
 def test_target_that_is_not_finite_is_named_with_its_place():
     y = np.zeros(30)
     y[29] = NAN
-    with refused(ValueError, "ArrayDataset", "y must be finite", "nan at y[29], 1 such values in all"):
+    with refused(
+        ValueError, "ArrayDataset", "y must be finite", "nan at y[29], 1 such values in all"
+    ):
         ddbp.ArrayDataset(X, y)
 
 
-@pytest.mark.parametrize(("x", "y", "name"), [(np.zeros((0, 5)), [], "x"), ([], [], "x"), (X, 3.0, "y")])
+@pytest.mark.parametrize(
+    ("x", "y", "name"), [(np.zeros((0, 5)), [], "x"), ([], [], "x"), (X, 3.0, "y")]
+)
 def test_data_without_samples_are_refused(x, y, name):
     with refused(ValueError, "ArrayDataset", f"{name} must hold one sample or more", "shape ("):
         ddbp.ArrayDataset(x, y)
@@ -65,7 +93,9 @@ def test_unequal_lengths_are_refused():
         ddbp.ArrayDataset(X, LABELS[:-1])
 
 
-@pytest.mark.parametrize("values", [["cat", "dog"], [None, 1], np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")])
+@pytest.mark.parametrize(
+    "values", [["cat", "dog"], [None, 1], np.array(["2020-01-01", "2020-01-02"], "datetime64[D]")]
+)
 def test_what_is_not_numeric_is_refused(values):
     with refused(TypeError, "ArrayDataset", "y must be numeric", str(np.asarray(values).dtype)):
         ddbp.ArrayDataset(X[:2], values)
@@ -81,14 +111,21 @@ def test_split_fraction_outside_of_0_to_1_is_refused(fraction):
 def test_label_out_of_range_is_named_with_its_row_and_the_number_of_classes(label):
     labels = LABELS.copy()
     labels[:10] = label
-    with refused(ValueError, "SoftmaxCrossEntropy", "labels must be in 0..2 for 3 logits", f"{label} in row 0"):
+    with refused(
+        ValueError,
+        "SoftmaxCrossEntropy",
+        "labels must be in 0..2 for 3 logits",
+        f"{label} in row 0",
+    ):
         make().train_step(X[:10].astype(np.float32), labels[:10])
 
 
 def test_label_out_of_range_is_refused_in_a_fit_and_in_an_evaluation():
     data = ddbp.ArrayDataset(X, np.where(np.arange(30) == 11, 7, LABELS))
     for run in (lambda: make().fit(data, epochs=1), lambda: make().evaluate(data)):
-        with refused(ValueError, "SoftmaxCrossEntropy", "labels must be in 0..2 for 3 logits", "7 in row"):
+        with refused(
+            ValueError, "SoftmaxCrossEntropy", "labels must be in 0..2 for 3 logits", "7 in row"
+        ):
             run()
 
 
@@ -98,7 +135,12 @@ def test_labels_that_are_not_integers_are_refused():
 
 
 def test_labels_in_a_column_are_refused():
-    with refused(ValueError, "SoftmaxCrossEntropy", "targets must be labels (10,) or probabilities (10, 3)", "(10, 1)"):
+    with refused(
+        ValueError,
+        "SoftmaxCrossEntropy",
+        "targets must be labels (10,) or probabilities (10, 3)",
+        "(10, 1)",
+    ):
         make().fit(ddbp.ArrayDataset(X, LABELS[:, np.newaxis]), epochs=1)
 
 
@@ -179,7 +221,9 @@ def test_model_without_parameters_is_refused():
 def test_model_of_two_types_is_refused():
     rng = np.random.default_rng(0)
     model = Sequential(Linear(5, 5, rng=rng), Linear(5, 3, rng=rng, dtype=np.float64))
-    with refused(ValueError, "FlatParameters", "all parameters must have one dtype", "['float32', 'float64']"):
+    with refused(
+        ValueError, "FlatParameters", "all parameters must have one dtype", "['float32', 'float64']"
+    ):
         make(model)
 
 
@@ -207,13 +251,17 @@ def test_missing_loss_is_refused(call):
 def test_own_loss_on_several_shards_is_refused():
     trainer = make(loss=None, shards=2)
     batch = trainer.batch(X[:10].astype(np.float32), LABELS[:10])
-    with refused(ValueError, "Trainer", "a loss without shard sums needs one shard per rank", "2 shards"):
+    with refused(
+        ValueError, "Trainer", "a loss without shard sums needs one shard per rank", "2 shards"
+    ):
         trainer.step((trainer.model(batch.x) ** 2).sum() / batch.samples)
 
 
 def test_run_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with refused(OSError, "Trainer", "the run folder must be writable", str(tmp_path / "file" / "run")):
+    with refused(
+        OSError, "Trainer", "the run folder must be writable", str(tmp_path / "file" / "run")
+    ):
         make(run_dir=tmp_path / "file" / "run")
 
 
@@ -232,10 +280,18 @@ def test_run_that_diverges_ends_with_the_step_and_the_first_layer():
     trainer.train_step(x, y)
     model[1].weight.value = np.full((3, 4), 3e38)
     before = trainer.parameters_sha256()
-    with refused(FloatingPointError, "Trainer", "the loss must be finite", "in step 1; "), np.errstate(all="ignore"):
+    with (
+        refused(FloatingPointError, "Trainer", "the loss must be finite", "in step 1; "),
+        np.errstate(all="ignore"),
+    ):
         trainer.train_step(x, y)
     with (
-        refused(FloatingPointError, "Trainer", "the loss must be finite", "not finite here is call 1: Linear(4, 3)"),
+        refused(
+            FloatingPointError,
+            "Trainer",
+            "the loss must be finite",
+            "not finite here is call 1: Linear(4, 3)",
+        ),
         np.errstate(all="ignore"),
     ):
         trainer.train_step(x, y)
@@ -255,14 +311,23 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("value", [-0.5, NAN])
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, names in OPTIMIZERS.items() for name in sorted(names)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in OPTIMIZERS.items() for name in sorted(names)]
+)
 def test_negative_option_of_an_optimizer_is_refused(kind, name, value):
     with refused(ValueError, kind, f"{name} must", str(value)):
         getattr(ddbp, kind)(0.1, **{name: (0.9, value) if name == "betas" else value})
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("SGD", "momentum"), ("RMSProp", "alpha"), ("Adam", "betas"), ("LARS", "momentum"), ("LAMB", "betas")]
+    ("kind", "name"),
+    [
+        ("SGD", "momentum"),
+        ("RMSProp", "alpha"),
+        ("Adam", "betas"),
+        ("LARS", "momentum"),
+        ("LAMB", "betas"),
+    ],
 )
 def test_fraction_of_1_or_more_is_refused(kind, name):
     with refused(ValueError, kind, f"{name} must be in [0, 1)", "1.0"):
@@ -272,7 +337,9 @@ def test_fraction_of_1_or_more_is_refused(kind, name):
 @pytest.mark.parametrize("rate", [-0.1, NAN, INF])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_learning_rate_that_is_negative_or_not_finite_is_refused(kind, rate):
-    with refused(ValueError, "Constant", "the learning rate must be finite and not negative", str(rate)):
+    with refused(
+        ValueError, "Constant", "the learning rate must be finite and not negative", str(rate)
+    ):
         getattr(ddbp, kind)(rate)
 
 
@@ -291,7 +358,10 @@ SCHEDULES = {
 
 
 @pytest.mark.parametrize("value", [0, -1, NAN, INF])
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, (_, names) in SCHEDULES.items() for name in sorted(names)])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind, (_, names) in SCHEDULES.items() for name in sorted(names)],
+)
 def test_option_of_a_schedule_that_is_not_positive_and_finite_is_refused(kind, name, value):
     with refused(ValueError, kind, f"{name} must be positive and finite", str(value)):
         getattr(ddbp, kind)(**({"rate": 0.1} | SCHEDULES[kind][0] | {name: value}))
@@ -315,7 +385,9 @@ def test_option_of_a_schedule_that_is_negative_is_refused(kind, options, name, v
 
 @pytest.mark.parametrize("options", [{}, {"every": 0}, {"every": 5, "at": (3,)}])
 def test_step_decay_needs_one_of_its_two_forms(options):
-    with refused(ValueError, "StepDecay", "exactly one of every (at least 1) and at must be given", ""):
+    with refused(
+        ValueError, "StepDecay", "exactly one of every (at least 1) and at must be given", ""
+    ):
         ddbp.StepDecay(0.1, **options)
 
 
@@ -336,7 +408,9 @@ def test_linear_scaling_of_what_is_not_positive_is_refused(arguments):
         ddbp.linear_scaling(*arguments)
 
 
-@pytest.mark.parametrize(("name", "value"), [("patience", 0), ("patience", -1), ("delta", -0.5), ("delta", NAN)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("patience", 0), ("patience", -1), ("delta", -0.5), ("delta", NAN)]
+)
 def test_option_of_early_stopping_that_makes_no_sense_is_refused(name, value):
     with refused(ValueError, "EarlyStopping", f"{name} must", str(value)):
         ddbp.EarlyStopping(**{name: value})
@@ -344,5 +418,7 @@ def test_option_of_early_stopping_that_makes_no_sense_is_refused(name, value):
 
 def test_early_stopping_on_what_is_not_measured_is_refused():
     trainer = make(callbacks=[ddbp.EarlyStopping(monitor="validation_acuracy")])
-    with refused(ValueError, "EarlyStopping", "monitor must be in the record", "'validation_acuracy'"):
+    with refused(
+        ValueError, "EarlyStopping", "monitor must be in the record", "'validation_acuracy'"
+    ):
         trainer.fit(DATA, epochs=1, validation=DATA)

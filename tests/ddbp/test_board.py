@@ -1,4 +1,6 @@
-"""Meetings in shared memory: nobody reads too early, nobody waits for ever, and the memory goes with its arrays."""
+"""Meetings in shared memory: nobody reads too early, nobody waits for ever, and the memory goes
+with its arrays.
+"""
 
 import errno
 import mmap
@@ -11,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddbp import shared_memory
-from ddbp.board import WORDS, Board, Row
-from ddbp.communicator import CommunicationError
+from ddbp.comm import shared_memory
+from ddbp.comm.base import CommunicationError
+from ddbp.comm.host_barrier import WORDS, Board, Row
 from layers.kernels import sync
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -135,7 +137,10 @@ def test_dead_process_is_noticed_by_those_who_saw_it_run(tmp_path):
 
 def test_array_is_zero_and_shared_by_all_who_attach():
     path = shared_memory.create(shared_memory.size_of((3, 4), np.float32))
-    first, second = (shared_memory.attach(os.open(path, os.O_RDWR), (3, 4), np.float32, part, 2) for part in range(2))
+    first, second = (
+        shared_memory.attach(os.open(path, os.O_RDWR), (3, 4), np.float32, part, 2)
+        for part in range(2)
+    )
     path.unlink()
     assert not first.any()
     first[2, 3] = 5
@@ -167,11 +172,15 @@ def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monke
 
 
 def test_memory_that_others_take_meanwhile_is_asked_for_on_top(monkeypatch):
-    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14))
+    monkeypatch.setattr(
+        os, "statvfs", lambda path: SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14)
+    )
     said = str(shared_memory.Demand({"parameters": 2**20}, {}).refusal(errno.ENOSPC))
     assert "got 64.0 MiB free, of which others have taken some since. " in said
     assert "--shm-size=81m" in said
 
 
 def test_file_that_a_rank_does_not_see_means_that_memory_is_not_shared():
-    assert isinstance(shared_memory.Demand({"board": 8}, {}).refusal(errno.ENOENT), shared_memory.NotSharedError)
+    assert isinstance(
+        shared_memory.Demand({"board": 8}, {}).refusal(errno.ENOENT), shared_memory.NotSharedError
+    )

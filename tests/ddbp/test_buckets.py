@@ -1,4 +1,6 @@
-"""Buckets begin where parameters begin, are owned by all ranks alike, and complete when their parameters are."""
+"""Buckets begin where parameters begin, are owned by all ranks alike, and complete when their
+parameters are.
+"""
 
 from itertools import pairwise
 from types import SimpleNamespace
@@ -6,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ddbp.buckets import BYTES, SHARE, VARIABLE, Buckets, counts_of, room_for_counts
-from ddbp.communicator import Links
+from ddbp import settings
+from ddbp.comm.topology import Links
+from ddbp.reduction.buckets import BYTES, SHARE, Buckets, counts_of, room_for_counts
 from layers import FlatParameters, Linear, Sequential
 from layers.kernels import reduce
 
@@ -18,13 +21,15 @@ SIZES = (60, 300, 1, 500, 40, 200, 3)
 def flat():
     """Return the parameters of a network, most of them larger than a block."""
     rng = np.random.default_rng(0)
-    return FlatParameters(Sequential(*(Linear(inputs, outputs, rng=rng) for inputs, outputs in pairwise(SIZES))))
+    return FlatParameters(
+        Sequential(*(Linear(inputs, outputs, rng=rng) for inputs, outputs in pairwise(SIZES)))
+    )
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 @pytest.mark.parametrize("kib", ["1", "4", "20", "60"])
 def test_ranges_cover_the_flat_array_at_bounds_of_blocks(kib, ranks, flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, kib)
+    monkeypatch.setenv(settings.BUCKET, kib)
     buckets = Buckets(flat, ranks, several=True)
     assert len(buckets) > 1
     bounds = buckets.ranges.reshape(-1)
@@ -39,25 +44,33 @@ def test_ranges_cover_the_flat_array_at_bounds_of_blocks(kib, ranks, flat, monke
 
 @pytest.mark.parametrize("kib", ["4", "20"])
 def test_parameter_lies_in_the_buckets_that_hold_its_elements(kib, flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, kib)
+    monkeypatch.setenv(settings.BUCKET, kib)
     buckets = Buckets(flat, 3, several=True)
     bounds = buckets.ranges[:, [0, -1]].tolist()
-    for (name, parameter, numbers), (_, _, start, stop) in zip(buckets.segments(), flat.segments(), strict=True):
-        assert list(numbers) == [k for k, (first, last) in enumerate(bounds) if first < stop and start < last], name
+    for (name, parameter, numbers), (_, _, start, stop) in zip(
+        buckets.segments(), flat.segments(), strict=True
+    ):
+        assert list(numbers) == [
+            k for k, (first, last) in enumerate(bounds) if first < stop and start < last
+        ], name
         assert parameter is flat.parameters[flat.names.index(name)]
 
 
 def test_bucket_waits_for_no_parameter_before_the_one_it_begins_with(flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "4")
+    monkeypatch.setenv(settings.BUCKET, "4")
     buckets = Buckets(flat, 2, several=True)
     for number, start in enumerate(buckets.ranges[:, 0].tolist()):
-        first = next(begin for (_, _, numbers), begin in zip(buckets.segments(), flat.starts, strict=True) if number in numbers)
+        first = next(
+            begin
+            for (_, _, numbers), begin in zip(buckets.segments(), flat.starts, strict=True)
+            if number in numbers
+        )
         assert start - reduce.BLOCK < first <= start
 
 
 @pytest.mark.parametrize("kib", ["0", "1", "4", "20", "60", ""])
 def test_room_for_counts_is_enough_and_little_more(kib, flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, kib)
+    monkeypatch.setenv(settings.BUCKET, kib)
     hosts = np.array([0, 2, 3])
     comm = SimpleNamespace(hosts=hosts, links=Links(hosts, 0), size=3)
     used = np.zeros(counts_of(len(Buckets(flat, 3, several=True)), comm), np.int64).nbytes
@@ -70,14 +83,14 @@ def test_room_for_counts_is_enough_and_little_more(kib, flat, monkeypatch):
 
 
 def test_one_host_and_zero_have_one_bucket(flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "4")
+    monkeypatch.setenv(settings.BUCKET, "4")
     assert len(Buckets(flat, 2, several=False)) == 1
-    monkeypatch.setenv(VARIABLE, "0")
+    monkeypatch.setenv(settings.BUCKET, "0")
     assert len(Buckets(flat, 2, several=True)) == 1
 
 
 def test_many_ranks_have_larger_buckets(monkeypatch):
-    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.delenv(settings.BUCKET, raising=False)
     rng = np.random.default_rng(0)
     flat = FlatParameters(Sequential(*(Linear(300, 300, rng=rng) for _ in range(16))))
     few, many = (Buckets(flat, ranks, several=True) for ranks in (2, 32))
@@ -87,6 +100,9 @@ def test_many_ranks_have_larger_buckets(monkeypatch):
 
 
 def test_size_that_is_no_number_is_refused(flat, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "1 MB")
-    with pytest.raises(ValueError, match=r"ddbp: DDBP_BUCKET must be a number of KiB; got '1 MB'\. Unset it for the default"):
+    monkeypatch.setenv(settings.BUCKET, "1 MB")
+    with pytest.raises(
+        ValueError,
+        match=r"ddbp: DDBP_BUCKET must be a number of KiB; got '1 MB'\. Unset it for the default",
+    ):
         Buckets(flat, 2, several=True)

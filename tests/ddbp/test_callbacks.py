@@ -32,7 +32,14 @@ def test_callbacks_are_told_of_everything_in_order():
     diary = Diary()
     make(callbacks=[diary], batch_size=40).fit(DATA, epochs=2)
     steps = [("step", step) for step in range(1, 7)]
-    epochs = [("epoch", 1), *steps[:3], ("end of epoch", 1), ("epoch", 2), *steps[3:], ("end of epoch", 2)]
+    epochs = [
+        ("epoch", 1),
+        *steps[:3],
+        ("end of epoch", 1),
+        ("epoch", 2),
+        *steps[3:],
+        ("end of epoch", 2),
+    ]
     assert diary.lines == [("fit", 2, 3), *epochs, ("end", 2)]
 
 

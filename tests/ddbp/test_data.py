@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddbp import ArrayDataset
-from ddbp.data import batches, permutation
+from ddbp.training.data import batches, permutation
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10, 173])
@@ -19,7 +19,9 @@ def test_permutation_is_a_function_of_seed_and_epoch():
 
 
 def test_every_seed_and_epoch_has_its_own_permutation():
-    orders = {tuple(permutation(50, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)}
+    orders = {
+        tuple(permutation(50, seed, epoch).tolist()) for seed in range(5) for epoch in range(5)
+    }
     assert len(orders) == 25
 
 

@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-import layers.cases
-import layers.mutants
-from ddbp.cli import main
-from layers.cases import CASES
-from layers.mutants import MUTANTS
+import layers.gradient_check.cases
+import layers.gradient_check.mutants
+from ddbp.commands.cli import main
+from layers.gradient_check.cases import CASES
+from layers.gradient_check.mutants import MUTANTS
 
 MINE = '''
 import numpy as np
@@ -95,9 +95,18 @@ def folder(tmp_path, monkeypatch):
 # ---- all layers
 
 
-# Every case and every mutant is checked in tests/layers, by the same functions: here the command takes some of each kind.
-SOME_CASES = tuple(case for number, case in enumerate(CASES) if number % 12 == 0 or case.name in ("Tanh", "Softmax"))
-SOME_MUTANTS = tuple(mutant for number, mutant in enumerate(MUTANTS) if number % 10 == 0 or mutant.name == "dropped bias gradient")
+# Every case and every mutant is checked in tests/layers, by the same functions: here the command
+# takes some of each kind.
+SOME_CASES = tuple(
+    case
+    for number, case in enumerate(CASES)
+    if number % 12 == 0 or case.name in ("Tanh", "Softmax")
+)
+SOME_MUTANTS = tuple(
+    mutant
+    for number, mutant in enumerate(MUTANTS)
+    if number % 10 == 0 or mutant.name == "dropped bias gradient"
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +114,8 @@ def everything():
     """What the command says without arguments, with all details."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layers.cases, "CASES", SOME_CASES)
-        patch.setattr(layers.mutants, "MUTANTS", SOME_MUTANTS)
+        patch.setattr(layers.gradient_check.cases, "CASES", SOME_CASES)
+        patch.setattr(layers.gradient_check.mutants, "MUTANTS", SOME_MUTANTS)
         status = main(["gradcheck", "--all"])
     return status, out.getvalue()
 
@@ -121,7 +130,17 @@ def test_layers_are_right_and_mutants_are_caught(everything):
 def test_table_has_one_line_per_case_with_method_error_order_and_verdict(everything):
     _, out = everything
     header = next(line for line in out.splitlines() if "worst error" in line)
-    assert header.split() == ["layer", "or", "case", "blocks", "method", "worst", "error", "order", "verdict"]
+    assert header.split() == [
+        "layer",
+        "or",
+        "case",
+        "blocks",
+        "method",
+        "worst",
+        "error",
+        "order",
+        "verdict",
+    ]
     line = next(line for line in out.splitlines() if line.split()[:1] == ["Tanh"])
     assert line.split()[1:3] == ["1", "complex"]
     assert line.split()[4:] == ["2.00", "ok"]
@@ -135,16 +154,24 @@ def test_details_tell_every_block_and_what_revealed_each_mutant(everything):
 
 
 def test_wrong_case_and_uncaught_mutant_make_the_status_one(monkeypatch, capsys):
-    wrong = next(m for m in layers.mutants.MUTANTS if m.name == "wrong sign")
-    right = layers.cases.CASES[5]
-    monkeypatch.setattr(layers.mutants, "MUTANTS", (layers.mutants.Mutant("harmless", right.make, right.inputs),))
-    monkeypatch.setattr(layers.cases, "CASES", (right,))
+    wrong = next(m for m in layers.gradient_check.mutants.MUTANTS if m.name == "wrong sign")
+    right = layers.gradient_check.cases.CASES[5]
+    monkeypatch.setattr(
+        layers.gradient_check.mutants,
+        "MUTANTS",
+        (layers.gradient_check.mutants.Mutant("harmless", right.make, right.inputs),),
+    )
+    monkeypatch.setattr(layers.gradient_check.cases, "CASES", (right,))
     assert main(["gradcheck"]) == 1
     assert "not caught: harmless" in capsys.readouterr().out
-    monkeypatch.setattr(layers.mutants, "MUTANTS", (wrong,))
+    monkeypatch.setattr(layers.gradient_check.mutants, "MUTANTS", (wrong,))
     assert main(["gradcheck"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(layers.cases, "CASES", (right, layers.cases.Case("broken", wrong.make, wrong.inputs)))
+    monkeypatch.setattr(
+        layers.gradient_check.cases,
+        "CASES",
+        (right, layers.gradient_check.cases.Case("broken", wrong.make, wrong.inputs)),
+    )
     assert main(["gradcheck"]) == 1
     out = capsys.readouterr().out
     assert "gradients: 1/2 cases right" in out
@@ -198,14 +225,35 @@ def test_shapes_are_taken_from_the_command_line_one_per_input(folder, capsys):
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("mine_to_check", "the target must be MODULE:NAME; got 'mine_to_check'. Write mymodule:MyLayer"),
-        ("absent_module:Layer", "the module must be importable; got 'absent_module'. Run the command in the folder"),
+        (
+            "mine_to_check",
+            "the target must be MODULE:NAME; got 'mine_to_check'. Write mymodule:MyLayer",
+        ),
+        (
+            "absent_module:Layer",
+            "the module must be importable; got 'absent_module'. Run the command in the folder",
+        ),
         ("absent.py:Layer", "the file must exist; got 'absent.py'. The current folder is"),
-        ("mine_to_check:Absent", "mine_to_check must define Absent; got no Absent. Names there are: NeedsArguments, Scale"),
+        (
+            "mine_to_check:Absent",
+            (
+                "mine_to_check must define Absent; got no Absent. Names there are: NeedsArguments,"
+                " Scale"
+            ),
+        ),
         ("mine_to_check:number", "number must be a layer or make one; got int. Name a layer"),
-        ("mine_to_check:nothing", "nothing() must return a layer, and its inputs if any; got NoneType. Return the layer"),
-        ("mine_to_check:NeedsArguments", "NeedsArguments must be constructible without arguments; got TypeError"),
-        ("mine_to_check:Wide", "Wide needs inputs that it accepts; got (4, 3): Wide(): the last axis must be 9"),
+        (
+            "mine_to_check:nothing",
+            "nothing() must return a layer, and its inputs if any; got NoneType. Return the layer",
+        ),
+        (
+            "mine_to_check:NeedsArguments",
+            "NeedsArguments must be constructible without arguments; got TypeError",
+        ),
+        (
+            "mine_to_check:Wide",
+            "Wide needs inputs that it accepts; got (4, 3): Wide(): the last axis must be 9",
+        ),
     ],
 )
 def test_what_cannot_be_found_or_made_is_refused_with_the_fix(folder, capsys, target, words):

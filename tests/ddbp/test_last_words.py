@@ -1,4 +1,6 @@
-"""Where ranks were, from what they left: the places that a trainer writes, and what is said of them."""
+"""Where ranks were, from what they left: the places that a trainer writes, and what is said of
+them.
+"""
 
 import os
 import signal
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 
 import ddbp
-from ddbp import following, last_words, places
+from ddbp import settings
+from ddbp.commands import post_mortem
+from ddbp.observers import rank_status, status_reporter
 from layers import Dropout, Layer, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tape
 
 RNG = np.random.default_rng(0)
@@ -38,28 +42,32 @@ class Spy(Layer):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder of places; this process has none yet, and will have none afterwards."""
-    monkeypatch.setattr(places, "_HERE", [])
-    monkeypatch.setenv(places.VARIABLE, str(tmp_path))
+    monkeypatch.setattr(rank_status, "_HERE", [])
+    monkeypatch.setenv(settings.STATUS, str(tmp_path))
     return tmp_path
 
 
 def leave(folder, rank, pid, what, step=0):
     """Leave the place of a rank as its process would."""
-    place = places.Place(folder, rank)
+    place = rank_status.Place(folder, rank)
     place.words[:3] = memoryview(np.array([pid, what, step]).tobytes()).cast("q")
 
 
 def trainer(model):
-    return ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+    return ddbp.Trainer(
+        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+    )
 
 
 def test_place_says_step_and_layer(folder):
-    spy = Spy(lambda: places.read(folder, 0).where)
-    trained = trainer(Sequential(Linear(5, 4, rng=RNG), ReLU(), Sequential(spy, Linear(4, 3, rng=RNG))))
-    assert places.read(folder, 0).where == "before the first step"
+    spy = Spy(lambda: rank_status.read(folder, 0).where)
+    trained = trainer(
+        Sequential(Linear(5, 4, rng=RNG), ReLU(), Sequential(spy, Linear(4, 3, rng=RNG)))
+    )
+    assert rank_status.read(folder, 0).where == "before the first step"
     for _ in range(3):
         trained.train_step(X, Y)
-    assert places.read(folder, 0).where == "after step 2"
+    assert rank_status.read(folder, 0).where == "after step 2"
     trained.evaluate(ddbp.ArrayDataset(X, Y))
     name = "layers.2.layers.0: Spy()"
     assert spy.seen[-3:] == [
@@ -67,12 +75,15 @@ def test_place_says_step_and_layer(folder):
         f"in backward of step 2, at {name}",
         f"in an evaluation, at {name}",
     ]
-    assert places.read(folder, 0).pid == os.getpid()
+    assert rank_status.read(folder, 0).pid == os.getpid()
 
 
 def test_layer_of_a_former_trainer_is_not_taken_for_one_of_the_present(folder):
-    spies = [Spy(lambda: places.read(folder, 0).where) for _ in range(2)]
-    trainers = [trainer(Sequential(*[Dropout(0.1)] * number, spy, Linear(5, 3, rng=RNG))) for number, spy in enumerate(spies)]
+    spies = [Spy(lambda: rank_status.read(folder, 0).where) for _ in range(2)]
+    trainers = [
+        trainer(Sequential(*[Dropout(0.1)] * number, spy, Linear(5, 3, rng=RNG)))
+        for number, spy in enumerate(spies)
+    ]
     for trained in (*trainers, *trainers):
         trained.train_step(X, Y)
     assert spies[0].seen[-1].endswith("at layers.0: Spy()")
@@ -80,45 +91,62 @@ def test_layer_of_a_former_trainer_is_not_taken_for_one_of_the_present(folder):
 
 
 def test_layer_that_does_the_work_of_two_has_the_path_of_the_first():
-    names = following.layer_names(Sequential(Dropout(0.5), Linear(5, 4, rng=RNG), ReLU())).values()
-    assert {"layers.0: Dropout(0.5)", "layers.1: Linear(5, 4)", "layers.1: Linear(5, 4) + ReLU()"} <= set(names)
+    names = status_reporter.layer_names(
+        Sequential(Dropout(0.5), Linear(5, 4, rng=RNG), ReLU())
+    ).values()
+    assert {
+        "layers.0: Dropout(0.5)",
+        "layers.1: Linear(5, 4)",
+        "layers.1: Linear(5, 4) + ReLU()",
+    } <= set(names)
 
 
 @pytest.mark.parametrize("value", [None, "nowhere"])
 def test_trainer_is_not_followed_unless_there_is_a_folder(value, folder, monkeypatch):
     if value is None:
-        monkeypatch.delenv(places.VARIABLE)
+        monkeypatch.delenv(settings.STATUS)
     else:
-        monkeypatch.setenv(places.VARIABLE, str(folder / value))
-    assert following.followed(0, Linear(2, 2, rng=RNG), None) == (Tape, following.Reduction)
+        monkeypatch.setenv(settings.STATUS, str(folder / value))
+    assert status_reporter.followed(0, Linear(2, 2, rng=RNG), None) == (
+        Tape,
+        status_reporter.Reduction,
+    )
 
 
 def test_ranks_are_grouped_by_where_they_were(folder):
-    for rank, (what, step) in enumerate([(places.EXCHANGE, 7), (places.EXCHANGE, 7), (places.BACKWARD, 7), (places.EXCHANGE, 7)]):
-        leave(folder, rank, 100 + rank, what, step)
+    whats = [rank_status.EXCHANGE, rank_status.EXCHANGE, rank_status.BACKWARD, rank_status.EXCHANGE]
+    for rank, what in enumerate(whats):
+        leave(folder, rank, 100 + rank, what, 7)
     others = "ranks 0, 1 and 3 (processes 100, 101 and 103) were in the gradient exchange of step 7"
-    assert last_words.lines(folder, 4, 102) == ["rank 2 (process 102) died in backward of step 7", others]
+    assert post_mortem.lines(folder, 4, 102) == [
+        "rank 2 (process 102) died in backward of step 7",
+        others,
+    ]
 
 
 def test_without_knowing_who_died_all_are_listed(folder):
-    leave(folder, 0, 100, places.UPDATE, 7)
-    assert last_words.lines(folder, 2, None) == [
+    leave(folder, 0, 100, rank_status.UPDATE, 7)
+    assert post_mortem.lines(folder, 2, None) == [
         "rank 0 (process 100) was in the update of step 7",
         "rank 1 was before its trainer",
     ]
 
 
-@pytest.mark.parametrize("whats", [[], [places.END, places.END], [places.EXCEPTION, places.EXCHANGE]])
+@pytest.mark.parametrize(
+    "whats", [[], [rank_status.END, rank_status.END], [rank_status.EXCEPTION, rank_status.EXCHANGE]]
+)
 def test_nothing_is_said_where_nothing_is_to_be_told(whats, folder):
     for rank, what in enumerate(whats):
         leave(folder, rank, 100 + rank, what)
-    assert last_words.lines(folder, 2, 100) == []
+    assert post_mortem.lines(folder, 2, 100) == []
 
 
 @pytest.fixture
 def sleepers():
     """Return processes that sleep."""
-    processes = [subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) for _ in range(3)
+    ]
     yield processes
     for process in processes:
         process.kill()
@@ -129,8 +157,8 @@ def sleepers():
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_watch_tells_which_process_ended_first(order, folder, sleepers):
     for rank, process in enumerate(sleepers):
-        leave(folder, rank, process.pid, places.EXCHANGE)
-    watch = last_words.Watch(folder, 3)
+        leave(folder, rank, process.pid, rank_status.EXCHANGE)
+    watch = post_mortem.Watch(folder, 3)
     with watch.running():
         time.sleep(0.5)
         for number in order:
@@ -145,8 +173,8 @@ def test_watch_does_not_guess_who_ended_before_it_looked(folder, sleepers):
         process.kill()
     time.sleep(0.1)
     for rank, process in enumerate(sleepers):
-        leave(folder, rank, process.pid, places.EXCHANGE)
-    watch = last_words.Watch(folder, 3)
+        leave(folder, rank, process.pid, rank_status.EXCHANGE)
+    watch = post_mortem.Watch(folder, 3)
     with watch.running():
         time.sleep(0.3)
     assert watch.first is None

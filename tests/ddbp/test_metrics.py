@@ -3,7 +3,7 @@
 import numpy as np
 
 from ddbp import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
-from ddbp.metrics import default_metrics
+from ddbp.training.metrics import default_metrics
 from layers import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
 LOGITS = np.array([[0.1, 2.0, -1.0], [3.0, 0.0, 1.0], [0.0, 0.5, 0.6]])
@@ -29,7 +29,9 @@ def test_binary_accuracy_agrees_on_the_side_of_one_half():
 
 
 def test_mean_absolute_error_is_per_sample():
-    assert mean_absolute_error(np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 0.5]])).tolist() == [1.5, 0.25]
+    assert mean_absolute_error(
+        np.array([[1.0, 2.0], [0.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 0.5]])
+    ).tolist() == [1.5, 0.25]
 
 
 def test_metrics_of_an_empty_part_of_a_batch_are_empty():

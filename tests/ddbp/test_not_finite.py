@@ -27,7 +27,9 @@ class Poison(Layer):
 
 
 def trainer(number, **options):
-    """Return a trainer whose first layer gets a NaN in backward pass `number`, though the loss is finite."""
+    """Return a trainer whose first layer gets a NaN in backward pass `number`, though the loss is
+    finite.
+    """
     return make(network(Poison(number)), batch_size=24, **options)
 
 
@@ -37,7 +39,10 @@ def step(trainer):
 
 @pytest.mark.parametrize("shards", [1, 4])
 def test_gradient_whose_norm_is_not_finite_is_refused_before_the_update(shards):
-    poisoned, other = trainer(3, clip_norm=1.0, shards=shards), trainer(0, clip_norm=1.0, shards=shards)
+    poisoned, other = (
+        trainer(3, clip_norm=1.0, shards=shards),
+        trainer(0, clip_norm=1.0, shards=shards),
+    )
     for _ in range(2):
         step(poisoned)
         step(other)
@@ -55,14 +60,20 @@ def test_parameters_that_are_not_finite_are_named_by_the_next_step():
     poisoned = trainer(2)
     step(poisoned)
     assert np.isfinite(step(poisoned))
-    text = r"the loss must be finite; got nan in step 2; layers\.0\.weight is not finite, since the update of step 1 or a change"
+    text = (
+        r"the loss must be finite; got nan in step 2; layers\.0\.weight is not finite, since the"
+        r" update of step 1 or a change"
+    )
     with pytest.raises(FloatingPointError, match=text):
         step(poisoned)
 
 
 def test_last_update_of_an_epoch_is_looked_at():
     data = ddbp.ArrayDataset(X[:72], LABELS[:72])
-    text = r"the parameters must be finite; got NaN or inf in layers\.0\.weight after step 2\. A gradient was not finite"
+    text = (
+        r"the parameters must be finite; got NaN or inf in layers\.0\.weight after step 2\. A"
+        r" gradient was not finite"
+    )
     with pytest.raises(FloatingPointError, match=text):
         trainer(3).fit(data, epochs=1)
     assert len(trainer(0).fit(data, epochs=1)) == 1

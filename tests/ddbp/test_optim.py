@@ -1,4 +1,6 @@
-"""Optimizers: ten steps against PyTorch, or against slow twins where PyTorch has no such optimizer."""
+"""Optimizers: ten steps against PyTorch, or against slow twins where PyTorch has no such
+optimizer.
+"""
 
 import math
 from collections.abc import Callable
@@ -58,7 +60,9 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 
 
 class Case(NamedTuple):
-    """Our optimizer, and PyTorch's with the same meaning; `decay` is that of the weight, the bias has none."""
+    """Our optimizer, and PyTorch's with the same meaning; `decay` is that of the weight, the bias
+    has none.
+    """
 
     name: str
     ours: Callable[[], ddbp.Optimizer]
@@ -68,12 +72,18 @@ class Case(NamedTuple):
 
 def cases() -> list[Case]:
     """Return the table; a function, because PyTorch may be missing."""
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+    )
     o = torch.optim
     return [
         Case("SGD", lambda: ddbp.SGD(0.1), lambda p: o.SGD(p, 0.1)),
         Case("SGD, decay", lambda: ddbp.SGD(0.1, weight_decay=0.2), lambda p: o.SGD(p, 0.1), 0.2),
-        Case("SGD, momentum", lambda: ddbp.SGD(0.1, momentum=0.9), lambda p: o.SGD(p, 0.1, momentum=0.9)),
+        Case(
+            "SGD, momentum",
+            lambda: ddbp.SGD(0.1, momentum=0.9),
+            lambda p: o.SGD(p, 0.1, momentum=0.9),
+        ),
         Case(
             "SGD, momentum and decay",
             lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.2),
@@ -99,22 +109,41 @@ def cases() -> list[Case]:
             lambda p: o.Adam(p, 0.01, betas=(0.8, 0.95), eps=1e-5),
             0.1,
         ),
-        Case("AdamW", lambda: ddbp.AdamW(0.01, weight_decay=0.3), lambda p: o.AdamW(p, 0.01, weight_decay=0), 0.3),
+        Case(
+            "AdamW",
+            lambda: ddbp.AdamW(0.01, weight_decay=0.3),
+            lambda p: o.AdamW(p, 0.01, weight_decay=0),
+            0.3,
+        ),
     ]
 
 
 NAMES = (
-    "SGD", "SGD, decay", "SGD, momentum", "SGD, momentum and decay", "SGD, Nesterov", "RMSProp", "RMSProp, momentum and decay",
-    "Adam", "Adam, decay", "AdamW",
-)  # fmt: skip
+    "SGD",
+    "SGD, decay",
+    "SGD, momentum",
+    "SGD, momentum and decay",
+    "SGD, Nesterov",
+    "RMSProp",
+    "RMSProp, momentum and decay",
+    "Adam",
+    "Adam, decay",
+    "AdamW",
+)
 
 
 def theirs(case: Case, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     """Return weight and bias after ten steps of PyTorch's optimizer."""
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
     layer = Given(dtype)
-    tensors = [torch.nn.Parameter(torch.tensor(parameter.value)) for parameter in (layer.weight, layer.bias)]
-    groups = [{"params": [tensors[0]], "weight_decay": case.decay}, {"params": [tensors[1]], "weight_decay": 0.0}]
+    tensors = [
+        torch.nn.Parameter(torch.tensor(parameter.value))
+        for parameter in (layer.weight, layer.bias)
+    ]
+    groups = [
+        {"params": [tensors[0]], "weight_decay": case.decay},
+        {"params": [tensors[1]], "weight_decay": 0.0},
+    ]
     optimizer = case.theirs(groups)
     for step in range(STEPS):
         for tensor, gradient in zip(tensors, gradients(step, dtype), strict=True):
@@ -136,7 +165,9 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
 
 
 def slow_lars(rate, momentum, decay, coefficient):
-    """Return weight and bias after ten steps of You, Gitman and Ginsburg 2017, algorithm 1, in plain NumPy."""
+    """Return weight and bias after ten steps of You, Gitman and Ginsburg 2017, algorithm 1, in
+    plain NumPy.
+    """
     layer = Given(np.float64)
     result = []
     for index, parameter in enumerate((layer.weight, layer.bias)):
@@ -144,7 +175,12 @@ def slow_lars(rate, momentum, decay, coefficient):
         for step in range(STEPS):
             g, local = gradients(step, np.float64)[index], rate
             if parameter.regularized:
-                local = rate * coefficient * math.sqrt((w**2).sum()) / (math.sqrt((g**2).sum()) + decay * math.sqrt((w**2).sum()))
+                local = (
+                    rate
+                    * coefficient
+                    * math.sqrt((w**2).sum())
+                    / (math.sqrt((g**2).sum()) + decay * math.sqrt((w**2).sum()))
+                )
                 g = g + decay * w
             m = momentum * m + local * g
             w = w - m
@@ -153,7 +189,9 @@ def slow_lars(rate, momentum, decay, coefficient):
 
 
 def slow_lamb(rate, beta1, beta2, epsilon, decay):
-    """Return weight and bias after ten steps of You et al. 2020, algorithm 2 with the identity as scaling, in plain NumPy."""
+    """Return weight and bias after ten steps of You et al. 2020, algorithm 2 with the identity as
+    scaling, in plain NumPy.
+    """
     layer = Given(np.float64)
     result = []
     for index, parameter in enumerate((layer.weight, layer.bias)):
@@ -175,18 +213,24 @@ def slow_lamb(rate, beta1, beta2, epsilon, decay):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_ten_steps_of_lars_are_those_of_its_slow_twin(dtype):
     optimizer = ddbp.LARS(2.0, momentum=0.8, weight_decay=0.01, coefficient=0.01)
-    for found, expected in zip(ours(optimizer, dtype), slow_lars(2.0, 0.8, 0.01, 0.01), strict=True):
+    for found, expected in zip(
+        ours(optimizer, dtype), slow_lars(2.0, 0.8, 0.01, 0.01), strict=True
+    ):
         assert_close(found, expected)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_ten_steps_of_lamb_are_those_of_its_slow_twin(dtype):
     optimizer = ddbp.LAMB(0.05, betas=(0.8, 0.95), epsilon=1e-5, weight_decay=0.02)
-    for found, expected in zip(ours(optimizer, dtype), slow_lamb(0.05, 0.8, 0.95, 1e-5, 0.02), strict=True):
+    for found, expected in zip(
+        ours(optimizer, dtype), slow_lamb(0.05, 0.8, 0.95, 1e-5, 0.02), strict=True
+    ):
         assert_close(found, expected)
 
 
-@pytest.mark.parametrize("make", [lambda: ddbp.LARS(0.1), lambda: ddbp.LAMB(0.1)], ids=["LARS", "LAMB"])
+@pytest.mark.parametrize(
+    "make", [lambda: ddbp.LARS(0.1), lambda: ddbp.LAMB(0.1)], ids=["LARS", "LAMB"]
+)
 def test_zero_weights_get_a_finite_step(make):
     layer = Given(np.float32)
     layer.weight.value = np.zeros(WEIGHT)
@@ -234,7 +278,10 @@ def test_norm_clipping_is_that_of_pytorch(limit):
     torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
     found = ours(ddbp.SGD(1.0), np.float64, clip_norm=limit)
     layer = Given(np.float64)
-    tensors = [torch.nn.Parameter(torch.tensor(parameter.value)) for parameter in (layer.weight, layer.bias)]
+    tensors = [
+        torch.nn.Parameter(torch.tensor(parameter.value))
+        for parameter in (layer.weight, layer.bias)
+    ]
     for step in range(STEPS):
         for tensor, gradient in zip(tensors, gradients(step, np.float64), strict=True):
             tensor.grad = torch.tensor(gradient)
@@ -243,15 +290,25 @@ def test_norm_clipping_is_that_of_pytorch(limit):
             tensor.data -= tensor.grad
     for one, tensor in zip(found, tensors, strict=True):
         # PyTorch adds 1e-6 to the norm, which is about 50 here.
-        np.testing.assert_allclose(one, tensor.detach().numpy(), rtol=0, atol=STEPS * limit * 1e-6 / 50 if limit < 1 else 1e-12)
+        np.testing.assert_allclose(
+            one,
+            tensor.detach().numpy(),
+            rtol=0,
+            atol=STEPS * limit * 1e-6 / 50 if limit < 1 else 1e-12,
+        )
 
 
 def test_clipped_gradient_has_the_norm_of_the_limit():
     layer = Given(np.float64)
-    trainer = ddbp.Trainer(layer, optimizer=ddbp.SGD(1.0), batch_size=1, clip_norm=0.125, quiet=True)
+    trainer = ddbp.Trainer(
+        layer, optimizer=ddbp.SGD(1.0), batch_size=1, clip_norm=0.125, quiet=True
+    )
     before = [layer.weight.value.copy(), layer.bias.value.copy()]
     layer.gradients = gradients(0, np.float64)
     x = np.zeros((1, 1))
     trainer.step(layer(trainer.batch(x, x).x))
-    moved = [np.square(layer.weight.value - before[0]).sum(), np.square(layer.bias.value - before[1]).sum()]
+    moved = [
+        np.square(layer.weight.value - before[0]).sum(),
+        np.square(layer.bias.value - before[1]).sum(),
+    ]
     assert math.sqrt(sum(moved)) == pytest.approx(0.125, rel=1e-12)

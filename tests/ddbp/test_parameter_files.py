@@ -11,7 +11,9 @@ from layers import Linear, ReLU, Sequential
 def network(seed, width=4, dtype=np.float32):
     """Return a small network."""
     rng = np.random.default_rng(seed)
-    return Sequential(Linear(3, width, rng=rng, dtype=dtype), ReLU(), Linear(width, 2, rng=rng, dtype=dtype))
+    return Sequential(
+        Linear(3, width, rng=rng, dtype=dtype), ReLU(), Linear(width, 2, rng=rng, dtype=dtype)
+    )
 
 
 def bits(model):
@@ -61,8 +63,14 @@ def test_parameters_of_another_model_are_refused_by_name(tmp_path):
     ddbp.save_parameters(network(1), tmp_path / "model.safetensors")
     other = Sequential(*network(2), Linear(2, 2, rng=np.random.default_rng(0)))
     before = bits(other)
-    must = r"model\.safetensors must hold the parameters of the model; got missing \['layers\.3\.bias', 'layers\.3\.weight'\], "
-    with pytest.raises(ValueError, match=rf"^load_parameters: .*{must}unexpected \[\]\. Build the same model first\.$"):
+    must = (
+        r"model\.safetensors must hold the parameters of the model; got missing"
+        r" \['layers\.3\.bias', 'layers\.3\.weight'\], "
+    )
+    with pytest.raises(
+        ValueError,
+        match=rf"^load_parameters: .*{must}unexpected \[\]\. Build the same model first\.$",
+    ):
         ddbp.load_parameters(other, tmp_path / "model.safetensors")
     assert bits(other) == before
 
@@ -71,15 +79,24 @@ def test_parameters_of_another_width_are_refused_with_both_shapes(tmp_path):
     ddbp.save_parameters(network(1, width=5), tmp_path / "model.safetensors")
     model = network(2)
     before = bits(model)
-    with pytest.raises(ValueError, match=r"^load_parameters: layers\.0\.weight must have shape \(4, 3\); got \(5, 3\)\. "):
+    with pytest.raises(
+        ValueError,
+        match=r"^load_parameters: layers\.0\.weight must have shape \(4, 3\); got \(5, 3\)\. ",
+    ):
         ddbp.load_parameters(model, tmp_path / "model.safetensors")
     assert bits(model) == before
 
 
 def test_later_mismatch_leaves_earlier_parameters_alone(tmp_path):
-    arrays = {"layers.0.weight": (4, 3), "layers.0.bias": (4,), "layers.2.weight": (2, 4), "layers.2.bias": (3,)}
+    arrays = {
+        "layers.0.weight": (4, 3),
+        "layers.0.bias": (4,),
+        "layers.2.weight": (2, 4),
+        "layers.2.bias": (3,),
+    }
     safetensors.numpy.save_file(
-        {name: np.ones(shape, np.float32) for name, shape in arrays.items()}, tmp_path / "model.safetensors"
+        {name: np.ones(shape, np.float32) for name, shape in arrays.items()},
+        tmp_path / "model.safetensors",
     )
     model = network(2)
     before = bits(model)
@@ -91,7 +108,9 @@ def test_later_mismatch_leaves_earlier_parameters_alone(tmp_path):
 def test_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes(b"not a safetensors file")
-    with pytest.raises(ValueError, match=r"^load_parameters: .*model\.safetensors must be a safetensors file; got "):
+    with pytest.raises(
+        ValueError, match=r"^load_parameters: .*model\.safetensors must be a safetensors file; got "
+    ):
         ddbp.load_parameters(network(1), path)
 
 
@@ -101,7 +120,9 @@ def test_cut_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-10])
     model = network(2)
     before = bits(model)
-    with pytest.raises(ValueError, match=r"^load_parameters: .*model\.safetensors must be a safetensors file; got "):
+    with pytest.raises(
+        ValueError, match=r"^load_parameters: .*model\.safetensors must be a safetensors file; got "
+    ):
         ddbp.load_parameters(model, path)
     assert bits(model) == before
 

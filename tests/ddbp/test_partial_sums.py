@@ -1,11 +1,14 @@
-"""Of several shards, a rank keeps partial sums: when trainers add gradients up, and what a failed pass leaves."""
+"""Of several shards, a rank keeps partial sums: when trainers add gradients up, and what a failed
+pass leaves.
+"""
 
 from contextlib import nullcontext
 
 import numpy as np
 import pytest
 
-from ddbp.shards import MEMORY, MEMORY_VARIABLE, ShardPlan
+from ddbp import settings
+from ddbp.reduction.shards import ShardPlan
 from layers import Layer, Linear
 
 from . import small
@@ -17,7 +20,7 @@ X, ROWS = small.X.astype(np.float32), slice(0, 24)
 @pytest.fixture(autouse=True)
 def shards_are_added_up(monkeypatch):
     """Let no gradients of shards be few enough to be kept apart."""
-    monkeypatch.setenv(MEMORY_VARIABLE, "0")
+    monkeypatch.setenv(settings.SHARD_MEMORY, "0")
 
 
 class Probe(Layer):
@@ -36,7 +39,13 @@ class Probe(Layer):
         self._passes += 1
         if self._passes in self._fails_in:
             raise RuntimeError("on purpose")
-        self.kept.append([parameter.gradients is not None for layer in self._watched for parameter in layer.parameters()])
+        self.kept.append(
+            [
+                parameter.gradients is not None
+                for layer in self._watched
+                for parameter in layer.parameters()
+            ]
+        )
         return (dy,)
 
 
@@ -58,7 +67,7 @@ def test_gradients_of_shards_are_kept_no_longer_than_it_takes():
 
 def test_few_gradients_are_kept_apart_with_the_same_bits(monkeypatch):
     results = [one_step(5)]
-    monkeypatch.delenv(MEMORY_VARIABLE)
+    monkeypatch.delenv(settings.SHARD_MEMORY)
     trainer, probe = probed(5)
     trainer.train_step(X[ROWS], LABELS[ROWS])
     assert probe.kept == [[True] * 4]
@@ -66,21 +75,27 @@ def test_few_gradients_are_kept_apart_with_the_same_bits(monkeypatch):
     assert results[0].tobytes() == parameters(trainer).tobytes()
 
 
-@pytest.mark.parametrize(("rank", "kept"), [(0, [(0, 2)]), (1, [(2, 2), (4, 1)]), (2, [(5, 1), (6, 2)])])
-def test_partial_sums_are_kept_beyond_a_limit_that_is_the_same_for_all_ranks(rank, kept, monkeypatch):
+@pytest.mark.parametrize(
+    ("rank", "kept"), [(0, [(0, 2)]), (1, [(2, 2), (4, 1)]), (2, [(5, 1), (6, 2)])]
+)
+def test_partial_sums_are_kept_beyond_a_limit_that_is_the_same_for_all_ranks(
+    rank, kept, monkeypatch
+):
     plan = ShardPlan(8, 3, rank)
     apart = [(shard, 1) for shard in range(*plan.owned(rank))]
-    monkeypatch.delenv(MEMORY_VARIABLE)
-    size = MEMORY * 2**20 // 3
+    monkeypatch.delenv(settings.SHARD_MEMORY)
+    size = settings.SHARD_MEMORY_DEFAULT * 2**20 // 3
     assert (plan.kept(rank, size), plan.kept(rank, size + 1)) == (apart, kept)
-    monkeypatch.setenv(MEMORY_VARIABLE, "6")
+    monkeypatch.setenv(settings.SHARD_MEMORY, "6")
     assert (plan.kept(rank, 2 * 2**20), plan.kept(rank, 2 * 2**20 + 1)) == (apart, kept)
 
 
 @pytest.mark.parametrize("limit", ["many", "-1", "1.5"])
 def test_limit_that_is_no_number_is_refused(limit, monkeypatch):
-    monkeypatch.setenv(MEMORY_VARIABLE, limit)
-    with pytest.raises(ValueError, match=rf"DDBP_SHARD_MEMORY must be a number of MiB; got '{limit}'\. Unset it"):
+    monkeypatch.setenv(settings.SHARD_MEMORY, limit)
+    with pytest.raises(
+        ValueError, match=rf"DDBP_SHARD_MEMORY must be a number of MiB; got '{limit}'\. Unset it"
+    ):
         make(shards=4)
 
 
@@ -120,10 +135,14 @@ def one_step(shards, **options):
 @pytest.mark.parametrize("accumulate", [1, 2])
 @pytest.mark.parametrize("shards", [1, 4])
 def test_failed_pass_leaves_nothing_of_its_group(shards, accumulate):
-    """The third pass of a trainer that updates after one or two fails: the group that it belongs to begins anew."""
+    """The third pass of a trainer that updates after one or two fails: the group that it belongs to
+    begins anew.
+    """
     results = []
     for fails_in in ((), (3,)):
-        trainer = make(network(Probe(fails_in)), shards=shards, batch_size=24, accumulate=accumulate)
+        trainer = make(
+            network(Probe(fails_in)), shards=shards, batch_size=24, accumulate=accumulate
+        )
         for _ in range(2):
             trainer.train_step(X[ROWS], LABELS[ROWS])
         if fails_in:

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import ddbp
-from ddbp import launch
+from ddbp.commands import launch
 
 TRAIN_DIGITS = """
 import json, sys
@@ -20,14 +20,17 @@ x, y = load_digits(return_X_y=True)
 data, test = ddbp.ArrayDataset(x / 16, y).split(0.2)
 rng = np.random.default_rng(0)
 model = Sequential(Linear(64, 32, rng=rng), ReLU(), Linear(32, 10, rng=rng))
-trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=64, quiet=True)
+criterion, adam = SoftmaxCrossEntropy(), ddbp.Adam(0.01)
+trainer = ddbp.Trainer(model, loss=criterion, optimizer=adam, batch_size=64, quiet=True)
 (record,) = trainer.fit(data, epochs=1, validation=test)
-print(json.dumps({"accuracy": record["validation_accuracy"], "mpi4py": "mpi4py" in sys.modules, **trainer.comm.describe()}))
+facts = {"accuracy": record["validation_accuracy"], "mpi4py": "mpi4py" in sys.modules}
+print(json.dumps({**facts, **trainer.comm.describe()}))
 """
 
 START = """
 import numpy as np, ddbp, layers
-trainer = ddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
+model = layers.Linear(2, 2, rng=np.random.default_rng(0))
+trainer = ddbp.Trainer(model, optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
 print(trainer.comm.size)
 """
 
@@ -37,7 +40,9 @@ def test_one_process_trains_where_mpi4py_cannot_be_imported(run_python, tmp_path
     (tmp_path / "mpi4py" / "__init__.py").write_text("raise ImportError('there is no MPI here')")
     blocked = run_python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport mpi4py")
     assert "there is no MPI here" in blocked.err
-    finished = run_python("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TRAIN_DIGITS}")
+    finished = run_python(
+        "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{TRAIN_DIGITS}"
+    )
     assert finished.status == 0, finished.err
     result = json.loads(finished.out)
     assert result["accuracy"] > 0.5
@@ -50,9 +55,11 @@ def test_training_in_one_process_does_not_import_mpi4py(run_python):
     assert json.loads(finished.out)["mpi4py"] is False
 
 
-@pytest.mark.parametrize("package", ["layers", "ddbp", "ddbp.cli", "ddbp.info"])
+@pytest.mark.parametrize("package", ["layers", "ddbp", "ddbp.commands.cli", "ddbp.commands.info"])
 def test_import_does_not_import_mpi4py(package, run_python):
-    finished = run_python("-c", f"import sys, {package}; print('mpi4py' in sys.modules)", PMI_SIZE="4", PMI_RANK="0")
+    finished = run_python(
+        "-c", f"import sys, {package}; print('mpi4py' in sys.modules)", PMI_SIZE="4", PMI_RANK="0"
+    )
     assert finished.out.split() == ["False"], finished.err
 
 
@@ -66,7 +73,10 @@ def test_shadowing_module_is_named(run_python, tmp_path):
     (tmp_path / "script.py").write_text("import ddbp\n")
     finished = run_python(tmp_path / "script.py")
     assert finished.status != 0
-    said = f"ImportError: ddbp: the package `layers` of ddbp must be importable; got {tmp_path / 'layers.py'}, which shadows it. "
+    said = (
+        "ImportError: ddbp: the package `layers` of ddbp must be importable; got"
+        f" {tmp_path / 'layers.py'}, which shadows it. "
+    )
     assert said + "Rename your own layers module or take its folder off sys.path." in finished.err
 
 
@@ -74,9 +84,12 @@ def test_trainer_sets_every_loaded_thread_pool_to_one_thread(run_python):
     code = (
         "import numba, scipy.linalg, sklearn.utils, threadpoolctl"
         + START
-        + ("print(sorted({pool['num_threads'] for pool in threadpoolctl.threadpool_info()}), numba.get_num_threads())")
+        + "print(sorted({pool['num_threads'] for pool in threadpoolctl.threadpool_info()}),"
+        " numba.get_num_threads())"
     )
-    finished = run_python("-c", code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", NUMBA_NUM_THREADS="2")
+    finished = run_python(
+        "-c", code, OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2", NUMBA_NUM_THREADS="2"
+    )
     assert finished.out.splitlines()[-1:] == ["[1] 1"], finished.err
 
 
@@ -97,7 +110,10 @@ def test_launcher_of_another_mpi_library_is_refused(environment, got, run_python
         pytest.skip("there is no MPI library")
     finished = run_python("-c", START, **environment)
     assert finished.status != 0
-    assert f"CommunicationError: ddbp: mpirun and the MPI library must belong together; got {got}" in finished.err
+    assert (
+        f"CommunicationError: ddbp: mpirun and the MPI library must belong together; got {got}"
+        in finished.err
+    )
     assert 'Start with "ddbp launch"' in finished.err
 
 
@@ -108,7 +124,10 @@ def test_run_under_a_launcher_without_mpi_library_says_how_to_get_one(run_python
     finished = run_python("-c", code, PMI_SIZE="2", PMI_RANK="0")
     assert finished.status != 0
     said = "ddbp: a run under mpirun needs an MPI library; got there is no MPI here. "
-    assert said + 'Install one with pip install "ddbp[mpich]", or load your site\'s module.' in finished.err
+    assert (
+        said + 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
+        in finished.err
+    )
 
 
 @pytest.mark.parametrize("variable", ["PMI_SIZE", "OMPI_COMM_WORLD_SIZE"])
@@ -122,7 +141,9 @@ def test_time_limit_that_is_no_positive_number_is_refused(limit, run_python):
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
     finished = run_python("-c", START, DDBP_MPI="1", DDBP_TIMEOUT=limit)
     assert finished.status != 0
-    assert f"ddbp: DDBP_TIMEOUT must be a positive number of seconds; got '{limit}'. " in finished.err
+    assert (
+        f"ddbp: DDBP_TIMEOUT must be a positive number of seconds; got '{limit}'. " in finished.err
+    )
 
 
 # The launcher
@@ -133,7 +154,10 @@ def script(tmp_path):
     """Return a script that prints its arguments and how it was launched."""
     path = tmp_path / "script.py"
     # One rank prints: the launcher does not keep the lines of several apart.
-    code = START.replace("print(trainer.comm.size)", "if trainer.comm.rank == 0: print(trainer.comm.size, *sys.argv[1:], threads)")
+    code = START.replace(
+        "print(trainer.comm.size)",
+        "if trainer.comm.rank == 0: print(trainer.comm.size, *sys.argv[1:], threads)",
+    )
     path.write_text(f"import os, sys\nthreads = os.environ['OMP_NUM_THREADS']{code}")
     return path
 
@@ -142,7 +166,10 @@ def test_launch_without_an_mpiexec_says_how_to_get_one(script, monkeypatch, tmp_
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert launch.run([str(script)]) != 0
-    said = f'ddbp launch: there must be an mpiexec; got none in {tmp_path} or on PATH. Install one with pip install "ddbp[mpich]"'
+    said = (
+        f"ddbp launch: there must be an mpiexec; got none in {tmp_path} or on PATH. Install one"
+        ' with pip install "ddbp[mpich]"'
+    )
     assert said in capsys.readouterr().err
 
 
@@ -171,7 +198,10 @@ def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["-n", "0", "{script}"], "-n must be at least 1; got 0"), (["nowhere.py"], "the script must exist; got nowhere.py")],
+    [
+        (["-n", "0", "{script}"], "-n must be at least 1; got 0"),
+        (["nowhere.py"], "the script must exist; got nowhere.py"),
+    ],
 )
 def test_launch_refuses_what_cannot_be(arguments, said, script, capsys):
     with pytest.raises(SystemExit) as ended:
@@ -190,7 +220,17 @@ def test_version_is_printed(run_python):
 def test_info_states_what_a_bug_report_needs(run_python):
     finished = run_python("-m", "ddbp", "info")
     assert finished.status == 0, finished.err
-    for name in ("python", "numpy", "numba", "mpi4py", "cpu", "cores", "kernel cache", "mpiexec", "mpi library"):
+    for name in (
+        "python",
+        "numpy",
+        "numba",
+        "mpi4py",
+        "cpu",
+        "cores",
+        "kernel cache",
+        "mpiexec",
+        "mpi library",
+    ):
         assert f"\n{name} " in f"\n{finished.out}"
 
 

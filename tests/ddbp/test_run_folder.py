@@ -20,11 +20,17 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     assert configuration["epochs"] == 2
     assert configuration["ranks"] == 1
     assert "Linear(6, 16)" in configuration["model"]
-    assert [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()] == history
+    assert [
+        json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()
+    ] == history
     other = network()
     ddbp.load_parameters(other, folder / "model.safetensors")
     assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
 
 
 def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):
@@ -34,7 +40,9 @@ def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):
 
 
 def test_progress_is_a_line_per_epoch_where_there_is_no_terminal(capsys):
-    ddbp.Trainer(network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=20).fit(DATA, epochs=2)
+    ddbp.Trainer(network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=20).fit(
+        DATA, epochs=2
+    )
     out, err = capsys.readouterr()
     lines = [line for line in err.splitlines() if line.startswith("epoch")]
     assert out == ""
@@ -44,4 +52,6 @@ def test_progress_is_a_line_per_epoch_where_there_is_no_terminal(capsys):
 
 def test_quiet_trainer_prints_nothing(capsys):
     make().fit(DATA, epochs=2)
-    assert [line for line in capsys.readouterr().err.splitlines() if not line.startswith("Compiling")] == []
+    assert [
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith("Compiling")
+    ] == []

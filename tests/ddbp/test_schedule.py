@@ -10,8 +10,12 @@ STEPS = 30
 
 
 def torch_rates(make, losses=None):
-    """Return the rates of thirty steps of a PyTorch scheduler, made by make(optimizer, lr_scheduler)."""
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    """Return the rates of thirty steps of a PyTorch scheduler, made by make(optimizer,
+    lr_scheduler).
+    """
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+    )
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], 0.5)
     scheduler = make(optimizer, torch.optim.lr_scheduler)
     rates = []
@@ -52,7 +56,9 @@ def test_exponential_reaches_its_factor_after_its_steps():
 
 def test_cosine_is_that_of_pytorch():
     expected = torch_rates(lambda o, s: s.CosineAnnealingLR(o, STEPS - 1, eta_min=0.01))
-    assert rates(ddbp.Cosine(0.5, steps=STEPS - 1, final=0.01)) == pytest.approx(expected, rel=1e-12)
+    assert rates(ddbp.Cosine(0.5, steps=STEPS - 1, final=0.01)) == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_cosine_stays_at_its_end():
@@ -61,7 +67,9 @@ def test_cosine_stays_at_its_end():
 
 
 def test_one_cycle_is_that_of_pytorch():
-    expected = torch_rates(lambda o, s: s.OneCycleLR(o, 0.5, total_steps=STEPS + 1, cycle_momentum=False))
+    expected = torch_rates(
+        lambda o, s: s.OneCycleLR(o, 0.5, total_steps=STEPS + 1, cycle_momentum=False)
+    )
     assert rates(ddbp.OneCycle(0.5, steps=STEPS + 1)) == pytest.approx(expected, rel=1e-9)
 
 
@@ -83,7 +91,9 @@ def test_warm_up_begins_above_the_given_fraction():
 @pytest.mark.parametrize("patience", [0, 2])
 def test_plateau_is_that_of_pytorch(patience):
     losses = [3.0, 2.0, 2.0, 1.9999, 2.5, 1.0, *[1.0] * 12, 0.5, *[0.6] * 11]
-    expected = torch_rates(lambda o, s: s.ReduceLROnPlateau(o, factor=0.5, patience=patience, min_lr=0.01), losses)
+    expected = torch_rates(
+        lambda o, s: s.ReduceLROnPlateau(o, factor=0.5, patience=patience, min_lr=0.01), losses
+    )
     schedule = ddbp.Plateau(0.5, factor=0.5, patience=patience, minimum=0.01)
     found = []
     for step, loss in enumerate(losses):
@@ -114,11 +124,17 @@ def test_linear_scaling_multiplies_the_rate_as_the_batch():
 @pytest.mark.parametrize(
     "schedule",
     [
-        ddbp.Constant(0.5), ddbp.StepDecay(0.5, every=7), ddbp.StepDecay(0.5, at=(3, 9)), ddbp.Exponential(0.5, factor=0.9),
-        ddbp.Cosine(0.5, steps=9), ddbp.OneCycle(0.5, steps=9), ddbp.WarmUp(0.5, steps=3), ddbp.Plateau(0.5),
+        ddbp.Constant(0.5),
+        ddbp.StepDecay(0.5, every=7),
+        ddbp.StepDecay(0.5, at=(3, 9)),
+        ddbp.Exponential(0.5, factor=0.9),
+        ddbp.Cosine(0.5, steps=9),
+        ddbp.OneCycle(0.5, steps=9),
+        ddbp.WarmUp(0.5, steps=3),
+        ddbp.Plateau(0.5),
     ],
     ids=repr,
-)  # fmt: skip
+)
 def test_rate_is_a_function_of_the_step_alone(schedule):
     backwards = [schedule.rate(step) for step in reversed(range(STEPS))]
     assert backwards[::-1] == rates(schedule)

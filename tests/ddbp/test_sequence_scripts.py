@@ -1,4 +1,6 @@
-"""The scripts that train recurrent networks: they learn, write what they promise, and refuse what makes no sense."""
+"""The scripts that train recurrent networks: they learn, write what they promise, and refuse what
+makes no sense.
+"""
 
 from pathlib import Path
 
@@ -6,8 +8,23 @@ import numpy as np
 import pytest
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-LANGUAGE, SEQUENCE, FORECAST = (SCRIPTS / f"train_{name}.py" for name in ("char_lm", "sequence", "forecast"))
-SMALL = ("--hidden", 32, "--embedding", 8, "--length", 64, "--window", 16, "--epochs", 1, "--characters", 20)
+LANGUAGE, SEQUENCE, FORECAST = (
+    SCRIPTS / f"train_{name}.py" for name in ("char_lm", "sequence", "forecast")
+)
+SMALL = (
+    "--hidden",
+    32,
+    "--embedding",
+    8,
+    "--length",
+    64,
+    "--window",
+    16,
+    "--epochs",
+    1,
+    "--characters",
+    20,
+)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +41,9 @@ def test_language_model_learns_and_writes(run_python, tmp_path, text, model):
     trained = run_python(LANGUAGE, *arguments, "--run-dir", tmp_path, timeout=300)
     # Eight characters have 3 bits; of a word that has begun, the rest is certain.
     assert trained.result()["metrics"]["bits_per_character"] < 2.5
-    written = run_python(LANGUAGE, "--sample", tmp_path, "--start", "two ", "--characters", 20, timeout=300)
+    written = run_python(
+        LANGUAGE, "--sample", tmp_path, "--start", "two ", "--characters", 20, timeout=300
+    )
     assert written.status == 0, written.err
     assert written.out.startswith("two ")
     assert written.out.strip() in trained.out
@@ -44,7 +63,9 @@ def test_sample_of_a_folder_without_a_model_is_refused(run_python, tmp_path):
     assert "--sample must be the run folder of a language model" in finished.err
 
 
-def test_beginning_that_the_text_does_not_know_is_refused_before_training(run_python, tmp_path, text):
+def test_beginning_that_the_text_does_not_know_is_refused_before_training(
+    run_python, tmp_path, text
+):
     finished = run_python(LANGUAGE, *SMALL, "--text", text, "--start", "Ω", "--run-dir", tmp_path)
     assert finished.status != 0
     assert "--start must have characters of the training text only; got ['Ω']" in finished.err
@@ -58,18 +79,54 @@ def test_text_that_is_too_short_is_refused(run_python, tmp_path):
 
 
 def test_lstm_adds_two_marked_numbers(run_python, tmp_path):
-    arguments = ("--task", "adding", "--length", 20, "--samples", 10_000, "--epochs", 6, "--quiet", "--run-dir", tmp_path)
+    arguments = (
+        "--task",
+        "adding",
+        "--length",
+        20,
+        "--samples",
+        10_000,
+        "--epochs",
+        6,
+        "--quiet",
+        "--run-dir",
+        tmp_path,
+    )
     # Always saying 1 has 1/6.
-    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["validation_loss"] < 0.01
+    assert (
+        run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["validation_loss"] < 0.01
+    )
 
 
 def test_digits_are_read_row_by_row(run_python, tmp_path):
-    arguments = ("--task", "digits", "--model", "gru", "--epochs", 10, "--quiet", "--run-dir", tmp_path)
+    arguments = (
+        "--task",
+        "digits",
+        "--model",
+        "gru",
+        "--epochs",
+        10,
+        "--quiet",
+        "--run-dir",
+        tmp_path,
+    )
     assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["accuracy"] > 0.9
 
 
 def test_symbols_are_copied_better_than_by_chance(run_python, tmp_path):
-    arguments = ("--task", "copying", "--length", 24, "--samples", 5000, "--epochs", 5, "--quiet", "--run-dir", tmp_path)
+    arguments = (
+        "--task",
+        "copying",
+        "--length",
+        24,
+        "--samples",
+        5000,
+        "--epochs",
+        5,
+        "--quiet",
+        "--run-dir",
+        tmp_path,
+    )
     assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["recalled"] > 0.2
 
 
@@ -77,7 +134,17 @@ def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
     t = np.arange(1200)
     table = np.c_[t, np.sin(t / 5) + 0.5 * np.sin(t / 3)]
     np.savetxt(tmp_path / "waves.csv", table, delimiter=",", header="time,height", comments="")
-    arguments = ("--csv", tmp_path / "waves.csv", "--column", "height", "--epochs", 6, "--quiet", "--run-dir", tmp_path / "run")
+    arguments = (
+        "--csv",
+        tmp_path / "waves.csv",
+        "--column",
+        "height",
+        "--epochs",
+        6,
+        "--quiet",
+        "--run-dir",
+        tmp_path / "run",
+    )
     metrics = run_python(FORECAST, *arguments, timeout=300).result()["metrics"]
     assert metrics["rmse"] < 0.3 * metrics["persistence_rmse"]
 
@@ -90,7 +157,9 @@ def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
     ],
 )
 def test_forecast_refuses_what_the_table_does_not_have(run_python, tmp_path, arguments, message):
-    np.savetxt(tmp_path / "table.csv", np.ones((100, 2)), delimiter=",", header="time,height", comments="")
+    np.savetxt(
+        tmp_path / "table.csv", np.ones((100, 2)), delimiter=",", header="time,height", comments=""
+    )
     finished = run_python(FORECAST, "--csv", tmp_path / "table.csv", *arguments)
     assert finished.status != 0
     assert message in finished.err

@@ -1,9 +1,11 @@
-"""The shard contract: which rows and which partial sums a rank has, and sums that do not depend on it."""
+"""The shard contract: which rows and which partial sums a rank has, and sums that do not depend on
+it.
+"""
 
 import numpy as np
 import pytest
 
-from ddbp.shards import ShardPlan, cut, dyadic, tree_total
+from ddbp.reduction.shards import ShardPlan, cut, dyadic, tree_total
 from layers.kernels import reduce
 
 SHARDS = range(1, 18)
@@ -23,7 +25,9 @@ def test_cut_parts_are_neighbours_and_differ_by_one_at_most(total, parts):
 def test_dyadic_pieces_cover_their_shards_once_in_order(shards):
     for first in range(shards):
         for last in range(first, shards + 1):
-            covered = [shard for begin, size in dyadic(first, last) for shard in range(begin, begin + size)]
+            covered = [
+                shard for begin, size in dyadic(first, last) for shard in range(begin, begin + size)
+            ]
             assert covered == list(range(first, last))
 
 
@@ -84,7 +88,11 @@ def test_sum_does_not_depend_on_what_was_summed_before(shards):
     parts = rng.standard_normal((shards, 40)) * 10.0 ** rng.integers(-8, 8, (shards, 40))
     expected = tree_total(parts)
     for ranks in range(1, shards + 1):
-        pieces = [piece for rank in range(ranks) for piece in dyadic(*ShardPlan(shards, ranks, rank).owned(rank))]
+        pieces = [
+            piece
+            for rank in range(ranks)
+            for piece in dyadic(*ShardPlan(shards, ranks, rank).owned(rank))
+        ]
         partial = np.array([tree_total(parts[begin : begin + size]) for begin, size in pieces])
         total = np.empty(40)
         reduce.tree_sum(total, partial, np.array([size for _, size in pieces], np.int64), 0)

@@ -5,9 +5,10 @@ import pytest
 import safetensors.numpy
 
 import ddbp
-from ddbp.communicator import CommunicationError, SerialCommunicator
-from ddbp.shards import ShardPlan
-from ddbp.states import ShardGather
+from ddbp.comm.base import CommunicationError
+from ddbp.comm.serial import SerialCommunicator
+from ddbp.reduction.shard_gather import ShardGather
+from ddbp.reduction.shards import ShardPlan
 from layers import BatchNorm, BatchNorm2d, Flatten, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 X = np.random.default_rng(0).standard_normal((22, 4, 4, 3)).astype(np.float32)
@@ -17,13 +18,23 @@ LABELS = np.random.default_rng(1).integers(0, 3, 22)
 def network(seed=0, **options):
     rng = np.random.default_rng(seed)
     return Sequential(
-        BatchNorm2d(3, **options), ReLU(), Flatten(), Linear(48, 8, rng=rng), BatchNorm(8, **options), Linear(8, 3, rng=rng)
+        BatchNorm2d(3, **options),
+        ReLU(),
+        Flatten(),
+        Linear(48, 8, rng=rng),
+        BatchNorm(8, **options),
+        Linear(8, 3, rng=rng),
     )
 
 
 def trained(model, steps=3, **options):
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=22, quiet=True, **{"shards": 4, **options}
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.1),
+        batch_size=22,
+        quiet=True,
+        **{"shards": 4, **options},
     )
     for _ in range(steps):
         trainer.train_step(X, LABELS)
@@ -70,7 +81,12 @@ def test_states_are_saved_and_loaded_with_the_parameters(tmp_path):
     trainer = trained(model)
     ddbp.save_parameters(model, tmp_path / "model.safetensors")
     names = safetensors.numpy.load_file(tmp_path / "model.safetensors").keys()
-    assert {"layers.0.running_mean", "layers.0.running_variance", "layers.4.running_mean", "layers.0.weight"} <= names
+    assert {
+        "layers.0.running_mean",
+        "layers.0.running_variance",
+        "layers.4.running_mean",
+        "layers.0.weight",
+    } <= names
     ddbp.load_parameters(other, tmp_path / "model.safetensors")
     assert other(X).tobytes() == trainer.predict(X).tobytes()
 
@@ -93,10 +109,17 @@ def test_digest_holds_the_states():
 
 def test_run_folder_holds_the_states(tmp_path):
     trainer = ddbp.Trainer(
-        network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=11, run_dir=tmp_path, quiet=True
+        network(),
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.1),
+        batch_size=11,
+        run_dir=tmp_path,
+        quiet=True,
     )
     trainer.fit(ddbp.ArrayDataset(X, LABELS), epochs=1)
-    assert "layers.4.running_variance" in safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    assert "layers.4.running_variance" in safetensors.numpy.load_file(
+        tmp_path / "model.safetensors"
+    )
 
 
 def test_rank_that_gathers_statistics_of_another_number_is_named():

@@ -1,4 +1,6 @@
-"""The sum over shards against exact rational arithmetic: each addition is rounded once, and nothing else touches the numbers."""
+"""The sum over shards against exact rational arithmetic: each addition is rounded once, and nothing
+else touches the numbers.
+"""
 
 import itertools
 import math
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddbp.shards import cut, dyadic
+from ddbp.reduction.shards import cut, dyadic
 from layers.kernels import reduce
 
 DTYPES = [np.float32, np.float64]
@@ -17,11 +19,14 @@ DTYPES = [np.float32, np.float64]
 EXAMPLES = settings(max_examples=150, deadline=None, derandomize=True)
 
 
-# A slow twin of floating-point addition: exact, then rounded to the nearest number of the type, ties to even.
+# A slow twin of floating-point addition: exact, then rounded to the nearest number of the type,
+# ties to even.
 
 
 def rounded(exact, dtype):
-    """Return the number of the type that is nearest to a fraction; infinity if it is beyond the largest by half a step or more."""
+    """Return the number of the type that is nearest to a fraction; infinity if it is beyond the
+    largest by half a step or more.
+    """
     if exact == 0:
         return dtype(0)
     info = np.finfo(dtype)
@@ -46,7 +51,9 @@ def added(a, b, dtype):
 
 
 def tree(numbers, dtype):
-    """Return the sum by the tree whose left half holds the largest power of two of numbers that leaves one for the right."""
+    """Return the sum by the tree whose left half holds the largest power of two of numbers that
+    leaves one for the right.
+    """
     if len(numbers) == 1:
         return numbers[0]
     left = 1 << ((len(numbers) - 1).bit_length() - 1)
@@ -60,12 +67,19 @@ def height(shards):
 
 def summed(parts, sizes=None, start=0, stop=None):
     total = np.full((parts.shape[1] if stop is None else stop) - start, 77, parts.dtype)
-    reduce.tree_sum(total, parts, np.ones(len(parts), np.int64) if sizes is None else np.array(sizes, np.int64), start)
+    reduce.tree_sum(
+        total,
+        parts,
+        np.ones(len(parts), np.int64) if sizes is None else np.array(sizes, np.int64),
+        start,
+    )
     return total
 
 
 def bits(array):
-    """Return the bits, but all NaNs alike: which of two NaNs an addition keeps is the processor's business."""
+    """Return the bits, but all NaNs alike: which of two NaNs an addition keeps is the processor's
+    business.
+    """
     return np.where(np.isnan(array), np.array(np.nan, array.dtype), array).tobytes()
 
 
@@ -74,7 +88,9 @@ def bits(array):
 
 @st.composite
 def shards_of(draw, dtype, *, finite=True, most=20):
-    """Return shards (S, n) of any finite numbers: zeros, denormals, the largest, and pairs that nearly cancel."""
+    """Return shards (S, n) of any finite numbers: zeros, denormals, the largest, and pairs that
+    nearly cancel.
+    """
     info = np.finfo(dtype)
     width = 8 * info.dtype.itemsize
     special = [
@@ -94,13 +110,19 @@ def shards_of(draw, dtype, *, finite=True, most=20):
     if not finite:
         element = st.one_of(element, st.sampled_from([math.inf, -math.inf, math.nan]))
     shards, columns = draw(st.integers(1, most)), draw(st.integers(1, 4))
-    rows = draw(st.lists(st.lists(element, min_size=columns, max_size=columns), min_size=shards, max_size=shards))
+    rows = draw(
+        st.lists(
+            st.lists(element, min_size=columns, max_size=columns), min_size=shards, max_size=shards
+        )
+    )
     parts = np.array(rows, dtype)
     if draw(st.booleans()):
         # Shards that cancel others but for their last bits.
         for s in range(shards // 2):
             with np.errstate(all="ignore"):
-                parts[shards - 1 - s] = -np.nextafter(parts[s], dtype(draw(st.sampled_from([0, 1, -1]))))
+                parts[shards - 1 - s] = -np.nextafter(
+                    parts[s], dtype(draw(st.sampled_from([0, 1, -1])))
+                )
     return parts
 
 
@@ -120,12 +142,15 @@ def test_error_is_within_the_bound_of_the_height_of_the_tree(dtype, data):
     parts = data.draw(shards_of(dtype))
     unit, levels = Fraction(float(np.finfo(dtype).eps)) / 2, height(len(parts))
     for found, column in zip(summed(parts), parts.T, strict=True):
-        exact, absolute = (sum(map(Fraction, map(float, terms))) for terms in (column, np.abs(column)))
+        exact, absolute = (
+            sum(map(Fraction, map(float, terms))) for terms in (column, np.abs(column))
+        )
         if not math.isfinite(found):
             # Only sums of numbers that together are beyond the type's range may overflow.
             assert rounded(absolute * (1 + unit) ** levels, dtype) == math.inf
             continue
-        # Each term is rounded at most `levels` times (Higham 2002, section 4.2); sums that are denormal are exact.
+        # Each term is rounded at most `levels` times (Higham 2002, section 4.2); sums that are
+        # denormal are exact.
         assert abs(Fraction(float(found)) - exact) <= ((1 + unit) ** levels - 1) * absolute
 
 
@@ -167,9 +192,17 @@ def test_sum_does_not_depend_on_cuts_and_starts(dtype, data):
     n = data.draw(st.integers(1, 3 * reduce.BLOCK + 17))
     shards = data.draw(st.integers(1, 9))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))
-    parts = (rng.standard_normal((shards, n)) * 10.0 ** rng.integers(-30, 31, (shards, n))).astype(dtype)
-    near_blocks = st.builds(lambda block, by: block * reduce.BLOCK + by, st.integers(0, 3), st.integers(-2, 2))
-    cuts = data.draw(st.sets(st.one_of(st.integers(0, n), near_blocks.filter(lambda at: 0 <= at <= n)), max_size=6))
+    parts = (rng.standard_normal((shards, n)) * 10.0 ** rng.integers(-30, 31, (shards, n))).astype(
+        dtype
+    )
+    near_blocks = st.builds(
+        lambda block, by: block * reduce.BLOCK + by, st.integers(0, 3), st.integers(-2, 2)
+    )
+    cuts = data.draw(
+        st.sets(
+            st.one_of(st.integers(0, n), near_blocks.filter(lambda at: 0 <= at <= n)), max_size=6
+        )
+    )
     bounds = sorted(cuts | {0, n})
     pieces = [summed(parts, start=a, stop=b) for a, b in itertools.pairwise(bounds)]
     assert np.concatenate(pieces).tobytes() == summed(parts).tobytes()
@@ -225,11 +258,32 @@ def test_a_single_special_number_comes_through_from_any_shard_and_place(dtype, s
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_twin_rounds_as_the_processor_does(dtype):
-    # The twin proves something only if it is addition: half-way cases to even, denormals, and the edge of the range.
+    # The twin proves something only if it is addition: half-way cases to even, denormals, and the
+    # edge of the range.
     info = np.finfo(dtype)
-    numbers = [dtype(v) for v in (1, info.eps / 2, info.eps, 3 * info.eps / 2, -1, info.tiny, info.smallest_subnormal, info.max)]
-    numbers += [dtype(-0.0), dtype(0.0), np.nextafter(info.tiny, dtype(0)), dtype(info.max * (info.eps / 4)), dtype(1 / 3)]
+    numbers = [
+        dtype(v)
+        for v in (
+            1,
+            info.eps / 2,
+            info.eps,
+            3 * info.eps / 2,
+            -1,
+            info.tiny,
+            info.smallest_subnormal,
+            info.max,
+        )
+    ]
+    numbers += [
+        dtype(-0.0),
+        dtype(0.0),
+        np.nextafter(info.tiny, dtype(0)),
+        dtype(info.max * (info.eps / 4)),
+        dtype(1 / 3),
+    ]
     with np.errstate(all="ignore"):
         for a in numbers:
             for b in numbers:
-                assert bits(np.array([added(a, b, dtype)], dtype)) == bits(np.array([a + b], dtype)), (a, b)
+                assert bits(np.array([added(a, b, dtype)], dtype)) == bits(
+                    np.array([a + b], dtype)
+                ), (a, b)

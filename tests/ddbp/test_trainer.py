@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import Composite, Dropout, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers import (
+    Composite,
+    Dropout,
+    Linear,
+    MeanSquaredError,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+    Tape,
+)
 
 from .small import DATA, LABELS, X, make, network, parameters
 
@@ -23,14 +32,23 @@ def test_history_has_a_record_per_epoch():
     history = make().fit(DATA, epochs=3, validation=DATA)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     assert [record["step"] for record in history] == [5, 10, 15]
-    names = {"epoch", "step", "loss", "samples_per_second", "seconds", "validation_loss", "validation_accuracy"}
+    names = {
+        "epoch",
+        "step",
+        "loss",
+        "samples_per_second",
+        "seconds",
+        "validation_loss",
+        "validation_accuracy",
+    }
     assert all(record.keys() == names for record in history)
 
 
 def test_loss_of_an_epoch_weighs_its_batches_by_their_samples():
     trainer = make(optimizer=ddbp.SGD(0.0))
     (record,) = trainer.fit(DATA, epochs=1)
-    # Nothing moves with a rate of 0, so this is the mean over all samples, the 3 of the last batch among them.
+    # Nothing moves with a rate of 0, so this is the mean over all samples, the 3 of the last batch
+    # among them.
     assert record["loss"] == pytest.approx(trainer.evaluate(DATA)["loss"], rel=1e-6)
 
 
@@ -62,7 +80,10 @@ def test_two_fits_go_on_where_one_would():
 
 def test_epochs_have_different_orders():
     trainer = make(optimizer=ddbp.SGD(0.0))
-    orders = [tuple(label for batch in trainer.batches(DATA) for label in batch.y.tolist()) for _ in range(3)]
+    orders = [
+        tuple(label for batch in trainer.batches(DATA) for label in batch.y.tolist())
+        for _ in range(3)
+    ]
     assert len(set(orders)) == 3
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(LABELS.tolist()))}
 
@@ -78,7 +99,9 @@ def test_float64_data_train_as_their_float32_copies():
 
 def test_regression_learns():
     y = np.stack([X[:, 0] * X[:, 1], X[:, 2], np.sin(X[:, 3])], axis=1)
-    history = make(loss=MeanSquaredError(), optimizer=ddbp.Adam(0.01)).fit(ddbp.ArrayDataset(X, y), epochs=30)
+    history = make(loss=MeanSquaredError(), optimizer=ddbp.Adam(0.01)).fit(
+        ddbp.ArrayDataset(X, y), epochs=30
+    )
     assert history[-1]["loss"] < history[0]["loss"] / 3
     assert "accuracy" not in history[-1]
 
@@ -89,7 +112,10 @@ def test_regression_learns():
 def test_custom_loop_has_the_bits_of_fit():
     fitted, looped = make(network(Dropout(0.25))), make(network(Dropout(0.25)))
     history = fitted.fit(DATA, epochs=3)
-    losses = [(looped.step(looped.loss(looped.model(batch.x), batch.y)), batch.samples) for batch in looped.batches(DATA, epochs=3)]
+    losses = [
+        (looped.step(looped.loss(looped.model(batch.x), batch.y)), batch.samples)
+        for batch in looped.batches(DATA, epochs=3)
+    ]
     assert looped.parameters_sha256() == fitted.parameters_sha256()
     last = losses[-5:]
     assert sum(loss * samples for loss, samples in last) / len(DATA) == history[-1]["loss"]
@@ -168,13 +194,26 @@ def test_trainer_whose_parameters_have_moved_is_refused_before_it_changes_anythi
     trainer, x = make(), X[:20].astype(np.float32)
     trainer.train_step(x, LABELS[:20])
     move(trainer.model)
-    before, gradients = parameters(trainer), [parameter.gradients for parameter in trainer.model.parameters()]
-    said = rf"Trainer: the parameters must stay in the memory .*; got {name} moved, by another trainer of it or a change of type\. "
+    before, gradients = (
+        parameters(trainer),
+        [parameter.gradients for parameter in trainer.model.parameters()],
+    )
+    said = (
+        rf"Trainer: the parameters must stay in the memory .*; got {name} moved, by another trainer"
+        r" of it or a change of type\. "
+    )
     for _ in range(2):
         with pytest.raises(RuntimeError, match=said):
             trainer.train_step(x, LABELS[:20])
     assert parameters(trainer).tobytes() == before.tobytes()
-    assert all(a is b for a, b in zip(gradients, (parameter.gradients for parameter in trainer.model.parameters()), strict=True))
+    assert all(
+        a is b
+        for a, b in zip(
+            gradients,
+            (parameter.gradients for parameter in trainer.model.parameters()),
+            strict=True,
+        )
+    )
 
 
 def test_second_trainer_goes_on_and_trainers_of_other_models_do_not_mind():
@@ -202,7 +241,10 @@ def test_trainer_whose_optimizer_another_has_got_is_refused_before_it_changes_an
     first.train_step(x, y)
     batch = first.batch(x, y)
     loss = first.loss(first.model(batch.x), batch.y)
-    second, alone = make(larger_model(), optimizer=optimizer), make(larger_model(), optimizer=ddbp.SGD(0.125, momentum=0.5))
+    second, alone = (
+        make(larger_model(), optimizer=optimizer),
+        make(larger_model(), optimizer=ddbp.SGD(0.125, momentum=0.5)),
+    )
     before = parameters(first)
     deeds = {
         "train_step": lambda: first.train_step(x, y),
@@ -211,7 +253,12 @@ def test_trainer_whose_optimizer_another_has_got_is_refused_before_it_changes_an
         "a batch that it has made before": lambda: first.step(loss),
     }
     got = r"got SGD\(0\.125, .*\), with which another trainer was made since\. "
-    with pytest.raises(RuntimeError, match=rf"Trainer: the optimizer must belong to this trainer; {got}Make an optimizer for each"):
+    with pytest.raises(
+        RuntimeError,
+        match=(
+            rf"Trainer: the optimizer must belong to this trainer; {got}Make an optimizer for each"
+        ),
+    ):
         deeds[use]()
     assert parameters(first).tobytes() == before.tobytes()
     for trainer in (second, alone):
@@ -224,7 +271,10 @@ def test_optimizer_goes_on_to_the_next_trainer_of_a_model_with_a_fresh_state():
     first = make(optimizer=optimizer)
     first.fit(DATA, epochs=1)
     middle = copy.deepcopy(first.model)
-    second, afresh = make(first.model, optimizer=optimizer), make(middle, optimizer=ddbp.SGD(0.125, momentum=0.5))
+    second, afresh = (
+        make(first.model, optimizer=optimizer),
+        make(middle, optimizer=ddbp.SGD(0.125, momentum=0.5)),
+    )
     for trainer in (second, afresh):
         trainer.fit(DATA, epochs=1)
     assert parameters(second).tobytes() == parameters(afresh).tobytes()
@@ -238,7 +288,9 @@ def test_shards_change_the_run_by_rounding_only(shards):
     one, many = make(network(dtype=np.float64)), make(network(dtype=np.float64), shards=shards)
     histories = [trainer.fit(DATA, epochs=3, validation=DATA) for trainer in (one, many)]
     np.testing.assert_allclose(parameters(many), parameters(one), rtol=0, atol=1e-13)
-    assert histories[1][-1]["validation_loss"] == pytest.approx(histories[0][-1]["validation_loss"], rel=1e-13)
+    assert histories[1][-1]["validation_loss"] == pytest.approx(
+        histories[0][-1]["validation_loss"], rel=1e-13
+    )
 
 
 def test_last_batch_may_leave_shards_empty():
@@ -264,7 +316,9 @@ def test_model_without_trainer_gives_the_gradient_that_the_trainer_takes():
     before = parameters(trainer)
     trainer.train_step(X[:20], LABELS[:20])
     SoftmaxCrossEntropy()(reference(Tape().input(X[:20])), LABELS[:20]).backward()
-    gradient = np.concatenate([parameter.gradient.reshape(-1) for parameter in reference.parameters()])
+    gradient = np.concatenate(
+        [parameter.gradient.reshape(-1) for parameter in reference.parameters()]
+    )
     np.testing.assert_allclose(before - parameters(trainer), gradient, rtol=0, atol=1e-15)
 
 
@@ -317,7 +371,9 @@ def test_prediction_for_nothing_is_empty():
 @pytest.mark.parametrize("shards", [1, 4])
 def test_penalties_take_part_in_loss_and_gradient(l1, l2, shards):
     rng = np.random.default_rng(1)
-    model = Sequential(Linear(6, 4, rng=rng, dtype=np.float64), Tanh(), Linear(4, 3, rng=rng, dtype=np.float64))
+    model = Sequential(
+        Linear(6, 4, rng=rng, dtype=np.float64), Tanh(), Linear(4, 3, rng=rng, dtype=np.float64)
+    )
     trainer = make(model, optimizer=ddbp.SGD(1.0), l1=l1, l2=l2, shards=shards)
 
     def objective():

@@ -1,4 +1,6 @@
-"""Backpropagation through structure on a task with exact answers: boolean expressions, tested on deeper trees than trained on."""
+"""Backpropagation through structure on a task with exact answers: boolean expressions, tested on
+deeper trees than trained on.
+"""
 
 from pathlib import Path
 
@@ -10,7 +12,17 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train_tree.py"
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
 def test_expressions_deeper_than_those_trained_on_are_evaluated(run_python, tmp_path, cell):
     for seed in range(2):
-        run = run_python(SCRIPT, "--cell", cell, "--quiet", "--seed", seed, "--run-dir", tmp_path / str(seed), timeout=300)
+        run = run_python(
+            SCRIPT,
+            "--cell",
+            cell,
+            "--quiet",
+            "--seed",
+            seed,
+            "--run-dir",
+            tmp_path / str(seed),
+            timeout=300,
+        )
         assert run.result()["metrics"]["accuracy"] >= 0.99
 
 

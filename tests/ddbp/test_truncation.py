@@ -1,4 +1,6 @@
-"""Truncated backpropagation through time in the trainer, with a recurrent network made of plain layers."""
+"""Truncated backpropagation through time in the trainer, with a recurrent network made of plain
+layers.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,10 @@ class Elman(Composite):
 
     def __init__(self):
         rng = np.random.default_rng(0)
-        self.inner, self.outer = Linear(3 + WIDTH, WIDTH, rng=rng, dtype=np.float64), Linear(WIDTH, 2, rng=rng, dtype=np.float64)
+        self.inner, self.outer = (
+            Linear(3 + WIDTH, WIDTH, rng=rng, dtype=np.float64),
+            Linear(WIDTH, 2, rng=rng, dtype=np.float64),
+        )
 
     def run(self, x, state=None):
         """Return outputs and last state of x (N, T, 3)."""
@@ -43,7 +48,9 @@ def weights(model):
 
 
 def by_hand(steps, *, carried=True):
-    """Return the weights after one pass over the windows, with gradient descent and detached states written out."""
+    """Return the weights after one pass over the windows, with gradient descent and detached states
+    written out.
+    """
     model, state = Elman(), None
     for start in range(0, T, steps):
         tape = Tape()
@@ -74,7 +81,10 @@ def test_windows_equal_a_loop_with_detached_states(steps):
 
 
 def test_every_batch_begins_with_the_first_state():
-    one, two = trainer(truncate=4, optimizer=ddbp.SGD(0.0)), trainer(truncate=4, optimizer=ddbp.SGD(0.0))
+    one, two = (
+        trainer(truncate=4, optimizer=ddbp.SGD(0.0)),
+        trainer(truncate=4, optimizer=ddbp.SGD(0.0)),
+    )
     two.train_step(-X, Y)
     assert one.train_step(X, Y) == two.train_step(X, Y)
 
@@ -106,11 +116,21 @@ def test_window_that_is_no_positive_integer_is_refused(steps):
 
 
 def test_model_without_run_is_refused():
-    with pytest.raises(TypeError, match=r"Trainer: truncate needs a model with run\(x, state\); got Linear"):
-        ddbp.Trainer(Linear(3, 2, rng=RNG), loss=MeanSquaredError(), optimizer=ddbp.SGD(0.1), batch_size=2, truncate=2)
+    with pytest.raises(
+        TypeError, match=r"Trainer: truncate needs a model with run\(x, state\); got Linear"
+    ):
+        ddbp.Trainer(
+            Linear(3, 2, rng=RNG),
+            loss=MeanSquaredError(),
+            optimizer=ddbp.SGD(0.1),
+            batch_size=2,
+            truncate=2,
+        )
 
 
 @pytest.mark.parametrize("y", [Y[:, 0], Y[:, :-1]])
 def test_targets_without_the_time_steps_are_refused(y):
-    with pytest.raises(ValueError, match=r"Trainer: truncate needs x \(N, T, …\) and targets \(N, T, …\)"):
+    with pytest.raises(
+        ValueError, match=r"Trainer: truncate needs x \(N, T, …\) and targets \(N, T, …\)"
+    ):
         trainer(truncate=2).fit(ddbp.ArrayDataset(X, y), epochs=1)

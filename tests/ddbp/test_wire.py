@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from ddbp import wire
+from ddbp.reduction import wire
 
-SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.5, 3.0e38, 1e-40, 65504.0], np.float32)
+SPECIAL = np.array(
+    [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.5, 3.0e38, 1e-40, 65504.0], np.float32
+)
 
 
 def there_and_back(name, x):
@@ -39,7 +41,9 @@ def test_bfloat16_has_the_bits_that_pytorch_has():
 
 def test_float16_overflows_to_infinity_without_a_warning():
     with np.errstate(all="raise"):
-        np.testing.assert_array_equal(there_and_back("float16", np.array([1e6, -1e6], np.float32)), [np.inf, -np.inf])
+        np.testing.assert_array_equal(
+            there_and_back("float16", np.array([1e6, -1e6], np.float32)), [np.inf, -np.inf]
+        )
 
 
 def test_unknown_format_is_refused():

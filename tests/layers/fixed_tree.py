@@ -2,7 +2,9 @@
 
 
 def split(shards):
-    """Return how many shards stand left of the root: the largest power of two below their number."""
+    """Return how many shards stand left of the root: the largest power of two below their
+    number.
+    """
     return 1 << ((shards - 1).bit_length() - 1)
 
 

@@ -1,6 +1,8 @@
-"""Trees evaluated one node after the other, by recursion: on our tape and in PyTorch. Tests and a benchmark compare with it.
+"""Trees evaluated one node after the other, by recursion: on our tape and in PyTorch. Tests and a
+benchmark compare with it.
 
-`features(n, node)` gives those of a node of tree n, recorded there: (1, C) on our tape, (C,) in PyTorch.
+`features(n, node)` gives those of a node of tree n, recorded there: (1, C) on our tape, (C,) in
+PyTorch.
 """
 
 import numpy as np
@@ -35,7 +37,9 @@ def on_a_tape(cell, tape, features, parents):
     rng, hidden, dtype = np.random.default_rng(0), cell.hidden, cell.bias.dtype
     own = Linear(cell.in_features, len(cell.bias.value), rng=rng, dtype=dtype)
     own.weight, own.bias = cell.input_weight, cell.bias
-    state = Linear(cell.state_weight.shape[1], cell.state_weight.shape[0], bias=False, rng=rng, dtype=dtype)
+    state = Linear(
+        cell.state_weight.shape[1], cell.state_weight.shape[0], bias=False, rng=rng, dtype=dtype
+    )
     state.weight = cell.state_weight
     forget = Linear(hidden, hidden, bias=False, rng=rng, dtype=dtype)
     sigmoid, join = layers.Sigmoid(), layers.Concatenate()
@@ -64,7 +68,9 @@ def on_a_tape(cell, tape, features, parents):
     states = []
     for n, row in enumerate(parents):
         root, children = int(np.flatnonzero(row == -1)[0]), children_of(row)
-        states.append(rnn(n, root, children) if isinstance(cell, TreeRNN) else lstm(n, root, children)[0])
+        states.append(
+            rnn(n, root, children) if isinstance(cell, TreeRNN) else lstm(n, root, children)[0]
+        )
     return states
 
 
@@ -95,5 +101,7 @@ def in_pytorch(torch, cell, p, features, parents):
     states = []
     for n, row in enumerate(parents):
         root, children = int(np.flatnonzero(row == -1)[0]), children_of(row)
-        states.append(rnn(n, root, children) if isinstance(cell, TreeRNN) else lstm(n, root, children)[0])
+        states.append(
+            rnn(n, root, children) if isinstance(cell, TreeRNN) else lstm(n, root, children)[0]
+        )
     return states

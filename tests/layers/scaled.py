@@ -19,7 +19,9 @@ class Scaled(Layer):
     def backward(self, call, dy):
         (x,) = call.saved
         gradient = call.gradient(self.gain)
-        for s, (start, stop) in enumerate(zip(call.bounds(len(x))[:-1], call.bounds(len(x))[1:], strict=True)):
+        for s, (start, stop) in enumerate(
+            zip(call.bounds(len(x))[:-1], call.bounds(len(x))[1:], strict=True)
+        ):
             gradient[s] += (dy * x**3)[start:stop].sum()
         dx = dy * 3 * x**2 * self.gain.value
         return (dx if self.wrong is None else self.wrong(dx, x),)

@@ -25,7 +25,12 @@ OPERATORS = {
 @pytest.mark.parametrize("left", ["value", "array", "number", "numpy scalar"])
 def test_operator_takes_an_array_or_a_number_on_either_side(name, left, rng):
     function, slopes = OPERATORS[name]
-    a = {"value": rng.uniform(1, 2, 3), "array": rng.uniform(1, 2, 3), "number": 1.5, "numpy scalar": np.float64(1.5)}[left]
+    a = {
+        "value": rng.uniform(1, 2, 3),
+        "array": rng.uniform(1, 2, 3),
+        "number": 1.5,
+        "numpy scalar": np.float64(1.5),
+    }[left]
     b = rng.uniform(1, 2, 3)
     tape = Tape()
     x = tape.input(b)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import layers
-from layers.mutants import attention as mutants
+from layers.gradient_check.mutants import attention as mutants
 
 F = torch.nn.functional
 
@@ -16,7 +16,9 @@ def heads_of(x, heads):
 
 
 def their_attention(q, k, v, heads, **options):
-    y = F.scaled_dot_product_attention(heads_of(q, heads), heads_of(k, heads), heads_of(v, heads), **options)
+    y = F.scaled_dot_product_attention(
+        heads_of(q, heads), heads_of(k, heads), heads_of(v, heads), **options
+    )
     return y.transpose(1, 2).reshape(q.shape)
 
 
@@ -29,10 +31,15 @@ def compare(layer, arrays, further, theirs, dtype, factor=64):
     tensors = [torch.tensor(x.astype(dtype), requires_grad=True) for x in arrays]
     expected = theirs(*tensors)
     expected.backward(torch.tensor(dy))
-    pairs = [(y.array, expected.detach().numpy()), *((v.grad, t.grad.numpy()) for v, t in zip(values, tensors, strict=True))]
+    pairs = [
+        (y.array, expected.detach().numpy()),
+        *((v.grad, t.grad.numpy()) for v, t in zip(values, tensors, strict=True)),
+    ]
     for ours, their in pairs:
         assert ours.dtype == dtype
-        np.testing.assert_allclose(ours, their, rtol=0, atol=factor * np.finfo(dtype).eps * max(1, np.abs(their).max()))
+        np.testing.assert_allclose(
+            ours, their, rtol=0, atol=factor * np.finfo(dtype).eps * max(1, np.abs(their).max())
+        )
 
 
 both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -41,7 +48,17 @@ both = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32"
 @both
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    "shape", [(3, 1, 2, 4), (2, 31, 1, 3), (2, 33, 3, 16), (1, 97, 2, 5), (2, 64, 4, 32), (1, 200, 1, 65), (1, 5, 1, 300)], ids=str
+    "shape",
+    [
+        (3, 1, 2, 4),
+        (2, 31, 1, 3),
+        (2, 33, 3, 16),
+        (1, 97, 2, 5),
+        (2, 64, 4, 32),
+        (1, 200, 1, 65),
+        (1, 5, 1, 300),
+    ],
+    ids=str,
 )
 def test_attention_equals_that_of_pytorch(shape, causal, dtype):
     n, length, heads, width = shape
@@ -83,14 +100,24 @@ def test_one_value_in_several_roles_gets_the_sum_of_their_gradients(roles):
 
 
 @both
-@pytest.mark.parametrize("shape", [(3, 2, 5, 110), (3, 1, 1, 110), (1, 2, 5, 110), (5, 110), (1, 110), (2, 1, 1)], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [(3, 2, 5, 110), (3, 1, 1, 110), (1, 2, 5, 110), (5, 110), (1, 110), (2, 1, 1)],
+    ids=str,
+)
 def test_masks_equal_those_of_pytorch(shape, dtype):
     rng = np.random.default_rng(2)
     mask = rng.random(shape) < 0.7
     mask[..., 0] = True
     q, k, v = (rng.standard_normal((3, length, 8)) for length in (5, 110, 110))
     theirs = torch.tensor(np.broadcast_to(mask, (3, 2, 5, 110)).copy())
-    compare(layers.Attention(2), [q, k, v], [mask], lambda q, k, v: their_attention(q, k, v, 2, attn_mask=theirs), dtype)
+    compare(
+        layers.Attention(2),
+        [q, k, v],
+        [mask],
+        lambda q, k, v: their_attention(q, k, v, 2, attn_mask=theirs),
+        dtype,
+    )
 
 
 def test_lengths_are_a_mask_of_keys():
@@ -107,7 +134,11 @@ def test_queries_without_keys_give_zeros_and_no_gradient(how):
     x = np.random.default_rng(4).standard_normal((3, 110, 6)).astype(np.float32)
     mask = np.ones((3, 1, 1, 110), bool)
     mask[1] = False
-    further = {"lengths": [np.array([110, 0, 100])], "mask": [mask], "both": [mask, np.array([110, 50, 0])]}[how]
+    further = {
+        "lengths": [np.array([110, 0, 100])],
+        "mask": [mask],
+        "both": [mask, np.array([110, 50, 0])],
+    }[how]
     value = layers.Tape().input(x)
     y = layers.Attention(1)(value, *further)
     y.backward(np.ones(y.shape, np.float32))
@@ -162,15 +193,26 @@ def test_multi_head_attention_equals_that_of_pytorch(causal, dtype):
     layer = layers.MultiHeadAttention(12, 3, rng=rng, causal=causal, dtype=dtype)
     for p in layer.parameters():
         p.value = rng.standard_normal(p.shape) / 3
-    theirs = torch.nn.MultiheadAttention(12, 3, batch_first=True, dtype=torch.float64 if dtype == np.float64 else torch.float32)
+    theirs = torch.nn.MultiheadAttention(
+        12, 3, batch_first=True, dtype=torch.float64 if dtype == np.float64 else torch.float32
+    )
     with torch.no_grad():
         for their, p in zip(theirs.parameters(), layer.parameters(), strict=True):
             their.copy_(torch.tensor(p.value))
     hidden = torch.ones(9, 9, dtype=torch.bool).triu(1) if causal else None
     x = rng.standard_normal((2, 9, 12))
-    compare(layer, [x], [], lambda x: theirs(x, x, x, need_weights=False, attn_mask=hidden)[0], dtype, 128)
+    compare(
+        layer,
+        [x],
+        [],
+        lambda x: theirs(x, x, x, need_weights=False, attn_mask=hidden)[0],
+        dtype,
+        128,
+    )
     for their, p in zip(theirs.parameters(), layer.parameters(), strict=True):
-        np.testing.assert_allclose(p.gradient, their.grad.numpy(), rtol=0, atol=512 * np.finfo(dtype).eps)
+        np.testing.assert_allclose(
+            p.gradient, their.grad.numpy(), rtol=0, atol=512 * np.finfo(dtype).eps
+        )
 
 
 def test_attention_of_two_sequences_with_hidden_keys_equals_that_of_pytorch():
@@ -178,7 +220,9 @@ def test_attention_of_two_sequences_with_hidden_keys_equals_that_of_pytorch():
     layer = layers.MultiHeadAttention(8, 2, rng=rng, cross=True, dtype=np.float64)
     theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True, dtype=torch.float64)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(torch.tensor(np.concatenate([layer.query.weight.value, layer.memory.weight.value])))
+        theirs.in_proj_weight.copy_(
+            torch.tensor(np.concatenate([layer.query.weight.value, layer.memory.weight.value]))
+        )
         theirs.out_proj.weight.copy_(torch.tensor(layer.output.weight.value))
     keys = np.array([[True, False, True], [True, True, False]])
     compare(
@@ -201,7 +245,13 @@ def test_learned_positions_equal_an_embedding_of_pytorch():
     rng = np.random.default_rng(0)
     layer = layers.LearnedPositions(9, 5, rng=rng, dtype=np.float64)
     weight = torch.tensor(layer.weight.value, requires_grad=True)
-    compare(layer, [rng.standard_normal((3, 6, 5))], [], lambda x: x + F.embedding(torch.arange(6), weight), np.float64)
+    compare(
+        layer,
+        [rng.standard_normal((3, 6, 5))],
+        [],
+        lambda x: x + F.embedding(torch.arange(6), weight),
+        np.float64,
+    )
     np.testing.assert_allclose(layer.weight.gradient, weight.grad.numpy(), rtol=0, atol=1e-14)
 
 
@@ -217,14 +267,34 @@ ones = np.ones((2, 5, 6), np.float32)
         (layers.Attention(2), (ones, ones, ones[:, :4]), ["must agree", "(2, 4, 6)"]),
         (layers.Attention(2), (ones, ones[:1], ones[:1]), ["must agree", "(1, 5, 6)"]),
         (layers.Attention(4), (ones, ones, ones), ["multiple of the 4 heads", "got 6"]),
-        (layers.Attention(2, causal=True), (ones, ones[:, :4], ones[:, :4]), ["as many keys as queries", "(5, 4)"]),
-        (layers.Attention(1), (ones, np.ones((2, 5), bool)), ["(2, 1, 5, 5)", "(2, 5)", "np.newaxis"]),
-        (layers.Attention(1), (ones, np.ones((3, 1, 1, 5), bool)), ["(2, 1, 5, 5)", "(3, 1, 1, 5)"]),
-        (layers.Attention(1), (ones, np.ones((1, 2, 1, 1, 5), bool)), ["broadcast", "(1, 2, 1, 1, 5)"]),
+        (
+            layers.Attention(2, causal=True),
+            (ones, ones[:, :4], ones[:, :4]),
+            ["as many keys as queries", "(5, 4)"],
+        ),
+        (
+            layers.Attention(1),
+            (ones, np.ones((2, 5), bool)),
+            ["(2, 1, 5, 5)", "(2, 5)", "np.newaxis"],
+        ),
+        (
+            layers.Attention(1),
+            (ones, np.ones((3, 1, 1, 5), bool)),
+            ["(2, 1, 5, 5)", "(3, 1, 1, 5)"],
+        ),
+        (
+            layers.Attention(1),
+            (ones, np.ones((1, 2, 1, 1, 5), bool)),
+            ["broadcast", "(1, 2, 1, 1, 5)"],
+        ),
         (layers.Attention(1), (ones, np.array([1, 6])), ["2 integers in 0..5", "6"]),
         (layers.Attention(1), (ones, np.array([1, 2, 3])), ["2 integers", "[3]"]),
         (layers.SinusoidalPositions(4, 6), (ones,), ["(N, T, 6)", "up to 4", "(2, 5, 6)"]),
-        (layers.LearnedPositions(9, 5, rng=np.random.default_rng(0)), (ones,), ["(N, T, 5)", "(2, 5, 6)"]),
+        (
+            layers.LearnedPositions(9, 5, rng=np.random.default_rng(0)),
+            (ones,),
+            ["(N, T, 5)", "(2, 5, 6)"],
+        ),
     ],
 )
 def test_wrong_inputs_are_refused(layer, inputs, words):
@@ -235,7 +305,10 @@ def test_wrong_inputs_are_refused(layer, inputs, words):
 
 def test_wrong_calls_of_multi_head_attention_are_refused():
     rng = np.random.default_rng(0)
-    one, two = layers.MultiHeadAttention(6, 2, rng=rng), layers.MultiHeadAttention(6, 2, rng=rng, cross=True)
+    one, two = (
+        layers.MultiHeadAttention(6, 2, rng=rng),
+        layers.MultiHeadAttention(6, 2, rng=rng, cross=True),
+    )
     for layer, inputs in ((one, (ones, ones)), (two, (ones,))):
         with pytest.raises(ValueError, match=r"sequences; got .* cross=True"):
             layer(*inputs)

@@ -1,4 +1,6 @@
-"""What every layer must keep, whatever it computes: one suite over the table `layers.cases.CASES`."""
+"""What every layer must keep, whatever it computes: one suite over the table
+`layers.gradient_check.cases.CASES`.
+"""
 
 import re
 from itertools import pairwise
@@ -9,17 +11,22 @@ import pytest
 
 import layers
 from layers import Tape, Workspace
-from layers.cases import BATCH, CASES, Apply
+from layers.gradient_check.cases import BATCH, CASES, Apply
 
 from .twins import TWINS
 
-# Roundings that an output may be off from its twin, relative to the largest element: the longest sum has 19 terms, and the kernels'
-# exp, tanh and distribution function are good to a few roundings. Convolutions sum up to 216 terms, of random signs, with an
-# error like the root of that; Winograd's F(4 x 4) has coefficients up to 8 and 5 and 1/24 in its transforms.
+# Roundings that an output may be off from its twin, relative to the largest element: the longest
+# sum has 19 terms, and the kernels' exp, tanh and distribution function are good to a few
+# roundings. Convolutions sum up to 216 terms, of random signs, with an error like the root of that;
+# Winograd's F(4 x 4) has coefficients up to 8 and 5 and 1/24 in its transforms.
 ROUNDINGS = 16
 ROUNDINGS_OF_F4 = 64
 
-CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [tuple(range(BATCH + 1)), (0, 2, 5, 7), (0, 1, 1, 7)]
+CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [
+    tuple(range(BATCH + 1)),
+    (0, 2, 5, 7),
+    (0, 1, 1, 7),
+]
 
 every = pytest.mark.parametrize("case", CASES, ids=repr)
 per_sample = pytest.mark.parametrize("case", [case for case in CASES if case.per_sample], ids=repr)
@@ -29,9 +36,17 @@ def with_parameters(case):
     return bool(case.make(np.random.default_rng(0)).parameters())
 
 
-trained = pytest.mark.parametrize("case", [case for case in CASES if with_parameters(case)], ids=repr)
+trained = pytest.mark.parametrize(
+    "case", [case for case in CASES if with_parameters(case)], ids=repr
+)
 joining = pytest.mark.parametrize(
-    "case", [case for case in CASES if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")], ids=repr
+    "case",
+    [
+        case
+        for case in CASES
+        if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")
+    ],
+    ids=repr,
 )
 
 
@@ -48,9 +63,14 @@ def gradient_of(case, y, dtype=np.float32):
 
 
 def recorded(case, tape, inputs):
-    """Return the inputs as a layer gets them: floating arrays as values, or the first array where there is none."""
+    """Return the inputs as a layer gets them: floating arrays as values, or the first array where
+    there is none.
+    """
     floating = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"] or [0]
-    return [tape.input(x, gradient=i not in case.constant) if i in floating else x for i, x in enumerate(inputs)]
+    return [
+        tape.input(x, gradient=i not in case.constant) if i in floating else x
+        for i, x in enumerate(inputs)
+    ]
 
 
 class Run:
@@ -66,11 +86,17 @@ class Run:
         self.y = y.array.copy()
         self.dy = gradient_of(case, y, y.dtype) if dy is None else dy
         y.backward(self.dy)
-        self.dx = [np.array(v.grad) if isinstance(v, layers.Value) and v.wants else None for v in values]
+        self.dx = [
+            np.array(v.grad) if isinstance(v, layers.Value) and v.wants else None for v in values
+        ]
         self.gradients = [np.array(parameter.gradients) for parameter in layer.parameters()]
 
     def same_bits(self, other):
-        pairs = [(self.y, other.y), *zip(self.dx, other.dx, strict=True), *zip(self.gradients, other.gradients, strict=True)]
+        pairs = [
+            (self.y, other.y),
+            *zip(self.dx, other.dx, strict=True),
+            *zip(self.gradients, other.gradients, strict=True),
+        ]
         return all(a is b or (a.shape == b.shape and a.tobytes() == b.tobytes()) for a, b in pairs)
 
 
@@ -81,7 +107,11 @@ def rows(inputs, start, stop):
 
 def close(a, b, roundings):
     scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
-    return a.shape == b.shape and a.dtype == b.dtype and bool(np.all(np.abs(a - b) <= roundings * np.finfo(a.dtype).eps * scale))
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and bool(np.all(np.abs(a - b) <= roundings * np.finfo(a.dtype).eps * scale))
+    )
 
 
 # ---- the table itself
@@ -100,14 +130,18 @@ def test_every_layer_and_loss_has_a_case():
     for case in CASES:
         visit(make(case)[0])
     public = {thing for name in layers.__all__ if isinstance(thing := getattr(layers, name), type)}
-    missing = {thing.__name__ for thing in public if issubclass(thing, layers.Layer)} - {thing.__name__ for thing in seen}
+    missing = {thing.__name__ for thing in public if issubclass(thing, layers.Layer)} - {
+        thing.__name__ for thing in seen
+    }
     # Bases have no function of their own.
     assert missing == {"Layer", "Composite", "Loss"}
 
 
 def test_every_function_of_values_has_a_case():
     names = {case.name for case in CASES}
-    functions = {name for name in layers.__all__ if name.islower() and callable(getattr(layers, name))} - {"gradcheck"}
+    functions = {
+        name for name in layers.__all__ if name.islower() and callable(getattr(layers, name))
+    } - {"gradcheck"}
     assert functions - names <= {"absolute"}, "absolute is tested as abs a"
 
 
@@ -122,25 +156,32 @@ def test_every_case_has_a_name_of_its_own_and_a_twin():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_forward_equals_the_twin(case, dtype):
     layer, inputs = make(case, dtype)
-    parameters = {name: parameter.value.astype(np.float64) for name, parameter in layer.named_parameters()}
+    parameters = {
+        name: parameter.value.astype(np.float64) for name, parameter in layer.named_parameters()
+    }
     exact = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
     expected = np.asarray(TWINS[case.name](parameters, *exact))
     y = Run(case, layer, inputs).y
     assert y.dtype == dtype
     roundings = ROUNDINGS_OF_F4 if "fastest" in case.name else ROUNDINGS
-    assert close(y, expected.astype(dtype), roundings), np.abs(y - expected).max() / np.finfo(dtype).eps
+    assert close(y, expected.astype(dtype), roundings), (
+        np.abs(y - expected).max() / np.finfo(dtype).eps
+    )
 
 
 @every
 def test_gradients_are_right(case):
     layer, inputs = make(case)
-    layers.gradcheck(layer, *inputs, constant=case.constant, training=case.training).raise_if_wrong()
+    layers.gradcheck(
+        layer, *inputs, constant=case.constant, training=case.training
+    ).raise_if_wrong()
 
 
 OF_LAYERS = [
     case
     for case in CASES
-    if not isinstance(make(case)[0], Apply) and not (case.training and re.search("[Dd]ropout|BatchNorm", repr(make(case)[0])))
+    if not isinstance(make(case)[0], Apply)
+    and not (case.training and re.search("[Dd]ropout|BatchNorm", repr(make(case)[0])))
 ]
 
 
@@ -185,7 +226,9 @@ def test_layer_used_twice_in_a_graph_is_two_independent_calls(case):
     layer, first = make(case, np.float64)
     second = tuple(x[::-1].copy() if x.dtype.kind == "f" and x.ndim else x for x in first)
     # In evaluation: masks differ from call to call.
-    still = type(case)(case.name, case.make, case.inputs, case.per_sample, case.constant, training=False)
+    still = type(case)(
+        case.name, case.make, case.inputs, case.per_sample, case.constant, training=False
+    )
     a, b = Run(still, layer, first), Run(still, layer, second)
     for parameter in layer.parameters():
         parameter.zero_gradient()
@@ -215,7 +258,8 @@ def test_inputs_and_dy_are_not_written_to(case):
 
 @every
 def test_gradient_that_two_layers_receive_is_not_written_to_by_either(case):
-    # y + y hands the same dy on twice; the gradient of what follows must not see what the layer does with it.
+    # y + y hands the same dy on twice; the gradient of what follows must not see what the layer
+    # does with it.
     layer, inputs = make(case)
     alone = Run(case, layer, inputs)
     tape = Tape(training=case.training)
@@ -223,13 +267,19 @@ def test_gradient_that_two_layers_receive_is_not_written_to_by_either(case):
     other = tape.input(np.zeros_like(alone.y))
     (layer(*values) + other).backward(alone.dy)
     assert other.grad.tobytes() == alone.dy.tobytes()
-    assert all(dx is None or value.grad.tobytes() == dx.tobytes() for value, dx in zip(values, alone.dx, strict=True))
+    assert all(
+        dx is None or value.grad.tobytes() == dx.tobytes()
+        for value, dx in zip(values, alone.dx, strict=True)
+    )
 
 
 @joining
 def test_same_array_twice_is_like_two_equal_arrays(case):
     layer, inputs = make(case)
-    apart, together = Run(case, layer, (inputs[0], inputs[0].copy())), Run(case, layer, (inputs[0], inputs[0]))
+    apart, together = (
+        Run(case, layer, (inputs[0], inputs[0].copy())),
+        Run(case, layer, (inputs[0], inputs[0])),
+    )
     assert together.same_bits(apart)
 
 
@@ -239,7 +289,10 @@ def test_same_value_twice_gets_the_sum_of_both_gradients(case):
     apart = Run(case, layer, (inputs[0], inputs[0].copy()))
     x = Tape().input(inputs[0])
     layer(x, x).backward(apart.dy)
-    assert np.abs(x.grad - apart.dx[0] - apart.dx[1]).max() <= 4 * np.finfo(float).eps * np.abs(apart.dx[0]).max()
+    assert (
+        np.abs(x.grad - apart.dx[0] - apart.dx[1]).max()
+        <= 4 * np.finfo(float).eps * np.abs(apart.dx[0]).max()
+    )
 
 
 # ---- batches
@@ -251,7 +304,10 @@ def test_empty_batch_and_single_sample(case, count):
     layer, inputs = make(case)
     few = rows(inputs, 0, count)
     run = Run(case, layer, few)
-    assert all(dx is None or (dx.shape == x.shape and np.isfinite(dx).all()) for dx, x in zip(run.dx, few, strict=True))
+    assert all(
+        dx is None or (dx.shape == x.shape and np.isfinite(dx).all())
+        for dx, x in zip(run.dx, few, strict=True)
+    )
     assert np.isfinite(run.y).all()
     assert run.y.ndim == 0 or len(run.y) == count
     if count == 0:
@@ -274,7 +330,9 @@ def test_batch_cut_in_any_way_gives_the_same_bits_per_sample(case, bounds):
                 assert a.tobytes() == b[start:stop].tobytes()
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if with_parameters(case) and case.per_shard], ids=repr)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if with_parameters(case) and case.per_shard], ids=repr
+)
 def test_gradients_of_shards_are_those_of_separate_tapes(case):
     layer, inputs = make(case)
     bounds = (0, 2, 5, 7)
@@ -287,7 +345,9 @@ def test_gradients_of_shards_are_those_of_separate_tapes(case):
             assert together[s].tobytes() == alone[0].tobytes()
 
 
-LOSSES = [case for case in CASES if ("Entropy" in case.name or "Error" in case.name) and case.per_shard]
+LOSSES = [
+    case for case in CASES if ("Entropy" in case.name or "Error" in case.name) and case.per_shard
+]
 
 
 @pytest.mark.parametrize("case", LOSSES, ids=repr)
@@ -306,7 +366,9 @@ def test_sums_of_shards_make_up_the_loss(case):
 
 
 @every
-@pytest.mark.parametrize("layout", ["every second element", "reversed", "Fortran order", "read-only"])
+@pytest.mark.parametrize(
+    "layout", ["every second element", "reversed", "Fortran order", "read-only"]
+)
 def test_layout_of_the_input_does_not_matter(case, layout):
     layer, inputs = make(case)
 
@@ -325,7 +387,10 @@ def test_layout_of_the_input_does_not_matter(case, layout):
     plain = Run(case, layer, inputs)
     other = Run(case, layer, tuple(map(laid_out, inputs)))
     assert close(other.y, plain.y, 2)
-    pairs = [*zip(other.dx, plain.dx, strict=True), *zip(other.gradients, plain.gradients, strict=True)]
+    pairs = [
+        *zip(other.dx, plain.dx, strict=True),
+        *zip(other.gradients, plain.gradients, strict=True),
+    ]
     assert all(a is b or close(a, b, 2) for a, b in pairs)
 
 

@@ -1,4 +1,6 @@
-"""Convolutions: the method for each shape, bits, memory, and what is refused. Values: test_contract and test_conv_oracle."""
+"""Convolutions: the method for each shape, bits, memory, and what is refused. Values: test_contract
+and test_conv_oracle.
+"""
 
 from itertools import pairwise
 
@@ -7,8 +9,8 @@ import pytest
 
 import layers
 from layers import Conv1d, Conv2d, ConvTranspose2d, Tape, Workspace
-from layers.conv_methods import Depthwise, Direct, FewChannels, Winograd
-from layers.kernels.simd import VECTOR_BYTES
+from layers.conv.algorithms import Depthwise, Direct, FewChannels, Winograd
+from layers.kernels.llvm.simd import VECTOR_BYTES
 
 
 @pytest.fixture
@@ -17,7 +19,9 @@ def rng():
 
 
 def run(layer, x, dy=None, **options):
-    """Return copies of output, input's gradient and the gradients (S, ...) of the parameters, by name."""
+    """Return copies of output, input's gradient and the gradients (S, ...) of the parameters, by
+    name.
+    """
     for parameter in layer.parameters():
         parameter.gradients, parameter.stale = None, True
     tape = Tape(training=True, **options)
@@ -74,7 +78,9 @@ CHOICES = [
 
 @pytest.mark.parametrize(("channels", "size", "options", "image", "method", "m"), CHOICES, ids=str)
 def test_method_is_chosen_by_shape(rng, channels, size, options, image, method, m):
-    chosen = Conv2d(*channels, size, rng=rng, **options).method_for(np.empty((1, *image, channels[0]), np.float32))
+    chosen = Conv2d(*channels, size, rng=rng, **options).method_for(
+        np.empty((1, *image, channels[0]), np.float32)
+    )
     assert type(chosen) is method
     assert getattr(chosen, "sizes", (0,))[0] == m
 
@@ -88,7 +94,9 @@ def test_transposed_convolution_goes_by_the_method_of_the_convolution_back(rng):
 
 def test_shapes_of_images_may_alternate(rng):
     layer = Conv2d(3, 4, 3, rng=rng, padding="same", stride=2)
-    images = [rng.standard_normal((2, h, w, 3)).astype(np.float32) for h, w in ((5, 6), (8, 3), (5, 6))]
+    images = [
+        rng.standard_normal((2, h, w, 3)).astype(np.float32) for h, w in ((5, 6), (8, 3), (5, 6))
+    ]
     for x in images:
         fresh = Conv2d(3, 4, 3, rng=rng, padding="same", stride=2)
         fresh.weight, fresh.bias = layer.weight, layer.bias
@@ -112,7 +120,9 @@ realistic = pytest.mark.parametrize("name", REALISTIC)
 
 
 @realistic
-@pytest.mark.parametrize("bounds", [(0, 1, 2, 3, 4, 5), (0, 2, 5), (0, 3, 5), (0, 4, 5), (0, 1, 5)], ids=str)
+@pytest.mark.parametrize(
+    "bounds", [(0, 1, 2, 3, 4, 5), (0, 2, 5), (0, 3, 5), (0, 4, 5), (0, 1, 5)], ids=str
+)
 def test_batch_of_real_images_cut_in_any_way_gives_the_same_bits(name, bounds, rng):
     layer, image = REALISTIC[name](rng)
     x = rng.standard_normal((5, *image)).astype(np.float32)
@@ -209,10 +219,15 @@ def loops(x, w, b, stride, padding, groups):
 
 rng = np.random.default_rng(1)
 for channels, outputs, size, stride, groups, image, method in (
-    (3, 7, 3, 1, 1, (6, 5), "default"), (9, 19, 2, 2, 1, (6, 5), "default"), (34, 38, 3, 1, 2, (5, 4), "default"),
-    (16, 16, 3, 1, 1, (6, 6), "default"), (48, 32, 3, 1, 1, (5, 6), "default"), (16, 32, 3, 1, 1, (8, 7), "fastest"),
+    (3, 7, 3, 1, 1, (6, 5), "default"),
+    (9, 19, 2, 2, 1, (6, 5), "default"),
+    (34, 38, 3, 1, 2, (5, 4), "default"),
+    (16, 16, 3, 1, 1, (6, 6), "default"),
+    (48, 32, 3, 1, 1, (5, 6), "default"),
+    (16, 32, 3, 1, 1, (8, 7), "fastest"),
 ):
-    layer = layers.Conv2d(channels, outputs, size, rng=rng, stride=stride, padding=1, groups=groups, method=method)
+    how = {"stride": stride, "padding": 1, "groups": groups, "method": method}
+    layer = layers.Conv2d(channels, outputs, size, rng=rng, **how)
     x = rng.standard_normal((2, *image, channels)).astype(np.float32)
     tape = layers.Tape()
     value = tape.input(x)
@@ -222,11 +237,14 @@ for channels, outputs, size, stride, groups, image, method in (
     w, b = layer.weight.value.astype(float), layer.bias.value.astype(float)
     options = (stride, 1, groups)
     assert np.abs(y.array - loops(x.astype(float), w, b, *options)).max() < 1e-4, (channels, "y")
-    # A bilinear function of x and w: <dy, conv(u, w)> = <dx, u> and <dy, conv(x, v)> = <dw, v> for all u and v.
+    # A bilinear function of x and w: <dy, conv(u, w)> = <dx, u> and <dy, conv(x, v)> = <dw, v> for
+    # all u and v.
     for _ in range(3):
         u, v = rng.standard_normal(x.shape), rng.standard_normal(w.shape)
-        along = np.vdot(dy, loops(u, w, 0, *options)), np.vdot(dy, loops(x.astype(float), v, 0, *options))
+        along_x = np.vdot(dy, loops(u, w, 0, *options))
+        along_w = np.vdot(dy, loops(x.astype(float), v, 0, *options))
         found = np.vdot(value.grad, u), np.vdot(layer.weight.gradient, v)
+        along = along_x, along_w
         assert np.allclose(found, along, rtol=1e-4, atol=2e-2), (channels, found, along)
     assert np.allclose(layer.bias.gradient, dy.sum(axis=(0, 1, 2)), atol=1e-4)
 print(VECTOR_BYTES, "right")

@@ -4,12 +4,13 @@ import sys
 
 import pytest
 
-# Each array is copied to where a forbidden page follows its last byte, or precedes its first; a touch ends the process.
+# Each array is copied to where a forbidden page follows its last byte, or precedes its first; a
+# touch ends the process.
 GUARDED = """
 import ctypes, mmap
 import numpy as np
 import layers
-from layers.cases.conv import CASES
+from layers.gradient_check.cases.conv import CASES
 from layers.kernels import conv, conv_columns, winograd
 
 libc = ctypes.CDLL(None)

@@ -1,4 +1,6 @@
-"""Convolutions against PyTorch: what they compute for windows, shapes and methods drawn at random, and how exactly."""
+"""Convolutions against PyTorch: what they compute for windows, shapes and methods drawn at random,
+and how exactly.
+"""
 
 import numpy as np
 import pytest
@@ -8,12 +10,15 @@ from hypothesis import strategies as st
 import layers
 from layers import Conv1d, Conv2d, ConvTranspose2d, Tape
 
-torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+)
 F = torch.nn.functional
 
-# Of the largest element, what an output or a gradient may be off, in roundings of its type: a sum of n terms of random signs is
-# off by about its root; the largest of the sums here is off by 17.
-# F(4 x 4), method "fastest", multiplies by numbers up to 8 before sums in which most of that cancels: 55.
+# Of the largest element, what an output or a gradient may be off, in roundings of its type: a sum
+# of n terms of random signs is off by about its root; the largest of the sums here is off by 17.
+# F(4 x 4), method "fastest", multiplies by numbers up to 8 before sums in which most of that
+# cancels: 55.
 ROUNDINGS, ROUNDINGS_OF_F4 = 32, 120
 
 
@@ -26,13 +31,19 @@ def _one_thread():
 
 
 def ours(layer, x, dy):
-    """Return output and gradients (input, weight, bias), channels first and the weight in PyTorch's order."""
+    """Return output and gradients (input, weight, bias), channels first and the weight in PyTorch's
+    order.
+    """
     tape = Tape()
     value = tape.input(x)
     y = layer(value)
     y.backward(dy(y.shape).astype(x.dtype))
     images = [np.moveaxis(a, -1, 1) for a in (y.array, value.grad)]
-    return [*images, in_their_order(layer, layer.weight.gradient), *([] if layer.bias is None else [layer.bias.gradient])]
+    return [
+        *images,
+        in_their_order(layer, layer.weight.gradient),
+        *([] if layer.bias is None else [layer.bias.gradient]),
+    ]
 
 
 def in_their_order(layer, weight):
@@ -48,12 +59,16 @@ def theirs(function, layer, x, dy, dtype, **options):
     tensors = [torch.tensor(np.ascontiguousarray(a)).to(dtype).requires_grad_() for a in arrays]
     y = function(*tensors, **options)
     shape = np.moveaxis(np.empty(y.shape), 1, -1).shape
-    y.backward(torch.tensor(np.ascontiguousarray(np.moveaxis(dy(shape).astype(x.dtype), -1, 1))).to(dtype))
+    y.backward(
+        torch.tensor(np.ascontiguousarray(np.moveaxis(dy(shape).astype(x.dtype), -1, 1))).to(dtype)
+    )
     return [y.detach().numpy(), *(tensor.grad.numpy() for tensor in tensors)]
 
 
 def errors(results, exact):
-    """Return the largest error of each array in roundings of single or double precision, relative to its largest element."""
+    """Return the largest error of each array in roundings of single or double precision, relative
+    to its largest element.
+    """
     found = []
     for a, e in zip(results, exact, strict=True):
         assert a.shape == e.shape
@@ -105,10 +120,14 @@ def test_conv2d_is_that_of_pytorch(
     dtype, method, samples, image, size, stride, padding, dilation, groups, inner, outer, bias, seed
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
-    assume(all(length + 2 * p >= span for length, p, span in zip(image, padding, spans, strict=True)))
+    assume(
+        all(length + 2 * p >= span for length, p, span in zip(image, padding, spans, strict=True))
+    )
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = Conv2d(groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options)
+    layer = Conv2d(
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+    )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
 
@@ -116,7 +135,20 @@ def test_conv2d_is_that_of_pytorch(
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(**common, more=drawn(0, 2))
 def test_conv_transpose2d_is_that_of_pytorch(
-    dtype, method, samples, image, size, stride, padding, dilation, groups, inner, outer, bias, seed, more
+    dtype,
+    method,
+    samples,
+    image,
+    size,
+    stride,
+    padding,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
+    more,
 ):
     more = tuple(min(m, max(s, d) - 1) for m, s, d in zip(more, stride, dilation, strict=True))
     ends = [
@@ -125,13 +157,26 @@ def test_conv_transpose2d_is_that_of_pytorch(
     ]
     assume(min(ends) > 0)
     rng = np.random.default_rng(seed)
-    options = {"stride": stride, "padding": padding, "output_padding": more, "groups": groups, "dilation": dilation}
-    layer = ConvTranspose2d(groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options)
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": more,
+        "groups": groups,
+        "dilation": dilation,
+    }
+    layer = ConvTranspose2d(
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+    )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv_transpose2d, **options)
 
 
-wide = {**common, "image": drawn(1, 20), "channels": st.integers(2, 35), "outputs": st.sampled_from([1, 1, 2, 3])}
+wide = {
+    **common,
+    "image": drawn(1, 20),
+    "channels": st.integers(2, 35),
+    "outputs": st.sampled_from([1, 1, 2, 3]),
+}
 del wide["groups"], wide["inner"], wide["outer"]
 
 
@@ -141,10 +186,14 @@ def test_depthwise_conv2d_is_that_of_pytorch(
     dtype, method, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
-    assume(all(length + 2 * p >= span for length, p, span in zip(image, padding, spans, strict=True)))
+    assume(
+        all(length + 2 * p >= span for length, p, span in zip(image, padding, spans, strict=True))
+    )
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
-    layer = Conv2d(channels, channels * outputs, size, rng=rng, **usual(bias, method, dtype), **options)
+    layer = Conv2d(
+        channels, channels * outputs, size, rng=rng, **usual(bias, method, dtype), **options
+    )
     x = rng.standard_normal((samples, *image, channels)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
 
@@ -158,11 +207,21 @@ def test_depthwise_conv2d_is_that_of_pytorch(
     padding=st.integers(0, 3),
     dilation=st.integers(1, 3),
 )
-def test_conv1d_is_that_of_pytorch(dtype, inner, outer, groups, length, size, stride, padding, dilation, seed):
+def test_conv1d_is_that_of_pytorch(
+    dtype, inner, outer, groups, length, size, stride, padding, dilation, seed
+):
     assume(length + 2 * padding >= (size - 1) * dilation + 1)
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    layer = Conv1d(groups * inner, groups * outer, size, rng=rng, bias_init=layers.init.normal(1), dtype=dtype, **options)
+    layer = Conv1d(
+        groups * inner,
+        groups * outer,
+        size,
+        rng=rng,
+        bias_init=layers.init.normal(1),
+        dtype=dtype,
+        **options,
+    )
     x = rng.standard_normal((2, length, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv1d, **options)
 
@@ -174,13 +233,26 @@ def test_conv1d_is_that_of_pytorch(dtype, inner, outer, groups, length, size, st
     samples=st.integers(1, 4),
     image=drawn(3, 17),
     padding=drawn(0, 2),
-    channels=st.tuples(st.sampled_from([15, 16, 17, 24, 32, 48]), st.sampled_from([15, 16, 24, 31, 32, 40])),
+    channels=st.tuples(
+        st.sampled_from([15, 16, 17, 24, 32, 48]), st.sampled_from([15, 16, 24, 31, 32, 40])
+    ),
     bias=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_winograd_and_its_neighbours_are_those_of_pytorch(dtype, method, samples, image, padding, channels, bias, seed):
+def test_winograd_and_its_neighbours_are_those_of_pytorch(
+    dtype, method, samples, image, padding, channels, bias, seed
+):
     rng = np.random.default_rng(seed)
-    layer = Conv2d(*channels, 3, rng=rng, padding=padding, bias=bias, bias_init=layers.init.normal(1), method=method, dtype=dtype)
+    layer = Conv2d(
+        *channels,
+        3,
+        rng=rng,
+        padding=padding,
+        bias=bias,
+        bias_init=layers.init.normal(1),
+        method=method,
+        dtype=dtype,
+    )
     x = rng.standard_normal((samples, *image, channels[0])).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, padding=padding)
 
@@ -196,7 +268,8 @@ def test_same_is_that_of_pytorch(dtype, size, dilation):
     assert_equal_to_pytorch(layer, x, 0, F.conv2d, padding="same", dilation=dilation)
 
 
-# Images of 260 and 520 kB: three bands of rows or more, in all three directions, and several blocks of tiles.
+# Images of 260 and 520 kB: three bands of rows or more, in all three directions, and several blocks
+# of tiles.
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize(
     "options",
@@ -219,12 +292,19 @@ def test_image_of_several_bands_is_that_of_pytorch(dtype, options, kind):
     layer = kind(48, 48, 3, rng=rng, bias_init=layers.init.normal(1), dtype=dtype, **options)
     x = rng.standard_normal((2, 45, 30, 48)).astype(dtype)
     function = F.conv2d if kind is Conv2d else F.conv_transpose2d
-    assert_equal_to_pytorch(layer, x, 0, function, **{name: value for name, value in options.items() if name != "method"})
+    assert_equal_to_pytorch(
+        layer,
+        x,
+        0,
+        function,
+        **{name: value for name, value in options.items() if name != "method"},
+    )
 
 
 # ---- how exactly
 
-# Channels, side of the images, number of images, of the three stages of a small residual network and of its first layer.
+# Channels, side of the images, number of images, of the three stages of a small residual network
+# and of its first layer.
 REAL = [(16, 32, 4), (32, 16, 4), (64, 8, 4), (3, 32, 4)]
 
 
@@ -239,12 +319,15 @@ def compared(channels, side, images, method, seed):
         return np.random.default_rng(seed + 1000).standard_normal(shape)
 
     exact = theirs(function, layer, x, dy, torch.float64)
-    return errors(ours(layer, x, dy), exact), errors(theirs(function, layer, x, dy, torch.float32), exact)
+    return errors(ours(layer, x, dy), exact), errors(
+        theirs(function, layer, x, dy, torch.float32), exact
+    )
 
 
-# Mean errors over 6 seeds in roundings, ours and PyTorch's: the output 1.7 to 2.6 and 4.2 to 7.4, the weight's gradient 5.4 to 6.8
-# and 4.6 to 16.5. Theirs depends on the processor: 1.5 leaves room. The input's gradient goes by F(4 x 4): 7.4 to 11.7 and 3.3 to
-# 4.0; why that leaves the gradients of a network more exact than PyTorch's stands in docs/performance.md.
+# Mean errors over 6 seeds in roundings, ours and PyTorch's: the output 1.7 to 2.6 and 4.2 to 7.4,
+# the weight's gradient 5.4 to 6.8 and 4.6 to 16.5. Theirs depends on the processor: 1.5 leaves
+# room. The input's gradient goes by F(4 x 4): 7.4 to 11.7 and 3.3 to 4.0; why that leaves the
+# gradients of a network more exact than PyTorch's stands in docs/performance.md.
 @pytest.mark.parametrize("shape", REAL, ids=str)
 def test_default_is_as_exact_as_pytorch_but_for_the_gradient_that_is_passed_on(shape):
     pairs = np.array([compared(*shape, "default", seed) for seed in range(3)])

@@ -1,4 +1,6 @@
-"""What convolutions refuse, and how they say it: who, what must hold, what was got, and the likely fix."""
+"""What convolutions refuse, and how they say it: who, what must hold, what was got, and the likely
+fix.
+"""
 
 import numpy as np
 import pytest
@@ -14,26 +16,105 @@ def image(*shape, dtype=np.float32):
 
 # (layer, input, exception, what the message must hold)
 REFUSED = [
-    (Conv2d(3, 4, 5, rng=rng), image(2, 4, 6, 3), ValueError, ["(5, 5)", "padded image", "(4, 6)", "Pad more"]),
-    (Conv2d(3, 4, 3, rng=rng, dilation=2, padding=1), image(2, 2, 6, 3), ValueError, ["(5, 5)", "(4, 8)", "Pad more"]),
-    (Conv2d(3, 4, 3, rng=rng), image(2, 5, 5, 4), ValueError, ["(N, H, W, 3)", "(2, 5, 5, 4)", "last axis"]),
-    (Conv2d(3, 4, 3, rng=rng), image(2, 3, 8, 8), ValueError, ["(N, H, W, 3)", "(2, 3, 8, 8)", "x.transpose(0, 2, 3, 1)"]),
-    (Conv2d(3, 4, 3, rng=rng), image(8, 8, 3), ValueError, ["(N, H, W, 3)", "(8, 8, 3)", "x[np.newaxis]"]),
+    (
+        Conv2d(3, 4, 5, rng=rng),
+        image(2, 4, 6, 3),
+        ValueError,
+        ["(5, 5)", "padded image", "(4, 6)", "Pad more"],
+    ),
+    (
+        Conv2d(3, 4, 3, rng=rng, dilation=2, padding=1),
+        image(2, 2, 6, 3),
+        ValueError,
+        ["(5, 5)", "(4, 8)", "Pad more"],
+    ),
+    (
+        Conv2d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 4),
+        ValueError,
+        ["(N, H, W, 3)", "(2, 5, 5, 4)", "last axis"],
+    ),
+    (
+        Conv2d(3, 4, 3, rng=rng),
+        image(2, 3, 8, 8),
+        ValueError,
+        ["(N, H, W, 3)", "(2, 3, 8, 8)", "x.transpose(0, 2, 3, 1)"],
+    ),
+    (
+        Conv2d(3, 4, 3, rng=rng),
+        image(8, 8, 3),
+        ValueError,
+        ["(N, H, W, 3)", "(8, 8, 3)", "x[np.newaxis]"],
+    ),
     (Conv2d(3, 4, 3, rng=rng), image(2, 75), ValueError, ["(N, H, W, 3)", "(2, 75)"]),
-    (Conv2d(3, 4, 3, rng=rng), image(2, 5, 5, 3, dtype=float), TypeError, ["float32", "float64", "astype"]),
-    (Conv2d(3, 4, 3, rng=rng), image(2, 5, 5, 3, dtype=np.uint8), TypeError, ["float32", "uint8", "x.astype(np.float32)"]),
-    (Conv1d(3, 4, 3, rng=rng), image(2, 3, 9), ValueError, ["Conv1d(", "(N, T, 3)", "(2, 3, 9)", "x.transpose(0, 2, 1)"]),
-    (Conv1d(3, 4, 3, rng=rng), image(2, 5, 5, 3), ValueError, ["Conv1d(", "(N, T, 3)", "(2, 5, 5, 3)"]),
-    (Conv1d(3, 4, 3, rng=rng), image(2, 2, 3), ValueError, ["Conv1d(", "(1, 3)", "(1, 2)", "Pad more"]),
-    (Conv1d(3, 4, 3, rng=rng), image(2, 9, 3, dtype=float), TypeError, ["Conv1d(", "float32", "float64", "astype"]),
-    (ConvTranspose2d(3, 4, 3, rng=rng), image(2, 5, 5, 4), ValueError, ["(N, H, W, 3)", "(2, 5, 5, 4)", "last axis"]),
-    (ConvTranspose2d(3, 4, 3, rng=rng), image(2, 3, 5, 5), ValueError, ["(N, H, W, 3)", "x.transpose(0, 2, 3, 1)"]),
-    (ConvTranspose2d(3, 4, 3, rng=rng, padding=2), image(2, 1, 9, 3), ValueError, ["at least one pixel", "(-1, 7)", "Pad less"]),
-    (ConvTranspose2d(3, 4, 3, rng=rng), image(2, 5, 5, 3, dtype=float), TypeError, ["float32", "float64", "astype"]),
+    (
+        Conv2d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 3, dtype=float),
+        TypeError,
+        ["float32", "float64", "astype"],
+    ),
+    (
+        Conv2d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 3, dtype=np.uint8),
+        TypeError,
+        ["float32", "uint8", "x.astype(np.float32)"],
+    ),
+    (
+        Conv1d(3, 4, 3, rng=rng),
+        image(2, 3, 9),
+        ValueError,
+        ["Conv1d(", "(N, T, 3)", "(2, 3, 9)", "x.transpose(0, 2, 1)"],
+    ),
+    (
+        Conv1d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 3),
+        ValueError,
+        ["Conv1d(", "(N, T, 3)", "(2, 5, 5, 3)"],
+    ),
+    (
+        Conv1d(3, 4, 3, rng=rng),
+        image(2, 2, 3),
+        ValueError,
+        ["Conv1d(", "(1, 3)", "(1, 2)", "Pad more"],
+    ),
+    (
+        Conv1d(3, 4, 3, rng=rng),
+        image(2, 9, 3, dtype=float),
+        TypeError,
+        ["Conv1d(", "float32", "float64", "astype"],
+    ),
+    (
+        ConvTranspose2d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 4),
+        ValueError,
+        ["(N, H, W, 3)", "(2, 5, 5, 4)", "last axis"],
+    ),
+    (
+        ConvTranspose2d(3, 4, 3, rng=rng),
+        image(2, 3, 5, 5),
+        ValueError,
+        ["(N, H, W, 3)", "x.transpose(0, 2, 3, 1)"],
+    ),
+    (
+        ConvTranspose2d(3, 4, 3, rng=rng, padding=2),
+        image(2, 1, 9, 3),
+        ValueError,
+        ["at least one pixel", "(-1, 7)", "Pad less"],
+    ),
+    (
+        ConvTranspose2d(3, 4, 3, rng=rng),
+        image(2, 5, 5, 3, dtype=float),
+        TypeError,
+        ["float32", "float64", "astype"],
+    ),
 ]
 
 
-@pytest.mark.parametrize(("layer", "x", "error", "words"), REFUSED, ids=[f"{row[0]!r}-{i}" for i, row in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    ("layer", "x", "error", "words"),
+    REFUSED,
+    ids=[f"{row[0]!r}-{i}" for i, row in enumerate(REFUSED)],
+)
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "arrays"])
 def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, x, error, words, recorded):
     with pytest.raises(error) as caught:
@@ -49,7 +130,12 @@ MISMADE = [
     (Conv2d, (3, 4, 3), {"stride": (2, 0)}, ["stride must", "got (2, 0)"]),
     (Conv2d, (3, 4, 3), {"stride": 1.5}, ["stride must", "integers", "got 1.5"]),
     (Conv2d, (3, 4, 0), {}, ["size must", "at least 1", "got 0"]),
-    (Conv2d, (3, 4, (3, 3, 3)), {}, ["size must be one or two integers", "got (3, 3, 3)", "(rows, columns)"]),
+    (
+        Conv2d,
+        (3, 4, (3, 3, 3)),
+        {},
+        ["size must be one or two integers", "got (3, 3, 3)", "(rows, columns)"],
+    ),
     (Conv2d, (3, 4, 3), {"dilation": 0}, ["dilation must", "at least 1", "got 0"]),
     (Conv2d, (3, 4, 3), {"padding": -1}, ["padding must", "at least 0", "got -1"]),
     (Conv2d, (3, 4, 3), {"padding": "valid"}, ["padding must", "got 'valid'", '"same"']),
@@ -57,31 +143,73 @@ MISMADE = [
     (Conv2d, (0, 4, 3), {}, ["channels must be positive integers", "got 0"]),
     (Conv2d, (3, 2.0, 3), {}, ["channels must be positive integers", "got 2.0"]),
     (Conv2d, (3, 4, 3), {"groups": 0}, ["groups must be positive integers", "got 0"]),
-    (Conv2d, (4, 6, 3), {"groups": 4}, ["groups must divide the channels, 4 and 6", "got 4", "common divisor"]),
+    (
+        Conv2d,
+        (4, 6, 3),
+        {"groups": 4},
+        ["groups must divide the channels, 4 and 6", "got 4", "common divisor"],
+    ),
     (Conv2d, (4, 6, 3), {"groups": 3}, ["groups must divide the channels, 4 and 6", "got 3"]),
-    (Conv2d, (3, 4, 3), {"method": "winograd"}, ["method must be one of default, fastest, direct", "got 'winograd'"]),
+    (
+        Conv2d,
+        (3, 4, 3),
+        {"method": "winograd"},
+        ["method must be one of default, fastest, direct", "got 'winograd'"],
+    ),
     (Conv1d, (3, 4, 3), {"stride": 0}, ["Conv1d: stride must", "at least 1"]),
     (Conv1d, (3, 4, 3), {"padding": "valid"}, ["Conv1d: padding must", "got 'valid'", '"same"']),
     (Conv1d, (3, 4, 3), {"padding": -2}, ["Conv1d: padding must", "-2"]),
     (Conv1d, (4, 6, 3), {"groups": 4}, ["Conv1d: groups must divide"]),
-    (ConvTranspose2d, (3, 4, 3), {"stride": 0}, ["ConvTranspose2d: stride must", "at least 1", "got 0"]),
-    (ConvTranspose2d, (3, 4, 3), {"padding": -1}, ["ConvTranspose2d: padding must", "at least 0", "got -1"]),
-    (ConvTranspose2d, (3, 4, 3), {"padding": "same"}, ["ConvTranspose2d: padding must", "got 'same'", "Pass one number"]),
-    (ConvTranspose2d, (3, 4, 3), {"output_padding": 1}, ["output_padding must be smaller than the stride", "got (1, 1)"]),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"stride": 0},
+        ["ConvTranspose2d: stride must", "at least 1", "got 0"],
+    ),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"padding": -1},
+        ["ConvTranspose2d: padding must", "at least 0", "got -1"],
+    ),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"padding": "same"},
+        ["ConvTranspose2d: padding must", "got 'same'", "Pass one number"],
+    ),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"output_padding": 1},
+        ["output_padding must be smaller than the stride", "got (1, 1)"],
+    ),
     (
         ConvTranspose2d,
         (3, 4, 3),
         {"stride": 2, "output_padding": (1, 2)},
         ["output_padding must", "got (1, 2)", "Raise the stride"],
     ),
-    (ConvTranspose2d, (3, 4, 3), {"output_padding": -1}, ["output_padding must", "at least 0", "got -1"]),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"output_padding": -1},
+        ["output_padding must", "at least 0", "got -1"],
+    ),
     (ConvTranspose2d, (4, 6, 3), {"groups": 4}, ["ConvTranspose2d: groups must divide"]),
-    (ConvTranspose2d, (3, 4, 3), {"method": "best"}, ["ConvTranspose2d: method must be one of", "got 'best'"]),
+    (
+        ConvTranspose2d,
+        (3, 4, 3),
+        {"method": "best"},
+        ["ConvTranspose2d: method must be one of", "got 'best'"],
+    ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("layer", "arguments", "options", "words"), MISMADE, ids=[f"{r[0].__name__}-{r[1]}-{r[2]}" for r in MISMADE]
+    ("layer", "arguments", "options", "words"),
+    MISMADE,
+    ids=[f"{r[0].__name__}-{r[1]}-{r[2]}" for r in MISMADE],
 )
 def test_wrong_options_are_refused_by_name_value_and_fix(layer, arguments, options, words):
     with pytest.raises(ValueError, match="; got ") as caught:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from layers import ReLU, gradcheck
-from layers.differences import central, complex_step, observed_order, refined
+from layers.gradient_check.differences import central, complex_step, observed_order, refined
 
 
 def test_extrapolation_is_more_exact_than_any_single_step():
@@ -20,7 +20,12 @@ def test_extrapolation_is_more_exact_than_any_single_step():
 
 def test_uncertainty_covers_the_error_of_functions_of_many_scales():
     for rate in (1e-3, 1.0, 30.0, 300.0):
-        d = refined(lambda t, rate=rate: np.sin(np.array([rate * (0.7 + t)])), np.sin(np.array([rate * 0.7])), np.ones(1), 1.0)
+        d = refined(
+            lambda t, rate=rate: np.sin(np.array([rate * (0.7 + t)])),
+            np.sin(np.array([rate * 0.7])),
+            np.ones(1),
+            1.0,
+        )
         assert abs(d.value - rate * np.cos(rate * 0.7)) <= 10 * d.uncertainty
 
 
@@ -64,7 +69,9 @@ def test_gradient_outside_the_one_sided_derivatives_is_wrong_on_a_kink_too():
     class Overshooting(ReLU):
         def backward(self, call, dy):
             (dx,) = super().backward(call, dy)
-            return (np.where(call.saved[0].reshape(dy.shape) == 0, -0.5 * np.abs(dy) * np.sign(dy), dx),)
+            return (
+                np.where(call.saved[0].reshape(dy.shape) == 0, -0.5 * np.abs(dy) * np.sign(dy), dx),
+            )
 
     assert not gradcheck(Overshooting(), np.zeros((2, 2)))
     assert gradcheck(ReLU(), np.zeros((2, 2)))

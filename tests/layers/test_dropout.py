@@ -31,7 +31,11 @@ def test_masks_are_the_same_however_the_batch_is_cut():
         assert (np.concatenate(parts) == whole).all()
 
 
-@pytest.mark.parametrize("other", [{"seed": 4}, {"step": 6}, {"first_sample": 1}, {"calls": 2}, {"seed": 3 + 2**32}], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 4}, {"step": 6}, {"first_sample": 1}, {"calls": 2}, {"seed": 3 + 2**32}],
+    ids=str,
+)
 def test_masks_differ_with_seed_step_sample_and_call(other):
     key = {"seed": 3, "step": 5, "first_sample": 0, "calls": 1}
     x = np.ones((4, 1000))

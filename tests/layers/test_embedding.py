@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import layers
-from layers.mutants import embedding as mutants
+from layers.gradient_check.mutants import embedding as mutants
 
 F = torch.nn.functional
 
@@ -23,7 +23,9 @@ def test_output_and_gradient_equal_those_of_pytorch(shape, dtype):
     dy = rng.standard_normal(y.shape).astype(dtype)
     y.backward(dy)
     theirs.backward(torch.tensor(dy))
-    np.testing.assert_allclose(table.weight.gradient, weight.grad.numpy(), rtol=0, atol=8 * np.finfo(dtype).eps)
+    np.testing.assert_allclose(
+        table.weight.gradient, weight.grad.numpy(), rtol=0, atol=8 * np.finfo(dtype).eps
+    )
 
 
 def test_weight_shared_with_the_output_gets_both_gradients_as_in_pytorch():
@@ -68,7 +70,11 @@ def test_ids_without_adjacent_memory():
 @pytest.mark.parametrize(
     ("ids", "error", "words"),
     [
-        (np.array([[0, 1], [5, 2]]), ValueError, ["Embedding(5, 3)", "0..4", "5 at (1, 0)", "from 0"]),
+        (
+            np.array([[0, 1], [5, 2]]),
+            ValueError,
+            ["Embedding(5, 3)", "0..4", "5 at (1, 0)", "from 0"],
+        ),
         (np.array([0, -1]), ValueError, ["0..4", "-1 at (1,)"]),
         (np.array([2**40]), ValueError, ["1099511627776 at (0,)"]),
         (np.array([0.0]), TypeError, ["integers", "float64", "astype"]),
@@ -81,7 +87,9 @@ def test_wrong_ids_are_refused(ids, error, words):
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@pytest.mark.parametrize("options", [{"tokens": 0}, {"features": 2.5}, {"padding": 5}, {"padding": -1}])
+@pytest.mark.parametrize(
+    "options", [{"tokens": 0}, {"features": 2.5}, {"padding": 5}, {"padding": -1}]
+)
 def test_wrong_options_are_refused(options):
     arguments = {"tokens": 5, "features": 3, **options}
     with pytest.raises(ValueError, match=f"Embedding: {next(iter(options))} must be .*; got "):

@@ -1,4 +1,6 @@
-"""The matrix product: right for every size, tail and storage, and an element's bits depend on its row and column alone."""
+"""The matrix product: right for every size, tail and storage, and an element's bits depend on its
+row and column alone.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,15 @@ def multiply(a, b, transpose_a=False, transpose_b=False, bias=None, into=None):
     """Return a b (+ bias) (+ into), the operands stored transposed if so said."""
     left, right = (a.T.copy() if transpose_a else a), (b.T.copy() if transpose_b else b)
     c = np.full((len(a), b.shape[1]), np.nan, a.dtype) if into is None else into.copy()
-    gemm.multiply(c, left, transpose_a, right, transpose_b, np.empty(0, a.dtype) if bias is None else bias, into is not None)
+    gemm.multiply(
+        c,
+        left,
+        transpose_a,
+        right,
+        transpose_b,
+        np.empty(0, a.dtype) if bias is None else bias,
+        into is not None,
+    )
     return c
 
 
@@ -24,7 +34,9 @@ def packed(a, b, transpose_b=False, bias=None, into=None):
     panels = np.full(gemm.packed_size(len(b), b.shape[1], a.itemsize), np.nan, a.dtype)
     gemm.pack(panels, b.T.copy() if transpose_b else b, transpose_b)
     c = np.full((len(a), b.shape[1]), np.nan, a.dtype) if into is None else into.copy()
-    gemm.multiply_packed(c, a, panels, np.empty(0, a.dtype) if bias is None else bias, into is not None)
+    gemm.multiply_packed(
+        c, a, panels, np.empty(0, a.dtype) if bias is None else bias, into is not None
+    )
     return c
 
 
@@ -33,7 +45,9 @@ def draw(rng, dtype, *shape):
 
 
 def assert_right(c, a, b, bias=0, into=0):
-    """Compare with the product in long double: each of the k + 2 roundings is at most half an eps of the sum of sizes."""
+    """Compare with the product in long double: each of the k + 2 roundings is at most half an eps
+    of the sum of sizes.
+    """
     wide = [np.asarray(x, np.longdouble) for x in (a, b, bias, into)]
     exact = wide[0] @ wide[1] + wide[2] + wide[3]
     size = np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(wide[2]) + np.abs(wide[3])
@@ -49,7 +63,12 @@ def test_all_small_sizes_and_storages_are_right(dtype):
     for m in range(1, 10):
         for n in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 25, 31, 33, 47, 48, 49, 65):
             k = int(rng.integers(1, 20))
-            a, b, bias, into = draw(rng, dtype, m, k), draw(rng, dtype, k, n), draw(rng, dtype, n), draw(rng, dtype, m, n)
+            a, b, bias, into = (
+                draw(rng, dtype, m, k),
+                draw(rng, dtype, k, n),
+                draw(rng, dtype, n),
+                draw(rng, dtype, m, n),
+            )
             for flip_a in (False, True):
                 for flip_b in (False, True):
                     assert_right(multiply(a, b, flip_a, flip_b), a, b)
@@ -125,11 +144,16 @@ def test_nan_and_infinity_reach_their_row_and_column_only(dtype):
     assert np.isnan(c[4]).all()
     assert not np.isfinite(c[:, 29]).any()
     rest = np.delete(np.delete(c, 4, 0), 29, 1)
-    assert rest.tobytes() == np.delete(np.delete(multiply(np.nan_to_num(a), np.nan_to_num(b)), 4, 0), 29, 1).tobytes()
+    assert (
+        rest.tobytes()
+        == np.delete(np.delete(multiply(np.nan_to_num(a), np.nan_to_num(b)), 4, 0), 29, 1).tobytes()
+    )
 
 
 def between(x):
-    """Return x with its rows some distance apart, and the array that it is a part of, otherwise full of sevens."""
+    """Return x with its rows some distance apart, and the array that it is a part of, otherwise
+    full of sevens.
+    """
     board = np.full((x.shape[0] + 2, x.shape[1] + 40), 7, x.dtype)
     part = board[1:-1, 20:-20]
     part[...] = x
@@ -160,8 +184,13 @@ def test_bits_of_a_row_do_not_depend_on_the_number_of_rows(dtype):
         for start in range(0, 37, 3):
             for rows in (1, 2, 3, 4, 5, 8, 11):
                 part = a[start : start + rows]
-                assert multiply(part, b, bias=bias).tobytes() == whole[start : start + rows].tobytes()
-                assert multiply(part, b, True, bias=bias).tobytes() == whole[start : start + rows].tobytes()
+                assert (
+                    multiply(part, b, bias=bias).tobytes() == whole[start : start + rows].tobytes()
+                )
+                assert (
+                    multiply(part, b, True, bias=bias).tobytes()
+                    == whole[start : start + rows].tobytes()
+                )
 
 
 @either
@@ -203,7 +232,8 @@ def test_bits_do_not_depend_on_alignment(dtype, offset):
 
 @either
 def test_every_element_is_one_chain_of_fused_additions_per_block(dtype):
-    # Exactly representable products: the chain is 0 + 1 + tiny + ... in order of k, blocks of 256 added afterwards.
+    # Exactly representable products: the chain is 0 + 1 + tiny + ... in order of k, blocks of 256
+    # added afterwards.
     k = 300
     a = np.zeros((1, k), dtype)
     a[0, 0], a[0, 1:256], a[0, 256:] = 1, np.finfo(dtype).eps / 4, np.finfo(dtype).eps / 4
@@ -223,7 +253,8 @@ for dtype in (np.float32, np.float64):
         a, b, bias = (rng.standard_normal(shape).astype(dtype) for shape in ((m, k), (k, n), n))
         for flip_a, flip_b in ((False, False), (False, True), (True, False)):
             c = np.ones((m, n), dtype)
-            gemm.multiply(c, a.T.copy() if flip_a else a, flip_a, b.T.copy() if flip_b else b, flip_b, bias, True)
+            left, right = a.T.copy() if flip_a else a, b.T.copy() if flip_b else b
+            gemm.multiply(c, left, flip_a, right, flip_b, bias, True)
             digest.update(c.tobytes())
 print(simd.VECTOR_BYTES, digest.hexdigest())
 """

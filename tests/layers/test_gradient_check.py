@@ -89,8 +89,13 @@ def test_function_of_values_is_checked_with_the_layers_that_it_uses(rng):
     report = gradcheck(model, rng.standard_normal((6, 4)), rng.standard_normal((6, 1)))
     assert report
     assert {block.name for block in report.blocks} == {
-        "input 0", "input 1", "first.weight", "first.bias", "second.weight", "second.bias",
-    }  # fmt: skip
+        "input 0",
+        "input 1",
+        "first.weight",
+        "first.bias",
+        "second.weight",
+        "second.bias",
+    }
     assert first.weight.dtype == np.float32
     assert (first.weight.gradients == 7).all()
 
@@ -107,7 +112,10 @@ def test_the_layer_of_the_user_is_not_changed(rng):
 
 def test_integers_and_constants_are_not_differentiated(rng):
     logits = rng.standard_normal((5, 3))
-    assert [b.name for b in gradcheck(layers.SoftmaxCrossEntropy(), logits, np.array([0, 1, 2, 1, 0])).blocks] == ["input 0"]
+    assert [
+        b.name
+        for b in gradcheck(layers.SoftmaxCrossEntropy(), logits, np.array([0, 1, 2, 1, 0])).blocks
+    ] == ["input 0"]
     soft = np.full((5, 3), 1 / 3)
     assert gradcheck(layers.SoftmaxCrossEntropy(), logits, soft, constant=(1,))
     with pytest.raises(ValueError, match="the targets must be constants"):
@@ -138,7 +146,9 @@ def test_gradient_that_is_zero_up_to_rounding_passes(rng):
 def test_network_of_rectifiers_passes_at_any_point(rng):
     for seed in range(5):
         r = np.random.default_rng(seed)
-        model = Sequential(Linear(8, 40, rng=r), ReLU(), Linear(40, 40, rng=r), ReLU(), Linear(40, 3, rng=r))
+        model = Sequential(
+            Linear(8, 40, rng=r), ReLU(), Linear(40, 40, rng=r), ReLU(), Linear(40, 3, rng=r)
+        )
         assert gradcheck(model, r.standard_normal((16, 8)), entries=40), seed
 
 

@@ -21,7 +21,9 @@ def fans(shape):
 
 
 def assert_variance(sample, variance, kurtosis):
-    """Check mean and variance within six standard errors; those of the variance follow from the kurtosis."""
+    """Check mean and variance within six standard errors; those of the variance follow from the
+    kurtosis.
+    """
     n = sample.size
     assert abs(sample.mean()) < 6 * np.sqrt(variance / n)
     assert abs(sample.var() / variance - 1) < 6 * np.sqrt((kurtosis - 1) / n)
@@ -58,7 +60,9 @@ def test_he_keeps_the_size_of_a_signal_through_many_layers_of_relu():
     assert 0.3 < np.sqrt(2 * (x**2).mean()) / np.sqrt(2) < 3
 
 
-@pytest.mark.parametrize("shape", [(30, 30), (20, 50), (50, 20), (12, 5, 3, 3), (100, 5, 3, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(30, 30), (20, 50), (50, 20), (12, 5, 3, 3), (100, 5, 3, 3)], ids=str
+)
 def test_orthogonal_rows_or_columns_are_orthonormal(shape):
     w = init.orthogonal(np.random.default_rng(3), shape).reshape(shape[0], -1)
     small = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
@@ -89,7 +93,16 @@ def test_plain_initialisers_do_what_their_names_say():
 
 
 @pytest.mark.parametrize(
-    "name", ["xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal", "orthogonal"]
+    "name",
+    [
+        "xavier_uniform",
+        "xavier_normal",
+        "he_uniform",
+        "he_normal",
+        "lecun_uniform",
+        "lecun_normal",
+        "orthogonal",
+    ],
 )
 def test_vector_has_no_fans_and_is_refused(name):
     with pytest.raises(ValueError, match=r"two axes or more; got \(5,\)\. Initialise vectors"):
@@ -100,11 +113,21 @@ def test_same_generator_gives_the_same_weights_and_names_are_those_of_the_module
     for name in ("xavier_uniform", "he_normal", "orthogonal"):
         initialiser = getattr(init, name)
         assert initialiser.__name__ == name
-        assert (initialiser(np.random.default_rng(6), (4, 5)) == initialiser(np.random.default_rng(6), (4, 5))).all()
+        assert (
+            initialiser(np.random.default_rng(6), (4, 5))
+            == initialiser(np.random.default_rng(6), (4, 5))
+        ).all()
 
 
 def test_dense_layer_draws_from_the_initialiser_that_it_is_given():
-    layer = Linear(7, 4, rng=np.random.default_rng(6), weight_init=init.orthogonal, bias_init=init.constant(0.5), dtype=np.float64)
+    layer = Linear(
+        7,
+        4,
+        rng=np.random.default_rng(6),
+        weight_init=init.orthogonal,
+        bias_init=init.constant(0.5),
+        dtype=np.float64,
+    )
     assert (layer.weight.value == init.orthogonal(np.random.default_rng(6), (4, 7))).all()
     assert (layer.bias.value == 0.5).all()
 
@@ -113,6 +136,8 @@ def test_dense_layer_draws_from_the_initialiser_that_it_is_given():
 def test_orthogonal_weights_are_the_same_bits_for_any_number_of_threads(size, run_python):
     drawn = f"layers.init.orthogonal(numpy.random.default_rng(0), ({size}, {size}))"
     code = f"import hashlib, numpy, layers; print(hashlib.sha256({drawn}.tobytes()).hexdigest())"
-    found = [run_python("-c", code, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).out for n in ("1", "2")]
+    found = [
+        run_python("-c", code, OMP_NUM_THREADS=n, OPENBLAS_NUM_THREADS=n).out for n in ("1", "2")
+    ]
     assert len(found[0]) > 60
     assert found[0] == found[1]

@@ -8,16 +8,20 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import layers.kernels
+from layers.kernels import cache, gemm
 from layers.kernels.jit import inlined, kernel
 
 
 def test_no_two_compiled_functions_have_one_name():
-    # Functions of one name that different processes have cached may be taken for each other, which corrupts memory.
+    # Functions of one name that different processes have cached may be taken for each other, which
+    # corrupts memory.
     functions = {}
-    for module in pkgutil.iter_modules(layers.kernels.__path__):
-        for value in vars(importlib.import_module(f"layers.kernels.{module.name}")).values():
+    for module in pkgutil.walk_packages(layers.kernels.__path__, "layers.kernels."):
+        for value in vars(importlib.import_module(module.name)).values():
             if isinstance(value, Dispatcher):
-                functions.setdefault((value.py_func.__module__, value.py_func.__qualname__), set()).add(value)
+                functions.setdefault(
+                    (value.py_func.__module__, value.py_func.__qualname__), set()
+                ).add(value)
     assert len(functions) > 100
     assert {name for name, same in functions.items() if len(same) > 1} == set()
 
@@ -33,7 +37,13 @@ def test_helper_is_called_by_kernels_and_refuses_python():
             y[i] = square(x[i])
 
     def assert_refused():
-        with pytest.raises(TypeError, match=r"a helper must be called by a kernel; got a call from Python\. Call it in a @kernel"):
+        with pytest.raises(
+            TypeError,
+            match=(
+                r"a helper must be called by a kernel; got a call from Python\. Call it in a"
+                r" @kernel"
+            ),
+        ):
             square(3.0)
 
     assert_refused()
@@ -43,3 +53,26 @@ def test_helper_is_called_by_kernels_and_refuses_python():
     assert (y == x * x).all()
     # Now there is code for this type, none of which Python could call.
     assert_refused()
+
+
+def test_edit_compiles_only_kernels_that_it_reaches(monkeypatch):
+    def digests():
+        cache.module_digest.cache_clear()
+        return {
+            path.relative_to(cache.ROOM).as_posix(): cache.module_digest(path)
+            for path in cache.sources()
+        }
+
+    before, read = digests(), cache._content
+    monkeypatch.setattr(
+        cache, "_content", lambda path: read(path) + b"# edited" * (path.name == "gemm.py")
+    )
+    changed = {name for name, digest in digests().items() if digest != before[name]}
+    cache.module_digest.cache_clear()
+    assert {"gemm.py", "dense.py", "recurrent.py", "attention.py"} <= changed
+    assert not {"pool.py", "optimizer.py", "batch_norm.py", "jit.py", "llvm/simd.py"} & changed
+
+
+def test_machine_code_lies_in_a_folder_of_its_file_and_digest():
+    digest = cache.module_digest(cache.ROOM / "gemm.py")
+    assert gemm.matmul.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")

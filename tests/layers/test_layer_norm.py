@@ -5,13 +5,15 @@ import pytest
 import torch
 
 import layers
-from layers.mutants import layer_norm as mutants
+from layers.gradient_check.mutants import layer_norm as mutants
 
 F = torch.nn.functional
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("shape", [(5, 3), (3, 7), (4, 6, 16), (2, 3, 4, 65), (9, 200), (3, 1000)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(5, 3), (3, 7), (4, 6, 16), (2, 3, 4, 65), (9, 200), (3, 1000)], ids=str
+)
 @pytest.mark.parametrize("kind", ["LayerNorm", "LayerNorm without bias", "RMSNorm"])
 def test_output_and_gradients_equal_those_of_pytorch(kind, shape, dtype):
     rng = np.random.default_rng(0)
@@ -35,9 +37,16 @@ def test_output_and_gradients_equal_those_of_pytorch(kind, shape, dtype):
     expected.backward(torch.tensor(dy))
     tolerance = 64 * np.finfo(dtype).eps
     for ours, their in ((y.array, expected.detach()), (value.grad, theirs.grad)):
-        np.testing.assert_allclose(ours, their.numpy(), rtol=0, atol=tolerance * max(1, float(their.abs().max())))
+        np.testing.assert_allclose(
+            ours, their.numpy(), rtol=0, atol=tolerance * max(1, float(their.abs().max()))
+        )
     for p, their in zip(norm.parameters(), parameters, strict=True):
-        np.testing.assert_allclose(p.gradient, their.grad.numpy(), rtol=0, atol=tolerance * max(1, float(their.grad.abs().max())))
+        np.testing.assert_allclose(
+            p.gradient,
+            their.grad.numpy(),
+            rtol=0,
+            atol=tolerance * max(1, float(their.grad.abs().max())),
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -80,7 +89,9 @@ def test_wrong_inputs_are_refused(x, error, words):
 @pytest.mark.parametrize("options", [{"features": 0}, {"epsilon": 0}])
 @pytest.mark.parametrize("make", [layers.LayerNorm, layers.RMSNorm])
 def test_wrong_options_are_refused(make, options):
-    with pytest.raises(ValueError, match=f"{make.__name__}: {next(iter(options))} must be .*; got "):
+    with pytest.raises(
+        ValueError, match=f"{make.__name__}: {next(iter(options))} must be .*; got "
+    ):
         make(**{"features": 4, **options})
 
 

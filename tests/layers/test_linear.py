@@ -1,4 +1,6 @@
-"""The dense layer and the activation after it as one call: the bits of two calls, for any rows and shards."""
+"""The dense layer and the activation after it as one call: the bits of two calls, for any rows and
+shards.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ def rng():
 
 
 def passes(network, x, shards, training):
-    """Return output, gradient of the input, and gradients of the parameters, of two passes that accumulate."""
+    """Return output, gradient of the input, and gradients of the parameters, of two passes that
+    accumulate.
+    """
     results = []
     for parameter in network.parameters():
         parameter.rebind(parameter.value, None)
@@ -27,7 +31,10 @@ def passes(network, x, shards, training):
         y = network(value)
         y.backward(np.cos(np.arange(y.array.size, dtype=x.dtype)).reshape(y.shape))
         results += [y.array.copy(), value.grad.copy()]
-    return [array.tobytes() for array in (*results, *(parameter.gradients for parameter in network.parameters()))], len(tape.calls)
+    return [
+        array.tobytes()
+        for array in (*results, *(parameter.gradients for parameter in network.parameters()))
+    ], len(tape.calls)
 
 
 class Apart(layers.Composite):
@@ -44,7 +51,9 @@ class Apart(layers.Composite):
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("activation", [ReLU(), GELU()], ids=repr)
-def test_activation_in_the_same_call_has_the_bits_of_one_afterwards(rng, activation, rows, training, dtype):
+def test_activation_in_the_same_call_has_the_bits_of_one_afterwards(
+    rng, activation, rows, training, dtype
+):
     linear = Linear(19, 13, rng=rng, dtype=dtype)
     x = rng.standard_normal((rows, 19)).astype(dtype)
     for shards in (None, (0, rows // 3, rows // 3, rows)):
@@ -64,15 +73,24 @@ def test_only_relu_and_the_exact_gelu_join_with_linear_itself(rng):
         pass
 
     linear = Linear(3, 2, rng=rng)
-    for pair in ((Mine(3, 2, rng=rng), GELU()), (linear, MyGELU()), (linear, GELU("tanh")), (linear, layers.Tanh())):
+    for pair in (
+        (Mine(3, 2, rng=rng), GELU()),
+        (linear, MyGELU()),
+        (linear, GELU("tanh")),
+        (linear, layers.Tanh()),
+    ):
         assert len(Sequential(*pair)._steps) == 2
-    assert [repr(step) for step in Sequential(linear, GELU())._steps] == ["Linear(3, 2) + GELU('none')"]
+    assert [repr(step) for step in Sequential(linear, GELU())._steps] == [
+        "Linear(3, 2) + GELU('none')"
+    ]
 
 
 def test_nothing_is_kept_for_backward_where_nothing_is_recorded(rng, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        type(layers.layer.INFERENCE), "buffer", lambda self, name, shape, dtype: asked.append(name) or np.empty(shape, dtype)
+        type(layers.layer.INFERENCE),
+        "buffer",
+        lambda self, name, shape, dtype: asked.append(name) or np.empty(shape, dtype),
     )
     Sequential(Linear(3, 2, rng=rng), GELU())(np.ones((4, 3), np.float32))
     assert asked == ["y"]

@@ -1,4 +1,6 @@
-"""Losses that leave positions out or weigh them: against PyTorch, and the same for any cut of the batch."""
+"""Losses that leave positions out or weigh them: against PyTorch, and the same for any cut of the
+batch.
+"""
 
 from itertools import pairwise
 
@@ -37,7 +39,9 @@ def test_weights_of_positions_are_those_of_the_mean():
     x, labels, weights = data()
     value, theirs = layers.Tape().input(x), torch.tensor(x, requires_grad=True)
     loss = layers.SoftmaxCrossEntropy(ignore=-1)(value, labels, weights)
-    each = F.cross_entropy(theirs.reshape(-1, C), torch.tensor(labels.reshape(-1)), ignore_index=-1, reduction="none")
+    each = F.cross_entropy(
+        theirs.reshape(-1, C), torch.tensor(labels.reshape(-1)), ignore_index=-1, reduction="none"
+    )
     counted = torch.tensor((weights * (labels >= 0)).reshape(-1))
     expected = (each * counted).sum() / counted.sum()
     loss.backward()
@@ -46,7 +50,9 @@ def test_weights_of_positions_are_those_of_the_mean():
     np.testing.assert_allclose(value.grad, theirs.grad.numpy(), rtol=0, atol=1e-16)
 
 
-@pytest.mark.parametrize("bounds", [(0, 3, 7), (0, 2, 3, 7), (0, 1, 1, 7), tuple(range(8))], ids=str)
+@pytest.mark.parametrize(
+    "bounds", [(0, 3, 7), (0, 2, 3, 7), (0, 1, 1, 7), tuple(range(8))], ids=str
+)
 def test_any_cut_over_processes_gives_the_same_bits(bounds):
     x, labels, weights = data(np.float32)
     layer = layers.SoftmaxCrossEntropy(ignore=-1)
@@ -62,7 +68,9 @@ def test_any_cut_over_processes_gives_the_same_bits(bounds):
     whole.backward()
     sums, gradients = [], []
     for start, stop in pairwise(bounds):
-        tape = layers.Tape(shards=(0, stop - start), samples=N, first_sample=start, gather=lambda _: counts[0])
+        tape = layers.Tape(
+            shards=(0, stop - start), samples=N, first_sample=start, gather=lambda _: counts[0]
+        )
         part = tape.input(x[start:stop])
         loss = layer(part, labels[start:stop], weights[start:stop])
         loss.backward()
@@ -81,7 +89,9 @@ def test_loss_of_nothing_is_zero(weights):
     x, labels, _ = data()
     value = layers.Tape().input(x)
     further = [] if weights is None else [weights]
-    loss = layers.SoftmaxCrossEntropy(ignore=-1)(value, np.full_like(labels, -1) if weights is None else labels, *further)
+    loss = layers.SoftmaxCrossEntropy(ignore=-1)(
+        value, np.full_like(labels, -1) if weights is None else labels, *further
+    )
     loss.backward()
     assert loss.item() == 0
     assert not value.grad.any()
@@ -114,11 +124,31 @@ def test_what_ignored_positions_hold_does_not_matter():
 @pytest.mark.parametrize(
     ("layer", "further", "words"),
     [
-        (layers.SoftmaxCrossEntropy(ignore=-1), (np.full((2, 3), 9),), ["ignore=-1", "0..3", "9 in row 0"]),
-        (layers.SoftmaxCrossEntropy(ignore=0), (np.array([[0, 1, -1], [0, 0, 0]]),), ["-1 in row 2"]),
-        (layers.SoftmaxCrossEntropy(), (np.zeros((2, 3), int), np.ones(2)), ["shape (2, 3)", "(2,)"]),
-        (layers.SoftmaxCrossEntropy(), (np.zeros((2, 3), int), -np.ones((2, 3))), ["at least 0", "-1.0"]),
-        (layers.SoftmaxCrossEntropy(ignore=1), (np.ones((2, 3, 4)) / 4,), ["must be labels", "probabilities"]),
+        (
+            layers.SoftmaxCrossEntropy(ignore=-1),
+            (np.full((2, 3), 9),),
+            ["ignore=-1", "0..3", "9 in row 0"],
+        ),
+        (
+            layers.SoftmaxCrossEntropy(ignore=0),
+            (np.array([[0, 1, -1], [0, 0, 0]]),),
+            ["-1 in row 2"],
+        ),
+        (
+            layers.SoftmaxCrossEntropy(),
+            (np.zeros((2, 3), int), np.ones(2)),
+            ["shape (2, 3)", "(2,)"],
+        ),
+        (
+            layers.SoftmaxCrossEntropy(),
+            (np.zeros((2, 3), int), -np.ones((2, 3))),
+            ["at least 0", "-1.0"],
+        ),
+        (
+            layers.SoftmaxCrossEntropy(ignore=1),
+            (np.ones((2, 3, 4)) / 4,),
+            ["must be labels", "probabilities"],
+        ),
     ],
 )
 def test_wrong_targets_are_refused(layer, further, words):

@@ -1,4 +1,6 @@
-"""Networks of the literature: their size as published, the shape of what they give, and that they learn."""
+"""Networks of the literature: their size as published, the shape of what they give, and that they
+learn.
+"""
 
 import numpy as np
 import pytest
@@ -7,7 +9,13 @@ import layers
 from layers import SoftmaxCrossEntropy, Tape, Workspace, models
 
 # He et al. 2015, section 4.2 and table 6: 0.27, 0.46 and 0.85 million.
-PARAMETERS = {"resnet20": 269_722, "resnet32": 464_154, "resnet56": 853_018, "lenet5": 61_706, "small_cnn": 421_642}
+PARAMETERS = {
+    "resnet20": 269_722,
+    "resnet32": 464_154,
+    "resnet56": 853_018,
+    "lenet5": 61_706,
+    "small_cnn": 421_642,
+}
 IMAGES = {"lenet5": (28, 28, 1), "small_cnn": (28, 28, 1)}
 
 
@@ -57,7 +65,8 @@ def test_network_learns_a_handful_of_images_by_heart_without_allocating(rng, nam
 def test_methods_give_the_same_network_up_to_rounding(rng):
     x = rng.standard_normal((2, 32, 32, 3)).astype(np.float32)
     direct, default, fastest = (
-        models.resnet20(np.random.default_rng(1), method=method)(x) for method in ("direct", "default", "fastest")
+        models.resnet20(np.random.default_rng(1), method=method)(x)
+        for method in ("direct", "default", "fastest")
     )
     np.testing.assert_allclose(default, direct, rtol=0, atol=1e-4 * np.abs(direct).max())
     np.testing.assert_allclose(fastest, direct, rtol=0, atol=1e-3 * np.abs(direct).max())

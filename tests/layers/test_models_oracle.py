@@ -1,16 +1,21 @@
-"""Networks of the literature against PyTorch: outputs, gradients of every parameter and running statistics, as in training."""
+"""Networks of the literature against PyTorch: outputs, gradients of every parameter and running
+statistics, as in training.
+"""
 
 import numpy as np
 import pytest
 
 import layers
 from layers import Tape, models
-from layers.state import unique_states
+from layers.engine.state import unique_states
 
-torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+)
 from . import torch_models  # noqa: E402 - needs PyTorch
 
-# In roundings of double precision, relative to the largest element: what rounds differently in one layer passes through all others.
+# In roundings of double precision, relative to the largest element: what rounds differently in one
+# layer passes through all others.
 ROUNDINGS = 4096
 
 NETWORKS = {
@@ -37,7 +42,9 @@ def assert_close(ours, theirs, what):
     theirs = theirs.detach().numpy()
     assert ours.shape == theirs.shape, what
     scale = float(np.abs(theirs).max())
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=ROUNDINGS * np.finfo(np.float64).eps * scale, err_msg=what)
+    np.testing.assert_allclose(
+        ours, theirs, rtol=0, atol=ROUNDINGS * np.finfo(np.float64).eps * scale, err_msg=what
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -48,7 +55,12 @@ def test_network_its_gradients_and_its_running_statistics_equal_those_of_pytorch
     # Biases and shifts that are not zero.
     for parameter in model.parameters():
         parameter.value[...] += 0.1 * rng.standard_normal(parameter.shape)
-    torch_models.load(module, torch_models.in_their_order([parameter.value for parameter in model.parameters()], flattened))
+    torch_models.load(
+        module,
+        torch_models.in_their_order(
+            [parameter.value for parameter in model.parameters()], flattened
+        ),
+    )
     x, labels = rng.standard_normal((5, *image)), rng.integers(0, 10, 5)
 
     tape = Tape(training=True)
@@ -64,7 +76,9 @@ def test_network_its_gradients_and_its_running_statistics_equal_those_of_pytorch
     assert_close(y.array, y_there, "output")
     assert_close(np.asarray(loss.item()), loss_there, "loss")
     assert_close(value.grad, image_there.grad, "gradient of the images")
-    gradients = torch_models.in_their_order([parameter.gradient for parameter in model.parameters()], flattened)
+    gradients = torch_models.in_their_order(
+        [parameter.gradient for parameter in model.parameters()], flattened
+    )
     names = [name for name, _ in model.named_parameters()]
     for parameter, gradient, twin in zip(names, gradients, module.parameters(), strict=True):
         assert_close(gradient, twin.grad, f"gradient of {parameter}")

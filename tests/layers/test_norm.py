@@ -1,4 +1,6 @@
-"""Batch normalisation: against PyTorch, running statistics, accuracy, joined layers, and what is refused."""
+"""Batch normalisation: against PyTorch, running statistics, accuracy, joined layers, and what is
+refused.
+"""
 
 import copy
 
@@ -7,9 +9,9 @@ import pytest
 
 import layers
 from layers import BatchNorm, BatchNorm2d, Linear, ReLU, Residual, Sequential, Tanh, Tape
-from layers.kernels import norm as kernels
-from layers.mutants.norm import RIGHT
-from layers.parameter import Parameter
+from layers.engine.parameter import Parameter
+from layers.gradient_check.mutants.batch_norm import RIGHT
+from layers.kernels import batch_norm as kernels
 
 RNG = np.random.default_rng(5)
 IMAGES = (6, 5, 4, 8)
@@ -21,7 +23,10 @@ def norm(shape, dtype=np.float32, **options):
     rng = np.random.default_rng(1)
     layer = (BatchNorm2d if len(shape) == 4 else BatchNorm)(shape[-1], dtype=dtype, **options)
     if layer.weight is not None:
-        layer.weight.value, layer.bias.value = rng.uniform(0.5, 1.5, shape[-1]), rng.standard_normal(shape[-1])
+        layer.weight.value, layer.bias.value = (
+            rng.uniform(0.5, 1.5, shape[-1]),
+            rng.standard_normal(shape[-1]),
+        )
     return layer
 
 
@@ -38,7 +43,11 @@ def passes(layer, *inputs, training=True, shards=None, **options):
     y = layer(*values)
     dy = np.random.default_rng(3).standard_normal(y.shape).astype(y.dtype)
     y.backward(dy)
-    return y.array.copy(), [value.grad.copy() for value in values], [p.gradients.copy() for p in layer.parameters()]
+    return (
+        y.array.copy(),
+        [value.grad.copy() for value in values],
+        [p.gradients.copy() for p in layer.parameters()],
+    )
 
 
 def bits(result):
@@ -59,7 +68,11 @@ def exact(x, epsilon=1e-5):
 
 def their_norm(torch, ours):
     theirs = (torch.nn.BatchNorm2d if isinstance(ours, BatchNorm2d) else torch.nn.BatchNorm1d)(
-        ours.features, ours.epsilon, ours.momentum, affine=ours.weight is not None, dtype=torch.float64
+        ours.features,
+        ours.epsilon,
+        ours.momentum,
+        affine=ours.weight is not None,
+        dtype=torch.float64,
     )
     with torch.no_grad():
         if ours.weight is not None:
@@ -73,7 +86,9 @@ def channels_second(x):
 
 
 @pytest.mark.parametrize("shape", [IMAGES, LARGE, (9, 13), (4, 7, 3)], ids=str)
-@pytest.mark.parametrize("options", [{}, {"affine": False}, {"momentum": 0.3, "epsilon": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"affine": False}, {"momentum": 0.3, "epsilon": 0.1}], ids=str
+)
 @pytest.mark.parametrize("rectified", [False, True])
 def test_training_and_evaluation_are_those_of_pytorch(shape, options, rectified):
     torch = pytest.importorskip("torch")
@@ -89,7 +104,9 @@ def test_training_and_evaluation_are_those_of_pytorch(shape, options, rectified)
         their_y = theirs(their_x)
         if rectified:
             their_y = torch.relu(their_y)
-        their_y.backward(torch.from_numpy(channels_second(np.random.default_rng(3).standard_normal(shape))))
+        their_y.backward(
+            torch.from_numpy(channels_second(np.random.default_rng(3).standard_normal(shape)))
+        )
         found = [channels_second(y), channels_second(dx), *(g[0] for g in gradients)]
         expected = [their_y.detach(), their_x.grad, *(p.grad for p in theirs.parameters())]
         found += [ours.running_mean.value, ours.running_variance.value]
@@ -122,7 +139,8 @@ def test_gradients_in_float32_are_those_in_float64_to_rounding():
     _, (dx,), gradients = passes(norm(LARGE), x)
     _, (exact_dx,), exact_gradients = passes(norm(LARGE).astype(np.float64), x.astype(np.float64))
     for found, expected in ((dx, exact_dx), *zip(gradients, exact_gradients, strict=True)):
-        # The cotangents were drawn in float64 and rounded: half a unit each, and as much for what follows.
+        # The cotangents were drawn in float64 and rounded: half a unit each, and as much for what
+        # follows.
         assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
 
 
@@ -140,7 +158,11 @@ def test_moments_of_a_shard_do_not_depend_on_where_it_stands():
     kernels.statistics(moments, x, bounds)
     for s in (0, 2, 3):
         alone = np.empty((1, 13))
-        kernels.statistics(alone, x[bounds[s] * 6 : bounds[s + 1] * 6].copy(), np.array([0, bounds[s + 1] - bounds[s]]))
+        kernels.statistics(
+            alone,
+            x[bounds[s] * 6 : bounds[s + 1] * 6].copy(),
+            np.array([0, bounds[s + 1] - bounds[s]]),
+        )
         assert alone.tobytes() == moments[s].tobytes()
     assert not moments[1].any()
 
@@ -157,7 +179,9 @@ def test_running_statistics_are_those_of_the_global_batch_however_it_is_cut():
         ends.append((layer.running_mean.value, layer.running_variance.value))
     for mean, variance in ends:
         np.testing.assert_allclose(mean, 0.1 * x.astype(float).mean(axis=(0, 1, 2)), rtol=1e-12)
-        np.testing.assert_allclose(variance, 0.9 + 0.1 * x.astype(float).var(axis=(0, 1, 2), ddof=1), rtol=1e-12)
+        np.testing.assert_allclose(
+            variance, 0.9 + 0.1 * x.astype(float).var(axis=(0, 1, 2), ddof=1), rtol=1e-12
+        )
 
 
 def test_layer_used_twice_learns_twice():
@@ -241,19 +265,25 @@ def test_norm_and_relu_in_one_call_have_the_bits_of_two(shape, training, shards)
     layer, x = norm(shape), drawn(shape)
     shards = None if shards is None else (*shards[:-1], shape[0])
     apart = passes(Apart(layer, ReLU()), x, training=training, shards=shards)
-    assert bits(passes(Sequential(layer, ReLU()), x, training=training, shards=shards)) == bits(apart)
+    assert bits(passes(Sequential(layer, ReLU()), x, training=training, shards=shards)) == bits(
+        apart
+    )
 
 
 @pytest.mark.parametrize("shape", [IMAGES, LARGE, (9, 13)], ids=str)
 @pytest.mark.parametrize("shortcut", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("training", [True, False])
-def test_tail_of_a_residual_block_in_one_call_has_the_bits_of_three(shape, shortcut, nested, training):
+def test_tail_of_a_residual_block_in_one_call_has_the_bits_of_three(
+    shape, shortcut, nested, training
+):
     last, x = norm(shape), drawn(shape)
     body = Sequential(Tanh(), Sequential(last)) if nested else Sequential(Tanh(), last)
     block = Residual(body, norm(shape, affine=False) if shortcut else None)
     joined = Sequential(block, ReLU())
-    assert bits(passes(joined, x, training=training)) == bits(passes(Apart(block, ReLU()), x, training=training))
+    assert bits(passes(joined, x, training=training)) == bits(
+        passes(Apart(block, ReLU()), x, training=training)
+    )
     tape = Tape(training=training)
     joined(tape.input(x))
     assert len(tape.calls) == (3 if shortcut else 2)
@@ -261,7 +291,9 @@ def test_tail_of_a_residual_block_in_one_call_has_the_bits_of_three(shape, short
 
 def test_residual_without_a_norm_and_a_relu_have_the_bits_of_two_calls():
     block = Residual(Linear(12, 12, rng=np.random.default_rng(0)))
-    assert bits(passes(Sequential(block, ReLU()), drawn(LARGE))) == bits(passes(Apart(block, ReLU()), drawn(LARGE)))
+    assert bits(passes(Sequential(block, ReLU()), drawn(LARGE))) == bits(
+        passes(Apart(block, ReLU()), drawn(LARGE))
+    )
 
 
 def test_shortcut_that_broadcasts_still_works():
@@ -270,18 +302,28 @@ def test_shortcut_that_broadcasts_still_works():
             return x[:, :1, :1]
 
     block = Residual(Sequential(Tanh(), norm(IMAGES)), FirstPixel())
-    assert bits(passes(Sequential(block, ReLU()), drawn(IMAGES))) == bits(passes(Apart(block, ReLU()), drawn(IMAGES)))
+    assert bits(passes(Sequential(block, ReLU()), drawn(IMAGES))) == bits(
+        passes(Apart(block, ReLU()), drawn(IMAGES))
+    )
 
 
 def test_joined_layers_keep_the_names_of_parameters_and_states():
     net = Sequential(norm(IMAGES), ReLU(), Residual(Sequential(Tanh(), norm(IMAGES))), ReLU())
     places = ["layers.0.", "layers.2.body.layers.1."]
-    assert [name for name, _ in net.named_parameters()] == [f"{place}{name}" for place in places for name in ("weight", "bias")]
+    assert [name for name, _ in net.named_parameters()] == [
+        f"{place}{name}" for place in places for name in ("weight", "bias")
+    ]
     expected = [f"{place}running_{name}" for place in places for name in ("mean", "variance")]
     assert [name for name, _ in net.named_states()] == expected
 
 
-@pytest.mark.parametrize("make", [lambda n: Sequential(n, ReLU()), lambda n: Sequential(Residual(Sequential(Tanh(), n)), ReLU())])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: Sequential(n, ReLU()),
+        lambda n: Sequential(Residual(Sequential(Tanh(), n)), ReLU()),
+    ],
+)
 def test_nan_stays_nan(make):
     x = drawn(IMAGES)
     x[2, 1, 1, 3] = np.nan
@@ -319,12 +361,32 @@ def test_layers_that_the_mistakes_are_made_in_are_right(right):
 @pytest.mark.parametrize(
     ("x", "options", "error", "words"),
     [
-        (np.ones((0, 4)), {}, ValueError, ["BatchNorm(4): ", "a batch of 0 samples", "not training"]),
-        (np.ones((1, 4)), {}, ValueError, ["each shard", "more than one value per channel", "synchronized=True"]),
-        (np.ones((1, 4)), {"synchronized": True}, ValueError, ["BatchNorm(4, synchronized=True): ", "the batch must", "larger"]),
+        (
+            np.ones((0, 4)),
+            {},
+            ValueError,
+            ["BatchNorm(4): ", "a batch of 0 samples", "not training"],
+        ),
+        (
+            np.ones((1, 4)),
+            {},
+            ValueError,
+            ["each shard", "more than one value per channel", "synchronized=True"],
+        ),
+        (
+            np.ones((1, 4)),
+            {"synchronized": True},
+            ValueError,
+            ["BatchNorm(4, synchronized=True): ", "the batch must", "larger"],
+        ),
         (np.ones((3, 5)), {}, ValueError, ["(N, …, 4)", "(3, 5)", "last axis"]),
         (np.ones(4), {}, ValueError, ["(N, …, 4)", "(4,)", "x[np.newaxis]"]),
-        (np.ones((3, 4), np.int64), {"affine": False}, TypeError, ["BatchNorm(4, affine=False): ", "floating", "int64"]),
+        (
+            np.ones((3, 4), np.int64),
+            {"affine": False},
+            TypeError,
+            ["BatchNorm(4, affine=False): ", "floating", "int64"],
+        ),
         (np.ones((3, 4), np.float16), {}, TypeError, ["float64", "float16", "astype"]),
     ],
 )
@@ -336,7 +398,10 @@ def test_wrong_inputs_are_refused_by_name_and_fix(x, options, error, words):
 
 
 def test_images_are_refused_without_four_axes():
-    with pytest.raises(ValueError, match=r"^BatchNorm2d\(4\): the input must have shape \(N, H, W, 4\); got \(3, 4\)\. "):
+    with pytest.raises(
+        ValueError,
+        match=r"^BatchNorm2d\(4\): the input must have shape \(N, H, W, 4\); got \(3, 4\)\. ",
+    ):
         BatchNorm2d(4)(np.ones((3, 4), np.float32))
 
 
@@ -355,7 +420,8 @@ def test_part_of_a_batch_without_rows_is_nothing_to_normalise():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "word"), [((0,), "channels"), ((2.5,), "channels"), ((4, 1.5), "momentum"), ((4, 0.1, 0.0), "epsilon")]
+    ("arguments", "word"),
+    [((0,), "channels"), ((2.5,), "channels"), ((4, 1.5), "momentum"), ((4, 0.1, 0.0), "epsilon")],
 )
 def test_options_out_of_range_are_refused(arguments, word):
     with pytest.raises(ValueError, match=rf"^BatchNorm2d: .*{word}.*; got "):

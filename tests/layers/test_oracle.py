@@ -8,11 +8,13 @@ import pytest
 
 import layers
 
-torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+)
 F = torch.nn.functional
 
-# Multiples of the unit roundoff that a compared element may be off, relative to the largest element of its array. PyTorch sums
-# in another order; the longest sum here has 300 terms.
+# Multiples of the unit roundoff that a compared element may be off, relative to the largest element
+# of its array. PyTorch sums in another order; the longest sum here has 300 terms.
 ROUNDINGS = 64
 
 
@@ -25,13 +27,17 @@ def _one_thread():
 
 
 class Case(NamedTuple):
-    """A layer, its inputs' shapes and the same function in PyTorch, called as theirs(*inputs, *parameters)."""
+    """A layer, its inputs' shapes and the same function in PyTorch, called as theirs(*inputs,
+    *parameters).
+    """
 
     name: str
     make: Callable[[np.random.Generator], layers.Layer]
     shapes: tuple[tuple[int, ...], ...]
     theirs: Callable[..., Any]
-    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = lambda rng, shape: rng.standard_normal(shape) * 3
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = lambda rng, shape: (
+        rng.standard_normal(shape) * 3
+    )
 
 
 def layer(make):
@@ -105,28 +111,71 @@ def ce(target, **options):
 SMALL, ODD, LARGE = (4, 3), (7, 5, 13), (33, 300)
 
 CASES = [
-    Case("linear", lambda rng: layers.Linear(300, 37, rng=rng, bias_init=layers.init.normal(1)), (LARGE,), F.linear),
+    Case(
+        "linear",
+        lambda rng: layers.Linear(300, 37, rng=rng, bias_init=layers.init.normal(1)),
+        (LARGE,),
+        F.linear,
+    ),
     Case("linear one sample", lambda rng: layers.Linear(3, 1, rng=rng), ((1, 3),), F.linear),
-    Case("linear without bias", lambda rng: layers.Linear(13, 6, rng=rng, bias=False), ((9, 13),), F.linear),
-    Case("linear with more axes", lambda rng: layers.Linear(13, 6, rng=rng, bias_init=layers.init.ones), (ODD,), F.linear),
+    Case(
+        "linear without bias",
+        lambda rng: layers.Linear(13, 6, rng=rng, bias=False),
+        ((9, 13),),
+        F.linear,
+    ),
+    Case(
+        "linear with more axes",
+        lambda rng: layers.Linear(13, 6, rng=rng, bias_init=layers.init.ones),
+        (ODD,),
+        F.linear,
+    ),
     Case("relu", layer(layers.ReLU), (ODD,), F.relu, with_zeros),
     Case("leaky relu", layer(layers.LeakyReLU), (ODD,), F.leaky_relu, with_zeros),
-    Case("leaky relu 0.3", layer(lambda: layers.LeakyReLU(0.3)), (ODD,), lambda x: F.leaky_relu(x, 0.3), with_zeros),
+    Case(
+        "leaky relu 0.3",
+        layer(lambda: layers.LeakyReLU(0.3)),
+        (ODD,),
+        lambda x: F.leaky_relu(x, 0.3),
+        with_zeros,
+    ),
     Case("sigmoid", layer(layers.Sigmoid), (ODD,), torch.sigmoid),
     Case("tanh", layer(layers.Tanh), (ODD,), torch.tanh),
     Case("silu", layer(layers.SiLU), (ODD,), F.silu),
     Case("gelu", layer(layers.GELU), (ODD,), F.gelu),
-    Case("gelu tanh", layer(lambda: layers.GELU("tanh")), (ODD,), lambda x: F.gelu(x, approximate="tanh")),
+    Case(
+        "gelu tanh",
+        layer(lambda: layers.GELU("tanh")),
+        (ODD,),
+        lambda x: F.gelu(x, approximate="tanh"),
+    ),
     Case("softmax", layer(layers.Softmax), (ODD,), lambda x: F.softmax(x, dim=-1)),
-    Case("softmax of many classes", layer(layers.Softmax), (LARGE,), lambda x: F.softmax(x, dim=-1)),
+    Case(
+        "softmax of many classes", layer(layers.Softmax), (LARGE,), lambda x: F.softmax(x, dim=-1)
+    ),
     Case("flatten", layer(layers.Flatten), (ODD,), lambda x: x.flatten(1)),
     Case("reshape", layer(lambda: layers.Reshape(13, -1)), (ODD,), lambda x: x.reshape(7, 13, 5)),
     Case("add", layer(layers.Add), (ODD, ODD, ODD), lambda a, b, c: a + b + c),
     Case("add broadcasting", layer(layers.Add), (ODD, (13,), (7, 1, 1)), lambda a, b, c: a + b + c),
     Case("multiply", layer(layers.Multiply), (ODD, ODD, ODD), lambda a, b, c: a * b * c),
-    Case("multiply broadcasting", layer(layers.Multiply), (ODD, (13,), (7, 1, 1)), lambda a, b, c: a * b * c),
-    Case("concatenate", layer(layers.Concatenate), (SMALL, (4, 1), (4, 5)), lambda *x: torch.cat(x, dim=-1)),
-    Case("concatenate rows", layer(lambda: layers.Concatenate(0)), (SMALL, (2, 3)), lambda *x: torch.cat(x, dim=0)),
+    Case(
+        "multiply broadcasting",
+        layer(layers.Multiply),
+        (ODD, (13,), (7, 1, 1)),
+        lambda a, b, c: a * b * c,
+    ),
+    Case(
+        "concatenate",
+        layer(layers.Concatenate),
+        (SMALL, (4, 1), (4, 5)),
+        lambda *x: torch.cat(x, dim=-1),
+    ),
+    Case(
+        "concatenate rows",
+        layer(lambda: layers.Concatenate(0)),
+        (SMALL, (2, 3)),
+        lambda *x: torch.cat(x, dim=0),
+    ),
     Case("sequential and residual", mlp, ((6, 4, 3),), their_mlp),
     Case("mean squared error", layer(layers.MeanSquaredError), (ODD, ODD), F.mse_loss),
     Case("mean squared error of vectors", layer(layers.MeanSquaredError), ((9,), (9,)), F.mse_loss),
@@ -141,10 +190,17 @@ CASES = [
         "binary cross-entropy of large logits",
         layer(lambda: With(layers.BinaryCrossEntropy(), labels(2, *ODD))),
         (ODD,),
-        lambda x: F.binary_cross_entropy_with_logits(x, torch.as_tensor(labels(2, *ODD)).to(x.dtype)),
+        lambda x: F.binary_cross_entropy_with_logits(
+            x, torch.as_tensor(labels(2, *ODD)).to(x.dtype)
+        ),
         lambda rng, shape: rng.standard_normal(shape) * 40,
     ),
-    Case("cross-entropy", layer(lambda: With(layers.SoftmaxCrossEntropy(), labels(300, 33))), (LARGE,), ce(labels(300, 33))),
+    Case(
+        "cross-entropy",
+        layer(lambda: With(layers.SoftmaxCrossEntropy(), labels(300, 33))),
+        (LARGE,),
+        ce(labels(300, 33)),
+    ),
     Case(
         "cross-entropy smoothed",
         layer(lambda: With(layers.SoftmaxCrossEntropy(0.1), labels(3, 4))),
@@ -192,17 +248,61 @@ CASES = [
     ),
     Case("quotient", layer(lambda: Apply(lambda a, b: a / b)), (ODD, (13,)), torch.div, positive),
     Case("power", layer(lambda: Apply(lambda a, b: a**b)), (ODD, (13,)), torch.pow, positive),
-    Case("difference", layer(lambda: Apply(lambda a, b: -a - b)), (ODD, (5, 1)), lambda a, b: -a - b),
-    Case("matrix product", layer(lambda: Apply(lambda a, b: a @ b)), (LARGE, (300, 21)), torch.matmul),
-    Case("matrix product of a transpose", layer(lambda: Apply(lambda a, b: a.T @ b)), ((12, 5), (12, 7)), lambda a, b: a.T @ b),
-    Case("product with a vector", layer(lambda: Apply(lambda a, b: a @ b)), ((12, 5), (5,)), torch.matmul),
-    Case("product of stacks", layer(lambda: Apply(lambda a, b: a @ b)), ((2, 6, 4), (3, 1, 4, 5)), torch.matmul),
-    Case("sum over axes", layer(lambda: Apply(lambda a: a.sum(axis=(0, -1)))), (ODD,), lambda a: a.sum(dim=(0, -1))),
-    Case("mean", layer(lambda: Apply(lambda a: a.mean(axis=1, keepdims=True))), (ODD,), lambda a: a.mean(dim=1, keepdim=True)),
-    Case("greatest of an axis", layer(lambda: Apply(lambda a: a.max(axis=1))), (ODD,), lambda a: a.max(dim=1).values),
+    Case(
+        "difference", layer(lambda: Apply(lambda a, b: -a - b)), (ODD, (5, 1)), lambda a, b: -a - b
+    ),
+    Case(
+        "matrix product", layer(lambda: Apply(lambda a, b: a @ b)), (LARGE, (300, 21)), torch.matmul
+    ),
+    Case(
+        "matrix product of a transpose",
+        layer(lambda: Apply(lambda a, b: a.T @ b)),
+        ((12, 5), (12, 7)),
+        lambda a, b: a.T @ b,
+    ),
+    Case(
+        "product with a vector",
+        layer(lambda: Apply(lambda a, b: a @ b)),
+        ((12, 5), (5,)),
+        torch.matmul,
+    ),
+    Case(
+        "product of stacks",
+        layer(lambda: Apply(lambda a, b: a @ b)),
+        ((2, 6, 4), (3, 1, 4, 5)),
+        torch.matmul,
+    ),
+    Case(
+        "sum over axes",
+        layer(lambda: Apply(lambda a: a.sum(axis=(0, -1)))),
+        (ODD,),
+        lambda a: a.sum(dim=(0, -1)),
+    ),
+    Case(
+        "mean",
+        layer(lambda: Apply(lambda a: a.mean(axis=1, keepdims=True))),
+        (ODD,),
+        lambda a: a.mean(dim=1, keepdim=True),
+    ),
+    Case(
+        "greatest of an axis",
+        layer(lambda: Apply(lambda a: a.max(axis=1))),
+        (ODD,),
+        lambda a: a.max(dim=1).values,
+    ),
     Case("smallest of all", layer(lambda: Apply(lambda a: a.min())), (ODD,), lambda a: a.min()),
-    Case("index", layer(lambda: Apply(lambda a: a[1:6:2, ..., [3, 3, 0]])), (ODD,), lambda a: a[1:6:2, ..., [3, 3, 0]]),
-    Case("transpose", layer(lambda: Apply(lambda a: a.transpose(1, 2, 0))), (ODD,), lambda a: a.permute(1, 2, 0)),
+    Case(
+        "index",
+        layer(lambda: Apply(lambda a: a[1:6:2, ..., [3, 3, 0]])),
+        (ODD,),
+        lambda a: a[1:6:2, ..., [3, 3, 0]],
+    ),
+    Case(
+        "transpose",
+        layer(lambda: Apply(lambda a: a.transpose(1, 2, 0))),
+        (ODD,),
+        lambda a: a.permute(1, 2, 0),
+    ),
 ]
 
 
@@ -211,7 +311,13 @@ def assert_close(ours, theirs, what):
     assert ours.shape == theirs.shape, what
     assert ours.dtype == theirs.dtype, what
     scale = max(1e-30, float(np.abs(theirs).max(initial=0)))
-    np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=ROUNDINGS * np.finfo(theirs.dtype).eps, err_msg=what)
+    np.testing.assert_allclose(
+        ours / scale,
+        theirs / scale,
+        rtol=0,
+        atol=ROUNDINGS * np.finfo(theirs.dtype).eps,
+        err_msg=what,
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -253,7 +359,8 @@ def test_every_layer_and_loss_has_a_case():
     public = {
         name
         for name in layers.__all__
-        if isinstance(getattr(layers, name), type) and issubclass(getattr(layers, name), layers.Layer)
+        if isinstance(getattr(layers, name), type)
+        and issubclass(getattr(layers, name), layers.Layer)
     }
     # Bases have no function of their own; the masks of Dropout are ours, see test_dropout.
     without = {"Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
@@ -261,6 +368,15 @@ def test_every_layer_and_loss_has_a_case():
     in_test_conv_oracle = {"Conv1d", "Conv2d", "ConvTranspose2d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     of_sequences = {"Embedding", "LayerNorm", "RMSNorm", "Attention", "MultiHeadAttention"}
-    of_sequences |= {"SinusoidalPositions", "LearnedPositions", "EncoderBlock", "DecoderBlock", "TreeLSTM", "TreeRNN"}
+    of_sequences |= {
+        "SinusoidalPositions",
+        "LearnedPositions",
+        "EncoderBlock",
+        "DecoderBlock",
+        "TreeLSTM",
+        "TreeRNN",
+    }
     of_sequences |= {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
-    assert public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | of_sequences
+    assert (
+        public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | of_sequences
+    )

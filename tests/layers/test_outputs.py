@@ -1,4 +1,6 @@
-"""Layers with several outputs: what they give, what their backward gets, and that the gradient check looks at every output."""
+"""Layers with several outputs: what they give, what their backward gets, and that the gradient
+check looks at every output.
+"""
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ from layers import Tape
 
 
 class Both(layers.Layer):
-    """a = g x and b = sum of x y over the features. Remembers which of its outputs backward had a gradient of."""
+    """a = g x and b = sum of x y over the features. Remembers which of its outputs backward had a
+    gradient of.
+    """
 
     def __init__(self):
         self.gain = layers.Parameter(np.array([2.0, 3.0]))

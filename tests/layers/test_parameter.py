@@ -15,7 +15,9 @@ def rng():
 
 
 def model(rng, dtype=np.float32):
-    return Sequential(Linear(5, 7, rng=rng, dtype=dtype), layers.ReLU(), Linear(7, 3, rng=rng, dtype=dtype))
+    return Sequential(
+        Linear(5, 7, rng=rng, dtype=dtype), layers.ReLU(), Linear(7, 3, rng=rng, dtype=dtype)
+    )
 
 
 class Shared(layers.Composite):
@@ -93,7 +95,10 @@ def test_tape_with_other_shards_than_the_parameters_hold_is_refused(rng):
     net = model(rng)
     FlatParameters(net, shards=2)
     y = net(Tape().input(np.ones((2, 5), np.float32)))
-    with pytest.raises(ValueError, match=r"must hold 1 shard gradients; got 2\. Lay the parameters out with FlatParameters"):
+    with pytest.raises(
+        ValueError,
+        match=r"must hold 1 shard gradients; got 2\. Lay the parameters out with FlatParameters",
+    ):
         y.backward(np.ones((2, 3)))
 
 
@@ -107,7 +112,9 @@ def test_values_and_gradients_are_views_into_two_flat_arrays(dtype, shards, rng)
     before = [p.value.copy() for p in net.parameters()]
     flat = FlatParameters(net, shards)
     assert flat.gradients.shape == (shards, flat.values.size)
-    for parameter, value, (_, same, start, stop) in zip(net.parameters(), before, flat.segments(), strict=True):
+    for parameter, value, (_, same, start, stop) in zip(
+        net.parameters(), before, flat.segments(), strict=True
+    ):
         assert parameter is same
         assert (parameter.value == value).all()
         assert np.shares_memory(parameter.value, flat.values)
@@ -196,7 +203,9 @@ def test_mixture_of_types_is_refused(rng):
 
 
 def test_model_without_parameters_is_refused():
-    with pytest.raises(ValueError, match=r"the model must have parameters; got Sequential\(ReLU\(\)\)"):
+    with pytest.raises(
+        ValueError, match=r"the model must have parameters; got Sequential\(ReLU\(\)\)"
+    ):
         FlatParameters(Sequential(layers.ReLU()))
 
 

@@ -1,4 +1,6 @@
-"""Partial sums: gradients of neighbouring shards, added up by the fixed tree, in memory that is used again."""
+"""Partial sums: gradients of neighbouring shards, added up by the fixed tree, in memory that is
+used again.
+"""
 
 import copy
 import pickle
@@ -9,7 +11,7 @@ import pytest
 
 import layers
 from layers import FlatParameters, Linear, Sequential, Tape
-from layers.partial_sums import ShardMemory
+from layers.engine.partial_sums import ShardMemory
 
 from .fixed_tree import tree
 
@@ -22,12 +24,18 @@ def model():
 
 
 def backward(net, shards, passes=1, dy=1.0):
-    """Propagate a batch, of rows whose gradients cancel in part, so that other orders of summation give other bits."""
+    """Propagate a batch, of rows whose gradients cancel in part, so that other orders of summation
+    give other bits.
+    """
     rng = np.random.default_rng(3)
     x = rng.standard_normal((3 * shards, 5)).astype(np.float32)
     for _ in range(passes):
         y = net(Tape(shards=range(0, 3 * shards + 1, 3)).input(x))
-        y.backward((dy * rng.standard_normal(y.shape) * 10.0 ** rng.integers(-3, 4, y.shape)).astype(np.float32))
+        y.backward(
+            (dy * rng.standard_normal(y.shape) * 10.0 ** rng.integers(-3, 4, y.shape)).astype(
+                np.float32
+            )
+        )
 
 
 def kept_apart(shards, passes=1):
@@ -62,7 +70,9 @@ def test_gradient_is_that_of_all_shards_before_and_after_they_are_added_up(sizes
     flat.complete()
     assert all(parameter.gradients is None for parameter in net.parameters())
     expected = tree(list(kept_apart(shards)))
-    for first, parameter, (_, _, start, stop) in zip(before, net.parameters(), flat.segments(), strict=True):
+    for first, parameter, (_, _, start, stop) in zip(
+        before, net.parameters(), flat.segments(), strict=True
+    ):
         assert parameter.gradient.tobytes() == first.tobytes() == expected[start:stop].tobytes()
 
 
@@ -74,7 +84,10 @@ def test_nothing_is_added_to_what_has_been_added_up():
     once = flat.gradients.copy()
     assert flat.complete() == []
     assert (flat.gradients == once).all()
-    with pytest.raises(ValueError, match=r"must not be added to; got another backward pass\. Zero the gradients first\."):
+    with pytest.raises(
+        ValueError,
+        match=r"must not be added to; got another backward pass\. Zero the gradients first\.",
+    ):
         backward(net, 4)
     flat.zero_gradients()
     backward(net, 4)
@@ -86,9 +99,13 @@ def test_parameters_without_contributions_are_zero():
     net = model()
     flat = FlatParameters(net, [2, 1])
     flat.gradients[...] = np.nan
-    net[2](Tape(shards=(0, 1, 2, 3)).input(np.ones((3, 70), np.float32))).backward(np.ones((3, 30), np.float32))
+    net[2](Tape(shards=(0, 1, 2, 3)).input(np.ones((3, 70), np.float32))).backward(
+        np.ones((3, 30), np.float32)
+    )
     # A contribution that was called off leaves nothing.
-    net[0](Tape(shards=(0, 1, 2, 3)).input(np.ones((3, 5), np.float32))).backward(np.ones((3, 70), np.float32))
+    net[0](Tape(shards=(0, 1, 2, 3)).input(np.ones((3, 5), np.float32))).backward(
+        np.ones((3, 70), np.float32)
+    )
     net[0].weight.zero_gradient()
     net[0].bias.zero_gradient()
     assert flat.complete() == ["layers.0.weight", "layers.0.bias"]
@@ -106,7 +123,11 @@ def test_tape_with_other_shards_is_refused(shards):
     assert all(parameter.stale for parameter in net.parameters())
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))],
+    ids=["deepcopy", "pickle"],
+)
 def test_copies_have_values_and_no_gradients(copied):
     net = model()
     FlatParameters(net, [4])
@@ -124,8 +145,13 @@ def test_gradient_check_leaves_partial_sums_as_they_are():
     net = model()
     FlatParameters(net, [4])
     backward(net, 4)
-    before = [(parameter.partial, parameter.gradients.copy(), parameter.stale) for parameter in net.parameters()]
-    layers.gradcheck(lambda x: net(x), np.random.default_rng(0).standard_normal((4, 5))).raise_if_wrong()
+    before = [
+        (parameter.partial, parameter.gradients.copy(), parameter.stale)
+        for parameter in net.parameters()
+    ]
+    layers.gradcheck(
+        lambda x: net(x), np.random.default_rng(0).standard_normal((4, 5))
+    ).raise_if_wrong()
     for parameter, (partial, gradients, stale) in zip(net.parameters(), before, strict=True):
         assert parameter.partial is partial
         assert parameter.stale is stale

@@ -1,17 +1,38 @@
-"""Pooling and other layers for images: against PyTorch, at ties and NaN, and joined with the layers before them."""
+"""Pooling and other layers for images: against PyTorch, at ties and NaN, and joined with the layers
+before them.
+"""
 
 import numpy as np
 import pytest
 
 import layers
-from layers import AvgPool2d, ChannelsFirst, ChannelsLast, Dropout2d, GlobalAveragePool, MaxPool2d, ReLU, Sequential, Tape
+from layers import (
+    AvgPool2d,
+    ChannelsFirst,
+    ChannelsLast,
+    Dropout2d,
+    GlobalAveragePool,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Tape,
+)
 from layers.pool import RectifiedMaxPool2d, rectified_backward
 
 # A mean over all of an image has at most 143 terms here, and is taken in another order.
 ROUNDINGS = 64
 
 SHAPES = [(3, 8, 8, 3), (2, 9, 7, 1), (2, 5, 6, 16), (1, 11, 13, 37), (2, 4, 4, 64)]
-WINDOWS = [(2, 2, 0), (2, 1, 0), (3, 2, 1), (3, 1, 1), (3, 3, 0), (4, 2, 2), ((2, 3), (3, 1), (1, 0)), ((1, 3), (2, 2), (0, 1))]
+WINDOWS = [
+    (2, 2, 0),
+    (2, 1, 0),
+    (3, 2, 1),
+    (3, 1, 1),
+    (3, 3, 0),
+    (4, 2, 2),
+    ((2, 3), (3, 1), (1, 0)),
+    ((1, 3), (2, 2), (0, 1)),
+]
 
 both_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
@@ -23,7 +44,9 @@ def rng():
 
 @pytest.fixture
 def torch():
-    return pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    return pytest.importorskip(
+        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+    )
 
 
 def passes(layer, x, dy=None, **options):
@@ -43,7 +66,10 @@ def assert_like_theirs(torch, layer, theirs, x):
     their_y = theirs(their_x.permute(0, 3, 1, 2))
     their_y = their_y.permute(0, 2, 3, 1) if their_y.ndim == 4 else their_y
     their_y.backward(torch.tensor(dy))
-    for name, ours, expected in (("output", y, their_y.detach().numpy()), ("gradient", dx, their_x.grad.numpy())):
+    for name, ours, expected in (
+        ("output", y, their_y.detach().numpy()),
+        ("gradient", dx, their_x.grad.numpy()),
+    ):
         assert ours.shape == expected.shape, name
         assert ours.dtype == x.dtype, name
         atol = ROUNDINGS * np.finfo(x.dtype).eps * np.abs(expected).max()
@@ -65,7 +91,9 @@ def test_max_pool_equals_that_of_pytorch(torch, rng, shape, window, ties, dtype)
 
     x = images(rng, shape, dtype, ties)
     assert_like_theirs(torch, MaxPool2d(*window), theirs, x)
-    assert_like_theirs(torch, Sequential(ReLU(), MaxPool2d(*window)), lambda x: theirs(torch.relu(x)), x)
+    assert_like_theirs(
+        torch, Sequential(ReLU(), MaxPool2d(*window)), lambda x: theirs(torch.relu(x)), x
+    )
 
 
 @both_dtypes
@@ -76,16 +104,22 @@ def test_average_pool_equals_that_of_pytorch(torch, rng, shape, window, count_pa
     def theirs(x):
         return torch.nn.functional.avg_pool2d(x, *window, count_include_pad=count_padding)
 
-    assert_like_theirs(torch, AvgPool2d(*window, count_padding), theirs, images(rng, shape, dtype, ties=False))
+    assert_like_theirs(
+        torch, AvgPool2d(*window, count_padding), theirs, images(rng, shape, dtype, ties=False)
+    )
 
 
 @both_dtypes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_global_average_equals_that_of_pytorch(torch, rng, shape, dtype):
-    assert_like_theirs(torch, GlobalAveragePool(), lambda x: x.mean((2, 3)), images(rng, shape, dtype, ties=False))
+    assert_like_theirs(
+        torch, GlobalAveragePool(), lambda x: x.mean((2, 3)), images(rng, shape, dtype, ties=False)
+    )
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8, np.complex128], ids=lambda dtype: dtype.__name__)
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.uint8, np.complex128], ids=lambda dtype: dtype.__name__
+)
 @pytest.mark.parametrize("shape", [*SHAPES, (2, 40, 3, 11), (0, 3, 4, 5), (2, 1, 1, 1)], ids=str)
 def test_channels_first_and_last_only_move_numbers(rng, shape, dtype):
     x = images(rng, shape, np.int64, ties=True).astype(dtype)
@@ -104,7 +138,8 @@ def test_channels_first_and_last_only_move_numbers(rng, shape, dtype):
 def test_gradient_of_a_tie_goes_to_the_first_in_row_order():
     x = np.array([[0, 1, 0], [1, 1, 0], [0, 0, 0]], np.float32).reshape(1, 3, 3, 1)
     _, _, dx = passes(MaxPool2d(2, 1), x, np.arange(1, 5, dtype=np.float32).reshape(1, 2, 2, 1))
-    # Windows 0 and 1 both begin in row 0 and find its 1; windows 2 and 3 find the first and the second 1 of row 1.
+    # Windows 0 and 1 both begin in row 0 and find its 1; windows 2 and 3 find the first and the
+    # second 1 of row 1.
     assert dx[0, :, :, 0].tolist() == [[0, 3, 0], [3, 4, 0], [0, 0, 0]]
 
 
@@ -125,7 +160,9 @@ def test_padding_counts_as_minus_infinity():
     x[...] = -np.inf
     y, dy, dx = passes(MaxPool2d(2, 1, 1), x)
     assert (y == -np.inf).all()
-    assert dx.sum() == pytest.approx(dy.sum(), rel=1e-5), "the gradient of -∞ is not lost to the padding"
+    assert dx.sum() == pytest.approx(dy.sum(), rel=1e-5), (
+        "the gradient of -∞ is not lost to the padding"
+    )
 
 
 def test_constant_image_stays_constant_under_averages_without_padding():
@@ -162,7 +199,12 @@ def test_only_relu_itself_joins_with_max_pool_itself():
     class MyReLU(ReLU):
         pass
 
-    for pair in ((ReLU(), Mine(2)), (MyReLU(), MaxPool2d(2)), (ReLU(), AvgPool2d(2)), (layers.Tanh(), MaxPool2d(2))):
+    for pair in (
+        (ReLU(), Mine(2)),
+        (MyReLU(), MaxPool2d(2)),
+        (ReLU(), AvgPool2d(2)),
+        (layers.Tanh(), MaxPool2d(2)),
+    ):
         assert len(Sequential(*pair)._steps) == 2
 
 
@@ -193,7 +235,9 @@ def test_whole_channels_are_dropped():
 def test_masks_of_channels_are_those_of_dropout_on_channels():
     x = np.ones((6, 2, 3, 9))
     y, _, _ = passes(Dropout2d(0.5), x, training=True, seed=4, step=3, first_sample=10)
-    mask, _, _ = passes(layers.Dropout(0.5), x[:, 0, 0], training=True, seed=4, step=3, first_sample=10)
+    mask, _, _ = passes(
+        layers.Dropout(0.5), x[:, 0, 0], training=True, seed=4, step=3, first_sample=10
+    )
     assert (y[:, 1, 2] == mask).all()
 
 
@@ -202,25 +246,54 @@ def test_masks_of_channels_are_those_of_dropout_on_channels():
 x32 = np.ones((2, 6, 6, 3), np.float32)
 
 REFUSED = [
-    (MaxPool2d(2), x32[0], ValueError, ["MaxPool2d(2)", "(N, H, W, C)", "(6, 6, 3)", "x.transpose(0, 2, 3, 1)"]),
+    (
+        MaxPool2d(2),
+        x32[0],
+        ValueError,
+        ["MaxPool2d(2)", "(N, H, W, C)", "(6, 6, 3)", "x.transpose(0, 2, 3, 1)"],
+    ),
     (AvgPool2d(2), x32[..., 0], ValueError, ["AvgPool2d(2)", "(N, H, W, C)", "(2, 6, 6)"]),
     (GlobalAveragePool(), x32[0], ValueError, ["GlobalAveragePool()", "(N, H, W, C)", "(6, 6, 3)"]),
-    (GlobalAveragePool(), x32[:, :0], ValueError, ["GlobalAveragePool()", "at least one element", "(2, 0, 6, 3)"]),
+    (
+        GlobalAveragePool(),
+        x32[:, :0],
+        ValueError,
+        ["GlobalAveragePool()", "at least one element", "(2, 0, 6, 3)"],
+    ),
     (Dropout2d(0.5), x32[0], ValueError, ["Dropout2d(0.5)", "(N, H, W, C)", "(6, 6, 3)"]),
     (ChannelsLast(), x32[0], ValueError, ["ChannelsLast()", "(N, C, H, W)", "(6, 6, 3)"]),
     (ChannelsFirst(), x32[0], ValueError, ["ChannelsFirst()", "(N, H, W, C)", "(6, 6, 3)"]),
     (MaxPool2d(7), x32, ValueError, ["MaxPool2d(7)", "(7, 7)", "padded image", "(2, 6, 6, 3)"]),
-    (AvgPool2d((1, 9), padding=(0, 1)), x32, ValueError, ["AvgPool2d((1, 9), padding=(0, 1))", "(1, 9)", "(2, 6, 6, 3)"]),
+    (
+        AvgPool2d((1, 9), padding=(0, 1)),
+        x32,
+        ValueError,
+        ["AvgPool2d((1, 9), padding=(0, 1))", "(1, 9)", "(2, 6, 6, 3)"],
+    ),
     (MaxPool2d(2), x32.astype(int), TypeError, ["MaxPool2d(2)", "floating", "int64", "astype"]),
     (MaxPool2d(2), x32.astype(complex), TypeError, ["MaxPool2d(2)", "real", "complex128"]),
-    (AvgPool2d(2), x32.astype(np.uint8), TypeError, ["AvgPool2d(2)", "floating", "uint8", "astype"]),
+    (
+        AvgPool2d(2),
+        x32.astype(np.uint8),
+        TypeError,
+        ["AvgPool2d(2)", "floating", "uint8", "astype"],
+    ),
     (GlobalAveragePool(), x32.astype(int), TypeError, ["GlobalAveragePool()", "floating", "int64"]),
     (Dropout2d(0.5), x32.astype(int), TypeError, ["Dropout2d(0.5)", "floating", "int64"]),
-    (Sequential(ReLU(), MaxPool2d(2)), x32[0], ValueError, ["MaxPool2d(2)", "(N, H, W, C)", "(6, 6, 3)"]),
+    (
+        Sequential(ReLU(), MaxPool2d(2)),
+        x32[0],
+        ValueError,
+        ["MaxPool2d(2)", "(N, H, W, C)", "(6, 6, 3)"],
+    ),
 ]
 
 
-@pytest.mark.parametrize(("layer", "x", "error", "words"), REFUSED, ids=[f"{row[0]!r}-{i}" for i, row in enumerate(REFUSED)])
+@pytest.mark.parametrize(
+    ("layer", "x", "error", "words"),
+    REFUSED,
+    ids=[f"{row[0]!r}-{i}" for i, row in enumerate(REFUSED)],
+)
 def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, x, error, words):
     with pytest.raises(error) as caught:
         layer(x)
@@ -251,6 +324,9 @@ def test_impossible_windows_are_refused(make, options, words):
 def test_options_are_shown_as_they_are_written():
     assert repr(MaxPool2d(2, 2)) == "MaxPool2d(2)"
     assert repr(MaxPool2d(3, 2, 1)) == "MaxPool2d(3, stride=2, padding=1)"
-    assert repr(AvgPool2d((2, 3), 1, count_padding=False)) == "AvgPool2d((2, 3), stride=1, count_padding=False)"
+    assert (
+        repr(AvgPool2d((2, 3), 1, count_padding=False))
+        == "AvgPool2d((2, 3), stride=1, count_padding=False)"
+    )
     assert repr(Dropout2d(0.3)) == "Dropout2d(0.3)"
     assert repr(ReLU().fused_with(MaxPool2d(2))) == "ReLU() + MaxPool2d(2)"

@@ -1,4 +1,6 @@
-"""What may be sent while backward goes on: gradients that an observer of the tape is told of are final, for every layer."""
+"""What may be sent while backward goes on: gradients that an observer of the tape is told of are
+final, for every layer.
+"""
 
 import numpy as np
 

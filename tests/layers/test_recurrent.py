@@ -1,4 +1,6 @@
-"""Recurrent layers against PyTorch: outputs, last states and all gradients; what lengths mean; cells; wrong inputs."""
+"""Recurrent layers against PyTorch: outputs, last states and all gradients; what lengths mean;
+cells; wrong inputs.
+"""
 
 from itertools import pairwise
 
@@ -7,13 +9,16 @@ import pytest
 
 import layers
 from layers import GRU, LSTM, RNN, Tape, Workspace
-from layers.mutants import recurrent as mutants
+from layers.gradient_check.mutants import recurrent as mutants
 
-torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+)
 
 N, T, C, H = 6, 5, 4, 9
 LENGTHS = np.array([5, 1, 3, 5, 2, 4])
-# Relative to the largest element of an array; gradients of weights sum 30 terms, through five steps of rounding.
+# Relative to the largest element of an array; gradients of weights sum 30 terms, through five steps
+# of rounding.
 ROUNDINGS = 128
 
 KINDS = {
@@ -41,7 +46,14 @@ def pair(kind, dtype=np.float64, **options):
     for parameter in ours.parameters():
         parameter.value = rng.standard_normal(parameter.shape) * 0.5
     named = {"num_layers" if name == "layers" else name: option for name, option in options.items()}
-    other = theirs(C, H, batch_first=True, dtype=torch.float32 if dtype is np.float32 else torch.float64, **given, **named)
+    other = theirs(
+        C,
+        H,
+        batch_first=True,
+        dtype=torch.float32 if dtype is np.float32 else torch.float64,
+        **given,
+        **named,
+    )
     with torch.no_grad():
         for mine, parameter in zip(ours.parameters(), other.parameters(), strict=True):
             parameter.copy_(torch.tensor(mine.value))
@@ -55,7 +67,10 @@ def arrays(layer, dtype=np.float64):
     states = layer.cells[0].states
 
     def state():
-        return tuple(tuple(rng.standard_normal((N, H)).astype(dtype) for _ in range(states)) for _ in layer.cells)
+        return tuple(
+            tuple(rng.standard_normal((N, H)).astype(dtype) for _ in range(states))
+            for _ in layer.cells
+        )
 
     x, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((N, T, C), (N, T, width)))
     return x, state(), dy, state()
@@ -72,7 +87,13 @@ def assert_close(ours, theirs, what):
     assert ours.shape == theirs.shape, what
     assert ours.dtype == theirs.dtype, what
     scale = max(1e-30, float(np.abs(theirs).max(initial=0)))
-    np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=ROUNDINGS * np.finfo(theirs.dtype).eps, err_msg=what)
+    np.testing.assert_allclose(
+        ours / scale,
+        theirs / scale,
+        rtol=0,
+        atol=ROUNDINGS * np.finfo(theirs.dtype).eps,
+        err_msg=what,
+    )
 
 
 def total(y, dy, last, dlast):
@@ -99,10 +120,16 @@ def test_outputs_states_and_all_gradients_equal_those_of_pytorch(kind, shape, le
     their_x, their_first = torch.tensor(x, requires_grad=True), stacked(first)
     given = their_x
     if lengths is not None:
-        given = torch.nn.utils.rnn.pack_padded_sequence(their_x, torch.tensor(lengths), batch_first=True, enforce_sorted=False)
-    their_y, their_last = theirs(given, tuple(their_first) if len(their_first) > 1 else their_first[0])
+        given = torch.nn.utils.rnn.pack_padded_sequence(
+            their_x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+        )
+    their_y, their_last = theirs(
+        given, tuple(their_first) if len(their_first) > 1 else their_first[0]
+    )
     if lengths is not None:
-        their_y, _ = torch.nn.utils.rnn.pad_packed_sequence(their_y, batch_first=True, total_length=T)
+        their_y, _ = torch.nn.utils.rnn.pad_packed_sequence(
+            their_y, batch_first=True, total_length=T
+        )
     their_last = their_last if isinstance(their_last, tuple) else (their_last,)
 
     assert_close(y.array, their_y, "output")
@@ -116,7 +143,11 @@ def test_outputs_states_and_all_gradients_equal_those_of_pytorch(kind, shape, le
     loss.backward()
     assert_close(value.grad, their_x.grad, "gradient of x")
     for k, state in enumerate(their_first):
-        assert_close(np.stack([states[k].grad for states in initial]), state.grad, f"gradient of initial state {k}")
+        assert_close(
+            np.stack([states[k].grad for states in initial]),
+            state.grad,
+            f"gradient of initial state {k}",
+        )
     for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert_close(mine.gradient, parameter.grad, f"gradient of {name}")
 
@@ -137,10 +168,18 @@ def test_padding_counts_nowhere(kind, shape):
         value = Tape().input(x)
         y, last = layer.run(value, first, LENGTHS)
         total(y, dy, last, dlast).backward()
-        return [y.array, value.grad, *(s.array for states in last for s in states), *(p.gradient for p in layer.parameters())]
+        return [
+            y.array,
+            value.grad,
+            *(s.array for states in last for s in states),
+            *(p.gradient for p in layer.parameters()),
+        ]
 
     one = [array.copy() for array in run(x, dy)]
-    other = run(np.where(padding[:, :, np.newaxis], 1e6, x).astype(np.float32), np.where(padding[:, :, np.newaxis], 7, dy))
+    other = run(
+        np.where(padding[:, :, np.newaxis], 1e6, x).astype(np.float32),
+        np.where(padding[:, :, np.newaxis], 7, dy),
+    )
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one, other, strict=True))
     y, dx = one[:2]
     assert not y[padding].any()
@@ -148,7 +187,9 @@ def test_padding_counts_nowhere(kind, shape):
 
 
 @kinds
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "layers": 2}], ids=["one way", "both ways"])
+@pytest.mark.parametrize(
+    "options", [{}, {"bidirectional": True, "layers": 2}], ids=["one way", "both ways"]
+)
 def test_sample_with_a_length_is_the_sample_cut(kind, options):
     layer, _ = pair(kind, np.float32, **options)
     x, first, _, _ = arrays(layer, np.float32)
@@ -195,7 +236,9 @@ def test_sequence_in_two_windows_is_the_sequence(kind):
 def test_only_the_last_state_is_used(kind):
     layer, _ = pair(kind)
     x, first, _, _ = arrays(layer)
-    layers.gradcheck(lambda x, *state: layer.run(x, (state,), LENGTHS)[1], x, *first[0]).raise_if_wrong()
+    layers.gradcheck(
+        lambda x, *state: layer.run(x, (state,), LENGTHS)[1], x, *first[0]
+    ).raise_if_wrong()
 
 
 @kinds
@@ -211,7 +254,12 @@ def test_second_backward_pass_on_a_tape_gives_the_same_again(kind):
         for parameter in ours.parameters():
             parameter.zero_gradient()
         y.backward(gradient)
-        found.append([array.copy() for array in (x.grad, *(parameter.gradient for parameter in ours.parameters()))])
+        found.append(
+            [
+                array.copy()
+                for array in (x.grad, *(parameter.gradient for parameter in ours.parameters()))
+            ]
+        )
     assert all(a.tobytes() == b.tobytes() for a, b in zip(*found, strict=True))
 
 
@@ -222,7 +270,11 @@ def test_state_of_none_is_that_of_zeros(kind):
     zeros = tuple(tuple(np.zeros_like(s) for s in states) for states in first)
     (y, last), (y_zeros, last_zeros) = layer.run(x), layer.run(x, zeros)
     assert y.tobytes() == y_zeros.tobytes() == layer(x).tobytes()
-    assert all(a.tobytes() == b.tobytes() for p, q in zip(last, last_zeros, strict=True) for a, b in zip(p, q, strict=True))
+    assert all(
+        a.tobytes() == b.tobytes()
+        for p, q in zip(last, last_zeros, strict=True)
+        for a, b in zip(p, q, strict=True)
+    )
 
 
 # ---- cells
@@ -346,7 +398,10 @@ def test_layers_that_mistakes_are_made_in_are_right(right):
 
 x32 = np.ones((2, 3, 4), np.float32)
 h32 = np.ones((2, 5), np.float32)
-lstm, gru = LSTM(4, 5, rng=np.random.default_rng(0)), GRU(4, 5, rng=np.random.default_rng(0), layers=2)
+lstm, gru = (
+    LSTM(4, 5, rng=np.random.default_rng(0)),
+    GRU(4, 5, rng=np.random.default_rng(0), layers=2),
+)
 
 
 @pytest.mark.parametrize(
@@ -355,18 +410,42 @@ lstm, gru = LSTM(4, 5, rng=np.random.default_rng(0)), GRU(4, 5, rng=np.random.de
         (lambda: lstm(x32[..., :3].copy()), ValueError, ["LSTM(4, 5)", "(N, T, 4)", "(2, 3, 3)"]),
         (lambda: lstm(x32[0]), ValueError, ["(N, T, 4)", "(3, 4)", "x[np.newaxis]"]),
         (lambda: lstm(x32[:, :0]), ValueError, ["one time step", "(2, 0, 4)"]),
-        (lambda: lstm(x32.astype(float)), TypeError, ["LSTM(4, 5)", "float32", "float64", "astype"]),
+        (
+            lambda: lstm(x32.astype(float)),
+            TypeError,
+            ["LSTM(4, 5)", "float32", "float64", "astype"],
+        ),
         (lambda: lstm(x32, [3, 0]), ValueError, ["lengths", "1..3", "0 of sample 1"]),
         (lambda: lstm(x32, [4, 3]), ValueError, ["lengths", "1..3", "4 of sample 0"]),
         (lambda: lstm(x32, [3, 3, 3]), ValueError, ["lengths", "(2,)", "(3,)"]),
         (lambda: lstm(x32, [3.0, 2.0]), ValueError, ["lengths", "integers", "float64"]),
-        (lambda: lstm.run(x32, ((h32[:1], h32[:1]),)), ValueError, ["initial states", "(2, 5)", "(1, 5)"]),
-        (lambda: lstm.run(x32, ((h32, h32.astype(float)),)), ValueError, ["initial states", "float32", "float64"]),
+        (
+            lambda: lstm.run(x32, ((h32[:1], h32[:1]),)),
+            ValueError,
+            ["initial states", "(2, 5)", "(1, 5)"],
+        ),
+        (
+            lambda: lstm.run(x32, ((h32, h32.astype(float)),)),
+            ValueError,
+            ["initial states", "float32", "float64"],
+        ),
         (lambda: lstm.run(x32, ((h32,),)), ValueError, ["LSTM(4, 5)", "1 entries of 2", "[1]"]),
         (lambda: gru.run(x32, ((h32,),)), ValueError, ["GRU(4, 5, layers=2)", "2 entries of 1"]),
-        (lambda: RNN(4, 5, rng=np.random.default_rng(0), nonlinearity="sin"), ValueError, ["nonlinearity", "'sin'"]),
-        (lambda: LSTM(4, 0, rng=np.random.default_rng(0)), ValueError, ["LSTM", "hidden", "positive", "0"]),
-        (lambda: GRU(4, 5, rng=np.random.default_rng(0), layers=0), ValueError, ["GRU", "layers", "positive", "0"]),
+        (
+            lambda: RNN(4, 5, rng=np.random.default_rng(0), nonlinearity="sin"),
+            ValueError,
+            ["nonlinearity", "'sin'"],
+        ),
+        (
+            lambda: LSTM(4, 0, rng=np.random.default_rng(0)),
+            ValueError,
+            ["LSTM", "hidden", "positive", "0"],
+        ),
+        (
+            lambda: GRU(4, 5, rng=np.random.default_rng(0), layers=0),
+            ValueError,
+            ["GRU", "layers", "positive", "0"],
+        ),
     ],
 )
 def test_wrong_inputs_are_refused_by_name_value_and_fix(call, error, words):

@@ -18,7 +18,9 @@ WIDTHS = [1, 7, 2 * 1024 + 5]
 
 
 def aligned(first, stop):
-    """Yield (first, size) of the maximal aligned pieces of shards first..stop: sizes are powers of two that divide the first."""
+    """Yield (first, size) of the maximal aligned pieces of shards first..stop: sizes are powers of
+    two that divide the first.
+    """
     while first < stop:
         size = first & -first or 1 << (stop - first).bit_length()
         while size > stop - first:
@@ -28,7 +30,9 @@ def aligned(first, stop):
 
 
 def cuts(shards, rng):
-    """Yield ways to spread the shards over ranks, as bounds: all ways for few shards, else two ranks and random ones."""
+    """Yield ways to spread the shards over ranks, as bounds: all ways for few shards, else two
+    ranks and random ones.
+    """
     if shards <= 6:
         for inner in itertools.product((False, True), repeat=shards - 1):
             yield [0, *(i + 1 for i, cut in enumerate(inner) if cut), shards]
@@ -39,7 +43,11 @@ def cuts(shards, rng):
     yield list(range(shards + 1))
     for _ in range(20):
         ranks = rng.integers(2, shards)
-        yield [0, *sorted(rng.choice(np.arange(1, shards), ranks - 1, replace=False).tolist()), shards]
+        yield [
+            0,
+            *sorted(rng.choice(np.arange(1, shards), ranks - 1, replace=False).tolist()),
+            shards,
+        ]
 
 
 def tree_sum(parts, sizes):
@@ -50,7 +58,9 @@ def tree_sum(parts, sizes):
 
 def shards_of(count, width, dtype, rng):
     # Sizes over many orders of magnitude, so that another order of additions shows in the bits.
-    return (rng.standard_normal((count, width)) * 10.0 ** rng.integers(-4, 5, (count, width))).astype(dtype)
+    return (
+        rng.standard_normal((count, width)) * 10.0 ** rng.integers(-4, 5, (count, width))
+    ).astype(dtype)
 
 
 @pytest.mark.parametrize("shards", [*range(1, 18), 33])
@@ -75,7 +85,9 @@ def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
     parts = shards_of(shards, 33, np.float32, rng)
     expected = tree(list(parts)).tobytes()
     for bounds in cuts(shards, rng):
-        pieces = [piece for start, stop in itertools.pairwise(bounds) for piece in aligned(start, stop)]
+        pieces = [
+            piece for start, stop in itertools.pairwise(bounds) for piece in aligned(start, stop)
+        ]
         assert sum(size for _, size in pieces) == shards
         summed = np.array([tree(list(parts[first : first + size])) for first, size in pieces])
         assert tree_sum(summed, [size for _, size in pieces]).tobytes() == expected, bounds
@@ -83,8 +95,8 @@ def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
 
 @pytest.mark.parametrize("shards", [31, 100, 1023])
 def test_descending_partial_sums_fit_the_room_that_the_kernel_takes(shards, tmp_path):
-    # One rank that owns all of 2^k - 1 shards holds one part of each size: none finds its sibling. In a process of its own,
-    # which a write out of bounds may end.
+    # One rank that owns all of 2^k - 1 shards holds one part of each size: none finds its sibling.
+    # In a process of its own, which a write out of bounds may end.
     parts = shards_of(shards, 33, np.float32, np.random.default_rng(shards))
     pieces = list(aligned(0, shards))
     summed = np.array([tree(list(parts[first : first + size])) for first, size in pieces])
@@ -99,7 +111,9 @@ total = np.empty(given["parts"].shape[1], given["parts"].dtype)
 reduce.tree_sum(total, given["parts"], given["sizes"], 0)
 np.save("total.npy", total)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert np.load(tmp_path / "total.npy").tobytes() == tree(list(parts)).tobytes()
 
@@ -147,7 +161,9 @@ def test_square_sums_run_sixteen_chains_side_by_side(dtype):
         for chain in chains:
             twin += chain
         assert total == twin
-        np.testing.assert_allclose(total, math.fsum(float(v) ** 2 for v in x[start:stop]), rtol=1e-13)
+        np.testing.assert_allclose(
+            total, math.fsum(float(v) ** 2 for v in x[start:stop]), rtol=1e-13
+        )
 
 
 def test_square_sums_round_each_product_and_sum_once():
@@ -191,7 +207,9 @@ def test_sums_carry_nan_and_infinity():
 
 @pytest.fixture
 def vast(tmp_path):
-    """Return the function that makes an array of zeros of any size, of which the file takes only what is written."""
+    """Return the function that makes an array of zeros of any size, of which the file takes only
+    what is written.
+    """
 
     def make(*shape):
         try:

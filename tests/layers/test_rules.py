@@ -40,7 +40,9 @@ def step(model, x, labels, rule=None):
 
 
 def test_exact_rule_gives_the_bits_of_no_rule_and_is_asked_both_questions(rng):
-    model = Sequential(linear(rng, 6, 9), layers.SiLU(), linear(rng, 9, 4), layers.Tanh(), linear(rng, 4, 3))
+    model = Sequential(
+        linear(rng, 6, 9), layers.SiLU(), linear(rng, 9, 4), layers.Tanh(), linear(rng, 4, 3)
+    )
     x, labels = rng.standard_normal((5, 6)), rng.integers(0, 3, 5)
     rule = Watching()
     for ours, exact in zip(step(model, x, labels, rule), step(model, x, labels), strict=True):
@@ -60,7 +62,9 @@ def test_feedback_of_a_rule_carries_the_error_and_leaves_the_own_gradient_exact(
     h = x @ model[0].weight.value.T + model[0].bias.value
     model(Tape().input(x)).backward(dy, rule=Fixed())
     np.testing.assert_allclose(model[1].weight.gradient, dy.T @ h, rtol=1e-13)
-    np.testing.assert_allclose(model[0].weight.gradient, (dy @ np.full((2, 4), 0.25)).T @ x, rtol=1e-13)
+    np.testing.assert_allclose(
+        model[0].weight.gradient, (dy @ np.full((2, 4), 0.25)).T @ x, rtol=1e-13
+    )
 
 
 def test_rule_replaces_the_error_of_the_layers_it_chooses(rng):

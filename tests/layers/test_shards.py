@@ -1,4 +1,6 @@
-"""Shards: the gradients of each shard apart, the loss over the global batch; and a layer of a user's own."""
+"""Shards: the gradients of each shard apart, the loss over the global batch; and a layer of a
+user's own.
+"""
 
 import itertools
 
@@ -43,7 +45,9 @@ def test_layer_of_a_user_has_the_gradients_of_the_same_arithmetic(rng):
     assert (layer(x) == x * layer.gain.value).all()
 
 
-@pytest.mark.parametrize("make", [lambda rng: Scale(3), lambda rng: linear(rng, 3, 3)], ids=["user's", "linear"])
+@pytest.mark.parametrize(
+    "make", [lambda rng: Scale(3), lambda rng: linear(rng, 3, 3)], ids=["user's", "linear"]
+)
 def test_gradient_of_each_shard_is_that_of_its_rows_alone(make, rng):
     layer = make(rng)
     x, dy = rng.standard_normal((10, 3)), rng.standard_normal((10, 3))
@@ -61,7 +65,9 @@ def test_arrays_with_several_rows_per_sample_are_cut_at_samples(rng):
     layer = Scale(3)
     x = rng.standard_normal((6, 3))
     layer(Tape(shards=(0, 1, 3)).input(x)).backward(np.ones((6, 3)))
-    np.testing.assert_allclose(layer.gain.gradients, [x[:2].sum(axis=0), x[2:].sum(axis=0)], rtol=1e-13)
+    np.testing.assert_allclose(
+        layer.gain.gradients, [x[:2].sum(axis=0), x[2:].sum(axis=0)], rtol=1e-13
+    )
 
 
 def test_rows_that_are_no_multiple_of_the_samples_are_refused():
@@ -89,11 +95,21 @@ def test_loss_is_divided_by_the_samples_of_the_global_batch_and_reports_each_sha
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("bounds", [(0, 50), (0, 1, 1, 20, 50), (0, 0, 50)], ids=str)
 @pytest.mark.parametrize(
-    "loss", [SoftmaxCrossEntropy(), SoftmaxCrossEntropy(0.1), MeanSquaredError(), layers.BinaryCrossEntropy()], ids=str
+    "loss",
+    [
+        SoftmaxCrossEntropy(),
+        SoftmaxCrossEntropy(0.1),
+        MeanSquaredError(),
+        layers.BinaryCrossEntropy(),
+    ],
+    ids=str,
 )
 def test_shard_sums_add_one_sample_after_the_other_in_float64(loss, bounds, dtype, rng):
     x = rng.standard_normal((50, 3)).astype(dtype)
-    for t in [rng.random((50, 3)).astype(dtype), *([rng.integers(0, 3, 50)] if isinstance(loss, SoftmaxCrossEntropy) else [])]:
+    for t in [
+        rng.random((50, 3)).astype(dtype),
+        *([rng.integers(0, 3, 50)] if isinstance(loss, SoftmaxCrossEntropy) else []),
+    ]:
         samples = loss(Tape(shards=range(51)).input(x), t).shard_sums
         sums = loss(Tape(shards=bounds).input(x), t).shard_sums
         assert sums.dtype == np.float64

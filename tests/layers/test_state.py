@@ -8,7 +8,7 @@ import pytest
 
 import layers
 from layers import BatchNorm, Layer, Linear, Parameter, Sequential, State, Tape
-from layers.state import unique_states
+from layers.engine.state import unique_states
 
 
 class Counting(Layer):
@@ -22,7 +22,10 @@ class Counting(Layer):
     def forward(self, call, x):
         if call.training:
             rows = np.diff(call.bounds(len(x)))[:, np.newaxis].astype(float)
-            call.observe(rows, lambda everywhere: setattr(self.seen, "value", self.seen.value + everywhere.sum()))
+            call.observe(
+                rows,
+                lambda everywhere: setattr(self.seen, "value", self.seen.value + everywhere.sum()),
+            )
         return x * self.gain.value
 
     def backward(self, call, dy):
@@ -33,7 +36,12 @@ def test_states_have_dotted_names_and_come_once_when_shared():
     shared = BatchNorm(3)
     net = Sequential(Linear(3, 3, rng=np.random.default_rng(0)), shared, shared, Counting())
     names = [name for name, _ in unique_states(net)]
-    assert names == ["layers.1.running_mean", "layers.1.running_variance", "layers.3.seen", "layers.3.parts.a.0"]
+    assert names == [
+        "layers.1.running_mean",
+        "layers.1.running_variance",
+        "layers.3.seen",
+        "layers.3.parts.a.0",
+    ]
     assert len(list(net.named_states())) == 6
     assert not any(isinstance(parameter, State) for parameter in net.parameters())
 
@@ -49,19 +57,29 @@ def test_assignment_copies_and_refuses_another_shape():
     new[0] = 9
     assert state.value is memory
     assert state.value.tolist() == [1, 2, 3]
-    with pytest.raises(ValueError, match=r"^State: a new value must have shape \(3,\); got \(2,\)\. "):
+    with pytest.raises(
+        ValueError, match=r"^State: a new value must have shape \(3,\); got \(2,\)\. "
+    ):
         state.value = np.zeros(2)
 
 
 def test_astype_casts_a_copy_and_leaves_integers():
     layer = Counting()
     wide = layer.astype(np.float64)
-    assert (wide.parts["a"][0].dtype, wide.seen.dtype, layer.parts["a"][0].dtype) == (np.float64, np.int64, np.float32)
+    assert (wide.parts["a"][0].dtype, wide.seen.dtype, layer.parts["a"][0].dtype) == (
+        np.float64,
+        np.int64,
+        np.float32,
+    )
     wide.parts["a"][0].value = np.ones(2)
     assert not layer.parts["a"][0].value.any()
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))], ids=["deepcopy", "pickle"])
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],
+    ids=["deepcopy", "pickle"],
+)
 def test_copies_have_states_of_their_own(copied):
     state = State(np.arange(3.0))
     other = copied(state)
@@ -75,7 +93,11 @@ def test_layer_of_the_user_learns_once_per_step_from_all_shards():
     assert layer.seen.value == 5
     layer(Tape().input(np.ones((5, 1), np.float32)))
     assert layer.seen.value == 5
-    layer(Tape(training=True, gather=lambda numbers: np.concatenate([numbers, [[95.0]]])).input(np.ones((5, 1), np.float32)))
+    layer(
+        Tape(training=True, gather=lambda numbers: np.concatenate([numbers, [[95.0]]])).input(
+            np.ones((5, 1), np.float32)
+        )
+    )
     assert layer.seen.value == 105
 
 
@@ -91,7 +113,12 @@ def test_several_observations_are_gathered_in_one():
     net(tape.input(np.arange(5, dtype=np.float32)[:, np.newaxis]))
     assert [gathered, len(tape.pending), int(net[0].seen.value)] == [[], 3, 0]
     tape.settle()
-    assert [gathered, len(tape.pending), int(net[0].seen.value), int(net[2].seen.value)] == [[(2, 5)], 0, 5, 5]
+    assert [gathered, len(tape.pending), int(net[0].seen.value), int(net[2].seen.value)] == [
+        [(2, 5)],
+        0,
+        5,
+        5,
+    ]
 
 
 def test_gradient_check_puts_states_back():

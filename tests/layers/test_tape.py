@@ -1,4 +1,6 @@
-"""Values and tapes: what is recorded, what flows back, who is told, and that nothing is corrupted on the way."""
+"""Values and tapes: what is recorded, what flows back, who is told, and that nothing is corrupted
+on the way.
+"""
 
 import numpy as np
 import pytest
@@ -124,7 +126,9 @@ def test_layer_used_twice_gets_the_sum_of_both_gradients(rng):
     h = x @ layer.weight.value.T + layer.bias.value
     expected = dy.T @ h + (dy @ layer.weight.value).T @ x
     np.testing.assert_allclose(layer.weight.gradient, expected, rtol=1e-13, atol=1e-13)
-    np.testing.assert_allclose(layer.bias.gradient, (dy + dy @ layer.weight.value).sum(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(
+        layer.bias.gradient, (dy + dy @ layer.weight.value).sum(axis=0), rtol=1e-13
+    )
 
 
 def test_value_used_in_three_places_gets_the_sum_of_three_gradients(rng):
@@ -135,19 +139,26 @@ def test_value_used_in_three_places_gets_the_sum_of_three_gradients(rng):
     y = (h * a).sum() + (h * b).sum() + (h * c).sum()
     y.backward()
     np.testing.assert_allclose(h.grad, a + b + c, rtol=1e-14, atol=1e-14)
-    np.testing.assert_allclose(x.grad, (a + b + c) * (1 - np.tanh(x.array) ** 2), rtol=1e-13, atol=1e-13)
+    np.testing.assert_allclose(
+        x.grad, (a + b + c) * (1 - np.tanh(x.array) ** 2), rtol=1e-13, atol=1e-13
+    )
 
 
 def test_value_added_to_itself_gets_twice_the_gradient(rng):
     dy = rng.standard_normal(5)
-    for function, factor in ((lambda h: h + h, 2), (lambda h: layers.Add()(h, h, h), 3), (lambda h: h - h, 0)):
+    for function, factor in (
+        (lambda h: h + h, 2),
+        (lambda h: layers.Add()(h, h, h), 3),
+        (lambda h: h - h, 0),
+    ):
         x = Tape().input(rng.standard_normal(5))
         function(x).backward(dy)
         np.testing.assert_allclose(x.grad, factor * dy, rtol=1e-15)
 
 
 def test_fan_out_never_writes_into_a_gradient_that_another_branch_holds(rng):
-    # Two pass-through branches hold one array; a third contribution to one of them must not show in the other.
+    # Two pass-through branches hold one array; a third contribution to one of them must not show in
+    # the other.
     left, right, top = Spy(), Spy(), Spy()
     tape = Tape()
     x = tape.input(rng.standard_normal((2, 3)))
@@ -167,7 +178,8 @@ def test_fan_out_never_writes_into_a_gradient_that_another_branch_holds(rng):
 
 
 def test_gradients_of_every_value_of_a_random_graph_survive_until_the_end(rng):
-    # Sums, products and identities at random, every value kept; compared with the chain rule on the matrix of the graph.
+    # Sums, products and identities at random, every value kept; compared with the chain rule on the
+    # matrix of the graph.
     for _ in range(20):
         tape = Tape()
         values = [tape.input(rng.standard_normal(3)) for _ in range(2)]
@@ -361,7 +373,9 @@ def test_observer_is_told_of_parameters_that_backward_does_not_reach(rng):
     y = used(detached(x).detach())
     unused(x)
     y.backward(np.ones((1, 2)))
-    assert {id(p) for p in recorder.told} == {id(p) for layer in (used, unused, detached) for p in layer.parameters()}
+    assert {id(p) for p in recorder.told} == {
+        id(p) for layer in (used, unused, detached) for p in layer.parameters()
+    }
     assert len(recorder.told) == 6
     assert [p.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
     assert not used.weight.stale

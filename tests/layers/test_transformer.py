@@ -46,7 +46,9 @@ def test_encoder_block_equals_that_of_pytorch(causal):
     rng = np.random.default_rng(0)
     block = layers.EncoderBlock(12, 3, 20, rng=rng, causal=causal).astype(np.float64)
     spread(block, rng)
-    theirs = torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64)
+    theirs = torch.nn.TransformerEncoderLayer(
+        12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64
+    )
     pairs = theirs_of(block, theirs)
     x, dy = rng.standard_normal((2, 2, 7, 12))
     value, tensor = layers.Tape().input(x), torch.tensor(x, requires_grad=True)
@@ -64,20 +66,32 @@ def test_decoder_block_equals_that_of_pytorch():
     rng = np.random.default_rng(1)
     block = layers.DecoderBlock(12, 3, 20, rng=rng).astype(np.float64)
     spread(block, rng)
-    theirs = torch.nn.TransformerDecoderLayer(12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64)
+    theirs = torch.nn.TransformerDecoderLayer(
+        12, 3, 20, 0.0, "gelu", batch_first=True, norm_first=True, dtype=torch.float64
+    )
     pairs = theirs_of(block, theirs)
     with torch.no_grad():
         for name, kind in (("in_proj_weight", "weight"), ("in_proj_bias", "bias")):
-            joined = np.concatenate([getattr(block.cross.query, kind).value, getattr(block.cross.memory, kind).value])
+            joined = np.concatenate(
+                [getattr(block.cross.query, kind).value, getattr(block.cross.memory, kind).value]
+            )
             getattr(theirs.multihead_attn, name).copy_(torch.tensor(joined))
-    x, dy, z = rng.standard_normal((2, 7, 12)), rng.standard_normal((2, 7, 12)), rng.standard_normal((2, 5, 12))
+    x, dy, z = (
+        rng.standard_normal((2, 7, 12)),
+        rng.standard_normal((2, 7, 12)),
+        rng.standard_normal((2, 5, 12)),
+    )
     lengths = np.array([5, 3])
     tape = layers.Tape()
     values = tape.input(x), tape.input(z)
     tensors = torch.tensor(x, requires_grad=True), torch.tensor(z, requires_grad=True)
     y = block(*values, lengths=lengths)
     padding = torch.tensor(np.arange(5) >= lengths[:, np.newaxis])
-    expected = theirs(*tensors, tgt_mask=torch.ones(7, 7, dtype=torch.bool).triu(1), memory_key_padding_mask=padding)
+    expected = theirs(
+        *tensors,
+        tgt_mask=torch.ones(7, 7, dtype=torch.bool).triu(1),
+        memory_key_padding_mask=padding,
+    )
     y.backward(dy)
     expected.backward(torch.tensor(dy))
     np.testing.assert_allclose(y.array, expected.detach().numpy(), rtol=0, atol=1e-12)
@@ -101,7 +115,9 @@ def test_gpt_sees_no_later_token():
 
 def test_parameters_of_gpt():
     def count(**options):
-        return sum(p.size for p in layers.models.gpt(np.random.default_rng(0), 96, **options).parameters())
+        return sum(
+            p.size for p in layers.models.gpt(np.random.default_rng(0), 96, **options).parameters()
+        )
 
     without_head = 96 * 128 + 64 * 128 + 4 * (12 * 128**2 + 13 * 128) + 2 * 128
     assert count(tied=True, dropout=0.1) == without_head

@@ -1,11 +1,13 @@
-"""Trees: batches of them, the cells against PyTorch and against one node after the other on a tape, bits, depth, refusals."""
+"""Trees: batches of them, the cells against PyTorch and against one node after the other on a tape,
+bits, depth, refusals.
+"""
 
 import numpy as np
 import pytest
 
 import layers
 from layers import Tape, TreeBatch, TreeLSTM, TreeRNN, Workspace
-from layers.cases.tree import BINARY, WIDE
+from layers.gradient_check.cases.tree import BINARY, WIDE
 
 from . import node_by_node
 from .node_by_node import random_trees
@@ -26,7 +28,11 @@ def passed(cell, x, trees, dy, **options):
     value = tape.input(x)
     y = cell(value, trees)
     y.backward(dy)
-    return y.array.copy(), value.grad.copy(), *(parameter.gradients.copy() for parameter in cell.parameters())
+    return (
+        y.array.copy(),
+        value.grad.copy(),
+        *(parameter.gradients.copy() for parameter in cell.parameters()),
+    )
 
 
 # ---- batches of trees
@@ -43,14 +49,18 @@ def test_children_have_lower_levels_than_their_parents_and_every_node_is_visited
     for parents in (BINARY, WIDE, random_trees(rng, 5, 9)):
         batch = TreeBatch(parents)
         level = np.empty(len(batch.order), int)
-        for number, (start, stop) in enumerate(zip(batch.level_starts, batch.level_starts[1:], strict=False)):
+        for number, (start, stop) in enumerate(
+            zip(batch.level_starts, batch.level_starts[1:], strict=False)
+        ):
             level[batch.order[start:stop]] = number
         assert sorted(batch.order) == list(range((parents != -2).sum()))
         width = parents.shape[1]
         for r, slot in enumerate(batch.slots):
             below = batch.children[batch.child_starts[r] : batch.child_starts[r + 1]]
             n, node = divmod(int(slot), width)
-            assert [int(batch.slots[q]) - n * width for q in below] == np.flatnonzero(parents[n] == node).tolist()
+            assert [int(batch.slots[q]) - n * width for q in below] == np.flatnonzero(
+                parents[n] == node
+            ).tolist()
             assert level[r] == (max(level[q] for q in below) + 1 if len(below) else 0)
 
 
@@ -100,7 +110,9 @@ def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
     states = node_by_node.on_a_tape(layer, tape, lambda n, node: value[n : n + 1, node], BINARY)
     loss = sum((state * d).sum() for state, d in zip(states, dy, strict=True))
     loss.backward()
-    np.testing.assert_allclose(y, np.concatenate([state.array for state in states]), rtol=0, atol=1e-14)
+    np.testing.assert_allclose(
+        y, np.concatenate([state.array for state in states]), rtol=0, atol=1e-14
+    )
     np.testing.assert_allclose(dx, value.grad, rtol=0, atol=1e-13)
     for found, parameter in zip(gradients, layer.parameters(), strict=True):
         np.testing.assert_allclose(found[0], parameter.gradient, rtol=0, atol=1e-12)
@@ -109,21 +121,29 @@ def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
 @CELLS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_output_and_gradients_equal_those_of_pytorch(rng, cell, dtype):
-    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'")
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
+    )
     parents = random_trees(rng, 4, 6)
     layer = cell(5, 17, rng=rng, bias_init=layers.init.normal(1), dtype=dtype)
     x = rng.standard_normal((*parents.shape, 5)).astype(dtype)
     dy = rng.standard_normal((4, 17)).astype(dtype)
     y, dx, *gradients = passed(layer, x, parents, dy)
-    tensors = [torch.tensor(parameter.value, requires_grad=True) for parameter in layer.parameters()]
+    tensors = [
+        torch.tensor(parameter.value, requires_grad=True) for parameter in layer.parameters()
+    ]
     there = torch.tensor(x, requires_grad=True)
-    expected = torch.stack(node_by_node.in_pytorch(torch, layer, tensors, lambda n, node: there[n, node], parents))
+    expected = torch.stack(
+        node_by_node.in_pytorch(torch, layer, tensors, lambda n, node: there[n, node], parents)
+    )
     expected.backward(torch.tensor(dy))
     pairs = [(y, expected.detach()), (dx, there.grad)]
     pairs += [(found[0], tensor.grad) for found, tensor in zip(gradients, tensors, strict=True)]
     for found, truth in pairs:
         scale = float(np.abs(truth.numpy()).max())
-        np.testing.assert_allclose(found, truth.numpy(), rtol=0, atol=64 * np.finfo(dtype).eps * scale)
+        np.testing.assert_allclose(
+            found, truth.numpy(), rtol=0, atol=64 * np.finfo(dtype).eps * scale
+        )
 
 
 @CELLS
@@ -142,7 +162,9 @@ def test_tree_has_the_same_bits_alone_among_others_and_with_more_room(rng, cell)
     assert alone[0].tobytes() == y[n].tobytes()
     assert dx_alone[0, : parents.shape[1]].tobytes() == dx[n].tobytes()
     assert not dx_alone[0, parents.shape[1] :].any()
-    assert all(a[0].tobytes() == b[s].tobytes() for a, b in zip(gradients_alone, gradients, strict=True))
+    assert all(
+        a[0].tobytes() == b[s].tobytes() for a, b in zip(gradients_alone, gradients, strict=True)
+    )
 
 
 @CELLS
@@ -205,8 +227,20 @@ STAR = np.array([[-1, 0, 0]])
         (TreeRNN, x32[0], STAR, ValueError, ["TreeRNN(4, 5)", "(1, 3, 4)", "(3, 4)"]),
         (TreeLSTM, x32[:, :2], STAR, ValueError, ["TreeLSTM(4, 5)", "(1, 3, 4)", "(1, 2, 4)"]),
         (TreeLSTM, x32[:, :, :2], STAR, ValueError, ["TreeLSTM(4, 5)", "(1, 3, 4)", "(1, 3, 2)"]),
-        (TreeLSTM, x32.astype(float), STAR, TypeError, ["TreeLSTM(4, 5)", "float32", "float64", "astype"]),
-        (TreeRNN, np.ones((1, 4, 4), np.float32), np.array([[-1, 0, 0, 0]]), ValueError, ["at most 2 children", "3", "children=3"]),
+        (
+            TreeLSTM,
+            x32.astype(float),
+            STAR,
+            TypeError,
+            ["TreeLSTM(4, 5)", "float32", "float64", "astype"],
+        ),
+        (
+            TreeRNN,
+            np.ones((1, 4, 4), np.float32),
+            np.array([[-1, 0, 0, 0]]),
+            ValueError,
+            ["at most 2 children", "3", "children=3"],
+        ),
         (TreeLSTM, x32, np.array([[-1, 0, -1]]), ValueError, ["one root", "tree 0, node 2"]),
         (TreeLSTM, x32, STAR + 0.0, TypeError, ["parents must be integers", "float64"]),
     ],

@@ -1,4 +1,6 @@
-"""exp, tanh, sigmoid and GELU of the kernels, in units of the last place (ulp) of the true value."""
+"""exp, tanh, sigmoid and GELU of the kernels, in units of the last place (ulp) of the true
+value.
+"""
 
 import math
 from functools import partial
@@ -9,8 +11,8 @@ from scipy import special
 
 from layers.kernels import elementwise
 from layers.kernels.jit import kernel
-from layers.kernels.simd_math import exp_row
-from layers.kernels.vmath import exp, sigmoid, tanh
+from layers.kernels.llvm.simd_math import exp_row
+from layers.kernels.llvm.vmath import exp, sigmoid, tanh
 
 DTYPES = [np.float32, np.float64]
 either = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -67,7 +69,9 @@ def points(dtype, low, high, seed=0):
     """Return numbers all over [low, high], many of them small, and the ends."""
     rng = np.random.default_rng(seed)
     small = rng.choice((-1, 1), 20000) * 10 ** rng.uniform(-6, 0, 20000)
-    x = np.concatenate([rng.uniform(low, high, 60000), small[(small > low) & (small < high)], [low, high, 0.0]])
+    x = np.concatenate(
+        [rng.uniform(low, high, 60000), small[(small > low) & (small < high)], [low, high, 0.0]]
+    )
     return x.astype(dtype)
 
 
@@ -75,7 +79,8 @@ def wide(x):
     return x.astype(np.longdouble)
 
 
-# ---- accuracy on 80 000 points: seen were at most 1.0, 2.6 and 2.2 ulps, and 3.2 and 4.5 eps for the two forms of GELU
+# ---- accuracy on 80 000 points: seen were at most 1.0, 2.6 and 2.2 ulps, and 3.2 and 4.5 eps for
+# the two forms of GELU
 
 
 @either
@@ -111,7 +116,11 @@ def test_gelu_is_right_to_its_own_size_and_relatively_until_far_out(dtype):
 def test_tanh_form_of_gelu_is_right_to_its_own_size(dtype):
     x = points(dtype, -5, 8)
     w = wide(x)
-    exact = w * (1 + np.tanh(np.sqrt(2 / np.longdouble(math.pi)) * (w + np.longdouble(0.044715) * w**3))) / 2
+    exact = (
+        w
+        * (1 + np.tanh(np.sqrt(2 / np.longdouble(math.pi)) * (w + np.longdouble(0.044715) * w**3)))
+        / 2
+    )
     assert np.max(np.abs(run(elementwise.gelu_tanh, x) - exact)) <= 6 * np.finfo(dtype).eps
 
 
@@ -187,7 +196,9 @@ def test_rows_have_the_bits_of_numbers(dtype, number):
 
 @either
 @pytest.mark.parametrize(
-    ("function", "low", "high"), [(_exps, -20, 20), (_tanhs, -0.5, 0.5), (_sigmoids, -20, 8)], ids=["exp", "tanh", "sigmoid"]
+    ("function", "low", "high"),
+    [(_exps, -20, 20), (_tanhs, -0.5, 0.5), (_sigmoids, -20, 8)],
+    ids=["exp", "tanh", "sigmoid"],
 )
 def test_functions_rise_where_neighbours_are_far_apart(dtype, function, low, high):
     x = np.linspace(low, high, 3000).astype(dtype)

@@ -25,7 +25,12 @@ def train(model, x, labels, workspace):
 
 def test_warm_workspace_allocates_nothing_also_for_a_smaller_last_batch(rng):
     model = Sequential(
-        linear(rng, 6, 9), ReLU(), layers.Residual(linear(rng, 9, 9)), layers.GELU(), layers.Dropout(0.2), linear(rng, 9, 3)
+        linear(rng, 6, 9),
+        ReLU(),
+        layers.Residual(linear(rng, 9, 9)),
+        layers.GELU(),
+        layers.Dropout(0.2),
+        linear(rng, 9, 3),
     )
     x, labels = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
     workspace = layers.Workspace()
@@ -89,7 +94,13 @@ def test_warm_workspace_allocates_nothing_for_an_input_that_is_used_twice():
 
 
 def test_results_do_not_depend_on_what_the_workspace_held(rng):
-    model = Sequential(linear(rng, 6, 9), ReLU(), layers.Residual(linear(rng, 9, 9)), layers.GELU(), linear(rng, 9, 3))
+    model = Sequential(
+        linear(rng, 6, 9),
+        ReLU(),
+        layers.Residual(linear(rng, 9, 9)),
+        layers.GELU(),
+        linear(rng, 9, 3),
+    )
     x, labels = rng.standard_normal((8, 6)), rng.integers(0, 3, 8)
     workspace = layers.Workspace()
     for rows in (8, 3, 8, 5):
@@ -121,7 +132,12 @@ def test_buffer_grows_for_a_larger_batch_and_is_cut_for_a_smaller_one():
     assert np.shares_memory(small, buffer("y", (2, 3)))
     large = buffer("y", (4, 3))
     assert not np.shares_memory(small, large)
-    for shape, dtype in (((2, 3), np.float32), ((5,), np.float64), ((0, 3), np.float32), ((4, 3), np.int32)):
+    for shape, dtype in (
+        ((2, 3), np.float32),
+        ((5,), np.float64),
+        ((0, 3), np.float32),
+        ((4, 3), np.int32),
+    ):
         again = buffer("y", shape, dtype)
         assert again.shape == shape
         assert again.dtype == dtype
@@ -136,7 +152,9 @@ def test_buffer_grows_for_a_larger_batch_and_is_cut_for_a_smaller_one():
 def test_memory_begins_at_a_cache_line_and_is_known_by_its_views(rng):
     workspace = layers.Workspace()
     workspace.current(0)
-    arrays = [workspace.cut(0, "y", (n,), np.float32) for n in (1, 1000, 100_000)] + [workspace.transient((99, 1001), np.float64)]
+    arrays = [workspace.cut(0, "y", (n,), np.float32) for n in (1, 1000, 100_000)] + [
+        workspace.transient((99, 1001), np.float64)
+    ]
     arrays += workspace.scratch(np.dtype(np.float32), (7, 9))
     flat = layers.FlatParameters(linear(rng, 5, 3), shards=2)
     assert all(array.ctypes.data % 64 == 0 for array in (*arrays, flat.values, flat.gradients))

@@ -5,7 +5,7 @@ import pytest
 
 import layers
 from layers import Linear, MeanSquaredError, Tanh, WrongGradientError, gradcheck
-from layers.mutants import MUTANTS, mutation_score
+from layers.gradient_check.mutants import MUTANTS, mutation_score
 
 from .scaled import Scaled
 
@@ -34,9 +34,11 @@ def test_mutation_score_counts_what_was_caught_and_names_the_block():
 
 
 def test_mutation_score_shows_a_mutant_that_passes(monkeypatch):
-    right = layers.mutants.Mutant("not wrong at all", lambda rng: Tanh(), lambda rng: (rng.standard_normal((3, 2)),))
-    monkeypatch.setattr(layers.mutants, "MUTANTS", (*MUTANTS[:1], right))
-    score = layers.mutants.mutation_score()
+    right = layers.gradient_check.mutants.Mutant(
+        "not wrong at all", lambda rng: Tanh(), lambda rng: (rng.standard_normal((3, 2)),)
+    )
+    monkeypatch.setattr(layers.gradient_check.mutants, "MUTANTS", (*MUTANTS[:1], right))
+    score = layers.gradient_check.mutants.mutation_score()
     assert not score.passed
     assert score.revealed_by["not wrong at all"] == ""
     assert str(score) == "mutation score: 1/2 = 50 %"
@@ -54,14 +56,19 @@ def test_mutation_score_shows_a_mutant_that_passes(monkeypatch):
         (lambda dx, x: 0 * dx, "not propagated"),
         (lambda dx, x: np.roll(dx, 1, axis=0), "shifted by one along axis 0"),
         (lambda dx, x: np.roll(dx, -1, axis=1), "shifted by one along axis 1"),
-        (lambda dx, x: np.where(np.arange(5)[:, np.newaxis] == 4, 0, dx), "5 of 25 entries are wrong, where backward gives 0"),
+        (
+            lambda dx, x: np.where(np.arange(5)[:, np.newaxis] == 4, 0, dx),
+            "5 of 25 entries are wrong, where backward gives 0",
+        ),
         (lambda dx, x: dx.T.copy(), "transposed"),
         (lambda dx, x: dx + np.where(dx == dx.max(), np.nan, 0), "NaN"),
         (lambda dx, x: dx + x, "no constant factor fits"),
     ],
 )
 def test_hint_names_the_mistake(rng, wrong, words):
-    block = gradcheck(Scaled(wrong), rng.uniform(0.5, 2, (5, 5)) * rng.choice((-1, 1), (5, 5))).blocks[0]
+    block = gradcheck(
+        Scaled(wrong), rng.uniform(0.5, 2, (5, 5)) * rng.choice((-1, 1), (5, 5))
+    ).blocks[0]
     assert block.verdict == "WRONG"
     assert words in block.hint
 
@@ -88,7 +95,9 @@ def test_one_wrong_entry_among_many_is_found_though_it_is_not_sampled(rng):
         dx.flat[1234] *= 1.01
         return dx
 
-    block = gradcheck(Scaled(wrong), rng.uniform(0.5, 1, (50, 40)), entries=20, shards=False).blocks[0]
+    block = gradcheck(
+        Scaled(wrong), rng.uniform(0.5, 1, (50, 40)), entries=20, shards=False
+    ).blocks[0]
     assert block.verdict == "WRONG"
     assert block.worst == (30, 34)
     assert block.analytic == pytest.approx(1.01 * block.numeric)
@@ -120,7 +129,10 @@ def test_noisy_forward_is_nondeterministic_and_fails(rng):
 
 
 def test_noisy_backward_is_nondeterministic(rng):
-    report = gradcheck(Scaled(lambda dx, x: dx * (1 + 1e-15 * rng.integers(-3, 3, dx.shape))), rng.standard_normal((9, 7)))
+    report = gradcheck(
+        Scaled(lambda dx, x: dx * (1 + 1e-15 * rng.integers(-3, 3, dx.shape))),
+        rng.standard_normal((9, 7)),
+    )
     assert not report
     assert report.blocks[0].verdict == "nondeterministic"
 
@@ -133,7 +145,10 @@ def test_forward_that_writes_into_its_input_fails(rng):
             x -= 1 - 1e-3
             return y
 
-    assert any("input 0 is written to" in fault for fault in gradcheck(Impolite(), rng.standard_normal((3, 2))).faults)
+    assert any(
+        "input 0 is written to" in fault
+        for fault in gradcheck(Impolite(), rng.standard_normal((3, 2))).faults
+    )
 
 
 def test_function_in_single_precision_inside_cannot_be_decided_and_fails(rng):
@@ -157,7 +172,9 @@ def test_empty_block_is_no_success():
 
 
 def test_function_that_returns_an_array_is_refused(rng):
-    with pytest.raises(TypeError, match=r"gradcheck: the function must return a value; got ndarray\. Compute with"):
+    with pytest.raises(
+        TypeError, match=r"gradcheck: the function must return a value; got ndarray\. Compute with"
+    ):
         gradcheck(lambda x: np.tanh(x.array), rng.standard_normal(3))
 
 
@@ -169,7 +186,9 @@ def test_parameters_that_cannot_be_listed_are_refused(rng):
         def __call__(self, x):
             return self._inner(x)
 
-    with pytest.raises(ValueError, match=r"all parameters must be found; got unlisted ones of \['Linear\(3, 2\)'\]"):
+    with pytest.raises(
+        ValueError, match=r"all parameters must be found; got unlisted ones of \['Linear\(3, 2\)'\]"
+    ):
         gradcheck(Hidden(), rng.standard_normal((4, 3)))
 
 
@@ -178,5 +197,7 @@ def test_losses_are_caught_without_their_mean(rng):
         def backward(self, call, dy):
             return tuple(None if g is None else g * 6 for g in super().backward(call, dy))
 
-    report = gradcheck(SummedSquaredError(), rng.standard_normal((6, 4)), rng.standard_normal((6, 4)))
+    report = gradcheck(
+        SummedSquaredError(), rng.standard_normal((6, 4)), rng.standard_normal((6, 4))
+    )
     assert "analytic / numeric is 6 everywhere, the batch size: 1/N is forgotten" in str(report)

@@ -30,9 +30,13 @@ def run_alone(run_python, tmp_path_factory) -> Callable[..., Arrays]:
 
 @pytest.fixture(scope="session")
 def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
-    """Return the function that runs a program on ranks, and returns the arrays that each of them wrote."""
+    """Return the function that runs a program on ranks, and returns the arrays that each of them
+    wrote.
+    """
 
-    def run(ranks: int, program: str, *arguments: object, timeout: float = 300, **environment: Any) -> list[Arrays]:
+    def run(
+        ranks: int, program: str, *arguments: object, timeout: float = 300, **environment: Any
+    ) -> list[Arrays]:
         folder = tmp_path_factory.mktemp("ranks")
         finished = mpirun(ranks, program, folder, *arguments, timeout=timeout, **environment)
         assert finished.status == 0, finished.err
@@ -43,13 +47,17 @@ def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
 
 @pytest.fixture
 def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
-    """Return the function that runs a program on ranks by `ddbp launch`, having checked that this leaves no folder."""
+    """Return the function that runs a program on ranks by `ddbp launch`, having checked that this
+    leaves no folder.
+    """
 
     def run(ranks: int, program: str, *arguments: object, **environment: str) -> Any:
         folder = tmp_path / "temporary"
         folder.mkdir(exist_ok=True)
         path = Path(__file__).parent / "programs" / program
-        finished = run_python("-m", "ddbp", "launch", "-n", ranks, path, *arguments, TMPDIR=str(folder), **environment)
+        finished = run_python(
+            "-m", "ddbp", "launch", "-n", ranks, path, *arguments, TMPDIR=str(folder), **environment
+        )
         assert list(folder.glob("ddbp-*")) == []
         return finished
 
@@ -58,8 +66,12 @@ def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module")
 def without_misdeed(request, mpirun, tmp_path_factory) -> Any:
-    """Return the process of the program of the test file, its PROGRAM, without a misdeed; that compiles the kernels."""
-    finished = mpirun(3, request.module.PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180)
+    """Return the process of the program of the test file, its PROGRAM, without a misdeed; that
+    compiles the kernels.
+    """
+    finished = mpirun(
+        3, request.module.PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180
+    )
     assert finished.status == 0, finished.err
     return finished
 

@@ -1,4 +1,6 @@
-"""What the ranks of a program leave: arrays in files, and processes; and how ranks are put on hosts."""
+"""What the ranks of a program leave: arrays in files, and processes; and how ranks are put on
+hosts.
+"""
 
 import os
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 ONE_HOST: dict[str, str] = {}
 # Without shared memory every rank counts as a host.
 PLAIN = {"DDBP_SHARED_MEMORY": "0"}
-# MPICH then takes one machine for two hosts: the first and the second half of the ranks, or even and odd ones.
+# MPICH then takes one machine for two hosts: the first and the second half of the ranks, or even
+# and odd ones.
 HALVES = {"MPIR_CVAR_NUM_CLIQUES": "2"}
 ODD_AND_EVEN = {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}
 # Of one block each, where small networks allow it.
@@ -23,13 +26,19 @@ def arrays(folder: Path, ranks: int) -> list[dict[str, np.ndarray]]:
 
 
 def differences(result: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> list[str]:
-    """Return the names of arrays that are not the expected ones to the last bit, or missing, but for what tells of the layout."""
+    """Return the names of arrays that are not the expected ones to the last bit, or missing, but
+    for what tells of the layout.
+    """
     names = (result.keys() | expected.keys()) - {"hosts", "buckets", "early"}
     return sorted(name for name in names if not _same(result.get(name), expected.get(name)))
 
 
 def _same(a: np.ndarray | None, b: np.ndarray | None) -> bool:
-    return a is not None and b is not None and (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+    return (
+        a is not None
+        and b is not None
+        and (a.shape, a.dtype, a.tobytes()) == (b.shape, b.dtype, b.tobytes())
+    )
 
 
 def alive(pid: int) -> bool:

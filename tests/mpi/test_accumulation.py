@@ -8,11 +8,17 @@ from .ranks import BUCKETS, PLAIN, differences
 PROGRAM = "accumulate.py"
 
 
-@pytest.mark.parametrize(("ranks", "environment"), [(2, {}), (3, {}), (4, {}), (3, PLAIN | BUCKETS)])
+@pytest.mark.parametrize(
+    ("ranks", "environment"), [(2, {}), (3, {}), (4, {}), (3, PLAIN | BUCKETS)]
+)
 def test_losses_parameters_and_states_are_the_same_bits(ranks, environment, alone, run_ranks):
     assert len(alone) == 6
-    assert all(np.isfinite(result).all() for name, result in alone.items() if name.endswith("losses"))
-    assert [differences(result, alone) for result in run_ranks(ranks, PROGRAM, **environment)] == [[]] * ranks
+    assert all(
+        np.isfinite(result).all() for name, result in alone.items() if name.endswith("losses")
+    )
+    assert [differences(result, alone) for result in run_ranks(ranks, PROGRAM, **environment)] == [
+        []
+    ] * ranks
 
 
 @pytest.mark.parametrize("deed", ["send nothing", "forget a context"])
@@ -23,4 +29,7 @@ def test_context_sends_nothing_and_must_be_the_same_on_all_ranks(deed, mpirun):
         assert finished.out.split() == ["nothing", "was", "sent"]
     else:
         assert finished.status != 0
-        assert "all ranks must be in the same step with the same global batch; got step " in finished.err
+        assert (
+            "all ranks must be in the same step with the same global batch; got step "
+            in finished.err
+        )

@@ -1,4 +1,6 @@
-"""Batch normalisation on ranks: statistics of shards, of the global batch and running ones are the same bits on any number."""
+"""Batch normalisation on ranks: statistics of shards, of the global batch and running ones are the
+same bits on any number.
+"""
 
 import re
 
@@ -18,7 +20,9 @@ def results(request, run_ranks):
 
 
 def runs(results, with_shards=True):
-    """Return the names of the runs, without the one whose number of shards is that of the ranks unless so said."""
+    """Return the names of the runs, without the one whose number of shards is that of the ranks
+    unless so said.
+    """
     names = [name.removeprefix("end, ") for name in results if name.startswith("end, ")]
     assert len(names) == 6
     return [name for name in names if not (with_shards and name.endswith("per rank"))]
@@ -42,7 +46,9 @@ def test_states_and_parameters_of_rank_0_overwrite_those_of_the_others(results, 
 @pytest.mark.parametrize("part", ["output", "gradient"])
 def test_forward_and_backward_have_the_bits_of_one_process(part, results, alone):
     for name in runs(alone):
-        assert rows(results, part, name).tobytes() == alone[f"rows of {part}, {name}"].tobytes(), name
+        assert rows(results, part, name).tobytes() == alone[f"rows of {part}, {name}"].tobytes(), (
+            name
+        )
 
 
 def test_parameters_and_states_have_the_bits_of_one_process_after_four_steps(results, alone):
@@ -66,7 +72,9 @@ def test_synchronized_statistics_are_those_of_the_whole_batch(part, results):
     for name in synchronized:
         exact = results[0][f"whole {part}, {name}"]
         dtype = "float32" if "float32" in name else "float64"
-        assert error(rows(results, part, name), exact) < ROUNDINGS[dtype] * np.finfo(dtype).eps, name
+        assert error(rows(results, part, name), exact) < ROUNDINGS[dtype] * np.finfo(dtype).eps, (
+            name
+        )
 
 
 def test_statistics_of_shards_are_others_than_those_of_the_whole_batch(results):
@@ -78,10 +86,21 @@ def test_statistics_of_shards_are_others_than_those_of_the_whole_batch(results):
 
 MISDEEDS = {
     "raise in the layer": r"\[rank 1 of 3\] RuntimeError: the misdeed",
-    "end in the layer": r"all ranks must take part in gathering statistics of the batch, number 10; got rank 1 ended\. ",
-    "hang in the layer": r"of the batch, number 10; got nothing from rank 1 for 3 s\. .*\n.* This was in call 2: BatchNorm",
-    "leave out a synchronized layer": r"of the batch, number 10; got (8 numbers on rank 1|9 numbers on rank [02]), ",
-    "leave out a layer": r"rank 0: all ranks must run the same layers in step 2; got 18 statistics of layers here, 9 on rank 1\. ",
+    "end in the layer": (
+        r"all ranks must take part in gathering statistics of the batch, number 10; got rank 1"
+        r" ended\. "
+    ),
+    "hang in the layer": (
+        r"of the batch, number 10; got nothing from rank 1 for 3 s\. .*\n.* This was in call 2:"
+        r" BatchNorm"
+    ),
+    "leave out a synchronized layer": (
+        r"of the batch, number 10; got (8 numbers on rank 1|9 numbers on rank [02]), "
+    ),
+    "leave out a layer": (
+        r"rank 0: all ranks must run the same layers in step 2; got 18 statistics of layers here, 9"
+        r" on rank 1\. "
+    ),
 }
 
 

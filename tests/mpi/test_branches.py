@@ -1,4 +1,6 @@
-"""Parameters that no rank has used, or only some, need no flag: nothing hangs, and gradients are those of the whole batch."""
+"""Parameters that no rank has used, or only some, need no flag: nothing hangs, and gradients are
+those of the whole batch.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,8 +13,13 @@ from .ranks import BUCKETS, PLAIN
 PROGRAM = Path(__file__).parent / "programs" / "branches.py"
 
 
-# Each rank a host, and gradients sent during backward in several buckets, as far as parameters are used.
-@pytest.fixture(scope="module", params=[(2, {}), (3, {}), (3, PLAIN | BUCKETS)], ids=["2", "3", "3 hosts, buckets"])
+# Each rank a host, and gradients sent during backward in several buckets, as far as parameters are
+# used.
+@pytest.fixture(
+    scope="module",
+    params=[(2, {}), (3, {}), (3, PLAIN | BUCKETS)],
+    ids=["2", "3", "3 hosts, buckets"],
+)
 def results(request, run_ranks):
     """Return the results of every rank."""
     ranks, environment = request.param

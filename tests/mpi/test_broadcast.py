@@ -23,7 +23,8 @@ trainer = ddbp.Trainer(model, optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
 digests = trainer.comm.all_gather(np.frombuffer(trainer.parameters_sha256().encode(), np.uint8))
 first = layers.Linear(3, 2, rng=np.random.default_rng(0))
 if rank == 0:
-    print(len({{bytes(digest) for digest in digests}}), (model.weight.value == first.weight.value).all())
+    same = (model.weight.value == first.weight.value).all()
+    print(len({{bytes(digest) for digest in digests}}), same)
 """
 
 
@@ -43,4 +44,8 @@ def test_all_ranks_begin_with_the_parameters_of_the_first(mpirun, tmp_path):
 def test_one_changed_number_of_one_rank_is_found(mpirun, tmp_path):
     finished = run(mpirun, tmp_path, PLAIN, broken=True)
     assert finished.status != 0
-    assert re.search(r"all ranks must have the same initial parameters; got '\w{64}' on rank 1, '\w{64}' on rank 0", finished.err)
+    assert re.search(
+        r"all ranks must have the same initial parameters; got '\w{64}' on rank 1, '\w{64}' on"
+        r" rank 0",
+        finished.err,
+    )

@@ -1,4 +1,6 @@
-"""Gradients that travel during backward: ranks that are elsewhere are found out before a sum is used, and nobody waits for ever."""
+"""Gradients that travel during backward: ranks that are elsewhere are found out before a sum is
+used, and nobody waits for ever.
+"""
 
 import re
 from pathlib import Path
@@ -11,11 +13,18 @@ PROGRAM = "bucket_misdeeds.py"
 HOSTS = {"DDBP_SHARED_MEMORY": "0", "DDBP_BUCKET": "4"}
 SECONDS = 30.0
 MISDEEDS = {
-    "skip a step": r"must be in the same step .*; got step 3 after 4 batches here, after 5 on rank 1",
-    "take another batch": r"must be in the same step .*; got step 3 with 12 samples here, step 3 with 7 on rank 1",
-    "raise and go on alone": r"all ranks must (be in the same step|have begun to exchange gradients equally often)",
+    "skip a step": (
+        r"must be in the same step .*; got step 3 after 4 batches here, after 5 on rank 1"
+    ),
+    "take another batch": (
+        r"must be in the same step .*; got step 3 with 12 samples here, step 3 with 7 on rank 1"
+    ),
+    "raise and go on alone": (
+        r"all ranks must (be in the same step|have begun to exchange gradients equally often)"
+    ),
     "hang in backward": (
-        r"all ranks must take part in the gradient exchange of step 3; got nothing from rank 1 for 5 s\. .*\n"
+        r"all ranks must take part in the gradient exchange of step 3; got nothing from rank 1 for"
+        r" 5 s\. .*\n"
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1\."
     ),
     "leave in backward": (
@@ -23,7 +32,8 @@ MISDEEDS = {
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1\."
     ),
     "hang in the exchange": (
-        r"all ranks must take part in the gradient exchange of step 0; got nothing from rank 1 for 5 s\. .*\n"
+        r"all ranks must take part in the gradient exchange of step 0; got nothing from rank 1 for"
+        r" 5 s\. .*\n"
         r".*Gradients that have not come: layers\.[0-9]\.weight.* of rank 1\."
     ),
 }
@@ -47,11 +57,16 @@ def test_rank_that_does_something_else_ends_all_ranks_and_is_named(misdeed, mpir
     assert "has finished" not in finished.out
 
 
-def test_rank_that_is_killed_in_backward_is_named_with_step_and_layer_by_the_launcher(launched, tmp_path):
+def test_rank_that_is_killed_in_backward_is_named_with_step_and_layer_by_the_launcher(
+    launched, tmp_path
+):
     finished = launched(3, PROGRAM, "be killed in backward", tmp_path, **HOSTS)
     assert finished.status != 0
     assert finished.seconds < SECONDS
-    died = r"^ddbp launch: rank 1 \(process \d+\) died in backward of step 3, at layers\.2: Trouble\(\)$"
+    died = (
+        r"^ddbp launch: rank 1 \(process \d+\) died in backward of step 3, at layers\.2:"
+        r" Trouble\(\)$"
+    )
     assert re.search(died, finished.err, re.MULTILINE), finished.err[-3000:]
     assert "has finished" not in finished.out
 

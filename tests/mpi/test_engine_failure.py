@@ -1,4 +1,6 @@
-"""A rank that fails inside the engine: all ranks end within seconds, the error says what to do, and no shared memory stays."""
+"""A rank that fails inside the engine: all ranks end within seconds, the error says what to do, and
+no shared memory stays.
+"""
 
 import re
 import shutil
@@ -17,14 +19,18 @@ SECONDS = 20.0
 
 @pytest.fixture(scope="session")
 def private_memory(tmp_path_factory):
-    """Return the function that makes a prefix for commands: they see a /dev/shm of their own, of so many megabytes.
+    """Return the function that makes a prefix for commands: they see a /dev/shm of their own, of so
+    many megabytes.
 
     What is left there in the end is written to a file.
     """
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare")
     made = subprocess.run(
-        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"], capture_output=True, text=True, check=False
+        ["unshare", "-m", "mount", "-t", "tmpfs", "tmpfs", "/dev/shm"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if made.returncode:
         pytest.skip(f"needs the right to mount a /dev/shm: {made.stderr.strip()}")
@@ -39,12 +45,18 @@ def private_memory(tmp_path_factory):
 
 @pytest.fixture
 def misbehave(mpirun, private_memory, tmp_path):
-    """Return the function that runs a misdeed; it returns the finished process, having checked that nothing is left of it."""
+    """Return the function that runs a misdeed; it returns the finished process, having checked that
+    nothing is left of it.
+    """
 
     def run(misdeed, *, ranks=3, megabytes=512, status=None, **environment):
         left = tmp_path / "left"
-        finished = mpirun(ranks, PROGRAM, misdeed, tmp_path, prefix=private_memory(megabytes, left), **environment)
-        assert (finished.status != 0) if status is None else (finished.status == status), finished.err
+        finished = mpirun(
+            ranks, PROGRAM, misdeed, tmp_path, prefix=private_memory(megabytes, left), **environment
+        )
+        assert (finished.status != 0) if status is None else (finished.status == status), (
+            finished.err
+        )
         assert finished.seconds < SECONDS
         assert not any(alive(int(path.read_text())) for path in Path(tmp_path).glob("pid*"))
         assert [name for name in left.read_text().split() if name.startswith("ddbp-")] == []
@@ -79,7 +91,10 @@ def test_exception_while_ranks_find_each_other_ends_all(misbehave):
 
 def test_rank_that_leaves_is_noticed_by_ranks_that_never_had_to_wait_for_it(misbehave):
     err = misbehave("return having waited", ranks=2).err
-    assert "rank 0: all ranks must take part in the gradient exchange of step 8; got rank 1 ended. " in err
+    assert (
+        "rank 0: all ranks must take part in the gradient exchange of step 8; got rank 1 ended. "
+        in err
+    )
 
 
 # Memory
@@ -88,9 +103,11 @@ def test_rank_that_leaves_is_noticed_by_ranks_that_never_had_to_wait_for_it(misb
 def require_refusal(finished, gradients=r"68\.7", why=""):
     """Require that ranks were refused memory; return how many MiB they asked for."""
     said = (
-        r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MiB that the ranks of this host share "
+        r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MiB that the ranks of this"
+        r" host share "
         rf"\(parameters 22\.9, gradients {gradients}, board 0\.4\); got [\d.]+ MiB free{why}\. "
-        r"Give it (\d+) MiB in all \(docker run --shm-size=\1m\), use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0"
+        r"Give it (\d+) MiB in all \(docker run --shm-size=\1m\), use fewer shards or ranks, or set"
+        r" DDBP_SHARED_MEMORY=0"
     )
     found = re.search(said, finished.err)
     assert found, finished.err
@@ -102,15 +119,29 @@ def require_refusal(finished, gradients=r"68\.7", why=""):
 def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave):
     # Rank 1 of the launcher's shares memory with ranks 0 and 2, or is alone.
     if environment:
-        assert misbehave("have too little memory", status=0, **environment).out.count("has finished, 2 hosts") == 3
+        assert (
+            misbehave("have too little memory", status=0, **environment).out.count(
+                "has finished, 2 hosts"
+            )
+            == 3
+        )
     else:
-        require_refusal(misbehave("have too little memory"), why=", of which others have taken some since")
+        require_refusal(
+            misbehave("have too little memory"), why=", of which others have taken some since"
+        )
 
 
-@pytest.mark.parametrize("megabytes", [64, 8], ids=["as Docker makes it", "less than the parameters"])
+@pytest.mark.parametrize(
+    "megabytes", [64, 8], ids=["as Docker makes it", "less than the parameters"]
+)
 def test_small_dev_shm_is_refused_with_the_size_that_suffices(megabytes, misbehave):
     size = require_refusal(misbehave("nothing, but with much memory", megabytes=megabytes))
-    assert misbehave("nothing, but with much memory", megabytes=size, status=0).out.count("has finished, 1 hosts") == 3
+    assert (
+        misbehave("nothing, but with much memory", megabytes=size, status=0).out.count(
+            "has finished, 1 hosts"
+        )
+        == 3
+    )
 
 
 def test_small_dev_shm_suffices_for_plain_mpi(misbehave):

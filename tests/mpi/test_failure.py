@@ -1,4 +1,6 @@
-"""When one rank does not do as the others, all ranks end within seconds, and standard error says who and why."""
+"""When one rank does not do as the others, all ranks end within seconds, and standard error says
+who and why.
+"""
 
 import re
 
@@ -19,7 +21,9 @@ def _compiled(without_misdeed):
 
 @pytest.fixture
 def misbehave(mpirun, tmp_path):
-    """Return a function that runs a misdeed on three ranks, checks that all have ended badly and soon, and returns the output."""
+    """Return a function that runs a misdeed on three ranks, checks that all have ended badly and
+    soon, and returns the output.
+    """
 
     def run(misdeed, **environment):
         finished = mpirun(3, PROGRAM, misdeed, tmp_path, **environment)
@@ -65,12 +69,16 @@ def test_rank_with_a_batch_of_another_size_is_named_with_both_sizes(misbehave):
     err = misbehave("take another batch").err
     must = "all ranks must be in the same step with the same global batch"
     # The batch of its own may count as another step.
-    assert re.search(rf"rank 0: {must}; got step 3 with 12 samples here, step [34] with 7 on rank 1\. ", err)
+    assert re.search(
+        rf"rank 0: {must}; got step 3 with 12 samples here, step [34] with 7 on rank 1\. ", err
+    )
 
 
 def test_wrong_label_in_the_part_of_one_rank_ends_all(misbehave):
     err = misbehave("have a wrong label").err
-    said = "ValueError: SoftmaxCrossEntropy(): labels must be in 0..2 for 3 logits; got 5 in row 2. "
+    said = (
+        "ValueError: SoftmaxCrossEntropy(): labels must be in 0..2 for 3 logits; got 5 in row 2. "
+    )
     assert f"[rank 1 of 3] {said}" in err
     assert err.count("Traceback") == 1
 
@@ -83,11 +91,18 @@ def test_run_folder_that_rank_0_cannot_write_ends_all(misbehave):
 def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     err = misbehave("evaluate once more").err
     assert "[rank 1 of 3]" in err
-    assert "ended. Look above for its error; every rank must take the same number of steps and evaluations." in err
+    assert (
+        "ended. Look above for its error; every rank must take the same number of steps and"
+        " evaluations." in err
+    )
 
 
 @pytest.mark.parametrize(
-    ("misdeed", "doing"), [("sleep", "the gradient exchange of step 3"), ("sleep before the start", "gathering from all ranks")]
+    ("misdeed", "doing"),
+    [
+        ("sleep", "the gradient exchange of step 3"),
+        ("sleep before the start", "gathering from all ranks"),
+    ],
 )
 def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave):
     err = misbehave(misdeed, DDBP_TIMEOUT="3").err

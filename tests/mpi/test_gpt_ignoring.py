@@ -1,4 +1,6 @@
-"""Embedding, attention with dropout and a loss that ignores labels give the same bits on any number of ranks."""
+"""Embedding, attention with dropout and a loss that ignores labels give the same bits on any number
+of ranks.
+"""
 
 import sys
 from pathlib import Path

@@ -22,7 +22,9 @@ def free():
         return 0, 0
 
 
-@pytest.mark.parametrize(("environment", "hosts"), [(ONE_HOST, 1), (PLAIN, 2)], ids=["shared", "sent"])
+@pytest.mark.parametrize(
+    ("environment", "hosts"), [(ONE_HOST, 1), (PLAIN, 2)], ids=["shared", "sent"]
+)
 def test_more_than_two_thousand_million_elements(environment, hosts, mpirun):
     if min(free()) < GIBIBYTES:
         pytest.skip(f"needs {GIBIBYTES} GiB of memory, and as much of /dev/shm; got {free()}")

@@ -1,4 +1,6 @@
-"""A rank that is killed cannot say anything, and MPICH's launcher kills the others at once; `ddbp launch` tells where all were."""
+"""A rank that is killed cannot say anything, and MPICH's launcher kills the others at once; `ddbp
+launch` tells where all were.
+"""
 
 import pytest
 
@@ -11,7 +13,9 @@ SECONDS = 20.0
 def said(finished):
     """Return what `ddbp launch` said, each line without its beginning."""
     start = "ddbp launch: "
-    return [line.removeprefix(start) for line in finished.err.splitlines() if line.startswith(start)]
+    return [
+        line.removeprefix(start) for line in finished.err.splitlines() if line.startswith(start)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -48,4 +52,6 @@ def test_nothing_is_said_of_a_run_that_ends_well(launched, tmp_path):
 def test_ranks_that_waited_for_the_killed_one_are_named_together(launched, tmp_path):
     finished = launched(3, PROGRAM, "be killed while others wait", tmp_path)
     pids = [(tmp_path / f"pid{rank}").read_text() for rank in (0, 2)]
-    assert said(finished)[1:] == [f"ranks 0 and 2 (processes {' and '.join(pids)}) were in the gradient exchange of step 3"]
+    assert said(finished)[1:] == [
+        f"ranks 0 and 2 (processes {' and '.join(pids)}) were in the gradient exchange of step 3"
+    ]

@@ -46,7 +46,9 @@ def test_every_rank_has_the_bits_of_the_process_without_mpi(name, alone, run_ran
     environment, hosts = LAYOUTS[name]
     results = run_ranks(sum(hosts), PROGRAM, **environment)
     # Seven shards allow seven ranks.
-    expected = {key: value for key, value in alone.items() if sum(hosts) <= 7 or "7 shards" not in key}
+    expected = {
+        key: value for key, value in alone.items() if sum(hosts) <= 7 or "7 shards" not in key
+    }
     assert len(expected) >= 7
     of_networks = {"mlp": 3, "mlp, 7 shards": 3, "cnn": 1, "lstm": 2}
     for result in results:

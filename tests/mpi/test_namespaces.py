@@ -1,4 +1,6 @@
-"""Two network namespaces as hosts, which reach each other by TCP only: the bits are those of one process."""
+"""Two network namespaces as hosts, which reach each other by TCP only: the bits are those of one
+process.
+"""
 
 import shutil
 import subprocess
@@ -7,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ddbp.launch import find_mpiexec
+from ddbp.commands.launch import find_mpiexec
 
 from .ranks import BUCKETS, ONE_HOST, PLAIN, arrays, differences
 
@@ -23,15 +25,29 @@ def on_two_hosts(run_python, is_mpich, tmp_path):
     if missing or not is_mpich:
         pytest.skip(f"needs {' '.join(missing) or 'the launcher of MPICH'}")
     separate = ["unshare", "--net", "--uts", "--mount"]
-    allowed = subprocess.run([*separate, "ip", "link", "add", "first", "type", "veth"], capture_output=True, text=True, check=False)
+    allowed = subprocess.run(
+        [*separate, "ip", "link", "add", "first", "type", "veth"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if allowed.returncode:
         pytest.skip(f"needs the right to make network namespaces: {allowed.stderr.strip()}")
 
     def run(program, *arguments, **environment):
         code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-        command = [*separate, "sh", PROGRAMS / "namespaces.sh", find_mpiexec(), tmp_path, sys.executable]
+        command = [
+            *separate,
+            "sh",
+            PROGRAMS / "namespaces.sh",
+            find_mpiexec(),
+            tmp_path,
+            sys.executable,
+        ]
 
-        finished = run_python("-c", code, *command, PROGRAMS / program, *arguments, timeout=180, **TCP, **environment)
+        finished = run_python(
+            "-c", code, *command, PROGRAMS / program, *arguments, timeout=180, **TCP, **environment
+        )
         assert finished.status == 0, finished.err
         # The launcher alone takes some thousands.
         assert int((tmp_path / "received").read_text()) > 100_000
@@ -45,7 +61,9 @@ def test_rows_of_any_length_are_gathered(on_two_hosts):
 
 
 @pytest.mark.parametrize("environment", [BUCKETS, PLAIN], ids=["shared, buckets", "plain"])
-def test_bits_of_all_networks_are_those_of_one_process(environment, on_two_hosts, run_alone, tmp_path):
+def test_bits_of_all_networks_are_those_of_one_process(
+    environment, on_two_hosts, run_alone, tmp_path
+):
     expected = run_alone("layouts.py")
     on_two_hosts("layouts.py", tmp_path, **environment)
     for result in arrays(tmp_path, 3):
@@ -54,7 +72,9 @@ def test_bits_of_all_networks_are_those_of_one_process(environment, on_two_hosts
 
 
 @pytest.mark.parametrize("environment", [ONE_HOST, PLAIN], ids=["shared", "plain"])
-def test_bits_are_those_of_one_process_in_spite_of_delays(environment, on_two_hosts, run_alone, tmp_path):
+def test_bits_are_those_of_one_process_in_spite_of_delays(
+    environment, on_two_hosts, run_alone, tmp_path
+):
     expected = run_alone("stress.py", "--steps", 60)
     on_two_hosts("stress.py", tmp_path, "--steps", 60, "--delays", 5, **environment)
     for result in arrays(tmp_path, 3):

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-KINDS = [f"{shards}, {dtype}" for shards in ("one shard per rank", "eight shards") for dtype in ("float32", "float64")]
+KINDS = [
+    f"{shards}, {dtype}"
+    for shards in ("one shard per rank", "eight shards")
+    for dtype in ("float32", "float64")
+]
 # 50 samples, 2600 parameters: a few roundings of the largest terms.
 ROUNDINGS = 16
 
@@ -30,7 +34,8 @@ def test_gradient_is_that_of_one_process_to_rounding(kind, results):
     exact = results[0]["gradient of whole mean"]
     tolerance = ROUNDINGS * np.finfo(kind.rsplit(", ")[-1]).eps
     for result in results:
-        # The difference of parameters before and after the step rounds once more, relative to the parameters.
+        # The difference of parameters before and after the step rounds once more, relative to the
+        # parameters.
         rounding = np.abs(result[f"start, {kind}"]).max() / np.abs(exact).max()
         assert error(result[f"gradient, {kind}"], exact) < tolerance * max(1, rounding)
 
@@ -45,6 +50,8 @@ def test_parts_are_uneven_and_their_plain_average_would_not_pass(results):
     assert max(sizes) == min(sizes) + 1
     exact = results[0]["gradient of whole mean"]
     plain = np.mean([result["gradient of own mean"] for result in results], axis=0)
-    weighted = np.average([result["gradient of own mean"] for result in results], axis=0, weights=sizes)
+    weighted = np.average(
+        [result["gradient of own mean"] for result in results], axis=0, weights=sizes
+    )
     assert error(plain, exact) > 1e-3
     assert error(weighted, exact) < 1e-14

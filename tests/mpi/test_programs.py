@@ -21,7 +21,11 @@ def test_one_rank_shows_progress(run):
 
 def test_run_folder_is_written_once_and_states_the_ranks(run):
     _, folder = run
-    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "metrics.jsonl", "model.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
     assert json.loads((folder / "config.json").read_text())["ranks"] == 3
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == [1, 2]

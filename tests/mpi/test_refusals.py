@@ -1,4 +1,6 @@
-"""What ranks refuse alike, before it costs anything: too many ranks, and whatever is not the same on all of them."""
+"""What ranks refuse alike, before it costs anything: too many ranks, and whatever is not the same
+on all of them.
+"""
 
 import json
 import re
@@ -10,14 +12,16 @@ START = "Start all ranks with the same script, options and installation."
 DATA = "Every rank loads the whole data set, in the same order; the trainer takes each rank's part."
 SAID = {
     "batch smaller than ranks": (
-        "ValueError: Trainer: every rank needs a sample of each global batch; got batch_size 2 on 3 ranks. "
-        "Start at most 2 ranks, or raise batch_size."
+        "ValueError: Trainer: every rank needs a sample of each global batch; got batch_size 2 on 3"
+        " ranks. Start at most 2 ranks, or raise batch_size."
     ),
     "fewer shards than ranks": (
-        "ValueError: Trainer: shards=2 allows at most 2 ranks; got 3. Start at most 2 ranks, or raise shards."
+        "ValueError: Trainer: shards=2 allows at most 2 ranks; got 3. Start at most 2 ranks, or"
+        " raise shards."
     ),
     "parameters": (
-        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(9, 5\) float32 on rank 1, "
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(9, 5\) float32 on"
+        r" rank 1, "
         rf"layers\.0\.weight \(8, 5\) float32 on rank 0\. {START}"
     ),
     "number of parameters": (
@@ -25,37 +29,67 @@ SAID = {
         rf"layers\.1\.weight \(3, 3\) float32 on rank 1, none on rank 0\. {START}"
     ),
     "last parameters": (
-        rf"{ALL_SAME} parameters; got 3 on rank 1, 4 on rank 0; the first that differs: none on rank 1, "
+        rf"{ALL_SAME} parameters; got 3 on rank 1, 4 on rank 0; the first that differs: none on"
+        r" rank 1, "
         rf"layers\.3\.bias \(3,\) float32 on rank 0\. {START}"
     ),
     "type": (
-        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(8, 5\) float64 on rank 1, "
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.weight \(8, 5\) float64 on"
+        r" rank 1, "
         rf"layers\.0\.weight \(8, 5\) float32 on rank 0\. {START}"
     ),
-    "model": rf"{ALL_SAME} model; got .*Dropout\(0.25\).* on rank 1, .*Dropout\(0.5\).* on rank 0. {START}",
+    "model": (
+        rf"{ALL_SAME} model; got .*Dropout\(0.25\).* on rank 1, .*Dropout\(0.5\).* on rank 0."
+        rf" {START}"
+    ),
     "deep model": (
         rf"{ALL_SAME} model; got …'.{{20,40}}Dropout\(0\.25\).{{0,40}}'… on rank 1, "
         rf"…'.{{20,40}}Dropout\(0\.125\).{{0,40}}'… on rank 0\. {START}"
     ),
-    "loss": rf"{ALL_SAME} loss; got .*label_smoothing=0.125.* on rank 1, 'SoftmaxCrossEntropy\(\)' on rank 0. {START}",
-    "optimizer": rf"{ALL_SAME} optimizer; got 'SGD\(0.25, .*\)' on rank 1, 'SGD\(0.125, .*\)' on rank 0. {START}",
-    "kind of optimizer": rf"{ALL_SAME} optimizer; got 'Adam\(.*\)' on rank 1, 'SGD\(.*\)' on rank 0. {START}",
+    "loss": (
+        rf"{ALL_SAME} loss; got .*label_smoothing=0.125.* on rank 1, 'SoftmaxCrossEntropy\(\)' on"
+        rf" rank 0. {START}"
+    ),
+    "optimizer": (
+        rf"{ALL_SAME} optimizer; got 'SGD\(0.25, .*\)' on rank 1, 'SGD\(0.125, .*\)' on rank 0."
+        rf" {START}"
+    ),
+    "kind of optimizer": (
+        rf"{ALL_SAME} optimizer; got 'Adam\(.*\)' on rank 1, 'SGD\(.*\)' on rank 0. {START}"
+    ),
     "batch_size": f"{ALL_SAME} batch_size; got '10' on rank 1, '12' on rank 0. {START}",
     "seed": f"{ALL_SAME} seed; got '5' on rank 1, '0' on rank 0. {START}",
     "shards": f"{ALL_SAME} shards; got '6' on rank 1, '3' on rank 0. {START}",
-    "clip_norm": rf"{ALL_SAME} clipping and penalties; got '\(1.0, .*\)' on rank 1, '\(None, .*\)' on rank 0. {START}",
-    "training x": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
-    "training labels": rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
-    "training length": rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
-    "validation": rf"{ALL_SAME} validation data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "clip_norm": (
+        rf"{ALL_SAME} clipping and penalties; got '\(1.0, .*\)' on rank 1, '\(None, .*\)' on rank"
+        rf" 0. {START}"
+    ),
+    "training x": (
+        rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
+    ),
+    "training labels": (
+        rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
+    ),
+    "training length": (
+        rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
+    ),
+    "validation": (
+        rf"{ALL_SAME} validation data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0."
+        rf" {DATA}"
+    ),
     "batches": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
-    "batches of a second data set": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
-    "evaluated data": rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}",
+    "batches of a second data set": (
+        rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
+    ),
+    "evaluated data": (
+        rf"{ALL_SAME} data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
+    ),
     "data used again": "nothing",
     "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
     "divergence": (
         r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
-        r"the first layer whose output is not finite here is call \d: Linear\(.*\). Lower the learning rate, .+"
+        r"the first layer whose output is not finite here is call \d: Linear\(.*\). Lower the"
+        r" learning rate, .+"
     ),
     "own schedule and function": "nothing",
 }
@@ -88,18 +122,29 @@ def test_refusal_ends_all_ranks_with_a_bad_status(collected):
 def test_unequal_scripts_are_refused(mpirun, tmp_path):
     script = """
 import numpy as np, ddbp, layers
-ddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
+model = layers.Linear(2, 2, rng=np.random.default_rng(0))
+ddbp.Trainer(model, optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
 """
     for rank in range(2):
-        (tmp_path / f"script{rank}.py").write_text(script + "# an edit that did not reach the other host\n" * rank)
+        (tmp_path / f"script{rank}.py").write_text(
+            script + "# an edit that did not reach the other host\n" * rank
+        )
     finished = mpirun(2, "own_script_per_rank.py", tmp_path)
     assert finished.status != 0
-    assert re.search(r"all ranks must have the same script; got '\w{16}' on rank 1, '\w{16}' on rank 0", finished.err)
+    assert re.search(
+        r"all ranks must have the same script; got '\w{16}' on rank 1, '\w{16}' on rank 0",
+        finished.err,
+    )
 
 
 def test_equal_copies_of_the_script_are_accepted(mpirun, tmp_path):
-    script = "import numpy as np, ddbp, layers\nddbp.Trainer(layers.Linear(2, 2, rng=np.random.default_rng(0)), "
+    script = (
+        "import numpy as np, ddbp, layers\nddbp.Trainer(layers.Linear(2, 2,"
+        " rng=np.random.default_rng(0)), "
+    )
     for rank in range(2):
-        (tmp_path / f"script{rank}.py").write_text(script + "optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)\n")
+        (tmp_path / f"script{rank}.py").write_text(
+            script + "optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)\n"
+        )
     finished = mpirun(2, "own_script_per_rank.py", tmp_path)
     assert finished.status == 0, finished.err

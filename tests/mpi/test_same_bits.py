@@ -1,4 +1,6 @@
-"""Twenty steps of many small runs: with a given number of shards, the same bits on 1, 2, 3 and 4 ranks as without MPI."""
+"""Twenty steps of many small runs: with a given number of shards, the same bits on 1, 2, 3 and 4
+ranks as without MPI.
+"""
 
 import json
 from pathlib import Path
@@ -27,12 +29,18 @@ def read(folder: Path, rank: int) -> Results:
 
 
 def differences(ours: list[Results], reference: Results, runs: list[str]) -> list[str]:
-    """Return a line for every rank and run whose parameters or history are not the reference's to the last bit."""
+    """Return a line for every rank and run whose parameters or history are not the reference's to
+    the last bit.
+    """
     found = []
     for rank, results in enumerate(ours):
         for run in runs:
             mine, theirs = results.parameters[run], reference.parameters[run]
-            unequal = mine.view(np.uint8) != theirs.view(np.uint8) if mine.dtype == theirs.dtype else np.ones(1, bool)
+            unequal = (
+                mine.view(np.uint8) != theirs.view(np.uint8)
+                if mine.dtype == theirs.dtype
+                else np.ones(1, bool)
+            )
             if mine.shape != theirs.shape or unequal.any():
                 found.append(f"rank {rank}: parameters of {run} differ")
             if results.histories[run] != reference.histories[run]:
@@ -62,7 +70,8 @@ def on_ranks(mpirun, tmp_path_factory):
     results = {}
     for ranks in RANKS:
         folder = tmp_path_factory.mktemp(f"on{ranks}")
-        # A process without MPI keeps the gradients of small networks' shards apart; some of the ranks do not.
+        # A process without MPI keeps the gradients of small networks' shards apart; some of the
+        # ranks do not.
         finished = mpirun(ranks, PROGRAM, folder, **(PARTIAL_SUMS if ranks in (1, 3) else {}))
         assert finished.status == 0, finished.err
         results[ranks] = [read(folder, rank) for rank in range(ranks)]
@@ -94,12 +103,19 @@ def test_one_shard_per_rank_gives_the_losses_of_one_process_to_rounding(ranks, a
 
 
 def test_runs_are_long_enough_to_learn(alone):
-    falls = {run: history[0]["loss"] - history[-1]["loss"] for run, history in alone.histories.items()}
+    falls = {
+        run: history[0]["loss"] - history[-1]["loss"] for run, history in alone.histories.items()
+    }
     assert {run: fall for run, fall in falls.items() if not fall > 0} == {}
 
 
 def test_evaluation_is_part_of_the_comparison(alone):
-    records = [record for run in runs_with(alone, "8 shards") for record in alone.histories[run] if "epoch" in record]
+    records = [
+        record
+        for run in runs_with(alone, "8 shards")
+        for record in alone.histories[run]
+        if "epoch" in record
+    ]
     assert records
     assert all("validation_loss" in record for record in records)
 

@@ -1,4 +1,6 @@
-"""Ranks that sleep at random places train to the bits of one process; and each comparison is shown to see what is wrong."""
+"""Ranks that sleep at random places train to the bits of one process; and each comparison is shown
+to see what is wrong.
+"""
 
 import numpy as np
 import pytest
@@ -11,8 +13,14 @@ LAYOUTS = {
     "two hosts": (ODD_AND_EVEN, [2, 1]),
     "plain": (PLAIN, [1, 1, 1]),
 }
-LAYOUTS |= {f"{name}, buckets": (environment | BUCKETS, hosts) for name, (environment, hosts) in LAYOUTS.items()}
-LAYOUTS |= {f"{name}, partial sums": (environment | PARTIAL_SUMS, hosts) for name, (environment, hosts) in LAYOUTS.items()}
+LAYOUTS |= {
+    f"{name}, buckets": (environment | BUCKETS, hosts)
+    for name, (environment, hosts) in LAYOUTS.items()
+}
+LAYOUTS |= {
+    f"{name}, partial sums": (environment | PARTIAL_SUMS, hosts)
+    for name, (environment, hosts) in LAYOUTS.items()
+}
 STEPS, FEW = 200, 20
 
 
@@ -44,17 +52,23 @@ def different(results, expected):
     return [rank for rank, result in enumerate(results) if differences(result, expected)]
 
 
-@pytest.mark.parametrize(("layout", "seed"), [("one host", 1), ("one host, partial sums", 2), ("two hosts", 3), ("plain", 4)])
+@pytest.mark.parametrize(
+    ("layout", "seed"),
+    [("one host", 1), ("one host, partial sums", 2), ("two hosts", 3), ("plain", 4)],
+)
 def test_delays_change_no_bit(layout, seed, train, alone):
     assert different(train(layout, "--delays", seed), alone[STEPS]) == []
 
 
-@pytest.mark.parametrize(("layout", "seed"), [("two hosts, buckets, partial sums", 5), ("plain, buckets", 7)])
+@pytest.mark.parametrize(
+    ("layout", "seed"), [("two hosts, buckets, partial sums", 5), ("plain, buckets", 7)]
+)
 def test_delays_change_no_bit_of_what_is_sent_during_backward(layout, seed, train, alone):
     results = train(layout, "--delays", seed)
     assert different(results, alone[STEPS]) == []
     for result in results:
-        # Of three buckets the first is complete at the end only, and others may be, if a rank of the host was late.
+        # Of three buckets the first is complete at the end only, and others may be, if a rank of
+        # the host was late.
         numbers, counts = np.unique(result["early"], return_counts=True)
         assert set(numbers) == {0, 1, 2}
         assert counts[1:].min() > STEPS / 4
@@ -62,7 +76,11 @@ def test_delays_change_no_bit_of_what_is_sent_during_backward(layout, seed, trai
 
 @pytest.mark.parametrize(
     ("deed", "layout"),
-    [("call incomplete complete", "two hosts"), ("call incomplete complete", "plain"), ("send without looking", "two hosts")],
+    [
+        ("call incomplete complete", "two hosts"),
+        ("call incomplete complete", "plain"),
+        ("send without looking", "two hosts"),
+    ],
 )
 def test_bucket_that_is_sent_too_early_is_seen(deed, layout, train, alone):
     results = train(f"{layout}, buckets", "--steps", FEW, "--delays", 1, "--deed", deed)
@@ -85,13 +103,22 @@ def test_one_changed_bit_of_one_gradient_changes_all_ranks_alike(layout, train, 
 
 @pytest.mark.parametrize("layout", ["one host", "two hosts"])
 def test_one_changed_bit_of_a_parameter_is_carried_on_by_the_next_steps(layout, train, alone):
-    assert different(train(layout, "--steps", FEW, "--deed", "change a parameter"), alone[FEW]) == [0, 1, 2]
+    assert different(train(layout, "--steps", FEW, "--deed", "change a parameter"), alone[FEW]) == [
+        0,
+        1,
+        2,
+    ]
 
 
 @pytest.mark.parametrize(("layout", "seeing"), [("one host", [0, 1, 2]), ("two hosts", [2])])
 def test_parameters_are_one_memory_on_a_host_and_another_on_the_next(layout, seeing, train, alone):
     # Rank 2 changes a bit after the last step; of the two hosts it is alone on the second.
-    assert different(train(layout, "--steps", FEW, "--deed", "change a parameter at the end"), alone[FEW]) == seeing
+    assert (
+        different(
+            train(layout, "--steps", FEW, "--deed", "change a parameter at the end"), alone[FEW]
+        )
+        == seeing
+    )
 
 
 def test_losses_fall(alone):

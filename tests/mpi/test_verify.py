@@ -1,4 +1,6 @@
-"""`ddbp verify`: scripts that are right are equal to the last bit on 1, 2 and 3 ranks, and those that are not are found out."""
+"""`ddbp verify`: scripts that are right are equal to the last bit on 1, 2 and 3 ranks, and those
+that are not are found out.
+"""
 
 import os
 import re
@@ -44,12 +46,15 @@ def test_loops_and_fits_are_equal_on_any_number_of_ranks(verify):
 
 
 def test_every_script_is_equal_on_any_number_of_ranks(verify, tmp_path):
-    # All of them in one process, which takes a tenth of the time: scripts/bench/verify_scripts.py verifies them one by one.
+    # All of them in one process, which takes a tenth of the time: scripts/bench/verify_scripts.py
+    # verifies them one by one.
     finished = verify("-n", "1,2,3,4", "--steps", 3, PROGRAM.with_name("all_scripts.py"), tmp_path)
     assert finished.status == 0, finished.out + finished.err
     table = rows(finished.out)
     # Fifteen trainers.
-    assert [(ranks, steps) for ranks, steps, *_ in table] == [(ranks, 45) for ranks in (1, 1, 2, 3, 4)]
+    assert [(ranks, steps) for ranks, steps, *_ in table] == [
+        (ranks, 45) for ranks in (1, 1, 2, 3, 4)
+    ]
     assert [verdict for *_, verdict in table] == ["reference", *["equal"] * 4]
 
 
@@ -57,30 +62,50 @@ def test_every_script_that_trains_is_among_them(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS / "bench")
     from verified_scripts import VERIFIED
 
-    assert {script for script, *_ in VERIFIED.values()} == {path.name for path in SCRIPTS.glob("train_*.py")}
+    assert {script for script, *_ in VERIFIED.values()} == {
+        path.name for path in SCRIPTS.glob("train_*.py")
+    }
 
 
 # What each deed must be found out as: the line that names the place, and the value that is named.
 FOUND = {
-    "noise of ranks": ("3 ranks and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:", "loss"),
-    "forget the seed": ("1 rank again and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:", "loss"),
+    "noise of ranks": (
+        "3 ranks and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:",
+        "loss",
+    ),
+    "forget the seed": (
+        "1 rank again and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:",
+        "loss",
+    ),
     "corrupt a parameter": (
-        "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before step 4, in 1 of 1 values:",
+        (
+            "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before"
+            " step 4, in 1 of 1 values:"
+        ),
         "parameter layers.0.bias",
     ),
     "corrupt a state": (
-        "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before step 4, in 1 of 1 values:",
+        (
+            "rank 1 of 3 and rank 0 of 3 differ first in trainer 1, a change from outside before"
+            " step 4, in 1 of 1 values:"
+        ),
         "state layers.1.running_mean",
     ),
     "corrupt the second trainer": (
-        "rank 2 of 3 and rank 0 of 3 differ first in trainer 2, a change from outside before step 1, in 1 of 1 values:",
+        (
+            "rank 2 of 3 and rank 0 of 3 differ first in trainer 2, a change from outside before"
+            " step 1, in 1 of 1 values:"
+        ),
         "parameter layers.4.weight",
     ),
     "corrupt at the end": (
         "rank 1 of 3 and rank 0 of 3 differ first in trainer 2, the end, in 1 of 8 values:",
         "parameter layers.0.bias",
     ),
-    "stop early": ("3 ranks and 1 rank do different things: trainer 2, nothing more, and the start", None),
+    "stop early": (
+        "3 ranks and 1 rank do different things: trainer 2, nothing more, and the start",
+        None,
+    ),
 }
 
 
@@ -106,7 +131,11 @@ def test_steps_end_each_trainer_and_the_script_goes_on(deed, verify):
     finished = verify("-n", "1,2", "--steps", 7, PROGRAM, deed)
     assert finished.status == 0, finished.err
     # Two trainers; the loop that never ends is left with the script.
-    assert [(ranks, steps) for ranks, steps, *_ in rows(finished.out)] == [(1, 14), (1, 14), (2, 14)]
+    assert [(ranks, steps) for ranks, steps, *_ in rows(finished.out)] == [
+        (1, 14),
+        (1, 14),
+        (2, 14),
+    ]
 
 
 def test_script_that_fails_is_shown_with_its_traceback(verify):
@@ -122,7 +151,10 @@ def test_shards_of_the_script_win_and_must_suffice(verify):
     assert enough.status == 0, enough.err
     too_few = verify("-n", "1,3", PROGRAM, "too few shards")
     assert too_few.status == 1
-    said = "Trainer: shards must be at least 3, to be verified on 3 ranks; got 2. Pass shards=3 or more, leave it out, or"
+    said = (
+        "Trainer: shards must be at least 3, to be verified on 3 ranks; got 2. Pass shards=3 or"
+        " more, leave it out, or"
+    )
     assert said in too_few.err
     assert "must end well on 1 rank; got status 1" in too_few.err
 
@@ -132,9 +164,14 @@ def test_script_that_hangs_is_ended_with_all_its_ranks(verify, tmp_path):
     finished = verify("-n", "2", "--timeout", 20, "--keep", tmp_path, PROGRAM, "hang")
     assert finished.status == 1
     assert time.monotonic() - started < 60
-    said = "ddbp verify: the script must end well on 2 ranks; got no end within 20 s, after step 2: it was killed. Raise --timeout"
+    said = (
+        "ddbp verify: the script must end well on 2 ranks; got no end within 20 s, after step 2: it"
+        " was killed. Raise --timeout"
+    )
     assert said in finished.err
-    command = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"verified.py\0hang" in _read(path)]
+    command = [
+        path for path in Path("/proc").glob("[0-9]*/cmdline") if b"verified.py\0hang" in _read(path)
+    ]
     assert command == []
     assert (tmp_path / "run0-2-ranks" / "trainer0-rank1.jsonl").read_text().count("step") >= 2
 
@@ -150,7 +187,10 @@ def test_script_that_does_not_train_is_refused(verify, tmp_path):
     (tmp_path / "script.py").write_text("print('nothing to do')\n")
     finished = verify("-n", "1", tmp_path / "script.py")
     assert finished.status == 1
-    assert "ddbp verify: the script must take a step of training; got none on 1 rank. Train with ddbp.Trainer" in finished.err
+    assert (
+        "ddbp verify: the script must take a step of training; got none on 1 rank. Train with"
+        " ddbp.Trainer" in finished.err
+    )
 
 
 def test_keeping_records_needs_no_clean_folder(verify, tmp_path):
@@ -172,9 +212,9 @@ def test_keeping_records_needs_no_clean_folder(verify, tmp_path):
     ],
 )
 def test_wrong_arguments_are_refused(arguments, said, capsys):
-    from ddbp import verify_command
+    from ddbp.commands import verify
 
     with pytest.raises(SystemExit) as ended:
-        verify_command.run([*arguments, "nowhere.py" if not arguments else str(PROGRAM)])
+        verify.run([*arguments, "nowhere.py" if not arguments else str(PROGRAM)])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err

@@ -1,4 +1,6 @@
-"""Gradients in half precision between hosts: rounded, but as little as the format says, and the same on all ranks."""
+"""Gradients in half precision between hosts: rounded, but as little as the format says, and the
+same on all ranks.
+"""
 
 import numpy as np
 import pytest
@@ -29,7 +31,9 @@ def test_gradient_is_rounded_as_the_format_says(wire, unit, ranks, environment, 
 
 @pytest.mark.parametrize(("ranks", "environment"), [(2, PLAIN), (3, PLAIN | BUCKETS)])
 def test_format_of_ones_own_takes_part(ranks, environment, run_ranks, exact):
-    """Half of what hosts send is left out: what remains is a part of the gradient, the same on all ranks."""
+    """Half of what hosts send is left out: what remains is a part of the gradient, the same on all
+    ranks.
+    """
     ours = run_ranks(ranks, PROGRAM, "largest", **environment)
     error = np.linalg.norm(ours[0]["gradient"] - exact) / np.linalg.norm(exact)
     assert 1e-4 < error < 0.5

@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.attention`."""
+"""The twins of `layers.gradient_check.cases.attention`."""
 
 import math
 
@@ -27,7 +27,9 @@ def attention(q, k, v, heads, causal=False, mask=None, lengths=None, dropout=0.0
                     if not hidden:
                         seen.append(j)
                 scores = [
-                    sum(q[n, i, h * width + d] * k[n, j, h * width + d] for d in range(width)) / math.sqrt(width) for j in seen
+                    sum(q[n, i, h * width + d] * k[n, j, h * width + d] for d in range(width))
+                    / math.sqrt(width)
+                    for j in seen
                 ]
                 top = max(scores, default=0.0)
                 total = math.fsum(math.exp(s - top) for s in scores)
@@ -74,11 +76,19 @@ def dense(p, name, x):
 
 
 def several(p, prefix, x, heads, **options):
-    return dense(p, f"{prefix}output", attention(*parts(dense(p, f"{prefix}projection", x)), heads, **options))
+    return dense(
+        p,
+        f"{prefix}output",
+        attention(*parts(dense(p, f"{prefix}projection", x)), heads, **options),
+    )
 
 
 def crossed(p, prefix, x, z, heads):
-    return dense(p, f"{prefix}output", attention(*parts(dense(p, f"{prefix}query", x), dense(p, f"{prefix}memory", z)), heads))
+    return dense(
+        p,
+        f"{prefix}output",
+        attention(*parts(dense(p, f"{prefix}query", x), dense(p, f"{prefix}memory", z)), heads),
+    )
 
 
 def norm(p, name, x):
@@ -93,7 +103,9 @@ def feed_forward(p, prefix, x):
 
 
 def encoder(p, x, heads, prefix="", **options):
-    h = x + several(p, f"{prefix}attention.", norm(p, f"{prefix}norm_attention", x), heads, **options)
+    h = x + several(
+        p, f"{prefix}attention.", norm(p, f"{prefix}norm_attention", x), heads, **options
+    )
     return feed_forward(p, prefix, h)
 
 
@@ -124,7 +136,9 @@ def gpt(depth, tied=False):
             x = encoder(p, x, 2, f"layers.{2 + block}.", causal=True)
         x = norm(p, f"layers.{2 + depth}", x)
         head = f"layers.{3 + depth}"
-        return affine(x, p["layers.0.weight"] if tied else p[f"{head}.weight"], p.get(f"{head}.bias"))
+        return affine(
+            x, p["layers.0.weight"] if tied else p[f"{head}.weight"], p.get(f"{head}.bias")
+        )
 
     return twin
 

@@ -1,4 +1,6 @@
-"""The twins of `layers.cases.conv`: sums over output pixels, taps and channels, for all samples of the batch at once."""
+"""The twins of `layers.gradient_check.cases.conv`: sums over output pixels, taps and channels, for
+all samples of the batch at once.
+"""
 
 import numpy as np
 
@@ -17,7 +19,9 @@ def ends(length, size, stride, dilation, padding):
 
 
 def convolved(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    """Return the convolution of images (N, H, W, C) with a weight (rows, columns, C / groups, K)."""
+    """Return the convolution of images (N, H, W, C) with a weight (rows, columns, C / groups,
+    K).
+    """
     rows, columns, inner, outputs = weight.shape
     (s, t), (d, e) = pair(stride), pair(dilation)
     above, left = (padding, padding) if padding == "same" else pair(padding)
@@ -36,9 +40,16 @@ def convolved(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
 
 
 def transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, dilation=1, groups=1):
-    """Return the transposed convolution of images (N, P, Q, C) with a weight (rows, columns, K / groups, C)."""
+    """Return the transposed convolution of images (N, P, Q, C) with a weight (rows, columns, K /
+    groups, C).
+    """
     rows, columns, outer, inputs = weight.shape
-    (s, t), (d, e), (above, left), more = pair(stride), pair(dilation), pair(padding), pair(output_padding)
+    (s, t), (d, e), (above, left), more = (
+        pair(stride),
+        pair(dilation),
+        pair(padding),
+        pair(output_padding),
+    )
     height = (x.shape[1] - 1) * s - 2 * above + (rows - 1) * d + 1 + more[0]
     width = (x.shape[2] - 1) * t - 2 * left + (columns - 1) * e + 1 + more[1]
     y = np.zeros((len(x), height, width, outer * groups))
@@ -93,7 +104,10 @@ def network(p, x):
     for number, options in ((0, {"padding": 1}), (2, {"padding": 1, "stride": 2})):
         x = convolved(x, p[f"layers.{number}.weight"], p[f"layers.{number}.bias"], **options)
         x = np.where(x > 0, x, 0)
-    return np.array([[row @ sample.reshape(-1) for row in p["layers.5.weight"]] for sample in x]) + p["layers.5.bias"]
+    return (
+        np.array([[row @ sample.reshape(-1) for row in p["layers.5.weight"]] for sample in x])
+        + p["layers.5.bias"]
+    )
 
 
 TWINS = {
@@ -160,7 +174,9 @@ TWINS = {
     "ConvTranspose2d of dilation 2": transpose2d(dilation=2, padding=(1, 0), output_padding=(0, 1)),
     "ConvTranspose2d in groups": transpose2d(stride=(2, 1), padding=1, groups=2),
     "ConvTranspose2d depthwise": transpose2d(groups=3),
-    "ConvTranspose2d depthwise, two channels each": transpose2d(stride=2, padding=(1, 0), output_padding=1, groups=3),
+    "ConvTranspose2d depthwise, two channels each": transpose2d(
+        stride=2, padding=(1, 0), output_padding=1, groups=3
+    ),
     "ConvTranspose2d by Winograd": transpose2d(padding=1),
     "ConvTranspose2d fastest": transpose2d(padding=1),
 }

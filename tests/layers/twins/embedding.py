@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.embedding`."""
+"""The twins of `layers.gradient_check.cases.embedding`."""
 
 import numpy as np
 
@@ -17,5 +17,7 @@ TWINS = {
     "Embedding": lambda p, ids: looked_up(p["weight"], ids),
     "Embedding of single tokens": lambda p, ids: looked_up(p["weight"], ids),
     "Embedding with padding": lambda p, ids: looked_up(p["weight"], ids, padding=1),
-    "Embedding with the weight of the output": lambda p, ids: affine(looked_up(p["layers.0.weight"], ids), p["layers.0.weight"]),
+    "Embedding with the weight of the output": lambda p, ids: affine(
+        looked_up(p["layers.0.weight"], ids), p["layers.0.weight"]
+    ),
 }

@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.general`."""
+"""The twins of `layers.gradient_check.cases.general`."""
 
 import math
 
@@ -54,7 +54,9 @@ def softmax(_, x):
 
 
 def philox(counter, key):
-    """Return four 32-bit numbers: Philox 4x32-10 with the multipliers and increments of Salmon et al. 2011."""
+    """Return four 32-bit numbers: Philox 4x32-10 with the multipliers and increments of Salmon et
+    al. 2011.
+    """
     c, k = list(counter), list(key)
     for _ in range(10):
         p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
@@ -149,7 +151,9 @@ def cross_entropy(smoothing, ignore=None):
 
 def mean_of(function):
     def twin(_, x, t):
-        return np.array(sum(function(float(a), float(b)) for a, b in zip(x.flat, t.flat, strict=True)) / x.size)
+        return np.array(
+            sum(function(float(a), float(b)) for a, b in zip(x.flat, t.flat, strict=True)) / x.size
+        )
 
     return twin
 
@@ -165,7 +169,9 @@ def reduced(function, axes=None, keepdims=False):
         over = tuple(range(x.ndim)) if axes is None else tuple(a % x.ndim for a in axes)
         groups = {}
         for i in np.ndindex(x.shape):
-            groups.setdefault(tuple(0 if a in over else n for a, n in enumerate(i)), []).append(float(x[i]))
+            groups.setdefault(tuple(0 if a in over else n for a, n in enumerate(i)), []).append(
+                float(x[i])
+            )
         y = np.empty(tuple(1 if a in over else n for a, n in enumerate(x.shape)))
         for i, numbers in groups.items():
             y[i] = function(numbers)
@@ -210,7 +216,9 @@ TWINS = {
     "Linear without bias": linear,
     "Linear of one output": linear,
     "Linear of odd sizes": linear,
-    "Linear and GELU": lambda p, x: each(gelu)(None, affine(x, p["layers.0.weight"], p["layers.0.bias"])),
+    "Linear and GELU": lambda p, x: each(gelu)(
+        None, affine(x, p["layers.0.weight"], p["layers.0.bias"])
+    ),
     "Linear of 3-D inputs": linear,
     "ReLU": each(lambda x: max(x, 0)),
     "LeakyReLU": each(lambda x: x if x > 0 else 0.01 * x),
@@ -236,13 +244,19 @@ TWINS = {
     "Concatenate along axis 1": joined(1),
     "Concatenate along the batch": joined(0),
     "Sequential": lambda p, x: affine(
-        np.tanh(affine(x, p["layers.0.weight"], p["layers.0.bias"])), p["layers.2.weight"], p["layers.2.bias"]
+        np.tanh(affine(x, p["layers.0.weight"], p["layers.0.bias"])),
+        p["layers.2.weight"],
+        p["layers.2.bias"],
     ),
     "Sequential with ReLU": lambda p, x: affine(
-        np.maximum(affine(x, p["layers.0.weight"], p["layers.0.bias"]), 0), p["layers.2.weight"], p["layers.2.bias"]
+        np.maximum(affine(x, p["layers.0.weight"], p["layers.0.bias"]), 0),
+        p["layers.2.weight"],
+        p["layers.2.bias"],
     ),
     "Residual": lambda p, x: affine(x, p["body.weight"], p["body.bias"]) + x,
-    "Residual with shortcut": lambda p, x: affine(x, p["body.weight"], p["body.bias"]) + affine(x, p["shortcut.weight"]),
+    "Residual with shortcut": lambda p, x: (
+        affine(x, p["body.weight"], p["body.bias"]) + affine(x, p["shortcut.weight"])
+    ),
     "network": network,
     "Linear used three times": recurrent,
     "SoftmaxCrossEntropy": cross_entropy(0),
@@ -270,7 +284,9 @@ TWINS = {
     "a @ b": product,
     "a @ b of stacks": lambda _, a, b: np.array([product(_, a[n], b[n]) for n in range(len(a))]),
     "a @ vector": lambda _, a, b: product(_, a, b[:, np.newaxis])[:, 0],
-    "a.T @ b": lambda _, a, b: product(_, np.array([[a[i, j] for i in range(len(a))] for j in range(a.shape[1])]), b),
+    "a.T @ b": lambda _, a, b: product(
+        _, np.array([[a[i, j] for i in range(len(a))] for j in range(a.shape[1])]), b
+    ),
     "a[1:4]": lambda _, a: np.array([a[1], a[2], a[3]]),
     "a[..., indices]": lambda _, a: np.array([[row[3], row[3], row[0]] for row in a]),
     "sum": reduced(sum),
@@ -281,7 +297,9 @@ TWINS = {
     "max over an axis": reduced(max, (1,)),
     "min over an axis": reduced(min, (-1,), keepdims=True),
     "reshape": lambda _, x: np.array([[v for row in sample for v in row] for sample in x]),
-    "transpose": lambda _, x: np.array([[[sample[i][j] for i in range(3)] for j in range(4)] for sample in x]),
+    "transpose": lambda _, x: np.array(
+        [[[sample[i][j] for i in range(3)] for j in range(4)] for sample in x]
+    ),
     "exp": each(math.exp),
     "log": each(math.log),
     "sqrt": each(math.sqrt),

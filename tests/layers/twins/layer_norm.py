@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.layer_norm`."""
+"""The twins of `layers.gradient_check.cases.layer_norm`."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.norm`."""
+"""The twins of `layers.gradient_check.cases.norm`."""
 
 import math
 
@@ -12,12 +12,17 @@ def moments(x):
     channels = x.shape[-1]
     rows = [[float(v) for v in row] for row in x.reshape(-1, channels)]
     mean = [math.fsum(row[c] for row in rows) / len(rows) for c in range(channels)]
-    return mean, [math.fsum((row[c] - mean[c]) ** 2 for row in rows) / len(rows) for c in range(channels)]
+    return mean, [
+        math.fsum((row[c] - mean[c]) ** 2 for row in rows) / len(rows) for c in range(channels)
+    ]
 
 
 def running(channels):
     """Return the running statistics of the cases, which are made in float32."""
-    return tuple(np.linspace(*ends, channels, dtype=np.float32).astype(np.float64) for ends in ((-0.5, 0.5), (0.5, 2)))
+    return tuple(
+        np.linspace(*ends, channels, dtype=np.float32).astype(np.float64)
+        for ends in ((-0.5, 0.5), (0.5, 2))
+    )
 
 
 def normalised(x, statistics, weight=None, bias=None, epsilon=1e-5):
@@ -32,11 +37,15 @@ def normalised(x, statistics, weight=None, bias=None, epsilon=1e-5):
 
 
 def training(prefix="", epsilon=1e-5):
-    return lambda p, x: normalised(x, moments(x), p.get(f"{prefix}weight"), p.get(f"{prefix}bias"), epsilon)
+    return lambda p, x: normalised(
+        x, moments(x), p.get(f"{prefix}weight"), p.get(f"{prefix}bias"), epsilon
+    )
 
 
 def evaluation(prefix=""):
-    return lambda p, x: normalised(x, running(x.shape[-1]), p.get(f"{prefix}weight"), p.get(f"{prefix}bias"))
+    return lambda p, x: normalised(
+        x, running(x.shape[-1]), p.get(f"{prefix}weight"), p.get(f"{prefix}bias")
+    )
 
 
 def rectified(twin):
@@ -75,5 +84,7 @@ TWINS = {
     "Residual with BatchNorm and ReLU": block(training),
     "Residual with BatchNorm and ReLU in evaluation": block(evaluation),
     "Residual with BatchNorm twice, synchronized": block(training, training("layers.0.shortcut.")),
-    "Residual with ReLU": rectified(lambda p, x: affine(x, p["layers.0.body.weight"], p["layers.0.body.bias"]) + x),
+    "Residual with ReLU": rectified(
+        lambda p, x: affine(x, p["layers.0.body.weight"], p["layers.0.body.bias"]) + x
+    ),
 }

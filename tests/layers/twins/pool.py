@@ -1,4 +1,4 @@
-"""The twins of `layers.cases.pool`."""
+"""The twins of `layers.gradient_check.cases.pool`."""
 
 import numpy as np
 

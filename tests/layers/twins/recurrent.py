@@ -1,4 +1,6 @@
-"""The twins of `layers.cases.recurrent`: one sample, one step, one unit at a time."""
+"""The twins of `layers.gradient_check.cases.recurrent`: one sample, one step, one unit at a
+time.
+"""
 
 import math
 
@@ -18,8 +20,12 @@ def step(kind, p, x, h, c):
 
     def parts(gate, j):
         row = gate * hidden + j
-        of_x = sum(w_ih[row, k] * x[k] for k in range(len(x))) + (p["bias_ih"][row] if "bias_ih" in p else 0)
-        of_h = sum(w_hh[row, k] * h[k] for k in range(hidden)) + (p["bias_hh"][row] if "bias_hh" in p else 0)
+        of_x = sum(w_ih[row, k] * x[k] for k in range(len(x))) + (
+            p["bias_ih"][row] if "bias_ih" in p else 0
+        )
+        of_h = sum(w_hh[row, k] * h[k] for k in range(hidden)) + (
+            p["bias_hh"][row] if "bias_hh" in p else 0
+        )
         return of_x, of_h
 
     new_h, new_c = np.zeros(hidden), np.zeros(hidden)
@@ -30,7 +36,12 @@ def step(kind, p, x, h, c):
         elif kind == "relu":
             new_h[j] = max(sum(both[0]), 0)
         elif kind == "lstm":
-            i, f, g, o = sigmoid(sum(both[0])), sigmoid(sum(both[1])), math.tanh(sum(both[2])), sigmoid(sum(both[3]))
+            i, f, g, o = (
+                sigmoid(sum(both[0])),
+                sigmoid(sum(both[1])),
+                math.tanh(sum(both[2])),
+                sigmoid(sum(both[3])),
+            )
             new_c[j] = f * c[j] + i * g
             new_h[j] = o * math.tanh(new_c[j])
         else:
@@ -61,7 +72,11 @@ def through(kind, parameters, x, lengths=None, first=None, prefix="", layers=1, 
         for direction in range(2 if both else 1):
             index = len(last)
             own = f"{prefix}cells.{index}."
-            p = {name.removeprefix(own): value for name, value in parameters.items() if name.startswith(own)}
+            p = {
+                name.removeprefix(own): value
+                for name, value in parameters.items()
+                if name.startswith(own)
+            }
             zeros = np.zeros((len(x), p["weight_hh"].shape[1]))
             h, c = (zeros, zeros) if first is None else first[index]
             y, h, c = one_way(kind, p, x, lengths, direction == 1, h, c)
@@ -88,7 +103,9 @@ def one_step(kind, p, x, h, c, prefix="layer."):
 
 
 def both_ways(kind):
-    return lambda p, x, h, back, lengths: everything(kind, p, x, [(h, h), (back, back)], lengths, both=True)
+    return lambda p, x, h, back, lengths: everything(
+        kind, p, x, [(h, h), (back, back)], lengths, both=True
+    )
 
 
 TWO = {"layers": 2, "both": True}
@@ -107,9 +124,15 @@ TWINS = {
     "LSTM with lengths": outputs("lstm"),
     "LSTM of two layers both ways with lengths": outputs("lstm", **TWO),
     "LSTM with states": lambda p, x, h, c: everything("lstm", p, x, [(h, c)]),
-    "LSTM with states and lengths": lambda p, x, h, c, lengths: everything("lstm", p, x, [(h, c)], lengths),
-    "LSTM of which the last state is used": lambda p, x, lengths: through("lstm", p, x, lengths, prefix="layers.0.")[1][0][0],
-    "LSTMCell": lambda p, x, h, c: np.concatenate(one_step("lstm", p, x, h, c, prefix="layers.0.layer."), axis=-1),
+    "LSTM with states and lengths": lambda p, x, h, c, lengths: everything(
+        "lstm", p, x, [(h, c)], lengths
+    ),
+    "LSTM of which the last state is used": lambda p, x, lengths: through(
+        "lstm", p, x, lengths, prefix="layers.0."
+    )[1][0][0],
+    "LSTMCell": lambda p, x, h, c: np.concatenate(
+        one_step("lstm", p, x, h, c, prefix="layers.0.layer."), axis=-1
+    ),
     "GRU": outputs("gru"),
     "GRU without bias": outputs("gru"),
     "GRU with lengths": outputs("gru"),

@@ -1,4 +1,6 @@
-"""The twins of `layers.cases.tree`: one node after the other, children first, by recursion."""
+"""The twins of `layers.gradient_check.cases.tree`: one node after the other, children first, by
+recursion.
+"""
 
 import math
 
@@ -59,14 +61,20 @@ def over(cell, all_nodes=False):
         for n in range(len(x)):
             (root,) = children_of(parents[n], -1)
             cell(p, x[n], parents[n], root, states[n])
-        return states if all_nodes else np.array([states[n, children_of(parents[n], -1)[0]] for n in range(len(x))])
+        return (
+            states
+            if all_nodes
+            else np.array([states[n, children_of(parents[n], -1)[0]] for n in range(len(x))])
+        )
 
     return twin
 
 
 def classifier(p, x, parents):
     parameters = {name.removeprefix("layers.0."): value for name, value in p.items()}
-    return affine(over(lstm_states)(parameters, x, parents), p["layers.1.weight"], p["layers.1.bias"])
+    return affine(
+        over(lstm_states)(parameters, x, parents), p["layers.1.weight"], p["layers.1.bias"]
+    )
 
 
 TWINS = {

@@ -1,4 +1,5 @@
-"""Accumulate gradients in fits and in loops, on uneven batches; every rank writes parameters and losses.
+"""Accumulate gradients in fits and in loops, on uneven batches; every rank writes parameters and
+losses.
 
 Usage: accumulate.py FOLDER
 """
@@ -9,7 +10,17 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from layers import GRU, BatchNorm, Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy, Tanh
+from layers import (
+    GRU,
+    BatchNorm,
+    Dropout,
+    Linear,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
 
 RNG = np.random.default_rng(3)
 X, LABELS = RNG.standard_normal((67, 20)), RNG.integers(0, 4, 67)
@@ -19,7 +30,13 @@ SEQUENCES = ddbp.ArrayDataset(RNG.standard_normal((67, 7, 4)), RNG.standard_norm
 
 def make(model: Sequential, **options: object) -> ddbp.Trainer:
     """Return a quiet trainer."""
-    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.Adam(0.01), "batch_size": 12, "shards": 6, "quiet": True}
+    usual = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": ddbp.Adam(0.01),
+        "batch_size": 12,
+        "shards": 6,
+        "quiet": True,
+    }
     return ddbp.Trainer(model, **{**usual, **options})
 
 
@@ -46,7 +63,9 @@ def windows() -> tuple[ddbp.Trainer, list[float]]:
 
 
 def ignoring() -> tuple[ddbp.Trainer, list[float]]:
-    """Hold back most batches, of several sizes, with labels that do not count; begin before any kernel is known."""
+    """Hold back most batches, of several sizes, with labels that do not count; begin before any
+    kernel is known.
+    """
     trainer = make(network(), loss=SoftmaxCrossEntropy(ignore=-1), metrics={})
     labels = np.where(np.arange(67) % 5 < np.arange(67) // 15, -1, LABELS)
     losses = []

@@ -13,7 +13,9 @@ X, LABELS = RNG.standard_normal((12, 5)).astype(np.float32), RNG.integers(0, 3, 
 
 comm = ddbp.communicator()
 model = Linear(5, 3, rng=np.random.default_rng(0))
-trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+trainer = ddbp.Trainer(
+    model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+)
 trainer.train_step(X, LABELS)
 
 sent = []
@@ -21,7 +23,9 @@ if sys.argv[1] == "send nothing":
     for name in ("exchange", "publish", "all_gather", "broadcast"):
         setattr(comm, name, lambda *arguments: sent.append(arguments))
 for _ in range(3):
-    with nullcontext() if sys.argv[1] == "forget a context" and comm.rank == 1 else trainer.no_sync():
+    with (
+        nullcontext() if sys.argv[1] == "forget a context" and comm.rank == 1 else trainer.no_sync()
+    ):
         trainer.train_step(X, LABELS)
 if sys.argv[1] == "send nothing":
     for name in ("exchange", "publish", "all_gather", "broadcast"):

@@ -1,4 +1,5 @@
-"""Train a little with every script of scripts/, one after the other in one process, in all of their models and tasks.
+"""Train a little with every script of scripts/, one after the other in one process, in all of their
+models and tasks.
 
 Usage: all_scripts.py FOLDER; run folders are made there, one folder for each rank.
 """

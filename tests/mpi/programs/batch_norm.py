@@ -1,6 +1,8 @@
-"""Train networks with batch normalisation on few samples, so that parts are uneven; every rank writes what it got.
+"""Train networks with batch normalisation on few samples, so that parts are uneven; every rank
+writes what it got.
 
-Usage: batch_norm.py FOLDER. Every rank begins with parameters and states of its own, which those of rank 0 must overwrite.
+Usage: batch_norm.py FOLDER. Every rank begins with parameters and states of its own, which those of
+rank 0 must overwrite.
 """
 
 import sys
@@ -9,7 +11,19 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from layers import BatchNorm, BatchNorm2d, Composite, Flatten, Linear, ReLU, Residual, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers import (
+    BatchNorm,
+    BatchNorm2d,
+    Composite,
+    Flatten,
+    Linear,
+    ReLU,
+    Residual,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+    Tape,
+)
 from layers.types import Array
 
 SAMPLES = 23
@@ -30,10 +44,19 @@ class Network(Composite):
 
         self.first = Linear(3, 8, rng=rng, dtype=dtype)
         self.rest = Sequential(
-            norm(BatchNorm2d, 8), ReLU(),
-            Residual(Sequential(Linear(8, 8, rng=rng, dtype=dtype), norm(BatchNorm2d, 8)), norm(BatchNorm2d, 8)), ReLU(),
-            Flatten(), Linear(128, 16, rng=rng, dtype=dtype), norm(BatchNorm, 16), Tanh(), Linear(16, 4, rng=rng, dtype=dtype),
-        )  # fmt: skip
+            norm(BatchNorm2d, 8),
+            ReLU(),
+            Residual(
+                Sequential(Linear(8, 8, rng=rng, dtype=dtype), norm(BatchNorm2d, 8)),
+                norm(BatchNorm2d, 8),
+            ),
+            ReLU(),
+            Flatten(),
+            Linear(128, 16, rng=rng, dtype=dtype),
+            norm(BatchNorm, 16),
+            Tanh(),
+            Linear(16, 4, rng=rng, dtype=dtype),
+        )
 
     def __call__(self, x):
         return self.rest(self.first(x))
@@ -49,19 +72,32 @@ def everything(model: Network) -> Array:
 
 
 def whole(model: Network, x: Array, labels: Array) -> dict[str, Array]:
-    """Return output and gradient of the hidden layer of the whole batch, on a tape without shards."""
+    """Return output and gradient of the hidden layer of the whole batch, on a tape without
+    shards.
+    """
     model = model.astype(np.float64)
-    hidden = model.first(Tape(training=True).input(x.astype(np.float64), gradient=False)).keep_grad()
+    hidden = model.first(
+        Tape(training=True).input(x.astype(np.float64), gradient=False)
+    ).keep_grad()
     y = model.rest(hidden)
     SoftmaxCrossEntropy()(y, labels).backward()
     return {"output": y.array, "gradient": hidden.grad}
 
 
-def run(name: str, results: dict[str, Array], model: Network, samples: int, shards: int | None) -> None:
-    """Take a step (the first one also compiles kernels), look at the parts of the second, and take two more."""
+def run(
+    name: str, results: dict[str, Array], model: Network, samples: int, shards: int | None
+) -> None:
+    """Take a step (the first one also compiles kernels), look at the parts of the second, and take
+    two more.
+    """
     x, labels = X[:samples].astype(model.first.weight.dtype), LABELS[:samples]
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.5), batch_size=samples, shards=shards, quiet=True
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.5),
+        batch_size=samples,
+        shards=shards,
+        quiet=True,
     )
     results[f"start, {name}"] = everything(model)
     trainer.train_step(x, labels)
@@ -71,13 +107,18 @@ def run(name: str, results: dict[str, Array], model: Network, samples: int, shar
     y = model.rest(hidden)
     total = trainer.loss(y, batch.y)
     total.backward()
-    results[f"rows of output, {name}"], results[f"rows of gradient, {name}"] = y.array.copy(), hidden.grad.copy()
+    results[f"rows of output, {name}"], results[f"rows of gradient, {name}"] = (
+        y.array.copy(),
+        hidden.grad.copy(),
+    )
     trainer.update(total)
     for _ in range(2):
         trainer.train_step(x, labels)
     results[f"end, {name}"] = everything(model)
     results[f"digest, {name}"] = np.array(trainer.parameters_sha256())
-    results[f"evaluation, {name}"] = np.array(trainer.evaluate(ddbp.ArrayDataset(X, LABELS))["loss"])
+    results[f"evaluation, {name}"] = np.array(
+        trainer.evaluate(ddbp.ArrayDataset(X, LABELS))["loss"]
+    )
 
 
 def main() -> None:
@@ -87,10 +128,28 @@ def main() -> None:
     for dtype in (np.float32, np.float64):
         kind = np.dtype(dtype).name
         run(f"5 shards, {kind}", results, Network(rank, dtype), SAMPLES, 5)
-        run(f"synchronized, 5 shards, {kind}", results, Network(rank, dtype, synchronized=True), SAMPLES, 5)
+        run(
+            f"synchronized, 5 shards, {kind}",
+            results,
+            Network(rank, dtype, synchronized=True),
+            SAMPLES,
+            5,
+        )
     # Most shards are empty, with three ranks all of those of rank 0.
-    run("synchronized, 8 shards of 3 samples", results, Network(rank, np.float64, synchronized=True), 3, 8)
-    run("synchronized, one shard per rank", results, Network(rank, np.float64, synchronized=True), SAMPLES, None)
+    run(
+        "synchronized, 8 shards of 3 samples",
+        results,
+        Network(rank, np.float64, synchronized=True),
+        3,
+        8,
+    )
+    run(
+        "synchronized, one shard per rank",
+        results,
+        Network(rank, np.float64, synchronized=True),
+        SAMPLES,
+        None,
+    )
     np.savez(Path(sys.argv[1], f"rank{rank}.npz"), **results)
 
 

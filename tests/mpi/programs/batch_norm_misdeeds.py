@@ -1,4 +1,5 @@
-"""All ranks train a network with batch normalisation, and in step 2 rank 1 does not do as the others in the middle of it.
+"""All ranks train a network with batch normalisation, and in step 2 rank 1 does not do as the
+others in the middle of it.
 
 Usage: batch_norm_misdeeds.py MISDEED
 """
@@ -22,7 +23,10 @@ class Network(Composite):
     def __init__(self, synchronized: bool) -> None:
         rng = np.random.default_rng(0)
         self.first = Linear(5, 4, rng=rng)
-        self.norms = [BatchNorm(4, synchronized=synchronized), BatchNorm(4, synchronized=synchronized)]
+        self.norms = [
+            BatchNorm(4, synchronized=synchronized),
+            BatchNorm(4, synchronized=synchronized),
+        ]
         self.last = Linear(4, 3, rng=rng)
         self.misdeed = ""
 
@@ -47,7 +51,9 @@ def main() -> None:
     misdeed = sys.argv[1]
     rank = ddbp.communicator().rank
     model = Network(synchronized=misdeed != "leave out a layer")
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+    trainer = ddbp.Trainer(
+        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+    )
     for step in range(4):
         if step == STEP and rank == GUILTY and misdeed != "nothing":
             model.misdeed = misdeed

@@ -1,4 +1,5 @@
-"""Use some parameters on no rank, some on all, and some only where a rank's own samples ask for them.
+"""Use some parameters on no rank, some on all, and some only where a rank's own samples ask for
+them.
 
 Usage: branches.py FOLDER; every rank writes rank<r>.npz.
 """
@@ -15,18 +16,25 @@ from layers.types import Array
 RNG = np.random.default_rng(3)
 SAMPLES = 36
 X, LABELS = RNG.standard_normal((SAMPLES, 5)), RNG.integers(0, 3, SAMPLES)
-# Only the first few samples of the first batch need the expert: those of rank 0, or of ranks 0 and 1.
+# Only the first few samples of the first batch need the expert: those of rank 0, or of ranks 0 and
+# 1.
 X[:, 0] = np.where(np.arange(SAMPLES) < 5, 1.0, -1.0)
 DATA = ddbp.ArrayDataset(X, LABELS)
 
 
 class Expert(Composite):
-    """A layer that helps the samples whose first feature is positive, and is not called if there are none; one nobody calls."""
+    """A layer that helps the samples whose first feature is positive, and is not called if there
+    are none; one nobody calls.
+    """
 
     def __init__(self) -> None:
         rng = np.random.default_rng(1)
         make = {"rng": rng, "dtype": np.float64}
-        self.first, self.expert, self.last = Linear(5, 40, **make), Linear(40, 40, **make), Linear(40, 3, **make)
+        self.first, self.expert, self.last = (
+            Linear(5, 40, **make),
+            Linear(40, 40, **make),
+            Linear(40, 3, **make),
+        )
         self.unused = Linear(40, 40, **make)
 
     def __call__(self, x):
@@ -44,7 +52,12 @@ class Expert(Composite):
 def make(shards: int | None) -> ddbp.Trainer:
     """Return a trainer whose parameters move by the gradient."""
     return ddbp.Trainer(
-        Expert(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(1.0), batch_size=SAMPLES, shards=shards, quiet=True
+        Expert(),
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(1.0),
+        batch_size=SAMPLES,
+        shards=shards,
+        quiet=True,
     )
 
 
@@ -70,8 +83,12 @@ def main() -> None:
         fitted = make(shards)
         fitted.fit(DATA, epochs=3, validation=DATA)
         for name, trainer in (("loop", looped), ("accumulation", accumulated), ("fit", fitted)):
-            results |= {f"{name}, {kind}, {parameter}": value for parameter, value in moved(trainer).items()}
-    results["own samples of the expert"] = np.array(int((looped.batch(X, LABELS).x.array[:, 0] > 0).sum()))
+            results |= {
+                f"{name}, {kind}, {parameter}": value for parameter, value in moved(trainer).items()
+            }
+    results["own samples of the expert"] = np.array(
+        int((looped.batch(X, LABELS).x.array[:, 0] > 0).sum())
+    )
     np.savez(Path(sys.argv[1], f"rank{looped.comm.rank}.npz"), **results)
 
 

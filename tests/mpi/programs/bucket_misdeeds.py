@@ -1,6 +1,8 @@
-"""All ranks train, each a host of its own, with gradients that travel during backward; rank 1 does not do as the others in step 3.
+"""All ranks train, each a host of its own, with gradients that travel during backward; rank 1 does
+not do as the others in step 3.
 
-Usage: bucket_misdeeds.py MISDEED FOLDER; every rank writes its parameters. The misdeeds of all ranks are also those of one process.
+Usage: bucket_misdeeds.py MISDEED FOLDER; every rank writes its parameters. The misdeeds of all
+ranks are also those of one process.
 """
 
 import os
@@ -12,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from ddbp.exchange import Exchange
+from ddbp.reduction.exchange import Exchange
 from layers import Layer, Linear, Sequential, SoftmaxCrossEntropy, Tanh
 
 GUILTY, STEP, STEPS = 1, 3, 6
@@ -45,13 +47,29 @@ def raise_error() -> None:
 
 
 def main() -> None:
-    """Train; the trouble comes when the last layer's gradients are on their way, and the first layer's are still to be computed."""
+    """Train; the trouble comes when the last layer's gradients are on their way, and the first
+    layer's are still to be computed.
+    """
     misdeed = sys.argv[1]
     comm = ddbp.communicator()
     guilty, rng = comm.rank == GUILTY, np.random.default_rng(1)
     trouble = Trouble()
-    model = Sequential(Linear(60, 40, rng=rng), Tanh(), trouble, Linear(40, 60, rng=rng), Tanh(), Linear(60, 3, rng=rng))
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=12, shards=3, quiet=True)
+    model = Sequential(
+        Linear(60, 40, rng=rng),
+        Tanh(),
+        trouble,
+        Linear(40, 60, rng=rng),
+        Tanh(),
+        Linear(60, 3, rng=rng),
+    )
+    trainer = ddbp.Trainer(
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.Adam(0.01),
+        batch_size=12,
+        shards=3,
+        quiet=True,
+    )
     in_backward = {
         "hang in backward": lambda: time.sleep(SLEEP),
         "be killed in backward": lambda: os.kill(os.getpid(), signal.SIGKILL),
@@ -82,7 +100,11 @@ def main() -> None:
             trouble._deed = None
             trainer.train_step(X, Y)
     values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
-    np.savez(Path(sys.argv[2]) / f"rank{comm.rank}.npz", parameters=values, buckets=len(trainer._reduction.ranges))
+    np.savez(
+        Path(sys.argv[2]) / f"rank{comm.rank}.npz",
+        parameters=values,
+        buckets=len(trainer._reduction.ranges),
+    )
     print(f"rank {comm.rank} has finished", flush=True)
 
 

@@ -1,7 +1,8 @@
-"""Train a small network whose script clips the weights after each step, slowly, while other ranks are late in what they compute.
+"""Train a small network whose script clips the weights after each step, slowly, while other ranks
+are late in what they compute.
 
-Usage: changing.py FOLDER [--alone]; every rank writes its parameters and losses. With --alone one rank of each host changes them
-without the others' knowledge.
+Usage: changing.py FOLDER [--alone]; every rank writes its parameters and losses. With --alone one
+rank of each host changes them without the others' knowledge.
 """
 
 import sys
@@ -33,11 +34,22 @@ def main() -> None:
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((12, 5)).astype(np.float32), rng.integers(0, 3, 12)
     model = Sequential(Sleepy(), Linear(5, 16, rng=rng), Tanh(), Linear(16, 3, rng=rng))
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.5), batch_size=12, shards=4, quiet=True)
+    trainer = ddbp.Trainer(
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.5),
+        batch_size=12,
+        shards=4,
+        quiet=True,
+    )
     comm, losses = trainer.comm, []
     for step in range(STEPS):
         losses += [trainer.train_step(x, y), trainer.predict(x).sum()]
-        with nullcontext(comm.rank == comm.links.first) if "--alone" in sys.argv else ddbp.changing(trainer) as mine:
+        with (
+            nullcontext(comm.rank == comm.links.first)
+            if "--alone" in sys.argv
+            else ddbp.changing(trainer) as mine
+        ):
             if mine:
                 time.sleep(20e-3 * (step % 2))
                 for parameter in model.parameters():

@@ -1,4 +1,5 @@
-"""All ranks train, and rank 1 fails inside the engine: in a meeting, an update, or when memory is shared.
+"""All ranks train, and rank 1 fails inside the engine: in a meeting, an update, or when memory is
+shared.
 
 Usage: engine_misdeeds.py MISDEED FOLDER; every rank writes its process id.
 """
@@ -13,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from ddbp import shared_memory
-from ddbp.communicator import EXCHANGE, PUBLISHING
+from ddbp.comm import shared_memory
+from ddbp.comm.base import EXCHANGE, PUBLISHING
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
@@ -64,7 +65,12 @@ def main() -> None:
     if misdeed == "be killed while memory is taken" and guilty:
         when(os, "posix_fallocate", lambda descriptor, start, size: size > LARGE, die)
     if misdeed == "have too little memory" and guilty:
-        when(os, "posix_fallocate", lambda descriptor, start, size: size > LARGE, refuse(errno.ENOSPC))
+        when(
+            os,
+            "posix_fallocate",
+            lambda descriptor, start, size: size > LARGE,
+            refuse(errno.ENOSPC),
+        )
     if misdeed == "not see the file" and guilty:
         when(os, "open", lambda path, *rest: "/ddbp-" in str(path), refuse(errno.ENOENT))
     if misdeed == "raise at the start" and guilty:
@@ -75,18 +81,30 @@ def main() -> None:
     Path(sys.argv[2], f"pid{comm.rank}").write_text(str(os.getpid()))
     large = 1_000_000 if "memory" in misdeed else 500
     model = Linear(5, large, rng=np.random.default_rng(0))
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True)
+    trainer = ddbp.Trainer(
+        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+    )
     gather, meet = (comm, "gather"), (comm, "meet")
     deeds = {
         "be killed in the exchange": (*gather, lambda task, *rest: task == (EXCHANGE, STEP), die),
-        "be killed in the update": (ddbp.SGD, "update", lambda optimizer, *rest: optimizer.steps == STEP + 1, die),
+        "be killed in the update": (
+            ddbp.SGD,
+            "update",
+            lambda optimizer, *rest: optimizer.steps == STEP + 1,
+            die,
+        ),
         "be killed in publishing": (*meet, lambda task: task == (PUBLISHING, STEP), die),
         "be killed while others wait": (
             *gather,
             lambda task, *rest: task == (EXCHANGE, STEP),
             lambda: (time.sleep(1.5), die()),
         ),
-        "raise in the update": (ddbp.SGD, "update", lambda optimizer, *rest: optimizer.steps == STEP + 1, raise_error),
+        "raise in the update": (
+            ddbp.SGD,
+            "update",
+            lambda optimizer, *rest: optimizer.steps == STEP + 1,
+            raise_error,
+        ),
     }
     if guilty and misdeed in deeds:
         when(*deeds[misdeed])

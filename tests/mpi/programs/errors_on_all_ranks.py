@@ -1,6 +1,7 @@
 """Do what all ranks must refuse alike, and write what each of them says.
 
-Usage: errors_on_all_ranks.py FOLDER; every rank writes rank<r>.json, a message for every case. The last error is not caught.
+Usage: errors_on_all_ranks.py FOLDER; every rank writes rank<r>.json, a message for every case. The
+last error is not caught.
 """
 
 import json
@@ -23,12 +24,22 @@ DATA = ddbp.ArrayDataset(X, LABELS)
 def model(width: int = 8, p: float = 0.5, dtype: type = np.float32) -> Sequential:
     """Return a network."""
     rng = np.random.default_rng(0)
-    return Sequential(Linear(5, width, rng=rng, dtype=dtype), ReLU(), Dropout(p), Linear(width, 3, rng=rng, dtype=dtype))
+    return Sequential(
+        Linear(5, width, rng=rng, dtype=dtype),
+        ReLU(),
+        Dropout(p),
+        Linear(width, 3, rng=rng, dtype=dtype),
+    )
 
 
 def trainer(network: Sequential | None = None, **options: Any) -> ddbp.Trainer:
     """Return a trainer with some options other than usual."""
-    usual = {"loss": SoftmaxCrossEntropy(), "optimizer": ddbp.SGD(0.1), "batch_size": 12, "quiet": True}
+    usual = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": ddbp.SGD(0.1),
+        "batch_size": 12,
+        "quiet": True,
+    }
     return ddbp.Trainer(network or model(), **(usual | options))
 
 
@@ -54,7 +65,9 @@ def changed(array: Any) -> Any:
 def diverge() -> None:
     """Train with a rate at which the loss is soon infinite."""
     with np.errstate(all="ignore"):
-        trainer(loss=MeanSquaredError(), optimizer=ddbp.SGD(1e20)).fit(ddbp.ArrayDataset(X, X[:, :3]), epochs=5)
+        trainer(loss=MeanSquaredError(), optimizer=ddbp.SGD(1e20)).fit(
+            ddbp.ArrayDataset(X, X[:, :3]), epochs=5
+        )
 
 
 def loop(*datasets: ddbp.ArrayDataset) -> None:
@@ -66,7 +79,9 @@ def loop(*datasets: ddbp.ArrayDataset) -> None:
 
 
 def use_again() -> None:
-    """Use data sets in all ways, and let only one rank make their digests when they are used again."""
+    """Use data sets in all ways, and let only one rank make their digests when they are used
+    again.
+    """
     made, validation = trainer(), ddbp.ArrayDataset(X, LABELS)
     made.fit(DATA, epochs=1, validation=validation)
     kept, ddbp.ArrayDataset.digest = ddbp.ArrayDataset.digest, lambda data: f"what rank {RANK} has"
@@ -82,31 +97,55 @@ CASES = {
     "batch smaller than ranks": lambda: trainer(batch_size=2),
     "fewer shards than ranks": lambda: trainer(shards=2),
     "parameters": lambda: trainer(model(width=9 if ODD else 8)),
-    "number of parameters": lambda: trainer(Sequential(model(), *[Linear(3, 3, rng=np.random.default_rng(0))] * ODD)),
-    "last parameters": lambda: trainer(Sequential(*model().layers[:-1], Linear(8, 3, bias=not ODD, rng=np.random.default_rng(0)))),
+    "number of parameters": lambda: trainer(
+        Sequential(model(), *[Linear(3, 3, rng=np.random.default_rng(0))] * ODD)
+    ),
+    "last parameters": lambda: trainer(
+        Sequential(*model().layers[:-1], Linear(8, 3, bias=not ODD, rng=np.random.default_rng(0)))
+    ),
     "type": lambda: trainer(model(dtype=np.float64 if ODD else np.float32)),
     "model": lambda: trainer(model(p=0.25 if ODD else 0.5)),
-    "deep model": lambda: trainer(Sequential(model(), *[Dropout(0.5)] * 20, Dropout(0.25 if ODD else 0.125), *[Dropout(0.5)] * 20)),
-    "loss": lambda: trainer(loss=SoftmaxCrossEntropy(label_smoothing=0.125) if ODD else SoftmaxCrossEntropy()),
+    "deep model": lambda: trainer(
+        Sequential(
+            model(), *[Dropout(0.5)] * 20, Dropout(0.25 if ODD else 0.125), *[Dropout(0.5)] * 20
+        )
+    ),
+    "loss": lambda: trainer(
+        loss=SoftmaxCrossEntropy(label_smoothing=0.125) if ODD else SoftmaxCrossEntropy()
+    ),
     "optimizer": lambda: trainer(optimizer=ddbp.SGD(0.25 if ODD else 0.125)),
     "kind of optimizer": lambda: trainer(optimizer=ddbp.Adam(0.125) if ODD else ddbp.SGD(0.125)),
     "batch_size": lambda: trainer(batch_size=10 if ODD else 12),
     "seed": lambda: trainer(seed=5 if ODD else 0),
     "shards": lambda: trainer(shards=6 if ODD else 3),
     "clip_norm": lambda: trainer(clip_norm=1.0 if ODD else None),
-    "training x": lambda: trainer().fit(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1),
-    "training labels": lambda: trainer().fit(ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS), epochs=1),
-    "training length": lambda: trainer().fit(ddbp.ArrayDataset(X[:-1], LABELS[:-1]) if ODD else DATA, epochs=1),
+    "training x": lambda: trainer().fit(
+        ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1
+    ),
+    "training labels": lambda: trainer().fit(
+        ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS), epochs=1
+    ),
+    "training length": lambda: trainer().fit(
+        ddbp.ArrayDataset(X[:-1], LABELS[:-1]) if ODD else DATA, epochs=1
+    ),
     "validation": lambda: trainer().fit(
-        DATA, epochs=1, validation=ddbp.ArrayDataset(changed(X), LABELS) if ODD else ddbp.ArrayDataset(X, LABELS)
+        DATA,
+        epochs=1,
+        validation=ddbp.ArrayDataset(changed(X), LABELS) if ODD else ddbp.ArrayDataset(X, LABELS),
     ),
     "batches": lambda: loop(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS)),
-    "batches of a second data set": lambda: loop(DATA, ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS)),
-    "evaluated data": lambda: trainer().evaluate(ddbp.ArrayDataset(changed(X) if ODD else X, LABELS)),
+    "batches of a second data set": lambda: loop(
+        DATA, ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS)
+    ),
+    "evaluated data": lambda: trainer().evaluate(
+        ddbp.ArrayDataset(changed(X) if ODD else X, LABELS)
+    ),
     "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
     "divergence": diverge,
-    "own schedule and function": lambda: trainer(Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())).fit(DATA, epochs=1),
+    "own schedule and function": lambda: trainer(
+        Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())
+    ).fit(DATA, epochs=1),
 }
 
 

@@ -1,4 +1,6 @@
-"""Fit with progress and a run folder, then predict on rank 0 alone. Usage: fit_with_run_folder.py FOLDER."""
+"""Fit with progress and a run folder, then predict on rank 0 alone. Usage: fit_with_run_folder.py
+FOLDER.
+"""
 
 import sys
 
@@ -12,7 +14,9 @@ RNG = np.random.default_rng(0)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((40, 5)), RNG.integers(0, 3, 40))
 
 model = Linear(5, 3, rng=np.random.default_rng(0))
-trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=16, run_dir=sys.argv[1])
+trainer = ddbp.Trainer(
+    model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=16, run_dir=sys.argv[1]
+)
 history = trainer.fit(DATA, epochs=2, validation=DATA)
 assert_on_all_ranks(len(history) == 2, "every rank has the history")
 if trainer.comm.rank == 0:

@@ -1,4 +1,5 @@
-"""Send, broadcast and share arrays of more elements than a C int counts, or pretend that fewer are too many for a message.
+"""Send, broadcast and share arrays of more elements than a C int counts, or pretend that fewer are
+too many for a message.
 
 Usage: large.py ELEMENTS LARGEST …; ELEMENTS of one byte each, messages of at most LARGEST of them.
 """
@@ -9,21 +10,34 @@ import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
-from ddbp import communicator_mpi
-from ddbp.communicator import EXCHANGE, PUBLISHING
+from ddbp.comm import mpi
+from ddbp.comm.base import EXCHANGE, PUBLISHING
 
 
 def main() -> None:
     """Try all."""
     elements, *largest = map(int, sys.argv[1:])
-    for communicator_mpi.LARGEST in largest:
+    for mpi.LARGEST in largest:
         transfer(ddbp.communicator(), elements)
 
 
 def transfer(comm, elements):
     """Send from rank 0 to rank 1."""
-    # Zeros take no memory where nothing is written, and what arrives in the wrong place is seen by its neighbours.
-    places = np.unique(np.array([0, 1, elements // 2, elements - 2, elements - 1, min(2**31, elements - 1), 2**30 % elements]))
+    # Zeros take no memory where nothing is written, and what arrives in the wrong place is seen by
+    # its neighbours.
+    places = np.unique(
+        np.array(
+            [
+                0,
+                1,
+                elements // 2,
+                elements - 2,
+                elements - 1,
+                min(2**31, elements - 1),
+                2**30 % elements,
+            ]
+        )
+    )
     values = (places % 251 + 1).astype(np.uint8)
     shared = len(comm.hosts) == 2
     array = comm.host_array((elements,), np.uint8) if shared else np.zeros(elements, np.uint8)
@@ -41,7 +55,10 @@ def transfer(comm, elements):
         if comm.rank == 1:
             array[places] = 0
         comm.broadcast(array)
-        assert_on_all_ranks((array[places] == values).all() and np.count_nonzero(array) == len(places), "it is broadcast")
+        assert_on_all_ranks(
+            (array[places] == values).all() and np.count_nonzero(array) == len(places),
+            "it is broadcast",
+        )
     if comm.rank == 0:
         print(len(comm.hosts) - 1)
 

@@ -1,9 +1,10 @@
-"""Train an MLP, a convolutional network with batch normalisation and dropout, and an LSTM for twenty steps, in eight shards.
+"""Train an MLP, a convolutional network with batch normalisation and dropout, and an LSTM for
+twenty steps, in eight shards.
 
 The MLP trains in sixteen, and in seven, on as many ranks or fewer.
 
-Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, how many ranks share memory, and how many
-buckets there are.
+Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, how many ranks share
+memory, and how many buckets there are.
 """
 
 import sys
@@ -26,20 +27,37 @@ from layers import (
     SoftmaxCrossEntropy,
     Tanh,
 )
-from layers.state import unique_states
+from layers.engine.state import unique_states
 
 STEPS = 20
 
 
 def mlp(rng):
-    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns some."""
-    return Sequential(Linear(20, 300, rng=rng), Tanh(), Linear(300, 30, rng=rng), ReLU(), Linear(30, 4, rng=rng))
+    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns
+    some.
+    """
+    return Sequential(
+        Linear(20, 300, rng=rng), Tanh(), Linear(300, 30, rng=rng), ReLU(), Linear(30, 4, rng=rng)
+    )
 
 
 def cnn(rng):
     """Return a network whose layers hold states, draw masks and observe the batch."""
-    features = [Conv2d(2, 4, 3, padding=1, rng=rng), BatchNorm(4), ReLU(), MaxPool2d(2), Conv2d(4, 8, 3, rng=rng)]
-    return Sequential(*features, BatchNorm(8, synchronized=True), ReLU(), Dropout(0.2), Flatten(), Linear(32, 4, rng=rng))
+    features = [
+        Conv2d(2, 4, 3, padding=1, rng=rng),
+        BatchNorm(4),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(4, 8, 3, rng=rng),
+    ]
+    return Sequential(
+        *features,
+        BatchNorm(8, synchronized=True),
+        ReLU(),
+        Dropout(0.2),
+        Flatten(),
+        Linear(32, 4, rng=rng),
+    )
 
 
 class Recurrent(Composite):
@@ -73,17 +91,30 @@ def main() -> None:
         # 44 samples in batches of 19: the last batch has 6, less than the shards.
         x, y = rng.standard_normal((44, *shape)).astype(np.float32), rng.integers(0, 4, 44)
         model = network(np.random.default_rng(1))
-        trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=19, quiet=True, **options)
+        trainer = ddbp.Trainer(
+            model,
+            loss=SoftmaxCrossEntropy(),
+            optimizer=optimizer,
+            batch_size=19,
+            quiet=True,
+            **options,
+        )
         buckets.append(len(trainer._reduction.ranges))
         losses = []
         while trainer.step_count < STEPS:
-            losses += [trainer.train_step(x[rows], y[rows]) for rows in np.split(np.arange(44), (19, 38))]
+            losses += [
+                trainer.train_step(x[rows], y[rows]) for rows in np.split(np.arange(44), (19, 38))
+            ]
         values = [parameter.value.reshape(-1) for _, parameter in model.named_parameters()]
         values += [state.value.reshape(-1) for _, state in unique_states(model)]
         results[name] = np.concatenate(values)
-        results[f"{name} losses"] = np.array([*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()])
+        results[f"{name} losses"] = np.array(
+            [*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()]
+        )
     hosts = np.diff(trainer.comm.hosts)
-    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, buckets=buckets, **results)
+    np.savez(
+        Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, buckets=buckets, **results
+    )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,14 @@ def main() -> None:
         time.sleep(SLEEP)
     model = Linear(5, 3, rng=np.random.default_rng(0))
     folder = Path(__file__) / "below a file" if misdeed == "have no run folder" else None
-    trainer = ddbp.Trainer(model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, run_dir=folder, quiet=True)
+    trainer = ddbp.Trainer(
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.1),
+        batch_size=12,
+        run_dir=folder,
+        quiet=True,
+    )
     for number, batch in enumerate(trainer.batches(DATA, epochs=4)):
         if number == STEP and rank == GUILTY:
             if misdeed == "return early":

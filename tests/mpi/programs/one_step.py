@@ -1,4 +1,5 @@
-"""Take one step with rate 1 from initial parameters that differ from rank to rank; the parameters then move by the gradient.
+"""Take one step with rate 1 from initial parameters that differ from rank to rank; the parameters
+then move by the gradient.
 
 Usage: one_step.py FOLDER; every rank writes rank<r>.npz.
 """
@@ -20,7 +21,9 @@ X, LABELS = RNG.standard_normal((SAMPLES, 12)), RNG.integers(0, 4, SAMPLES)
 def network(seed: int, dtype: type) -> Sequential:
     """Return a network of 2.6 thousand parameters, which two blocks of flat memory do not hold."""
     rng = np.random.default_rng(seed)
-    return Sequential(Linear(12, 150, rng=rng, dtype=dtype), Tanh(), Linear(150, 4, rng=rng, dtype=dtype))
+    return Sequential(
+        Linear(12, 150, rng=rng, dtype=dtype), Tanh(), Linear(150, 4, rng=rng, dtype=dtype)
+    )
 
 
 def flat(model: Sequential) -> Array:
@@ -43,12 +46,21 @@ def main() -> None:
         for name, shards in (("one shard per rank", None), ("eight shards", 8)):
             model = network(seed=comm.rank, dtype=dtype)
             trainer = ddbp.Trainer(
-                model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(1.0), batch_size=SAMPLES, shards=shards, quiet=True
+                model,
+                loss=SoftmaxCrossEntropy(),
+                optimizer=ddbp.SGD(1.0),
+                batch_size=SAMPLES,
+                shards=shards,
+                quiet=True,
             )
             before = flat(model)
             loss = trainer.train_step(x, LABELS)
             key = f"{name}, {np.dtype(dtype).name}"
-            results |= {f"start, {key}": before, f"gradient, {key}": before - flat(model), f"loss, {key}": np.array(loss)}
+            results |= {
+                f"start, {key}": before,
+                f"gradient, {key}": before - flat(model),
+                f"loss, {key}": np.array(loss),
+            }
     mine = slice(SAMPLES * comm.rank // comm.size, SAMPLES * (comm.rank + 1) // comm.size)
     results["gradient of own mean"] = mean_gradient(network(0, np.float64), X[mine], LABELS[mine])
     results["gradient of whole mean"] = mean_gradient(network(0, np.float64), X, LABELS)

@@ -1,7 +1,8 @@
-"""Train a small network for many steps while ranks sleep at random places, or break a meeting, or change a bit on purpose.
+"""Train a small network for many steps while ranks sleep at random places, or break a meeting, or
+change a bit on purpose.
 
-Usage: stress.py FOLDER [--delays SEED] [--steps N] [--deed DEED]; every rank writes its parameters and losses. What the deeds
-are is said below; the last rank does them, or the first.
+Usage: stress.py FOLDER [--delays SEED] [--steps N] [--deed DEED]; every rank writes its parameters
+and losses. What the deeds are is said below; the last rank does them, or the first.
 """
 
 import argparse
@@ -12,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from ddbp.board import Board
-from ddbp.exchange import Exchange
-from ddbp.overlap import Overlap
-from ddbp.reduction import Reduction
-from ddbp.slice import Slice
+from ddbp.comm.host_barrier import Board
+from ddbp.reduction.exchange import Exchange
+from ddbp.reduction.overlap import Overlap
+from ddbp.reduction.partition import Slice
+from ddbp.reduction.reducer import Reduction
 from layers import Linear, Sequential, SoftmaxCrossEntropy, Tanh
 from layers.kernels import sync
 
@@ -99,7 +100,9 @@ def call_incomplete_complete():
 
 
 def send_without_looking():
-    """Send what is complete here, whatever the other ranks of the host have; and let them be late."""
+    """Send what is complete here, whatever the other ranks of the host have; and let them be
+    late.
+    """
 
     def poke(overlap):
         for number in overlap._complete:
@@ -162,10 +165,23 @@ def main() -> None:
     guilty, deed = comm.rank == comm.size - 1, options.deed
     # Ten blocks of parameters, which may become three buckets.
     rng = np.random.default_rng(1)
-    hidden = [Linear(8, 200, rng=rng), Tanh(), Linear(200, 30, rng=rng), Tanh(), Linear(30, 40, rng=rng), Tanh()]
+    hidden = [
+        Linear(8, 200, rng=rng),
+        Tanh(),
+        Linear(200, 30, rng=rng),
+        Tanh(),
+        Linear(30, 40, rng=rng),
+        Tanh(),
+    ]
     model = Sequential(*hidden, Linear(40, 4, rng=rng))
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.003), batch_size=SAMPLES, shards=SHARDS, clip_norm=1.0, quiet=True
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.Adam(0.003),
+        batch_size=SAMPLES,
+        shards=SHARDS,
+        clip_norm=1.0,
+        quiet=True,
     )
     early = count_early_starts()
     if options.delays is not None:
@@ -183,14 +199,23 @@ def main() -> None:
     losses = []
     for step in range(options.steps):
         losses.append(trainer.train_step(X, Y))
-        changed = {"change a parameter": MIDDLE, "change a parameter at the end": options.steps - 1}.get(deed)
+        changed = {
+            "change a parameter": MIDDLE,
+            "change a parameter at the end": options.steps - 1,
+        }.get(deed)
         if guilty and step == changed:
             flip(model.parameters()[0].value.reshape(-1), 3)
     # Nobody looks before all have done what they do.
     comm.all_gather(np.zeros(1))
     values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
     shared = np.diff(comm.hosts)
-    np.savez(options.folder / f"rank{comm.rank}.npz", losses=np.array(losses), parameters=values, hosts=shared, early=early)
+    np.savez(
+        options.folder / f"rank{comm.rank}.npz",
+        losses=np.array(losses),
+        parameters=values,
+        hosts=shared,
+        early=early,
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Train small models for twenty steps, in many ways; every rank writes its parameters and histories.
+"""Train small models for twenty steps, in many ways; every rank writes its parameters and
+histories.
 
-Usage: train_twenty_steps.py FOLDER [--corrupt RANK STEP]; with --corrupt, that rank changes the lowest bit of one parameter after
-that step of a single run.
+Usage: train_twenty_steps.py FOLDER [--corrupt RANK STEP]; with --corrupt, that rank changes the
+lowest bit of one parameter after that step of a single run.
 """
 
 import argparse
@@ -54,26 +55,44 @@ def texts(samples: int, seed: int) -> ddbp.ArrayDataset:
 
 
 def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
-    """Return random trees of 5 nodes, as rows of their parents, and how many children the root has."""
-    parents = np.array([[-1, *(rng.integers(0, i) for i in range(1, 5))] for rng in np.random.default_rng(seed).spawn(samples)])
+    """Return random trees of 5 nodes, as rows of their parents, and how many children the root
+    has.
+    """
+    parents = np.array(
+        [
+            [-1, *(rng.integers(0, i) for i in range(1, 5))]
+            for rng in np.random.default_rng(seed).spawn(samples)
+        ]
+    )
     return ddbp.ArrayDataset(parents, (parents == 0).sum(axis=1))
 
 
-# 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves most shards and ranks empty.
-TRAINING, VALIDATION, ODD, ODD_VALIDATION = (classification(*sizes) for sizes in ((173, 1), (37, 2), (151, 3), (51, 4)))
+# 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves
+# most shards and ranks empty.
+TRAINING, VALIDATION, ODD, ODD_VALIDATION = (
+    classification(*sizes) for sizes in ((173, 1), (37, 2), (151, 3), (51, 4))
+)
 
 
 def network(*middle: object, dtype: type = np.float32) -> Sequential:
-    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns some."""
+    """Return a network whose parameters fill several blocks of flat memory, so that every rank owns
+    some.
+    """
     rng = np.random.default_rng(7)
     return Sequential(
-        Linear(FEATURES, 64, rng=rng, dtype=dtype), ReLU(), *middle, Linear(64, 64, rng=rng, dtype=dtype), Tanh(),
+        Linear(FEATURES, 64, rng=rng, dtype=dtype),
+        ReLU(),
+        *middle,
+        Linear(64, 64, rng=rng, dtype=dtype),
+        Tanh(),
         Linear(64, CLASSES, rng=rng, dtype=dtype),
-    )  # fmt: skip
+    )
 
 
 class Alternating(Composite):
-    """Two branches that take turns, so that in each step the parameters of one of them are not used; and a shared layer."""
+    """Two branches that take turns, so that in each step the parameters of one of them are not
+    used; and a shared layer.
+    """
 
     def __init__(self) -> None:
         rng = np.random.default_rng(8)
@@ -100,7 +119,11 @@ class Counting(Composite):
 
     def __call__(self, x):
         parents = x.array
-        return self.head(self.cell(x.tape.input(np.ones((*parents.shape, 3), np.float32), gradient=False), parents))
+        return self.head(
+            self.cell(
+                x.tape.input(np.ones((*parents.shape, 3), np.float32), gradient=False), parents
+            )
+        )
 
     def __repr__(self) -> str:
         return "Counting()"
@@ -121,35 +144,60 @@ def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=N
 def make(model, optimizer, *, loss=None, batch_size=50, **options):
     """Return a quiet trainer."""
     return ddbp.Trainer(
-        model, loss=loss or SoftmaxCrossEntropy(), optimizer=optimizer, batch_size=batch_size, seed=11, quiet=True, **options
+        model,
+        loss=loss or SoftmaxCrossEntropy(),
+        optimizer=optimizer,
+        batch_size=batch_size,
+        seed=11,
+        quiet=True,
+        **options,
     )
 
 
 def custom_loop(shards):
-    """Return the trainer and its losses after a loop of the user's own, with a model that does not use all of its parameters."""
+    """Return the trainer and its losses after a loop of the user's own, with a model that does not
+    use all of its parameters.
+    """
     trainer = make(Alternating(), ddbp.SGD(0.05, momentum=0.9), shards=shards)
     loop = trainer.batches(TRAINING, epochs=EPOCHS)
-    return trainer, [{"loss": trainer.step(trainer.loss(trainer.model(batch.x), batch.y))} for batch in loop]
+    return trainer, [
+        {"loss": trainer.step(trainer.loss(trainer.model(batch.x), batch.y))} for batch in loop
+    ]
 
 
 RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "momentum": lambda shards: fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=shards),
     "nesterov and a single sample in the last batch": lambda shards: fitted(
-        network(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), training=ODD, validation=ODD_VALIDATION, shards=shards
+        network(),
+        ddbp.SGD(0.1, momentum=0.9, nesterov=True),
+        training=ODD,
+        validation=ODD_VALIDATION,
+        shards=shards,
     ),
     "dropout, Adam and clipping of the norm": lambda shards: fitted(
         network(Dropout(0.3)), ddbp.Adam(ddbp.Cosine(0.01, steps=20)), clip_norm=0.5, shards=shards
     ),
     "L1, L2, weight decay and clipping of values": lambda shards: fitted(
-        network(), ddbp.Adam(0.01, weight_decay=0.01), l1=1e-4, l2=1e-3, clip_value=0.01, shards=shards
+        network(),
+        ddbp.Adam(0.01, weight_decay=0.01),
+        l1=1e-4,
+        l2=1e-3,
+        clip_value=0.01,
+        shards=shards,
     ),
     "LAMB": lambda shards: fitted(network(), ddbp.LAMB(0.02), shards=shards),
-    "LARS with a warm-up": lambda shards: fitted(network(), ddbp.LARS(ddbp.WarmUp(1.0, steps=5)), shards=shards),
+    "LARS with a warm-up": lambda shards: fitted(
+        network(), ddbp.LARS(ddbp.WarmUp(1.0, steps=5)), shards=shards
+    ),
     "RMSProp in float64": lambda shards: fitted(
         network(dtype=np.float64), ddbp.RMSProp(1e-3, momentum=0.5), clip_norm=1.0, shards=shards
     ),
     "AdamW, regression and a plateau": lambda shards: fitted(
-        Sequential(Linear(FEATURES, 48, rng=np.random.default_rng(7)), Tanh(), Linear(48, 2, rng=np.random.default_rng(8))),
+        Sequential(
+            Linear(FEATURES, 48, rng=np.random.default_rng(7)),
+            Tanh(),
+            Linear(48, 2, rng=np.random.default_rng(8)),
+        ),
         ddbp.AdamW(ddbp.Plateau(0.01, patience=0, threshold=0.2)),
         training=regression(173, 4),
         validation=regression(37, 5),
@@ -157,7 +205,10 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         shards=shards,
     ),
     "a model smaller than a block": lambda shards: fitted(
-        Sequential(Linear(FEATURES, CLASSES, rng=np.random.default_rng(7))), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
+        Sequential(Linear(FEATURES, CLASSES, rng=np.random.default_rng(7))),
+        ddbp.Adam(0.01),
+        clip_norm=1.0,
+        shards=shards,
     ),
     "a truncated LSTM": lambda shards: fitted(
         language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
@@ -169,7 +220,9 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         shards=shards,
     ),
     "two layers of GRUs in both directions": lambda shards: fitted(
-        language_model(GRU(8, 12, layers=2, bidirectional=True, dropout=0.1, rng=np.random.default_rng(1)), 24),
+        language_model(
+            GRU(8, 12, layers=2, bidirectional=True, dropout=0.1, rng=np.random.default_rng(1)), 24
+        ),
         ddbp.Adam(0.01),
         training=texts(173, 6),
         validation=texts(37, 7),
@@ -182,7 +235,9 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         shards=shards,
     ),
-    "trees": lambda shards: fitted(Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards),
+    "trees": lambda shards: fitted(
+        Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
+    ),
     "a custom loop with unused and shared layers": custom_loop,
 }
 
@@ -197,7 +252,9 @@ def main() -> None:
     parameters, histories = {}, {}
     if options.corrupt is not None:
         key = "momentum, 8 shards"
-        trainer, history = fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=8, callbacks=[Corrupt(*options.corrupt)])
+        trainer, history = fitted(
+            network(), ddbp.SGD(0.1, momentum=0.9), shards=8, callbacks=[Corrupt(*options.corrupt)]
+        )
         parameters[key], histories[key] = flat(trainer), without_times(history)
     else:
         for shards in (8, None):
@@ -206,7 +263,9 @@ def main() -> None:
                 key = f"{name}, {'one shard per rank' if shards is None else f'{shards} shards'}"
                 parameters[key] = flat(trainer)
                 histories[key] = without_times(history)
-                assert_on_all_ranks(np.isfinite(parameters[key]).all(), f"parameters of {key} are finite")
+                assert_on_all_ranks(
+                    np.isfinite(parameters[key]).all(), f"parameters of {key} are finite"
+                )
     np.savez(options.folder / f"rank{comm.rank}.npz", **parameters)
     (options.folder / f"rank{comm.rank}.json").write_text(json.dumps(histories))
 
@@ -218,7 +277,14 @@ def flat(trainer: ddbp.Trainer) -> np.ndarray:
 
 def without_times(history: list[dict]) -> list[dict]:
     """Return the records without what differs from run to run."""
-    return [{name: value for name, value in record.items() if name not in ("seconds", "samples_per_second")} for record in history]
+    return [
+        {
+            name: value
+            for name, value in record.items()
+            if name not in ("seconds", "samples_per_second")
+        }
+        for record in history
+    ]
 
 
 class Corrupt(ddbp.Callback):

@@ -1,4 +1,6 @@
-"""Assert what is false on rank 1 only, then wait for all ranks, which would hang if the others had passed."""
+"""Assert what is false on rank 1 only, then wait for all ranks, which would hang if the others had
+passed.
+"""
 
 import numpy as np
 from verdict import assert_on_all_ranks

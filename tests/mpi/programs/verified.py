@@ -1,4 +1,5 @@
-"""Train a small network in a loop of its own, then by fit and on single batches, with one deed that `ddbp verify` must judge.
+"""Train a small network in a loop of its own, then by fit and on single batches, with one deed that
+`ddbp verify` must judge.
 
 Usage: verified.py DEED
 """
@@ -26,14 +27,23 @@ def network() -> Sequential:
 
 def trainer(**options: object) -> ddbp.Trainer:
     """Return a trainer."""
-    return ddbp.Trainer(network(), loss=SoftmaxCrossEntropy(), optimizer=ddbp.Adam(0.01), batch_size=12, quiet=True, **options)
+    return ddbp.Trainer(
+        network(),
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.Adam(0.01),
+        batch_size=12,
+        quiet=True,
+        **options,
+    )
 
 
 def main() -> None:
     """Train."""
     deed, rank = sys.argv[1], ddbp.communicator().rank
     first = trainer(shards=2 if deed == "too few shards" else 5 if deed == "five shards" else None)
-    noise = np.random.default_rng(os.getpid() if deed == "forget the seed" else rank if deed == "noise of ranks" else 7)
+    noise = np.random.default_rng(
+        os.getpid() if deed == "forget the seed" else rank if deed == "noise of ranks" else 7
+    )
     for number, batch in enumerate(first.batches(DATA, epochs=2), 1):
         if deed == "hang" and number == STEP:
             time.sleep(600)

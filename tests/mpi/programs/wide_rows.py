@@ -1,13 +1,26 @@
-"""Gather rows of many lengths, some longer than ranks of a host can show each other at once; every rank checks all of them."""
+"""Gather rows of many lengths, some longer than ranks of a host can show each other at once; every
+rank checks all of them.
+"""
 
 import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
-from ddbp.board import WORDS, Row
-from ddbp.communicator import GATHERING
+from ddbp.comm.base import GATHERING
+from ddbp.comm.host_barrier import WORDS, Row
 
-LENGTHS = (1, 60, 61, 62, 1000, WORDS - Row.TITLE, WORDS - Row.TITLE + 1, WORDS, 2 * WORDS, 3 * WORDS + 1)
+LENGTHS = (
+    1,
+    60,
+    61,
+    62,
+    1000,
+    WORDS - Row.TITLE,
+    WORDS - Row.TITLE + 1,
+    WORDS,
+    2 * WORDS,
+    3 * WORDS + 1,
+)
 
 
 def main() -> None:
@@ -20,7 +33,9 @@ def main() -> None:
         row.numbers[:] = 10**6 * comm.rank + np.arange(length)
         equal = comm.gather((GATHERING, length), row)
         expected = 10**6 * np.arange(comm.size)[:, np.newaxis] + np.arange(length)
-        assert_on_all_ranks(equal and (row.all == expected).all(), f"rows of {length} numbers are right")
+        assert_on_all_ranks(
+            equal and (row.all == expected).all(), f"rows of {length} numbers are right"
+        )
         text = f"{comm.rank}" * length
         assert_on_all_ranks(
             comm.all_gather(np.frombuffer(text.encode(), np.uint8)).shape == (comm.size, length),
@@ -34,7 +49,9 @@ def main() -> None:
         row.numbers[2:] = comm.rank
         assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "what may differ may differ")
         row.numbers[1] = comm.rank == comm.size - 1
-        assert_on_all_ranks(not comm.gather((GATHERING, 0), row, same=2), "a rank that differs is seen")
+        assert_on_all_ranks(
+            not comm.gather((GATHERING, 0), row, same=2), "a rank that differs is seen"
+        )
     if comm.rank == 0:
         print(np.diff(comm.hosts).tolist())
 

@@ -1,6 +1,8 @@
-"""Train a step, the second, with gradients in a format of their own between hosts; every rank writes the parameters after it.
+"""Train a step, the second, with gradients in a format of their own between hosts; every rank
+writes the parameters after it.
 
-Usage: wire.py FOLDER FORMAT, which is a name, "none", or "largest" for one that sends the largest half of each array.
+Usage: wire.py FOLDER FORMAT, which is a name, "none", or "largest" for one that sends the largest
+half of each array.
 """
 
 import sys
@@ -35,7 +37,13 @@ def main() -> None:
     model = Sequential(Linear(500, 10, rng=rng), Linear(10, 300, rng=rng), Linear(300, 10, rng=rng))
     wire = {"none": None, "largest": Largest()}.get(sys.argv[2], sys.argv[2])
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(1.0), batch_size=16, shards=4, wire=wire, quiet=True
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(1.0),
+        batch_size=16,
+        shards=4,
+        wire=wire,
+        quiet=True,
     )
     before = trainer._flat.values.copy()
     # From the second step on gradients travel during backward.
@@ -45,7 +53,12 @@ def main() -> None:
     trainer.comm.all_gather(np.zeros(1))
     trainer.train_step(x, y)
     path = Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz"
-    np.savez(path, gradient=before - trainer._flat.values, values=trainer._flat.values, hosts=len(trainer.comm.hosts) - 1)
+    np.savez(
+        path,
+        gradient=before - trainer._flat.values,
+        values=trainer._flat.values,
+        hosts=len(trainer.comm.hosts) - 1,
+    )
 
 
 if __name__ == "__main__":

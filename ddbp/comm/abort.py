@@ -1,0 +1,46 @@
+"""An exception on any rank ends all ranks with a non-zero status, after one traceback that names
+the rank.
+"""
+
+import atexit
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .mpi import MPICommunicator
+
+BEFORE_ABORT: list[Callable[[], None]] = []
+"""What is called before a rank ends all ranks by an exception."""
+ABORTED = 1
+"""The exit status of a run that a rank has ended."""
+
+
+def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
+    """Install the hooks; called once, when MPI starts."""
+
+    def report_and_abort(
+        kind: type[BaseException], error: BaseException, trace: TracebackType | None
+    ) -> None:
+        for note in BEFORE_ABORT:
+            note()
+        lines = "".join(traceback.format_exception(kind, error, trace))
+        sys.stdout.flush()
+        # One write, so that the lines of several ranks do not mix.
+        sys.stderr.write(
+            "".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines())
+        )
+        sys.stderr.flush()
+        comm.abort(ABORTED)
+
+    def in_thread(arguments: Any) -> None:
+        report_and_abort(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)
+
+    sys.excepthook = report_and_abort
+    threading.excepthook = in_thread
+    # MPI would wait for ever at the end of a rank that leaves early, by sys.exit for example; the
+    # others are told instead.
+    atexit.register(comm.leave)

@@ -1,0 +1,91 @@
+"""What all ranks must state alike, and the error that names what differs where."""
+
+import json
+import re
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from layers.errors import message
+
+from .base import CommunicationError, Communicator
+
+# The most characters of a fact that an error quotes; of longer ones it shows where they begin to
+# differ.
+_EXCERPT = 80
+
+
+def gather_texts(comm: Communicator, text: str) -> list[str]:
+    """Return the texts of all ranks."""
+    raw = np.frombuffer(text.encode(), np.uint8)
+    sizes = comm.all_gather(np.array([raw.size], np.int64))[:, 0]
+    padded = np.zeros(int(sizes.max(initial=0)), np.uint8)
+    padded[: raw.size] = raw
+    return [
+        bytes(row[:size]).decode() for row, size in zip(comm.all_gather(padded), sizes, strict=True)
+    ]
+
+
+def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> None:
+    """Raise on every rank, naming what differs where, unless all ranks state the same facts, of
+    which lists have many parts.
+    """
+    stated = {
+        name: [*map(_stated, fact)] if isinstance(fact, list) else _stated(fact)
+        for name, fact in facts.items()
+    }
+    texts = gather_texts(comm, json.dumps(stated))
+    expected = json.loads(texts[0])
+    for rank, text in enumerate(texts):
+        other = json.loads(text)
+        for name in {**expected, **other}:
+            if expected.get(name) != other.get(name):
+                got = _difference(other.get(name), expected.get(name), rank)
+                raise CommunicationError(
+                    message("ddbp", f"all ranks must have the same {name}", got, fix)
+                )
+
+
+def _stated(fact: Any) -> str:
+    """Return a fact in words; where an object lies in memory is none, though the default repr of
+    functions and classes says so.
+    """
+    return re.sub(r" at 0x\w+", "", str(fact))
+
+
+def _difference(there: Any, here: Any, rank: int) -> str:
+    """Return how the fact of a rank differs from that of rank 0: of parts their numbers, and the
+    first that differs.
+    """
+    if not (isinstance(there, list) and isinstance(here, list)):
+        first, second = _excerpts(there, here)
+        return f"{first} on rank {rank}, {second} on rank 0"
+    counts = (
+        f"{len(there)} on rank {rank}, {len(here)} on rank 0; " if len(there) != len(here) else ""
+    )
+    one, other = next(
+        pair for pair in zip_longest(there, here, fillvalue="none") if pair[0] != pair[1]
+    )
+    return f"{counts}the first that differs: {one} on rank {rank}, {other} on rank 0"
+
+
+def _excerpts(there: Any, here: Any) -> list[str]:
+    """Return two facts as they are if they are short, else what stands around their first
+    difference.
+    """
+    if (
+        not (isinstance(there, str) and isinstance(here, str))
+        or max(len(there), len(here)) <= _EXCERPT
+    ):
+        return [repr(there), repr(here)]
+    differs = next(
+        (i for i, (one, other) in enumerate(zip(there, here, strict=False)) if one != other),
+        min(len(there), len(here)),
+    )
+    start = max(0, differs - _EXCERPT // 2)
+    parts = [(text, text[start : start + _EXCERPT]) for text in (there, here)]
+    return [
+        f"{'…' * (start > 0)}{part!r}{'…' * (start + len(part) < len(text))}"
+        for text, part in parts
+    ]

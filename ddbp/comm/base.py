@@ -1,0 +1,146 @@
+"""What training needs of the ranks, whatever carries their messages."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from layers.types import Array, Integers
+
+from .host_barrier import Row
+
+if TYPE_CHECKING:
+    from .topology import Links
+
+
+class CommunicationError(RuntimeError):
+    """Ranks do not agree, or one did not come."""
+
+
+Task = tuple[int, int]
+"""What ranks meet for: a kind, and which of that kind."""
+
+
+_TASKS = (
+    "gathering from all ranks",
+    "the gradient exchange of step {}",
+    "publishing the parameters of step {}",
+    "gathering statistics of the batch, number {}",
+    "broadcasting from rank 0",
+    "letting one rank of each host go first",
+    "ending",
+)
+
+
+GATHERING, EXCHANGE, PUBLISHING, STATISTICS, BROADCAST, LEADER_FIRST, ENDING = range(len(_TASKS))
+
+
+def described(task: Task) -> str:
+    """Return what ranks meet for, in words."""
+    kind, number = task
+    return _TASKS[kind].format(number)
+
+
+class Communicator(Protocol):
+    """What training needs of the ranks. All methods are collective: every rank calls them in the
+    same order.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this rank, and how many there are. The ranks of a host follow each other.
+    hosts
+        Bounds (H + 1,) of the groups of ranks that share memory.
+    links
+        Who of them talks to whom between hosts.
+    meanwhile
+        What this rank does again and again while it waits for ranks of its host, if anything.
+    """
+
+    rank: int
+    size: int
+    hosts: Integers
+    links: "Links"
+    meanwhile: Callable[[], None] | None
+
+    def announce(self, needs: Mapping[str, int]) -> None:
+        """Learn what `host_array` will be asked for next, bytes by purpose, so that a refusal can
+        state all of it.
+        """
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return zeroed memory that the ranks of this host share.
+
+        Raises
+        ------
+        CommunicationError
+            There is too little of it.
+        """
+
+    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        """Complete row.all, the numbers of all ranks; return whether the task and the first `same`
+        numbers are the same.
+
+        The ranks of a host have then met: each sees what the others wrote before to memory that
+        they share.
+
+        Raises
+        ------
+        CommunicationError
+            A rank is at another kind of task, has left, or does not come.
+        """
+
+    def meet(self, task: Task) -> None:
+        """Wait for the ranks of this host."""
+
+    def swap(
+        self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]
+    ) -> None:
+        """Send arrays to ranks of other hosts, and fill arrays from them."""
+
+    def flight(self, parts: int) -> "Flight":
+        """Return what carries messages of so many parts to other hosts while this rank does
+        something else.
+        """
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
+
+    def broadcast(self, array: Array) -> None:
+        """Overwrite the array with that of rank 0."""
+
+    def leader_first(self) -> Any:
+        """Return a context whose body the first rank of each host runs before the others do."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return facts for a bug report."""
+
+
+class Flight(Protocol):
+    """Messages between hosts that are on their way while a rank does something else; those of a
+    part may be sent at any time.
+
+    Nothing here is collective, but each message must be expected by the rank that it is for, under
+    the same number and part.
+    """
+
+    def begin(self, number: int) -> None:
+        """Begin anew; the number tells messages from those of other flights. The one before must be
+        over, or dropped.
+        """
+
+    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
+        """Have arrays filled from other ranks."""
+
+    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
+        """Send arrays, which must stay as they are."""
+
+    def poke(self) -> None:
+        """Let messages get on: MPI libraries may do nothing about them unless they are called."""
+
+    def wait(self, task: Task) -> None:
+        """Return when all has been sent and received."""
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return (rank, part) of the messages that have not come."""
+
+    def drop(self) -> None:
+        """Forget what has been begun; arrays that were to be filled may still be."""

@@ -1,0 +1,137 @@
+"""The board: where the ranks of one host meet, and read each other's numbers in memory that they
+share.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+
+from layers.engine.parameter import Allocator
+from layers.kernels import sync
+from layers.types import Array, Integers
+
+WORDS = 8192
+"""The longest row, in 64-bit words."""
+
+# Where a rank says which process it is; its first cell counts meetings.
+_PID = 1
+# How often a process looks at first, for some 35 µs, and each time that it is asked later.
+_FIRST_LOOKS, _LOOKS = 1000, 20
+
+
+class Row:
+    """Numbers that a rank shows to others, and those that it has seen of them; made once for what
+    comes every step.
+
+    Parameters
+    ----------
+    count, ranks, mine
+        How many numbers, how many ranks show them, and the number of this one.
+    dtype
+        Theirs, of 64 bits.
+
+    Attributes
+    ----------
+    rows
+        The words of all ranks after a gathering (ranks, words), those of this rank before.
+    title
+        Of this rank.
+    numbers
+        To be filled (count,).
+    all
+        Those of all ranks after a gathering (ranks, count).
+    """
+
+    TITLE = 3
+    """Words before the numbers: the kind of task, how many numbers, and which task of that kind."""
+
+    def __init__(self, count: int, ranks: int, mine: int, dtype: Any = np.float64) -> None:
+        self.rows: Integers = np.zeros((ranks, self.TITLE + count), np.int64)
+        self.title = self.rows[mine].data
+        self.title[1] = count
+        self.all: Array = self.rows[:, self.TITLE :].view(dtype)
+        self.numbers: Array = self.all[mine]
+
+
+class Board:
+    """Rows of 64-bit words, one for each of the ranks that share it.
+
+    Parameters
+    ----------
+    allocate
+        Returns zeroed memory that all ranks of the board share, of the given shape and dtype;
+        collective.
+    mine, ranks
+        The number of this rank among them, and how many they are.
+    """
+
+    _CELLS = sync.LINE + 2 * WORDS
+
+    def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
+        self._mine = mine
+        self._cells: Integers = allocate((ranks, self._CELLS), np.int64)
+        self._cells[mine, _PID] = os.getpid()
+        self._seen: set[int] = set()
+        self._meetings = 0
+
+    @classmethod
+    def room(cls, ranks: int) -> int:
+        """Return the bytes that it takes."""
+        return 8 * ranks * cls._CELLS
+
+    def meet(self) -> bool:
+        """Come to the next meeting; return whether all ranks have come. If not, they have once
+        `met()` is true.
+        """
+        self._meetings += 1
+        come: bool = sync.meet(self._cells, self._mine, self._meetings, _FIRST_LOOKS)
+        return come
+
+    def met(self) -> bool:
+        """Return whether all ranks have come to the present meeting."""
+        come: bool = sync.meet(self._cells, self._mine, self._meetings, _LOOKS)
+        return come
+
+    def gather(self, rows: Integers, same: int, *, again: bool = False) -> int:
+        """Come to the next meeting, and write the rows of all ranks (ranks, words), of which that
+        of this rank is there.
+
+        Return the first rank whose first `same` words are not those of this one, or `sync.ALIKE`;
+        but `sync.LATE` if not all have come: then, once `met()` is true, ask `again`.
+        """
+        self._meetings += not again
+        strange: int = sync.gather(
+            rows, self._cells, self._mine, self._meetings, same, _FIRST_LOOKS
+        )
+        return strange
+
+    def late(self) -> list[int]:
+        """Return the ranks of the board that have not come to the present meeting."""
+        return np.flatnonzero(self._cells[:, 0] < self._meetings).tolist()
+
+    def dead(self) -> list[int]:
+        """Return those of them whose processes have ended, having been seen to run: not all may be
+        visible from here.
+        """
+        late = self.late()
+        running = {rank for rank in late if _runs(int(self._cells[rank, _PID]))}
+        self._seen |= running
+        return [rank for rank in late if rank in self._seen and rank not in running]
+
+
+def compile_kernels() -> None:
+    """Meet alone, once: that compiles the kernels of a meeting."""
+    board = Board(np.zeros, 0, 1)
+    board.gather(Row(1, 1, 0).rows, 0)
+    board.meet()
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

@@ -1,0 +1,452 @@
+"""The ranks of an MPI job. The only file that imports mpi4py, and only when launched under MPI.
+
+The ranks of a host meet in memory that they share; MPI carries what goes between hosts. Without
+shared memory every rank counts as a host of its own.
+"""
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ddbp import settings
+from layers.engine.memory import zeros
+from layers.errors import message
+from layers.kernels import sync
+from layers.types import Array, Integers
+
+from . import shared_memory
+from .abort import abort_all_ranks_on_exceptions
+from .base import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Task, described
+from .deadlines import Waiting
+from .host_barrier import WORDS, Board, Row, compile_kernels
+from .topology import Links
+
+_TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
+# Flights take all tags from here on.
+_TAG_FLIGHT = 16
+# So many for each number at least, whatever the parts of a flight: flights with different numbers
+# have different tags.
+_PARTS = 1024
+# Words with which a row begins, that go to other hosts in one message of a fixed size.
+_HEAD = 64
+# Elements of a message: libraries before MPI 4 count them by a C int.
+LARGEST = 2**30
+
+
+class MPICommunicator:
+    """The ranks of MPI_COMM_WORLD, numbered host by host.
+
+    Attributes
+    ----------
+    world
+        The communicator of MPI, for what is not offered here.
+    """
+
+    def __init__(self) -> None:
+        self._mpi = mpi = _start()
+        first = mpi.COMM_WORLD
+        self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
+        order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
+        self.world = first.Split(0, order.index(first.rank))
+        self.rank, self.size = self.world.rank, self.world.size
+        self._waiting = Waiting(mpi, self.world)
+        self.meanwhile: Callable[[], None] | None = None
+        abort_all_ranks_on_exceptions(self)
+        with self.leader_first():
+            compile_kernels()
+        self.hosts: Integers = np.flatnonzero(
+            [True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True]
+        )
+        self._held: dict[str, int] = {}
+        self._board = self._shared_board()
+        self.links = Links(self.hosts, self.rank)
+        self._one_host = len(self.hosts) == 2
+
+    def _shared_board(self) -> Board:
+        """Return the board of this host's ranks, or one for this rank alone if they share no
+        memory.
+        """
+        if settings.shares_memory():
+            self._shares = self._local.size > 1
+            board, code, room = None, 0, {"board": Board.room(self._local.size)}
+            self.announce(room)
+            try:
+                board = Board(self.host_array, self._local.rank, self._local.size)
+            except shared_memory.NotSharedError:
+                code = 1
+            if not self.world.allreduce(code, self._mpi.MAX) and board is not None:
+                self._held = room
+                return board
+        self._shares = False
+        self.hosts = np.arange(self.size + 1)
+        return Board(np.zeros, 0, 1)
+
+    # Memory
+
+    def announce(self, needs: Mapping[str, int]) -> None:
+        self._demand = shared_memory.Demand(needs, self._held)
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        self._waiting.begin()
+        if not self._shares:
+            return zeros(shape, dtype)
+        size = shared_memory.size_of(shape, dtype)
+        text, error = np.zeros(256, np.uint8), None
+        if self._local.rank == 0:
+            try:
+                created = os.fsencode(shared_memory.create(size))
+                text[: len(created)] = np.frombuffer(created, np.uint8)
+            except OSError as refused:
+                error = refused
+        self._wait([self._local.Ibcast(text, root=0)], (GATHERING, 0))
+        path = os.fsdecode(text.tobytes().rstrip(b"\0"))
+        descriptor = -1
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except OSError as refused:
+            error = error or refused
+        try:
+            self._require_success(error)
+        except CommunicationError:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise
+        finally:
+            # Before memory is taken: a process that is killed then, for want of it, must not leave
+            # it behind.
+            if self._local.rank == 0 and path:
+                os.unlink(path)
+        try:
+            array = shared_memory.attach(
+                descriptor, shape, dtype, self._local.rank, self._local.size
+            )
+        except OSError as refused:
+            error = refused
+        self._require_success(error)
+        return array
+
+    def _require_success(self, error: OSError | None) -> None:
+        """Raise on all ranks of this host unless none of them failed to share memory."""
+        codes = np.empty(self._local.size, np.int64)
+        code = 0 if error is None else error.errno or -1
+        self._wait([self._local.Iallgather(np.array([code]), codes)], (GATHERING, 0))
+        if codes.any():
+            raise self._demand.refusal(int(codes[codes != 0][0]))
+
+    # Meetings
+
+    def meet(self, task: Task) -> None:
+        self._waiting.begin()
+        if not self._board.meet():
+            self._await_host(task)
+
+    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+        self._waiting.begin()
+        row.title[0], row.title[2] = task
+        rows, words = row.rows, Row.TITLE + same
+        gather = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
+        if self._one_host:
+            return gather(task, rows, words)
+        gather(task, rows[self.links.first : self.links.last], words)
+        self._gather_world(task, rows)
+        return bool((rows[:, :words] == rows[self.rank, :words]).all())
+
+    def _gather_host(self, task: Task, rows: Integers, same: int) -> bool:
+        """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
+        words are the same.
+        """
+        strange = self._board.gather(rows, same)
+        if strange == sync.LATE:
+            self._await_host(task)
+            strange = self._board.gather(rows, same, again=True)
+        if strange == sync.ALIKE:
+            return True
+        self._require_title(task, rows, self.links.first, strange)
+        return False
+
+    def _gather_host_in_parts(self, task: Task, rows: Integers, same: int) -> bool:
+        """Do what `_gather_host` does with rows longer than those of a board: in several meetings,
+        each with the title.
+        """
+        title, equal = Row.TITLE, True
+        for start in range(title, rows.shape[1], WORDS - title):
+            part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
+            first = start == title
+            found = self._gather_host(task, part, same if first else title)
+            if first:
+                equal = found
+                rows[:, :title] = part[:, :title]
+            rows[:, start : start + WORDS - title] = part[:, title:]
+        return equal
+
+    def _await_host(self, task: Task) -> None:
+        """Wait until the ranks of this host have met."""
+
+        def ranks(of_board: list[int]) -> list[int]:
+            return [self.links.first + rank for rank in of_board]
+
+        def met() -> bool:
+            if self.meanwhile is not None:
+                self.meanwhile()
+            return self._board.met()
+
+        self._waiting.until(
+            met,
+            task,
+            late=lambda: ranks(self._board.late()),
+            dead=lambda: ranks(self._board.dead()),
+        )
+
+    def _gather_world(self, task: Task, rows: Integers) -> None:
+        """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
+        heads = np.zeros((self.size, _HEAD), np.int64)
+        heads[self.links.first : self.links.last, : rows.shape[1]] = rows[
+            self.links.first : self.links.last, :_HEAD
+        ]
+        self._share(task, _TAG_HEAD, heads)
+        strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
+        if strange.any():
+            self._require_title(task, heads, 0, int(np.argmax(strange)))
+        rows[:, :_HEAD] = heads[:, : rows.shape[1]]
+        if rows.shape[1] > _HEAD:
+            rest = np.ascontiguousarray(rows[:, _HEAD:])
+            self._share(task, _TAG_REST, rest)
+            rows[:, _HEAD:] = rest
+
+    def _share(self, task: Task, tag: int, rows: Integers) -> None:
+        """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
+        receives = [
+            (rank, rows[self.hosts[host] : self.hosts[host + 1]])
+            for rank, host in self.links.sources
+        ]
+        self._swap(
+            task,
+            tag,
+            [(rank, rows[self.links.first : self.links.last]) for rank in self.links.served],
+            receives,
+        )
+
+    def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
+        """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has
+        other numbers to gather.
+        """
+        kind, words, number = rows[strange, : Row.TITLE].tolist()
+        expected = int(rows[self.rank - first, 1])
+        if (kind, words) == (task[0], expected):
+            return
+        got = f"{described((kind, number))} on rank {first + strange}"
+        if kind == task[0]:
+            got = f"{words} numbers on rank {first + strange}, {expected} here"
+        fix = "Every rank must run the same loop, and the same layers in the same order."
+        raise CommunicationError(
+            message(f"rank {self.rank}", f"all ranks must take part in {described(task)}", got, fix)
+        )
+
+    # Messages
+
+    def swap(
+        self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]
+    ) -> None:
+        self._waiting.begin()
+        self._swap(task, _TAG_PART, sends, receives)
+
+    def _swap(
+        self,
+        task: Task,
+        tag: int,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
+    ) -> None:
+        parts = [(rank, part) for rank, array in receives for part in _parts(array)]
+        requests = [self.world.Irecv(part, rank, tag) for rank, part in parts]
+        requests += [
+            self.world.Isend(part, rank, tag) for rank, array in sends for part in _parts(array)
+        ]
+        self._wait(requests, task, [rank for rank, _ in parts])
+
+    def flight(self, parts: int) -> "MPIFlight":
+        return MPIFlight(self._mpi, self.world, parts, self._await_flight)
+
+    def _await_flight(self, requests: list[Any], task: Task, sources: Sequence[int]) -> None:
+        self._waiting.begin()
+        self._wait(requests, task, sources)
+
+    def all_gather(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        row = Row(-(-array.nbytes // 8), self.size, self.rank, np.int64)
+        row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        self.gather((GATHERING, 0), row)
+        rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
+        result: Array = (
+            np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
+        )
+        return result
+
+    def broadcast(self, array: Array) -> None:
+        self._waiting.begin()
+        self._wait([self.world.Ibcast(part, root=0) for part in _parts(array)], (BROADCAST, 0))
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        self._waiting.begin()
+        if self._local.rank == 0:
+            yield
+        # A spinning barrier would take the core on which the first rank compiles.
+        self._wait(
+            [self._local.Ibarrier()], (LEADER_FIRST, 0), asleep=5e-3 if self._local.rank else 0.0
+        )
+        if self._local.rank:
+            yield
+
+    def _wait(
+        self, requests: list[Any], task: Task, sources: Sequence[int] = (), *, asleep: float = 0.0
+    ) -> None:
+        def late() -> list[int]:
+            return sorted(
+                {
+                    source
+                    for source, request in zip(sources, requests, strict=False)
+                    if not request.Test()
+                }
+            )
+
+        test = self._mpi.Request.Testall
+        self._waiting.until(lambda: test(requests), task, late=late, asleep=asleep)
+
+    # The job
+
+    def describe(self) -> dict[str, Any]:
+        names = self.all_gather(
+            np.frombuffer(socket.gethostname().encode().ljust(64)[:64], np.uint8)
+        )
+        hosts = sorted({bytes(name).decode().strip() for name in names})
+        shared = [int(last - first) for first, last in pairwise(self.hosts)]
+        return {
+            "mpi": _library(self._mpi),
+            "ranks": self.size,
+            "hosts": hosts,
+            "ranks that share memory": shared,
+        }
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all
+        do).
+        """
+        self._waiting.leave()
+        self._wait([self.world.Ibarrier()], (ENDING, 0), asleep=1e-3)
+        self._waiting.read_the_last()
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once."""
+        self.world.Abort(status)
+
+
+class MPIFlight:
+    """See `Flight`; `wait` is called with requests, the task and the ranks that the first of the
+    requests receive from.
+    """
+
+    def __init__(
+        self,
+        mpi: Any,
+        world: Any,
+        parts: int,
+        wait: Callable[[list[Any], Task, Sequence[int]], None],
+    ) -> None:
+        self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
+        # Open MPI tells it of this communicator only.
+        self._numbers = (int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
+        self._dropped: list[Any] = []
+        self.begin(0)
+
+    def begin(self, number: int) -> None:
+        self._tag = _TAG_FLIGHT + number % self._numbers * self._parts
+        self._receives: list[tuple[int, int, Any]] = []
+        self._requests: list[Any] = []
+        self._looked = 0
+
+    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
+        arrays = [
+            (rank, piece) for rank, array in receives for piece in _parts(array) if piece.size
+        ]
+        requests = [
+            (rank, part, self._world.Irecv(piece, rank, self._tag + part)) for rank, piece in arrays
+        ]
+        self._receives += requests
+        self._requests += [request for _, _, request in requests]
+
+    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
+        pieces = [(rank, piece) for rank, array in sends for piece in _parts(array) if piece.size]
+        self._requests += [
+            self._world.Isend(piece, rank, self._tag + part) for rank, piece in pieces
+        ]
+
+    def poke(self) -> None:
+        # One that is not over is enough to look at: MPI sees to all of them.
+        while self._looked < len(self._requests) and self._requests[self._looked].Test():
+            self._looked += 1
+
+    def wait(self, task: Task) -> None:
+        self._wait(self._requests, task, [rank for rank, _, _ in self._receives])
+
+    def missing(self) -> list[tuple[int, int]]:
+        return [(rank, part) for rank, part, request in self._receives if not request.Test()]
+
+    def drop(self) -> None:
+        for _, _, request in self._receives:
+            if not request.Test():
+                request.Cancel()
+        # MPI may still write to their arrays, which they keep.
+        self._dropped += self._requests
+        self.begin(0)
+
+
+def _parts(array: Array) -> list[Array]:
+    """Return an array, whose memory has no gaps, in parts that a message can hold."""
+    if array.size <= LARGEST:
+        return [array]
+    flat = array.reshape(-1)
+    return [flat[start : start + LARGEST] for start in range(0, flat.size, LARGEST)]
+
+
+def _start() -> Any:
+    """Start MPI and return its module, having checked that the library is that of the launcher."""
+    try:
+        import mpi4py
+
+        # Not at import: a library that finds the launcher of another may end the process; better
+        # asked for its name first.
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
+        raise CommunicationError(
+            message("ddbp", "a run under mpirun needs an MPI library", error, fix)
+        ) from error
+    if settings.launched_by_open_mpi() and "Open MPI" not in _library(MPI):
+        raise _strangers(f"mpirun of Open MPI, library {_library(MPI)}")
+    if not MPI.Is_initialized():
+        MPI.Init_thread()
+    size = MPI.COMM_WORLD.size
+    expected = settings.launched_ranks() or size
+    if expected != size:
+        raise _strangers(f"{size} of {expected} ranks, library {_library(MPI)}")
+    return MPI
+
+
+def _library(mpi: Any) -> str:
+    text: str = mpi.Get_library_version().splitlines()[0].strip("\x00")
+    return text
+
+
+def _strangers(got: str) -> CommunicationError:
+    fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
+    return CommunicationError(
+        message("ddbp", "mpirun and the MPI library must belong together", got, fix)
+    )

@@ -1,0 +1,35 @@
+"""Threads per rank, decided in one place: one. The unit of parallelism is the rank."""
+
+import os
+import sys
+from typing import Any
+
+_LIMITS: list[Any] = []
+
+
+def use_one_thread() -> None:
+    """Set BLAS and OpenMP, as far as they are loaded, and Numba to one thread; once per process."""
+    if not _LIMITS:
+        import numba
+        import threadpoolctl
+
+        # First, because it loads an OpenMP library.
+        numba.set_num_threads(1)
+        _LIMITS.append(threadpoolctl.threadpool_limits(1))
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def advise_other_cores() -> str | None:
+    """Return one line on how to use the other cores, if this single process leaves some idle."""
+    cores = available_cores()
+    if cores < 2:
+        return None
+    script = sys.argv[0] or "script.py"
+    return (
+        f"This process uses 1 of {cores} cores; `ddbp launch {script}` trains on all of them, with"
+        " one process each."
+    )

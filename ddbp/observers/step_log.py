@@ -1,0 +1,143 @@
+"""What `ddbp verify` compares: losses, metrics and digests of parameters, written by every rank
+while a script trains.
+"""
+
+import atexit
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ddbp import settings
+from ddbp.comm.base import Communicator
+from ddbp.reduction.shards import ShardPlan
+from layers import FlatParameters, Layer, Parameter, State
+from layers.engine.state import unique_states
+from layers.errors import message
+from layers.types import Array
+
+CHANGE = "a change from outside"
+"""How an event begins that says which values changed since the last one, though no step was
+taken.
+"""
+
+_TRAINERS: list[Path] = []
+"""The file of each trainer of this process, so that they can be told apart by number."""
+
+
+class Recording:
+    """Writes a line of JSON per step and evaluation, {"event": …, "values": {name: text}}; equal
+    texts mean equal bits.
+
+    Each rank writes a file of its own, so that recording needs no communication and cannot hang.
+
+    Parameters
+    ----------
+    folder
+        Where the files of all ranks and trainers go.
+    model, flat
+        Whose parameters and states are recorded.
+    rank
+        This rank.
+    limit
+        Steps after which training is over; None for no limit.
+    """
+
+    def __init__(
+        self, folder: Path, model: Layer, flat: FlatParameters, rank: int, limit: int | None
+    ) -> None:
+        self._named: list[tuple[str, str, Parameter | State]] = [
+            *(
+                ("parameter", name, parameter)
+                for name, parameter in zip(flat.names, flat.parameters, strict=True)
+            ),
+            *(("state", name, state) for name, state in unique_states(model)),
+        ]
+        self._limit, self._steps, self._evaluations = limit, 0, 0
+        path = folder / f"trainer{len(_TRAINERS)}-rank{rank}.jsonl"
+        _TRAINERS.append(path)
+        # A line at a time reaches the file, whatever happens to the process later.
+        self._file = path.open("w", buffering=1)
+        self._known: dict[str, str] = {}
+        self._write("the start", self._digests())
+        # Not run when an exception ends all ranks: the file of a run that failed has no end.
+        atexit.register(self._end)
+
+    @property
+    def over(self) -> bool:
+        """Whether the limit of steps is reached."""
+        return self._limit is not None and self._steps >= self._limit
+
+    def before_step(self) -> None:
+        """Write which parameters and states are not what the last event has left."""
+        now = self._digests()
+        changed = {name: text for name, text in now.items() if self._known.get(name) != text}
+        if changed:
+            self._write(f"{CHANGE} before step {self._steps + 1}", changed)
+
+    def step(self, loss: float) -> None:
+        """Write what a step has led to."""
+        self._steps += 1
+        self._write(f"step {self._steps}", {"loss": _exact(loss), **self._digests()})
+
+    def evaluation(self, values: Mapping[str, float]) -> None:
+        """Write what an evaluation has found."""
+        self._evaluations += 1
+        self._write(
+            f"evaluation {self._evaluations}",
+            {name: _exact(value) for name, value in values.items()},
+        )
+
+    def _end(self) -> None:
+        self._write("the end", self._digests())
+        self._file.close()
+
+    def _write(self, event: str, values: Mapping[str, str]) -> None:
+        self._known.update(values)
+        self._file.write(json.dumps({"event": event, "values": values}) + "\n")
+
+    def _digests(self) -> dict[str, str]:
+        return {f"{kind} {name}": digest(array.value) for kind, name, array in self._named}
+
+
+def digest(array: Array) -> str:
+    """Return a checksum of the bytes of an array, and its sum, by which people see how far two of
+    them are apart.
+    """
+    checksum = zlib.crc32(np.ascontiguousarray(array).data)
+    total = array.sum(dtype=np.result_type(array.dtype, np.float64))
+    return f"{checksum:08x}, sum {total.item()!r}"
+
+
+def _exact(value: float) -> str:
+    return f"{value!r} ({float(value).hex()})"
+
+
+def start(
+    model: Layer, flat: FlatParameters, plan: ShardPlan, comm: Communicator
+) -> Recording | None:
+    """Return a recording if `ddbp verify` runs this script, which it says by environment variables.
+
+    Raises
+    ------
+    ValueError
+        The script chooses fewer shards than the largest number of ranks that it is to be verified
+        on.
+    """
+    folder = settings.verify_folder()
+    if folder is None:
+        return None
+    least = settings.shards() or 1
+    if plan.shards < least:
+        fix = f"Pass shards={least} or more, leave it out, or verify fewer ranks."
+        raise ValueError(
+            message(
+                "Trainer",
+                f"shards must be at least {least}, to be verified on {least} ranks",
+                plan.shards,
+                fix,
+            )
+        )
+    return Recording(folder, model, flat, comm.rank, settings.verify_steps())

@@ -1,0 +1,66 @@
+"""Adam and its kin."""
+
+import math
+
+from ddbp.reduction.partition import Chunk
+from layers.kernels import optimizer as kernels
+from layers.types import Array
+
+from .optimizer import Optimizer, _at_least_zero, _fraction
+from .schedule import Schedule
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015, algorithm 1); weight decay is added to the gradient."""
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.betas = (
+            _fraction(type(self).__name__, "betas", betas[0]),
+            _fraction(type(self).__name__, "betas", betas[1]),
+        )
+        self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
+
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        beta1, beta2 = self.betas
+        correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
+        kernels.adam(
+            chunk.values,
+            chunk.gradient,
+            state["mean"],
+            state["square"],
+            rate / correction1,
+            beta1,
+            beta2,
+            self.epsilon,
+            root_correction2,
+        )
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay, w *= 1 - η λ first (Loshchilov and Hutter 2019, algorithm
+    2).
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+
+    def decay(self, chunk: Chunk, rate: float) -> None:
+        for start, stop in chunk.regularized:
+            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)

@@ -1,0 +1,103 @@
+"""Optimizers for very large batches: each parameter's step is scaled by norms."""
+
+import math
+from typing import Any
+
+from ddbp.reduction.partition import Slice
+from layers.kernels import optimizer as kernels
+
+from .optimizer import Optimizer, _at_least_zero, _fraction
+from .schedule import Schedule
+
+
+class _TrustRatio(Optimizer):
+    """What LARS and LAMB share: each parameter's step is scaled by norms over the whole parameter,
+    on whatever ranks it lies.
+    """
+
+    whole = True
+
+
+class LARS(_TrustRatio):
+    """Layer-wise adaptive rates with momentum, for very large batches (You, Gitman and Ginsburg
+    2017, algorithm 1).
+
+    The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not
+    regularized, keep η, undecayed.
+    """
+
+    slots = ("momentum",)
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        *,
+        momentum: float = 0.9,
+        weight_decay: float = 1e-4,
+        coefficient: float = 1e-3,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.momentum = _fraction("LARS", "momentum", momentum)
+        self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
+
+    def update_slice(self, part: Slice, rate: float) -> None:
+        part.collect()
+        weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
+        momentum = self.state["momentum"]
+        for parameter, start, stop, p, regularized in part.runs:
+            local = rate
+            g = part.gradient[start:stop]
+            if regularized:
+                kernels.add_penalty(g, p, 0.0, self.weight_decay)
+                bottom = gradients[parameter] + self.weight_decay * weights[parameter]
+                if weights[parameter] > 0 and bottom > 0:
+                    local = rate * self.coefficient * weights[parameter] / bottom
+            # The rate belongs inside the momentum, so that a change of it does not rescale what is
+            # past: m = mu m + local g.
+            kernels.scale(g, local)
+            kernels.momentum(p, g, momentum[start:stop], 1.0, self.momentum, self.steps == 1)
+
+
+class LAMB(_TrustRatio):
+    """Adam's direction with layer-wise trust ratio |w| / |u|, for very large batches (You et al.
+    2020, algorithm 2).
+    """
+
+    slots = ("mean", "square", "direction")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-6,
+        weight_decay: float = 1e-2,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
+        self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
+
+    def update_slice(self, part: Slice, rate: float) -> None:
+        part.collect()
+        beta1, beta2 = self.betas
+        direction = self.state["direction"]
+        scalars: tuple[Any, ...] = (
+            beta1,
+            beta2,
+            self.epsilon,
+            1 - beta1**self.steps,
+            math.sqrt(1 - beta2**self.steps),
+        )
+        for _, start, stop, p, regularized in part.runs:
+            d, g, m, v = (
+                array[start:stop]
+                for array in (direction, part.gradient, self.state["mean"], self.state["square"])
+            )
+            decay = self.weight_decay if regularized else 0.0
+            kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
+        weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
+        for parameter, start, stop, p, regularized in part.runs:
+            trust = 1.0
+            if regularized and weights[parameter] > 0 and directions[parameter] > 0:
+                trust = weights[parameter] / directions[parameter]
+            kernels.gradient_descent(p, direction[start:stop], rate * trust)

@@ -1,0 +1,115 @@
+"""The base of optimizers: fused updates of this rank's slice of the flat parameters. Their state is
+sharded because slices are.
+"""
+
+import numpy as np
+
+from ddbp.reduction.partition import Chunk, Slice
+from layers.errors import message
+from layers.types import Array
+
+from .clipping import add_penalty
+from .schedule import Schedule, as_schedule
+
+
+class Optimizer:
+    """Base of optimizers.
+
+    Parameters
+    ----------
+    learning_rate
+        A number or a `Schedule`.
+    weight_decay
+        λ: λ w is added to the gradient of the regularized parameters (weights, not biases); `AdamW`
+        and `LAMB` decay the weights themselves.
+    """
+
+    slots: tuple[str, ...] = ()
+    """Names of the state arrays, each as large as the slice."""
+    whole = False
+    """Whether the gradient of the whole slice must be there at once."""
+
+    def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
+        self.schedule = as_schedule(learning_rate)
+        self.weight_decay = _at_least_zero(type(self).__name__, "weight_decay", weight_decay)
+        self.state: dict[str, Array] = {}
+        self.steps = 0
+        self._bound: int | None = None
+
+    def __repr__(self) -> str:
+        shown = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("state", "steps", "schedule") and name[0] != "_"
+        }
+        arguments = ", ".join(
+            [repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())]
+        )
+        return f"{type(self).__name__}({arguments})"
+
+    def bind(self, part: Slice) -> None:
+        """Allocate the state of a slice, which this optimizer belongs to from now on."""
+        self.state = {name: np.zeros_like(part.values) for name in self.slots}
+        self._states = [
+            {name: array[c.start : c.stop] for name, array in self.state.items()}
+            for c in part.chunks
+        ]
+        self.steps = 0
+        # Of no two slices that exist at once this is the same, and one that is gone takes no step.
+        self._bound = id(part)
+
+    def require_bound(self, part: Slice) -> None:
+        """Refuse a slice that this optimizer does not belong to any more.
+
+        Raises
+        ------
+        RuntimeError
+            Another trainer was made with this optimizer since.
+        """
+        if self._bound not in (None, id(part)):
+            must, fix = (
+                "the optimizer must belong to this trainer",
+                "Make an optimizer for each trainer.",
+            )
+            raise RuntimeError(
+                message(
+                    "Trainer", must, f"{self!r}, with which another trainer was made since", fix
+                )
+            )
+
+    def step(self, part: Slice) -> None:
+        """Update the slice by its gradient."""
+        self.require_bound(part)
+        rate = float(self.schedule.rate(self.steps))
+        self.steps += 1
+        self.update_slice(part, rate)
+
+    def update_slice(self, part: Slice, rate: float) -> None:
+        """Update chunk by chunk, each as soon as its gradient is there."""
+        for chunk, state in zip(part.chunks, self._states, strict=True):
+            part.fetch(chunk)
+            if self.weight_decay:
+                self.decay(chunk, rate)
+            self.update(chunk, state, rate)
+
+    def decay(self, chunk: Chunk, rate: float) -> None:
+        """Apply weight decay to the gradient."""
+        add_penalty(chunk, 0.0, self.weight_decay)
+
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        """Update chunk.values by chunk.gradient and its part of the state."""
+        raise NotImplementedError
+
+
+def _at_least_zero(owner: str, name: str, value: float) -> float:
+    if not value >= 0:
+        raise ValueError(
+            message(owner, f"{name} must not be negative", value, "0 switches it off.")
+        )
+    return float(value)
+
+
+def _fraction(owner: str, name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise ValueError(message(owner, f"{name} must be in [0, 1)", value, "0.9 is usual."))
+    return float(value)

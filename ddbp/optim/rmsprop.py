@@ -1,0 +1,37 @@
+"""RMSProp."""
+
+from ddbp.reduction.partition import Chunk
+from layers.kernels import optimizer as kernels
+from layers.types import Array
+
+from .optimizer import Optimizer, _at_least_zero, _fraction
+from .schedule import Schedule
+
+
+class RMSProp(Optimizer):
+    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012), with momentum as an
+    option.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-2,
+        *,
+        alpha: float = 0.99,
+        epsilon: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.alpha = _fraction("RMSProp", "alpha", alpha)
+        self.epsilon = _at_least_zero("RMSProp", "epsilon", epsilon)
+        self.momentum = _fraction("RMSProp", "momentum", momentum)
+        self.slots = ("square", "momentum") if momentum else ("square",)
+
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        arrays = (chunk.values, chunk.gradient, state["square"])
+        scalars = (rate, self.alpha, self.epsilon)
+        if self.momentum:
+            kernels.rmsprop_momentum(*arrays, state["momentum"], *scalars, self.momentum)
+        else:
+            kernels.rmsprop(*arrays, *scalars)

@@ -1,0 +1,263 @@
+"""Learning-rate schedules: functions of the step (0 for the first)."""
+
+import math
+from collections.abc import Sequence
+
+from layers.errors import message
+
+
+class Schedule:
+    """A learning rate that changes from step to step; give it to an optimizer in place of a
+    number.
+    """
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        raise NotImplementedError
+
+    def observe(self, value: float) -> None:
+        """Be told the validation loss (the training loss, without validation) at the end of an
+        epoch.
+        """
+
+
+def as_schedule(rate: "float | Schedule") -> Schedule:
+    """Return a schedule for a number, and a schedule as it is."""
+    return rate if isinstance(rate, Schedule) else Constant(rate)
+
+
+def _positive(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not (value > 0 and math.isfinite(value)):
+            raise ValueError(
+                message(
+                    owner,
+                    f"{name} must be positive and finite",
+                    value,
+                    "1e-3 is a usual learning rate.",
+                )
+            )
+
+
+def _at_least_zero(owner: str, **values: float) -> None:
+    for name, value in values.items():
+        if not (value >= 0 and math.isfinite(value)):
+            raise ValueError(
+                message(
+                    owner,
+                    f"{name} must be finite and not negative",
+                    value,
+                    "Leave it out for the default.",
+                )
+            )
+
+
+class Constant(Schedule):
+    """The same rate always."""
+
+    def __init__(self, rate: float) -> None:
+        if not (rate >= 0 and math.isfinite(rate)):
+            raise ValueError(
+                message(
+                    "Constant",
+                    "the learning rate must be finite and not negative",
+                    rate,
+                    "Try 1e-3.",
+                )
+            )
+        self._rate = float(rate)
+
+    def __repr__(self) -> str:
+        return f"{self._rate:g}"
+
+    def rate(self, step: int) -> float:
+        return self._rate
+
+
+class StepDecay(Schedule):
+    """Multiply the rate by `factor` at each of the given steps, or every `every` steps."""
+
+    def __init__(
+        self, rate: float, *, every: int | None = None, at: Sequence[int] = (), factor: float = 0.1
+    ) -> None:
+        _positive("StepDecay", rate=rate, factor=factor)
+        if (every is None) == (not at) or (every is not None and every < 1):
+            fix = "StepDecay(0.1, every=1000) or StepDecay(0.1, at=(1000, 2000))."
+            raise ValueError(
+                message(
+                    "StepDecay",
+                    "exactly one of every (at least 1) and at must be given",
+                    (every, at),
+                    fix,
+                )
+            )
+        self._rate, self._every, self._at, self._factor = rate, every, tuple(sorted(at)), factor
+
+    def __repr__(self) -> str:
+        return (
+            f"StepDecay({self._rate:g},"
+            f" {f'every={self._every}' if self._every else f'at={self._at}'},"
+            f" factor={self._factor:g})"
+        )
+
+    def rate(self, step: int) -> float:
+        times = step // self._every if self._every else sum(step >= bound for bound in self._at)
+        return float(self._rate * self._factor**times)
+
+
+class Exponential(Schedule):
+    """rate · factor^(step / steps): the rate falls (or rises) to `factor` times itself in `steps`
+    steps.
+    """
+
+    def __init__(self, rate: float, *, factor: float, steps: int = 1) -> None:
+        _positive("Exponential", rate=rate, factor=factor, steps=steps)
+        self._rate, self._factor, self._steps = rate, factor, steps
+
+    def __repr__(self) -> str:
+        return f"Exponential({self._rate:g}, factor={self._factor:g}, steps={self._steps})"
+
+    def rate(self, step: int) -> float:
+        return float(self._rate * self._factor ** (step / self._steps))
+
+
+class Cosine(Schedule):
+    """Half a cosine from `rate` down to `final` in `steps` steps, then `final` (Loshchilov and
+    Hutter 2017, eq. 5, no restart).
+    """
+
+    def __init__(self, rate: float, *, steps: int, final: float = 0.0) -> None:
+        _positive("Cosine", rate=rate, steps=steps)
+        _at_least_zero("Cosine", final=final)
+        self._rate, self._steps, self._final = rate, steps, final
+
+    def __repr__(self) -> str:
+        return f"Cosine({self._rate:g}, steps={self._steps}, final={self._final:g})"
+
+    def rate(self, step: int) -> float:
+        done = min(1.0, step / self._steps)
+        return self._final + (self._rate - self._final) * (1 + math.cos(math.pi * done)) / 2
+
+
+class OneCycle(Schedule):
+    """From rate / start_factor up to `rate` in the first `rise` of `steps`, then down to that over
+    final_factor, both by cosines.
+
+    Smith and Topin 2018; the defaults are those of PyTorch's OneCycleLR. Momentum is not cycled.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        steps: int,
+        rise: float = 0.3,
+        start_factor: float = 25.0,
+        final_factor: float = 1e4,
+    ) -> None:
+        _positive(
+            "OneCycle",
+            rate=rate,
+            steps=steps,
+            rise=rise,
+            start_factor=start_factor,
+            final_factor=final_factor,
+        )
+        if rise >= 1:
+            raise ValueError(
+                message(
+                    "OneCycle",
+                    "rise must be a fraction below 1",
+                    rise,
+                    "0.3 rises for 30 % of the steps.",
+                )
+            )
+        self._rate, self._steps, self._rise = rate, steps, rise
+        self._start = rate / start_factor
+        self._final = self._start / final_factor
+
+    def __repr__(self) -> str:
+        return f"OneCycle({self._rate:g}, steps={self._steps})"
+
+    def rate(self, step: int) -> float:
+        top = self._rise * self._steps - 1
+        last = self._steps - 1
+        if step <= top:
+            return _cosine(self._start, self._rate, step / top if top > 0 else 1.0)
+        return _cosine(
+            self._rate, self._final, min(1.0, (step - top) / (last - top) if last > top else 1.0)
+        )
+
+
+def _cosine(begin: float, end: float, done: float) -> float:
+    return end + (begin - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+class WarmUp(Schedule):
+    """A line from `start` times the schedule's first rate up to it in `steps` steps, then the
+    schedule (Goyal et al. 2017, 2.2).
+    """
+
+    def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
+        _positive("WarmUp", steps=steps)
+        _at_least_zero("WarmUp", start=start)
+        self._schedule, self._steps, self._start = as_schedule(schedule), steps, start
+
+    def __repr__(self) -> str:
+        return f"WarmUp({self._schedule!r}, steps={self._steps})"
+
+    def rate(self, step: int) -> float:
+        if step >= self._steps:
+            return self._schedule.rate(step - self._steps)
+        return self._schedule.rate(0) * (self._start + (1 - self._start) * (step + 1) / self._steps)
+
+    def observe(self, value: float) -> None:
+        self._schedule.observe(value)
+
+
+class Plateau(Schedule):
+    """Multiply the rate by `factor` when the loss has not fallen by a fraction `threshold` for more
+    than `patience` epochs.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        factor: float = 0.1,
+        patience: int = 10,
+        threshold: float = 1e-4,
+        minimum: float = 0.0,
+    ) -> None:
+        _positive("Plateau", rate=rate, factor=factor)
+        _at_least_zero("Plateau", patience=patience, threshold=threshold, minimum=minimum)
+        self._rate, self._factor, self._patience, self._threshold, self._minimum = (
+            rate,
+            factor,
+            patience,
+            threshold,
+            minimum,
+        )
+        self._best, self._bad = math.inf, 0
+
+    def __repr__(self) -> str:
+        return f"Plateau({self._rate:g}, factor={self._factor:g}, patience={self._patience})"
+
+    def rate(self, step: int) -> float:
+        return self._rate
+
+    def observe(self, value: float) -> None:
+        if value < self._best * (1 - self._threshold) if self._best >= 0 else value < self._best:
+            self._best, self._bad = value, 0
+            return
+        self._bad += 1
+        if self._bad > self._patience:
+            self._rate, self._bad = max(self._minimum, self._rate * self._factor), 0
+
+
+def linear_scaling(rate: float, batch_size: int, base_batch_size: int = 256) -> float:
+    """Return the rate for a global batch: rate · batch_size / base_batch_size (Goyal et al. 2017,
+    section 2.1).
+    """
+    _positive("linear_scaling", rate=rate, batch_size=batch_size, base_batch_size=base_batch_size)
+    return rate * batch_size / base_batch_size

@@ -1,0 +1,46 @@
+"""Gradient descent."""
+
+from ddbp.reduction.partition import Chunk
+from layers.errors import message
+from layers.kernels import optimizer as kernels
+from layers.types import Array
+
+from .optimizer import Optimizer, _fraction
+from .schedule import Schedule
+
+
+class SGD(Optimizer):
+    """Gradient descent, with momentum and Nesterov's as options, in PyTorch's form: m = μ m + g, w
+    -= η m.
+    """
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        *,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay)
+        self.momentum = _fraction("SGD", "momentum", momentum)
+        self.nesterov = nesterov
+        if nesterov and not momentum:
+            raise ValueError(
+                message(
+                    "SGD",
+                    "nesterov needs a momentum above 0",
+                    momentum,
+                    "SGD(0.1, momentum=0.9, nesterov=True).",
+                )
+            )
+        self.slots = ("momentum",) if momentum else ()
+
+    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+        if not self.momentum:
+            kernels.gradient_descent(chunk.values, chunk.gradient, rate)
+            return
+        kernel = kernels.nesterov if self.nesterov else kernels.momentum
+        kernel(
+            chunk.values, chunk.gradient, state["momentum"], rate, self.momentum, self.steps == 1
+        )

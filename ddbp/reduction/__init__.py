@@ -1,0 +1,3 @@
+"""From shard gradients to updated parameters: who owns what, in which order it is summed, how it
+travels.
+"""

@@ -1,0 +1,196 @@
+"""What hosts tell each other: partial sums of gradients, and parameters."""
+
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+
+import numpy as np
+
+from ddbp.comm.base import Communicator, Task
+from layers.kernels import reduce
+from layers.types import Array, Integers
+
+from .buckets import Buckets
+from .host_memory import HostMemory
+from .shards import ShardPlan, dyadic
+from .wire import Wire
+
+Messages = Sequence[tuple[int, Array]]
+"""Of each message the other rank, and the array that is sent or filled."""
+
+
+class Exchange:
+    """The messages between hosts in a step, bucket by bucket.
+
+    A rank sends, of the ranges of those whom it serves, the sums over the pieces of the tree that
+    its host owns. When it has those of the other hosts on its own range, the range can be summed.
+    Updated parameters go the same ways back.
+
+    Parameters
+    ----------
+    buckets
+        Who owns what.
+    wire
+        How gradients are sent; as they are if None.
+
+    Attributes
+    ----------
+    parts, sizes
+        After `run`: of each bucket the sums of all hosts on the range of this rank (P, m), and of
+        how many shards each is (P,).
+    """
+
+    def __init__(
+        self,
+        memory: HostMemory,
+        plan: ShardPlan,
+        comm: Communicator,
+        buckets: Buckets,
+        wire: Wire | None = None,
+    ) -> None:
+        self._comm, self._wire, self._gradients = comm, wire, memory.gradients
+        self._owned = [buckets.owned(rank) for rank in range(comm.size)]
+        pieces = [
+            dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())
+        ]
+        self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.links.own]]
+        self._sizes = memory.sizes
+        self.sizes: Integers = np.array(
+            [size for of_host in pieces for _, size in of_host], np.int64
+        )
+        ends = list(accumulate(map(len, pieces), initial=0))
+        self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
+        self._flight = comm.flight(len(buckets))
+        self._allocate()
+        values, mine = memory.flat.values, self._owned[comm.rank]
+        sources, served = [rank for rank, _ in comm.links.sources], comm.links.served
+        self._published: Messages = [(rank, values[part]) for part in mine for rank in sources]
+        self._updated: Messages = [
+            (rank, values[self._owned[rank][k]]) for k in range(len(mine)) for rank in served
+        ]
+
+    def _allocate(self) -> None:
+        self._buckets = [_Bucket(self, k) for k in range(len(self._owned[0]))]
+        self.parts: list[Array] = [bucket.parts for bucket in self._buckets]
+        self._begun = False
+        self._started: set[int] = set()
+
+    def begin(self, attempt: int) -> None:
+        """Expect the sums of the other hosts; `attempt` tells the messages of one exchange from
+        those of all others.
+        """
+        self._begun = True
+        self._started.clear()
+        self._flight.begin(attempt)
+        for number, bucket in enumerate(self._buckets):
+            self._flight.expect(number, bucket.receives)
+
+    def start(self, number: int) -> None:
+        """Send the sums of a bucket, unless that is done; the gradients of this host's ranks must
+        be complete.
+        """
+        if number not in self._started:
+            self._started.add(number)
+            self._flight.send(number, self._buckets[number].filled())
+
+    def run(self, task: Task, attempt: int) -> None:
+        """Send what is not sent yet, and wait for the sums of the other hosts; this host's
+        gradients must be complete.
+        """
+        if not self._begun:
+            self.begin(attempt)
+        for number in reversed(range(len(self._buckets))):
+            self.start(number)
+        self._flight.wait(task)
+        self._begun = False
+        for bucket in self._buckets:
+            bucket.decode()
+
+    def poke(self) -> None:
+        """Let messages that are on their way get on."""
+        self._flight.poke()
+
+    def drop(self) -> None:
+        """Forget an exchange that was begun and shall not be completed; what is still to come of it
+        goes nowhere.
+        """
+        self._flight.drop()
+        self._allocate()
+
+    def awaited(self) -> list[tuple[int, set[int]]]:
+        """Return the hosts whose sums have not all come, with the numbers of those buckets."""
+        missing = self._flight.missing() if self._begun else []
+        of_host = [
+            (host, {number for other, number in missing if other == rank})
+            for rank, host in self._comm.links.sources
+        ]
+        return [(host, numbers) for host, numbers in of_host if numbers]
+
+    def publish(self, task: Task) -> None:
+        """Send this rank's ranges of the parameters to the other hosts, and take in the ranges of
+        those whom it serves.
+        """
+        self._comm.swap(task, self._published, self._updated)
+
+
+class _Bucket:
+    """What this rank sends and receives of a bucket."""
+
+    def __init__(self, exchange: Exchange, number: int) -> None:
+        owned, links, wire = (
+            [parts[number] for parts in exchange._owned],
+            exchange._comm.links,
+            exchange._wire,
+        )
+        gradients, mine = exchange._gradients, owned[exchange._comm.rank]
+        self._exchange, self._start = exchange, mine.start
+        self.parts: Array = np.empty((len(exchange.sizes), mine.stop - mine.start), gradients.dtype)
+        self._own = self.parts[exchange._of_host[links.own]]
+        self._received: Messages = [
+            (rank, self.parts[exchange._of_host[host]]) for rank, host in links.sources
+        ]
+        self._served = [owned[rank].start for rank in links.served]
+        shapes = [
+            (len(exchange._rows), owned[rank].stop - owned[rank].start) for rank in links.served
+        ]
+        self._sent: Messages = [
+            (rank, np.empty(shape, gradients.dtype))
+            for rank, shape in zip(links.served, shapes, strict=True)
+        ]
+        self.receives, self._sends = self._received, self._sent
+        if wire is not None:
+            self.receives = [
+                (rank, wire.buffer(array.shape, array.dtype)) for rank, array in self._received
+            ]
+            self._sends = [
+                (rank, wire.buffer(array.shape, array.dtype)) for rank, array in self._sent
+            ]
+
+    def filled(self) -> Messages:
+        """Return the messages with this host's sums."""
+        for (_, sums), start in zip(self._sent, self._served, strict=True):
+            self._sum(sums, start)
+        self._sum(self._own, self._start)
+        if self._exchange._wire is not None:
+            for (_, coded), (_, sums) in zip(self._sends, self._sent, strict=True):
+                self._exchange._wire.encode(coded, sums)
+        return self._sends
+
+    def decode(self) -> None:
+        """Take in what was received."""
+        if self._exchange._wire is not None:
+            for (_, parts), (_, coded) in zip(self._received, self.receives, strict=True):
+                self._exchange._wire.decode(parts, coded)
+
+    def _sum(self, sums: Array, start: int) -> None:
+        """Write the sums over this host's pieces of the tree, of a range that begins at `start`."""
+        for into, rows in zip(sums, self._exchange._rows, strict=True):
+            reduce.tree_sum(
+                into, self._exchange._gradients[rows], self._exchange._sizes[rows], start
+            )
+
+
+def _within(pieces: Sequence[tuple[int, int]], piece: tuple[int, int]) -> slice:
+    """Return which of the pieces the larger one consists of."""
+    first, size = piece
+    inside = [number for number, (shard, _) in enumerate(pieces) if first <= shard < first + size]
+    return slice(inside[0], inside[-1] + 1)

@@ -1,0 +1,55 @@
+"""A model's parameters and gradients in memory that the ranks of a host share."""
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from ddbp.comm.base import Communicator
+from layers import FlatParameters, Layer
+from layers.types import Array, Integers
+
+from .buckets import room_for_counts
+from .shards import ShardPlan
+
+
+class HostMemory:
+    """The flat parameters of a model in memory that the ranks of a host share, and the gradients of
+    the host's ranks.
+
+    Attributes
+    ----------
+    flat
+        Parameters, once per host; gradients of this rank: see `ShardPlan.kept`.
+    gradients
+        Those of all ranks of the host (P, n).
+    pieces, sizes
+        The shards that each of them is the sum of, (first shard, number of shards); and these
+        numbers (P,).
+    """
+
+    def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
+        size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
+        kept = [plan.kept(rank, size) for rank in range(comm.links.first, comm.links.last)]
+        self.pieces = list(chain.from_iterable(kept))
+        self.sizes: Integers = np.array([size for _, size in self.pieces], np.int64)
+        mine = kept[comm.rank - comm.links.first]
+        first = self.pieces.index(mine[0])
+
+        def values(shape: tuple[int, ...], dtype: Any) -> Array:
+            elements, itemsize = shape[0], np.dtype(dtype).itemsize
+            needs = {
+                "parameters": elements * itemsize,
+                "gradients": len(self.pieces) * elements * itemsize,
+            }
+            comm.announce(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
+            return comm.host_array(shape, dtype)
+
+        def part(shape: tuple[int, ...], dtype: Any) -> Array:
+            self.gradients: Array = comm.host_array((len(self.pieces), *shape[1:]), dtype)
+            own: Array = self.gradients[first : first + len(mine)]
+            return own
+
+        self.flat = FlatParameters(
+            model, [size for _, size in mine], allocate=values, allocate_gradients=part
+        )

@@ -1,0 +1,242 @@
+"""This rank's slice of the flat arrays, as optimizers see it."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from layers.kernels import optimizer as kernels
+from layers.kernels import reduce
+from layers.types import Array, Integers
+
+from .reducer import Reduction
+from .shards import tree_total
+
+CHUNK = 64 * reduce.BLOCK
+"""Elements that are reduced and updated at a time: their sum is still in the second-level cache
+when the optimizer reads it.
+"""
+
+
+class Chunk(NamedTuple):
+    """A part of the slice.
+
+    Attributes
+    ----------
+    start, stop
+        Where in the slice.
+    values, gradient
+        Views of the parameters and of their gradient, (stop - start,).
+    regularized
+        Runs [start, stop) of the chunk to which L1, L2 and weight decay apply.
+    """
+
+    start: int
+    stop: int
+    values: Array
+    gradient: Array
+    regularized: list[tuple[int, int]]
+
+
+class Run(NamedTuple):
+    """What lies of a parameter in a range of the slice.
+
+    Attributes
+    ----------
+    parameter
+        Its number.
+    start, stop
+        Where in the slice.
+    values
+        A view of it, (stop - start,).
+    regularized
+        Whether L1, L2 and weight decay apply to it.
+    """
+
+    parameter: int
+    start: int
+    stop: int
+    values: Array
+    regularized: bool
+
+
+class Slice:
+    """What a rank updates: its ranges of the flat arrays, one after the other.
+
+    Parameters
+    ----------
+    reduction
+        Where gradients come from.
+    whole
+        Whether the gradient of the whole slice is wanted at once, for norms; else it exists chunk
+        by chunk.
+    adjust
+        Called with each chunk when its gradient is there, and scaled.
+
+    Attributes
+    ----------
+    names
+        Of all parameters.
+    runs
+        What of which parameters is in it.
+    gradient
+        After `collect`: the gradient (m,), if `whole`.
+    chunks
+        The parts of the slice; `fetch` gives a chunk its gradient.
+    scale
+        What the sum of the gradients is multiplied by.
+    """
+
+    def __init__(
+        self,
+        reduction: Reduction,
+        *,
+        whole: bool = False,
+        adjust: Callable[[Chunk], None] | None = None,
+    ) -> None:
+        self._reduction, self._comm = reduction, reduction.comm
+        self._adjust, self._collected, self.scale = adjust, False, 1.0
+        self._flat = flat = reduction.flat
+        self._ranges = [flat.values[start:stop] for start, stop in reduction.ranges]
+        size = sum(part.size for part in self._ranges)
+        whole = whole or reduction.alone is not None
+        self.gradient: Array = np.empty(size if whole else min(size, CHUNK), flat.dtype)
+        if reduction.alone is not None:
+            self.gradient = reduction.alone
+        self.chunks: list[Chunk] = []
+        self.runs: list[Run] = []
+        self.names = flat.names
+        self.parameters = len(flat.parameters)
+        pieces: list[tuple[int, int, int, int]] = []
+        offset = 0
+        for (start, stop), values in zip(reduction.ranges, self._ranges, strict=True):
+            pieces += self._cut_into_pieces(start, stop, offset)
+            for a in range(0, values.size, CHUNK):
+                b = min(a + CHUNK, values.size)
+                place = slice(offset + a, offset + b)
+                regularized = [
+                    (
+                        max(run.start, place.start) - place.start,
+                        min(run.stop, place.stop) - place.start,
+                    )
+                    for run in self.runs
+                    if run.regularized and run.start < place.stop and run.stop > place.start
+                ]
+                gradient = self.gradient[place] if whole else self.gradient[: b - a]
+                self.chunks.append(
+                    Chunk(place.start, place.stop, values[a:b], gradient, regularized)
+                )
+            offset += values.size
+        self._arrange(np.array(pieces, np.int64).reshape(-1, 4))
+
+    @property
+    def values(self) -> Array:
+        """Parameters of the slice (m,), a view if it is one range and a copy if it is several."""
+        return self._ranges[0] if len(self._ranges) == 1 else np.concatenate(self._ranges)
+
+    def _cut_into_pieces(
+        self, start: int, stop: int, offset: int
+    ) -> list[tuple[int, int, int, int]]:
+        """Cut a range, which begins at `offset` of the slice, into pieces whose norms are the same
+        for any number of ranks.
+
+        Return of each where it begins and ends in the slice, its parameter, and where it begins in
+        the flat array.
+        """
+        pieces = []
+        for number, (_, parameter, begin, end) in enumerate(self._flat.segments()):
+            begin, end = max(begin, start), min(end, stop)
+            if begin >= end:
+                continue
+            # At block bounds, as ranges are cut.
+            cuts = [
+                begin,
+                *range((begin // reduce.BLOCK + 1) * reduce.BLOCK, end, reduce.BLOCK),
+                end,
+            ]
+            pieces += [
+                (a - start + offset, b - start + offset, number, a) for a, b in pairwise(cuts)
+            ]
+            place = slice(begin - start + offset, end - start + offset)
+            self.runs.append(
+                Run(
+                    number,
+                    place.start,
+                    place.stop,
+                    self._flat.values[begin:end],
+                    parameter.regularized,
+                )
+            )
+        return pieces
+
+    def _arrange(self, pieces: Integers) -> None:
+        """Learn how the pieces of all ranks follow each other in the flat array."""
+        self._pieces = np.ascontiguousarray(pieces[:, :2])
+        counts = self._comm.all_gather(np.array([len(pieces)], np.int64))[:, 0]
+        padded = np.full((int(counts.max()), 2), -1, np.int64)
+        padded[: len(pieces)] = pieces[:, 2:]
+        gathered = self._comm.all_gather(padded)
+        self._present = gathered[:, :, 0] >= 0
+        owners, starts = gathered[self._present].T
+        self._order = np.argsort(starts)
+        self._owner_of_piece = owners[self._order]
+
+    def fetch(self, chunk: Chunk) -> None:
+        """Give a chunk its gradient; the one before may lose its own."""
+        if self._collected:
+            return
+        if self._reduction.alone is None:
+            self._reduction.sum(chunk.gradient, chunk.start)
+        if self.scale != 1:
+            kernels.scale(chunk.gradient, self.scale)
+        if self._adjust is not None:
+            self._adjust(chunk)
+
+    def collect(self) -> None:
+        """Give all chunks their gradients."""
+        for chunk in self.chunks:
+            self.fetch(chunk)
+        self._collected = True
+
+    def forget(self) -> None:
+        """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
+        self._collected = False
+
+    # Norms
+
+    def _piece_sums(self, kernel: Any, array: Array) -> Array:
+        """Return the sums of all pieces of all ranks, in the order of the flat array."""
+        sums = np.zeros(self._present.shape[1])
+        kernel(sums[: len(self._pieces)], array, self._pieces)
+        result: Array = self._comm.all_gather(sums)[self._present][self._order]
+        return result
+
+    def square_norm(self, array: Array) -> float:
+        """Return the squared Euclidean norm of an array over all slices; collective."""
+        return float(tree_total(self._piece_sums(reduce.square_sums, array)))
+
+    def parameter_norms(self, array: Array) -> Array:
+        """Return the Euclidean norm of each parameter's part of an array over all slices;
+        collective.
+        """
+        sums = self._piece_sums(reduce.square_sums, array)
+        return np.sqrt(
+            [
+                float(tree_total(sums[self._owner_of_piece == number]))
+                for number in range(self.parameters)
+            ]
+        )
+
+    def penalty(self, l1: float, l2: float) -> float:
+        """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
+        chosen = np.array([parameter.regularized for parameter in self._flat.parameters])[
+            self._owner_of_piece
+        ]
+        absolute = (
+            tree_total(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
+        )
+        squares = (
+            tree_total(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
+        )
+        return float(l1 * absolute + l2 * squares / 2)

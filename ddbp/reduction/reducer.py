@@ -1,0 +1,273 @@
+"""The reduction: shard gradients are summed in one fixed order, each rank updates its slice and
+publishes it.
+
+The ranks of a host read each other's gradients where they lie. Hosts exchange the largest aligned
+partial sums of the tree, each rank those of some slices; so the bits do not depend on how many
+ranks there are, or where.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import accumulate, count
+
+import numpy as np
+
+from ddbp.comm.base import EXCHANGE, PUBLISHING, CommunicationError, Communicator
+from ddbp.comm.host_barrier import Row
+from layers import Layer, Parameter, Tape
+from layers.engine.tape import Observer
+from layers.errors import message
+from layers.kernels import reduce
+from layers.types import Array
+
+from .buckets import Buckets
+from .exchange import Exchange
+from .host_memory import HostMemory
+from .overlap import Overlap
+from .shards import ShardPlan, tree_total
+from .wire import Wire, chosen
+
+_STATED = 4
+"""How many numbers all ranks must state alike: samples, numbers observed, exchanges begun, and
+batches made.
+"""
+
+
+_ATTEMPTS = count(1)
+"""Numbers exchanges, of all models: ranks count alike, and of one that a failed backward pass began
+something may still come.
+"""
+
+
+class Reduction:
+    """Reduces the gradients of a model's flat parameters over shards and ranks.
+
+    Parameters
+    ----------
+    model
+        Its parameters are moved to memory that the ranks of a host share.
+    plan
+        Who owns which shards.
+    comm
+        The ranks.
+    wire
+        How gradients are sent between hosts; as they are unless given.
+
+    Attributes
+    ----------
+    flat
+        Parameters, once per host; gradients of this rank's shards.
+    ranges
+        (start, stop) in the flat arrays of what this rank owns, its slice: one range on one host,
+        one of each bucket between hosts. Ranges begin at multiples of
+        `layers.kernels.reduce.BLOCK`.
+    alone
+        The gradient of the slice if there is nothing to be summed, else None.
+    """
+
+    def __init__(
+        self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
+    ) -> None:
+        memory = HostMemory(model, plan, comm)
+        self.flat, self.plan, self.comm = memory.flat, plan, comm
+        several = len(comm.hosts) > 2
+        buckets = Buckets(self.flat, comm.size, several=several)
+        owned = buckets.owned(comm.rank)
+        self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
+        self._first = self.ranges[0][0]
+        # Where they begin in the slice.
+        self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
+        counts = [last - first for first, last in map(plan.owned, range(comm.size))]
+        self._row = row = Row(_STATED + max(counts), comm.size, comm.rank)
+        self._stated = row.numbers.data
+        self._sums: Array = row.numbers[_STATED : _STATED + plan.local]
+        # Where in what all ranks show the loss sums of the shards stand.
+        self._shown: Array = row.rows.reshape(-1).view(np.float64)
+        first, width = Row.TITLE + _STATED, row.rows.shape[1]
+        self._places = np.array(
+            [rank * width + first + i for rank, count in enumerate(counts) for i in range(count)]
+        )
+        self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
+        self._overlap = (
+            Overlap(buckets, comm, self._exchange)
+            if self._exchange is not None and len(buckets) > 1
+            else None
+        )
+        self._gradients = memory.gradients
+        self._sizes = memory.sizes if self._exchange is None else self._exchange.sizes
+        self._adds_up = len(self.flat.gradients) < plan.local
+        self._attempts, self._begun = 0, False
+        self.alone: Array | None = (
+            memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
+        )
+
+    def ahead(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
+        """Return a context for the last backward pass on a tape before `exchange`: what it
+        completes is added up over shards.
+
+        With `send` that goes to other hosts at once. Gradients must be final when the tape's
+        observer is told of a parameter. All ranks must enter it alike.
+        """
+        if send and self._overlap is not None:
+            return self._sending(tape, self._overlap)
+        return _observed(tape, _add_up) if self._adds_up else nullcontext()
+
+    @contextmanager
+    def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
+        self._attempts = next(_ATTEMPTS)
+        overlap.begin(self._attempts)
+        self._begun = True
+        try:
+            with _observed(tape, overlap):
+                yield
+        except BaseException:
+            overlap.drop()
+            self._begun = False
+            raise
+
+    def exchange(
+        self, step: int, samples: int, sums: Array, observed: int = 0, batches: int = 0
+    ) -> float:
+        """Meet with all ranks, whose gradients are complete then; return the total of loss sums
+        (local S,) over all shards.
+
+        What travels along states the step, the size of the global batch, how many numbers layers
+        have observed of a shard, and how many batches were made so far; ranks that are elsewhere
+        are named.
+        """
+        if self.plan.shards == 1:
+            return float(sums.item())
+        self._sums[:] = sums
+        if self.comm.size > 1:
+            self._meet(step, samples, observed, batches)
+        total: float = reduce.tree_total(self._shown, self._places)
+        return total
+
+    def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
+        overlap = self._overlap if self._begun else None
+        if not self._begun:
+            self._attempts = next(_ATTEMPTS)
+        self._begun = False
+        stated = self._stated
+        stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
+        task = EXCHANGE, step
+        try:
+            if overlap is not None:
+                overlap.complete()
+            same = self.comm.gather(task, self._row, _STATED)
+            if overlap is not None:
+                overlap.end()
+            # No sum is used that a host has sent which is elsewhere.
+            if same and self._exchange is not None:
+                self._exchange.run(task, self._attempts)
+        except CommunicationError as error:
+            self._name_what_is_awaited(error)
+            raise
+        if not same:
+            self._refuse(step, samples, observed, batches)
+
+    def _name_what_is_awaited(self, error: CommunicationError) -> None:
+        awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""
+        if awaited:
+            error.add_note(f"Gradients that have not come: {awaited}.")
+
+    def sum(self, gradient: Array, start: int) -> None:
+        """Write the gradient of the global batch on a part of this rank's slice that begins at
+        `start` of the slice.
+        """
+        if self._exchange is None:
+            reduce.tree_sum(gradient, self._gradients, self._sizes, self._first + start)
+            return
+        number = bisect_right(self._offsets, start) - 1
+        reduce.tree_sum(
+            gradient, self._exchange.parts[number], self._sizes, start - self._offsets[number]
+        )
+
+    def publish(self, step: int) -> None:
+        """Wait until the parameters, of which this rank has updated its slice, are updated
+        everywhere.
+        """
+        if self.comm.size == 1:
+            return
+        task = PUBLISHING, step
+        if self._exchange is not None:
+            self._exchange.publish(task)
+        self.comm.meet(task)
+
+    def _refuse(self, step: int, samples: int, observed: int, batches: int) -> None:
+        steps = self._row.rows[:, 2].tolist()
+        stated = zip(steps, self._row.all[:, :_STATED].tolist(), strict=True)
+        for rank, (
+            other_step,
+            (other_samples, other_observed, attempts, other_batches),
+        ) in enumerate(stated):
+            if (other_step, other_samples, other_batches) != (step, samples, batches):
+                here, there = (
+                    f"step {step} with {samples} samples",
+                    f"step {other_step} with {other_samples:.0f}",
+                )
+                if (other_step, other_samples) == (step, samples):
+                    here, there = (
+                        f"step {step} after {batches} batches",
+                        f"after {other_batches:.0f}",
+                    )
+                must = "all ranks must be in the same step with the same global batch"
+                fix = "Every rank must run the same loop over the same data."
+            elif other_observed != observed:
+                here, there = f"{observed} statistics of layers", f"{other_observed:.0f}"
+                must = f"all ranks must run the same layers in step {step}"
+                fix = (
+                    "Layers with statistics, such as BatchNorm, must not stand in a branch that"
+                    " only some ranks take."
+                )
+            elif attempts != self._attempts:
+                here, there = (
+                    f"{self._attempts} backward passes before an update",
+                    f"{attempts:.0f}",
+                )
+                must = (
+                    "all ranks must have begun to exchange gradients equally often before step"
+                    f" {step}"
+                )
+                fix = "An error that is caught on one rank must be caught on all."
+            else:
+                continue
+            got = f"{here} here, {there} on rank {rank}"
+            raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
+
+
+@contextmanager
+def _observed(tape: Tape, observer: Observer) -> Iterator[None]:
+    """Return a context in which the tape tells this observer, too, after the one that it has."""
+    before = tape.observer
+
+    def both(parameter: Parameter) -> None:
+        if before is not None:
+            before(parameter)
+        observer(parameter)
+
+    tape.observer = both
+    try:
+        yield
+    finally:
+        tape.observer = before
+
+
+def _add_up(parameter: Parameter) -> None:
+    if parameter.partial is not None:
+        parameter.complete()
+
+
+def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:
+    """Return the sum over batches, shards and ranks of sums (batches, local shards, columns), by
+    the fixed tree; collective.
+    """
+    counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
+    padded = np.zeros((len(local), max(counts), local.shape[2]))
+    padded[:, : local.shape[1]] = local
+    gathered = comm.all_gather(padded)
+    shards = np.concatenate(
+        [part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1
+    )
+    return tree_total(np.array([tree_total(batch) for batch in shards]))

@@ -1,0 +1,74 @@
+"""Numbers of shards, such as the statistics of a batch, gathered from all ranks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from ddbp.comm.base import STATISTICS, CommunicationError, Communicator, described
+from ddbp.comm.host_barrier import Row
+from layers.errors import message
+from layers.types import Array
+
+from .shards import ShardPlan
+
+
+class ShardGather:
+    """Gathers numbers of shards: given those of this rank's (local S, k), returns those of all (S,
+    k) in order; collective.
+
+    Attributes
+    ----------
+    asked_alone
+        Whether it was called within `alone`.
+    """
+
+    def __init__(self, plan: ShardPlan, comm: Communicator) -> None:
+        self._comm = comm
+        self._counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
+        self._calls = 0
+        self._alone = self.asked_alone = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Return a context in which this rank waits for no other, for passes whose results are
+        thrown away.
+        """
+        self._alone = self._comm.size > 1
+        try:
+            yield
+        finally:
+            self._alone = False
+
+    def __call__(self, numbers: Array) -> Array:
+        """Gather; ranks that gather something else, or are elsewhere, are named."""
+        if self._comm.size == 1:
+            return numbers
+        if self._alone:
+            self.asked_alone = True
+            # Any numbers will do, but as a count of values 1 would have no variance, and 0 no mean.
+            return np.full((sum(self._counts), numbers.shape[1]), 2.0)
+        self._calls += 1
+        width = numbers.shape[1]
+        row = Row(max(self._counts) * width, self._comm.size, self._comm.rank)
+        row.numbers[: numbers.size] = numbers.reshape(-1)
+        task = STATISTICS, self._calls
+        if not self._comm.gather(task, row):
+            # Of another trainer, say, whose gatherings are counted apart.
+            numbers = row.rows[:, 2].tolist()
+            rank = next(rank for rank, number in enumerate(numbers) if number != self._calls)
+            got = f"{described((STATISTICS, numbers[rank]))} on rank {rank}"
+            fix = "Every rank must run the same loop, and the same layers in the same order."
+            raise CommunicationError(
+                message(
+                    f"rank {self._comm.rank}",
+                    f"all ranks must take part in {described(task)}",
+                    got,
+                    fix,
+                )
+            )
+        parts = [
+            shown[: count * width].reshape(count, width)
+            for shown, count in zip(row.all, self._counts, strict=True)
+        ]
+        return np.concatenate(parts)

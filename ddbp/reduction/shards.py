@@ -1,0 +1,150 @@
+"""The shard contract: the global batch is cut into S shards of fixed content, and ranks own
+neighbouring shards.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ddbp import settings
+from layers import Value
+from layers.errors import message
+from layers.types import Array, Integers
+
+
+def chosen(shards: int | None, ranks: int) -> int:
+    """Return the number of shards: the trainer's argument, else that of the environment variable,
+    else one per rank.
+    """
+    return (settings.shards() or ranks) if shards is None else shards
+
+
+def cut(total: int, parts: int) -> Integers:
+    """Return the bounds (parts + 1,) of `parts` neighbouring parts of `total` things, as equal as
+    whole numbers allow.
+    """
+    return np.arange(parts + 1, dtype=np.int64) * total // parts
+
+
+def dyadic(first: int, last: int) -> list[tuple[int, int]]:
+    """Return the largest aligned powers of two that shards first..last-1 consist of, as (first
+    shard, number of shards).
+
+    A node of the fixed tree over shard numbers is such a piece; these are the partial sums that a
+    rank can form alone.
+    """
+    pieces = []
+    while first < last:
+        size = 1
+        while first % (2 * size) == 0 and first + 2 * size <= last:
+            size *= 2
+        pieces.append((first, size))
+        first += size
+    return pieces
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """Which rank computes which shards.
+
+    Attributes
+    ----------
+    shards, ranks, rank
+        S, the number of ranks, and this one.
+    """
+
+    shards: int
+    ranks: int
+    rank: int
+    _rows: dict[int, tuple[int, int, Integers]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.shards, int) or self.shards < 1:
+            raise ValueError(
+                message(
+                    "Trainer",
+                    "shards must be a positive integer",
+                    repr(self.shards),
+                    "Leave it out for one per rank.",
+                )
+            )
+        if self.ranks > self.shards:
+            fix = f"Start at most {self.shards} ranks, or raise shards."
+            raise ValueError(
+                message(
+                    "Trainer",
+                    f"shards={self.shards} allows at most {self.shards} ranks",
+                    self.ranks,
+                    fix,
+                )
+            )
+
+    def owned(self, rank: int) -> tuple[int, int]:
+        """Return the first and the end of the shards of a rank."""
+        return self.owned_by(rank, rank + 1)
+
+    def owned_by(self, first: int, last: int) -> tuple[int, int]:
+        """Return the first and the end of the shards of ranks first..last-1."""
+        bounds = cut(self.shards, self.ranks)
+        return int(bounds[first]), int(bounds[last])
+
+    def kept(self, rank: int, size: int) -> list[tuple[int, int]]:
+        """Return what a rank keeps of gradients of so many bytes, as (first shard, number of
+        shards): each of its shards', if these are not more than DDBP_SHARD_MEMORY, else the largest
+        partial sums that it can form.
+        """
+        most = -(-self.shards // self.ranks)
+        first, last = self.owned(rank)
+        if most * size <= settings.shard_memory():
+            return [(shard, 1) for shard in range(first, last)]
+        return dyadic(first, last)
+
+    @cached_property
+    def local(self) -> int:
+        """Number of shards of this rank."""
+        first, last = self.owned(self.rank)
+        return last - first
+
+    def rows(self, samples: int) -> tuple[int, int, Integers]:
+        """Return start and stop of this rank's rows in a global batch, and the bounds (local shards
+        + 1,) of its shards therein.
+        """
+        known = self._rows.get(samples)
+        if known is None:
+            first, last = self.owned(self.rank)
+            bounds = cut(samples, self.shards)[first : last + 1]
+            known = self._rows[samples] = int(bounds[0]), int(bounds[-1]), bounds - bounds[0]
+        return known
+
+
+def tree_total(parts: Array) -> Array:
+    """Return the sum over the first axis by the fixed binary tree (neighbours first), whatever
+    computed the parts.
+    """
+    parts = np.asarray(parts)
+    if len(parts) == 0:
+        return np.zeros(parts.shape[1:], parts.dtype)
+    while len(parts) > 1:
+        even = parts[: len(parts) // 2 * 2]
+        sums = even[0::2] + even[1::2]
+        parts = np.concatenate([sums, parts[-1:]]) if len(parts) % 2 else sums
+    result: Array = parts[0]
+    return result
+
+
+def shard_sums(loss: Value, shards: int) -> Array:
+    """Return the sums over each local shard's samples (S,) that a loss is made of."""
+    sums = loss.shard_sums
+    if sums is not None:
+        return sums
+    if shards > 1:
+        must, fix = (
+            "a loss without shard sums needs one shard per rank",
+            "Use a loss of layers, or shards equal to the ranks.",
+        )
+        raise ValueError(message("Trainer", must, f"{shards} shards", fix))
+    assert loss.tape.samples is not None
+    return np.array([loss.item() * loss.tape.samples])

@@ -1,0 +1,126 @@
+"""Settings by environment variables: all that begin with DDBP_, read and checked in this one place.
+
+Each function raises ValueError if the variable's text is not what it must be.
+"""
+
+import os
+from pathlib import Path
+
+from layers.errors import message
+
+MPI = "DDBP_MPI"
+"""0 or 1: whether this process is one of an MPI job, whatever its launcher says."""
+TIMEOUT = "DDBP_TIMEOUT"
+"""Seconds that a rank waits for others."""
+SHARED_MEMORY = "DDBP_SHARED_MEMORY"
+"""0: ranks of one host share no memory."""
+SHARDS = "DDBP_SHARDS"
+"""The number of shards of trainers that are given none."""
+SHARD_MEMORY = "DDBP_SHARD_MEMORY"
+"""MiB that the gradients of a rank's shards may take; more are added up as soon as they are
+complete.
+"""
+BUCKET = "DDBP_BUCKET"
+"""KiB of gradients that hosts exchange at a time."""
+STATUS = "DDBP_STATUS"
+"""A folder where ranks keep where they are, for `ddbp launch`."""
+VERIFY, VERIFY_STEPS = "DDBP_VERIFY", "DDBP_VERIFY_STEPS"
+"""A folder where ranks log their steps, for `ddbp verify`, and the number of steps after which
+training is over.
+"""
+
+SHARD_MEMORY_DEFAULT = 64
+
+_LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+
+
+def launched_under_mpi() -> bool:
+    """Return whether an MPI launcher started this process (`DDBP_MPI=0` or `1` overrides)."""
+    chosen = os.environ.get(MPI)
+    if chosen in ("0", "1"):
+        return chosen == "1"
+    slurm = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return slurm or any(name in os.environ for name in _LAUNCHED)
+
+
+def launched_by_open_mpi() -> bool:
+    """Return whether the launcher is Open MPI's."""
+    return "OMPI_COMM_WORLD_SIZE" in os.environ
+
+
+def launched_ranks() -> int | None:
+    """Return the number of ranks that the launcher has started, as far as it says so."""
+    return next((int(os.environ[name]) for name in _SIZES if name in os.environ), None)
+
+
+def timeout() -> float:
+    """Return the seconds that a rank waits for others."""
+    text = os.environ.get(TIMEOUT, "300")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        fix = "Unset it for 300 seconds; inf waits for ever."
+        raise ValueError(
+            message("ddbp", f"{TIMEOUT} must be a positive number of seconds", repr(text), fix)
+        )
+    return seconds
+
+
+def shares_memory() -> bool:
+    """Return whether ranks of one host may share memory."""
+    return os.environ.get(SHARED_MEMORY) != "0"
+
+
+def shards() -> int | None:
+    """Return the number of shards of trainers that are given none."""
+    return _integer(SHARDS)
+
+
+def shard_memory() -> int:
+    """Return the bytes that the gradients of a rank's shards may take."""
+    chosen = _integer(SHARD_MEMORY, "number of MiB", least=0)
+    return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
+
+
+def bucket() -> int | None:
+    """Return the bytes of a bucket, 0 for a single one."""
+    chosen = _integer(BUCKET, "number of KiB", least=0)
+    return None if chosen is None else 1024 * chosen
+
+
+def status_folder() -> Path | None:
+    """Return the folder where ranks keep where they are."""
+    return _folder(STATUS)
+
+
+def verify_folder() -> Path | None:
+    """Return the folder where ranks log their steps."""
+    return _folder(VERIFY)
+
+
+def verify_steps() -> int | None:
+    """Return the number of steps after which training is over."""
+    return _integer(VERIFY_STEPS)
+
+
+def of_all_ranks() -> dict[str, str]:
+    """Return the texts of settings that all ranks must have in common."""
+    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+
+
+def _folder(name: str) -> Path | None:
+    text = os.environ.get(name)
+    return Path(text) if text else None
+
+
+def _integer(name: str, kind: str = "positive integer", least: int = 1) -> int | None:
+    """Return the integer in a variable, or None if it is not set; `kind` says what it must be."""
+    text = os.environ.get(name, "")
+    if text and not (text.isdecimal() and int(text) >= least):
+        raise ValueError(
+            message("ddbp", f"{name} must be a {kind}", repr(text), "Unset it for the default.")
+        )
+    return int(text) if text else None

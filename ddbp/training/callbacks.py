@@ -1,0 +1,67 @@
+"""Callbacks: what happens beside training, on every rank, at the same points."""
+
+from typing import TYPE_CHECKING, Any
+
+from layers.errors import message
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+Record = dict[str, Any]
+
+
+class Callback:
+    """Base of callbacks; override what you need. Methods run on all ranks, so collective calls are
+    allowed in them.
+    """
+
+    def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        """Run before the first epoch."""
+
+    def on_epoch_begin(self, trainer: "Trainer", epoch: int) -> None:
+        """Run before each epoch; epochs count from 1."""
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        """Run after each update; `loss` is that of the global batch."""
+
+    def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        """Run after each epoch and its validation; may add to the record."""
+
+    def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
+        """Run after the last epoch."""
+
+
+class EarlyStopping(Callback):
+    """Stop when `monitor` has not fallen by more than `delta` for `patience` epochs.
+
+    It is the validation loss unless said, and the training loss where there is no validation.
+    """
+
+    def __init__(
+        self, *, patience: int = 5, monitor: str | None = None, delta: float = 0.0
+    ) -> None:
+        if not patience >= 1:
+            raise ValueError(
+                message(
+                    "EarlyStopping", "patience must be one epoch or more", patience, "5 is usual."
+                )
+            )
+        if not delta >= 0:
+            raise ValueError(
+                message("EarlyStopping", "delta must not be negative", delta, "0 counts any fall.")
+            )
+        self.patience, self.monitor, self.delta = patience, monitor, delta
+        self._best, self._bad = float("inf"), 0
+
+    def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        name = self.monitor or ("validation_loss" if "validation_loss" in record else "loss")
+        if name not in record:
+            fix = f"It has {', '.join(record)}; validation measures need fit(…, validation=…)."
+            raise ValueError(
+                message("EarlyStopping", "monitor must be in the record", repr(name), fix)
+            )
+        if record[name] < self._best - self.delta:
+            self._best, self._bad = record[name], 0
+        else:
+            self._bad += 1
+            trainer.stop = trainer.stop or self._bad >= self.patience

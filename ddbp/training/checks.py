@@ -1,0 +1,289 @@
+"""What options and data must be, and what all ranks must have in common, before training begins."""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import numpy as np
+
+from ddbp import settings
+from ddbp.comm.agreement import require_agreement
+from ddbp.comm.base import Communicator
+from layers import FlatParameters, Layer, Value
+from layers.errors import message
+from layers.kernels import cache
+
+from .data import ArrayDataset
+
+if TYPE_CHECKING:
+    from .run_folder import RunFolder
+    from .trainer import Trainer
+
+_CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
+
+
+def whole(name: str, value: Any) -> int:
+    """Return a positive integer, or refuse it."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(
+            message(
+                "Trainer",
+                f"{name} must be a positive integer",
+                repr(value),
+                f"{name}=1 is the least.",
+            )
+        )
+    return int(value)
+
+
+def natural(name: str, value: Any) -> int:
+    """Return an integer that 64 bits hold, or refuse it."""
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
+        raise ValueError(
+            message(
+                "Trainer",
+                f"{name} must be an integer from 0 to 2^64 - 1",
+                repr(value),
+                f"{name}=0 is usual.",
+            )
+        )
+    return int(value)
+
+
+def gradient_changes(
+    clip_norm: float | None, clip_value: float | None, l1: float, l2: float
+) -> None:
+    """Refuse limits of clipping that are not positive, and negative factors of penalties."""
+    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if limit is not None and not limit > 0:
+            raise ValueError(
+                message(
+                    "Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."
+                )
+            )
+    for name, factor in (("l1", l1), ("l2", l2)):
+        if not factor >= 0:
+            raise ValueError(
+                message("Trainer", f"{name} must not be negative", factor, "0 switches it off.")
+            )
+
+
+def ranks_have_samples(batch_size: int, ranks: int) -> None:
+    """Refuse more ranks than samples in a global batch."""
+    if batch_size < ranks:
+        fix = f"Start at most {batch_size} ranks, or raise batch_size."
+        got = f"batch_size {batch_size} on {ranks} ranks"
+        raise ValueError(
+            message("Trainer", "every rank needs a sample of each global batch", got, fix)
+        )
+
+
+def no_context(held: bool) -> None:
+    """Refuse a fit within no_sync."""
+    if held:
+        fix = "Call fit outside; Trainer(accumulate=k) accumulates k batches in it."
+        raise ValueError(
+            message(
+                "Trainer.fit", "fit decides itself when to update", "a call within no_sync()", fix
+            )
+        )
+
+
+def windows_update(accumulate: int, held: bool) -> None:
+    """Refuse a step on a single batch whose windows would have to wait for those of other
+    batches.
+    """
+    if accumulate > 1 or held:
+        must, fix = (
+            "windows of one batch cannot accumulate, as each is a step",
+            "Use fit, where batches take turns.",
+        )
+        raise ValueError(
+            message(
+                "Trainer.train_step", must, "no_sync()" if held else f"accumulate={accumulate}", fix
+            )
+        )
+
+
+def batch_fits(batch_size: int, samples: int) -> None:
+    """Refuse a batch larger than the data set."""
+    if batch_size > samples:
+        must, fix = (
+            f"the data set must hold a batch of {batch_size}",
+            f"Use a batch_size of at most {samples}.",
+        )
+        raise ValueError(message("Trainer.fit", must, f"{samples} samples", fix))
+
+
+def finite_parameters(flat: FlatParameters, step: int) -> None:
+    """Refuse parameters that are not finite after the update of a step, by name."""
+    name = _first_not_finite(flat)
+    if name is not None:
+        got, fix = (
+            f"NaN or inf in {name} after step {step}",
+            f"A gradient was not finite, or the learning rate too high. {_CLIP}",
+        )
+        raise FloatingPointError(message("Trainer", "the parameters must be finite", got, fix))
+
+
+def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> None:
+    """Refuse a loss that is not finite, naming the parameter or the layer that it comes from."""
+    name = _first_not_finite(flat)
+    first = next(
+        (
+            call
+            for call in loss.tape.calls
+            if not all(np.isfinite(y).all() for y in call.output.arrays)
+        ),
+        None,
+    )
+    fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
+    if name is not None:
+        where = (
+            f"{name} is not finite, since the update of step {step - 1} or a change by the script"
+        )
+        fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+    elif first is not None:
+        where = f"the first layer whose output is not finite here is {first!r}"
+    else:
+        where = "it is finite on this rank"
+    raise FloatingPointError(
+        message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix)
+    )
+
+
+def _first_not_finite(flat: FlatParameters) -> str | None:
+    """Return the name of the first parameter that is not finite."""
+    if np.isfinite(flat.values).all():
+        return None
+    return next(
+        name
+        for name, _, start, stop in flat.segments()
+        if not np.isfinite(flat.values[start:stop]).all()
+    )
+
+
+def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
+    """Return what ranks must have in common of a model and its loss."""
+    return {
+        "parameters": [
+            f"{name} {parameter.shape} {parameter.dtype}"
+            for name, parameter in model.named_parameters()
+        ],
+        "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
+        "model": model,
+        "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
+    }
+
+
+def code_facts() -> dict[str, Any]:
+    """Return what ranks must have in common of the code that they run."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    script = (
+        hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+        if path and Path(path).is_file()
+        else "interactive"
+    )
+    return {"kernel sources and versions": cache.source_digest(), "script": script}
+
+
+def same_start(trainer: "Trainer") -> None:
+    """Refuse ranks that were started with different models, options or code; collective."""
+    options = {
+        "batch_size": trainer.batch_size,
+        "accumulate": trainer.accumulate,
+        "seed": trainer.seed,
+        "shards": trainer.shards,
+        "truncate": str(trainer.truncate),
+        "wire": trainer.wire,
+        **settings.of_all_ranks(),
+        "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
+    }
+    facts = {
+        **model_facts(trainer.model, trainer.loss),
+        "optimizer": trainer.optimizer,
+        **options,
+        **code_facts(),
+    }
+    require_agreement(
+        trainer.comm, facts, "Start all ranks with the same script, options and installation."
+    )
+
+
+class DataSets:
+    """The data sets of a trainer, floating arrays in its type. Ranks compare those that several of
+    them use.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    dtype
+        The type of the model.
+    """
+
+    def __init__(self, comm: Communicator, dtype: Any) -> None:
+        self._comm, self._dtype = comm, dtype
+        self._compared: WeakSet[ArrayDataset] = WeakSet()
+
+    def one(self, dataset: ArrayDataset) -> ArrayDataset:
+        """Return a data set to use, which ranks compare when it is first used; collective."""
+        self._require_data_set(dataset)
+        if dataset not in self._compared:
+            self._compare({"data": dataset})
+        return dataset.astype(self._dtype)
+
+    def of_fit(
+        self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int, batch_size: int
+    ) -> ArrayDataset:
+        """Return the data set to use for training; collective. It must hold a batch; data sets are
+        compared however often used.
+        """
+        named = {"training data": dataset} | (
+            {} if validation is None else {"validation data": validation}
+        )
+        for each in named.values():
+            self._require_data_set(each)
+        batch_fits(batch_size, len(dataset))
+        self._compare(named, epochs=str(epochs))
+        result = dataset.astype(self._dtype)
+        self._compared.add(result)
+        return result
+
+    def _compare(self, named: dict[str, ArrayDataset], **facts: str) -> None:
+        if self._comm.size > 1:
+            fix = (
+                "Every rank loads the whole data set, in the same order; the trainer takes each"
+                " rank's part."
+            )
+            require_agreement(
+                self._comm, facts | {name: dataset.digest() for name, dataset in named.items()}, fix
+            )
+        self._compared.update(named.values())
+
+    @staticmethod
+    def _require_data_set(dataset: Any) -> None:
+        if not isinstance(dataset, ArrayDataset):
+            raise TypeError(
+                message(
+                    "Trainer",
+                    "data must be an ArrayDataset",
+                    type(dataset).__name__,
+                    "Use ArrayDataset(x, y).",
+                )
+            )
+
+
+def write_configuration(
+    trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int
+) -> None:
+    """Write what a run is made of to its folder, if this rank has one; collective."""
+    facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
+    if folder is not None:
+        names = (
+            "model loss optimizer batch_size accumulate seed shards truncate wire clip_norm"
+            " clip_value l1 l2"
+        )
+        folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

@@ -1,0 +1,26 @@
+"""Changes that a script makes to parameters itself, between two steps."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ddbp.comm.base import GATHERING
+
+from .trainer import Trainer
+
+
+@contextmanager
+def changing(trainer: Trainer) -> Iterator[bool]:
+    """Return a context in which parameters may be changed, on all ranks alike; collective.
+
+    The ranks of a host share parameters, so one of them changes these while the others wait: the
+    context's value is true there.
+
+    >>> with ddbp.changing(trainer) as mine:
+    ...     if mine:
+    ...         model[0].weight.value = np.clip(model[0].weight.value, -1, 1)
+    """
+    comm = trainer.comm
+    # What the others still compute is of the parameters as they were.
+    comm.meet((GATHERING, trainer.step_count))
+    yield comm.rank == comm.links.first
+    comm.meet((GATHERING, trainer.step_count))

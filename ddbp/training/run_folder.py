@@ -1,0 +1,125 @@
+"""The run folder: configuration, metrics and parameters of a run, written by rank 0."""
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import safetensors.numpy
+
+from layers.engine.layer import Layer
+from layers.engine.parameter import Parameter, unique_parameters
+from layers.engine.state import State, unique_states
+from layers.errors import message
+
+
+class RunFolder:
+    """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end,
+    `model.safetensors`.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be made or written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            fix = "Choose another with run_dir= (or --run-dir)."
+            raise OSError(
+                message(
+                    "Trainer",
+                    "the run folder must be writable",
+                    f"{self.path}: {error.strerror}",
+                    fix,
+                )
+            ) from error
+        (self.path / "metrics.jsonl").write_text("")
+
+    def write_configuration(self, facts: dict[str, Any]) -> None:
+        """Write config.json."""
+        self._replace(
+            "config.json", json.dumps({"command": sys.argv, **facts}, indent=2, default=str) + "\n"
+        )
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def write_parameters(self, model: Layer) -> None:
+        """Write model.safetensors."""
+        save_parameters(model, self.path / "model.safetensors")
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.new"
+        temporary.write_text(text)
+        temporary.replace(self.path / name)
+
+
+def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Write the parameters and states of a model to a safetensors file, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.new")
+    safetensors.numpy.save_file(
+        {name: array.value.copy() for name, array in _named_arrays(model).items()}, temporary
+    )
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+    """Read the parameters and states of a model from a safetensors file.
+
+    Raises
+    ------
+    ValueError
+        The file is not a whole safetensors file, or its names or shapes are not those of the model;
+        nothing is changed then.
+    """
+    try:
+        arrays = safetensors.numpy.load_file(path)
+    except safetensors.SafetensorError as error:
+        fix = "It may be cut off or of another format; save it again."
+        raise ValueError(
+            message("load_parameters", f"{path} must be a safetensors file", error, fix)
+        ) from error
+    wanted = _named_arrays(model)
+    if arrays.keys() != wanted.keys():
+        got = (
+            f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected"
+            f" {sorted(arrays.keys() - wanted.keys())}"
+        )
+        raise ValueError(
+            message(
+                "load_parameters",
+                f"{path} must hold the parameters of the model",
+                got,
+                "Build the same model first.",
+            )
+        )
+    for name, array in wanted.items():
+        if arrays[name].shape != array.shape:
+            fix = "Build the same model first."
+            raise ValueError(
+                message(
+                    "load_parameters",
+                    f"{name} must have shape {array.shape}",
+                    arrays[name].shape,
+                    fix,
+                )
+            )
+    for name, array in wanted.items():
+        array.value = arrays[name]
+
+
+def _named_arrays(model: Layer) -> dict[str, Parameter | State]:
+    return {**dict(unique_parameters(model)), **dict(unique_states(model))}

@@ -1,0 +1,84 @@
+"""Compilation of kernels: says so, once, when that happens, and lets one rank of each host go
+first.
+"""
+
+import copy
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba.core import event
+
+from ddbp.comm.base import Communicator
+from ddbp.comm.serial import SerialCommunicator
+from ddbp.optim.optimizer import Optimizer
+from ddbp.reduction.partition import Slice
+from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.shard_gather import ShardGather
+from ddbp.reduction.shards import ShardPlan
+from layers import FlatParameters, Linear
+from layers.kernels import reduce
+from layers.kernels.cache import CACHE_FOLDER
+
+_ANNOUNCED: list[Any] = []
+
+
+class _Announce(event.Listener):
+    """Prints one line at the first compilation of a kernel of layers."""
+
+    def on_start(self, event: Any) -> None:
+        dispatcher = event.data.get("dispatcher")
+        if len(_ANNOUNCED) == 1 and getattr(dispatcher, "__module__", "").startswith("layers."):
+            _ANNOUNCED.append(True)
+            print(
+                f"Compiling kernels for this processor; they are kept in {CACHE_FOLDER}",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_end(self, event: Any) -> None:
+        """Say nothing."""
+
+
+def announce_compilation() -> None:
+    """Print a line when the first kernel is compiled rather than loaded from the cache."""
+    if not _ANNOUNCED:
+        _ANNOUNCED.append(_Announce())
+        register: Any = event.register
+        register("numba:compile", _ANNOUNCED[0])
+
+
+def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None:
+    """Update a tiny model once, one rank of each host first: that compiles the kernels of an
+    update.
+    """
+    if comm.size == 1:
+        return
+    with comm.leader_first():
+        plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
+        reduction = Reduction(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
+        reduction.exchange(0, 1, np.zeros(plan.local))
+        part, optimizer = Slice(reduction, whole=True), copy.deepcopy(optimizer)
+        part.collect()
+        part.square_norm(part.gradient)
+        optimizer.bind(part)
+        optimizer.step(part)
+        # Gradients of shards are summed in the type of the model, what states learn in float64.
+        for kind in (dtype, np.float64):
+            reduce.tree_sum(np.empty(1, kind), np.zeros((2, 1), kind), np.ones(2, np.int64), 0)
+
+
+def one_first(
+    comm: Communicator, gather: ShardGather, flat: FlatParameters, passes: Callable[[], Any]
+) -> Any:
+    """Return what `passes` gives, with one rank of each host first; collective."""
+    with comm.leader_first(), gather.alone():
+        result = passes()
+    if gather.asked_alone:
+        # A layer needs the other ranks in the middle of a pass: that was practice, and now all
+        # begin together.
+        gather.asked_alone = False
+        flat.zero_gradients()
+        return passes()
+    return result

@@ -1,0 +1,348 @@
+"""Batch normalisation over the shards of a batch, or over the whole of it."""
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .activation import ReLU
+from .engine.layer import Layer
+from .engine.memory import empty, flat, matrix
+from .engine.parameter import Parameter
+from .engine.state import State
+from .errors import message, require_floating
+from .kernels import batch_norm, reduce
+from .types import Array
+
+if TYPE_CHECKING:
+    from .engine.call import Call
+
+
+class BatchNorm(Layer):
+    """Batch normalisation of the last axis, y = g (x - μ) / √(v + ε) + b (Ioffe and Szegedy 2015,
+    arXiv 1502.03167, algorithm 1).
+
+    In training, μ and v are the mean and the (biased) variance of each channel over all values of a
+    shard of the batch; on a tape without shards, of the batch. In evaluation they are the running
+    ones, which every step of training moves: running ← (1 - momentum) running + momentum
+    (statistics of the global batch), with the unbiased variance.
+
+    Backward, with x̂ = (x - μ) / √(v + ε) and means over the n values of the shard: db = Σ dy, dg =
+    Σ dy x̂ and dx = g / √(v + ε) (dy - mean dy - x̂ mean(dy x̂)); in evaluation dx = g / √(v + ε)
+    dy.
+
+    Parameters
+    ----------
+    features
+        Size C of the last axis.
+    momentum
+        Weight of the last step in the running statistics, from 0 to 1.
+    epsilon
+        ε, added to the variance.
+    affine
+        Whether there are a gain g (`weight`, ones at first) and a bias b (`bias`, zeros), both
+        (C,).
+    synchronized
+        Whether training takes the statistics of the global batch over all shards and ranks, which
+        costs two messages per call. The result then depends on the batch alone, not on how it is
+        cut.
+
+    Attributes
+    ----------
+    running_mean, running_variance
+        States (C,): zeros and ones at first.
+
+    Raises
+    ------
+    ValueError
+        In training, a shard holds a single value per channel, or the batch none.
+
+    Notes
+    -----
+    Inputs are (N, …, C). The statistics that the running ones learn from are combined over all
+    shards of the global batch, weighted by their size, in the fixed tree (for the variance: Chan,
+    Golub and LeVeque 1983, eq. 2.1), so they are the same bits for any number of ranks. With a ReLU
+    after it in a Sequential, both run as one call.
+    """
+
+    analytic = True
+
+    def __init__(
+        self,
+        features: int,
+        momentum: float = 0.1,
+        epsilon: float = 1e-5,
+        affine: bool = True,
+        synchronized: bool = False,
+        *,
+        dtype: Any = np.float32,
+    ) -> None:
+        owner = type(self).__name__
+        if not isinstance(features, int | np.integer) or features < 1:
+            fix = "Pass the size of the last axis."
+            raise ValueError(
+                message(
+                    owner, "the number of channels must be a positive integer", repr(features), fix
+                )
+            )
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                message(owner, "momentum must be in [0, 1]", momentum, "0.1 is usual.")
+            )
+        if not epsilon > 0:
+            raise ValueError(message(owner, "epsilon must be positive", epsilon, "1e-5 is usual."))
+        self.features, self.momentum, self.epsilon = int(features), float(momentum), float(epsilon)
+        self.synchronized = bool(synchronized)
+        self.weight = (
+            Parameter(np.ones(self.features, dtype), regularized=False) if affine else None
+        )
+        self.bias = Parameter(np.zeros(self.features, dtype), regularized=False) if affine else None
+        self.running_mean = State(np.zeros(self.features, dtype))
+        self.running_variance = State(np.ones(self.features, dtype))
+
+    def __repr__(self) -> str:
+        options = "" if self.weight else ", affine=False"
+        options += ", synchronized=True" if self.synchronized else ""
+        return f"{type(self).__name__}({self.features}{options})"
+
+    def fused_with(self, following: Layer) -> Layer | None:
+        return RectifiedBatchNorm(self) if is_batch_norm(self) and type(following) is ReLU else None
+
+    def forward(
+        self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
+    ) -> Array:
+        self._check(x)
+        if x.dtype.kind == "c":
+            return self._complex(call, x)
+        rows = matrix(x)
+        values, bounds = rows.reshape(-1), call.bounds(len(rows))
+        moments = (
+            self._batch_moments(call, values, bounds, len(x))
+            if call.training
+            else self._running_moments()
+        )
+        y = call.buffer("y", x.shape, x.dtype)
+        more = empty(y, 1) if shortcut is None else flat(shortcut)
+        batch_norm.normalize(
+            y.reshape(-1),
+            values,
+            more,
+            moments,
+            *self._gain_and_bias(y),
+            bounds,
+            self.epsilon,
+            rectified,
+        )
+        call.save(values, y, moments)
+        return y
+
+    def backward(
+        self, call: "Call", dy: Array, joined: bool = False, rectified: bool = False
+    ) -> tuple[Array | None, ...]:
+        """Return dx; if joined (a shortcut was added, and the sum rectified), also the gradient of
+        the shortcut.
+        """
+        x, y, moments = call.saved
+        nothing, no_gradient = empty(y, 1), empty(y, 2)
+        gain, bias = self._gain_and_bias(y)
+        bounds = call.bounds(x.size // self.features)
+        dw, add_weight = (
+            (no_gradient, False) if self.weight is None else call.gradient_into(self.weight)
+        )
+        db, add_bias = (no_gradient, False) if self.bias is None else call.gradient_into(self.bias)
+        sums = call.buffer("sums", (len(bounds) - 1, 2 * self.features), np.float64)
+        dz, gate = (
+            (call.transient("dz", (x.size,), x.dtype), y.reshape(-1))
+            if joined
+            else (nothing, nothing)
+        )
+        given = flat(dy)
+        how = (bounds, self.epsilon, rectified)
+        batch_norm.backward_sums(
+            sums, dw, db, dz, given, gate, x, moments, gain, bias, *how, add_weight, add_bias
+        )
+        dx = None
+        if not call.training:
+            # The running statistics do not depend on x.
+            sums = np.zeros((1, 2 * self.features))
+        elif self.synchronized:
+            sums = _tree_sum(call.gather(sums))[np.newaxis]
+        if call.wants(0):
+            dx = call.transient("dx", dy.shape, dy.dtype)
+            feedback = nothing if self.weight is None else call.feedback(self.weight)
+            batch_norm.backward(
+                dx.reshape(-1),
+                dz if joined else given,
+                x,
+                moments,
+                sums,
+                gain,
+                bias,
+                feedback,
+                *how,
+            )
+        return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)
+
+    def _check(self, x: Array) -> None:
+        if x.ndim < 2 or x.shape[-1] != self.features:
+            fix = (
+                "A single sample needs a batch axis: x[np.newaxis]."
+                if x.ndim < 2
+                else "Channels are the last axis."
+            )
+            raise ValueError(
+                message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix)
+            )
+        require_floating(self, x)
+        if self.weight is not None and x.dtype != self.weight.dtype:
+            self.refuse_dtype(x, self.weight.dtype)
+
+    def _gain_and_bias(self, like: Array) -> tuple[Array, Array]:
+        nothing = empty(like, 1)
+        return (
+            nothing if self.weight is None else self.weight.value,
+            nothing if self.bias is None else self.bias.value,
+        )
+
+    def _running_moments(self) -> Array:
+        """Return the running statistics as the moments of one value."""
+        return np.concatenate(([1.0], self.running_mean.value, self.running_variance.value))[
+            np.newaxis
+        ]
+
+    def _batch_moments(self, call: "Call", x: Array, bounds: Array, samples: int) -> Array:
+        """Return the moments of each shard, or of the global batch in one row; and have the running
+        statistics learn from them.
+        """
+        if call.samples(samples) == 0:
+            fix = "Pass samples, or use a tape that is not training."
+            raise ValueError(
+                message(
+                    self, "training needs the statistics of a batch", "a batch of 0 samples", fix
+                )
+            )
+        moments = call.buffer("moments", (len(bounds) - 1, 1 + 2 * self.features), np.float64)
+        batch_norm.statistics(moments, x, bounds)
+        if not self.synchronized:
+            self._refuse_single(
+                moments,
+                "each shard of the batch",
+                "Use fewer shards, larger batches or synchronized=True.",
+            )
+            call.observe(moments, lambda everywhere: self._learn(_combined(everywhere)))
+            return moments
+        total = _combined(call.gather(moments))
+        self._refuse_single(total, "the batch", "Use larger batches.")
+        # All ranks know the total by now, so there is nothing left to gather.
+        call.observe(moments[:, :0], lambda _: self._learn(total))
+        return total
+
+    def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:
+        if 1 in moments[:, 0].tolist():
+            must = f"in training {owner} must hold more than one value per channel"
+            raise ValueError(message(self, must, "1 value, which has no variance", fix))
+
+    def _learn(self, moments: Array) -> None:
+        """Move the running statistics towards those of the global batch."""
+        count, mean, squares = moments[0, 0], *moments[:, 1:].reshape(2, -1)
+        if count == 0:
+            # A part without rows, of a batch whose other parts this tape does not know.
+            return
+        for state, new in (
+            (self.running_mean, mean),
+            (self.running_variance, squares / (count - 1)),
+        ):
+            state.value = (1 - self.momentum) * state.value.astype(np.float64) + self.momentum * new
+
+    def _complex(self, call: "Call", x: Array) -> Array:
+        """Return y for a complex x: the complex step of the gradient check. Nothing is learned from
+        it.
+        """
+        y = np.empty_like(x)
+        axes = tuple(range(x.ndim - 1))
+        mean, variance = self._running_moments()[0, 1:].reshape(2, -1)
+        for start, stop in [(0, len(x))] if self.synchronized else pairwise(call.bounds(len(x))):
+            part = x[start:stop]
+            if call.training:
+                mean = part.mean(axis=axes)
+                variance = ((part - mean) ** 2).mean(axis=axes)
+            y[start:stop] = (part - mean) / np.sqrt(variance + self.epsilon)
+        return (
+            y
+            if self.weight is None or self.bias is None
+            else y * self.weight.value + self.bias.value
+        )
+
+
+class BatchNorm2d(BatchNorm):
+    """Batch normalisation of the channels of images (N, H, W, C); see `BatchNorm`."""
+
+    def _check(self, x: Array) -> None:
+        if x.ndim != 4:
+            fix = "Images are channels-last; BatchNorm takes any (N, …, C)."
+            raise ValueError(
+                message(self, f"the input must have shape (N, H, W, {self.features})", x.shape, fix)
+            )
+        super()._check(x)
+
+
+class RectifiedBatchNorm(Layer):
+    """A batch normalisation and the ReLU after it in one call. Backward: as BatchNorm, with dy only
+    where y > 0.
+    """
+
+    def __init__(self, norm: BatchNorm) -> None:
+        self.norm = norm
+
+    def __repr__(self) -> str:
+        return f"{self.norm!r} + ReLU()"
+
+    def own_parameters(self) -> list[Parameter]:
+        return self.norm.own_parameters()
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        return self.norm.forward(call, x, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.norm.backward(call, dy, rectified=True)
+
+
+class JoinedBatchNorm(RectifiedBatchNorm):
+    """The end of a residual block in one call, y = max(norm(x) + shortcut, 0). Backward: dy where y
+    > 0, to both.
+    """
+
+    def __repr__(self) -> str:
+        return f"{self.norm!r} + shortcut + ReLU()"
+
+    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
+        return self.norm.forward(call, x, shortcut, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return self.norm.backward(call, dy, joined=True)
+
+
+def is_batch_norm(layer: Layer) -> bool:
+    """Return whether a layer is a batch normalisation as defined here, not as a subclass may have
+    changed it.
+    """
+    return type(layer) in (BatchNorm, BatchNorm2d)
+
+
+def _combined(moments: Array) -> Array:
+    """Return the moments (1, 1 + 2 C) of all shards together."""
+    if len(moments) == 1:
+        return np.array(moments)
+    features = moments.shape[1] // 2
+    counts, means = moments[:, :1], moments[:, 1 : 1 + features]
+    count = counts.sum()
+    mean = _tree_sum(counts * means) / max(count, 1)
+    squares = _tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
+    return np.concatenate(([count], mean, squares))[np.newaxis]
+
+
+def _tree_sum(parts: Array) -> Array:
+    """Return the sum (n,) over shards (S, n) by the fixed tree."""
+    total = np.empty(parts.shape[1])
+    reduce.tree_sum(total, np.ascontiguousarray(parts), np.ones(len(parts), np.int64), 0)
+    return total

@@ -1,0 +1,309 @@
+"""The methods of computing a convolution, and the choice among them by shape, in this one place.
+
+A method does three things: `apply`, the convolution itself; `adjoint`, which carries a gradient of
+its output back to its input (and is the forward pass of a transposed convolution); and `gradient`,
+of its weight. The measurements behind the choice are in docs/performance.md.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from layers.checks import Pair
+from layers.kernels import conv, conv_columns, depthwise, winograd
+from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.types import Array, Integers
+
+from . import tables
+from .tables import Window
+
+METHODS = ("default", "fastest", "direct")
+# Winograd's transforms pay from this many channels on, and while partial tiles at the border waste
+# at most this factor.
+WINOGRAD_CHANNELS = 16
+WINOGRAD_WASTE = 1.5
+# With fewer channels than this, the input's gradient leaves most of a vector empty.
+FEW_CHANNELS = 8
+
+
+class Direct:
+    """Sums over taps and channels; works for every window.
+
+    `image` and `outputs` are rows and columns of the convolution's input and output, `channels` its
+    input and output channels.
+    """
+
+    def __init__(
+        self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any
+    ) -> None:
+        self.window, self.image, self.outputs, self.channels, self.dtype = (
+            window,
+            image,
+            outputs,
+            channels,
+            np.dtype(dtype),
+        )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    @cached_property
+    def _forward(self) -> tables.Correlation:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return tables.correlation(*sizes, backward=False)
+
+    @cached_property
+    def _backward(self) -> tables.Correlation:
+        sizes = (self.window, self.outputs, self.image, self.channels[::-1], self.dtype.itemsize)
+        return tables.correlation(*sizes, backward=True)
+
+    @cached_property
+    def _gradient(self) -> tables.WeightGradient:
+        return tables.weight_gradient(
+            self.window, self.image, self.outputs, self.channels, self.dtype.itemsize
+        )
+
+    def apply(
+        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        """Write the convolution of x (N, H, W, C) to y (N, P, Q, K); bias (K,), or empty for
+        none.
+        """
+        self._correlate(call, self._forward, y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        """Write the adjoint of the convolution, applied to dy (N, P, Q, K), to dx (N, H, W, C);
+        bias (C,), or empty.
+        """
+        self._correlate(call, self._backward, dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(
+        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
+    ) -> None:
+        """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns,
+        C / groups, K).
+        """
+        plan = self._gradient
+        scratch = call.scratch(self.dtype, plan.band_size, plan.last_size)
+        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.numbers, *scratch, add)
+
+    def _correlate(
+        self,
+        call: Any,
+        plan: tables.Correlation,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        band, packed = call.scratch(self.dtype, plan.band_size, plan.packed_size)
+        conv.pack(packed, weight, plan.order, plan.phases, self.window.groups, transposed)
+        conv.correlate(y, x, packed, bias, plan.phases, plan.taps, plan.numbers, band, rectified)
+
+
+class FewChannels(Direct):
+    """Direct, but the adjoint goes by columns: for stride 1 and few input channels."""
+
+    @cached_property
+    def _columns(self) -> tables.Columns:
+        return tables.columns(
+            self.window, self.image, self.outputs, self.channels, self.dtype.itemsize
+        )
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        if bias.size or rectified:
+            super().adjoint(call, dx, dy, weight, bias, rectified)
+            return
+        plan = self._columns
+        scratch = call.scratch(self.dtype, plan.padded, plan.panel, plan.columns, plan.planes)
+        conv_columns.input_gradient(dx, dy, weight, plan.numbers, *scratch)
+
+
+class Depthwise(Direct):
+    """Every channel by itself, with one or more outputs each: sums over taps alone, vectors of
+    channels.
+    """
+
+    @cached_property
+    def _there(self) -> tables.Depthwise:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return tables.depthwise(*sizes, backward=False)
+
+    @cached_property
+    def _back(self) -> tables.Depthwise:
+        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
+        return tables.depthwise(*sizes, backward=True)
+
+    def apply(
+        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        self._convolve(call, self._there, y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        self._convolve(call, self._back, dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(
+        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
+    ) -> None:
+        plan = self._there
+        band, part = call.scratch(self.dtype, plan.band_size, dw[0].size)
+        depthwise.weight_gradient(
+            dw.reshape(len(dw), -1, self.channels[1]), dy, x, bounds, plan.numbers, band, part, add
+        )
+
+    def _convolve(
+        self,
+        call: Any,
+        plan: tables.Depthwise,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        taps = weight.reshape(-1, self.channels[1])
+        band, packed, line = call.scratch(
+            self.dtype, plan.band_size, taps.size, y.shape[2] * self.channels[1]
+        )
+        depthwise.correlate(
+            y, x, taps, bias, plan.numbers, band, packed, line, transposed, rectified
+        )
+
+
+class Winograd(Direct):
+    """Tiles of m x m outputs, for windows of 3 x 3 at stride 1.
+
+    `sizes` are the m of the map, of its adjoint and of the weight's gradient.
+    """
+
+    def __init__(
+        self,
+        window: Window,
+        image: Pair,
+        outputs: Pair,
+        channels: Pair,
+        dtype: Any,
+        sizes: tuple[int, int, int],
+    ) -> None:
+        super().__init__(window, image, outputs, channels, dtype)
+        self.sizes = sizes
+        before, itemsize = (window.rows.before, window.columns.before), self.dtype.itemsize
+        around = (2 - before[0], 2 - before[1])
+        self._apply = tables.winograd(before, outputs, channels, itemsize, sizes[0])
+        self._adjoint = tables.winograd(around, image, channels[::-1], itemsize, sizes[1])
+        self._weight = tables.winograd(before, outputs, channels, itemsize, sizes[2])
+
+    def __repr__(self) -> str:
+        return f"Winograd{self.sizes}"
+
+    def apply(
+        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        self._transform(call, self._apply, y, x, weight, bias, rectified, transposed=False)
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        self._transform(call, self._adjoint, dx, dy, weight, bias, rectified, transposed=True)
+
+    def gradient(
+        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
+    ) -> None:
+        plan = self._weight
+        scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
+        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, plan.m, add)
+
+    def _transform(
+        self,
+        call: Any,
+        plan: tables.Winograd,
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+        *,
+        transposed: bool,
+    ) -> None:
+        outputs = y.shape[3]
+        patch, v, products, packed, turned, zeros = call.scratch(
+            self.dtype,
+            plan.patch,
+            plan.v,
+            plan.products,
+            plan.packed,
+            (9, weight.shape[3], weight.shape[2]),
+            outputs,
+        )
+        if not bias.size:
+            zeros[:] = 0
+            bias = zeros
+        winograd.pack(packed, weight, turned, transposed, plan.m)
+        winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, plan.m, rectified)
+
+
+def choose(
+    window: Window,
+    image: Pair,
+    outputs: Pair,
+    channels: Pair,
+    dtype: Any,
+    method: str = "default",
+    *,
+    transposed: bool = False,
+) -> Direct:
+    """Return the method for images (rows, columns) of channels[0] and outputs (rows, columns) of
+    channels[1].
+
+    The outputs may be fewer than the windows that fit: those of a transposed convolution with
+    output padding are.
+
+    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave
+    gradients no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4) backward. "fastest" takes
+    F(4 x 4) both ways. Forward is the map, or its adjoint if `transposed`.
+    """
+    rows, columns = window.rows, window.columns
+    plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
+    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    if (
+        method != "direct"
+        and plain
+        and rows.size == columns.size == 3
+        and max(rows.before, columns.before) <= 2
+    ):
+        forward, backward = 4 if method == "fastest" else 2, 4
+        wanted = (backward, forward, backward) if transposed else (forward, backward, backward)
+        sizes = (_size(outputs, wanted[0]), _size(image, wanted[1]), _size(outputs, wanted[2]))
+        if (
+            all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels)
+            and min(sizes) > 0
+        ):
+            return Winograd(window, image, outputs, channels, dtype, sizes)
+    if window.groups == channels[0] > 1:
+        return Depthwise(window, image, outputs, channels, dtype)
+    if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
+        return FewChannels(window, image, outputs, channels, dtype)
+    return Direct(window, image, outputs, channels, dtype)
+
+
+def _size(outputs: Pair, most: int) -> int:
+    """Return the largest size of tiles, at most `most`, that wastes little at the border; 0 if none
+    does.
+    """
+    for m in (4, 2):
+        tiles = -(-outputs[0] // m) * -(-outputs[1] // m)
+        if m <= most and tiles * m * m <= WINOGRAD_WASTE * outputs[0] * outputs[1]:
+            return m
+    return 0

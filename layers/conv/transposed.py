@@ -1,0 +1,145 @@
+"""Transposed convolutions of images (N, H, W, C), channels last."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.checks import pair
+from layers.engine.memory import contiguous, empty
+from layers.errors import message
+from layers.init import Initializer, he_uniform, zeros
+from layers.types import Array
+
+from .algorithms import Direct, choose
+from .base import Convolution, Size
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+class ConvTranspose2d(Convolution):
+    """Transposed convolution: the map that carries gradients back through a `Conv2d`, from (N, P,
+    Q, C) to (N, H, W, K).
+
+    y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride -
+    2 padding + dilation (size - 1) + 1 + output_padding. Backward: dx is the convolution of dy,
+    dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
+
+    Parameters
+    ----------
+    output_padding
+        Further rows and columns at the end, fewer than the stride (or dilation): several sizes have
+        a convolution of one size.
+    in_channels, out_channels, size, rng, stride, padding, dilation, groups, bias, method,
+    weight_init, bias_init
+        As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is
+        `weight.transpose(3, 2, 0, 1)`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: Size,
+        *,
+        rng: np.random.Generator,
+        stride: Size = 1,
+        padding: Size = 0,
+        output_padding: Size = 0,
+        dilation: Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        method: str = "default",
+        weight_init: Initializer = he_uniform,
+        bias_init: Initializer = zeros,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
+        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self.in_channels, self.out_channels = in_channels, out_channels
+        super().__init__(
+            (out_channels, in_channels),
+            size,
+            rng=rng,
+            stride=stride,
+            dilation=dilation,
+            groups=groups,
+            biases=out_channels if bias else 0,
+            method=method,
+            weight_init=weight_init,
+            bias_init=bias_init,
+            dtype=dtype,
+        )
+        if any(
+            more >= max(s, d)
+            for more, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)
+        ):
+            fix = "Raise the stride, or choose another padding."
+            raise ValueError(
+                message(
+                    self,
+                    "output_padding must be smaller than the stride or dilation",
+                    self.output_padding,
+                    fix,
+                )
+            )
+
+    def __repr__(self) -> str:
+        options = self._options(
+            stride=(1, 1),
+            padding=(0, 0),
+            output_padding=(0, 0),
+            dilation=(1, 1),
+            groups=1,
+            method="default",
+        )
+        sizes = f"{self.in_channels}, {self.out_channels}, {self.size}"
+        return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
+
+    def method_for(self, x: Array) -> Direct:
+        """Return the method for this shape of images, made when it is first seen."""
+        key = (x.shape[1:3], x.dtype, self.method)
+        method = self._methods.get(key)
+        if method is None:
+            window = self._axes(self.padding, self.padding)
+            axes = (window.rows, window.columns)
+            height, width = (
+                (count - 1) * axis.stride - 2 * axis.before + axis.span + more
+                for count, axis, more in zip(x.shape[1:3], axes, self.output_padding, strict=True)
+            )
+            if min(height, width) < 1:
+                fix = "Pad less, or take a larger window."
+                raise ValueError(
+                    message(self, "the output must have at least one pixel", (height, width), fix)
+                )
+            channels = (self.out_channels, self.in_channels)
+            method = self._methods[key] = choose(
+                window,
+                (height, width),
+                (x.shape[1], x.shape[2]),
+                channels,
+                x.dtype,
+                self.method,
+                transposed=True,
+            )
+        return method
+
+    def forward(self, call: "Call", x: Array) -> Array:
+        x = self._images(x, self.in_channels)
+        method = self.method_for(x)
+        y = call.buffer("y", (len(x), *method.image, self.out_channels), x.dtype)
+        method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
+        call.save(x, method)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        x, method = call.saved
+        dy = contiguous(dy)
+        self._bias_gradient(call, dy)
+        dw, add = call.gradient_into(self.weight)
+        method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
+        if not call.wants(0):
+            return (None,)
+        dx = call.transient("dx", x.shape, x.dtype)
+        method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        return (dx,)

@@ -1,0 +1,1 @@
+"""The tape and what it is made of: calls, values, layers, parameters, memory."""

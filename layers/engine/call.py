@@ -1,0 +1,192 @@
+"""One execution of a layer on a tape."""
+
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.errors import noting
+from layers.types import Array, Integers
+
+from .layer import Layer
+from .parameter import Parameter
+from .value import Outputs, Value
+from .workspace import TRANSIENT_BYTES
+
+if TYPE_CHECKING:
+    from .tape import Tape
+
+
+Gather = Callable[[Array], Array]
+"""Takes numbers of the local shards (local S, k) in float64; returns those of all shards of the
+global batch (S, k), in order.
+"""
+
+
+class Call:
+    """One execution of a layer: its inputs, what its backward needs, and its part of the
+    workspace.
+    """
+
+    __slots__ = (
+        "_buffers",
+        "_own",
+        "divisor",
+        "index",
+        "inputs",
+        "layer",
+        "output",
+        "saved",
+        "shard_sums",
+        "tape",
+    )
+    output: Value | Outputs
+
+    def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
+        self.tape = tape
+        self.layer = layer
+        self.inputs = inputs
+        self.index = index
+        self.saved: tuple[Any, ...] = ()
+        self.shard_sums: Array | None = None
+        self.divisor: float | None = None
+        self._own: list[Any] | None = None
+        self._buffers = tape.workspace.current(index)
+
+    def __repr__(self) -> str:
+        return f"call {self.index}: {self.layer!r}"
+
+    @property
+    def training(self) -> bool:
+        return self.tape.training
+
+    def save(self, *arrays: Any) -> None:
+        """Keep what backward will find in `saved`."""
+        self.saved = arrays
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array that belongs to this call until the tape's workspace is
+        used for the next step.
+        """
+        array = self._buffers.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            array = self.tape.workspace.cut(self.index, name, shape, dtype)
+        if self._own is not None:
+            self._own.append(array)
+        return array
+
+    def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        """Return what `buffer` returns for a shape (…, D), and the same memory as rows (R, D)."""
+        array = self.buffer(name, shape, dtype)
+        return array, array if array.ndim == 2 else self._buffers[name, "rows"]
+
+    def transient(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array for backward to return: a buffer if it is small, and memory
+        that is soon used again if not.
+
+        Nobody may keep it beyond the backward pass but those that refer to it.
+        """
+        dtype = np.dtype(dtype)
+        if math.prod(shape) * dtype.itemsize < TRANSIENT_BYTES:
+            return self.buffer(name, shape, dtype)
+        array = self.tape.workspace.transient(shape, dtype)
+        if self._own is not None:
+            self._own.append(weakref.ref(array))
+        return array
+
+    def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
+        """Return uninitialised arrays of so many elements, or shapes, whose contents are lost when
+        the layer returns.
+        """
+        return self.tape.workspace.scratch(dtype, shapes)
+
+    def report(self, sums: Array, divisor: float | None = None) -> None:
+        """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if
+        not the samples.
+        """
+        self.shard_sums = sums
+        self.divisor = divisor
+
+    def gather(self, numbers: Array) -> Array:
+        """Return the numbers (S, k) of all shards of the global batch, given those of the local
+        ones, in float64.
+
+        On several ranks this waits for all of them: each must come here with the same layer.
+        """
+        return noting(self, self.tape.gather, numbers)
+
+    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+        """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
+        at the end of a trainer's step.
+
+        This is how a layer changes its `State`; all ranks then change it by the same bits.
+        """
+        self.tape.observe(numbers, apply)
+
+    def wants(self, index: int) -> bool:
+        """Return whether anybody needs the gradient of input number `index`."""
+        x = self.inputs[index]
+        return isinstance(x, Value) and x.wants
+
+    def take(self, index: int) -> Array | None:
+        """Return the gradient that input number `index` has received so far, if any: backward must
+        return its sum with that.
+        """
+        x = self.inputs[index]
+        held: Array | None = x._gradient
+        x._gradient = None
+        return held
+
+    def bounds(self, rows: int) -> Integers:
+        """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the
+        samples, if not equal).
+        """
+        return self.tape.bounds(rows)
+
+    def samples(self, rows: int) -> int:
+        """Return the number of samples of the global batch, that a loss of `rows` local rows is
+        divided by.
+        """
+        return rows if self.tape.samples is None else self.tape.samples
+
+    def gradient(self, parameter: Parameter) -> Array:
+        """Return the gradients (S, \\*shape) of a parameter's shards, to be added to."""
+        gradients, accumulate = self.gradient_into(parameter)
+        if not accumulate:
+            gradients[...] = 0
+        return gradients
+
+    def gradient_into(self, parameter: Parameter) -> tuple[Array, bool]:
+        """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
+        overwritten.
+        """
+        gradients = parameter.gradients
+        if gradients is None or len(gradients) != self.tape.shards:
+            gradients = parameter.shard_gradients(self.tape.shards)
+        accumulate = not parameter.stale
+        parameter.stale = False
+        return gradients, accumulate
+
+    def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
+        """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""
+        bounds = self.bounds(len(like))
+        for gradient, start, stop in zip(
+            self.gradient(parameter), bounds[:-1], bounds[1:], strict=True
+        ):
+            yield gradient, slice(int(start), int(stop))
+
+    def feedback(self, parameter: Parameter) -> Array:
+        """Return what carries the error back through a parameter: its value, or what the rule puts
+        in its place.
+        """
+        rule = self.tape.rule
+        return parameter.value if rule is None else rule.feedback(parameter)
+
+    def owns(self, array: Array) -> bool:
+        """Return whether backward took this very array from `buffer` or `transient`, so that nobody
+        else refers to it.
+        """
+        own = self._own or ()
+        return any(array is (held() if isinstance(held, weakref.ref) else held) for held in own)

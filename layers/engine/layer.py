@@ -1,0 +1,166 @@
+"""The layer contract: owns parameters, and nothing else."""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array
+
+from .inference import INFERENCE
+from .parameter import Parameter
+from .state import State, unique_states
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .tape import Tape
+
+
+class Recorded:
+    """What a tape hands out in place of an array; `layers.Value` is the only one."""
+
+    __slots__ = ()
+    tape: "Tape"
+
+
+class Layer:
+    """A differentiable function with parameters, and `State` only where training itself changes it.
+
+    Arrays in, array out, and nothing is recorded. If any input is a `Value`, the call is recorded
+    on its tape and the result is a `Value`. Because what backward needs is kept by the call, one
+    layer may be used many times in one graph.
+
+    A layer of your own defines `forward` and `backward`; parameters are attributes of type
+    `Parameter`:
+
+    >>> class Scale(Layer):
+    ...     def __init__(self, features):
+    ...         self.gain = Parameter(np.ones(features, np.float32))
+    ...     def forward(self, call, x):
+    ...         call.save(x)
+    ...         return x * self.gain.value
+    ...     def backward(self, call, dy):
+    ...         (x,) = call.saved
+    ...         for gradient, rows in call.shards(self.gain, dy):
+    ...             gradient += (dy[rows] * x[rows]).sum(axis=0)
+    ...         return (dy * call.feedback(self.gain),)
+    """
+
+    analytic: bool = False
+    """Whether forward also takes complex arrays and is then analytic: the gradient check can use a
+    complex step.
+    """
+
+    def forward(self, call: "Call", *inputs: Any) -> Any:
+        """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
+        to `call.save`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define forward(call, *inputs)")
+
+    def backward(self, call: "Call", dy: Any, *further: Any) -> tuple[Array | None, ...]:
+        """Return the gradient of each input (None where there is none), and add those of the
+        parameters to `call`'s.
+
+        There is one dy per output, None for an output that nobody used if there are several. `dy`
+        must not be written to.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define backward(call, dy)")
+
+    def __call__(self, *inputs: Any) -> Any:
+        for x in inputs:
+            if isinstance(x, Recorded):
+                return x.tape.record(self, inputs)
+        return self.forward(INFERENCE, *inputs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def fused_with(self, following: "Layer") -> "Layer | None":
+        """Return a layer that does this one and the following in one call, with the same bits, or
+        None if there is none.
+        """
+        return None
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        """Yield (dotted name, parameter) in the order in which attributes were set; shared
+        parameters come repeatedly.
+
+        Attributes whose name begins with an underscore are left out.
+        """
+        for name, attribute in vars(self).items():
+            if name[0] != "_":
+                yield from _named(f"{prefix}{name}", attribute, Parameter)
+
+    def named_states(self, prefix: str = "") -> Iterator[tuple[str, State]]:
+        """Yield (dotted name, state) as `named_parameters` does for parameters."""
+        for name, attribute in vars(self).items():
+            if name[0] != "_":
+                yield from _named(f"{prefix}{name}", attribute, State)
+
+    def parameters(self) -> list[Parameter]:
+        """Return the parameters, shared ones once."""
+        return list({id(parameter): parameter for _, parameter in self.named_parameters()}.values())
+
+    def own_parameters(self) -> list[Parameter]:
+        """Return the parameters that are direct attributes."""
+        return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
+
+    def astype(self, dtype: Any) -> Self:
+        """Return a copy whose parameters and states have another floating type."""
+        result = copy.deepcopy(self)
+        for parameter in result.parameters():
+            parameter.cast(dtype)
+        for _, state in unique_states(result):
+            state.cast(dtype)
+        return result
+
+    def refuse_dtype(self, x: Array, expected: Any) -> None:
+        """Raise for an input whose type is not that of the layer's parameters."""
+        fix = f"Convert it with x.astype(np.{expected})"
+        if np.issubdtype(x.dtype, np.inexact):
+            fix += f" or the layer with layer.astype(np.{x.dtype})"
+        raise TypeError(
+            message(
+                self,
+                f"the input must have the dtype of the weights, {expected}",
+                x.dtype,
+                f"{fix}.",
+            )
+        )
+
+
+class Composite(Layer):
+    """A layer made of layers: define `__call__` in ordinary Python, with loops, branches and shared
+    layers as you like.
+
+    >>> class Net(Composite):
+    ...     def __init__(self, first, second):
+    ...         self.first, self.second = first, second
+    ...     def __call__(self, x):
+    ...         h = self.first(x)
+    ...         return self.second(h) + h
+    """
+
+    def __call__(self, *inputs: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
+
+
+def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
+    """Yield the parameters or the states in an attribute."""
+    if isinstance(attribute, kind):
+        yield name, attribute
+    elif isinstance(attribute, Layer):
+        prefix = f"{name}."
+        yield from (
+            attribute.named_parameters(prefix)
+            if kind is Parameter
+            else attribute.named_states(prefix)
+        )
+    elif isinstance(attribute, dict):
+        for key, item in attribute.items():
+            yield from _named(f"{name}.{key}", item, kind)
+    elif isinstance(attribute, list | tuple):
+        for index, item in enumerate(attribute):
+            yield from _named(f"{name}.{index}", item, kind)

@@ -1,0 +1,62 @@
+"""The one memory layout that kernels are compiled for: adjacent elements, writable."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from layers.types import Array
+
+LINE = 64
+"""Bytes of a cache line. Memory of ours begins at one: of a vector that lies across two lines the
+processor makes two accesses.
+"""
+
+
+def room(size: int) -> Array:
+    """Return so many uninitialised bytes that begin at a cache line, as an array that its views
+    refer to.
+    """
+    owner = np.empty(size + LINE, np.uint8)
+    start = -owner.ctypes.data % LINE
+    # By way of its buffer, or views of the result would refer to `owner`.
+    return np.frombuffer(owner[start : start + size].data, np.uint8) if size else owner[:0]
+
+
+def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return zeros that begin at a cache line."""
+    result: Array = room(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(shape)
+    result[...] = 0
+    return result
+
+
+def contiguous(x: Array) -> Array:
+    """Return x, copied only if its memory is laid out otherwise."""
+    return x if x.flags.carray else np.array(x, order="C")
+
+
+def matrix(x: Array) -> Array:
+    """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise."""
+    if x.ndim == 2 and x.flags.carray:
+        return x
+    return contiguous(x).reshape(-1, x.shape[-1])
+
+
+def flat(x: Array) -> Array:
+    """Return x as (n,), copied only if its memory is laid out otherwise."""
+    if x.ndim == 1 and x.flags.carray:
+        return x
+    return contiguous(x).reshape(-1)
+
+
+_EMPTY = {
+    ndim: {np.dtype(dtype): np.empty((0,) * ndim, dtype) for dtype in (np.float32, np.float64)}
+    for ndim in (1, 2, 3)
+}
+
+
+def empty(like: Array, ndim: int) -> Array:
+    """Return an array without elements that stands for "none" where a kernel expects one of this
+    type.
+    """
+    return _EMPTY[ndim][like.dtype]

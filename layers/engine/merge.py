@@ -1,0 +1,145 @@
+"""Layers that join several inputs. Add and Multiply broadcast as NumPy does."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.kernels import elementwise, merge
+from layers.types import Array
+
+from .layer import Layer
+from .memory import flat
+
+if TYPE_CHECKING:
+    from .call import Call
+
+
+def unbroadcast(dx: Array, shape: tuple[int, ...]) -> Array:
+    """Return dx summed over the axes along which an array of `shape` was broadcast."""
+    if dx.shape == shape:
+        return dx
+    dx = dx.sum(axis=tuple(range(dx.ndim - len(shape))))
+    axes = tuple(i for i, size in enumerate(shape) if size == 1 and dx.shape[i] != 1)
+    result: Array = dx.sum(axis=axes, keepdims=True) if axes else dx
+    return np.asarray(result)
+
+
+def broadcast_buffer(layer: Layer, call: "Call", name: str, *inputs: Any) -> Array:
+    """Return a buffer for the result of an elementwise operation on the inputs."""
+    first = inputs[0]
+    if all(
+        type(x) is np.ndarray and x.shape == first.shape and x.dtype == first.dtype for x in inputs
+    ):
+        return call.buffer(name, first.shape, first.dtype)
+    shapes = [np.shape(x) for x in inputs]
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError:
+        fix = "Shapes must agree from the last axis backwards, or be 1."
+        raise ValueError(
+            message(layer, "the inputs must broadcast to one shape", shapes, fix)
+        ) from None
+    return call.buffer(name, shape, np.result_type(*inputs))
+
+
+class Add(Layer):
+    """Sum of two inputs or more. Backward: every input gets dy."""
+
+    analytic = True
+
+    def forward(self, call: "Call", *inputs: Any) -> Array:
+        call.save(*(np.shape(x) for x in inputs))
+        y = broadcast_buffer(self, call, "y", *inputs)
+        if len(inputs) == 1:
+            y[...] = inputs[0]
+            return y
+        np.add(inputs[0], inputs[1], out=y)
+        for x in inputs[2:]:
+            np.add(y, x, out=y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return tuple(
+            unbroadcast(dy, shape) if call.wants(i) else None for i, shape in enumerate(call.saved)
+        )
+
+
+class RectifiedAdd(Layer):
+    """Sum of two inputs of one shape and a ReLU after it in one call, y = max(a + b, 0). Backward:
+    dy where y > 0, to both.
+    """
+
+    def forward(self, call: "Call", a: Array, b: Array) -> Array:
+        y = call.buffer("y", a.shape, a.dtype)
+        merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
+        call.save(y.reshape(-1))
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (y,) = call.saved
+        dx = call.transient("dx", dy.shape, dy.dtype)
+        elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
+        return (dx, dx)
+
+
+class Multiply(Layer):
+    """Product of two inputs or more. Backward: input i gets dy times the product of the others."""
+
+    analytic = True
+
+    def forward(self, call: "Call", *inputs: Any) -> Array:
+        call.save(*inputs)
+        y = broadcast_buffer(self, call, "y", *inputs)
+        if len(inputs) == 1:
+            y[...] = inputs[0]
+            return y
+        np.multiply(inputs[0], inputs[1], out=y)
+        for x in inputs[2:]:
+            np.multiply(y, x, out=y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        gradients: list[Array | None] = []
+        for i, x in enumerate(call.saved):
+            if not call.wants(i):
+                gradients.append(None)
+                continue
+            dx = call.buffer(f"dx{i}", dy.shape, dy.dtype)
+            dx[...] = dy
+            for j, other in enumerate(call.saved):
+                if j != i:
+                    np.multiply(dx, other, out=dx)
+            gradients.append(unbroadcast(dx, np.shape(x)))
+        return tuple(gradients)
+
+
+class Concatenate(Layer):
+    """Inputs side by side along an axis (the last unless said). Backward: every input gets its part
+    of dy.
+    """
+
+    analytic = True
+
+    def __init__(self, axis: int = -1) -> None:
+        self.axis = axis
+
+    def __repr__(self) -> str:
+        return f"Concatenate(axis={self.axis})"
+
+    def forward(self, call: "Call", *inputs: Any) -> Array:
+        shapes = [np.shape(x) for x in inputs]
+        rest = {
+            shape[: self.axis % len(shape)] + shape[self.axis % len(shape) + 1 :]
+            for shape in shapes
+            if shape
+        }
+        if len(rest) != 1 or not all(shapes):
+            fix = f"Only axis {self.axis} may differ."
+            raise ValueError(message(self, "the inputs must agree in all other axes", shapes, fix))
+        call.save(np.cumsum([shape[self.axis] for shape in shapes])[:-1])
+        return np.concatenate(inputs, axis=self.axis)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (cuts,) = call.saved
+        return tuple(np.split(dy, cuts, axis=self.axis))

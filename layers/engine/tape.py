@@ -1,0 +1,316 @@
+"""The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array, Integers
+
+from .call import Call, Gather
+from .layer import Layer
+from .parameter import Parameter
+from .rules import Rule
+from .shard_bounds import ShardBounds
+from .value import Outputs, Value
+from .workspace import Workspace
+
+Observer = Callable[[Parameter], None]
+"""Told of each parameter, once per backward pass, when its last use has contributed or was not
+reached.
+"""
+
+
+class Tape:
+    """Records calls of layers, and runs their backward passes in reverse.
+
+    Parameters
+    ----------
+    training
+        Whether layers such as Dropout behave as in training.
+    shards
+        Bounds of the shards in the rows of the batch, as (0, …, rows); one shard unless said.
+        Parameter gradients are kept per shard.
+    samples
+        Number of samples in the global batch, which a loss is divided by; the rows of the local
+        batch unless said.
+    first_sample
+        Number of the first local row in the global batch. With `seed` and `step` it keys the random
+        masks, so that they do not depend on how the batch is spread over processes.
+    seed, step
+        The rest of that key.
+    workspace
+        Buffers to reuse; pass the same one every step.
+    observer
+        Told of each parameter when it is ready.
+    gather
+        How to learn of the shards of other processes; unless given, there are none.
+    deferred
+        Whether what layers observe waits for `settle`.
+    """
+
+    pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
+    """What layers have observed and `settle` will tell them of."""
+
+    def __init__(
+        self,
+        *,
+        training: bool = False,
+        shards: Sequence[int] | Integers | None = None,
+        samples: int | None = None,
+        first_sample: int = 0,
+        seed: int = 0,
+        step: int = 0,
+        workspace: Workspace | None = None,
+        observer: Observer | None = None,
+        gather: Gather | None = None,
+        deferred: bool = False,
+    ) -> None:
+        self.training = training
+        self.samples = samples
+        self.first_sample = first_sample
+        self.seed = seed
+        self.step = step
+        self.workspace = Workspace() if workspace is None else workspace
+        self.observer = observer
+        self.deferred = deferred
+        self._gather = gather
+        self.rule: Rule | None = None
+        self.calls: list[Call] = []
+        self.kept: list[Value] = []
+        """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
+        on.
+        """
+        self.released = False
+        self._unfinished = False
+        if shards is not self.workspace.shards.given:
+            self.workspace.shards = ShardBounds(shards)
+        self._bounds = self.workspace.shards
+        self.shards = self._bounds.count
+
+    def input(self, array: Any, *, gradient: bool = True) -> Value:
+        """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
+        is not computed.
+        """
+        array = np.asarray(array)
+        value = Value(self, array, None, gradient and array.dtype.kind in "fc")
+        if value.wants:
+            value.keep_grad()
+        return value
+
+    def bounds(self, rows: int) -> Integers:
+        """Return the bounds (S + 1,) of the shards in an array of so many rows."""
+        return self._bounds.of(rows)
+
+    def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
+        """Run a layer on values and arrays, and remember the call; return its value, or a tuple of
+        them.
+        """
+        call = Call(self, layer, inputs, len(self.calls))
+        # Appended before forward runs, so that calls which a layer makes inside its forward come
+        # after it.
+        self.calls.append(call)
+        try:
+            if len(inputs) == 1:
+                wants = inputs[0].wants
+                array = layer.forward(call, inputs[0].array)
+            else:
+                wants, arrays = False, []
+                for x in inputs:
+                    if isinstance(x, Value):
+                        if x.tape is not self:
+                            fix = "Record both on the same tape."
+                            raise ValueError(
+                                message(
+                                    layer,
+                                    "all inputs must be on one tape",
+                                    "values of two tapes",
+                                    fix,
+                                )
+                            )
+                        wants = wants or x.wants
+                        x = x.array
+                    arrays.append(x)
+                array = layer.forward(call, *arrays)
+        except BaseException:
+            del self.calls[call.index :]
+            raise
+        if array.__class__ is tuple:
+            wants = wants or self.workspace.is_trainable(layer)
+            call.output = Outputs(
+                tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
+            )
+            return call.output.values
+        value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
+        return value
+
+    def gather(self, numbers: Array) -> Array:
+        """See `Call.gather`."""
+        return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
+
+    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+        """See `Call.observe`."""
+        if self.deferred:
+            self.pending = [*self.pending, (numbers, apply)]
+        else:
+            apply(self.gather(numbers))
+
+    def settle(self) -> None:
+        """Gather all that layers have observed at once, and call what they passed with it."""
+        pending, self.pending = self.pending, ()
+        everywhere = self.gather(np.concatenate([numbers for numbers, _ in pending], axis=1))
+        start = 0
+        for numbers, apply in pending:
+            stop = start + numbers.shape[1]
+            apply(everywhere[:, start:stop])
+            start = stop
+
+    def restart(self) -> None:
+        """Forget all calls and what they observed, to record the same step again from its
+        inputs.
+        """
+        inputs = [value for value in self.kept if value.call is None]
+        self._forget()
+        self.kept, self.pending = inputs, ()
+
+    def release(self) -> None:
+        """Forget all calls, so that their memory is free at once: values on this tape can no longer
+        be differentiated.
+        """
+        self.released = True
+        self._forget()
+
+    def _forget(self) -> None:
+        for call in self.calls:
+            # A call and its values refer to each other; without that the garbage collector has
+            # nothing to do.
+            del call.output
+            call.inputs = ()
+        self.calls = []
+        self.kept = []
+
+    def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
+        """Walk the calls up to `value` in reverse."""
+        if self.released:
+            fix = "Propagate before Trainer.update, which is the end of a step."
+            raise ValueError(
+                message(
+                    "Value.backward", "the tape must still hold its calls", "a released tape", fix
+                )
+            )
+        if value.call is None or not value.wants:
+            fix = "Compute it from tape.input(…) or from layers with parameters."
+            raise ValueError(
+                message(
+                    "Value.backward",
+                    "the value must depend on something differentiable",
+                    "a constant",
+                    fix,
+                )
+            )
+        if self._unfinished:
+            for call in self.calls:
+                call.output._gradient = None
+        for kept in self.kept:
+            kept._gradient = None
+        self._unfinished = True
+        self.rule = rule
+        pending = self._uses() if self.observer is not None else None
+        value._gradient = gradient
+        value._contribution = None
+        for call in self._backwards():
+            output = call.output
+            dy = output._gradient
+            if dy is not None:
+                call._own = []
+                gradients = call.layer.backward(call, dy if rule is None else rule.error(call, dy))
+                self._hand_over(call, gradients)
+                if not output._keep:
+                    output._gradient = None
+            elif type(output) is Outputs:
+                self._backward_of_several(call, output.values, rule)
+            if pending is not None:
+                self._report(call, pending)
+        for kept in self.kept:
+            if kept._gradient is not None and not kept._gradient.flags.writeable:
+                # A view of what backward started from, or of dy spread over a sum; the user may
+                # write to a copy.
+                kept._gradient = kept._gradient.copy()
+        self.rule = None
+        self._unfinished = False
+
+    def _backwards(self) -> Iterator[Call]:
+        """Return the calls in the order of backward."""
+        return reversed(self.calls)
+
+    def _backward_of_several(
+        self, call: Call, outputs: tuple[Value, ...], rule: Rule | None
+    ) -> None:
+        """Run backward of a call with several outputs, if it was reached by way of any."""
+        if all(y._gradient is None for y in outputs):
+            return
+        call._own = []
+        dys = [
+            dy if dy is None or rule is None else rule.error(call, dy)
+            for dy in (y._gradient for y in outputs)
+        ]
+        self._hand_over(call, call.layer.backward(call, *dys))
+        for y in outputs:
+            if not y._keep:
+                y._gradient = None
+
+    def _hand_over(self, call: Call, gradients: tuple[Array | None, ...]) -> None:
+        """Give the inputs of a call their gradients."""
+        inputs = call.inputs
+        if len(gradients) != len(inputs):
+            fix = "Return a tuple with one entry per input, None where there is no gradient."
+            raise ValueError(
+                message(
+                    call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix
+                )
+            )
+        if len(gradients) > 1 and call._own and len(set(map(id, gradients))) < len(gradients):
+            # One array for several inputs: it may not be added to in place.
+            call._own = None
+        for i, dx in enumerate(gradients):
+            x = inputs[i]
+            if dx is None or not isinstance(x, Value) or not x.wants:
+                continue
+            if dx.shape != x.array.shape:
+                must = f"backward must return a gradient of the input's shape {x.array.shape}"
+                raise ValueError(
+                    message(
+                        call.layer, must, dx.shape, "Sum it over the axes that forward broadcast."
+                    )
+                )
+            if x._gradient is None:
+                x._gradient, x._contribution = dx, call
+            else:
+                self._accumulate(x, x._gradient, dx, call, i)
+
+    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call, i: int) -> None:
+        """Add a further contribution to the gradient of x, input i of a call: in place only where
+        nobody else holds the array.
+        """
+        if x._contribution is not None and x._contribution.owns(held):
+            held += dx
+            return
+        total = call.transient(f"sum {i}", dx.shape, dx.dtype)
+        np.add(held, dx, out=total)
+        x._gradient, x._contribution = total, call
+
+    def _uses(self) -> dict[int, int]:
+        """Count the uses of each parameter on the tape."""
+        uses: dict[int, int] = {}
+        for call in self.calls:
+            for parameter in call.layer.own_parameters():
+                uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+        return uses
+
+    def _report(self, call: Call, pending: dict[int, int]) -> None:
+        assert self.observer is not None
+        for parameter in call.layer.own_parameters():
+            pending[id(parameter)] -= 1
+            if pending[id(parameter)] == 0:
+                self.observer(parameter)

@@ -1,0 +1,201 @@
+"""The handle of an array while recording."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array
+
+from .operators import Arithmetic
+from .rules import Rule
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .tape import Tape
+
+
+_ONE = {np.dtype(dtype): np.ones((), dtype) for dtype in (np.float32, np.float64)}
+"""The gradient that backward starts from; read-only, as it is shared."""
+for _one in _ONE.values():
+    _one.flags.writeable = False
+
+
+class Value(Arithmetic):
+    """The handle of an array while recording. Operators and functions on it are recorded too.
+
+    Attributes
+    ----------
+    array
+        The array itself. It is valid until the tape's workspace is used by the next step.
+    grad
+        After `backward`: the gradient of an input, or of a value on which `keep_grad` was called;
+        None if backward did not reach it.
+    """
+
+    # NumPy leaves `array * value` to the reflected operator of Value.
+    __array_ufunc__ = None
+
+    __slots__ = ("_contribution", "_gradient", "_keep", "array", "call", "tape", "wants")
+
+    def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
+        self.tape = tape
+        self.array = array
+        self.call = call
+        self.wants = wants
+        self._keep = False
+        self._gradient: Array | None = None
+        self._contribution: Call | None = None
+
+    @property
+    def shard_sums(self) -> Array | None:
+        """Of a loss: the sums over the samples of each shard (S,), before division."""
+        return None if self.call is None else self.call.shard_sums
+
+    @property
+    def divisor(self) -> float | None:
+        """Of a loss: the sum of weights over the global batch that it is a mean over, or None if
+        that is over the samples.
+        """
+        return None if self.call is None else self.call.divisor
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """The array alone: what `Outputs` has several of."""
+        return (self.array,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
+
+    @property
+    def dtype(self) -> Any:
+        return self.array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.array.ndim
+
+    @property
+    def grad(self) -> Array | None:
+        if not self.wants:
+            fix = "Use tape.input(x, gradient=True) on a floating array."
+            raise ValueError(
+                message(
+                    "Value",
+                    "only a value that takes part in differentiation has a gradient",
+                    "a constant",
+                    fix,
+                )
+            )
+        if not self._keep:
+            fix = "Call value.keep_grad() before backward."
+            raise ValueError(
+                message(
+                    "Value", "only inputs keep their gradient unasked", "an intermediate value", fix
+                )
+            )
+        return self._gradient
+
+    def keep_grad(self) -> "Value":
+        """Keep the gradient of this intermediate value in `grad`; return the value."""
+        if not self._keep:
+            self._keep = True
+            self.tape.kept.append(self)
+        return self
+
+    def detach(self) -> "Value":
+        """Return a value with the same array through which nothing is differentiated."""
+        return Value(self.tape, self.array, None, wants=False)
+
+    def item(self) -> float:
+        """Return the only element as a Python float."""
+        return float(self.array.item())
+
+    def __float__(self) -> float:
+        return self.item()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.array(self.array, dtype, copy=copy)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator["Value"]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Value({self.array!r})"
+
+    def backward(self, gradient: Any = None, *, rule: Rule | None = None) -> None:
+        """Propagate from this value to all inputs and parameters; gradients of parameters
+        accumulate.
+
+        Parameters
+        ----------
+        gradient
+            The gradient of this value, same shape; 1 unless said, which a value of one element
+            allows.
+        rule
+            What to propagate instead of the exact gradient.
+
+        Raises
+        ------
+        ValueError
+            The value has several elements and no gradient is given, or nothing in it can be
+            differentiated.
+        """
+        if gradient is None:
+            if self.array.size != 1:
+                fix = "Reduce it with .sum() or .mean(), or pass gradient=."
+                raise ValueError(
+                    message(
+                        "Value.backward",
+                        "the value must have one element",
+                        f"shape {self.shape}",
+                        fix,
+                    )
+                )
+            gradient = _ONE.get(self.array.dtype) if self.array.ndim == 0 else None
+            if gradient is None:
+                gradient = np.ones(self.array.shape, self.array.dtype)
+        else:
+            gradient = np.asarray(gradient, self.dtype)
+            if gradient.shape != self.shape:
+                raise ValueError(
+                    message(
+                        "Value.backward",
+                        f"the gradient must have the shape of the value, {self.shape}",
+                        gradient.shape,
+                        "Reshape it.",
+                    )
+                )
+        self.tape.backward(self, gradient, rule)
+
+
+class Outputs:
+    """The values that one call gave; it stands for them where a tape walks over its calls.
+
+    As the gradient of the whole is never there, no question needs to be asked for the many calls
+    that have one output.
+    """
+
+    __slots__ = ("values",)
+    _keep = True
+
+    def __init__(self, values: tuple[Value, ...]) -> None:
+        self.values = values
+
+    @property
+    def _gradient(self) -> None:
+        return None
+
+    @_gradient.setter
+    def _gradient(self, nothing: None) -> None:
+        for value in self.values:
+            value._gradient = None
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return tuple(value.array for value in self.values)

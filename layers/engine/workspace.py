@@ -1,0 +1,135 @@
+"""Buffers that are reused from step to step."""
+
+import math
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.types import Array
+
+from .memory import LINE, room
+from .shard_bounds import ShardBounds
+
+if TYPE_CHECKING:
+    from .layer import Layer
+
+
+TRANSIENT_BYTES = 256 * 1024
+"""From this size on gradients of activations share memory: they would push each other out of the
+processor's caches.
+"""
+
+
+class Workspace:
+    """Buffers keyed by (call, name); after the second step of a static network nothing is
+    allocated.
+
+    A buffer that is asked for again with another shape is cut from the same memory if that is large
+    enough (a smaller last batch), and grown otherwise. The contents of a buffer are undefined when
+    it is handed out.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[int, str], Array] = {}
+        self._current: list[dict[str | tuple[str, str], Array]] = []
+        self._transient: list[Any] = []
+        self._scratch: dict[tuple[Any, tuple[int | tuple[int, ...], ...]], list[Array]] = {}
+        self._shared: Array = np.empty(0, np.uint8)
+        self.shards = ShardBounds(None)
+        """Those of the last tape: the very array need not be checked again."""
+        self._trainable: dict[Layer, bool] = {}
+        self.allocations = 0
+        """How often memory was allocated: constant once the network is warm."""
+
+    def current(self, call: int) -> dict[str | tuple[str, str], Array]:
+        """Return the buffers of call number `call` as they were last handed out, by name."""
+        while len(self._current) <= call:
+            self._current.append({})
+        return self._current[call]
+
+    def cut(self, call: int, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return buffer `name` of a call in a shape and dtype that it did not have last time."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        memory = self._memory.get((call, name))
+        if memory is None or memory.size < size:
+            memory = self._memory[call, name] = room(size)
+            self.allocations += 1
+        view: Array = memory[:size].view(dtype).reshape(shape)
+        buffers = self._current[call]
+        buffers[name] = view
+        if len(shape) > 2 and shape[-1]:
+            buffers[name, "rows"] = view.reshape(-1, shape[-1])
+        return view
+
+    def transient(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an array whose memory is used again once nobody refers to the array: the last one
+        freed is still in the caches.
+        """
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        # Arrays of the pool are views of their memory, to which views of them refer, too.
+        pool, found, smallest = self._transient, -1, 0
+        for index in range(len(pool) - 1, -1, -1):
+            here = pool[index].base.size
+            if here < size or (found >= 0 and here >= smallest):
+                continue
+            # Without others there are the list's reference, or the view's, and the argument's.
+            if sys.getrefcount(pool[index]) <= 2 and sys.getrefcount(pool[index].base) <= 2:
+                found, smallest = index, here
+                if here == size:
+                    break
+        if found < 0:
+            pool.append(room(size).view(dtype).reshape(shape))
+            self.allocations += 1
+        else:
+            pool.append(pool.pop(found))
+            if pool[-1].shape != shape or pool[-1].dtype != dtype:
+                pool[-1] = pool[-1].base[:size].view(dtype).reshape(shape)
+        result: Array = pool[-1]
+        return result
+
+    def scratch(self, dtype: Any, shapes: tuple[int | tuple[int, ...], ...]) -> list[Array]:
+        """Return arrays of so many elements, or shapes, that any call may use until it returns; all
+        calls share the memory.
+        """
+        key = (np.dtype(dtype), shapes)
+        known = self._scratch.get(key)
+        if known is None:
+            sizes = [np.prod(shape, dtype=np.int64) * key[0].itemsize for shape in shapes]
+            starts = np.cumsum([0, *(-(-size // LINE) * LINE for size in sizes)]).tolist()
+            if self._shared.size < starts[-1]:
+                self._shared = room(starts[-1])
+                self._scratch = {}
+                self.allocations += 1
+            parts = [
+                self._shared[start : start + size]
+                for start, size in zip(starts, sizes, strict=False)
+            ]
+            known = [
+                part.view(dtype).reshape(shape) for part, shape in zip(parts, shapes, strict=True)
+            ]
+            self._scratch[key] = known
+        return known
+
+    def is_trainable(self, layer: "Layer") -> bool:
+        """Return whether a layer has parameters of its own; looked up once."""
+        known = self._trainable.get(layer)
+        if known is None:
+            known = self._trainable[layer] = bool(layer.own_parameters())
+        return known
+
+    def spoil(self) -> None:
+        """Overwrite all memory with NaN, so that a layer which reads what it has not written is
+        found out.
+        """
+        for memory in self._all():
+            memory.fill(0xFF)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held."""
+        return sum(memory.size for memory in self._all())
+
+    def _all(self) -> list[Array]:
+        return [self._shared, *self._memory.values(), *(array.base for array in self._transient)]

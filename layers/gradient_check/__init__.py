@@ -1,0 +1,3 @@
+"""The gradient check, the table of cases that it is run on, and gradients that are wrong on
+purpose.
+"""

@@ -1,0 +1,14 @@
+"""The table of cases: every layer with every option. Adding a layer means adding a row, and a twin
+in tests/layers/twins.
+
+The contract suite, `ddbp gradcheck` and the mutation score all read this table. A family of layers
+has a file of cases of the same name.
+"""
+
+from . import attention, batch_norm, conv, embedding, general, layer_norm, pool, recurrent, tree
+from .case import BATCH, Apply, Case
+
+_FAMILIES = (attention, conv, embedding, general, layer_norm, batch_norm, pool, recurrent, tree)
+CASES = tuple(case for family in _FAMILIES for case in family.CASES)
+
+__all__ = ["BATCH", "CASES", "Apply", "Case"]

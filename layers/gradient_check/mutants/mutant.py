@@ -1,0 +1,28 @@
+"""What a mutant is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from layers.engine.layer import Layer
+from layers.gradient_check.cases.case import Generator
+from layers.types import Array
+
+Gradients = tuple[Array | None, ...]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A mistake: what it is, the layer that makes it, and inputs that it can be seen on."""
+
+    name: str
+    make: Callable[[Generator], Layer]
+    inputs: Callable[[Generator], tuple[Any, ...]]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def of(mutant: Callable[..., Layer], *options: Any) -> Callable[[Generator], Layer]:
+    """Return the constructor of a mutant that draws nothing."""
+    return lambda rng: mutant(*options)

@@ -1,0 +1,248 @@
+"""What is checked: a layer or a function, run as often as the check asks."""
+
+import copy
+import functools
+import inspect
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.engine.layer import Layer
+from layers.engine.merge import Concatenate
+from layers.engine.parameter import Parameter
+from layers.engine.state import State
+from layers.engine.tape import Tape
+from layers.engine.value import Value
+from layers.engine.workspace import Workspace
+from layers.errors import message
+from layers.types import Array
+
+if TYPE_CHECKING:
+    pass
+
+
+class Subject:
+    """What is checked: the function, its inputs, its parameters, and how to run it."""
+
+    def __init__(
+        self,
+        function: Any,
+        inputs: tuple[Any, ...],
+        constant: Collection[int],
+        training: bool,
+        seed: int,
+    ) -> None:
+        self.function = copy.deepcopy(function) if isinstance(function, Layer) else function
+        self.training, self.seed = training, seed
+        self.dy_kept = True
+        self.widths: list[int] = []
+        """Of several outputs, how many columns of the whole each has."""
+        self.only: int | None = None
+        """Number of the output to look at, of several; all unless set."""
+        self.inputs = [
+            np.array(x, order="C") if isinstance(x, np.ndarray | np.generic | list | float) else x
+            for x in inputs
+        ]
+        self.free = [
+            i
+            for i, x in enumerate(self.inputs)
+            if isinstance(x, np.ndarray) and x.dtype.kind == "f" and i not in constant
+        ]
+        self.constant = [
+            i
+            for i in constant
+            if isinstance(self.inputs[i], np.ndarray) and self.inputs[i].dtype.kind == "f"
+        ]
+        self.parameters: dict[str, Parameter] = {}
+        self.states: list[State] = []
+        for prefix, layer in _layers_of(self.function):
+            self.states += [state for _, state in layer.named_states()]
+            for name, parameter in layer.named_parameters(prefix):
+                if not any(parameter is known for known in self.parameters.values()):
+                    self.parameters[name] = parameter
+        self.workspace = Workspace()
+
+    @contextmanager
+    def cast(self, dtype: Any) -> Iterator[None]:
+        """Convert inputs and parameters, and put the former ones back at the end."""
+        inputs = self.inputs
+        kept = [(p, p.value, p.gradients, p.stale, p.partial) for p in self.parameters.values()]
+        states = [(state, state.value.copy()) for state in self.states]
+        real = np.empty(0, dtype).real.dtype
+        self.inputs = [
+            (
+                x.astype(dtype if i in self.free else real)
+                if i in self.free or i in self.constant
+                else x
+            )
+            for i, x in enumerate(inputs)
+        ]
+        for parameter in self.parameters.values():
+            parameter.cast(dtype)
+        try:
+            yield
+        finally:
+            self.inputs = inputs
+            for parameter, value, gradients, stale, partial in kept:
+                parameter.rebind(value, gradients, stale, partial)
+            for state, value in states:
+                state.value = value
+
+    @property
+    def samples(self) -> int:
+        """The size of axis 0 of the first floating input (of the first array, if none is floating),
+        0 if there is none.
+        """
+        arrays = self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)]
+        return next((len(self.inputs[i]) for i in arrays if self.inputs[i].ndim), 0)
+
+    def array(self, name: str) -> Array:
+        """Return the array of a block, to be moved in place."""
+        if name in self.parameters:
+            return self.parameters[name].value
+        array: Array = self.inputs[int(name.removeprefix("input "))]
+        return array
+
+    def record(
+        self, workspace: Workspace | None = None, shards: Any = None, rows: slice | None = None
+    ) -> tuple[list[Any], Value]:
+        """Run the function on a new tape, on these rows of the batch if given; return its arguments
+        and its result.
+        """
+        inputs, place = self.inputs, {}
+        if rows is not None:
+            inputs = [
+                x[rows] if isinstance(x, np.ndarray) and x.ndim and len(x) == self.samples else x
+                for x in inputs
+            ]
+            place = {"samples": self.samples, "first_sample": rows.start}
+        tape = Tape(
+            training=self.training, seed=self.seed, workspace=workspace, shards=shards, **place
+        )
+        # Without any floating input the first array is a value all the same, else nothing would be
+        # recorded.
+        values = (
+            self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)][:1]
+        )
+        arguments = [tape.input(x) if i in values else x for i, x in enumerate(inputs)]
+        y = self.function(*arguments)
+        if isinstance(y, tuple):
+            y = self._joined(list(_flattened(y)))
+        if not isinstance(y, Value):
+            fix = (
+                "Compute with layers and with the operators and functions of values; np.asarray and"
+                " .array leave the tape."
+            )
+            raise TypeError(
+                message("gradcheck", "the function must return a value", type(y).__name__, fix)
+            )
+        return arguments, y
+
+    def _joined(self, outputs: list[Any]) -> Any:
+        """Return several outputs as one matrix, a row for each sample if all have their samples on
+        axis 0.
+        """
+        outputs = [y for y in outputs if isinstance(y, Value) and y.dtype.kind in "fc"]
+        samples = {len(y) if y.ndim else 0 for y in outputs}
+        rows = samples.pop() if len(samples) == 1 else 1
+        outputs = [y.reshape(rows or 1, -1) for y in outputs]
+        self.widths = [y.shape[1] for y in outputs]
+        if self.only is not None:
+            return outputs[self.only]
+        return Concatenate(-1)(*outputs) if outputs else None
+
+    def evaluate(self) -> Array:
+        """Return a copy of the output."""
+        return self.record(self.workspace)[1].array.copy()
+
+    def zero(self) -> None:
+        """Forget the gradients of the parameters."""
+        for parameter in self.parameters.values():
+            parameter.gradients, parameter.stale = None, True
+
+    def backward(self, arguments: list[Any], y: Value, cotangent: Array) -> dict[str, Array]:
+        """Propagate; return copies of the gradients of all blocks."""
+        given = cotangent.copy()
+        if y.wants and y.call is not None:
+            y.backward(given)
+        self.dy_kept = self.dy_kept and given.tobytes() == cotangent.tobytes()
+        found: dict[str, Array] = {}
+        for i in self.free:
+            gradient = arguments[i].grad
+            found[f"input {i}"] = (
+                np.zeros_like(arguments[i].array) if gradient is None else np.array(gradient)
+            )
+        return found | {
+            name: parameter.gradient.copy() for name, parameter in self.parameters.items()
+        }
+
+    def gradients(self, cotangent: Array) -> tuple[dict[str, Array], bool]:
+        """Return the gradients of all blocks, and whether every recorded layer is analytic."""
+        self.zero()
+        arguments, y = self.record(self.workspace)
+        calls = y.tape.calls
+        hidden = {
+            repr(call.layer)
+            for call in calls
+            for parameter in call.layer.own_parameters()
+            if not any(parameter is known for known in self.parameters.values())
+        }
+        if hidden:
+            fix = (
+                "Keep them in attributes without an underscore, in lists or in dicts; or pass a"
+                " layer instead of a function."
+            )
+            raise ValueError(
+                message(
+                    "gradcheck",
+                    "all parameters must be found",
+                    f"unlisted ones of {sorted(hidden)}",
+                    fix,
+                )
+            )
+        return self.backward(arguments, y, cotangent), all(call.layer.analytic for call in calls)
+
+
+def _flattened(outputs: tuple[Any, ...]) -> Iterator[Any]:
+    for y in outputs:
+        if isinstance(y, tuple):
+            yield from _flattened(y)
+        else:
+            yield y
+
+
+def _layers_of(function: Any) -> list[tuple[str, Layer]]:
+    """Return the layers that a function refers to, with the prefix of their parameters' names."""
+    if isinstance(function, Layer):
+        return [("", function)]
+    if isinstance(function, functools.partial):
+        found = _layers_of(function.func)
+        named: dict[str, Any] = {str(i): x for i, x in enumerate(function.args)} | dict(
+            function.keywords
+        )
+    elif inspect.isfunction(function) or inspect.ismethod(function):
+        outside = inspect.getclosurevars(function)
+        named = {**outside.globals, **outside.nonlocals}
+        found = _layers_of(function.__self__) if inspect.ismethod(function) else []
+    else:
+        named, found = dict(getattr(function, "__dict__", {})), []
+    for name, thing in named.items():
+        if isinstance(thing, Layer):
+            found.append((f"{name}.", thing))
+        elif (
+            inspect.isfunction(thing)
+            and thing.__module__ == getattr(function, "__module__", None)
+            and thing is not function
+        ):
+            found += [
+                (prefix, layer)
+                for prefix, layer in _layers_of(thing)
+                if not any(layer is known for _, known in found)
+            ]
+        elif isinstance(thing, list | tuple):
+            found += [
+                (f"{name}.{i}.", layer) for i, layer in enumerate(thing) if isinstance(layer, Layer)
+            ]
+    return found

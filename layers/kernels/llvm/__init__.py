@@ -1,0 +1,1 @@
+"""Microkernels emitted in LLVM's intermediate language, and the elementary functions."""

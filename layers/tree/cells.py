@@ -1,0 +1,372 @@
+"""Cells over trees: the state of a node is a function of its features and of its children's
+states.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.checks import positive
+from layers.engine.layer import Layer
+from layers.engine.memory import contiguous, empty
+from layers.engine.parameter import Parameter
+from layers.errors import message
+from layers.init import Initializer, lecun_uniform, zeros
+from layers.kernels import dense, gemm, tree, tree_structure
+from layers.types import Array, Integers
+
+from .batch import TreeBatch
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+class TreeCell(Layer):
+    """What the cells have in common: the nodes of all trees as rows, their own inputs, and which
+    states are the output.
+
+    A cell defines `states`, from what the nodes' own inputs contribute, and `states_backward`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        gates: int,
+        *,
+        rng: np.random.Generator,
+        all_nodes: bool,
+        weight_init: Initializer,
+        bias_init: Initializer,
+        dtype: Any,
+    ) -> None:
+        owner = type(self).__name__
+        self.in_features, self.hidden = (
+            positive(owner, "in_features", in_features),
+            positive(owner, "hidden", hidden),
+        )
+        self.all_nodes = bool(all_nodes)
+        self.input_weight = Parameter(
+            weight_init(rng, (gates * self.hidden, self.in_features)).astype(dtype)
+        )
+        self.bias = Parameter(
+            bias_init(rng, (gates * self.hidden,)).astype(dtype), regularized=False
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({self.in_features},"
+            f" {self.hidden}{', all_nodes=True' if self.all_nodes else ''})"
+        )
+
+    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+        """Return the states h (R, H) and what else backward needs, given the contributions of the
+        nodes' own inputs.
+        """
+        raise NotImplementedError
+
+    def states_backward(
+        self, call: "Call", dh: Array, kept: tuple[Array, ...], trees: TreeBatch, bounds: Integers
+    ) -> Array:
+        """Return the gradient of those contributions, and add those of the parameters for states;
+        dh is overwritten.
+        """
+        raise NotImplementedError
+
+    def forward(self, call: "Call", x: Array, trees: TreeBatch | Integers) -> Array:
+        if not isinstance(trees, TreeBatch):
+            trees = TreeBatch(trees)
+        count, width = trees.parents.shape
+        if x.ndim != 3 or x.shape != (count, width, self.in_features):
+            fix = "Give every node a row of features; rows of nodes that do not exist are not read."
+            raise ValueError(
+                message(
+                    self,
+                    f"the input must have shape ({count}, {width}, {self.in_features})",
+                    x.shape,
+                    fix,
+                )
+            )
+        if x.dtype != self.bias.dtype:
+            self.refuse_dtype(x, self.bias.dtype)
+        self.check(trees)
+        rows = contiguous(x).reshape(count * width, self.in_features)
+        if len(trees.slots) < len(rows):
+            present = call.buffer("x", (len(trees.slots), self.in_features), x.dtype)
+            tree_structure.pick(present, rows, trees.slots)
+            rows = present
+        own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
+        dense.forward(
+            own, empty(own, 2), rows, self.input_weight.value, self.bias.value, dense.IDENTITY
+        )
+        h, *kept = self.states(call, own, trees)
+        call.save(rows, trees, h, *kept)
+        if self.all_nodes:
+            y = call.buffer("y", (count * width, self.hidden), x.dtype)
+            tree_structure.put(y, h, trees.slots)
+            return y.reshape(count, width, self.hidden)
+        y = call.buffer("y", (count, self.hidden), x.dtype)
+        tree_structure.pick(y, h, trees.roots)
+        return y
+
+    def check(self, trees: TreeBatch) -> None:
+        """Refuse trees that the cell cannot take."""
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        rows, trees, h, *kept = call.saved
+        count, width = trees.parents.shape
+        dy = contiguous(dy)
+        dh = call.buffer("dh", h.shape, h.dtype)
+        if self.all_nodes:
+            tree_structure.pick(dh, dy.reshape(count * width, self.hidden), trees.slots)
+        else:
+            tree_structure.put(dh, dy, trees.roots)
+        bounds = call.bounds(count)
+        down = self.states_backward(call, dh, (h, *kept), trees, bounds)
+        dw, add_weight = call.gradient_into(self.input_weight)
+        db, add_bias = call.gradient_into(self.bias)
+        nothing = empty(h, 2)
+        drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
+        weight = call.feedback(self.input_weight)
+        dense.backward(
+            drows,
+            dw,
+            db,
+            nothing,
+            down,
+            down,
+            rows,
+            weight,
+            trees.starts[bounds],
+            add_weight,
+            add_bias,
+            dense.IDENTITY,
+        )
+        if not call.wants(0):
+            return (None, None)
+        dx = drows
+        if len(rows) < count * width:
+            dx = call.buffer("dx", (count * width, self.in_features), rows.dtype)
+            tree_structure.put(dx, drows, trees.slots)
+        return (dx.reshape(count, width, self.in_features), None)
+
+    def _add_state_gradient(
+        self, call: "Call", parameter: Parameter, dz: Array, states: Array, bounds: Integers
+    ) -> None:
+        """Add dzᵀ states of each shard to a parameter's gradient; their rows belong together."""
+        dw, add = call.gradient_into(parameter)
+        nothing = empty(dz, 2)
+        dense.backward(
+            nothing,
+            dw,
+            nothing,
+            nothing,
+            dz,
+            dz,
+            states,
+            parameter.value,
+            bounds,
+            add,
+            False,
+            dense.IDENTITY,
+        )
+
+    def _packed(self, call: "Call", name: str, weight: Array) -> Array:
+        """Return room for the panels of a weight, transposed or not."""
+        outputs, inputs = weight.shape
+        sizes = (
+            gemm.packed_size(*shape, weight.itemsize)
+            for shape in ((inputs, outputs), (outputs, inputs))
+        )
+        return call.buffer(name, (max(sizes),), weight.dtype)
+
+
+def _tables(trees: TreeBatch) -> tuple[Integers, ...]:
+    return trees.order, trees.level_starts, trees.child_starts, trees.children
+
+
+class TreeRNN(TreeCell):
+    """Recursive network over ordered children: h = tanh(W x + Σ_q U_q h_q + b), with a weight U_q
+    for the child in place q.
+
+    Backward, with dz = dh (1 - h²): dh_q = dh_q + U_qᵀ dz, dx = Wᵀ dz, dW = Σ dz xᵀ, dU_q = Σ dz
+    h_qᵀ, db = Σ dz, over all nodes. (Goller and Küchler 1996; Socher et al. 2011.)
+
+    Parameters
+    ----------
+    in_features, hidden
+        Sizes C of a node's features and H of its state.
+    rng
+        Draws the initial weights.
+    children
+        The most children a node may have, k; 2 unless said. Missing children count as states of
+        zero.
+    all_nodes
+        Whether the states of all nodes are the output, not only those of the roots.
+    weight_init, bias_init
+        See `layers.init`. `input_weight` W has shape (H, C), `state_weight` [U_1 … U_k] (H, k H),
+        `bias` (H,).
+
+    Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
+    (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        *,
+        rng: np.random.Generator,
+        children: int = 2,
+        all_nodes: bool = False,
+        weight_init: Initializer = lecun_uniform,
+        bias_init: Initializer = zeros,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.children = positive("TreeRNN", "children", children, "2 for binary trees.")
+        options: dict[str, Any] = {
+            "weight_init": weight_init,
+            "bias_init": bias_init,
+            "dtype": dtype,
+        }
+        super().__init__(in_features, hidden, 1, rng=rng, all_nodes=all_nodes, **options)
+        self.state_weight = Parameter(
+            weight_init(rng, (self.hidden, self.children * self.hidden)).astype(dtype)
+        )
+
+    def check(self, trees: TreeBatch) -> None:
+        if trees.most_children > self.children:
+            fix = f"Build the layer with children={trees.most_children}, or take TreeLSTM."
+            must = f"nodes must have at most {self.children} children"
+            raise ValueError(message(self, must, trees.most_children, fix))
+
+    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+        weight, dtype = self.state_weight.value, own.dtype
+        h = call.buffer("h", own.shape, dtype)
+        z = call.buffer("z", (trees.widest, self.hidden), dtype)
+        joined = call.buffer("joined", (trees.widest, weight.shape[1]), dtype)
+        tree.rnn(h, z, joined, self._packed(call, "packed", weight), own, weight, *_tables(trees))
+        return (h,)
+
+    def states_backward(
+        self, call: "Call", dh: Array, kept: tuple[Array, ...], trees: TreeBatch, bounds: Integers
+    ) -> Array:
+        (h,) = kept
+        weight, dtype = contiguous(call.feedback(self.state_weight)), h.dtype
+        dp = call.buffer("dp", h.shape, dtype)
+        dz = call.buffer("z", (trees.widest, self.hidden), dtype)
+        joined = call.buffer("joined", (trees.widest, weight.shape[1]), dtype)
+        tree.rnn_backward(
+            dp, dh, dz, joined, self._packed(call, "packed", weight), h, weight, *_tables(trees)
+        )
+        inner = len(trees.inner)
+        dz = call.buffer("inner dz", (inner, self.hidden), dtype)
+        states = call.buffer("inner states", (inner, weight.shape[1]), dtype)
+        tree_structure.pick(dz, dp, trees.inner)
+        tree.join_children(states, h, trees.inner, trees.child_starts, trees.children)
+        self._add_state_gradient(call, self.state_weight, dz, states, trees.inner_starts[bounds])
+        return dp
+
+
+class TreeLSTM(TreeCell):
+    """Child-sum LSTM: Tai, Socher and Manning 2015, section 3.1. The order of children does not
+    matter; there may be any number.
+
+    i, o, g = σ, σ, tanh of W_iog x + U Σ_q h_q + b_iog; for each child f_q = σ(W_f x + U_f h_q +
+    b_f); c = i g + Σ_q f_q c_q; h = o tanh(c). Backward: see `layers.kernels.tree.lstm_backward`.
+
+    Parameters
+    ----------
+    in_features, hidden
+        Sizes C of a node's features and H of its state.
+    rng
+        Draws the initial weights.
+    forget_bias
+        Added to the initial bias of the forget gate, so that cells remember at first (Jozefowicz et
+        al. 2015, section 2.2).
+    all_nodes
+        Whether the states h of all nodes are the output, not only those of the roots.
+    weight_init, bias_init
+        See `layers.init`. `input_weight` has shape (4 H, C) and `bias` (4 H,), for i, o, g, f;
+        `state_weight` U (3 H, H) and `forget_weight` U_f (H, H).
+
+    Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
+    (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: int,
+        *,
+        rng: np.random.Generator,
+        forget_bias: float = 1.0,
+        all_nodes: bool = False,
+        weight_init: Initializer = lecun_uniform,
+        bias_init: Initializer = zeros,
+        dtype: Any = np.float32,
+    ) -> None:
+        options: dict[str, Any] = {
+            "weight_init": weight_init,
+            "bias_init": bias_init,
+            "dtype": dtype,
+        }
+        super().__init__(in_features, hidden, 4, rng=rng, all_nodes=all_nodes, **options)
+        self.bias.value[3 * self.hidden :] += forget_bias
+        self.state_weight = Parameter(
+            weight_init(rng, (3 * self.hidden, self.hidden)).astype(dtype)
+        )
+        self.forget_weight = Parameter(weight_init(rng, (self.hidden, self.hidden)).astype(dtype))
+
+    def _scratch(self, call: "Call", trees: TreeBatch, dtype: Any) -> list[Array]:
+        """Return the rows of a level (m, 3 H) and (m, H), and of its edges, twice (edges, H); then
+        the packed weights.
+        """
+        sizes = {
+            "z": (trees.widest, 3),
+            "sums": (trees.widest, 1),
+            "zf": (trees.most_edges, 1),
+            "states": (trees.most_edges, 1),
+        }
+        rows = [
+            call.buffer(name, (count, parts * self.hidden), dtype)
+            for name, (count, parts) in sizes.items()
+        ]
+        weights = {"packed": self.state_weight.value, "packed_f": self.forget_weight.value}
+        return [*rows, *(self._packed(call, name, weight) for name, weight in weights.items())]
+
+    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+        count, dtype = len(own), own.dtype
+        h, c, t, f = (
+            call.buffer(name, (count, self.hidden), dtype) for name in ("h", "c", "t", "f")
+        )
+        gates = call.buffer("gates", (count, 3 * self.hidden), dtype)
+        z, sums, zf, states, *packed = self._scratch(call, trees, dtype)
+        weights = (self.state_weight.value, self.forget_weight.value)
+        tree.lstm(h, c, t, gates, f, z, zf, sums, states, *packed, own, *weights, *_tables(trees))
+        return h, c, t, gates, f
+
+    def states_backward(
+        self, call: "Call", dh: Array, kept: tuple[Array, ...], trees: TreeBatch, bounds: Integers
+    ) -> Array:
+        h, c, t, gates, f = kept
+        dtype = h.dtype
+        dp = call.buffer("dp", (len(h), 4 * self.hidden), dtype)
+        df, dc = (call.buffer(name, h.shape, dtype) for name in ("df", "dc"))
+        dz, dsums, dzf, dstates, *packed = self._scratch(call, trees, dtype)
+        weights = [
+            contiguous(call.feedback(parameter))
+            for parameter in (self.state_weight, self.forget_weight)
+        ]
+        tables = _tables(trees)
+        tree.lstm_backward(
+            dp, df, dh, dc, dz, dsums, dzf, dstates, *packed, c, t, gates, f, *weights, *tables
+        )
+        inner = len(trees.inner)
+        dz = call.buffer("inner dz", (inner, 3 * self.hidden), dtype)
+        sums = call.buffer("inner sums", (inner, self.hidden), dtype)
+        tree_structure.pick(dz, dp, trees.inner)
+        tree.sum_children(sums, h, trees.inner, trees.child_starts, trees.children)
+        self._add_state_gradient(call, self.state_weight, dz, sums, trees.inner_starts[bounds])
+        self._add_state_gradient(call, self.forget_weight, df, h, trees.starts[bounds])
+        return dp
