@@ -38,7 +38,7 @@ class Activation(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (kept,) = call.saved
-        dx = call.transient("dx", dy.shape, dy.dtype)
+        dx = call.pooled("dx", dy.shape, dy.dtype)
         self.backward_kernel(dx.reshape(-1), flat(dy), kept, *self.scalars(kept))
         return (dx,)
 
@@ -141,7 +141,7 @@ class GELU(Activation):
         if self.analytic or not call.training:
             return super().backward(call, dy)
         (slope,) = call.saved
-        dx = call.transient("dx", dy.shape, dy.dtype)
+        dx = call.pooled("dx", dy.shape, dy.dtype)
         elementwise.times_slope(dx.reshape(-1), flat(dy), slope)
         return (dx,)
 
@@ -174,7 +174,7 @@ class Softmax(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (y,) = call.saved
-        dx = call.transient("dx", dy.shape, dy.dtype)
+        dx = call.pooled("dx", dy.shape, dy.dtype)
         softmax.softmax_backward(
             dx.reshape(y.shape), matrix(dy) if dy.ndim > 1 else dy[np.newaxis], y
         )

@@ -99,7 +99,7 @@ class Attention(Layer):
         # One gradient for each input, of all the parts that it holds; one array may be several
         # inputs.
         shapes = {owner: x.shape for owner, x in zip(owners, parts, strict=True)}
-        found = [call.transient(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
+        found = [call.pooled(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
         sizes = attention.backward_work(y.shape[1], y.shape[2] // self.heads, y.itemsize)
         work = tuple(call.scratch(y.dtype, *sizes))
         attention.backward(

@@ -147,14 +147,14 @@ class BatchNorm(Layer):
         gain, bias = self._gain_and_bias(y)
         bounds = call.bounds(x.size // self.features)
         dw, add_weight = (
-            (no_gradient, False) if self.weight is None else call.gradient_into(self.weight)
+            (no_gradient, False) if self.weight is None else call.gradient_buffer(self.weight)
         )
-        db, add_bias = (no_gradient, False) if self.bias is None else call.gradient_into(self.bias)
+        db, add_bias = (
+            (no_gradient, False) if self.bias is None else call.gradient_buffer(self.bias)
+        )
         sums = call.buffer("sums", (len(bounds) - 1, 2 * self.features), np.float64)
         dz, gate = (
-            (call.transient("dz", (x.size,), x.dtype), y.reshape(-1))
-            if joined
-            else (nothing, nothing)
+            (call.pooled("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
         )
         given = flat(dy)
         how = (bounds, self.epsilon, rectified)
@@ -168,7 +168,7 @@ class BatchNorm(Layer):
         elif self.synchronized:
             sums = _tree_sum(call.gather(sums))[np.newaxis]
         if call.wants(0):
-            dx = call.transient("dx", dy.shape, dy.dtype)
+            dx = call.pooled("dx", dy.shape, dy.dtype)
             feedback = nothing if self.weight is None else call.feedback(self.weight)
             batch_norm.backward(
                 dx.reshape(-1),
@@ -229,12 +229,12 @@ class BatchNorm(Layer):
                 "each shard of the batch",
                 "Use fewer shards, larger batches or synchronized=True.",
             )
-            call.observe(moments, lambda everywhere: self._learn(_combined(everywhere)))
+            call.on_gathered(moments, lambda everywhere: self._learn(_combined(everywhere)))
             return moments
         total = _combined(call.gather(moments))
         self._refuse_single(total, "the batch", "Use larger batches.")
         # All ranks know the total by now, so there is nothing left to gather.
-        call.observe(moments[:, :0], lambda _: self._learn(total))
+        call.on_gathered(moments[:, :0], lambda _: self._learn(total))
         return total
 
     def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:

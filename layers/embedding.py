@@ -98,7 +98,7 @@ class Embedding(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         rows, padding = call.saved
-        dw, accumulate = call.gradient_into(self.weight)
+        dw, accumulate = call.gradient_buffer(self.weight)
         index.add_rows(dw, matrix(dy), rows, padding, call.bounds(rows.size), accumulate)
         return (None,)
 

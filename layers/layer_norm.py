@@ -84,14 +84,14 @@ class LayerNorm(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, saved = call.saved
-        dw, add_weight = call.gradient_into(self.weight)
-        db, add_bias = (empty(x, 2), True) if self.bias is None else call.gradient_into(self.bias)
+        dw, add_weight = call.gradient_buffer(self.weight)
+        db, add_bias = (empty(x, 2), True) if self.bias is None else call.gradient_buffer(self.bias)
         if self.bias is None:
             db = np.empty((len(dw), 0), x.dtype)
         result, dx, held = None, empty(x, 2), empty(x, 2)
         if call.wants(0):
-            result = call.transient("dx", dy.shape, x.dtype)
-            taken = call.take(0)
+            result = call.pooled("dx", dy.shape, x.dtype)
+            taken = call.take_gradient(0)
             dx, held = matrix(result), held if taken is None else matrix(taken)
         work = call.buffer("work", (2, self.features), x.dtype)
         bounds, feedback = call.bounds(len(x)), call.feedback(self.weight)

@@ -107,8 +107,8 @@ class Linear(Layer):
     ) -> tuple[Array | None, ...]:
         x, kept = call.saved
         nothing = empty(x, 2)
-        dw, add_weight = call.gradient_into(self.weight)
-        db, add_bias = (nothing, False) if self.bias is None else call.gradient_into(self.bias)
+        dw, add_weight = call.gradient_buffer(self.weight)
+        db, add_bias = (nothing, False) if self.bias is None else call.gradient_buffer(self.bias)
         dz = nothing
         if activation:
             rows = len(x) if len(dw) > 1 else min(len(x), BLOCK_K)

@@ -103,7 +103,7 @@ class MaxPool2d(_Pool2d):
         self, call: "Call", dy: Array, rectified: bool = False
     ) -> tuple[Array | None, ...]:
         x, y = call.saved
-        dx = call.transient("dx", x.shape, x.dtype)
+        dx = call.pooled("dx", x.shape, x.dtype)
         pool.maximum_backward(dx, contiguous(dy), y, x, self.window, rectified)
         return (dx,)
 
@@ -194,7 +194,7 @@ class AvgPool2d(_Pool2d):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (shape,) = call.saved
-        dx = call.transient("dx", shape, dy.dtype)
+        dx = call.pooled("dx", shape, dy.dtype)
         pool.mean_backward(dx, contiguous(dy), self.window, self.count_padding)
         return (dx,)
 
@@ -227,7 +227,7 @@ class GlobalAveragePool(Layer):
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (shape,) = call.saved
         n, height, width, channels = shape
-        dx = call.transient("dx", shape, dy.dtype)
+        dx = call.pooled("dx", shape, dy.dtype)
         window = (height, width, height, width, 0, 0)
         pool.mean_backward(dx, contiguous(dy).reshape(n, 1, 1, channels), window, True)
         return (dx,)

@@ -68,6 +68,6 @@ class PaddedShortcut(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (shape,) = call.saved
-        dx = call.transient("dx", shape, dy.dtype)
+        dx = call.pooled("dx", shape, dy.dtype)
         shortcut.backward(dx, contiguous(dy), self.stride)
         return (dx,)

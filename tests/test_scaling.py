@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ddbp.comm.base import EXCHANGE, PUBLISHING
-from ddbp.comm.topology import Links
-from ddbp.reduction.reducer import Reduction
+from ddbp.comm.topology import Topology
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan, cut
 from layers import Layer, Parameter
 from layers.kernels import reduce
@@ -134,17 +134,17 @@ class _Paper:
 
     def __init__(self, rank, ranks, hosts):
         self.rank, self.size, self.hosts = rank, ranks, cut(ranks, hosts)
-        self.links = Links(self.hosts, rank)
+        self.topology = Topology(self.hosts, rank)
         self.sent, self.received = {}, {}
 
-    def swap(self, task, sends, receives):
+    def sendrecv(self, task, sends, receives):
         self.sent[task[0]] = [array.nbytes for _, array in sends]
         self.received[task[0]] = [array.nbytes for _, array in receives]
 
-    def flight(self, parts):
+    def pending_messages(self, parts):
         return _PaperPlane(self)
 
-    def announce(self, needs):
+    def plan_memory(self, needs):
         pass
 
     def host_array(self, shape, dtype):
@@ -165,7 +165,7 @@ class _PaperPlane:
         self.sends += sends
 
     def wait(self, task):
-        self.comm.swap(task, self.sends, self.receives)
+        self.comm.sendrecv(task, self.sends, self.receives)
 
 
 @pytest.mark.parametrize(("ranks", "hosts"), [(2, 2), (8, 2), (8, 4), (12, 4), (16, 16)])
@@ -174,7 +174,7 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     count = ranks * reduce.BLOCK
     comm = _Paper(ranks - 1, ranks, hosts)
     plan = ShardPlan(ranks, ranks, comm.rank)
-    exchange = Reduction(_Weights(count), plan, comm)._exchange
+    exchange = Reducer(_Weights(count), plan, comm)._exchange
     exchange.run((EXCHANGE, 0), 1)
     exchange.publish((PUBLISHING, 0))
     assert (
@@ -193,7 +193,7 @@ def test_bytes_of_a_host_are_those_of_a_ring():
     ranks, hosts, n = 64, 16, 1_000_000
     free = scaling.Network("free", latency=0, bandwidth=1e9, overhead=0)
     _, *large = scaling.messages(n, place(ranks, hosts))
-    ours = sum(scaling.swap(free, MACHINE, place(ranks, hosts), size) for size in large)
+    ours = sum(scaling.sendrecv(free, MACHINE, place(ranks, hosts), size) for size in large)
     assert ours == pytest.approx(scaling.ring(n, hosts, 1e9))
 
 

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from layers.types import Array, Integers
 
-from .host_barrier import Row
+from .host_barrier import SharedRow
 
 if TYPE_CHECKING:
-    from .topology import Links
+    from .topology import Topology
 
 
 class CommunicationError(RuntimeError):
     """Ranks do not agree, or one did not come."""
 
 
-Task = tuple[int, int]
+Collective = tuple[int, int]
 """What ranks meet for: a kind, and which of that kind."""
 
 
@@ -33,7 +33,7 @@ _TASKS = (
 GATHERING, EXCHANGE, PUBLISHING, STATISTICS, BROADCAST, LEADER_FIRST, ENDING = range(len(_TASKS))
 
 
-def described(task: Task) -> str:
+def described(task: Collective) -> str:
     """Return what ranks meet for, in words."""
     kind, number = task
     return _TASKS[kind].format(number)
@@ -49,19 +49,19 @@ class Communicator(Protocol):
         The number of this rank, and how many there are. The ranks of a host follow each other.
     hosts
         Bounds (H + 1,) of the groups of ranks that share memory.
-    links
+    topology
         Who of them talks to whom between hosts.
-    meanwhile
+    progress_hook
         What this rank does again and again while it waits for ranks of its host, if anything.
     """
 
     rank: int
     size: int
     hosts: Integers
-    links: "Links"
-    meanwhile: Callable[[], None] | None
+    topology: "Topology"
+    progress_hook: Callable[[], None] | None
 
-    def announce(self, needs: Mapping[str, int]) -> None:
+    def plan_memory(self, needs: Mapping[str, int]) -> None:
         """Learn what `host_array` will be asked for next, bytes by purpose, so that a refusal can
         state all of it.
         """
@@ -75,7 +75,7 @@ class Communicator(Protocol):
             There is too little of it.
         """
 
-    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
         """Complete row.all, the numbers of all ranks; return whether the task and the first `same`
         numbers are the same.
 
@@ -88,15 +88,18 @@ class Communicator(Protocol):
             A rank is at another kind of task, has left, or does not come.
         """
 
-    def meet(self, task: Task) -> None:
+    def host_barrier(self, task: Collective) -> None:
         """Wait for the ranks of this host."""
 
-    def swap(
-        self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]
+    def sendrecv(
+        self,
+        task: Collective,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
     ) -> None:
         """Send arrays to ranks of other hosts, and fill arrays from them."""
 
-    def flight(self, parts: int) -> "Flight":
+    def pending_messages(self, parts: int) -> "PendingMessages":
         """Return what carries messages of so many parts to other hosts while this rank does
         something else.
         """
@@ -114,7 +117,7 @@ class Communicator(Protocol):
         """Return facts for a bug report."""
 
 
-class Flight(Protocol):
+class PendingMessages(Protocol):
     """Messages between hosts that are on their way while a rank does something else; those of a
     part may be sent at any time.
 
@@ -133,10 +136,10 @@ class Flight(Protocol):
     def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
         """Send arrays, which must stay as they are."""
 
-    def poke(self) -> None:
+    def progress(self) -> None:
         """Let messages get on: MPI libraries may do nothing about them unless they are called."""
 
-    def wait(self, task: Task) -> None:
+    def wait(self, task: Collective) -> None:
         """Return when all has been sent and received."""
 
     def missing(self) -> list[tuple[int, int]]:

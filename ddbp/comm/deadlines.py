@@ -15,7 +15,7 @@ from ddbp import settings
 from layers.errors import message
 from layers.types import Integers
 
-from .base import CommunicationError, Task, described
+from .base import Collective, CommunicationError, described
 
 # A wait gives its core away at every look, then sleeps between looks: oversubscribed ranks must run
 # for what it waits for to happen at all.
@@ -26,7 +26,7 @@ _LOOK, _NOTICE = 0.05, 0.5
 _TAG_LEFT, _TAG_WAITING = 3, 4
 
 
-class Waiting:
+class Deadline:
     """The patience of a rank; it sends notices to the other ranks of `world`, an MPI
     communicator.
     """
@@ -51,7 +51,7 @@ class Waiting:
     def until(
         self,
         done: Callable[[], bool],
-        task: Task,
+        task: Collective,
         *,
         late: Callable[[], list[int]] = list,
         dead: Callable[[], list[int]] = list,
@@ -79,7 +79,7 @@ class Waiting:
 
     def _look_for_the_missing(
         self,
-        task: Task,
+        task: Collective,
         late: Callable[[], list[int]],
         dead: Callable[[], list[int]],
         waited: float,

@@ -20,7 +20,7 @@ _PID = 1
 _FIRST_LOOKS, _LOOKS = 1000, 20
 
 
-class Row:
+class SharedRow:
     """Numbers that a rank shows to others, and those that it has seen of them; made once for what
     comes every step.
 
@@ -54,7 +54,7 @@ class Row:
         self.numbers: Array = self.all[mine]
 
 
-class Board:
+class HostBarrier:
     """Rows of 64-bit words, one for each of the ranks that share it.
 
     Parameters
@@ -101,10 +101,10 @@ class Board:
         but `sync.LATE` if not all have come: then, once `met()` is true, ask `again`.
         """
         self._meetings += not again
-        strange: int = sync.gather(
+        mismatched: int = sync.gather(
             rows, self._cells, self._mine, self._meetings, same, _FIRST_LOOKS
         )
-        return strange
+        return mismatched
 
     def late(self) -> list[int]:
         """Return the ranks of the board that have not come to the present meeting."""
@@ -122,8 +122,8 @@ class Board:
 
 def compile_kernels() -> None:
     """Meet alone, once: that compiles the kernels of a meeting."""
-    board = Board(np.zeros, 0, 1)
-    board.gather(Row(1, 1, 0).rows, 0)
+    board = HostBarrier(np.zeros, 0, 1)
+    board.gather(SharedRow(1, 1, 0).rows, 0)
     board.meet()
 
 

@@ -21,14 +21,22 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import abort_all_ranks_on_exceptions
-from .base import BROADCAST, ENDING, GATHERING, LEADER_FIRST, CommunicationError, Task, described
-from .deadlines import Waiting
-from .host_barrier import WORDS, Board, Row, compile_kernels
-from .topology import Links
+from .base import (
+    BROADCAST,
+    ENDING,
+    GATHERING,
+    LEADER_FIRST,
+    Collective,
+    CommunicationError,
+    described,
+)
+from .deadlines import Deadline
+from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
+from .topology import Topology
 
 _TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
 # Flights take all tags from here on.
-_TAG_FLIGHT = 16
+_TAG_PENDING = 16
 # So many for each number at least, whatever the parts of a flight: flights with different numbers
 # have different tags.
 _PARTS = 1024
@@ -55,8 +63,8 @@ class MPICommunicator:
         order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
         self.world = first.Split(0, order.index(first.rank))
         self.rank, self.size = self.world.rank, self.world.size
-        self._waiting = Waiting(mpi, self.world)
-        self.meanwhile: Callable[[], None] | None = None
+        self._waiting = Deadline(mpi, self.world)
+        self.progress_hook: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)
         with self.leader_first():
             compile_kernels()
@@ -64,20 +72,20 @@ class MPICommunicator:
             [True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True]
         )
         self._held: dict[str, int] = {}
-        self._board = self._shared_board()
-        self.links = Links(self.hosts, self.rank)
+        self._host_barrier = self._shared_board()
+        self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
 
-    def _shared_board(self) -> Board:
+    def _shared_board(self) -> HostBarrier:
         """Return the board of this host's ranks, or one for this rank alone if they share no
         memory.
         """
         if settings.shares_memory():
             self._shares = self._local.size > 1
-            board, code, room = None, 0, {"board": Board.room(self._local.size)}
-            self.announce(room)
+            board, code, room = None, 0, {"board": HostBarrier.room(self._local.size)}
+            self.plan_memory(room)
             try:
-                board = Board(self.host_array, self._local.rank, self._local.size)
+                board = HostBarrier(self.host_array, self._local.rank, self._local.size)
             except shared_memory.NotSharedError:
                 code = 1
             if not self.world.allreduce(code, self._mpi.MAX) and board is not None:
@@ -85,12 +93,12 @@ class MPICommunicator:
                 return board
         self._shares = False
         self.hosts = np.arange(self.size + 1)
-        return Board(np.zeros, 0, 1)
+        return HostBarrier(np.zeros, 0, 1)
 
     # Memory
 
-    def announce(self, needs: Mapping[str, int]) -> None:
-        self._demand = shared_memory.Demand(needs, self._held)
+    def plan_memory(self, needs: Mapping[str, int]) -> None:
+        self._demand = shared_memory.MemoryPlan(needs, self._held)
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         self._waiting.begin()
@@ -141,40 +149,40 @@ class MPICommunicator:
 
     # Meetings
 
-    def meet(self, task: Task) -> None:
+    def host_barrier(self, task: Collective) -> None:
         self._waiting.begin()
-        if not self._board.meet():
+        if not self._host_barrier.meet():
             self._await_host(task)
 
-    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
         self._waiting.begin()
         row.title[0], row.title[2] = task
-        rows, words = row.rows, Row.TITLE + same
+        rows, words = row.rows, SharedRow.TITLE + same
         gather = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
         if self._one_host:
             return gather(task, rows, words)
-        gather(task, rows[self.links.first : self.links.last], words)
+        gather(task, rows[self.topology.first : self.topology.last], words)
         self._gather_world(task, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
 
-    def _gather_host(self, task: Task, rows: Integers, same: int) -> bool:
+    def _gather_host(self, task: Collective, rows: Integers, same: int) -> bool:
         """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
         words are the same.
         """
-        strange = self._board.gather(rows, same)
-        if strange == sync.LATE:
+        mismatched = self._host_barrier.gather(rows, same)
+        if mismatched == sync.LATE:
             self._await_host(task)
-            strange = self._board.gather(rows, same, again=True)
-        if strange == sync.ALIKE:
+            mismatched = self._host_barrier.gather(rows, same, again=True)
+        if mismatched == sync.ALIKE:
             return True
-        self._require_title(task, rows, self.links.first, strange)
+        self._require_title(task, rows, self.topology.first, mismatched)
         return False
 
-    def _gather_host_in_parts(self, task: Task, rows: Integers, same: int) -> bool:
+    def _gather_host_in_parts(self, task: Collective, rows: Integers, same: int) -> bool:
         """Do what `_gather_host` does with rows longer than those of a board: in several meetings,
         each with the title.
         """
-        title, equal = Row.TITLE, True
+        title, equal = SharedRow.TITLE, True
         for start in range(title, rows.shape[1], WORDS - title):
             part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
             first = start == title
@@ -185,64 +193,67 @@ class MPICommunicator:
             rows[:, start : start + WORDS - title] = part[:, title:]
         return equal
 
-    def _await_host(self, task: Task) -> None:
+    def _await_host(self, task: Collective) -> None:
         """Wait until the ranks of this host have met."""
 
         def ranks(of_board: list[int]) -> list[int]:
-            return [self.links.first + rank for rank in of_board]
+            return [self.topology.first + rank for rank in of_board]
 
         def met() -> bool:
-            if self.meanwhile is not None:
-                self.meanwhile()
-            return self._board.met()
+            if self.progress_hook is not None:
+                self.progress_hook()
+            return self._host_barrier.met()
 
         self._waiting.until(
             met,
             task,
-            late=lambda: ranks(self._board.late()),
-            dead=lambda: ranks(self._board.dead()),
+            late=lambda: ranks(self._host_barrier.late()),
+            dead=lambda: ranks(self._host_barrier.dead()),
         )
 
-    def _gather_world(self, task: Task, rows: Integers) -> None:
+    def _gather_world(self, task: Collective, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
         heads = np.zeros((self.size, _HEAD), np.int64)
-        heads[self.links.first : self.links.last, : rows.shape[1]] = rows[
-            self.links.first : self.links.last, :_HEAD
+        heads[self.topology.first : self.topology.last, : rows.shape[1]] = rows[
+            self.topology.first : self.topology.last, :_HEAD
         ]
         self._share(task, _TAG_HEAD, heads)
-        strange = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
-        if strange.any():
-            self._require_title(task, heads, 0, int(np.argmax(strange)))
+        mismatched = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
+        if mismatched.any():
+            self._require_title(task, heads, 0, int(np.argmax(mismatched)))
         rows[:, :_HEAD] = heads[:, : rows.shape[1]]
         if rows.shape[1] > _HEAD:
             rest = np.ascontiguousarray(rows[:, _HEAD:])
             self._share(task, _TAG_REST, rest)
             rows[:, _HEAD:] = rest
 
-    def _share(self, task: Task, tag: int, rows: Integers) -> None:
+    def _share(self, task: Collective, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
         receives = [
             (rank, rows[self.hosts[host] : self.hosts[host + 1]])
-            for rank, host in self.links.sources
+            for rank, host in self.topology.receive_from
         ]
         self._swap(
             task,
             tag,
-            [(rank, rows[self.links.first : self.links.last]) for rank in self.links.served],
+            [
+                (rank, rows[self.topology.first : self.topology.last])
+                for rank in self.topology.send_to
+            ],
             receives,
         )
 
-    def _require_title(self, task: Task, rows: Integers, first: int, strange: int) -> None:
-        """Refuse a strange rank, `first` and so many, if it is at another kind of task, or has
+    def _require_title(self, task: Collective, rows: Integers, first: int, mismatched: int) -> None:
+        """Refuse a mismatched rank, `first` and so many, if it is at another kind of task, or has
         other numbers to gather.
         """
-        kind, words, number = rows[strange, : Row.TITLE].tolist()
+        kind, words, number = rows[mismatched, : SharedRow.TITLE].tolist()
         expected = int(rows[self.rank - first, 1])
         if (kind, words) == (task[0], expected):
             return
-        got = f"{described((kind, number))} on rank {first + strange}"
+        got = f"{described((kind, number))} on rank {first + mismatched}"
         if kind == task[0]:
-            got = f"{words} numbers on rank {first + strange}, {expected} here"
+            got = f"{words} numbers on rank {first + mismatched}, {expected} here"
         fix = "Every rank must run the same loop, and the same layers in the same order."
         raise CommunicationError(
             message(f"rank {self.rank}", f"all ranks must take part in {described(task)}", got, fix)
@@ -250,15 +261,18 @@ class MPICommunicator:
 
     # Messages
 
-    def swap(
-        self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]
+    def sendrecv(
+        self,
+        task: Collective,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
     ) -> None:
         self._waiting.begin()
         self._swap(task, _TAG_PART, sends, receives)
 
     def _swap(
         self,
-        task: Task,
+        task: Collective,
         tag: int,
         sends: Sequence[tuple[int, Array]],
         receives: Sequence[tuple[int, Array]],
@@ -270,16 +284,18 @@ class MPICommunicator:
         ]
         self._wait(requests, task, [rank for rank, _ in parts])
 
-    def flight(self, parts: int) -> "MPIFlight":
-        return MPIFlight(self._mpi, self.world, parts, self._await_flight)
+    def pending_messages(self, parts: int) -> "MPIPendingMessages":
+        return MPIPendingMessages(self._mpi, self.world, parts, self._await_pending)
 
-    def _await_flight(self, requests: list[Any], task: Task, sources: Sequence[int]) -> None:
+    def _await_pending(
+        self, requests: list[Any], task: Collective, receive_from: Sequence[int]
+    ) -> None:
         self._waiting.begin()
-        self._wait(requests, task, sources)
+        self._wait(requests, task, receive_from)
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
-        row = Row(-(-array.nbytes // 8), self.size, self.rank, np.int64)
+        row = SharedRow(-(-array.nbytes // 8), self.size, self.rank, np.int64)
         row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
         self.gather((GATHERING, 0), row)
         rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
@@ -305,13 +321,18 @@ class MPICommunicator:
             yield
 
     def _wait(
-        self, requests: list[Any], task: Task, sources: Sequence[int] = (), *, asleep: float = 0.0
+        self,
+        requests: list[Any],
+        task: Collective,
+        receive_from: Sequence[int] = (),
+        *,
+        asleep: float = 0.0,
     ) -> None:
         def late() -> list[int]:
             return sorted(
                 {
                     source
-                    for source, request in zip(sources, requests, strict=False)
+                    for source, request in zip(receive_from, requests, strict=False)
                     if not request.Test()
                 }
             )
@@ -347,9 +368,9 @@ class MPICommunicator:
         self.world.Abort(status)
 
 
-class MPIFlight:
-    """See `Flight`; `wait` is called with requests, the task and the ranks that the first of the
-    requests receive from.
+class MPIPendingMessages:
+    """See `PendingMessages`; `wait` is called with requests, the task and the ranks that the first
+    of the requests receive from.
     """
 
     def __init__(
@@ -357,16 +378,16 @@ class MPIFlight:
         mpi: Any,
         world: Any,
         parts: int,
-        wait: Callable[[list[Any], Task, Sequence[int]], None],
+        wait: Callable[[list[Any], Collective, Sequence[int]], None],
     ) -> None:
         self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
         # Open MPI tells it of this communicator only.
-        self._numbers = (int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - _TAG_FLIGHT) // self._parts
+        self._numbers = (int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - _TAG_PENDING) // self._parts
         self._dropped: list[Any] = []
         self.begin(0)
 
     def begin(self, number: int) -> None:
-        self._tag = _TAG_FLIGHT + number % self._numbers * self._parts
+        self._tag = _TAG_PENDING + number % self._numbers * self._parts
         self._receives: list[tuple[int, int, Any]] = []
         self._requests: list[Any] = []
         self._looked = 0
@@ -387,12 +408,12 @@ class MPIFlight:
             self._world.Isend(piece, rank, self._tag + part) for rank, piece in pieces
         ]
 
-    def poke(self) -> None:
+    def progress(self) -> None:
         # One that is not over is enough to look at: MPI sees to all of them.
         while self._looked < len(self._requests) and self._requests[self._looked].Test():
             self._looked += 1
 
-    def wait(self, task: Task) -> None:
+    def wait(self, task: Collective) -> None:
         self._wait(self._requests, task, [rank for rank, _, _ in self._receives])
 
     def missing(self) -> list[tuple[int, int]]:

@@ -10,9 +10,9 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array
 
-from .base import Flight, Task
-from .host_barrier import Row
-from .topology import Links
+from .base import Collective, PendingMessages
+from .host_barrier import SharedRow
+from .topology import Topology
 
 
 class SerialCommunicator:
@@ -20,27 +20,30 @@ class SerialCommunicator:
 
     def __init__(self) -> None:
         self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
-        self.links = Links(self.hosts, 0)
-        self.meanwhile: Callable[[], None] | None = None
+        self.topology = Topology(self.hosts, 0)
+        self.progress_hook: Callable[[], None] | None = None
 
-    def announce(self, needs: Mapping[str, int]) -> None:
+    def plan_memory(self, needs: Mapping[str, int]) -> None:
         pass
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)
 
-    def gather(self, task: Task, row: Row, same: int = 0) -> bool:
+    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
         return True
 
-    def meet(self, task: Task) -> None:
+    def host_barrier(self, task: Collective) -> None:
         pass
 
-    def swap(
-        self, task: Task, sends: Sequence[tuple[int, Array]], receives: Sequence[tuple[int, Array]]
+    def sendrecv(
+        self,
+        task: Collective,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
     ) -> None:
         pass
 
-    def flight(self, parts: int) -> Flight:
+    def pending_messages(self, parts: int) -> PendingMessages:
         raise NotImplementedError("one process has no messages")
 
     def all_gather(self, array: Array) -> Array:

@@ -76,7 +76,7 @@ def attach(descriptor: int, shape: tuple[int, ...], dtype: Any, part: int, parts
     return array
 
 
-class Demand:
+class MemoryPlan:
     """What the ranks of a host are about to share; made before any of them takes memory for it,
     when it sees what is free.
 

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from layers.types import Integers
 
 
-class Links:
+class Topology:
     """Who talks to whom between hosts, as one rank sees it: of each host one rank serves a given
     stranger, and all share that work.
 
@@ -18,9 +18,9 @@ class Links:
     ----------
     own, first, last
         The number of this rank's host, its first rank and the end of its ranks.
-    sources
+    receive_from
         (rank, host): of each other host the rank that this one receives from.
-    served
+    send_to
         The ranks of other hosts that this one sends to.
     """
 
@@ -28,13 +28,13 @@ class Links:
         self._bounds: list[int] = hosts.tolist()
         self.own = self._host_of(rank)
         self.first, self.last = self._bounds[self.own : self.own + 2]
-        self.sources = [
+        self.receive_from = [
             (self._serving(host, rank), host) for host in range(len(hosts) - 1) if host != self.own
         ]
         strangers = [
             other for other in range(self._bounds[-1]) if not self.first <= other < self.last
         ]
-        self.served = [other for other in strangers if self._serving(self.own, other) == rank]
+        self.send_to = [other for other in strangers if self._serving(self.own, other) == rank]
 
     def _host_of(self, rank: int) -> int:
         return bisect_right(self._bounds, rank) - 1

@@ -43,7 +43,7 @@ _HINTS = {
         " script changed it."
     ),
     "state": (
-        "Where a state differs, change it only in the function that is passed to call.observe."
+        "Where a state differs, change it only in the function that is passed to call.on_gathered."
     ),
     "metric": (
         "Where a metric differs and no parameter does, the data or the metric depend on the ranks."

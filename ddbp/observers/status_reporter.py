@@ -5,7 +5,7 @@ another reduction for that.
 from collections.abc import Iterator
 from typing import Any
 
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.reducer import Reducer
 from layers import Call, Layer, Tape, Value
 from layers.engine.rules import Rule
 from layers.types import Array
@@ -14,20 +14,20 @@ from . import rank_status
 from .rank_status import LAYER, STEP, TRAINER, WHAT
 
 
-def followed(rank: int, model: Layer, loss: Any) -> tuple[type[Tape], type[Reduction]]:
+def followed(rank: int, model: Layer, loss: Any) -> tuple[type[Tape], type[Reducer]]:
     """Return the classes of a trainer's tapes and reduction: the plain ones, unless `ddbp launch`
     asks for rank_status.
     """
     place = rank_status.here(rank)
     if place is None:
-        return Tape, Reduction
+        return Tape, Reducer
     names = layer_names(model)
     if isinstance(loss, Layer):
         names.setdefault(id(loss), f"the loss, {loss!r}")
     # Ids are those of a trainer's layers as long as it lives.
     shared = {"words": place.words, "trainer": place.begin(names)}
     return type("FollowedTape", (FollowedTape,), shared), type(
-        "FollowedReduction", (FollowedReduction,), shared
+        "FollowedReducer", (FollowedReducer,), shared
     )
 
 
@@ -65,7 +65,7 @@ class FollowedTape(Tape):
             yield call
 
 
-class FollowedReduction(Reduction):
+class FollowedReducer(Reducer):
     """A reduction that writes when it begins and ends."""
 
     words: "memoryview[int]"
@@ -74,13 +74,13 @@ class FollowedReduction(Reduction):
         self, step: int, samples: int, sums: Array, observed: int = 0, batches: int = 0
     ) -> float:
         self.words[WHAT] = rank_status.EXCHANGE
-        total = Reduction.exchange(self, step, samples, sums, observed, batches)
+        total = Reducer.exchange(self, step, samples, sums, observed, batches)
         self.words[WHAT] = rank_status.UPDATE
         return total
 
     def publish(self, step: int) -> None:
         self.words[WHAT] = rank_status.PUBLISHING
-        Reduction.publish(self, step)
+        Reducer.publish(self, step)
         self.words[WHAT] = rank_status.AFTER
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from ddbp.reduction.partition import Chunk, Slice
+from ddbp.reduction.partition import Chunk, Partition
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 
@@ -30,7 +30,7 @@ def adjustment(l1: float, l2: float, limit: float | None) -> Callable[[Chunk], N
     return adjust
 
 
-def limit_norm(part: Slice, norm: float, step: int) -> None:
+def limit_norm(part: Partition, norm: float, step: int) -> None:
     """Limit the Euclidean norm of the gradient over all slices; collective.
 
     Raises

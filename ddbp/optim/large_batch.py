@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from ddbp.reduction.partition import Slice
+from ddbp.reduction.partition import Partition
 from layers.kernels import optimizer as kernels
 
 from .optimizer import Optimizer, _at_least_zero, _fraction
@@ -40,11 +40,11 @@ class LARS(_TrustRatio):
         self.momentum = _fraction("LARS", "momentum", momentum)
         self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
 
-    def update_slice(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Partition, rate: float) -> None:
         part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.state["momentum"]
-        for parameter, start, stop, p, regularized in part.runs:
+        for parameter, start, stop, p, regularized in part.spans:
             local = rate
             g = part.gradient[start:stop]
             if regularized:
@@ -77,7 +77,7 @@ class LAMB(_TrustRatio):
         self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
         self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
 
-    def update_slice(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Partition, rate: float) -> None:
         part.collect()
         beta1, beta2 = self.betas
         direction = self.state["direction"]
@@ -88,7 +88,7 @@ class LAMB(_TrustRatio):
             1 - beta1**self.steps,
             math.sqrt(1 - beta2**self.steps),
         )
-        for _, start, stop, p, regularized in part.runs:
+        for _, start, stop, p, regularized in part.spans:
             d, g, m, v = (
                 array[start:stop]
                 for array in (direction, part.gradient, self.state["mean"], self.state["square"])
@@ -96,7 +96,7 @@ class LAMB(_TrustRatio):
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop, p, regularized in part.runs:
+        for parameter, start, stop, p, regularized in part.spans:
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]

@@ -4,7 +4,7 @@ sharded because slices are.
 
 import numpy as np
 
-from ddbp.reduction.partition import Chunk, Slice
+from ddbp.reduction.partition import Chunk, Partition
 from layers.errors import message
 from layers.types import Array
 
@@ -47,7 +47,7 @@ class Optimizer:
         )
         return f"{type(self).__name__}({arguments})"
 
-    def bind(self, part: Slice) -> None:
+    def bind(self, part: Partition) -> None:
         """Allocate the state of a slice, which this optimizer belongs to from now on."""
         self.state = {name: np.zeros_like(part.values) for name in self.slots}
         self._states = [
@@ -58,7 +58,7 @@ class Optimizer:
         # Of no two slices that exist at once this is the same, and one that is gone takes no step.
         self._bound = id(part)
 
-    def require_bound(self, part: Slice) -> None:
+    def require_bound(self, part: Partition) -> None:
         """Refuse a slice that this optimizer does not belong to any more.
 
         Raises
@@ -77,14 +77,14 @@ class Optimizer:
                 )
             )
 
-    def step(self, part: Slice) -> None:
+    def step(self, part: Partition) -> None:
         """Update the slice by its gradient."""
         self.require_bound(part)
         rate = float(self.schedule.rate(self.steps))
         self.steps += 1
         self.update_slice(part, rate)
 
-    def update_slice(self, part: Slice, rate: float) -> None:
+    def update_slice(self, part: Partition, rate: float) -> None:
         """Update chunk by chunk, each as soon as its gradient is there."""
         for chunk, state in zip(part.chunks, self._states, strict=True):
             part.fetch(chunk)

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from ddbp.comm.base import Communicator, Task
+from ddbp.comm.base import Collective, Communicator
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
@@ -52,20 +52,23 @@ class Exchange:
         pieces = [
             dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())
         ]
-        self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.links.own]]
+        self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.topology.own]]
         self._sizes = memory.sizes
         self.sizes: Integers = np.array(
             [size for of_host in pieces for _, size in of_host], np.int64
         )
         ends = list(accumulate(map(len, pieces), initial=0))
         self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
-        self._flight = comm.flight(len(buckets))
+        self._pending = comm.pending_messages(len(buckets))
         self._allocate()
         values, mine = memory.flat.values, self._owned[comm.rank]
-        sources, served = [rank for rank, _ in comm.links.sources], comm.links.served
-        self._published: Messages = [(rank, values[part]) for part in mine for rank in sources]
+        receive_from, send_to = (
+            [rank for rank, _ in comm.topology.receive_from],
+            comm.topology.send_to,
+        )
+        self._published: Messages = [(rank, values[part]) for part in mine for rank in receive_from]
         self._updated: Messages = [
-            (rank, values[self._owned[rank][k]]) for k in range(len(mine)) for rank in served
+            (rank, values[self._owned[rank][k]]) for k in range(len(mine)) for rank in send_to
         ]
 
     def _allocate(self) -> None:
@@ -80,9 +83,9 @@ class Exchange:
         """
         self._begun = True
         self._started.clear()
-        self._flight.begin(attempt)
+        self._pending.begin(attempt)
         for number, bucket in enumerate(self._buckets):
-            self._flight.expect(number, bucket.receives)
+            self._pending.expect(number, bucket.receives)
 
     def start(self, number: int) -> None:
         """Send the sums of a bucket, unless that is done; the gradients of this host's ranks must
@@ -90,9 +93,9 @@ class Exchange:
         """
         if number not in self._started:
             self._started.add(number)
-            self._flight.send(number, self._buckets[number].filled())
+            self._pending.send(number, self._buckets[number].filled())
 
-    def run(self, task: Task, attempt: int) -> None:
+    def run(self, task: Collective, attempt: int) -> None:
         """Send what is not sent yet, and wait for the sums of the other hosts; this host's
         gradients must be complete.
         """
@@ -100,61 +103,61 @@ class Exchange:
             self.begin(attempt)
         for number in reversed(range(len(self._buckets))):
             self.start(number)
-        self._flight.wait(task)
+        self._pending.wait(task)
         self._begun = False
         for bucket in self._buckets:
             bucket.decode()
 
-    def poke(self) -> None:
+    def progress(self) -> None:
         """Let messages that are on their way get on."""
-        self._flight.poke()
+        self._pending.progress()
 
     def drop(self) -> None:
         """Forget an exchange that was begun and shall not be completed; what is still to come of it
         goes nowhere.
         """
-        self._flight.drop()
+        self._pending.drop()
         self._allocate()
 
     def awaited(self) -> list[tuple[int, set[int]]]:
         """Return the hosts whose sums have not all come, with the numbers of those buckets."""
-        missing = self._flight.missing() if self._begun else []
+        missing = self._pending.missing() if self._begun else []
         of_host = [
             (host, {number for other, number in missing if other == rank})
-            for rank, host in self._comm.links.sources
+            for rank, host in self._comm.topology.receive_from
         ]
         return [(host, numbers) for host, numbers in of_host if numbers]
 
-    def publish(self, task: Task) -> None:
+    def publish(self, task: Collective) -> None:
         """Send this rank's ranges of the parameters to the other hosts, and take in the ranges of
         those whom it serves.
         """
-        self._comm.swap(task, self._published, self._updated)
+        self._comm.sendrecv(task, self._published, self._updated)
 
 
 class _Bucket:
     """What this rank sends and receives of a bucket."""
 
     def __init__(self, exchange: Exchange, number: int) -> None:
-        owned, links, wire = (
+        owned, topology, wire = (
             [parts[number] for parts in exchange._owned],
-            exchange._comm.links,
+            exchange._comm.topology,
             exchange._wire,
         )
         gradients, mine = exchange._gradients, owned[exchange._comm.rank]
         self._exchange, self._start = exchange, mine.start
         self.parts: Array = np.empty((len(exchange.sizes), mine.stop - mine.start), gradients.dtype)
-        self._own = self.parts[exchange._of_host[links.own]]
+        self._own = self.parts[exchange._of_host[topology.own]]
         self._received: Messages = [
-            (rank, self.parts[exchange._of_host[host]]) for rank, host in links.sources
+            (rank, self.parts[exchange._of_host[host]]) for rank, host in topology.receive_from
         ]
-        self._served = [owned[rank].start for rank in links.served]
+        self._served = [owned[rank].start for rank in topology.send_to]
         shapes = [
-            (len(exchange._rows), owned[rank].stop - owned[rank].start) for rank in links.served
+            (len(exchange._rows), owned[rank].stop - owned[rank].start) for rank in topology.send_to
         ]
         self._sent: Messages = [
             (rank, np.empty(shape, gradients.dtype))
-            for rank, shape in zip(links.served, shapes, strict=True)
+            for rank, shape in zip(topology.send_to, shapes, strict=True)
         ]
         self.receives, self._sends = self._received, self._sent
         if wire is not None:

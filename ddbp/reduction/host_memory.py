@@ -30,10 +30,10 @@ class HostMemory:
 
     def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
         size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
-        kept = [plan.kept(rank, size) for rank in range(comm.links.first, comm.links.last)]
+        kept = [plan.kept(rank, size) for rank in range(comm.topology.first, comm.topology.last)]
         self.pieces = list(chain.from_iterable(kept))
         self.sizes: Integers = np.array([size for _, size in self.pieces], np.int64)
-        mine = kept[comm.rank - comm.links.first]
+        mine = kept[comm.rank - comm.topology.first]
         first = self.pieces.index(mine[0])
 
         def values(shape: tuple[int, ...], dtype: Any) -> Array:
@@ -42,7 +42,9 @@ class HostMemory:
                 "parameters": elements * itemsize,
                 "gradients": len(self.pieces) * elements * itemsize,
             }
-            comm.announce(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
+            comm.plan_memory(
+                needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)}
+            )
             return comm.host_array(shape, dtype)
 
         def part(shape: tuple[int, ...], dtype: Any) -> Array:

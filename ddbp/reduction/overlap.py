@@ -33,8 +33,8 @@ class Overlap:
         self._of_parameter = {id(parameter): numbers for _, parameter, numbers in segments}
         numbers = [number for _, _, of_parameter in segments for number in of_parameter]
         self._parameters = np.bincount(np.array(numbers, np.int64), minlength=len(buckets)).tolist()
-        links = comm.links
-        self._mine = comm.rank - links.first
+        topology = comm.topology
+        self._mine = comm.rank - topology.first
         self._counts: Integers = comm.host_array(counts_of(len(buckets), comm), np.int64)
         self._attempt = 0
         self._pending: list[int] = []
@@ -44,7 +44,7 @@ class Overlap:
         """Begin an exchange; no gradient is complete yet."""
         self._attempt, self._pending, self._complete = attempt, list(self._parameters), []
         self._exchange.begin(attempt)
-        self._comm.meanwhile = self.poke
+        self._comm.progress_hook = self.progress
 
     def __call__(self, parameter: Parameter) -> None:
         """Learn that the gradients of a parameter are complete on this rank."""
@@ -57,7 +57,7 @@ class Overlap:
             self._pending[number] -= 1
             if not self._pending[number]:
                 self._complete.append(number)
-        self.poke()
+        self.progress()
 
     def complete(self) -> None:
         """Learn that all gradients are complete on this rank, those of parameters that it has not
@@ -65,9 +65,9 @@ class Overlap:
         """
         self._complete += [number for number, missing in enumerate(self._pending) if missing > 0]
         self._pending = []
-        self.poke()
+        self.progress()
 
-    def poke(self) -> None:
+    def progress(self) -> None:
         """Start what all ranks of this host have completed, and let messages that are on their way
         get on.
         """
@@ -78,12 +78,12 @@ class Overlap:
             else:
                 waiting.append(number)
         self._complete = waiting
-        self._exchange.poke()
+        self._exchange.progress()
 
     def end(self) -> None:
         """Stop, before `Exchange.run` completes the exchange."""
         self._complete = []
-        self._comm.meanwhile = None
+        self._comm.progress_hook = None
 
     def drop(self) -> None:
         """Forget an exchange whose backward pass has failed."""
@@ -94,10 +94,10 @@ class Overlap:
         """Return which parameters' gradients have not come, as far as that is known, and from which
         ranks.
         """
-        links, hosts = self._comm.links, self._comm.hosts.tolist()
+        topology, hosts = self._comm.topology, self._comm.hosts.tolist()
         missing = []
-        for rank in range(links.first, links.last):
-            counts = self._counts[:, rank - links.first, 0]
+        for rank in range(topology.first, topology.last):
+            counts = self._counts[:, rank - topology.first, 0]
             if rank != self._comm.rank and attempt == self._attempt:
                 missing.append(
                     (f"rank {rank}", set(np.flatnonzero(counts < self._attempt).tolist()))

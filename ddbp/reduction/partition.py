@@ -10,7 +10,7 @@ from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
-from .reducer import Reduction
+from .reducer import Reducer
 from .shards import tree_total
 
 CHUNK = 64 * reduce.BLOCK
@@ -39,7 +39,7 @@ class Chunk(NamedTuple):
     regularized: list[tuple[int, int]]
 
 
-class Run(NamedTuple):
+class Span(NamedTuple):
     """What lies of a parameter in a range of the slice.
 
     Attributes
@@ -61,7 +61,7 @@ class Run(NamedTuple):
     regularized: bool
 
 
-class Slice:
+class Partition:
     """What a rank updates: its ranges of the flat arrays, one after the other.
 
     Parameters
@@ -78,7 +78,7 @@ class Slice:
     ----------
     names
         Of all parameters.
-    runs
+    spans
         What of which parameters is in it.
     gradient
         After `collect`: the gradient (m,), if `whole`.
@@ -90,7 +90,7 @@ class Slice:
 
     def __init__(
         self,
-        reduction: Reduction,
+        reduction: Reducer,
         *,
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
@@ -105,7 +105,7 @@ class Slice:
         if reduction.alone is not None:
             self.gradient = reduction.alone
         self.chunks: list[Chunk] = []
-        self.runs: list[Run] = []
+        self.spans: list[Span] = []
         self.names = flat.names
         self.parameters = len(flat.parameters)
         pieces: list[tuple[int, int, int, int]] = []
@@ -120,7 +120,7 @@ class Slice:
                         max(run.start, place.start) - place.start,
                         min(run.stop, place.stop) - place.start,
                     )
-                    for run in self.runs
+                    for run in self.spans
                     if run.regularized and run.start < place.stop and run.stop > place.start
                 ]
                 gradient = self.gradient[place] if whole else self.gradient[: b - a]
@@ -159,8 +159,8 @@ class Slice:
                 (a - start + offset, b - start + offset, number, a) for a, b in pairwise(cuts)
             ]
             place = slice(begin - start + offset, end - start + offset)
-            self.runs.append(
-                Run(
+            self.spans.append(
+                Span(
                     number,
                     place.start,
                     place.stop,

@@ -14,7 +14,7 @@ from itertools import accumulate, count
 import numpy as np
 
 from ddbp.comm.base import EXCHANGE, PUBLISHING, CommunicationError, Communicator
-from ddbp.comm.host_barrier import Row
+from ddbp.comm.host_barrier import SharedRow
 from layers import Layer, Parameter, Tape
 from layers.engine.tape import Observer
 from layers.errors import message
@@ -40,7 +40,7 @@ something may still come.
 """
 
 
-class Reduction:
+class Reducer:
     """Reduces the gradients of a model's flat parameters over shards and ranks.
 
     Parameters
@@ -79,12 +79,12 @@ class Reduction:
         # Where they begin in the slice.
         self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
-        self._row = row = Row(_STATED + max(counts), comm.size, comm.rank)
+        self._row = row = SharedRow(_STATED + max(counts), comm.size, comm.rank)
         self._stated = row.numbers.data
         self._sums: Array = row.numbers[_STATED : _STATED + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
         self._shown: Array = row.rows.reshape(-1).view(np.float64)
-        first, width = Row.TITLE + _STATED, row.rows.shape[1]
+        first, width = SharedRow.TITLE + _STATED, row.rows.shape[1]
         self._places = np.array(
             [rank * width + first + i for rank, count in enumerate(counts) for i in range(count)]
         )
@@ -102,7 +102,7 @@ class Reduction:
             memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
         )
 
-    def ahead(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
+    def overlapping(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
         """Return a context for the last backward pass on a tape before `exchange`: what it
         completes is added up over shards.
 
@@ -193,7 +193,7 @@ class Reduction:
         task = PUBLISHING, step
         if self._exchange is not None:
             self._exchange.publish(task)
-        self.comm.meet(task)
+        self.comm.host_barrier(task)
 
     def _refuse(self, step: int, samples: int, observed: int, batches: int) -> None:
         steps = self._row.rows[:, 2].tolist()

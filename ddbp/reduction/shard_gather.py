@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ddbp.comm.base import STATISTICS, CommunicationError, Communicator, described
-from ddbp.comm.host_barrier import Row
+from ddbp.comm.host_barrier import SharedRow
 from layers.errors import message
 from layers.types import Array
 
@@ -50,7 +50,7 @@ class ShardGather:
             return np.full((sum(self._counts), numbers.shape[1]), 2.0)
         self._calls += 1
         width = numbers.shape[1]
-        row = Row(max(self._counts) * width, self._comm.size, self._comm.rank)
+        row = SharedRow(max(self._counts) * width, self._comm.size, self._comm.rank)
         row.numbers[: numbers.size] = numbers.reshape(-1)
         task = STATISTICS, self._calls
         if not self._comm.gather(task, row):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.reducer import Reducer
 from layers import Tape, Value
 from layers.errors import message
 from layers.types import Array
@@ -45,7 +45,7 @@ class Accumulation:
         the other ranks.
     """
 
-    def __init__(self, every: int, reduction: Reduction) -> None:
+    def __init__(self, every: int, reduction: Reducer) -> None:
         self.every, self._reduction = every, reduction
         self.last: Tape | None = None
         self.held = False
@@ -93,7 +93,9 @@ class Accumulation:
         # Until kernels have been compiled, by the first update, passes may only be for practice.
         try:
             with (
-                self._reduction.ahead(loss.tape, send=bool(self.updated)) if ends else nullcontext()
+                self._reduction.overlapping(loss.tape, send=bool(self.updated))
+                if ends
+                else nullcontext()
             ):
                 loss.backward(gradient, **options)
         except BaseException:

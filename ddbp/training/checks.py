@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
 
 
-def whole(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any) -> int:
     """Return a positive integer, or refuse it."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise ValueError(
@@ -38,7 +38,7 @@ def whole(name: str, value: Any) -> int:
     return int(value)
 
 
-def natural(name: str, value: Any) -> int:
+def non_negative_int(name: str, value: Any) -> int:
     """Return an integer that 64 bits hold, or refuse it."""
     if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
         raise ValueError(

@@ -20,7 +20,7 @@ Passes = Callable[[Array, Array, Integers, int], tuple[Value, Value]]
 
 
 def evaluate(
-    passes: Passes,
+    run_pass: Passes,
     data: ArrayDataset,
     metrics: Mapping[str, Metric | None],
     batch_size: int,
@@ -30,15 +30,15 @@ def evaluate(
     """Return the mean of each metric over the samples, of the loss where the function is None;
     collective.
 
-    `passes` takes x and y of this rank's part of a batch, the bounds of its shards and the samples
-    of the whole batch, and returns prediction and loss.
+    `run_pass` takes x and y of this rank's part of a batch, the bounds of its shards and the
+    samples of the whole batch, and returns prediction and loss.
     """
     totals = []
     for rows in batches(len(data), batch_size):
         start, stop, bounds = plan.rows(len(rows))
         x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
         sums = np.zeros((plan.local, len(metrics)))
-        prediction, loss = passes(x, y, bounds, len(rows))
+        prediction, loss = run_pass(x, y, bounds, len(rows))
         for column, metric in enumerate(metrics.values()):
             if metric is None:
                 sums[:, column] = shard_sums(loss, plan.local)

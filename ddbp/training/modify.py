@@ -21,6 +21,6 @@ def changing(trainer: Trainer) -> Iterator[bool]:
     """
     comm = trainer.comm
     # What the others still compute is of the parameters as they were.
-    comm.meet((GATHERING, trainer.step_count))
-    yield comm.rank == comm.links.first
-    comm.meet((GATHERING, trainer.step_count))
+    comm.host_barrier((GATHERING, trainer.step_count))
+    yield comm.rank == comm.topology.first
+    comm.host_barrier((GATHERING, trainer.step_count))

@@ -22,7 +22,7 @@ from ddbp.observers.status_reporter import followed
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction import replicate
-from ddbp.reduction.partition import Slice
+from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan, chosen, shard_sums
 from ddbp.reduction.wire import Wire
@@ -120,9 +120,9 @@ class Trainer:
         self.comm: Communicator = communicator()
         self._tape, reduction = followed(self.comm.rank, model, loss)
         self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.seed = checks.natural("seed", seed)
-        self.batch_size = checks.whole("batch_size", batch_size)
-        self.accumulate = checks.whole("accumulate", accumulate)
+        self.seed = checks.non_negative_int("seed", seed)
+        self.batch_size = checks.positive_int("batch_size", batch_size)
+        self.accumulate = checks.positive_int("accumulate", accumulate)
         checks.gradient_changes(clip_norm, clip_value, l1, l2)
         checks.ranks_have_samples(self.batch_size, self.comm.size)
         self.clip_norm, self.clip_value, self.l1, self.l2, self.wire = (
@@ -147,7 +147,7 @@ class Trainer:
             {"initial parameters": self.parameters_sha256()},
             "The broadcast failed; report this.",
         )
-        self._part = Slice(
+        self._part = Partition(
             self._reduction,
             whole=optimizer.whole or clip_norm is not None,
             adjust=adjustment(l1, l2, clip_value),
@@ -290,7 +290,7 @@ class Trainer:
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """
-        epochs = checks.whole("epochs", epochs)
+        epochs = checks.positive_int("epochs", epochs)
         checks.no_context(self._group.held)
         data = self._data.of_fit(dataset, validation, epochs, self.batch_size)
         windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
@@ -336,8 +336,13 @@ class Trainer:
                     "Pass loss= to Trainer.",
                 )
             )
-        passes, metrics = partial(self._practised, self._evaluation), {"loss": None, **self.metrics}
-        result = evaluation.evaluate(passes, data, metrics, self.batch_size, self._plan, self.comm)
+        run_pass, metrics = (
+            partial(self._warmed_up, self._evaluation),
+            {"loss": None, **self.metrics},
+        )
+        result = evaluation.evaluate(
+            run_pass, data, metrics, self.batch_size, self._plan, self.comm
+        )
         if self._recording is not None:
             self._recording.evaluation(result)
         return result
@@ -423,7 +428,7 @@ class Trainer:
             raise ValueError(
                 message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
             )
-        return self._update(self._practised(self._passes, batch))
+        return self._update(self._warmed_up(self._passes, batch))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -443,13 +448,13 @@ class Trainer:
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
 
-    def _practised(self, passes: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what `passes` gives for the arguments; until warm one rank of each host goes
+    def _warmed_up(self, run_pass: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what `run_pass` gives for the arguments; until warm one rank of each host goes
         first, as kernels may be compiled.
         """
         if self._warm:
-            return passes(*arguments)
-        return one_first(self.comm, self._shard_gather, self._flat, lambda: passes(*arguments))
+            return run_pass(*arguments)
+        return one_first(self.comm, self._shard_gather, self._flat, lambda: run_pass(*arguments))
 
     def _fit_epoch(self, data: ArrayDataset) -> Record:
         for callback in self.callbacks:

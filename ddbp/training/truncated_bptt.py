@@ -46,7 +46,7 @@ class Truncation:
     """
 
     def __init__(self, model: Layer, steps: int) -> None:
-        self.steps = checks.whole("truncate", steps)
+        self.steps = checks.positive_int("truncate", steps)
         if not hasattr(model, "run"):
             fix = "A recurrent layer and a Sequential with one have it."
             raise TypeError(

@@ -13,8 +13,8 @@ from numba.core import event
 from ddbp.comm.base import Communicator
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.optim.optimizer import Optimizer
-from ddbp.reduction.partition import Slice
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
 from layers import FlatParameters, Linear
@@ -57,9 +57,9 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         return
     with comm.leader_first():
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
-        reduction = Reduction(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
+        reduction = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
         reduction.exchange(0, 1, np.zeros(plan.local))
-        part, optimizer = Slice(reduction, whole=True), copy.deepcopy(optimizer)
+        part, optimizer = Partition(reduction, whole=True), copy.deepcopy(optimizer)
         part.collect()
         part.square_norm(part.gradient)
         optimizer.bind(part)
@@ -70,15 +70,15 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
 
 
 def one_first(
-    comm: Communicator, gather: ShardGather, flat: FlatParameters, passes: Callable[[], Any]
+    comm: Communicator, gather: ShardGather, flat: FlatParameters, run_pass: Callable[[], Any]
 ) -> Any:
-    """Return what `passes` gives, with one rank of each host first; collective."""
+    """Return what `run_pass` gives, with one rank of each host first; collective."""
     with comm.leader_first(), gather.alone():
-        result = passes()
+        result = run_pass()
     if gather.asked_alone:
         # A layer needs the other ranks in the middle of a pass: that was practice, and now all
         # begin together.
         gather.asked_alone = False
         flat.zero_gradients()
-        return passes()
+        return run_pass()
     return result

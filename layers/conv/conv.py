@@ -180,7 +180,7 @@ class Conv2d(Convolution):
         x, y, method = call.saved
         dy = contiguous(dy)
         if rectified:
-            dz = call.transient("dz", y.shape, y.dtype)
+            dz = call.pooled("dz", y.shape, y.dtype)
             elementwise.relu_backward(flat(dz), flat(dy), flat(y))
             dy = dz
         return self.gradients(call, dy, x, method)
@@ -192,11 +192,11 @@ class Conv2d(Convolution):
         convolution's output.
         """
         self._bias_gradient(call, dy)
-        dw, add = call.gradient_into(self.weight)
+        dw, add = call.gradient_buffer(self.weight)
         method.gradient(call, dw, dy, x, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.transient("dx", x.shape, x.dtype)
+        dx = call.pooled("dx", x.shape, x.dtype)
         method.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)
 
@@ -248,7 +248,7 @@ class _PooledConv2d(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, z, method, y = call.saved
-        dz = call.transient("dz", z.shape, z.dtype)
+        dz = call.pooled("dz", z.shape, z.dtype)
         rectified_backward(dz, contiguous(dy), z, y, self.pooling.window)
         return self.convolution.gradients(call, dz, x, method)
 

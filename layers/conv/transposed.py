@@ -136,10 +136,10 @@ class ConvTranspose2d(Convolution):
         x, method = call.saved
         dy = contiguous(dy)
         self._bias_gradient(call, dy)
-        dw, add = call.gradient_into(self.weight)
+        dw, add = call.gradient_buffer(self.weight)
         method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.transient("dx", x.shape, x.dtype)
+        dx = call.pooled("dx", x.shape, x.dtype)
         method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)

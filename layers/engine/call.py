@@ -82,7 +82,7 @@ class Call:
         array = self.buffer(name, shape, dtype)
         return array, array if array.ndim == 2 else self._buffers[name, "rows"]
 
-    def transient(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+    def pooled(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised array for backward to return: a buffer if it is small, and memory
         that is soon used again if not.
 
@@ -91,7 +91,7 @@ class Call:
         dtype = np.dtype(dtype)
         if math.prod(shape) * dtype.itemsize < TRANSIENT_BYTES:
             return self.buffer(name, shape, dtype)
-        array = self.tape.workspace.transient(shape, dtype)
+        array = self.tape.workspace.pooled(shape, dtype)
         if self._own is not None:
             self._own.append(weakref.ref(array))
         return array
@@ -117,20 +117,20 @@ class Call:
         """
         return noting(self, self.tape.gather, numbers)
 
-    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
         at the end of a trainer's step.
 
         This is how a layer changes its `State`; all ranks then change it by the same bits.
         """
-        self.tape.observe(numbers, apply)
+        self.tape.on_gathered(numbers, apply)
 
     def wants(self, index: int) -> bool:
         """Return whether anybody needs the gradient of input number `index`."""
         x = self.inputs[index]
         return isinstance(x, Value) and x.wants
 
-    def take(self, index: int) -> Array | None:
+    def take_gradient(self, index: int) -> Array | None:
         """Return the gradient that input number `index` has received so far, if any: backward must
         return its sum with that.
         """
@@ -153,12 +153,12 @@ class Call:
 
     def gradient(self, parameter: Parameter) -> Array:
         """Return the gradients (S, \\*shape) of a parameter's shards, to be added to."""
-        gradients, accumulate = self.gradient_into(parameter)
+        gradients, accumulate = self.gradient_buffer(parameter)
         if not accumulate:
             gradients[...] = 0
         return gradients
 
-    def gradient_into(self, parameter: Parameter) -> tuple[Array, bool]:
+    def gradient_buffer(self, parameter: Parameter) -> tuple[Array, bool]:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
         overwritten.
         """
@@ -185,7 +185,7 @@ class Call:
         return parameter.value if rule is None else rule.feedback(parameter)
 
     def owns(self, array: Array) -> bool:
-        """Return whether backward took this very array from `buffer` or `transient`, so that nobody
+        """Return whether backward took this very array from `buffer` or `pooled`, so that nobody
         else refers to it.
         """
         own = self._own or ()

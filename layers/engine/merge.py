@@ -78,7 +78,7 @@ class RectifiedAdd(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (y,) = call.saved
-        dx = call.transient("dx", dy.shape, dy.dtype)
+        dx = call.pooled("dx", dy.shape, dy.dtype)
         elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
         return (dx, dx)
 

@@ -167,7 +167,7 @@ class Function(Layer):
         return (np.asarray(dy * self.derivative(x, y)),)
 
 
-class Reduction(Layer):
+class Reduce(Layer):
     """Sum, mean or extreme over axes. Backward: dy is spread over what was reduced, for an extreme
     over the first of equals.
     """
@@ -246,7 +246,7 @@ class Transpose(Layer):
         )
 
 
-class Reform(Layer):
+class ReshapeOp(Layer):
     """The same elements in another shape."""
 
     analytic = True
@@ -262,7 +262,7 @@ class Reform(Layer):
         return (dy.reshape(call.saved[0]),)
 
 
-class Choose(Layer):
+class Where(Layer):
     """Elementwise choice, y = a where the condition holds, else b."""
 
     analytic = True
@@ -281,14 +281,14 @@ class Choose(Layer):
         )
 
 
-_ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _POWER, _MATMUL, _CHOOSE = (
+_ADD, _SUBTRACT, _MULTIPLY, _DIVIDE, _POWER, _MATMUL, _WHERE = (
     Add(),
     Subtract(),
     Multiply(),
     Divide(),
     Power(),
     MatMul(),
-    Choose(),
+    Where(),
 )
 _NEGATIVE = Function(np.negative, lambda x, y: -1)
 
@@ -303,7 +303,7 @@ absolute = Function(np.abs, lambda x, y: np.sign(x), analytic=False)
 
 def where(condition: Any, a: Any, b: Any) -> Any:
     """Return a where the condition holds, else b; the condition is a constant of the graph."""
-    return _CHOOSE(np.asarray(condition), a, b)
+    return _WHERE(np.asarray(condition), a, b)
 
 
 def maximum(a: Any, b: Any) -> Any:
@@ -390,20 +390,20 @@ class Arithmetic(Recorded):
         return self.array >= _array(other)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return _recorded(Reduction("sum", axis, keepdims), self)
+        return _recorded(Reduce("sum", axis, keepdims), self)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return _recorded(Reduction("mean", axis, keepdims), self)
+        return _recorded(Reduce("mean", axis, keepdims), self)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return _recorded(Reduction("max", axis, keepdims), self)
+        return _recorded(Reduce("max", axis, keepdims), self)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> "Value":
-        return _recorded(Reduction("min", axis, keepdims), self)
+        return _recorded(Reduce("min", axis, keepdims), self)
 
     def reshape(self, *shape: Any) -> "Value":
         return _recorded(
-            Reform(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape), self
+            ReshapeOp(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape), self
         )
 
     def transpose(self, *axes: int) -> "Value":

@@ -15,8 +15,8 @@ class State:
     """An array that a layer owns and that training changes, but no optimizer.
 
     It is broadcast, saved and loaded with the parameters. Change it in the function that you pass
-    to `call.observe`, which is called once per step with what all shards of the global batch have
-    to say: then it is the same on all ranks.
+    to `call.on_gathered`, which is called once per step with what all shards of the global batch
+    have to say: then it is the same on all ranks.
 
     Parameters
     ----------

@@ -149,8 +149,8 @@ class Tape:
         """See `Call.gather`."""
         return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
 
-    def observe(self, numbers: Array, apply: Callable[[Array], None]) -> None:
-        """See `Call.observe`."""
+    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+        """See `Call.on_gathered`."""
         if self.deferred:
             self.pending = [*self.pending, (numbers, apply)]
         else:
@@ -296,7 +296,7 @@ class Tape:
         if x._contribution is not None and x._contribution.owns(held):
             held += dx
             return
-        total = call.transient(f"sum {i}", dx.shape, dx.dtype)
+        total = call.pooled(f"sum {i}", dx.shape, dx.dtype)
         np.add(held, dx, out=total)
         x._gradient, x._contribution = total, call
 

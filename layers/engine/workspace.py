@@ -63,7 +63,7 @@ class Workspace:
             buffers[name, "rows"] = view.reshape(-1, shape[-1])
         return view
 
-    def transient(self, shape: tuple[int, ...], dtype: Any) -> Array:
+    def pooled(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose memory is used again once nobody refers to the array: the last one
         freed is still in the caches.
         """

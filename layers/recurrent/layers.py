@@ -17,9 +17,9 @@ from layers.engine.layer import Composite
 from layers.engine.merge import Concatenate
 from layers.errors import message
 
-from .recurrence import GRURecurrence, LSTMRecurrence, Pass, Recurrence, RNNRecurrence
+from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence
 
-State = tuple[tuple[Any, ...], ...]
+HiddenStates = tuple[tuple[Any, ...], ...]
 
 
 class _Sequences(Composite):
@@ -47,7 +47,7 @@ class _Sequences(Composite):
         )
         self.dropout = Dropout(dropout)
         self._both = Concatenate(-1)
-        self._passes: dict[tuple[int, bool, bool], Pass] = {}
+        self._passes: dict[tuple[int, bool, bool], RecurrentPass] = {}
 
     def __repr__(self) -> str:
         layers = "" if self.layers == 1 else f", layers={self.layers}"
@@ -60,7 +60,9 @@ class _Sequences(Composite):
         """
         return self.run(x, None, lengths)[0]
 
-    def run(self, x: Any, state: State | None = None, lengths: Any = None) -> tuple[Any, State]:
+    def run(
+        self, x: Any, state: HiddenStates | None = None, lengths: Any = None
+    ) -> tuple[Any, HiddenStates]:
         """Return the outputs and the last states, given the initial ones.
 
         A state is a tuple with an entry for each layer (and direction, forward first): (h, c) of an
@@ -91,11 +93,13 @@ class _Sequences(Composite):
             x = outputs[0] if directions == 1 else self._both(*outputs)
         return x, tuple(last)
 
-    def _pass(self, index: int, stateful: bool, ragged: bool) -> Pass:
+    def _pass(self, index: int, stateful: bool, ragged: bool) -> RecurrentPass:
         key = (index, stateful, ragged)
         if key not in self._passes:
             reverse = self.bidirectional and index % 2 == 1
-            self._passes[key] = Pass(self.cells[index], repr(self), reverse, stateful, ragged)
+            self._passes[key] = RecurrentPass(
+                self.cells[index], repr(self), reverse, stateful, ragged
+            )
         return self._passes[key]
 
 

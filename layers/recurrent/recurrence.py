@@ -25,7 +25,8 @@ Steps = tuple[list[Array], tuple[Array, ...]]
 
 
 class Recurrence(Layer):
-    """The weights of one layer in one direction, and how its gates work; used by way of a `Pass`.
+    """The weights of one layer in one direction, and how its gates work; used by way of a
+    `RecurrentPass`.
 
     Subclasses say how many `gates` and `states` there are, and go through the steps both ways.
     """
@@ -196,12 +197,12 @@ class RNNRecurrence(Recurrence):
         self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any
     ) -> tuple[Array, Array]:
         (h,) = saved
-        dgates = call.transient("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
+        dgates = call.pooled("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
         recurrent.rnn_backward(dgates, *dlast, dy, h, *how, self.rectified)
         return dgates, dgates
 
 
-class Pass(Layer):
+class RecurrentPass(Layer):
     """A recurrence over sequences (N, T, C) in one direction; gives the outputs (N, T, H) and the
     last states (N, H).
 
@@ -263,7 +264,7 @@ class Pass(Layer):
         call.save(y, in_time, lengths, states, None)
         h, (steps, samples, _) = states[0], in_time.shape
         if dy is None:
-            dy = call.transient("dy", (samples, steps, hidden), h.dtype)
+            dy = call.pooled("dy", (samples, steps, hidden), h.dtype)
             dy[...] = 0
         (packed,) = call.scratch(h.dtype, gemm.packed_size(core.gates * hidden, hidden, h.itemsize))
         dlast = [call.buffer(f"dlast {k}", (samples, hidden), h.dtype) for k in range(core.states)]
@@ -288,7 +289,7 @@ class Pass(Layer):
         weight, bounds = call.feedback(core.weight_ih), call.bounds(samples)
         dx, in_time = None, empty(x, 3)
         if call.wants(0):
-            dx = call.transient("dx", (samples, steps, inputs), x.dtype)
+            dx = call.pooled("dx", (samples, steps, inputs), x.dtype)
             (in_time,) = call.scratch(x.dtype, x.shape)
         into = _rows(in_time)
         if len(bounds) > 2:
@@ -318,13 +319,13 @@ class Pass(Layer):
         bounds: Integers,
     ) -> None:
         core, nothing = self.core, empty(x, 2)
-        dw, add_weight = call.gradient_into(core.weight_ih)
-        du, add_second = call.gradient_into(core.weight_hh)
+        dw, add_weight = call.gradient_buffer(core.weight_ih)
+        du, add_second = call.gradient_buffer(core.weight_hh)
         db, add_bias = (
-            (nothing, False) if core.bias_ih is None else call.gradient_into(core.bias_ih)
+            (nothing, False) if core.bias_ih is None else call.gradient_buffer(core.bias_ih)
         )
         db_second, add_bias_second = (
-            (nothing, False) if core.bias_hh is None else call.gradient_into(core.bias_hh)
+            (nothing, False) if core.bias_hh is None else call.gradient_buffer(core.bias_hh)
         )
         if core.biases_apart:
             how = (bounds, add_weight, add_bias, dense.IDENTITY)

@@ -123,8 +123,8 @@ class TreeCell(Layer):
             tree_structure.put(dh, dy, trees.roots)
         bounds = call.bounds(count)
         down = self.states_backward(call, dh, (h, *kept), trees, bounds)
-        dw, add_weight = call.gradient_into(self.input_weight)
-        db, add_bias = call.gradient_into(self.bias)
+        dw, add_weight = call.gradient_buffer(self.input_weight)
+        db, add_bias = call.gradient_buffer(self.bias)
         nothing = empty(h, 2)
         drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
         weight = call.feedback(self.input_weight)
@@ -154,7 +154,7 @@ class TreeCell(Layer):
         self, call: "Call", parameter: Parameter, dz: Array, states: Array, bounds: Integers
     ) -> None:
         """Add dzᵀ states of each shard to a parameter's gradient; their rows belong together."""
-        dw, add = call.gradient_into(parameter)
+        dw, add = call.gradient_buffer(parameter)
         nothing = empty(dz, 2)
         dense.backward(
             nothing,

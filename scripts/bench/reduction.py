@@ -20,8 +20,8 @@ import numpy as np
 import workers
 
 import ddbp
-from ddbp.reduction.partition import Slice
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan
 from layers import Layer, Parameter
 
@@ -45,8 +45,8 @@ def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
     """
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
-    reduction = Reduction(Weights(count), plan, comm)
-    chunks, sums = Slice(reduction).chunks, np.zeros(1)
+    reduction = Reducer(Weights(count), plan, comm)
+    chunks, sums = Partition(reduction).chunks, np.zeros(1)
 
     def step() -> None:
         reduction.exchange(0, 1, sums)

@@ -87,7 +87,7 @@ def messages() -> dict[str, Any]:
         sent, received = (np.zeros((count, size), np.uint8) for _ in range(2))
         sends, receives = ([(other, array[i]) for i in range(count)] for array in (sent, received))
         repeats = max(5, min(200, 2**24 // size))
-        swap = lambda: comm.swap((EXCHANGE, 0), sends, receives)  # noqa: E731
+        swap = lambda: comm.sendrecv((EXCHANGE, 0), sends, receives)  # noqa: E731
         harness.timed(swap, 20)
         return _slowest(median(harness.timed(swap, repeats) for _ in range(7)))
 

@@ -18,8 +18,8 @@ import reduction
 import workers
 
 import ddbp
-from ddbp.reduction.partition import Slice
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan
 
 # Of each parameter a rank reads value, mean and square, and writes them.
@@ -32,8 +32,8 @@ def worker(parameters: int, rounds: int) -> None:
     """
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
-    reduced = Reduction(reduction.Weights(parameters), plan, comm)
-    part, optimizer, sums = Slice(reduced), ddbp.Adam(1e-3), np.ones(1)
+    reduced = Reducer(reduction.Weights(parameters), plan, comm)
+    part, optimizer, sums = Partition(reduced), ddbp.Adam(1e-3), np.ones(1)
     optimizer.bind(part)
     a, b, c = (np.ones(part.values.size, np.float32) for _ in range(3))
     times: dict[str, list[float]] = {"update": [], "sum": []}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ddbp import settings
-from ddbp.comm.topology import Links
+from ddbp.comm.topology import Topology
 from ddbp.reduction.buckets import BYTES, SHARE, Buckets, counts_of, room_for_counts
 from layers import FlatParameters, Linear, Sequential
 from layers.kernels import reduce
@@ -72,7 +72,7 @@ def test_bucket_waits_for_no_parameter_before_the_one_it_begins_with(flat, monke
 def test_room_for_counts_is_enough_and_little_more(kib, flat, monkeypatch):
     monkeypatch.setenv(settings.BUCKET, kib)
     hosts = np.array([0, 2, 3])
-    comm = SimpleNamespace(hosts=hosts, links=Links(hosts, 0), size=3)
+    comm = SimpleNamespace(hosts=hosts, topology=Topology(hosts, 0), size=3)
     used = np.zeros(counts_of(len(Buckets(flat, 3, several=True)), comm), np.int64).nbytes
     room = room_for_counts(flat.values.size, 4, comm)
     assert used <= room <= flat.values.nbytes

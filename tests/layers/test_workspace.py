@@ -153,11 +153,11 @@ def test_memory_begins_at_a_cache_line_and_is_known_by_its_views(rng):
     workspace = layers.Workspace()
     workspace.current(0)
     arrays = [workspace.cut(0, "y", (n,), np.float32) for n in (1, 1000, 100_000)] + [
-        workspace.transient((99, 1001), np.float64)
+        workspace.pooled((99, 1001), np.float64)
     ]
     arrays += workspace.scratch(np.dtype(np.float32), (7, 9))
     flat = layers.FlatParameters(linear(rng, 5, 3), shards=2)
     assert all(array.ctypes.data % 64 == 0 for array in (*arrays, flat.values, flat.gradients))
     held = arrays[3][1:]
     del arrays
-    assert not np.shares_memory(workspace.transient((99, 1001), np.float64), held)
+    assert not np.shares_memory(workspace.pooled((99, 1001), np.float64), held)

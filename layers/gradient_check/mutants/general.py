@@ -11,7 +11,7 @@ from layers.dropout import Dropout
 from layers.engine import operators
 from layers.engine.layer import Layer
 from layers.engine.merge import Add, Concatenate, Multiply
-from layers.engine.operators import Index, Reduction
+from layers.engine.operators import Index, Reduce
 from layers.engine.parameter import Parameter
 from layers.gradient_check.cases.case import (
     BATCH,
@@ -230,13 +230,13 @@ class _PartsSwapped(Concatenate):
         return super().backward(call, dy)[::-1]
 
 
-class _LengthForgotten(Reduction):
+class _LengthForgotten(Reduce):
     def backward(self, call: Any, dy: Array) -> Gradients:
         (dx,) = super().backward(call, dy)
         return (None if dx is None else dx * dx.shape[1],)
 
 
-class _EveryoneWins(Reduction):
+class _EveryoneWins(Reduce):
     def backward(self, call: Any, dy: Array) -> Gradients:
         return (np.broadcast_to(dy, call.saved[0].shape),)
 

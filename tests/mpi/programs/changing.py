@@ -46,7 +46,7 @@ def main() -> None:
     for step in range(STEPS):
         losses += [trainer.train_step(x, y), trainer.predict(x).sum()]
         with (
-            nullcontext(comm.rank == comm.links.first)
+            nullcontext(comm.rank == comm.topology.first)
             if "--alone" in sys.argv
             else ddbp.changing(trainer) as mine
         ):

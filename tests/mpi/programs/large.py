@@ -47,8 +47,8 @@ def transfer(comm, elements):
         # Of two axes, as the sums of several pieces of the tree are.
         message = array.reshape(1, -1)
         sends, receives = ([(1, message)], []) if comm.rank == 0 else ([], [(0, message)])
-        comm.swap((EXCHANGE, 1), sends, receives)
-    comm.meet((PUBLISHING, 1))
+        comm.sendrecv((EXCHANGE, 1), sends, receives)
+    comm.host_barrier((PUBLISHING, 1))
     assert_on_all_ranks((array[places] == values).all(), "all marks have arrived")
     assert_on_all_ranks(np.count_nonzero(array) == len(places), "nothing else has")
     if not shared:

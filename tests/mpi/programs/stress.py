@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
-from ddbp.comm.host_barrier import Board
+from ddbp.comm.host_barrier import HostBarrier
 from ddbp.reduction.exchange import Exchange
 from ddbp.reduction.overlap import Overlap
-from ddbp.reduction.partition import Slice
-from ddbp.reduction.reducer import Reduction
+from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from layers import Linear, Sequential, SoftmaxCrossEntropy, Tanh
 from layers.kernels import sync
 
@@ -47,15 +47,15 @@ def delay_everything(rng):
     for owner, name in (
         (Linear, "forward"),
         (Linear, "backward"),
-        (Board, "gather"),
-        (Board, "meet"),
-        (Reduction, "exchange"),
-        (Reduction, "sum"),
-        (Reduction, "publish"),
+        (HostBarrier, "gather"),
+        (HostBarrier, "meet"),
+        (Reducer, "exchange"),
+        (Reducer, "sum"),
+        (Reducer, "publish"),
         (Overlap, "__call__"),
-        (Overlap, "poke"),
+        (Overlap, "progress"),
         (Exchange, "start"),
-        (Slice, "fetch"),
+        (Partition, "fetch"),
         (ddbp.Adam, "update"),
     ):
         delayed(owner, name)
@@ -69,12 +69,12 @@ def come_without_waiting():
         sync.meet(board._cells, board._mine, board._meetings, 0)
         return True
 
-    Board.meet = meet
+    HostBarrier.meet = meet
 
 
 def come_too_early():
     """Come to the exchange before the gradients are complete."""
-    exchange = Reduction.exchange
+    exchange = Reducer.exchange
 
     def early(reduction, *arguments):
         complete = reduction.flat.gradients.copy()
@@ -84,7 +84,7 @@ def come_too_early():
         reduction.flat.gradients[...] = complete
         return result
 
-    Reduction.exchange = early
+    Reducer.exchange = early
 
 
 def call_incomplete_complete():
@@ -104,13 +104,13 @@ def send_without_looking():
     late.
     """
 
-    def poke(overlap):
+    def progress(overlap):
         for number in overlap._complete:
             sync.meet(overlap._counts[number], overlap._mine, overlap._attempt, 0)
             overlap._exchange.start(number)
         overlap._complete = []
 
-    Overlap.poke = poke
+    Overlap.progress = progress
 
 
 def count_early_starts():
@@ -138,14 +138,14 @@ def count_early_starts():
 
 def change_a_gradient(step):
     """Change one bit of one element of the own gradients, once."""
-    exchange = Reduction.exchange
+    exchange = Reducer.exchange
 
     def changed(reduction, number, *arguments):
         if number == step:
             flip(reduction.flat.gradients[0], 7)
         return exchange(reduction, number, *arguments)
 
-    Reduction.exchange = changed
+    Reducer.exchange = changed
 
 
 def flip(array, at):

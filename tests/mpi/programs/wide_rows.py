@@ -7,7 +7,7 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp.comm.base import GATHERING
-from ddbp.comm.host_barrier import WORDS, Row
+from ddbp.comm.host_barrier import WORDS, SharedRow
 
 LENGTHS = (
     1,
@@ -15,8 +15,8 @@ LENGTHS = (
     61,
     62,
     1000,
-    WORDS - Row.TITLE,
-    WORDS - Row.TITLE + 1,
+    WORDS - SharedRow.TITLE,
+    WORDS - SharedRow.TITLE + 1,
     WORDS,
     2 * WORDS,
     3 * WORDS + 1,
@@ -27,7 +27,7 @@ def main() -> None:
     """Gather."""
     comm = ddbp.communicator()
     for length in LENGTHS:
-        row = Row(length, comm.size, comm.rank, np.int64)
+        row = SharedRow(length, comm.size, comm.rank, np.int64)
         # Whatever was in the memory before must not matter.
         row.all[...] = -1 - comm.rank
         row.numbers[:] = 10**6 * comm.rank + np.arange(length)
@@ -43,7 +43,7 @@ def main() -> None:
         )
     # Numbers that must be the same are compared wherever they stand.
     for length in (5, 2 * WORDS):
-        row = Row(length, comm.size, comm.rank, np.int64)
+        row = SharedRow(length, comm.size, comm.rank, np.int64)
         row.numbers[:] = 0
         assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "equal rows are equal")
         row.numbers[2:] = comm.rank

@@ -15,7 +15,7 @@ import pytest
 
 from ddbp.comm import shared_memory
 from ddbp.comm.base import CommunicationError
-from ddbp.comm.host_barrier import WORDS, Board, Row
+from ddbp.comm.host_barrier import WORDS, HostBarrier, SharedRow
 from layers.kernels import sync
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -35,7 +35,7 @@ def in_processes(count, work):
                 def allocate(shape, dtype):
                     return np.frombuffer(memory, dtype, int(np.prod(shape))).reshape(shape)
 
-                work(Board(allocate, mine, count), mine)
+                work(HostBarrier(allocate, mine, count), mine)
                 status = 0
             finally:
                 os._exit(status)
@@ -53,18 +53,18 @@ def wait(board):
 
 def gather(board, row, same):
     """Gather, however long it takes."""
-    strange = board.gather(row.rows, same)
-    if strange == sync.LATE:
+    mismatched = board.gather(row.rows, same)
+    if mismatched == sync.LATE:
         wait(board)
-        strange = board.gather(row.rows, same, again=True)
-    return strange
+        mismatched = board.gather(row.rows, same, again=True)
+    return mismatched
 
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_every_process_reads_what_the_others_wrote_before_they_met(count):
     def work(board, mine):
         rng = np.random.default_rng(mine)
-        row = Row(7, count, mine)
+        row = SharedRow(7, count, mine)
         for step in range(100):
             if rng.random() < 0.05:
                 time.sleep(rng.random() * 2e-3)
@@ -95,11 +95,11 @@ def test_process_that_has_not_come_is_known_to_those_who_wait():
 
 def test_process_whose_first_words_differ_is_named():
     def work(board, mine):
-        row = Row(3, 3, mine)
+        row = SharedRow(3, 3, mine)
         row.numbers[:] = 5.0, 6.0, mine
-        assert gather(board, row, Row.TITLE + 2) == sync.ALIKE
+        assert gather(board, row, SharedRow.TITLE + 2) == sync.ALIKE
         row.numbers[1] = 7.0 if mine == 1 else 6.0
-        assert gather(board, row, Row.TITLE + 2) == (0 if mine == 1 else 1)
+        assert gather(board, row, SharedRow.TITLE + 2) == (0 if mine == 1 else 1)
 
     assert in_processes(3, work) == [0, 0, 0]
 
@@ -159,7 +159,7 @@ def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monke
     state = SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14 - 2**12)
     monkeypatch.setattr(os, "statvfs", lambda path: state)
     needs = {"parameters": 30 * 2**20 + 1, "gradients": 90 * 2**20, "counts of buckets": 0}
-    demand = shared_memory.Demand(needs, {"board": 2**22})
+    demand = shared_memory.MemoryPlan(needs, {"board": 2**22})
     error = demand.refusal(errno.ENOSPC)
     assert isinstance(error, CommunicationError)
     assert not isinstance(error, shared_memory.NotSharedError)
@@ -175,12 +175,13 @@ def test_memory_that_others_take_meanwhile_is_asked_for_on_top(monkeypatch):
     monkeypatch.setattr(
         os, "statvfs", lambda path: SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14)
     )
-    said = str(shared_memory.Demand({"parameters": 2**20}, {}).refusal(errno.ENOSPC))
+    said = str(shared_memory.MemoryPlan({"parameters": 2**20}, {}).refusal(errno.ENOSPC))
     assert "got 64.0 MiB free, of which others have taken some since. " in said
     assert "--shm-size=81m" in said
 
 
 def test_file_that_a_rank_does_not_see_means_that_memory_is_not_shared():
     assert isinstance(
-        shared_memory.Demand({"board": 8}, {}).refusal(errno.ENOENT), shared_memory.NotSharedError
+        shared_memory.MemoryPlan({"board": 8}, {}).refusal(errno.ENOENT),
+        shared_memory.NotSharedError,
     )

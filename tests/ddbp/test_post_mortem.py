@@ -109,7 +109,7 @@ def test_trainer_is_not_followed_unless_there_is_a_folder(value, folder, monkeyp
         monkeypatch.setenv(settings.STATUS, str(folder / value))
     assert status_reporter.followed(0, Linear(2, 2, rng=RNG), None) == (
         Tape,
-        status_reporter.Reduction,
+        status_reporter.Reducer,
     )
 
 
