@@ -7,17 +7,17 @@ from .ranks import PLAIN
 SCRIPT = """
 import sys
 import numpy as np, ddbp, layers
-from ddbp import states
+from ddbp.reduction import replicate
 
 rank = ddbp.communicator().rank
 if {broken} and rank == 1:
-    broadcast = states.broadcast
+    broadcast = replicate.broadcast
 
     def wrong(model, comm):
         broadcast(model, comm)
         model.weight.value[0, 0] += 1e-3
 
-    states.broadcast = wrong
+    replicate.broadcast = wrong
 model = layers.Linear(3, 2, rng=np.random.default_rng(rank))
 trainer = ddbp.Trainer(model, optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
 digests = trainer.comm.all_gather(np.frombuffer(trainer.parameters_sha256().encode(), np.uint8))
