@@ -8,7 +8,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
-from .fixed_tree import tree_total
+from .fixed_tree import tree_sum
 from .partial_sums import PartialSums
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Parameter:
         if len(self.gradients) == 1:
             result: Array = self.gradients[0]
             return result
-        return tree_total(self.gradients, np.ones(len(self.gradients), np.int64))
+        return tree_sum(self.gradients)
 
     def zero_gradient(self) -> None:
         self.stale = True

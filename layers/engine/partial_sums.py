@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from layers.kernels import reduce
 from layers.types import Array
 
-from .fixed_tree import tree_total
+from .fixed_tree import tree_sum
 from .memory import room
 
 
@@ -86,9 +85,9 @@ class PartialSums:
         """Write the sums of the shards' gradients (S, \\*shape), whose memory is used again."""
         rows = gradients.reshape(self.shards, self.sums.shape[1])
         for total, (group, ones) in zip(self.sums, self._groups, strict=True):
-            reduce.tree_sum(total, rows[group], ones, 0)
+            tree_sum(rows[group], ones, out=total)
         self._memory.give_back(gradients)
 
     def total(self) -> Array:
         """Return the sum over all shards (m,)."""
-        return tree_total(self.sums, self._sizes)
+        return tree_sum(self.sums, self._sizes)
