@@ -253,8 +253,7 @@ def _observed(tape: Tape, observer: Observer) -> Iterator[None]:
 
 
 def _add_up(parameter: Parameter) -> None:
-    if parameter.partial is not None:
-        parameter.complete()
+    parameter.store.complete()
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:

@@ -69,7 +69,7 @@ def test_input_without_gradient_saves_the_layer_its_part_of_backward(rng):
     Watch()(layer(x)).backward(np.ones((2, 3)))
     assert wanted == [True]
     layer(x).backward(np.ones((2, 3)))
-    assert not layer.weight.stale
+    assert not layer.weight.store.stale
 
 
 def test_layers_that_run_as_one_call_give_the_bits_of_two(rng):
@@ -97,7 +97,7 @@ def test_parameter_that_is_replaced_after_building_is_the_one_that_is_used(rng):
         expected = layer(expected)
     assert (model(x) == expected).all()
     model(Tape().input(x)).backward(np.ones((4, 3)))
-    assert not any(parameter.stale for parameter in model.parameters())
+    assert not any(parameter.store.stale for parameter in model.parameters())
 
 
 # ---- Python is the graph
@@ -377,8 +377,8 @@ def test_observer_is_told_of_parameters_that_backward_does_not_reach(rng):
         id(p) for layer in (used, unused, detached) for p in layer.parameters()
     }
     assert len(recorder.told) == 6
-    assert [p.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
-    assert not used.weight.stale
+    assert [p.store.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
+    assert not used.weight.store.stale
 
 
 def test_observer_is_told_again_by_the_next_backward(rng):
