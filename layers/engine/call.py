@@ -143,22 +143,22 @@ class Call:
         x: Value = self.inputs[index]
         return x.take()
 
-    def backward(self, dy: Array | tuple[Array | None, ...], rule: "Rule | None") -> None:
+    def backward(self, dy: Any, rule: "Rule | None") -> None:
         """Run backward of the layer on the gradient of its output, or those of several, and give
         the inputs theirs.
         """
         self._own = []
-        if isinstance(dy, tuple):
+        if type(dy) is tuple:
             dys = dy if rule is None else [d if d is None else rule.error(self, d) for d in dy]
             gradients = self.layer.backward(self, *dys)
         else:
             gradients = self.layer.backward(self, dy if rule is None else rule.error(self, dy))
-        inputs = self.inputs
-        if len(gradients) != len(inputs):
+        inputs, count = self.inputs, len(gradients)
+        if count != len(inputs):
             must = f"backward must return {len(inputs)} gradients"
             fix = "Return a tuple with one entry per input, None where there is no gradient."
-            raise ValueError(message(self.layer, must, len(gradients), fix))
-        if len(gradients) > 1 and self._own and len(set(map(id, gradients))) < len(gradients):
+            raise ValueError(message(self.layer, must, count, fix))
+        if count > 1 and self._own and len(set(map(id, gradients))) < count:
             # One array for several inputs: it may not be added to in place.
             self._own = None
         for index, dx in enumerate(gradients):

@@ -121,7 +121,7 @@ class FlatParameters:
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""
         for parameter in self.parameters:
-            parameter.zero_gradient()
+            parameter.store.stale = True
 
     def complete(self) -> list[str]:
         """Make all gradients final, zeros for parameters that got no contribution; return the names
