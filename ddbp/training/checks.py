@@ -195,12 +195,16 @@ def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
 
 def code_facts() -> dict[str, Any]:
     """Return what ranks must have in common of the code that they run."""
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    main = sys.modules.get("__main__")
+    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     script = (
         hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
         if path and Path(path).is_file()
         else "interactive"
     )
+    if spec is not None:
+        # It was started by python -m.
+        script = f"{spec.name} {script}"
     return {"kernel sources and versions": cache.source_digest(), "script": script}
 
 

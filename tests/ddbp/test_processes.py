@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import ddbp
-from ddbp.commands import launch
+from ddbp.commands import launch, verify
 
 TRAIN_DIGITS = """
 import json, sys
@@ -189,6 +189,53 @@ def test_launch_starts_the_script_with_its_arguments_on_so_many_ranks(script, mp
     finished = run_python("-m", "ddbp", "launch", "-n", 3, script, "--flag", "a b")
     assert finished.status == 0, finished.err
     assert finished.out.splitlines() == ["3 --flag a b 1"]
+
+
+@pytest.fixture
+def package(script, tmp_path):
+    """Return the folder of a package whose modules are the script, and one that ends badly."""
+    folder = tmp_path / "here" / "package" / "inner"
+    folder.mkdir(parents=True)
+    for name in ("train", "__main__"):
+        (folder / f"{name}.py").write_text(script.read_text())
+    (folder.parent / "broken").mkdir()
+    (folder.parent / "broken" / "__init__.py").write_text("import nowhere_at_all")
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize("name", ["package.inner.train", "package.inner"])
+def test_launch_starts_a_module_with_its_arguments(name, package, mpirun, run_python):
+    finished = run_python("-m", "ddbp", "launch", "-n", 2, "-m", name, "-n", "a b", cwd=package)
+    assert finished.status == 0, finished.err
+    assert finished.out.splitlines() == ["2 -n a b 1"]
+
+
+def test_arguments_of_a_script_are_left_to_it(script, mpirun, run_python):
+    finished = run_python("-m", "ddbp", "launch", "-n", 1, script, "-m", "package")
+    assert finished.status == 0, finished.err
+    assert finished.out.splitlines() == ["1 -m package 1"]
+
+
+@pytest.mark.parametrize("command", [launch, verify])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("package.nowhere", "there is none"),
+        ("nowhere.train", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("package", "a package is run by its module __main__, and it has none"),
+        ("package.broken.train", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("package/train.py", "that is a file. Leave out -m, or name the module: -m package.train"),
+    ],
+)
+def test_module_that_cannot_be_run_is_refused_before_ranks_start(
+    command, name, reason, package, monkeypatch, capsys
+):
+    monkeypatch.chdir(package)
+    monkeypatch.setattr(launch, "command", None)
+    with pytest.raises(SystemExit) as ended:
+        command.run(["-m", name, "--flag"])
+    assert ended.value.code == 2
+    assert f"python -m must find the module; got {name}: {reason}" in capsys.readouterr().err
 
 
 def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
