@@ -105,7 +105,7 @@ def require_refusal(finished, gradients=r"68\.7", why=""):
     said = (
         r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MiB that the ranks of this"
         r" host share "
-        rf"\(parameters 22\.9, gradients {gradients}, board 0\.4\); got [\d.]+ MiB free{why}\. "
+        rf"\(parameters 22\.9, gradients {gradients}, host barrier 0\.4\); got [\d.]+ MiB free{why}\. "
         r"Give it (\d+) MiB in all \(docker run --shm-size=\1m\), use fewer shards or ranks, or set"
         r" DDBP_SHARED_MEMORY=0"
     )
