@@ -1,7 +1,7 @@
 """The layer contract: owns parameters, and nothing else."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -76,12 +76,6 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-    def fused_with(self, following: "Layer") -> "Layer | None":
-        """Return a layer that does this one and the following in one call, with the same bits, or
-        None if there is none.
-        """
-        return None
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield (dotted name, parameter) in the order in which attributes were set; shared
@@ -161,6 +155,12 @@ class Composite(Layer):
 
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
+
+    def _chain(self) -> Sequence[Layer]:
+        """Return the layers that a call runs one after the other, to the last of which others may
+        be joined; this one alone, if it is no chain.
+        """
+        return (self,)
 
 
 def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:

@@ -81,6 +81,8 @@ class Tape:
         self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
+        self.draws = 0
+        """How often calls have asked for a random key."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -142,6 +144,7 @@ class Tape:
                 array = layer.forward(call, *arrays)
         except BaseException:
             del self.calls[call.index :]
+            self.draws = call.draws
             raise
         if array.__class__ is tuple:
             wants = wants or self.workspace.is_trainable(layer)
@@ -191,6 +194,17 @@ class Tape:
             apply(everywhere[:, start:stop])
             start = stop
 
+    @contextmanager
+    def drawing_again(self, call: Call) -> Iterator[None]:
+        """Give out the random keys that followed the beginning of a call once more: what is
+        computed again then draws the same numbers.
+        """
+        draws, self.draws = self.draws, call.draws
+        try:
+            yield
+        finally:
+            self.draws = draws
+
     def restart(self) -> None:
         """Forget all calls and what they observed, to record the same step again from its
         inputs.
@@ -213,6 +227,7 @@ class Tape:
             del call.output
             call.inputs = ()
         self.calls = []
+        self.draws = 0
         self.kept = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
