@@ -84,7 +84,7 @@ def main() -> None:
     trainer = ddbp.Trainer(
         model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
     )
-    gather, meet = (comm, "gather"), (comm, "meet")
+    gather, meet = (comm, "gather"), (comm, "host_barrier")
     deeds = {
         "be killed in the exchange": (*gather, lambda task, *rest: task == (EXCHANGE, STEP), die),
         "be killed in the update": (
