@@ -200,7 +200,7 @@ def pooled(request: pytest.FixtureRequest) -> Iterator[Callable[..., Finished]]:
             require_launcher_of(environment)
         started = time.monotonic()
         answer = pool.run(ranks, PROGRAMS / script, arguments, environment, timeout)
-        return Finished(answer.failed, answer.out, answer.err, time.monotonic() - started)
+        return Finished(int(answer.failed), answer.out, answer.err, time.monotonic() - started)
 
     yield run
     pool.end()
