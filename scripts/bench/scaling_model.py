@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import scaling
-from scaling import Machine, Network, Placement, Work
+from lib import harness, scaling
+from lib.scaling import Machine, Network, Placement, Work
+
 from workloads import WORKLOADS
 
 US, GB = 1e-6, 1e9

@@ -11,7 +11,8 @@ IEEE Trans. Neural Networks 5(2),
 from pathlib import Path
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 import layers
