@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from report import quality, scale, speed
+from report import pictures, quality, scale, speed
 from report.table import ROOT
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -78,6 +78,10 @@ def main() -> int:
     )
     options = parser.parse_args()
     stale = stale_pages(options.check)
+    for picture in pictures.stale_pictures():
+        stale.append(pictures.path_of(picture).relative_to(ROOT).as_posix())
+        if not options.check:
+            pictures.write(picture)
     print(
         f"{'out of date' if options.check else 'written'}: {', '.join(stale) or 'nothing'}",
         file=sys.stderr,

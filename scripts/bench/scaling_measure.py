@@ -76,8 +76,8 @@ def _stream() -> float:
 
 
 def messages() -> dict[str, Any]:
-    """Return the seconds in which two ranks of different hosts swap messages, by their bytes, and
-    several at once.
+    """Return the seconds in which two ranks of different hosts exchange messages, by their bytes,
+    and several at once.
     """
     comm = ddbp.communicator()
     other = 1 - comm.rank
@@ -86,9 +86,9 @@ def messages() -> dict[str, Any]:
         sent, received = (np.zeros((count, size), np.uint8) for _ in range(2))
         sends, receives = ([(other, array[i]) for i in range(count)] for array in (sent, received))
         repeats = max(5, min(200, 2**24 // size))
-        swap = lambda: comm.sendrecv((EXCHANGE, 0), sends, receives)  # noqa: E731
-        harness.timed(swap, 20)
-        return _slowest(median(harness.timed(swap, repeats) for _ in range(7)))
+        exchange = lambda: comm.sendrecv((EXCHANGE, 0), sends, receives)  # noqa: E731
+        harness.timed(exchange, 20)
+        return _slowest(median(harness.timed(exchange, repeats) for _ in range(7)))
 
     return {
         "one": {size: seconds(size, 1) for size in MESSAGES},
