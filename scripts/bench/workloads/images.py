@@ -13,7 +13,7 @@ from layers import models
 
 from .workload import Array, Workload, torch_cross_entropy
 
-sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "layers" / "families"))
 
 
 def _images(
