@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import ReLU
 from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
@@ -105,9 +104,6 @@ class BatchNorm(Layer):
         options = "" if self.weight else ", affine=False"
         options += ", synchronized=True" if self.synchronized else ""
         return f"{type(self).__name__}({self.features}{options})"
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        return RectifiedBatchNorm(self) if is_batch_norm(self) and type(following) is ReLU else None
 
     def forward(
         self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
@@ -285,49 +281,6 @@ class BatchNorm2d(BatchNorm):
                 message(self, f"the input must have shape (N, H, W, {self.features})", x.shape, fix)
             )
         super()._check(x)
-
-
-class RectifiedBatchNorm(Layer):
-    """A batch normalisation and the ReLU after it in one call. Backward: as BatchNorm, with dy only
-    where y > 0.
-    """
-
-    def __init__(self, norm: BatchNorm) -> None:
-        self.norm = norm
-
-    def __repr__(self) -> str:
-        return f"{self.norm!r} + ReLU()"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.norm.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.norm.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.norm.backward(call, dy, rectified=True)
-
-
-class JoinedBatchNorm(RectifiedBatchNorm):
-    """The end of a residual block in one call, y = max(norm(x) + shortcut, 0). Backward: dy where y
-    > 0, to both.
-    """
-
-    def __repr__(self) -> str:
-        return f"{self.norm!r} + shortcut + ReLU()"
-
-    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
-        return self.norm.forward(call, x, shortcut, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.norm.backward(call, dy, joined=True)
-
-
-def is_batch_norm(layer: Layer) -> bool:
-    """Return whether a layer is a batch normalisation as defined here, not as a subclass may have
-    changed it.
-    """
-    return type(layer) in (BatchNorm, BatchNorm2d)
 
 
 def _combined(moments: Array) -> Array:

@@ -13,11 +13,10 @@ from itertools import accumulate, count
 
 import numpy as np
 
-from ddbp.comm.base import EXCHANGE, PUBLISHING, CommunicationError, Communicator
+from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.comm.host_barrier import SharedRow
-from layers import Layer, Parameter, Tape
+from layers import Layer, Parameter, Tape, TapeHook
 from layers.engine.fixed_tree import tree_sum
-from layers.engine.tape import Observer
 from layers.errors import message
 from layers.types import Array
 
@@ -106,12 +105,12 @@ class Reducer:
         """Return a context for the last backward pass on a tape before `exchange`: what it
         completes is added up over shards.
 
-        With `send` that goes to other hosts at once. Gradients must be final when the tape's
-        observer is told of a parameter. All ranks must enter it alike.
+        With `send` that goes to other hosts at once. Gradients must be final when the tape says
+        that a parameter is ready. All ranks must enter it alike.
         """
         if send and self._overlap is not None:
             return self._sending(tape, self._overlap)
-        return _observed(tape, _add_up) if self._adds_up else nullcontext()
+        return tape.observed(_ADDS_UP) if self._adds_up else nullcontext()
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
@@ -119,7 +118,7 @@ class Reducer:
         overlap.begin(self._attempts)
         self._begun = True
         try:
-            with _observed(tape, overlap):
+            with tape.observed(overlap):
                 yield
         except BaseException:
             overlap.drop()
@@ -150,16 +149,16 @@ class Reducer:
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
-        task = EXCHANGE, step
+        collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:
                 overlap.complete()
-            same = self.comm.gather(task, self._row, _STATED)
+            same = self.comm.gather(collective, self._row, _STATED)
             if overlap is not None:
                 overlap.end()
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
-                self._exchange.run(task, self._attempts)
+                self._exchange.run(collective, self._attempts)
         except CommunicationError as error:
             self._name_what_is_awaited(error)
             raise
@@ -188,10 +187,10 @@ class Reducer:
         """
         if self.comm.size == 1:
             return
-        task = PUBLISHING, step
+        collective = CollectiveKind.PUBLISH, step
         if self._exchange is not None:
-            self._exchange.publish(task)
-        self.comm.host_barrier(task)
+            self._exchange.publish(collective)
+        self.comm.host_barrier(collective)
 
     def _refuse(self, step: int, samples: int, observed: int, batches: int) -> None:
         steps = self._row.rows[:, 2].tolist()
@@ -235,25 +234,14 @@ class Reducer:
             raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
 
-@contextmanager
-def _observed(tape: Tape, observer: Observer) -> Iterator[None]:
-    """Return a context in which the tape tells this observer, too, after the one that it has."""
-    before = tape.observer
+class _AddsUp(TapeHook):
+    """Adds up the gradients of a parameter's shards where that saves memory."""
 
-    def both(parameter: Parameter) -> None:
-        if before is not None:
-            before(parameter)
-        observer(parameter)
-
-    tape.observer = both
-    try:
-        yield
-    finally:
-        tape.observer = before
+    def on_parameter_ready(self, parameter: Parameter) -> None:
+        parameter.store.complete()
 
 
-def _add_up(parameter: Parameter) -> None:
-    parameter.store.complete()
+_ADDS_UP = _AddsUp()
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ddbp.comm.base import GATHERING
+from ddbp.comm.base import CollectiveKind
 
 from .trainer import Trainer
 
@@ -21,6 +21,6 @@ def changing(trainer: Trainer) -> Iterator[bool]:
     """
     comm = trainer.comm
     # What the others still compute is of the parameters as they were.
-    comm.host_barrier((GATHERING, trainer.step_count))
+    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
     yield comm.rank == comm.topology.first
-    comm.host_barrier((GATHERING, trainer.step_count))
+    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))

@@ -35,6 +35,7 @@ class Call:
         "_buffers",
         "_own",
         "divisor",
+        "draws",
         "index",
         "inputs",
         "layer",
@@ -55,6 +56,8 @@ class Call:
         self.divisor: float | None = None
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
+        self.draws = tape.draws
+        """Those of the tape when this call began; see `Tape.drawing_again`."""
 
     def __repr__(self) -> str:
         return f"call {self.index}: {self.layer!r}"
@@ -130,6 +133,18 @@ class Call:
         This is how a layer changes its `State`; all ranks then change it by the same bits.
         """
         self.tape.on_gathered(numbers, apply)
+
+    def random_key(self) -> tuple[int, int, int, np.uint64]:
+        """Return the key of the next random numbers of this call: its first sample, step, draw and
+        seed.
+
+        It is another one each time. Draws are counted along the tape, calls are not: layers that
+        run as one call draw what they draw apart.
+        """
+        tape = self.tape
+        draw = tape.draws
+        tape.draws = draw + 1
+        return tape.first_sample, tape.step, draw, np.uint64(tape.seed)
 
     def wants(self, index: int) -> bool:
         """Return whether anybody needs the gradient of input number `index`."""

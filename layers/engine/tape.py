@@ -1,6 +1,8 @@
 """The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -9,17 +11,12 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from .call import Call, Gather
+from .hooks import TapeHook, TapeHooks
 from .layer import Layer
-from .parameter import Parameter
 from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
-
-Observer = Callable[[Parameter], None]
-"""Told of each parameter, once per backward pass, when its last use has contributed or was not
-reached.
-"""
 
 
 class Tape:
@@ -42,12 +39,14 @@ class Tape:
         The rest of that key.
     workspace
         Buffers to reuse; pass the same one every step.
-    observer
-        Told of each parameter when it is ready.
+    hooks
+        What watches the tape, see `TapeHook`; pass a `TapeHooks` to many tapes.
     gather
         How to learn of the shards of other processes; unless given, there are none.
     deferred
         Whether what layers observe waits for `settle`.
+    observer
+        Refused: it is now `hooks`.
     """
 
     pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
@@ -63,21 +62,27 @@ class Tape:
         seed: int = 0,
         step: int = 0,
         workspace: Workspace | None = None,
-        observer: Observer | None = None,
+        hooks: TapeHooks | Sequence[TapeHook] | None = None,
         gather: Gather | None = None,
         deferred: bool = False,
+        observer: Any = None,
     ) -> None:
+        if observer is not None:
+            must, fix = "what it tells must go to hooks", "Pass hooks=[…]: see layers.TapeHook."
+            raise TypeError(message("Tape", must, f"observer={observer!r}", fix))
         self.training = training
         self.samples = samples
         self.first_sample = first_sample
         self.seed = seed
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
-        self.observer = observer
+        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else TapeHooks.of(hooks)
         self.deferred = deferred
         self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
+        self.draws = 0
+        """How often calls have asked for a random key."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -111,7 +116,11 @@ class Tape:
         # Appended before forward runs, so that calls which a layer makes inside its forward come
         # after it.
         self.calls.append(call)
+        hooks = self._hooks
         try:
+            if hooks is not None:
+                for tell in hooks.forward_begin:
+                    tell(call)
             if len(inputs) == 1:
                 wants = inputs[0].wants
                 array = layer.forward(call, inputs[0].array)
@@ -135,15 +144,34 @@ class Tape:
                 array = layer.forward(call, *arrays)
         except BaseException:
             del self.calls[call.index :]
+            self.draws = call.draws
             raise
         if array.__class__ is tuple:
             wants = wants or self.workspace.is_trainable(layer)
             call.output = Outputs(
                 tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
             )
-            return call.output.values
-        value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
-        return value
+            result: Any = call.output.values
+        else:
+            result = call.output = Value(
+                self, array, call, wants or self.workspace.is_trainable(layer)
+            )
+        if hooks is not None:
+            for tell in hooks.forward_end:
+                tell(call)
+        return result
+
+    @contextmanager
+    def observed(self, *hooks: TapeHook) -> Iterator[None]:
+        """Return a context in which the tape tells these hooks, too, after those that it has."""
+        before, more = self._hooks, TapeHooks.of(hooks)
+        if before is not None and more is not None:
+            more = TapeHooks._make(map(add, before, more))
+        self._hooks = more or before
+        try:
+            yield
+        finally:
+            self._hooks = before
 
     def gather(self, numbers: Array) -> Array:
         """See `Call.gather`."""
@@ -166,6 +194,17 @@ class Tape:
             apply(everywhere[:, start:stop])
             start = stop
 
+    @contextmanager
+    def drawing_again(self, call: Call) -> Iterator[None]:
+        """Give out the random keys that followed the beginning of a call once more: what is
+        computed again then draws the same numbers.
+        """
+        draws, self.draws = self.draws, call.draws
+        try:
+            yield
+        finally:
+            self.draws = draws
+
     def restart(self) -> None:
         """Forget all calls and what they observed, to record the same step again from its
         inputs.
@@ -185,6 +224,7 @@ class Tape:
         for call in self.calls:
             call.release()
         self.calls = []
+        self.draws = 0
         self.kept = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
@@ -213,22 +253,33 @@ class Tape:
             kept.clear()
         self._unfinished = True
         self.rule = rule
-        pending = self._uses() if self.observer is not None else None
+        hooks = self._hooks
+        uses: dict[int, int] | None = None
+        if hooks is not None:
+            if hooks.parameter_ready:
+                uses = self._uses()
+            for begin in hooks.backward_pass_begin:
+                begin(self)
         value.receive(gradient)
-        for call in self._backwards():
+        for call in reversed(self.calls):
             dy = call.output.hand_on()
             if dy is not None:
+                if hooks is not None:
+                    for tell in hooks.backward_begin:
+                        tell(call)
                 call.backward(dy, rule)
-            if pending is not None:
-                self._report(call, pending)
+                if hooks is not None:
+                    for tell in hooks.backward_end:
+                        tell(call)
+            if uses is not None:
+                self._tell_what_is_ready(call, uses)
         for kept in self.kept:
             kept.own_gradient()
         self.rule = None
         self._unfinished = False
-
-    def _backwards(self) -> Iterator[Call]:
-        """Return the calls in the order of backward."""
-        return reversed(self.calls)
+        if hooks is not None:
+            for end in hooks.backward_pass_end:
+                end(self)
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""
@@ -238,9 +289,11 @@ class Tape:
                 uses[id(parameter)] = uses.get(id(parameter), 0) + 1
         return uses
 
-    def _report(self, call: Call, pending: dict[int, int]) -> None:
-        assert self.observer is not None
+    def _tell_what_is_ready(self, call: Call, uses: dict[int, int]) -> None:
+        """Count a call's uses of parameters down, and tell of those that have no other left."""
+        assert self._hooks is not None
         for parameter in call.layer.own_parameters():
-            pending[id(parameter)] -= 1
-            if pending[id(parameter)] == 0:
-                self.observer(parameter)
+            uses[id(parameter)] -= 1
+            if not uses[id(parameter)]:
+                for tell in self._hooks.parameter_ready:
+                    tell(parameter)

@@ -8,19 +8,19 @@ the other, which costs more than all arithmetic; so everything is measured twice
 SiLU in its place, which is smooth.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lib import harness
 
 import numpy as np
 
 import layers
 from layers import models
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
 
 BATCH = 64
 METHODS = ("default", "direct", "fastest")

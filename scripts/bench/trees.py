@@ -7,19 +7,19 @@ and in PyTorch. The features of each node are there an input of their own, so th
 slicing an array.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from lib import harness
+
 import numpy as np
 
 import layers
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
 
 TREES, LEAVES, FEATURES = 64, 32, 64
 CELLS = {"TreeRNN": layers.TreeRNN, "TreeLSTM": layers.TreeLSTM}

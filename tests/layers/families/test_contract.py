@@ -1,0 +1,428 @@
+"""What every layer must keep, whatever it computes: one suite over the table
+`layers.gradient_check.cases.CASES`.
+"""
+
+import re
+from itertools import pairwise
+
+import numba
+import numpy as np
+import pytest
+
+import layers
+from layers import Tape, Workspace
+from layers.gradient_check.cases import BATCH, CASES, Apply
+
+from ..twins import TWINS
+
+# Roundings that an output may be off from its twin, relative to the largest element: the longest
+# sum has 19 terms, and the kernels' exp, tanh and distribution function are good to a few
+# roundings. Convolutions sum up to 216 terms, of random signs, with an error like the root of that;
+# Winograd's F(4 x 4) has coefficients up to 8 and 5 and 1/24 in its transforms.
+ROUNDINGS = 16
+ROUNDINGS_OF_F4 = 64
+
+CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [
+    tuple(range(BATCH + 1)),
+    (0, 2, 5, 7),
+    (0, 1, 1, 7),
+]
+
+every = pytest.mark.parametrize("case", CASES, ids=repr)
+per_sample = pytest.mark.parametrize("case", [case for case in CASES if case.per_sample], ids=repr)
+
+
+def with_parameters(case):
+    return bool(case.make(np.random.default_rng(0)).parameters())
+
+
+trained = pytest.mark.parametrize(
+    "case", [case for case in CASES if with_parameters(case)], ids=repr
+)
+joining = pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in CASES
+        if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")
+    ],
+    ids=repr,
+)
+
+
+def make(case, dtype=np.float32):
+    """Return the layer and its inputs in a dtype, always the same ones."""
+    rng = np.random.default_rng(3)
+    layer = case.make(rng).astype(dtype)
+    return layer, tuple(x.astype(dtype) if x.dtype.kind == "f" else x for x in case.inputs(rng))
+
+
+def gradient_of(case, y, dtype=np.float32):
+    """Return the gradient of an output, the same for the same shape."""
+    return np.asarray(np.random.default_rng(4).uniform(0.5, 1.5, y.shape), dtype)
+
+
+def recorded(case, tape, inputs):
+    """Return the inputs as a layer gets them: floating arrays as values, or the first array where
+    there is none.
+    """
+    floating = [i for i, x in enumerate(inputs) if x.dtype.kind == "f"] or [0]
+    return [
+        tape.input(x, gradient=i not in case.constant) if i in floating else x
+        for i, x in enumerate(inputs)
+    ]
+
+
+class Run:
+    """A forward and a backward pass, with copies of everything that came out."""
+
+    def __init__(self, case, layer, inputs, dy=None, keep=False, **options):
+        if not keep:
+            for parameter in layer.parameters():
+                parameter.forget_gradients()
+        tape = Tape(training=case.training, **options)
+        values = recorded(case, tape, inputs)
+        y = layer(*values)
+        self.y = y.array.copy()
+        self.dy = gradient_of(case, y, y.dtype) if dy is None else dy
+        y.backward(self.dy)
+        self.dx = [
+            np.array(v.grad) if isinstance(v, layers.Value) and v.wants else None for v in values
+        ]
+        self.gradients = [np.array(parameter.gradients) for parameter in layer.parameters()]
+
+    def same_bits(self, other):
+        pairs = [
+            (self.y, other.y),
+            *zip(self.dx, other.dx, strict=True),
+            *zip(self.gradients, other.gradients, strict=True),
+        ]
+        return all(a is b or (a.shape == b.shape and a.tobytes() == b.tobytes()) for a, b in pairs)
+
+
+def rows(inputs, start, stop):
+    """Cut the inputs whose axis 0 is the batch."""
+    return tuple(x[start:stop] if x.ndim and len(x) == BATCH else x for x in inputs)
+
+
+def close(a, b, roundings):
+    scale = max(np.abs(a).max(initial=0), np.abs(b).max(initial=0))
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and bool(np.all(np.abs(a - b) <= roundings * np.finfo(a.dtype).eps * scale))
+    )
+
+
+# ---- the table itself
+
+
+def test_every_layer_and_loss_has_a_case():
+    seen = set()
+
+    def visit(thing):
+        seen.add(type(thing))
+        for attribute in vars(thing).values():
+            for item in attribute if isinstance(attribute, list | tuple) else [attribute]:
+                if isinstance(item, layers.Layer):
+                    visit(item)
+
+    for case in CASES:
+        visit(make(case)[0])
+    public = {thing for name in layers.__all__ if isinstance(thing := getattr(layers, name), type)}
+    missing = {thing.__name__ for thing in public if issubclass(thing, layers.Layer)} - {
+        thing.__name__ for thing in seen
+    }
+    # Bases have no function of their own.
+    assert missing == {"Layer", "Composite", "Loss"}
+
+
+def test_every_function_of_values_has_a_case():
+    names = {case.name for case in CASES}
+    functions = {
+        name for name in layers.__all__ if name.islower() and callable(getattr(layers, name))
+    } - {"gradcheck"}
+    assert functions - names <= {"absolute"}, "absolute is tested as abs a"
+
+
+def test_every_case_has_a_name_of_its_own_and_a_twin():
+    assert sorted(case.name for case in CASES) == sorted(TWINS)
+
+
+# ---- what it computes
+
+
+@every
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+def test_forward_equals_the_twin(case, dtype):
+    layer, inputs = make(case, dtype)
+    parameters = {
+        name: parameter.value.astype(np.float64) for name, parameter in layer.named_parameters()
+    }
+    exact = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in inputs]
+    expected = np.asarray(TWINS[case.name](parameters, *exact))
+    y = Run(case, layer, inputs).y
+    assert y.dtype == dtype
+    roundings = ROUNDINGS_OF_F4 if "fastest" in case.name else ROUNDINGS
+    assert close(y, expected.astype(dtype), roundings), (
+        np.abs(y - expected).max() / np.finfo(dtype).eps
+    )
+
+
+@every
+def test_gradients_are_right(case):
+    layer, inputs = make(case)
+    layers.gradcheck(
+        layer, *inputs, constant=case.constant, training=case.training
+    ).raise_if_wrong()
+
+
+OF_LAYERS = [
+    case
+    for case in CASES
+    if not isinstance(make(case)[0], Apply)
+    and not (case.training and re.search("[Dd]ropout|BatchNorm", repr(make(case)[0])))
+]
+
+
+@pytest.mark.parametrize("case", OF_LAYERS, ids=repr)
+def test_outside_a_tape_the_output_has_the_same_bits(case):
+    layer, inputs = make(case)
+    assert Run(case, layer, inputs).y.tobytes() == layer(*inputs).tobytes()
+
+
+# ---- accumulation and sharing
+
+
+@trained
+def test_two_backward_passes_add(case):
+    layer, inputs = make(case, np.float64)
+    once = Run(case, layer, inputs)
+    twice = Run(case, layer, inputs, keep=True)
+    assert all(close(b, 2 * a, 4) for a, b in zip(once.gradients, twice.gradients, strict=True))
+
+
+@trained
+def test_what_a_gradient_held_before_is_kept(case):
+    layer, inputs = make(case, np.float64)
+    once = Run(case, layer, inputs)
+    for parameter in layer.parameters():
+        parameter.store.buffer(1)[0][...] = 1000
+    more = Run(case, layer, inputs, keep=True)
+    assert all(close(b, a + 1000, 8) for a, b in zip(once.gradients, more.gradients, strict=True))
+
+
+@trained
+def test_contents_of_a_stale_gradient_count_as_zero(case):
+    layer, inputs = make(case)
+    once = Run(case, layer, inputs)
+    for parameter in layer.parameters():
+        parameter.gradients[...] = np.nan
+        parameter.zero_gradient()
+    assert Run(case, layer, inputs, keep=True).same_bits(once)
+
+
+@every
+def test_layer_used_twice_in_a_graph_is_two_independent_calls(case):
+    layer, first = make(case, np.float64)
+    second = tuple(x[::-1].copy() if x.dtype.kind == "f" and x.ndim else x for x in first)
+    # In evaluation: masks differ from call to call.
+    still = type(case)(
+        case.name, case.make, case.inputs, case.per_sample, case.constant, training=False
+    )
+    a, b = Run(still, layer, first), Run(still, layer, second)
+    for parameter in layer.parameters():
+        parameter.zero_gradient()
+    tape = Tape()
+    one, two = (recorded(case, tape, inputs) for inputs in (first, second))
+    y, z = layer(*one), layer(*two)
+    assert (y.array.tobytes(), z.array.tobytes()) == (a.y.tobytes(), b.y.tobytes())
+    ((y * a.dy).sum() + (z * b.dy).sum()).backward()
+    for values, alone in ((one, a), (two, b)):
+        for value, dx in zip(values, alone.dx, strict=True):
+            assert dx is None or close(value.grad, dx, 4)
+    for parameter, ga, gb in zip(layer.parameters(), a.gradients, b.gradients, strict=True):
+        assert close(parameter.gradients, ga + gb, 64)
+
+
+# ---- aliasing
+
+
+@every
+def test_inputs_and_dy_are_not_written_to(case):
+    layer, inputs = make(case)
+    before = [x.copy() for x in inputs]
+    run = Run(case, layer, inputs)
+    assert all(x.tobytes() == b.tobytes() for x, b in zip(inputs, before, strict=True))
+    assert run.dy.tobytes() == gradient_of(case, run.y, run.dy.dtype).tobytes()
+
+
+@every
+def test_gradient_that_two_layers_receive_is_not_written_to_by_either(case):
+    # y + y hands the same dy on twice; the gradient of what follows must not see what the layer
+    # does with it.
+    layer, inputs = make(case)
+    alone = Run(case, layer, inputs)
+    tape = Tape(training=case.training)
+    values = recorded(case, tape, inputs)
+    other = tape.input(np.zeros_like(alone.y))
+    (layer(*values) + other).backward(alone.dy)
+    assert other.grad.tobytes() == alone.dy.tobytes()
+    assert all(
+        dx is None or value.grad.tobytes() == dx.tobytes()
+        for value, dx in zip(values, alone.dx, strict=True)
+    )
+
+
+@joining
+def test_same_array_twice_is_like_two_equal_arrays(case):
+    layer, inputs = make(case)
+    apart, together = (
+        Run(case, layer, (inputs[0], inputs[0].copy())),
+        Run(case, layer, (inputs[0], inputs[0])),
+    )
+    assert together.same_bits(apart)
+
+
+@joining
+def test_same_value_twice_gets_the_sum_of_both_gradients(case):
+    layer, inputs = make(case, np.float64)
+    apart = Run(case, layer, (inputs[0], inputs[0].copy()))
+    x = Tape().input(inputs[0])
+    layer(x, x).backward(apart.dy)
+    assert (
+        np.abs(x.grad - apart.dx[0] - apart.dx[1]).max()
+        <= 4 * np.finfo(float).eps * np.abs(apart.dx[0]).max()
+    )
+
+
+# ---- batches
+
+
+@per_sample
+@pytest.mark.parametrize("count", [0, 1])
+def test_empty_batch_and_single_sample(case, count):
+    layer, inputs = make(case)
+    few = rows(inputs, 0, count)
+    run = Run(case, layer, few)
+    assert all(
+        dx is None or (dx.shape == x.shape and np.isfinite(dx).all())
+        for dx, x in zip(run.dx, few, strict=True)
+    )
+    assert np.isfinite(run.y).all()
+    assert run.y.ndim == 0 or len(run.y) == count
+    if count == 0:
+        assert not any(gradient.any() for gradient in run.gradients)
+        assert not run.y.any(), "the loss of no samples is 0"
+
+
+@per_sample
+@pytest.mark.parametrize("bounds", CUTS, ids=str)
+def test_batch_cut_in_any_way_gives_the_same_bits_per_sample(case, bounds):
+    layer, inputs = make(case)
+    whole = Run(case, layer, inputs, samples=BATCH)
+    for start, stop in pairwise(bounds):
+        dy = whole.dy[start:stop] if whole.dy.ndim else whole.dy
+        part = Run(case, layer, rows(inputs, start, stop), dy, samples=BATCH, first_sample=start)
+        if whole.y.ndim:
+            assert part.y.tobytes() == whole.y[start:stop].tobytes()
+        for x, a, b in zip(inputs, part.dx, whole.dx, strict=True):
+            if b is not None and len(x) == BATCH:
+                assert a.tobytes() == b[start:stop].tobytes()
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if with_parameters(case) and case.per_shard], ids=repr
+)
+def test_gradients_of_shards_are_those_of_separate_tapes(case):
+    layer, inputs = make(case)
+    bounds = (0, 2, 5, 7)
+    whole = Run(case, layer, inputs, shards=bounds)
+    again = Run(case, layer, inputs, shards=bounds)
+    assert whole.same_bits(again)
+    for s, (start, stop) in enumerate(pairwise(bounds)):
+        part = Run(case, layer, rows(inputs, start, stop), whole.dy[start:stop], first_sample=start)
+        for together, alone in zip(whole.gradients, part.gradients, strict=True):
+            assert together[s].tobytes() == alone[0].tobytes()
+
+
+LOSSES = [
+    case for case in CASES if ("Entropy" in case.name or "Error" in case.name) and case.per_shard
+]
+
+
+@pytest.mark.parametrize("case", LOSSES, ids=repr)
+def test_sums_of_shards_make_up_the_loss(case):
+    layer, inputs = make(case)
+    tape = Tape(shards=(0, 2, 5, 7))
+    loss = layer(*recorded(case, tape, inputs))
+    assert np.allclose(loss.shard_sums.sum() / BATCH, loss.item(), rtol=1e-6)
+    for s, (start, stop) in enumerate(((0, 2), (2, 5), (5, 7))):
+        alone = Tape()
+        part = layer(*recorded(case, alone, rows(inputs, start, stop)))
+        assert part.shard_sums[0] == loss.shard_sums[s]
+
+
+# ---- memory layout, repetition, buffers
+
+
+@every
+@pytest.mark.parametrize(
+    "layout", ["every second element", "reversed", "Fortran order", "read-only"]
+)
+def test_layout_of_the_input_does_not_matter(case, layout):
+    layer, inputs = make(case)
+
+    def laid_out(x):
+        if x.dtype.kind != "f":
+            return x
+        if layout == "every second element":
+            return np.repeat(x, 2, axis=-1)[..., ::2]
+        if layout == "reversed":
+            return x[..., ::-1].copy()[..., ::-1]
+        if layout == "Fortran order":
+            return np.asfortranarray(x)
+        x.flags.writeable = False
+        return x
+
+    plain = Run(case, layer, inputs)
+    other = Run(case, layer, tuple(map(laid_out, inputs)))
+    assert close(other.y, plain.y, 2)
+    pairs = [
+        *zip(other.dx, plain.dx, strict=True),
+        *zip(other.gradients, plain.gradients, strict=True),
+    ]
+    assert all(a is b or close(a, b, 2) for a, b in pairs)
+
+
+@every
+def test_second_run_and_any_thread_count_give_the_same_bits(case):
+    layer, inputs = make(case)
+    first = Run(case, layer, inputs)
+    before = numba.get_num_threads()
+    try:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
+            numba.set_num_threads(threads)
+            assert Run(case, layer, inputs).same_bits(first)
+    finally:
+        numba.set_num_threads(before)
+
+
+@every
+def test_nothing_is_allocated_in_the_second_and_third_step(case):
+    layer, inputs = make(case)
+    workspace = Workspace()
+    counts = []
+    for step in range(3):
+        Run(case, layer, inputs, keep=True, workspace=workspace, step=step)
+        counts.append(workspace.allocations)
+    assert counts[0] == counts[1] == counts[2]
+
+
+@every
+def test_what_a_buffer_held_does_not_matter(case):
+    layer, inputs = make(case)
+    workspace = Workspace()
+    first = Run(case, layer, inputs, workspace=workspace)
+    workspace.spoil()
+    assert Run(case, layer, inputs, workspace=workspace).same_bits(first)
