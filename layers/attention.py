@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive
-from .engine.layer import Composite, Layer
+from .engine.layer import Layer
 from .engine.memory import contiguous
+from .engine.module import Composite
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention

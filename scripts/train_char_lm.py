@@ -26,7 +26,7 @@ from ddbp.training.script import (
     positive_number,
     run_folder,
 )
-from layers import Embedding, Layer, Linear, Sequential, SoftmaxCrossEntropy, models
+from layers import Embedding, Linear, Module, Sequential, SoftmaxCrossEntropy, models
 from layers.types import Array
 
 DESCRIPTION = "language.json"
@@ -43,7 +43,7 @@ class Language:
     window: int = 64
     beginning: str = ""
 
-    def network(self, rng: np.random.Generator) -> Layer:
+    def network(self, rng: np.random.Generator) -> Module:
         """Return the model: logits (N, T, V) of the next character for characters (N, T)."""
         characters = len(self.alphabet)
         if self.model == "gpt":

@@ -10,8 +10,8 @@ from ddbp import Adam, ArrayDataset, Cosine
 from ddbp.training.script import finish, fit, parser, positive, whole_steps
 from layers import (
     Composite,
-    Layer,
     Linear,
+    Module,
     SoftmaxCrossEntropy,
     TreeBatch,
     TreeLSTM,
@@ -30,7 +30,7 @@ class Evaluator(Composite):
     A sample is an expression as a row of an array: its nodes' tokens and their parents, (N, 2, M).
     """
 
-    def __init__(self, cell: Layer, classifier: Linear) -> None:
+    def __init__(self, cell: Module, classifier: Linear) -> None:
         self.cell, self.classifier = cell, classifier
 
     def __call__(self, x: Any) -> Any:

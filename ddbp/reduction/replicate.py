@@ -3,12 +3,12 @@
 import hashlib
 
 from ddbp.comm.base import Communicator
-from layers import FlatParameters, Layer
+from layers import FlatParameters, Module
 from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
 
 
-def broadcast(model: Layer, comm: Communicator) -> None:
+def broadcast(model: Module, comm: Communicator) -> None:
     """Overwrite parameters and states with those of rank 0."""
     for _, parameter in unique_parameters(model):
         comm.broadcast(parameter.value)
@@ -16,7 +16,7 @@ def broadcast(model: Layer, comm: Communicator) -> None:
         comm.broadcast(state.value)
 
 
-def digest(model: Layer, flat: FlatParameters) -> str:
+def digest(model: Module, flat: FlatParameters) -> str:
     """Return a digest of all parameters and states."""
     total = hashlib.sha256(flat.values.tobytes())
     for _, state in unique_states(model):

@@ -9,7 +9,7 @@ from typing import Any
 
 import safetensors.numpy
 
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter, unique_parameters
 from layers.engine.state import State, unique_states
 from layers.errors import message
@@ -54,7 +54,7 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def write_parameters(self, model: Layer) -> None:
+    def write_parameters(self, model: Module) -> None:
         """Write model.safetensors."""
         save_parameters(model, self.path / "model.safetensors")
 
@@ -64,7 +64,7 @@ class RunFolder:
         temporary.replace(self.path / name)
 
 
-def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     """Write the parameters and states of a model to a safetensors file, whole or not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
@@ -76,7 +76,7 @@ def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     temporary.replace(path)
 
 
-def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     """Read the parameters and states of a model from a safetensors file.
 
     Raises
@@ -121,5 +121,5 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
         array.value = arrays[name]
 
 
-def _named_arrays(model: Layer) -> dict[str, Parameter | State]:
+def _named_arrays(model: Module) -> dict[str, Parameter | State]:
     return {**dict(unique_parameters(model)), **dict(unique_states(model))}

@@ -19,7 +19,7 @@ import layers
 from ddbp import settings
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
-from layers import Layer
+from layers import Module
 from layers.types import Array
 
 from .data import ArrayDataset
@@ -94,7 +94,7 @@ def run_folder() -> Path:
 
 def fit(
     options: argparse.Namespace,
-    model: Layer,
+    model: Module,
     loss: Callable[[Any, Any], Any],
     optimizer: Optimizer,
     training: ArrayDataset,

@@ -27,7 +27,7 @@ from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan, chosen, shard_sums
 from ddbp.reduction.wire import Wire
-from layers import Layer, Tape, TapeHook, Value, Workspace
+from layers import Module, Tape, TapeHook, Value, Workspace
 from layers.engine.hooks import TapeHooks
 from layers.errors import message
 from layers.types import Array, Integers
@@ -97,7 +97,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Layer,
+        model: Module,
         *,
         loss: Callable[[Any, Any], Any] | None = None,
         optimizer: Optimizer,

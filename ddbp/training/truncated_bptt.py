@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from layers import Layer, Value
+from layers import Module, Value
 from layers.errors import message
 from layers.types import Array
 
@@ -45,7 +45,7 @@ class Truncation:
         k, time steps of a window; the last one may be shorter.
     """
 
-    def __init__(self, model: Layer, steps: int) -> None:
+    def __init__(self, model: Module, steps: int) -> None:
         self.steps = checks.positive_int("truncate", steps)
         if not hasattr(model, "run"):
             fix = "A recurrent layer and a Sequential with one have it."

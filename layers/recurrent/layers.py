@@ -13,8 +13,8 @@ import numpy as np
 
 from layers.checks import positive
 from layers.dropout import Dropout
-from layers.engine.layer import Composite
 from layers.engine.merge import Concatenate
+from layers.engine.module import Composite
 from layers.errors import message
 
 from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence

@@ -11,6 +11,7 @@ import numpy as np
 
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 Steps = tuple[list[Array], tuple[Array, ...]]
 
 
-class Recurrence(Layer):
+class Recurrence(Module):
     """The weights of one layer in one direction, and how its gates work; used by way of a
     `RecurrentPass`.
 

@@ -8,8 +8,8 @@ from layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tan
 from layers.containers import Sequential
 from layers.dropout import Dropout
 from layers.engine import operators
-from layers.engine.layer import Layer
 from layers.engine.merge import Add, Concatenate, Multiply
+from layers.engine.module import Module
 from layers.linear import Linear
 from layers.loss import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 from layers.residual import Residual
@@ -43,7 +43,7 @@ def _recurrent(cell: Linear, x: Any) -> Any:
     return h
 
 
-def _network(rng: Generator) -> Layer:
+def _network(rng: Generator) -> Module:
     return Sequential(
         Flatten(),
         dense(12, 9)(rng),

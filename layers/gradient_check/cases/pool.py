@@ -6,7 +6,7 @@ from typing import Any
 from layers.activation import ReLU
 from layers.containers import Sequential
 from layers.dropout import Dropout2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from layers.shape import ChannelsFirst, ChannelsLast
 
@@ -19,7 +19,7 @@ _UNEVEN: dict[str, Any] = {"size": (3, 2), "stride": (1, 3), "padding": (1, 0)}
 _RESNET: dict[str, Any] = {"size": 3, "stride": 2, "padding": 1}
 
 
-def _joined(**options: Any) -> Callable[[Generator], Layer]:
+def _joined(**options: Any) -> Callable[[Generator], Module]:
     return lambda rng: Sequential(ReLU(), MaxPool2d(**options))
 
 
