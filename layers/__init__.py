@@ -13,6 +13,7 @@ from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
 from .engine.flat_parameters import FlatParameters
+from .engine.hooks import TapeHook
 from .engine.layer import Composite, Layer
 from .engine.merge import Add, Concatenate, Multiply
 from .engine.operators import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
@@ -96,6 +97,7 @@ __all__ = [
     "State",
     "Tanh",
     "Tape",
+    "TapeHook",
     "TreeBatch",
     "TreeLSTM",
     "TreeRNN",

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
 from .engine.state import State
 from .errors import message, require_floating
-from .kernels import batch_norm, reduce
+from .kernels import batch_norm
 from .types import Array
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ class BatchNorm(Layer):
             # The running statistics do not depend on x.
             sums = np.zeros((1, 2 * self.features))
         elif self.synchronized:
-            sums = _tree_sum(call.gather(sums))[np.newaxis]
+            sums = tree_sum(call.gather(sums))[np.newaxis]
         if call.wants(0):
             dx = call.pooled("dx", dy.shape, dy.dtype)
             feedback = nothing if self.weight is None else call.feedback(self.weight)
@@ -289,13 +290,6 @@ def _combined(moments: Array) -> Array:
     features = moments.shape[1] // 2
     counts, means = moments[:, :1], moments[:, 1 : 1 + features]
     count = counts.sum()
-    mean = _tree_sum(counts * means) / max(count, 1)
-    squares = _tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
+    mean = tree_sum(counts * means) / max(count, 1)
+    squares = tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
     return np.concatenate(([count], mean, squares))[np.newaxis]
-
-
-def _tree_sum(parts: Array) -> Array:
-    """Return the sum (n,) over shards (S, n) by the fixed tree."""
-    total = np.empty(parts.shape[1])
-    reduce.tree_sum(total, np.ascontiguousarray(parts), np.ones(len(parts), np.int64), 0)
-    return total

@@ -177,12 +177,7 @@ class Call:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
         overwritten.
         """
-        gradients = parameter.gradients
-        if gradients is None or len(gradients) != self.tape.shards:
-            gradients = parameter.shard_gradients(self.tape.shards)
-        accumulate = not parameter.stale
-        parameter.stale = False
-        return gradients, accumulate
+        return parameter.store.buffer(self.tape.shards)
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
         """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""

@@ -93,6 +93,22 @@ class Layer:
             if name[0] != "_":
                 yield from _named(f"{prefix}{name}", attribute, State)
 
+    def named_layers(self) -> Iterator[tuple[str, "Layer"]]:
+        """Yield (dotted name, layer) once for each layer that this one is made of, itself first, as
+        "".
+
+        Names are by public attributes where any lead to a layer. A layer that only hidden ones lead
+        to and that does the work of several has the name of the first of these.
+        """
+        names: dict[int, str] = {}
+        for path, layer in _layers("", self, set()):
+            name = path
+            if path.startswith("_") or "._" in path:
+                parts = (names.get(id(part)) for part in vars(layer).values())
+                name = next((part for part in parts if part is not None), path)
+            names[id(layer)] = name
+            yield name, layer
+
     def parameters(self) -> list[Parameter]:
         """Return the parameters, shared ones once."""
         return list({id(parameter): parameter for _, parameter in self.named_parameters()}.values())
@@ -164,3 +180,22 @@ def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
     elif isinstance(attribute, list | tuple):
         for index, item in enumerate(attribute):
             yield from _named(f"{name}.{index}", item, kind)
+
+
+def _layers(path: str, attribute: Any, seen: set[int]) -> Iterator[tuple[str, Layer]]:
+    """Yield (path, layer) once for each of the layers in an attribute, by public attributes
+    first.
+    """
+    items: Any = ()
+    if isinstance(attribute, Layer):
+        if id(attribute) in seen:
+            return
+        seen.add(id(attribute))
+        yield path, attribute
+        items = sorted(vars(attribute).items(), key=lambda item: item[0].startswith("_"))
+    elif isinstance(attribute, dict):
+        items = attribute.items()
+    elif isinstance(attribute, list | tuple):
+        items = enumerate(attribute)
+    for name, part in items:
+        yield from _layers(f"{path}.{name}" if path else str(name), part, seen)

@@ -25,7 +25,7 @@ def passes(network, x, shards, training):
     """
     results = []
     for parameter in network.parameters():
-        parameter.rebind(parameter.value, None)
+        parameter.rebind(parameter.value)
     for _ in range(2):
         tape = Tape(training=training, shards=shards)
         value = tape.input(x)
