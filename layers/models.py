@@ -11,6 +11,7 @@ from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
 from .engine.layer import Layer
+from .errors import renamed
 from .init import he_normal, normal
 from .layer_norm import LayerNorm
 from .linear import Linear
@@ -44,23 +45,24 @@ def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
     )
 
 
+@renamed(method="algorithm")
 def small_cnn(
     rng: Generator,
     image: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     widths: tuple[int, int] = (32, 64),
     hidden: int = 128,
-    method: str = "default",
+    algorithm: str = "default",
 ) -> Sequential:
     """Return a network of two convolutions of 3 x 3 with pooling and two dense layers, for images
     (H, W, C).
     """
     height, width, channels = image
     return Sequential(
-        Conv2d(channels, widths[0], 3, padding=1, method=method, rng=rng),
+        Conv2d(channels, widths[0], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
-        Conv2d(widths[0], widths[1], 3, padding=1, method=method, rng=rng),
+        Conv2d(widths[0], widths[1], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
         Flatten(),
@@ -71,7 +73,7 @@ def small_cnn(
 
 
 def _resnet(
-    depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool
+    depth: int, rng: Generator, channels: int, classes: int, algorithm: str, synchronized: bool
 ) -> Sequential:
     """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x
     32.
@@ -85,7 +87,7 @@ def _resnet(
             stride=stride,
             padding=1,
             bias=False,
-            method=method,
+            algorithm=algorithm,
             weight_init=he_normal,
             rng=rng,
         )
@@ -113,42 +115,45 @@ def _resnet(
     return Sequential(*stack, GlobalAveragePool(), Linear(64, classes, rng=rng))
 
 
+@renamed(method="algorithm")
 def resnet20(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-20 for images of 32 x 32, 0.27 million parameters: He et al. 2015, section 4.2,
     shortcuts of option A.
 
-    `method` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over the
-    global batch.
+    `algorithm` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over
+    the global batch.
     """
-    return _resnet(20, rng, channels, classes, method, synchronized)
+    return _resnet(20, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet32(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-32, 0.46 million parameters: see `resnet20`."""
-    return _resnet(32, rng, channels, classes, method, synchronized)
+    return _resnet(32, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet56(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-56, 0.85 million parameters: see `resnet20`."""
-    return _resnet(56, rng, channels, classes, method, synchronized)
+    return _resnet(56, rng, channels, classes, algorithm, synchronized)
 
 
 def gpt(
