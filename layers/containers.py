@@ -11,7 +11,9 @@ from .errors import message
 
 
 class Sequential(Composite):
-    """Layers one after the other.
+    """`layers` one after the other.
+
+    Neighbours that can run as one call do so: a ReLU after a `Linear`, for example.
 
     >>> model = Sequential(Linear(64, 128, rng=rng), ReLU(), Linear(128, 10, rng=rng))
     """
@@ -35,8 +37,8 @@ class Sequential(Composite):
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
-        """Return the output and the last states of those layers that have any, given the initial
-        ones (None: their beginning).
+        """Return the output for x, and the last states of those layers that have any, given the
+        initial ones in `state` (None: their beginning).
         """
         last: list[Any] = []
         for layer in self._steps:
@@ -72,6 +74,13 @@ def _fused(layers: Sequence[Layer]) -> list[Layer]:
 class Residual(Composite):
     """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
     1 and 2).
+
+    Parameters
+    ----------
+    body
+        A layer, usually a `Sequential`, from (N, …) to the same shape, or to that of the shortcut.
+    shortcut
+        None for the identity, or a layer.
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:

@@ -70,6 +70,8 @@ class MaxPool2d(_Pool2d):
         (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless
         given; the padding, at most half the size, counts as -∞.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential,
     a ReLU before it is done in the same pass, with the same bits.
 
@@ -141,6 +143,8 @@ def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window)
     window
         `MaxPool2d.window`.
 
+    Notes
+    -----
     All arrays have one dtype and adjacent elements.
     """
     pool.maximum_backward(dx, dy, y, x, window, True)
@@ -163,6 +167,8 @@ class AvgPool2d(_Pool2d):
         Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements
         inside the image.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise.
 
     Raises

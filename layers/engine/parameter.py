@@ -43,6 +43,8 @@ class Parameter:
         True while the contents of `gradients` count as zero: set by zeroing, cleared by the first
         contribution. So zeroing costs nothing, and the first contribution may overwrite.
 
+    Notes
+    -----
     A copy (`copy.deepcopy`, `pickle`) has the value, and no gradients.
     """
 
@@ -91,14 +93,17 @@ class Parameter:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
         return self._value.shape
 
     @property
     def dtype(self) -> Any:
+        """The type of the value."""
         return self._value.dtype
 
     @property
     def size(self) -> int:
+        """The number of its elements."""
         return self._value.size
 
     @property
@@ -117,6 +122,7 @@ class Parameter:
         return tree_total(self.gradients, np.ones(len(self.gradients), np.int64))
 
     def zero_gradient(self) -> None:
+        """Forget the gradient: the next contribution is the first."""
         self.stale = True
 
     def shard_gradients(self, shards: int) -> Array:

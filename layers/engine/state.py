@@ -49,10 +49,12 @@ class State:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
         return self.value.shape
 
     @property
     def dtype(self) -> Any:
+        """The type of the value."""
         return self.value.dtype
 
     def cast(self, dtype: Any) -> None:

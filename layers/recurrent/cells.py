@@ -26,7 +26,7 @@ class LSTMCell(_Cell):
     """A step of an `LSTM`: h, c = cell(x, (h, c)) for x (N, C) and states (N, H); None stands for
     zeros.
 
-    Options are those of `LSTM`.
+    Parameters are those of `LSTM`, `options` those of one layer: `forget_bias`, `bias`, `dtype`.
     """
 
     def __init__(
@@ -40,8 +40,9 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `GRU`.
+    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `GRU`, `options` those of one layer: `bias`, `dtype`.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class GRUCell(_Cell):
 
 
 class RNNCell(_Cell):
-    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `RNN`.
+    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `RNN`, `options` those of one layer: `nonlinearity`, `bias`, `dtype`.
     """
 
     def __init__(

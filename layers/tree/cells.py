@@ -207,6 +207,8 @@ class TreeRNN(TreeCell):
         See `layers.init`. `input_weight` W has shape (H, C), `state_weight` [U_1 … U_k] (H, k H),
         `bias` (H,).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """
@@ -290,6 +292,8 @@ class TreeLSTM(TreeCell):
         See `layers.init`. `input_weight` has shape (4 H, C) and `bias` (4 H,), for i, o, g, f;
         `state_weight` U (3 H, H) and `forget_weight` U_f (H, H).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """
