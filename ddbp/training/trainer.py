@@ -17,16 +17,18 @@ from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import step_log
-from ddbp.observers.status_reporter import followed
+from ddbp.observers import status_reporter, step_log
+from ddbp.observers.observer import StepHooks, StepPhase, TrainingOver
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction import replicate
 from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan, chosen, shard_sums
 from ddbp.reduction.wire import Wire
-from layers import Layer, Value, Workspace
+from layers import Layer, Tape, TapeHook, Value, Workspace
+from layers.engine.hooks import TapeHooks
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -79,7 +81,7 @@ class Trainer:
     metrics
         Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
     callbacks
-        See `ddbp.training.callbacks`.
+        `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
     quiet
@@ -110,7 +112,7 @@ class Trainer:
         l1: float = 0.0,
         l2: float = 0.0,
         metrics: Mapping[str, Metric] | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         quiet: bool = False,
     ) -> None:
@@ -118,12 +120,13 @@ class Trainer:
         if not quiet:
             announce_compilation()
         self.comm: Communicator = communicator()
-        self._tape, reduction = followed(self.comm.rank, model, loss)
+        reporter = status_reporter.start(self.comm.rank, model, loss)
         self.model, self.loss, self.optimizer = model, loss, optimizer
         self.seed = checks.non_negative_int("seed", seed)
         self.batch_size = checks.positive_int("batch_size", batch_size)
         self.accumulate = checks.positive_int("accumulate", accumulate)
         checks.gradient_changes(clip_norm, clip_value, l1, l2)
+        checks.callbacks(callbacks)
         checks.ranks_have_samples(self.batch_size, self.comm.size)
         self.clip_norm, self.clip_value, self.l1, self.l2, self.wire = (
             clip_norm,
@@ -140,7 +143,7 @@ class Trainer:
         self.shards = self._plan.shards
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._reduction = reduction(model, self._plan, self.comm, wire)
+        self._reduction = Reducer(model, self._plan, self.comm, wire)
         self._flat = self._reduction.flat
         require_agreement(
             self.comm,
@@ -154,14 +157,18 @@ class Trainer:
         )
         self.optimizer.bind(self._part)
         compile_update(self.comm, self.optimizer, self._flat.dtype)
-        self._recording = step_log.start(model, self._flat, self._plan, self.comm)
+        log = step_log.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = ShardGather(self._plan, self.comm)
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._workspace, self._rows = Workspace(), Rows()
         self._warm, self._batches_made = False, 0
         self._group = Accumulation(self.accumulate, self._reduction)
         self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
-        self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
+        hooks = (reporter, log, *callbacks, None if quiet else Progress())
+        self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
+        self._hooks = StepHooks.of(hooks)
+        self._tape_hooks = TapeHooks.of(hooks)
+        self._last_begun = -1
 
     # Custom loops
 
@@ -176,12 +183,15 @@ class Trainer:
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        data = self._data.one(dataset)
+        try:
+            yield from self._batches(self._data.one(dataset), epochs)
+        except TrainingOver:
+            return
+
+    def _batches(self, data: ArrayDataset, epochs: int) -> Iterator[Batch]:
         for _ in range(epochs):
             order = permutation(len(data), self.seed, self.epoch)
             for rows in batches(len(data), self.batch_size, order):
-                if self._over:
-                    return
                 batch = self._batch(data, rows)
                 if rows[-1] == order[-1]:
                     self._group.last = batch.x.tape
@@ -200,8 +210,7 @@ class Trainer:
         While batches accumulate there is no update: the result is NaN, as nothing is known of the
         other ranks yet. The update returns the mean loss over all samples since the one before.
         """
-        self._group.backward(loss, **backward)
-        return self._update(loss)
+        return self._step(self._group.backward, loss, **backward)
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Return a context in which `step` and `update` only accumulate gradients, for the next one
@@ -216,16 +225,18 @@ class Trainer:
         """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after
         propagating backwards.
         """
-        self._group.require_no_factor(loss)
-        return self._update(loss)
+        return self._step(self._group.require_no_factor, loss)
+
+    def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
+        """Take a step on the loss that `propagate` returns for the arguments."""
+        try:
+            return self._update(propagate(*arguments, **options))
+        except Exception as error:
+            for tell in self._hooks.exception:
+                tell(self, error)
+            raise
 
     def _update(self, loss: Value) -> float:
-        if self._over:
-            # `ddbp verify --steps` asks for no more, and a loop of the script's own ends with the
-            # script only.
-            raise SystemExit(0)
-        if self._recording is not None:
-            self._recording.before_step()
         step, group = self.step_count, self._group
         group.add(loss, shard_sums(loss, self._plan.local))
         self._warm = True
@@ -234,6 +245,7 @@ class Trainer:
                 checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
+        self._hooks.come_to(self, StepPhase.EXCHANGE)
         self._flat.complete()
         pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
@@ -241,6 +253,7 @@ class Trainer:
         total = self._reduction.exchange(
             step, group.samples, group.sums, observed, self._batches_made
         )
+        self._hooks.come_to(self, StepPhase.UPDATE)
         value, self._part.scale = group.loss(total), group.scale
         group.clear()
         self._part.forget()
@@ -255,11 +268,12 @@ class Trainer:
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
+        self._hooks.come_to(self, StepPhase.PUBLISH)
         self._reduction.publish(step)
         loss.tape.release()
         self.step_count += 1
-        if self._recording is not None:
-            self._recording.step(value)
+        for tell in self._hooks.step_end:
+            tell(self, self.step_count, value)
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
@@ -314,7 +328,7 @@ class Trainer:
             history.append(record)
             if self._folder is not None:
                 self._folder.log(record)
-            if self.stop or self._over:
+            if self.stop:
                 break
         if self._folder is not None:
             self._folder.write_parameters(self.model)
@@ -340,11 +354,13 @@ class Trainer:
             partial(self._warmed_up, self._evaluation),
             {"loss": None, **self.metrics},
         )
+        for begin in self._hooks.evaluation_begin:
+            begin(self)
         result = evaluation.evaluate(
             run_pass, data, metrics, self.batch_size, self._plan, self.comm
         )
-        if self._recording is not None:
-            self._recording.evaluation(result)
+        for end in self._hooks.evaluation_end:
+            end(self, result)
         return result
 
     def predict(self, x: Array) -> Array:
@@ -367,11 +383,6 @@ class Trainer:
 
     # Parts of a step
 
-    @property
-    def _over(self) -> bool:
-        """Whether `ddbp verify` has seen enough steps."""
-        return self._recording is not None and self._recording.over
-
     def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
         start, stop, bounds = self._plan.rows(len(rows))
         mine = rows[start:stop]
@@ -386,8 +397,12 @@ class Trainer:
     def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
         self._flat.require_bound("Trainer")
         self.optimizer.require_bound(self._part)
+        if self._last_begun != self.step_count:
+            for tell in self._hooks.step_begin:
+                tell(self, self.step_count)
+            self._last_begun = self.step_count
         self._batches_made += 1
-        tape = self._tape(
+        tape = Tape(
             training=True,
             shards=bounds,
             samples=samples,
@@ -398,6 +413,7 @@ class Trainer:
             workspace=self._workspace,
             gather=self._shard_gather,
             deferred=True,
+            hooks=self._tape_hooks,
         )
         return Batch(tape.input(x, gradient=False), y, samples)
 
@@ -428,7 +444,7 @@ class Trainer:
             raise ValueError(
                 message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
             )
-        return self._update(self._warmed_up(self._passes, batch))
+        return self._step(self._warmed_up, self._passes, batch)
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -444,7 +460,9 @@ class Trainer:
     ) -> tuple[Value, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = self._tape(shards=bounds, samples=samples, gather=self._shard_gather)
+        tape = Tape(
+            shards=bounds, samples=samples, gather=self._shard_gather, hooks=self._tape_hooks
+        )
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
 
@@ -460,22 +478,23 @@ class Trainer:
         for callback in self.callbacks:
             callback.on_epoch_begin(self, self.epoch + 1)
         started, total, seen = time.perf_counter(), 0.0, 0.0
-        for part, weight in self._parts(self.batches(data)):
-            if self._over:
-                break
-            loss = self._train(part)
-            if self._group.batches:
-                continue
-            total += loss * weight * self._group.updated
-            seen += weight * self._group.updated
-            for callback in self.callbacks:
-                callback.on_step_end(self, self.step_count, loss)
+        samples: float = len(data)
+        try:
+            for part, weight in self._parts(self._batches(data, 1)):
+                loss = self._train(part)
+                if self._group.batches:
+                    continue
+                total += loss * weight * self._group.updated
+                seen += weight * self._group.updated
+        except TrainingOver:
+            self.stop = True
+            samples = seen
         seconds = time.perf_counter() - started
         checks.finite_parameters(self._flat, self.step_count - 1)
         return {
             "epoch": self.epoch,
             "step": self.step_count,
-            "loss": total / len(data) if not self._over else total / seen if seen else math.nan,
-            "samples_per_second": len(data) / seconds,
+            "loss": total / samples if samples else math.nan,
+            "samples_per_second": samples / seconds,
             "seconds": seconds,
         }
