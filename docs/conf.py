@@ -55,11 +55,11 @@ def page_of_the_root(app: Any, name: str, source: list[str]) -> None:
 
 
 def plain_text(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
-    """Let * and | in docstrings be what they are: products and absolute values."""
-    for number, line in enumerate(lines):
-        parts = line.split("`")
-        parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", part) for part in parts[::2]]
-        lines[number] = "`".join(parts)
+    """Let * and | in docstrings be what they are, and `Callback`s be plural."""
+    parts = "\n".join(lines).split("`")
+    parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", part) for part in parts[::2]]
+    parts[2::2] = [f"\\ {part}" if part[:1].isalnum() else part for part in parts[2::2]]
+    lines[:] = "`".join(parts).split("\n")
 
 
 def setup(app: Any) -> None:

@@ -5,6 +5,8 @@ are told.
 import importlib
 import inspect
 import re
+import types
+from enum import Enum
 from pathlib import Path
 
 import ddbp
@@ -62,17 +64,14 @@ def referenced():
 
 def methods(owner):
     """Return the names of the public methods and properties that classes of ours define."""
-    found = []
-    for name in dir(owner):
-        definer = next(base for base in owner.__mro__ if name in vars(base))
-        ours = definer.__module__.split(".")[0] in ("ddbp", "layers")
-        member = vars(definer)[name]
-        method = inspect.isfunction(member) or isinstance(
-            member, property | classmethod | staticmethod
-        )
-        if ours and method and not name.startswith("_"):
-            found.append(name)
-    return found
+    kinds = types.FunctionType | property | classmethod | staticmethod
+    return {
+        name
+        for base in owner.__mro__
+        if base.__module__.split(".")[0] in ("ddbp", "layers")
+        for name, member in vars(base).items()
+        if isinstance(member, kinds) and name[0] != "_"
+    }
 
 
 def documented(owner, method):
@@ -82,11 +81,11 @@ def documented(owner, method):
     )
 
 
-def parameters(function):
-    try:
-        return inspect.signature(function).parameters.keys() - EVERYWHERE
-    except (TypeError, ValueError):  # A class of Python's with a signature that it does not tell.
+def parameters(found):
+    """Return the names of what a function, or a class's constructor, takes."""
+    if not callable(found) or (inspect.isclass(found) and issubclass(found, Enum | Exception)):
         return set()
+    return inspect.signature(found).parameters.keys() - EVERYWHERE
 
 
 def with_those_it_refers_to(text):
