@@ -30,6 +30,7 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .training import script
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
@@ -71,4 +72,5 @@ __all__ = [
     "load_parameters",
     "mean_absolute_error",
     "save_parameters",
+    "script",
 ]

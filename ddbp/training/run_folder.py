@@ -65,7 +65,16 @@ class RunFolder:
 
 
 def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Write the parameters and states of a model to a safetensors file, whole or not at all."""
+    """Write the parameters and states of a model to a safetensors file, whole or not at all; on one
+    rank.
+
+    Parameters
+    ----------
+    model
+        Names in the file are those of `Layer.named_parameters` and `Layer.named_states`.
+    path
+        The file; one that is there is replaced.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
     safetensors.numpy.save_file(
@@ -78,6 +87,13 @@ def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
 
 def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     """Read the parameters and states of a model from a safetensors file.
+
+    Parameters
+    ----------
+    model
+        One of the same structure as the model that was saved.
+    path
+        The file.
 
     Raises
     ------

@@ -54,7 +54,7 @@ class Trainer:
     ----------
     model
         A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as
-        are its replicate.
+        are its states.
     loss
         Called with (prediction, target); may be left out in custom loops.
     optimizer

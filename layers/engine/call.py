@@ -64,6 +64,7 @@ class Call:
 
     @property
     def training(self) -> bool:
+        """Whether the tape's pass is one of training."""
         return self.tape.training
 
     def save(self, *arrays: Any) -> None:
