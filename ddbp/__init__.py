@@ -32,7 +32,7 @@ from .optim.sgd import SGD
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
-from .training.modify import changing
+from .training.modify import changing, modify_parameters
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer
 
@@ -68,5 +68,6 @@ __all__ = [
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",
+    "modify_parameters",
     "save_parameters",
 ]
