@@ -17,7 +17,7 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
-from layers import FlatParameters, Linear
+from layers import Linear
 from layers.kernels import reduce
 from layers.kernels.cache import CACHE_FOLDER
 
@@ -70,15 +70,20 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
 
 
 def one_first(
-    comm: Communicator, gather: ShardGather, flat: FlatParameters, run_pass: Callable[[], Any]
+    comm: Communicator,
+    gather: ShardGather,
+    restart: Callable[[], None],
+    run_pass: Callable[[], Any],
 ) -> Any:
-    """Return what `run_pass` gives, with one rank of each host first; collective."""
+    """Return what `run_pass` gives, with one rank of each host first; collective. `restart` takes
+    back what a pass has changed.
+    """
     with comm.leader_first(), gather.alone():
         result = run_pass()
     if gather.asked_alone:
         # A layer needs the other ranks in the middle of a pass: that was practice, and now all
         # begin together.
         gather.asked_alone = False
-        flat.zero_gradients()
+        restart()
         return run_pass()
     return result
