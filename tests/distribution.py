@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 # A process loads every library and compiles kernels of its own in the first minutes; more of them
 # gain little.
 MOST = 8
-MPI, CONTRACT = "tests/mpi/", "tests/layers/test_contract.py"
+MPI, CONTRACT = "tests/mpi/", "tests/layers/families/test_contract.py"
 
 
 def workers(config: pytest.Config) -> int:

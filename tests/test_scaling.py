@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddbp.comm.base import EXCHANGE, PUBLISHING
+from ddbp.comm.base import CollectiveKind
 from ddbp.comm.topology import Topology
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan, cut
@@ -175,17 +175,17 @@ def test_messages_of_the_model_are_those_of_the_reduction(ranks, hosts):
     comm = _Paper(ranks - 1, ranks, hosts)
     plan = ShardPlan(ranks, ranks, comm.rank)
     exchange = Reducer(_Weights(count), plan, comm)._exchange
-    exchange.run((EXCHANGE, 0), 1)
-    exchange.publish((PUBLISHING, 0))
+    exchange.run((CollectiveKind.EXCHANGE, 0), 1)
+    exchange.publish((CollectiveKind.PUBLISH, 0))
     assert (
-        len(comm.sent[EXCHANGE])
-        == len(comm.received[EXCHANGE])
-        == len(comm.sent[PUBLISHING])
+        len(comm.sent[CollectiveKind.EXCHANGE])
+        == len(comm.received[CollectiveKind.EXCHANGE])
+        == len(comm.sent[CollectiveKind.PUBLISH])
         == hosts - 1
     )
     _, sums, parameters = scaling.messages(count, place(ranks, hosts))
-    assert max(comm.sent[EXCHANGE]) == sums
-    assert set(comm.sent[PUBLISHING]) == {parameters}
+    assert max(comm.sent[CollectiveKind.EXCHANGE]) == sums
+    assert set(comm.sent[CollectiveKind.PUBLISH]) == {parameters}
 
 
 def test_bytes_of_a_host_are_those_of_a_ring():

@@ -1,6 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
 from layers.types import Array, Integers
@@ -15,28 +16,36 @@ class CommunicationError(RuntimeError):
     """Ranks do not agree, or one did not come."""
 
 
+class CollectiveKind(IntEnum):
+    """What ranks meet for."""
+
+    GATHER = 0
+    EXCHANGE = 1
+    PUBLISH = 2
+    STATISTICS = 3
+    BROADCAST = 4
+    LEADER_FIRST = 5
+    END = 6
+
+
+_WORDS = {
+    CollectiveKind.GATHER: "gathering from all ranks",
+    CollectiveKind.EXCHANGE: "the gradient exchange of step {}",
+    CollectiveKind.PUBLISH: "publishing the parameters of step {}",
+    CollectiveKind.STATISTICS: "gathering statistics of the batch, number {}",
+    CollectiveKind.BROADCAST: "broadcasting from rank 0",
+    CollectiveKind.LEADER_FIRST: "letting one rank of each host go first",
+    CollectiveKind.END: "ending",
+}
+
 Collective = tuple[int, int]
-"""What ranks meet for: a kind, and which of that kind."""
+"""A meeting of ranks: its kind, a `CollectiveKind`, and which of that kind."""
 
 
-_TASKS = (
-    "gathering from all ranks",
-    "the gradient exchange of step {}",
-    "publishing the parameters of step {}",
-    "gathering statistics of the batch, number {}",
-    "broadcasting from rank 0",
-    "letting one rank of each host go first",
-    "ending",
-)
-
-
-GATHERING, EXCHANGE, PUBLISHING, STATISTICS, BROADCAST, LEADER_FIRST, ENDING = range(len(_TASKS))
-
-
-def described(task: Collective) -> str:
+def described(collective: Collective) -> str:
     """Return what ranks meet for, in words."""
-    kind, number = task
-    return _TASKS[kind].format(number)
+    kind, number = collective
+    return _WORDS[CollectiveKind(kind)].format(number)
 
 
 class Communicator(Protocol):
@@ -75,9 +84,9 @@ class Communicator(Protocol):
             There is too little of it.
         """
 
-    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
-        """Complete row.all, the numbers of all ranks; return whether the task and the first `same`
-        numbers are the same.
+    def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
+        """Complete row.all, the numbers of all ranks; return whether the collective and the first
+        `same` numbers are the same.
 
         The ranks of a host have then met: each sees what the others wrote before to memory that
         they share.
@@ -85,15 +94,15 @@ class Communicator(Protocol):
         Raises
         ------
         CommunicationError
-            A rank is at another kind of task, has left, or does not come.
+            A rank is at another kind of collective, has left, or does not come.
         """
 
-    def host_barrier(self, task: Collective) -> None:
+    def host_barrier(self, collective: Collective) -> None:
         """Wait for the ranks of this host."""
 
     def sendrecv(
         self,
-        task: Collective,
+        collective: Collective,
         sends: Sequence[tuple[int, Array]],
         receives: Sequence[tuple[int, Array]],
     ) -> None:
@@ -126,7 +135,7 @@ class PendingMessages(Protocol):
     """
 
     def begin(self, number: int) -> None:
-        """Begin anew; the number tells messages from those of other flights. The one before must be
+        """Begin anew; the number tells messages from those of earlier ones. The one before must be
         over, or dropped.
         """
 
@@ -139,7 +148,7 @@ class PendingMessages(Protocol):
     def progress(self) -> None:
         """Let messages get on: MPI libraries may do nothing about them unless they are called."""
 
-    def wait(self, task: Collective) -> None:
+    def wait(self, collective: Collective) -> None:
         """Return when all has been sent and received."""
 
     def missing(self) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ from layers.errors import message
 from layers.types import Integers
 
 from .base import Collective, CommunicationError, described
+from .mpi_messages import MessageTag
 
 # A wait gives its core away at every look, then sleeps between looks: oversubscribed ranks must run
 # for what it waits for to happen at all.
@@ -23,7 +24,6 @@ _YIELDS, _SLEEP = 2000, 50e-6
 # Seconds between looks for ranks that are missing, and after which a rank that waits tells the
 # others so; then those who do not come can be named.
 _LOOK, _NOTICE = 0.05, 0.5
-_TAG_LEFT, _TAG_WAITING = 3, 4
 
 
 class Deadline:
@@ -51,7 +51,7 @@ class Deadline:
     def until(
         self,
         done: Callable[[], bool],
-        task: Collective,
+        collective: Collective,
         *,
         late: Callable[[], list[int]] = list,
         dead: Callable[[], list[int]] = list,
@@ -75,11 +75,11 @@ class Deadline:
             started = started or now
             if now - checked > _LOOK:
                 checked = now
-                self._look_for_the_missing(task, late, dead, now - started)
+                self._look_for_the_missing(collective, late, dead, now - started)
 
     def _look_for_the_missing(
         self,
-        task: Collective,
+        collective: Collective,
         late: Callable[[], list[int]],
         dead: Callable[[], list[int]],
         waited: float,
@@ -88,7 +88,7 @@ class Deadline:
         if self._left:
             return
         self._read_notices()
-        must = f"all ranks must take part in {described(task)}"
+        must = f"all ranks must take part in {described(collective)}"
         missing = sorted(rank for rank, things in self._left_at.items() if things < self._things)
         if missing:
             fix = (
@@ -111,7 +111,7 @@ class Deadline:
             )
         if waited > min(_NOTICE, self._timeout / 4) and self._noticed < self._things:
             self._noticed = self._things
-            self._tell(_TAG_WAITING)
+            self._tell(MessageTag.WAITING)
         if waited > self._timeout:
             absent = late() or sorted(
                 {r for r in range(self._size) if self._waiting_at.get(r, 0) < self._things}
@@ -134,7 +134,10 @@ class Deadline:
 
     def _read_notices(self) -> None:
         status, things = self._mpi.Status(), np.empty(1, np.int64)
-        for tag, known in ((_TAG_LEFT, self._left_at), (_TAG_WAITING, self._waiting_at)):
+        for tag, known in (
+            (MessageTag.LEFT, self._left_at),
+            (MessageTag.WAITING, self._waiting_at),
+        ):
             while self._world.Iprobe(self._mpi.ANY_SOURCE, tag, status):
                 self._world.Recv(things, status.source, tag)
                 known[status.source] = int(things[0])
@@ -142,7 +145,7 @@ class Deadline:
     def leave(self) -> None:
         """Tell the other ranks that this one ends."""
         self._left = True
-        self._tell(_TAG_LEFT)
+        self._tell(MessageTag.LEFT)
 
     def read_the_last(self) -> None:
         """Read what the others sent, once all have left: MPI libraries may complain at the end of

@@ -1,5 +1,5 @@
-"""The board: where the ranks of one host meet, and read each other's numbers in memory that they
-share.
+"""The host barrier: where the ranks of one host meet, and read each other's numbers in memory that
+they share.
 """
 
 import os
@@ -44,7 +44,9 @@ class SharedRow:
     """
 
     TITLE = 3
-    """Words before the numbers: the kind of task, how many numbers, and which task of that kind."""
+    """Words before the numbers: the kind of collective, how many numbers, and which of that
+    kind.
+    """
 
     def __init__(self, count: int, ranks: int, mine: int, dtype: Any = np.float64) -> None:
         self.rows: Integers = np.zeros((ranks, self.TITLE + count), np.int64)
@@ -60,7 +62,7 @@ class HostBarrier:
     Parameters
     ----------
     allocate
-        Returns zeroed memory that all ranks of the board share, of the given shape and dtype;
+        Returns zeroed memory that all ranks of the host share, of the given shape and dtype;
         collective.
     mine, ranks
         The number of this rank among them, and how many they are.
@@ -107,7 +109,7 @@ class HostBarrier:
         return mismatched
 
     def late(self) -> list[int]:
-        """Return the ranks of the board that have not come to the present meeting."""
+        """Return the ranks of the host that have not come to the present meeting."""
         return np.flatnonzero(self._cells[:, 0] < self._meetings).tolist()
 
     def dead(self) -> list[int]:
@@ -122,9 +124,9 @@ class HostBarrier:
 
 def compile_kernels() -> None:
     """Meet alone, once: that compiles the kernels of a meeting."""
-    board = HostBarrier(np.zeros, 0, 1)
-    board.gather(SharedRow(1, 1, 0).rows, 0)
-    board.meet()
+    barrier = HostBarrier(np.zeros, 0, 1)
+    barrier.gather(SharedRow(1, 1, 0).rows, 0)
+    barrier.meet()
 
 
 def _runs(pid: int) -> bool:

@@ -21,29 +21,14 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import abort_all_ranks_on_exceptions
-from .base import (
-    BROADCAST,
-    ENDING,
-    GATHERING,
-    LEADER_FIRST,
-    Collective,
-    CommunicationError,
-    described,
-)
+from .base import Collective, CollectiveKind, CommunicationError, described
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
+from .mpi_messages import MessageTag, MPIPendingMessages, cut
 from .topology import Topology
 
-_TAG_HEAD, _TAG_REST, _TAG_PART = 1, 2, 5
-# Flights take all tags from here on.
-_TAG_PENDING = 16
-# So many for each number at least, whatever the parts of a flight: flights with different numbers
-# have different tags.
-_PARTS = 1024
-# Words with which a row begins, that go to other hosts in one message of a fixed size.
-_HEAD = 64
-# Elements of a message: libraries before MPI 4 count them by a C int.
-LARGEST = 2**30
+HEAD = 64
+"""Words with which a row begins, that go to other hosts in one message of a fixed size."""
 
 
 class MPICommunicator:
@@ -63,7 +48,7 @@ class MPICommunicator:
         order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
         self.world = first.Split(0, order.index(first.rank))
         self.rank, self.size = self.world.rank, self.world.size
-        self._waiting = Deadline(mpi, self.world)
+        self._deadline = Deadline(mpi, self.world)
         self.progress_hook: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)
         with self.leader_first():
@@ -72,25 +57,25 @@ class MPICommunicator:
             [True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True]
         )
         self._held: dict[str, int] = {}
-        self._host_barrier = self._shared_board()
+        self._host_barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
 
-    def _shared_board(self) -> HostBarrier:
-        """Return the board of this host's ranks, or one for this rank alone if they share no
+    def _make_host_barrier(self) -> HostBarrier:
+        """Return the barrier of this host's ranks, or one for this rank alone if they share no
         memory.
         """
         if settings.shares_memory():
             self._shares = self._local.size > 1
-            board, code, room = None, 0, {"board": HostBarrier.room(self._local.size)}
+            barrier, code, room = None, 0, {"host barrier": HostBarrier.room(self._local.size)}
             self.plan_memory(room)
             try:
-                board = HostBarrier(self.host_array, self._local.rank, self._local.size)
+                barrier = HostBarrier(self.host_array, self._local.rank, self._local.size)
             except shared_memory.NotSharedError:
                 code = 1
-            if not self.world.allreduce(code, self._mpi.MAX) and board is not None:
+            if not self.world.allreduce(code, self._mpi.MAX) and barrier is not None:
                 self._held = room
-                return board
+                return barrier
         self._shares = False
         self.hosts = np.arange(self.size + 1)
         return HostBarrier(np.zeros, 0, 1)
@@ -101,7 +86,7 @@ class MPICommunicator:
         self._demand = shared_memory.MemoryPlan(needs, self._held)
 
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        self._waiting.begin()
+        self._deadline.begin()
         if not self._shares:
             return zeros(shape, dtype)
         size = shared_memory.size_of(shape, dtype)
@@ -112,7 +97,7 @@ class MPICommunicator:
                 text[: len(created)] = np.frombuffer(created, np.uint8)
             except OSError as refused:
                 error = refused
-        self._wait([self._local.Ibcast(text, root=0)], (GATHERING, 0))
+        self._wait([self._local.Ibcast(text, root=0)], (CollectiveKind.GATHER, 0))
         path = os.fsdecode(text.tobytes().rstrip(b"\0"))
         descriptor = -1
         try:
@@ -143,98 +128,98 @@ class MPICommunicator:
         """Raise on all ranks of this host unless none of them failed to share memory."""
         codes = np.empty(self._local.size, np.int64)
         code = 0 if error is None else error.errno or -1
-        self._wait([self._local.Iallgather(np.array([code]), codes)], (GATHERING, 0))
+        self._wait([self._local.Iallgather(np.array([code]), codes)], (CollectiveKind.GATHER, 0))
         if codes.any():
             raise self._demand.refusal(int(codes[codes != 0][0]))
 
     # Meetings
 
-    def host_barrier(self, task: Collective) -> None:
-        self._waiting.begin()
+    def host_barrier(self, collective: Collective) -> None:
+        self._deadline.begin()
         if not self._host_barrier.meet():
-            self._await_host(task)
+            self._await_host(collective)
 
-    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
-        self._waiting.begin()
-        row.title[0], row.title[2] = task
+    def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
+        self._deadline.begin()
+        row.title[0], row.title[2] = collective
         rows, words = row.rows, SharedRow.TITLE + same
         gather = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
         if self._one_host:
-            return gather(task, rows, words)
-        gather(task, rows[self.topology.first : self.topology.last], words)
-        self._gather_world(task, rows)
+            return gather(collective, rows, words)
+        gather(collective, rows[self.topology.first : self.topology.last], words)
+        self._gather_world(collective, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
 
-    def _gather_host(self, task: Collective, rows: Integers, same: int) -> bool:
+    def _gather_host(self, collective: Collective, rows: Integers, same: int) -> bool:
         """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
         words are the same.
         """
         mismatched = self._host_barrier.gather(rows, same)
         if mismatched == sync.LATE:
-            self._await_host(task)
+            self._await_host(collective)
             mismatched = self._host_barrier.gather(rows, same, again=True)
         if mismatched == sync.ALIKE:
             return True
-        self._require_title(task, rows, self.topology.first, mismatched)
+        self._require_title(collective, rows, self.topology.first, mismatched)
         return False
 
-    def _gather_host_in_parts(self, task: Collective, rows: Integers, same: int) -> bool:
-        """Do what `_gather_host` does with rows longer than those of a board: in several meetings,
-        each with the title.
+    def _gather_host_in_parts(self, collective: Collective, rows: Integers, same: int) -> bool:
+        """Do what `_gather_host` does with rows longer than those of the host barrier: in several
+        meetings, each with the title.
         """
         title, equal = SharedRow.TITLE, True
         for start in range(title, rows.shape[1], WORDS - title):
             part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
             first = start == title
-            found = self._gather_host(task, part, same if first else title)
+            found = self._gather_host(collective, part, same if first else title)
             if first:
                 equal = found
                 rows[:, :title] = part[:, :title]
             rows[:, start : start + WORDS - title] = part[:, title:]
         return equal
 
-    def _await_host(self, task: Collective) -> None:
+    def _await_host(self, collective: Collective) -> None:
         """Wait until the ranks of this host have met."""
 
-        def ranks(of_board: list[int]) -> list[int]:
-            return [self.topology.first + rank for rank in of_board]
+        def ranks(of_host: list[int]) -> list[int]:
+            return [self.topology.first + rank for rank in of_host]
 
         def met() -> bool:
             if self.progress_hook is not None:
                 self.progress_hook()
             return self._host_barrier.met()
 
-        self._waiting.until(
+        self._deadline.until(
             met,
-            task,
+            collective,
             late=lambda: ranks(self._host_barrier.late()),
             dead=lambda: ranks(self._host_barrier.dead()),
         )
 
-    def _gather_world(self, task: Collective, rows: Integers) -> None:
+    def _gather_world(self, collective: Collective, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
-        heads = np.zeros((self.size, _HEAD), np.int64)
+        heads = np.zeros((self.size, HEAD), np.int64)
         heads[self.topology.first : self.topology.last, : rows.shape[1]] = rows[
-            self.topology.first : self.topology.last, :_HEAD
+            self.topology.first : self.topology.last, :HEAD
         ]
-        self._share(task, _TAG_HEAD, heads)
+        self._share(collective, MessageTag.HEAD, heads)
         mismatched = (heads[:, :2] != heads[self.rank, :2]).any(axis=1)
         if mismatched.any():
-            self._require_title(task, heads, 0, int(np.argmax(mismatched)))
-        rows[:, :_HEAD] = heads[:, : rows.shape[1]]
-        if rows.shape[1] > _HEAD:
-            rest = np.ascontiguousarray(rows[:, _HEAD:])
-            self._share(task, _TAG_REST, rest)
-            rows[:, _HEAD:] = rest
+            self._require_title(collective, heads, 0, int(np.argmax(mismatched)))
+        rows[:, :HEAD] = heads[:, : rows.shape[1]]
+        if rows.shape[1] > HEAD:
+            rest = np.ascontiguousarray(rows[:, HEAD:])
+            self._share(collective, MessageTag.REST, rest)
+            rows[:, HEAD:] = rest
 
-    def _share(self, task: Collective, tag: int, rows: Integers) -> None:
+    def _share(self, collective: Collective, tag: int, rows: Integers) -> None:
         """Complete rows (ranks, k), of which those of this host are there, from the other hosts."""
         receives = [
             (rank, rows[self.hosts[host] : self.hosts[host + 1]])
             for rank, host in self.topology.receive_from
         ]
         self._swap(
-            task,
+            collective,
             tag,
             [
                 (rank, rows[self.topology.first : self.topology.last])
@@ -243,61 +228,68 @@ class MPICommunicator:
             receives,
         )
 
-    def _require_title(self, task: Collective, rows: Integers, first: int, mismatched: int) -> None:
-        """Refuse a mismatched rank, `first` and so many, if it is at another kind of task, or has
-        other numbers to gather.
+    def _require_title(
+        self, collective: Collective, rows: Integers, first: int, mismatched: int
+    ) -> None:
+        """Refuse a mismatched rank, `first` and so many, if it is at another kind of collective, or
+        has other numbers to gather.
         """
         kind, words, number = rows[mismatched, : SharedRow.TITLE].tolist()
         expected = int(rows[self.rank - first, 1])
-        if (kind, words) == (task[0], expected):
+        if (kind, words) == (collective[0], expected):
             return
         got = f"{described((kind, number))} on rank {first + mismatched}"
-        if kind == task[0]:
+        if kind == collective[0]:
             got = f"{words} numbers on rank {first + mismatched}, {expected} here"
         fix = "Every rank must run the same loop, and the same layers in the same order."
         raise CommunicationError(
-            message(f"rank {self.rank}", f"all ranks must take part in {described(task)}", got, fix)
+            message(
+                f"rank {self.rank}",
+                f"all ranks must take part in {described(collective)}",
+                got,
+                fix,
+            )
         )
 
     # Messages
 
     def sendrecv(
         self,
-        task: Collective,
+        collective: Collective,
         sends: Sequence[tuple[int, Array]],
         receives: Sequence[tuple[int, Array]],
     ) -> None:
-        self._waiting.begin()
-        self._swap(task, _TAG_PART, sends, receives)
+        self._deadline.begin()
+        self._swap(collective, MessageTag.PART, sends, receives)
 
     def _swap(
         self,
-        task: Collective,
+        collective: Collective,
         tag: int,
         sends: Sequence[tuple[int, Array]],
         receives: Sequence[tuple[int, Array]],
     ) -> None:
-        parts = [(rank, part) for rank, array in receives for part in _parts(array)]
+        parts = [(rank, part) for rank, array in receives for part in cut(array)]
         requests = [self.world.Irecv(part, rank, tag) for rank, part in parts]
         requests += [
-            self.world.Isend(part, rank, tag) for rank, array in sends for part in _parts(array)
+            self.world.Isend(part, rank, tag) for rank, array in sends for part in cut(array)
         ]
-        self._wait(requests, task, [rank for rank, _ in parts])
+        self._wait(requests, collective, [rank for rank, _ in parts])
 
-    def pending_messages(self, parts: int) -> "MPIPendingMessages":
+    def pending_messages(self, parts: int) -> MPIPendingMessages:
         return MPIPendingMessages(self._mpi, self.world, parts, self._await_pending)
 
     def _await_pending(
-        self, requests: list[Any], task: Collective, receive_from: Sequence[int]
+        self, requests: list[Any], collective: Collective, receive_from: Sequence[int]
     ) -> None:
-        self._waiting.begin()
-        self._wait(requests, task, receive_from)
+        self._deadline.begin()
+        self._wait(requests, collective, receive_from)
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)
         row = SharedRow(-(-array.nbytes // 8), self.size, self.rank, np.int64)
         row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
-        self.gather((GATHERING, 0), row)
+        self.gather((CollectiveKind.GATHER, 0), row)
         rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
         result: Array = (
             np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
@@ -305,17 +297,21 @@ class MPICommunicator:
         return result
 
     def broadcast(self, array: Array) -> None:
-        self._waiting.begin()
-        self._wait([self.world.Ibcast(part, root=0) for part in _parts(array)], (BROADCAST, 0))
+        self._deadline.begin()
+        self._wait(
+            [self.world.Ibcast(part, root=0) for part in cut(array)], (CollectiveKind.BROADCAST, 0)
+        )
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        self._waiting.begin()
+        self._deadline.begin()
         if self._local.rank == 0:
             yield
         # A spinning barrier would take the core on which the first rank compiles.
         self._wait(
-            [self._local.Ibarrier()], (LEADER_FIRST, 0), asleep=5e-3 if self._local.rank else 0.0
+            [self._local.Ibarrier()],
+            (CollectiveKind.LEADER_FIRST, 0),
+            asleep=5e-3 if self._local.rank else 0.0,
         )
         if self._local.rank:
             yield
@@ -323,7 +319,7 @@ class MPICommunicator:
     def _wait(
         self,
         requests: list[Any],
-        task: Collective,
+        collective: Collective,
         receive_from: Sequence[int] = (),
         *,
         asleep: float = 0.0,
@@ -338,7 +334,7 @@ class MPICommunicator:
             )
 
         test = self._mpi.Request.Testall
-        self._waiting.until(lambda: test(requests), task, late=late, asleep=asleep)
+        self._deadline.until(lambda: test(requests), collective, late=late, asleep=asleep)
 
     # The job
 
@@ -359,81 +355,13 @@ class MPICommunicator:
         """Tell the other ranks that this one ends, and wait for them (MPI ends only when all
         do).
         """
-        self._waiting.leave()
-        self._wait([self.world.Ibarrier()], (ENDING, 0), asleep=1e-3)
-        self._waiting.read_the_last()
+        self._deadline.leave()
+        self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
+        self._deadline.read_the_last()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self.world.Abort(status)
-
-
-class MPIPendingMessages:
-    """See `PendingMessages`; `wait` is called with requests, the task and the ranks that the first
-    of the requests receive from.
-    """
-
-    def __init__(
-        self,
-        mpi: Any,
-        world: Any,
-        parts: int,
-        wait: Callable[[list[Any], Collective, Sequence[int]], None],
-    ) -> None:
-        self._world, self._parts, self._wait = world, max(parts, _PARTS), wait
-        # Open MPI tells it of this communicator only.
-        self._numbers = (int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - _TAG_PENDING) // self._parts
-        self._dropped: list[Any] = []
-        self.begin(0)
-
-    def begin(self, number: int) -> None:
-        self._tag = _TAG_PENDING + number % self._numbers * self._parts
-        self._receives: list[tuple[int, int, Any]] = []
-        self._requests: list[Any] = []
-        self._looked = 0
-
-    def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
-        arrays = [
-            (rank, piece) for rank, array in receives for piece in _parts(array) if piece.size
-        ]
-        requests = [
-            (rank, part, self._world.Irecv(piece, rank, self._tag + part)) for rank, piece in arrays
-        ]
-        self._receives += requests
-        self._requests += [request for _, _, request in requests]
-
-    def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
-        pieces = [(rank, piece) for rank, array in sends for piece in _parts(array) if piece.size]
-        self._requests += [
-            self._world.Isend(piece, rank, self._tag + part) for rank, piece in pieces
-        ]
-
-    def progress(self) -> None:
-        # One that is not over is enough to look at: MPI sees to all of them.
-        while self._looked < len(self._requests) and self._requests[self._looked].Test():
-            self._looked += 1
-
-    def wait(self, task: Collective) -> None:
-        self._wait(self._requests, task, [rank for rank, _, _ in self._receives])
-
-    def missing(self) -> list[tuple[int, int]]:
-        return [(rank, part) for rank, part, request in self._receives if not request.Test()]
-
-    def drop(self) -> None:
-        for _, _, request in self._receives:
-            if not request.Test():
-                request.Cancel()
-        # MPI may still write to their arrays, which they keep.
-        self._dropped += self._requests
-        self.begin(0)
-
-
-def _parts(array: Array) -> list[Array]:
-    """Return an array, whose memory has no gaps, in parts that a message can hold."""
-    if array.size <= LARGEST:
-        return [array]
-    flat = array.reshape(-1)
-    return [flat[start : start + LARGEST] for start in range(0, flat.size, LARGEST)]
 
 
 def _start() -> Any:
@@ -451,13 +379,13 @@ def _start() -> Any:
             message("ddbp", "a run under mpirun needs an MPI library", error, fix)
         ) from error
     if settings.launched_by_open_mpi() and "Open MPI" not in _library(MPI):
-        raise _strangers(f"mpirun of Open MPI, library {_library(MPI)}")
+        raise _mismatch(f"mpirun of Open MPI, library {_library(MPI)}")
     if not MPI.Is_initialized():
         MPI.Init_thread()
     size = MPI.COMM_WORLD.size
     expected = settings.launched_ranks() or size
     if expected != size:
-        raise _strangers(f"{size} of {expected} ranks, library {_library(MPI)}")
+        raise _mismatch(f"{size} of {expected} ranks, library {_library(MPI)}")
     return MPI
 
 
@@ -466,7 +394,7 @@ def _library(mpi: Any) -> str:
     return text
 
 
-def _strangers(got: str) -> CommunicationError:
+def _mismatch(got: str) -> CommunicationError:
     fix = 'Start with "ddbp launch", which finds the right one, or with the mpirun of that library.'
     return CommunicationError(
         message("ddbp", "mpirun and the MPI library must belong together", got, fix)

@@ -29,15 +29,15 @@ class SerialCommunicator:
     def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
         return zeros(shape, dtype)
 
-    def gather(self, task: Collective, row: SharedRow, same: int = 0) -> bool:
+    def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
         return True
 
-    def host_barrier(self, task: Collective) -> None:
+    def host_barrier(self, collective: Collective) -> None:
         pass
 
     def sendrecv(
         self,
-        task: Collective,
+        collective: Collective,
         sends: Sequence[tuple[int, Array]],
         receives: Sequence[tuple[int, Array]],
     ) -> None:

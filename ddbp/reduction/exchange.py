@@ -95,7 +95,7 @@ class Exchange:
             self._started.add(number)
             self._pending.send(number, self._buckets[number].filled())
 
-    def run(self, task: Collective, attempt: int) -> None:
+    def run(self, collective: Collective, attempt: int) -> None:
         """Send what is not sent yet, and wait for the sums of the other hosts; this host's
         gradients must be complete.
         """
@@ -103,7 +103,7 @@ class Exchange:
             self.begin(attempt)
         for number in reversed(range(len(self._buckets))):
             self.start(number)
-        self._pending.wait(task)
+        self._pending.wait(collective)
         self._begun = False
         for bucket in self._buckets:
             bucket.decode()
@@ -128,11 +128,11 @@ class Exchange:
         ]
         return [(host, numbers) for host, numbers in of_host if numbers]
 
-    def publish(self, task: Collective) -> None:
+    def publish(self, collective: Collective) -> None:
         """Send this rank's ranges of the parameters to the other hosts, and take in the ranges of
         those whom it serves.
         """
-        self._comm.sendrecv(task, self._published, self._updated)
+        self._comm.sendrecv(collective, self._published, self._updated)
 
 
 class _Bucket:

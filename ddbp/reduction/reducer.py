@@ -13,7 +13,7 @@ from itertools import accumulate, count
 
 import numpy as np
 
-from ddbp.comm.base import EXCHANGE, PUBLISHING, CommunicationError, Communicator
+from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.comm.host_barrier import SharedRow
 from layers import Layer, Parameter, Tape
 from layers.engine.tape import Observer
@@ -151,16 +151,16 @@ class Reducer:
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
-        task = EXCHANGE, step
+        collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:
                 overlap.complete()
-            same = self.comm.gather(task, self._row, _STATED)
+            same = self.comm.gather(collective, self._row, _STATED)
             if overlap is not None:
                 overlap.end()
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
-                self._exchange.run(task, self._attempts)
+                self._exchange.run(collective, self._attempts)
         except CommunicationError as error:
             self._name_what_is_awaited(error)
             raise
@@ -190,10 +190,10 @@ class Reducer:
         """
         if self.comm.size == 1:
             return
-        task = PUBLISHING, step
+        collective = CollectiveKind.PUBLISH, step
         if self._exchange is not None:
-            self._exchange.publish(task)
-        self.comm.host_barrier(task)
+            self._exchange.publish(collective)
+        self.comm.host_barrier(collective)
 
     def _refuse(self, step: int, samples: int, observed: int, batches: int) -> None:
         steps = self._row.rows[:, 2].tolist()

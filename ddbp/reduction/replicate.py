@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-from ddbp.comm.base import GATHERING, Communicator
+from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.snapshot import State as SnapshotState
 from layers import FlatParameters, Layer, Parameter, State
 from layers.engine.parameter import unique_parameters
@@ -51,8 +51,8 @@ class Replica:
     def load_state(self, state: SnapshotState) -> None:
         """Take the values that `state` returned; collective."""
         first = self._comm.rank == self._comm.topology.first
-        self._comm.host_barrier((GATHERING, 0))
+        self._comm.host_barrier((CollectiveKind.GATHER, 0))
         for name, array in self._arrays.items():
             if first or isinstance(array, State):
                 array.value = state[name]
-        self._comm.host_barrier((GATHERING, 0))
+        self._comm.host_barrier((CollectiveKind.GATHER, 0))

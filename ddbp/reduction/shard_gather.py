@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ddbp.comm.base import STATISTICS, CommunicationError, Communicator, described
+from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator, described
 from ddbp.comm.host_barrier import SharedRow
 from layers.errors import message
 from layers.types import Array
@@ -52,17 +52,17 @@ class ShardGather:
         width = numbers.shape[1]
         row = SharedRow(max(self._counts) * width, self._comm.size, self._comm.rank)
         row.numbers[: numbers.size] = numbers.reshape(-1)
-        task = STATISTICS, self._calls
-        if not self._comm.gather(task, row):
+        collective = CollectiveKind.STATISTICS, self._calls
+        if not self._comm.gather(collective, row):
             # Of another trainer, say, whose gatherings are counted apart.
             numbers = row.rows[:, 2].tolist()
             rank = next(rank for rank, number in enumerate(numbers) if number != self._calls)
-            got = f"{described((STATISTICS, numbers[rank]))} on rank {rank}"
+            got = f"{described((CollectiveKind.STATISTICS, numbers[rank]))} on rank {rank}"
             fix = "Every rank must run the same loop, and the same layers in the same order."
             raise CommunicationError(
                 message(
                     f"rank {self._comm.rank}",
-                    f"all ranks must take part in {described(task)}",
+                    f"all ranks must take part in {described(collective)}",
                     got,
                     fix,
                 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ddbp.comm.base import GATHERING
+from ddbp.comm.base import CollectiveKind
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -23,9 +23,9 @@ def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     """
     comm = trainer.comm
     # What the others still compute is of the parameters as they were.
-    comm.host_barrier((GATHERING, trainer.step_count))
+    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
     yield comm.rank == comm.topology.first
-    comm.host_barrier((GATHERING, trainer.step_count))
+    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
 
 
 changing = modify_parameters

@@ -20,7 +20,7 @@ import numpy as np
 import layers
 from layers import models
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
 
 BATCH = 64
 METHODS = ("default", "direct", "fastest")

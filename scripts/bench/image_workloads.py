@@ -12,7 +12,7 @@ from workload import Array, Workload, torch_cross_entropy
 import layers
 from layers import models
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
 
 
 def _images(

@@ -49,8 +49,8 @@ class Machine:
     peer
         Seconds more for each further rank, as its flag and its row come from another core's cache.
     switch
-        Ranks of a core -> seconds more of a meeting or swap, as the late one must be given the core
-        first; {1: 0} if measured for no more.
+        Ranks of a core -> seconds more of a meeting or exchange, as the late one must be given the
+        core first; {1: 0} if measured for no more.
     stream
         Bytes per second that all cores together read and write in memory.
     reduction
@@ -172,13 +172,13 @@ def meeting(machine: Machine, place: Placement) -> float:
     )
 
 
-def swap(network: Network, machine: Machine, place: Placement, message: float) -> float:
+def sendrecv(network: Network, machine: Machine, place: Placement, message: float) -> float:
     """Return the seconds in which each rank swaps a message of so many bytes with one rank of every
     other host.
 
     α + (H - 1)(o + s m/B), as the s ranks of a host share its link. If one machine plays all hosts,
     its cores are the link: everything takes as many times longer as ranks share a core, and each
-    swap waits for ranks to be given theirs.
+    call waits for ranks to be given theirs.
     """
     others = place.hosts - 1
     if not others:
@@ -231,7 +231,7 @@ def step(
         "meet": 2 * meeting(machine, place),
         "reduce": playing * summed / rate,
         "update": update,
-        "network": sum(swap(network, machine, place, size) for size in messages(n, place)),
+        "network": sum(sendrecv(network, machine, place, size) for size in messages(n, place)),
     }
 
 

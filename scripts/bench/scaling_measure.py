@@ -22,7 +22,7 @@ from workload import Workload
 from workloads import WORKLOADS, dense
 
 import ddbp
-from ddbp.comm.base import EXCHANGE
+from ddbp.comm.base import CollectiveKind
 
 GRADIENTS = (2**16, 2**18, 2**20, 2**22, 2**24)
 """Numbers of parameters whose reduction is timed."""
@@ -77,8 +77,8 @@ def _stream() -> float:
 
 
 def messages() -> dict[str, Any]:
-    """Return the seconds in which two ranks of different hosts swap messages, by their bytes, and
-    several at once.
+    """Return the seconds in which two ranks of different hosts exchange messages, by their bytes,
+    and several at once.
     """
     comm = ddbp.communicator()
     other = 1 - comm.rank
@@ -87,9 +87,9 @@ def messages() -> dict[str, Any]:
         sent, received = (np.zeros((count, size), np.uint8) for _ in range(2))
         sends, receives = ([(other, array[i]) for i in range(count)] for array in (sent, received))
         repeats = max(5, min(200, 2**24 // size))
-        swap = lambda: comm.sendrecv((EXCHANGE, 0), sends, receives)  # noqa: E731
-        harness.timed(swap, 20)
-        return _slowest(median(harness.timed(swap, repeats) for _ in range(7)))
+        sendrecv = lambda: comm.sendrecv((CollectiveKind.EXCHANGE, 0), sends, receives)  # noqa: E731
+        harness.timed(sendrecv, 20)
+        return _slowest(median(harness.timed(sendrecv, repeats) for _ in range(7)))
 
     return {
         "one": {size: seconds(size, 1) for size in MESSAGES},

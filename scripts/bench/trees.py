@@ -19,7 +19,7 @@ import numpy as np
 
 import layers
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
 
 TREES, LEAVES, FEATURES = 64, 32, 64
 CELLS = {"TreeRNN": layers.TreeRNN, "TreeLSTM": layers.TreeLSTM}

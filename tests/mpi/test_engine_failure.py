@@ -104,8 +104,8 @@ def require_refusal(finished, gradients=r"68\.7", why=""):
     """Require that ranks were refused memory; return how many MiB they asked for."""
     said = (
         r"CommunicationError: ddbp: /dev/shm must have room for [\d.]+ MiB that the ranks of this"
-        r" host share "
-        rf"\(parameters 22\.9, gradients {gradients}, board 0\.4\); got [\d.]+ MiB free{why}\. "
+        rf" host share \(parameters 22\.9, gradients {gradients}, host barrier 0\.4\); "
+        rf"got [\d.]+ MiB free{why}\. "
         r"Give it (\d+) MiB in all \(docker run --shm-size=\1m\), use fewer shards or ranks, or set"
         r" DDBP_SHARED_MEMORY=0"
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 import ddbp
 from ddbp.comm import shared_memory
-from ddbp.comm.base import EXCHANGE, PUBLISHING
+from ddbp.comm.base import CollectiveKind
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
@@ -84,19 +84,27 @@ def main() -> None:
     trainer = ddbp.Trainer(
         model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
     )
-    gather, meet = (comm, "gather"), (comm, "meet")
+    gather, barrier = (comm, "gather"), (comm, "host_barrier")
     deeds = {
-        "be killed in the exchange": (*gather, lambda task, *rest: task == (EXCHANGE, STEP), die),
+        "be killed in the exchange": (
+            *gather,
+            lambda collective, *rest: collective == (CollectiveKind.EXCHANGE, STEP),
+            die,
+        ),
         "be killed in the update": (
             ddbp.SGD,
             "update",
             lambda optimizer, *rest: optimizer.steps == STEP + 1,
             die,
         ),
-        "be killed in publishing": (*meet, lambda task: task == (PUBLISHING, STEP), die),
+        "be killed in publishing": (
+            *barrier,
+            lambda collective: collective == (CollectiveKind.PUBLISH, STEP),
+            die,
+        ),
         "be killed while others wait": (
             *gather,
-            lambda task, *rest: task == (EXCHANGE, STEP),
+            lambda collective, *rest: collective == (CollectiveKind.EXCHANGE, STEP),
             lambda: (time.sleep(1.5), die()),
         ),
         "raise in the update": (
@@ -110,7 +118,7 @@ def main() -> None:
         when(*deeds[misdeed])
     if misdeed == "return having waited" and not guilty:
         # The others are the last at each meeting, so that rank 1 waits there and they never do.
-        for place in (gather, meet):
+        for place in (gather, barrier):
             when(*place, lambda *arguments: True, lambda: time.sleep(0.03))
     for step in range(10):
         if guilty and misdeed == "return having waited" and step == 8:

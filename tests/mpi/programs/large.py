@@ -10,14 +10,14 @@ import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
-from ddbp.comm import mpi
-from ddbp.comm.base import EXCHANGE, PUBLISHING
+from ddbp.comm import mpi_messages
+from ddbp.comm.base import CollectiveKind
 
 
 def main() -> None:
     """Try all."""
     elements, *largest = map(int, sys.argv[1:])
-    for mpi.LARGEST in largest:
+    for mpi_messages.LARGEST in largest:
         transfer(ddbp.communicator(), elements)
 
 
@@ -47,8 +47,8 @@ def transfer(comm, elements):
         # Of two axes, as the sums of several pieces of the tree are.
         message = array.reshape(1, -1)
         sends, receives = ([(1, message)], []) if comm.rank == 0 else ([], [(0, message)])
-        comm.sendrecv((EXCHANGE, 1), sends, receives)
-    comm.host_barrier((PUBLISHING, 1))
+        comm.sendrecv((CollectiveKind.EXCHANGE, 1), sends, receives)
+    comm.host_barrier((CollectiveKind.PUBLISH, 1))
     assert_on_all_ranks((array[places] == values).all(), "all marks have arrived")
     assert_on_all_ranks(np.count_nonzero(array) == len(places), "nothing else has")
     if not shared:

@@ -64,9 +64,9 @@ def delay_everything(rng):
 def come_without_waiting():
     """Count the meetings at which parameters are published, but wait for nobody."""
 
-    def meet(board):
-        board._meetings += 1
-        sync.meet(board._cells, board._mine, board._meetings, 0)
+    def meet(barrier):
+        barrier._meetings += 1
+        sync.meet(barrier._cells, barrier._mine, barrier._meetings, 0)
         return True
 
     HostBarrier.meet = meet

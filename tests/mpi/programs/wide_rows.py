@@ -6,7 +6,7 @@ import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
-from ddbp.comm.base import GATHERING
+from ddbp.comm.base import CollectiveKind
 from ddbp.comm.host_barrier import WORDS, SharedRow
 
 LENGTHS = (
@@ -31,7 +31,7 @@ def main() -> None:
         # Whatever was in the memory before must not matter.
         row.all[...] = -1 - comm.rank
         row.numbers[:] = 10**6 * comm.rank + np.arange(length)
-        equal = comm.gather((GATHERING, length), row)
+        equal = comm.gather((CollectiveKind.GATHER, length), row)
         expected = 10**6 * np.arange(comm.size)[:, np.newaxis] + np.arange(length)
         assert_on_all_ranks(
             equal and (row.all == expected).all(), f"rows of {length} numbers are right"
@@ -45,12 +45,16 @@ def main() -> None:
     for length in (5, 2 * WORDS):
         row = SharedRow(length, comm.size, comm.rank, np.int64)
         row.numbers[:] = 0
-        assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "equal rows are equal")
+        assert_on_all_ranks(
+            comm.gather((CollectiveKind.GATHER, 0), row, same=2), "equal rows are equal"
+        )
         row.numbers[2:] = comm.rank
-        assert_on_all_ranks(comm.gather((GATHERING, 0), row, same=2), "what may differ may differ")
+        assert_on_all_ranks(
+            comm.gather((CollectiveKind.GATHER, 0), row, same=2), "what may differ may differ"
+        )
         row.numbers[1] = comm.rank == comm.size - 1
         assert_on_all_ranks(
-            not comm.gather((GATHERING, 0), row, same=2), "a rank that differs is seen"
+            not comm.gather((CollectiveKind.GATHER, 0), row, same=2), "a rank that differs is seen"
         )
     if comm.rank == 0:
         print(np.diff(comm.hosts).tolist())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_tree.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "train_tree.py"
 
 
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])

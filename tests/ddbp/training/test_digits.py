@@ -5,7 +5,7 @@ from statistics import mean
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "train_digits.py"
+SCRIPT = Path(__file__).parents[3] / "scripts" / "train_digits.py"
 
 
 def test_convolutional_network_reads_985_of_1000_digits(run_python, tmp_path):

@@ -13,7 +13,7 @@ import layers
 from layers import Tape, Workspace
 from layers.gradient_check.cases import BATCH, CASES, Apply
 
-from .twins import TWINS
+from ..twins import TWINS
 
 # Roundings that an output may be off from its twin, relative to the largest element: the longest
 # sum has 19 terms, and the kernels' exp, tanh and distribution function are good to a few

@@ -11,7 +11,7 @@ import pytest
 
 from layers.kernels import reduce
 
-from .fixed_tree import tree
+from ..fixed_tree import tree
 
 # One element, less than a block, several blocks with a tail.
 WIDTHS = [1, 7, 2 * 1024 + 5]

@@ -23,7 +23,7 @@ SECONDS = 60.0
 
 
 def in_processes(count, work):
-    """Run `work(board, mine)` in so many processes; each must return None."""
+    """Run `work(barrier, mine)` in so many processes; each must return None."""
     memory = mmap.mmap(-1, 8 * count * (1024 + 2 * WORDS))
     pids = []
     for mine in range(count):
@@ -43,33 +43,33 @@ def in_processes(count, work):
     return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
 
 
-def wait(board):
+def wait(barrier):
     """Wait until all have come, but not for ever."""
     end = time.monotonic() + SECONDS
-    while not board.met():
+    while not barrier.met():
         assert time.monotonic() < end, "nobody came"
         time.sleep(1e-5)
 
 
-def gather(board, row, same):
+def gather(barrier, row, same):
     """Gather, however long it takes."""
-    mismatched = board.gather(row.rows, same)
+    mismatched = barrier.gather(row.rows, same)
     if mismatched == sync.LATE:
-        wait(board)
-        mismatched = board.gather(row.rows, same, again=True)
+        wait(barrier)
+        mismatched = barrier.gather(row.rows, same, again=True)
     return mismatched
 
 
 @pytest.mark.parametrize("count", [2, 5])
 def test_every_process_reads_what_the_others_wrote_before_they_met(count):
-    def work(board, mine):
+    def work(barrier, mine):
         rng = np.random.default_rng(mine)
         row = SharedRow(7, count, mine)
         for step in range(100):
             if rng.random() < 0.05:
                 time.sleep(rng.random() * 2e-3)
             row.numbers[:] = 1000.0 * step + mine
-            assert gather(board, row, 0) == sync.ALIKE
+            assert gather(barrier, row, 0) == sync.ALIKE
             assert (row.all == 1000.0 * step + np.arange(count)[:, np.newaxis]).all()
 
     assert in_processes(count, work) == [0] * count
@@ -78,28 +78,28 @@ def test_every_process_reads_what_the_others_wrote_before_they_met(count):
 def test_process_that_has_not_come_is_known_to_those_who_wait():
     reading, writing = os.pipe()
 
-    def work(board, mine):
+    def work(barrier, mine):
         if mine:
             os.read(reading, 1)
 
-        come = board.meet()
+        come = barrier.meet()
         if not mine:
             assert not come
-            assert board.late() == [1]
+            assert barrier.late() == [1]
             os.write(writing, b"!")
-        wait(board)
-        assert board.late() == []
+        wait(barrier)
+        assert barrier.late() == []
 
     assert in_processes(2, work) == [0, 0]
 
 
 def test_process_whose_first_words_differ_is_named():
-    def work(board, mine):
+    def work(barrier, mine):
         row = SharedRow(3, 3, mine)
         row.numbers[:] = 5.0, 6.0, mine
-        assert gather(board, row, SharedRow.TITLE + 2) == sync.ALIKE
+        assert gather(barrier, row, SharedRow.TITLE + 2) == sync.ALIKE
         row.numbers[1] = 7.0 if mine == 1 else 6.0
-        assert gather(board, row, SharedRow.TITLE + 2) == (0 if mine == 1 else 1)
+        assert gather(barrier, row, SharedRow.TITLE + 2) == (0 if mine == 1 else 1)
 
     assert in_processes(3, work) == [0, 0, 0]
 
@@ -107,18 +107,18 @@ def test_process_whose_first_words_differ_is_named():
 def test_dead_process_is_noticed_by_those_who_saw_it_run(tmp_path):
     reported = tmp_path / "dead"
 
-    def work(board, mine):
-        board.meet()
-        wait(board)
+    def work(barrier, mine):
+        barrier.meet()
+        wait(barrier)
         seen = []
         if mine == 1:
             time.sleep(0.5)
             os._exit(0)
 
-        board.meet()
+        barrier.meet()
         end = time.monotonic() + SECONDS
-        while time.monotonic() < end and not board.met() and not seen:
-            seen = board.dead()
+        while time.monotonic() < end and not barrier.met() and not seen:
+            seen = barrier.dead()
             time.sleep(0.01)
         reported.write_text(str(seen))
 
@@ -155,15 +155,15 @@ def test_array_of_no_elements_can_be_shared():
 
 
 def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monkeypatch):
-    # 64 MiB in pages, of which 16 are taken, 4 of them by the board.
+    # 64 MiB in pages, of which 16 are taken, 4 of them by the host barrier.
     state = SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14 - 2**12)
     monkeypatch.setattr(os, "statvfs", lambda path: state)
     needs = {"parameters": 30 * 2**20 + 1, "gradients": 90 * 2**20, "counts of buckets": 0}
-    demand = shared_memory.MemoryPlan(needs, {"board": 2**22})
+    demand = shared_memory.MemoryPlan(needs, {"host barrier": 2**22})
     error = demand.refusal(errno.ENOSPC)
     assert isinstance(error, CommunicationError)
     assert not isinstance(error, shared_memory.NotSharedError)
-    parts = r"\(parameters 30\.1, gradients 90\.0, board 4\.0\)"
+    parts = r"\(parameters 30\.1, gradients 90\.0, host barrier 4\.0\)"
     must = f"must have room for 124\\.1 MiB that the ranks of this host share {parts}"
     assert re.search(rf"{must}; got 52\.0 MiB free\. ", str(error))
     # Others have taken 12 MiB, and MPI may take some more.
@@ -182,6 +182,6 @@ def test_memory_that_others_take_meanwhile_is_asked_for_on_top(monkeypatch):
 
 def test_file_that_a_rank_does_not_see_means_that_memory_is_not_shared():
     assert isinstance(
-        shared_memory.MemoryPlan({"board": 8}, {}).refusal(errno.ENOENT),
+        shared_memory.MemoryPlan({"host barrier": 8}, {}).refusal(errno.ENOENT),
         shared_memory.NotSharedError,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 LANGUAGE, SEQUENCE, FORECAST = (
     SCRIPTS / f"train_{name}.py" for name in ("char_lm", "sequence", "forecast")
 )

@@ -6,7 +6,7 @@ import pytest
 import layers
 from layers import FlatParameters, Linear, Parameter, Sequential, Tape
 
-from .fixed_tree import tree
+from ..fixed_tree import tree
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import layers
 from layers import FlatParameters, Linear, Sequential, Tape
 from layers.engine.partial_sums import ShardMemory
 
-from .fixed_tree import tree
+from ..fixed_tree import tree
 
 GROUPS = [[2], [8], [1, 2], [2, 2, 1], [1, 4, 1], [4, 4, 2, 1]]
 
