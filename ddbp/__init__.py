@@ -29,10 +29,12 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .snapshot import Snapshot
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
+from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer
 
@@ -57,8 +59,10 @@ __all__ = [
     "Plateau",
     "RMSProp",
     "Schedule",
+    "Snapshot",
     "StepDecay",
     "Trainer",
+    "TrainerOptions",
     "WarmUp",
     "accuracy",
     "binary_accuracy",

@@ -1,8 +1,8 @@
 """Train a small network whose script clips the weights after each step, slowly, while other ranks
 are late in what they compute.
 
-Usage: modify_parameters.py FOLDER [--alone]; every rank writes its parameters and losses. With --alone one
-rank of each host changes them without the others' knowledge.
+Usage: modify_parameters.py FOLDER [--alone]; every rank writes its parameters and losses. With
+--alone one rank of each host changes them without the others' knowledge.
 """
 
 import sys
