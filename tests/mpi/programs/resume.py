@@ -117,7 +117,7 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
     ),
     "a plateau": (
         lambda **options: make(
-            dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=0, threshold=0.5)), **options
+            dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
         ),
         DATA,
         18,
@@ -131,6 +131,11 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         12,
+    ),
+    "a second fit": (
+        lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), **options),
+        DATA,
+        13,
     ),
     "groups": (
         lambda **options: make(
@@ -179,6 +184,8 @@ def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
     trainer = start(callbacks=[stop])
     if loaded is not None:
         trainer.load_state(loaded)
+    elif name == "a second fit":
+        trainer.fit(data, epochs=1)
     try:
         history = trainer.fit(data, epochs=EPOCHS, validation=data)
     except StopError:
@@ -199,7 +206,7 @@ def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
         if stopping and number == last:
             return trainer, [], trainer.state()
     # Of those before the stop the one that goes on knows nothing.
-    return trainer, losses[-10:], None
+    return trainer, losses[-12:], None
 
 
 def write(snapshot: ddbp.Snapshot, path: Path) -> None:
