@@ -13,6 +13,7 @@ if not hasattr(_layers, "Tape"):
 
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .observers.observer import StepPhase
 from .optim.adam import Adam, AdamW
 from .optim.large_batch import LAMB, LARS
 from .optim.optimizer import Optimizer
@@ -61,6 +62,7 @@ __all__ = [
     "Schedule",
     "Snapshot",
     "StepDecay",
+    "StepPhase",
     "Trainer",
     "TrainerOptions",
     "WarmUp",

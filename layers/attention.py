@@ -150,9 +150,8 @@ class Attention(Layer):
         """Return what the kernels are told of dropout."""
         if not (call.training and self.dropout):
             return _DROPPING_NOTHING[dtype]
-        tape = call.tape
-        key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
-        return np.uint32(round(self.dropout * 2**32)), dtype.type(1 / (1 - self.dropout)), *key
+        threshold, scale = round(self.dropout * 2**32), 1 / (1 - self.dropout)
+        return np.uint32(threshold), dtype.type(scale), *call.random_key()
 
 
 @lru_cache

@@ -6,7 +6,7 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm2d
-from .containers import Residual, Sequential
+from .containers import Sequential
 from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
@@ -16,6 +16,7 @@ from .layer_norm import LayerNorm
 from .linear import Linear
 from .pool import GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions
+from .residual import Residual
 from .shape import Flatten
 from .shortcut import PaddedShortcut
 from .transformer import EncoderBlock

@@ -108,44 +108,6 @@ class MaxPool2d(_Pool2d):
         return (dx,)
 
 
-class RectifiedMaxPool2d(Layer):
-    """A ReLU and the MaxPool2d after it in one call: y = max(0, x in each window). Backward: dy,
-    where y > 0, to the maximum.
-    """
-
-    def __init__(self, pooling: MaxPool2d) -> None:
-        self.pooling = pooling
-
-    def __repr__(self) -> str:
-        return f"ReLU() + {self.pooling!r}"
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.pooling.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.pooling.backward(call, dy, rectified=True)
-
-
-def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window) -> None:
-    """Write the gradient of z for y = MaxPool2d(ReLU(z)); for layers that a ReLU and a MaxPool2d
-    have been joined to.
-
-    Parameters
-    ----------
-    dx
-        The gradient of z, (N, H, W, C); all of it is written.
-    dy, y
-        The gradient of the pooled output, and that output itself, (N, Ho, Wo, C).
-    x
-        Either z or ReLU(z), whichever was kept: they differ only where the gradient is 0 anyhow.
-    window
-        `MaxPool2d.window`.
-
-    All arrays have one dtype and adjacent elements.
-    """
-    pool.maximum_backward(dx, dy, y, x, window, True)
-
-
 class AvgPool2d(_Pool2d):
     """Mean of each window of an image (N, H, W, C).
 

@@ -20,7 +20,7 @@ def workers(config: pytest.Config) -> int:
     """
     files = any("::" in argument or argument.endswith(".py") for argument in config.args)
     # The plug-in of the last ones may be switched off.
-    options = ("keyword", "markexpr", "collectonly", "lf", "failedfirst")
+    options = ("keyword", "collectonly", "lf", "failedfirst")
     chosen = files or any(config.getoption(name, False) for name in options)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -46,6 +46,15 @@ def make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
     """Return the scheduler, which keeps the order of the tests."""
     config.option.loadscopereorder = False
     return Scheduler(config, log)
+
+
+def leave_out_full(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the tests marked `full`, unless tests are chosen by -m or by their names."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=full)
+    items[:] = [item for item in items if item not in full]
 
 
 def longest_first(items: list[pytest.Item]) -> None:

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddbp.comm.agreement import gather_uneven
+from layers.engine.fixed_tree import tree_sum
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
 from .reducer import Reducer
-from .shards import tree_total
 
 CHUNK = 64 * reduce.BLOCK
 """Elements that are reduced and updated at a time: their sum is still in the second-level cache
@@ -246,7 +246,7 @@ class Partition:
 
     def square_norm(self, array: Array) -> float:
         """Return the squared Euclidean norm of an array over all slices; collective."""
-        return float(tree_total(self._piece_sums(reduce.square_sums, array)))
+        return float(tree_sum(self._piece_sums(reduce.square_sums, array)))
 
     def parameter_norms(self, array: Array) -> Array:
         """Return the Euclidean norm of each parameter's part of an array over all slices;
@@ -255,7 +255,7 @@ class Partition:
         sums = self._piece_sums(reduce.square_sums, array)
         return np.sqrt(
             [
-                float(tree_total(sums[self._owner_of_piece == number]))
+                float(tree_sum(sums[self._owner_of_piece == number]))
                 for number in range(self.parameters)
             ]
         )
@@ -266,9 +266,7 @@ class Partition:
             self._owner_of_piece
         ]
         absolute = (
-            tree_total(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
+            tree_sum(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         )
-        squares = (
-            tree_total(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
-        )
+        squares = tree_sum(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
         return float(l1 * absolute + l2 * squares / 2)

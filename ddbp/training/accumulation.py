@@ -84,8 +84,8 @@ class Accumulation:
         """Return M_i / M_1 of the next batch."""
         return _weight(loss) / self._first if self._first else 1.0
 
-    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> None:
-        """Propagate backwards from the loss of the next batch, with its factor.
+    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> Value:
+        """Propagate backwards from the loss of the next batch, with its factor; return the loss.
 
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
@@ -108,9 +108,10 @@ class Accumulation:
             self._reduction.flat.zero_gradients()
             self._begin()
             raise
+        return loss
 
-    def require_no_factor(self, loss: Value) -> None:
-        """Refuse a batch whose gradient had to be multiplied, and was not."""
+    def require_no_factor(self, loss: Value) -> Value:
+        """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
         if self.factor(loss) != 1:
             must = (
                 "a batch of another size than the first that accumulates must be propagated"
@@ -122,6 +123,7 @@ class Accumulation:
                     "Trainer.update", must, f"{_weight(loss):g} samples after {self._first:g}", fix
                 )
             )
+        return loss
 
     def add(self, loss: Value, sums: Array) -> None:
         """Count a batch whose gradient has been added, with the sums over each of this rank's
@@ -227,21 +229,21 @@ class Accumulation:
     def _write_loaded(self) -> None:
         for name, parameter, _, _ in self._reduction.flat.segments():
             if name in self._loaded:
-                parameter.shard_gradients(self._reduction.plan.local)[...] = self._loaded[name]
-                parameter.stale = False
+                gradients, _ = parameter.store.buffer(self._reduction.plan.local)
+                gradients[...] = self._loaded[name]
 
     def _gradients(self) -> dict[str, Array]:
         """Return the gradients of all shards (S, …) of the parameters that have any; collective."""
         flat, comm, local = self._reduction.flat, self._reduction.comm, self._reduction.plan.local
-        stale = np.array([parameter.stale for parameter in flat.parameters])
+        stale = np.array([parameter.store.stale for parameter in flat.parameters])
         nowhere = np.logical_and.reduce(comm.all_gather(stale))
         result = {}
         for name, parameter, nothing in zip(flat.names, flat.parameters, nowhere, strict=True):
             if nothing:
                 continue
             mine = np.zeros((local, *parameter.shape), parameter.dtype)
-            if not parameter.stale:
-                mine[...] = parameter.shard_gradients(local)
+            if not parameter.store.stale:
+                mine[...], _ = parameter.store.buffer(local)
             result[name] = self._of_all(mine)
         return result
 

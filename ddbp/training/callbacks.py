@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ddbp.observers.observer import StepHook
 from ddbp.snapshot import State
 from layers.errors import message
 
@@ -11,9 +12,13 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-class Callback:
-    """Base of callbacks; override what you need. Methods run on all ranks, so collective calls are
-    allowed in them.
+class Callback(StepHook):
+    """Base of callbacks; override what you need. Methods run on all ranks but for `on_exception`,
+    so collective calls are allowed in them.
+
+    The events of steps and evaluations, see `StepHook`, come in `fit` and in custom loops alike;
+    those of epochs and of the run come in `fit`. A callback that is a `layers.TapeHook`, too, is
+    told what happens in each forward and backward pass.
     """
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
@@ -21,9 +26,6 @@ class Callback:
 
     def on_epoch_begin(self, trainer: "Trainer", epoch: int) -> None:
         """Run before each epoch; epochs count from 1."""
-
-    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
-        """Run after each update; `loss` is that of the global batch."""
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         """Run after each epoch and its validation; may add to the record."""

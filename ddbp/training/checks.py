@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,7 +12,8 @@ import numpy as np
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
-from layers import FlatParameters, Layer, Value
+from ddbp.observers.observer import StepHook
+from layers import FlatParameters, Layer, TapeHook, Value
 from layers.errors import message
 from layers.kernels import cache
 
@@ -68,6 +70,19 @@ def gradient_changes(
             raise ValueError(
                 message("Trainer", f"{name} must not be negative", factor, "0 switches it off.")
             )
+
+
+def callbacks(given: Sequence[Any]) -> None:
+    """Refuse callbacks that would never be told of anything."""
+    for each in given:
+        if not isinstance(each, StepHook | TapeHook):
+            must, fix = (
+                "callbacks must be Callback or TapeHook objects",
+                "Derive from ddbp.Callback.",
+            )
+            if isinstance(each, type):
+                fix = f"Make one: {each.__name__}(…)."
+            raise TypeError(message("Trainer", must, repr(each), fix))
 
 
 def ranks_have_samples(batch_size: int, ranks: int) -> None:
@@ -180,12 +195,16 @@ def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
 
 def code_facts() -> dict[str, Any]:
     """Return what ranks must have in common of the code that they run."""
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    main = sys.modules.get("__main__")
+    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     script = (
         hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
         if path and Path(path).is_file()
         else "interactive"
     )
+    if spec is not None:
+        # It was started by python -m.
+        script = f"{spec.name} {script}"
     return {"kernel sources and versions": cache.source_digest(), "script": script}
 
 

@@ -5,10 +5,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import State
 from layers import FlatParameters
 
 from . import checks
+from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, LocalBatch
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 
-class FitLoop:
+class FitLoop(StepHook):
     """Trains epoch by epoch, and can go on where another one was.
 
     Parameters
@@ -27,9 +29,8 @@ class FitLoop:
         Where batches come from.
     flat
         The parameters.
-    train
-        Trains on a part of a batch; returns the loss, and of how many samples an update was, if
-        there was one.
+    group
+        What says how many samples an update was for.
     folder
         Where records and final parameters go, if anywhere.
 
@@ -45,33 +46,39 @@ class FitLoop:
         self,
         stream: BatchStream,
         flat: FlatParameters,
-        train: Callable[[LocalBatch], tuple[float, int]],
+        group: Accumulation,
         folder: RunFolder | None,
     ) -> None:
         self.history: list[Record] = []
         self.running = False
         self._stream = stream
         self._flat = flat
-        self._train = train
+        self._group = group
         self._folder = folder
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        # Sums over the updates of the epoch: of the losses times the samples, and of these; and how
-        # long they took.
+        # Sums over the updates of the epoch: of the losses times the samples, and of these. A
+        # window of time steps is so much of its batches' samples.
         self._total = 0.0
         self._seen = 0.0
+        self._weight = 1.0
+        # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
+        self._started = time.perf_counter()
 
     def run(
         self,
         trainer: "Trainer",
+        train: Callable[[LocalBatch], float],
         data: ArrayDataset,
         epochs: int,
         steps_per_epoch: int,
         validation: ArrayDataset | None,
     ) -> list[Record]:
-        """Train until the run has had so many epochs, and return their records; collective."""
+        """Train until the run has had so many epochs, and return their records; collective. `train`
+        takes a step on what is computed at once.
+        """
         if not self._stream.begin(data):
             self.history = []
             self._begin_epoch()
@@ -80,10 +87,11 @@ class FitLoop:
         try:
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
-            while self._stream.left(epochs) > 0 and (self._stream.mid_epoch or not trainer.stop):
-                self._run_epoch(trainer, data, validation)
-                if trainer._over:
-                    break
+            # An epoch that has begun comes to its end.
+            goes_on = self._stream.mid_epoch or not trainer.stop
+            while goes_on and self._stream.left(epochs) > 0:
+                self._run_epoch(trainer, train, len(data), validation)
+                goes_on = not trainer.stop
             if self._folder is not None:
                 self._folder.write_parameters(trainer.model)
             for callback in trainer.callbacks:
@@ -94,21 +102,30 @@ class FitLoop:
         return self.history
 
     def _run_epoch(
-        self, trainer: "Trainer", data: ArrayDataset, validation: ArrayDataset | None
+        self,
+        trainer: "Trainer",
+        train: Callable[[LocalBatch], float],
+        samples: float,
+        validation: ArrayDataset | None,
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
-        self._take_steps(trainer)
+        self._started = time.perf_counter() - self._seconds
+        try:
+            for part in self._stream.parts():
+                self._weight = part.weight
+                train(part)
+        except TrainingOver:
+            trainer.stop = True
+            samples = self._seen
+        seconds = time.perf_counter() - self._started
         checks.finite_parameters(self._flat, trainer.step_count - 1)
-        loss = self._total / len(data)
-        if trainer._over:
-            loss = self._total / self._seen if self._seen else math.nan
         record: Record = {
             "epoch": trainer.epoch,
             "step": trainer.step_count,
-            "loss": loss,
-            "samples_per_second": len(data) / self._seconds,
-            "seconds": self._seconds,
+            "loss": self._total / samples if samples else math.nan,
+            "samples_per_second": samples / seconds,
+            "seconds": seconds,
         }
         self._begin_epoch()
         if validation is not None:
@@ -122,21 +139,11 @@ class FitLoop:
         if self._folder is not None:
             self._folder.log(record)
 
-    def _take_steps(self, trainer: "Trainer") -> None:
-        """Train on what is left of the epoch that has begun."""
-        before, started = self._seconds, time.perf_counter()
-        for part in self._stream.parts():
-            if trainer._over:
-                break
-            loss, samples = self._train(part)
-            self._seconds = before + time.perf_counter() - started
-            if not samples:
-                continue
-            self._total += loss * part.weight * samples
-            self._seen += part.weight * samples
-            for callback in trainer.callbacks:
-                callback.on_step_end(trainer, trainer.step_count, loss)
-        self._seconds = before + time.perf_counter() - started
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        if self.running:
+            self._total += loss * self._weight * self._group.updated
+            self._seen += self._weight * self._group.updated
+            self._seconds = time.perf_counter() - self._started
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""

@@ -15,17 +15,19 @@ from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import step_log
-from ddbp.observers.status_reporter import followed
+from ddbp.observers import status_reporter, step_log
+from ddbp.observers.observer import StepHooks, StepPhase, TrainingOver
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction import replicate
 from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import shard_sums
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import Layer, Value, Workspace
+from layers import Layer, Tape, TapeHook, Value, Workspace
+from layers.engine.hooks import TapeHooks
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -81,7 +83,7 @@ class Trainer:
     metrics
         Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
     callbacks
-        See `ddbp.training.callbacks`.
+        `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
     quiet
@@ -112,7 +114,7 @@ class Trainer:
         l1: float = 0.0,
         l2: float = 0.0,
         metrics: Mapping[str, Metric] | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         quiet: bool = False,
     ) -> None:
@@ -120,7 +122,7 @@ class Trainer:
         if not quiet:
             announce_compilation()
         self.comm: Communicator = communicator()
-        self._tape, reducer = followed(self.comm.rank, model, loss)
+        reporter = status_reporter.start(self.comm.rank, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -136,8 +138,8 @@ class Trainer:
             l1=l1,
             l2=l2,
         ).on(self.comm.size)
+        checks.callbacks(callbacks)
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
-        self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
         self.step_count = 0
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
@@ -146,7 +148,7 @@ class Trainer:
             self._truncation = Truncation(model, truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._reduction = reducer(model, self._plan, self.comm, wire)
+        self._reduction = Reducer(model, self._plan, self.comm, wire)
         self._flat = self._reduction.flat
         require_agreement(
             self.comm,
@@ -160,7 +162,7 @@ class Trainer:
         )
         optimizer.bind(self._part)
         compile_update(self.comm, optimizer, self._flat.dtype)
-        self._recording = step_log.start(model, self._flat, self._plan, self.comm)
+        log = step_log.start(model, self._flat, self._plan, self.comm)
         self._shard_gather = ShardGather(self._plan, self.comm)
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._workspace = Workspace()
@@ -168,7 +170,12 @@ class Trainer:
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
         self._folder = folder
-        self._fit = FitLoop(self._stream, self._flat, self._train, folder)
+        self._fit = FitLoop(self._stream, self._flat, self._group, folder)
+        hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
+        self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
+        self._hooks = StepHooks.of(hooks)
+        self._tape_hooks = TapeHooks.of(hooks)
+        self._last_begun = -1
         self._warm = False
         self._batches_made = 0
 
@@ -197,11 +204,11 @@ class Trainer:
         ...     trainer.step(loss)
         """
         self._stream.begin(self._data.one(dataset))
-        while self._stream.left(epochs) > 0:
-            for rows in self._stream.batches():
-                if self._over:
-                    return
-                yield self._recorded(rows)
+        try:
+            while self._stream.left(epochs) > 0:
+                yield from map(self._recorded, self._stream.batches())
+        except TrainingOver:
+            return
         self._stream.end()
 
     def batch(self, x: Array, y: Array) -> Batch:
@@ -215,8 +222,7 @@ class Trainer:
         While batches accumulate there is no update: the result is NaN, as nothing is known of the
         other ranks yet. The update returns the mean loss over all samples since the one before.
         """
-        self._group.backward(loss, **backward)
-        return self._update(loss)
+        return self._step(self._group.backward, loss, **backward)
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Return a context in which `step` and `update` only accumulate gradients, for the next one
@@ -231,16 +237,18 @@ class Trainer:
         """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after
         propagating backwards.
         """
-        self._group.require_no_factor(loss)
-        return self._update(loss)
+        return self._step(self._group.require_no_factor, loss)
+
+    def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
+        """Take a step on the loss that `propagate` returns for the arguments."""
+        try:
+            return self._update(propagate(*arguments, **options))
+        except Exception as error:
+            for tell in self._hooks.exception:
+                tell(self, error)
+            raise
 
     def _update(self, loss: Value) -> float:
-        if self._over:
-            # `ddbp verify --steps` asks for no more, and a loop of the script's own ends with the
-            # script only.
-            raise SystemExit(0)
-        if self._recording is not None:
-            self._recording.before_step()
         step, group = self.step_count, self._group
         group.add(loss, shard_sums(loss, self._plan.local))
         self._warm = True
@@ -249,6 +257,7 @@ class Trainer:
                 checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
+        self._hooks.come_to(self, StepPhase.EXCHANGE)
         self._flat.complete()
         pending = loss.tape.pending = group.pending(loss.tape)
         observed = sum(each.numbers.shape[1] for each in pending)
@@ -256,6 +265,7 @@ class Trainer:
         total = self._reduction.exchange(
             step, group.samples, group.sums, observed, self._batches_made
         )
+        self._hooks.come_to(self, StepPhase.UPDATE)
         value, self._part.scale = group.loss(total), group.scale
         group.clear()
         self._part.forget()
@@ -271,11 +281,12 @@ class Trainer:
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
+        self._hooks.come_to(self, StepPhase.PUBLISH)
         self._reduction.publish(step)
         loss.tape.release()
         self.step_count += 1
-        if self._recording is not None:
-            self._recording.step(value)
+        for tell in self._hooks.step_end:
+            tell(self, self.step_count, value)
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
@@ -284,10 +295,10 @@ class Trainer:
         """
         rows = self._stream.of(x, y)
         if self._truncation is None:
-            return self._train(rows)[0]
+            return self._train(rows)
         checks.windows_update(self.options.accumulate, self._group.held)
         return sum(
-            self._train(window)[0] * window.weight for window in self._truncation.windows([rows])
+            self._train(window) * window.weight for window in self._truncation.windows([rows])
         )
 
     # Whole runs
@@ -314,7 +325,7 @@ class Trainer:
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         steps = windows * -(-len(data) // (self.options.batch_size * self.options.accumulate))
         checks.write_configuration(self, self._folder, dataset, epochs)
-        return self._fit.run(self, data, epochs, steps, validation)
+        return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
@@ -334,11 +345,13 @@ class Trainer:
             partial(self._warmed_up, self._evaluation),
             {"loss": None, **self.metrics},
         )
+        for begin in self._hooks.evaluation_begin:
+            begin(self)
         result = evaluation.evaluate(
             run_pass, data, metrics, self.options.batch_size, self._plan, self.comm
         )
-        if self._recording is not None:
-            self._recording.evaluation(result)
+        for end in self._hooks.evaluation_end:
+            end(self, result)
         return result
 
     def predict(self, x: Array) -> Array:
@@ -403,17 +416,16 @@ class Trainer:
 
     # Parts of a step
 
-    @property
-    def _over(self) -> bool:
-        """Whether `ddbp verify` has seen enough steps."""
-        return self._recording is not None and self._recording.over
-
     def _recorded(self, rows: LocalBatch) -> Batch:
         """Return rows with a new tape."""
         self._flat.require_bound("Trainer")
         self.optimizer.require_bound(self._part)
+        if self._last_begun != self.step_count:
+            for tell in self._hooks.step_begin:
+                tell(self, self.step_count)
+            self._last_begun = self.step_count
         self._batches_made += 1
-        tape = self._tape(
+        tape = Tape(
             training=True,
             shards=rows.bounds,
             samples=rows.samples,
@@ -424,21 +436,19 @@ class Trainer:
             workspace=self._workspace,
             gather=self._shard_gather,
             deferred=True,
+            hooks=self._tape_hooks,
         )
         if rows.ends_group:
             self._group.last = tape
         return Batch(tape.input(rows.x, gradient=False), rows.y, rows.samples)
 
-    def _train(self, rows: LocalBatch) -> tuple[float, int]:
-        """Take a step on rows; return its loss, and of how many samples the update was: none, while
-        batches accumulate.
-        """
+    def _train(self, rows: LocalBatch) -> float:
+        """Take a step on rows; return its loss."""
         if self.loss is None:
             raise ValueError(
                 message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
             )
-        loss = self._update(self._warmed_up(self._passes, self._recorded(rows)))
-        return loss, 0 if self._group.batches else self._group.updated
+        return self._step(self._warmed_up, self._passes, self._recorded(rows))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -455,7 +465,9 @@ class Trainer:
     ) -> tuple[Value, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = self._tape(shards=bounds, samples=samples, gather=self._shard_gather)
+        tape = Tape(
+            shards=bounds, samples=samples, gather=self._shard_gather, hooks=self._tape_hooks
+        )
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
 

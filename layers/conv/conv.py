@@ -4,15 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.activation import ReLU
 from layers.checks import pair
-from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty, flat
-from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import Initializer, he_uniform, zeros
-from layers.kernels import elementwise, pool
-from layers.pool import MaxPool2d, rectified_backward
+from layers.kernels import elementwise
 from layers.types import Array
 
 from .algorithms import Direct, choose
@@ -106,13 +102,6 @@ class Conv2d(Convolution):
             f" {self.size}{options}{'' if self.bias else ', bias=False'})"
         )
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        return (
-            _RectifiedConv2d(self)
-            if type(self) in (Conv2d, Conv1d) and type(following) is ReLU
-            else None
-        )
-
     def method_for(self, x: Array) -> Direct:
         """Return the method for this shape of images, made when it is first seen."""
         key = (x.shape[1:3], x.dtype, self.method)
@@ -199,58 +188,6 @@ class Conv2d(Convolution):
         dx = call.pooled("dx", x.shape, x.dtype)
         method.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)
-
-
-class _RectifiedConv2d(Layer):
-    """A Conv2d and the ReLU after it in one call, y = max(z, 0). Backward: as Conv2d, with dy only
-    where y > 0.
-    """
-
-    def __init__(self, convolution: Conv2d) -> None:
-        self.convolution = convolution
-
-    def __repr__(self) -> str:
-        return f"{self.convolution!r} + ReLU()"
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        return _PooledConv2d(self.convolution, following) if type(following) is MaxPool2d else None
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.convolution.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.convolution.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.convolution.backward(call, dy, rectified=True)
-
-
-class _PooledConv2d(Layer):
-    """A Conv2d, the ReLU and the MaxPool2d after it in one call; backward has one pass from the
-    pooled gradient to that of z.
-    """
-
-    def __init__(self, convolution: Conv2d, pooling: MaxPool2d) -> None:
-        self.convolution, self.pooling = convolution, pooling
-
-    def __repr__(self) -> str:
-        return f"{self.convolution!r} + ReLU() + {self.pooling!r}"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.convolution.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        z, x, method = self.convolution.convolve(call, x, rectified=True)
-        y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
-        pool.maximum(y, z, self.pooling.window, False)
-        call.save(x, z, method, y)
-        return y
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, z, method, y = call.saved
-        dz = call.pooled("dz", z.shape, z.dtype)
-        rectified_backward(dz, contiguous(dy), z, y, self.pooling.window)
-        return self.convolution.gradients(call, dz, x, method)
 
 
 class Conv1d(Conv2d):

@@ -34,6 +34,7 @@ class Call:
         "_buffers",
         "_own",
         "divisor",
+        "draws",
         "index",
         "inputs",
         "layer",
@@ -54,6 +55,8 @@ class Call:
         self.divisor: float | None = None
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
+        self.draws = tape.draws
+        """Those of the tape when this call began; see `Tape.drawing_again`."""
 
     def __repr__(self) -> str:
         return f"call {self.index}: {self.layer!r}"
@@ -128,6 +131,18 @@ class Call:
         """
         self.tape.on_gathered(numbers, apply, gathered=gathered)
 
+    def random_key(self) -> tuple[int, int, int, np.uint64]:
+        """Return the key of the next random numbers of this call: its first sample, step, draw and
+        seed.
+
+        It is another one each time. Draws are counted along the tape, calls are not: layers that
+        run as one call draw what they draw apart.
+        """
+        tape = self.tape
+        draw = tape.draws
+        tape.draws = draw + 1
+        return tape.first_sample, tape.step, draw, np.uint64(tape.seed)
+
     def wants(self, index: int) -> bool:
         """Return whether anybody needs the gradient of input number `index`."""
         x = self.inputs[index]
@@ -165,12 +180,7 @@ class Call:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
         overwritten.
         """
-        gradients = parameter.gradients
-        if gradients is None or len(gradients) != self.tape.shards:
-            gradients = parameter.shard_gradients(self.tape.shards)
-        accumulate = not parameter.stale
-        parameter.stale = False
-        return gradients, accumulate
+        return parameter.store.buffer(self.tape.shards)
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
         """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""

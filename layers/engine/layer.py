@@ -1,7 +1,7 @@
 """The layer contract: owns parameters, and nothing else."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -77,12 +77,6 @@ class Layer:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def fused_with(self, following: "Layer") -> "Layer | None":
-        """Return a layer that does this one and the following in one call, with the same bits, or
-        None if there is none.
-        """
-        return None
-
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield (dotted name, parameter) in the order in which attributes were set; shared
         parameters come repeatedly.
@@ -98,6 +92,22 @@ class Layer:
         for name, attribute in vars(self).items():
             if name[0] != "_":
                 yield from _named(f"{prefix}{name}", attribute, State)
+
+    def named_layers(self) -> Iterator[tuple[str, "Layer"]]:
+        """Yield (dotted name, layer) once for each layer that this one is made of, itself first, as
+        "".
+
+        Names are by public attributes where any lead to a layer. A layer that only hidden ones lead
+        to and that does the work of several has the name of the first of these.
+        """
+        names: dict[int, str] = {}
+        for path, layer in _layers("", self, set()):
+            name = path
+            if path.startswith("_") or "._" in path:
+                parts = (names.get(id(part)) for part in vars(layer).values())
+                name = next((part for part in parts if part is not None), path)
+            names[id(layer)] = name
+            yield name, layer
 
     def parameters(self) -> list[Parameter]:
         """Return the parameters, shared ones once."""
@@ -146,6 +156,12 @@ class Composite(Layer):
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
 
+    def _chain(self) -> Sequence[Layer]:
+        """Return the layers that a call runs one after the other, to the last of which others may
+        be joined; this one alone, if it is no chain.
+        """
+        return (self,)
+
 
 def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
     """Yield the parameters or the states in an attribute."""
@@ -164,3 +180,22 @@ def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
     elif isinstance(attribute, list | tuple):
         for index, item in enumerate(attribute):
             yield from _named(f"{name}.{index}", item, kind)
+
+
+def _layers(path: str, attribute: Any, seen: set[int]) -> Iterator[tuple[str, Layer]]:
+    """Yield (path, layer) once for each of the layers in an attribute, by public attributes
+    first.
+    """
+    items: Any = ()
+    if isinstance(attribute, Layer):
+        if id(attribute) in seen:
+            return
+        seen.add(id(attribute))
+        yield path, attribute
+        items = sorted(vars(attribute).items(), key=lambda item: item[0].startswith("_"))
+    elif isinstance(attribute, dict):
+        items = attribute.items()
+    elif isinstance(attribute, list | tuple):
+        items = enumerate(attribute)
+    for name, part in items:
+        yield from _layers(f"{path}.{name}" if path else str(name), part, seen)

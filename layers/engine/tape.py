@@ -1,6 +1,8 @@
 """The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,17 +11,12 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from .call import Call, Gather
+from .hooks import TapeHook, TapeHooks
 from .layer import Layer
-from .parameter import Parameter
 from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
-
-Observer = Callable[[Parameter], None]
-"""Told of each parameter, once per backward pass, when its last use has contributed or was not
-reached.
-"""
 
 
 class Observation(NamedTuple):
@@ -60,12 +57,14 @@ class Tape:
         The rest of that key.
     workspace
         Buffers to reuse; pass the same one every step.
-    observer
-        Told of each parameter when it is ready.
+    hooks
+        What watches the tape, see `TapeHook`; pass a `TapeHooks` to many tapes.
     gather
         How to learn of the shards of other processes; unless given, there are none.
     deferred
         Whether what layers observe waits for `settle`.
+    observer
+        Refused: it is now `hooks`.
     """
 
     pending: Sequence[Observation] = ()
@@ -81,21 +80,27 @@ class Tape:
         seed: int = 0,
         step: int = 0,
         workspace: Workspace | None = None,
-        observer: Observer | None = None,
+        hooks: TapeHooks | Sequence[TapeHook] | None = None,
         gather: Gather | None = None,
         deferred: bool = False,
+        observer: Any = None,
     ) -> None:
+        if observer is not None:
+            must, fix = "what it tells must go to hooks", "Pass hooks=[…]: see layers.TapeHook."
+            raise TypeError(message("Tape", must, f"observer={observer!r}", fix))
         self.training = training
         self.samples = samples
         self.first_sample = first_sample
         self.seed = seed
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
-        self.observer = observer
+        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else TapeHooks.of(hooks)
         self.deferred = deferred
         self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
+        self.draws = 0
+        """How often calls have asked for a random key."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -129,7 +134,11 @@ class Tape:
         # Appended before forward runs, so that calls which a layer makes inside its forward come
         # after it.
         self.calls.append(call)
+        hooks = self._hooks
         try:
+            if hooks is not None:
+                for tell in hooks.forward_begin:
+                    tell(call)
             if len(inputs) == 1:
                 wants = inputs[0].wants
                 array = layer.forward(call, inputs[0].array)
@@ -153,15 +162,34 @@ class Tape:
                 array = layer.forward(call, *arrays)
         except BaseException:
             del self.calls[call.index :]
+            self.draws = call.draws
             raise
         if array.__class__ is tuple:
             wants = wants or self.workspace.is_trainable(layer)
             call.output = Outputs(
                 tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
             )
-            return call.output.values
-        value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
-        return value
+            result: Any = call.output.values
+        else:
+            result = call.output = Value(
+                self, array, call, wants or self.workspace.is_trainable(layer)
+            )
+        if hooks is not None:
+            for tell in hooks.forward_end:
+                tell(call)
+        return result
+
+    @contextmanager
+    def observed(self, *hooks: TapeHook) -> Iterator[None]:
+        """Return a context in which the tape tells these hooks, too, after those that it has."""
+        before, more = self._hooks, TapeHooks.of(hooks)
+        if before is not None and more is not None:
+            more = TapeHooks._make(map(add, before, more))
+        self._hooks = more or before
+        try:
+            yield
+        finally:
+            self._hooks = before
 
     def gather(self, numbers: Array) -> Array:
         """See `Call.gather`."""
@@ -190,6 +218,17 @@ class Tape:
             apply(everywhere[:, start:stop])
             start = stop
 
+    @contextmanager
+    def drawing_again(self, call: Call) -> Iterator[None]:
+        """Give out the random keys that followed the beginning of a call once more: what is
+        computed again then draws the same numbers.
+        """
+        draws, self.draws = self.draws, call.draws
+        try:
+            yield
+        finally:
+            self.draws = draws
+
     def restart(self) -> None:
         """Forget all calls and what they observed, to record the same step again from its
         inputs.
@@ -212,6 +251,7 @@ class Tape:
             del call.output
             call.inputs = ()
         self.calls = []
+        self.draws = 0
         self.kept = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
@@ -240,22 +280,34 @@ class Tape:
             kept._gradient = None
         self._unfinished = True
         self.rule = rule
-        pending = self._uses() if self.observer is not None else None
+        hooks = self._hooks
+        uses: dict[int, int] | None = None
+        if hooks is not None:
+            if hooks.parameter_ready:
+                uses = self._uses()
+            for begin in hooks.backward_pass_begin:
+                begin(self)
         value._gradient = gradient
         value._contribution = None
-        for call in self._backwards():
+        for call in reversed(self.calls):
             output = call.output
             dy = output._gradient
             if dy is not None:
+                if hooks is not None:
+                    for tell in hooks.backward_begin:
+                        tell(call)
                 call._own = []
                 gradients = call.layer.backward(call, dy if rule is None else rule.error(call, dy))
                 self._hand_over(call, gradients)
+                if hooks is not None:
+                    for tell in hooks.backward_end:
+                        tell(call)
                 if not output._keep:
                     output._gradient = None
             elif type(output) is Outputs:
                 self._backward_of_several(call, output.values, rule)
-            if pending is not None:
-                self._report(call, pending)
+            if uses is not None:
+                self._tell_what_is_ready(call, uses)
         for kept in self.kept:
             if kept._gradient is not None and not kept._gradient.flags.writeable:
                 # A view of what backward started from, or of dy spread over a sum; the user may
@@ -263,10 +315,9 @@ class Tape:
                 kept._gradient = kept._gradient.copy()
         self.rule = None
         self._unfinished = False
-
-    def _backwards(self) -> Iterator[Call]:
-        """Return the calls in the order of backward."""
-        return reversed(self.calls)
+        if hooks is not None:
+            for end in hooks.backward_pass_end:
+                end(self)
 
     def _backward_of_several(
         self, call: Call, outputs: tuple[Value, ...], rule: Rule | None
@@ -274,12 +325,19 @@ class Tape:
         """Run backward of a call with several outputs, if it was reached by way of any."""
         if all(y._gradient is None for y in outputs):
             return
+        hooks = self._hooks
+        if hooks is not None:
+            for tell in hooks.backward_begin:
+                tell(call)
         call._own = []
         dys = [
             dy if dy is None or rule is None else rule.error(call, dy)
             for dy in (y._gradient for y in outputs)
         ]
         self._hand_over(call, call.layer.backward(call, *dys))
+        if hooks is not None:
+            for tell in hooks.backward_end:
+                tell(call)
         for y in outputs:
             if not y._keep:
                 y._gradient = None
@@ -332,9 +390,11 @@ class Tape:
                 uses[id(parameter)] = uses.get(id(parameter), 0) + 1
         return uses
 
-    def _report(self, call: Call, pending: dict[int, int]) -> None:
-        assert self.observer is not None
+    def _tell_what_is_ready(self, call: Call, uses: dict[int, int]) -> None:
+        """Count a call's uses of parameters down, and tell of those that have no other left."""
+        assert self._hooks is not None
         for parameter in call.layer.own_parameters():
-            pending[id(parameter)] -= 1
-            if pending[id(parameter)] == 0:
-                self.observer(parameter)
+            uses[id(parameter)] -= 1
+            if not uses[id(parameter)]:
+                for tell in self._hooks.parameter_ready:
+                    tell(parameter)

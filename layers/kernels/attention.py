@@ -166,7 +166,7 @@ def _hide(scores, mask, n, h, i0, rows, start, width):
 
 
 @inlined
-def _draw(bits, row, rows, block, sample, step, call, seed):
+def _draw(bits, row, rows, block, sample, step, draw, seed):
     """Write the random numbers of a strip that begins with this row.
 
     Key j of a block takes output j // (KEYS / 4) of Philox, so that neighbours are drawn side by
@@ -186,7 +186,7 @@ def _draw(bits, row, rows, block, sample, step, call, seed):
         first = np.uint32(((row + r) * (1 << 10) + block) * quarter)
         for b in range(quarter):
             b0[b], b1[b], b2[b], b3[b] = philox(
-                first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1
+                first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(draw), k0, k1
             )
 
 
@@ -207,7 +207,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
     """Writes y, and of each row what it was shifted by and 1 over its sum.
 
     work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample,
-    step, call, seed); a threshold of 0 drops nothing.
+    step, draw, seed); a threshold of 0 drops nothing.
     """
     scores, columns_k, rows_v, block_k, rows_q, sums = work
     samples, queries, width_of_y = y.shape
@@ -219,7 +219,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero, one, none = constant(y, "zero"), constant(y, "one"), number(y, -np.inf)
-    threshold, keep, first_sample, step, call, seed = dropout
+    threshold, keep, first_sample, step, draw, seed = dropout
     numbers = np.empty((5, STRIP), y.dtype)
     row, s_row = wide * size, KEYS * size
     for n in range(samples):
@@ -282,7 +282,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                         greatest[r], total[r] = top[r], part[r]
                     if threshold:
                         _draw(
-                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                            bits, h * queries + i0, rows, block, first_sample + n, step, draw, seed
                         )
                         _drop(scores, bits, rows, width, threshold, keep)
                     b = _address(rows_v) + start * row
@@ -365,7 +365,7 @@ def backward(
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero = constant(y, "zero")
-    threshold, keep, first_sample, step, call, seed = dropout
+    threshold, keep, first_sample, step, draw, seed = dropout
     means = np.empty(queries, y.dtype)
     row, s_row = wide * size, KEYS * size
     for n in range(samples):
@@ -431,7 +431,7 @@ def backward(
                         _hide(scores, mask, n, h, i0, rows, start, width)
                     if threshold:
                         _draw(
-                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                            bits, h * queries + i0, rows, block, first_sample + n, step, draw, seed
                         )
                         _drop(gradients, bits, rows, width, threshold, keep)
                     seen, more = (i0 + 1 - start, 1) if causal else (width, 0)

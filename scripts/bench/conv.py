@@ -15,7 +15,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 import layers

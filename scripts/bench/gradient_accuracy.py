@@ -8,12 +8,12 @@ the other, which costs more than all arithmetic; so everything is measured twice
 SiLU in its place, which is smooth.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lib import harness
 
 import numpy as np
 

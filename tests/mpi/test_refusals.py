@@ -137,7 +137,7 @@ ddbp.Trainer(model, optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)
     )
 
 
-def test_equal_copies_of_the_script_are_accepted(mpirun, tmp_path):
+def test_equal_copies_of_the_script_are_accepted(pooled, tmp_path):
     script = (
         "import numpy as np, ddbp, layers\nddbp.Trainer(layers.Linear(2, 2,"
         " rng=np.random.default_rng(0)), "
@@ -146,5 +146,5 @@ def test_equal_copies_of_the_script_are_accepted(mpirun, tmp_path):
         (tmp_path / f"script{rank}.py").write_text(
             script + "optimizer=ddbp.SGD(0.1), batch_size=4, quiet=True)\n"
         )
-    finished = mpirun(2, "own_script_per_rank.py", tmp_path)
+    finished = pooled(2, "own_script_per_rank.py", tmp_path)
     assert finished.status == 0, finished.err

@@ -7,7 +7,7 @@ import numpy as np
 from layers.dropout import Dropout2d
 from layers.gradient_check.cases.case import BATCH, distinct, real
 from layers.kernels import pool
-from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d, RectifiedMaxPool2d
+from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from layers.shape import ChannelsLast
 from layers.types import Array
 
@@ -44,11 +44,14 @@ class _LeftOverNotCleared(MaxPool2d):
         return (dx,)
 
 
-class _GateForgotten(RectifiedMaxPool2d):
-    def backward(self, call: Any, dy: Array) -> Gradients:
+class _GateForgotten(MaxPool2d):
+    def forward(self, call: Any, x: Array, rectified: bool = True) -> Array:
+        return super().forward(call, x, rectified)
+
+    def backward(self, call: Any, dy: Array, rectified: bool = True) -> Gradients:
         x, y = call.saved
         dx = np.empty_like(x)
-        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.pooling.window, False)
+        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.window, False)
         return (dx,)
 
 
@@ -94,7 +97,7 @@ MUTANTS = (
     Mutant("pixels under no window not cleared", of(_LeftOverNotCleared, 2), distinct(_IMAGES)),
     Mutant(
         "gate of a joined ReLU forgotten",
-        lambda rng: _GateForgotten(MaxPool2d(2)),
+        of(_GateForgotten, 2),
         distinct(_IMAGES),
     ),
     Mutant("padding counted in one direction only", of(_PaddingCounted, 3, 2, 1), real(_IMAGES)),

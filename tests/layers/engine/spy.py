@@ -1,4 +1,6 @@
-"""What several test files share: a float64 dense layer, and a layer that watches gradients pass."""
+"""What several test files share: a float64 dense layer, a layer that watches gradients pass, and a
+hook that passes on which parameters are ready.
+"""
 
 import numpy as np
 
@@ -23,3 +25,13 @@ class Spy(layers.Layer):
         self.seen.append(dy)
         self.copies.append(dy.copy())
         return (dy,)
+
+
+class Ready(layers.TapeHook):
+    """Calls a function with each parameter that is ready."""
+
+    def __init__(self, tell):
+        self._tell = tell
+
+    def on_parameter_ready(self, parameter):
+        self._tell(parameter)

@@ -79,7 +79,7 @@ class Run:
     def __init__(self, case, layer, inputs, dy=None, keep=False, **options):
         if not keep:
             for parameter in layer.parameters():
-                parameter.gradients, parameter.stale = None, True
+                parameter.forget_gradients()
         tape = Tape(training=case.training, **options)
         values = recorded(case, tape, inputs)
         y = layer(*values)
@@ -207,7 +207,7 @@ def test_what_a_gradient_held_before_is_kept(case):
     layer, inputs = make(case, np.float64)
     once = Run(case, layer, inputs)
     for parameter in layer.parameters():
-        parameter.gradients, parameter.stale = np.full((1, *parameter.shape), 1000.0), False
+        parameter.store.buffer(1)[0][...] = 1000
     more = Run(case, layer, inputs, keep=True)
     assert all(close(b, a + 1000, 8) for a, b in zip(once.gradients, more.gradients, strict=True))
 
@@ -217,7 +217,8 @@ def test_contents_of_a_stale_gradient_count_as_zero(case):
     layer, inputs = make(case)
     once = Run(case, layer, inputs)
     for parameter in layer.parameters():
-        parameter.gradients[...], parameter.stale = np.nan, True
+        parameter.gradients[...] = np.nan
+        parameter.zero_gradient()
     assert Run(case, layer, inputs, keep=True).same_bits(once)
 
 

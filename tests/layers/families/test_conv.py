@@ -23,7 +23,7 @@ def run(layer, x, dy=None, **options):
     name.
     """
     for parameter in layer.parameters():
-        parameter.gradients, parameter.stale = None, True
+        parameter.forget_gradients()
     tape = Tape(training=True, **options)
     value = tape.input(x)
     y = layer(value)
@@ -153,7 +153,7 @@ def test_alignment_does_not_matter(name, offset, rng):
     plain = run(layer, x)
     dy = moved(np.ones_like(plain["y"]), offset)
     for parameter in layer.parameters():
-        parameter.rebind(moved(parameter.value, offset), None, True)
+        parameter.rebind(moved(parameter.value, offset))
     assert same_bits(run(layer, moved(x, offset), dy), plain)
 
 
@@ -308,7 +308,7 @@ def test_input_that_needs_no_gradient_gets_none(rng):
         layer, image = REALISTIC[name](rng)
         x = rng.standard_normal((2, *image)).astype(np.float32)
         expected = run(layer, x)
-        layer.weight.gradients, layer.weight.stale = None, True
+        layer.weight.forget_gradients()
         tape = Tape()
         value = tape.input(x, gradient=False)
         y = layer(value)

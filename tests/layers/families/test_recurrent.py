@@ -333,7 +333,7 @@ def test_gradient_of_a_shard_is_that_of_its_samples_alone(kind, ragged):
 
     def gradients(rows, shards):
         for parameter in layer.parameters():
-            parameter.gradients, parameter.stale = None, True
+            parameter.forget_gradients()
         value = Tape(shards=shards).input(x[rows])
         layer(value, LENGTHS[rows] if ragged else None).backward(dy[rows])
         return value.grad.copy(), [parameter.gradients.copy() for parameter in layer.parameters()]

@@ -1,7 +1,7 @@
 """All ranks train, each a host of its own, with gradients that travel during backward; rank 1 does
 not do as the others in step 3.
 
-Usage: bucket_misdeeds.py MISDEED FOLDER; every rank writes its parameters. The misdeeds of all
+Usage: bucket_misdeeds.py FOLDER MISDEED; every rank writes its parameters. The misdeeds of all
 ranks are also those of one process.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     """Train; the trouble comes when the last layer's gradients are on their way, and the first
     layer's are still to be computed.
     """
-    misdeed = sys.argv[1]
+    misdeed = sys.argv[2]
     comm = ddbp.communicator()
     guilty, rng = comm.rank == GUILTY, np.random.default_rng(1)
     trouble = Trouble()
@@ -101,7 +101,7 @@ def main() -> None:
             trainer.train_step(X, Y)
     values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
     np.savez(
-        Path(sys.argv[2]) / f"rank{comm.rank}.npz",
+        Path(sys.argv[1]) / f"rank{comm.rank}.npz",
         parameters=values,
         buckets=len(trainer._reduction.ranges),
     )

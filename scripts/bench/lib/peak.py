@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba.core import types
 from numba.extending import intrinsic
-from workload import Workload
+from workloads.workload import Workload
 
 from layers import Embedding, Layer, LearnedPositions, Parameter
 from layers.kernels.jit import kernel

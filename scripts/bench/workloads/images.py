@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workload import Array, Workload, torch_cross_entropy
 
 import layers
 from layers import models
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
+from .workload import Array, Workload, torch_cross_entropy
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "layers" / "families"))
 
 
 def _images(
