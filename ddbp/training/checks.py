@@ -20,7 +20,6 @@ from layers.kernels import cache
 from .data import ArrayDataset
 
 if TYPE_CHECKING:
-    from .run_folder import RunFolder
     from .trainer import Trainer
 
 _CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
@@ -287,13 +286,3 @@ class DataSets:
                     "Use ArrayDataset(x, y).",
                 )
             )
-
-
-def write_configuration(
-    trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int
-) -> None:
-    """Write what a run is made of to its folder, if this rank has one; collective."""
-    facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
-    if folder is not None:
-        chosen = {name: getattr(trainer, name) for name in ("model", "loss", "optimizer")}
-        folder.write_configuration(chosen | trainer.options.as_dict() | facts)

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import State
-from layers import FlatParameters
 
 from . import checks
-from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, LocalBatch
 from .run_folder import RunFolder
+from .update import Update
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -27,10 +26,8 @@ class FitLoop(StepHook):
     ----------
     stream
         Where batches come from.
-    flat
-        The parameters.
-    group
-        What says how many samples an update was for.
+    update
+        What follows backward passes.
     folder
         Where records and final parameters go, if anywhere.
 
@@ -45,15 +42,13 @@ class FitLoop(StepHook):
     def __init__(
         self,
         stream: BatchStream,
-        flat: FlatParameters,
-        group: Accumulation,
+        update: Update,
         folder: RunFolder | None,
     ) -> None:
         self.history: list[Record] = []
         self.running = False
         self._stream = stream
-        self._flat = flat
-        self._group = group
+        self._update = update
         self._folder = folder
         self._begin_epoch()
 
@@ -66,6 +61,14 @@ class FitLoop(StepHook):
         # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
         self._started = time.perf_counter()
+
+    def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
+        """Write what a run is made of to the folder, if there is one; collective."""
+        facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+        if self._folder is not None:
+            names = ("model", "loss", "optimizer")
+            chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
+            self._folder.write_configuration(chosen | facts)
 
     def run(
         self,
@@ -119,7 +122,7 @@ class FitLoop(StepHook):
             trainer.stop = True
             samples = self._seen
         seconds = time.perf_counter() - self._started
-        checks.finite_parameters(self._flat, trainer.step_count - 1)
+        checks.finite_parameters(self._update.flat, trainer.step_count - 1)
         record: Record = {
             "epoch": trainer.epoch,
             "step": trainer.step_count,
@@ -141,8 +144,8 @@ class FitLoop(StepHook):
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
-            self._total += loss * self._weight * self._group.updated
-            self._seen += self._weight * self._group.updated
+            self._total += loss * self._weight * self._update.group.updated
+            self._seen += self._weight * self._update.group.updated
             self._seconds = time.perf_counter() - self._started
 
     def state(self) -> dict[str, Any]:

@@ -2,47 +2,40 @@
 rank's slice.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import StepHooks, StepPhase, TrainingOver
-from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.observers.observer import StepHooks, TrainingOver
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction import replicate
-from ddbp.reduction.partition import Partition
-from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
-from ddbp.reduction.shards import shard_sums
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import Layer, Tape, TapeHook, Value, Workspace
+from layers import FlatParameters, Layer, Tape, TapeHook, Value, Workspace
 from layers.engine.hooks import TapeHooks
 from layers.errors import message
 from layers.types import Array, Integers
 
 from . import checks, evaluation, snapshots
-from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import NAMES, TrainerOptions
+from .options import OPTION_NAMES, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .truncated_bptt import Truncation
-from .warm_up import announce_compilation, compile_update, one_first
+from .update import Update
+from .warm_up import WarmUp, announce_compilation
 
 
 class Trainer:
@@ -148,47 +141,44 @@ class Trainer:
             self._truncation = Truncation(model, truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._reduction = Reducer(model, self._plan, self.comm, wire)
-        self._flat = self._reduction.flat
+        self._update = Update(model, optimizer, self.options, self._plan, self.comm)
         require_agreement(
             self.comm,
             {"initial parameters": self.parameters_sha256()},
             "The broadcast failed; report this.",
         )
-        self._part = Partition(
-            self._reduction,
-            whole=optimizer.whole or clip_norm is not None,
-            adjust=adjustment(l1, l2, clip_value),
-        )
-        optimizer.bind(self._part)
-        compile_update(self.comm, optimizer, self._flat.dtype)
         log = step_log.start(model, self._flat, self._plan, self.comm)
-        self._shard_gather = ShardGather(self._plan, self.comm)
-        self._data = checks.DataSets(self.comm, self._flat.dtype)
+        self._gather = ShardGather(self._plan, self.comm)
+        self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._group = Accumulation(accumulate, self._reduction)
+        self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
-        self._folder = folder
-        self._fit = FitLoop(self._stream, self._flat, self._group, folder)
+        self._fit = FitLoop(self._stream, self._update, folder)
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
+        self._come_to = partial(self._hooks.come_to, self)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
-        self._warm = False
-        self._batches_made = 0
+
+    @property
+    def _flat(self) -> FlatParameters:
+        return self._update.flat
 
     @property
     def epoch(self) -> int:
         """How many epochs are over."""
         return self._stream.epoch
 
-    def __getattr__(self, name: str) -> Any:
-        if name in NAMES:
-            must, fix = "options are read from Trainer.options", f"Use trainer.options.{name}."
-            raise AttributeError(message("Trainer", must, f"trainer.{name}", fix))
-        raise AttributeError(f"'Trainer' object has no attribute '{name}'")
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Refuse the old places of options."""
+            if name in OPTION_NAMES:
+                must, fix = "options are read from Trainer.options", f"Use trainer.options.{name}."
+                raise AttributeError(message("Trainer", must, f"trainer.{name}", fix))
+            raise AttributeError(f"'Trainer' object has no attribute '{name}'")
 
     # Custom loops
 
@@ -222,7 +212,7 @@ class Trainer:
         While batches accumulate there is no update: the result is NaN, as nothing is known of the
         other ranks yet. The update returns the mean loss over all samples since the one before.
         """
-        return self._step(self._group.backward, loss, **backward)
+        return self._step(self._update.group.backward, loss, **backward)
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Return a context in which `step` and `update` only accumulate gradients, for the next one
@@ -231,63 +221,29 @@ class Trainer:
         The update is by the mean over all samples of all batches since the one before, whatever
         their sizes. What has accumulated when an epoch or a loop ends waits for the next update.
         """
-        return self._group.hold()
+        return self._update.group.hold()
 
     def update(self, loss: Value) -> float:
         """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after
         propagating backwards.
         """
-        return self._step(self._group.require_no_factor, loss)
+        return self._step(self._update.group.require_no_factor, loss)
 
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments."""
         try:
-            return self._update(propagate(*arguments, **options))
+            loss = propagate(*arguments, **options)
+            self._warm_up.over = True
+            value = self._update(loss, self.step_count, self._come_to)
+            if not self._update.group.batches:
+                self.step_count += 1
+                for tell in self._hooks.step_end:
+                    tell(self, self.step_count, value)
+            return value
         except Exception as error:
-            for tell in self._hooks.exception:
-                tell(self, error)
+            for report in self._hooks.exception:
+                report(self, error)
             raise
-
-    def _update(self, loss: Value) -> float:
-        step, group = self.step_count, self._group
-        group.add(loss, shard_sums(loss, self._plan.local))
-        self._warm = True
-        if group.goes_on(loss.tape):
-            if not math.isfinite(group.sums.sum()):
-                checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
-            loss.tape.release()
-            return math.nan
-        self._hooks.come_to(self, StepPhase.EXCHANGE)
-        self._flat.complete()
-        pending = loss.tape.pending = group.pending(loss.tape)
-        observed = sum(each.numbers.shape[1] for each in pending)
-        # With the number of batches made: a rank that skips one is found out at once.
-        total = self._reduction.exchange(
-            step, group.samples, group.sums, observed, self._batches_made
-        )
-        self._hooks.come_to(self, StepPhase.UPDATE)
-        value, self._part.scale = group.loss(total), group.scale
-        group.clear()
-        self._part.forget()
-        # Nothing is lost yet: what is to be added next will overwrite.
-        self._flat.zero_gradients()
-        if not math.isfinite(value):
-            checks.refuse_loss(self._flat, loss, value, step)
-        options = self.options
-        if options.l1 or options.l2:
-            value += self._part.penalty(options.l1, options.l2)
-        if options.clip_norm is not None:
-            limit_norm(self._part, options.clip_norm, step)
-        if pending:
-            loss.tape.settle()
-        self.optimizer.step(self._part)
-        self._hooks.come_to(self, StepPhase.PUBLISH)
-        self._reduction.publish(step)
-        loss.tape.release()
-        self.step_count += 1
-        for tell in self._hooks.step_end:
-            tell(self, self.step_count, value)
-        return value
 
     def train_step(self, x: Array, y: Array) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
@@ -296,7 +252,7 @@ class Trainer:
         rows = self._stream.of(x, y)
         if self._truncation is None:
             return self._train(rows)
-        checks.windows_update(self.options.accumulate, self._group.held)
+        checks.windows_update(self.options.accumulate, self._update.group.held)
         return sum(
             self._train(window) * window.weight for window in self._truncation.windows([rows])
         )
@@ -320,11 +276,11 @@ class Trainer:
             Ranks hold different data, or are asked for different numbers of epochs.
         """
         epochs = checks.positive_int("epochs", epochs)
-        checks.no_context(self._group.held)
+        checks.no_context(self._update.group.held)
         data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         steps = windows * -(-len(data) // (self.options.batch_size * self.options.accumulate))
-        checks.write_configuration(self, self._folder, dataset, epochs)
+        self._fit.write_configuration(self, dataset, epochs)
         return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
@@ -332,19 +288,9 @@ class Trainer:
         for any number of them.
         """
         data = self._data.one(dataset)
-        if self.loss is None:
-            raise ValueError(
-                message(
-                    "Trainer.evaluate",
-                    "the trainer must have a loss",
-                    None,
-                    "Pass loss= to Trainer.",
-                )
-            )
-        run_pass, metrics = (
-            partial(self._warmed_up, self._evaluation),
-            {"loss": None, **self.metrics},
-        )
+        self._require_loss("Trainer.evaluate")
+        run_pass = partial(self._warm_up, self._evaluation)
+        metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
             begin(self)
         result = evaluation.evaluate(
@@ -358,12 +304,7 @@ class Trainer:
         """Return the model's output for x (N, …), computed batch by batch on this process alone;
         nothing is recorded.
         """
-        x = np.asarray(x)
-        if x.dtype.kind == "f":
-            x = x.astype(self._flat.dtype, copy=False)
-        size = self.options.batch_size
-        starts = range(0, max(1, len(x)), size)
-        return np.concatenate([self.model(x[start : start + size]) for start in starts])
+        return evaluation.predict(self.model, x, self._flat.dtype, self.options.batch_size)
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and replicate."""
@@ -401,7 +342,7 @@ class Trainer:
             must, fix = "a state can only be loaded between runs", "Load it before fit."
             raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
         snapshots.load(self, self._stateful(), state)
-        self._batches_made = 0
+        self._update.batches = 0
 
     def _stateful(self) -> dict[str, snapshots.Stateful]:
         # Callbacks first: those of the user may refuse what they are to load.
@@ -409,7 +350,7 @@ class Trainer:
             **snapshots.stateful(self.callbacks),
             "model": replicate.Replica(self.model, self.comm),
             "optimizer": self.optimizer,
-            "accumulation": self._group,
+            "accumulation": self._update.group,
             "stream": self._stream,
             "fit": self._fit,
         }
@@ -418,37 +359,38 @@ class Trainer:
 
     def _recorded(self, rows: LocalBatch) -> Batch:
         """Return rows with a new tape."""
-        self._flat.require_bound("Trainer")
-        self.optimizer.require_bound(self._part)
+        self._update.require_bound()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
             self._last_begun = self.step_count
-        self._batches_made += 1
+        self._update.batches += 1
         tape = Tape(
             training=True,
             shards=rows.bounds,
             samples=rows.samples,
             # As if the batches that accumulate were one: random masks are those of its samples.
-            first_sample=rows.first + self._group.samples,
+            first_sample=rows.first + self._update.group.samples,
             seed=self.options.seed,
             step=self.step_count,
             workspace=self._workspace,
-            gather=self._shard_gather,
+            gather=self._gather,
             deferred=True,
             hooks=self._tape_hooks,
         )
         if rows.ends_group:
-            self._group.last = tape
+            self._update.group.last = tape
         return Batch(tape.input(rows.x, gradient=False), rows.y, rows.samples)
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
+        self._require_loss("Trainer")
+        return self._step(self._warm_up, self._passes, self._recorded(rows))
+
+    def _require_loss(self, owner: str) -> None:
         if self.loss is None:
-            raise ValueError(
-                message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
-            )
-        return self._step(self._warmed_up, self._passes, self._recorded(rows))
+            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
+            raise ValueError(message(owner, must, None, fix))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -457,7 +399,7 @@ class Trainer:
             batch.x.tape.restart()
         forward = self._truncation or self.model
         loss: Value = self.loss(forward(batch.x), batch.y)
-        self._group.backward(loss)
+        self._update.group.backward(loss)
         return loss
 
     def _evaluation(
@@ -465,18 +407,6 @@ class Trainer:
     ) -> tuple[Value, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = Tape(
-            shards=bounds, samples=samples, gather=self._shard_gather, hooks=self._tape_hooks
-        )
+        tape = Tape(shards=bounds, samples=samples, gather=self._gather, hooks=self._tape_hooks)
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
-
-    def _warmed_up(self, run_pass: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what `run_pass` gives for the arguments; until warm one rank of each host goes
-        first, as kernels may be compiled.
-        """
-        if self._warm:
-            return run_pass(*arguments)
-        return one_first(
-            self.comm, self._shard_gather, self._group.restart, lambda: run_pass(*arguments)
-        )
