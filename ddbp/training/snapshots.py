@@ -50,17 +50,26 @@ def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) 
 
     Raises
     ------
+    TypeError
+        It is no snapshot.
     ValueError
         It is of another version, of another model or of other options, or not whole.
     CommunicationError
         Ranks have different ones.
     """
+    _require_snapshot(snapshot)
     _require_fitting(trainer, parts, snapshot)
     for name, part in parts.items():
         part.load_state(snapshot.part(name))
     own = snapshot.part("trainer")
     trainer.step_count = own["step_count"]
     trainer.stop = own["stop"]
+
+
+def _require_snapshot(given: Any) -> None:
+    if not isinstance(given, Snapshot):
+        must, fix = "the state must be a Snapshot", "Pass what Trainer.state has returned."
+        raise TypeError(message(_OWNER, must, type(given).__name__, fix))
 
 
 def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:

@@ -171,6 +171,11 @@ class Trainer:
         """How many epochs are over."""
         return self._stream.epoch
 
+    @property
+    def history(self) -> list[Record]:
+        """The records of the epochs of the last fit."""
+        return self._fit.history
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
