@@ -103,7 +103,7 @@ def main() -> None:
     np.savez(
         Path(sys.argv[1]) / f"rank{comm.rank}.npz",
         parameters=values,
-        buckets=len(trainer._reduction.ranges),
+        buckets=len(trainer._update.reduction.ranges),
     )
     print(f"rank {comm.rank} has finished", flush=True)
 
