@@ -14,6 +14,11 @@ class Module:
     A `Layer` has a forward and a backward of its own; a `Composite` is called in ordinary Python.
     """
 
+    parts: "Sequence[Module]" = ()
+    """The layers that this one runs as one call, in the order of execution, if it stands for
+    several.
+    """
+
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
 
@@ -47,8 +52,7 @@ class Module:
         for path, layer in _layers("", self, set()):
             name = path
             if path.startswith("_") or "._" in path:
-                parts = (names.get(id(part)) for part in vars(layer).values())
-                name = next((part for part in parts if part is not None), path)
+                name = next((names[id(part)] for part in layer.parts if id(part) in names), path)
             names[id(layer)] = name
             yield name, layer
 

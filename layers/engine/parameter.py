@@ -39,6 +39,8 @@ class Parameter(FixedArray):
     store
         Where its gradients are; `gradients` and `gradient` look into it.
 
+    Notes
+    -----
     A copy (`copy.deepcopy`, `pickle`) has the value, and no gradients.
     """
 

@@ -29,9 +29,6 @@ class Value(Arithmetic):
     ----------
     array
         The array itself. It is valid until the tape's workspace is used by the next step.
-    grad
-        After `backward`: the gradient of an input, or of a value on which `keep_grad` was called;
-        None if backward did not reach it.
     """
 
     # NumPy leaves `array * value` to the reflected operator of Value.
@@ -67,18 +64,29 @@ class Value(Arithmetic):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
         return self.array.shape
 
     @property
     def dtype(self) -> Any:
+        """The array's type."""
         return self.array.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of the array's axes."""
         return self.array.ndim
 
     @property
     def grad(self) -> Array | None:
+        """The gradient, after `backward`, of an input or of a value on which `keep_grad` was
+        called; None if backward did not reach it.
+
+        Raises
+        ------
+        ValueError
+            Nothing asked for a gradient of this value.
+        """
         if not self.wants:
             fix = "Use tape.input(x, gradient=True) on a floating array."
             raise ValueError(

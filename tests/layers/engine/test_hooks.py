@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import ReLU, Sequential, Tape, TapeHook
+from layers import MaxPool2d, ReLU, Sequential, Tape, TapeHook
 from layers.engine.hooks import TapeHooks
 
 from ..spy import Ready, Spy, linear
@@ -241,10 +241,13 @@ def test_layers_are_named_once_by_public_attributes_first(rng):
 
 
 def test_layer_that_does_the_work_of_two_is_named_after_the_first(rng):
-    model = Sequential(layers.Dropout(0.5), linear(rng, 5, 4), ReLU())
+    model = Sequential(layers.Dropout(0.5), linear(rng, 5, 4), ReLU(), ReLU(), MaxPool2d(2))
     assert [(name, repr(layer)) for name, layer in model.named_layers()][1:] == [
         ("layers.0", "Dropout(0.5)"),
         ("layers.1", "Linear(5, 4)"),
         ("layers.2", "ReLU()"),
+        ("layers.3", "ReLU()"),
+        ("layers.4", "MaxPool2d(2)"),
         ("layers.1", "Linear(5, 4) + ReLU()"),
+        ("layers.3", "ReLU() + MaxPool2d(2)"),
     ]
