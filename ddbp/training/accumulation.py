@@ -78,8 +78,8 @@ class Accumulation:
         """Return M_i / M_1 of the next batch."""
         return _weight(loss) / self._first if self._first else 1.0
 
-    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> Value:
-        """Propagate backwards from the loss of the next batch, with its factor; return the loss.
+    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> None:
+        """Propagate backwards from the loss of the next batch, with its factor.
 
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
@@ -102,10 +102,9 @@ class Accumulation:
             self._reduction.flat.zero_gradients()
             self._begin()
             raise
-        return loss
 
-    def require_no_factor(self, loss: Value) -> Value:
-        """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
+    def require_no_factor(self, loss: Value) -> None:
+        """Refuse a batch whose gradient had to be multiplied, and was not."""
         if self.factor(loss) != 1:
             must = (
                 "a batch of another size than the first that accumulates must be propagated"
@@ -117,7 +116,6 @@ class Accumulation:
                     "Trainer.update", must, f"{_weight(loss):g} samples after {self._first:g}", fix
                 )
             )
-        return loss
 
     def add(self, loss: Value, sums: Array) -> None:
         """Count a batch whose gradient has been added, with the sums over each of this rank's

@@ -85,6 +85,14 @@ def callbacks(given: Sequence[Any]) -> None:
             raise TypeError(message("Trainer", must, repr(each), fix))
 
 
+def has_loss(loss: Any, owner: str) -> None:
+    """Refuse to compute a loss where the trainer was given none."""
+    if loss is None:
+        raise ValueError(
+            message(owner, "the trainer must have a loss", None, "Pass loss= to Trainer.")
+        )
+
+
 def ranks_have_samples(batch_size: int, ranks: int) -> None:
     """Refuse more ranks than samples in a global batch."""
     if batch_size < ranks:

@@ -29,7 +29,6 @@ from ddbp.reduction.shards import ShardPlan, chosen, shard_sums
 from ddbp.reduction.wire import Wire
 from layers import Layer, Tape, TapeHook, Value, Workspace
 from layers.engine.hooks import TapeHooks
-from layers.errors import message
 from layers.types import Array, Integers
 
 from . import checks, evaluation
@@ -210,7 +209,12 @@ class Trainer:
         While batches accumulate there is no update: the result is NaN, as nothing is known of the
         other ranks yet. The update returns the mean loss over all samples since the one before.
         """
-        return self._step(self._group.backward, loss, **backward)
+        try:
+            self._group.backward(loss, **backward)
+            return self._update(loss)
+        except Exception as error:
+            self._hooks.tell_error(self, error)
+            raise
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Return a context in which `step` and `update` only accumulate gradients, for the next one
@@ -225,15 +229,11 @@ class Trainer:
         """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after
         propagating backwards.
         """
-        return self._step(self._group.require_no_factor, loss)
-
-    def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
-        """Take a step on the loss that `propagate` returns for the arguments."""
         try:
-            return self._update(propagate(*arguments, **options))
+            self._group.require_no_factor(loss)
+            return self._update(loss)
         except Exception as error:
-            for tell in self._hooks.exception:
-                tell(self, error)
+            self._hooks.tell_error(self, error)
             raise
 
     def _update(self, loss: Value) -> float:
@@ -245,7 +245,8 @@ class Trainer:
                 checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
-        self._hooks.come_to(self, StepPhase.EXCHANGE)
+        for tell in self._hooks.phase:
+            tell(self, StepPhase.EXCHANGE)
         self._flat.complete()
         pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
         observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
@@ -253,7 +254,8 @@ class Trainer:
         total = self._reduction.exchange(
             step, group.samples, group.sums, observed, self._batches_made
         )
-        self._hooks.come_to(self, StepPhase.UPDATE)
+        for tell in self._hooks.phase:
+            tell(self, StepPhase.UPDATE)
         value, self._part.scale = group.loss(total), group.scale
         group.clear()
         self._part.forget()
@@ -268,12 +270,13 @@ class Trainer:
         if pending:
             loss.tape.settle()
         self.optimizer.step(self._part)
-        self._hooks.come_to(self, StepPhase.PUBLISH)
+        for tell in self._hooks.phase:
+            tell(self, StepPhase.PUBLISH)
         self._reduction.publish(step)
         loss.tape.release()
         self.step_count += 1
-        for tell in self._hooks.step_end:
-            tell(self, self.step_count, value)
+        for end in self._hooks.step_end:
+            end(self, self.step_count, value)
         return value
 
     def train_step(self, x: Array, y: Array) -> float:
@@ -341,15 +344,7 @@ class Trainer:
         for any number of them.
         """
         data = self._data.one(dataset)
-        if self.loss is None:
-            raise ValueError(
-                message(
-                    "Trainer.evaluate",
-                    "the trainer must have a loss",
-                    None,
-                    "Pass loss= to Trainer.",
-                )
-            )
+        checks.has_loss(self.loss, "Trainer.evaluate")
         run_pass, metrics = (
             partial(self._warmed_up, self._evaluation),
             {"loss": None, **self.metrics},
@@ -440,11 +435,12 @@ class Trainer:
                 yield part, weight
 
     def _train(self, batch: Batch) -> float:
-        if self.loss is None:
-            raise ValueError(
-                message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
-            )
-        return self._step(self._warmed_up, self._passes, batch)
+        checks.has_loss(self.loss, "Trainer")
+        try:
+            return self._update(self._warmed_up(self._passes, batch))
+        except Exception as error:
+            self._hooks.tell_error(self, error)
+            raise
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
