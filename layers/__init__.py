@@ -6,7 +6,7 @@ from . import init, models
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
-from .containers import Residual, Sequential
+from .containers import Sequential
 from .conv.conv import Conv1d, Conv2d
 from .conv.transposed import ConvTranspose2d
 from .dropout import Dropout, Dropout2d
@@ -32,6 +32,7 @@ from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
 from .recurrent.layers import GRU, LSTM, RNN
+from .residual import Residual
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
 from .transformer import DecoderBlock, EncoderBlock

@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import GELU, ReLU
 from .checks import positive
 from .engine.inference import INFERENCE
 from .engine.layer import Layer
@@ -36,6 +35,8 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
+    Notes
+    -----
     Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU
     that follows in a Sequential) is applied while the output is still near: y = f(z), z = x Wᵀ + b,
     and backward begins with dz = dy f'(z).
@@ -69,11 +70,6 @@ class Linear(Layer):
         return (
             f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
         )
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        if type(self) is not Linear or _kind(following) == dense.IDENTITY:
-            return None
-        return _ActivatedLinear(self, following)
 
     def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
@@ -132,38 +128,3 @@ class Linear(Layer):
             activation,
         )
         return (result,)
-
-
-class _ActivatedLinear(Layer):
-    """A Linear and the activation after it in one call, with the same bits. Backward: as Linear, of
-    dz = dy f'(z).
-    """
-
-    def __init__(self, linear: Linear, activation: Layer) -> None:
-        self.linear, self.activation = linear, activation
-        self._kind = _kind(activation)
-
-    def __repr__(self) -> str:
-        return f"{self.linear!r} + {self.activation!r}"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.linear.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.linear.forward(call, x, self._kind)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.linear.backward(call, dy, self._kind)
-
-
-def _kind(activation: Layer) -> int:
-    """Return the number by which the kernels know an activation, that of the identity if they do
-    not.
-    """
-    if type(activation) is ReLU:
-        return dense.RECTIFIED
-    return (
-        dense.GELU
-        if type(activation) is GELU and activation.approximate == "none"
-        else dense.IDENTITY
-    )

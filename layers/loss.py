@@ -2,15 +2,15 @@
 batch.
 """
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .errors import message, require_floating
-from .kernels import regression, softmax
+from .kernels import reduce, regression, softmax
 from .types import Array
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Loss(Layer):
         if positions > samples:
             sums *= samples / positions
         call.report(sums)
-        total = sums.item() if len(sums) == 1 else sums.sum()
+        total = sums.item() if len(sums) == 1 else tree_sum(sums).item()
         return total / (call.samples(samples) or 1)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -85,6 +85,8 @@ class SoftmaxCrossEntropy(Loss):
     ignore
         A label, such as -1, of positions that count for nothing.
 
+    Notes
+    -----
     Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C),
     and, if wanted, with `weights` (N, …) of the positions, at least 0. Targets and weights are
     constants.
@@ -192,8 +194,9 @@ class SoftmaxCrossEntropy(Loss):
 
     def _total(self, call: "Call", counts: Array, bounds: Array) -> float:
         """Return the sum of the weights over the global batch."""
-        of_shards = [counts[start:stop].sum(dtype=np.float64) for start, stop in pairwise(bounds)]
-        return float(call.gather(np.array(of_shards)[:, np.newaxis]).sum())
+        of_shards = np.empty((len(bounds) - 1, 1))
+        reduce.column_sums(of_shards, counts[:, np.newaxis], bounds, False)
+        return float(tree_sum(call.gather(of_shards)).item())
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":

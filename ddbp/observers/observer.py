@@ -85,10 +85,10 @@ class StepHooks(NamedTuple):
         hooks = list(hooks)
         return cls(*(overridden(hooks, StepHook, f"on_{event}") for event in cls._fields))
 
-    def tell_error(self, trainer: "Trainer", error: Exception) -> None:
-        """Tell of an error that a step has raised."""
-        for tell in self.exception:
-            tell(trainer, error)
+    def come_to(self, trainer: "Trainer", phase: StepPhase) -> None:
+        """Tell that a step comes to a phase."""
+        for tell in self.phase:
+            tell(trainer, phase)
 
 
 class TrainingOver(SystemExit):

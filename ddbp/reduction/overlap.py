@@ -52,7 +52,7 @@ class Overlap(TapeHook):
         if numbers is None:
             return
         # If backward has not reached it though it is used, that makes it zero.
-        parameter.complete()
+        parameter.store.complete()
         for number in numbers:
             self._pending[number] -= 1
             if not self._pending[number]:

@@ -16,15 +16,15 @@ import numpy as np
 from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.comm.host_barrier import SharedRow
 from layers import Layer, Parameter, Tape, TapeHook
+from layers.engine.fixed_tree import tree_sum
 from layers.errors import message
-from layers.kernels import reduce
 from layers.types import Array
 
 from .buckets import Buckets
 from .exchange import Exchange
 from .host_memory import HostMemory
 from .overlap import Overlap
-from .shards import ShardPlan, tree_total
+from .shards import ShardPlan
 from .wire import Wire, chosen
 
 _STATED = 4
@@ -140,8 +140,7 @@ class Reducer:
         self._sums[:] = sums
         if self.comm.size > 1:
             self._meet(step, samples, observed, batches)
-        total: float = reduce.tree_total(self._shown, self._places)
-        return total
+        return float(tree_sum(self._shown[self._places]))
 
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
@@ -176,12 +175,11 @@ class Reducer:
         `start` of the slice.
         """
         if self._exchange is None:
-            reduce.tree_sum(gradient, self._gradients, self._sizes, self._first + start)
+            tree_sum(self._gradients, self._sizes, out=gradient, start=self._first + start)
             return
         number = bisect_right(self._offsets, start) - 1
-        reduce.tree_sum(
-            gradient, self._exchange.parts[number], self._sizes, start - self._offsets[number]
-        )
+        parts, offset = self._exchange.parts[number], self._offsets[number]
+        tree_sum(parts, self._sizes, out=gradient, start=start - offset)
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its slice, are updated
@@ -240,8 +238,7 @@ class _AddsUp(TapeHook):
     """Adds up the gradients of a parameter's shards where that saves memory."""
 
     def on_parameter_ready(self, parameter: Parameter) -> None:
-        if parameter.partial is not None:
-            parameter.complete()
+        parameter.store.complete()
 
 
 _ADDS_UP = _AddsUp()
@@ -258,4 +255,4 @@ def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array
     shards = np.concatenate(
         [part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1
     )
-    return tree_total(np.array([tree_total(batch) for batch in shards]))
+    return tree_sum(np.array([tree_sum(batch) for batch in shards]))

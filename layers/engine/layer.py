@@ -1,7 +1,7 @@
 """The layer contract: owns parameters, and nothing else."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -53,6 +53,11 @@ class Layer:
     complex step.
     """
 
+    parts: "Sequence[Layer]" = ()
+    """The layers that this one runs as one call, in the order of execution, if it stands for
+    several.
+    """
+
     def forward(self, call: "Call", *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.
@@ -76,12 +81,6 @@ class Layer:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
-
-    def fused_with(self, following: "Layer") -> "Layer | None":
-        """Return a layer that does this one and the following in one call, with the same bits, or
-        None if there is none.
-        """
-        return None
 
     def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
         """Yield (dotted name, parameter) in the order in which attributes were set; shared
@@ -110,8 +109,7 @@ class Layer:
         for path, layer in _layers("", self, set()):
             name = path
             if path.startswith("_") or "._" in path:
-                parts = (names.get(id(part)) for part in vars(layer).values())
-                name = next((part for part in parts if part is not None), path)
+                name = next((names[id(part)] for part in layer.parts if id(part) in names), path)
             names[id(layer)] = name
             yield name, layer
 
@@ -161,6 +159,12 @@ class Composite(Layer):
 
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
+
+    def _chain(self) -> Sequence[Layer]:
+        """Return the layers that a call runs one after the other, to the last of which others may
+        be joined; this one alone, if it is no chain.
+        """
+        return (self,)
 
 
 def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:

@@ -68,7 +68,7 @@ class Subject:
     def cast(self, dtype: Any) -> Iterator[None]:
         """Convert inputs and parameters, and put the former ones back at the end."""
         inputs = self.inputs
-        kept = [(p, p.value, p.gradients, p.stale, p.partial) for p in self.parameters.values()]
+        kept = [(p, p.value, p.store) for p in self.parameters.values()]
         states = [(state, state.value.copy()) for state in self.states]
         real = np.empty(0, dtype).real.dtype
         self.inputs = [
@@ -85,8 +85,8 @@ class Subject:
             yield
         finally:
             self.inputs = inputs
-            for parameter, value, gradients, stale, partial in kept:
-                parameter.rebind(value, gradients, stale, partial)
+            for parameter, value, store in kept:
+                parameter.rebind(value, store)
             for state, value in states:
                 state.value = value
 
@@ -160,7 +160,7 @@ class Subject:
     def zero(self) -> None:
         """Forget the gradients of the parameters."""
         for parameter in self.parameters.values():
-            parameter.gradients, parameter.stale = None, True
+            parameter.forget_gradients()
 
     def backward(self, arguments: list[Any], y: Value, cotangent: Array) -> dict[str, Array]:
         """Propagate; return copies of the gradients of all blocks."""

@@ -8,12 +8,12 @@ the other, which costs more than all arithmetic; so everything is measured twice
 SiLU in its place, which is smooth.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lib import harness
 
 import numpy as np
 
@@ -42,7 +42,9 @@ def ours(method: str, activation: str, seed: int, x: Any, labels: Any) -> list[A
     """
     from torch_models import in_their_order
 
-    model = with_activation(models.resnet20(np.random.default_rng(seed), method=method), activation)
+    model = with_activation(
+        models.resnet20(np.random.default_rng(seed), algorithm=method), activation
+    )
     tape = layers.Tape(training=True)
     value = tape.input(x)
     layers.SoftmaxCrossEntropy()(model(value), labels).backward()

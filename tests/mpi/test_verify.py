@@ -60,7 +60,7 @@ def test_every_script_is_equal_on_any_number_of_ranks(verify, tmp_path):
 
 def test_every_script_that_trains_is_among_them(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS / "bench")
-    from verified_scripts import VERIFIED
+    from lib.verified_scripts import VERIFIED
 
     assert {script for script, *_ in VERIFIED.values()} == {
         path.name for path in SCRIPTS.glob("train_*.py")

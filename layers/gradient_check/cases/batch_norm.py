@@ -7,8 +7,9 @@ import numpy as np
 
 from layers.activation import ReLU, Tanh
 from layers.batch_norm import BatchNorm, BatchNorm2d
-from layers.containers import Residual, Sequential
+from layers.containers import Sequential
 from layers.engine.layer import Layer
+from layers.residual import Residual
 
 from .case import BATCH, Case, Generator, dense, real
 

@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from layers.activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
-from layers.containers import Residual, Sequential
+from layers.containers import Sequential
 from layers.dropout import Dropout
 from layers.engine import operators
 from layers.engine.layer import Layer
 from layers.engine.merge import Add, Concatenate, Multiply
 from layers.linear import Linear
 from layers.loss import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from layers.residual import Residual
 from layers.shape import Flatten, Reshape
 from layers.shortcut import PaddedShortcut
 

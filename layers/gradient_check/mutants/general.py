@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from layers.activation import LeakyReLU, SiLU, Softmax, Tanh
-from layers.containers import Residual
 from layers.dropout import Dropout
 from layers.engine import operators
 from layers.engine.layer import Layer
@@ -27,6 +26,7 @@ from layers.gradient_check.cases.case import (
 )
 from layers.linear import Linear
 from layers.loss import MeanSquaredError, SoftmaxCrossEntropy
+from layers.residual import Residual
 from layers.shortcut import PaddedShortcut
 from layers.types import Array
 

@@ -6,7 +6,7 @@ import pytest
 import layers
 from layers import ReLU, Sequential, Tape
 
-from .spy import Spy, linear
+from ..spy import Spy, linear
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_input_without_gradient_saves_the_layer_its_part_of_backward(rng):
     Watch()(layer(x)).backward(np.ones((2, 3)))
     assert wanted == [True]
     layer(x).backward(np.ones((2, 3)))
-    assert not layer.weight.stale
+    assert not layer.weight.store.stale
 
 
 def test_layers_that_run_as_one_call_give_the_bits_of_two(rng):
@@ -95,7 +95,7 @@ def test_parameter_that_is_replaced_after_building_is_the_one_that_is_used(rng):
         expected = layer(expected)
     assert (model(x) == expected).all()
     model(Tape().input(x)).backward(np.ones((4, 3)))
-    assert not any(parameter.stale for parameter in model.parameters())
+    assert not any(parameter.store.stale for parameter in model.parameters())
 
 
 # ---- Python is the graph

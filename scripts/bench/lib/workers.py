@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
 import numpy as np
 
 from ddbp.commands import launch
+
+from . import harness
 
 # A worker times so many blocks of about so many seconds.
 BLOCKS, BLOCK_SECONDS = 8, 0.15

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from workload import Array, Workload, torch_cross_entropy
 
 import layers
 from layers import Embedding, Linear, Sequential, models
+
+from .workload import Array, Workload, torch_cross_entropy
 
 CHARACTERS, EMBEDDING = 96, 64
 

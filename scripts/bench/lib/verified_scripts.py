@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).parents[2]
 _TEXT = (
     "--hidden",
     "16",

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from workload import Array, Workload, torch_cross_entropy
 
 import layers
 from layers import models
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "layers" / "families"))
+from .workload import Array, Workload, torch_cross_entropy
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "tests" / "layers" / "families"))
 
 
 def _images(
@@ -64,7 +65,7 @@ WORKLOADS = (
         "cnn-fastest",
         128,
         (28, 28, 1),
-        lambda rng: models.small_cnn(rng, method="fastest"),
+        lambda rng: models.small_cnn(rng, algorithm="fastest"),
         _twin("small_cnn"),
         (7, 7, 64),
     ),
@@ -73,7 +74,7 @@ WORKLOADS = (
         "resnet20-fastest",
         64,
         (32, 32, 3),
-        lambda rng: models.resnet20(rng, method="fastest"),
+        lambda rng: models.resnet20(rng, algorithm="fastest"),
         _twin("resnet20"),
     ),
 )

@@ -3,12 +3,12 @@
 import itertools
 from typing import Any
 
-import image_workloads
 import numpy as np
-import sequence_workloads
-from workload import Array, Workload, torch_cross_entropy
 
 import layers
+
+from . import images, sequences
+from .workload import Array, Workload, torch_cross_entropy
 
 
 def dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
@@ -49,7 +49,7 @@ WORKLOADS: dict[str, Workload] = {
     for workload in (
         dense("mlp", (784, 512, 256, 10), batch=128),
         dense("mlp-tiny", (64, 128, 10), batch=32),
-        *image_workloads.WORKLOADS,
-        *sequence_workloads.WORKLOADS,
+        *images.WORKLOADS,
+        *sequences.WORKLOADS,
     )
 }

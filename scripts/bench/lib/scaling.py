@@ -173,12 +173,12 @@ def meeting(machine: Machine, place: Placement) -> float:
 
 
 def sendrecv(network: Network, machine: Machine, place: Placement, message: float) -> float:
-    """Return the seconds in which each rank swaps a message of so many bytes with one rank of every
-    other host.
+    """Return the seconds in which each rank exchanges a message of so many bytes with one rank of
+    every other host.
 
     α + (H - 1)(o + s m/B), as the s ranks of a host share its link. If one machine plays all hosts,
     its cores are the link: everything takes as many times longer as ranks share a core, and each
-    call waits for ranks to be given theirs.
+    exchange waits for ranks to be given theirs.
     """
     others = place.hosts - 1
     if not others:
@@ -191,7 +191,7 @@ def sendrecv(network: Network, machine: Machine, place: Placement, message: floa
 
 
 def messages(parameters: int, place: Placement) -> tuple[float, float, float]:
-    """Return the bytes that a rank swaps with one of another host: heads, partial sums of its
+    """Return the bytes that a rank exchanges with one of another host: heads, partial sums of its
     slice, new parameters.
     """
     pieces = largest_pieces(place.ranks, place.hosts)

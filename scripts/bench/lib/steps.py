@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from workload import Workload
+from workloads.workload import Workload
 
 import ddbp
 
