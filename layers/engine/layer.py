@@ -4,9 +4,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from layers.errors import message
 from layers.types import Array
 
 from .inference import INFERENCE
@@ -129,20 +126,6 @@ class Layer:
         for _, state in unique_states(result):
             state.cast(dtype)
         return result
-
-    def refuse_dtype(self, x: Array, expected: Any) -> None:
-        """Raise for an input whose type is not that of the layer's parameters."""
-        fix = f"Convert it with x.astype(np.{expected})"
-        if np.issubdtype(x.dtype, np.inexact):
-            fix += f" or the layer with layer.astype(np.{x.dtype})"
-        raise TypeError(
-            message(
-                self,
-                f"the input must have the dtype of the weights, {expected}",
-                x.dtype,
-                f"{fix}.",
-            )
-        )
 
 
 class Composite(Layer):
