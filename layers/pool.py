@@ -76,6 +76,8 @@ class MaxPool2d(_Pool2d):
         (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the kernel
         size unless given; the padding, at most half the kernel size, counts as -∞.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential,
     a ReLU before it is done in the same pass, with the same bits.
 
@@ -131,6 +133,8 @@ class AvgPool2d(_Pool2d):
         Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements
         inside the image.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise.
 
     Raises

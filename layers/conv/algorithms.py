@@ -12,7 +12,7 @@ import numpy as np
 
 from layers.checks import Pair
 from layers.kernels import conv, conv_columns, depthwise, winograd
-from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.kernels.machine import VECTOR_BYTES
 from layers.types import Array, Integers
 
 from . import tables

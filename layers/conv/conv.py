@@ -54,6 +54,8 @@ class Conv2d(Convolution):
         See `layers.init`. The weight has shape (rows, columns, C / groups, K): PyTorch's is
         `weight.transpose(3, 2, 0, 1)`.
 
+    Notes
+    -----
     Inputs are (N, H, W, C), outputs (N, P, Q, K).
     """
 
@@ -197,8 +199,8 @@ class Conv1d(Conv2d):
     """Convolution of sequences (N, T, C) to (N, U, K): `Conv2d` with windows of one row; its weight
     is (1, kernel_size, C / groups, K).
 
-    Parameters are those of `Conv2d`, with one number each for kernel_size, stride, padding (or
-    "same") and dilation.
+    Parameters are those of `Conv2d` (`options` are its further ones), with one number each for
+    kernel_size, stride, padding (or "same") and dilation.
     """
 
     @renamed(size="kernel_size", method="algorithm")

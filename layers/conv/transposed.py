@@ -30,7 +30,8 @@ class ConvTranspose2d(Convolution):
     output_padding
         Further rows and columns at the end, fewer than the stride (or dilation): several sizes have
         a convolution of one size.
-    in_channels, out_channels, kernel_size, rng, stride, padding, dilation, groups, bias, algorithm,
+    in_channels, out_channels, kernel_size, rng, stride, padding, dilation, groups, bias, algorithm
+        As for `Conv2d`.
     weight_init, bias_init
         As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is
         `weight.transpose(3, 2, 0, 1)`.

@@ -27,7 +27,7 @@ class LSTMCell(_Cell):
     """A step of an `LSTM`: h, c = cell(x, (h, c)) for x (N, C) and states (N, H); None stands for
     zeros.
 
-    Options are those of `LSTM`.
+    Parameters are those of `LSTM`, `options` those of one layer: `forget_bias`, `bias`, `dtype`.
     """
 
     @renamed(inputs="input_size", hidden="hidden_size")
@@ -42,8 +42,9 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `GRU`.
+    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `GRU`, `options` those of one layer: `bias`, `dtype`.
     """
 
     @renamed(inputs="input_size", hidden="hidden_size")
@@ -57,8 +58,9 @@ class GRUCell(_Cell):
 
 
 class RNNCell(_Cell):
-    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `RNN`.
+    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `RNN`, `options` those of one layer: `nonlinearity`, `bias`, `dtype`.
     """
 
     @renamed(inputs="input_size", hidden="hidden_size")

@@ -118,10 +118,14 @@ class RNN(_Sequences):
         of the first.
     dropout
         Between layers.
+    bias
+        Whether there are the biases b_ih and b_hh, of each gate.
     rng
         Draws the weights: those of the inputs as Glorot and Bengio 2010, the recurrent ones
         orthogonal (Saxe et al. 2014), by gate.
 
+    Notes
+    -----
     Called with x (N, T, C), and lengths (N,) of samples that are shorter than T; `run` takes and
     returns states, too.
     """
@@ -156,7 +160,7 @@ class LSTM(_Sequences):
 
     Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
     `forget_bias` is its bias at the beginning: 1 lets errors through (Jozefowicz, Zaremba and
-    Sutskever 2015). For the rest see `RNN`.
+    Sutskever 2015). All other parameters are those of `RNN`.
     """
 
     @renamed(inputs="input_size", hidden="hidden_size")
@@ -187,8 +191,8 @@ class GRU(_Sequences):
     """h_t = (1 - z) n + z h_(t-1), r and z = sigmoid of both contributions, n = tanh(W_in x_t +
     b_in + r (W_hn h_(t-1) + b_hn)).
 
-    Cho et al. 2014, with the reset gate after the product, which then is one for all gates. For the
-    rest see `RNN`.
+    Cho et al. 2014, with the reset gate after the product, which then is one for all gates.
+    Parameters are those of `RNN`.
     """
 
     @renamed(inputs="input_size", hidden="hidden_size")

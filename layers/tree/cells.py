@@ -201,6 +201,8 @@ class TreeRNN(TreeCell):
         See `layers.init`. `weight_ih` W has shape (H, C), `weight_hh` [U_1 … U_k] (H, k H),
         `bias` (H,).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """
@@ -285,6 +287,8 @@ class TreeLSTM(TreeCell):
         See `layers.init`. `weight_ih` has shape (4 H, C) and `bias` (4 H,), for i, o, g, f;
         `weight_hh` U (3 H, H) and `weight_hh_forget` U_f (H, H).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """

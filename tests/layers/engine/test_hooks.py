@@ -7,7 +7,7 @@ import layers
 from layers import MaxPool2d, ReLU, Sequential, Tape, TapeHook
 from layers.engine.hooks import TapeHooks
 
-from .spy import Ready, Spy, linear
+from ..spy import Ready, Spy, linear
 
 EVENTS = [name for name in vars(TapeHook) if name.startswith("on_")]
 

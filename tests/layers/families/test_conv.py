@@ -10,7 +10,7 @@ import pytest
 import layers
 from layers import Conv1d, Conv2d, ConvTranspose2d, Tape, Workspace
 from layers.conv.algorithms import Depthwise, Direct, FewChannels, Winograd
-from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.kernels.machine import VECTOR_BYTES
 
 
 @pytest.fixture
@@ -206,7 +206,7 @@ WIDTHS = """
 import sys
 import numpy as np
 import layers
-from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.kernels.machine import VECTOR_BYTES
 
 def loops(x, w, b, stride, padding, groups):
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
