@@ -79,12 +79,14 @@ class Linear(Layer):
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
         result, y = call.matrix_buffer("y", (*x.shape[:-1], self.out_features), x.dtype)
-        kept = slope = empty(y, 2)
-        if activation == dense.RECTIFIED:
-            kept = y
-        elif activation == dense.GELU and call is not INFERENCE:
-            kept = slope = call.buffer("slope", y.shape, y.dtype)
-        dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
+        kept = y if activation == dense.RECTIFIED else empty(y, 2)
+        bias = empty(y, 1) if bias is None else bias
+        if activation == dense.GELU:
+            if call is not INFERENCE:
+                kept = call.buffer("slope", y.shape, y.dtype)
+            dense.forward_gelu(y, kept, rows, weight, bias)
+        else:
+            dense.forward(y, rows, weight, bias, activation)
         call.save(rows, kept)
         return result
 

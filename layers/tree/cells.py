@@ -90,9 +90,7 @@ class TreeCell(Layer):
             tree_structure.pick(present, rows, trees.slots)
             rows = present
         own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
-        dense.forward(
-            own, empty(own, 2), rows, self.weight_ih.value, self.bias.value, dense.IDENTITY
-        )
+        dense.forward(own, rows, self.weight_ih.value, self.bias.value, dense.IDENTITY)
         h, *kept = self.states(call, own, trees)
         call.save(rows, trees, h, *kept)
         if self.all_nodes:
