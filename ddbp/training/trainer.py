@@ -312,7 +312,7 @@ class Trainer:
         return evaluation.predict(self.model, x, self._flat.dtype, self.options.batch_size)
 
     def parameters_sha256(self) -> str:
-        """Return a digest of all parameters and replicate."""
+        """Return a digest of all parameters and states."""
         return replicate.digest(self.model, self._flat)
 
     # State
