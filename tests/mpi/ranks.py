@@ -22,8 +22,11 @@ PARTIAL_SUMS = {"DDBP_SHARD_MEMORY": "0"}
 
 
 def in_full(*values: object) -> list[object]:
-    """Return values of a parameter that are tried by `pytest -m full` only."""
-    return [pytest.param(value, marks=pytest.mark.full) for value in values]
+    """Return values of a parameter, or tuples of several, that `pytest -m full` alone tries."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.full)
+        for value in values
+    ]
 
 
 def arrays(folder: Path, ranks: int) -> list[dict[str, np.ndarray]]:
