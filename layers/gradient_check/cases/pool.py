@@ -15,8 +15,8 @@ from .case import BATCH, Case, Generator, distinct, layer, real
 # 19 channels are more than one vector, and no multiple of one, whatever the processor.
 _EVEN, _ODD, _WIDE = (BATCH, 4, 6, 3), (BATCH, 5, 7, 2), (BATCH, 3, 5, 19)
 # Windows that overlap down the image, and leave columns out.
-_UNEVEN: dict[str, Any] = {"size": (3, 2), "stride": (1, 3), "padding": (1, 0)}
-_RESNET: dict[str, Any] = {"size": 3, "stride": 2, "padding": 1}
+_UNEVEN: dict[str, Any] = {"kernel_size": (3, 2), "stride": (1, 3), "padding": (1, 0)}
+_RESNET: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1}
 
 
 def _joined(**options: Any) -> Callable[[Generator], Layer]:
