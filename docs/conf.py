@@ -21,6 +21,7 @@ html_theme = "furo"
 html_title = f"ddbp {version}"
 html_static_path = ["_static"]
 html_css_files = ["wide_tables.css"]
+html_show_sourcelink = False
 
 # Pages are GitHub's Markdown first: plain links, to anchors too, and the headings' own anchors.
 myst_heading_anchors = 3
@@ -29,7 +30,13 @@ highlight_language = "text"
 suppress_warnings = ["ref.python"]
 
 default_role = "code"
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "show-inheritance": True,
+    "exclude-members": "forward_kernel, backward_kernel",
+}
+autodoc_preserve_defaults = True
 # What a layer's `forward` must do stands once, at `Layer`.
 autodoc_inherit_docstrings = False
 autodoc_typehints = "none"

@@ -378,7 +378,7 @@ class Trainer:
         )
 
     def parameters_sha256(self) -> str:
-        """Return a digest of all parameters and replicate."""
+        """Return a digest of all parameters and states."""
         return replicate.digest(self.model, self._flat)
 
     # Parts of a step
