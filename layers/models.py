@@ -11,6 +11,7 @@ from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
 from .engine.layer import Layer
+from .errors import renamed
 from .init import he_normal, normal
 from .layer_norm import LayerNorm
 from .linear import Linear
@@ -46,13 +47,14 @@ def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
     )
 
 
+@renamed(method="algorithm")
 def small_cnn(
     rng: Generator,
     image: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     widths: tuple[int, int] = (32, 64),
     hidden: int = 128,
-    method: str = "default",
+    algorithm: str = "default",
 ) -> Sequential:
     """Return a network of two convolutions of 3 x 3 with pooling and two dense layers.
 
@@ -66,15 +68,15 @@ def small_cnn(
         Size of the outputs, logits (N, classes).
     widths, hidden
         Channels of the two convolutions, and size of the hidden dense layer.
-    method
+    algorithm
         That of `Conv2d`.
     """
     height, width, channels = image
     return Sequential(
-        Conv2d(channels, widths[0], 3, padding=1, method=method, rng=rng),
+        Conv2d(channels, widths[0], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
-        Conv2d(widths[0], widths[1], 3, padding=1, method=method, rng=rng),
+        Conv2d(widths[0], widths[1], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
         Flatten(),
@@ -85,7 +87,7 @@ def small_cnn(
 
 
 def _resnet(
-    depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool
+    depth: int, rng: Generator, channels: int, classes: int, algorithm: str, synchronized: bool
 ) -> Sequential:
     """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x
     32.
@@ -99,7 +101,7 @@ def _resnet(
             stride=stride,
             padding=1,
             bias=False,
-            method=method,
+            algorithm=algorithm,
             weight_init=he_normal,
             rng=rng,
         )
@@ -127,11 +129,12 @@ def _resnet(
     return Sequential(*stack, GlobalAveragePool(), Linear(64, classes, rng=rng))
 
 
+@renamed(method="algorithm")
 def resnet20(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-20, 0.27 million parameters: He et al. 2015, section 4.2, with shortcuts of
@@ -145,34 +148,36 @@ def resnet20(
         Draws the initial weights.
     channels, classes
         Sizes of inputs and outputs.
-    method
+    algorithm
         That of `Conv2d`.
     synchronized
         Whether the batch norms take their statistics over the global batch.
     """
-    return _resnet(20, rng, channels, classes, method, synchronized)
+    return _resnet(20, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet32(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-32, 0.46 million parameters; the parameters are those of `resnet20`."""
-    return _resnet(32, rng, channels, classes, method, synchronized)
+    return _resnet(32, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet56(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
     """Return ResNet-56, 0.85 million parameters; the parameters are those of `resnet20`."""
-    return _resnet(56, rng, channels, classes, method, synchronized)
+    return _resnet(56, rng, channels, classes, algorithm, synchronized)
 
 
 def gpt(

@@ -12,7 +12,7 @@ import safetensors.numpy
 from layers.engine.layer import Layer
 from layers.engine.parameter import Parameter, unique_parameters
 from layers.engine.state import State, unique_states
-from layers.errors import message
+from layers.errors import Renamed, message
 
 
 class RunFolder:
@@ -110,16 +110,18 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
         ) from error
     wanted = _named_arrays(model)
     if arrays.keys() != wanted.keys():
-        got = (
-            f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected"
-            f" {sorted(arrays.keys() - wanted.keys())}"
-        )
+        missing = sorted(wanted.keys() - arrays.keys())
+        unexpected = sorted(arrays.keys() - wanted.keys())
+        got = f"missing {missing}, unexpected {unexpected}"
+        old = sorted({name.rpartition(".")[2] for name in unexpected} & Renamed.names.keys())
+        now = ", ".join(f"{name} is now {Renamed.names[name]}" for name in old)
+        fix = f"Rename what the file holds: {now}." if old else "Build the same model first."
         raise ValueError(
             message(
                 "load_parameters",
                 f"{path} must hold the parameters of the model",
                 got,
-                "Build the same model first.",
+                fix,
             )
         )
     for name, array in wanted.items():

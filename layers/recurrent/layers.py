@@ -15,7 +15,7 @@ from layers.checks import positive
 from layers.dropout import Dropout
 from layers.engine.layer import Composite
 from layers.engine.merge import Concatenate
-from layers.errors import message
+from layers.errors import Renamed, message, renamed
 
 from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence
 
@@ -25,23 +25,24 @@ HiddenStates = tuple[tuple[Any, ...], ...]
 class _Sequences(Composite):
     """Layers of recurrence on top of each other, each in one direction or in both."""
 
+    inputs = Renamed("input_size")
+    hidden = Renamed("hidden_size")
+
     def __init__(
         self,
         make: Any,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         layers: int,
         bidirectional: bool,
         dropout: float,
     ) -> None:
         name = type(self).__name__
-        self.inputs, self.hidden = (
-            positive(name, "inputs", inputs),
-            positive(name, "hidden", hidden),
-        )
+        self.input_size = positive(name, "input_size", input_size)
+        self.hidden_size = positive(name, "hidden_size", hidden_size)
         self.layers, self.bidirectional = positive(name, "layers", layers), bool(bidirectional)
         directions = 2 if bidirectional else 1
-        widths = [self.inputs] + [directions * self.hidden] * (self.layers - 1)
+        widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(
             make(width) for width in widths for _ in range(directions)
         )
@@ -52,7 +53,7 @@ class _Sequences(Composite):
     def __repr__(self) -> str:
         layers = "" if self.layers == 1 else f", layers={self.layers}"
         both = ", bidirectional=True" if self.bidirectional else ""
-        return f"{type(self).__name__}({self.inputs}, {self.hidden}{layers}{both})"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{both})"
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
         """Return the outputs (N, T, H), or (N, T, 2 H) of both directions; 0 after a sample's last
@@ -108,7 +109,7 @@ class RNN(_Sequences):
 
     Parameters
     ----------
-    inputs, hidden
+    input_size, hidden_size
         Sizes C and H.
     nonlinearity
         "tanh" or "relu".
@@ -129,10 +130,11 @@ class RNN(_Sequences):
     returns states, too.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         nonlinearity: str = "tanh",
@@ -143,9 +145,9 @@ class RNN(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: RNNRecurrence(width, hidden, rng, bias, dtype, nonlinearity),
-            inputs,
-            hidden,
+            lambda width: RNNRecurrence(width, hidden_size, rng, bias, dtype, nonlinearity),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,
@@ -161,10 +163,11 @@ class LSTM(_Sequences):
     Sutskever 2015). All other parameters are those of `RNN`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         layers: int = 1,
@@ -175,9 +178,9 @@ class LSTM(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: LSTMRecurrence(width, hidden, rng, bias, dtype, forget_bias),
-            inputs,
-            hidden,
+            lambda width: LSTMRecurrence(width, hidden_size, rng, bias, dtype, forget_bias),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,
@@ -192,10 +195,11 @@ class GRU(_Sequences):
     Parameters are those of `RNN`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         layers: int = 1,
@@ -205,9 +209,9 @@ class GRU(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: GRURecurrence(width, hidden, rng, bias, dtype),
-            inputs,
-            hidden,
+            lambda width: GRURecurrence(width, hidden_size, rng, bias, dtype),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,
