@@ -226,12 +226,11 @@ class BatchNorm(Layer):
                 "each shard of the batch",
                 "Use fewer shards, larger batches or synchronized=True.",
             )
-            call.on_gathered(moments, lambda everywhere: self._learn(_combined(everywhere)))
+            call.on_gathered(moments, self._learn)
             return moments
         total = _combined(call.gather(moments))
         self._refuse_single(total, "the batch", "Use larger batches.")
-        # All ranks know the total by now, so there is nothing left to gather.
-        call.on_gathered(moments[:, :0], lambda _: self._learn(total))
+        call.on_gathered(total, self._learn, gathered=True)
         return total
 
     def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:
@@ -239,8 +238,11 @@ class BatchNorm(Layer):
             must = f"in training {owner} must hold more than one value per channel"
             raise ValueError(message(self, must, "1 value, which has no variance", fix))
 
-    def _learn(self, moments: Array) -> None:
-        """Move the running statistics towards those of the global batch."""
+    def _learn(self, everywhere: Array) -> None:
+        """Move the running statistics towards those of the global batch, given the moments of its
+        shards.
+        """
+        moments = _combined(everywhere)
         count, mean, squares = moments[0, 0], *moments[:, 1:].reshape(2, -1)
         if count == 0:
             # A part without rows, of a batch whose other parts this tape does not know.

@@ -43,14 +43,14 @@ class Adam(Optimizer):
         )
         self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
         kernels.adam(
             chunk.values,
             chunk.gradient,
-            state["mean"],
-            state["square"],
+            moments["mean"],
+            moments["square"],
             rate / correction1,
             beta1,
             beta2,

@@ -40,10 +40,10 @@ class RMSProp(Optimizer):
         self.momentum = _fraction("RMSProp", "momentum", momentum)
         self.slots = ("square", "momentum") if momentum else ("square",)
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
-        arrays = (chunk.values, chunk.gradient, state["square"])
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
+        arrays = (chunk.values, chunk.gradient, moments["square"])
         scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            kernels.rmsprop_momentum(*arrays, state["momentum"], *scalars, self.momentum)
+            kernels.rmsprop_momentum(*arrays, moments["momentum"], *scalars, self.momentum)
         else:
             kernels.rmsprop(*arrays, *scalars)

@@ -46,11 +46,11 @@ class SGD(Optimizer):
             )
         self.slots = ("momentum",) if momentum else ()
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         if not self.momentum:
             kernels.gradient_descent(chunk.values, chunk.gradient, rate)
             return
         kernel = kernels.nesterov if self.nesterov else kernels.momentum
         kernel(
-            chunk.values, chunk.gradient, state["momentum"], rate, self.momentum, self.steps == 1
+            chunk.values, chunk.gradient, moments["momentum"], rate, self.momentum, self.steps == 1
         )

@@ -141,6 +141,34 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
 
 
+class LocalBatch(NamedTuple):
+    """This rank's rows of a global batch, or of a window of its time steps.
+
+    Attributes
+    ----------
+    x, y
+        The rows.
+    first
+        The number of the first of them in the global batch.
+    bounds
+        Bounds (local S + 1,) of this rank's shards in them.
+    samples
+        The size of the global batch.
+    weight
+        The part of the batch that a window is.
+    ends_group
+        Whether batches that accumulate end with it, however many came before.
+    """
+
+    x: Array
+    y: Array
+    first: int
+    bounds: Integers
+    samples: int
+    weight: float = 1.0
+    ends_group: bool = False
+
+
 class Batch(NamedTuple):
     """This rank's part of a global batch.
 
@@ -157,12 +185,6 @@ class Batch(NamedTuple):
     x: Value
     y: Array
     samples: int
-
-    def kept(self) -> "Batch":
-        """Return it with arrays of its own."""
-        return Batch(
-            self.x.tape.input(self.x.array.copy(), gradient=False), self.y.copy(), self.samples
-        )
 
 
 class Rows:

@@ -4,14 +4,14 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
 
-from layers.engine.layer import Layer
-from layers.engine.parameter import Parameter, unique_parameters
-from layers.engine.state import State, unique_states
+from ddbp.reduction.replicate import named_arrays
+from layers import Layer
 from layers.errors import Renamed, message
 
 
@@ -54,6 +54,10 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
+    def write_metrics(self, records: Sequence[dict[str, Any]]) -> None:
+        """Write metrics.jsonl anew."""
+        self._replace("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
     def write_parameters(self, model: Layer) -> None:
         """Write model.safetensors."""
         save_parameters(model, self.path / "model.safetensors")
@@ -78,7 +82,7 @@ def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
     safetensors.numpy.save_file(
-        {name: array.value.copy() for name, array in _named_arrays(model).items()}, temporary
+        {name: array.value.copy() for name, array in named_arrays(model).items()}, temporary
     )
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
@@ -108,7 +112,7 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)
         ) from error
-    wanted = _named_arrays(model)
+    wanted = named_arrays(model)
     if arrays.keys() != wanted.keys():
         missing = sorted(wanted.keys() - arrays.keys())
         unexpected = sorted(arrays.keys() - wanted.keys())
@@ -137,7 +141,3 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
             )
     for name, array in wanted.items():
         array.value = arrays[name]
-
-
-def _named_arrays(model: Layer) -> dict[str, Parameter | State]:
-    return {**dict(unique_parameters(model)), **dict(unique_states(model))}

@@ -127,13 +127,16 @@ class Call:
         """
         return noting(self, self.tape.gather, numbers)
 
-    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
-        at the end of a trainer's step.
+        at the end of a trainer's step. With `gathered`, they are what it has returned already.
 
-        This is how a layer changes its `State`; all ranks then change it by the same bits.
+        This is how a layer changes its `State`; all ranks then change it by the same bits. Of the
+        batch `apply` knows its argument only: where batches accumulate, it may be that of another.
         """
-        self.tape.on_gathered(numbers, apply)
+        self.tape.on_gathered(numbers, apply, gathered=gathered)
 
     def random_key(self) -> tuple[int, int, int, np.uint64]:
         """Return the key of the next random numbers of this call: its first sample, step, draw and

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,24 @@ from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
+
+
+class Observation(NamedTuple):
+    """What a layer has observed of the shards, and what it wants to be told then.
+
+    Attributes
+    ----------
+    numbers
+        Those of the local shards (S, k) or, if `gathered`, of all.
+    apply
+        Called with the numbers of all.
+    gathered
+        Whether there is nothing left to gather.
+    """
+
+    numbers: Array
+    apply: Callable[[Array], None]
+    gathered: bool
 
 
 class Tape:
@@ -49,7 +67,7 @@ class Tape:
         Refused: it is now `hooks`.
     """
 
-    pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
+    pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
 
     def __init__(
@@ -177,19 +195,25 @@ class Tape:
         """See `Call.gather`."""
         return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
 
-    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
         """See `Call.on_gathered`."""
         if self.deferred:
-            self.pending = [*self.pending, (numbers, apply)]
+            self.pending = [*self.pending, Observation(numbers, apply, gathered)]
         else:
-            apply(self.gather(numbers))
+            apply(numbers if gathered else self.gather(numbers))
 
     def settle(self) -> None:
         """Gather all that layers have observed at once, and call what they passed with it."""
         pending, self.pending = self.pending, ()
-        everywhere = self.gather(np.concatenate([numbers for numbers, _ in pending], axis=1))
+        local = [numbers for numbers, _, gathered in pending if not gathered]
+        everywhere = self.gather(np.concatenate(local, axis=1)) if local else None
         start = 0
-        for numbers, apply in pending:
+        for numbers, apply, gathered in pending:
+            if everywhere is None or gathered:
+                apply(numbers)
+                continue
             stop = start + numbers.shape[1]
             apply(everywhere[:, start:stop])
             start = stop

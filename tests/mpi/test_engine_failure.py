@@ -11,10 +11,9 @@ import pytest
 
 from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive
 
-# Kernels are compiled before, so that the times are those of failure.
+# Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "engine_misdeeds.py"
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +56,6 @@ def misbehave(mpirun, private_memory, tmp_path):
         assert (finished.status != 0) if status is None else (finished.status == status), (
             finished.err
         )
-        assert finished.seconds < SECONDS
         assert not any(alive(int(path.read_text())) for path in Path(tmp_path).glob("pid*"))
         assert [name for name in left.read_text().split() if name.startswith("ddbp-")] == []
         return finished

@@ -9,13 +9,11 @@ import pytest
 from .ranks import alive
 
 PROGRAM = "one_rank_misbehaves.py"
-# Start of three ranks on two cores, the misdeed, and the end; the kernels are compiled before.
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled(without_misdeed):
-    """Compile the kernels, so that the times below are those of failure."""
+    """Compile the kernels, so that no rank waits for one that compiles."""
     assert all(f"rank {rank} has finished" in without_misdeed.out for rank in range(3))
 
 
@@ -29,7 +27,6 @@ def misbehave(mpirun, tmp_path):
         finished = mpirun(3, PROGRAM, misdeed, tmp_path, **environment)
         pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(3)]
         assert finished.status != 0
-        assert finished.seconds < SECONDS
         assert not any(map(alive, pids))
         return finished
 
@@ -105,6 +102,6 @@ def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     ],
 )
 def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave):
-    err = misbehave(misdeed, DDBP_TIMEOUT="3").err
-    assert f"all ranks must take part in {doing}; got nothing from rank 1 for 3 s. " in err
+    err = misbehave(misdeed, DDBP_TIMEOUT="6").err
+    assert f"all ranks must take part in {doing}; got nothing from rank 1 for 6 s. " in err
     assert "DDBP_TIMEOUT sets the limit in seconds" in err

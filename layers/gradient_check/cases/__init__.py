@@ -10,5 +10,9 @@ from .case import BATCH, Apply, Case
 
 _FAMILIES = (attention, conv, embedding, general, layer_norm, batch_norm, pool, recurrent, tree)
 CASES = tuple(case for family in _FAMILIES for case in family.CASES)
+FAMILY = {
+    case.name: family.__name__.rpartition(".")[2] for family in _FAMILIES for case in family.CASES
+}
+"""The family of each case, by their names."""
 
-__all__ = ["BATCH", "CASES", "Apply", "Case"]
+__all__ = ["BATCH", "CASES", "FAMILY", "Apply", "Case"]
