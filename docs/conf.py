@@ -33,7 +33,6 @@ default_role = "code"
 autodoc_default_options = {
     "members": True,
     "member-order": "bysource",
-    "show-inheritance": True,
     "exclude-members": "forward_kernel, backward_kernel",
 }
 autodoc_preserve_defaults = True
@@ -69,7 +68,18 @@ def plain_text(app: Any, what: str, name: str, found: Any, options: Any, lines: 
     lines[:] = "`".join(parts).split("\n")
 
 
+def no_types(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Give the first sentence of an attribute back what Napoleon takes for its type: all before a
+    colon.
+    """
+    if what in ("attribute", "property"):
+        for line in [line for line in lines if line.startswith(":type: ")]:
+            lines.remove(line)
+            lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+
+
 def setup(app: Any) -> None:
     """Register what this site does by itself."""
     app.connect("source-read", page_of_the_root)
     app.connect("autodoc-process-docstring", plain_text, priority=100)
+    app.connect("autodoc-process-docstring", no_types, priority=900)
