@@ -31,6 +31,7 @@ from .optim.schedule import (
 )
 from .optim.sgd import SGD
 from .snapshot import Snapshot
+from .training import script
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
@@ -76,4 +77,5 @@ __all__ = [
     "mean_absolute_error",
     "modify_parameters",
     "save_parameters",
+    "script",
 ]

@@ -47,6 +47,8 @@ class Attention(Layer):
         Probability with which, in training, a probability is set to 0; the others are divided by 1
         - dropout.
 
+    Notes
+    -----
     Called with q (N, T, C), k and v (N, U, C); with q and (k, v) side by side in (N, U, 2 C); or
     with all three in (N, T, 3 C). After these may come a boolean mask, that broadcasts to (N, H, T,
     U) and is True where a query sees a key, and `lengths` (N,), integers: sample n has keys
@@ -222,6 +224,8 @@ class MultiHeadAttention(Composite):
     rng, weight_init
         Draw the weights.
 
+    Notes
+    -----
     Called with x (N, T, C) and, if `cross`, z (N, U, C). `lengths` (N,) says how many positions of
     z a sample has; `keys` (N, U) is True where z has something; `mask` broadcasts to (N, H, T, U)
     and is True where a query sees a key. All may be given at once.

@@ -9,7 +9,7 @@ from .fusion import fuse as fused
 
 
 class Sequential(Composite):
-    """Layers one after the other.
+    """`layers` one after the other.
 
     >>> model = Sequential(Linear(64, 128, rng=rng), ReLU(), Linear(128, 10, rng=rng))
 
@@ -38,8 +38,8 @@ class Sequential(Composite):
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
-        """Return the output and the last states of those layers that have any, given the initial
-        ones (None: their beginning).
+        """Return the output for x, and the last states of those layers that have any, given the
+        initial ones in `state` (None: their beginning).
         """
         last: list[Any] = []
         for layer in self._steps:

@@ -36,11 +36,11 @@ class Embedding(Layer):
     weight_init
         See `layers.init`.
 
+    Notes
+    -----
     Inputs are integers (N, …) in 0..V-1, outputs (N, …, D). To record a call, pass
     `tape.input(ids)`; ids have no gradient.
 
-    Notes
-    -----
     Only rows that occur are added to. The first contribution of a step has to clear the others, as
     the contents of a gradient are undefined before it: 4 V D bytes are written once per step and
     shard.

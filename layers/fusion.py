@@ -29,8 +29,6 @@ Gradients = tuple[Array | None, ...]
 class Fused(Layer):
     """Layers in one call: that of `main`, one of them, whose kernels do the work of all when given
     these options.
-
-    `parts` are the layers that it stands for, in the order of execution.
     """
 
     def __init__(self, parts: tuple[Any, ...], main: Layer, **options: Any) -> None:

@@ -33,6 +33,8 @@ class LayerNorm(Layer):
     bias
         Whether there is a bias b.
 
+    Notes
+    -----
     Inputs are (N, …, C), outputs the same.
     """
 

@@ -35,6 +35,8 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
+    Notes
+    -----
     Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU
     that follows in a Sequential) is applied while the output is still near: y = f(z), z = x Wᵀ + b,
     and backward begins with dz = dy f'(z).

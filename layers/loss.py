@@ -85,6 +85,8 @@ class SoftmaxCrossEntropy(Loss):
     ignore
         A label, such as -1, of positions that count for nothing.
 
+    Notes
+    -----
     Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C),
     and, if wanted, with `weights` (N, …) of the positions, at least 0. Targets and weights are
     constants.

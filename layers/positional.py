@@ -64,6 +64,8 @@ class SinusoidalPositions(_Positions):
     length, features
         Greatest length of a sequence, and C.
 
+    Notes
+    -----
     y[n, t] = x[n, t] + p[t]. Backward: dx = dy.
     """
 

@@ -9,6 +9,13 @@ from .engine.merge import Add
 class Residual(Composite):
     """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
     1 and 2).
+
+    Parameters
+    ----------
+    body
+        A layer, usually a `Sequential`, from (N, …) to the same shape, or to that of the shortcut.
+    shortcut
+        None for the identity, or a layer.
     """
 
     def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:

@@ -53,6 +53,8 @@ class EncoderBlock(Composite):
     rng, weight_init
         Draw the weights.
 
+    Notes
+    -----
     A call takes the masks that `MultiHeadAttention` takes.
     """
 

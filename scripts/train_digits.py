@@ -8,8 +8,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.training.script import finish, fit, parser, positive, whole_steps
+from ddbp import Adam, ArrayDataset, script
 from layers import Layer, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
@@ -41,21 +40,17 @@ def digits() -> tuple[ArrayDataset, ArrayDataset]:
 
 def main() -> None:
     """Train and print the result."""
-    flags = parser(
+    flags = script.Flags(
         "Train a classifier of handwritten digits.", epochs=40, batch_size=64, learning_rate=0.01
     )
-    flags.add_argument("--model", choices=MODELS, default="mlp", help="which network (%(default)s)")
-    flags.add_argument(
-        "--hidden", type=positive, default=128, help="width of its hidden layer (%(default)s)"
-    )
+    flags.add_choice("--model", MODELS, "which network")
+    flags.add_size("--hidden", 128, "width of its hidden layer")
     options = flags.parse_args()
     training, test = digits()
     model = MODELS[options.model](options.hidden, np.random.default_rng(options.seed))
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(
-        options, model, SoftmaxCrossEntropy(label_smoothing=0.1), optimizer, training, test
-    )
-    finish(options, trainer, result)
+    loss = SoftmaxCrossEntropy(label_smoothing=0.1)
+    optimizer = Adam(script.cosine(options, training))
+    script.run(options, model, loss, optimizer, training, test)
 
 
 if __name__ == "__main__":

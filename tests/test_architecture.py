@@ -39,7 +39,7 @@ FORBIDDEN_IN_LAYERS = (
     "multiprocessing",
     "mpi4py",
 )
-READS_ENVIRONMENT = ("layers/kernels/cache.py", "layers/kernels/llvm/simd.py")
+READS_ENVIRONMENT = ("layers/kernels/cache.py", "layers/kernels/machine.py")
 # It asks `sys` how often an array is referred to.
 COUNTS_REFERENCES = ("layers/engine/workspace.py",)
 

@@ -26,6 +26,17 @@ class LARS(_TrustRatio):
 
     The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not
     regularized, keep η, undecayed.
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    momentum
+        In [0, 1).
+    weight_decay
+        λ, at least 0.
+    coefficient
+        The trust coefficient, at least 0.
     """
 
     slots = ("momentum",)
@@ -61,8 +72,15 @@ class LARS(_TrustRatio):
 
 
 class LAMB(_TrustRatio):
-    """Adam's direction with layer-wise trust ratio |w| / |u|, for very large batches (You et al.
-    2020, algorithm 2).
+    """Adam's direction u, with λ w added, at a rate of η |w| / |u| for each parameter, for very
+    large batches (You et al. 2020, algorithm 2).
+
+    Parameters
+    ----------
+    learning_rate, betas, epsilon
+        As those of `Adam`.
+    weight_decay
+        λ, for weights, not for biases.
     """
 
     slots = ("mean", "square")

@@ -51,7 +51,9 @@ class Optimizer:
         return f"{type(self).__name__}({arguments})"
 
     def bind(self, part: Partition) -> None:
-        """Allocate the moments of a slice, which this optimizer belongs to from now on."""
+        """Allocate the moments of a partition, `part`, which this optimizer belongs to from now
+        on.
+        """
         self.moments = {name: np.zeros_like(part.values) for name in self.slots}
         self._moments_of_chunks = [
             {name: array[c.start : c.stop] for name, array in self.moments.items()}
@@ -61,7 +63,7 @@ class Optimizer:
         self._part = part
 
     def require_bound(self, part: Partition) -> None:
-        """Refuse a slice that this optimizer does not belong to any more.
+        """Refuse a partition, `part`, that this optimizer does not belong to any more.
 
         Raises
         ------
@@ -80,7 +82,7 @@ class Optimizer:
             )
 
     def step(self, part: Partition) -> None:
-        """Update the slice by its gradient."""
+        """Update the partition by its gradient, at the schedule's rate of this step."""
         self.require_bound(part)
         rate = float(self.schedule.rate(self.steps))
         self.steps += 1

@@ -9,8 +9,20 @@ from .schedule import Schedule
 
 
 class RMSProp(Optimizer):
-    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012), with momentum as an
-    option.
+    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012).
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    alpha
+        α, in [0, 1).
+    epsilon
+        ε, at least 0.
+    momentum
+        μ, in [0, 1): of the step g / (√v + ε); 0 is none.
+    weight_decay
+        λ: λ w is added to the gradient of weights, not of biases.
     """
 
     def __init__(

@@ -231,8 +231,8 @@ class WarmUp(Schedule):
 
 
 class Plateau(Schedule):
-    """Multiply the rate by `factor` when the loss has not fallen by a fraction `threshold` for more
-    than `patience` epochs.
+    """Multiply the rate by `factor`, down to `minimum`, when the loss has not fallen by a fraction
+    `threshold` for more than `patience` epochs.
     """
 
     def __init__(

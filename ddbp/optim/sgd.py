@@ -10,8 +10,18 @@ from .schedule import Schedule
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov's as options, in PyTorch's form: m = μ m + g, w
-    -= η m.
+    """Gradient descent, w -= η g, or with momentum m = μ m + g, w -= η m, as in PyTorch.
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    momentum
+        μ, in [0, 1); 0 is none.
+    nesterov
+        Whether to look ahead, w -= η (g + μ m); needs a momentum.
+    weight_decay
+        λ: λ w is added to the gradient of weights, not of biases.
     """
 
     def __init__(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import State
+from layers.errors import message
 
 from . import checks
 from .batch_stream import BatchStream
@@ -61,6 +62,7 @@ class FitLoop(StepHook):
         # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
         self._started = time.perf_counter()
+        self._validating = False
 
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
@@ -130,10 +132,11 @@ class FitLoop(StepHook):
             "samples_per_second": samples / seconds,
             "seconds": seconds,
         }
-        self._begin_epoch()
         if validation is not None:
+            self._validating = True
             measures = trainer.evaluate(validation)
             record |= {f"validation_{name}": value for name, value in measures.items()}
+        self._begin_epoch()
         watched = "loss" if validation is None else "validation_loss"
         trainer.optimizer.schedule.observe(record[watched])
         self.history.append(record)
@@ -150,6 +153,12 @@ class FitLoop(StepHook):
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""
+        if self._validating:
+            must, fix = (
+                "a state must be taken between two steps or at the end of an epoch",
+                "Take it in on_step_end or on_epoch_end.",
+            )
+            raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
         return {
             "history": self.history,
             "total": self._total,

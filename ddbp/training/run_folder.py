@@ -12,7 +12,7 @@ import safetensors.numpy
 
 from ddbp.reduction.replicate import named_arrays
 from layers import Layer
-from layers.errors import message
+from layers.errors import Renamed, message
 
 
 class RunFolder:
@@ -69,7 +69,16 @@ class RunFolder:
 
 
 def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Write the parameters and states of a model to a safetensors file, whole or not at all."""
+    """Write the parameters and states of a model to a safetensors file, whole or not at all; on one
+    rank.
+
+    Parameters
+    ----------
+    model
+        Names in the file are those of `Layer.named_parameters` and `Layer.named_states`.
+    path
+        The file; one that is there is replaced.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
     safetensors.numpy.save_file(
@@ -82,6 +91,13 @@ def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
 
 def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     """Read the parameters and states of a model from a safetensors file.
+
+    Parameters
+    ----------
+    model
+        One of the same structure as the model that was saved.
+    path
+        The file.
 
     Raises
     ------
@@ -98,16 +114,18 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
         ) from error
     wanted = named_arrays(model)
     if arrays.keys() != wanted.keys():
-        got = (
-            f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected"
-            f" {sorted(arrays.keys() - wanted.keys())}"
-        )
+        missing = sorted(wanted.keys() - arrays.keys())
+        unexpected = sorted(arrays.keys() - wanted.keys())
+        got = f"missing {missing}, unexpected {unexpected}"
+        old = sorted({name.rpartition(".")[2] for name in unexpected} & Renamed.names.keys())
+        now = ", ".join(f"{name} is now {Renamed.names[name]}" for name in old)
+        fix = f"Rename what the file holds: {now}." if old else "Build the same model first."
         raise ValueError(
             message(
                 "load_parameters",
                 f"{path} must hold the parameters of the model",
                 got,
-                "Build the same model first.",
+                fix,
             )
         )
     for name, array in wanted.items():

@@ -14,7 +14,7 @@ import numpy as np
 
 from layers.checks import Pair
 from layers.kernels.conv import PANEL
-from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.kernels.machine import VECTOR_BYTES
 from layers.kernels.winograd import SKEW
 from layers.types import Integers
 

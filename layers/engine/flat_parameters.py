@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layers.errors import message
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
 
 from .gradients import Gradients
-from .memory import LINE, zeros
+from .memory import zeros
 from .parameter import Allocator, Parameter, unique_parameters
 from .partial_sums import PartialSums, ShardMemory
 
@@ -71,7 +72,7 @@ class FlatParameters:
         self.names: list[str] = [name for name, _ in named]
         self.parameters: list[Parameter] = [parameter for _, parameter in named]
         self.dtype = self.parameters[0].dtype
-        step = LINE // self.dtype.itemsize
+        step = CACHE_LINE // self.dtype.itemsize
         self.starts: list[int] = []
         end = 0
         for parameter in self.parameters:
@@ -121,7 +122,7 @@ class FlatParameters:
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""
         for parameter in self.parameters:
-            parameter.zero_gradient()
+            parameter.store.stale = True
 
     def complete(self) -> list[str]:
         """Make all gradients final, zeros for parameters that got no contribution; return the names

@@ -53,6 +53,11 @@ class Layer:
     complex step.
     """
 
+    parts: "Sequence[Layer]" = ()
+    """The layers that this one runs as one call, in the order of execution, if it stands for
+    several.
+    """
+
     def forward(self, call: "Call", *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.
@@ -104,8 +109,7 @@ class Layer:
         for path, layer in _layers("", self, set()):
             name = path
             if path.startswith("_") or "._" in path:
-                parts = (names.get(id(part)) for part in vars(layer).values())
-                name = next((part for part in parts if part is not None), path)
+                name = next((names[id(part)] for part in layer.parts if id(part) in names), path)
             names[id(layer)] = name
             yield name, layer
 

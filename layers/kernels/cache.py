@@ -20,6 +20,8 @@ import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
+from . import linking
+
 ROOM = Path(__file__).parent
 _IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 _VERSIONS = (
@@ -146,7 +148,17 @@ class _Locator(_CacheLocator):
 
 
 class _Implementation(CompileResultCacheImpl):
+    """What is kept of a kernel: its code, after the shared helpers that this refers to."""
+
     _locator_classes: ClassVar = [_Locator]
+
+    def reduce(self, compiled: Any) -> Any:
+        return linking.shared_by(compiled.library), super().reduce(compiled)
+
+    def rebuild(self, target_context: Any, kept: Any) -> Any:
+        shared, code = kept
+        linking.provide(shared)
+        return super().rebuild(target_context, code)
 
 
 class KernelCache(FunctionCache):

@@ -13,9 +13,9 @@ import numpy as np
 
 from .gemm import pack_panel
 from .jit import inlined, kernel
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_conv import row_product, tap_product
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 
 # Output channels of a panel, in vectors: 6 x 2 accumulators, 2 loads of b and a broadcast are 15
 # registers of 16.

@@ -10,8 +10,8 @@ for document processing", 2006.
 from .gemm import pack_panel
 from .jit import kernel
 from .llvm.planes import rows_of_2
-from .llvm.simd import VECTOR_BYTES
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 
 
 @kernel

@@ -10,9 +10,9 @@ taps in the opposite order, and dy spread out by the stride.
 
 from .conv import copy_band
 from .jit import inlined, kernel
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_depthwise import gradient_of_taps, row_of_taps
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 
 
 @inlined

@@ -14,9 +14,9 @@ from .conv import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
 from .llvm.planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_winograd import copy_between_zeros, grid_transform
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 
 # Bytes between the planes of transformed tiles, lest they lie a power of two apart: those would
 # share few places in the cache.

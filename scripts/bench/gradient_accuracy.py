@@ -42,7 +42,9 @@ def ours(method: str, activation: str, seed: int, x: Any, labels: Any) -> list[A
     """
     from torch_models import in_their_order
 
-    model = with_activation(models.resnet20(np.random.default_rng(seed), method=method), activation)
+    model = with_activation(
+        models.resnet20(np.random.default_rng(seed), algorithm=method), activation
+    )
     tape = layers.Tape(training=True)
     value = tape.input(x)
     layers.SoftmaxCrossEntropy()(model(value), labels).backward()

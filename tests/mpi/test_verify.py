@@ -138,6 +138,12 @@ def test_steps_end_each_trainer_and_the_script_goes_on(deed, verify):
     ]
 
 
+def test_module_is_verified_as_a_script_is(verify):
+    finished = verify("-n", "1,2", "--steps", 2, "-m", PROGRAM.stem, "nothing", cwd=PROGRAM.parent)
+    assert finished.status == 0, finished.err
+    assert [(ranks, steps) for ranks, steps, *_ in rows(finished.out)] == [(1, 4), (1, 4), (2, 4)]
+
+
 def test_script_that_fails_is_shown_with_its_traceback(verify):
     finished = verify("-n", "1,2,3", PROGRAM, "raise")
     assert finished.status == 1

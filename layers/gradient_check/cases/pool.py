@@ -30,7 +30,7 @@ CASES = (
     Case("MaxPool2d of oblong windows", layer(MaxPool2d, **_UNEVEN), distinct(_ODD)),
     Case("MaxPool2d of large windows", layer(MaxPool2d, 4, 1, 2), distinct(_EVEN)),
     Case("MaxPool2d of many channels", layer(MaxPool2d, 2, 1), distinct(_WIDE)),
-    Case("ReLU and MaxPool2d", _joined(size=2), distinct(_EVEN)),
+    Case("ReLU and MaxPool2d", _joined(kernel_size=2), distinct(_EVEN)),
     Case("ReLU and MaxPool2d of overlapping windows", _joined(**_RESNET), distinct(_WIDE)),
     Case("AvgPool2d", layer(AvgPool2d, 2), real(_EVEN)),
     Case("AvgPool2d that leaves pixels over", layer(AvgPool2d, 2), real(_ODD)),

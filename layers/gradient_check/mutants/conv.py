@@ -365,10 +365,10 @@ class _DirectionsExchanged(ConvTranspose2d):
     """Carries the gradient back in the direction of the outputs, as a convolution would."""
 
     def backward(self, call: Any, dy: Array) -> Gradients:
-        method = call.saved[1]
+        algorithm = call.saved[1]
         super().backward(call, dy)
         dx = np.empty(dy.shape)
-        method.adjoint(call, dx, np.ascontiguousarray(dy), self.weight.value, np.empty(0), False)
+        algorithm.adjoint(call, dx, np.ascontiguousarray(dy), self.weight.value, np.empty(0), False)
         return (dx,)
 
 

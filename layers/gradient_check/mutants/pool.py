@@ -32,7 +32,7 @@ class _PaddingForgotten(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         x, y = call.saved
         dx = np.zeros_like(x)
-        pool.maximum_backward(dx, dy, y, x, (*self.size, *self.stride, 0, 0), False)
+        pool.maximum_backward(dx, dy, y, x, (*self.kernel_size, *self.stride, 0, 0), False)
         return (dx,)
 
 
@@ -40,7 +40,7 @@ class _LeftOverNotCleared(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         (dx,) = super().backward(call, dy)
         assert dx is not None
-        dx[:, self.size[0] * dy.shape[1] :] = 1
+        dx[:, self.kernel_size[0] * dy.shape[1] :] = 1
         return (dx,)
 
 
@@ -65,7 +65,7 @@ class _PaddingCounted(AvgPool2d):
 class _OverlapNotSummed(AvgPool2d):
     def backward(self, call: Any, dy: Array) -> Gradients:
         dx = np.zeros(call.saved[0])
-        (kh, kw), (sh, sw) = self.size, self.stride
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
         for i, j in np.ndindex(dy.shape[1:3]):
             dx[:, i * sh : i * sh + kh, j * sw : j * sw + kw] = dy[
                 :, i, j, np.newaxis, np.newaxis

@@ -8,7 +8,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import VECTOR_BYTES, Emitter
+from .emitter import VECTOR_BYTES, Emitter
 
 # Rows of a tile up to which each has an offset of its own in a register.
 MOST_OFFSETS = 8

@@ -12,7 +12,8 @@ from workloads.workload import Workload
 
 from layers import Embedding, Layer, LearnedPositions, Parameter
 from layers.kernels.jit import kernel
-from layers.kernels.llvm.simd import VECTOR_BYTES, Emitter
+from layers.kernels.llvm.emitter import Emitter
+from layers.kernels.machine import VECTOR_BYTES
 
 # Independent sums: enough to hide the latency of a multiply-add, and few enough for the registers.
 SUMS, ROUNDS = 12, 20_000

@@ -75,4 +75,4 @@ def test_edit_compiles_only_kernels_that_it_reaches(monkeypatch):
 
 def test_machine_code_lies_in_a_folder_of_its_file_and_digest():
     digest = cache.module_digest(cache.ROOM / "gemm.py")
-    assert gemm.matmul.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")
+    assert gemm.multiply.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")
