@@ -93,10 +93,11 @@ class FitLoop(StepHook):
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             # An epoch that has begun comes to its end.
-            goes_on = self._stream.mid_epoch or not trainer.stop
-            while goes_on and self._stream.left(epochs) > 0:
-                self._run_epoch(trainer, train, len(data), validation)
-                goes_on = not trainer.stop
+            stop = trainer.stop and not self._stream.mid_epoch
+            for _ in range(0 if stop else self._stream.left(epochs)):
+                self._run_epoch(trainer, train, data, validation)
+                if trainer.stop:
+                    break
             if self._folder is not None:
                 self._folder.write_parameters(trainer.model)
             for callback in trainer.callbacks:
@@ -110,14 +111,15 @@ class FitLoop(StepHook):
         self,
         trainer: "Trainer",
         train: Callable[[LocalBatch], float],
-        samples: float,
+        data: ArrayDataset,
         validation: ArrayDataset | None,
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
         self._started = time.perf_counter() - self._seconds
+        samples: float = len(data)
         try:
-            for part in self._stream.parts():
+            for part in self._stream.parts(data):
                 self._weight = part.weight
                 train(part)
         except TrainingOver:

@@ -200,10 +200,11 @@ class Trainer:
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        self._stream.begin(self._data.one(dataset))
+        data = self._data.one(dataset)
+        self._stream.begin(data)
         try:
-            while self._stream.left(epochs) > 0:
-                yield from map(self._recorded, self._stream.batches())
+            for _ in range(self._stream.left(epochs)):
+                yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             return
         self._stream.end()
