@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .engine.fixed_tree import tree_sum
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
@@ -106,7 +107,7 @@ class BatchNorm(Layer):
         return f"{type(self).__name__}({self.features}{options})"
 
     def forward(
-        self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
+        self, call: ForwardCall, x: Array, shortcut: Array | None = None, rectified: bool = False
     ) -> Array:
         self._check(x)
         if x.dtype.kind == "c":
@@ -207,7 +208,7 @@ class BatchNorm(Layer):
             np.newaxis
         ]
 
-    def _batch_moments(self, call: "Call", x: Array, bounds: Array, samples: int) -> Array:
+    def _batch_moments(self, call: ForwardCall, x: Array, bounds: Array, samples: int) -> Array:
         """Return the moments of each shard, or of the global batch in one row; and have the running
         statistics learn from them.
         """
@@ -253,7 +254,7 @@ class BatchNorm(Layer):
         ):
             state.value = (1 - self.momentum) * state.value.astype(np.float64) + self.momentum * new
 
-    def _complex(self, call: "Call", x: Array) -> Array:
+    def _complex(self, call: ForwardCall, x: Array) -> Array:
         """Return y for a complex x: the complex step of the gradient check. Nothing is learned from
         it.
         """

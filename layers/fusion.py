@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .activation import GELU, ReLU
 from .batch_norm import BatchNorm, BatchNorm2d
 from .conv.conv import Conv1d, Conv2d
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous, flat
 from .engine.merge import Add
@@ -43,7 +44,7 @@ class Fused(Layer):
     def own_parameters(self) -> list[Parameter]:
         return self.main.own_parameters()
 
-    def forward(self, call: "Call", *inputs: Array) -> Array:
+    def forward(self, call: ForwardCall, *inputs: Array) -> Array:
         result: Array = self.main.forward(call, *inputs, **self.options)
         return result
 
@@ -61,7 +62,7 @@ class PooledConv2d(Fused):
         self.convolution = convolution
         self.pooling = pooling
 
-    def forward(self, call: "Call", x: Array) -> Array:  # type: ignore[override]
+    def forward(self, call: ForwardCall, x: Array) -> Array:  # type: ignore[override]
         z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
         y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
         pool.maximum(y, z, self.pooling.window, False)
@@ -84,7 +85,7 @@ class JoinedBatchNorm(Fused):
         super().__init__((norm, add, relu), norm)
         self.norm = norm
 
-    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
+    def forward(self, call: ForwardCall, x: Array, shortcut: Array) -> Array:  # type: ignore[override]
         return self.norm.forward(call, x, shortcut, rectified=True)
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
@@ -97,7 +98,7 @@ class RectifiedAdd(Fused):
     def __init__(self, add: Add, relu: ReLU) -> None:
         super().__init__((add, relu), add)
 
-    def forward(self, call: "Call", a: Array, b: Array) -> Array:  # type: ignore[override]
+    def forward(self, call: ForwardCall, a: Array, b: Array) -> Array:  # type: ignore[override]
         y = call.buffer("y", a.shape, a.dtype)
         merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
         call.save(y.reshape(-1))

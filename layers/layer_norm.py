@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
@@ -55,7 +56,7 @@ class LayerNorm(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.features}, {self.epsilon:g})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.features:
             fix = "A single sample needs a batch axis: x[np.newaxis]."
             raise ValueError(

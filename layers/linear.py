@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive
-from .engine.inference import INFERENCE
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
@@ -71,7 +71,7 @@ class Linear(Layer):
             f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
         )
 
-    def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
+    def forward(self, call: ForwardCall, x: Array, activation: int = dense.IDENTITY) -> Array:
         if x.ndim < 2 or x.shape[-1] != self.in_features:
             fix = (
                 "A single sample needs a batch axis: x[np.newaxis]."
@@ -92,7 +92,7 @@ class Linear(Layer):
         kept = slope = empty(y, 2)
         if activation == dense.RECTIFIED:
             kept = y
-        elif activation == dense.GELU and call is not INFERENCE:
+        elif activation == dense.GELU and call.recorded:
             kept = slope = call.buffer("slope", y.shape, y.dtype)
         dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
         call.save(rows, kept)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.parameter import Parameter
@@ -44,7 +45,7 @@ class _Positions(Layer):
             raise ValueError(message(self, must, x.shape, fix))
         return x
 
-    def _sum(self, call: "Call", x: Array, positions: Array) -> Array:
+    def _sum(self, call: ForwardCall, x: Array, positions: Array) -> Array:
         if x.dtype.kind == "c":
             return np.asarray(x + positions[: x.shape[1]])
         y = call.buffer("y", x.shape, x.dtype)
@@ -80,7 +81,7 @@ class SinusoidalPositions(_Positions):
         self._table = sinusoids(self.length, self.features)
         self._cast: dict[Any, Array] = {}
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         self._checked(x)
         positions = self._cast.get(x.dtype)
         if positions is None:
@@ -121,7 +122,7 @@ class LearnedPositions(_Positions):
         )
         self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         self._checked(x)
         if x.dtype != self.weight.dtype:
             self.refuse_dtype(x, self.weight.dtype)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .errors import message
@@ -45,7 +46,7 @@ class PaddedShortcut(Layer):
     def __repr__(self) -> str:
         return f"PaddedShortcut({self.in_channels}, {self.out_channels}, stride={self.stride})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         if x.ndim != 4 or x.shape[3] != self.in_channels or x.dtype.kind != "f":
             fix = "Images are N H W C, of a floating type."
             raise ValueError(

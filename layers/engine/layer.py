@@ -7,6 +7,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
+from .forward_call import ForwardCall
 from .inference import INFERENCE
 from .module import Module
 
@@ -50,7 +51,7 @@ class Layer(Module):
     complex step.
     """
 
-    def forward(self, call: "Call", *inputs: Any) -> Any:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.
         """
