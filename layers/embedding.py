@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
+from .checks import positive_int
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
@@ -59,10 +59,8 @@ class Embedding(Layer):
         weight_init: Initializer = STANDARD_NORMAL,
         dtype: Any = np.float32,
     ) -> None:
-        self.tokens, self.features = (
-            positive("Embedding", "tokens", tokens),
-            positive("Embedding", "features", features),
-        )
+        self.tokens = positive_int("Embedding", "tokens", tokens)
+        self.features = positive_int("Embedding", "features", features)
         if padding is not None and not (
             isinstance(padding, int | np.integer) and 0 <= padding < self.tokens
         ):

@@ -2,9 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from layers.errors import message
 from layers.types import Array
 
 from .forward_call import ForwardCall
@@ -71,17 +68,3 @@ class Layer(Module):
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
         return self.forward(INFERENCE, *inputs)
-
-    def refuse_dtype(self, x: Array, expected: Any) -> None:
-        """Raise for an input whose type is not that of the layer's parameters."""
-        fix = f"Convert it with x.astype(np.{expected})"
-        if np.issubdtype(x.dtype, np.inexact):
-            fix += f" or the layer with layer.astype(np.{x.dtype})"
-        raise TypeError(
-            message(
-                self,
-                f"the input must have the dtype of the weights, {expected}",
-                x.dtype,
-                f"{fix}.",
-            )
-        )
