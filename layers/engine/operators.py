@@ -153,7 +153,9 @@ class Function(Layer):
         *,
         analytic: bool = True,
     ) -> None:
-        self.function, self.derivative, self.analytic = function, derivative, analytic
+        self.function = function
+        self.derivative = derivative
+        self.analytic = analytic
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", "Function")
@@ -174,7 +176,9 @@ class Reduce(Layer):
     """
 
     def __init__(self, kind: str, axis: Any, keepdims: bool) -> None:
-        self.kind, self.axis, self.keepdims = kind, axis, keepdims
+        self.kind = kind
+        self.axis = axis
+        self.keepdims = keepdims
         self.analytic = kind in ("sum", "mean")
 
     def __repr__(self) -> str:
