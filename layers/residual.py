@@ -2,16 +2,23 @@
 
 from typing import Any
 
-from .engine.layer import Composite, Layer
 from .engine.merge import Add
+from .engine.module import Composite, Module
 
 
 class Residual(Composite):
     """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
     1 and 2).
+
+    Parameters
+    ----------
+    body
+        A layer, usually a `Sequential`, from (N, …) to the same shape, or to that of the shortcut.
+    shortcut
+        None for the identity, or a layer.
     """
 
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = body
         self.shortcut = shortcut
         self.add = Add()

@@ -14,7 +14,7 @@ FLOORS = (
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check",),
-    ("ddbp.settings",),
+    ("ddbp.settings", "ddbp.snapshot"),
     ("ddbp.comm",),
     ("ddbp.reduction",),
     ("ddbp.optim", "ddbp.observers"),

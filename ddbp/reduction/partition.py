@@ -1,11 +1,12 @@
 """This rank's slice of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddbp.comm.agreement import gather_uneven
 from layers.engine.fixed_tree import tree_sum
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
@@ -130,6 +131,10 @@ class Partition:
             offset += values.size
         self._arrange(np.array(pieces, np.int64).reshape(-1, 4))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Partition":
+        """Return itself: it is a view of memory that the ranks share."""
+        return self
+
     @property
     def values(self) -> Array:
         """Parameters of the slice (m,), a view if it is one range and a copy if it is several."""
@@ -202,6 +207,33 @@ class Partition:
     def forget(self) -> None:
         """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
         self._collected = False
+
+    # Whole arrays
+
+    def to_named(self, array: Array) -> dict[str, Array]:
+        """Return an array of which each rank holds the part (m,) of its slice, whole, cut into
+        arrays of the shapes of the parameters, by their names; collective.
+        """
+        ranges = self._comm.all_gather(np.array(self._reduction.ranges, np.int64))
+        flat = np.zeros_like(self._flat.values, array.dtype)
+        for bounds, part in zip(ranges.tolist(), gather_uneven(self._comm, array), strict=True):
+            offset = 0
+            for start, stop in bounds:
+                flat[start:stop] = part[offset : offset + stop - start]
+                offset += stop - start
+        return {
+            name: flat[start:stop].reshape(parameter.shape).copy()
+            for name, parameter, start, stop in self._flat.segments()
+        }
+
+    def from_named(self, array: Array, named: Mapping[str, Array]) -> None:
+        """Write this rank's part of what `to_named` returned, on any number of ranks, to an array
+        (m,) of the slice.
+        """
+        flat = np.zeros_like(self._flat.values, array.dtype)
+        for name, _, start, stop in self._flat.segments():
+            flat[start:stop] = named[name].reshape(-1)
+        np.concatenate([flat[start:stop] for start, stop in self._reduction.ranges], out=array)
 
     # Norms
 

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook
+from ddbp.snapshot import State
 from layers.errors import message
 
 if TYPE_CHECKING:
@@ -32,6 +33,15 @@ class Callback(StepHook):
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         """Run after the last epoch."""
 
+    def state(self) -> dict[str, Any]:
+        """Return what a run that goes on elsewhere must know: arrays, and what JSON can hold, by
+        name; the same on all ranks.
+        """
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
+
 
 class EarlyStopping(Callback):
     """Stop when `monitor` has not fallen by more than `delta` for `patience` epochs.
@@ -52,8 +62,11 @@ class EarlyStopping(Callback):
             raise ValueError(
                 message("EarlyStopping", "delta must not be negative", delta, "0 counts any fall.")
             )
-        self.patience, self.monitor, self.delta = patience, monitor, delta
-        self._best, self._bad = float("inf"), 0
+        self.patience = patience
+        self.monitor = monitor
+        self.delta = delta
+        self._best = float("inf")
+        self._bad = 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         name = self.monitor or ("validation_loss" if "validation_loss" in record else "loss")
@@ -67,3 +80,10 @@ class EarlyStopping(Callback):
         else:
             self._bad += 1
             trainer.stop = trainer.stop or self._bad >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._best, "bad": self._bad}
+
+    def load_state(self, state: State) -> None:
+        self._best = state["best"]
+        self._bad = state["bad"]

@@ -13,14 +13,13 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepHook
-from layers import FlatParameters, Layer, TapeHook, Value
+from layers import FlatParameters, Module, TapeHook, Value
 from layers.errors import message
 from layers.kernels import cache
 
 from .data import ArrayDataset
 
 if TYPE_CHECKING:
-    from .run_folder import RunFolder
     from .trainer import Trainer
 
 _CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
@@ -180,7 +179,7 @@ def _first_not_finite(flat: FlatParameters) -> str | None:
     )
 
 
-def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
+def model_facts(model: Module, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
         "parameters": [
@@ -189,7 +188,7 @@ def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
         ],
         "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
-        "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
+        "loss": loss if isinstance(loss, Module) else getattr(loss, "__name__", type(loss)),
     }
 
 
@@ -208,24 +207,18 @@ def code_facts() -> dict[str, Any]:
     return {"kernel sources and versions": cache.source_digest(), "script": script}
 
 
-def same_start(trainer: "Trainer") -> None:
-    """Refuse ranks that were started with different models, options or code; collective."""
-    options = {
-        "batch_size": trainer.batch_size,
-        "accumulate": trainer.accumulate,
-        "seed": trainer.seed,
-        "shards": trainer.shards,
-        "truncate": str(trainer.truncate),
-        "wire": trainer.wire,
-        **settings.of_all_ranks(),
-        "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
-    }
-    facts = {
+def run_facts(trainer: "Trainer") -> dict[str, Any]:
+    """Return what decides the bits of a run, whatever ranks it is on."""
+    return {
         **model_facts(trainer.model, trainer.loss),
         "optimizer": trainer.optimizer,
-        **options,
-        **code_facts(),
+        **trainer.options.as_dict(),
     }
+
+
+def same_start(trainer: "Trainer") -> None:
+    """Refuse ranks that were started with different models, options or code; collective."""
+    facts = run_facts(trainer) | settings.of_all_ranks() | code_facts()
     require_agreement(
         trainer.comm, facts, "Start all ranks with the same script, options and installation."
     )
@@ -293,16 +286,3 @@ class DataSets:
                     "Use ArrayDataset(x, y).",
                 )
             )
-
-
-def write_configuration(
-    trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int
-) -> None:
-    """Write what a run is made of to its folder, if this rank has one; collective."""
-    facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
-    if folder is not None:
-        names = (
-            "model loss optimizer batch_size accumulate seed shards truncate wire clip_norm"
-            " clip_value l1 l2"
-        )
-        folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

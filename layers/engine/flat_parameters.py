@@ -13,7 +13,7 @@ from .parameter import Allocator, Parameter, unique_parameters
 from .partial_sums import PartialSums, ShardMemory
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 class FlatParameters:
@@ -47,7 +47,7 @@ class FlatParameters:
 
     def __init__(
         self,
-        model: "Layer",
+        model: "Module",
         shards: int | Sequence[int] = 1,
         allocate: Allocator = zeros,
         allocate_gradients: Allocator | None = None,
@@ -122,7 +122,7 @@ class FlatParameters:
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""
         for parameter in self.parameters:
-            parameter.zero_gradient()
+            parameter.store.stale = True
 
     def complete(self) -> list[str]:
         """Make all gradients final, zeros for parameters that got no contribution; return the names

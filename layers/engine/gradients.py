@@ -65,11 +65,12 @@ class Gradients:
 
     def complete(self) -> bool:
         """Make them final, zeros without contributions; return whether there were any."""
-        contributed = not self.stale
-        if not contributed and self.apart is not None:
+        if not self.stale:
+            return True
+        if self.apart is not None:
             self.apart[...] = 0
         self.stale = False
-        return contributed
+        return False
 
     def _memory_of(self, shards: int) -> Array:
         if self.apart is not None:

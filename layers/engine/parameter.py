@@ -8,10 +8,11 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
+from .fixed_array import FixedArray
 from .gradients import Gradients
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 Allocator = Callable[[tuple[int, ...], Any], Array]
@@ -20,7 +21,7 @@ in.
 """
 
 
-class Parameter:
+class Parameter(FixedArray):
     """An array that training changes, with one gradient per shard.
 
     Parameters
@@ -33,13 +34,17 @@ class Parameter:
 
     Attributes
     ----------
+    value
+        The array itself; assigning copies into it, so that flat memory stays connected.
     store
         Where its gradients are; `gradients` and `gradient` look into it.
 
+    Notes
+    -----
     A copy (`copy.deepcopy`, `pickle`) has the value, and no gradients.
     """
 
-    __slots__ = ("_value", "regularized", "store")
+    __slots__ = ("regularized", "store")
 
     moves: ClassVar[int] = 0
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
@@ -51,44 +56,16 @@ class Parameter:
             raise TypeError(
                 message("Parameter", "the value must be of a floating type", value.dtype, fix)
             )
-        self._value: Array = value
+        self.replace(value)
         self.regularized = regularized
         self.store = Gradients(value.shape, value.dtype)
 
     def __getstate__(self) -> Any:
         return None, {
-            "_value": self._value,
+            "value": self.value,
             "regularized": self.regularized,
             "store": Gradients(self.shape, self.dtype),
         }
-
-    def __repr__(self) -> str:
-        return f"Parameter(shape={self.shape}, dtype={self.dtype})"
-
-    @property
-    def value(self) -> Array:
-        """The array itself; assigning copies into it, so that flat memory stays connected."""
-        return self._value
-
-    @value.setter
-    def value(self, new: Any) -> None:
-        new = np.asarray(new)
-        if new.shape != self.shape:
-            must = f"a new value must have shape {self.shape}"
-            raise ValueError(message("Parameter", must, new.shape, "Reshape or transpose it."))
-        self._value[...] = new
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._value.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self._value.dtype
-
-    @property
-    def size(self) -> int:
-        return self._value.size
 
     @property
     def gradients(self) -> Array | None:
@@ -115,13 +92,13 @@ class Parameter:
 
     def rebind(self, value: Array, store: Gradients | None = None) -> None:
         """Take these, with what they hold, as value and gradients; there are none unless given."""
-        self._value = value
+        self.replace(value)
         self.store = Gradients(value.shape, value.dtype) if store is None else store
         Parameter.moves += 1
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
-        self.rebind(self._value.astype(dtype))
+        self.rebind(self.value.astype(dtype))
 
     def forget_gradients(self) -> None:
         """Drop the gradients and their memory: the next backward pass may have another number of
@@ -130,7 +107,7 @@ class Parameter:
         self.store = Gradients(self.shape, self.dtype)
 
 
-def unique_parameters(model: "Layer") -> list[tuple[str, Parameter]]:
+def unique_parameters(model: "Module") -> list[tuple[str, Parameter]]:
     """Return (dotted name, parameter) of every parameter once, shared ones under their first
     name.
     """

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,24 @@ from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
+
+
+class Observation(NamedTuple):
+    """What a layer has observed of the shards, and what it wants to be told then.
+
+    Attributes
+    ----------
+    numbers
+        Those of the local shards (S, k) or, if `gathered`, of all.
+    apply
+        Called with the numbers of all.
+    gathered
+        Whether there is nothing left to gather.
+    """
+
+    numbers: Array
+    apply: Callable[[Array], None]
+    gathered: bool
 
 
 class Tape:
@@ -49,7 +67,7 @@ class Tape:
         Refused: it is now `hooks`.
     """
 
-    pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
+    pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
 
     def __init__(
@@ -91,8 +109,8 @@ class Tape:
         self._unfinished = False
         if shards is not self.workspace.shards.given:
             self.workspace.shards = ShardBounds(shards)
-        self._bounds = self.workspace.shards
-        self.shards = self._bounds.count
+        self.shard_bounds = self.workspace.shards
+        self.shards = self.shard_bounds.count
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
@@ -106,7 +124,7 @@ class Tape:
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
-        return self._bounds.of(rows)
+        return self.shard_bounds.of(rows)
 
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Run a layer on values and arrays, and remember the call; return its value, or a tuple of
@@ -177,19 +195,25 @@ class Tape:
         """See `Call.gather`."""
         return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
 
-    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
         """See `Call.on_gathered`."""
         if self.deferred:
-            self.pending = [*self.pending, (numbers, apply)]
+            self.pending = [*self.pending, Observation(numbers, apply, gathered)]
         else:
-            apply(self.gather(numbers))
+            apply(numbers if gathered else self.gather(numbers))
 
     def settle(self) -> None:
         """Gather all that layers have observed at once, and call what they passed with it."""
         pending, self.pending = self.pending, ()
-        everywhere = self.gather(np.concatenate([numbers for numbers, _ in pending], axis=1))
+        local = [numbers for numbers, _, gathered in pending if not gathered]
+        everywhere = self.gather(np.concatenate(local, axis=1)) if local else None
         start = 0
-        for numbers, apply in pending:
+        for numbers, apply, gathered in pending:
+            if everywhere is None or gathered:
+                apply(numbers)
+                continue
             stop = start + numbers.shape[1]
             apply(everywhere[:, start:stop])
             start = stop
@@ -222,10 +246,7 @@ class Tape:
 
     def _forget(self) -> None:
         for call in self.calls:
-            # A call and its values refer to each other; without that the garbage collector has
-            # nothing to do.
-            del call.output
-            call.inputs = ()
+            call.release()
         self.calls = []
         self.draws = 0
         self.kept = []
@@ -251,9 +272,9 @@ class Tape:
             )
         if self._unfinished:
             for call in self.calls:
-                call.output._gradient = None
+                call.output.clear()
         for kept in self.kept:
-            kept._gradient = None
+            kept.clear()
         self._unfinished = True
         self.rule = rule
         hooks = self._hooks
@@ -263,100 +284,26 @@ class Tape:
                 uses = self._uses()
             for begin in hooks.backward_pass_begin:
                 begin(self)
-        value._gradient = gradient
-        value._contribution = None
+        value.receive(gradient)
         for call in reversed(self.calls):
-            output = call.output
-            dy = output._gradient
+            dy = call.output.hand_on()
             if dy is not None:
                 if hooks is not None:
                     for tell in hooks.backward_begin:
                         tell(call)
-                call._own = []
-                gradients = call.layer.backward(call, dy if rule is None else rule.error(call, dy))
-                self._hand_over(call, gradients)
+                call.backward(dy, rule)
                 if hooks is not None:
                     for tell in hooks.backward_end:
                         tell(call)
-                if not output._keep:
-                    output._gradient = None
-            elif type(output) is Outputs:
-                self._backward_of_several(call, output.values, rule)
             if uses is not None:
                 self._tell_what_is_ready(call, uses)
         for kept in self.kept:
-            if kept._gradient is not None and not kept._gradient.flags.writeable:
-                # A view of what backward started from, or of dy spread over a sum; the user may
-                # write to a copy.
-                kept._gradient = kept._gradient.copy()
+            kept.own_gradient()
         self.rule = None
         self._unfinished = False
         if hooks is not None:
             for end in hooks.backward_pass_end:
                 end(self)
-
-    def _backward_of_several(
-        self, call: Call, outputs: tuple[Value, ...], rule: Rule | None
-    ) -> None:
-        """Run backward of a call with several outputs, if it was reached by way of any."""
-        if all(y._gradient is None for y in outputs):
-            return
-        hooks = self._hooks
-        if hooks is not None:
-            for tell in hooks.backward_begin:
-                tell(call)
-        call._own = []
-        dys = [
-            dy if dy is None or rule is None else rule.error(call, dy)
-            for dy in (y._gradient for y in outputs)
-        ]
-        self._hand_over(call, call.layer.backward(call, *dys))
-        if hooks is not None:
-            for tell in hooks.backward_end:
-                tell(call)
-        for y in outputs:
-            if not y._keep:
-                y._gradient = None
-
-    def _hand_over(self, call: Call, gradients: tuple[Array | None, ...]) -> None:
-        """Give the inputs of a call their gradients."""
-        inputs = call.inputs
-        if len(gradients) != len(inputs):
-            fix = "Return a tuple with one entry per input, None where there is no gradient."
-            raise ValueError(
-                message(
-                    call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix
-                )
-            )
-        if len(gradients) > 1 and call._own and len(set(map(id, gradients))) < len(gradients):
-            # One array for several inputs: it may not be added to in place.
-            call._own = None
-        for i, dx in enumerate(gradients):
-            x = inputs[i]
-            if dx is None or not isinstance(x, Value) or not x.wants:
-                continue
-            if dx.shape != x.array.shape:
-                must = f"backward must return a gradient of the input's shape {x.array.shape}"
-                raise ValueError(
-                    message(
-                        call.layer, must, dx.shape, "Sum it over the axes that forward broadcast."
-                    )
-                )
-            if x._gradient is None:
-                x._gradient, x._contribution = dx, call
-            else:
-                self._accumulate(x, x._gradient, dx, call, i)
-
-    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call, i: int) -> None:
-        """Add a further contribution to the gradient of x, input i of a call: in place only where
-        nobody else holds the array.
-        """
-        if x._contribution is not None and x._contribution.owns(held):
-            held += dx
-            return
-        total = call.pooled(f"sum {i}", dx.shape, dx.dtype)
-        np.add(held, dx, out=total)
-        x._gradient, x._contribution = total, call
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""

@@ -217,6 +217,24 @@ def test_launch_starts_a_module_with_its_arguments(name, package, mpirun, run_py
     assert finished.out.splitlines() == ["2 -n a b 1"]
 
 
+def test_ranks_state_which_module_they_run(package, run_python):
+    told = "\nfrom ddbp.training.checks import code_facts\nprint(code_facts()['script'])"
+    for name in ("train", "__main__"):
+        with (package / "package" / "inner" / f"{name}.py").open("a") as file:
+            file.write(told)
+    script, main, train = (
+        run_python(*arguments, cwd=package, OMP_NUM_THREADS="1").out.splitlines()[-1].split()
+        for arguments in (
+            ("package/inner/train.py",),
+            ("-m", "package.inner"),
+            ("-m", "package.inner.train"),
+        )
+    )
+    (digest,) = script
+    assert main == ["package.inner.__main__", digest]
+    assert train == ["package.inner.train", digest]
+
+
 def test_arguments_of_a_script_are_left_to_it(script, mpirun, run_python):
     finished = run_python("-m", "ddbp", "launch", "-n", 1, script, "-m", "package")
     assert finished.status == 0, finished.err

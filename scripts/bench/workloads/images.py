@@ -41,7 +41,7 @@ def _network(
     name: str,
     batch: int,
     shape: tuple[int, int, int],
-    model: Callable[[np.random.Generator], layers.Layer],
+    model: Callable[[np.random.Generator], layers.Module],
     torch_model: Callable[[], Any],
     flattened: tuple[int, int, int] | None = None,
 ) -> Workload:
@@ -65,7 +65,7 @@ WORKLOADS = (
         "cnn-fastest",
         128,
         (28, 28, 1),
-        lambda rng: models.small_cnn(rng, method="fastest"),
+        lambda rng: models.small_cnn(rng, algorithm="fastest"),
         _twin("small_cnn"),
         (7, 7, 64),
     ),
@@ -74,7 +74,7 @@ WORKLOADS = (
         "resnet20-fastest",
         64,
         (32, 32, 3),
-        lambda rng: models.resnet20(rng, method="fastest"),
+        lambda rng: models.resnet20(rng, algorithm="fastest"),
         _twin("resnet20"),
     ),
 )

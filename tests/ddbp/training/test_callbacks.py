@@ -99,8 +99,8 @@ def by_update(trainer):
 
 
 def by_train_step(trainer):
-    for start in range(0, len(EVEN), trainer.batch_size):
-        rows = slice(start, start + trainer.batch_size)
+    for start in range(0, len(EVEN), trainer.options.batch_size):
+        rows = slice(start, start + trainer.options.batch_size)
         trainer.train_step(EVEN.x[rows], EVEN.y[rows])
 
 

@@ -8,7 +8,7 @@ import pytest
 import layers
 from layers import Tape
 
-from .spy import Ready
+from ..spy import Ready
 
 
 class Both(layers.Layer):

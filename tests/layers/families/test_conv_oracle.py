@@ -1,5 +1,5 @@
-"""Convolutions against PyTorch: what they compute for windows, shapes and methods drawn at random,
-and how exactly.
+"""Convolutions against PyTorch: what they compute for windows, shapes and algorithms drawn at
+random, and how exactly.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ F = torch.nn.functional
 
 # Of the largest element, what an output or a gradient may be off, in roundings of its type: a sum
 # of n terms of random signs is off by about its root; the largest of the sums here is off by 17.
-# F(4 x 4), method "fastest", multiplies by numbers up to 8 before sums in which most of that
+# F(4 x 4), algorithm "fastest", multiplies by numbers up to 8 before sums in which most of that
 # cancels: 55.
 ROUNDINGS, ROUNDINGS_OF_F4 = 32, 120
 
@@ -85,11 +85,16 @@ def assert_equal_to_pytorch(layer, x, seed, function, **options):
     else:
         function_of = lambda x, w, b: function(x, w, b, **options)  # noqa: E731
     found = errors(ours(layer, x, dy), theirs(function_of, layer, x, dy, torch.float64))
-    assert found.max() <= (ROUNDINGS_OF_F4 if layer.method == "fastest" else ROUNDINGS), found
+    assert found.max() <= (ROUNDINGS_OF_F4 if layer.algorithm == "fastest" else ROUNDINGS), found
 
 
-def usual(bias, method, dtype):
-    return {"bias": bias, "bias_init": layers.init.normal(1), "method": method, "dtype": dtype}
+def usual(bias, algorithm, dtype):
+    return {
+        "bias": bias,
+        "bias_init": layers.init.normal(1),
+        "algorithm": algorithm,
+        "dtype": dtype,
+    }
 
 
 def drawn(least, most):
@@ -98,7 +103,7 @@ def drawn(least, most):
 
 common = {
     "dtype": st.sampled_from([np.float32, np.float64]),
-    "method": st.sampled_from(["default", "fastest", "direct"]),
+    "algorithm": st.sampled_from(["default", "fastest", "direct"]),
     "samples": st.integers(1, 4),
     "image": drawn(1, 12),
     "size": drawn(1, 5),
@@ -117,7 +122,19 @@ common = {
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(**common)
 def test_conv2d_is_that_of_pytorch(
-    dtype, method, samples, image, size, stride, padding, dilation, groups, inner, outer, bias, seed
+    dtype,
+    algorithm,
+    samples,
+    image,
+    size,
+    stride,
+    padding,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     assume(
@@ -126,7 +143,7 @@ def test_conv2d_is_that_of_pytorch(
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = Conv2d(
-        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
@@ -136,7 +153,7 @@ def test_conv2d_is_that_of_pytorch(
 @given(**common, more=drawn(0, 2))
 def test_conv_transpose2d_is_that_of_pytorch(
     dtype,
-    method,
+    algorithm,
     samples,
     image,
     size,
@@ -165,7 +182,7 @@ def test_conv_transpose2d_is_that_of_pytorch(
         "dilation": dilation,
     }
     layer = ConvTranspose2d(
-        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv_transpose2d, **options)
@@ -183,7 +200,7 @@ del wide["groups"], wide["inner"], wide["outer"]
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(**wide)
 def test_depthwise_conv2d_is_that_of_pytorch(
-    dtype, method, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
+    dtype, algorithm, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     assume(
@@ -192,7 +209,7 @@ def test_depthwise_conv2d_is_that_of_pytorch(
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
     layer = Conv2d(
-        channels, channels * outputs, size, rng=rng, **usual(bias, method, dtype), **options
+        channels, channels * outputs, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, channels)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
@@ -229,7 +246,7 @@ def test_conv1d_is_that_of_pytorch(
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     dtype=common["dtype"],
-    method=st.sampled_from(["default", "fastest"]),
+    algorithm=st.sampled_from(["default", "fastest"]),
     samples=st.integers(1, 4),
     image=drawn(3, 17),
     padding=drawn(0, 2),
@@ -240,7 +257,7 @@ def test_conv1d_is_that_of_pytorch(
     seed=st.integers(0, 99),
 )
 def test_winograd_and_its_neighbours_are_those_of_pytorch(
-    dtype, method, samples, image, padding, channels, bias, seed
+    dtype, algorithm, samples, image, padding, channels, bias, seed
 ):
     rng = np.random.default_rng(seed)
     layer = Conv2d(
@@ -250,7 +267,7 @@ def test_winograd_and_its_neighbours_are_those_of_pytorch(
         padding=padding,
         bias=bias,
         bias_init=layers.init.normal(1),
-        method=method,
+        algorithm=algorithm,
         dtype=dtype,
     )
     x = rng.standard_normal((samples, *image, channels[0])).astype(dtype)
@@ -276,9 +293,9 @@ def test_same_is_that_of_pytorch(dtype, size, dilation):
     [
         {"padding": 1},
         {},
-        {"padding": 1, "method": "direct"},
-        {"method": "direct"},
-        {"padding": 1, "method": "fastest"},
+        {"padding": 1, "algorithm": "direct"},
+        {"algorithm": "direct"},
+        {"padding": 1, "algorithm": "fastest"},
         {"stride": 2, "padding": 1},
         {"stride": (3, 2)},
         {"dilation": 2, "padding": (3, 0)},
@@ -297,7 +314,7 @@ def test_image_of_several_bands_is_that_of_pytorch(dtype, options, kind):
         x,
         0,
         function,
-        **{name: value for name, value in options.items() if name != "method"},
+        **{name: value for name, value in options.items() if name != "algorithm"},
     )
 
 
@@ -308,10 +325,10 @@ def test_image_of_several_bands_is_that_of_pytorch(dtype, options, kind):
 REAL = [(16, 32, 4), (32, 16, 4), (64, 8, 4), (3, 32, 4)]
 
 
-def compared(channels, side, images, method, seed):
+def compared(channels, side, images, algorithm, seed):
     """Return the errors of y, dx and dw in single precision, ours and PyTorch's."""
     rng = np.random.default_rng(seed)
-    layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, method=method)
+    layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, algorithm=algorithm)
     x = rng.standard_normal((images, side, side, channels)).astype(np.float32)
     function = lambda x, w: F.conv2d(x, w, padding=1)  # noqa: E731
 

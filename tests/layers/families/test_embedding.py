@@ -7,7 +7,7 @@ import torch
 import layers
 from layers.gradient_check.mutants import embedding as mutants
 
-from .spy import Ready
+from ..spy import Ready
 
 F = torch.nn.functional
 

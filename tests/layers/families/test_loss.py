@@ -10,7 +10,7 @@ import torch
 
 import layers
 
-from .fixed_tree import tree
+from ..fixed_tree import tree
 
 F = torch.nn.functional
 N, T, C = 7, 5, 11

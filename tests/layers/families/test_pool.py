@@ -290,12 +290,12 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, x, error, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 0}, ["size", "at least 1", "0"]),
-        ({"size": (2, 2, 2)}, ["size", "(2, 2, 2)", "(rows, columns)"]),
-        ({"size": 2.5}, ["size", "2.5"]),
-        ({"size": 2, "stride": 0}, ["stride", "at least 1"]),
-        ({"size": 2, "padding": -1}, ["padding", "at least 0"]),
-        ({"size": 3, "padding": 2}, ["padding", "half the size (3, 3)", "(2, 2)"]),
+        ({"kernel_size": 0}, ["kernel_size", "at least 1", "0"]),
+        ({"kernel_size": (2, 2, 2)}, ["kernel_size", "(2, 2, 2)", "(rows, columns)"]),
+        ({"kernel_size": 2.5}, ["kernel_size", "2.5"]),
+        ({"kernel_size": 2, "stride": 0}, ["stride", "at least 1"]),
+        ({"kernel_size": 2, "padding": -1}, ["padding", "at least 0"]),
+        ({"kernel_size": 3, "padding": 2}, ["padding", "half the kernel size (3, 3)", "(2, 2)"]),
     ],
     ids=str,
 )

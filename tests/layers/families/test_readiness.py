@@ -4,7 +4,7 @@ layer.
 
 import numpy as np
 
-from .spy import Ready
+from ..spy import Ready
 from .test_contract import Run, make, trained
 
 

@@ -254,8 +254,8 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(rng, cell, x, trees, err
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda rng: TreeLSTM(0, 5, rng=rng), ["TreeLSTM", "in_features", "got 0"]),
-        (lambda rng: TreeRNN(4, 2.5, rng=rng), ["TreeRNN", "hidden", "got 2.5"]),
+        (lambda rng: TreeLSTM(0, 5, rng=rng), ["TreeLSTM", "input_size", "got 0"]),
+        (lambda rng: TreeRNN(4, 2.5, rng=rng), ["TreeRNN", "hidden_size", "got 2.5"]),
         (lambda rng: TreeRNN(4, 5, children=0, rng=rng), ["TreeRNN", "children", "got 0"]),
     ],
 )

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import layers
-from layers import ReLU, Sequential, Tape, TapeHook
+from layers import MaxPool2d, ReLU, Sequential, Tape, TapeHook
 from layers.engine.hooks import TapeHooks
 
-from .spy import Ready, Spy, linear
+from ..spy import Ready, Spy, linear
 
 EVENTS = [name for name in vars(TapeHook) if name.startswith("on_")]
 
@@ -209,8 +209,8 @@ def test_parameters_that_backward_does_not_reach_are_ready_too(rng):
         id(p) for layer in (used, unused, detached) for p in layer.parameters()
     }
     assert len(recorder.told) == 6
-    assert [p.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
-    assert not used.weight.stale
+    assert [p.store.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
+    assert not used.weight.store.stale
 
 
 def test_parameters_are_ready_again_in_the_next_backward(rng):
@@ -241,10 +241,13 @@ def test_layers_are_named_once_by_public_attributes_first(rng):
 
 
 def test_layer_that_does_the_work_of_two_is_named_after_the_first(rng):
-    model = Sequential(layers.Dropout(0.5), linear(rng, 5, 4), ReLU())
+    model = Sequential(layers.Dropout(0.5), linear(rng, 5, 4), ReLU(), ReLU(), MaxPool2d(2))
     assert [(name, repr(layer)) for name, layer in model.named_layers()][1:] == [
         ("layers.0", "Dropout(0.5)"),
         ("layers.1", "Linear(5, 4)"),
         ("layers.2", "ReLU()"),
+        ("layers.3", "ReLU()"),
+        ("layers.4", "MaxPool2d(2)"),
         ("layers.1", "Linear(5, 4) + ReLU()"),
+        ("layers.3", "ReLU() + MaxPool2d(2)"),
     ]

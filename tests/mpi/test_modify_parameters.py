@@ -4,7 +4,7 @@ import pytest
 
 from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, differences
 
-PROGRAM = "changing.py"
+PROGRAM = "modify_parameters.py"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Train a small network whose script clips the weights after each step, slowly, while other ranks
 are late in what they compute.
 
-Usage: changing.py FOLDER [--alone]; every rank writes its parameters and losses. With --alone one
-rank of each host changes them without the others' knowledge.
+Usage: modify_parameters.py FOLDER [--alone]; every rank writes its parameters and losses. With
+--alone one rank of each host changes them without the others' knowledge.
 """
 
 import sys
@@ -48,7 +48,7 @@ def main() -> None:
         with (
             nullcontext(comm.rank == comm.topology.first)
             if "--alone" in sys.argv
-            else ddbp.changing(trainer) as mine
+            else ddbp.modify_parameters(trainer) as mine
         ):
             if mine:
                 time.sleep(20e-3 * (step % 2))
