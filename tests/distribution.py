@@ -73,12 +73,12 @@ def leave_out_full(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def longest_first(items: list[pytest.Item]) -> None:
-    """Move the tests that take long to the beginning; those that start ranks, which keep several
-    cores busy by themselves, to the end, where kernels are compiled.
+    """Move the tests that take long to the beginning: families of layers, which compile kernels,
+    then those that start ranks and use the kernels.
     """
 
     def place(item: pytest.Item) -> int:
         of = scope(item.nodeid)
-        return (*ORDER, "", MPI).index(of if of in (*ORDER, MPI) else "")
+        return (*ORDER, MPI, "").index(of if of in (*ORDER, MPI) else "")
 
     items.sort(key=place)

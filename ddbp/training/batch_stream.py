@@ -6,7 +6,7 @@ from typing import Any
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import State, below
 from layers.errors import message
-from layers.types import Array
+from layers.types import Array, Integers
 
 from .data import ArrayDataset, LocalBatch, Rows, permutation
 from .options import TrainerOptions
@@ -43,6 +43,7 @@ class BatchStream:
     ) -> None:
         self.epoch = 0
         self.position = 0
+        self._start = 0
         self._seed = options.seed
         self._batch_size = options.batch_size
         self._group = options.accumulate
@@ -63,6 +64,7 @@ class BatchStream:
         if not resumes:
             self._first_epoch = self.epoch
             self.position = 0
+            self._start = 0
             self._begun_with = None
             if self._truncation is not None:
                 self._truncation.begin(())
@@ -76,9 +78,9 @@ class BatchStream:
         return resumes
 
     def left(self, epochs: int) -> int:
-        """Return how many of so many epochs are left of the run."""
+        """Return how many of so many epochs are left of the run that begins or goes on."""
         assert self._first_epoch is not None
-        return self._first_epoch + epochs - self.epoch
+        return max(0, self._first_epoch + epochs - self.epoch)
 
     def end(self) -> None:
         """End the run."""
@@ -89,47 +91,49 @@ class BatchStream:
         """Whether an epoch has begun."""
         return self.position > 0 or (self._truncation is not None and self._truncation.mid_group)
 
-    def batches(self) -> Iterator[LocalBatch]:
+    def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is left of the epoch that has begun, and end it."""
-        for data, start in self._starts(1):
+        order = permutation(len(data), self._seed, self.epoch)
+        for start in range(self._take_start(), len(data), self._batch_size):
             self.position = min(start + self._batch_size, len(data))
-            yield self._take(data, start)
+            yield self._take(data, order, start)
+        self._end_epoch()
 
-    def parts(self) -> Iterator[LocalBatch]:
+    def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is computed at once of what is left of the epoch that has begun, and end it:
         its batches, or the windows of a group's batches in turn.
         """
         if self._truncation is None:
-            yield from self.batches()
+            yield from self.batches(data)
             return
-        for data, start in self._starts(self._group):
-            stop = min(start + self._group * self._batch_size, len(data))
-            starts = range(start, stop, self._batch_size)
+        order = permutation(len(data), self._seed, self.epoch)
+        size = self._group * self._batch_size
+        for first in range(self._take_start(), len(data), size):
+            stop = min(first + size, len(data))
+            starts = range(first, stop, self._batch_size)
             yield from self._truncation.windows(
-                [self._take(data, start, slot) for slot, start in enumerate(starts)]
+                [self._take(data, order, start, slot) for slot, start in enumerate(starts)]
             )
             self.position = stop
+        self._end_epoch()
 
     def of(self, x: Array, y: Array) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""
         start, stop, bounds = self._plan.rows(len(x))
         return LocalBatch(x[start:stop], y[start:stop], start, bounds, len(x))
 
-    def _starts(self, batches: int) -> Iterator[tuple[ArrayDataset, int]]:
-        """Yield the data, and where each of what is left of the epoch's groups of so many batches
-        begins in its order.
-        """
-        data = self._data
-        assert data is not None
-        self._order = permutation(len(data), self._seed, self.epoch)
-        for start in range(self.position, len(data), batches * self._batch_size):
-            yield data, start
+    def _take_start(self) -> int:
+        """Return where the epoch goes on: loops may take turns, so this is of one of them only."""
+        start, self._start = self._start, 0
+        return start
+
+    def _end_epoch(self) -> None:
         self.epoch += 1
         self.position = 0
         self._begun_with = None
 
-    def _take(self, data: ArrayDataset, start: int, slot: int = 0) -> LocalBatch:
-        rows = self._order[start : start + self._batch_size]
+    def _take(self, data: ArrayDataset, order: Integers, start: int, slot: int = 0) -> LocalBatch:
+        rows = order[start : start + self._batch_size]
         first, stop, bounds = self._plan.rows(len(rows))
         mine = rows[first:stop]
         return LocalBatch(
@@ -158,6 +162,7 @@ class BatchStream:
         """Go on from what `state` returned, on any number of ranks."""
         self.epoch = state["epoch"]
         self.position = state["position"]
+        self._start = self.position
         self._first_epoch = state["first_epoch"]
         self._resuming = self._first_epoch is not None
         self._begun_with = state["data"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import State
+from layers.errors import message
 
 from . import checks
 from .batch_stream import BatchStream
@@ -61,6 +62,7 @@ class FitLoop(StepHook):
         # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
         self._started = time.perf_counter()
+        self._validating = False
 
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
@@ -91,10 +93,11 @@ class FitLoop(StepHook):
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             # An epoch that has begun comes to its end.
-            goes_on = self._stream.mid_epoch or not trainer.stop
-            while goes_on and self._stream.left(epochs) > 0:
-                self._run_epoch(trainer, train, len(data), validation)
-                goes_on = not trainer.stop
+            stop = trainer.stop and not self._stream.mid_epoch
+            for _ in range(0 if stop else self._stream.left(epochs)):
+                self._run_epoch(trainer, train, data, validation)
+                if trainer.stop:
+                    break
             if self._folder is not None:
                 self._folder.write_parameters(trainer.model)
             for callback in trainer.callbacks:
@@ -108,14 +111,15 @@ class FitLoop(StepHook):
         self,
         trainer: "Trainer",
         train: Callable[[LocalBatch], float],
-        samples: float,
+        data: ArrayDataset,
         validation: ArrayDataset | None,
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
         self._started = time.perf_counter() - self._seconds
+        samples: float = len(data)
         try:
-            for part in self._stream.parts():
+            for part in self._stream.parts(data):
                 self._weight = part.weight
                 train(part)
         except TrainingOver:
@@ -130,10 +134,11 @@ class FitLoop(StepHook):
             "samples_per_second": samples / seconds,
             "seconds": seconds,
         }
-        self._begin_epoch()
         if validation is not None:
+            self._validating = True
             measures = trainer.evaluate(validation)
             record |= {f"validation_{name}": value for name, value in measures.items()}
+        self._begin_epoch()
         watched = "loss" if validation is None else "validation_loss"
         trainer.optimizer.schedule.observe(record[watched])
         self.history.append(record)
@@ -150,6 +155,12 @@ class FitLoop(StepHook):
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""
+        if self._validating:
+            must, fix = (
+                "a state must be taken between two steps or at the end of an epoch",
+                "Take it in on_step_end or on_epoch_end.",
+            )
+            raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
         return {
             "history": self.history,
             "total": self._total,

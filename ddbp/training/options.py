@@ -61,7 +61,7 @@ class TrainerOptions:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options by name."""
-        return {name: getattr(self, name) for name in OPTION_NAMES}
+        return {name: getattr(self, name) for name in _NAMES}
 
     @classmethod
     def read(cls, run_dir: str | os.PathLike[str]) -> "TrainerOptions":
@@ -72,7 +72,7 @@ class TrainerOptions:
         """
         text = (Path(run_dir) / "config.json").read_text()
         configuration: Mapping[str, Any] = json.loads(text)
-        return cls(**{name: configuration[name] for name in OPTION_NAMES if name in configuration})
+        return cls(**{name: configuration[name] for name in _NAMES if name in configuration})
 
 
-OPTION_NAMES = [field.name for field in fields(TrainerOptions)]
+_NAMES = [field.name for field in fields(TrainerOptions)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
@@ -19,9 +19,9 @@ from ddbp.reduction import replicate
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import FlatParameters, Layer, Tape, TapeHook, Value, Workspace
+from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
 from layers.engine.hooks import TapeHooks
-from layers.errors import message
+from layers.errors import Renamed, message
 from layers.types import Array, Integers
 
 from . import checks, evaluation, snapshots
@@ -30,7 +30,7 @@ from .callbacks import Callback, Record
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import OPTION_NAMES, TrainerOptions
+from .options import TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .truncated_bptt import Truncation
@@ -90,9 +90,20 @@ class Trainer:
         Ranks were started with different models, options or code, or share too little memory.
     """
 
+    batch_size = Renamed("options.batch_size")
+    accumulate = Renamed("options.accumulate")
+    seed = Renamed("options.seed")
+    shards = Renamed("options.shards")
+    clip_norm = Renamed("options.clip_norm")
+    clip_value = Renamed("options.clip_value")
+    truncate = Renamed("options.truncate")
+    wire = Renamed("options.wire")
+    l1 = Renamed("options.l1")
+    l2 = Renamed("options.l2")
+
     def __init__(
         self,
-        model: Layer,
+        model: Module,
         *,
         loss: Callable[[Any, Any], Any] | None = None,
         optimizer: Optimizer,
@@ -176,15 +187,6 @@ class Trainer:
         """The records of the epochs of the last fit."""
         return self._fit.history
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """Refuse the old places of options."""
-            if name in OPTION_NAMES:
-                must, fix = "options are read from Trainer.options", f"Use trainer.options.{name}."
-                raise AttributeError(message("Trainer", must, f"trainer.{name}", fix))
-            raise AttributeError(f"'Trainer' object has no attribute '{name}'")
-
     # Custom loops
 
     def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
@@ -198,10 +200,11 @@ class Trainer:
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        self._stream.begin(self._data.one(dataset))
+        data = self._data.one(dataset)
+        self._stream.begin(data)
         try:
-            while self._stream.left(epochs) > 0:
-                yield from map(self._recorded, self._stream.batches())
+            for _ in range(self._stream.left(epochs)):
+                yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             return
         self._stream.end()

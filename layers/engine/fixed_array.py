@@ -45,12 +45,12 @@ class FixedArray:
 
     @property
     def dtype(self) -> Any:
-        """The type of the value."""
+        """The type of its elements."""
         return self.value.dtype
 
     @property
     def size(self) -> int:
-        """The number of its elements."""
+        """How many elements there are."""
         return self.value.size
 
     def replace(self, value: Array) -> None:

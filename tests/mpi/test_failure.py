@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .ranks import alive
+from .ranks import alive, in_full
 
 PROGRAM = "one_rank_misbehaves.py"
 
@@ -44,12 +44,13 @@ def test_exception_in_a_thread_ends_all_ranks(misbehave):
     assert "[rank 1 of 3] RuntimeError: the misdeed" in misbehave("raise in a thread").err
 
 
-@pytest.mark.parametrize("misdeed", ["exit", "exit with success", "return early"])
+@pytest.mark.parametrize("misdeed", ["return early", *in_full("exit", "exit with success")])
 def test_rank_that_leaves_is_named_by_those_who_wait(misdeed, misbehave):
     err = misbehave(misdeed).err
     assert "all ranks must take part in the gradient exchange of step 3; got rank 1 ended. " in err
 
 
+@pytest.mark.full
 def test_killed_rank_takes_the_others_along(misbehave):
     finished = misbehave("be killed")
     assert "has finished" not in finished.out
@@ -98,7 +99,7 @@ def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     ("misdeed", "doing"),
     [
         ("sleep", "the gradient exchange of step 3"),
-        ("sleep before the start", "gathering from all ranks"),
+        pytest.param("sleep before the start", "gathering from all ranks", marks=pytest.mark.full),
     ],
 )
 def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave):

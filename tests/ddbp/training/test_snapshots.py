@@ -189,8 +189,10 @@ def test_stream_goes_on_from_every_place(options):
 
     def rest(stream):
         found = []
-        while stream.left(2) > 0:
-            found += [(part.x.tobytes(), part.weight, part.ends_group) for part in stream.parts()]
+        for _ in range(stream.left(2)):
+            found += [
+                (part.x.tobytes(), part.weight, part.ends_group) for part in stream.parts(SEQUENCES)
+            ]
         return found
 
     whole = recurrent()
@@ -199,7 +201,7 @@ def test_stream_goes_on_from_every_place(options):
     for place in range(1, len(expected)):
         begun, other = recurrent(), recurrent()
         begun.begin(SEQUENCES)
-        parts = (part for _ in range(2) for part in begun.parts())
+        parts = (part for _ in range(2) for part in begun.parts(SEQUENCES))
         for _ in range(place):
             next(parts)
         other.load_state(begun.state())
