@@ -21,6 +21,7 @@ html_theme = "furo"
 html_title = f"ddbp {version}"
 html_static_path = ["_static"]
 html_css_files = ["wide_tables.css"]
+html_show_sourcelink = False
 
 # Pages are GitHub's Markdown first: plain links, to anchors too, and the headings' own anchors.
 myst_heading_anchors = 3
@@ -29,7 +30,12 @@ highlight_language = "text"
 suppress_warnings = ["ref.python"]
 
 default_role = "code"
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "exclude-members": "forward_kernel, backward_kernel",
+}
+autodoc_preserve_defaults = True
 # What a layer's `forward` must do stands once, at `Layer`.
 autodoc_inherit_docstrings = False
 autodoc_typehints = "none"
@@ -62,7 +68,18 @@ def plain_text(app: Any, what: str, name: str, found: Any, options: Any, lines: 
     lines[:] = "`".join(parts).split("\n")
 
 
+def no_types(app: Any, what: str, name: str, found: Any, options: Any, lines: list[str]) -> None:
+    """Give the first sentence of an attribute back what Napoleon takes for its type: all before a
+    colon.
+    """
+    if what in ("attribute", "property"):
+        for line in [line for line in lines if line.startswith(":type: ")]:
+            lines.remove(line)
+            lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+
+
 def setup(app: Any) -> None:
     """Register what this site does by itself."""
     app.connect("source-read", page_of_the_root)
     app.connect("autodoc-process-docstring", plain_text, priority=100)
+    app.connect("autodoc-process-docstring", no_types, priority=900)

@@ -14,8 +14,9 @@ from .embedding import Embedding
 from .engine.call import Call
 from .engine.flat_parameters import FlatParameters
 from .engine.hooks import TapeHook
-from .engine.layer import Composite, Layer
+from .engine.layer import Layer
 from .engine.merge import Add, Concatenate, Multiply
+from .engine.module import Composite, Module
 from .engine.operators import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .engine.parameter import Parameter
 from .engine.rules import Rule
@@ -78,6 +79,7 @@ __all__ = [
     "Loss",
     "MaxPool2d",
     "MeanSquaredError",
+    "Module",
     "MultiHeadAttention",
     "Multiply",
     "PaddedShortcut",

@@ -4,9 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import require_floating
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
-from .errors import message, require_floating
+from .errors import message
 from .kernels import elementwise, softmax
 from .types import Array
 

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
-from .engine.layer import Composite, Layer
+from .checks import fraction, positive_int
+from .engine.layer import Layer
 from .engine.memory import contiguous
+from .engine.module import Composite
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention
@@ -57,12 +58,9 @@ class Attention(Layer):
     """
 
     def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
-        self.heads = positive("Attention", "heads", heads, "8 heads of 64 features are usual.")
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                message("Attention", "dropout must be in [0, 1)", dropout, "Leave it out for none.")
-            )
-        self.causal, self.dropout = bool(causal), float(dropout)
+        self.heads = positive_int("Attention", "heads", heads, "8 heads of 64 features are usual.")
+        self.causal = bool(causal)
+        self.dropout = fraction("Attention", "dropout", dropout, "Leave it out for none.")
 
     def __repr__(self) -> str:
         options = [
@@ -245,7 +243,8 @@ class MultiHeadAttention(Composite):
         dtype: Any = np.float32,
     ) -> None:
         name = "MultiHeadAttention"
-        features, heads = positive(name, "features", features), positive(name, "heads", heads)
+        features = positive_int(name, "features", features)
+        heads = positive_int(name, "heads", heads)
         if features % heads:
             fix = "Choose heads that divide the features."
             raise ValueError(

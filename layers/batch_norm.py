@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import fraction, positive, positive_int, require_input
 from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
 from .engine.state import State
-from .errors import message, require_floating
+from .errors import message
 from .kernels import batch_norm
 from .types import Array
 
@@ -66,6 +67,8 @@ class BatchNorm(Layer):
     """
 
     analytic = True
+    _axes: tuple[str, ...] = ("N", "…")
+    _fix = "Channels are the last axis."
 
     def __init__(
         self,
@@ -78,20 +81,10 @@ class BatchNorm(Layer):
         dtype: Any = np.float32,
     ) -> None:
         owner = type(self).__name__
-        if not isinstance(features, int | np.integer) or features < 1:
-            fix = "Pass the size of the last axis."
-            raise ValueError(
-                message(
-                    owner, "the number of channels must be a positive integer", repr(features), fix
-                )
-            )
-        if not 0 <= momentum <= 1:
-            raise ValueError(
-                message(owner, "momentum must be in [0, 1]", momentum, "0.1 is usual.")
-            )
-        if not epsilon > 0:
-            raise ValueError(message(owner, "epsilon must be positive", epsilon, "1e-5 is usual."))
-        self.features, self.momentum, self.epsilon = int(features), float(momentum), float(epsilon)
+        fix = "Pass the size of the last axis."
+        self.features = positive_int(owner, "the number of channels", features, fix)
+        self.momentum = fraction(owner, "momentum", momentum, "0.1 is usual.", closed=True)
+        self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
         self.synchronized = bool(synchronized)
         self.weight = (
             Parameter(np.ones(self.features, dtype), regularized=False) if affine else None
@@ -108,7 +101,8 @@ class BatchNorm(Layer):
     def forward(
         self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
     ) -> Array:
-        self._check(x)
+        dtype = None if self.weight is None else self.weight.dtype
+        require_input(self, x, (*self._axes, self.features), dtype, self._fix)
         if x.dtype.kind == "c":
             return self._complex(call, x)
         rows = matrix(x)
@@ -179,20 +173,6 @@ class BatchNorm(Layer):
                 *how,
             )
         return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)
-
-    def _check(self, x: Array) -> None:
-        if x.ndim < 2 or x.shape[-1] != self.features:
-            fix = (
-                "A single sample needs a batch axis: x[np.newaxis]."
-                if x.ndim < 2
-                else "Channels are the last axis."
-            )
-            raise ValueError(
-                message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix)
-            )
-        require_floating(self, x)
-        if self.weight is not None and x.dtype != self.weight.dtype:
-            self.refuse_dtype(x, self.weight.dtype)
 
     def _gain_and_bias(self, like: Array) -> tuple[Array, Array]:
         nothing = empty(like, 1)
@@ -276,13 +256,8 @@ class BatchNorm(Layer):
 class BatchNorm2d(BatchNorm):
     """Batch normalisation of the channels of images (N, H, W, C); see `BatchNorm`."""
 
-    def _check(self, x: Array) -> None:
-        if x.ndim != 4:
-            fix = "Images are channels-last; BatchNorm takes any (N, …, C)."
-            raise ValueError(
-                message(self, f"the input must have shape (N, H, W, {self.features})", x.shape, fix)
-            )
-        super()._check(x)
+    _axes = ("N", "H", "W")
+    _fix = "Images are channels-last; BatchNorm takes any (N, …, C)."
 
 
 def _combined(moments: Array) -> Array:

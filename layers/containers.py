@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .engine.layer import Composite, Layer
+from .engine.module import Composite, Module
 from .errors import message
 from .fusion import fuse as fused
 
@@ -24,9 +24,9 @@ class Sequential(Composite):
                 raise TypeError(
                     message("Sequential", "every entry must be a layer", repr(layer), fix)
                 )
-        self.layers: tuple[Layer, ...] = layers
+        self.layers: tuple[Module, ...] = layers
         self.fuse = bool(fuse)
-        self._steps: Sequence[Layer] = fused(layers) if fuse else layers
+        self._steps: Sequence[Module] = fused(layers) if fuse else layers
 
     def __repr__(self) -> str:
         options = () if self.fuse else ("fuse=False",)
@@ -53,13 +53,13 @@ class Sequential(Composite):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index: int) -> Layer:
+    def __getitem__(self, index: int) -> Module:
         return self.layers[index]
 
-    def __iter__(self) -> Iterator[Layer]:
+    def __iter__(self) -> Iterator[Module]:
         return iter(self.layers)
 
-    def _chain(self) -> Sequence[Layer]:
+    def _chain(self) -> Sequence[Module]:
         if type(self) is Sequential and self.fuse and self._steps:
             return self._steps
         return super()._chain()

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .checks import fraction, require_floating, require_images
 from .engine.layer import Layer
 from .engine.memory import contiguous
-from .errors import message, require_floating, require_images
 from .kernels import random
 from .types import Array
 
@@ -26,12 +26,8 @@ class Dropout(Layer):
     analytic = True
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            name = type(self).__name__
-            raise ValueError(
-                message(name, "the probability p must be in [0, 1)", p, f"{name}(0.5) drops half.")
-            )
-        self.p = float(p)
+        name = type(self).__name__
+        self.p = fraction(name, "the probability p", p, f"{name}(0.5) drops half.")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.p})"

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from .activation import GELU, ReLU
 from .batch_norm import BatchNorm, BatchNorm2d
 from .conv.conv import Conv1d, Conv2d
-from .engine.layer import Composite, Layer
+from .engine.layer import Layer
 from .engine.memory import contiguous, flat
 from .engine.merge import Add
+from .engine.module import Composite, Module
 from .engine.parameter import Parameter
 from .kernels import dense, elementwise, merge, pool
 from .linear import Linear
@@ -138,7 +139,7 @@ class RectifiedResidual(Composite):
         return self._relu(self._residual.add(z if self._norm is None else self._norm(z), other))
 
 
-def _head_and_norm(body: Layer) -> tuple[list[Layer], Any]:
+def _head_and_norm(body: Module) -> tuple[list[Module], Any]:
     """Return the layers of a body without the batch normalisation at its end, and that, or None if
     there is none.
     """
@@ -155,7 +156,7 @@ def _activated(activation: int) -> Callable[..., Layer]:
     return lambda linear, following: Fused((linear, following), linear, activation=activation)
 
 
-def _with_gelu(linear: Linear, gelu: GELU) -> Layer | None:
+def _with_gelu(linear: Linear, gelu: GELU) -> Module | None:
     """Return a Linear with the exact GELU; the kernels do not know the other."""
     return _activated(dense.GELU)(linear, gelu) if gelu.approximate == "none" else None
 
@@ -164,11 +165,11 @@ def _rectified(layer: Any, relu: ReLU) -> Layer:
     return Fused((layer, relu), layer, rectified=True)
 
 
-def _rectified_pool(relu: ReLU, pooling: MaxPool2d) -> Layer:
+def _rectified_pool(relu: ReLU, pooling: MaxPool2d) -> Module:
     return Fused((relu, pooling), pooling, rectified=True)
 
 
-PATTERNS: dict[tuple[type, ...], Callable[..., Layer | None]] = {
+PATTERNS: dict[tuple[type, ...], Callable[..., Module | None]] = {
     (Linear, ReLU): _activated(dense.RECTIFIED),
     (Linear, GELU): _with_gelu,
     (Conv1d, ReLU): _rectified,
@@ -183,11 +184,11 @@ PATTERNS: dict[tuple[type, ...], Callable[..., Layer | None]] = {
 LONGEST = max(map(len, PATTERNS))
 
 
-def fuse(layers: Sequence[Layer]) -> list[Layer]:
+def fuse(layers: Sequence[Module]) -> list[Module]:
     """Return the layers with neighbours joined that the table knows, from the first on, as many at
     once as it can.
     """
-    steps: list[Layer] = []
+    steps: list[Module] = []
     start = 0
     while start < len(layers):
         stop = min(start + LONGEST, len(layers))
@@ -198,7 +199,7 @@ def fuse(layers: Sequence[Layer]) -> list[Layer]:
     return steps
 
 
-def _joined(layers: Sequence[Layer]) -> Layer | None:
+def _joined(layers: Sequence[Module]) -> Module | None:
     """Return one layer for all of these, if there is one."""
     if len(layers) == 1:
         return layers[0]

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
+from .checks import positive_int, require_input
 from .engine.inference import INFERENCE
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
-from .errors import message
 from .init import Initializer, he_uniform, zeros
 from .kernels import dense
 from .kernels.gemm import BLOCK_K
@@ -55,8 +54,8 @@ class Linear(Layer):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.in_features = positive("Linear", "in_features", in_features)
-        self.out_features = positive("Linear", "out_features", out_features)
+        self.in_features = positive_int("Linear", "in_features", in_features)
+        self.out_features = positive_int("Linear", "out_features", out_features)
         self.weight = Parameter(
             weight_init(rng, (self.out_features, self.in_features)).astype(dtype)
         )
@@ -72,29 +71,22 @@ class Linear(Layer):
         )
 
     def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
-        if x.ndim < 2 or x.shape[-1] != self.in_features:
-            fix = (
-                "A single sample needs a batch axis: x[np.newaxis]."
-                if x.ndim < 2
-                else "Flatten() turns (N, H, W) into (N, D)."
-            )
-            raise ValueError(
-                message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix)
-            )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
-        if x.dtype != weight.dtype:
-            self.refuse_dtype(x, weight.dtype)
+        fix = "Flatten() turns (N, H, W) into (N, D)."
+        require_input(self, x, ("N", "…", self.in_features), weight.dtype, fix)
         if x.dtype.kind == "c":
             # The complex step of the gradient check.
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
         result, y = call.matrix_buffer("y", (*x.shape[:-1], self.out_features), x.dtype)
-        kept = slope = empty(y, 2)
-        if activation == dense.RECTIFIED:
-            kept = y
-        elif activation == dense.GELU and call is not INFERENCE:
-            kept = slope = call.buffer("slope", y.shape, y.dtype)
-        dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
+        kept = y if activation == dense.RECTIFIED else empty(y, 2)
+        bias = empty(y, 1) if bias is None else bias
+        if activation == dense.GELU:
+            if call is not INFERENCE:
+                kept = call.buffer("slope", y.shape, y.dtype)
+            dense.forward_gelu(y, kept, rows, weight, bias)
+        else:
+            dense.forward(y, rows, weight, bias, activation)
         call.save(rows, kept)
         return result
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import fraction, require_floating
 from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
-from .errors import message, require_floating
+from .errors import message
 from .kernels import reduce, regression, softmax
 from .types import Array
 
@@ -99,15 +100,11 @@ class SoftmaxCrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0, ignore: int | None = None) -> None:
         name = "SoftmaxCrossEntropy"
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                message(name, "label_smoothing must be in [0, 1)", label_smoothing, "0.1 is usual.")
-            )
         if ignore is not None and not isinstance(ignore, int | np.integer):
             raise ValueError(
                 message(name, "ignore must be a label or None", repr(ignore), "-1 is usual.")
             )
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = fraction(name, "label_smoothing", label_smoothing, "0.1 is usual.")
         self.ignore = None if ignore is None else int(ignore)
 
     def __repr__(self) -> str:

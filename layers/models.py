@@ -10,7 +10,7 @@ from .containers import Sequential
 from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
-from .engine.layer import Layer
+from .engine.module import Module
 from .errors import renamed
 from .init import he_normal, normal
 from .layer_norm import LayerNorm
@@ -109,7 +109,7 @@ def _resnet(
     def norm(width: int) -> BatchNorm2d:
         return BatchNorm2d(width, synchronized=synchronized)
 
-    def block(inputs: int, outputs: int, stride: int) -> list[Layer]:
+    def block(inputs: int, outputs: int, stride: int) -> list[Module]:
         body = Sequential(
             conv(inputs, outputs, stride),
             norm(outputs),
@@ -120,7 +120,7 @@ def _resnet(
         shortcut = PaddedShortcut(inputs, outputs, stride) if inputs != outputs else None
         return [Residual(body, shortcut), ReLU()]
 
-    stack: list[Layer] = [conv(channels, 16, 1), norm(16), ReLU()]
+    stack: list[Module] = [conv(channels, 16, 1), norm(16), ReLU()]
     width = 16
     for outputs in (16, 32, 64):
         for number in range((depth - 2) // 6):
@@ -210,7 +210,7 @@ def gpt(
     """
     small = normal(0.02)
     table = Embedding(tokens, features, rng=rng, weight_init=small)
-    stack: list[Layer] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
+    stack: list[Module] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
     stack += [Dropout(dropout)] * bool(dropout)
     stack += [
         EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small)

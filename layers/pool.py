@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import pair
+from .checks import pair, require_images
 from .engine.layer import Layer
 from .engine.memory import contiguous
-from .errors import Renamed, message, renamed, require_images
+from .errors import Renamed, message, renamed
 from .kernels import pool
 from .types import Array
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from .engine.layer import Composite, Layer
 from .engine.merge import Add
+from .engine.module import Composite, Module
 
 
 class Residual(Composite):
@@ -18,7 +18,7 @@ class Residual(Composite):
         None for the identity, or a layer.
     """
 
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = body
         self.shortcut = shortcut
         self.add = Add()

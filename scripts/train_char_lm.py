@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ddbp import Adam, ArrayDataset, Cosine, load_parameters, script
-from layers import Embedding, Layer, Linear, Sequential, SoftmaxCrossEntropy, models
+from layers import Embedding, Linear, Module, Sequential, SoftmaxCrossEntropy, models
 from layers.types import Array
 
 DESCRIPTION = "language.json"
@@ -34,7 +34,7 @@ class Language:
     window: int = 64
     beginning: str = ""
 
-    def network(self, rng: np.random.Generator) -> Layer:
+    def network(self, rng: np.random.Generator) -> Module:
         """Return the model: logits (N, T, V) of the next character for characters (N, T)."""
         characters = len(self.alphabet)
         if self.model == "gpt":

@@ -9,22 +9,22 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ddbp import Adam, ArrayDataset, script
-from layers import Layer, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
+from layers import Linear, Module, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
-def mlp(hidden: int, rng: np.random.Generator) -> Layer:
+def mlp(hidden: int, rng: np.random.Generator) -> Module:
     """Return a dense network, 64 - hidden - 10."""
     return Sequential(Linear(64, hidden, rng=rng), ReLU(), Linear(hidden, 10, rng=rng))
 
 
-def cnn(hidden: int, rng: np.random.Generator) -> Layer:
+def cnn(hidden: int, rng: np.random.Generator) -> Module:
     """Return a network of two convolutions with pooling, and a hidden layer."""
     return Sequential(
         Reshape(8, 8, 1), models.small_cnn(rng, image=(8, 8, 1), widths=(32, 64), hidden=hidden)
     )
 
 
-MODELS: dict[str, Callable[[int, np.random.Generator], Layer]] = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[[int, np.random.Generator], Module]] = {"mlp": mlp, "cnn": cnn}
 
 
 def digits() -> tuple[ArrayDataset, ArrayDataset]:

@@ -9,8 +9,8 @@ import numpy as np
 from ddbp import Adam, ArrayDataset, script
 from layers import (
     Composite,
-    Layer,
     Linear,
+    Module,
     SoftmaxCrossEntropy,
     TreeBatch,
     TreeLSTM,
@@ -29,7 +29,7 @@ class Evaluator(Composite):
     A sample is an expression as a row of an array: its nodes' tokens and their parents, (N, 2, M).
     """
 
-    def __init__(self, cell: Layer, classifier: Linear) -> None:
+    def __init__(self, cell: Module, classifier: Linear) -> None:
         self.cell, self.classifier = cell, classifier
 
     def __call__(self, x: Any) -> Any:

@@ -5,7 +5,7 @@ is.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from layers import Call, Layer, Tape, TapeHook
+from layers import Call, Module, Tape, TapeHook
 
 from . import rank_status
 from .observer import StepHook, StepPhase
@@ -26,12 +26,12 @@ class StatusReporter(StepHook, TapeHook):
         Whose layers are named.
     """
 
-    def __init__(self, status: RankStatus, model: Layer, loss: Any) -> None:
+    def __init__(self, status: RankStatus, model: Module, loss: Any) -> None:
         names = {
             id(layer): f"{name}: {layer!r}" if name else repr(layer)
             for name, layer in model.named_layers()
         }
-        if isinstance(loss, Layer):
+        if isinstance(loss, Module):
             names.setdefault(id(loss), f"the loss, {loss!r}")
         self._words = status.words
         # Ids are those of a trainer's layers as long as it lives.
@@ -81,7 +81,7 @@ class StatusReporter(StepHook, TapeHook):
         self._words[PHASE] = phase
 
 
-def start(rank: int, model: Layer, loss: Any) -> StatusReporter | None:
+def start(rank: int, model: Module, loss: Any) -> StatusReporter | None:
     """Return the reporter of a trainer if `ddbp launch` asks for the status of ranks."""
     status = rank_status.own_status(rank)
     return None if status is None else StatusReporter(status, model, loss)

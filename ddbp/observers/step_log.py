@@ -14,7 +14,7 @@ import numpy as np
 from ddbp import settings
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
-from layers import FlatParameters, Layer, Parameter, State
+from layers import FlatParameters, Module, Parameter, State
 from layers.engine.state import unique_states
 from layers.errors import message
 from layers.types import Array
@@ -52,7 +52,7 @@ class StepLog(StepHook):
     """
 
     def __init__(
-        self, folder: Path, model: Layer, flat: FlatParameters, rank: int, limit: int | None
+        self, folder: Path, model: Module, flat: FlatParameters, rank: int, limit: int | None
     ) -> None:
         self._named: list[tuple[str, str, Parameter | State]] = [
             *(
@@ -129,7 +129,7 @@ def _exact(value: float) -> str:
 
 
 def start(
-    model: Layer, flat: FlatParameters, plan: ShardPlan, comm: Communicator
+    model: Module, flat: FlatParameters, plan: ShardPlan, comm: Communicator
 ) -> StepLog | None:
     """Return the log of a trainer if `ddbp verify` runs this script, as environment variables say.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.comm.host_barrier import SharedRow
-from layers import Layer, Parameter, Tape, TapeHook
+from layers import Module, Parameter, Tape, TapeHook
 from layers.engine.fixed_tree import tree_sum
 from layers.errors import message
 from layers.types import Array
@@ -66,7 +66,7 @@ class Reducer:
     """
 
     def __init__(
-        self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
+        self, model: Module, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
     ) -> None:
         memory = HostMemory(model, plan, comm)
         self.flat, self.plan, self.comm = memory.flat, plan, comm

@@ -5,23 +5,23 @@ from typing import Any
 
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.snapshot import State as SnapshotState
-from layers import FlatParameters, Layer, Parameter, State
+from layers import FlatParameters, Module, Parameter, State
 from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
 
 
-def named_arrays(model: Layer) -> dict[str, Parameter | State]:
+def named_arrays(model: Module) -> dict[str, Parameter | State]:
     """Return all parameters and states of a model by name."""
     return {**dict(unique_parameters(model)), **dict(unique_states(model))}
 
 
-def broadcast(model: Layer, comm: Communicator) -> None:
+def broadcast(model: Module, comm: Communicator) -> None:
     """Overwrite parameters and states with those of rank 0."""
     for array in named_arrays(model).values():
         comm.broadcast(array.value)
 
 
-def digest(model: Layer, flat: FlatParameters) -> str:
+def digest(model: Module, flat: FlatParameters) -> str:
     """Return a digest of all parameters and states."""
     total = hashlib.sha256(flat.values.tobytes())
     for _, state in unique_states(model):
@@ -40,7 +40,7 @@ class Replica:
         The ranks.
     """
 
-    def __init__(self, model: Layer, comm: Communicator) -> None:
+    def __init__(self, model: Module, comm: Communicator) -> None:
         self._arrays = named_arrays(model)
         self._comm = comm
 

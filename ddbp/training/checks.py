@@ -13,7 +13,7 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepHook
-from layers import FlatParameters, Layer, TapeHook, Value
+from layers import FlatParameters, Module, TapeHook, Value
 from layers.errors import message
 from layers.kernels import cache
 
@@ -179,7 +179,7 @@ def _first_not_finite(flat: FlatParameters) -> str | None:
     )
 
 
-def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
+def model_facts(model: Module, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
         "parameters": [
@@ -188,7 +188,7 @@ def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
         ],
         "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
-        "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
+        "loss": loss if isinstance(loss, Module) else getattr(loss, "__name__", type(loss)),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan, shard_sums
-from layers import Layer, Value
+from layers import Module, Value
 from layers.types import Array, Integers
 
 from .data import ArrayDataset, batches
@@ -51,7 +51,7 @@ def evaluate(
     return dict(zip(metrics, means.tolist(), strict=True))
 
 
-def predict(model: Layer, x: Any, dtype: Any, batch_size: int) -> Array:
+def predict(model: Module, x: Any, dtype: Any, batch_size: int) -> Array:
     """Return a model's output for x (N, …), floating ones in the given type, batch by batch."""
     x = np.asarray(x)
     if x.dtype.kind == "f":

@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.numpy
 
 from ddbp.reduction.replicate import named_arrays
-from layers import Layer
+from layers import Module
 from layers.errors import Renamed, message
 
 
@@ -58,7 +58,7 @@ class RunFolder:
         """Write metrics.jsonl anew."""
         self._replace("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
-    def write_parameters(self, model: Layer) -> None:
+    def write_parameters(self, model: Module) -> None:
         """Write model.safetensors."""
         save_parameters(model, self.path / "model.safetensors")
 
@@ -68,14 +68,14 @@ class RunFolder:
         temporary.replace(self.path / name)
 
 
-def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     """Write the parameters and states of a model to a safetensors file, whole or not at all; on one
     rank.
 
     Parameters
     ----------
     model
-        Names in the file are those of `Layer.named_parameters` and `Layer.named_states`.
+        Names in the file are those of `Module.named_parameters` and `Module.named_states`.
     path
         The file; one that is there is replaced.
     """
@@ -89,7 +89,7 @@ def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
     temporary.replace(path)
 
 
-def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     """Read the parameters and states of a model from a safetensors file.
 
     Parameters

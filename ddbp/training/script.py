@@ -28,7 +28,7 @@ from ddbp import settings
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
-from layers import Layer
+from layers import Module
 from layers.types import Array
 
 from .data import ArrayDataset
@@ -137,7 +137,7 @@ def run_folder() -> Path:
 
 def fit(
     options: argparse.Namespace,
-    model: Layer,
+    model: Module,
     loss: Callable[[Any, Any], Any],
     optimizer: Optimizer,
     training: ArrayDataset,

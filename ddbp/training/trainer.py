@@ -19,7 +19,7 @@ from ddbp.reduction import replicate
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import FlatParameters, Layer, Tape, TapeHook, Value, Workspace
+from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
 from layers.engine.hooks import TapeHooks
 from layers.errors import Renamed, message
 from layers.types import Array, Integers
@@ -103,7 +103,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Layer,
+        model: Module,
         *,
         loss: Callable[[Any, Any], Any] | None = None,
         optimizer: Optimizer,
@@ -315,7 +315,7 @@ class Trainer:
         return evaluation.predict(self.model, x, self._flat.dtype, self.options.batch_size)
 
     def parameters_sha256(self) -> str:
-        """Return a digest of all parameters and replicate."""
+        """Return a digest of all parameters and states."""
         return replicate.digest(self.model, self._flat)
 
     # State

@@ -15,7 +15,7 @@ from ddbp.comm.agreement import gather_uneven
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import State, below
-from layers import Layer, Value
+from layers import Module, Value
 from layers.errors import message
 from layers.types import Array
 
@@ -46,7 +46,7 @@ class Truncation:
         The ranks, and which rows of a batch are whose.
     """
 
-    def __init__(self, model: Layer, steps: int, comm: Communicator, plan: ShardPlan) -> None:
+    def __init__(self, model: Module, steps: int, comm: Communicator, plan: ShardPlan) -> None:
         if not hasattr(model, "run"):
             fix = "A recurrent layer and a Sequential with one have it."
             raise TypeError(

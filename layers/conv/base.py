@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import Pair, pair
+from layers.checks import Pair, pair, require_input
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from layers.engine.call import Call
 
 Size = int | tuple[int, int]
+_FIX = "The channels are the last axis."
 
 
 class Convolution(Layer):
@@ -100,22 +101,7 @@ class Convolution(Layer):
 
     def _images(self, x: Array, channels: int) -> Array:
         """Return the input in adjacent memory, having checked its type and shape."""
-        if x.ndim != 4 or x.shape[3] != channels:
-            fix = (
-                "A single image needs a batch axis: x[np.newaxis]."
-                if x.ndim == 3
-                else "The channels are the last axis."
-            )
-            if x.ndim == 4 and x.shape[1] == channels:
-                fix = (
-                    "If the axes are N C H W, convert with x.transpose(0, 2, 3, 1) or put a"
-                    " ChannelsLast() before this layer."
-                )
-            raise ValueError(
-                message(self, f"the input must have shape (N, H, W, {channels})", x.shape, fix)
-            )
-        if x.dtype != self.weight.dtype:
-            self.refuse_dtype(x, self.weight.dtype)
+        require_input(self, x, ("N", "H", "W", channels), self.weight.dtype, _FIX)
         return contiguous(x)
 
     def _bias_gradient(self, call: "Call", dy: Array) -> None:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import pair
+from layers.checks import pair, require_input
 from layers.engine.memory import contiguous, empty, flat
 from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
@@ -232,11 +232,7 @@ class Conv1d(Conv2d):
         return super().__repr__().replace("Conv2d", "Conv1d", 1)
 
     def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
-        if x.ndim != 3 or x.shape[2] != self.in_channels:
-            fix = "If the axes are N C T, convert with x.transpose(0, 2, 1)."
-            raise ValueError(
-                message(self, f"the input must have shape (N, T, {self.in_channels})", x.shape, fix)
-            )
+        require_input(self, x, ("N", "T", self.in_channels), self.weight.dtype)
         y = super().forward(call, x[:, np.newaxis], rectified)
         return y[:, 0]
 

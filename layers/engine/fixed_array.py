@@ -40,14 +40,17 @@ class FixedArray:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape of the value."""
         return self.value.shape
 
     @property
     def dtype(self) -> Any:
+        """The type of its elements."""
         return self.value.dtype
 
     @property
     def size(self) -> int:
+        """How many elements there are."""
         return self.value.size
 
     def replace(self, value: Array) -> None:

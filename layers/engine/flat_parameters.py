@@ -13,7 +13,7 @@ from .parameter import Allocator, Parameter, unique_parameters
 from .partial_sums import PartialSums, ShardMemory
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 class FlatParameters:
@@ -47,7 +47,7 @@ class FlatParameters:
 
     def __init__(
         self,
-        model: "Layer",
+        model: "Module",
         shards: int | Sequence[int] = 1,
         allocate: Allocator = zeros,
         allocate_gradients: Allocator | None = None,

@@ -12,7 +12,7 @@ from .fixed_array import FixedArray
 from .gradients import Gradients
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 Allocator = Callable[[tuple[int, ...], Any], Array]
@@ -107,7 +107,7 @@ class Parameter(FixedArray):
         self.store = Gradients(self.shape, self.dtype)
 
 
-def unique_parameters(model: "Layer") -> list[tuple[str, Parameter]]:
+def unique_parameters(model: "Module") -> list[tuple[str, Parameter]]:
     """Return (dotted name, parameter) of every parameter once, shared ones under their first
     name.
     """

@@ -7,7 +7,7 @@ import numpy as np
 from .fixed_array import FixedArray
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 class State(FixedArray):
@@ -34,7 +34,7 @@ class State(FixedArray):
             self.replace(self.value.astype(dtype))
 
 
-def unique_states(model: "Layer") -> list[tuple[str, State]]:
+def unique_states(model: "Module") -> list[tuple[str, State]]:
     """Return (dotted name, state) of every state once, shared ones under their first name."""
     first: dict[int, tuple[str, State]] = {}
     for name, state in model.named_states():

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,9 +33,10 @@ _VERSIONS = (
 )
 
 
-def sources() -> list[Path]:
+@cache
+def sources() -> tuple[Path, ...]:
     """Return the files of kernels."""
-    return sorted(ROOM.rglob("*.py"))
+    return tuple(sorted(ROOM.rglob("*.py")))
 
 
 @cache
@@ -43,8 +44,10 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def imported(path: Path) -> Iterator[Path]:
-    """Yield the files of kernels that a file of kernels imports from, as its text says."""
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Return the files of kernels that a file of kernels imports from, as its text says."""
+    found = set()
     for dots, module, names in _IMPORT.findall(_content(path).decode()):
         if dots:
             folder = path.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
@@ -52,25 +55,22 @@ def imported(path: Path) -> Iterator[Path]:
             folder = ROOM.joinpath(*module.split(".")[2:])
         else:
             continue
-        for candidate in (
-            folder.with_suffix(".py"),
-            *(folder / f"{name}.py" for name in re.findall(r"\w+", names)),
-        ):
-            if candidate.is_file():
-                yield candidate
+        found |= {folder.with_suffix(".py")}
+        found |= {folder / f"{name}.py" for name in re.findall(r"\w+", names)}
+    return frozenset(found & set(sources()))
 
 
-@cache
-def closure(path: Path) -> frozenset[Path]:
+def closure(path: Path) -> set[Path]:
     """Return a file of kernels with all that it imports, directly or not."""
-    found, new = set(), {path}
+    found: set[Path] = set()
+    new = {path}
     while new:
         found |= new
         new = {other for one in new for other in imported(one)} - found
-    return frozenset(found)
+    return found
 
 
-def _digest(paths: list[Path]) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256(repr(_VERSIONS).encode())
     for path in paths:
         digest.update(path.relative_to(ROOM).as_posix().encode() + _content(path))

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.layer import Composite
+from layers.engine.module import Composite
 from layers.errors import renamed
 
 from .layers import GRU, LSTM, RNN

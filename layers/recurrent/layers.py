@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import positive
+from layers.checks import positive_int
 from layers.dropout import Dropout
-from layers.engine.layer import Composite
 from layers.engine.merge import Concatenate
+from layers.engine.module import Composite
 from layers.errors import Renamed, message, renamed
 
 from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence
@@ -38,9 +38,9 @@ class _Sequences(Composite):
         dropout: float,
     ) -> None:
         name = type(self).__name__
-        self.input_size = positive(name, "input_size", input_size)
-        self.hidden_size = positive(name, "hidden_size", hidden_size)
-        self.layers, self.bidirectional = positive(name, "layers", layers), bool(bidirectional)
+        self.input_size = positive_int(name, "input_size", input_size)
+        self.hidden_size = positive_int(name, "hidden_size", hidden_size)
+        self.layers, self.bidirectional = positive_int(name, "layers", layers), bool(bidirectional)
         directions = 2 if bidirectional else 1
         widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import require_input
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Steps = tuple[list[Array], tuple[Array, ...]]
 
 
-class Recurrence(Layer):
+class Recurrence(Module):
     """The weights of one layer in one direction, and how its gates work; used by way of a
     `RecurrentPass`.
 
@@ -361,16 +363,8 @@ class RecurrentPass(Layer):
         return [copies[0], copies[3] if apart else copies[0], copies[1], copies[2]]
 
     def _check(self, x: Array, weight: Array) -> None:
-        inputs = self.core.input_size
-        if x.ndim != 3 or x.shape[2] != inputs:
-            fix = (
-                "A single sequence needs a batch axis: x[np.newaxis]."
-                if x.ndim == 2
-                else "Samples first, then time, then features."
-            )
-            raise ValueError(
-                message(self.owner, f"the input must have shape (N, T, {inputs})", x.shape, fix)
-            )
+        fix = "Samples first, then time, then features."
+        require_input(self.owner, x, ("N", "T", self.core.input_size), weight.dtype, fix)
         if x.shape[1] == 0:
             raise ValueError(
                 message(
@@ -380,8 +374,6 @@ class RecurrentPass(Layer):
                     "Leave empty ones out.",
                 )
             )
-        if x.dtype != weight.dtype:
-            self.refuse_dtype(x, weight.dtype)
 
     def _initial(self, rest: tuple[Any, ...], samples: int, weight: Array) -> list[Array | None]:
         expected = (samples, self.core.hidden_size)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import positive
+from layers.checks import positive_int, require_input
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
@@ -47,8 +47,8 @@ class TreeCell(Layer):
         dtype: Any,
     ) -> None:
         owner = type(self).__name__
-        self.input_size = positive(owner, "input_size", input_size)
-        self.hidden_size = positive(owner, "hidden_size", hidden_size)
+        self.input_size = positive_int(owner, "input_size", input_size)
+        self.hidden_size = positive_int(owner, "hidden_size", hidden_size)
         self.all_nodes = bool(all_nodes)
         self.weight_ih = Parameter(
             weight_init(rng, (gates * self.hidden_size, self.input_size)).astype(dtype)
@@ -81,18 +81,8 @@ class TreeCell(Layer):
         if not isinstance(trees, TreeBatch):
             trees = TreeBatch(trees)
         count, width = trees.parents.shape
-        if x.ndim != 3 or x.shape != (count, width, self.input_size):
-            fix = "Give every node a row of features; rows of nodes that do not exist are not read."
-            raise ValueError(
-                message(
-                    self,
-                    f"the input must have shape ({count}, {width}, {self.input_size})",
-                    x.shape,
-                    fix,
-                )
-            )
-        if x.dtype != self.bias.dtype:
-            self.refuse_dtype(x, self.bias.dtype)
+        fix = "Give every node a row of features; rows of nodes that do not exist are not read."
+        require_input(self, x, (count, width, self.input_size), self.bias.dtype, fix)
         self.check(trees)
         rows = contiguous(x).reshape(count * width, self.input_size)
         if len(trees.slots) < len(rows):
@@ -100,9 +90,7 @@ class TreeCell(Layer):
             tree_structure.pick(present, rows, trees.slots)
             rows = present
         own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
-        dense.forward(
-            own, empty(own, 2), rows, self.weight_ih.value, self.bias.value, dense.IDENTITY
-        )
+        dense.forward(own, rows, self.weight_ih.value, self.bias.value, dense.IDENTITY)
         h, *kept = self.states(call, own, trees)
         call.save(rows, trees, h, *kept)
         if self.all_nodes:
@@ -230,7 +218,7 @@ class TreeRNN(TreeCell):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.children = positive("TreeRNN", "children", children, "2 for binary trees.")
+        self.children = positive_int("TreeRNN", "children", children, "2 for binary trees.")
         options: dict[str, Any] = {
             "weight_init": weight_init,
             "bias_init": bias_init,

@@ -27,7 +27,7 @@ METHODS = ("default", "direct", "fastest")
 ACTIVATIONS = ("ReLU", "SiLU")
 
 
-def with_activation(layer: layers.Layer, activation: str) -> layers.Layer:
+def with_activation(layer: layers.Module, activation: str) -> layers.Module:
     """Return a network of the same layers, with another activation in place of each ReLU."""
     if isinstance(layer, layers.Sequential):
         return layers.Sequential(*(with_activation(part, activation) for part in layer))

@@ -19,9 +19,9 @@ import numpy as np
 
 from ddbp import Adam, Trainer
 from layers import (
-    Layer,
     LayerNorm,
     Linear,
+    Module,
     ReLU,
     Residual,
     Sequential,
@@ -36,14 +36,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from train_digits import digits
 
 DEPTH, WIDTH, EPOCHS = 20, 64, 20
-Blocks = Callable[[np.random.Generator], list[Layer]]
+Blocks = Callable[[np.random.Generator], list[Module]]
 
 
-def _activated(activation: Callable[[], Layer], weight_init: Any) -> Blocks:
+def _activated(activation: Callable[[], Module], weight_init: Any) -> Blocks:
     return lambda rng: [Linear(WIDTH, WIDTH, rng=rng, weight_init=weight_init), activation()]
 
 
-def _residual(rng: np.random.Generator) -> list[Layer]:
+def _residual(rng: np.random.Generator) -> list[Module]:
     return [Residual(Sequential(LayerNorm(WIDTH), Linear(WIDTH, WIDTH, rng=rng), ReLU()))]
 
 
@@ -55,14 +55,14 @@ BLOCKS: dict[str, Blocks] = {
 }
 
 
-def network(blocks: Blocks) -> Layer:
+def network(blocks: Blocks) -> Module:
     """Return a network of so many blocks and a linear output, always the same."""
     rng = np.random.default_rng(0)
     hidden = [layer for _ in range(DEPTH) for layer in blocks(rng)]
     return Sequential(*hidden, Linear(WIDTH, 10, rng=rng))
 
 
-def norms(model: Layer, x: Any, y: Any) -> list[float]:
+def norms(model: Module, x: Any, y: Any) -> list[float]:
     """Return the norm of the gradient of each dense layer's weight, the first layer first."""
     SoftmaxCrossEntropy()(model(Tape(training=True).input(x.astype(np.float32))), y).backward()
     weights = [parameter for parameter in model.parameters() if parameter.value.ndim == 2]

@@ -22,6 +22,7 @@ def free():
         return 0, 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("environment", "hosts"), [(ONE_HOST, 1), (PLAIN, 2)], ids=["shared", "sent"]
 )

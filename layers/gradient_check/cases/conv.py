@@ -11,17 +11,17 @@ from layers.activation import ReLU
 from layers.containers import Sequential
 from layers.conv.conv import Conv1d, Conv2d
 from layers.conv.transposed import ConvTranspose2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.init import normal
 from layers.pool import MaxPool2d
 from layers.shape import Flatten
 
 from .case import BATCH, Case, Generator, dense, real
 
-Make = Callable[[Generator], Layer]
+Make = Callable[[Generator], Module]
 
 
-def convolution(*sizes: Any, of: Callable[..., Layer] = Conv2d, **options: Any) -> Make:
+def convolution(*sizes: Any, of: Callable[..., Module] = Conv2d, **options: Any) -> Make:
     """Return the constructor of a convolution whose biases are not 0."""
     return lambda rng: of(*sizes, rng=rng, bias_init=normal(1), **options)
 
@@ -39,7 +39,7 @@ def _transposed(*sizes: Any, **options: Any) -> Make:
     return convolution(*sizes, of=ConvTranspose2d, **options)
 
 
-def _network(rng: Generator) -> Layer:
+def _network(rng: Generator) -> Module:
     return Sequential(
         convolution(2, 8, 3, padding=1)(rng),
         ReLU(),

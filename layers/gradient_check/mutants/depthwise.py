@@ -6,7 +6,7 @@ import numpy as np
 
 from layers.conv.algorithms import Depthwise
 from layers.conv.conv import Conv2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.gradient_check.cases.case import BATCH, Generator, real
 from layers.types import Array, Integers
 
@@ -52,7 +52,7 @@ def _by(algorithm: type[Depthwise], outputs: int = 3, **options: Any) -> Any:
             right = super().algorithm_for(x)
             return algorithm(right.window, right.image, right.outputs, right.channels, right.dtype)
 
-    def make(rng: Generator) -> Layer:
+    def make(rng: Generator) -> Module:
         return Mutated(3, outputs, 3, groups=3, rng=rng, **options)
 
     return make

@@ -1,14 +1,12 @@
-"""The mistakes in pooling, and in other layers for images."""
+"""The mistakes in pooling."""
 
 from typing import Any
 
 import numpy as np
 
-from layers.dropout import Dropout2d
 from layers.gradient_check.cases.case import BATCH, distinct, real
 from layers.kernels import pool
 from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
-from layers.shape import ChannelsLast
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
@@ -78,16 +76,6 @@ class _AreaForgotten(GlobalAveragePool):
         return (np.broadcast_to(dy[:, np.newaxis, np.newaxis], call.saved[0]),)
 
 
-class _RowsForColumns(ChannelsLast):
-    def backward(self, call: Any, dy: Array) -> Gradients:
-        return (np.ascontiguousarray(dy.transpose(0, 3, 2, 1)),)
-
-
-class _MaskOfNeighbour(Dropout2d):
-    def backward(self, call: Any, dy: Array) -> Gradients:
-        return (dy * np.roll(call.saved[0], 1, axis=3),)
-
-
 _IMAGES = (BATCH, 5, 5, 2)
 
 MUTANTS = (
@@ -103,6 +91,4 @@ MUTANTS = (
     Mutant("padding counted in one direction only", of(_PaddingCounted, 3, 2, 1), real(_IMAGES)),
     Mutant("overlapping windows not summed", of(_OverlapNotSummed, 3, 1), real(_IMAGES)),
     Mutant("1/(H W) forgotten", of(_AreaForgotten), real(_IMAGES)),
-    Mutant("rows and columns exchanged", of(_RowsForColumns), real((BATCH, 2, 5, 5))),
-    Mutant("mask of the neighbouring channel", of(_MaskOfNeighbour, 0.4), real((BATCH, 2, 2, 8))),
 )

@@ -77,50 +77,47 @@ def tile_product(
         start = [emit.pointer(a), emit.pointer(b)] + [emit.zero] * (height * width)
         sums = emit.loop(k, start, body)[2:]
 
-        def finish(mask: Any) -> None:
-            """Add what was there and the bias, and store; `mask` guards the last vector where it is
-            not whole.
-            """
+        mask = emit.first_lanes(lanes)
 
-            def load(pointer: Any, v: int) -> Any:
-                return (
-                    emit.masked_load(pointer, mask)
-                    if mask is not None and v == width - 1
-                    else emit.load(pointer)
-                )
+        def load(pointer: Any, v: int) -> Any:
+            return emit.load(pointer) if v < width - 1 else emit.masked_load(pointer, mask)
 
-            def added(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
-                return lambda old: [
-                    builder.fadd(old[i * width + v], load(pointer(i, v), v))
-                    for i in range(height)
-                    for v in range(width)
-                ]
-
-            row_pointers = [emit.pointer(c)]
-            for _ in range(1, height):
-                row_pointers.append(emit.offset(row_pointers[-1], c_row))
-            bias_pointer = emit.pointer(bias)
-            result = emit.changed_if(
-                accumulate, sums, added(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
-            )
-            result = emit.changed_if(
-                bias, result, added(lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES))
-            )
-            every = [(i, v) for i in range(height) for v in range(width)]
-            stores = [
-                (x, emit.offset(row_pointers[i], v * VECTOR_BYTES), v)
-                for x, (i, v) in zip(result, every, strict=True)
+        def added(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
+            return lambda old: [
+                builder.fadd(old[i * width + v], load(pointer(i, v), v))
+                for i in range(height)
+                for v in range(width)
             ]
-            emit.store_columns(stores, width, None if mask is None else lanes)
 
+        row_pointers = [emit.pointer(c)]
+        for _ in range(1, height):
+            row_pointers.append(emit.offset(row_pointers[-1], c_row))
+        bias_pointer = emit.pointer(bias)
+        sums = emit.changed_if(
+            accumulate, sums, added(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
+        )
+        sums = emit.changed_if(
+            bias, sums, added(lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES))
+        )
+        last = []
+        for i in range(height):
+            for v in range(width):
+                pointer = emit.offset(row_pointers[i], v * VECTOR_BYTES)
+                if v < width - 1:
+                    emit.store(sums[i * width + v], pointer)
+                else:
+                    last.append((sums[i * width + v], pointer))
         with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (
             whole,
             partial,
         ):
             with whole:
-                finish(None)
+                for value, pointer in last:
+                    emit.store(value, pointer)
             with partial:
-                finish(emit.first_lanes(lanes))
+                emit.store_first(
+                    [value for value, _ in last], [pointer for _, pointer in last], lanes
+                )
         return context.get_dummy_value()
 
     return signature, generate

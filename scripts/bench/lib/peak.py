@@ -10,7 +10,7 @@ from numba.core import types
 from numba.extending import intrinsic
 from workloads.workload import Workload
 
-from layers import Embedding, Layer, LearnedPositions, Parameter
+from layers import Embedding, LearnedPositions, Module, Parameter
 from layers.kernels.jit import kernel
 from layers.kernels.llvm.emitter import Emitter
 from layers.kernels.machine import VECTOR_BYTES
@@ -69,15 +69,15 @@ def operations(workload: Workload) -> int | None:
     return 2 * y.size * (3 * sum(weights) - untrained)
 
 
-def _layers(layer: Layer) -> Iterator[Layer]:
+def _layers(layer: Module) -> Iterator[Module]:
     yield layer
     for name, attribute in vars(layer).items():
         for item in attribute if isinstance(attribute, list | tuple) else [attribute]:
-            if isinstance(item, Layer) and not name.startswith("_"):
+            if isinstance(item, Module) and not name.startswith("_"):
                 yield from _layers(item)
 
 
-def _weights(layer: Layer) -> list[Parameter]:
+def _weights(layer: Module) -> list[Parameter]:
     looked_up = isinstance(layer, Embedding | LearnedPositions)
     return (
         []

@@ -17,8 +17,8 @@ def dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
     def draw(rng: np.random.Generator) -> tuple[Array, Array]:
         return rng.standard_normal((batch, sizes[0]), np.float32), rng.integers(0, sizes[-1], batch)
 
-    def model(rng: np.random.Generator) -> layers.Layer:
-        stack: list[layers.Layer] = []
+    def model(rng: np.random.Generator) -> layers.Module:
+        stack: list[layers.Module] = []
         for inputs, outputs in itertools.pairwise(sizes):
             stack += [layers.Linear(inputs, outputs, rng=rng), layers.ReLU()]
         return layers.Sequential(*stack[:-1])

@@ -41,7 +41,7 @@ def _network(
     name: str,
     batch: int,
     shape: tuple[int, int, int],
-    model: Callable[[np.random.Generator], layers.Layer],
+    model: Callable[[np.random.Generator], layers.Module],
     torch_model: Callable[[], Any],
     flattened: tuple[int, int, int] | None = None,
 ) -> Workload:

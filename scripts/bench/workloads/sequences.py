@@ -43,7 +43,7 @@ def _torch_language_model(cell: str, hidden: int) -> Any:
 
 
 def _recurrent(cell: str, hidden: int, samples: int = 32, steps: int = 64) -> Workload:
-    def model(rng: np.random.Generator) -> layers.Layer:
+    def model(rng: np.random.Generator) -> layers.Module:
         recurrent = getattr(layers, cell)(EMBEDDING, hidden, rng=rng)
         return Sequential(
             Embedding(CHARACTERS, EMBEDDING, rng=rng),

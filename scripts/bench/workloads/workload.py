@@ -33,7 +33,7 @@ class Workload:
 
     name: str
     batch: Callable[[np.random.Generator], tuple[Array, Array]]
-    model: Callable[[np.random.Generator], layers.Layer]
+    model: Callable[[np.random.Generator], layers.Module]
     loss: Callable[[], layers.Loss]
     torch_model: Callable[[], Any]
     torch_loss: Callable[[Any, Any], Any]
@@ -48,7 +48,7 @@ class Workload:
         rng = np.random.default_rng(0)
         return [self.batch(rng) for _ in range(BATCHES)]
 
-    def start(self) -> layers.Layer:
+    def start(self) -> layers.Module:
         """Return our model with its initial weights."""
         return self.model(np.random.default_rng(1))
 

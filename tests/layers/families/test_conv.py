@@ -256,7 +256,13 @@ print(VECTOR_BYTES, "right")
 """
 
 
-@pytest.mark.parametrize("width", ["16", "32", "64"])
+@pytest.mark.parametrize(
+    "width",
+    [
+        pytest.param(width, marks=[pytest.mark.full] * (int(width) != VECTOR_BYTES))
+        for width in ("16", "32", "64")
+    ],
+)
 def test_every_width_of_vectors_gives_right_results(run_python, width):
     if int(width) == VECTOR_BYTES:
         exec(WIDTHS, {})

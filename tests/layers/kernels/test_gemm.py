@@ -260,6 +260,7 @@ print(machine.VECTOR_BYTES, digest.hexdigest())
 """
 
 
+@pytest.mark.full
 def test_bits_do_not_depend_on_the_width_of_vectors(run_python, capsys):
     exec(SCRIPT, {})
     seen = dict([capsys.readouterr().out.split()])

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .general import affine, sigmoid
+from .activation import sigmoid
+from .linear import affine
 
 
 def children_of(parents, node):

@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from launcher import await_watch
 
 import ddbp
 from ddbp.reduction.exchange import Exchange
 from layers import Layer, Linear, Sequential, SoftmaxCrossEntropy, Tanh
 
 GUILTY, STEP, STEPS = 1, 3, 6
-SLEEP = 60.0
+SLEEP = 600.0
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 60)).astype(np.float32), RNG.integers(0, 3, 12)
 
@@ -78,6 +79,7 @@ def main() -> None:
     }
     if guilty and misdeed == "hang in the exchange":
         Exchange.run = lambda *arguments: time.sleep(SLEEP)
+    await_watch()
     for step in range(STEPS):
         trouble._deed = None
         if step == STEP and (guilty and misdeed in in_backward):

@@ -1,10 +1,10 @@
-"""The twins of `layers.gradient_check.cases.norm`."""
+"""The twins of `layers.gradient_check.cases.batch_norm`."""
 
 import math
 
 import numpy as np
 
-from .general import affine
+from .linear import affine
 
 
 def moments(x):
