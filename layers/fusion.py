@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .activation import GELU, ReLU
 from .batch_norm import BatchNorm, BatchNorm2d
 from .conv.conv import Conv1d, Conv2d
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous, flat
 from .engine.merge import Add
@@ -50,7 +51,7 @@ class Activated(Fused):
         self.main = main
         self.argument = argument
 
-    def forward(self, call: "Call", x: Array) -> Any:
+    def forward(self, call: ForwardCall, x: Array) -> Any:
         return self.main.forward(call, x, self.argument)
 
     def backward(self, call: "Call", dy: Array) -> Any:
@@ -67,7 +68,7 @@ class PooledConv2d(Fused):
         self.convolution = convolution
         self.pooling = pooling
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
         y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
         pool.maximum(y, z, self.pooling.window, False)
@@ -90,7 +91,7 @@ class JoinedBatchNorm(Fused):
         super().__init__(norm, add, relu)
         self.norm = norm
 
-    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array, shortcut: Array) -> Array:
         return self.norm.forward(call, x, True, shortcut)
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
@@ -100,7 +101,7 @@ class JoinedBatchNorm(Fused):
 class RectifiedAdd(Fused):
     """Sum of two inputs of one shape, y = max(a + b, 0). Backward: dy where y > 0, to both."""
 
-    def forward(self, call: "Call", a: Array, b: Array) -> Array:
+    def forward(self, call: ForwardCall, a: Array, b: Array) -> Array:
         y = call.buffer("y", a.shape, a.dtype)
         merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
         call.save(y.reshape(-1))
