@@ -30,7 +30,7 @@ def await_watch() -> None:
 
 
 def await_others_at(phase: StepPhase) -> None:
-    """Wait until all other ranks have come to a phase, as they tell `ddbp launch`; else for a while."""
+    """Wait until all other ranks are in a phase, as they tell `ddbp launch`; else for a while."""
     folder, comm = settings.status_folder(), ddbp.communicator()
     if folder is None:
         time.sleep(1.5)
