@@ -100,7 +100,7 @@ class BatchNorm(Layer):
         return f"{type(self).__name__}({self.features}{options})"
 
     def forward(
-        self, call: ForwardCall, x: Array, shortcut: Array | None = None, rectified: bool = False
+        self, call: ForwardCall, x: Array, rectified: bool = False, shortcut: Array | None = None
     ) -> Array:
         dtype = None if self.weight is None else self.weight.dtype
         require_input(self, x, (*self._axes, self.features), dtype, self._fix)
@@ -129,7 +129,7 @@ class BatchNorm(Layer):
         return y
 
     def backward(
-        self, call: "Call", dy: Array, joined: bool = False, rectified: bool = False
+        self, call: "Call", dy: Array, rectified: bool = False, joined: bool = False
     ) -> tuple[Array | None, ...]:
         """Return dx; if joined (a shortcut was added, and the sum rectified), also the gradient of
         the shortcut.

@@ -60,6 +60,17 @@ def test_links_lead_to_files_and_commands_name_scripts():
     assert missing == []
 
 
+def test_every_room_has_a_guide_of_ten_to_forty_lines():
+    rooms = [
+        path.parent for top in ("ddbp", "layers") for path in ROOT.glob(f"{top}/*/__init__.py")
+    ]
+    guides = [room / "README.md" for room in [*rooms, *(ROOT / top for top in ("docs", "tests"))]]
+    lines = {
+        guide.relative_to(ROOT).as_posix(): len(guide.read_text().splitlines()) for guide in guides
+    }
+    assert {name: count for name, count in lines.items() if not 10 <= count <= 40} == {}
+
+
 def test_pages_have_snippets_to_run():
     assert sum(len(SNIPPET.findall(text)) for text in TEXTS.values()) >= 10
 
