@@ -17,7 +17,7 @@ from layers.types import Array
 
 from .algorithms import Direct, choose
 from .base import Convolution, Size
-from .tables import Window
+from .tables import ConvShape, Window
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -140,7 +140,7 @@ class Conv2d(Convolution):
                 )
             channels = (self.in_channels, self.out_channels)
             method = self._methods[key] = choose(
-                window, image, outputs, channels, x.dtype, self.method
+                ConvShape(window, image, outputs, channels), x.dtype, self.method
             )
         return method
 
@@ -165,7 +165,7 @@ class Conv2d(Convolution):
         """
         x = self._images(x, self.in_channels)
         method = self.method_for(x)
-        y = call.buffer("y", (len(x), *method.outputs, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *method.shape.outputs, self.out_channels), x.dtype)
         method.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         return y, x, method
 

@@ -12,6 +12,7 @@ from layers.types import Array
 
 from .algorithms import Direct, choose
 from .base import Convolution, Size
+from .tables import ConvShape
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -114,10 +115,7 @@ class ConvTranspose2d(Convolution):
                 )
             channels = (self.out_channels, self.in_channels)
             method = self._methods[key] = choose(
-                window,
-                (height, width),
-                (x.shape[1], x.shape[2]),
-                channels,
+                ConvShape(window, (height, width), (x.shape[1], x.shape[2]), channels),
                 x.dtype,
                 self.method,
                 transposed=True,
@@ -127,7 +125,7 @@ class ConvTranspose2d(Convolution):
     def forward(self, call: "Call", x: Array) -> Array:
         x = self._images(x, self.in_channels)
         method = self.method_for(x)
-        y = call.buffer("y", (len(x), *method.image, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *method.shape.image, self.out_channels), x.dtype)
         method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
         call.save(x, method)
         return y

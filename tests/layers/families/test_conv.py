@@ -201,7 +201,7 @@ WIDTHS = """
 import sys
 import numpy as np
 import layers
-from layers.kernels.simd import VECTOR_BYTES
+from layers.kernels.llvm.simd import VECTOR_BYTES
 
 def loops(x, w, b, stride, padding, groups):
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
