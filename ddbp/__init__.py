@@ -13,6 +13,7 @@ if not hasattr(_layers, "Tape"):
 
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .observers.observer import StepPhase
 from .optim.adam import Adam, AdamW
 from .optim.large_batch import LAMB, LARS
 from .optim.optimizer import Optimizer
@@ -29,10 +30,13 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .snapshot import Snapshot
+from .training import script
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
-from .training.modify import changing
+from .training.modify import changing, modify_parameters
+from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer
 
@@ -57,8 +61,11 @@ __all__ = [
     "Plateau",
     "RMSProp",
     "Schedule",
+    "Snapshot",
     "StepDecay",
+    "StepPhase",
     "Trainer",
+    "TrainerOptions",
     "WarmUp",
     "accuracy",
     "binary_accuracy",
@@ -68,5 +75,7 @@ __all__ = [
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",
+    "modify_parameters",
     "save_parameters",
+    "script",
 ]

@@ -6,15 +6,17 @@ from . import init, models
 from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
-from .containers import Residual, Sequential
+from .containers import Sequential
 from .conv.conv import Conv1d, Conv2d
 from .conv.transposed import ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
 from .engine.flat_parameters import FlatParameters
-from .engine.layer import Composite, Layer
+from .engine.hooks import TapeHook
+from .engine.layer import Layer
 from .engine.merge import Add, Concatenate, Multiply
+from .engine.module import Composite, Module
 from .engine.operators import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
 from .engine.parameter import Parameter
 from .engine.rules import Rule
@@ -31,6 +33,7 @@ from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
 from .recurrent.layers import GRU, LSTM, RNN
+from .residual import Residual
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
 from .transformer import DecoderBlock, EncoderBlock
@@ -76,6 +79,7 @@ __all__ = [
     "Loss",
     "MaxPool2d",
     "MeanSquaredError",
+    "Module",
     "MultiHeadAttention",
     "Multiply",
     "PaddedShortcut",
@@ -95,6 +99,7 @@ __all__ = [
     "State",
     "Tanh",
     "Tape",
+    "TapeHook",
     "TreeBatch",
     "TreeLSTM",
     "TreeRNN",

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import require_floating
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
-from .errors import message, require_floating
+from .errors import message
 from .kernels import elementwise, softmax
-from .pool import MaxPool2d, RectifiedMaxPool2d
 from .types import Array
 
 if TYPE_CHECKING:
@@ -49,13 +49,6 @@ class ReLU(Activation):
     forward_kernel = staticmethod(elementwise.relu)
     backward_kernel = staticmethod(elementwise.relu_backward)
     saves_output = True
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        return (
-            RectifiedMaxPool2d(following)
-            if type(self) is ReLU and type(following) is MaxPool2d
-            else None
-        )
 
 
 class LeakyReLU(Activation):

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
-from .engine.layer import Composite, Layer
+from .checks import fraction, positive_int
+from .engine.layer import Layer
 from .engine.memory import contiguous
+from .engine.module import Composite
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention
@@ -47,6 +48,8 @@ class Attention(Layer):
         Probability with which, in training, a probability is set to 0; the others are divided by 1
         - dropout.
 
+    Notes
+    -----
     Called with q (N, T, C), k and v (N, U, C); with q and (k, v) side by side in (N, U, 2 C); or
     with all three in (N, T, 3 C). After these may come a boolean mask, that broadcasts to (N, H, T,
     U) and is True where a query sees a key, and `lengths` (N,), integers: sample n has keys
@@ -55,12 +58,9 @@ class Attention(Layer):
     """
 
     def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
-        self.heads = positive("Attention", "heads", heads, "8 heads of 64 features are usual.")
-        if not 0 <= dropout < 1:
-            raise ValueError(
-                message("Attention", "dropout must be in [0, 1)", dropout, "Leave it out for none.")
-            )
-        self.causal, self.dropout = bool(causal), float(dropout)
+        self.heads = positive_int("Attention", "heads", heads, "8 heads of 64 features are usual.")
+        self.causal = bool(causal)
+        self.dropout = fraction("Attention", "dropout", dropout, "Leave it out for none.")
 
     def __repr__(self) -> str:
         options = [
@@ -150,9 +150,8 @@ class Attention(Layer):
         """Return what the kernels are told of dropout."""
         if not (call.training and self.dropout):
             return _DROPPING_NOTHING[dtype]
-        tape = call.tape
-        key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
-        return np.uint32(round(self.dropout * 2**32)), dtype.type(1 / (1 - self.dropout)), *key
+        threshold, scale = round(self.dropout * 2**32), 1 / (1 - self.dropout)
+        return np.uint32(threshold), dtype.type(scale), *call.random_key()
 
 
 @lru_cache
@@ -223,6 +222,8 @@ class MultiHeadAttention(Composite):
     rng, weight_init
         Draw the weights.
 
+    Notes
+    -----
     Called with x (N, T, C) and, if `cross`, z (N, U, C). `lengths` (N,) says how many positions of
     z a sample has; `keys` (N, U) is True where z has something; `mask` broadcasts to (N, H, T, U)
     and is True where a query sees a key. All may be given at once.
@@ -242,7 +243,8 @@ class MultiHeadAttention(Composite):
         dtype: Any = np.float32,
     ) -> None:
         name = "MultiHeadAttention"
-        features, heads = positive(name, "features", features), positive(name, "heads", heads)
+        features = positive_int(name, "features", features)
+        heads = positive_int(name, "heads", heads)
         if features % heads:
             fix = "Choose heads that divide the features."
             raise ValueError(

@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import ReLU
+from .checks import fraction, positive, positive_int, require_input
+from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
 from .engine.state import State
-from .errors import message, require_floating
-from .kernels import batch_norm, reduce
+from .errors import message
+from .kernels import batch_norm
 from .types import Array
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class BatchNorm(Layer):
     """
 
     analytic = True
+    _axes: tuple[str, ...] = ("N", "…")
+    _fix = "Channels are the last axis."
 
     def __init__(
         self,
@@ -78,20 +81,10 @@ class BatchNorm(Layer):
         dtype: Any = np.float32,
     ) -> None:
         owner = type(self).__name__
-        if not isinstance(features, int | np.integer) or features < 1:
-            fix = "Pass the size of the last axis."
-            raise ValueError(
-                message(
-                    owner, "the number of channels must be a positive integer", repr(features), fix
-                )
-            )
-        if not 0 <= momentum <= 1:
-            raise ValueError(
-                message(owner, "momentum must be in [0, 1]", momentum, "0.1 is usual.")
-            )
-        if not epsilon > 0:
-            raise ValueError(message(owner, "epsilon must be positive", epsilon, "1e-5 is usual."))
-        self.features, self.momentum, self.epsilon = int(features), float(momentum), float(epsilon)
+        fix = "Pass the size of the last axis."
+        self.features = positive_int(owner, "the number of channels", features, fix)
+        self.momentum = fraction(owner, "momentum", momentum, "0.1 is usual.", closed=True)
+        self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
         self.synchronized = bool(synchronized)
         self.weight = (
             Parameter(np.ones(self.features, dtype), regularized=False) if affine else None
@@ -105,13 +98,11 @@ class BatchNorm(Layer):
         options += ", synchronized=True" if self.synchronized else ""
         return f"{type(self).__name__}({self.features}{options})"
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        return RectifiedBatchNorm(self) if is_batch_norm(self) and type(following) is ReLU else None
-
     def forward(
         self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
     ) -> Array:
-        self._check(x)
+        dtype = None if self.weight is None else self.weight.dtype
+        require_input(self, x, (*self._axes, self.features), dtype, self._fix)
         if x.dtype.kind == "c":
             return self._complex(call, x)
         rows = matrix(x)
@@ -166,7 +157,7 @@ class BatchNorm(Layer):
             # The running statistics do not depend on x.
             sums = np.zeros((1, 2 * self.features))
         elif self.synchronized:
-            sums = _tree_sum(call.gather(sums))[np.newaxis]
+            sums = tree_sum(call.gather(sums))[np.newaxis]
         if call.wants(0):
             dx = call.pooled("dx", dy.shape, dy.dtype)
             feedback = nothing if self.weight is None else call.feedback(self.weight)
@@ -182,20 +173,6 @@ class BatchNorm(Layer):
                 *how,
             )
         return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)
-
-    def _check(self, x: Array) -> None:
-        if x.ndim < 2 or x.shape[-1] != self.features:
-            fix = (
-                "A single sample needs a batch axis: x[np.newaxis]."
-                if x.ndim < 2
-                else "Channels are the last axis."
-            )
-            raise ValueError(
-                message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix)
-            )
-        require_floating(self, x)
-        if self.weight is not None and x.dtype != self.weight.dtype:
-            self.refuse_dtype(x, self.weight.dtype)
 
     def _gain_and_bias(self, like: Array) -> tuple[Array, Array]:
         nothing = empty(like, 1)
@@ -229,12 +206,11 @@ class BatchNorm(Layer):
                 "each shard of the batch",
                 "Use fewer shards, larger batches or synchronized=True.",
             )
-            call.on_gathered(moments, lambda everywhere: self._learn(_combined(everywhere)))
+            call.on_gathered(moments, self._learn)
             return moments
         total = _combined(call.gather(moments))
         self._refuse_single(total, "the batch", "Use larger batches.")
-        # All ranks know the total by now, so there is nothing left to gather.
-        call.on_gathered(moments[:, :0], lambda _: self._learn(total))
+        call.on_gathered(total, self._learn, gathered=True)
         return total
 
     def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:
@@ -242,8 +218,11 @@ class BatchNorm(Layer):
             must = f"in training {owner} must hold more than one value per channel"
             raise ValueError(message(self, must, "1 value, which has no variance", fix))
 
-    def _learn(self, moments: Array) -> None:
-        """Move the running statistics towards those of the global batch."""
+    def _learn(self, everywhere: Array) -> None:
+        """Move the running statistics towards those of the global batch, given the moments of its
+        shards.
+        """
+        moments = _combined(everywhere)
         count, mean, squares = moments[0, 0], *moments[:, 1:].reshape(2, -1)
         if count == 0:
             # A part without rows, of a batch whose other parts this tape does not know.
@@ -277,56 +256,8 @@ class BatchNorm(Layer):
 class BatchNorm2d(BatchNorm):
     """Batch normalisation of the channels of images (N, H, W, C); see `BatchNorm`."""
 
-    def _check(self, x: Array) -> None:
-        if x.ndim != 4:
-            fix = "Images are channels-last; BatchNorm takes any (N, …, C)."
-            raise ValueError(
-                message(self, f"the input must have shape (N, H, W, {self.features})", x.shape, fix)
-            )
-        super()._check(x)
-
-
-class RectifiedBatchNorm(Layer):
-    """A batch normalisation and the ReLU after it in one call. Backward: as BatchNorm, with dy only
-    where y > 0.
-    """
-
-    def __init__(self, norm: BatchNorm) -> None:
-        self.norm = norm
-
-    def __repr__(self) -> str:
-        return f"{self.norm!r} + ReLU()"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.norm.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.norm.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.norm.backward(call, dy, rectified=True)
-
-
-class JoinedBatchNorm(RectifiedBatchNorm):
-    """The end of a residual block in one call, y = max(norm(x) + shortcut, 0). Backward: dy where y
-    > 0, to both.
-    """
-
-    def __repr__(self) -> str:
-        return f"{self.norm!r} + shortcut + ReLU()"
-
-    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
-        return self.norm.forward(call, x, shortcut, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.norm.backward(call, dy, joined=True)
-
-
-def is_batch_norm(layer: Layer) -> bool:
-    """Return whether a layer is a batch normalisation as defined here, not as a subclass may have
-    changed it.
-    """
-    return type(layer) in (BatchNorm, BatchNorm2d)
+    _axes = ("N", "H", "W")
+    _fix = "Images are channels-last; BatchNorm takes any (N, …, C)."
 
 
 def _combined(moments: Array) -> Array:
@@ -336,13 +267,6 @@ def _combined(moments: Array) -> Array:
     features = moments.shape[1] // 2
     counts, means = moments[:, :1], moments[:, 1 : 1 + features]
     count = counts.sum()
-    mean = _tree_sum(counts * means) / max(count, 1)
-    squares = _tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
+    mean = tree_sum(counts * means) / max(count, 1)
+    squares = tree_sum(moments[:, 1 + features :] + counts * (means - mean) ** 2)
     return np.concatenate(([count], mean, squares))[np.newaxis]
-
-
-def _tree_sum(parts: Array) -> Array:
-    """Return the sum (n,) over shards (S, n) by the fixed tree."""
-    total = np.empty(parts.shape[1])
-    reduce.tree_sum(total, np.ascontiguousarray(parts), np.ones(len(parts), np.int64), 0)
-    return total

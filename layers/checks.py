@@ -1,12 +1,52 @@
-"""Options that are sizes: a number, or a pair of them for rows and columns of an image."""
+"""Checks of options (numbers, and pairs of them) and of inputs, each with the message of its
+refusal.
+"""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import message
 
 Pair = tuple[int, int]
+Axes = tuple[str | int, ...]
+
+
+def positive_int(owner: str, name: str, value: Any, fix: str = "Pass the size of the axis.") -> int:
+    """Return an integer of at least 1."""
+    if not _is_integer(value) or value < 1:
+        raise ValueError(message(owner, f"{name} must be a positive integer", repr(value), fix))
+    return int(value)
+
+
+def non_negative_int(owner: str, name: str, value: Any, fix: str = "0 is the least.") -> int:
+    """Return an integer of at least 0."""
+    if not _is_integer(value) or value < 0:
+        must = f"{name} must be an integer of at least 0"
+        raise ValueError(message(owner, must, repr(value), fix))
+    return int(value)
+
+
+def positive(owner: str, name: str, value: Any, fix: str) -> float:
+    """Return a number above 0."""
+    if not value > 0:
+        raise ValueError(message(owner, f"{name} must be positive", value, fix))
+    return float(value)
+
+
+def non_negative(owner: str, name: str, value: Any, fix: str = "0 switches it off.") -> float:
+    """Return a number of at least 0."""
+    if not value >= 0:
+        raise ValueError(message(owner, f"{name} must not be negative", value, fix))
+    return float(value)
+
+
+def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
+    """Return a number from 0 to below 1; to 1 itself, if `closed`."""
+    if not (0 <= value < 1 or (closed and value == 1)):
+        must = f"{name} must be in [0, 1{']' if closed else ')'}"
+        raise ValueError(message(owner, must, value, fix))
+    return float(value)
 
 
 def pair(
@@ -14,7 +54,7 @@ def pair(
 ) -> Pair:
     """Return a number or a pair (rows, columns) as a pair of integers of at least `least`."""
     both = size if isinstance(size, tuple | list) else (size, size)
-    if len(both) != 2 or any(not isinstance(n, int | np.integer) or n < least for n in both):
+    if len(both) != 2 or any(not _is_integer(n) or n < least for n in both):
         raise ValueError(
             message(
                 owner, f"{name} must be one or two integers of at least {least}", repr(size), fix
@@ -23,8 +63,73 @@ def pair(
     return int(both[0]), int(both[1])
 
 
-def positive(owner: str, name: str, size: Any, fix: str = "Pass the size of the axis.") -> int:
-    """Return a size of at least 1 as an integer."""
-    if not isinstance(size, int | np.integer) or size < 1:
-        raise ValueError(message(owner, f"{name} must be a positive integer", repr(size), fix))
-    return int(size)
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def require_input(
+    owner: Any, x: Any, axes: Axes, dtype: Any = None, fix: str = "The features are the last axis."
+) -> None:
+    """Refuse an input whose shape or type a layer does not take.
+
+    Parameters
+    ----------
+    axes
+        Letters for axes of any size, and for the last one perhaps its size; a second one of "…"
+        stands for any number of axes. Or the size of each.
+    dtype
+        That of the layer's weights; any floating type, if None.
+    fix
+        What mends a shape that is neither without the axis of the batch nor channels-first.
+    """
+    shape, count, last = x.shape, len(axes), axes[-1]
+    if (
+        (len(shape) != count and (axes[1] != "…" or len(shape) < count - 1))
+        or (shape[-1] != last and last.__class__ is not str)
+        or (axes[0].__class__ is int and shape != axes)
+    ):
+        _refuse_shape(owner, shape, axes, fix)
+    if dtype is None:
+        require_floating(owner, x)
+    elif x.dtype != dtype:
+        _refuse_dtype(owner, x.dtype, dtype)
+
+
+def require_floating(owner: Any, x: Any) -> None:
+    """Refuse an input that is not of a floating type."""
+    if x.dtype.kind not in "fc":
+        fix = "Convert it with x.astype(np.float32)."
+        raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
+
+
+def require_images(owner: Any, x: Any) -> None:
+    """Refuse what cannot be floating images (N, H, W, C)."""
+    fix = (
+        "Add the missing axes with reshape; channels come last: x.transpose(0, 2, 3, 1) turns"
+        " (N, C, H, W) into (N, H, W, C)."
+    )
+    require_input(owner, x, ("N", "H", "W", "C"), None, fix)
+
+
+def _refuse_shape(owner: Any, shape: tuple[int, ...], axes: Axes, fix: str) -> NoReturn:
+    what = "image" if "H" in axes else "sequence" if "T" in axes else "sample"
+    if len(shape) == len(axes) - 1 - ("…" in axes) and shape[-1] == axes[-1]:
+        fix = f"A single {what} needs a batch axis: x[np.newaxis]."
+    elif len(shape) == len(axes) and shape[1] == axes[-1]:
+        if what == "image":
+            fix = (
+                "If the axes are N C H W, convert with x.transpose(0, 2, 3, 1) or put a"
+                " ChannelsLast() before this layer."
+            )
+        elif what == "sequence":
+            fix = "If the axes are N C T, convert with x.transpose(0, 2, 1)."
+    written = ", ".join(map(str, axes))
+    raise ValueError(message(owner, f"the input must have shape ({written})", shape, fix))
+
+
+def _refuse_dtype(owner: Any, got: Any, expected: Any) -> NoReturn:
+    fix = f"Convert it with x.astype(np.{expected})"
+    if np.issubdtype(got, np.inexact):
+        fix += f" or the layer with layer.astype(np.{got})"
+    must = f"the input must have the dtype of the weights, {expected}"
+    raise TypeError(message(owner, must, got, f"{fix}."))

@@ -1,33 +1,36 @@
-"""Layers made of layers."""
+"""Layers one after the other."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .activation import ReLU
-from .batch_norm import JoinedBatchNorm, is_batch_norm
-from .engine.layer import Composite, Layer
-from .engine.merge import Add, RectifiedAdd
+from .engine.module import Composite, Module
 from .errors import message
+from .fusion import fuse as fused
 
 
 class Sequential(Composite):
-    """Layers one after the other.
+    """`layers` one after the other.
 
     >>> model = Sequential(Linear(64, 128, rng=rng), ReLU(), Linear(128, 10, rng=rng))
+
+    Neighbours that run faster as one call do so, with the same bits (`layers.fusion` holds the
+    table of them). With `fuse=False` every layer of this Sequential is a call of its own.
     """
 
-    def __init__(self, *layers: Any) -> None:
+    def __init__(self, *layers: Any, fuse: bool = True) -> None:
         for layer in layers:
             if not callable(layer):
                 fix = "Pass the layers themselves: Sequential(a, b), not a list or a class's name."
                 raise TypeError(
                     message("Sequential", "every entry must be a layer", repr(layer), fix)
                 )
-        self.layers: tuple[Layer, ...] = layers
-        self._steps = _fused(layers)
+        self.layers: tuple[Module, ...] = layers
+        self.fuse = bool(fuse)
+        self._steps: Sequence[Module] = fused(layers) if fuse else layers
 
     def __repr__(self) -> str:
-        return f"Sequential({', '.join(map(repr, self.layers))})"
+        options = () if self.fuse else ("fuse=False",)
+        return f"Sequential({', '.join((*map(repr, self.layers), *options))})"
 
     def __call__(self, x: Any) -> Any:
         for layer in self._steps:
@@ -35,8 +38,8 @@ class Sequential(Composite):
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
-        """Return the output and the last states of those layers that have any, given the initial
-        ones (None: their beginning).
+        """Return the output for x, and the last states of those layers that have any, given the
+        initial ones in `state` (None: their beginning).
         """
         last: list[Any] = []
         for layer in self._steps:
@@ -50,78 +53,13 @@ class Sequential(Composite):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def __getitem__(self, index: int) -> Layer:
+    def __getitem__(self, index: int) -> Module:
         return self.layers[index]
 
-    def __iter__(self) -> Iterator[Layer]:
+    def __iter__(self) -> Iterator[Module]:
         return iter(self.layers)
 
-
-def _fused(layers: Sequence[Layer]) -> list[Layer]:
-    """Return the layers with those neighbours joined that can run as one call."""
-    steps: list[Layer] = []
-    for layer in layers:
-        joined = steps[-1].fused_with(layer) if steps else None
-        if joined is None:
-            steps.append(layer)
-        else:
-            steps[-1] = joined
-    return steps
-
-
-class Residual(Composite):
-    """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
-    1 and 2).
-    """
-
-    def __init__(self, body: Layer, shortcut: Layer | None = None) -> None:
-        self.body = body
-        self.shortcut = shortcut
-        self.add = Add()
-
-    def __repr__(self) -> str:
-        return f"Residual({self.body!r}{'' if self.shortcut is None else f', {self.shortcut!r}'})"
-
-    def __call__(self, x: Any) -> Any:
-        return self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        return (
-            _RectifiedResidual(self) if type(self) is Residual and type(following) is ReLU else None
-        )
-
-
-class _RectifiedResidual(Composite):
-    """A Residual and the ReLU after it: the sum, the ReLU and a batch normalisation that ends the
-    body are one call.
-    """
-
-    def __init__(self, residual: Residual) -> None:
-        self.residual = residual
-        self.head, self.norm = _steps_and_norm(residual.body)
-        self.join = RectifiedAdd() if self.norm is None else JoinedBatchNorm(self.norm)
-
-    def __repr__(self) -> str:
-        return f"{self.residual!r} + ReLU()"
-
-    def __call__(self, x: Any) -> Any:
-        shortcut = self.residual.shortcut
-        z = x
-        for step in self.head:
-            z = step(z)
-        other = x if shortcut is None else shortcut(x)
-        if z.shape == other.shape and z.dtype == other.dtype:
-            return self.join(z, other)
-        return ReLU()(self.residual.add(z if self.norm is None else self.norm(z), other))
-
-
-def _steps_and_norm(body: Layer) -> tuple[list[Layer], Any]:
-    """Return the steps of a body without the batch normalisation at its end, and that, or None if
-    there is none.
-    """
-    if is_batch_norm(body):
-        return [], body
-    if type(body) is not Sequential or not body._steps:
-        return [body], None
-    last, norm = _steps_and_norm(body._steps[-1])
-    return body._steps[:-1] + last, norm
+    def _chain(self) -> Sequence[Module]:
+        if type(self) is Sequential and self.fuse and self._steps:
+            return self._steps
+        return super()._chain()

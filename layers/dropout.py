@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .checks import fraction, require_floating, require_images
 from .engine.layer import Layer
 from .engine.memory import contiguous
-from .errors import message, require_floating, require_images
 from .kernels import random
 from .types import Array
 
@@ -19,19 +19,15 @@ class Dropout(Layer):
     else the identity.
 
     The mask is a function of the tape's seed and step, of the sample's number in the global batch,
-    of the element and of the call's number on the tape (Srivastava et al. 2014; the numbers are
-    Philox 4x32-10).
+    of the element and of the number of the draw on the tape (Srivastava et al. 2014; the numbers
+    are Philox 4x32-10).
     """
 
     analytic = True
 
     def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p < 1:
-            name = type(self).__name__
-            raise ValueError(
-                message(name, "the probability p must be in [0, 1)", p, f"{name}(0.5) drops half.")
-            )
-        self.p = float(p)
+        name = type(self).__name__
+        self.p = fraction(name, "the probability p", p, f"{name}(0.5) drops half.")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.p})"
@@ -49,13 +45,12 @@ class Dropout(Layer):
         if not call.training or self.p == 0:
             call.save(None)
             return x
-        tape = call.tape
         mask = call.buffer("mask", self.mask_shape(x), x.real.dtype)
         features = int(np.prod(mask.shape[1:]))
         bits = call.buffer("bits", (-(-features // 4) * 4,), np.uint32)
         threshold, scale = np.uint32(round(self.p * 2**32)), mask.dtype.type(1 / (1 - self.p))
-        key = (tape.first_sample, tape.step, call.index, np.uint64(tape.seed))
-        random.dropout_mask(mask.reshape(len(x), features), bits, *key, threshold, scale)
+        rows = mask.reshape(len(x), features)
+        random.dropout_mask(rows, bits, *call.random_key(), threshold, scale)
         call.save(mask)
         return self.masked(call, "y", x, mask)
 

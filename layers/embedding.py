@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
+from .checks import positive_int
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
 from .engine.parameter import Parameter
@@ -36,11 +36,11 @@ class Embedding(Layer):
     weight_init
         See `layers.init`.
 
+    Notes
+    -----
     Inputs are integers (N, …) in 0..V-1, outputs (N, …, D). To record a call, pass
     `tape.input(ids)`; ids have no gradient.
 
-    Notes
-    -----
     Only rows that occur are added to. The first contribution of a step has to clear the others, as
     the contents of a gradient are undefined before it: 4 V D bytes are written once per step and
     shard.
@@ -58,10 +58,8 @@ class Embedding(Layer):
         weight_init: Initializer = STANDARD_NORMAL,
         dtype: Any = np.float32,
     ) -> None:
-        self.tokens, self.features = (
-            positive("Embedding", "tokens", tokens),
-            positive("Embedding", "features", features),
-        )
+        self.tokens = positive_int("Embedding", "tokens", tokens)
+        self.features = positive_int("Embedding", "features", features)
         if padding is not None and not (
             isinstance(padding, int | np.integer) and 0 <= padding < self.tokens
         ):

@@ -1,8 +1,10 @@
 """Messages of errors: `<Owner>: <what must hold>; got <value>. <likely fix>`."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
+Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
@@ -14,30 +16,6 @@ def message(owner: Any, must: str, got: Any, fix: str) -> str:
     return f"{name}: {must}; got {got}. {fix}"
 
 
-def require_floating(owner: Any, x: Any) -> None:
-    """Refuse an input that is not of a floating type."""
-    if x.dtype.kind not in "fc":
-        raise TypeError(
-            message(
-                owner,
-                "the input must be of a floating type",
-                x.dtype,
-                "Convert it with x.astype(np.float32).",
-            )
-        )
-
-
-def require_images(owner: Any, x: Any) -> None:
-    """Refuse what cannot be floating images (N, H, W, C)."""
-    require_floating(owner, x)
-    if x.ndim != 4:
-        fix = (
-            "Add the missing axes with reshape; channels come last: x.transpose(0, 2, 3, 1) turns"
-            " (N, C, H, W) into (N, H, W, C)."
-        )
-        raise ValueError(message(owner, "the input must have shape (N, H, W, C)", x.shape, fix))
-
-
 def noting(where: object, function: Callable[..., Result], *arguments: Any) -> Result:
     """Return what a function returns for the arguments; an error that it raises gets a note of
     where that was.
@@ -47,3 +25,47 @@ def noting(where: object, function: Callable[..., Result], *arguments: Any) -> R
     except Exception as error:
         error.add_note(f"This was in {where!r}.")
         raise
+
+
+def renamed(**names: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Have a function refuse keywords of before 1.0: each with what it is called now, old="new"."""
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(function)
+        def refusing(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            for old in names.keys() & options.keys():
+                made = function.__name__ == "__init__"
+                owner = type(arguments[0]).__name__ if made else function.__name__
+                fix = f"Write {names[old]}={options[old]!r}."
+                must = f"the argument `{old}` is now called `{names[old]}`"
+                raise TypeError(message(owner, must, f"{old}={options[old]!r}", fix))
+            return function(*arguments, **options)
+
+        return refusing
+
+    return decorate
+
+
+class Renamed:
+    """An attribute under its name of before 1.0: whoever reads or sets it is told the new one."""
+
+    names: ClassVar[dict[str, str]] = {}
+    """The new name of every such attribute, by the old one."""
+
+    def __init__(self, new: str) -> None:
+        self.new = new
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.old = name
+        self.names[name] = self.new
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else self._refuse(owner)
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        self._refuse(type(instance))
+
+    def _refuse(self, owner: type) -> NoReturn:
+        must = f"the attribute `{self.old}` is now called `{self.new}`"
+        fix = f"Write .{self.new}."
+        raise AttributeError(message(owner.__name__, must, f".{self.old}", fix))

@@ -27,12 +27,12 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return zeros."""
+    """Return zeros of `shape`; `rng` draws nothing."""
     return np.zeros(shape)
 
 
 def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return ones."""
+    """Return ones of `shape`; `rng` draws nothing."""
     return np.ones(shape)
 
 
@@ -47,7 +47,7 @@ def uniform(limit: float) -> Initializer:
 
 
 def normal(deviation: float) -> Initializer:
-    """Return the initialiser that draws from the normal distribution of mean 0."""
+    """Return the initialiser that draws from the normal distribution N(0, `deviation` squared)."""
     return lambda rng, shape: rng.normal(0, deviation, shape)
 
 

@@ -4,11 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
+from .checks import positive, positive_int, require_input
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
-from .errors import message
 from .kernels import layer_norm
 from .types import Array
 
@@ -33,6 +32,8 @@ class LayerNorm(Layer):
     bias
         Whether there is a bias b.
 
+    Notes
+    -----
     Inputs are (N, …, C), outputs the same.
     """
 
@@ -43,10 +44,8 @@ class LayerNorm(Layer):
         self, features: int, epsilon: float = 1e-5, *, bias: bool = True, dtype: Any = np.float32
     ) -> None:
         name = type(self).__name__
-        self.features = positive(name, "features", features)
-        if not epsilon > 0:
-            raise ValueError(message(name, "epsilon must be positive", epsilon, "1e-5 is usual."))
-        self.epsilon = float(epsilon)
+        self.features = positive_int(name, "features", features)
+        self.epsilon = positive(name, "epsilon", epsilon, "1e-5 is usual.")
         self.weight = Parameter(np.ones(self.features, dtype), regularized=False)
         self.bias = Parameter(np.zeros(self.features, dtype), regularized=False) if bias else None
 
@@ -54,14 +53,8 @@ class LayerNorm(Layer):
         return f"{type(self).__name__}({self.features}, {self.epsilon:g})"
 
     def forward(self, call: "Call", x: Array) -> Array:
-        if x.ndim < 2 or x.shape[-1] != self.features:
-            fix = "A single sample needs a batch axis: x[np.newaxis]."
-            raise ValueError(
-                message(self, f"the input must have shape (N, …, {self.features})", x.shape, fix)
-            )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
-        if x.dtype != weight.dtype:
-            self.refuse_dtype(x, weight.dtype)
+        require_input(self, x, ("N", "…", self.features), weight.dtype)
         if x.dtype.kind == "c":
             # The complex step of the gradient check.
             d = x - x.mean(axis=-1, keepdims=True) if self._centred else x

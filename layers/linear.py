@@ -4,13 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .activation import GELU, ReLU
-from .checks import positive
+from .checks import positive_int, require_input
 from .engine.inference import INFERENCE
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
-from .errors import message
 from .init import Initializer, he_uniform, zeros
 from .kernels import dense
 from .kernels.gemm import BLOCK_K
@@ -36,6 +34,8 @@ class Linear(Layer):
     weight_init, bias_init
         See `layers.init`.
 
+    Notes
+    -----
     Inputs are (…, D), outputs (…, O); the first axis is the batch. An `activation` (a ReLU or GELU
     that follows in a Sequential) is applied while the output is still near: y = f(z), z = x Wᵀ + b,
     and backward begins with dz = dy f'(z).
@@ -54,8 +54,8 @@ class Linear(Layer):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.in_features = positive("Linear", "in_features", in_features)
-        self.out_features = positive("Linear", "out_features", out_features)
+        self.in_features = positive_int("Linear", "in_features", in_features)
+        self.out_features = positive_int("Linear", "out_features", out_features)
         self.weight = Parameter(
             weight_init(rng, (self.out_features, self.in_features)).astype(dtype)
         )
@@ -70,35 +70,23 @@ class Linear(Layer):
             f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
         )
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        if type(self) is not Linear or _kind(following) == dense.IDENTITY:
-            return None
-        return _ActivatedLinear(self, following)
-
     def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
-        if x.ndim < 2 or x.shape[-1] != self.in_features:
-            fix = (
-                "A single sample needs a batch axis: x[np.newaxis]."
-                if x.ndim < 2
-                else "Flatten() turns (N, H, W) into (N, D)."
-            )
-            raise ValueError(
-                message(self, f"the input must have shape (N, …, {self.in_features})", x.shape, fix)
-            )
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
-        if x.dtype != weight.dtype:
-            self.refuse_dtype(x, weight.dtype)
+        fix = "Flatten() turns (N, H, W) into (N, D)."
+        require_input(self, x, ("N", "…", self.in_features), weight.dtype, fix)
         if x.dtype.kind == "c":
             # The complex step of the gradient check.
             return np.asarray(x @ weight.T + (0 if bias is None else bias))
         rows = matrix(x)
         result, y = call.matrix_buffer("y", (*x.shape[:-1], self.out_features), x.dtype)
-        kept = slope = empty(y, 2)
-        if activation == dense.RECTIFIED:
-            kept = y
-        elif activation == dense.GELU and call is not INFERENCE:
-            kept = slope = call.buffer("slope", y.shape, y.dtype)
-        dense.forward(y, slope, rows, weight, empty(y, 1) if bias is None else bias, activation)
+        kept = y if activation == dense.RECTIFIED else empty(y, 2)
+        bias = empty(y, 1) if bias is None else bias
+        if activation == dense.GELU:
+            if call is not INFERENCE:
+                kept = call.buffer("slope", y.shape, y.dtype)
+            dense.forward_gelu(y, kept, rows, weight, bias)
+        else:
+            dense.forward(y, rows, weight, bias, activation)
         call.save(rows, kept)
         return result
 
@@ -132,38 +120,3 @@ class Linear(Layer):
             activation,
         )
         return (result,)
-
-
-class _ActivatedLinear(Layer):
-    """A Linear and the activation after it in one call, with the same bits. Backward: as Linear, of
-    dz = dy f'(z).
-    """
-
-    def __init__(self, linear: Linear, activation: Layer) -> None:
-        self.linear, self.activation = linear, activation
-        self._kind = _kind(activation)
-
-    def __repr__(self) -> str:
-        return f"{self.linear!r} + {self.activation!r}"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.linear.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.linear.forward(call, x, self._kind)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.linear.backward(call, dy, self._kind)
-
-
-def _kind(activation: Layer) -> int:
-    """Return the number by which the kernels know an activation, that of the identity if they do
-    not.
-    """
-    if type(activation) is ReLU:
-        return dense.RECTIFIED
-    return (
-        dense.GELU
-        if type(activation) is GELU and activation.approximate == "none"
-        else dense.IDENTITY
-    )

@@ -2,15 +2,16 @@
 batch.
 """
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .checks import fraction, require_floating
+from .engine.fixed_tree import tree_sum
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
-from .errors import message, require_floating
-from .kernels import regression, softmax
+from .errors import message
+from .kernels import reduce, regression, softmax
 from .types import Array
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Loss(Layer):
         if positions > samples:
             sums *= samples / positions
         call.report(sums)
-        total = sums.item() if len(sums) == 1 else sums.sum()
+        total = sums.item() if len(sums) == 1 else tree_sum(sums).item()
         return total / (call.samples(samples) or 1)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -85,6 +86,8 @@ class SoftmaxCrossEntropy(Loss):
     ignore
         A label, such as -1, of positions that count for nothing.
 
+    Notes
+    -----
     Called with logits (N, …, C) and either integer labels (N, …) or target probabilities (N, …, C),
     and, if wanted, with `weights` (N, …) of the positions, at least 0. Targets and weights are
     constants.
@@ -97,15 +100,11 @@ class SoftmaxCrossEntropy(Loss):
 
     def __init__(self, label_smoothing: float = 0.0, ignore: int | None = None) -> None:
         name = "SoftmaxCrossEntropy"
-        if not 0 <= label_smoothing < 1:
-            raise ValueError(
-                message(name, "label_smoothing must be in [0, 1)", label_smoothing, "0.1 is usual.")
-            )
         if ignore is not None and not isinstance(ignore, int | np.integer):
             raise ValueError(
                 message(name, "ignore must be a label or None", repr(ignore), "-1 is usual.")
             )
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = fraction(name, "label_smoothing", label_smoothing, "0.1 is usual.")
         self.ignore = None if ignore is None else int(ignore)
 
     def __repr__(self) -> str:
@@ -192,8 +191,9 @@ class SoftmaxCrossEntropy(Loss):
 
     def _total(self, call: "Call", counts: Array, bounds: Array) -> float:
         """Return the sum of the weights over the global batch."""
-        of_shards = [counts[start:stop].sum(dtype=np.float64) for start, stop in pairwise(bounds)]
-        return float(call.gather(np.array(of_shards)[:, np.newaxis]).sum())
+        of_shards = np.empty((len(bounds) - 1, 1))
+        reduce.column_sums(of_shards, counts[:, np.newaxis], bounds, False)
+        return float(tree_sum(call.gather(of_shards)).item())
 
     def _labels(self, labels: Array) -> Array:
         if labels.dtype.kind not in "iu":

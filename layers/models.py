@@ -6,16 +6,18 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm2d
-from .containers import Residual, Sequential
+from .containers import Sequential
 from .conv.conv import Conv2d
 from .dropout import Dropout
 from .embedding import Embedding
-from .engine.layer import Layer
+from .engine.module import Module
+from .errors import renamed
 from .init import he_normal, normal
 from .layer_norm import LayerNorm
 from .linear import Linear
 from .pool import GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions
+from .residual import Residual
 from .shape import Flatten
 from .shortcut import PaddedShortcut
 from .transformer import EncoderBlock
@@ -24,8 +26,10 @@ Generator = np.random.Generator
 
 
 def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
-    """Return LeNet-5 for images of 28 x 28: LeCun et al. 1998, section II.B, with ReLU, maximum
-    pooling and a linear last layer.
+    """Return LeNet-5: LeCun et al. 1998, section II.B, with ReLU, maximum pooling and a linear last
+    layer.
+
+    Inputs are images (N, 28, 28, `channels`), outputs logits (N, `classes`).
     """
     return Sequential(
         Conv2d(channels, 6, 5, padding=2, rng=rng),
@@ -43,23 +47,36 @@ def lenet5(rng: Generator, channels: int = 1, classes: int = 10) -> Sequential:
     )
 
 
+@renamed(method="algorithm")
 def small_cnn(
     rng: Generator,
     image: tuple[int, int, int] = (28, 28, 1),
     classes: int = 10,
     widths: tuple[int, int] = (32, 64),
     hidden: int = 128,
-    method: str = "default",
+    algorithm: str = "default",
 ) -> Sequential:
-    """Return a network of two convolutions of 3 x 3 with pooling and two dense layers, for images
-    (H, W, C).
+    """Return a network of two convolutions of 3 x 3 with pooling and two dense layers.
+
+    Parameters
+    ----------
+    rng
+        Draws the initial weights.
+    image
+        H, W and C of the images (N, H, W, C).
+    classes
+        Size of the outputs, logits (N, classes).
+    widths, hidden
+        Channels of the two convolutions, and size of the hidden dense layer.
+    algorithm
+        That of `Conv2d`.
     """
     height, width, channels = image
     return Sequential(
-        Conv2d(channels, widths[0], 3, padding=1, method=method, rng=rng),
+        Conv2d(channels, widths[0], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
-        Conv2d(widths[0], widths[1], 3, padding=1, method=method, rng=rng),
+        Conv2d(widths[0], widths[1], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
         MaxPool2d(2),
         Flatten(),
@@ -70,7 +87,7 @@ def small_cnn(
 
 
 def _resnet(
-    depth: int, rng: Generator, channels: int, classes: int, method: str, synchronized: bool
+    depth: int, rng: Generator, channels: int, classes: int, algorithm: str, synchronized: bool
 ) -> Sequential:
     """Return the network of 6 n + 2 layers of He et al. 2015, section 4.2, for images of 32 x
     32.
@@ -84,7 +101,7 @@ def _resnet(
             stride=stride,
             padding=1,
             bias=False,
-            method=method,
+            algorithm=algorithm,
             weight_init=he_normal,
             rng=rng,
         )
@@ -92,7 +109,7 @@ def _resnet(
     def norm(width: int) -> BatchNorm2d:
         return BatchNorm2d(width, synchronized=synchronized)
 
-    def block(inputs: int, outputs: int, stride: int) -> list[Layer]:
+    def block(inputs: int, outputs: int, stride: int) -> list[Module]:
         body = Sequential(
             conv(inputs, outputs, stride),
             norm(outputs),
@@ -103,7 +120,7 @@ def _resnet(
         shortcut = PaddedShortcut(inputs, outputs, stride) if inputs != outputs else None
         return [Residual(body, shortcut), ReLU()]
 
-    stack: list[Layer] = [conv(channels, 16, 1), norm(16), ReLU()]
+    stack: list[Module] = [conv(channels, 16, 1), norm(16), ReLU()]
     width = 16
     for outputs in (16, 32, 64):
         for number in range((depth - 2) // 6):
@@ -112,42 +129,55 @@ def _resnet(
     return Sequential(*stack, GlobalAveragePool(), Linear(64, classes, rng=rng))
 
 
+@renamed(method="algorithm")
 def resnet20(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
-    """Return ResNet-20 for images of 32 x 32, 0.27 million parameters: He et al. 2015, section 4.2,
-    shortcuts of option A.
+    """Return ResNet-20, 0.27 million parameters: He et al. 2015, section 4.2, with shortcuts of
+    option A.
 
-    `method` is that of `Conv2d`; with `synchronized` the batch norms take their statistics over the
-    global batch.
+    Inputs are images (N, 32, 32, channels), outputs logits (N, classes).
+
+    Parameters
+    ----------
+    rng
+        Draws the initial weights.
+    channels, classes
+        Sizes of inputs and outputs.
+    algorithm
+        That of `Conv2d`.
+    synchronized
+        Whether the batch norms take their statistics over the global batch.
     """
-    return _resnet(20, rng, channels, classes, method, synchronized)
+    return _resnet(20, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet32(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
-    """Return ResNet-32, 0.46 million parameters: see `resnet20`."""
-    return _resnet(32, rng, channels, classes, method, synchronized)
+    """Return ResNet-32, 0.46 million parameters; the parameters are those of `resnet20`."""
+    return _resnet(32, rng, channels, classes, algorithm, synchronized)
 
 
+@renamed(method="algorithm")
 def resnet56(
     rng: Generator,
     channels: int = 3,
     classes: int = 10,
-    method: str = "default",
+    algorithm: str = "default",
     synchronized: bool = False,
 ) -> Sequential:
-    """Return ResNet-56, 0.85 million parameters: see `resnet20`."""
-    return _resnet(56, rng, channels, classes, method, synchronized)
+    """Return ResNet-56, 0.85 million parameters; the parameters are those of `resnet20`."""
+    return _resnet(56, rng, channels, classes, algorithm, synchronized)
 
 
 def gpt(
@@ -160,15 +190,27 @@ def gpt(
     dropout: float = 0.0,
     tied: bool = False,
 ) -> Sequential:
-    """Return a language model of `depth` causal blocks: Radford et al. 2019, section 2.3, with
-    weights from N(0, 0.02²).
+    """Return a language model of causal blocks: Radford et al. 2019, section 2.3, with weights from
+    N(0, 0.02²).
 
-    Inputs are token numbers (N, T), T up to `context`; outputs are logits (N, T, tokens) of the
-    next token. `tied`: the output layer shares the weight of the embedding, and has no bias.
+    Inputs are token numbers (N, T); outputs are logits (N, T, tokens) of the next token.
+
+    Parameters
+    ----------
+    rng
+        Draws the initial weights.
+    tokens, context
+        How many tokens there are, and the largest T.
+    features, depth, heads
+        Size of a position's features, number of blocks, heads of each.
+    dropout
+        Rate of all dropouts, in [0, 1).
+    tied
+        Whether the output layer shares the weight of the embedding, and has no bias.
     """
     small = normal(0.02)
     table = Embedding(tokens, features, rng=rng, weight_init=small)
-    stack: list[Layer] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
+    stack: list[Module] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
     stack += [Dropout(dropout)] * bool(dropout)
     stack += [
         EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small)

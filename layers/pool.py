@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import pair
+from .checks import pair, require_images
 from .engine.layer import Layer
 from .engine.memory import contiguous
-from .errors import message, require_images
+from .errors import Renamed, message, renamed
 from .kernels import pool
 from .types import Array
 
@@ -21,35 +21,41 @@ Window = tuple[int, int, int, int, int, int]
 class _Pool2d(Layer):
     """What pooling layers share: the window, and the shape of the output."""
 
-    def __init__(self, size: Any, stride: Any = None, padding: Any = 0) -> None:
+    size = Renamed("kernel_size")
+
+    @renamed(size="kernel_size")
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
         name = type(self).__name__
-        self.size = pair(name, "size", size, 1)
-        self.stride = self.size if stride is None else pair(name, "stride", stride, 1)
+        self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
+        self.stride = self.kernel_size if stride is None else pair(name, "stride", stride, 1)
         self.padding = pair(name, "padding", padding, 0)
-        if any(2 * p > k for p, k in zip(self.padding, self.size, strict=True)):
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             fix = "More would make windows of padding alone."
             raise ValueError(
                 message(
-                    name, f"padding must be at most half the size {self.size}", self.padding, fix
+                    name,
+                    f"padding must be at most half the kernel size {self.kernel_size}",
+                    self.padding,
+                    fix,
                 )
             )
-        self.window: Window = (*self.size, *self.stride, *self.padding)
+        self.window: Window = (*self.kernel_size, *self.stride, *self.padding)
 
     def __repr__(self) -> str:
         def shown(pair: tuple[int, int]) -> str:
             return str(pair[0] if pair[0] == pair[1] else pair)
 
-        stride = "" if self.stride == self.size else f", stride={shown(self.stride)}"
+        stride = "" if self.stride == self.kernel_size else f", stride={shown(self.stride)}"
         padding = "" if self.padding == (0, 0) else f", padding={shown(self.padding)}"
-        return f"{type(self).__name__}({shown(self.size)}{stride}{padding})"
+        return f"{type(self).__name__}({shown(self.kernel_size)}{stride}{padding})"
 
     def output_shape(self, x: Array) -> tuple[int, int, int, int]:
         """Return the shape of the output for images x, after checking them."""
         require_images(self, x)
-        sizes = zip(x.shape[1:3], self.size, self.stride, self.padding, strict=True)
+        sizes = zip(x.shape[1:3], self.kernel_size, self.stride, self.padding, strict=True)
         height, width = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
         if height < 1 or width < 1:
-            must = f"the window {self.size} must fit into the padded image"
+            must = f"the window {self.kernel_size} must fit into the padded image"
             raise ValueError(
                 message(self, must, x.shape, "Pool less, or check that the axes are (N, H, W, C).")
             )
@@ -66,10 +72,12 @@ class MaxPool2d(_Pool2d):
 
     Parameters
     ----------
-    size, stride, padding
-        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless
-        given; the padding, at most half the size, counts as -∞.
+    kernel_size, stride, padding
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the kernel
+        size unless given; the padding, at most half the kernel size, counts as -∞.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise. In a Sequential,
     a ReLU before it is done in the same pass, with the same bits.
 
@@ -108,44 +116,6 @@ class MaxPool2d(_Pool2d):
         return (dx,)
 
 
-class RectifiedMaxPool2d(Layer):
-    """A ReLU and the MaxPool2d after it in one call: y = max(0, x in each window). Backward: dy,
-    where y > 0, to the maximum.
-    """
-
-    def __init__(self, pooling: MaxPool2d) -> None:
-        self.pooling = pooling
-
-    def __repr__(self) -> str:
-        return f"ReLU() + {self.pooling!r}"
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.pooling.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.pooling.backward(call, dy, rectified=True)
-
-
-def rectified_backward(dx: Array, dy: Array, x: Array, y: Array, window: Window) -> None:
-    """Write the gradient of z for y = MaxPool2d(ReLU(z)); for layers that a ReLU and a MaxPool2d
-    have been joined to.
-
-    Parameters
-    ----------
-    dx
-        The gradient of z, (N, H, W, C); all of it is written.
-    dy, y
-        The gradient of the pooled output, and that output itself, (N, Ho, Wo, C).
-    x
-        Either z or ReLU(z), whichever was kept: they differ only where the gradient is 0 anyhow.
-    window
-        `MaxPool2d.window`.
-
-    All arrays have one dtype and adjacent elements.
-    """
-    pool.maximum_backward(dx, dy, y, x, window, True)
-
-
 class AvgPool2d(_Pool2d):
     """Mean of each window of an image (N, H, W, C).
 
@@ -156,13 +126,15 @@ class AvgPool2d(_Pool2d):
 
     Parameters
     ----------
-    size, stride, padding
-        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the size unless
-        given; the padding, at most half the size, counts as 0.
+    kernel_size, stride, padding
+        (kh, kw), (sh, sw) and (ph, pw), or one integer for both axes. The stride is the kernel
+        size unless given; the padding, at most half the kernel size, counts as 0.
     count_padding
         Whether to divide by kh kw (as `count_include_pad` in PyTorch), or by the number of elements
         inside the image.
 
+    Notes
+    -----
     The output is (N, Ho, Wo, C), Ho = ⌊(H + 2 ph - kh) / sh⌋ + 1 and Wo likewise.
 
     Raises
@@ -176,10 +148,11 @@ class AvgPool2d(_Pool2d):
 
     analytic = True
 
+    @renamed(size="kernel_size")
     def __init__(
-        self, size: Any, stride: Any = None, padding: Any = 0, count_padding: bool = True
+        self, kernel_size: Any, stride: Any = None, padding: Any = 0, count_padding: bool = True
     ) -> None:
-        super().__init__(size, stride, padding)
+        super().__init__(kernel_size, stride, padding)
         self.count_padding = bool(count_padding)
 
     def __repr__(self) -> str:

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive
+from .checks import positive_int, require_input
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.parameter import Parameter
-from .errors import message, require_floating
+from .errors import message
 from .init import Initializer, normal
 from .kernels import index
 from .types import Array
@@ -36,13 +36,12 @@ class _Positions(Layer):
     length: int
     features: int
 
-    def _checked(self, x: Array) -> Array:
-        require_floating(self, x)
-        if x.ndim != 3 or x.shape[1] > self.length or x.shape[2] != self.features:
+    def _check(self, x: Array, dtype: Any = None) -> None:
+        require_input(self, x, ("N", "T", self.features), dtype)
+        if x.shape[1] > self.length:
             fix = "Make the layer for the longest sequence, or cut the sequence."
             must = f"the input must have shape (N, T, {self.features}) with T up to {self.length}"
             raise ValueError(message(self, must, x.shape, fix))
-        return x
 
     def _sum(self, call: "Call", x: Array, positions: Array) -> Array:
         if x.dtype.kind == "c":
@@ -64,6 +63,8 @@ class SinusoidalPositions(_Positions):
     length, features
         Greatest length of a sequence, and C.
 
+    Notes
+    -----
     y[n, t] = x[n, t] + p[t]. Backward: dx = dy.
     """
 
@@ -71,15 +72,13 @@ class SinusoidalPositions(_Positions):
 
     def __init__(self, length: int, features: int) -> None:
         name = type(self).__name__
-        self.length, self.features = (
-            positive(name, "length", length),
-            positive(name, "features", features),
-        )
+        self.length = positive_int(name, "length", length)
+        self.features = positive_int(name, "features", features)
         self._table = sinusoids(self.length, self.features)
         self._cast: dict[Any, Array] = {}
 
     def forward(self, call: "Call", x: Array) -> Array:
-        self._checked(x)
+        self._check(x)
         positions = self._cast.get(x.dtype)
         if positions is None:
             positions = self._cast[x.dtype] = self._table.astype(x.dtype)
@@ -113,16 +112,12 @@ class LearnedPositions(_Positions):
         dtype: Any = np.float32,
     ) -> None:
         name = type(self).__name__
-        self.length, self.features = (
-            positive(name, "length", length),
-            positive(name, "features", features),
-        )
+        self.length = positive_int(name, "length", length)
+        self.features = positive_int(name, "features", features)
         self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
 
     def forward(self, call: "Call", x: Array) -> Array:
-        self._checked(x)
-        if x.dtype != self.weight.dtype:
-            self.refuse_dtype(x, self.weight.dtype)
+        self._check(x, self.weight.dtype)
         return self._sum(call, x, self.weight.value)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:

@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from .checks import positive_int, require_input
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .errors import message
@@ -27,35 +26,15 @@ class PaddedShortcut(Layer):
             fix = "A Conv2d of size 1 changes channels in any way."
             must = f"out_channels must be at least in_channels, {in_channels}"
             raise ValueError(message("PaddedShortcut", must, out_channels, fix))
-        if not isinstance(stride, int | np.integer) or stride < 1:
-            raise ValueError(
-                message(
-                    "PaddedShortcut",
-                    "the stride must be a positive integer",
-                    repr(stride),
-                    "1 keeps all pixels.",
-                )
-            )
-        self.in_channels, self.out_channels, self.stride = (
-            int(in_channels),
-            int(out_channels),
-            int(stride),
-        )
+        self.in_channels = int(in_channels)
+        self.out_channels = int(out_channels)
+        self.stride = positive_int("PaddedShortcut", "the stride", stride, "1 keeps all pixels.")
 
     def __repr__(self) -> str:
         return f"PaddedShortcut({self.in_channels}, {self.out_channels}, stride={self.stride})"
 
     def forward(self, call: "Call", x: Array) -> Array:
-        if x.ndim != 4 or x.shape[3] != self.in_channels or x.dtype.kind != "f":
-            fix = "Images are N H W C, of a floating type."
-            raise ValueError(
-                message(
-                    self,
-                    f"the input must have shape (N, H, W, {self.in_channels})",
-                    (x.shape, str(x.dtype)),
-                    fix,
-                )
-            )
+        require_input(self, x, ("N", "H", "W", self.in_channels))
         n, height, width, _ = x.shape
         y = call.buffer(
             "y",

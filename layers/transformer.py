@@ -10,7 +10,7 @@ from .activation import GELU
 from .attention import MultiHeadAttention
 from .containers import Sequential
 from .dropout import Dropout
-from .engine.layer import Composite, Layer
+from .engine.module import Composite, Module
 from .init import Initializer, xavier_uniform
 from .layer_norm import LayerNorm
 from .linear import Linear
@@ -21,7 +21,7 @@ def feed_forward(
     hidden: int,
     *,
     rng: np.random.Generator,
-    activation: Layer | None = None,
+    activation: Module | None = None,
     weight_init: Initializer = xavier_uniform,
 ) -> Sequential:
     """Return two dense layers with an activation (GELU unless said) between them, applied to each
@@ -53,6 +53,8 @@ class EncoderBlock(Composite):
     rng, weight_init
         Draw the weights.
 
+    Notes
+    -----
     A call takes the masks that `MultiHeadAttention` takes.
     """
 
@@ -65,7 +67,7 @@ class EncoderBlock(Composite):
         rng: np.random.Generator,
         causal: bool = False,
         dropout: float = 0.0,
-        activation: Layer | None = None,
+        activation: Module | None = None,
         weight_init: Initializer = xavier_uniform,
     ) -> None:
         self.norm_attention = LayerNorm(features)
@@ -105,7 +107,7 @@ class DecoderBlock(EncoderBlock):
         rng: np.random.Generator,
         causal: bool = True,
         dropout: float = 0.0,
-        activation: Layer | None = None,
+        activation: Module | None = None,
         weight_init: Initializer = xavier_uniform,
     ) -> None:
         super().__init__(

@@ -16,17 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ddbp import Adam, ArrayDataset, Cosine, load_parameters
-from ddbp.training.script import (
-    RECURRENT,
-    finish,
-    fit,
-    parser,
-    positive,
-    positive_number,
-    run_folder,
-)
-from layers import Embedding, Layer, Linear, Sequential, SoftmaxCrossEntropy, models
+from ddbp import Adam, ArrayDataset, Cosine, load_parameters, script
+from layers import Embedding, Linear, Module, Sequential, SoftmaxCrossEntropy, models
 from layers.types import Array
 
 DESCRIPTION = "language.json"
@@ -43,7 +34,7 @@ class Language:
     window: int = 64
     beginning: str = ""
 
-    def network(self, rng: np.random.Generator) -> Layer:
+    def network(self, rng: np.random.Generator) -> Module:
         """Return the model: logits (N, T, V) of the next character for characters (N, T)."""
         characters = len(self.alphabet)
         if self.model == "gpt":
@@ -51,7 +42,7 @@ class Language:
         table = Embedding(characters, self.embedding, rng=rng)
         return Sequential(
             table,
-            RECURRENT[self.model](self.embedding, self.hidden, rng=rng),
+            script.RECURRENT[self.model](self.embedding, self.hidden, rng=rng),
             Linear(self.hidden, characters, rng=rng),
         )
 
@@ -125,44 +116,27 @@ def write_sample(options: argparse.Namespace) -> None:
 
 def main() -> None:
     """Train, print a sample and the result; or only a sample of a model trained before."""
-    flags = parser(
+    flags = script.Flags(
         "Train a character language model.", epochs=4, batch_size=32, learning_rate=0.004
     )
     flags.add_argument(
         "--text", type=Path, metavar="FILE", help="text to learn, in UTF-8 (Python's help topics)"
     )
-    flags.add_argument(
-        "--model", choices=[*RECURRENT, "gpt"], default="lstm", help="which model (%(default)s)"
-    )
-    flags.add_argument("--hidden", type=positive, help="its width (256; gpt: 128)")
-    flags.add_argument(
-        "--embedding",
-        type=positive,
-        default=64,
-        help="width of a character's vector, but for gpt (%(default)s)",
-    )
-    flags.add_argument(
-        "--length",
-        type=positive,
-        default=512,
-        help="characters of a sequence, but for gpt (%(default)s)",
-    )
-    flags.add_argument(
-        "--window",
-        type=positive,
-        default=64,
-        help="characters that an error reaches back (%(default)s)",
-    )
+    flags.add_choice("--model", [*script.RECURRENT, "gpt"], "which model")
+    flags.add_size("--hidden", None, "its width (256; gpt: 128)")
+    flags.add_size("--embedding", 64, "width of a character's vector, but for gpt")
+    flags.add_size("--length", 512, "characters of a sequence, but for gpt")
+    flags.add_size("--window", 64, "characters that an error reaches back")
     flags.add_argument(
         "--sample",
         type=Path,
         metavar="FOLDER",
         help="train nothing; write text with the model of a run folder",
     )
-    flags.add_argument("--characters", type=positive, default=400, help="to write (%(default)s)")
+    flags.add_size("--characters", 400, "to write")
     flags.add_argument(
         "--temperature",
-        type=positive_number,
+        type=script.positive_float,
         default=0.7,
         help="of the sample: low is timid (%(default)s)",
     )
@@ -193,9 +167,9 @@ def main() -> None:
     model = language.network(np.random.default_rng(options.seed))
     steps = options.epochs * -(-length // options.window) * -(-len(training) // options.batch_size)
     optimizer = Adam(Cosine(options.learning_rate, steps=steps))
-    options.run_dir = options.run_dir or run_folder()
+    options.run_dir = options.run_dir or script.run_folder()
     truncate = None if gpt else options.window
-    trainer, result = fit(
+    trainer, result = script.fit(
         options,
         model,
         SoftmaxCrossEntropy(),
@@ -210,7 +184,7 @@ def main() -> None:
         (options.run_dir / DESCRIPTION).write_text(json.dumps(dataclasses.asdict(language)) + "\n")
         if not options.quiet:
             print(language.written(model, options))
-    finish(options, trainer, result)
+    script.finish(options, trainer, result)
 
 
 if __name__ == "__main__":

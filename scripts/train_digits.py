@@ -8,24 +8,23 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.training.script import finish, fit, parser, positive, whole_steps
-from layers import Layer, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
+from ddbp import Adam, ArrayDataset, script
+from layers import Linear, Module, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
-def mlp(hidden: int, rng: np.random.Generator) -> Layer:
+def mlp(hidden: int, rng: np.random.Generator) -> Module:
     """Return a dense network, 64 - hidden - 10."""
     return Sequential(Linear(64, hidden, rng=rng), ReLU(), Linear(hidden, 10, rng=rng))
 
 
-def cnn(hidden: int, rng: np.random.Generator) -> Layer:
+def cnn(hidden: int, rng: np.random.Generator) -> Module:
     """Return a network of two convolutions with pooling, and a hidden layer."""
     return Sequential(
         Reshape(8, 8, 1), models.small_cnn(rng, image=(8, 8, 1), widths=(32, 64), hidden=hidden)
     )
 
 
-MODELS: dict[str, Callable[[int, np.random.Generator], Layer]] = {"mlp": mlp, "cnn": cnn}
+MODELS: dict[str, Callable[[int, np.random.Generator], Module]] = {"mlp": mlp, "cnn": cnn}
 
 
 def digits() -> tuple[ArrayDataset, ArrayDataset]:
@@ -41,21 +40,17 @@ def digits() -> tuple[ArrayDataset, ArrayDataset]:
 
 def main() -> None:
     """Train and print the result."""
-    flags = parser(
+    flags = script.Flags(
         "Train a classifier of handwritten digits.", epochs=40, batch_size=64, learning_rate=0.01
     )
-    flags.add_argument("--model", choices=MODELS, default="mlp", help="which network (%(default)s)")
-    flags.add_argument(
-        "--hidden", type=positive, default=128, help="width of its hidden layer (%(default)s)"
-    )
+    flags.add_choice("--model", MODELS, "which network")
+    flags.add_size("--hidden", 128, "width of its hidden layer")
     options = flags.parse_args()
     training, test = digits()
     model = MODELS[options.model](options.hidden, np.random.default_rng(options.seed))
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(
-        options, model, SoftmaxCrossEntropy(label_smoothing=0.1), optimizer, training, test
-    )
-    finish(options, trainer, result)
+    loss = SoftmaxCrossEntropy(label_smoothing=0.1)
+    optimizer = Adam(script.cosine(options, training))
+    script.run(options, model, loss, optimizer, training, test)
 
 
 if __name__ == "__main__":

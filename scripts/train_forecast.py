@@ -13,17 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.comm.threads import use_one_thread
-from ddbp.training.script import (
-    RECURRENT,
-    finish,
-    fit,
-    parser,
-    positive,
-    root_mean_square,
-    whole_steps,
-)
+from ddbp import Adam, ArrayDataset, script
 from layers import Composite, Linear, MeanSquaredError
 from layers.types import Array
 
@@ -34,7 +24,7 @@ class Forecaster(Composite):
     """
 
     def __init__(self, cell: str, hidden: int, steps: int, rng: np.random.Generator) -> None:
-        self.recurrent: Any = RECURRENT[cell](1, hidden, rng=rng)
+        self.recurrent: Any = script.RECURRENT[cell](1, hidden, rng=rng)
         self.head = Linear(hidden, steps, rng=rng)
 
     def __call__(self, x: Any) -> Any:
@@ -86,7 +76,7 @@ def windows(series: Array, past: int, steps: int) -> ArrayDataset:
 
 def main() -> None:
     """Train and print the result: errors in the series' own units, beside the baselines'."""
-    flags = parser(
+    flags = script.Flags(
         "Forecast a time series several steps ahead.", epochs=15, batch_size=64, learning_rate=0.005
     )
     flags.add_argument(
@@ -96,18 +86,12 @@ def main() -> None:
         help="a table with a header line (Lorenz's equations unless given)",
     )
     flags.add_argument("--column", help="its column (the last)")
-    flags.add_argument(
-        "--model", choices=RECURRENT, default="gru", help="which recurrent layer (%(default)s)"
-    )
-    flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
-    flags.add_argument(
-        "--past", type=positive, default=40, help="values that the network reads (%(default)s)"
-    )
-    flags.add_argument(
-        "--steps", type=positive, default=10, help="values that it forecasts (%(default)s)"
-    )
+    flags.add_choice("--model", script.RECURRENT, "which recurrent layer", default="gru")
+    flags.add_size("--hidden", 64, "its width")
+    flags.add_size("--past", 40, "values that the network reads")
+    flags.add_size("--steps", 10, "values that it forecasts")
     options = flags.parse_args()
-    use_one_thread()
+    script.use_one_thread()
     if options.csv and not options.csv.is_file():
         flags.error(f"--csv must be a file; got {str(options.csv)!r}")
     series = column(options.csv, options.column) if options.csv else lorenz(12_000)
@@ -125,8 +109,8 @@ def main() -> None:
     model = Forecaster(
         options.model, options.hidden, options.steps, np.random.default_rng(options.seed)
     )
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(
+    optimizer = Adam(script.cosine(options, training))
+    trainer, result = script.fit(
         options, model, MeanSquaredError(), optimizer, training, test, clip_norm=1.0
     )
     past = [np.c_[data.x[:, :, 0], np.ones(len(data))] for data in (training, test)]
@@ -137,10 +121,10 @@ def main() -> None:
         "persistence_rmse": test.x[:, -1],
     }
     result["metrics"] |= {
-        name: root_mean_square((forecast - test.y) * deviation)
+        name: script.root_mean_square((forecast - test.y) * deviation)
         for name, forecast in forecasts.items()
     }
-    finish(options, trainer, result)
+    script.finish(options, trainer, result)
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from train_digits import digits
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
-from ddbp import Adam, ArrayDataset, Cosine
+from ddbp import Adam, ArrayDataset, script
 from ddbp.training.metrics import Metric, accuracy
-from ddbp.training.script import RECURRENT, finish, fit, parser, positive, whole_steps
 from layers import Composite, Linear, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array
 
@@ -36,7 +36,7 @@ class Network(Composite):
         last: bool,
         rng: np.random.Generator,
     ) -> None:
-        self.recurrent: Any = RECURRENT[cell](inputs, hidden, rng=rng)
+        self.recurrent: Any = script.RECURRENT[cell](inputs, hidden, rng=rng)
         self.head = Linear(hidden, outputs, rng=rng)
         self.last = last
 
@@ -49,10 +49,11 @@ def rows_of_digits(
     length: int, samples: int, rng: np.random.Generator
 ) -> tuple[ArrayDataset, ArrayDataset]:
     """Return the digits as sequences of 8 rows of 8 pixels."""
-    training, test = digits()
-    return ArrayDataset(training.x.reshape(-1, 8, 8), training.y), ArrayDataset(
-        test.x.reshape(-1, 8, 8), test.y
+    x, y = load_digits(return_X_y=True)
+    x_train, x_test, y_train, y_test = train_test_split(
+        x.reshape(-1, 8, 8) / 16, y, test_size=0.2, stratify=y, random_state=0
     )
+    return ArrayDataset(x_train, y_train), ArrayDataset(x_test, y_test)
 
 
 def adding(
@@ -128,35 +129,25 @@ def main() -> None:
         "--task", choices=TASKS, default="adding", help="which problem (%(default)s)"
     )
     task = TASKS[which.parse_known_args()[0].task]
-    flags = parser(
+    flags = script.Flags(
         "Train a recurrent network on sequences.",
         parents=[which],
         epochs=task.epochs,
         batch_size=64,
         learning_rate=task.learning_rate,
     )
-    flags.add_argument(
-        "--model", choices=RECURRENT, default="lstm", help="which recurrent layer (%(default)s)"
-    )
-    flags.add_argument("--hidden", type=positive, default=64, help="its width (%(default)s)")
-    flags.add_argument(
-        "--length", type=positive, default=task.length, help="of the sequences (%(default)s)"
-    )
-    flags.add_argument(
-        "--samples",
-        type=positive,
-        default=20_000,
-        help="sequences, a tenth of them for the test (%(default)s)",
-    )
+    flags.add_choice("--model", script.RECURRENT, "which recurrent layer")
+    flags.add_size("--hidden", 64, "its width")
+    flags.add_size("--length", task.length, "of the sequences")
+    flags.add_size("--samples", 20_000, "sequences, a tenth of them for the test")
     options = flags.parse_args()
     rng = np.random.default_rng(options.seed)
     training, test = task.data(options.length, options.samples, rng)
     model = Network(options.model, task.inputs, options.hidden, task.outputs, task.last, rng)
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(
+    optimizer = Adam(script.cosine(options, training))
+    script.run(
         options, model, task.loss, optimizer, training, test, clip_norm=1.0, metrics=task.metrics
     )
-    finish(options, trainer, result)
 
 
 if __name__ == "__main__":

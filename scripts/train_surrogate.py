@@ -17,9 +17,7 @@ the order of a large prismatic cell's, not those of a product.
 import numpy as np
 from scipy.integrate import solve_ivp
 
-from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.comm.threads import use_one_thread
-from ddbp.training.script import finish, fit, parser, positive, root_mean_square, whole_steps
+from ddbp import Adam, ArrayDataset, script
 from layers import Linear, MeanSquaredError, Sequential, SiLU
 from layers.types import Array
 
@@ -62,21 +60,16 @@ def main() -> None:
     """Simulate, train and print the result: the error in kelvin beside those of a linear fit and of
     the mean.
     """
-    flags = parser(
+    flags = script.Flags(
         "Train a surrogate of the thermal model of a battery cell.",
         epochs=60,
         batch_size=128,
         learning_rate=0.01,
     )
-    flags.add_argument(
-        "--samples",
-        type=positive,
-        default=20_000,
-        help="simulations, a fifth of them for the test (%(default)s)",
-    )
+    flags.add_size("--samples", 20_000, "simulations, a fifth of them for the test")
     options = flags.parse_args()
     # before the simulation, so that its sums do not depend on how many cores a rank may use
-    use_one_thread()
+    script.use_one_thread()
     rng = np.random.default_rng(options.seed)
     x = rng.uniform(-1, 1, (options.samples, len(LOW)))
     kelvin = simulate(LOW + (HIGH - LOW) * (x + 1) / 2)
@@ -87,17 +80,17 @@ def main() -> None:
     model = Sequential(
         Linear(9, 64, rng=rng), SiLU(), Linear(64, 64, rng=rng), SiLU(), Linear(64, 3, rng=rng)
     )
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(options, model, MeanSquaredError(), optimizer, training, test)
+    optimizer = Adam(script.cosine(options, training))
+    trainer, result = script.fit(options, model, MeanSquaredError(), optimizer, training, test)
     line, *_ = np.linalg.lstsq(np.c_[training.x, np.ones(len(training))], training.y)
     result["metrics"] |= {
-        "rmse_kelvin": root_mean_square((trainer.predict(test.x) - test.y) * deviation),
-        "linear_rmse_kelvin": root_mean_square(
+        "rmse_kelvin": script.root_mean_square((trainer.predict(test.x) - test.y) * deviation),
+        "linear_rmse_kelvin": script.root_mean_square(
             (np.c_[test.x, np.ones(len(test))] @ line - test.y) * deviation
         ),
-        "mean_rmse_kelvin": root_mean_square(test.y * deviation),
+        "mean_rmse_kelvin": script.root_mean_square(test.y * deviation),
     }
-    finish(options, trainer, result)
+    script.finish(options, trainer, result)
 
 
 if __name__ == "__main__":

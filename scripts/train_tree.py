@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ddbp import Adam, ArrayDataset, Cosine
-from ddbp.training.script import finish, fit, parser, positive, whole_steps
+from ddbp import Adam, ArrayDataset, script
 from layers import (
     Composite,
-    Layer,
     Linear,
+    Module,
     SoftmaxCrossEntropy,
     TreeBatch,
     TreeLSTM,
@@ -30,7 +29,7 @@ class Evaluator(Composite):
     A sample is an expression as a row of an array: its nodes' tokens and their parents, (N, 2, M).
     """
 
-    def __init__(self, cell: Layer, classifier: Linear) -> None:
+    def __init__(self, cell: Module, classifier: Linear) -> None:
         self.cell, self.classifier = cell, classifier
 
     def __call__(self, x: Any) -> Any:
@@ -71,25 +70,16 @@ def expressions(rng: np.random.Generator, count: int, depths: tuple[int, int]) -
 
 def main() -> None:
     """Train and print the result."""
-    flags = parser(
+    flags = script.Flags(
         "Train a recursive network to evaluate boolean expressions.",
         epochs=15,
         batch_size=64,
         learning_rate=0.01,
     )
-    flags.add_argument("--cell", choices=CELLS, default="lstm", help="which network (%(default)s)")
-    flags.add_argument(
-        "--hidden", type=positive, default=32, help="size of a node's state (%(default)s)"
-    )
-    flags.add_argument(
-        "--trees", type=positive, default=8000, help="expressions to train on (%(default)s)"
-    )
-    flags.add_argument(
-        "--depth",
-        type=positive,
-        default=4,
-        help="their largest depth; test depths are twice it (%(default)s)",
-    )
+    flags.add_choice("--cell", CELLS, "which network")
+    flags.add_size("--hidden", 32, "size of a node's state")
+    flags.add_size("--trees", 8000, "expressions to train on")
+    flags.add_size("--depth", 4, "their largest depth; test depths are twice it")
     options = flags.parse_args()
     rng = np.random.default_rng(0)
     training = expressions(rng, options.trees, (1, options.depth))
@@ -98,9 +88,8 @@ def main() -> None:
     model = Evaluator(
         CELLS[options.cell](TOKENS, options.hidden, rng=rng), Linear(options.hidden, 2, rng=rng)
     )
-    optimizer = Adam(Cosine(options.learning_rate, steps=whole_steps(options, len(training))))
-    trainer, result = fit(options, model, SoftmaxCrossEntropy(), optimizer, training, test)
-    finish(options, trainer, result)
+    optimizer = Adam(script.cosine(options, training))
+    script.run(options, model, SoftmaxCrossEntropy(), optimizer, training, test)
 
 
 if __name__ == "__main__":

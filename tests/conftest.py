@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import ddbp
 from ddbp.commands.launch import find_mpiexec
 
 from . import distribution
+from .mpi.pool.jobs import Pool
 
 PROGRAMS = Path(__file__).parent / "mpi" / "programs"
 PACKAGES = Path(ddbp.__file__).resolve().parents[1]
@@ -34,18 +35,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> distribution
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    distribution.leave_out_full(config, items)
     if hasattr(config, "workerinput"):
         distribution.longest_first(items)
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A process that has ended by itself: exit status, output, and how long it took."""
+    """A process that has ended by itself: exit status and output."""
 
     status: int
     out: str
     err: str
-    seconds: float
 
     def result(self) -> Any:
         """Return the JSON object in the last line of a training script's output, having checked
@@ -72,7 +73,6 @@ def run_process(
     """Run a command to its end; past the time limit, kill it with all its children and fail the
     test.
     """
-    started = time.monotonic()
     process = subprocess.Popen(
         list(map(str, command)),
         stdin=subprocess.DEVNULL,
@@ -92,7 +92,7 @@ def run_process(
             f"{' '.join(map(str, command))} ran past its limit of {timeout:g}"
             f" s\n{out[-2000:]}\n{err[-4000:]}"
         )
-    return Finished(process.returncode, out, err, time.monotonic() - started)
+    return Finished(process.returncode, out, err)
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +116,7 @@ def run_python() -> Callable[..., Finished]:
     return run
 
 
+@cache
 def launcher_banner() -> str:
     """Return what the MPI launcher says of itself."""
     return run_process([find_mpiexec(), "--version"], timeout=60).out
@@ -128,45 +129,74 @@ def is_mpich() -> bool:
 
 
 @pytest.fixture(scope="session")
-def mpirun() -> Callable[..., Finished]:
-    """Run a script of tests/mpi/programs (or another path) on so many ranks; the tests are skipped
+def launcher() -> Callable[[int], list[object]]:
+    """Return the function that gives the command that starts so many ranks; the tests are skipped
     without an mpiexec.
-
-    `prefix` comes before the launcher. Tests that ask MPICH for several hosts are skipped where the
-    library is another.
     """
     try:
         mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         pytest.skip(f"needs an MPI launcher: {error}")
-    banner = launcher_banner()
-    is_mpich = "HYDRA" in banner
-    crowded = (
-        ("--oversubscribe", "--allow-run-as-root")
-        if "Open MPI" in banner or "prte" in banner
-        else ()
-    )
+    open_mpi = any(name in launcher_banner() for name in ("Open MPI", "prte"))
+    crowded = ("--oversubscribe", "--allow-run-as-root") if open_mpi else ()
+    return lambda ranks: [mpiexec, *crowded, "-n", ranks]
+
+
+def require_launcher_of(environment: dict[str, str]) -> None:
+    """Skip a test that takes one machine for two hosts where the library cannot."""
+    if "HYDRA" not in launcher_banner() and any(name.endswith("_CLIQUES") for name in environment):
+        pytest.skip("only MPICH takes one machine for two hosts")
+
+
+@pytest.fixture(scope="session")
+def mpirun(launcher: Callable[[int], list[object]]) -> Callable[..., Finished]:
+    """Run a script of tests/mpi/programs (or another path) on so many ranks that are started for
+    it, and may be killed.
+
+    `prefix` comes before the launcher.
+    """
 
     def run(
         ranks: int,
         script: str | Path,
         *arguments: object,
-        timeout: float = 90,
+        timeout: float = 180,
         prefix: Sequence[str] = (),
         **environment: str,
     ) -> Finished:
-        if not is_mpich and any(name.endswith("_CLIQUES") for name in environment):
-            pytest.skip("only MPICH takes one machine for two hosts")
-        command = [
-            *prefix,
-            mpiexec,
-            *crowded,
-            "-n",
-            ranks,
-            sys.executable,
-            PROGRAMS / script,
-            *arguments,
-        ]
+        require_launcher_of(environment)
+        command = [*prefix, *launcher(ranks), sys.executable, PROGRAMS / script, *arguments]
         return run_process(command, timeout=timeout, **environment)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pooled(request: pytest.FixtureRequest) -> Iterator[Callable[..., Finished]]:
+    """Run a script of tests/mpi/programs (or another path) on so many ranks that live from test to
+    test; on 0 ranks, in a process without MPI.
+
+    Standard output and error of the ranks come one after the other. The script must leave modules
+    as they were.
+    """
+
+    def launch(ranks: int) -> list[object]:
+        command: list[object] = request.getfixturevalue("launcher")(ranks)
+        return command
+
+    pool = Pool(launch, clean_environment)
+
+    def run(
+        ranks: int,
+        script: str | Path,
+        *arguments: object,
+        timeout: float = 300,
+        **environment: str,
+    ) -> Finished:
+        if ranks:
+            require_launcher_of(environment)
+        answer = pool.run(ranks, PROGRAMS / script, arguments, environment, timeout)
+        return Finished(int(answer.failed), answer.out, answer.err)
+
+    yield run
+    pool.end()

@@ -1,6 +1,8 @@
 """How the tests are spread over processes by pytest-xdist, when all of them run."""
 
 import os
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,10 @@ from xdist.scheduler import LoadScopeScheduling
 # A process loads every library and compiles kernels of its own in the first minutes; more of them
 # gain little.
 MOST = 8
-MPI, CONTRACT = "tests/mpi/", "tests/layers/families/test_contract.py"
+MPI, FAMILIES = "tests/mpi/", "tests/layers/families/"
+
+# Families of layers whose kernels take longest to compile.
+ORDER = ("conv", "recurrent", "attention", "general")
 
 
 def workers(config: pytest.Config) -> int:
@@ -20,7 +25,7 @@ def workers(config: pytest.Config) -> int:
     """
     files = any("::" in argument or argument.endswith(".py") for argument in config.args)
     # The plug-in of the last ones may be switched off.
-    options = ("keyword", "markexpr", "collectonly", "lf", "failedfirst")
+    options = ("keyword", "collectonly", "lf", "failedfirst")
     chosen = files or any(config.getoption(name, False) for name in options)
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,18 +33,28 @@ def workers(config: pytest.Config) -> int:
     return 0 if chosen or cores == 1 else min(cores, MOST)
 
 
-class Scheduler(LoadScopeScheduling):
-    """Gives all tests of a file to one process, so that what they share is made once.
+def scope(nodeid: str) -> str:
+    """Return what a test is run together with: all that start ranks, a family of layers, a file.
 
-    Those that start ranks all go to one, or there would be many more ranks than cores; the contract
-    of the layers goes function by function, as it is most of all tests.
+    Whatever runs the kernels of a family is done by one process, which compiles them once.
     """
+    file = nodeid.split("::", 1)[0]
+    if file.startswith(MPI):
+        return MPI
+    family = re.search(r"[\[-]([a-z_]+): ", nodeid)
+    if family:
+        return family[1]
+    if file.startswith(FAMILIES):
+        name = Path(file).stem.removeprefix("test_")
+        return next((known for known in ORDER if name.startswith(known)), name)
+    return file
+
+
+class Scheduler(LoadScopeScheduling):
+    """Gives all tests of a scope to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", 1)[0]
-        if file.startswith(MPI):
-            return MPI
-        return nodeid.split("[", 1)[0] if file == CONTRACT else file
+        return scope(nodeid)
 
 
 def make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
@@ -48,6 +63,22 @@ def make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
     return Scheduler(config, log)
 
 
+def leave_out_full(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Drop the tests marked `full`, unless tests are chosen by -m or by their names."""
+    if config.option.markexpr or any("::" in argument for argument in config.args):
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=full)
+    items[:] = [item for item in items if item not in full]
+
+
 def longest_first(items: list[pytest.Item]) -> None:
-    """Move the tests that start ranks to the beginning: all of them are for one process."""
-    items.sort(key=lambda item: not item.nodeid.startswith(MPI))
+    """Move the tests that take long to the beginning: families of layers, which compile kernels,
+    then those that start ranks and use the kernels.
+    """
+
+    def place(item: pytest.Item) -> int:
+        of = scope(item.nodeid)
+        return (*ORDER, MPI, "").index(of if of in (*ORDER, MPI) else "")
+
+    items.sort(key=place)

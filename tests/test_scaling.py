@@ -17,7 +17,7 @@ from ddbp.reduction.shards import ShardPlan, cut
 from layers import Layer, Parameter
 from layers.kernels import reduce
 
-BENCH = Path(__file__).parents[1] / "scripts" / "bench"
+BENCH = Path(__file__).parents[1] / "scripts" / "bench" / "lib"
 
 
 def _load(name):

@@ -2,12 +2,14 @@
 
 import json
 import re
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from layers.errors import message
+from layers.types import Array
 
 from .base import CommunicationError, Communicator
 
@@ -16,26 +18,27 @@ from .base import CommunicationError, Communicator
 _EXCERPT = 80
 
 
+def gather_uneven(comm: Communicator, array: Array) -> list[Array]:
+    """Return the arrays of all ranks, which may differ in the length of their first axis;
+    collective.
+    """
+    lengths = comm.all_gather(np.array([len(array)], np.int64))[:, 0]
+    padded = np.zeros((int(lengths.max()), *array.shape[1:]), array.dtype)
+    padded[: len(array)] = array
+    return [part[:n] for part, n in zip(comm.all_gather(padded), lengths, strict=True)]
+
+
 def gather_texts(comm: Communicator, text: str) -> list[str]:
-    """Return the texts of all ranks."""
+    """Return the texts of all ranks; collective."""
     raw = np.frombuffer(text.encode(), np.uint8)
-    sizes = comm.all_gather(np.array([raw.size], np.int64))[:, 0]
-    padded = np.zeros(int(sizes.max(initial=0)), np.uint8)
-    padded[: raw.size] = raw
-    return [
-        bytes(row[:size]).decode() for row, size in zip(comm.all_gather(padded), sizes, strict=True)
-    ]
+    return [part.tobytes().decode() for part in gather_uneven(comm, raw)]
 
 
 def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> None:
     """Raise on every rank, naming what differs where, unless all ranks state the same facts, of
     which lists have many parts.
     """
-    stated = {
-        name: [*map(_stated, fact)] if isinstance(fact, list) else _stated(fact)
-        for name, fact in facts.items()
-    }
-    texts = gather_texts(comm, json.dumps(stated))
+    texts = gather_texts(comm, json.dumps(in_words(facts)))
     expected = json.loads(texts[0])
     for rank, text in enumerate(texts):
         other = json.loads(text)
@@ -47,11 +50,18 @@ def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> No
                 )
 
 
-def _stated(fact: Any) -> str:
-    """Return a fact in words; where an object lies in memory is none, though the default repr of
-    functions and classes says so.
+def in_words(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return facts in words, of which lists have many parts; where an object lies in memory is
+    none, though the default repr of functions and classes says so.
     """
-    return re.sub(r" at 0x\w+", "", str(fact))
+
+    def words(fact: Any) -> str:
+        return re.sub(r" at 0x\w+", "", str(fact))
+
+    return {
+        name: [*map(words, fact)] if isinstance(fact, list) else words(fact)
+        for name, fact in facts.items()
+    }
 
 
 def _difference(there: Any, here: Any, rank: int) -> str:

@@ -68,7 +68,7 @@ class HostBarrier:
         The number of this rank among them, and how many they are.
     """
 
-    _CELLS = sync.LINE + 2 * WORDS
+    _CELLS = sync.COUNT_CELLS + 2 * WORDS
 
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
         self._mine = mine

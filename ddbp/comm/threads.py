@@ -28,8 +28,9 @@ def advise_other_cores() -> str | None:
     cores = available_cores()
     if cores < 2:
         return None
-    script = sys.argv[0] or "script.py"
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    program = (sys.argv[0] or "script.py") if spec is None else f"-m {spec.name}"
     return (
-        f"This process uses 1 of {cores} cores; `ddbp launch {script}` trains on all of them, with"
+        f"This process uses 1 of {cores} cores; `ddbp launch {program}` trains on all of them, with"
         " one process each."
     )

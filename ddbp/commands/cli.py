@@ -9,6 +9,7 @@ USAGE = """usage: ddbp COMMAND …
 commands:
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
+                              (both take -m module, as python does, instead of script.py)
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version

@@ -222,7 +222,7 @@ def _module(place: str) -> Any:
 
 def _instance(name: str, found: Any) -> tuple[Callable[..., Any], tuple[Any, ...] | None]:
     """Return the layer, and the inputs if they come with it."""
-    if isinstance(found, layers.Layer) or (
+    if isinstance(found, layers.Module) or (
         callable(found) and not isinstance(found, type) and _needs_arguments(found)
     ):
         return found, None
@@ -273,7 +273,7 @@ def _needs_arguments(function: Callable[..., Any]) -> bool:
 def _guessed(name: str, layer: Callable[..., Any], rng: np.random.Generator) -> tuple[Any, ...]:
     """Return an input of the first usual shape that the layer takes."""
     reasons = []
-    converted = layer.astype(np.float64) if isinstance(layer, layers.Layer) else layer
+    converted = layer.astype(np.float64) if isinstance(layer, layers.Module) else layer
     for shape in _SHAPES:
         x = rng.standard_normal(shape)
         try:

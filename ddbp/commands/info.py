@@ -12,8 +12,7 @@ import llvmlite.binding
 from ddbp import settings
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import available_cores
-from layers.kernels import cache
-from layers.kernels.llvm import simd
+from layers.kernels import cache, machine
 
 from .launch import find_mpiexec
 
@@ -44,7 +43,7 @@ def facts() -> dict[str, Any]:
         **{name: version for name in _PACKAGES if (version := _version(name))},
         "cpu": llvmlite.binding.get_host_cpu_name(),
         "cpu features": " ".join(name for name in _FEATURES if features.get(name)),
-        "vectors": f"{simd.REGISTERS} registers of {simd.VECTOR_BYTES} bytes",
+        "vectors": f"{machine.REGISTERS} registers of {machine.VECTOR_BYTES} bytes",
         "cores": available_cores(),
         "threads per rank": 1,
         "kernel cache": f"{cache.CACHE_FOLDER} ({len(files)} kernels, {size:.1f} MiB)",

@@ -1,4 +1,6 @@
-"""Starts a script on all cores with the right mpiexec: `ddbp launch [-n N] script.py …`."""
+"""Starts a script or a module on all cores with the right mpiexec: `ddbp launch [-n N] script.py
+…`.
+"""
 
 import argparse
 import os
@@ -15,7 +17,7 @@ from ddbp.comm.abort import ABORTED
 from ddbp.comm.threads import available_cores
 from layers.errors import message
 
-from . import post_mortem
+from . import post_mortem, program
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -40,9 +42,9 @@ def find_mpiexec() -> str:
     )
 
 
-def command(mpiexec: str, ranks: int, script: Sequence[str]) -> list[str]:
-    """Return the command that runs a script on so many ranks, bound to cores if there are
-    enough.
+def command(mpiexec: str, ranks: int, arguments: Sequence[str]) -> list[str]:
+    """Return the command that calls python with these arguments on so many ranks, bound to cores if
+    there are enough.
     """
     banner = subprocess.run(
         [mpiexec, "--version"], capture_output=True, text=True, check=False
@@ -54,7 +56,7 @@ def command(mpiexec: str, ranks: int, script: Sequence[str]) -> list[str]:
             options.append("--allow-run-as-root")
     else:
         options = ["-bind-to", "core"] if fits else []
-    return [mpiexec, "-n", str(ranks), *options, sys.executable, *script]
+    return [mpiexec, "-n", str(ranks), *options, sys.executable, *arguments]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -65,7 +67,8 @@ def environment(**extra: str) -> dict[str, str]:
 def run(arguments: Sequence[str]) -> int:
     """Run `ddbp launch`; return the exit status of the launcher."""
     parser = argparse.ArgumentParser(
-        prog="ddbp launch", description="Run a script on several ranks, one process per core."
+        prog="ddbp launch",
+        description="Run a script or a module on several ranks, one process per core.",
     )
     parser.add_argument(
         "-n",
@@ -74,15 +77,13 @@ def run(arguments: Sequence[str]) -> int:
         default=available_cores(),
         help="number of ranks (default: all cores, %(default)s)",
     )
-    parser.add_argument("script", help="the Python script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    program.add_arguments(parser)
     options = parser.parse_args(arguments)
     if options.ranks < 1:
         parser.error(f"-n must be at least 1; got {options.ranks}")
-    if not Path(options.script).is_file():
-        parser.error(f"the script must exist; got {options.script}")
+    what = program.arguments_of_python(parser, options)
     try:
-        full = command(find_mpiexec(), options.ranks, [options.script, *options.arguments])
+        full = command(find_mpiexec(), options.ranks, what)
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1

@@ -1,7 +1,7 @@
 """What `ddbp launch` says of ranks that could not: which died, and where all of them were.
 
 MPICH's launcher kills all ranks as soon as it notices that one has died, and names any of them; so
-the launcher's own process watches them, and reads their places afterwards.
+the launcher's own process watches them, and reads their status afterwards.
 """
 
 import os
@@ -12,14 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ddbp.observers import rank_status
-from ddbp.observers.rank_status import Found
+from ddbp.observers.observer import StepPhase
+from ddbp.observers.rank_status import LastStatus
 
 _LOOK = 0.1
 """Seconds between looks for processes that have begun."""
 
 
 class Watch:
-    """Watches the processes of ranks from the moment that they have a place.
+    """Watches the processes of ranks from the moment that they have a status.
 
     Attributes
     ----------
@@ -88,17 +89,17 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
     `first` is the process that ended first, if that is known.
     """
     found = {
-        rank: place
+        rank: status
         for rank in range(ranks)
-        if (place := rank_status.read(folder, rank)) is not None
+        if (status := rank_status.read(folder, rank)) is not None
     }
-    states = {place.what for place in found.values()}
-    if rank_status.EXCEPTION in states or states <= {rank_status.END}:
+    phases = {status.phase for status in found.values()}
+    if StepPhase.EXCEPTION in phases or phases <= {StepPhase.END}:
         return []
     dead = [
         rank
-        for rank, place in found.items()
-        if place.pid == first and place.what != rank_status.END
+        for rank, status in found.items()
+        if status.pid == first and status.phase is not StepPhase.END
     ]
     groups: dict[str, list[int]] = {}
     for rank in range(ranks):
@@ -113,7 +114,7 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
     ]
 
 
-def _named(ranks: list[int], found: dict[int, Found]) -> str:
+def _named(ranks: list[int], found: dict[int, LastStatus]) -> str:
     pids = [found[rank].pid for rank in ranks if rank in found]
     processes = f" ({_listed('process', 'processes', pids)})" if pids else ""
     return f"{_listed('rank', 'ranks', ranks)}{processes}"

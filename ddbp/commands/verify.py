@@ -25,13 +25,13 @@ from rich.table import Table
 from ddbp import settings
 from ddbp.observers.step_log import CHANGE
 
-from . import launch
+from . import launch, program
 
-DESCRIPTION = """Run a script on several numbers of ranks, with the same number of shards, and
-compare losses, metrics and digests of all parameters and layer states step by step and rank by
-rank. The first number of ranks runs twice, which shows whether the script repeats itself at all.
-Trainers without shards= get as many as the largest number of ranks. The exit status is 0 if all
-runs are equal to the last bit."""
+DESCRIPTION = """Run a script or a module on several numbers of ranks, with the same number of
+shards, and compare losses, metrics and digests of all parameters and layer states step by step and
+rank by rank. The first number of ranks runs twice, which shows whether the script repeats itself at
+all. Trainers without shards= get as many as the largest number of ranks. The exit status is 0 if
+all runs are equal to the last bit."""
 
 _HINTS = {
     "loss": (
@@ -150,15 +150,13 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FOLDER",
         help="keep records and output of all runs in a folder",
     )
-    parser.add_argument("script", help="the Python script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    program.add_arguments(parser)
     options = parser.parse_args(list(arguments))
     if options.steps is not None and options.steps < 1:
         parser.error(f"--steps must be at least 1; got {options.steps}")
     if not options.timeout > 0:
         parser.error(f"--timeout must be positive; got {options.timeout:g}")
-    if not Path(options.script).is_file():
-        parser.error(f"the script must exist; got {options.script}")
+    options.program = program.arguments_of_python(parser, options)
     return options
 
 
@@ -182,7 +180,7 @@ def _run(mpiexec: str, ranks: int, options: argparse.Namespace, folder: Path) ->
     extra = {settings.VERIFY: str(folder), settings.SHARDS: str(max(options.ranks))}
     if options.steps is not None:
         extra[settings.VERIFY_STEPS] = str(options.steps)
-    command = launch.command(mpiexec, ranks, [options.script, *options.arguments])
+    command = launch.command(mpiexec, ranks, options.program)
     log = folder / "output.txt"
     started = time.monotonic()
     with log.open("w") as output:

@@ -1,7 +1,7 @@
-"""Places: each rank keeps in a small file where it is, so that `ddbp launch` can tell when a rank
-dies without a word.
+"""The status of each rank, kept in a small file, so that `ddbp launch` can tell where a rank was
+that died without a word.
 
-A place is a few words of mapped memory: the kernel keeps them when the process is killed, and
+A status is a few words of mapped memory: the kernel keeps them when the process is killed, and
 writing one takes no system call.
 """
 
@@ -15,45 +15,34 @@ from pathlib import Path
 from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT
 
-# Words of a place: the process, without which nothing else holds; what it does, in which step of
+from .observer import StepPhase
+
+# Words of a status: the process, without which nothing else holds; what it does, in which step of
 # which trainer; and, by its id, the layer whose turn it is, or 0.
-_PID, WHAT, STEP, TRAINER, LAYER = range(5)
+_PID, PHASE, STEP, TRAINER, LAYER = range(5)
 _WORDS = 8
 
-_PHRASES = (
-    "before the first step",
-    "in forward of step {step}",
-    "in backward of step {step}",
-    "after backward of step {step}",
-    "in the gradient exchange of step {step}",
-    "in the update of step {step}",
-    "in publishing the parameters of step {step}",
-    "after step {step}",
-    "in an evaluation",
-    "at an exception",
-    "at its end",
-)
-(
-    START,
-    FORWARD,
-    BACKWARD,
-    GRADIENTS,
-    EXCHANGE,
-    UPDATE,
-    PUBLISHING,
-    AFTER,
-    EVALUATION,
-    EXCEPTION,
-    END,
-) = range(len(_PHRASES))
-_OF_LAYERS = (FORWARD, BACKWARD, EVALUATION)
+_PHRASES = {
+    StepPhase.START: "before the first step",
+    StepPhase.FORWARD: "in forward of step {step}",
+    StepPhase.BACKWARD: "in backward of step {step}",
+    StepPhase.GRADIENTS: "after backward of step {step}",
+    StepPhase.EXCHANGE: "in the gradient exchange of step {step}",
+    StepPhase.UPDATE: "in the update of step {step}",
+    StepPhase.PUBLISH: "in publishing the parameters of step {step}",
+    StepPhase.AFTER: "after step {step}",
+    StepPhase.EVALUATION: "in an evaluation",
+    StepPhase.EXCEPTION: "at an exception",
+    StepPhase.END: "at its end",
+}
+_OF_LAYERS = (StepPhase.FORWARD, StepPhase.BACKWARD, StepPhase.EVALUATION)
 
-_HERE: list["Place"] = []
+_OWN: list["RankStatus"] = []
 """That of this process."""
 
 
-class Place:
-    """Where this rank is, in a file of a folder, and the names of its layers in another.
+class RankStatus:
+    """What this rank does, in a file of a folder, and the names of its layers in another.
 
     Attributes
     ----------
@@ -81,50 +70,51 @@ class Place:
                 f"{self._trainers} {number} {' '.join(name.split())}\n"
                 for number, name in names.items()
             )
-        self.words[WHAT] = START
+        self.words[PHASE] = StepPhase.START
         return self._trainers
 
-    def end(self, what: int = END) -> None:
-        """Come to the end, or to an exception, which says more than a place."""
-        self.words[WHAT] = what
+    def end(self, phase: StepPhase = StepPhase.END) -> None:
+        """Come to the end, or to an exception, which says more than a status."""
+        self.words[PHASE] = phase
 
 
-def here(rank: int) -> Place | None:
-    """Return the place of this process if `ddbp launch` asks for it and its folder can be written
+def own_status(rank: int) -> RankStatus | None:
+    """Return the status of this process if `ddbp launch` asks for it and its folder can be written
     to.
     """
     folder = settings.status_folder()
-    if folder is not None and not _HERE:
+    if folder is not None and not _OWN:
         try:
-            _HERE.append(Place(folder, rank))
+            _OWN.append(RankStatus(folder, rank))
         except OSError:
             # It is on another host.
             return None
-        BEFORE_ABORT.append(lambda: _HERE[0].end(EXCEPTION))
-    return _HERE[0] if _HERE else None
+        BEFORE_ABORT.append(lambda: _OWN[0].end(StepPhase.EXCEPTION))
+    return _OWN[0] if _OWN else None
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a rank has left of its place: process, what it did, and that in words."""
+class LastStatus:
+    """What a rank has left of its status: process, phase, and that in words."""
 
     pid: int
-    what: int
+    phase: StepPhase
     where: str
 
 
-def read(folder: Path, rank: int) -> Found | None:
-    """Return the place of a rank, None if it has none yet."""
+def read(folder: Path, rank: int) -> LastStatus | None:
+    """Return the status of a rank, None if it has none yet."""
     try:
         words = memoryview(_file(folder, rank).read_bytes()).cast("q")
     except FileNotFoundError:
         return None
     if len(words) < _WORDS or not words[_PID]:
         return None
-    where = _PHRASES[words[WHAT]].format(step=words[STEP])
-    if words[WHAT] in _OF_LAYERS and words[LAYER]:
+    phase = StepPhase(words[PHASE])
+    where = _PHRASES[phase].format(step=words[STEP])
+    if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
-    return Found(words[_PID], words[WHAT], where)
+    return LastStatus(words[_PID], phase, where)
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:

@@ -7,16 +7,22 @@ import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddbp import settings
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
-from layers import FlatParameters, Layer, Parameter, State
+from layers import FlatParameters, Module, Parameter, State
 from layers.engine.state import unique_states
 from layers.errors import message
 from layers.types import Array
+
+from .observer import StepHook, StepPhase, TrainingOver
+
+if TYPE_CHECKING:
+    from ddbp.training.trainer import Trainer
 
 CHANGE = "a change from outside"
 """How an event begins that says which values changed since the last one, though no step was
@@ -27,11 +33,11 @@ _TRAINERS: list[Path] = []
 """The file of each trainer of this process, so that they can be told apart by number."""
 
 
-class Recording:
+class StepLog(StepHook):
     """Writes a line of JSON per step and evaluation, {"event": …, "values": {name: text}}; equal
     texts mean equal bits.
 
-    Each rank writes a file of its own, so that recording needs no communication and cannot hang.
+    Each rank writes a file of its own, which needs no communication and so cannot hang.
 
     Parameters
     ----------
@@ -46,7 +52,7 @@ class Recording:
     """
 
     def __init__(
-        self, folder: Path, model: Layer, flat: FlatParameters, rank: int, limit: int | None
+        self, folder: Path, model: Module, flat: FlatParameters, rank: int, limit: int | None
     ) -> None:
         self._named: list[tuple[str, str, Parameter | State]] = [
             *(
@@ -55,7 +61,9 @@ class Recording:
             ),
             *(("state", name, state) for name, state in unique_states(model)),
         ]
-        self._limit, self._steps, self._evaluations = limit, 0, 0
+        self._limit = limit
+        self._steps = 0
+        self._evaluations = 0
         path = folder / f"trainer{len(_TRAINERS)}-rank{rank}.jsonl"
         _TRAINERS.append(path)
         # A line at a time reaches the file, whatever happens to the process later.
@@ -66,24 +74,29 @@ class Recording:
         atexit.register(self._end)
 
     @property
-    def over(self) -> bool:
-        """Whether the limit of steps is reached."""
+    def _over(self) -> bool:
         return self._limit is not None and self._steps >= self._limit
 
-    def before_step(self) -> None:
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        if self._over:
+            raise TrainingOver
+
+    def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
         """Write which parameters and states are not what the last event has left."""
+        if phase is not StepPhase.EXCHANGE:
+            return
         now = self._digests()
         changed = {name: text for name, text in now.items() if self._known.get(name) != text}
         if changed:
             self._write(f"{CHANGE} before step {self._steps + 1}", changed)
 
-    def step(self, loss: float) -> None:
-        """Write what a step has led to."""
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         self._steps += 1
         self._write(f"step {self._steps}", {"loss": _exact(loss), **self._digests()})
+        # An epoch that ends here is the last one.
+        trainer.stop = trainer.stop or self._over
 
-    def evaluation(self, values: Mapping[str, float]) -> None:
-        """Write what an evaluation has found."""
+    def on_evaluation_end(self, trainer: "Trainer", values: Mapping[str, float]) -> None:
         self._evaluations += 1
         self._write(
             f"evaluation {self._evaluations}",
@@ -116,9 +129,9 @@ def _exact(value: float) -> str:
 
 
 def start(
-    model: Layer, flat: FlatParameters, plan: ShardPlan, comm: Communicator
-) -> Recording | None:
-    """Return a recording if `ddbp verify` runs this script, which it says by environment variables.
+    model: Module, flat: FlatParameters, plan: ShardPlan, comm: Communicator
+) -> StepLog | None:
+    """Return the log of a trainer if `ddbp verify` runs this script, as environment variables say.
 
     Raises
     ------
@@ -140,4 +153,4 @@ def start(
                 fix,
             )
         )
-    return Recording(folder, model, flat, comm.rank, settings.verify_steps())
+    return StepLog(folder, model, flat, comm.rank, settings.verify_steps())

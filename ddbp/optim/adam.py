@@ -11,7 +11,20 @@ from .schedule import Schedule
 
 
 class Adam(Optimizer):
-    """Adam (Kingma and Ba 2015, algorithm 1); weight decay is added to the gradient."""
+    """Adam: m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w -= η m̂ / (√v̂ + ε), where m̂ and v̂ are
+    m and v over 1 - βᵗ (Kingma and Ba 2015, algorithm 1).
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    betas
+        β₁ and β₂, in [0, 1).
+    epsilon
+        ε, at least 0.
+    weight_decay
+        λ: λ w is added to the gradient of weights, not of biases.
+    """
 
     slots = ("mean", "square")
 
@@ -30,14 +43,14 @@ class Adam(Optimizer):
         )
         self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
         kernels.adam(
             chunk.values,
             chunk.gradient,
-            state["mean"],
-            state["square"],
+            moments["mean"],
+            moments["square"],
             rate / correction1,
             beta1,
             beta2,
@@ -47,8 +60,15 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay, w *= 1 - η λ first (Loshchilov and Hutter 2019, algorithm
+    """Adam with decoupled weight decay: w *= 1 - η λ first (Loshchilov and Hutter 2019, algorithm
     2).
+
+    Parameters
+    ----------
+    learning_rate, betas, epsilon
+        As those of `Adam`.
+    weight_decay
+        λ, for weights, not for biases.
     """
 
     def __init__(

@@ -3,6 +3,8 @@
 import math
 from typing import Any
 
+import numpy as np
+
 from ddbp.reduction.partition import Partition
 from layers.kernels import optimizer as kernels
 
@@ -24,6 +26,17 @@ class LARS(_TrustRatio):
 
     The rate of a weight w is η · coefficient · |w| / (|g| + λ |w|); biases and gains, which are not
     regularized, keep η, undecayed.
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    momentum
+        In [0, 1).
+    weight_decay
+        λ, at least 0.
+    coefficient
+        The trust coefficient, at least 0.
     """
 
     slots = ("momentum",)
@@ -43,7 +56,7 @@ class LARS(_TrustRatio):
     def update_slice(self, part: Partition, rate: float) -> None:
         part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
-        momentum = self.state["momentum"]
+        momentum = self.moments["momentum"]
         for parameter, start, stop, p, regularized in part.spans:
             local = rate
             g = part.gradient[start:stop]
@@ -59,11 +72,18 @@ class LARS(_TrustRatio):
 
 
 class LAMB(_TrustRatio):
-    """Adam's direction with layer-wise trust ratio |w| / |u|, for very large batches (You et al.
-    2020, algorithm 2).
+    """Adam's direction u, with λ w added, at a rate of η |w| / |u| for each parameter, for very
+    large batches (You et al. 2020, algorithm 2).
+
+    Parameters
+    ----------
+    learning_rate, betas, epsilon
+        As those of `Adam`.
+    weight_decay
+        λ, for weights, not for biases.
     """
 
-    slots = ("mean", "square", "direction")
+    slots = ("mean", "square")
 
     def __init__(
         self,
@@ -77,10 +97,14 @@ class LAMB(_TrustRatio):
         self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
         self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
 
+    def bind(self, part: Partition) -> None:
+        super().bind(part)
+        self._direction = np.zeros_like(part.values)
+
     def update_slice(self, part: Partition, rate: float) -> None:
         part.collect()
         beta1, beta2 = self.betas
-        direction = self.state["direction"]
+        direction, mean, square = self._direction, self.moments["mean"], self.moments["square"]
         scalars: tuple[Any, ...] = (
             beta1,
             beta2,
@@ -89,10 +113,7 @@ class LAMB(_TrustRatio):
             math.sqrt(1 - beta2**self.steps),
         )
         for _, start, stop, p, regularized in part.spans:
-            d, g, m, v = (
-                array[start:stop]
-                for array in (direction, part.gradient, self.state["mean"], self.state["square"])
-            )
+            d, g, m, v = (array[start:stop] for array in (direction, part.gradient, mean, square))
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)

@@ -2,9 +2,12 @@
 sharded because slices are.
 """
 
+from typing import Any
+
 import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
+from ddbp.snapshot import State, below
 from layers.errors import message
 from layers.types import Array
 
@@ -25,22 +28,22 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    """Names of the state arrays, each as large as the slice."""
+    """Names of the moments, arrays each as large as the slice."""
     whole = False
     """Whether the gradient of the whole slice must be there at once."""
 
     def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
         self.schedule = as_schedule(learning_rate)
         self.weight_decay = _at_least_zero(type(self).__name__, "weight_decay", weight_decay)
-        self.state: dict[str, Array] = {}
+        self.moments: dict[str, Array] = {}
         self.steps = 0
-        self._bound: int | None = None
+        self._part: Partition | None = None
 
     def __repr__(self) -> str:
         shown = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("state", "steps", "schedule") and name[0] != "_"
+            if name not in ("moments", "steps", "schedule") and name[0] != "_"
         }
         arguments = ", ".join(
             [repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())]
@@ -48,25 +51,26 @@ class Optimizer:
         return f"{type(self).__name__}({arguments})"
 
     def bind(self, part: Partition) -> None:
-        """Allocate the state of a slice, which this optimizer belongs to from now on."""
-        self.state = {name: np.zeros_like(part.values) for name in self.slots}
-        self._states = [
-            {name: array[c.start : c.stop] for name, array in self.state.items()}
+        """Allocate the moments of a partition, `part`, which this optimizer belongs to from now
+        on.
+        """
+        self.moments = {name: np.zeros_like(part.values) for name in self.slots}
+        self._moments_of_chunks = [
+            {name: array[c.start : c.stop] for name, array in self.moments.items()}
             for c in part.chunks
         ]
         self.steps = 0
-        # Of no two slices that exist at once this is the same, and one that is gone takes no step.
-        self._bound = id(part)
+        self._part = part
 
     def require_bound(self, part: Partition) -> None:
-        """Refuse a slice that this optimizer does not belong to any more.
+        """Refuse a partition, `part`, that this optimizer does not belong to any more.
 
         Raises
         ------
         RuntimeError
             Another trainer was made with this optimizer since.
         """
-        if self._bound not in (None, id(part)):
+        if self._part not in (None, part):
             must, fix = (
                 "the optimizer must belong to this trainer",
                 "Make an optimizer for each trainer.",
@@ -78,7 +82,7 @@ class Optimizer:
             )
 
     def step(self, part: Partition) -> None:
-        """Update the slice by its gradient."""
+        """Update the partition by its gradient, at the schedule's rate of this step."""
         self.require_bound(part)
         rate = float(self.schedule.rate(self.steps))
         self.steps += 1
@@ -86,19 +90,42 @@ class Optimizer:
 
     def update_slice(self, part: Partition, rate: float) -> None:
         """Update chunk by chunk, each as soon as its gradient is there."""
-        for chunk, state in zip(part.chunks, self._states, strict=True):
+        for chunk, moments in zip(part.chunks, self._moments_of_chunks, strict=True):
             part.fetch(chunk)
             if self.weight_decay:
                 self.decay(chunk, rate)
-            self.update(chunk, state, rate)
+            self.update(chunk, moments, rate)
 
     def decay(self, chunk: Chunk, rate: float) -> None:
         """Apply weight decay to the gradient."""
         add_penalty(chunk, 0.0, self.weight_decay)
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
-        """Update chunk.values by chunk.gradient and its part of the state."""
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
+        """Update chunk.values by chunk.gradient and its part of the moments."""
         raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """Return the steps taken, the state of the schedule, and the moments of each parameter,
+        whole; collective.
+        """
+        assert self._part is not None
+        return {
+            "steps": self.steps,
+            **{f"schedule.{name}": value for name, value in self.schedule.state().items()},
+            **{
+                f"{slot}.{name}": whole
+                for slot, array in self.moments.items()
+                for name, whole in self._part.to_named(array).items()
+            },
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned, on any number of ranks."""
+        assert self._part is not None
+        self.steps = state["steps"]
+        self.schedule.load_state(below("schedule", state))
+        for slot, array in self.moments.items():
+            self._part.from_named(array, below(slot, state))
 
 
 def _at_least_zero(owner: str, name: str, value: float) -> float:

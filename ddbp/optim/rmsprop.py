@@ -9,8 +9,20 @@ from .schedule import Schedule
 
 
 class RMSProp(Optimizer):
-    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012), with momentum as an
-    option.
+    """v = α v + (1 - α) g², w -= η g / (√v + ε) (Tieleman and Hinton 2012).
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    alpha
+        α, in [0, 1).
+    epsilon
+        ε, at least 0.
+    momentum
+        μ, in [0, 1): of the step g / (√v + ε); 0 is none.
+    weight_decay
+        λ: λ w is added to the gradient of weights, not of biases.
     """
 
     def __init__(
@@ -28,10 +40,10 @@ class RMSProp(Optimizer):
         self.momentum = _fraction("RMSProp", "momentum", momentum)
         self.slots = ("square", "momentum") if momentum else ("square",)
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
-        arrays = (chunk.values, chunk.gradient, state["square"])
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
+        arrays = (chunk.values, chunk.gradient, moments["square"])
         scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            kernels.rmsprop_momentum(*arrays, state["momentum"], *scalars, self.momentum)
+            kernels.rmsprop_momentum(*arrays, moments["momentum"], *scalars, self.momentum)
         else:
             kernels.rmsprop(*arrays, *scalars)

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+from ddbp.snapshot import State
 from layers.errors import message
 
 
@@ -19,6 +21,13 @@ class Schedule:
         """Be told the validation loss (the training loss, without validation) at the end of an
         epoch.
         """
+
+    def state(self) -> dict[str, Any]:
+        """Return what changes during training beside the step, by name: nothing, for most."""
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
 
 
 def as_schedule(rate: "float | Schedule") -> Schedule:
@@ -214,10 +223,16 @@ class WarmUp(Schedule):
     def observe(self, value: float) -> None:
         self._schedule.observe(value)
 
+    def state(self) -> dict[str, Any]:
+        return self._schedule.state()
+
+    def load_state(self, state: State) -> None:
+        self._schedule.load_state(state)
+
 
 class Plateau(Schedule):
-    """Multiply the rate by `factor` when the loss has not fallen by a fraction `threshold` for more
-    than `patience` epochs.
+    """Multiply the rate by `factor`, down to `minimum`, when the loss has not fallen by a fraction
+    `threshold` for more than `patience` epochs.
     """
 
     def __init__(
@@ -231,17 +246,17 @@ class Plateau(Schedule):
     ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
         _at_least_zero("Plateau", patience=patience, threshold=threshold, minimum=minimum)
-        self._rate, self._factor, self._patience, self._threshold, self._minimum = (
-            rate,
-            factor,
-            patience,
-            threshold,
-            minimum,
-        )
-        self._best, self._bad = math.inf, 0
+        self._first = rate
+        self._rate = rate
+        self._factor = factor
+        self._patience = patience
+        self._threshold = threshold
+        self._minimum = minimum
+        self._best = math.inf
+        self._bad = 0
 
     def __repr__(self) -> str:
-        return f"Plateau({self._rate:g}, factor={self._factor:g}, patience={self._patience})"
+        return f"Plateau({self._first:g}, factor={self._factor:g}, patience={self._patience})"
 
     def rate(self, step: int) -> float:
         return self._rate
@@ -253,6 +268,14 @@ class Plateau(Schedule):
         self._bad += 1
         if self._bad > self._patience:
             self._rate, self._bad = max(self._minimum, self._rate * self._factor), 0
+
+    def state(self) -> dict[str, Any]:
+        return {"rate": self._rate, "best": self._best, "bad": self._bad}
+
+    def load_state(self, state: State) -> None:
+        self._rate = state["rate"]
+        self._best = state["best"]
+        self._bad = state["bad"]
 
 
 def linear_scaling(rate: float, batch_size: int, base_batch_size: int = 256) -> float:

@@ -10,8 +10,18 @@ from .schedule import Schedule
 
 
 class SGD(Optimizer):
-    """Gradient descent, with momentum and Nesterov's as options, in PyTorch's form: m = μ m + g, w
-    -= η m.
+    """Gradient descent, w -= η g, or with momentum m = μ m + g, w -= η m, as in PyTorch.
+
+    Parameters
+    ----------
+    learning_rate
+        η: a number, or a `Schedule` of the step.
+    momentum
+        μ, in [0, 1); 0 is none.
+    nesterov
+        Whether to look ahead, w -= η (g + μ m); needs a momentum.
+    weight_decay
+        λ: λ w is added to the gradient of weights, not of biases.
     """
 
     def __init__(
@@ -36,11 +46,11 @@ class SGD(Optimizer):
             )
         self.slots = ("momentum",) if momentum else ()
 
-    def update(self, chunk: Chunk, state: dict[str, Array], rate: float) -> None:
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         if not self.momentum:
             kernels.gradient_descent(chunk.values, chunk.gradient, rate)
             return
         kernel = kernels.nesterov if self.nesterov else kernels.momentum
         kernel(
-            chunk.values, chunk.gradient, state["momentum"], rate, self.momentum, self.steps == 1
+            chunk.values, chunk.gradient, moments["momentum"], rate, self.momentum, self.steps == 1
         )

@@ -78,7 +78,7 @@ def counts_of(buckets: int, comm: Communicator) -> tuple[int, int, int]:
     """Return the shape of the cells in which the ranks of a host count, bucket by bucket, what they
     have completed.
     """
-    return buckets, comm.topology.last - comm.topology.first, sync.LINE
+    return buckets, comm.topology.last - comm.topology.first, sync.COUNT_CELLS
 
 
 def room_for_counts(elements: int, itemsize: int, comm: Communicator) -> int:

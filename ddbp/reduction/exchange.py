@@ -6,7 +6,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from ddbp.comm.base import Collective, Communicator
-from layers.kernels import reduce
+from layers.engine.fixed_tree import tree_sum
 from layers.types import Array, Integers
 
 from .buckets import Buckets
@@ -187,9 +187,8 @@ class _Bucket:
     def _sum(self, sums: Array, start: int) -> None:
         """Write the sums over this host's pieces of the tree, of a range that begins at `start`."""
         for into, rows in zip(sums, self._exchange._rows, strict=True):
-            reduce.tree_sum(
-                into, self._exchange._gradients[rows], self._exchange._sizes[rows], start
-            )
+            gradients, sizes = self._exchange._gradients[rows], self._exchange._sizes[rows]
+            tree_sum(gradients, sizes, out=into, start=start)
 
 
 def _within(pieces: Sequence[tuple[int, int]], piece: tuple[int, int]) -> slice:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm.base import Communicator
-from layers import FlatParameters, Layer
+from layers import FlatParameters, Module
 from layers.types import Array, Integers
 
 from .buckets import room_for_counts
@@ -28,7 +28,7 @@ class HostMemory:
         numbers (P,).
     """
 
-    def __init__(self, model: Layer, plan: ShardPlan, comm: Communicator) -> None:
+    def __init__(self, model: Module, plan: ShardPlan, comm: Communicator) -> None:
         size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
         kept = [plan.kept(rank, size) for rank in range(comm.topology.first, comm.topology.last)]
         self.pieces = list(chain.from_iterable(kept))

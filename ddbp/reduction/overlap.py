@@ -5,7 +5,7 @@ the rest.
 import numpy as np
 
 from ddbp.comm.base import Communicator
-from layers import Parameter
+from layers import Parameter, TapeHook
 from layers.kernels import sync
 from layers.types import Integers
 
@@ -16,7 +16,7 @@ _NAMES = 6
 """Parameters that an error names at most."""
 
 
-class Overlap:
+class Overlap(TapeHook):
     """Starts the exchange of a bucket when all ranks of this host have its gradients; told of each
     parameter when it is ready.
 
@@ -46,13 +46,13 @@ class Overlap:
         self._exchange.begin(attempt)
         self._comm.progress_hook = self.progress
 
-    def __call__(self, parameter: Parameter) -> None:
+    def on_parameter_ready(self, parameter: Parameter) -> None:
         """Learn that the gradients of a parameter are complete on this rank."""
         numbers = self._of_parameter.get(id(parameter))
         if numbers is None:
             return
         # If backward has not reached it though it is used, that makes it zero.
-        parameter.complete()
+        parameter.store.complete()
         for number in numbers:
             self._pending[number] -= 1
             if not self._pending[number]:

@@ -1,17 +1,18 @@
 """This rank's slice of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddbp.comm.agreement import gather_uneven
+from layers.engine.fixed_tree import tree_sum
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
 from .reducer import Reducer
-from .shards import tree_total
 
 CHUNK = 64 * reduce.BLOCK
 """Elements that are reduced and updated at a time: their sum is still in the second-level cache
@@ -130,6 +131,10 @@ class Partition:
             offset += values.size
         self._arrange(np.array(pieces, np.int64).reshape(-1, 4))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Partition":
+        """Return itself: it is a view of memory that the ranks share."""
+        return self
+
     @property
     def values(self) -> Array:
         """Parameters of the slice (m,), a view if it is one range and a copy if it is several."""
@@ -203,6 +208,33 @@ class Partition:
         """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
         self._collected = False
 
+    # Whole arrays
+
+    def to_named(self, array: Array) -> dict[str, Array]:
+        """Return an array of which each rank holds the part (m,) of its slice, whole, cut into
+        arrays of the shapes of the parameters, by their names; collective.
+        """
+        ranges = self._comm.all_gather(np.array(self._reduction.ranges, np.int64))
+        flat = np.zeros_like(self._flat.values, array.dtype)
+        for bounds, part in zip(ranges.tolist(), gather_uneven(self._comm, array), strict=True):
+            offset = 0
+            for start, stop in bounds:
+                flat[start:stop] = part[offset : offset + stop - start]
+                offset += stop - start
+        return {
+            name: flat[start:stop].reshape(parameter.shape).copy()
+            for name, parameter, start, stop in self._flat.segments()
+        }
+
+    def from_named(self, array: Array, named: Mapping[str, Array]) -> None:
+        """Write this rank's part of what `to_named` returned, on any number of ranks, to an array
+        (m,) of the slice.
+        """
+        flat = np.zeros_like(self._flat.values, array.dtype)
+        for name, _, start, stop in self._flat.segments():
+            flat[start:stop] = named[name].reshape(-1)
+        np.concatenate([flat[start:stop] for start, stop in self._reduction.ranges], out=array)
+
     # Norms
 
     def _piece_sums(self, kernel: Any, array: Array) -> Array:
@@ -214,7 +246,7 @@ class Partition:
 
     def square_norm(self, array: Array) -> float:
         """Return the squared Euclidean norm of an array over all slices; collective."""
-        return float(tree_total(self._piece_sums(reduce.square_sums, array)))
+        return float(tree_sum(self._piece_sums(reduce.square_sums, array)))
 
     def parameter_norms(self, array: Array) -> Array:
         """Return the Euclidean norm of each parameter's part of an array over all slices;
@@ -223,7 +255,7 @@ class Partition:
         sums = self._piece_sums(reduce.square_sums, array)
         return np.sqrt(
             [
-                float(tree_total(sums[self._owner_of_piece == number]))
+                float(tree_sum(sums[self._owner_of_piece == number]))
                 for number in range(self.parameters)
             ]
         )
@@ -234,9 +266,7 @@ class Partition:
             self._owner_of_piece
         ]
         absolute = (
-            tree_total(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
+            tree_sum(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         )
-        squares = (
-            tree_total(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
-        )
+        squares = tree_sum(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
         return float(l1 * absolute + l2 * squares / 2)

@@ -15,17 +15,16 @@ import numpy as np
 
 from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.comm.host_barrier import SharedRow
-from layers import Layer, Parameter, Tape
-from layers.engine.tape import Observer
+from layers import Module, Parameter, Tape, TapeHook
+from layers.engine.fixed_tree import tree_sum
 from layers.errors import message
-from layers.kernels import reduce
 from layers.types import Array
 
 from .buckets import Buckets
 from .exchange import Exchange
 from .host_memory import HostMemory
 from .overlap import Overlap
-from .shards import ShardPlan, tree_total
+from .shards import ShardPlan
 from .wire import Wire, chosen
 
 _STATED = 4
@@ -67,7 +66,7 @@ class Reducer:
     """
 
     def __init__(
-        self, model: Layer, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
+        self, model: Module, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
     ) -> None:
         memory = HostMemory(model, plan, comm)
         self.flat, self.plan, self.comm = memory.flat, plan, comm
@@ -106,12 +105,12 @@ class Reducer:
         """Return a context for the last backward pass on a tape before `exchange`: what it
         completes is added up over shards.
 
-        With `send` that goes to other hosts at once. Gradients must be final when the tape's
-        observer is told of a parameter. All ranks must enter it alike.
+        With `send` that goes to other hosts at once. Gradients must be final when the tape says
+        that a parameter is ready. All ranks must enter it alike.
         """
         if send and self._overlap is not None:
             return self._sending(tape, self._overlap)
-        return _observed(tape, _add_up) if self._adds_up else nullcontext()
+        return tape.observed(_ADDS_UP) if self._adds_up else nullcontext()
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
@@ -119,7 +118,7 @@ class Reducer:
         overlap.begin(self._attempts)
         self._begun = True
         try:
-            with _observed(tape, overlap):
+            with tape.observed(overlap):
                 yield
         except BaseException:
             overlap.drop()
@@ -141,8 +140,7 @@ class Reducer:
         self._sums[:] = sums
         if self.comm.size > 1:
             self._meet(step, samples, observed, batches)
-        total: float = reduce.tree_total(self._shown, self._places)
-        return total
+        return float(tree_sum(self._shown[self._places]))
 
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
@@ -177,12 +175,11 @@ class Reducer:
         `start` of the slice.
         """
         if self._exchange is None:
-            reduce.tree_sum(gradient, self._gradients, self._sizes, self._first + start)
+            tree_sum(self._gradients, self._sizes, out=gradient, start=self._first + start)
             return
         number = bisect_right(self._offsets, start) - 1
-        reduce.tree_sum(
-            gradient, self._exchange.parts[number], self._sizes, start - self._offsets[number]
-        )
+        parts, offset = self._exchange.parts[number], self._offsets[number]
+        tree_sum(parts, self._sizes, out=gradient, start=start - offset)
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its slice, are updated
@@ -237,26 +234,14 @@ class Reducer:
             raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
 
-@contextmanager
-def _observed(tape: Tape, observer: Observer) -> Iterator[None]:
-    """Return a context in which the tape tells this observer, too, after the one that it has."""
-    before = tape.observer
+class _AddsUp(TapeHook):
+    """Adds up the gradients of a parameter's shards where that saves memory."""
 
-    def both(parameter: Parameter) -> None:
-        if before is not None:
-            before(parameter)
-        observer(parameter)
-
-    tape.observer = both
-    try:
-        yield
-    finally:
-        tape.observer = before
+    def on_parameter_ready(self, parameter: Parameter) -> None:
+        parameter.store.complete()
 
 
-def _add_up(parameter: Parameter) -> None:
-    if parameter.partial is not None:
-        parameter.complete()
+_ADDS_UP = _AddsUp()
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:
@@ -270,4 +255,4 @@ def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array
     shards = np.concatenate(
         [part[:, :count] for part, count in zip(gathered, counts, strict=True)], axis=1
     )
-    return tree_total(np.array([tree_total(batch) for batch in shards]))
+    return tree_sum(np.array([tree_sum(batch) for batch in shards]))

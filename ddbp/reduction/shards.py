@@ -120,21 +120,6 @@ class ShardPlan:
         return known
 
 
-def tree_total(parts: Array) -> Array:
-    """Return the sum over the first axis by the fixed binary tree (neighbours first), whatever
-    computed the parts.
-    """
-    parts = np.asarray(parts)
-    if len(parts) == 0:
-        return np.zeros(parts.shape[1:], parts.dtype)
-    while len(parts) > 1:
-        even = parts[: len(parts) // 2 * 2]
-        sums = even[0::2] + even[1::2]
-        parts = np.concatenate([sums, parts[-1:]]) if len(parts) % 2 else sums
-    result: Array = parts[0]
-    return result
-
-
 def shard_sums(loss: Value, shards: int) -> Array:
     """Return the sums over each local shard's samples (S,) that a loss is made of."""
     sums = loss.shard_sums

@@ -2,14 +2,17 @@
 samples of all of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
+from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.reducer import Reducer
+from ddbp.snapshot import State, below
 from layers import Tape, Value
+from layers.engine.tape import Observation
 from layers.errors import message
 from layers.types import Array
 
@@ -40,13 +43,11 @@ class Accumulation:
         The tape of a batch that ends its group, however many came before it.
     sums
         The loss sums of this rank's shards, (local S,), in units of the first batch.
-    observed
-        What layers have observed, and shall be told once of all shards: in the update, as it takes
-        the other ranks.
     """
 
     def __init__(self, every: int, reduction: Reducer) -> None:
-        self.every, self._reduction = every, reduction
+        self.every = every
+        self._reduction = reduction
         self.last: Tape | None = None
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
@@ -61,9 +62,14 @@ class Accumulation:
     def _begin(self) -> None:
         self.samples = self.batches = 0
         self.sums: Array = np.zeros(0)
-        self.observed: list[tuple[Array, Callable[[Array], None]]] = []
-        self._first = self._total = 0.0
+        # What layers have observed, and shall be told once of all shards: in the update, as it
+        # takes the other ranks.
+        self._observed: list[Observation] = []
+        self._first = 0.0
+        self._total = 0.0
         self._divisor = 1
+        # Gradients of this rank's shards that were loaded, by parameter.
+        self._loaded: dict[str, Array] = {}
 
     @contextmanager
     def hold(self) -> Iterator[None]:
@@ -78,8 +84,8 @@ class Accumulation:
         """Return M_i / M_1 of the next batch."""
         return _weight(loss) / self._first if self._first else 1.0
 
-    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> None:
-        """Propagate backwards from the loss of the next batch, with its factor.
+    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> Value:
+        """Propagate backwards from the loss of the next batch, with its factor; return the loss.
 
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
@@ -102,9 +108,10 @@ class Accumulation:
             self._reduction.flat.zero_gradients()
             self._begin()
             raise
+        return loss
 
-    def require_no_factor(self, loss: Value) -> None:
-        """Refuse a batch whose gradient had to be multiplied, and was not."""
+    def require_no_factor(self, loss: Value) -> Value:
+        """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
         if self.factor(loss) != 1:
             must = (
                 "a batch of another size than the first that accumulates must be propagated"
@@ -116,6 +123,7 @@ class Accumulation:
                     "Trainer.update", must, f"{_weight(loss):g} samples after {self._first:g}", fix
                 )
             )
+        return loss
 
     def add(self, loss: Value, sums: Array) -> None:
         """Count a batch whose gradient has been added, with the sums over each of this rank's
@@ -142,12 +150,106 @@ class Accumulation:
         if self._ends(self.batches, tape):
             return False
         # The memory is used again by the next batch.
-        self.observed += [(numbers.copy(), apply) for numbers, apply in tape.pending]
+        self._observed += [each._replace(numbers=each.numbers.copy()) for each in tape.pending]
         return True
+
+    def pending(self, tape: Tape) -> list[Observation]:
+        """Return what layers have observed in the group, which the batch on this tape ends."""
+        unknown = [each for each in self._observed if each.apply is _not_known]
+        if not unknown:
+            return [*self._observed, *tape.pending]
+        # Every batch of a group runs the same layers in the same order.
+        known = [*self._observed[len(unknown) :], *tape.pending][: len(tape.pending)]
+        width = [(each.gathered, each.numbers.shape[1]) for each in known]
+        found = [(each.gathered, each.numbers.shape[1]) for each in unknown]
+        if not width or found != (width * len(found))[: len(found)] or len(found) % len(width):
+            must = "the batches of a group that was loaded must observe the same in the same layers"
+            fix = "Load a state from between two updates, where layers differ between batches."
+            raise ValueError(message("Trainer", must, f"{found} before {width}", fix))
+        applies = [each.apply for each in known] * (len(unknown) // len(known))
+        return [
+            *(each._replace(apply=apply) for each, apply in zip(unknown, applies, strict=True)),
+            *self._observed[len(unknown) :],
+            *tape.pending,
+        ]
+
+    def restart(self) -> None:
+        """Forget gradients that were only computed for practice, before the first batch."""
+        self._reduction.flat.zero_gradients()
+        self._write_loaded()
 
     def _ends(self, batches: int, tape: Tape) -> bool:
         """Return whether the group ends with the batch on this tape, with so many batches."""
         return not self.held and (batches >= self.every or tape is self.last)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the group has so far, of every shard; collective. It is nothing between
+        groups.
+        """
+        if not self.batches:
+            return {}
+        return {
+            "batches": self.batches,
+            "samples": self.samples,
+            "first": self._first,
+            "total": self._total,
+            "divisor": self._divisor,
+            "gathered": [each.gathered for each in self._observed],
+            "sums": self._of_all(self.sums),
+            **{
+                f"observed.{number}": numbers if gathered else self._of_all(numbers)
+                for number, (numbers, _, gathered) in enumerate(self._observed)
+            },
+            **{f"gradients.{name}": whole for name, whole in self._gradients().items()},
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned, on any number of ranks."""
+        self._reduction.flat.zero_gradients()
+        self.updated = 0
+        self._begin()
+        if not state:
+            return
+        first, last = self._reduction.plan.owned(self._reduction.plan.rank)
+        self.batches = state["batches"]
+        self.samples = state["samples"]
+        self._first = state["first"]
+        self._total = state["total"]
+        self._divisor = state["divisor"]
+        self.sums = state["sums"][first:last].copy()
+        for number, gathered in enumerate(state["gathered"]):
+            numbers = state[f"observed.{number}"]
+            mine = numbers if gathered else numbers[first:last]
+            self._observed.append(Observation(mine.copy(), _not_known, gathered))
+        self._loaded = {
+            name: whole[first:last].copy() for name, whole in below("gradients", state).items()
+        }
+        self._write_loaded()
+
+    def _write_loaded(self) -> None:
+        for name, parameter, _, _ in self._reduction.flat.segments():
+            if name in self._loaded:
+                gradients, _ = parameter.store.buffer(self._reduction.plan.local)
+                gradients[...] = self._loaded[name]
+
+    def _gradients(self) -> dict[str, Array]:
+        """Return the gradients of all shards (S, …) of the parameters that have any; collective."""
+        flat, comm, local = self._reduction.flat, self._reduction.comm, self._reduction.plan.local
+        stale = np.array([parameter.store.stale for parameter in flat.parameters])
+        nowhere = np.logical_and.reduce(comm.all_gather(stale))
+        result = {}
+        for name, parameter, nothing in zip(flat.names, flat.parameters, nowhere, strict=True):
+            if nothing:
+                continue
+            mine = np.zeros((local, *parameter.shape), parameter.dtype)
+            if not parameter.store.stale:
+                mine[...], _ = parameter.store.buffer(local)
+            result[name] = self._of_all(mine)
+        return result
+
+    def _of_all(self, mine: Array) -> Array:
+        """Return numbers of all shards (S, …), given those of this rank's; collective."""
+        return np.concatenate(gather_uneven(self._reduction.comm, mine))
 
     @property
     def scale(self) -> float:
@@ -159,6 +261,11 @@ class Accumulation:
         ranks.
         """
         return total / self._divisor * self.scale
+
+
+def _not_known(everywhere: Array) -> None:
+    """Stand for what a layer does with what it has observed, until the layer is run again."""
+    raise NotImplementedError
 
 
 def _weight(loss: Value) -> float:

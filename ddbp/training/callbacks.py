@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ddbp.observers.observer import StepHook
+from ddbp.snapshot import State
 from layers.errors import message
 
 if TYPE_CHECKING:
@@ -10,9 +12,13 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 
-class Callback:
-    """Base of callbacks; override what you need. Methods run on all ranks, so collective calls are
-    allowed in them.
+class Callback(StepHook):
+    """Base of callbacks; override what you need. Methods run on all ranks but for `on_exception`,
+    so collective calls are allowed in them.
+
+    The events of steps and evaluations, see `StepHook`, come in `fit` and in custom loops alike;
+    those of epochs and of the run come in `fit`. A callback that is a `layers.TapeHook`, too, is
+    told what happens in each forward and backward pass.
     """
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
@@ -21,14 +27,20 @@ class Callback:
     def on_epoch_begin(self, trainer: "Trainer", epoch: int) -> None:
         """Run before each epoch; epochs count from 1."""
 
-    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
-        """Run after each update; `loss` is that of the global batch."""
-
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         """Run after each epoch and its validation; may add to the record."""
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         """Run after the last epoch."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a run that goes on elsewhere must know: arrays, and what JSON can hold, by
+        name; the same on all ranks.
+        """
+        return {}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
 
 
 class EarlyStopping(Callback):
@@ -50,8 +62,11 @@ class EarlyStopping(Callback):
             raise ValueError(
                 message("EarlyStopping", "delta must not be negative", delta, "0 counts any fall.")
             )
-        self.patience, self.monitor, self.delta = patience, monitor, delta
-        self._best, self._bad = float("inf"), 0
+        self.patience = patience
+        self.monitor = monitor
+        self.delta = delta
+        self._best = float("inf")
+        self._bad = 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         name = self.monitor or ("validation_loss" if "validation_loss" in record else "loss")
@@ -65,3 +80,10 @@ class EarlyStopping(Callback):
         else:
             self._bad += 1
             trainer.stop = trainer.stop or self._bad >= self.patience
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self._best, "bad": self._bad}
+
+    def load_state(self, state: State) -> None:
+        self._best = state["best"]
+        self._bad = state["bad"]

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -11,14 +12,14 @@ import numpy as np
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
-from layers import FlatParameters, Layer, Value
+from ddbp.observers.observer import StepHook
+from layers import FlatParameters, Module, TapeHook, Value
 from layers.errors import message
 from layers.kernels import cache
 
 from .data import ArrayDataset
 
 if TYPE_CHECKING:
-    from .run_folder import RunFolder
     from .trainer import Trainer
 
 _CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
@@ -68,6 +69,19 @@ def gradient_changes(
             raise ValueError(
                 message("Trainer", f"{name} must not be negative", factor, "0 switches it off.")
             )
+
+
+def callbacks(given: Sequence[Any]) -> None:
+    """Refuse callbacks that would never be told of anything."""
+    for each in given:
+        if not isinstance(each, StepHook | TapeHook):
+            must, fix = (
+                "callbacks must be Callback or TapeHook objects",
+                "Derive from ddbp.Callback.",
+            )
+            if isinstance(each, type):
+                fix = f"Make one: {each.__name__}(…)."
+            raise TypeError(message("Trainer", must, repr(each), fix))
 
 
 def ranks_have_samples(batch_size: int, ranks: int) -> None:
@@ -165,7 +179,7 @@ def _first_not_finite(flat: FlatParameters) -> str | None:
     )
 
 
-def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
+def model_facts(model: Module, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
         "parameters": [
@@ -174,39 +188,37 @@ def model_facts(model: Layer, loss: Any) -> dict[str, Any]:
         ],
         "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
         "model": model,
-        "loss": loss if isinstance(loss, Layer) else getattr(loss, "__name__", type(loss)),
+        "loss": loss if isinstance(loss, Module) else getattr(loss, "__name__", type(loss)),
     }
 
 
 def code_facts() -> dict[str, Any]:
     """Return what ranks must have in common of the code that they run."""
-    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    main = sys.modules.get("__main__")
+    path, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
     script = (
         hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
         if path and Path(path).is_file()
         else "interactive"
     )
+    if spec is not None:
+        # It was started by python -m.
+        script = f"{spec.name} {script}"
     return {"kernel sources and versions": cache.source_digest(), "script": script}
+
+
+def run_facts(trainer: "Trainer") -> dict[str, Any]:
+    """Return what decides the bits of a run, whatever ranks it is on."""
+    return {
+        **model_facts(trainer.model, trainer.loss),
+        "optimizer": trainer.optimizer,
+        **trainer.options.as_dict(),
+    }
 
 
 def same_start(trainer: "Trainer") -> None:
     """Refuse ranks that were started with different models, options or code; collective."""
-    options = {
-        "batch_size": trainer.batch_size,
-        "accumulate": trainer.accumulate,
-        "seed": trainer.seed,
-        "shards": trainer.shards,
-        "truncate": str(trainer.truncate),
-        "wire": trainer.wire,
-        **settings.of_all_ranks(),
-        "clipping and penalties": (trainer.clip_norm, trainer.clip_value, trainer.l1, trainer.l2),
-    }
-    facts = {
-        **model_facts(trainer.model, trainer.loss),
-        "optimizer": trainer.optimizer,
-        **options,
-        **code_facts(),
-    }
+    facts = run_facts(trainer) | settings.of_all_ranks() | code_facts()
     require_agreement(
         trainer.comm, facts, "Start all ranks with the same script, options and installation."
     )
@@ -274,16 +286,3 @@ class DataSets:
                     "Use ArrayDataset(x, y).",
                 )
             )
-
-
-def write_configuration(
-    trainer: "Trainer", folder: "RunFolder | None", dataset: ArrayDataset, epochs: int
-) -> None:
-    """Write what a run is made of to its folder, if this rank has one; collective."""
-    facts = trainer.comm.describe() | {"epochs": epochs, "data": dataset}
-    if folder is not None:
-        names = (
-            "model loss optimizer batch_size accumulate seed shards truncate wire clip_norm"
-            " clip_value l1 l2"
-        )
-        folder.write_configuration({name: getattr(trainer, name) for name in names.split()} | facts)

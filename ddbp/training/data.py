@@ -12,10 +12,15 @@ from layers.types import Array, Integers
 
 
 class ArrayDataset:
-    """Samples in arrays: x (N, …) and targets y (N, …).
+    """Samples in memory, the same on every rank.
 
-    Floating x is converted once to the type of the model when training begins; integers (labels,
-    tokens) stay as they are.
+    Floating arrays are converted once to the type of the model when training begins; integers
+    (labels, tokens) stay as they are.
+
+    Parameters
+    ----------
+    x, y
+        Samples (N, …) and their targets (N, …): real numbers, all finite.
 
     Raises
     ------
@@ -60,8 +65,8 @@ class ArrayDataset:
         return f"{array_digest(self.x)} {array_digest(self.y)}"
 
     def split(self, fraction: float, *, seed: int = 0) -> tuple["ArrayDataset", "ArrayDataset"]:
-        """Return two random parts, the second with the given fraction of the samples (at least one
-        each).
+        """Return two random parts, a function of `seed`, the second with the given fraction of the
+        samples (at least one each).
         """
         if not 0 < fraction < 1 or len(self) < 2:
             fix = "0.2 keeps a fifth for validation."
@@ -136,20 +141,50 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"
 
 
+class LocalBatch(NamedTuple):
+    """This rank's rows of a global batch, or of a window of its time steps.
+
+    Attributes
+    ----------
+    x, y
+        The rows.
+    first
+        The number of the first of them in the global batch.
+    bounds
+        Bounds (local S + 1,) of this rank's shards in them.
+    samples
+        The size of the global batch.
+    weight
+        The part of the batch that a window is.
+    ends_group
+        Whether batches that accumulate end with it, however many came before.
+    """
+
+    x: Array
+    y: Array
+    first: int
+    bounds: Integers
+    samples: int
+    weight: float = 1.0
+    ends_group: bool = False
+
+
 class Batch(NamedTuple):
-    """This rank's part of a global batch: x as a `Value` on the batch's tape, the targets y, and
-    the size of the global batch.
+    """This rank's part of a global batch.
+
+    Attributes
+    ----------
+    x
+        Inputs, a `Value` on the batch's tape.
+    y
+        Targets, an array.
+    samples
+        The size of the global batch, over all ranks.
     """
 
     x: Value
     y: Array
     samples: int
-
-    def kept(self) -> "Batch":
-        """Return it with arrays of its own."""
-        return Batch(
-            self.x.tape.input(self.x.array.copy(), gradient=False), self.y.copy(), self.samples
-        )
 
 
 class Rows:

@@ -4,13 +4,14 @@ fixed tree.
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan, shard_sums
-from layers import Value
+from layers import Module, Value
 from layers.types import Array, Integers
 
 from .data import ArrayDataset, batches
@@ -48,3 +49,12 @@ def evaluate(
         totals.append(sums)
     means = total_over_ranks(np.array(totals), plan, comm) / len(data)
     return dict(zip(metrics, means.tolist(), strict=True))
+
+
+def predict(model: Module, x: Any, dtype: Any, batch_size: int) -> Array:
+    """Return a model's output for x (N, …), floating ones in the given type, batch by batch."""
+    x = np.asarray(x)
+    if x.dtype.kind == "f":
+        x = x.astype(dtype, copy=False)
+    starts = range(0, max(1, len(x)), batch_size)
+    return np.concatenate([model(x[start : start + batch_size]) for start in starts])

@@ -14,8 +14,18 @@ Metric = Callable[[Array, Array], Array]
 
 
 def accuracy(prediction: Array, target: Array) -> Array:
-    """Return per sample the fraction of positions where the greatest logit is that of the label (or
-    of the greatest target).
+    """Return per sample the fraction of positions where the greatest logit is that of the label.
+
+    Parameters
+    ----------
+    prediction
+        Logits (N, …, C).
+    target
+        Integer labels (N, …), or (N, …, C), of which the greatest counts.
+
+    Returns
+    -------
+    (N,), in [0, 1].
     """
     labels = target.argmax(axis=-1) if target.ndim == prediction.ndim else target
     hits = prediction.argmax(axis=-1) == labels
@@ -23,7 +33,9 @@ def accuracy(prediction: Array, target: Array) -> Array:
 
 
 def binary_accuracy(prediction: Array, target: Array) -> Array:
-    """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2."""
+    """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2, both
+    `prediction` and `target` (N, …).
+    """
     hits = (prediction > 0) == (target > 0.5)
     return _per_sample(hits)
 
@@ -31,6 +43,17 @@ def binary_accuracy(prediction: Array, target: Array) -> Array:
 def bits_per_character(prediction: Array, target: Array) -> Array:
     """Return per sample the mean over positions of -log2 softmax(logits) at the label: the
     cross-entropy over ln 2.
+
+    Parameters
+    ----------
+    prediction
+        Logits (N, T, C).
+    target
+        Integer labels (N, T), in [0, C).
+
+    Returns
+    -------
+    (N,), at least 0.
     """
     x = prediction.astype(np.float64)
     x -= x.max(axis=-1, keepdims=True)
@@ -39,7 +62,7 @@ def bits_per_character(prediction: Array, target: Array) -> Array:
 
 
 def mean_absolute_error(prediction: Array, target: Array) -> Array:
-    """Return per sample the mean |prediction - target|."""
+    """Return per sample the mean `|prediction - target|`, both (N, …)."""
     return _per_sample(np.abs(prediction - target))
 
 

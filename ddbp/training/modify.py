@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ddbp.comm.base import CollectiveKind
 
-from .trainer import Trainer
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
 @contextmanager
-def changing(trainer: Trainer) -> Iterator[bool]:
+def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     """Return a context in which parameters may be changed, on all ranks alike; collective.
 
     The ranks of a host share parameters, so one of them changes these while the others wait: the
     context's value is true there.
 
-    >>> with ddbp.changing(trainer) as mine:
+    >>> with ddbp.modify_parameters(trainer) as mine:
     ...     if mine:
     ...         model[0].weight.value = np.clip(model[0].weight.value, -1, 1)
     """
@@ -24,3 +26,7 @@ def changing(trainer: Trainer) -> Iterator[bool]:
     comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
     yield comm.rank == comm.topology.first
     comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
+
+
+changing = modify_parameters
+"""The name of `modify_parameters` before; it goes with version 1.0."""

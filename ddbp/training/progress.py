@@ -48,7 +48,11 @@ class Progress(Callback):
         )
         self._live = Bar(*columns, console=Console(stderr=True), transient=True)
         self._live.start()
-        self._task = self._live.add_task("first step", total=epochs * steps_per_epoch)
+        self._task = self._live.add_task(
+            "first step",
+            total=epochs * steps_per_epoch,
+            completed=len(trainer.history) * steps_per_epoch,
+        )
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self._live is None:

@@ -4,15 +4,15 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
 
-from layers.engine.layer import Layer
-from layers.engine.parameter import Parameter, unique_parameters
-from layers.engine.state import State, unique_states
-from layers.errors import message
+from ddbp.reduction.replicate import named_arrays
+from layers import Module
+from layers.errors import Renamed, message
 
 
 class RunFolder:
@@ -54,7 +54,11 @@ class RunFolder:
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(record) + "\n")
 
-    def write_parameters(self, model: Layer) -> None:
+    def write_metrics(self, records: Sequence[dict[str, Any]]) -> None:
+        """Write metrics.jsonl anew."""
+        self._replace("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
+
+    def write_parameters(self, model: Module) -> None:
         """Write model.safetensors."""
         save_parameters(model, self.path / "model.safetensors")
 
@@ -64,20 +68,36 @@ class RunFolder:
         temporary.replace(self.path / name)
 
 
-def save_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
-    """Write the parameters and states of a model to a safetensors file, whole or not at all."""
+def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
+    """Write the parameters and states of a model to a safetensors file, whole or not at all; on one
+    rank.
+
+    Parameters
+    ----------
+    model
+        Names in the file are those of `Module.named_parameters` and `Module.named_states`.
+    path
+        The file; one that is there is replaced.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.new")
     safetensors.numpy.save_file(
-        {name: array.value.copy() for name, array in _named_arrays(model).items()}, temporary
+        {name: array.value.copy() for name, array in named_arrays(model).items()}, temporary
     )
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
     temporary.replace(path)
 
 
-def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
+def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     """Read the parameters and states of a model from a safetensors file.
+
+    Parameters
+    ----------
+    model
+        One of the same structure as the model that was saved.
+    path
+        The file.
 
     Raises
     ------
@@ -92,18 +112,20 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)
         ) from error
-    wanted = _named_arrays(model)
+    wanted = named_arrays(model)
     if arrays.keys() != wanted.keys():
-        got = (
-            f"missing {sorted(wanted.keys() - arrays.keys())}, unexpected"
-            f" {sorted(arrays.keys() - wanted.keys())}"
-        )
+        missing = sorted(wanted.keys() - arrays.keys())
+        unexpected = sorted(arrays.keys() - wanted.keys())
+        got = f"missing {missing}, unexpected {unexpected}"
+        old = sorted({name.rpartition(".")[2] for name in unexpected} & Renamed.names.keys())
+        now = ", ".join(f"{name} is now {Renamed.names[name]}" for name in old)
+        fix = f"Rename what the file holds: {now}." if old else "Build the same model first."
         raise ValueError(
             message(
                 "load_parameters",
                 f"{path} must hold the parameters of the model",
                 got,
-                "Build the same model first.",
+                fix,
             )
         )
     for name, array in wanted.items():
@@ -119,7 +141,3 @@ def load_parameters(model: Layer, path: str | os.PathLike[str]) -> None:
             )
     for name, array in wanted.items():
         array.value = arrays[name]
-
-
-def _named_arrays(model: Layer) -> dict[str, Parameter | State]:
-    return {**dict(unique_parameters(model)), **dict(unique_states(model))}

@@ -1,12 +1,20 @@
-"""What all training scripts share: flags, trainer, and the last line of standard output, which is
-one JSON object.
+"""What training scripts share: flags, the trainer made from them, and the last line of standard
+output, which is one JSON object.
+
+A script adds its own flags, data and model, and needs nothing but the installed package:
+
+>>> flags = script.Flags("Train a classifier.", epochs=40, batch_size=64, learning_rate=0.01)
+>>> flags.add_size("--hidden", 128, "width of the hidden layer")
+>>> options = flags.parse_args()
+>>> optimizer = Adam(script.cosine(options, training))
+>>> script.run(options, model, SoftmaxCrossEntropy(), optimizer, training, test)
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -19,72 +27,107 @@ import layers
 from ddbp import settings
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
-from layers import Layer
+from ddbp.optim.schedule import Cosine
+from layers import Module
 from layers.types import Array
 
 from .data import ArrayDataset
 from .trainer import Trainer
 
+__all__ = [
+    "RECURRENT",
+    "Flags",
+    "cosine",
+    "finish",
+    "fit",
+    "positive_float",
+    "positive_int",
+    "root_mean_square",
+    "run",
+    "run_folder",
+    "use_one_thread",
+]
+
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
-"""What --model means to scripts with a recurrent layer."""
+"""What `--model` means to scripts with a recurrent layer."""
 
 
-def root_mean_square(error: Array) -> float:
-    """Return the root of the mean square."""
-    return float(np.sqrt(np.mean(error**2)))
+class Flags(argparse.ArgumentParser):
+    """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
+    `--seed`, `--shards`, `--run-dir`, `--json` and `--quiet`.
 
-
-def parser(
-    description: str,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    parents: Sequence[argparse.ArgumentParser] = (),
-) -> argparse.ArgumentParser:
-    """Return a parser with the common flags, the script's defaults for them, and the flags of
-    `parents`.
+    Parameters
+    ----------
+    description
+        What `--help` begins with.
+    epochs, batch_size, learning_rate
+        What these flags are unless given.
+    parents
+        Parsers whose flags are added.
     """
-    result = argparse.ArgumentParser(description=description, parents=parents)
-    result.add_argument(
-        "--epochs",
-        type=positive,
-        default=epochs,
-        help="passes over the training data (%(default)s)",
-    )
-    result.add_argument(
-        "--batch-size",
-        type=positive,
-        default=batch_size,
-        help="of the global batch, over all ranks (%(default)s)",
-    )
-    result.add_argument(
-        "--learning-rate",
-        type=positive_number,
-        default=learning_rate,
-        help="at the beginning (%(default)s)",
-    )
-    result.add_argument(
-        "--seed", type=natural, default=0, help="of initial weights and data order (%(default)s)"
-    )
-    result.add_argument(
-        "--shards", type=positive, help="for the same bits on 1 to SHARDS ranks (one per rank)"
-    )
-    result.add_argument(
-        "--run-dir",
-        type=Path,
-        help="folder for configuration, metrics, parameters (a new one in runs/)",
-    )
-    result.add_argument(
-        "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
-    )
-    result.add_argument("--quiet", action="store_true", help="show nothing but the last line")
-    return result
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        epochs: int,
+        batch_size: int,
+        learning_rate: float,
+        parents: Sequence[argparse.ArgumentParser] = (),
+    ) -> None:
+        super().__init__(description=description, parents=list(parents))
+        self.add_size("--epochs", epochs, "passes over the training data")
+        self.add_size("--batch-size", batch_size, "of the global batch, over all ranks")
+        self.add_argument(
+            "--learning-rate",
+            type=positive_float,
+            default=learning_rate,
+            help="at the beginning (%(default)s)",
+        )
+        self.add_argument(
+            "--seed",
+            type=_non_negative_int,
+            default=0,
+            help="of initial weights and data order (%(default)s)",
+        )
+        self.add_size("--shards", None, "for the same bits on 1 to SHARDS ranks (one per rank)")
+        self.add_argument(
+            "--run-dir",
+            type=Path,
+            help="folder for configuration, metrics, parameters (a new one in runs/)",
+        )
+        self.add_argument(
+            "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
+        )
+        self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
+
+    def add_size(self, name: str, default: int | None, text: str) -> None:
+        """Add a flag of a positive integer, with the `text` for `--help`."""
+        shown = text if default is None else f"{text} (%(default)s)"
+        self.add_argument(name, type=positive_int, default=default, help=shown)
+
+    def add_choice(
+        self, name: str, choices: Iterable[str], text: str, default: str | None = None
+    ) -> None:
+        """Add a flag with one of several words, the first unless given."""
+        words = list(choices)
+        self.add_argument(
+            name, choices=words, default=default or words[0], help=f"{text} (%(default)s)"
+        )
 
 
-def whole_steps(options: argparse.Namespace, samples: int) -> int:
-    """Return the number of steps of the whole run, for learning-rate schedules."""
-    return int(options.epochs * -(-samples // options.batch_size))
+def cosine(options: argparse.Namespace, training: ArrayDataset) -> Cosine:
+    """Return the schedule from `--learning-rate` down to 0 in the steps of the whole run.
+
+    Parameters
+    ----------
+    options
+        What `Flags` has parsed.
+    training
+        The training data.
+    """
+    batches = -(-len(training) // options.batch_size)
+    return Cosine(options.learning_rate, steps=options.epochs * batches)
 
 
 def run_folder() -> Path:
@@ -94,15 +137,29 @@ def run_folder() -> Path:
 
 def fit(
     options: argparse.Namespace,
-    model: Layer,
+    model: Module,
     loss: Callable[[Any, Any], Any],
     optimizer: Optimizer,
     training: ArrayDataset,
     validation: ArrayDataset,
     **trainer_options: Any,
 ) -> tuple[Trainer, dict[str, Any]]:
-    """Train by the common flags, and further options of the trainer; return it and the result so
-    far, for `finish`.
+    """Train by the common flags.
+
+    Parameters
+    ----------
+    options
+        What `Flags` has parsed.
+    model, loss, optimizer
+        As of `Trainer`.
+    training, validation
+        Data; the result holds the loss and the metrics of the latter after the last epoch.
+    **trainer_options
+        Further ones of `Trainer`.
+
+    Returns
+    -------
+    The trainer, and the result so far, which a script may add to before `finish` prints it.
     """
     use_one_thread()
     if not (options.quiet or settings.launched_under_mpi()) and (advice := advise_other_cores()):
@@ -134,7 +191,15 @@ def fit(
 
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:
-    """Print the result on rank 0 as the last line, and write it to the file of --json."""
+    """Print the result on rank 0 as the last line, and write it to the file of `--json`.
+
+    Parameters
+    ----------
+    options
+        What `Flags` has parsed.
+    trainer, result
+        What `fit` has returned; the result must be JSON.
+    """
     if trainer.comm.rank == 0:
         line = json.dumps(result)
         if options.json:
@@ -142,22 +207,27 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         print(line, flush=True)
 
 
-def positive(text: str) -> int:
-    """Return the positive integer in a flag."""
+def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
+    """Train and print the result: `fit` with `options`, `arguments` and `trainer_options`, then
+    `finish`.
+    """
+    finish(options, *fit(options, *arguments, **trainer_options))
+
+
+def root_mean_square(error: Array) -> float:
+    """Return the root of the mean square of all elements of `error`."""
+    return float(np.sqrt(np.mean(error**2)))
+
+
+def positive_int(text: str) -> int:
+    """Return the positive integer in a flag's `text`."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a positive integer; got {text!r}")
     return int(text)
 
 
-def natural(text: str) -> int:
-    """Return the integer from 0 in a flag."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be an integer from 0; got {text!r}")
-    return int(text)
-
-
-def positive_number(text: str) -> float:
-    """Return the positive finite number in a flag."""
+def positive_float(text: str) -> float:
+    """Return the positive finite number in a flag's `text`."""
     try:
         value = float(text)
     except ValueError:
@@ -167,10 +237,14 @@ def positive_number(text: str) -> float:
     return value
 
 
-def output_file(text: str) -> Path:
-    """Return the path in a flag, of a file that can be made: better refused before training than
-    after.
-    """
+def _non_negative_int(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer from 0; got {text!r}")
+    return int(text)
+
+
+def _output_file(text: str) -> Path:
+    """Return the path of a file that can be made: better refused before training than after."""
     path = Path(text)
     if not path.parent.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file in an existing folder; got {text!r}")

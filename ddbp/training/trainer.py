@@ -2,43 +2,40 @@
 rank's slice.
 """
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import step_log
-from ddbp.observers.status_reporter import followed
-from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.observers import status_reporter, step_log
+from ddbp.observers.observer import StepHooks, TrainingOver
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction import replicate
-from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
-from ddbp.reduction.shards import ShardPlan, chosen, shard_sums
 from ddbp.reduction.wire import Wire
-from layers import Layer, Value, Workspace
-from layers.errors import message
+from ddbp.snapshot import Snapshot
+from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
+from layers.engine.hooks import TapeHooks
+from layers.errors import Renamed, message
 from layers.types import Array, Integers
 
-from . import checks, evaluation
-from .accumulation import Accumulation
+from . import checks, evaluation, snapshots
+from .batch_stream import BatchStream
 from .callbacks import Callback, Record
-from .data import ArrayDataset, Batch, Rows, batches, permutation
+from .data import ArrayDataset, Batch, LocalBatch
+from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
+from .options import TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .truncated_bptt import Truncation
-from .warm_up import announce_compilation, compile_update, one_first
+from .update import Update
+from .warm_up import WarmUp, announce_compilation
 
 
 class Trainer:
@@ -52,7 +49,7 @@ class Trainer:
     ----------
     model
         A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as
-        are its replicate.
+        are its states.
     loss
         Called with (prediction, target); may be left out in custom loops.
     optimizer
@@ -79,7 +76,7 @@ class Trainer:
     metrics
         Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
     callbacks
-        See `ddbp.training.callbacks`.
+        `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
     quiet
@@ -93,9 +90,20 @@ class Trainer:
         Ranks were started with different models, options or code, or share too little memory.
     """
 
+    batch_size = Renamed("options.batch_size")
+    accumulate = Renamed("options.accumulate")
+    seed = Renamed("options.seed")
+    shards = Renamed("options.shards")
+    clip_norm = Renamed("options.clip_norm")
+    clip_value = Renamed("options.clip_value")
+    truncate = Renamed("options.truncate")
+    wire = Renamed("options.wire")
+    l1 = Renamed("options.l1")
+    l2 = Renamed("options.l2")
+
     def __init__(
         self,
-        model: Layer,
+        model: Module,
         *,
         loss: Callable[[Any, Any], Any] | None = None,
         optimizer: Optimizer,
@@ -110,7 +118,7 @@ class Trainer:
         l1: float = 0.0,
         l2: float = 0.0,
         metrics: Mapping[str, Metric] | None = None,
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         quiet: bool = False,
     ) -> None:
@@ -118,56 +126,72 @@ class Trainer:
         if not quiet:
             announce_compilation()
         self.comm: Communicator = communicator()
-        self._tape, reduction = followed(self.comm.rank, model, loss)
-        self.model, self.loss, self.optimizer = model, loss, optimizer
-        self.seed = checks.non_negative_int("seed", seed)
-        self.batch_size = checks.positive_int("batch_size", batch_size)
-        self.accumulate = checks.positive_int("accumulate", accumulate)
-        checks.gradient_changes(clip_norm, clip_value, l1, l2)
-        checks.ranks_have_samples(self.batch_size, self.comm.size)
-        self.clip_norm, self.clip_value, self.l1, self.l2, self.wire = (
-            clip_norm,
-            clip_value,
-            float(l1),
-            float(l2),
-            wire,
-        )
-        self.truncate = None if truncate is None else Truncation(model, truncate)
-        self._forward: Callable[[Value], Value] = self.truncate or model
+        reporter = status_reporter.start(self.comm.rank, model, loss)
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.options = TrainerOptions(
+            batch_size=batch_size,
+            accumulate=accumulate,
+            seed=seed,
+            shards=shards,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+            truncate=truncate,
+            wire=wire,
+            l1=l1,
+            l2=l2,
+        ).on(self.comm.size)
+        checks.callbacks(callbacks)
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
-        self.stop, self.step_count, self.epoch = False, 0, 0
-        self._plan = ShardPlan(chosen(shards, self.comm.size), self.comm.size, self.comm.rank)
-        self.shards = self._plan.shards
+        self.step_count = 0
+        self.stop = False
+        self._plan = self.options.plan(self.comm.rank, self.comm.size)
+        self._truncation = None
+        if truncate is not None:
+            self._truncation = Truncation(model, truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._reduction = reduction(model, self._plan, self.comm, wire)
-        self._flat = self._reduction.flat
+        self._update = Update(model, optimizer, self.options, self._plan, self.comm)
         require_agreement(
             self.comm,
             {"initial parameters": self.parameters_sha256()},
             "The broadcast failed; report this.",
         )
-        self._part = Partition(
-            self._reduction,
-            whole=optimizer.whole or clip_norm is not None,
-            adjust=adjustment(l1, l2, clip_value),
-        )
-        self.optimizer.bind(self._part)
-        compile_update(self.comm, self.optimizer, self._flat.dtype)
-        self._recording = step_log.start(model, self._flat, self._plan, self.comm)
-        self._shard_gather = ShardGather(self._plan, self.comm)
+        log = step_log.start(model, self._flat, self._plan, self.comm)
+        self._gather = ShardGather(self._plan, self.comm)
+        self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
+        self._workspace = Workspace()
         self._data = checks.DataSets(self.comm, self._flat.dtype)
-        self._workspace, self._rows = Workspace(), Rows()
-        self._warm, self._batches_made = False, 0
-        self._group = Accumulation(self.accumulate, self._reduction)
-        self._folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
-        self.callbacks = [*callbacks, *([] if quiet else [Progress()])]
+        self._stream = BatchStream(self.options, self._plan, self._truncation)
+        folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
+        self._fit = FitLoop(self._stream, self._update, folder)
+        hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
+        self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
+        self._hooks = StepHooks.of(hooks)
+        self._come_to = partial(self._hooks.come_to, self)
+        self._tape_hooks = TapeHooks.of(hooks)
+        self._last_begun = -1
+
+    @property
+    def _flat(self) -> FlatParameters:
+        return self._update.flat
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are over."""
+        return self._stream.epoch
+
+    @property
+    def history(self) -> list[Record]:
+        """The records of the epochs of the last fit."""
+        return self._fit.history
 
     # Custom loops
 
     def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a
-        new tape.
+        new tape; after `load_state` what is left of the loop that the state is from.
 
         The arrays of a batch are overwritten by the next one. Ranks compare a data set when it is
         first used.
@@ -177,21 +201,17 @@ class Trainer:
         ...     trainer.step(loss)
         """
         data = self._data.one(dataset)
-        for _ in range(epochs):
-            order = permutation(len(data), self.seed, self.epoch)
-            for rows in batches(len(data), self.batch_size, order):
-                if self._over:
-                    return
-                batch = self._batch(data, rows)
-                if rows[-1] == order[-1]:
-                    self._group.last = batch.x.tape
-                yield batch
-            self.epoch += 1
+        self._stream.begin(data)
+        try:
+            for _ in range(self._stream.left(epochs)):
+                yield from map(self._recorded, self._stream.batches(data))
+        except TrainingOver:
+            return
+        self._stream.end()
 
     def batch(self, x: Array, y: Array) -> Batch:
         """Return this rank's part of the given global batch, with a new tape."""
-        start, stop, bounds = self._plan.rows(len(x))
-        return self._recorded(x[start:stop], y[start:stop], start, bounds, len(x))
+        return self._recorded(self._stream.of(x, y))
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -200,8 +220,7 @@ class Trainer:
         While batches accumulate there is no update: the result is NaN, as nothing is known of the
         other ranks yet. The update returns the mean loss over all samples since the one before.
         """
-        self._group.backward(loss, **backward)
-        return self._update(loss)
+        return self._step(self._update.group.backward, loss, **backward)
 
     def no_sync(self) -> AbstractContextManager[None]:
         """Return a context in which `step` and `update` only accumulate gradients, for the next one
@@ -210,67 +229,40 @@ class Trainer:
         The update is by the mean over all samples of all batches since the one before, whatever
         their sizes. What has accumulated when an epoch or a loop ends waits for the next update.
         """
-        return self._group.hold()
+        return self._update.group.hold()
 
     def update(self, loss: Value) -> float:
         """Reduce the gradients, clip, update and publish, or accumulate: what `step` does after
         propagating backwards.
         """
-        self._group.require_no_factor(loss)
-        return self._update(loss)
+        return self._step(self._update.group.require_no_factor, loss)
 
-    def _update(self, loss: Value) -> float:
-        if self._over:
-            # `ddbp verify --steps` asks for no more, and a loop of the script's own ends with the
-            # script only.
-            raise SystemExit(0)
-        if self._recording is not None:
-            self._recording.before_step()
-        step, group = self.step_count, self._group
-        group.add(loss, shard_sums(loss, self._plan.local))
-        self._warm = True
-        if group.goes_on(loss.tape):
-            if not math.isfinite(group.sums.sum()):
-                checks.refuse_loss(self._flat, loss, group.sums.sum(), step)
-            loss.tape.release()
-            return math.nan
-        self._flat.complete()
-        pending = loss.tape.pending = [*group.observed, *loss.tape.pending]
-        observed = sum(numbers.shape[1] for numbers, _ in pending) if pending else 0
-        # With the number of batches made: a rank that skips one is found out at once.
-        total = self._reduction.exchange(
-            step, group.samples, group.sums, observed, self._batches_made
-        )
-        value, self._part.scale = group.loss(total), group.scale
-        group.clear()
-        self._part.forget()
-        # Nothing is lost yet: what is to be added next will overwrite.
-        self._flat.zero_gradients()
-        if not math.isfinite(value):
-            checks.refuse_loss(self._flat, loss, value, step)
-        if self.l1 or self.l2:
-            value += self._part.penalty(self.l1, self.l2)
-        if self.clip_norm is not None:
-            limit_norm(self._part, self.clip_norm, step)
-        if pending:
-            loss.tape.settle()
-        self.optimizer.step(self._part)
-        self._reduction.publish(step)
-        loss.tape.release()
-        self.step_count += 1
-        if self._recording is not None:
-            self._recording.step(value)
-        return value
+    def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
+        """Take a step on the loss that `propagate` returns for the arguments."""
+        try:
+            loss = propagate(*arguments, **options)
+            self._warm_up.over = True
+            value = self._update(loss, self.step_count, self._come_to)
+            if not self._update.group.batches:
+                self.step_count += 1
+                for tell in self._hooks.step_end:
+                    tell(self, self.step_count, value)
+            return value
+        except Exception as error:
+            for report in self._hooks.exception:
+                report(self, error)
+            raise
 
     def train_step(self, x: Array, y: Array) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
         return its loss.
         """
-        if self.truncate is None:
-            return self._train(self.batch(x, y))
-        checks.windows_update(self.accumulate, self._group.held)
+        rows = self._stream.of(x, y)
+        if self._truncation is None:
+            return self._train(rows)
+        checks.windows_update(self.options.accumulate, self._update.group.held)
         return sum(
-            self._train(part) * weight for part, weight in self._parts(iter([self.batch(x, y)]))
+            self._train(window) * window.weight for window in self._truncation.windows([rows])
         )
 
     # Whole runs
@@ -279,7 +271,8 @@ class Trainer:
         self, dataset: ArrayDataset, *, epochs: int, validation: ArrayDataset | None = None
     ) -> list[Record]:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
-        samples_per_second, seconds.
+        samples_per_second, seconds; after `load_state` for what is left of them, if the state is
+        from a fit.
 
         Raises
         ------
@@ -291,152 +284,130 @@ class Trainer:
             Ranks hold different data, or are asked for different numbers of epochs.
         """
         epochs = checks.positive_int("epochs", epochs)
-        checks.no_context(self._group.held)
-        data = self._data.of_fit(dataset, validation, epochs, self.batch_size)
-        windows = 1 if self.truncate is None else self.truncate.count(data.x, data.y)
-        steps = windows * -(-len(data) // (self.batch_size * self.accumulate))
-        checks.write_configuration(self, self._folder, dataset, epochs)
-        history: list[Record] = []
-        self.stop = False
-        for callback in self.callbacks:
-            callback.on_fit_begin(self, epochs, steps)
-        for _ in range(epochs):
-            record = self._fit_epoch(data)
-            if validation is not None:
-                record |= {
-                    f"validation_{name}": value for name, value in self.evaluate(validation).items()
-                }
-            self.optimizer.schedule.observe(
-                record["loss" if validation is None else "validation_loss"]
-            )
-            for callback in self.callbacks:
-                callback.on_epoch_end(self, record)
-            history.append(record)
-            if self._folder is not None:
-                self._folder.log(record)
-            if self.stop or self._over:
-                break
-        if self._folder is not None:
-            self._folder.write_parameters(self.model)
-        for callback in self.callbacks:
-            callback.on_fit_end(self, history)
-        return history
+        checks.no_context(self._update.group.held)
+        data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
+        windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
+        steps = windows * -(-len(data) // (self.options.batch_size * self.options.accumulate))
+        self._fit.write_configuration(self, dataset, epochs)
+        return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
         data = self._data.one(dataset)
-        if self.loss is None:
-            raise ValueError(
-                message(
-                    "Trainer.evaluate",
-                    "the trainer must have a loss",
-                    None,
-                    "Pass loss= to Trainer.",
-                )
-            )
-        run_pass, metrics = (
-            partial(self._warmed_up, self._evaluation),
-            {"loss": None, **self.metrics},
-        )
+        self._require_loss("Trainer.evaluate")
+        run_pass = partial(self._warm_up, self._evaluation)
+        metrics = {"loss": None, **self.metrics}
+        for begin in self._hooks.evaluation_begin:
+            begin(self)
         result = evaluation.evaluate(
-            run_pass, data, metrics, self.batch_size, self._plan, self.comm
+            run_pass, data, metrics, self.options.batch_size, self._plan, self.comm
         )
-        if self._recording is not None:
-            self._recording.evaluation(result)
+        for end in self._hooks.evaluation_end:
+            end(self, result)
         return result
 
     def predict(self, x: Array) -> Array:
         """Return the model's output for x (N, …), computed batch by batch on this process alone;
         nothing is recorded.
         """
-        x = np.asarray(x)
-        if x.dtype.kind == "f":
-            x = x.astype(self._flat.dtype, copy=False)
-        return np.concatenate(
-            [
-                self.model(x[i : i + self.batch_size])
-                for i in range(0, max(1, len(x)), self.batch_size)
-            ]
-        )
+        return evaluation.predict(self.model, x, self._flat.dtype, self.options.batch_size)
 
     def parameters_sha256(self) -> str:
-        """Return a digest of all parameters and replicate."""
+        """Return a digest of all parameters and states."""
         return replicate.digest(self.model, self._flat)
+
+    # State
+
+    def state(self) -> Snapshot:
+        """Return all that training has changed so far, the same on all ranks and for any number of
+        them; collective.
+
+        Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
+        others have been told what it has. The order in the data, random masks and whatever else
+        there is are functions of it.
+        """
+        return snapshots.take(self, self._stateful())
+
+    def load_state(self, state: Snapshot) -> None:
+        """Go on from the state of a trainer that was made alike, on any number of ranks;
+        collective.
+
+        The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
+        next one, which must be asked for as many epochs.
+
+        Raises
+        ------
+        ValueError
+            The state is of another version, model or options, or not whole: nothing is changed.
+        RuntimeError
+            The trainer is in the midst of a fit.
+        CommunicationError
+            Ranks have different states.
+        """
+        if self._fit.running:
+            must, fix = "a state can only be loaded between runs", "Load it before fit."
+            raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+        snapshots.load(self, self._stateful(), state)
+        self._update.batches = 0
+
+    def _stateful(self) -> dict[str, snapshots.Stateful]:
+        # Callbacks first: those of the user may refuse what they are to load.
+        return {
+            **snapshots.stateful(self.callbacks),
+            "model": replicate.Replica(self.model, self.comm),
+            "optimizer": self.optimizer,
+            "accumulation": self._update.group,
+            "stream": self._stream,
+            "fit": self._fit,
+        }
 
     # Parts of a step
 
-    @property
-    def _over(self) -> bool:
-        """Whether `ddbp verify` has seen enough steps."""
-        return self._recording is not None and self._recording.over
-
-    def _batch(self, data: ArrayDataset, rows: Integers) -> Batch:
-        start, stop, bounds = self._plan.rows(len(rows))
-        mine = rows[start:stop]
-        return self._recorded(
-            self._rows.take("x", data.x, mine),
-            self._rows.take("y", data.y, mine),
-            start,
-            bounds,
-            len(rows),
-        )
-
-    def _recorded(self, x: Array, y: Array, start: int, bounds: Integers, samples: int) -> Batch:
-        self._flat.require_bound("Trainer")
-        self.optimizer.require_bound(self._part)
-        self._batches_made += 1
-        tape = self._tape(
+    def _recorded(self, rows: LocalBatch) -> Batch:
+        """Return rows with a new tape."""
+        self._update.require_bound()
+        if self._last_begun != self.step_count:
+            for tell in self._hooks.step_begin:
+                tell(self, self.step_count)
+            self._last_begun = self.step_count
+        self._update.batches += 1
+        tape = Tape(
             training=True,
-            shards=bounds,
-            samples=samples,
+            shards=rows.bounds,
+            samples=rows.samples,
             # As if the batches that accumulate were one: random masks are those of its samples.
-            first_sample=start + self._group.samples,
-            seed=self.seed,
+            first_sample=rows.first + self._update.group.samples,
+            seed=self.options.seed,
             step=self.step_count,
             workspace=self._workspace,
-            gather=self._shard_gather,
+            gather=self._gather,
             deferred=True,
+            hooks=self._tape_hooks,
         )
-        return Batch(tape.input(x, gradient=False), y, samples)
+        if rows.ends_group:
+            self._update.group.last = tape
+        return Batch(tape.input(rows.x, gradient=False), rows.y, rows.samples)
 
-    def _parts(self, batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-        """Yield what is computed at once, and its part of a batch's loss: batches, or windows of a
-        group's batches in turn.
-        """
-        if self.truncate is None:
-            yield from ((batch, 1.0) for batch in batches)
-            return
-        while group := [
-            batch.kept() if self.accumulate > 1 else batch
-            for batch in islice(batches, self.accumulate)
-        ]:
-            for number, x, y, weight in self.truncate.in_turns(
-                [(batch.x.array, batch.y) for batch in group]
-            ):
-                tape = group[number].x.tape
-                part = self._recorded(
-                    x, y, tape.first_sample, tape.bounds(len(y)), group[number].samples
-                )
-                if number == len(group) - 1:
-                    self._group.last = part.x.tape
-                yield part, weight
+    def _train(self, rows: LocalBatch) -> float:
+        """Take a step on rows; return its loss."""
+        self._require_loss("Trainer")
+        return self._step(self._warm_up, self._passes, self._recorded(rows))
 
-    def _train(self, batch: Batch) -> float:
+    def _require_loss(self, owner: str) -> None:
         if self.loss is None:
-            raise ValueError(
-                message("Trainer", "the trainer must have a loss", None, "Pass loss= to Trainer.")
-            )
-        return self._update(self._warmed_up(self._passes, batch))
+            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
+            raise ValueError(message(owner, must, None, fix))
 
     def _passes(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
         assert self.loss is not None
         if batch.x.tape.calls:
             batch.x.tape.restart()
-        loss: Value = self.loss(self._forward(batch.x), batch.y)
-        self._group.backward(loss)
+        forward = self._truncation or self.model
+        loss: Value = self.loss(forward(batch.x), batch.y)
+        self._update.group.backward(loss)
         return loss
 
     def _evaluation(
@@ -444,38 +415,6 @@ class Trainer:
     ) -> tuple[Value, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = self._tape(shards=bounds, samples=samples, gather=self._shard_gather)
+        tape = Tape(shards=bounds, samples=samples, gather=self._gather, hooks=self._tape_hooks)
         prediction = self.model(tape.input(x, gradient=False))
         return prediction, self.loss(prediction, y)
-
-    def _warmed_up(self, run_pass: Callable[..., Any], *arguments: Any) -> Any:
-        """Return what `run_pass` gives for the arguments; until warm one rank of each host goes
-        first, as kernels may be compiled.
-        """
-        if self._warm:
-            return run_pass(*arguments)
-        return one_first(self.comm, self._shard_gather, self._flat, lambda: run_pass(*arguments))
-
-    def _fit_epoch(self, data: ArrayDataset) -> Record:
-        for callback in self.callbacks:
-            callback.on_epoch_begin(self, self.epoch + 1)
-        started, total, seen = time.perf_counter(), 0.0, 0.0
-        for part, weight in self._parts(self.batches(data)):
-            if self._over:
-                break
-            loss = self._train(part)
-            if self._group.batches:
-                continue
-            total += loss * weight * self._group.updated
-            seen += weight * self._group.updated
-            for callback in self.callbacks:
-                callback.on_step_end(self, self.step_count, loss)
-        seconds = time.perf_counter() - started
-        checks.finite_parameters(self._flat, self.step_count - 1)
-        return {
-            "epoch": self.epoch,
-            "step": self.step_count,
-            "loss": total / len(data) if not self._over else total / seen if seen else math.nan,
-            "samples_per_second": len(data) / seconds,
-            "seconds": seconds,
-        }

@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from layers import Layer, Value
+from ddbp.comm.agreement import gather_uneven
+from ddbp.comm.base import Communicator
+from ddbp.reduction.shards import ShardPlan
+from ddbp.snapshot import State, below
+from layers import Module, Value
 from layers.errors import message
 from layers.types import Array
 
-from . import checks
+from .data import LocalBatch
 
 
 def detached(state: Any) -> Any:
@@ -27,15 +31,10 @@ def detached(state: Any) -> Any:
     return None if state is None else np.array(state.array if isinstance(state, Value) else state)
 
 
-class _Carried:
-    """The state that a window begins with, and the one that it ends with."""
-
-    state: Any = None
-    following: Any = None
-
-
 class Truncation:
     """Cuts sequences into windows, and carries a model's state from one to the next.
+
+    The batches of a group take turns: the first window of each, then the second of each, and so on.
 
     Parameters
     ----------
@@ -43,61 +42,132 @@ class Truncation:
         With `run(x, state) -> (y, state)`, where a state of None is that of the beginning.
     steps
         k, time steps of a window; the last one may be shorter.
+    comm, plan
+        The ranks, and which rows of a batch are whose.
     """
 
-    def __init__(self, model: Layer, steps: int) -> None:
-        self.steps = checks.positive_int("truncate", steps)
+    def __init__(self, model: Module, steps: int, comm: Communicator, plan: ShardPlan) -> None:
         if not hasattr(model, "run"):
             fix = "A recurrent layer and a Sequential with one have it."
             raise TypeError(
                 message("Trainer", "truncate needs a model with run(x, state)", repr(model), fix)
             )
-        self.model: Any = model
-        self._carried = _Carried()
+        self.steps = steps
+        self._model: Any = model
+        self._comm = comm
+        self._plan = plan
+        self.begin(())
 
-    def __repr__(self) -> str:
-        return f"{self.steps} steps"
+    def begin(self, group: Sequence[LocalBatch]) -> None:
+        """Begin with the first windows of the batches of a group."""
+        self._resuming = False
+        self._window = 0
+        self._turn = 0
+        # Of each batch: its samples, and what the next window begins with. That is kept apart from
+        # what the present one has begun with, so that a window may be computed twice.
+        self._samples = [batch.samples for batch in group]
+        self._following: list[Any] = [None] * len(group)
+        self._current: tuple[int, Any] = 0, None
+
+    @property
+    def mid_group(self) -> bool:
+        """Whether windows of a group have been given out, and the group is not over."""
+        return bool(self._window or self._turn)
 
     def count(self, x: Array, y: Array) -> int:
         """Return the number of windows of sequences x (N, T, …) with targets y (N, T, …)."""
         return -(-_length(x, y) // self.steps)
 
-    def windows(self, x: Array, y: Array) -> Iterator[tuple[Array, Array, float]]:
-        """Yield x and y of each window, from the state of the beginning on, and its part of the
-        time steps.
+    def windows(self, group: Sequence[LocalBatch]) -> Iterator[LocalBatch]:
+        """Yield the windows of the batches of a group, in turns, each with its part of the time
+        steps; only those that are left of the group in the midst of which a state was loaded.
 
-        Windows of several batches may take turns: a window is to be computed before another one is
-        asked for.
+        A window is to be computed before another one is asked for.
         """
-        length = _length(x, y)
-        carried = _Carried()
-        for start in range(0, length, self.steps):
+        if not self._resuming:
+            self.begin(group)
+        self._resuming = False
+        length = _length(group[0].x, group[0].y)
+        while self._window * self.steps < length:
+            start, number = self._window * self.steps, self._turn
             stop = min(start + self.steps, length)
-            carried.state, self._carried = carried.following, carried
-            yield (
-                np.ascontiguousarray(x[:, start:stop]),
-                np.ascontiguousarray(y[:, start:stop]),
-                (stop - start) / length,
+            self._current = number, self._following[number]
+            last = number == len(group) - 1
+            self._window, self._turn = (self._window + 1, 0) if last else (self._window, number + 1)
+            batch = group[number]
+            yield batch._replace(
+                x=np.ascontiguousarray(batch.x[:, start:stop]),
+                y=np.ascontiguousarray(batch.y[:, start:stop]),
+                weight=(stop - start) / length,
+                ends_group=last,
             )
-
-    def in_turns(
-        self, pairs: Sequence[tuple[Array, Array]]
-    ) -> Iterator[tuple[int, Array, Array, float]]:
-        """Yield the first window of each pair of x and y, then the second of each, and so on, with
-        the number of the pair.
-        """
-        windows = [self.windows(x, y) for x, y in pairs]
-        for _ in range(self.count(*pairs[0])):
-            for number, several in enumerate(windows):
-                yield number, *next(several)
+        self.begin(())
 
     def __call__(self, x: Value) -> Value:
         """Return the model's output for a window."""
-        y, state = self.model.run(x, self._carried.state)
-        # Kept apart, so that a window may be computed twice.
-        self._carried.following = detached(state)
+        number, state = self._current
+        y, following = self._model.run(x, state)
+        self._following[number] = detached(following)
         result: Value = y
         return result
+
+    def state(self) -> dict[str, Any]:
+        """Return which window is next, and the states that are carried, whose arrays have a row for
+        each sample of the global batch; collective.
+        """
+        result: dict[str, Any] = {
+            "window": self._window,
+            "turn": self._turn,
+            "samples": self._samples,
+            "carried": [],
+        }
+        for number, samples in enumerate(self._samples):
+            start, stop, _ = self._plan.rows(samples)
+            leaves: list[Array] = []
+            structure = _structure(self._following[number], stop - start, leaves)
+            result["carried"].append(structure)
+            result |= {
+                f"{number}.{leaf}": np.concatenate(gather_uneven(self._comm, array))
+                for leaf, array in enumerate(leaves)
+            }
+        return result
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned, on any number of ranks."""
+        self._window = state["window"]
+        self._turn = state["turn"]
+        self._samples = state["samples"]
+        self._resuming = self.mid_group
+        self._following = []
+        for number, samples in enumerate(self._samples):
+            start, stop, _ = self._plan.rows(samples)
+            leaves = below(str(number), state)
+            rows = {leaf: whole[start:stop].copy() for leaf, whole in leaves.items()}
+            self._following.append(_restored(state["carried"][number], rows))
+
+
+def _structure(state: Any, rows: int, leaves: list[Array]) -> Any:
+    """Return a state with lists for tuples and numbers for arrays, to which these are added."""
+    if isinstance(state, tuple):
+        return [_structure(part, rows, leaves) for part in state]
+    if state is None:
+        return None
+    if state.shape[:1] != (rows,):
+        must, fix = (
+            "arrays of a state that is carried must have a row for each sample",
+            "Return arrays (N, …), tuples of them, or None as a state in run.",
+        )
+        got = f"shape {state.shape} for {rows} samples"
+        raise ValueError(message("Trainer.state", must, got, fix))
+    leaves.append(state)
+    return len(leaves) - 1
+
+
+def _restored(structure: Any, leaves: State) -> Any:
+    """Return the state that `_structure` has taken apart."""
+    if isinstance(structure, list):
+        return tuple(_restored(part, leaves) for part in structure)
+    return None if structure is None else leaves[str(structure)]
 
 
 def _length(x: Array, y: Array) -> int:

@@ -17,8 +17,8 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
-from layers import FlatParameters, Linear
-from layers.kernels import reduce
+from layers import Linear
+from layers.engine.fixed_tree import tree_sum
 from layers.kernels.cache import CACHE_FOLDER
 
 _ANNOUNCED: list[Any] = []
@@ -66,19 +66,44 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         optimizer.step(part)
         # Gradients of shards are summed in the type of the model, what states learn in float64.
         for kind in (dtype, np.float64):
-            reduce.tree_sum(np.empty(1, kind), np.zeros((2, 1), kind), np.ones(2, np.int64), 0)
+            tree_sum(np.zeros((2, 1), kind))
 
 
-def one_first(
-    comm: Communicator, gather: ShardGather, flat: FlatParameters, run_pass: Callable[[], Any]
-) -> Any:
-    """Return what `run_pass` gives, with one rank of each host first; collective."""
-    with comm.leader_first(), gather.alone():
-        result = run_pass()
-    if gather.asked_alone:
-        # A layer needs the other ranks in the middle of a pass: that was practice, and now all
-        # begin together.
-        gather.asked_alone = False
-        flat.zero_gradients()
-        return run_pass()
-    return result
+class WarmUp:
+    """Lets one rank of each host go first, as kernels may be compiled, until that is over.
+
+    Parameters
+    ----------
+    comm
+        The ranks.
+    gather
+        Tells whether a layer needs the other ranks in the middle of a pass.
+    restart
+        Takes back what a pass has changed.
+
+    Attributes
+    ----------
+    over
+        Whether kernels have been compiled.
+    """
+
+    def __init__(
+        self, comm: Communicator, gather: ShardGather, restart: Callable[[], None]
+    ) -> None:
+        self.over = False
+        self._comm = comm
+        self._gather = gather
+        self._restart = restart
+
+    def __call__(self, run_pass: Callable[..., Any], *arguments: Any) -> Any:
+        """Return what a pass gives for the arguments; collective."""
+        if self.over:
+            return run_pass(*arguments)
+        with self._comm.leader_first(), self._gather.alone():
+            result = run_pass(*arguments)
+        if self._gather.asked_alone:
+            # That was practice, and now all begin together.
+            self._gather.asked_alone = False
+            self._restart()
+            return run_pass(*arguments)
+        return result

@@ -1,8 +1,8 @@
-"""The methods of computing a convolution, and the choice among them by shape, in this one place.
+"""The algorithms of computing a convolution, and the choice among them by shape, in this one place.
 
-A method does three things: `apply`, the convolution itself; `adjoint`, which carries a gradient of
-its output back to its input (and is the forward pass of a transposed convolution); and `gradient`,
-of its weight. The measurements behind the choice are in docs/performance.md.
+An algorithm does three things: `apply`, the convolution itself; `adjoint`, which carries a gradient
+of its output back to its input (and is the forward pass of a transposed convolution); and
+`gradient`, of its weight. The measurements behind the choice are in docs/performance.md.
 """
 
 from functools import cached_property
@@ -12,13 +12,13 @@ import numpy as np
 
 from layers.checks import Pair
 from layers.kernels import conv, conv_columns, depthwise, winograd
-from layers.kernels.llvm.simd import VECTOR_BYTES
+from layers.kernels.machine import VECTOR_BYTES
 from layers.types import Array, Integers
 
 from . import tables
 from .tables import ConvShape
 
-METHODS = ("default", "fastest", "direct")
+ALGORITHMS = ("default", "fastest", "direct")
 # Winograd's transforms pay from this many channels on, and while partial tiles at the border waste
 # at most this factor.
 WINOGRAD_CHANNELS = 16
@@ -27,8 +27,8 @@ WINOGRAD_WASTE = 1.5
 FEW_CHANNELS = 8
 
 
-class Direct:
-    """Sums over taps and channels; works for every window."""
+class ConvAlgorithm:
+    """What computes a convolution of one shape."""
 
     def __init__(self, shape: ConvShape, dtype: Any) -> None:
         self.shape = shape
@@ -36,6 +36,34 @@ class Direct:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+    def apply(
+        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        """Write the convolution of x (N, H, W, C) to y (N, P, Q, K); bias (K,), or empty for
+        none.
+        """
+        raise NotImplementedError
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        """Write the adjoint of the convolution, applied to dy (N, P, Q, K), to dx (N, H, W, C);
+        bias (C,), or empty.
+        """
+        raise NotImplementedError
+
+    def gradient(
+        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
+    ) -> None:
+        """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns,
+        C / groups, K).
+        """
+        raise NotImplementedError
+
+
+class Direct(ConvAlgorithm):
+    """Sums over taps and channels; works for every window."""
 
     @cached_property
     def _forward(self) -> tables.Correlation:
@@ -52,25 +80,16 @@ class Direct:
     def apply(
         self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        """Write the convolution of x (N, H, W, C) to y (N, P, Q, K); bias (K,), or empty for
-        none.
-        """
         self._correlate(call, self._forward, y, x, weight, bias, rectified, transposed=False)
 
     def adjoint(
         self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        """Write the adjoint of the convolution, applied to dy (N, P, Q, K), to dx (N, H, W, C);
-        bias (C,), or empty.
-        """
         self._correlate(call, self._backward, dx, dy, weight, bias, rectified, transposed=True)
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
     ) -> None:
-        """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns,
-        C / groups, K).
-        """
         plan = self._gradient
         scratch = call.scratch(self.dtype, plan.band_size, plan.last_size)
         conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.runs, plan.plan, *scratch, add)
@@ -111,7 +130,7 @@ class FewChannels(Direct):
         conv_columns.input_gradient(dx, dy, weight, plan.plan, *scratch)
 
 
-class Depthwise(Direct):
+class Depthwise(ConvAlgorithm):
     """Every channel by itself, with one or more outputs each: sums over taps alone, vectors of
     channels.
     """
@@ -169,7 +188,7 @@ class Depthwise(Direct):
         depthwise.correlate(y, x, taps, bias, plan.plan, band, packed, line, transposed, rectified)
 
 
-class Winograd(Direct):
+class Winograd(ConvAlgorithm):
     """Tiles of m x m outputs, for windows of 3 x 3 at stride 1.
 
     `sizes` are the m of the map, of its adjoint and of the weight's gradient.
@@ -237,11 +256,11 @@ class Winograd(Direct):
 def choose(
     shape: ConvShape,
     dtype: Any,
-    method: str = "default",
+    algorithm: str = "default",
     *,
     transposed: bool = False,
-) -> Direct:
-    """Return the method for a convolution.
+) -> ConvAlgorithm:
+    """Return the algorithm for a convolution.
 
     The outputs may be fewer than the windows that fit: those of a transposed convolution with
     output padding are.
@@ -255,12 +274,12 @@ def choose(
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     if (
-        method != "direct"
+        algorithm != "direct"
         and plain
         and rows.size == columns.size == 3
         and max(rows.before, columns.before) <= 2
     ):
-        forward, backward = 4 if method == "fastest" else 2, 4
+        forward, backward = 4 if algorithm == "fastest" else 2, 4
         wanted = (backward, forward, backward) if transposed else (forward, backward, backward)
         sizes = (
             _size(shape.outputs, wanted[0]),

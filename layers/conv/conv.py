@@ -4,18 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.activation import ReLU
-from layers.checks import pair
-from layers.engine.layer import Layer
+from layers.checks import pair, require_input
 from layers.engine.memory import contiguous, empty, flat
-from layers.engine.parameter import Parameter
-from layers.errors import message
+from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
-from layers.kernels import elementwise, pool
-from layers.pool import MaxPool2d, rectified_backward
+from layers.kernels import elementwise
 from layers.types import Array
 
-from .algorithms import Direct, choose
+from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
 from .tables import ConvShape, Window
 
@@ -36,7 +32,7 @@ class Conv2d(Convolution):
     ----------
     in_channels, out_channels
         C and K.
-    size
+    kernel_size
         Of the window: a number, or (rows, columns).
     rng
         Draws the initial weights.
@@ -50,7 +46,7 @@ class Conv2d(Convolution):
         depthwise convolution.
     bias
         Whether there is a bias b, shape (K,).
-    method
+    algorithm
         "default", "direct" (no transforms) or "fastest" (Winograd's F(4 x 4) throughout where it
         fits, with about twice the rounding error of direct convolution); see
         `layers.conv.algorithms.choose`.
@@ -58,14 +54,17 @@ class Conv2d(Convolution):
         See `layers.init`. The weight has shape (rows, columns, C / groups, K): PyTorch's is
         `weight.transpose(3, 2, 0, 1)`.
 
+    Notes
+    -----
     Inputs are (N, H, W, C), outputs (N, P, Q, K).
     """
 
+    @renamed(size="kernel_size", method="algorithm")
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        size: Size,
+        kernel_size: Size,
         *,
         rng: np.random.Generator,
         stride: Size = 1,
@@ -73,7 +72,7 @@ class Conv2d(Convolution):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
-        method: str = "default",
+        algorithm: str = "default",
         weight_init: Initializer = he_uniform,
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
@@ -85,13 +84,13 @@ class Conv2d(Convolution):
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (in_channels, out_channels),
-            size,
+            kernel_size,
             rng=rng,
             stride=stride,
             dilation=dilation,
             groups=groups,
             biases=out_channels if bias else 0,
-            method=method,
+            algorithm=algorithm,
             weight_init=weight_init,
             bias_init=bias_init,
             dtype=dtype,
@@ -99,25 +98,18 @@ class Conv2d(Convolution):
 
     def __repr__(self) -> str:
         options = self._options(
-            stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, method="default"
+            stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1, algorithm="default"
         )
         return (
             f"Conv2d({self.in_channels}, {self.out_channels},"
-            f" {self.size}{options}{'' if self.bias else ', bias=False'})"
+            f" {self.kernel_size}{options}{'' if self.bias else ', bias=False'})"
         )
 
-    def fused_with(self, following: Layer) -> Layer | None:
-        return (
-            _RectifiedConv2d(self)
-            if type(self) in (Conv2d, Conv1d) and type(following) is ReLU
-            else None
-        )
-
-    def method_for(self, x: Array) -> Direct:
-        """Return the method for this shape of images, made when it is first seen."""
-        key = (x.shape[1:3], x.dtype, self.method)
-        method = self._methods.get(key)
-        if method is None:
+    def algorithm_for(self, x: Array) -> ConvAlgorithm:
+        """Return the algorithm for this shape of images, made when it is first seen."""
+        key = (x.shape[1:3], x.dtype, self.algorithm)
+        algorithm = self._algorithms.get(key)
+        if algorithm is None:
             window = self._window(x.shape[1], x.shape[2])
             image = (x.shape[1], x.shape[2])
             outputs = window.output(*image)
@@ -139,16 +131,16 @@ class Conv2d(Convolution):
                     message(self, f"the window {spans} must fit into the padded image", padded, fix)
                 )
             channels = (self.in_channels, self.out_channels)
-            method = self._methods[key] = choose(
-                ConvShape(window, image, outputs, channels), x.dtype, self.method
+            algorithm = self._algorithms[key] = choose(
+                ConvShape(window, image, outputs, channels), x.dtype, self.algorithm
             )
-        return method
+        return algorithm
 
     def _window(self, height: int, width: int) -> Window:
         if self.padding == "same":
             before, after = [], []
             for length, size, stride, dilation in zip(
-                (height, width), self.size, self.stride, self.dilation, strict=True
+                (height, width), self.kernel_size, self.stride, self.dilation, strict=True
             ):
                 total = max(
                     0, (-(-length // stride) - 1) * stride + (size - 1) * dilation + 1 - length
@@ -159,113 +151,64 @@ class Conv2d(Convolution):
         assert not isinstance(self.padding, str)
         return self._axes(self.padding, self.padding)
 
-    def convolve(self, call: "Call", x: Array, rectified: bool) -> tuple[Array, Array, Direct]:
+    def convolve(
+        self, call: "Call", x: Array, rectified: bool
+    ) -> tuple[Array, Array, ConvAlgorithm]:
         """Return the output, and what backward needs besides: the input in adjacent memory, and the
-        method.
+        algorithm.
         """
         x = self._images(x, self.in_channels)
-        method = self.method_for(x)
-        y = call.buffer("y", (len(x), *method.shape.outputs, self.out_channels), x.dtype)
-        method.apply(call, y, x, self.weight.value, self._bias(x), rectified)
-        return y, x, method
+        algorithm = self.algorithm_for(x)
+        y = call.buffer("y", (len(x), *algorithm.shape.outputs, self.out_channels), x.dtype)
+        algorithm.apply(call, y, x, self.weight.value, self._bias(x), rectified)
+        return y, x, algorithm
 
     def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
-        y, x, method = self.convolve(call, x, rectified)
-        call.save(x, y, method)
+        y, x, algorithm = self.convolve(call, x, rectified)
+        call.save(x, y, algorithm)
         return y
 
     def backward(
         self, call: "Call", dy: Array, rectified: bool = False
     ) -> tuple[Array | None, ...]:
-        x, y, method = call.saved
+        x, y, algorithm = call.saved
         dy = contiguous(dy)
         if rectified:
             dz = call.pooled("dz", y.shape, y.dtype)
             elementwise.relu_backward(flat(dz), flat(dy), flat(y))
             dy = dz
-        return self.gradients(call, dy, x, method)
+        return self.gradients(call, dy, x, algorithm)
 
     def gradients(
-        self, call: "Call", dy: Array, x: Array, method: Direct
+        self, call: "Call", dy: Array, x: Array, algorithm: ConvAlgorithm
     ) -> tuple[Array | None, ...]:
         """Add the parameters' gradients and return that of the input, given that of the
         convolution's output.
         """
         self._bias_gradient(call, dy)
         dw, add = call.gradient_buffer(self.weight)
-        method.gradient(call, dw, dy, x, call.bounds(len(x)), add)
+        algorithm.gradient(call, dw, dy, x, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)
-        method.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        algorithm.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)
-
-
-class _RectifiedConv2d(Layer):
-    """A Conv2d and the ReLU after it in one call, y = max(z, 0). Backward: as Conv2d, with dy only
-    where y > 0.
-    """
-
-    def __init__(self, convolution: Conv2d) -> None:
-        self.convolution = convolution
-
-    def __repr__(self) -> str:
-        return f"{self.convolution!r} + ReLU()"
-
-    def fused_with(self, following: Layer) -> Layer | None:
-        return _PooledConv2d(self.convolution, following) if type(following) is MaxPool2d else None
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.convolution.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        return self.convolution.forward(call, x, rectified=True)
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        return self.convolution.backward(call, dy, rectified=True)
-
-
-class _PooledConv2d(Layer):
-    """A Conv2d, the ReLU and the MaxPool2d after it in one call; backward has one pass from the
-    pooled gradient to that of z.
-    """
-
-    def __init__(self, convolution: Conv2d, pooling: MaxPool2d) -> None:
-        self.convolution, self.pooling = convolution, pooling
-
-    def __repr__(self) -> str:
-        return f"{self.convolution!r} + ReLU() + {self.pooling!r}"
-
-    def own_parameters(self) -> list[Parameter]:
-        return self.convolution.own_parameters()
-
-    def forward(self, call: "Call", x: Array) -> Array:
-        z, x, method = self.convolution.convolve(call, x, rectified=True)
-        y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
-        pool.maximum(y, z, self.pooling.window, False)
-        call.save(x, z, method, y)
-        return y
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, z, method, y = call.saved
-        dz = call.pooled("dz", z.shape, z.dtype)
-        rectified_backward(dz, contiguous(dy), z, y, self.pooling.window)
-        return self.convolution.gradients(call, dz, x, method)
 
 
 class Conv1d(Conv2d):
     """Convolution of sequences (N, T, C) to (N, U, K): `Conv2d` with windows of one row; its weight
-    is (1, size, C / groups, K).
+    is (1, kernel_size, C / groups, K).
 
-    Parameters are those of `Conv2d`, with one number each for size, stride, padding (or "same") and
-    dilation.
+    Parameters are those of `Conv2d` (`options` are its further ones), with one number each for
+    kernel_size, stride, padding (or "same") and dilation.
     """
 
+    @renamed(size="kernel_size", method="algorithm")
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        size: int,
+        kernel_size: int,
         *,
         rng: np.random.Generator,
         stride: int = 1,
@@ -277,7 +220,7 @@ class Conv1d(Conv2d):
         super().__init__(
             in_channels,
             out_channels,
-            (1, size),
+            (1, kernel_size),
             rng=rng,
             stride=(1, stride),
             padding=along,
@@ -289,11 +232,7 @@ class Conv1d(Conv2d):
         return super().__repr__().replace("Conv2d", "Conv1d", 1)
 
     def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
-        if x.ndim != 3 or x.shape[2] != self.in_channels:
-            fix = "If the axes are N C T, convert with x.transpose(0, 2, 1)."
-            raise ValueError(
-                message(self, f"the input must have shape (N, T, {self.in_channels})", x.shape, fix)
-            )
+        require_input(self, x, ("N", "T", self.in_channels), self.weight.dtype)
         y = super().forward(call, x[:, np.newaxis], rectified)
         return y[:, 0]
 

@@ -22,12 +22,12 @@ import numpy as np
 from layers.kernels.llvm.simd_winograd import MATRICES
 
 from . import tables
-from .algorithms import Depthwise, Direct, FewChannels, Winograd
+from .algorithms import ConvAlgorithm, Depthwise, FewChannels, Winograd
 
 OPERATIONS = ("forward", "input gradient", "weight gradient")
 
 
-def expected_error(algorithm: Direct, operation: str, samples: int) -> float:
+def expected_error(algorithm: ConvAlgorithm, operation: str, samples: int) -> float:
     """Return what the root mean square of an operation's error is at most, for independent random
     numbers, in units of the unit roundoff times the root mean square of the result.
 

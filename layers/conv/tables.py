@@ -16,8 +16,8 @@ from layers.checks import Pair
 from layers.kernels import conv, conv_columns, winograd
 from layers.kernels import depthwise as depthwise_kernels
 from layers.kernels.conv_tiles import PANEL
-from layers.kernels.llvm.simd import VECTOR_BYTES
 from layers.kernels.llvm.simd_conv import RUN
+from layers.kernels.machine import VECTOR_BYTES
 from layers.kernels.records import table
 from layers.types import Array, Integers
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from layers.checks import pair
 from layers.engine.memory import contiguous, empty
-from layers.errors import message
+from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
 from layers.types import Array
 
-from .algorithms import Direct, choose
+from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
 from .tables import ConvShape
 
@@ -23,25 +23,27 @@ class ConvTranspose2d(Convolution):
     Q, C) to (N, H, W, K).
 
     y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride -
-    2 padding + dilation (size - 1) + 1 + output_padding. Backward: dx is the convolution of dy,
-    dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
+    2 padding + dilation (kernel_size - 1) + 1 + output_padding. Backward: dx is the convolution of
+    dy, dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
 
     Parameters
     ----------
     output_padding
         Further rows and columns at the end, fewer than the stride (or dilation): several sizes have
         a convolution of one size.
-    in_channels, out_channels, size, rng, stride, padding, dilation, groups, bias, method,
+    in_channels, out_channels, kernel_size, rng, stride, padding, dilation, groups, bias, algorithm
+        As for `Conv2d`.
     weight_init, bias_init
         As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is
         `weight.transpose(3, 2, 0, 1)`.
     """
 
+    @renamed(size="kernel_size", method="algorithm")
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        size: Size,
+        kernel_size: Size,
         *,
         rng: np.random.Generator,
         stride: Size = 1,
@@ -50,7 +52,7 @@ class ConvTranspose2d(Convolution):
         dilation: Size = 1,
         groups: int = 1,
         bias: bool = True,
-        method: str = "default",
+        algorithm: str = "default",
         weight_init: Initializer = he_uniform,
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
@@ -60,13 +62,13 @@ class ConvTranspose2d(Convolution):
         self.in_channels, self.out_channels = in_channels, out_channels
         super().__init__(
             (out_channels, in_channels),
-            size,
+            kernel_size,
             rng=rng,
             stride=stride,
             dilation=dilation,
             groups=groups,
             biases=out_channels if bias else 0,
-            method=method,
+            algorithm=algorithm,
             weight_init=weight_init,
             bias_init=bias_init,
             dtype=dtype,
@@ -92,16 +94,16 @@ class ConvTranspose2d(Convolution):
             output_padding=(0, 0),
             dilation=(1, 1),
             groups=1,
-            method="default",
+            algorithm="default",
         )
-        sizes = f"{self.in_channels}, {self.out_channels}, {self.size}"
+        sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
         return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
 
-    def method_for(self, x: Array) -> Direct:
-        """Return the method for this shape of images, made when it is first seen."""
-        key = (x.shape[1:3], x.dtype, self.method)
-        method = self._methods.get(key)
-        if method is None:
+    def algorithm_for(self, x: Array) -> ConvAlgorithm:
+        """Return the algorithm for this shape of images, made when it is first seen."""
+        key = (x.shape[1:3], x.dtype, self.algorithm)
+        algorithm = self._algorithms.get(key)
+        if algorithm is None:
             window = self._axes(self.padding, self.padding)
             axes = (window.rows, window.columns)
             height, width = (
@@ -114,30 +116,30 @@ class ConvTranspose2d(Convolution):
                     message(self, "the output must have at least one pixel", (height, width), fix)
                 )
             channels = (self.out_channels, self.in_channels)
-            method = self._methods[key] = choose(
+            algorithm = self._algorithms[key] = choose(
                 ConvShape(window, (height, width), (x.shape[1], x.shape[2]), channels),
                 x.dtype,
-                self.method,
+                self.algorithm,
                 transposed=True,
             )
-        return method
+        return algorithm
 
     def forward(self, call: "Call", x: Array) -> Array:
         x = self._images(x, self.in_channels)
-        method = self.method_for(x)
-        y = call.buffer("y", (len(x), *method.shape.image, self.out_channels), x.dtype)
-        method.adjoint(call, y, x, self.weight.value, self._bias(x), False)
-        call.save(x, method)
+        algorithm = self.algorithm_for(x)
+        y = call.buffer("y", (len(x), *algorithm.shape.image, self.out_channels), x.dtype)
+        algorithm.adjoint(call, y, x, self.weight.value, self._bias(x), False)
+        call.save(x, algorithm)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, method = call.saved
+        x, algorithm = call.saved
         dy = contiguous(dy)
         self._bias_gradient(call, dy)
         dw, add = call.gradient_buffer(self.weight)
-        method.gradient(call, dw, x, dy, call.bounds(len(x)), add)
+        algorithm.gradient(call, dw, x, dy, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)
-        method.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        algorithm.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
         return (dx,)

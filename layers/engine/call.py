@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.errors import noting
+from layers.errors import message, noting
 from layers.types import Array, Integers
 
 from .layer import Layer
@@ -16,6 +16,7 @@ from .value import Outputs, Value
 from .workspace import TRANSIENT_BYTES
 
 if TYPE_CHECKING:
+    from .rules import Rule
     from .tape import Tape
 
 
@@ -34,6 +35,7 @@ class Call:
         "_buffers",
         "_own",
         "divisor",
+        "draws",
         "index",
         "inputs",
         "layer",
@@ -54,12 +56,15 @@ class Call:
         self.divisor: float | None = None
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
+        self.draws = tape.draws
+        """Those of the tape when this call began; see `Tape.drawing_again`."""
 
     def __repr__(self) -> str:
         return f"call {self.index}: {self.layer!r}"
 
     @property
     def training(self) -> bool:
+        """Whether the tape's pass is one of training."""
         return self.tape.training
 
     def save(self, *arrays: Any) -> None:
@@ -88,12 +93,17 @@ class Call:
 
         Nobody may keep it beyond the backward pass but those that refer to it.
         """
-        dtype = np.dtype(dtype)
-        if math.prod(shape) * dtype.itemsize < TRANSIENT_BYTES:
-            return self.buffer(name, shape, dtype)
-        array = self.tape.workspace.pooled(shape, dtype)
+        array = self._buffers.get(name)
+        if array is None or array.shape != shape or array.dtype != dtype:
+            dtype = np.dtype(dtype)
+            if math.prod(shape) * dtype.itemsize >= TRANSIENT_BYTES:
+                array = self.tape.workspace.pooled(shape, dtype)
+                if self._own is not None:
+                    self._own.append(weakref.ref(array))
+                return array
+            array = self.tape.workspace.cut(self.index, name, shape, dtype)
         if self._own is not None:
-            self._own.append(weakref.ref(array))
+            self._own.append(array)
         return array
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
@@ -117,13 +127,28 @@ class Call:
         """
         return noting(self, self.tape.gather, numbers)
 
-    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
         """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
-        at the end of a trainer's step.
+        at the end of a trainer's step. With `gathered`, they are what it has returned already.
 
-        This is how a layer changes its `State`; all ranks then change it by the same bits.
+        This is how a layer changes its `State`; all ranks then change it by the same bits. Of the
+        batch `apply` knows its argument only: where batches accumulate, it may be that of another.
         """
-        self.tape.on_gathered(numbers, apply)
+        self.tape.on_gathered(numbers, apply, gathered=gathered)
+
+    def random_key(self) -> tuple[int, int, int, np.uint64]:
+        """Return the key of the next random numbers of this call: its first sample, step, draw and
+        seed.
+
+        It is another one each time. Draws are counted along the tape, calls are not: layers that
+        run as one call draw what they draw apart.
+        """
+        tape = self.tape
+        draw = tape.draws
+        tape.draws = draw + 1
+        return tape.first_sample, tape.step, draw, np.uint64(tape.seed)
 
     def wants(self, index: int) -> bool:
         """Return whether anybody needs the gradient of input number `index`."""
@@ -134,16 +159,49 @@ class Call:
         """Return the gradient that input number `index` has received so far, if any: backward must
         return its sum with that.
         """
-        x = self.inputs[index]
-        held: Array | None = x._gradient
-        x._gradient = None
-        return held
+        x: Value = self.inputs[index]
+        return x.take()
+
+    def backward(self, dy: Any, rule: "Rule | None") -> None:
+        """Run backward of the layer on the gradient of its output, or those of several, and give
+        the inputs theirs.
+        """
+        self._own = []
+        if type(dy) is tuple:
+            dys = dy if rule is None else [d if d is None else rule.error(self, d) for d in dy]
+            gradients = self.layer.backward(self, *dys)
+        else:
+            gradients = self.layer.backward(self, dy if rule is None else rule.error(self, dy))
+        inputs, count = self.inputs, len(gradients)
+        if count != len(inputs):
+            must = f"backward must return {len(inputs)} gradients"
+            fix = "Return a tuple with one entry per input, None where there is no gradient."
+            raise ValueError(message(self.layer, must, count, fix))
+        if count > 1 and self._own and len(set(map(id, gradients))) < count:
+            # One array for several inputs: it may not be added to in place.
+            self._own = None
+        for index, dx in enumerate(gradients):
+            x = inputs[index]
+            if dx is None or not isinstance(x, Value) or not x.wants:
+                continue
+            if dx.shape != x.array.shape:
+                must = f"backward must return a gradient of the input's shape {x.array.shape}"
+                fix = "Sum it over the axes that forward broadcast."
+                raise ValueError(message(self.layer, must, dx.shape, fix))
+            x.receive(dx, self, index)
+
+    def release(self) -> None:
+        """Let go of inputs and output, which refer to this call: without that the garbage collector
+        has nothing to do.
+        """
+        del self.output
+        self.inputs = ()
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the
         samples, if not equal).
         """
-        return self.tape.bounds(rows)
+        return self.tape.shard_bounds.of(rows)
 
     def samples(self, rows: int) -> int:
         """Return the number of samples of the global batch, that a loss of `rows` local rows is
@@ -162,12 +220,7 @@ class Call:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
         overwritten.
         """
-        gradients = parameter.gradients
-        if gradients is None or len(gradients) != self.tape.shards:
-            gradients = parameter.shard_gradients(self.tape.shards)
-        accumulate = not parameter.stale
-        parameter.stale = False
-        return gradients, accumulate
+        return parameter.store.buffer(self.tape.shards)
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
         """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""

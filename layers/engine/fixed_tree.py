@@ -1,4 +1,4 @@
-"""Sums over shards, in one fixed binary tree."""
+"""The one order in which numbers of shards are added: a fixed binary tree."""
 
 import numpy as np
 
@@ -6,10 +6,31 @@ from layers.kernels import reduce
 from layers.types import Array, Integers
 
 
-def tree_total(parts: Array, sizes: Integers) -> Array:
-    """Return the sum of gradients (P, …), each that of so many neighbouring shards, by the fixed
-    tree.
+def tree_sum(
+    parts: Array, sizes: Integers | None = None, *, out: Array | None = None, start: int = 0
+) -> Array:
+    """Return the sum over the first axis of parts (P, …) by the fixed tree, whoever computed them.
+
+    Neighbours are added first, then neighbouring sums, and so on: so the bits do not depend on
+    which nodes of the tree were summed beforehand, by whom, or where.
+
+    Parameters
+    ----------
+    parts
+        What is summed; zeros are returned if there is nothing.
+    sizes
+        Of how many shards each part is the sum (P,): powers of two, each a node of the tree. One
+        shard each unless given.
+    out, start
+        Where the sum goes (m,), and the first of the columns of parts (P, n) that it is of; a new
+        array and all of them unless given.
     """
-    total: Array = np.empty_like(parts[0])
-    reduce.tree_sum(total.reshape(-1), parts.reshape(len(parts), total.size), sizes, 0)
+    total = np.empty(parts.shape[1:], parts.dtype) if out is None else out
+    if not len(parts):
+        total[...] = 0
+        return total
+    if sizes is None:
+        sizes = np.ones(len(parts), np.int64)
+    rows = np.ascontiguousarray(parts).reshape(len(parts), -1)
+    reduce.tree_sum(total.reshape(-1), rows, sizes, start)
     return total

@@ -4,14 +4,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layers.errors import message
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
 
-from .memory import LINE, zeros
+from .gradients import Gradients
+from .memory import zeros
 from .parameter import Allocator, Parameter, unique_parameters
 from .partial_sums import PartialSums, ShardMemory
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
 class FlatParameters:
@@ -45,7 +47,7 @@ class FlatParameters:
 
     def __init__(
         self,
-        model: "Layer",
+        model: "Module",
         shards: int | Sequence[int] = 1,
         allocate: Allocator = zeros,
         allocate_gradients: Allocator | None = None,
@@ -70,7 +72,7 @@ class FlatParameters:
         self.names: list[str] = [name for name, _ in named]
         self.parameters: list[Parameter] = [parameter for _, parameter in named]
         self.dtype = self.parameters[0].dtype
-        step = LINE // self.dtype.itemsize
+        step = CACHE_LINE // self.dtype.itemsize
         self.starts: list[int] = []
         end = 0
         for parameter in self.parameters:
@@ -81,14 +83,12 @@ class FlatParameters:
         memory, apart = ShardMemory(self.dtype), max(sizes) == 1
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             stop = start + parameter.size
-            value, rows = (
-                self.values[start:stop].reshape(parameter.shape),
-                self.gradients[:, start:stop],
-            )
+            shape, rows = parameter.shape, self.gradients[:, start:stop]
             if apart:
-                parameter.bind(value, rows.reshape(len(sizes), *parameter.shape))
+                store = Gradients(shape, self.dtype, rows.reshape(len(sizes), *shape))
             else:
-                parameter.bind(value, None, PartialSums(rows, sizes, memory))
+                store = PartialSums(shape, self.dtype, rows, sizes, memory)
+            parameter.bind(self.values[start:stop].reshape(shape), store)
         self._values = [parameter.value for parameter in self.parameters]
         self._moves = Parameter.moves
 
@@ -122,7 +122,7 @@ class FlatParameters:
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""
         for parameter in self.parameters:
-            parameter.stale = True
+            parameter.store.stale = True
 
     def complete(self) -> list[str]:
         """Make all gradients final, zeros for parameters that got no contribution; return the names
@@ -131,7 +131,7 @@ class FlatParameters:
         return [
             name
             for name, parameter in zip(self.names, self.parameters, strict=True)
-            if not parameter.complete()
+            if not parameter.store.complete()
         ]
 
     def segments(self) -> Sequence[tuple[str, Parameter, int, int]]:

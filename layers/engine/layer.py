@@ -1,17 +1,11 @@
-"""The layer contract: owns parameters, and nothing else."""
+"""The layer contract: a forward, and the backward that belongs to it."""
 
-import copy
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from layers.errors import message
 from layers.types import Array
 
 from .inference import INFERENCE
-from .parameter import Parameter
-from .state import State, unique_states
+from .module import Module
 
 if TYPE_CHECKING:
     from .call import Call
@@ -25,7 +19,7 @@ class Recorded:
     tape: "Tape"
 
 
-class Layer:
+class Layer(Module):
     """A differentiable function with parameters, and `State` only where training itself changes it.
 
     Arrays in, array out, and nothing is recorded. If any input is a `Value`, the call is recorded
@@ -73,94 +67,3 @@ class Layer:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
         return self.forward(INFERENCE, *inputs)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-    def fused_with(self, following: "Layer") -> "Layer | None":
-        """Return a layer that does this one and the following in one call, with the same bits, or
-        None if there is none.
-        """
-        return None
-
-    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
-        """Yield (dotted name, parameter) in the order in which attributes were set; shared
-        parameters come repeatedly.
-
-        Attributes whose name begins with an underscore are left out.
-        """
-        for name, attribute in vars(self).items():
-            if name[0] != "_":
-                yield from _named(f"{prefix}{name}", attribute, Parameter)
-
-    def named_states(self, prefix: str = "") -> Iterator[tuple[str, State]]:
-        """Yield (dotted name, state) as `named_parameters` does for parameters."""
-        for name, attribute in vars(self).items():
-            if name[0] != "_":
-                yield from _named(f"{prefix}{name}", attribute, State)
-
-    def parameters(self) -> list[Parameter]:
-        """Return the parameters, shared ones once."""
-        return list({id(parameter): parameter for _, parameter in self.named_parameters()}.values())
-
-    def own_parameters(self) -> list[Parameter]:
-        """Return the parameters that are direct attributes."""
-        return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
-
-    def astype(self, dtype: Any) -> Self:
-        """Return a copy whose parameters and states have another floating type."""
-        result = copy.deepcopy(self)
-        for parameter in result.parameters():
-            parameter.cast(dtype)
-        for _, state in unique_states(result):
-            state.cast(dtype)
-        return result
-
-    def refuse_dtype(self, x: Array, expected: Any) -> None:
-        """Raise for an input whose type is not that of the layer's parameters."""
-        fix = f"Convert it with x.astype(np.{expected})"
-        if np.issubdtype(x.dtype, np.inexact):
-            fix += f" or the layer with layer.astype(np.{x.dtype})"
-        raise TypeError(
-            message(
-                self,
-                f"the input must have the dtype of the weights, {expected}",
-                x.dtype,
-                f"{fix}.",
-            )
-        )
-
-
-class Composite(Layer):
-    """A layer made of layers: define `__call__` in ordinary Python, with loops, branches and shared
-    layers as you like.
-
-    >>> class Net(Composite):
-    ...     def __init__(self, first, second):
-    ...         self.first, self.second = first, second
-    ...     def __call__(self, x):
-    ...         h = self.first(x)
-    ...         return self.second(h) + h
-    """
-
-    def __call__(self, *inputs: Any) -> Any:
-        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
-
-
-def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:
-    """Yield the parameters or the states in an attribute."""
-    if isinstance(attribute, kind):
-        yield name, attribute
-    elif isinstance(attribute, Layer):
-        prefix = f"{name}."
-        yield from (
-            attribute.named_parameters(prefix)
-            if kind is Parameter
-            else attribute.named_states(prefix)
-        )
-    elif isinstance(attribute, dict):
-        for key, item in attribute.items():
-            yield from _named(f"{name}.{key}", item, kind)
-    elif isinstance(attribute, list | tuple):
-        for index, item in enumerate(attribute):
-            yield from _named(f"{name}.{index}", item, kind)

@@ -5,20 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
-
-LINE = 64
-"""Bytes of a cache line. Memory of ours begins at one: of a vector that lies across two lines the
-processor makes two accesses.
-"""
 
 
 def room(size: int) -> Array:
     """Return so many uninitialised bytes that begin at a cache line, as an array that its views
     refer to.
     """
-    owner = np.empty(size + LINE, np.uint8)
-    start = -owner.ctypes.data % LINE
+    owner = np.empty(size + CACHE_LINE, np.uint8)
+    start = -owner.ctypes.data % CACHE_LINE
     # By way of its buffer, or views of the result would refer to `owner`.
     return np.frombuffer(owner[start : start + size].data, np.uint8) if size else owner[:0]
 

@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.errors import message
-from layers.kernels import elementwise, merge
 from layers.types import Array
 
 from .layer import Layer
-from .memory import flat
 
 if TYPE_CHECKING:
     from .call import Call
@@ -63,24 +61,6 @@ class Add(Layer):
         return tuple(
             unbroadcast(dy, shape) if call.wants(i) else None for i, shape in enumerate(call.saved)
         )
-
-
-class RectifiedAdd(Layer):
-    """Sum of two inputs of one shape and a ReLU after it in one call, y = max(a + b, 0). Backward:
-    dy where y > 0, to both.
-    """
-
-    def forward(self, call: "Call", a: Array, b: Array) -> Array:
-        y = call.buffer("y", a.shape, a.dtype)
-        merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
-        call.save(y.reshape(-1))
-        return y
-
-    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        (y,) = call.saved
-        dx = call.pooled("dx", dy.shape, dy.dtype)
-        elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
-        return (dx, dx)
 
 
 class Multiply(Layer):

@@ -390,46 +390,60 @@ class Arithmetic(Recorded):
         return self.array >= _array(other)
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> "Value":
+        """Return the sum over `axis` (an axis, several, or None for all)."""
         return _recorded(Reduce("sum", axis, keepdims), self)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> "Value":
+        """Return the mean over `axis` (an axis, several, or None for all)."""
         return _recorded(Reduce("mean", axis, keepdims), self)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> "Value":
+        """Return the greatest along `axis` (an axis, several, or None for all)."""
         return _recorded(Reduce("max", axis, keepdims), self)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> "Value":
+        """Return the smallest along `axis` (an axis, several, or None for all)."""
         return _recorded(Reduce("min", axis, keepdims), self)
 
     def reshape(self, *shape: Any) -> "Value":
+        """Return the same elements in another shape, as `numpy.reshape`."""
         return _recorded(
             ReshapeOp(shape[0] if len(shape) == 1 and isinstance(shape[0], tuple) else shape), self
         )
 
     def transpose(self, *axes: int) -> "Value":
+        """Return it with its axes in this order; in the reverse one if none are given."""
         return _recorded(Transpose(axes or None), self)
 
     @property
     def T(self) -> "Value":  # noqa: N802 - as in NumPy
+        """It with its axes in reverse order."""
         return _recorded(Transpose(None), self)
 
     def exp(self) -> "Value":
+        """Return the exponential."""
         return _recorded(exp, self)
 
     def log(self) -> "Value":
+        """Return the natural logarithm."""
         return _recorded(log, self)
 
     def sqrt(self) -> "Value":
+        """Return the square root."""
         return _recorded(sqrt, self)
 
     def sin(self) -> "Value":
+        """Return the sine."""
         return _recorded(sin, self)
 
     def cos(self) -> "Value":
+        """Return the cosine."""
         return _recorded(cos, self)
 
     def tanh(self) -> "Value":
+        """Return the hyperbolic tangent."""
         return _recorded(tanh, self)
 
     def abs(self) -> "Value":
+        """Return the absolute value."""
         return _recorded(absolute, self)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from layers.kernels import reduce
+from layers.errors import message
 from layers.types import Array
 
-from .fixed_tree import tree_total
+from .fixed_tree import tree_sum
+from .gradients import Gradients
 from .memory import room
 
 
@@ -49,13 +50,15 @@ class ShardMemory:
         self._free.append(memory)
 
 
-class PartialSums:
-    """The partial sums that are kept of a parameter's shard gradients.
+class PartialSums(Gradients):
+    """The gradients of a parameter's shards, of which only partial sums stay once they are final.
 
     Parameters
     ----------
+    shape, dtype
+        Those of the parameter.
     sums
-        Where they go, (P, m) for m elements of the parameter.
+        Where the partial sums go, (P, m) for m elements of the parameter.
     sizes
         Of how many shards each is the sum: powers of two, each a node of the tree.
     memory
@@ -65,30 +68,49 @@ class PartialSums:
     ----------
     sums
         As given.
-    shards
-        S, how many shards they are of.
     """
 
-    def __init__(self, sums: Array, sizes: Sequence[int], memory: ShardMemory) -> None:
-        self.sums, self._sizes, self._memory = sums, np.array(sizes, np.int64), memory
-        self.shards = sum(sizes)
-        bounds = accumulate(sizes, initial=0)
-        self._groups = [
-            (slice(*pair), np.ones(size, np.int64))
-            for pair, size in zip(pairwise(bounds), sizes, strict=True)
-        ]
+    __slots__ = ("_groups", "_memory", "_shards", "_sizes", "sums")
 
-    def room(self, shape: tuple[int, ...]) -> Array:
-        """Return an uninitialised array for the gradients of the shards (S, \\*shape)."""
-        return self._memory.take((self.shards, *shape))
-
-    def add_up(self, gradients: Array) -> None:
-        """Write the sums of the shards' gradients (S, \\*shape), whose memory is used again."""
-        rows = gradients.reshape(self.shards, self.sums.shape[1])
-        for total, (group, ones) in zip(self.sums, self._groups, strict=True):
-            reduce.tree_sum(total, rows[group], ones, 0)
-        self._memory.give_back(gradients)
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        sums: Array,
+        sizes: Sequence[int],
+        memory: ShardMemory,
+    ) -> None:
+        super().__init__(shape, dtype)
+        self.sums = sums
+        self._sizes = np.array(sizes, np.int64)
+        self._memory = memory
+        self._shards = sum(sizes)
+        self._groups = [slice(*pair) for pair in pairwise(accumulate(sizes, initial=0))]
 
     def total(self) -> Array:
-        """Return the sum over all shards (m,)."""
-        return tree_total(self.sums, self._sizes)
+        if self.stale or self.apart is not None:
+            return super().total()
+        return tree_sum(self.sums, self._sizes).reshape(self.shape)
+
+    def complete(self) -> bool:
+        contributed = not self.stale
+        if not contributed:
+            self.sums[...] = 0
+        elif self.apart is not None:
+            rows = self.apart.reshape(self._shards, self.sums.shape[1])
+            for total, group in zip(self.sums, self._groups, strict=True):
+                tree_sum(rows[group], out=total)
+            self._memory.give_back(self.apart)
+        self.apart = None
+        self.stale = False
+        return contributed
+
+    def _memory_of(self, shards: int) -> Array:
+        if shards != self._shards:
+            self._refuse(shards, self._shards)
+        if not self.stale:
+            must = "a gradient whose shards have been added up must not be added to"
+            raise ValueError(
+                message("Tape", must, "another backward pass", "Zero the gradients first.")
+            )
+        return self._memory.take((shards, *self.shape))

@@ -4,14 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.errors import message
-from layers.types import Array
+from .fixed_array import FixedArray
 
 if TYPE_CHECKING:
-    from .layer import Layer
+    from .module import Module
 
 
-class State:
+class State(FixedArray):
     """An array that a layer owns and that training changes, but no optimizer.
 
     It is broadcast, saved and loaded with the parameters. Change it in the function that you pass
@@ -24,44 +23,18 @@ class State:
         The initial value; it is copied.
     """
 
-    __slots__ = ("value",)
-    value: Array
-    """The array itself; assigning copies into it."""
+    __slots__ = ()
 
     def __init__(self, value: Any) -> None:
-        object.__setattr__(self, "value", np.array(value))
-
-    def __repr__(self) -> str:
-        return f"State(shape={self.shape}, dtype={self.dtype})"
-
-    def __setattr__(self, name: str, new: Any) -> None:
-        new = np.asarray(new)
-        if new.shape != self.shape:
-            raise ValueError(
-                message(
-                    "State", f"a new value must have shape {self.shape}", new.shape, "Reshape it."
-                )
-            )
-        self.value[...] = new
-
-    def __setstate__(self, state: tuple[None, dict[str, Any]]) -> None:
-        object.__setattr__(self, "value", state[1]["value"])
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.value.shape
-
-    @property
-    def dtype(self) -> Any:
-        return self.value.dtype
+        self.replace(np.array(value))
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place, if it is a floating one."""
         if self.dtype.kind in "fc":
-            object.__setattr__(self, "value", self.value.astype(dtype))
+            self.replace(self.value.astype(dtype))
 
 
-def unique_states(model: "Layer") -> list[tuple[str, State]]:
+def unique_states(model: "Module") -> list[tuple[str, State]]:
     """Return (dotted name, state) of every state once, shared ones under their first name."""
     first: dict[int, tuple[str, State]] = {}
     for name, state in model.named_states():

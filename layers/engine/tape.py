@@ -1,7 +1,9 @@
 """The tape: a flat list of calls in the order of execution, walked in reverse by backward."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from contextlib import contextmanager
+from operator import add
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -9,17 +11,30 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from .call import Call, Gather
+from .hooks import TapeHook, TapeHooks
 from .layer import Layer
-from .parameter import Parameter
 from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
 
-Observer = Callable[[Parameter], None]
-"""Told of each parameter, once per backward pass, when its last use has contributed or was not
-reached.
-"""
+
+class Observation(NamedTuple):
+    """What a layer has observed of the shards, and what it wants to be told then.
+
+    Attributes
+    ----------
+    numbers
+        Those of the local shards (S, k) or, if `gathered`, of all.
+    apply
+        Called with the numbers of all.
+    gathered
+        Whether there is nothing left to gather.
+    """
+
+    numbers: Array
+    apply: Callable[[Array], None]
+    gathered: bool
 
 
 class Tape:
@@ -42,15 +57,17 @@ class Tape:
         The rest of that key.
     workspace
         Buffers to reuse; pass the same one every step.
-    observer
-        Told of each parameter when it is ready.
+    hooks
+        What watches the tape, see `TapeHook`; pass a `TapeHooks` to many tapes.
     gather
         How to learn of the shards of other processes; unless given, there are none.
     deferred
         Whether what layers observe waits for `settle`.
+    observer
+        Refused: it is now `hooks`.
     """
 
-    pending: Sequence[tuple[Array, Callable[[Array], None]]] = ()
+    pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
 
     def __init__(
@@ -63,21 +80,27 @@ class Tape:
         seed: int = 0,
         step: int = 0,
         workspace: Workspace | None = None,
-        observer: Observer | None = None,
+        hooks: TapeHooks | Sequence[TapeHook] | None = None,
         gather: Gather | None = None,
         deferred: bool = False,
+        observer: Any = None,
     ) -> None:
+        if observer is not None:
+            must, fix = "what it tells must go to hooks", "Pass hooks=[…]: see layers.TapeHook."
+            raise TypeError(message("Tape", must, f"observer={observer!r}", fix))
         self.training = training
         self.samples = samples
         self.first_sample = first_sample
         self.seed = seed
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
-        self.observer = observer
+        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else TapeHooks.of(hooks)
         self.deferred = deferred
         self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
+        self.draws = 0
+        """How often calls have asked for a random key."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -86,8 +109,8 @@ class Tape:
         self._unfinished = False
         if shards is not self.workspace.shards.given:
             self.workspace.shards = ShardBounds(shards)
-        self._bounds = self.workspace.shards
-        self.shards = self._bounds.count
+        self.shard_bounds = self.workspace.shards
+        self.shards = self.shard_bounds.count
 
     def input(self, array: Any, *, gradient: bool = True) -> Value:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
@@ -101,7 +124,7 @@ class Tape:
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
-        return self._bounds.of(rows)
+        return self.shard_bounds.of(rows)
 
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
         """Run a layer on values and arrays, and remember the call; return its value, or a tuple of
@@ -111,7 +134,11 @@ class Tape:
         # Appended before forward runs, so that calls which a layer makes inside its forward come
         # after it.
         self.calls.append(call)
+        hooks = self._hooks
         try:
+            if hooks is not None:
+                for tell in hooks.forward_begin:
+                    tell(call)
             if len(inputs) == 1:
                 wants = inputs[0].wants
                 array = layer.forward(call, inputs[0].array)
@@ -135,36 +162,72 @@ class Tape:
                 array = layer.forward(call, *arrays)
         except BaseException:
             del self.calls[call.index :]
+            self.draws = call.draws
             raise
         if array.__class__ is tuple:
             wants = wants or self.workspace.is_trainable(layer)
             call.output = Outputs(
                 tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
             )
-            return call.output.values
-        value = call.output = Value(self, array, call, wants or self.workspace.is_trainable(layer))
-        return value
+            result: Any = call.output.values
+        else:
+            result = call.output = Value(
+                self, array, call, wants or self.workspace.is_trainable(layer)
+            )
+        if hooks is not None:
+            for tell in hooks.forward_end:
+                tell(call)
+        return result
+
+    @contextmanager
+    def observed(self, *hooks: TapeHook) -> Iterator[None]:
+        """Return a context in which the tape tells these hooks, too, after those that it has."""
+        before, more = self._hooks, TapeHooks.of(hooks)
+        if before is not None and more is not None:
+            more = TapeHooks._make(map(add, before, more))
+        self._hooks = more or before
+        try:
+            yield
+        finally:
+            self._hooks = before
 
     def gather(self, numbers: Array) -> Array:
         """See `Call.gather`."""
         return numbers if self._gather is None or not numbers.shape[1] else self._gather(numbers)
 
-    def on_gathered(self, numbers: Array, apply: Callable[[Array], None]) -> None:
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
         """See `Call.on_gathered`."""
         if self.deferred:
-            self.pending = [*self.pending, (numbers, apply)]
+            self.pending = [*self.pending, Observation(numbers, apply, gathered)]
         else:
-            apply(self.gather(numbers))
+            apply(numbers if gathered else self.gather(numbers))
 
     def settle(self) -> None:
         """Gather all that layers have observed at once, and call what they passed with it."""
         pending, self.pending = self.pending, ()
-        everywhere = self.gather(np.concatenate([numbers for numbers, _ in pending], axis=1))
+        local = [numbers for numbers, _, gathered in pending if not gathered]
+        everywhere = self.gather(np.concatenate(local, axis=1)) if local else None
         start = 0
-        for numbers, apply in pending:
+        for numbers, apply, gathered in pending:
+            if everywhere is None or gathered:
+                apply(numbers)
+                continue
             stop = start + numbers.shape[1]
             apply(everywhere[:, start:stop])
             start = stop
+
+    @contextmanager
+    def drawing_again(self, call: Call) -> Iterator[None]:
+        """Give out the random keys that followed the beginning of a call once more: what is
+        computed again then draws the same numbers.
+        """
+        draws, self.draws = self.draws, call.draws
+        try:
+            yield
+        finally:
+            self.draws = draws
 
     def restart(self) -> None:
         """Forget all calls and what they observed, to record the same step again from its
@@ -183,11 +246,9 @@ class Tape:
 
     def _forget(self) -> None:
         for call in self.calls:
-            # A call and its values refer to each other; without that the garbage collector has
-            # nothing to do.
-            del call.output
-            call.inputs = ()
+            call.release()
         self.calls = []
+        self.draws = 0
         self.kept = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
@@ -211,94 +272,38 @@ class Tape:
             )
         if self._unfinished:
             for call in self.calls:
-                call.output._gradient = None
+                call.output.clear()
         for kept in self.kept:
-            kept._gradient = None
+            kept.clear()
         self._unfinished = True
         self.rule = rule
-        pending = self._uses() if self.observer is not None else None
-        value._gradient = gradient
-        value._contribution = None
-        for call in self._backwards():
-            output = call.output
-            dy = output._gradient
+        hooks = self._hooks
+        uses: dict[int, int] | None = None
+        if hooks is not None:
+            if hooks.parameter_ready:
+                uses = self._uses()
+            for begin in hooks.backward_pass_begin:
+                begin(self)
+        value.receive(gradient)
+        for call in reversed(self.calls):
+            dy = call.output.hand_on()
             if dy is not None:
-                call._own = []
-                gradients = call.layer.backward(call, dy if rule is None else rule.error(call, dy))
-                self._hand_over(call, gradients)
-                if not output._keep:
-                    output._gradient = None
-            elif type(output) is Outputs:
-                self._backward_of_several(call, output.values, rule)
-            if pending is not None:
-                self._report(call, pending)
+                if hooks is not None:
+                    for tell in hooks.backward_begin:
+                        tell(call)
+                call.backward(dy, rule)
+                if hooks is not None:
+                    for tell in hooks.backward_end:
+                        tell(call)
+            if uses is not None:
+                self._tell_what_is_ready(call, uses)
         for kept in self.kept:
-            if kept._gradient is not None and not kept._gradient.flags.writeable:
-                # A view of what backward started from, or of dy spread over a sum; the user may
-                # write to a copy.
-                kept._gradient = kept._gradient.copy()
+            kept.own_gradient()
         self.rule = None
         self._unfinished = False
-
-    def _backwards(self) -> Iterator[Call]:
-        """Return the calls in the order of backward."""
-        return reversed(self.calls)
-
-    def _backward_of_several(
-        self, call: Call, outputs: tuple[Value, ...], rule: Rule | None
-    ) -> None:
-        """Run backward of a call with several outputs, if it was reached by way of any."""
-        if all(y._gradient is None for y in outputs):
-            return
-        call._own = []
-        dys = [
-            dy if dy is None or rule is None else rule.error(call, dy)
-            for dy in (y._gradient for y in outputs)
-        ]
-        self._hand_over(call, call.layer.backward(call, *dys))
-        for y in outputs:
-            if not y._keep:
-                y._gradient = None
-
-    def _hand_over(self, call: Call, gradients: tuple[Array | None, ...]) -> None:
-        """Give the inputs of a call their gradients."""
-        inputs = call.inputs
-        if len(gradients) != len(inputs):
-            fix = "Return a tuple with one entry per input, None where there is no gradient."
-            raise ValueError(
-                message(
-                    call.layer, f"backward must return {len(inputs)} gradients", len(gradients), fix
-                )
-            )
-        if len(gradients) > 1 and call._own and len(set(map(id, gradients))) < len(gradients):
-            # One array for several inputs: it may not be added to in place.
-            call._own = None
-        for i, dx in enumerate(gradients):
-            x = inputs[i]
-            if dx is None or not isinstance(x, Value) or not x.wants:
-                continue
-            if dx.shape != x.array.shape:
-                must = f"backward must return a gradient of the input's shape {x.array.shape}"
-                raise ValueError(
-                    message(
-                        call.layer, must, dx.shape, "Sum it over the axes that forward broadcast."
-                    )
-                )
-            if x._gradient is None:
-                x._gradient, x._contribution = dx, call
-            else:
-                self._accumulate(x, x._gradient, dx, call, i)
-
-    def _accumulate(self, x: Value, held: Array, dx: Array, call: Call, i: int) -> None:
-        """Add a further contribution to the gradient of x, input i of a call: in place only where
-        nobody else holds the array.
-        """
-        if x._contribution is not None and x._contribution.owns(held):
-            held += dx
-            return
-        total = call.pooled(f"sum {i}", dx.shape, dx.dtype)
-        np.add(held, dx, out=total)
-        x._gradient, x._contribution = total, call
+        if hooks is not None:
+            for end in hooks.backward_pass_end:
+                end(self)
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""
@@ -308,9 +313,11 @@ class Tape:
                 uses[id(parameter)] = uses.get(id(parameter), 0) + 1
         return uses
 
-    def _report(self, call: Call, pending: dict[int, int]) -> None:
-        assert self.observer is not None
+    def _tell_what_is_ready(self, call: Call, uses: dict[int, int]) -> None:
+        """Count a call's uses of parameters down, and tell of those that have no other left."""
+        assert self._hooks is not None
         for parameter in call.layer.own_parameters():
-            pending[id(parameter)] -= 1
-            if pending[id(parameter)] == 0:
-                self.observer(parameter)
+            uses[id(parameter)] -= 1
+            if not uses[id(parameter)]:
+                for tell in self._hooks.parameter_ready:
+                    tell(parameter)

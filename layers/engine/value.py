@@ -29,24 +29,21 @@ class Value(Arithmetic):
     ----------
     array
         The array itself. It is valid until the tape's workspace is used by the next step.
-    grad
-        After `backward`: the gradient of an input, or of a value on which `keep_grad` was called;
-        None if backward did not reach it.
     """
 
     # NumPy leaves `array * value` to the reflected operator of Value.
     __array_ufunc__ = None
 
-    __slots__ = ("_contribution", "_gradient", "_keep", "array", "call", "tape", "wants")
+    __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
         self.tape = tape
         self.array = array
         self.call = call
         self.wants = wants
-        self._keep = False
+        self._kept = False
         self._gradient: Array | None = None
-        self._contribution: Call | None = None
+        self._giver: Call | None = None
 
     @property
     def shard_sums(self) -> Array | None:
@@ -67,18 +64,29 @@ class Value(Arithmetic):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The array's shape."""
         return self.array.shape
 
     @property
     def dtype(self) -> Any:
+        """The array's type."""
         return self.array.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of the array's axes."""
         return self.array.ndim
 
     @property
     def grad(self) -> Array | None:
+        """The gradient, after `backward`, of an input or of a value on which `keep_grad` was
+        called; None if backward did not reach it.
+
+        Raises
+        ------
+        ValueError
+            Nothing asked for a gradient of this value.
+        """
         if not self.wants:
             fix = "Use tape.input(x, gradient=True) on a floating array."
             raise ValueError(
@@ -89,7 +97,7 @@ class Value(Arithmetic):
                     fix,
                 )
             )
-        if not self._keep:
+        if not self._kept:
             fix = "Call value.keep_grad() before backward."
             raise ValueError(
                 message(
@@ -100,8 +108,8 @@ class Value(Arithmetic):
 
     def keep_grad(self) -> "Value":
         """Keep the gradient of this intermediate value in `grad`; return the value."""
-        if not self._keep:
-            self._keep = True
+        if not self._kept:
+            self._kept = True
             self.tape.kept.append(self)
         return self
 
@@ -173,28 +181,70 @@ class Value(Arithmetic):
                 )
         self.tape.backward(self, gradient, rule)
 
+    # What a tape and its calls do while backward is on its way.
+
+    def receive(self, dx: Array, giver: "Call | None" = None, index: int = 0) -> None:
+        """Add a contribution to the gradient: what backward of `giver` has returned for its input
+        `index`, or, without a giver, what backward starts from.
+        """
+        held = self._gradient
+        if held is None:
+            self._gradient = dx
+            self._giver = giver
+            return
+        assert giver is not None
+        if self._giver is not None and self._giver.owns(held):
+            # Nobody else holds the array.
+            held += dx
+            return
+        total = giver.pooled(f"sum {index}", dx.shape, dx.dtype)
+        np.add(held, dx, out=total)
+        self._gradient = total
+        self._giver = giver
+
+    def hand_on(self) -> Array | None:
+        """Return the gradient for backward of the call that gave this value, None if nothing has
+        reached it; it is forgotten here, unless somebody asked to keep it.
+        """
+        dy = self._gradient
+        if not self._kept:
+            self._gradient = None
+        return dy
+
+    def take(self) -> Array | None:
+        """Return what it has received so far, if anything, and forget that."""
+        held = self._gradient
+        self._gradient = None
+        return held
+
+    def clear(self) -> None:
+        """Forget what it has received."""
+        self._gradient = None
+
+    def own_gradient(self) -> None:
+        """Let nothing else refer to a gradient that is kept: the user may write to it."""
+        if self._gradient is not None and not self._gradient.flags.writeable:
+            # A view of what backward started from, or of dy spread over a sum.
+            self._gradient = self._gradient.copy()
+
 
 class Outputs:
-    """The values that one call gave; it stands for them where a tape walks over its calls.
-
-    As the gradient of the whole is never there, no question needs to be asked for the many calls
-    that have one output.
-    """
+    """The values that one call gave; it stands for them where a tape walks over its calls."""
 
     __slots__ = ("values",)
-    _keep = True
 
     def __init__(self, values: tuple[Value, ...]) -> None:
         self.values = values
 
-    @property
-    def _gradient(self) -> None:
-        return None
+    def hand_on(self) -> tuple[Array | None, ...] | None:
+        """Return what the values hand on, or None if nothing has reached any."""
+        dys = tuple([value.hand_on() for value in self.values])
+        return None if all(dy is None for dy in dys) else dys
 
-    @_gradient.setter
-    def _gradient(self, nothing: None) -> None:
+    def clear(self) -> None:
+        """Forget what they have received."""
         for value in self.values:
-            value._gradient = None
+            value.clear()
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
 
-from .memory import LINE, room
+from .memory import room
 from .shard_bounds import ShardBounds
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Workspace:
         known = self._scratch.get(key)
         if known is None:
             sizes = [np.prod(shape, dtype=np.int64) * key[0].itemsize for shape in shapes]
-            starts = np.cumsum([0, *(-(-size // LINE) * LINE for size in sizes)]).tolist()
+            lines = [-(-size // CACHE_LINE) for size in sizes]
+            starts = (CACHE_LINE * np.cumsum([0, *lines])).tolist()
             if self._shared.size < starts[-1]:
                 self._shared = room(starts[-1])
                 self._scratch = {}

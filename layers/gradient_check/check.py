@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 
 from .probe import Probe
 from .report import GradientReport
@@ -127,6 +127,6 @@ def gradcheck(
 def _name(function: Any) -> str:
     return (
         repr(function)
-        if isinstance(function, Layer)
+        if isinstance(function, Module)
         else str(getattr(function, "__name__", function))
     )

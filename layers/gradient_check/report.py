@@ -60,6 +60,7 @@ class BlockReport:
 
     @property
     def passed(self) -> bool:
+        """Whether the block is right, or its difference is that of a kink."""
         return self.verdict in (OK, KINK)
 
     @property

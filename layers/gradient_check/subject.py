@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.engine.layer import Layer
 from layers.engine.merge import Concatenate
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.engine.state import State
 from layers.engine.tape import Tape
@@ -34,7 +34,7 @@ class Subject:
         training: bool,
         seed: int,
     ) -> None:
-        self.function = copy.deepcopy(function) if isinstance(function, Layer) else function
+        self.function = copy.deepcopy(function) if isinstance(function, Module) else function
         self.training, self.seed = training, seed
         self.dy_kept = True
         self.widths: list[int] = []
@@ -68,7 +68,7 @@ class Subject:
     def cast(self, dtype: Any) -> Iterator[None]:
         """Convert inputs and parameters, and put the former ones back at the end."""
         inputs = self.inputs
-        kept = [(p, p.value, p.gradients, p.stale, p.partial) for p in self.parameters.values()]
+        kept = [(p, p.value, p.store) for p in self.parameters.values()]
         states = [(state, state.value.copy()) for state in self.states]
         real = np.empty(0, dtype).real.dtype
         self.inputs = [
@@ -85,8 +85,8 @@ class Subject:
             yield
         finally:
             self.inputs = inputs
-            for parameter, value, gradients, stale, partial in kept:
-                parameter.rebind(value, gradients, stale, partial)
+            for parameter, value, store in kept:
+                parameter.rebind(value, store)
             for state, value in states:
                 state.value = value
 
@@ -160,7 +160,7 @@ class Subject:
     def zero(self) -> None:
         """Forget the gradients of the parameters."""
         for parameter in self.parameters.values():
-            parameter.gradients, parameter.stale = None, True
+            parameter.forget_gradients()
 
     def backward(self, arguments: list[Any], y: Value, cotangent: Array) -> dict[str, Array]:
         """Propagate; return copies of the gradients of all blocks."""
@@ -213,9 +213,9 @@ def _flattened(outputs: tuple[Any, ...]) -> Iterator[Any]:
             yield y
 
 
-def _layers_of(function: Any) -> list[tuple[str, Layer]]:
+def _layers_of(function: Any) -> list[tuple[str, Module]]:
     """Return the layers that a function refers to, with the prefix of their parameters' names."""
-    if isinstance(function, Layer):
+    if isinstance(function, Module):
         return [("", function)]
     if isinstance(function, functools.partial):
         found = _layers_of(function.func)
@@ -229,7 +229,7 @@ def _layers_of(function: Any) -> list[tuple[str, Layer]]:
     else:
         named, found = dict(getattr(function, "__dict__", {})), []
     for name, thing in named.items():
-        if isinstance(thing, Layer):
+        if isinstance(thing, Module):
             found.append((f"{name}.", thing))
         elif (
             inspect.isfunction(thing)
@@ -243,6 +243,8 @@ def _layers_of(function: Any) -> list[tuple[str, Layer]]:
             ]
         elif isinstance(thing, list | tuple):
             found += [
-                (f"{name}.{i}.", layer) for i, layer in enumerate(thing) if isinstance(layer, Layer)
+                (f"{name}.{i}.", layer)
+                for i, layer in enumerate(thing)
+                if isinstance(layer, Module)
             ]
     return found

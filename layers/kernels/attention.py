@@ -20,10 +20,11 @@ import numpy as np
 
 from .gemm import transpose_plane
 from .jit import inlined, kernel
+from .llvm.memory import address_of, copy_rows
 from .llvm.planes import rows_of_1, rows_of_2
-from .llvm.simd import VECTOR_BYTES, copy_rows
 from .llvm.simd_rows import strip_dot, strip_exp, strip_max, strip_softmax_gradient
 from .llvm.vmath import constant, exp, number
+from .machine import VECTOR_BYTES
 from .random import philox
 
 # Queries and keys whose scores are computed at a time: 6 KiB in float32. With few queries, causal
@@ -62,21 +63,15 @@ def backward_work(queries: int, features: int, itemsize: int) -> tuple[int, ...]
 
 
 @inlined
-def _address(array):
-    """Return where an array lies. NumPy's is unsigned, and unsigned plus signed is floating."""
-    return np.int64(array.ctypes.data)
-
-
-@inlined
 def _gather(rows, wide, x):
     """Write the rows of x (R, D), which may lie far apart, next to each other, `wide` elements
     each.
     """
     copy_rows(
         x,
-        rows.ctypes.data,
+        address_of(rows),
         wide * x.itemsize,
-        x.ctypes.data,
+        address_of(x),
         x.strides[0],
         x.shape[0],
         x.shape[1],
@@ -89,9 +84,9 @@ def _scatter(x, rows, wide):
     """Write to x (R, D) what `_gather` would read."""
     copy_rows(
         x,
-        x.ctypes.data,
+        address_of(x),
         x.strides[0],
-        rows.ctypes.data,
+        address_of(rows),
         wide * x.itemsize,
         x.shape[0],
         x.shape[1],
@@ -106,11 +101,11 @@ def _scale(to, to_row, rows, wide, factors, n):
         factors,
         to,
         to_row,
-        rows.ctypes.data,
+        address_of(rows),
         wide * factors.itemsize,
         factors.size,
         n,
-        factors.ctypes.data,
+        address_of(factors),
     )
 
 
@@ -166,7 +161,7 @@ def _hide(scores, mask, n, h, i0, rows, start, width):
 
 
 @inlined
-def _draw(bits, row, rows, block, sample, step, call, seed):
+def _draw(bits, row, rows, block, sample, step, draw, seed):
     """Write the random numbers of a strip that begins with this row.
 
     Key j of a block takes output j // (KEYS / 4) of Philox, so that neighbours are drawn side by
@@ -186,7 +181,7 @@ def _draw(bits, row, rows, block, sample, step, call, seed):
         first = np.uint32(((row + r) * (1 << 10) + block) * quarter)
         for b in range(quarter):
             b0[b], b1[b], b2[b], b3[b] = philox(
-                first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(call), k0, k1
+                first + np.uint32(b), np.uint32(sample), np.uint32(step), np.uint32(draw), k0, k1
             )
 
 
@@ -207,7 +202,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
     """Writes y, and of each row what it was shifted by and 1 over its sum.
 
     work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample,
-    step, call, seed); a threshold of 0 drops nothing.
+    step, draw, seed); a threshold of 0 drops nothing.
     """
     scores, columns_k, rows_v, block_k, rows_q, sums = work
     samples, queries, width_of_y = y.shape
@@ -219,7 +214,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero, one, none = constant(y, "zero"), constant(y, "one"), number(y, -np.inf)
-    threshold, keep, first_sample, step, call, seed = dropout
+    threshold, keep, first_sample, step, draw, seed = dropout
     numbers = np.empty((5, STRIP), y.dtype)
     row, s_row = wide * size, KEYS * size
     for n in range(samples):
@@ -247,12 +242,12 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                     sums[:] = zero
                 for start in range(0, limit, KEYS):
                     block, width = start // KEYS, min(KEYS, limit - start)
-                    b = _address(columns_k) + start * row
+                    b = address_of(columns_k) + start * row
                     _product(
                         y,
-                        _address(scores),
+                        address_of(scores),
                         s_row,
-                        _address(rows_q),
+                        address_of(rows_q),
                         row,
                         size,
                         rows,
@@ -277,21 +272,21 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                             factor = exp(greatest[r] - shift[r])
                             part[r] += total[r] * factor
                             greatest[r] = factor
-                        _scale(_address(sums), row, sums, wide, greatest, features)
+                        _scale(address_of(sums), row, sums, wide, greatest, features)
                     for r in range(rows):
                         greatest[r], total[r] = top[r], part[r]
                     if threshold:
                         _draw(
-                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                            bits, h * queries + i0, rows, block, first_sample + n, step, draw, seed
                         )
                         _drop(scores, bits, rows, width, threshold, keep)
-                    b = _address(rows_v) + start * row
+                    b = address_of(rows_v) + start * row
                     accumulate = add if start else write
                     _product(
                         y,
-                        _address(sums),
+                        address_of(sums),
                         row,
-                        _address(scores),
+                        address_of(scores),
                         s_row,
                         size,
                         rows,
@@ -304,10 +299,10 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                 for r in range(rows):
                     shift[r] = zero if greatest[r] == none else greatest[r]
                     total[r] = one / total[r] if total[r] > zero else zero
-                saved[0, n, h, i0 : i0 + rows] = shift
-                saved[1, n, h, i0 : i0 + rows] = total
+                for r in range(rows):
+                    saved[0, n, h, i0 + r], saved[1, n, h, i0 + r] = shift[r], total[r]
                 _scale(
-                    _address(y) + ((n * queries + i0) * width_of_y + begin) * size,
+                    address_of(y) + ((n * queries + i0) * width_of_y + begin) * size,
                     y.strides[1],
                     sums,
                     wide,
@@ -365,7 +360,7 @@ def backward(
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero = constant(y, "zero")
-    threshold, keep, first_sample, step, call, seed = dropout
+    threshold, keep, first_sample, step, draw, seed = dropout
     means = np.empty(queries, y.dtype)
     row, s_row = wide * size, KEYS * size
     for n in range(samples):
@@ -397,8 +392,8 @@ def backward(
                     rows = min(STRIP, queries - i0)
                     first = write if i0 + rows == queries else add
                     width = min(packed, i0 + rows - start) if causal else packed
-                    s, g = _address(scores), _address(gradients)
-                    a, b = _address(rows_q) + i0 * row, _address(rows_dy) + i0 * row
+                    s, g = address_of(scores), address_of(gradients)
+                    a, b = address_of(rows_q) + i0 * row, address_of(rows_dy) + i0 * row
                     _product(
                         y,
                         s,
@@ -407,7 +402,7 @@ def backward(
                         row,
                         size,
                         rows,
-                        _address(columns_k),
+                        address_of(columns_k),
                         s_row,
                         features,
                         width,
@@ -421,7 +416,7 @@ def backward(
                         row,
                         size,
                         rows,
-                        _address(columns_v),
+                        address_of(columns_v),
                         s_row,
                         features,
                         width,
@@ -431,7 +426,7 @@ def backward(
                         _hide(scores, mask, n, h, i0, rows, start, width)
                     if threshold:
                         _draw(
-                            bits, h * queries + i0, rows, block, first_sample + n, step, call, seed
+                            bits, h * queries + i0, rows, block, first_sample + n, step, draw, seed
                         )
                         _drop(gradients, bits, rows, width, threshold, keep)
                     seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
@@ -447,7 +442,7 @@ def backward(
                         _drop(scores, bits, rows, width, threshold, keep)
                     _product(
                         y,
-                        _address(block_dv),
+                        address_of(block_dv),
                         row,
                         s,
                         size,
@@ -461,7 +456,7 @@ def backward(
                     )
                     _product(
                         y,
-                        _address(block_dk),
+                        address_of(block_dk),
                         row,
                         g,
                         size,
@@ -473,7 +468,7 @@ def backward(
                         features,
                         first,
                     )
-                    to = _address(rows_dq) + i0 * row
+                    to = address_of(rows_dq) + i0 * row
                     _product(
                         y,
                         to,
@@ -482,7 +477,7 @@ def backward(
                         s_row,
                         size,
                         rows,
-                        _address(rows_k),
+                        address_of(rows_k),
                         row,
                         width,
                         features,

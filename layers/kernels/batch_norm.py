@@ -75,7 +75,8 @@ def statistics(moments, x, bounds):
             continue
         width = _width(channels, piece.size)
         shift, part, square = shifts[:width], parts[:width], squares[:width]
-        shift[:channels] = piece[:channels]
+        for c in range(channels):
+            shift[c] = piece[c]
         _repeat(shift, channels)
         sums, sums_of_squares = totals[:width], totals_of_squares[:width]
         sums[:] = 0

@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,8 @@ import llvmlite
 import numba
 import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+
+from . import linking
 
 ROOM = Path(__file__).parent
 _IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
@@ -31,9 +33,10 @@ _VERSIONS = (
 )
 
 
-def sources() -> list[Path]:
+@cache
+def sources() -> tuple[Path, ...]:
     """Return the files of kernels."""
-    return sorted(ROOM.rglob("*.py"))
+    return tuple(sorted(ROOM.rglob("*.py")))
 
 
 @cache
@@ -41,8 +44,10 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def imported(path: Path) -> Iterator[Path]:
-    """Yield the files of kernels that a file of kernels imports from, as its text says."""
+@cache
+def imported(path: Path) -> frozenset[Path]:
+    """Return the files of kernels that a file of kernels imports from, as its text says."""
+    found = set()
     for dots, module, names in _IMPORT.findall(_content(path).decode()):
         if dots:
             folder = path.parents[len(dots) - 1].joinpath(*filter(None, module.split(".")))
@@ -50,25 +55,22 @@ def imported(path: Path) -> Iterator[Path]:
             folder = ROOM.joinpath(*module.split(".")[2:])
         else:
             continue
-        for candidate in (
-            folder.with_suffix(".py"),
-            *(folder / f"{name}.py" for name in re.findall(r"\w+", names)),
-        ):
-            if candidate.is_file():
-                yield candidate
+        found |= {folder.with_suffix(".py")}
+        found |= {folder / f"{name}.py" for name in re.findall(r"\w+", names)}
+    return frozenset(found & set(sources()))
 
 
-@cache
-def closure(path: Path) -> frozenset[Path]:
+def closure(path: Path) -> set[Path]:
     """Return a file of kernels with all that it imports, directly or not."""
-    found, new = set(), {path}
+    found: set[Path] = set()
+    new = {path}
     while new:
         found |= new
         new = {other for one in new for other in imported(one)} - found
-    return frozenset(found)
+    return found
 
 
-def _digest(paths: list[Path]) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256(repr(_VERSIONS).encode())
     for path in paths:
         digest.update(path.relative_to(ROOM).as_posix().encode() + _content(path))
@@ -146,7 +148,17 @@ class _Locator(_CacheLocator):
 
 
 class _Implementation(CompileResultCacheImpl):
+    """What is kept of a kernel: its code, after the shared helpers that this refers to."""
+
     _locator_classes: ClassVar = [_Locator]
+
+    def reduce(self, compiled: Any) -> Any:
+        return linking.shared_by(compiled.library), super().reduce(compiled)
+
+    def rebuild(self, target_context: Any, kept: Any) -> Any:
+        shared, code = kept
+        linking.provide(shared)
+        return super().rebuild(target_context, code)
 
 
 class KernelCache(FunctionCache):

@@ -15,9 +15,9 @@ from .conv_bands import rows_read
 from .conv_tiles import PANEL, gradient_tiles, tiles_of_row
 from .gemm import pack_panel
 from .jit import kernel
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_conv import RUN
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 from .records import record
 
 # Steps of rows and of pixels in a row, of what is read and of what is written (out); groups; the

@@ -12,8 +12,8 @@ import numpy as np
 from .gemm import pack_panel
 from .jit import kernel
 from .llvm.planes import rows_of_2
-from .llvm.simd import VECTOR_BYTES
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 from .records import record
 
 # Dilations; padding above and left; pixels from a row of a plane to the next.

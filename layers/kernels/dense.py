@@ -35,19 +35,25 @@ def _gelu(y, slope):
 
 
 @kernel
-def forward(y, slope, x, w, b, activation):
-    """Writes y = f(x wᵀ + b), f being the identity, max(z, 0) (NaN stays NaN) or z Phi(z).
-
-    For GELU, its derivative is written to slope (R, O), unless that is empty.
-    """
+def forward(y, x, w, b, activation):
+    """Writes y = f(x wᵀ + b), f being the identity or max(z, 0) (NaN stays NaN)."""
     for start in range(0, len(x), BLOCK_M):
         # What is still in the second-level cache.
         rows = y[start : start + BLOCK_M]
         product(rows, x[start : start + BLOCK_M], False, w, True, b, False)
         if activation == RECTIFIED:
             _rectify(rows)
-        elif activation == GELU:
-            _gelu(rows, slope[start : start + BLOCK_M])
+
+
+@kernel
+def forward_gelu(y, slope, x, w, b):
+    """Writes y = f(x wᵀ + b), f being z Phi(z), and its derivative to slope (R, O), unless that is
+    empty.
+    """
+    for start in range(0, len(x), BLOCK_M):
+        rows = y[start : start + BLOCK_M]
+        product(rows, x[start : start + BLOCK_M], False, w, True, b, False)
+        _gelu(rows, slope[start : start + BLOCK_M])
 
 
 @inlined

@@ -12,9 +12,9 @@ import numpy as np
 
 from .conv_bands import copy_band
 from .jit import inlined, kernel
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_depthwise import gradient_of_taps, row_of_taps
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 from .records import record
 
 # Steps of rows and of pixels in a row; rows and columns of taps, and their distance (dilation);

@@ -12,18 +12,17 @@ multiplied with all tiles of a block of a.
 
 import numpy as np
 
-from .jit import inlined, kernel
+from .jit import inlined, kernel, shared
+from .llvm.memory import address_of, fetch_lines
 from .llvm.simd import (
-    CACHE_LINE,
     TILE_ROWS,
     TILE_VECTORS,
-    VECTOR_BYTES,
     copy_panel,
-    fetch_lines,
     tile_product,
     transpose_block,
     transpose_rows,
 )
+from .machine import CACHE_LINE, VECTOR_BYTES
 
 # Part of the contract (it decides where sums are split), hence the same for every processor. A
 # panel of 256 rows of three vectors fills 24 KiB with 32-byte vectors.
@@ -47,7 +46,7 @@ def panel_vectors(remaining):
     return min(remaining, 2)
 
 
-@inlined
+@shared
 def pack_panel(out, b, transposed, k0, k, j, n, vectors):
     """Write rows k0..k0+k of columns j..j+n of b (of its transpose, if so) as k rows of `vectors`
     vectors, padded with zeros.
@@ -57,9 +56,9 @@ def pack_panel(out, b, transposed, k0, k, j, n, vectors):
     width = vectors * lanes
     last = n - (vectors - 1) * lanes
     row = b.strides[0]
-    to = out.ctypes.data
+    to = address_of(out)
     if not transposed:
-        source = b.ctypes.data + k0 * row + j * size
+        source = address_of(b) + k0 * row + j * size
         if vectors == 3:
             copy_panel(out, to, source, row, k, last, 3)
         elif vectors == 2:
@@ -73,7 +72,7 @@ def pack_panel(out, b, transposed, k0, k, j, n, vectors):
                 out[q * width + i] = b[j + i, k0 + q] if i < n else 0
         return
     for v in range(vectors):
-        source = b.ctypes.data + (j + v * lanes) * row + k0 * size
+        source = address_of(b) + (j + v * lanes) * row + k0 * size
         columns = min(lanes, n - v * lanes)
         for q in range(0, k, lanes):
             # The last block overlaps the one before it where k is no multiple of the lanes.
@@ -96,8 +95,8 @@ def transpose_plane(out, source):
     row, out_row = source.shape[1] * size, out.shape[1] * size
     for i in range(0, source.shape[0], lanes):
         for j in range(0, source.shape[1], lanes):
-            to = out.ctypes.data + j * out_row + i * size
-            transpose_block(out, to, out_row, source.ctypes.data + i * row + j * size, row)
+            to = address_of(out) + j * out_row + i * size
+            transpose_block(out, to, out_row, address_of(source) + i * row + j * size, row)
 
 
 @inlined
@@ -122,11 +121,11 @@ def _pack_block(out, a, transposed, i0, m, k0, k):
     # The last blocks overlap those before them where m or k is no multiple of the lanes.
     for q in range(0, k, lanes):
         q = min(q, k - lanes)
-        source = a.ctypes.data + (k0 + q) * row + i0 * size
+        source = address_of(a) + (k0 + q) * row + i0 * size
         for i in range(0, m, lanes):
             i = min(i, m - lanes)
             transpose_block(
-                out, out.ctypes.data + (i * k + q) * size, k * size, source + i * size, row
+                out, address_of(out) + (i * k + q) * size, k * size, source + i * size, row
             )
 
 
@@ -232,7 +231,7 @@ def _tiles_of(vectors):
 _tiles_1, _tiles_2, _tiles_3 = (_tiles_of(vectors) for vectors in (1, 2, 3))
 
 
-@inlined
+@shared
 def tiles(like, c, c_row, a, a_row, a_k, m, panel, k, vectors, lanes, bias, accumulate):
     """Write (add) the product of a (m, k) and one packed panel; addresses and strides in bytes: see
     `simd.tile_product`.
@@ -253,11 +252,11 @@ def _block_product(
     size = c.itemsize
     lanes = VECTOR_BYTES // size
     if block.size:
-        address, a_row, a_k = block.ctypes.data, k * size, size
+        source, a_row, a_k = address_of(block), k * size, size
     elif transpose_a:
-        address, a_row, a_k = a.ctypes.data + k0 * a.strides[0] + i0 * size, size, a.strides[0]
+        source, a_row, a_k = address_of(a) + k0 * a.strides[0] + i0 * size, size, a.strides[0]
     else:
-        address, a_row, a_k = a.ctypes.data + i0 * a.strides[0] + k0 * size, a.strides[0], size
+        source, a_row, a_k = address_of(a) + i0 * a.strides[0] + k0 * size, a.strides[0], size
     # The first panel meets a large a where it lies: what comes next is asked for while some rows
     # are multiplied.
     step = (
@@ -265,7 +264,7 @@ def _block_product(
     )
     for i in range(0, rows, step):
         if i + step < rows:
-            following = address + (i + step) * a_row
+            following = source + (i + step) * a_row
             if transpose_a:
                 fetch_lines(c, following, a_k, k)
             else:
@@ -278,9 +277,9 @@ def _block_product(
                     )
         tiles(
             c,
-            c.ctypes.data + (i0 + i) * c.strides[0] + j * size,
+            address_of(c) + (i0 + i) * c.strides[0] + j * size,
             c.strides[0],
-            address + i * a_row,
+            source + i * a_row,
             a_row,
             a_k,
             min(step, rows - i),
@@ -288,7 +287,7 @@ def _block_product(
             k,
             vectors,
             columns - (vectors - 1) * lanes,
-            bias.ctypes.data + j * size if last and bias.size else 0,
+            address_of(bias) + j * size if last and bias.size else 0,
             1 if accumulate or k0 > 0 else 0,
         )
 
@@ -301,7 +300,7 @@ def _empty_product(c, bias, accumulate):
             c[i, j] = (c[i, j] if accumulate else 0) + (bias[j] if bias.size else 0)
 
 
-@inlined
+@shared
 def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
     """Write (or add, if `accumulate`) a b + bias to c, where a and b are transposed first if so
     asked.
@@ -338,7 +337,7 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
                     k0,
                     k,
                     block,
-                    panel.ctypes.data,
+                    address_of(panel),
                     j,
                     columns,
                     vectors,
@@ -370,7 +369,7 @@ def pack_panels(packed, b, transpose_b):
             j += columns
 
 
-@inlined
+@shared
 def packed_product(c, a, packed, bias, accumulate):
     """Write (or add) a b + bias to c (M, N), for a (M, K) and the panels that `pack_panels` made of
     b: the bits of `product`.
@@ -382,7 +381,7 @@ def packed_product(c, a, packed, bias, accumulate):
     if inner == 0:
         _empty_product(c, bias, accumulate)
     unpacked = packed[:0]
-    at = packed.ctypes.data
+    at = address_of(packed)
     for k0 in range(0, inner, BLOCK_K):
         k = min(BLOCK_K, inner - k0)
         last = k0 + k == inner

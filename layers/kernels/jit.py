@@ -6,9 +6,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.core import types
 
 from .cache import KernelCache
-from .linking import HelperCompiler, refuse
+from .linking import HelperCompiler, KernelCompiler, SharedCompiler, refuse, share
 
 # Arithmetic is strict IEEE (no fast-math flag at all): a loop's vector body and its scalar tail
 # then round alike, so that a sample's bits do not depend on where in the batch it stands. Where a
@@ -23,16 +24,32 @@ def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
     Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing
     but a number; allocates nothing large; the docstring begins "Writes", "Adds to" or "Returns".
     """
-    dispatcher = numba.njit(no_cfunc_wrapper=True, **OPTIONS)(_named_apart(function))
+    dispatcher = numba.njit(pipeline_class=KernelCompiler, no_cfunc_wrapper=True, **OPTIONS)(
+        _named_apart(function)
+    )
     if cache:
         dispatcher._cache = KernelCache(dispatcher.py_func)
     return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a helper that only kernels call: see `linking`."""
+    """Compile a helper that becomes part of each kernel that calls it: see `linking`."""
+    return _helper(function, HelperCompiler)
+
+
+def shared(function: Callable[..., Any]) -> Any:
+    """Compile a helper once for all kernels that call it, one that works for microseconds: see
+    `linking`.
+    """
+    helper = _helper(function, SharedCompiler)
+    helper._cache = KernelCache(helper.py_func)
+    share(helper)
+    return helper
+
+
+def _helper(function: Callable[..., Any], compiler: type) -> Any:
     options = {
-        "pipeline_class": HelperCompiler,
+        "pipeline_class": compiler,
         "no_cpython_wrapper": True,
         "no_cfunc_wrapper": True,
         **OPTIONS,
@@ -40,6 +57,11 @@ def inlined(function: Callable[..., Any]) -> Any:
     helper = numba.njit(**options)(_named_apart(function))
     # Python finds no code to call, and is told so.
     helper._insert, helper._compile_for_args = lambda *compiled, **named: None, refuse
+    of_types = helper.get_call_template
+    # `False` and 0 have types of their own: without this a helper is compiled for each of them.
+    helper.get_call_template = lambda args, kws: of_types(
+        tuple(map(types.unliteral, args)), {name: types.unliteral(of) for name, of in kws.items()}
+    )
     return helper
 
 

@@ -1,13 +1,16 @@
 """How helpers are compiled, which only kernels call.
 
 Numba optimises every compiled function and makes machine code of it, together with all that it
-calls, and again as a part of each of its callers. Of a helper only the last is used: here it stays
-in LLVM's intermediate language until it is linked into a kernel, and is optimised there. That
-halves the time that kernels take to compile.
+calls, and again as a part of each of its callers. Of a helper only the last is used. So an
+`inlined` helper stays in LLVM's intermediate language until it is linked into a kernel, and is
+optimised there; a `shared` one, large enough that a call costs nothing beside it, has machine code
+of its own, to which its callers refer by name. Either way no code is made twice that is used once.
 """
 
+import gc
 from typing import Any
 
+import llvmlite.binding
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 
@@ -38,6 +41,30 @@ class _Linked(JITCodeLibrary):
         """Do nothing: the environment serves calls from Python."""
 
 
+class _Shared(JITCodeLibrary):
+    """Executable code that callers only declare."""
+
+    def _get_module_for_linking(self) -> Any:
+        self._ensure_finalized()
+        return llvmlite.binding.parse_assembly("")
+
+
+class KernelCompiler(Compiler):
+    """Numba's compiler, which collects no garbage while it works: that takes a tenth of the time,
+    and finds next to nothing.
+    """
+
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function."""
+        enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return super().compile_extra(func)
+        finally:
+            if enabled:
+                gc.enable()
+
+
 class HelperCompiler(Compiler):
     """Numba's compiler with another home for the code."""
 
@@ -45,6 +72,56 @@ class HelperCompiler(Compiler):
         super().__init__(
             typingctx, targetctx, library or _Linked(targetctx.codegen(), "helper"), *others
         )
+
+
+class SharedCompiler(Compiler):
+    """Numba's compiler for helpers that are called by name: the same in every process."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
+        library = _Shared(targetctx.codegen(), "shared")
+        library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *others)
+
+    def _compile_bytecode(self) -> Any:
+        # Numba counts functions, lest two of one name be taken for each other; no two of ours have
+        # one name.
+        self.state.func_id.unique_id = 0
+        return super()._compile_bytecode()
+
+
+_HELPERS: dict[str, Any] = {}
+"""The shared helpers, by module and name."""
+_SYMBOLS: dict[str, tuple[str, Any]] = {}
+"""Which helper of these, for which types of arguments, a symbol of machine code is."""
+
+
+def share(helper: Any) -> None:
+    """Let callers refer to the code of a helper, once there is some."""
+    key = f"{helper.py_func.__module__}.{helper.py_func.__qualname__}"
+    add = helper.add_overload
+
+    def add_overload(compiled: Any) -> None:
+        _SYMBOLS[compiled.fndesc.llvm_func_name] = key, compiled.signature.args
+        add(compiled)
+
+    _HELPERS[key], helper.add_overload = helper, add_overload
+
+
+def shared_by(library: Any) -> list[tuple[str, Any]]:
+    """Return the shared helpers that compiled code refers to, and the types of their arguments."""
+    return [
+        _SYMBOLS[function.name]
+        for function in library._final_module.functions
+        if function.is_declaration and function.name in _SYMBOLS
+    ]
+
+
+def provide(shared: list[tuple[str, Any]]) -> None:
+    """Make shared helpers ready, before code that refers to them is loaded: LLVM ends a process
+    that loads a reference to nothing.
+    """
+    for key, arguments in shared:
+        _HELPERS[key].compile(arguments)
 
 
 def refuse(*arguments: Any, **named: Any) -> None:

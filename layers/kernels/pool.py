@@ -6,8 +6,9 @@ likewise, as far as they are inside the image.
 """
 
 from .jit import inlined, kernel
-from .llvm.simd import VECTOR_BYTES
+from .llvm.memory import address_of
 from .llvm.windows import route_to_maximum, spread, window_maximum, window_mean
+from .machine import VECTOR_BYTES
 
 
 @inlined
@@ -58,13 +59,13 @@ def maximum(y, x, window, rectified):
     _, rows, columns, channels = x.shape
     column, vector = channels * x.itemsize, VECTOR_BYTES // x.itemsize
     row = columns * column
-    to = y.ctypes.data
+    to = address_of(y)
     for n in range(y.shape[0]):
         for i in range(y.shape[1]):
             top, height = _span(i, kh, sh, ph, rows)
             for j in range(y.shape[2]):
                 left, width = _span(j, kw, sw, pw, columns)
-                of = x.ctypes.data + (n * rows + top) * row + left * column
+                of = address_of(x) + (n * rows + top) * row + left * column
                 for c in range(0, channels, vector):
                     at, lanes = c * x.itemsize, min(vector, channels - c)
                     window_maximum(
@@ -97,8 +98,8 @@ def maximum_backward(dx, dy, y, x, window, rectified):
                 at = (n * rows + top) * row + left * column
                 for c in range(0, channels, vector):
                     here, lanes = c * x.itemsize, min(vector, channels - c)
-                    to, given = dx.ctypes.data + at + here, dy.ctypes.data + of + here
-                    best, seen = y.ctypes.data + of + here, x.ctypes.data + at + here
+                    to, given = address_of(dx) + at + here, address_of(dy) + of + here
+                    best, seen = address_of(y) + of + here, address_of(x) + at + here
                     route_to_maximum(
                         x,
                         to,
@@ -126,14 +127,14 @@ def mean(y, x, window, count_padding):
     _, rows, columns, channels = x.shape
     column, vector = channels * x.itemsize, VECTOR_BYTES // x.itemsize
     row = columns * column
-    to = y.ctypes.data
+    to = address_of(y)
     for n in range(y.shape[0]):
         for i in range(y.shape[1]):
             top, height = _span(i, kh, sh, ph, rows)
             for j in range(y.shape[2]):
                 left, width = _span(j, kw, sw, pw, columns)
                 count = kh * kw if count_padding else height * width
-                of = x.ctypes.data + (n * rows + top) * row + left * column
+                of = address_of(x) + (n * rows + top) * row + left * column
                 for c in range(0, channels, vector):
                     at, lanes = c * x.itemsize, min(vector, channels - c)
                     window_mean(y, to + at, of + at, row, column, height, width, lanes, count)
@@ -150,7 +151,7 @@ def mean_backward(dx, dy, window, count_padding):
     _, rows, columns, channels = dx.shape
     column, vector = channels * dx.itemsize, VECTOR_BYTES // dx.itemsize
     row = columns * column
-    of = dy.ctypes.data
+    of = address_of(dy)
     for n in range(dy.shape[0]):
         cleared = rows if tiles else 0
         for i in range(dy.shape[1]):
@@ -159,7 +160,7 @@ def mean_backward(dx, dy, window, count_padding):
             for j in range(dy.shape[2]):
                 left, width = _span(j, kw, sw, pw, columns)
                 count = kh * kw if count_padding else height * width
-                to = dx.ctypes.data + (n * rows + top) * row + left * column
+                to = address_of(dx) + (n * rows + top) * row + left * column
                 for c in range(0, channels, vector):
                     at, lanes = c * dx.itemsize, min(vector, channels - c)
                     spread(dx, to + at, of + at, row, column, height, width, lanes, count, overlaps)

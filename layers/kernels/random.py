@@ -31,8 +31,8 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 
 @kernel
-def dropout_mask(mask, bits, first_sample, step, call, seed, threshold, scale):
-    """Writes mask_ij = scale where the random 32-bit integer of (seed, step, sample, call, j) is >=
+def dropout_mask(mask, bits, first_sample, step, draw, seed, threshold, scale):
+    """Writes mask_ij = scale where the random 32-bit integer of (seed, step, sample, draw, j) is >=
     threshold, else 0.
 
     mask (R, D); bits is room for the integers of one row, 4 ceil(D / 4) of uint32. Row i is sample
@@ -52,7 +52,7 @@ def dropout_mask(mask, bits, first_sample, step, call, seed, threshold, scale):
         sample = np.uint32(first_sample + i)
         for b in range(quarter):
             b0[b], b1[b], b2[b], b3[b] = philox(
-                np.uint32(b), sample, np.uint32(step), np.uint32(call), k0, k1
+                np.uint32(b), sample, np.uint32(step), np.uint32(draw), k0, k1
             )
         row = mask[i]
         for j in range(row.size):

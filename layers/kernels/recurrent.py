@@ -11,13 +11,12 @@ Outputs y and their gradients dy stand by sample, (N, T, H); in `reverse`, the f
 each sample's last.
 """
 
-import numpy as np
-
 from .gemm import BLOCK_M, packed_product
 from .jit import inlined, kernel
-from .llvm.simd import CACHE_LINE, fetch_lines
+from .llvm.memory import address_of, fetch_lines
 from .llvm.simd_math import sigmoid_row, tanh_row
 from .llvm.vmath import constant
+from .machine import CACHE_LINE
 
 
 @inlined
@@ -49,7 +48,7 @@ def _fetch_row(array, n, t, lengths, reverse):
         row = _row(array, n, t, lengths, reverse)
         fetch_lines(
             array,
-            np.int64(row.ctypes.data),
+            address_of(row),
             CACHE_LINE,
             (row.size * row.itemsize + CACHE_LINE - 1) // CACHE_LINE,
         )
@@ -95,7 +94,7 @@ def by_shard(out, x, bounds):
     for s in range(bounds.size - 1):
         for t in range(steps):
             part = x[t, bounds[s] : bounds[s + 1]].reshape((bounds[s + 1] - bounds[s]) * features)
-            out[at : at + part.size] = part
+            _copy(out[at : at + part.size], part)
             at += part.size
 
 

@@ -109,22 +109,6 @@ def tree_sum(total, parts, sizes, start):
 
 
 @kernel
-def tree_total(x, places):
-    """Returns the sum of x[places] by the fixed binary tree over all of them; x (n,), places
-    (S,).
-    """
-    parts = x[places]
-    count = parts.size
-    while count > 1:
-        for i in range(count // 2):
-            parts[i] = parts[2 * i] + parts[2 * i + 1]
-        if count % 2:
-            parts[count // 2] = parts[count - 1]
-        count = (count + 1) // 2
-    return parts[0]
-
-
-@kernel
 def square_sums(sums, x, pieces):
     """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x
     (n,), pieces (P, 2).

@@ -1,7 +1,9 @@
 """Changes of the order of axes."""
 
 from .jit import kernel
-from .llvm.simd import VECTOR_BYTES, transpose_block
+from .llvm.memory import address_of
+from .llvm.simd import transpose_block
+from .machine import VECTOR_BYTES
 
 
 @kernel
@@ -13,8 +15,8 @@ def swap_axes(y, x):
     whole_rows, whole_columns = rows - rows % lanes, columns - columns % lanes
     for n in range(len(x)):
         of, to = (
-            x.ctypes.data + n * rows * columns * size,
-            y.ctypes.data + n * rows * columns * size,
+            address_of(x) + n * rows * columns * size,
+            address_of(y) + n * rows * columns * size,
         )
         for q in range(0, whole_columns, lanes):
             for p in range(0, whole_rows, lanes):

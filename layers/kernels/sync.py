@@ -14,8 +14,10 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .jit import inlined, kernel
+from .llvm.memory import address_of
+from .machine import CACHE_LINE
 
-LINE = 16
+COUNT_CELLS = 2 * CACHE_LINE // 8
 """64-bit cells from one process's count to the next, at least: two cache lines, which processors
 may fetch together.
 """
@@ -87,7 +89,7 @@ def _all_come(cells, mine, number, looks):
     """Store `number` as the count of process `mine`; return whether all others have counted so far
     within so many looks.
     """
-    first, step = cells.ctypes.data, 8 * cells.shape[1]
+    first, step = address_of(cells), 8 * cells.shape[1]
     _store_release(first + mine * step, number)
     for process in range(len(cells)):
         while _load_acquire(first + process * step) < number:
@@ -103,7 +105,8 @@ def meet(cells, mine, number, looks):
     """Writes `number` as the count of process `mine`; returns whether all processes have counted so
     far within so many looks.
 
-    If not, call it again. cells (P, at least LINE) are shared int64, the first of each row a count.
+    If not, call it again. cells (P, at least COUNT_CELLS) are shared int64, the first of each row a
+    count.
     """
     return _all_come(cells, mine, number, looks)
 
@@ -114,12 +117,12 @@ def gather(rows, board, mine, number, same, looks):
     they have met, as `meet` does.
 
     Returns the first process whose first `same` words are not those of `mine`, or ALIKE; but LATE
-    if not all have come. Then call it again. board (P, LINE + 2 W), W >= w, is shared: cells for
-    meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
+    if not all have come. Then call it again. board (P, COUNT_CELLS + 2 W), W >= w, is shared: cells
+    for meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
     what another still reads. All are int64.
     """
     width = rows.shape[1]
-    start = LINE + number % 2 * ((board.shape[1] - LINE) // 2)
+    start = COUNT_CELLS + number % 2 * ((board.shape[1] - COUNT_CELLS) // 2)
     own, shown = rows[mine], board[:, start : start + width]
     for i in range(width):
         shown[mine, i] = own[i]

@@ -16,9 +16,9 @@ from .conv_tiles import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
 from .llvm.planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
-from .llvm.simd import VECTOR_BYTES
 from .llvm.simd_winograd import copy_between_zeros, grid_transform
 from .llvm.vmath import constant
+from .machine import VECTOR_BYTES
 from .records import record
 
 # Padding above and left; rows of tiles in a block.

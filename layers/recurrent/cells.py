@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.layer import Composite
+from layers.engine.module import Composite
+from layers.errors import renamed
 
 from .layers import GRU, LSTM, RNN
 
@@ -15,7 +16,7 @@ class _Cell(Composite):
     layer: Any
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.layer.inputs}, {self.layer.hidden})"
+        return f"{type(self).__name__}({self.layer.input_size}, {self.layer.hidden_size})"
 
     def _step(self, x: Any, state: tuple[Any, ...] | None) -> tuple[Any, ...]:
         _, (state,) = self.layer.run(x[:, np.newaxis], None if state is None else (state,))
@@ -26,13 +27,14 @@ class LSTMCell(_Cell):
     """A step of an `LSTM`: h, c = cell(x, (h, c)) for x (N, C) and states (N, H); None stands for
     zeros.
 
-    Options are those of `LSTM`.
+    Parameters are those of `LSTM`, `options` those of one layer: `forget_bias`, `bias`, `dtype`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
-        self, inputs: int, hidden: int, *, rng: np.random.Generator, **options: Any
+        self, input_size: int, hidden_size: int, *, rng: np.random.Generator, **options: Any
     ) -> None:
-        self.layer = LSTM(inputs, hidden, rng=rng, **options)
+        self.layer = LSTM(input_size, hidden_size, rng=rng, **options)
 
     def __call__(self, x: Any, state: tuple[Any, Any] | None = None) -> tuple[Any, Any]:
         h, c = self._step(x, state)
@@ -40,28 +42,32 @@ class LSTMCell(_Cell):
 
 
 class GRUCell(_Cell):
-    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `GRU`.
+    """A step of a `GRU`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `GRU`, `options` those of one layer: `bias`, `dtype`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
-        self, inputs: int, hidden: int, *, rng: np.random.Generator, **options: Any
+        self, input_size: int, hidden_size: int, *, rng: np.random.Generator, **options: Any
     ) -> None:
-        self.layer = GRU(inputs, hidden, rng=rng, **options)
+        self.layer = GRU(input_size, hidden_size, rng=rng, **options)
 
     def __call__(self, x: Any, h: Any = None) -> Any:
         return self._step(x, None if h is None else (h,))[0]
 
 
 class RNNCell(_Cell):
-    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros. Options
-    are those of `RNN`.
+    """A step of an `RNN`: h = cell(x, h) for x (N, C) and h (N, H); None stands for zeros.
+
+    Parameters are those of `RNN`, `options` those of one layer: `nonlinearity`, `bias`, `dtype`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
-        self, inputs: int, hidden: int, *, rng: np.random.Generator, **options: Any
+        self, input_size: int, hidden_size: int, *, rng: np.random.Generator, **options: Any
     ) -> None:
-        self.layer = RNN(inputs, hidden, rng=rng, **options)
+        self.layer = RNN(input_size, hidden_size, rng=rng, **options)
 
     def __call__(self, x: Any, h: Any = None) -> Any:
         return self._step(x, None if h is None else (h,))[0]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import positive
+from layers.checks import positive_int
 from layers.dropout import Dropout
-from layers.engine.layer import Composite
 from layers.engine.merge import Concatenate
-from layers.errors import message
+from layers.engine.module import Composite
+from layers.errors import Renamed, message, renamed
 
 from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence
 
@@ -25,23 +25,24 @@ HiddenStates = tuple[tuple[Any, ...], ...]
 class _Sequences(Composite):
     """Layers of recurrence on top of each other, each in one direction or in both."""
 
+    inputs = Renamed("input_size")
+    hidden = Renamed("hidden_size")
+
     def __init__(
         self,
         make: Any,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         layers: int,
         bidirectional: bool,
         dropout: float,
     ) -> None:
         name = type(self).__name__
-        self.inputs, self.hidden = (
-            positive(name, "inputs", inputs),
-            positive(name, "hidden", hidden),
-        )
-        self.layers, self.bidirectional = positive(name, "layers", layers), bool(bidirectional)
+        self.input_size = positive_int(name, "input_size", input_size)
+        self.hidden_size = positive_int(name, "hidden_size", hidden_size)
+        self.layers, self.bidirectional = positive_int(name, "layers", layers), bool(bidirectional)
         directions = 2 if bidirectional else 1
-        widths = [self.inputs] + [directions * self.hidden] * (self.layers - 1)
+        widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(
             make(width) for width in widths for _ in range(directions)
         )
@@ -52,7 +53,7 @@ class _Sequences(Composite):
     def __repr__(self) -> str:
         layers = "" if self.layers == 1 else f", layers={self.layers}"
         both = ", bidirectional=True" if self.bidirectional else ""
-        return f"{type(self).__name__}({self.inputs}, {self.hidden}{layers}{both})"
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{both})"
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
         """Return the outputs (N, T, H), or (N, T, 2 H) of both directions; 0 after a sample's last
@@ -108,7 +109,7 @@ class RNN(_Sequences):
 
     Parameters
     ----------
-    inputs, hidden
+    input_size, hidden_size
         Sizes C and H.
     nonlinearity
         "tanh" or "relu".
@@ -117,18 +118,23 @@ class RNN(_Sequences):
         of the first.
     dropout
         Between layers.
+    bias
+        Whether there are the biases b_ih and b_hh, of each gate.
     rng
         Draws the weights: those of the inputs as Glorot and Bengio 2010, the recurrent ones
         orthogonal (Saxe et al. 2014), by gate.
 
+    Notes
+    -----
     Called with x (N, T, C), and lengths (N,) of samples that are shorter than T; `run` takes and
     returns states, too.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         nonlinearity: str = "tanh",
@@ -139,9 +145,9 @@ class RNN(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: RNNRecurrence(width, hidden, rng, bias, dtype, nonlinearity),
-            inputs,
-            hidden,
+            lambda width: RNNRecurrence(width, hidden_size, rng, bias, dtype, nonlinearity),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,
@@ -154,13 +160,14 @@ class LSTM(_Sequences):
 
     Hochreiter and Schmidhuber 1997, with the forget gate of Gers, Schmidhuber and Cummins 2000.
     `forget_bias` is its bias at the beginning: 1 lets errors through (Jozefowicz, Zaremba and
-    Sutskever 2015). For the rest see `RNN`.
+    Sutskever 2015). All other parameters are those of `RNN`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         layers: int = 1,
@@ -171,9 +178,9 @@ class LSTM(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: LSTMRecurrence(width, hidden, rng, bias, dtype, forget_bias),
-            inputs,
-            hidden,
+            lambda width: LSTMRecurrence(width, hidden_size, rng, bias, dtype, forget_bias),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,
@@ -184,14 +191,15 @@ class GRU(_Sequences):
     """h_t = (1 - z) n + z h_(t-1), r and z = sigmoid of both contributions, n = tanh(W_in x_t +
     b_in + r (W_hn h_(t-1) + b_hn)).
 
-    Cho et al. 2014, with the reset gate after the product, which then is one for all gates. For the
-    rest see `RNN`.
+    Cho et al. 2014, with the reset gate after the product, which then is one for all gates.
+    Parameters are those of `RNN`.
     """
 
+    @renamed(inputs="input_size", hidden="hidden_size")
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         layers: int = 1,
@@ -201,9 +209,9 @@ class GRU(_Sequences):
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(
-            lambda width: GRURecurrence(width, hidden, rng, bias, dtype),
-            inputs,
-            hidden,
+            lambda width: GRURecurrence(width, hidden_size, rng, bias, dtype),
+            input_size,
+            hidden_size,
             layers,
             bidirectional,
             dropout,

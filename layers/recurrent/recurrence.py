@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import require_input
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Steps = tuple[list[Array], tuple[Array, ...]]
 
 
-class Recurrence(Layer):
+class Recurrence(Module):
     """The weights of one layer in one direction, and how its gates work; used by way of a
     `RecurrentPass`.
 
@@ -39,18 +41,23 @@ class Recurrence(Layer):
     """
 
     def __init__(
-        self, inputs: int, hidden: int, rng: np.random.Generator, bias: bool, dtype: Any
+        self, input_size: int, hidden_size: int, rng: np.random.Generator, bias: bool, dtype: Any
     ) -> None:
-        self.inputs, self.hidden = inputs, hidden
+        self.input_size = input_size
+        self.hidden_size = hidden_size
         draws = [
-            (xavier_uniform(rng, (hidden, inputs)), orthogonal(rng, (hidden, hidden)))
+            (
+                xavier_uniform(rng, (hidden_size, input_size)),
+                orthogonal(rng, (hidden_size, hidden_size)),
+            )
             for _ in range(self.gates)
         ]
         of_inputs, of_hidden = (
             np.concatenate(gates).astype(dtype) for gates in zip(*draws, strict=True)
         )
-        self.weight_ih, self.weight_hh = Parameter(of_inputs), Parameter(of_hidden)
-        size = self.gates * hidden
+        self.weight_ih = Parameter(of_inputs)
+        self.weight_hh = Parameter(of_hidden)
+        size = self.gates * hidden_size
         self.bias_ih = Parameter(np.zeros(size, dtype), regularized=False) if bias else None
         self.bias_hh = Parameter(np.zeros(size, dtype), regularized=False) if bias else None
 
@@ -99,7 +106,7 @@ class Recurrence(Layer):
     def begin(self, call: "Call", name: str, gates: Array, first: Array | None) -> Array:
         """Return memory for a state (T + 1, N, H) whose step 0 is the initial one."""
         steps, samples = gates.shape[:2]
-        state = call.buffer(name, (steps + 1, samples, self.hidden), gates.dtype)
+        state = call.buffer(name, (steps + 1, samples, self.hidden_size), gates.dtype)
         state[0] = 0 if first is None else first
         return state
 
@@ -111,22 +118,22 @@ class LSTMRecurrence(Recurrence):
 
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         rng: np.random.Generator,
         bias: bool,
         dtype: Any,
         forget_bias: float,
     ) -> None:
-        super().__init__(inputs, hidden, rng, bias, dtype)
+        super().__init__(input_size, hidden_size, rng, bias, dtype)
         if self.bias_ih is not None:
-            self.bias_ih.value[hidden : 2 * hidden] = forget_bias
+            self.bias_ih.value[hidden_size : 2 * hidden_size] = forget_bias
 
     def steps(
         self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any
     ) -> Steps:
         h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
-        squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden), gates.dtype)
+        squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden_size), gates.dtype)
         recurrent.lstm(y, h, c, squashed, gates, *how)
         return [h, c], (gates, c, squashed)
 
@@ -167,14 +174,14 @@ class RNNRecurrence(Recurrence):
 
     def __init__(
         self,
-        inputs: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         rng: np.random.Generator,
         bias: bool,
         dtype: Any,
         nonlinearity: str,
     ) -> None:
-        super().__init__(inputs, hidden, rng, bias, dtype)
+        super().__init__(input_size, hidden_size, rng, bias, dtype)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(
                 message(
@@ -228,9 +235,9 @@ class RecurrentPass(Layer):
         samples, steps, _ = x.shape
         first = self._initial(rest, samples, weight) if self.stateful else [None] * core.states
         lengths = self._lengths(call, rest[-1] if self.ragged else None, samples, steps)
-        in_time = call.buffer("x", (steps, samples, core.inputs), x.dtype)
+        in_time = call.buffer("x", (steps, samples, core.input_size), x.dtype)
         recurrent.by_time(in_time, contiguous(x), lengths, self.reverse)
-        y = call.buffer("y", (samples, steps, core.hidden), x.dtype)
+        y = call.buffer("y", (samples, steps, core.hidden_size), x.dtype)
         states, saved = self._steps(call, y, in_time, first, lengths)
         call.save(y, in_time, lengths, states, saved)
         return (y, *(state[steps] for state in states))
@@ -240,10 +247,10 @@ class RecurrentPass(Layer):
     ) -> Steps:
         """Go through time with x (T, N, C): see `Recurrence.steps`."""
         core, weight = self.core, self.core.weight_ih.value
-        gates = call.buffer("gates", (*x.shape[:2], core.gates * core.hidden), x.dtype)
+        gates = call.buffer("gates", (*x.shape[:2], core.gates * core.hidden_size), x.dtype)
         sizes = (
             gemm.packed_size(width, gates.shape[2], x.itemsize)
-            for width in (core.inputs, core.hidden)
+            for width in (core.input_size, core.hidden_size)
         )
         packed_ih, packed = call.scratch(x.dtype, *sizes)
         gemm.pack(packed_ih, weight, True)
@@ -256,7 +263,7 @@ class RecurrentPass(Layer):
     def backward(
         self, call: "Call", dy: Array | None, *dstates: Array | None
     ) -> tuple[Array | None, ...]:
-        core, hidden = self.core, self.core.hidden
+        core, hidden = self.core, self.core.hidden_size
         y, in_time, lengths, states, saved = call.saved
         if saved is None:
             # An earlier backward pass has written over it.
@@ -356,16 +363,8 @@ class RecurrentPass(Layer):
         return [copies[0], copies[3] if apart else copies[0], copies[1], copies[2]]
 
     def _check(self, x: Array, weight: Array) -> None:
-        inputs = self.core.inputs
-        if x.ndim != 3 or x.shape[2] != inputs:
-            fix = (
-                "A single sequence needs a batch axis: x[np.newaxis]."
-                if x.ndim == 2
-                else "Samples first, then time, then features."
-            )
-            raise ValueError(
-                message(self.owner, f"the input must have shape (N, T, {inputs})", x.shape, fix)
-            )
+        fix = "Samples first, then time, then features."
+        require_input(self.owner, x, ("N", "T", self.core.input_size), weight.dtype, fix)
         if x.shape[1] == 0:
             raise ValueError(
                 message(
@@ -375,11 +374,9 @@ class RecurrentPass(Layer):
                     "Leave empty ones out.",
                 )
             )
-        if x.dtype != weight.dtype:
-            self.refuse_dtype(x, weight.dtype)
 
     def _initial(self, rest: tuple[Any, ...], samples: int, weight: Array) -> list[Array | None]:
-        expected = (samples, self.core.hidden)
+        expected = (samples, self.core.hidden_size)
         for state in rest[: self.core.states]:
             if state.shape != expected or state.dtype != weight.dtype:
                 fix = "A state belongs to its batch: pass None, or the state of the same samples."

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import positive
+from layers.checks import positive_int, require_input
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
-from layers.errors import message
+from layers.errors import Renamed, message, renamed
 from layers.init import Initializer, lecun_uniform, zeros
 from layers.kernels import dense, gemm, tree, tree_structure
 from layers.types import Array, Integers
@@ -28,10 +28,16 @@ class TreeCell(Layer):
     A cell defines `states`, from what the nodes' own inputs contribute, and `states_backward`.
     """
 
+    in_features = Renamed("input_size")
+    hidden = Renamed("hidden_size")
+    input_weight = Renamed("weight_ih")
+    state_weight = Renamed("weight_hh")
+    forget_weight = Renamed("weight_hh_forget")
+
     def __init__(
         self,
-        in_features: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         gates: int,
         *,
         rng: np.random.Generator,
@@ -41,22 +47,20 @@ class TreeCell(Layer):
         dtype: Any,
     ) -> None:
         owner = type(self).__name__
-        self.in_features, self.hidden = (
-            positive(owner, "in_features", in_features),
-            positive(owner, "hidden", hidden),
-        )
+        self.input_size = positive_int(owner, "input_size", input_size)
+        self.hidden_size = positive_int(owner, "hidden_size", hidden_size)
         self.all_nodes = bool(all_nodes)
-        self.input_weight = Parameter(
-            weight_init(rng, (gates * self.hidden, self.in_features)).astype(dtype)
+        self.weight_ih = Parameter(
+            weight_init(rng, (gates * self.hidden_size, self.input_size)).astype(dtype)
         )
         self.bias = Parameter(
-            bias_init(rng, (gates * self.hidden,)).astype(dtype), regularized=False
+            bias_init(rng, (gates * self.hidden_size,)).astype(dtype), regularized=False
         )
 
     def __repr__(self) -> str:
         return (
-            f"{type(self).__name__}({self.in_features},"
-            f" {self.hidden}{', all_nodes=True' if self.all_nodes else ''})"
+            f"{type(self).__name__}({self.input_size},"
+            f" {self.hidden_size}{', all_nodes=True' if self.all_nodes else ''})"
         )
 
     def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
@@ -77,35 +81,23 @@ class TreeCell(Layer):
         if not isinstance(trees, TreeBatch):
             trees = TreeBatch(trees)
         count, width = trees.parents.shape
-        if x.ndim != 3 or x.shape != (count, width, self.in_features):
-            fix = "Give every node a row of features; rows of nodes that do not exist are not read."
-            raise ValueError(
-                message(
-                    self,
-                    f"the input must have shape ({count}, {width}, {self.in_features})",
-                    x.shape,
-                    fix,
-                )
-            )
-        if x.dtype != self.bias.dtype:
-            self.refuse_dtype(x, self.bias.dtype)
+        fix = "Give every node a row of features; rows of nodes that do not exist are not read."
+        require_input(self, x, (count, width, self.input_size), self.bias.dtype, fix)
         self.check(trees)
-        rows = contiguous(x).reshape(count * width, self.in_features)
+        rows = contiguous(x).reshape(count * width, self.input_size)
         if len(trees.slots) < len(rows):
-            present = call.buffer("x", (len(trees.slots), self.in_features), x.dtype)
+            present = call.buffer("x", (len(trees.slots), self.input_size), x.dtype)
             tree_structure.pick(present, rows, trees.slots)
             rows = present
         own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
-        dense.forward(
-            own, empty(own, 2), rows, self.input_weight.value, self.bias.value, dense.IDENTITY
-        )
+        dense.forward(own, rows, self.weight_ih.value, self.bias.value, dense.IDENTITY)
         h, *kept = self.states(call, own, trees)
         call.save(rows, trees, h, *kept)
         if self.all_nodes:
-            y = call.buffer("y", (count * width, self.hidden), x.dtype)
+            y = call.buffer("y", (count * width, self.hidden_size), x.dtype)
             tree_structure.put(y, h, trees.slots)
-            return y.reshape(count, width, self.hidden)
-        y = call.buffer("y", (count, self.hidden), x.dtype)
+            return y.reshape(count, width, self.hidden_size)
+        y = call.buffer("y", (count, self.hidden_size), x.dtype)
         tree_structure.pick(y, h, trees.roots)
         return y
 
@@ -118,16 +110,16 @@ class TreeCell(Layer):
         dy = contiguous(dy)
         dh = call.buffer("dh", h.shape, h.dtype)
         if self.all_nodes:
-            tree_structure.pick(dh, dy.reshape(count * width, self.hidden), trees.slots)
+            tree_structure.pick(dh, dy.reshape(count * width, self.hidden_size), trees.slots)
         else:
             tree_structure.put(dh, dy, trees.roots)
         bounds = call.bounds(count)
         down = self.states_backward(call, dh, (h, *kept), trees, bounds)
-        dw, add_weight = call.gradient_buffer(self.input_weight)
+        dw, add_weight = call.gradient_buffer(self.weight_ih)
         db, add_bias = call.gradient_buffer(self.bias)
         nothing = empty(h, 2)
         drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
-        weight = call.feedback(self.input_weight)
+        weight = call.feedback(self.weight_ih)
         dense.backward(
             drows,
             dw,
@@ -146,9 +138,9 @@ class TreeCell(Layer):
             return (None, None)
         dx = drows
         if len(rows) < count * width:
-            dx = call.buffer("dx", (count * width, self.in_features), rows.dtype)
+            dx = call.buffer("dx", (count * width, self.input_size), rows.dtype)
             tree_structure.put(dx, drows, trees.slots)
-        return (dx.reshape(count, width, self.in_features), None)
+        return (dx.reshape(count, width, self.input_size), None)
 
     def _add_state_gradient(
         self, call: "Call", parameter: Parameter, dz: Array, states: Array, bounds: Integers
@@ -194,7 +186,7 @@ class TreeRNN(TreeCell):
 
     Parameters
     ----------
-    in_features, hidden
+    input_size, hidden_size
         Sizes C of a node's features and H of its state.
     rng
         Draws the initial weights.
@@ -204,17 +196,20 @@ class TreeRNN(TreeCell):
     all_nodes
         Whether the states of all nodes are the output, not only those of the roots.
     weight_init, bias_init
-        See `layers.init`. `input_weight` W has shape (H, C), `state_weight` [U_1 … U_k] (H, k H),
+        See `layers.init`. `weight_ih` W has shape (H, C), `weight_hh` [U_1 … U_k] (H, k H),
         `bias` (H,).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """
 
+    @renamed(in_features="input_size", hidden="hidden_size")
     def __init__(
         self,
-        in_features: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         children: int = 2,
@@ -223,15 +218,15 @@ class TreeRNN(TreeCell):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.children = positive("TreeRNN", "children", children, "2 for binary trees.")
+        self.children = positive_int("TreeRNN", "children", children, "2 for binary trees.")
         options: dict[str, Any] = {
             "weight_init": weight_init,
             "bias_init": bias_init,
             "dtype": dtype,
         }
-        super().__init__(in_features, hidden, 1, rng=rng, all_nodes=all_nodes, **options)
-        self.state_weight = Parameter(
-            weight_init(rng, (self.hidden, self.children * self.hidden)).astype(dtype)
+        super().__init__(input_size, hidden_size, 1, rng=rng, all_nodes=all_nodes, **options)
+        self.weight_hh = Parameter(
+            weight_init(rng, (self.hidden_size, self.children * self.hidden_size)).astype(dtype)
         )
 
     def check(self, trees: TreeBatch) -> None:
@@ -241,9 +236,9 @@ class TreeRNN(TreeCell):
             raise ValueError(message(self, must, trees.most_children, fix))
 
     def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
-        weight, dtype = self.state_weight.value, own.dtype
+        weight, dtype = self.weight_hh.value, own.dtype
         h = call.buffer("h", own.shape, dtype)
-        z = call.buffer("z", (trees.widest, self.hidden), dtype)
+        z = call.buffer("z", (trees.widest, self.hidden_size), dtype)
         joined = call.buffer("joined", (trees.widest, weight.shape[1]), dtype)
         tree.rnn(h, z, joined, self._packed(call, "packed", weight), own, weight, *_tables(trees))
         return (h,)
@@ -252,19 +247,19 @@ class TreeRNN(TreeCell):
         self, call: "Call", dh: Array, kept: tuple[Array, ...], trees: TreeBatch, bounds: Integers
     ) -> Array:
         (h,) = kept
-        weight, dtype = contiguous(call.feedback(self.state_weight)), h.dtype
+        weight, dtype = contiguous(call.feedback(self.weight_hh)), h.dtype
         dp = call.buffer("dp", h.shape, dtype)
-        dz = call.buffer("z", (trees.widest, self.hidden), dtype)
+        dz = call.buffer("z", (trees.widest, self.hidden_size), dtype)
         joined = call.buffer("joined", (trees.widest, weight.shape[1]), dtype)
         tree.rnn_backward(
             dp, dh, dz, joined, self._packed(call, "packed", weight), h, weight, *_tables(trees)
         )
         inner = len(trees.inner)
-        dz = call.buffer("inner dz", (inner, self.hidden), dtype)
+        dz = call.buffer("inner dz", (inner, self.hidden_size), dtype)
         states = call.buffer("inner states", (inner, weight.shape[1]), dtype)
         tree_structure.pick(dz, dp, trees.inner)
         tree.join_children(states, h, trees.inner, trees.child_starts, trees.children)
-        self._add_state_gradient(call, self.state_weight, dz, states, trees.inner_starts[bounds])
+        self._add_state_gradient(call, self.weight_hh, dz, states, trees.inner_starts[bounds])
         return dp
 
 
@@ -277,7 +272,7 @@ class TreeLSTM(TreeCell):
 
     Parameters
     ----------
-    in_features, hidden
+    input_size, hidden_size
         Sizes C of a node's features and H of its state.
     rng
         Draws the initial weights.
@@ -287,17 +282,20 @@ class TreeLSTM(TreeCell):
     all_nodes
         Whether the states h of all nodes are the output, not only those of the roots.
     weight_init, bias_init
-        See `layers.init`. `input_weight` has shape (4 H, C) and `bias` (4 H,), for i, o, g, f;
-        `state_weight` U (3 H, H) and `forget_weight` U_f (H, H).
+        See `layers.init`. `weight_ih` has shape (4 H, C) and `bias` (4 H,), for i, o, g, f;
+        `weight_hh` U (3 H, H) and `weight_hh_forget` U_f (H, H).
 
+    Notes
+    -----
     Inputs are the nodes' features (N, M, C) and the trees, a `TreeBatch` or its array of parents
     (N, M). The output is (N, H), or (N, M, H) with zeros where there is no node.
     """
 
+    @renamed(in_features="input_size", hidden="hidden_size")
     def __init__(
         self,
-        in_features: int,
-        hidden: int,
+        input_size: int,
+        hidden_size: int,
         *,
         rng: np.random.Generator,
         forget_bias: float = 1.0,
@@ -311,12 +309,14 @@ class TreeLSTM(TreeCell):
             "bias_init": bias_init,
             "dtype": dtype,
         }
-        super().__init__(in_features, hidden, 4, rng=rng, all_nodes=all_nodes, **options)
-        self.bias.value[3 * self.hidden :] += forget_bias
-        self.state_weight = Parameter(
-            weight_init(rng, (3 * self.hidden, self.hidden)).astype(dtype)
+        super().__init__(input_size, hidden_size, 4, rng=rng, all_nodes=all_nodes, **options)
+        self.bias.value[3 * self.hidden_size :] += forget_bias
+        self.weight_hh = Parameter(
+            weight_init(rng, (3 * self.hidden_size, self.hidden_size)).astype(dtype)
         )
-        self.forget_weight = Parameter(weight_init(rng, (self.hidden, self.hidden)).astype(dtype))
+        self.weight_hh_forget = Parameter(
+            weight_init(rng, (self.hidden_size, self.hidden_size)).astype(dtype)
+        )
 
     def _scratch(self, call: "Call", trees: TreeBatch, dtype: Any) -> list[Array]:
         """Return the rows of a level (m, 3 H) and (m, H), and of its edges, twice (edges, H); then
@@ -329,20 +329,20 @@ class TreeLSTM(TreeCell):
             "states": (trees.most_edges, 1),
         }
         rows = [
-            call.buffer(name, (count, parts * self.hidden), dtype)
+            call.buffer(name, (count, parts * self.hidden_size), dtype)
             for name, (count, parts) in sizes.items()
         ]
-        weights = {"packed": self.state_weight.value, "packed_f": self.forget_weight.value}
+        weights = {"packed": self.weight_hh.value, "packed_f": self.weight_hh_forget.value}
         return [*rows, *(self._packed(call, name, weight) for name, weight in weights.items())]
 
     def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
         count, dtype = len(own), own.dtype
         h, c, t, f = (
-            call.buffer(name, (count, self.hidden), dtype) for name in ("h", "c", "t", "f")
+            call.buffer(name, (count, self.hidden_size), dtype) for name in ("h", "c", "t", "f")
         )
-        gates = call.buffer("gates", (count, 3 * self.hidden), dtype)
+        gates = call.buffer("gates", (count, 3 * self.hidden_size), dtype)
         z, sums, zf, states, *packed = self._scratch(call, trees, dtype)
-        weights = (self.state_weight.value, self.forget_weight.value)
+        weights = (self.weight_hh.value, self.weight_hh_forget.value)
         tree.lstm(h, c, t, gates, f, z, zf, sums, states, *packed, own, *weights, *_tables(trees))
         return h, c, t, gates, f
 
@@ -351,22 +351,22 @@ class TreeLSTM(TreeCell):
     ) -> Array:
         h, c, t, gates, f = kept
         dtype = h.dtype
-        dp = call.buffer("dp", (len(h), 4 * self.hidden), dtype)
+        dp = call.buffer("dp", (len(h), 4 * self.hidden_size), dtype)
         df, dc = (call.buffer(name, h.shape, dtype) for name in ("df", "dc"))
         dz, dsums, dzf, dstates, *packed = self._scratch(call, trees, dtype)
         weights = [
             contiguous(call.feedback(parameter))
-            for parameter in (self.state_weight, self.forget_weight)
+            for parameter in (self.weight_hh, self.weight_hh_forget)
         ]
         tables = _tables(trees)
         tree.lstm_backward(
             dp, df, dh, dc, dz, dsums, dzf, dstates, *packed, c, t, gates, f, *weights, *tables
         )
         inner = len(trees.inner)
-        dz = call.buffer("inner dz", (inner, 3 * self.hidden), dtype)
-        sums = call.buffer("inner sums", (inner, self.hidden), dtype)
+        dz = call.buffer("inner dz", (inner, 3 * self.hidden_size), dtype)
+        sums = call.buffer("inner sums", (inner, self.hidden_size), dtype)
         tree_structure.pick(dz, dp, trees.inner)
         tree.sum_children(sums, h, trees.inner, trees.child_starts, trees.children)
-        self._add_state_gradient(call, self.state_weight, dz, sums, trees.inner_starts[bounds])
-        self._add_state_gradient(call, self.forget_weight, df, h, trees.starts[bounds])
+        self._add_state_gradient(call, self.weight_hh, dz, sums, trees.inner_starts[bounds])
+        self._add_state_gradient(call, self.weight_hh_forget, df, h, trees.starts[bounds])
         return dp

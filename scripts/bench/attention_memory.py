@@ -11,7 +11,8 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 from layers import Attention, Tape, Workspace

@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import peak
-import steps
-from workload import Workload
+from lib import harness, peak, steps
+
 from workloads import WORKLOADS
+from workloads.workload import Workload
 
 from layers import kernels
 

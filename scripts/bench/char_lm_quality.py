@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 import torch
 

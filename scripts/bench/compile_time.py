@@ -15,8 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import steps
+from lib import harness, steps
+
 from workloads import WORKLOADS
 
 SCRIPT = Path(__file__).resolve()

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 import layers
-from layers.conv.algorithms import METHODS
+from layers.conv.algorithms import ALGORITHMS
 from layers.kernels import gemm
 
 OPERATIONS = ("forward", "grad-input", "grad-weight")
@@ -97,10 +98,10 @@ def ours(
         padding=shape.padding,
         groups=shape.groups,
         bias=False,
-        method=method,
+        algorithm=method,
         rng=np.random.default_rng(0),
     )
-    chosen = layer.method_for(x)
+    chosen = layer.algorithm_for(x)
     tape = layers.Tape()
     call = tape.record(layer, (tape.input(x),)).call
     results = {
@@ -225,7 +226,7 @@ def main() -> None:
         help=f"of {', '.join(SHAPES)}",
     )
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help=argparse.SUPPRESS
+        "--methods", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), help=argparse.SUPPRESS
     )
     options = parser.parse_args()
     facts = harness.machine()

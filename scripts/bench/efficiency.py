@@ -14,11 +14,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import steps
-import workers
-from workload import Workload
+from lib import harness, steps, workers
+
 from workloads import WORKLOADS, dense
+from workloads.workload import Workload
 
 import ddbp
 

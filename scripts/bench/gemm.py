@@ -11,7 +11,8 @@ import argparse
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 from layers.kernels import gemm

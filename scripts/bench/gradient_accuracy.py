@@ -8,12 +8,12 @@ the other, which costs more than all arithmetic; so everything is measured twice
 SiLU in its place, which is smooth.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lib import harness
 
 import numpy as np
 
@@ -27,7 +27,7 @@ METHODS = ("default", "direct", "fastest")
 ACTIVATIONS = ("ReLU", "SiLU")
 
 
-def with_activation(layer: layers.Layer, activation: str) -> layers.Layer:
+def with_activation(layer: layers.Module, activation: str) -> layers.Module:
     """Return a network of the same layers, with another activation in place of each ReLU."""
     if isinstance(layer, layers.Sequential):
         return layers.Sequential(*(with_activation(part, activation) for part in layer))
@@ -42,7 +42,9 @@ def ours(method: str, activation: str, seed: int, x: Any, labels: Any) -> list[A
     """
     from torch_models import in_their_order
 
-    model = with_activation(models.resnet20(np.random.default_rng(seed), method=method), activation)
+    model = with_activation(
+        models.resnet20(np.random.default_rng(seed), algorithm=method), activation
+    )
     tape = layers.Tape(training=True)
     value = tape.input(x)
     layers.SoftmaxCrossEntropy()(model(value), labels).backward()

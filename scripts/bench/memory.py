@@ -19,11 +19,9 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness, scaling, steps, workers
+
 import numpy as np
-import scaling
-import steps
-import workers
 import workloads
 
 from ddbp import communicator, settings

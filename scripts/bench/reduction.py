@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness, workers
+
 import numpy as np
-import workers
 
 import ddbp
 from ddbp.reduction.partition import Partition

@@ -13,13 +13,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness, steps, workers
+
 import numpy as np
 import reduction
-import steps
-import workers
-from workload import Workload
 from workloads import WORKLOADS, dense
+from workloads.workload import Workload
 
 import ddbp
 from ddbp.comm.base import CollectiveKind

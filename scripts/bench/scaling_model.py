@@ -1,12 +1,13 @@
 """Predict step time and efficiency for 2 to 4096 ranks from what is measured on this machine, and
 compare with measured runs.
 
-    python scripts/bench/scaling_model.py --measure machine mlp resnet20 lstm-256 --json
-    docs/results/scaling_model.json python scripts/bench/scaling_model.py --json
-    docs/results/scaling_model.json --plot docs/images/scaling.svg
+    python scripts/bench/scaling_model.py --measure machine mlp resnet20 lstm-256 \
+        --json docs/results/scaling_model.json
+    python scripts/bench/scaling_model.py --json docs/results/scaling_model.json
 
 The first takes minutes, and may be done piece by piece: what is not named stays as it is in the
-file. The second only computes. docs/scaling.md explains the model; its equations are in scaling.py.
+file. The second only computes. docs/scaling.md explains the model; its equations are in
+lib/scaling.py.
 """
 
 import argparse
@@ -16,9 +17,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import scaling
-from scaling import Machine, Network, Placement, Work
+from lib import harness, scaling
+from lib.scaling import Machine, Network, Placement, Work
+
 from workloads import WORKLOADS
 
 US, GB = 1e-6, 1e9
@@ -290,36 +291,6 @@ def published() -> list[dict[str, Any]]:
 # Output
 
 
-def plot(path: Path, rows: list[dict[str, Any]], local: int) -> None:
-    """Draw the efficiencies over the number of ranks."""
-    from matplotlib.figure import Figure
-
-    names = list(dict.fromkeys(row["name"] for row in rows))
-    figure = Figure(figsize=(3.2 * len(names) + 0.6, 5.6), layout="constrained")
-    axes = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
-    for line, kind in enumerate(("weak", "strong")):
-        for column, name in enumerate(names):
-            for network in NETWORKS:
-                points = [
-                    (row["ranks"], row[f"{kind}_efficiency"])
-                    for row in rows
-                    if (row["name"], row["network"], row["ranks_per_host"])
-                    == (name, network.name, local)
-                    and f"{kind}_efficiency" in row
-                ]
-                axes[line, column].plot(*zip(*points, strict=True), marker=".", label=network.name)
-            axes[line, column].set(title=f"{name}, {kind} scaling", xscale="log", ylim=(0, 1.15))
-            axes[line, column].set_xscale("log", base=2)
-            axes[line, column].axvline(local, color="grey", linewidth=0.7, linestyle=":")
-            axes[line, column].grid(alpha=0.3)
-        axes[line, 0].set_ylabel("predicted efficiency")
-    for column in range(len(names)):
-        axes[1, column].set_xlabel(f"ranks, {local} on a host")
-    axes[0, 0].legend(loc="lower left", fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None})
-
-
 def show(result: dict[str, Any]) -> None:
     """Print the comparison with measured runs, and the predictions for 16 ranks on a host."""
     print(
@@ -362,9 +333,6 @@ def main() -> None:
         metavar="R",
         help="measure workloads so often (%(default)s)",
     )
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the efficiencies (needs matplotlib)"
-    )
     options = parser.parse_args()
     unknown = set(options.measure) - {"machine", *WORKLOADS}
     if unknown:
@@ -397,8 +365,6 @@ def main() -> None:
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     show(result)
-    if options.plot:
-        plot(options.plot, result["rows"], 16)
 
 
 if __name__ == "__main__":

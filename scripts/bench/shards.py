@@ -5,8 +5,8 @@
 Several shards give the same bits for 1 to S ranks; this is what they cost.
 """
 
-import harness  # Before NumPy: it decides the threads.
-import steps
+from lib import harness, steps
+
 from workloads import WORKLOADS
 
 

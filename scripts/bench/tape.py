@@ -10,7 +10,8 @@ from collections.abc import Callable
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 import torch
 

@@ -15,12 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
-import peak
-import steps
-import workers
-from workload import Workload
+from lib import harness, peak, steps, workers
+
 from workloads import WORKLOADS
+from workloads.workload import Workload
 
 
 def best(times: dict[str, list[float]], peer: str) -> str:

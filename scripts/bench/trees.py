@@ -7,13 +7,13 @@ and in PyTorch. The features of each node are there an input of their own, so th
 slicing an array.
 """
 
-import harness  # isort: skip - before NumPy
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from lib import harness
 
 import numpy as np
 

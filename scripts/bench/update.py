@@ -12,10 +12,10 @@ import time
 from pathlib import Path
 from statistics import median
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness, workers
+
 import numpy as np
 import reduction
-import workers
 
 import ddbp
 from ddbp.reduction.partition import Partition

@@ -1,17 +1,16 @@
 """Show how far an error reaches back in time: gradients of a loss at the last step with respect to
 the input of each step.
 
-    python scripts/bench/vanishing_gradients.py [--json FILE] [--plot FILE]
+    python scripts/bench/vanishing_gradients.py [--json FILE]
 
 Bengio, Simard and Frasconi, "Learning long-term dependencies with gradient descent is difficult",
-IEEE Trans. Neural Networks 5(2),
-1994. Networks as they are before training, over random sequences.
+IEEE Trans. Neural Networks 5(2), 1994. Networks as they are before training, over random sequences.
 """
 
-from pathlib import Path
 from typing import Any
 
-import harness  # Before NumPy: it decides the threads.
+from lib import harness
+
 import numpy as np
 
 import layers
@@ -38,32 +37,9 @@ def reach(network: Any, rng: np.random.Generator) -> list[float]:
     return [float(f"{norm:.4g}") for norm in norms / norms[0]]
 
 
-def plot(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Draw the curves."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
-    for row in rows:
-        axes.semilogy(row["gradients"], label=row["name"])
-    axes.set(
-        xlabel="steps back from the loss",
-        ylabel="gradient of the input, relative",
-        ylim=(1e-12, 3),
-        xlim=(0, STEPS - 1),
-    )
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
-
-
 def main() -> None:
-    """Measure, print every twentieth step and write the files."""
-    parser = harness.arguments(str(__doc__).splitlines()[0], None)
-    parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="draw the curves (needs matplotlib)"
-    )
-    options = parser.parse_args()
+    """Measure, print every twentieth step and write the file."""
+    options = harness.arguments(str(__doc__).splitlines()[0], None).parse_args()
     rows = []
     for name, make in NETWORKS.items():
         rows.append(
@@ -74,8 +50,6 @@ def main() -> None:
         )
         print(f"{name:20}", *(f"{value:8.1e}" for value in rows[-1]["gradients"][::25]))
     harness.write(options.json, harness.machine(), rows)
-    if options.plot:
-        plot(options.plot, rows)
 
 
 if __name__ == "__main__":

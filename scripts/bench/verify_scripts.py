@@ -11,8 +11,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import harness
-from verified_scripts import SCRIPTS, VERIFIED, arguments
+from lib import harness
+from lib.verified_scripts import SCRIPTS, VERIFIED, arguments
 
 ROW = re.compile(r"^ +(\d+) +(\d+) +(\w{12}) +[\d.]+ +(\w+) *$", re.MULTILINE)
 

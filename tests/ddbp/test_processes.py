@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import sys
 
 import pytest
 
 import ddbp
-from ddbp.commands import launch
+from ddbp import settings
+from ddbp.commands import cli, launch, verify
 
 TRAIN_DIGITS = """
 import json, sys
@@ -55,17 +57,15 @@ def test_training_in_one_process_does_not_import_mpi4py(run_python):
     assert json.loads(finished.out)["mpi4py"] is False
 
 
-@pytest.mark.parametrize("package", ["layers", "ddbp", "ddbp.commands.cli", "ddbp.commands.info"])
-def test_import_does_not_import_mpi4py(package, run_python):
-    finished = run_python(
-        "-c", f"import sys, {package}; print('mpi4py' in sys.modules)", PMI_SIZE="4", PMI_RANK="0"
-    )
-    assert finished.out.split() == ["False"], finished.err
-
-
-def test_layers_does_not_import_ddbp(run_python):
-    finished = run_python("-c", "import sys, layers; print('ddbp' in sys.modules)")
-    assert finished.out.split() == ["False"], finished.err
+def test_imports_do_not_import_mpi4py_nor_layers_ddbp(run_python):
+    packages = ("layers", "ddbp", "ddbp.commands.cli", "ddbp.commands.info")
+    code = "import sys, importlib\n"
+    for package in packages:
+        code += f"importlib.import_module({package!r})\n"
+        code += f"print({package!r}, 'mpi4py' in sys.modules, 'ddbp' in sys.modules)\n"
+    finished = run_python("-c", code, PMI_SIZE="4", PMI_RANK="0")
+    expected = [f"{package} False {package != 'layers'}" for package in packages]
+    assert finished.out.splitlines() == expected, finished.err
 
 
 def test_shadowing_module_is_named(run_python, tmp_path):
@@ -136,14 +136,21 @@ def test_environment_may_be_overridden(variable, run_python):
     assert finished.out.split() == ["1"], finished.err
 
 
-@pytest.mark.parametrize("limit", ["soon", "0", "-3", "nan"])
-def test_time_limit_that_is_no_positive_number_is_refused(limit, run_python):
+BAD_LIMIT = "ddbp: DDBP_TIMEOUT must be a positive number of seconds; got "
+
+
+def test_ranks_with_a_bad_time_limit_do_not_start(run_python):
     pytest.importorskip("mpi4py", reason="mpi4py is not installed")
-    finished = run_python("-c", START, DDBP_MPI="1", DDBP_TIMEOUT=limit)
+    finished = run_python("-c", START, DDBP_MPI="1", DDBP_TIMEOUT="soon")
     assert finished.status != 0
-    assert (
-        f"ddbp: DDBP_TIMEOUT must be a positive number of seconds; got '{limit}'. " in finished.err
-    )
+    assert f"{BAD_LIMIT}'soon'. " in finished.err
+
+
+@pytest.mark.parametrize("limit", ["soon", "0", "-3", "nan"])
+def test_time_limit_that_is_no_positive_number_is_refused(limit, monkeypatch):
+    monkeypatch.setenv("DDBP_TIMEOUT", limit)
+    with pytest.raises(ValueError, match=re.escape(f"{BAD_LIMIT}'{limit}'. ")):
+        settings.timeout()
 
 
 # The launcher
@@ -191,6 +198,71 @@ def test_launch_starts_the_script_with_its_arguments_on_so_many_ranks(script, mp
     assert finished.out.splitlines() == ["3 --flag a b 1"]
 
 
+@pytest.fixture
+def package(script, tmp_path):
+    """Return the folder of a package whose modules are the script, and one that ends badly."""
+    folder = tmp_path / "here" / "package" / "inner"
+    folder.mkdir(parents=True)
+    for name in ("train", "__main__"):
+        (folder / f"{name}.py").write_text(script.read_text())
+    (folder.parent / "broken").mkdir()
+    (folder.parent / "broken" / "__init__.py").write_text("import nowhere_at_all")
+    return tmp_path / "here"
+
+
+@pytest.mark.parametrize("name", ["package.inner.train", "package.inner"])
+def test_launch_starts_a_module_with_its_arguments(name, package, mpirun, run_python):
+    finished = run_python("-m", "ddbp", "launch", "-n", 2, "-m", name, "-n", "a b", cwd=package)
+    assert finished.status == 0, finished.err
+    assert finished.out.splitlines() == ["2 -n a b 1"]
+
+
+def test_ranks_state_which_module_they_run(package, run_python):
+    told = "\nfrom ddbp.training.checks import code_facts\nprint(code_facts()['script'])"
+    for name in ("train", "__main__"):
+        with (package / "package" / "inner" / f"{name}.py").open("a") as file:
+            file.write(told)
+    script, main, train = (
+        run_python(*arguments, cwd=package, OMP_NUM_THREADS="1").out.splitlines()[-1].split()
+        for arguments in (
+            ("package/inner/train.py",),
+            ("-m", "package.inner"),
+            ("-m", "package.inner.train"),
+        )
+    )
+    (digest,) = script
+    assert main == ["package.inner.__main__", digest]
+    assert train == ["package.inner.train", digest]
+
+
+def test_arguments_of_a_script_are_left_to_it(script, mpirun, run_python):
+    finished = run_python("-m", "ddbp", "launch", "-n", 1, script, "-m", "package")
+    assert finished.status == 0, finished.err
+    assert finished.out.splitlines() == ["1 -m package 1"]
+
+
+@pytest.mark.parametrize("command", [launch, verify])
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("package.nowhere", "there is none"),
+        ("nowhere.train", "ModuleNotFoundError: No module named 'nowhere'"),
+        ("package", "a package is run by its module __main__, and it has none"),
+        ("package.broken.train", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("package/train.py", "that is a file. Leave out -m, or name the module: -m package.train"),
+    ],
+)
+def test_module_that_cannot_be_run_is_refused_before_ranks_start(
+    command, name, reason, package, monkeypatch, capsys
+):
+    monkeypatch.chdir(package)
+    monkeypatch.setattr(launch, "command", None)
+    with pytest.raises(SystemExit) as ended:
+        command.run(["-m", name, "--flag"])
+    assert ended.value.code == 2
+    assert f"python -m must find the module; got {name}: {reason}" in capsys.readouterr().err
+
+
 def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
     (tmp_path / "fails.py").write_text("import sys\nsys.exit(3)\n")
     assert run_python("-m", "ddbp", "launch", "-n", 1, tmp_path / "fails.py").status != 0
@@ -217,9 +289,9 @@ def test_version_is_printed(run_python):
     assert run_python("-m", "ddbp", "version").out.split() == [ddbp.__version__]
 
 
-def test_info_states_what_a_bug_report_needs(run_python):
-    finished = run_python("-m", "ddbp", "info")
-    assert finished.status == 0, finished.err
+def test_info_states_what_a_bug_report_needs(capsys):
+    assert cli.main(["info"]) == 0
+    said = capsys.readouterr().out
     for name in (
         "python",
         "numpy",
@@ -231,17 +303,17 @@ def test_info_states_what_a_bug_report_needs(run_python):
         "mpiexec",
         "mpi library",
     ):
-        assert f"\n{name} " in f"\n{finished.out}"
+        assert f"\n{name} " in f"\n{said}"
 
 
-def test_unknown_command_is_refused(run_python):
-    finished = run_python("-m", "ddbp", "lunch")
-    assert finished.status != 0
-    assert "ddbp: the command must be one of" in finished.err
-    assert "got 'lunch'" in finished.err
+def test_unknown_command_is_refused(capsys):
+    assert cli.main(["lunch"]) != 0
+    said = capsys.readouterr().err
+    assert "ddbp: the command must be one of" in said
+    assert "got 'lunch'" in said
 
 
-def test_help_names_the_commands(run_python):
-    finished = run_python("-m", "ddbp", "--help")
-    assert finished.status == 0
-    assert all(name in finished.out for name in ("launch", "info", "version"))
+def test_help_names_the_commands(capsys):
+    assert cli.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("launch", "info", "version"))

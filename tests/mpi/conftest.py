@@ -13,7 +13,7 @@ Arrays = dict[str, np.ndarray]
 
 
 @pytest.fixture(scope="session")
-def run_alone(run_python, tmp_path_factory) -> Callable[..., Arrays]:
+def run_alone(pooled, tmp_path_factory) -> Callable[..., Arrays]:
     """Return the function that runs a program without MPI, and returns the arrays that it wrote.
 
     The first to run it compiles its kernels.
@@ -21,7 +21,7 @@ def run_alone(run_python, tmp_path_factory) -> Callable[..., Arrays]:
 
     def run(program: str, *arguments: object, timeout: float = 600) -> Arrays:
         folder = tmp_path_factory.mktemp("alone")
-        finished = run_python(program, folder, *arguments, timeout=timeout)
+        finished = pooled(0, program, folder, *arguments, timeout=timeout)
         assert finished.status == 0, finished.err
         return arrays(folder, 1)[0]
 
@@ -29,7 +29,7 @@ def run_alone(run_python, tmp_path_factory) -> Callable[..., Arrays]:
 
 
 @pytest.fixture(scope="session")
-def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
+def run_ranks(pooled, tmp_path_factory) -> Callable[..., list[Arrays]]:
     """Return the function that runs a program on ranks, and returns the arrays that each of them
     wrote.
     """
@@ -38,7 +38,7 @@ def run_ranks(mpirun, tmp_path_factory) -> Callable[..., list[Arrays]]:
         ranks: int, program: str, *arguments: object, timeout: float = 300, **environment: Any
     ) -> list[Arrays]:
         folder = tmp_path_factory.mktemp("ranks")
-        finished = mpirun(ranks, program, folder, *arguments, timeout=timeout, **environment)
+        finished = pooled(ranks, program, folder, *arguments, timeout=timeout, **environment)
         assert finished.status == 0, finished.err
         return arrays(folder, ranks)
 
@@ -65,13 +65,12 @@ def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def without_misdeed(request, mpirun, tmp_path_factory) -> Any:
-    """Return the process of the program of the test file, its PROGRAM, without a misdeed; that
-    compiles the kernels.
+def without_misdeed(request, pooled, tmp_path_factory) -> Any:
+    """Return how the program of the test file, its PROGRAM, ends without a misdeed; that compiles
+    the kernels.
     """
-    finished = mpirun(
-        3, request.module.PROGRAM, "nothing", tmp_path_factory.mktemp("nothing"), timeout=180
-    )
+    folder = tmp_path_factory.mktemp("nothing")
+    finished = pooled(3, request.module.PROGRAM, "nothing", folder)
     assert finished.status == 0, finished.err
     return finished
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ONE_HOST: dict[str, str] = {}
 # Without shared memory every rank counts as a host.
@@ -18,6 +19,14 @@ ODD_AND_EVEN = {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}
 BUCKETS = {"DDBP_BUCKET": "4"}
 # Gradients of shards are added up as soon as they are complete, however small they are.
 PARTIAL_SUMS = {"DDBP_SHARD_MEMORY": "0"}
+
+
+def in_full(*values: object) -> list[object]:
+    """Return values of a parameter, or tuples of several, that `pytest -m full` alone tries."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.full)
+        for value in values
+    ]
 
 
 def arrays(folder: Path, ranks: int) -> list[dict[str, np.ndarray]]:

@@ -7,6 +7,8 @@ import re
 import numpy as np
 import pytest
 
+from .ranks import in_full
+
 RANKS = (1, 2, 3)
 PROGRAM = "batch_norm.py"
 # A few roundings of sums over 23 x 16 values, through five layers and back.
@@ -91,7 +93,7 @@ MISDEEDS = {
         r" ended\. "
     ),
     "hang in the layer": (
-        r"of the batch, number 10; got nothing from rank 1 for 3 s\. .*\n.* This was in call 2:"
+        r"of the batch, number 10; got nothing from rank 1 for 6 s\. .*\n.* This was in call 2:"
         r" BatchNorm"
     ),
     "leave out a synchronized layer": (
@@ -104,11 +106,25 @@ MISDEEDS = {
 }
 
 
-@pytest.mark.parametrize("misdeed", MISDEEDS)
+@pytest.fixture(scope="module")
+def compiled(pooled):
+    """Compile the kernels, so that no rank waits for one that compiles."""
+    finished = pooled(3, "batch_norm_misdeeds.py", "nothing")
+    assert finished.status == 0, finished.err
+
+
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize(
+    "misdeed",
+    [
+        "hang in the layer",
+        "leave out a synchronized layer",
+        "leave out a layer",
+        *in_full("raise in the layer", "end in the layer"),
+    ],
+)
 def test_rank_that_does_something_else_ends_all_ranks_and_is_named(misdeed, mpirun):
-    mpirun(3, "batch_norm_misdeeds.py", "nothing", timeout=180)
-    finished = mpirun(3, "batch_norm_misdeeds.py", misdeed, DDBP_TIMEOUT="3")
+    finished = mpirun(3, "batch_norm_misdeeds.py", misdeed, DDBP_TIMEOUT="6")
     assert finished.status != 0
-    assert finished.seconds < 20
     assert re.search(MISDEEDS[misdeed], finished.err), finished.err[-2000:]
     assert "has finished" not in finished.out

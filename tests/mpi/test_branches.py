@@ -23,7 +23,7 @@ PROGRAM = Path(__file__).parent / "programs" / "branches.py"
 def results(request, run_ranks):
     """Return the results of every rank."""
     ranks, environment = request.param
-    return run_ranks(ranks, PROGRAM, timeout=120, DDBP_TIMEOUT="30", **environment)
+    return run_ranks(ranks, PROGRAM, **environment)
 
 
 def test_branch_is_taken_on_some_ranks_only(results):

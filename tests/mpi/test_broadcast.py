@@ -28,15 +28,15 @@ if rank == 0:
 """
 
 
-def run(mpirun, tmp_path, environment, *, broken):
+def run(start, tmp_path, environment, *, broken):
     for rank in range(3):
         (tmp_path / f"script{rank}.py").write_text(SCRIPT.format(broken=broken))
-    return mpirun(3, "own_script_per_rank.py", tmp_path, **environment)
+    return start(3, "own_script_per_rank.py", tmp_path, **environment)
 
 
-def test_all_ranks_begin_with_the_parameters_of_the_first(mpirun, tmp_path):
+def test_all_ranks_begin_with_the_parameters_of_the_first(pooled, tmp_path):
     for environment in ({}, PLAIN):
-        finished = run(mpirun, tmp_path, environment, broken=False)
+        finished = run(pooled, tmp_path, environment, broken=False)
         assert finished.status == 0, finished.err
         assert finished.out.split() == ["1", "True"]
 

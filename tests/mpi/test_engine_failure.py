@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive
+from .ranks import ODD_AND_EVEN, ONE_HOST, PLAIN, alive, in_full
 
-# Kernels are compiled before, so that the times are those of failure.
+# Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
 PROGRAM = "engine_misdeeds.py"
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +56,6 @@ def misbehave(mpirun, private_memory, tmp_path):
         assert (finished.status != 0) if status is None else (finished.status == status), (
             finished.err
         )
-        assert finished.seconds < SECONDS
         assert not any(alive(int(path.read_text())) for path in Path(tmp_path).glob("pid*"))
         assert [name for name in left.read_text().split() if name.startswith("ddbp-")] == []
         return finished
@@ -69,7 +67,8 @@ def test_nothing_is_left_of_a_run_that_ends_well(misbehave):
     assert misbehave("nothing", status=0).out.count("has finished, 1 hosts") == 3
 
 
-KILLED = ["in the exchange", "in the update", "in publishing", "while others wait"]
+# The others are killed under `ddbp launch`, in test_post_mortem.
+KILLED = ["in the exchange", *in_full("in the update", "in publishing", "while others wait")]
 
 
 @pytest.mark.parametrize("where", KILLED)
@@ -77,6 +76,7 @@ def test_killed_rank_takes_the_others_along(where, misbehave):
     assert "has finished" not in misbehave(f"be killed {where}").out
 
 
+@pytest.mark.full
 def test_exception_in_the_update_ends_all(misbehave):
     err = misbehave("raise in the update").err
     assert "[rank 1 of 3] RuntimeError: the misdeed" in err
@@ -115,7 +115,9 @@ def require_refusal(finished, gradients=r"68\.7", why=""):
     return int(found[1])
 
 
-@pytest.mark.parametrize("environment", [ONE_HOST, ODD_AND_EVEN], ids=["one host", "two hosts"])
+@pytest.mark.parametrize(
+    "environment", [ONE_HOST, *in_full(ODD_AND_EVEN)], ids=["one host", "two hosts"]
+)
 def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave):
     # Rank 1 of the launcher's shares memory with ranks 0 and 2, or is alone.
     if environment:
@@ -132,7 +134,7 @@ def test_want_of_memory_on_one_rank_is_told_by_all(environment, misbehave):
 
 
 @pytest.mark.parametrize(
-    "megabytes", [64, 8], ids=["as Docker makes it", "less than the parameters"]
+    "megabytes", [64, *in_full(8)], ids=["as Docker makes it", "less than the parameters"]
 )
 def test_small_dev_shm_is_refused_with_the_size_that_suffices(megabytes, misbehave):
     size = require_refusal(misbehave("nothing, but with much memory", megabytes=megabytes))
@@ -144,12 +146,13 @@ def test_small_dev_shm_is_refused_with_the_size_that_suffices(megabytes, misbeha
     )
 
 
+@pytest.mark.full
 def test_small_dev_shm_suffices_for_plain_mpi(misbehave):
     finished = misbehave("nothing, but with much memory", megabytes=64, status=0, **PLAIN)
     assert finished.out.count("has finished, 3 hosts") == 3
 
 
-@pytest.mark.parametrize("misdeed", ["not see the file", "find no room for a file"])
+@pytest.mark.parametrize("misdeed", ["not see the file", *in_full("find no room for a file")])
 def test_ranks_that_cannot_share_files_use_plain_mpi(misdeed, misbehave):
     assert misbehave(misdeed, status=0).out.count("has finished, 3 hosts") == 3
 

@@ -6,16 +6,14 @@ import re
 
 import pytest
 
-from .ranks import alive
+from .ranks import alive, in_full
 
 PROGRAM = "one_rank_misbehaves.py"
-# Start of three ranks on two cores, the misdeed, and the end; the kernels are compiled before.
-SECONDS = 20.0
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _compiled(without_misdeed):
-    """Compile the kernels, so that the times below are those of failure."""
+    """Compile the kernels, so that no rank waits for one that compiles."""
     assert all(f"rank {rank} has finished" in without_misdeed.out for rank in range(3))
 
 
@@ -29,7 +27,6 @@ def misbehave(mpirun, tmp_path):
         finished = mpirun(3, PROGRAM, misdeed, tmp_path, **environment)
         pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(3)]
         assert finished.status != 0
-        assert finished.seconds < SECONDS
         assert not any(map(alive, pids))
         return finished
 
@@ -47,12 +44,13 @@ def test_exception_in_a_thread_ends_all_ranks(misbehave):
     assert "[rank 1 of 3] RuntimeError: the misdeed" in misbehave("raise in a thread").err
 
 
-@pytest.mark.parametrize("misdeed", ["exit", "exit with success", "return early"])
+@pytest.mark.parametrize("misdeed", ["return early", *in_full("exit", "exit with success")])
 def test_rank_that_leaves_is_named_by_those_who_wait(misdeed, misbehave):
     err = misbehave(misdeed).err
     assert "all ranks must take part in the gradient exchange of step 3; got rank 1 ended. " in err
 
 
+@pytest.mark.full
 def test_killed_rank_takes_the_others_along(misbehave):
     finished = misbehave("be killed")
     assert "has finished" not in finished.out
@@ -101,10 +99,10 @@ def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     ("misdeed", "doing"),
     [
         ("sleep", "the gradient exchange of step 3"),
-        ("sleep before the start", "gathering from all ranks"),
+        pytest.param("sleep before the start", "gathering from all ranks", marks=pytest.mark.full),
     ],
 )
 def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave):
-    err = misbehave(misdeed, DDBP_TIMEOUT="3").err
-    assert f"all ranks must take part in {doing}; got nothing from rank 1 for 3 s. " in err
+    err = misbehave(misdeed, DDBP_TIMEOUT="6").err
+    assert f"all ranks must take part in {doing}; got nothing from rank 1 for 6 s. " in err
     assert "DDBP_TIMEOUT sets the limit in seconds" in err

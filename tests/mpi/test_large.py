@@ -22,6 +22,7 @@ def free():
         return 0, 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("environment", "hosts"), [(ONE_HOST, 1), (PLAIN, 2)], ids=["shared", "sent"]
 )
@@ -33,8 +34,8 @@ def test_more_than_two_thousand_million_elements(environment, hosts, mpirun):
     assert finished.out == f"{hosts}\n"
 
 
-def test_messages_are_cut_into_parts_that_the_library_can_count(mpirun):
+def test_messages_are_cut_into_parts_that_the_library_can_count(pooled):
     largest = [1, 7, 99, 100, 101, 1000]
-    finished = mpirun(2, "large.py", 100, *largest, **PLAIN)
+    finished = pooled(2, "large.py", 100, *largest, **PLAIN)
     assert finished.status == 0, finished.err
     assert finished.out.split() == ["2"] * len(largest)

@@ -11,7 +11,7 @@ import pytest
 
 from ddbp.commands.launch import find_mpiexec
 
-from .ranks import BUCKETS, ONE_HOST, PLAIN, arrays, differences
+from .ranks import BUCKETS, ONE_HOST, PLAIN, arrays, differences, in_full
 
 PROGRAMS = Path(__file__).parent / "programs"
 # Else the library may look for memory that it could share, which real hosts have not.
@@ -60,7 +60,9 @@ def test_rows_of_any_length_are_gathered(on_two_hosts):
     assert on_two_hosts("wide_rows.py").out.strip() == "[2, 1]"
 
 
-@pytest.mark.parametrize("environment", [BUCKETS, PLAIN], ids=["shared, buckets", "plain"])
+@pytest.mark.parametrize(
+    "environment", [BUCKETS, *in_full(PLAIN)], ids=["shared, buckets", "plain"]
+)
 def test_bits_of_all_networks_are_those_of_one_process(
     environment, on_two_hosts, run_alone, tmp_path
 ):
@@ -71,7 +73,7 @@ def test_bits_of_all_networks_are_those_of_one_process(
         assert differences(result, expected) == []
 
 
-@pytest.mark.parametrize("environment", [ONE_HOST, PLAIN], ids=["shared", "plain"])
+@pytest.mark.parametrize("environment", [PLAIN, *in_full(ONE_HOST)], ids=["plain", "shared"])
 def test_bits_are_those_of_one_process_in_spite_of_delays(
     environment, on_two_hosts, run_alone, tmp_path
 ):

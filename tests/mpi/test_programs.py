@@ -6,10 +6,10 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def run(mpirun, tmp_path_factory):
+def run(pooled, tmp_path_factory):
     """Return the finished process of a fit on three ranks, and its run folder."""
     folder = tmp_path_factory.mktemp("fit") / "run"
-    finished = mpirun(3, "fit_with_run_folder.py", folder)
+    finished = pooled(3, "fit_with_run_folder.py", folder)
     assert finished.status == 0, finished.err
     return finished, folder
 

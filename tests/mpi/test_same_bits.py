@@ -54,25 +54,24 @@ def runs_with(results: Results, shards: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def alone(run_python, tmp_path_factory):
+def alone(pooled, tmp_path_factory):
     """Return the results without MPI."""
     folder = tmp_path_factory.mktemp("alone")
-    program = Path(__file__).parent / "programs" / PROGRAM
     # The first to run them compiles the kernels of many layers.
-    finished = run_python(program, folder, timeout=600)
+    finished = pooled(0, PROGRAM, folder, timeout=600)
     assert finished.status == 0, finished.err
     return read(folder, 0)
 
 
 @pytest.fixture(scope="module")
-def on_ranks(mpirun, tmp_path_factory):
+def on_ranks(pooled, tmp_path_factory):
     """Return the results of every rank, by number of ranks."""
     results = {}
     for ranks in RANKS:
         folder = tmp_path_factory.mktemp(f"on{ranks}")
         # A process without MPI keeps the gradients of small networks' shards apart; some of the
         # ranks do not.
-        finished = mpirun(ranks, PROGRAM, folder, **(PARTIAL_SUMS if ranks in (1, 3) else {}))
+        finished = pooled(ranks, PROGRAM, folder, **(PARTIAL_SUMS if ranks in (1, 3) else {}))
         assert finished.status == 0, finished.err
         results[ranks] = [read(folder, rank) for rank in range(ranks)]
     return results
@@ -121,8 +120,8 @@ def test_evaluation_is_part_of_the_comparison(alone):
 
 
 @pytest.mark.parametrize(("step", "everywhere"), [(10, True), (20, False)])
-def test_one_changed_bit_on_one_rank_is_reported(step, everywhere, alone, mpirun, tmp_path):
-    finished = mpirun(2, PROGRAM, tmp_path, "--corrupt", 1, step)
+def test_one_changed_bit_on_one_rank_is_reported(step, everywhere, alone, pooled, tmp_path):
+    finished = pooled(2, PROGRAM, tmp_path, "--corrupt", 1, step)
     assert finished.status == 0, finished.err
     found = differences([read(tmp_path, rank) for rank in range(2)], alone, ["momentum, 8 shards"])
     assert "rank 1: parameters of momentum, 8 shards differ" in found

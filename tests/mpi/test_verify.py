@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from .ranks import in_full
+
 PROGRAM = Path(__file__).parent / "programs" / "verified.py"
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -45,22 +47,22 @@ def test_loops_and_fits_are_equal_on_any_number_of_ranks(verify):
     assert [verdict for *_, verdict in table] == ["reference", "equal", "equal", "equal"]
 
 
-def test_every_script_is_equal_on_any_number_of_ranks(verify, tmp_path):
+@pytest.mark.parametrize("ranks", ["1,3", *in_full("1,2,3,4")])
+def test_every_script_is_equal_on_any_number_of_ranks(ranks, verify, tmp_path):
     # All of them in one process, which takes a tenth of the time: scripts/bench/verify_scripts.py
     # verifies them one by one.
-    finished = verify("-n", "1,2,3,4", "--steps", 3, PROGRAM.with_name("all_scripts.py"), tmp_path)
+    finished = verify("-n", ranks, "--steps", 3, PROGRAM.with_name("all_scripts.py"), tmp_path)
     assert finished.status == 0, finished.out + finished.err
     table = rows(finished.out)
-    # Fifteen trainers.
-    assert [(ranks, steps) for ranks, steps, *_ in table] == [
-        (ranks, 45) for ranks in (1, 1, 2, 3, 4)
-    ]
-    assert [verdict for *_, verdict in table] == ["reference", *["equal"] * 4]
+    # Fifteen trainers; the first number of ranks runs twice.
+    numbers = [1, *map(int, ranks.split(","))]
+    assert [(ranks, steps) for ranks, steps, *_ in table] == [(number, 45) for number in numbers]
+    assert [verdict for *_, verdict in table] == ["reference", *["equal"] * (len(numbers) - 1)]
 
 
 def test_every_script_that_trains_is_among_them(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS / "bench")
-    from verified_scripts import VERIFIED
+    from lib.verified_scripts import VERIFIED
 
     assert {script for script, *_ in VERIFIED.values()} == {
         path.name for path in SCRIPTS.glob("train_*.py")
@@ -109,11 +111,18 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize("deed", FOUND)
+# The others are found by the same comparison, of other values or at another place.
+IN_FULL = ("noise of ranks", "corrupt a state", "corrupt the second trainer", "corrupt at the end")
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [*(deed for deed in FOUND if deed not in IN_FULL), *in_full(*IN_FULL)],
+)
 def test_what_differs_is_named_with_place_and_both_values(deed, verify):
     # Ranks that share memory share their parameters, so that they cannot differ.
     apart = {"DDBP_SHARED_MEMORY": "0"} if deed.startswith("corrupt") else {}
-    finished = verify("-n", "1,3", PROGRAM, deed, **apart)
+    finished = verify("-n", "1" if deed == "forget the seed" else "1,3", PROGRAM, deed, **apart)
     assert finished.status == 1
     assert [verdict for *_, verdict in rows(finished.out)][-1] == "different"
     place, name = FOUND[deed]
@@ -126,7 +135,7 @@ def test_what_differs_is_named_with_place_and_both_values(deed, verify):
         assert ours != theirs
 
 
-@pytest.mark.parametrize("deed", ["nothing", "loop for ever"])
+@pytest.mark.parametrize("deed", ["loop for ever", *in_full("nothing")])
 def test_steps_end_each_trainer_and_the_script_goes_on(deed, verify):
     finished = verify("-n", "1,2", "--steps", 7, PROGRAM, deed)
     assert finished.status == 0, finished.err
@@ -136,6 +145,12 @@ def test_steps_end_each_trainer_and_the_script_goes_on(deed, verify):
         (1, 14),
         (2, 14),
     ]
+
+
+def test_module_is_verified_as_a_script_is(verify):
+    finished = verify("-n", "1,2", "--steps", 2, "-m", PROGRAM.stem, "nothing", cwd=PROGRAM.parent)
+    assert finished.status == 0, finished.err
+    assert [(ranks, steps) for ranks, steps, *_ in rows(finished.out)] == [(1, 4), (1, 4), (2, 4)]
 
 
 def test_script_that_fails_is_shown_with_its_traceback(verify):

@@ -5,10 +5,52 @@ The contract suite, `ddbp gradcheck` and the mutation score all read this table.
 has a file of cases of the same name.
 """
 
-from . import attention, batch_norm, conv, embedding, general, layer_norm, pool, recurrent, tree
+from . import (
+    activation,
+    attention,
+    batch_norm,
+    containers,
+    conv,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    loss,
+    merge,
+    operators,
+    pool,
+    recurrent,
+    residual,
+    shape,
+    shortcut,
+    tree,
+)
 from .case import BATCH, Apply, Case
 
-_FAMILIES = (attention, conv, embedding, general, layer_norm, batch_norm, pool, recurrent, tree)
+_FAMILIES = (
+    activation,
+    attention,
+    batch_norm,
+    containers,
+    conv,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    loss,
+    merge,
+    operators,
+    pool,
+    recurrent,
+    residual,
+    shape,
+    shortcut,
+    tree,
+)
 CASES = tuple(case for family in _FAMILIES for case in family.CASES)
+FAMILY = {
+    case.name: family.__name__.rpartition(".")[2] for family in _FAMILIES for case in family.CASES
+}
+"""The family of each case, by their names."""
 
-__all__ = ["BATCH", "CASES", "Apply", "Case"]
+__all__ = ["BATCH", "CASES", "FAMILY", "Apply", "Case"]

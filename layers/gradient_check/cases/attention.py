@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from layers.attention import Attention, MultiHeadAttention
-from layers.engine.layer import Composite, Layer
+from layers.engine.module import Composite, Module
 from layers.models import gpt
 from layers.positional import LearnedPositions, SinusoidalPositions
 from layers.transformer import DecoderBlock, EncoderBlock
@@ -19,7 +19,7 @@ from .embedding import ids
 class Masked(Composite):
     """A layer with masks, that are further inputs, by name."""
 
-    def __init__(self, layer: Layer, *names: str) -> None:
+    def __init__(self, layer: Module, *names: str) -> None:
         self.layer, self.names = layer, names
 
     def __call__(self, *inputs: Any) -> Any:
@@ -52,12 +52,12 @@ def together(
     return lambda rng: (*inputs(rng), *(draw(rng) for draw in further))
 
 
-def biased(made: Callable[[Generator], Layer]) -> Callable[[Generator], Layer]:
+def biased(made: Callable[[Generator], Module]) -> Callable[[Generator], Module]:
     """Return the constructor of a layer whose parameters of one axis are not those of the
     beginning.
     """
 
-    def make(rng: Generator) -> Layer:
+    def make(rng: Generator) -> Module:
         result = made(rng)
         for parameter in result.parameters():
             if len(parameter.shape) == 1:
@@ -67,7 +67,7 @@ def biased(made: Callable[[Generator], Layer]) -> Callable[[Generator], Layer]:
     return make
 
 
-def several(*options: Any, **named: Any) -> Callable[[Generator], Layer]:
+def several(*options: Any, **named: Any) -> Callable[[Generator], Module]:
     """Return the constructor of a MultiHeadAttention with biases."""
     return biased(lambda rng: MultiHeadAttention(*options, rng=rng, **named))
 

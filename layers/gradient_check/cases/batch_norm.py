@@ -7,8 +7,9 @@ import numpy as np
 
 from layers.activation import ReLU, Tanh
 from layers.batch_norm import BatchNorm, BatchNorm2d
-from layers.containers import Residual, Sequential
-from layers.engine.layer import Layer
+from layers.containers import Sequential
+from layers.engine.module import Module
+from layers.residual import Residual
 
 from .case import BATCH, Case, Generator, dense, real
 
@@ -34,12 +35,12 @@ def normalising(
     return made
 
 
-def _block(shortcut: bool, **options: Any) -> Callable[[Generator], Layer]:
+def _block(shortcut: bool, **options: Any) -> Callable[[Generator], Module]:
     """Return the constructor of a residual block whose body ends with a batch normalisation, and a
     ReLU after it.
     """
 
-    def made(rng: Generator) -> Layer:
+    def made(rng: Generator) -> Module:
         body = Sequential(dense(4, 4)(rng), Tanh(), normalising(BatchNorm, 4, **options)(rng))
         if shortcut:
             return Sequential(Residual(body, normalising(BatchNorm, 4, **options)(rng)), ReLU())
@@ -52,7 +53,7 @@ _ROWS, _IMAGES, _LARGE = real((BATCH, 5)), real((BATCH, 3, 2, 4)), real((BATCH, 
 _2D = normalising(BatchNorm2d, 4)
 
 
-def _rectified(rng: Generator) -> Layer:
+def _rectified(rng: Generator) -> Module:
     return Sequential(_2D(rng), ReLU())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.layer import Composite, Layer
+from layers.engine.module import Composite, Module
 from layers.init import normal
 from layers.linear import Linear
 from layers.types import Array
@@ -43,7 +43,7 @@ class Case:
     """
 
     name: str
-    make: Callable[[Generator], Layer]
+    make: Callable[[Generator], Module]
     inputs: Callable[[Generator], tuple[Any, ...]]
     per_sample: bool = True
     constant: tuple[int, ...] = ()
@@ -57,7 +57,7 @@ class Case:
 class Apply(Composite):
     """A function of values as a layer, with the layers that it uses, which it gets first."""
 
-    def __init__(self, function: Callable[..., Any], *layers: Layer) -> None:
+    def __init__(self, function: Callable[..., Any], *layers: Module) -> None:
         self.function, self.layers = function, layers
 
     def __repr__(self) -> str:
@@ -136,16 +136,18 @@ def with_targets(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
 # ---- layers
 
 
-def layer(make: Callable[..., Layer], *options: Any, **named: Any) -> Callable[[Generator], Layer]:
+def layer(
+    make: Callable[..., Module], *options: Any, **named: Any
+) -> Callable[[Generator], Module]:
     """Return the constructor of a layer that draws nothing."""
     return lambda rng: make(*options, **named)
 
 
-def dense(inputs: int, outputs: int, **options: Any) -> Callable[[Generator], Layer]:
+def dense(inputs: int, outputs: int, **options: Any) -> Callable[[Generator], Module]:
     """Return the constructor of a Linear whose biases are not 0."""
     return lambda rng: Linear(inputs, outputs, rng=rng, bias_init=normal(1), **options)
 
 
-def values(function: Callable[..., Any]) -> Callable[[Generator], Layer]:
+def values(function: Callable[..., Any]) -> Callable[[Generator], Module]:
     """Return the constructor of a layer that applies a function of values."""
     return lambda rng: Apply(function)

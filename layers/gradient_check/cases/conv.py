@@ -1,4 +1,4 @@
-"""The cases of convolutions: every option of a window, and every method that
+"""The cases of convolutions: every option of a window, and every algorithm that
 `layers.conv.algorithms.choose` may take.
 
 Images are a few pixels wide, so that borders and partial tiles are most of them.
@@ -11,17 +11,17 @@ from layers.activation import ReLU
 from layers.containers import Sequential
 from layers.conv.conv import Conv1d, Conv2d
 from layers.conv.transposed import ConvTranspose2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.init import normal
 from layers.pool import MaxPool2d
 from layers.shape import Flatten
 
 from .case import BATCH, Case, Generator, dense, real
 
-Make = Callable[[Generator], Layer]
+Make = Callable[[Generator], Module]
 
 
-def convolution(*sizes: Any, of: Callable[..., Layer] = Conv2d, **options: Any) -> Make:
+def convolution(*sizes: Any, of: Callable[..., Module] = Conv2d, **options: Any) -> Make:
     """Return the constructor of a convolution whose biases are not 0."""
     return lambda rng: of(*sizes, rng=rng, bias_init=normal(1), **options)
 
@@ -39,7 +39,7 @@ def _transposed(*sizes: Any, **options: Any) -> Make:
     return convolution(*sizes, of=ConvTranspose2d, **options)
 
 
-def _network(rng: Generator) -> Layer:
+def _network(rng: Generator) -> Module:
     return Sequential(
         convolution(2, 8, 3, padding=1)(rng),
         ReLU(),
@@ -150,7 +150,7 @@ CASES = (
     Case("Conv2d from one channel", convolution(1, 11, (3, 2), padding=1), _image(5, 4, 1)),
     Case("Conv2d of odd channels", convolution(9, 19, 2, padding=1), _image(3, 2, 9)),
     Case("Conv2d of more channels than a panel", convolution(5, 35, (2, 1)), _image(4, 2, 5)),
-    # ---- Winograd's method, whose tiles the odd images do not fill
+    # ---- Winograd's algorithm, whose tiles the odd images do not fill
     Case("Conv2d by Winograd", convolution(16, 16, 3, padding=1), _image(4, 4, 16)),
     Case(
         "Conv2d by Winograd, odd image",
@@ -159,13 +159,15 @@ CASES = (
     ),
     Case("Conv2d by Winograd, 24 channels", convolution(24, 16, 3), _image(5, 6, 24)),
     Case("Conv2d by Winograd, padding 2", convolution(16, 24, 3, padding=(2, 0)), _image(3, 7, 16)),
-    Case("Conv2d fastest", convolution(16, 16, 3, padding=1, method="fastest"), _image(4, 6, 16)),
+    Case(
+        "Conv2d fastest", convolution(16, 16, 3, padding=1, algorithm="fastest"), _image(4, 6, 16)
+    ),
     Case(
         "Conv2d fastest, 24 channels",
-        convolution(16, 24, 3, padding=(1, 2), method="fastest"),
+        convolution(16, 24, 3, padding=(1, 2), algorithm="fastest"),
         _image(4, 5, 16),
     ),
-    Case("Conv2d direct", convolution(16, 16, 3, padding=1, method="direct"), _image(4, 3, 16)),
+    Case("Conv2d direct", convolution(16, 16, 3, padding=1, algorithm="direct"), _image(4, 3, 16)),
     # ---- with what follows
     Case("Conv2d and ReLU", rectified(convolution(3, 4, 3, padding=1)), _ODD),
     Case(
@@ -178,7 +180,7 @@ CASES = (
     ),
     Case(
         "Conv2d and ReLU fastest",
-        rectified(convolution(16, 16, 3, padding=1, method="fastest")),
+        rectified(convolution(16, 16, 3, padding=1, algorithm="fastest")),
         _image(4, 3, 16),
     ),
     Case(
@@ -237,7 +239,7 @@ CASES = (
     Case("ConvTranspose2d by Winograd", _transposed(16, 16, 3, padding=1), _image(4, 3, 16)),
     Case(
         "ConvTranspose2d fastest",
-        _transposed(16, 16, 3, padding=1, method="fastest"),
+        _transposed(16, 16, 3, padding=1, algorithm="fastest"),
         _image(4, 3, 16),
     ),
 )

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from layers.embedding import Embedding
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.linear import Linear
 from layers.types import Array
 
@@ -21,7 +21,7 @@ def embedding(tokens: int, features: int, **options: Any) -> Callable[[Generator
     return lambda rng: Embedding(tokens, features, rng=rng, **options)
 
 
-def _tied(rng: Generator) -> Layer:
+def _tied(rng: Generator) -> Module:
     table, head = Embedding(6, 4, rng=rng), Linear(4, 6, bias=False, rng=rng)
     head.weight = table.weight
     return Apply(lambda table, head, x: head(table(x)), table, head)

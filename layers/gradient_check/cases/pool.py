@@ -1,25 +1,23 @@
-"""The cases of pooling, and of other layers for images."""
+"""The cases of pooling."""
 
 from collections.abc import Callable
 from typing import Any
 
 from layers.activation import ReLU
 from layers.containers import Sequential
-from layers.dropout import Dropout2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
-from layers.shape import ChannelsFirst, ChannelsLast
 
 from .case import BATCH, Case, Generator, distinct, layer, real
 
 # 19 channels are more than one vector, and no multiple of one, whatever the processor.
 _EVEN, _ODD, _WIDE = (BATCH, 4, 6, 3), (BATCH, 5, 7, 2), (BATCH, 3, 5, 19)
 # Windows that overlap down the image, and leave columns out.
-_UNEVEN: dict[str, Any] = {"size": (3, 2), "stride": (1, 3), "padding": (1, 0)}
-_RESNET: dict[str, Any] = {"size": 3, "stride": 2, "padding": 1}
+_UNEVEN: dict[str, Any] = {"kernel_size": (3, 2), "stride": (1, 3), "padding": (1, 0)}
+_RESNET: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1}
 
 
-def _joined(**options: Any) -> Callable[[Generator], Layer]:
+def _joined(**options: Any) -> Callable[[Generator], Module]:
     return lambda rng: Sequential(ReLU(), MaxPool2d(**options))
 
 
@@ -30,7 +28,7 @@ CASES = (
     Case("MaxPool2d of oblong windows", layer(MaxPool2d, **_UNEVEN), distinct(_ODD)),
     Case("MaxPool2d of large windows", layer(MaxPool2d, 4, 1, 2), distinct(_EVEN)),
     Case("MaxPool2d of many channels", layer(MaxPool2d, 2, 1), distinct(_WIDE)),
-    Case("ReLU and MaxPool2d", _joined(size=2), distinct(_EVEN)),
+    Case("ReLU and MaxPool2d", _joined(kernel_size=2), distinct(_EVEN)),
     Case("ReLU and MaxPool2d of overlapping windows", _joined(**_RESNET), distinct(_WIDE)),
     Case("AvgPool2d", layer(AvgPool2d, 2), real(_EVEN)),
     Case("AvgPool2d that leaves pixels over", layer(AvgPool2d, 2), real(_ODD)),
@@ -45,9 +43,4 @@ CASES = (
     ),
     Case("AvgPool2d of large windows", layer(AvgPool2d, 4, 1, 2), real(_EVEN)),
     Case("GlobalAveragePool", layer(GlobalAveragePool), real(_WIDE)),
-    Case("Dropout2d", layer(Dropout2d, 0.4), real(_WIDE)),
-    Case("Dropout2d in evaluation", layer(Dropout2d, 0.4), real(_EVEN), training=False),
-    Case("ChannelsLast", layer(ChannelsLast), real((BATCH, 3, 4, 5))),
-    Case("ChannelsLast of many channels", layer(ChannelsLast), real((BATCH, 17, 3, 6))),
-    Case("ChannelsFirst", layer(ChannelsFirst), real((BATCH, 4, 5, 3))),
 )

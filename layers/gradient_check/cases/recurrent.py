@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.layer import Layer
 from layers.engine.merge import Concatenate
+from layers.engine.module import Module
 from layers.recurrent.cells import GRUCell, LSTMCell, RNNCell
 from layers.recurrent.layers import GRU, LSTM, RNN
 from layers.types import Array
@@ -18,13 +18,13 @@ from .case import BATCH, Apply, Case, Generator, real
 STEPS, INPUTS, HIDDEN = 4, 3, 5
 LENGTHS = np.array([4, 1, 3, 4, 2, 1, 3])
 
-Make = Callable[[Generator], Layer]
+Make = Callable[[Generator], Module]
 
 
-def recurrence(of: Callable[..., Layer], **options: Any) -> Make:
+def recurrence(of: Callable[..., Module], **options: Any) -> Make:
     """Return the constructor of a recurrent layer whose biases are not 0."""
 
-    def make(rng: Generator) -> Layer:
+    def make(rng: Generator) -> Module:
         layer = of(INPUTS, HIDDEN, rng=rng, **options)
         for name, parameter in layer.named_parameters():
             if "bias" in name:

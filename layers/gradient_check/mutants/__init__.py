@@ -11,31 +11,45 @@ import numpy as np
 from layers.gradient_check.check import gradcheck
 
 from . import (
+    activation,
     attention,
     batch_norm,
     conv,
     depthwise,
+    dropout,
     embedding,
-    general,
     layer_norm,
+    linear,
     loss,
+    merge,
+    operators,
     pool,
     recurrent,
+    residual,
+    shape,
+    shortcut,
     tree,
 )
 from .mutant import Mutant
 
 _FAMILIES = (
+    activation,
     attention,
+    batch_norm,
     conv,
     depthwise,
+    dropout,
     embedding,
-    general,
     layer_norm,
+    linear,
     loss,
-    batch_norm,
+    merge,
+    operators,
     pool,
     recurrent,
+    residual,
+    shape,
+    shortcut,
     tree,
 )
 MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)

@@ -9,6 +9,7 @@ import numpy as np
 from layers.conv.conv import Conv1d, Conv2d
 from layers.conv.transposed import ConvTranspose2d
 from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.gradient_check.cases.case import BATCH, Generator, real
 from layers.init import normal
@@ -219,7 +220,7 @@ class _InputStrideForgotten(_Convolution):
         )
 
 
-def _with(layer: Layer, name: str, value: Any, function: Callable[[], Any]) -> Any:
+def _with(layer: Module, name: str, value: Any, function: Callable[[], Any]) -> Any:
     """Call the function while an attribute has another value."""
     before = getattr(layer, name)
     setattr(layer, name, value)
@@ -365,20 +366,20 @@ class _DirectionsExchanged(ConvTranspose2d):
     """Carries the gradient back in the direction of the outputs, as a convolution would."""
 
     def backward(self, call: Any, dy: Array) -> Gradients:
-        method = call.saved[1]
+        algorithm = call.saved[1]
         super().backward(call, dy)
         dx = np.empty(dy.shape)
-        method.adjoint(call, dx, np.ascontiguousarray(dy), self.weight.value, np.empty(0), False)
+        algorithm.adjoint(call, dx, np.ascontiguousarray(dy), self.weight.value, np.empty(0), False)
         return (dx,)
 
 
-def _plain(mutant: Callable[..., Layer], **options: Any) -> Callable[[Generator], Layer]:
+def _plain(mutant: Callable[..., Module], **options: Any) -> Callable[[Generator], Module]:
     return lambda rng: mutant(rng, **options)
 
 
 def _real(
-    mutant: Callable[..., Layer], *sizes: Any, **options: Any
-) -> Callable[[Generator], Layer]:
+    mutant: Callable[..., Module], *sizes: Any, **options: Any
+) -> Callable[[Generator], Module]:
     return lambda rng: mutant(*sizes, rng=rng, bias_init=normal(1), **options)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from layers.conv.algorithms import Depthwise
 from layers.conv.conv import Conv2d
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.gradient_check.cases.case import BATCH, Generator, real
 from layers.types import Array, Integers
 
@@ -46,13 +46,13 @@ class _OutputsOfAChannelApart(Depthwise):
         super().adjoint(call, dx, np.ascontiguousarray(dy[..., order]), weight, bias, rectified)
 
 
-def _by(method: type[Depthwise], outputs: int = 3, **options: Any) -> Any:
+def _by(algorithm: type[Depthwise], outputs: int = 3, **options: Any) -> Any:
     class Mutated(Conv2d):
-        def method_for(self, x: Array) -> Any:
-            right = super().method_for(x)
-            return method(right.shape, right.dtype)
+        def algorithm_for(self, x: Array) -> Any:
+            right = super().algorithm_for(x)
+            return algorithm(right.shape, right.dtype)
 
-    def make(rng: Generator) -> Layer:
+    def make(rng: Generator) -> Module:
         return Mutated(3, outputs, 3, groups=3, rng=rng, **options)
 
     return make

@@ -1,14 +1,40 @@
-"""The mistakes in losses with weights and ignored labels."""
+"""The mistakes in losses."""
 
 from typing import Any
 
 import numpy as np
 
-from layers.gradient_check.cases.case import BATCH, with_labels
-from layers.loss import SoftmaxCrossEntropy
+from layers.gradient_check.cases.case import BATCH, with_labels, with_targets
+from layers.loss import MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
+
+_ROWS = (BATCH, 5)
+_IGNORING = with_labels(4, BATCH, 3)
+
+
+class _HalvedSquaredError(MeanSquaredError):
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        dx, dt = super().backward(call, dy)
+        return (None if dx is None else 0.5 * dx, None if dt is None else 0.5 * dt)
+
+
+class _BatchSizeForgotten(SoftmaxCrossEntropy):
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        dx, dt = super().backward(call, dy)
+        return (None if dx is None else dx * len(dx), dt)
+
+
+class _SmoothingForgotten(SoftmaxCrossEntropy):
+    def __init__(self) -> None:
+        super().__init__(0.1)
+
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        logits, labels = call.inputs[0].array, call.inputs[1]
+        p = np.exp(logits - logits.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        return dy * (p - np.eye(logits.shape[1])[labels]) / len(logits), None
 
 
 class _Mended(SoftmaxCrossEntropy):
@@ -47,9 +73,10 @@ class _PerSample(_Mended):
         return np.asarray(dx * (counts.mean() / np.maximum(counts, 1))[:, np.newaxis, np.newaxis])
 
 
-_IGNORING = with_labels(4, BATCH, 3)
-
 MUTANTS = (
+    Mutant("factor 2 forgotten", of(_HalvedSquaredError), with_targets(*_ROWS)),
+    Mutant("1/N forgotten", of(_BatchSizeForgotten), with_labels(4, BATCH)),
+    Mutant("label smoothing forgotten", of(_SmoothingForgotten), with_labels(4, BATCH)),
     Mutant(
         "gradient over all positions, ignored ones too", of(_OverAllPositions, 0.0, 2), _IGNORING
     ),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from layers.engine.layer import Layer
+from layers.engine.module import Module
 from layers.gradient_check.cases.case import Generator
 from layers.types import Array
 
@@ -16,13 +16,13 @@ class Mutant:
     """A mistake: what it is, the layer that makes it, and inputs that it can be seen on."""
 
     name: str
-    make: Callable[[Generator], Layer]
+    make: Callable[[Generator], Module]
     inputs: Callable[[Generator], tuple[Any, ...]]
 
     def __repr__(self) -> str:
         return self.name
 
 
-def of(mutant: Callable[..., Layer], *options: Any) -> Callable[[Generator], Layer]:
+def of(mutant: Callable[..., Module], *options: Any) -> Callable[[Generator], Module]:
     """Return the constructor of a mutant that draws nothing."""
     return lambda rng: mutant(*options)

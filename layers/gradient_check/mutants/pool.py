@@ -1,14 +1,12 @@
-"""The mistakes in pooling, and in other layers for images."""
+"""The mistakes in pooling."""
 
 from typing import Any
 
 import numpy as np
 
-from layers.dropout import Dropout2d
 from layers.gradient_check.cases.case import BATCH, distinct, real
 from layers.kernels import pool
-from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d, RectifiedMaxPool2d
-from layers.shape import ChannelsLast
+from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
@@ -32,7 +30,7 @@ class _PaddingForgotten(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         x, y = call.saved
         dx = np.zeros_like(x)
-        pool.maximum_backward(dx, dy, y, x, (*self.size, *self.stride, 0, 0), False)
+        pool.maximum_backward(dx, dy, y, x, (*self.kernel_size, *self.stride, 0, 0), False)
         return (dx,)
 
 
@@ -40,15 +38,18 @@ class _LeftOverNotCleared(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         (dx,) = super().backward(call, dy)
         assert dx is not None
-        dx[:, self.size[0] * dy.shape[1] :] = 1
+        dx[:, self.kernel_size[0] * dy.shape[1] :] = 1
         return (dx,)
 
 
-class _GateForgotten(RectifiedMaxPool2d):
-    def backward(self, call: Any, dy: Array) -> Gradients:
+class _GateForgotten(MaxPool2d):
+    def forward(self, call: Any, x: Array, rectified: bool = True) -> Array:
+        return super().forward(call, x, rectified)
+
+    def backward(self, call: Any, dy: Array, rectified: bool = True) -> Gradients:
         x, y = call.saved
         dx = np.empty_like(x)
-        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.pooling.window, False)
+        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.window, False)
         return (dx,)
 
 
@@ -62,7 +63,7 @@ class _PaddingCounted(AvgPool2d):
 class _OverlapNotSummed(AvgPool2d):
     def backward(self, call: Any, dy: Array) -> Gradients:
         dx = np.zeros(call.saved[0])
-        (kh, kw), (sh, sw) = self.size, self.stride
+        (kh, kw), (sh, sw) = self.kernel_size, self.stride
         for i, j in np.ndindex(dy.shape[1:3]):
             dx[:, i * sh : i * sh + kh, j * sw : j * sw + kw] = dy[
                 :, i, j, np.newaxis, np.newaxis
@@ -75,16 +76,6 @@ class _AreaForgotten(GlobalAveragePool):
         return (np.broadcast_to(dy[:, np.newaxis, np.newaxis], call.saved[0]),)
 
 
-class _RowsForColumns(ChannelsLast):
-    def backward(self, call: Any, dy: Array) -> Gradients:
-        return (np.ascontiguousarray(dy.transpose(0, 3, 2, 1)),)
-
-
-class _MaskOfNeighbour(Dropout2d):
-    def backward(self, call: Any, dy: Array) -> Gradients:
-        return (dy * np.roll(call.saved[0], 1, axis=3),)
-
-
 _IMAGES = (BATCH, 5, 5, 2)
 
 MUTANTS = (
@@ -94,12 +85,10 @@ MUTANTS = (
     Mutant("pixels under no window not cleared", of(_LeftOverNotCleared, 2), distinct(_IMAGES)),
     Mutant(
         "gate of a joined ReLU forgotten",
-        lambda rng: _GateForgotten(MaxPool2d(2)),
+        of(_GateForgotten, 2),
         distinct(_IMAGES),
     ),
     Mutant("padding counted in one direction only", of(_PaddingCounted, 3, 2, 1), real(_IMAGES)),
     Mutant("overlapping windows not summed", of(_OverlapNotSummed, 3, 1), real(_IMAGES)),
     Mutant("1/(H W) forgotten", of(_AreaForgotten), real(_IMAGES)),
-    Mutant("rows and columns exchanged", of(_RowsForColumns), real((BATCH, 2, 5, 5))),
-    Mutant("mask of the neighbouring channel", of(_MaskOfNeighbour, 0.4), real((BATCH, 2, 2, 8))),
 )

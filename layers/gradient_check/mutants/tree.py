@@ -126,10 +126,10 @@ class _RootsOnly(TreeRNN):
     ) -> Array:
         down = super().states_backward(call, dh, kept, trees, bounds)
         (h,) = kept
-        gradients = call.gradient(self.state_weight)
+        gradients = call.gradient(self.weight_hh)
         gradients[...] = 0
         for root in trees.roots:
-            joined = np.zeros(self.state_weight.shape[1])
+            joined = np.zeros(self.weight_hh.shape[1])
             states = h[
                 trees.children[trees.child_starts[root] : trees.child_starts[root + 1]]
             ].reshape(-1)
@@ -143,7 +143,7 @@ class _OtherNodesForgotten(TreeLSTM):
 
     def backward(self, call: Any, dy: Array) -> Gradients:
         trees = call.saved[1]
-        of_roots = np.zeros(dy.size // self.hidden, bool)
+        of_roots = np.zeros(dy.size // self.hidden_size, bool)
         of_roots[trees.slots[trees.roots]] = True
         return super().backward(call, dy * of_roots.reshape(*dy.shape[:2], 1))
 

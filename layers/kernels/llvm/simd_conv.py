@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 
 from layers.kernels.records import record
 
-from .simd import VECTOR_BYTES, Emitter
+from .emitter import VECTOR_BYTES, Emitter
 
 # Rows of a tile up to which each has an offset of its own in a register.
 MOST_OFFSETS = 8

@@ -12,7 +12,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import Emitter
+from .emitter import Emitter
 
 # Pixels whose sums stay in registers together: fewer would wait for each other's multiply-adds, and
 # load a weight more often.

@@ -9,8 +9,9 @@ from numba.extending import intrinsic, overload
 
 from layers.kernels.jit import OPTIONS, inlined
 
+from .emitter import VECTOR_BYTES, Emitter
 from .formulas import Formulas
-from .simd import VECTOR_BYTES, Emitter
+from .memory import address_of
 from .vmath import exp, sigmoid, tanh
 
 # Vectors that are computed together: one alone would leave the processor waiting for each of its
@@ -82,7 +83,7 @@ def _apply_of(to, of, name):
             to[j] = function(of[j])
 
     def real_row(to, of, name):
-        _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, name)
+        _row_function(of, address_of(to), 0, address_of(of), of.size, name)
 
     return complex_row if isinstance(of.dtype, types.Complex) else real_row
 
@@ -110,7 +111,7 @@ def gelu_row(to, of):
     """Write x Phi(x) of each element x, Phi being the normal distribution function; both (n,), and
     perhaps the same array.
     """
-    _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "gelu")
+    _row_function(of, address_of(to), 0, address_of(of), of.size, "gelu")
 
 
 @inlined
@@ -118,7 +119,7 @@ def gelu_slope_row(to, of):
     """Write Phi(x) + x e^(-x^2/2) / sqrt(2 pi), the derivative of GELU, of each element x; both
     (n,).
     """
-    _row_function(of, to.ctypes.data, 0, of.ctypes.data, of.size, "gelu_slope")
+    _row_function(of, address_of(to), 0, address_of(of), of.size, "gelu_slope")
 
 
 @inlined
@@ -126,4 +127,4 @@ def gelu_and_slope_rows(to, slope, of):
     """Write GELU of each element, and its derivative; all (n,), `to` and `of` perhaps the same
     array.
     """
-    _row_function(of, to.ctypes.data, slope.ctypes.data, of.ctypes.data, of.size, "gelu_and_slope")
+    _row_function(of, address_of(to), address_of(slope), address_of(of), of.size, "gelu_and_slope")

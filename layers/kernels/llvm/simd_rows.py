@@ -15,8 +15,9 @@ from numba.extending import intrinsic
 
 from layers.kernels.jit import inlined
 
+from .emitter import Emitter
 from .formulas import Formulas
-from .simd import Emitter
+from .memory import address_of
 
 # Part of the order of the sums, hence the same for every processor.
 ROW_BYTES = 64
@@ -406,19 +407,19 @@ def _strip_softmax_gradient(
 @inlined
 def row_sum(x):
     """Return the sum of x (n,)."""
-    return _row_sum(x, x.ctypes.data, x.size)
+    return _row_sum(x, address_of(x), x.size)
 
 
 @inlined
 def row_squares(x, centre):
     """Return the sum of (x - centre)^2; x (n,)."""
-    return _row_squares(x, x.ctypes.data, x.size, centre)
+    return _row_squares(x, address_of(x), x.size, centre)
 
 
 @inlined
 def row_dot(x, y):
     """Return the sum of x y, both (n,)."""
-    return _row_dot(x, x.ctypes.data, y.ctypes.data, x.size)
+    return _row_dot(x, address_of(x), address_of(y), x.size)
 
 
 @inlined
@@ -426,7 +427,7 @@ def row_max(x, n):
     """Return the greatest of the first n elements of x; -inf if there is none. NaN counts for
     nothing.
     """
-    return _row_max(x, x.ctypes.data, n)
+    return _row_max(x, address_of(x), n)
 
 
 @inlined
@@ -438,7 +439,7 @@ def strip_max(out, x, row, n, seen, step):
     other `step` more than that before.
     """
     size = x.itemsize
-    _strip_max(x, out.ctypes.data, x.ctypes.data, row * size, out.size, n, seen, step)
+    _strip_max(x, address_of(out), address_of(x), row * size, out.size, n, seen, step)
 
 
 @inlined
@@ -446,7 +447,7 @@ def strip_dot(out, x, y):
     """Write to out (R,) the sums of x y over the columns of two strips (R, n) whose rows are as far
     apart.
     """
-    _strip_dot(x, out.ctypes.data, x.ctypes.data, y.ctypes.data, x.strides[0], out.size, x.shape[1])
+    _strip_dot(x, address_of(out), address_of(x), address_of(y), x.strides[0], out.size, x.shape[1])
 
 
 @inlined
@@ -460,15 +461,15 @@ def strip_exp(sums, p, row, n, seen, step, scale, shifts):
     size = p.itemsize
     _strip_exp(
         p,
-        sums.ctypes.data,
-        p.ctypes.data,
+        address_of(sums),
+        address_of(p),
         row * size,
         sums.size,
         n,
         seen,
         step,
         scale,
-        shifts.ctypes.data,
+        address_of(shifts),
     )
 
 
@@ -480,15 +481,15 @@ def strip_softmax_gradient(p, g, row, n, seen, step, scale, shifts, inverses, me
     size = p.itemsize
     _strip_softmax_gradient(
         p,
-        p.ctypes.data,
-        g.ctypes.data,
+        address_of(p),
+        address_of(g),
         row * size,
         means.size,
         n,
         seen,
         step,
         scale,
-        shifts.ctypes.data,
-        inverses.ctypes.data,
-        means.ctypes.data,
+        address_of(shifts),
+        address_of(inverses),
+        address_of(means),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import VECTOR_BYTES, Emitter
+from .emitter import VECTOR_BYTES, Emitter
 from .simd_conv import named_intrinsic
 
 Matrix = tuple[tuple[Fraction, ...], ...]

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from .simd import Emitter
+from .emitter import Emitter
 
 # Sides of the square windows that loops are unrolled for: nearly all there are in networks.
 UNROLLED = (2, 3)

@@ -96,16 +96,10 @@ def folder(tmp_path, monkeypatch):
 
 
 # Every case and every mutant is checked in tests/layers, by the same functions: here the command
-# takes some of each kind.
-SOME_CASES = tuple(
-    case
-    for number, case in enumerate(CASES)
-    if number % 12 == 0 or case.name in ("Tanh", "Softmax")
-)
+# takes a few.
+SOME_CASES = tuple(case for case in CASES if case.name in ("Tanh", "Softmax", "Linear", "ReLU"))
 SOME_MUTANTS = tuple(
-    mutant
-    for number, mutant in enumerate(MUTANTS)
-    if number % 10 == 0 or mutant.name == "dropped bias gradient"
+    mutant for mutant in MUTANTS if mutant.name in ("dropped bias gradient", "wrong sign")
 )
 
 

@@ -1,5 +1,5 @@
-"""Where ranks were, from what they left: the places that a trainer writes, and what is said of
-them.
+"""Where ranks were, from what they left: the status that a trainer writes, and what is said of
+it.
 """
 
 import os
@@ -14,15 +14,16 @@ import pytest
 import ddbp
 from ddbp import settings
 from ddbp.commands import post_mortem
-from ddbp.observers import rank_status, status_reporter
-from layers import Dropout, Layer, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tape
+from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
+from layers import Dropout, Layer, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 5)).astype(np.float32), RNG.integers(0, 3, 12)
 
 
 class Spy(Layer):
-    """The identity, which notes what a place says while it runs."""
+    """The identity, which notes what the status says while it runs."""
 
     def __init__(self, look):
         self._look, self.seen = look, []
@@ -41,16 +42,16 @@ class Spy(Layer):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Return a folder of places; this process has none yet, and will have none afterwards."""
-    monkeypatch.setattr(rank_status, "_HERE", [])
+    """Return a folder for the status of ranks; this process has none, neither now nor after."""
+    monkeypatch.setattr(rank_status, "_OWN", [])
     monkeypatch.setenv(settings.STATUS, str(tmp_path))
     return tmp_path
 
 
-def leave(folder, rank, pid, what, step=0):
-    """Leave the place of a rank as its process would."""
-    place = rank_status.Place(folder, rank)
-    place.words[:3] = memoryview(np.array([pid, what, step]).tobytes()).cast("q")
+def leave(folder, rank, pid, phase, step=0):
+    """Leave the status of a rank as its process would."""
+    status = rank_status.RankStatus(folder, rank)
+    status.words[:3] = memoryview(np.array([pid, phase, step]).tobytes()).cast("q")
 
 
 def trainer(model):
@@ -59,7 +60,7 @@ def trainer(model):
     )
 
 
-def test_place_says_step_and_layer(folder):
+def test_status_says_step_and_layer(folder):
     spy = Spy(lambda: rank_status.read(folder, 0).where)
     trained = trainer(
         Sequential(Linear(5, 4, rng=RNG), ReLU(), Sequential(spy, Linear(4, 3, rng=RNG)))
@@ -90,33 +91,43 @@ def test_layer_of_a_former_trainer_is_not_taken_for_one_of_the_present(folder):
     assert spies[1].seen[-1].endswith("at layers.1: Spy()")
 
 
-def test_layer_that_does_the_work_of_two_has_the_path_of_the_first():
-    names = status_reporter.layer_names(
-        Sequential(Dropout(0.5), Linear(5, 4, rng=RNG), ReLU())
-    ).values()
-    assert {
-        "layers.0: Dropout(0.5)",
-        "layers.1: Linear(5, 4)",
-        "layers.1: Linear(5, 4) + ReLU()",
-    } <= set(names)
-
-
 @pytest.mark.parametrize("value", [None, "nowhere"])
-def test_trainer_is_not_followed_unless_there_is_a_folder(value, folder, monkeypatch):
+def test_nothing_watches_a_trainer_unless_there_is_a_folder(value, folder, monkeypatch):
     if value is None:
         monkeypatch.delenv(settings.STATUS)
     else:
         monkeypatch.setenv(settings.STATUS, str(folder / value))
-    assert status_reporter.followed(0, Linear(2, 2, rng=RNG), None) == (
-        Tape,
-        status_reporter.Reducer,
-    )
+    trained = trainer(Linear(5, 3, rng=RNG))
+    assert trained._tape_hooks is None
+    assert not any(trained._hooks)
+
+
+def test_status_follows_a_loop_of_the_scripts_own(folder):
+    def where():
+        return rank_status.read(folder, 0).where
+
+    model = Linear(5, 3, rng=RNG)
+    trained = trainer(model)
+    for step, batch in enumerate(trained.batches(ddbp.ArrayDataset(X, Y), epochs=2)):
+        assert where() == f"in forward of step {step}"
+        loss = trained.loss(model(batch.x), batch.y)
+        assert where() == f"in forward of step {step}, at the loss, {trained.loss!r}"
+        with trained.no_sync():
+            trained.step(loss)
+        assert where() == f"after backward of step {step}"
+        loss = trained.loss(model(trained.batch(X, Y).x), Y)
+        assert where() == f"in forward of step {step}, at the loss, {trained.loss!r}"
+        loss.backward()
+        trained.update(loss)
+        assert where() == f"after step {step}"
+    trained.evaluate(ddbp.ArrayDataset(X, Y))
+    assert where() == "after step 1"
 
 
 def test_ranks_are_grouped_by_where_they_were(folder):
-    whats = [rank_status.EXCHANGE, rank_status.EXCHANGE, rank_status.BACKWARD, rank_status.EXCHANGE]
-    for rank, what in enumerate(whats):
-        leave(folder, rank, 100 + rank, what, 7)
+    phases = [StepPhase.EXCHANGE, StepPhase.EXCHANGE, StepPhase.BACKWARD, StepPhase.EXCHANGE]
+    for rank, phase in enumerate(phases):
+        leave(folder, rank, 100 + rank, phase, 7)
     others = "ranks 0, 1 and 3 (processes 100, 101 and 103) were in the gradient exchange of step 7"
     assert post_mortem.lines(folder, 4, 102) == [
         "rank 2 (process 102) died in backward of step 7",
@@ -125,7 +136,7 @@ def test_ranks_are_grouped_by_where_they_were(folder):
 
 
 def test_without_knowing_who_died_all_are_listed(folder):
-    leave(folder, 0, 100, rank_status.UPDATE, 7)
+    leave(folder, 0, 100, StepPhase.UPDATE, 7)
     assert post_mortem.lines(folder, 2, None) == [
         "rank 0 (process 100) was in the update of step 7",
         "rank 1 was before its trainer",
@@ -133,11 +144,11 @@ def test_without_knowing_who_died_all_are_listed(folder):
 
 
 @pytest.mark.parametrize(
-    "whats", [[], [rank_status.END, rank_status.END], [rank_status.EXCEPTION, rank_status.EXCHANGE]]
+    "phases", [[], [StepPhase.END, StepPhase.END], [StepPhase.EXCEPTION, StepPhase.EXCHANGE]]
 )
-def test_nothing_is_said_where_nothing_is_to_be_told(whats, folder):
-    for rank, what in enumerate(whats):
-        leave(folder, rank, 100 + rank, what)
+def test_nothing_is_said_where_nothing_is_to_be_told(phases, folder):
+    for rank, phase in enumerate(phases):
+        leave(folder, rank, 100 + rank, phase)
     assert post_mortem.lines(folder, 2, 100) == []
 
 
@@ -157,7 +168,7 @@ def sleepers():
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
 def test_watch_tells_which_process_ended_first(order, folder, sleepers):
     for rank, process in enumerate(sleepers):
-        leave(folder, rank, process.pid, rank_status.EXCHANGE)
+        leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
         time.sleep(0.5)
@@ -173,7 +184,7 @@ def test_watch_does_not_guess_who_ended_before_it_looked(folder, sleepers):
         process.kill()
     time.sleep(0.1)
     for rank, process in enumerate(sleepers):
-        leave(folder, rank, process.pid, rank_status.EXCHANGE)
+        leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
         time.sleep(0.3)

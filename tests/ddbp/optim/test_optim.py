@@ -164,6 +164,38 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
         assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.2),
+        lambda: ddbp.SGD(0.1, momentum=0.8, nesterov=True),
+        lambda: ddbp.RMSProp(0.01, momentum=0.7),
+        lambda: ddbp.Adam(ddbp.WarmUp(0.01, steps=8)),
+        lambda: ddbp.AdamW(ddbp.Cosine(0.01, steps=12)),
+        lambda: ddbp.LARS(0.5),
+        lambda: ddbp.LAMB(ddbp.OneCycle(0.05, steps=12)),
+    ],
+    ids=["SGD", "Nesterov", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"],
+)
+@pytest.mark.parametrize("stop", [1, 4])
+def test_ten_steps_are_the_same_with_another_optimizer_that_loads_the_state(make, stop):
+    layers, snapshot = [], None
+    for steps in (range(STEPS), range(stop), range(stop, STEPS)):
+        layer = Given(np.float32)
+        trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, quiet=True)
+        if steps.start:
+            trainer.load_state(snapshot)
+        x = np.zeros((1, 1), np.float32)
+        for step in steps:
+            layer.gradients = gradients(step, np.float32)
+            trainer.step(layer(trainer.batch(x, x).x))
+        snapshot = trainer.state()
+        layers.append(layer)
+    whole, _, last = layers
+    assert last.weight.value.tobytes() == whole.weight.value.tobytes()
+    assert last.bias.value.tobytes() == whole.bias.value.tobytes()
+
+
 def slow_lars(rate, momentum, decay, coefficient):
     """Return weight and bias after ten steps of You, Gitman and Ginsburg 2017, algorithm 1, in
     plain NumPy.

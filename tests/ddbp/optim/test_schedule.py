@@ -116,6 +116,26 @@ def test_warm_up_tells_its_schedule_of_the_loss():
     assert schedule.rate(5) == 0.25
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("stop", range(8))
+def test_plateau_goes_on_from_its_state(stop, wrapped):
+    def make():
+        plateau = ddbp.Plateau(0.5, factor=0.5, patience=1)
+        return ddbp.WarmUp(plateau, steps=2) if wrapped else plateau
+
+    losses = [3.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.5, 1.2, 1.1]
+    whole, other = make(), make()
+    for number, loss in enumerate(losses):
+        if number == stop:
+            other.load_state(whole.state())
+        whole.observe(loss)
+        if number >= stop:
+            other.observe(loss)
+            assert other.rate(9) == whole.rate(9)
+    assert whole.rate(9) == 0.0625
+    assert repr(whole) == repr(make())
+
+
 def test_linear_scaling_multiplies_the_rate_as_the_batch():
     assert ddbp.linear_scaling(0.1, 1024) == pytest.approx(0.4)
     assert ddbp.linear_scaling(0.1, 64, base_batch_size=128) == pytest.approx(0.05)

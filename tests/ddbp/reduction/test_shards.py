@@ -5,8 +5,8 @@ it.
 import numpy as np
 import pytest
 
-from ddbp.reduction.shards import ShardPlan, cut, dyadic, tree_total
-from layers.kernels import reduce
+from ddbp.reduction.shards import ShardPlan, cut, dyadic
+from layers.engine.fixed_tree import tree_sum
 
 SHARDS = range(1, 18)
 
@@ -64,38 +64,19 @@ def test_content_of_a_shard_does_not_depend_on_the_ranks(samples, ranks):
 
 
 @pytest.mark.parametrize("shards", SHARDS)
-def test_total_is_the_sum(shards):
-    parts = np.arange(1.0, shards + 1)
-    assert tree_total(parts) == shards * (shards + 1) / 2
-
-
-def test_total_of_nothing_is_zero():
-    assert tree_total(np.zeros((0, 3))).tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize("shards", SHARDS)
-def test_gradients_and_losses_are_summed_in_the_same_tree(shards):
-    parts = np.random.default_rng(shards).standard_normal((shards, 5))
-    total = np.empty(5)
-    reduce.tree_sum(total, parts, np.ones(shards, np.int64), 0)
-    assert total.tobytes() == tree_total(parts).tobytes()
-
-
-@pytest.mark.parametrize("shards", SHARDS)
 def test_sum_does_not_depend_on_what_was_summed_before(shards):
     # Terms of very different size: any other order rounds otherwise.
     rng = np.random.default_rng(shards)
     parts = rng.standard_normal((shards, 40)) * 10.0 ** rng.integers(-8, 8, (shards, 40))
-    expected = tree_total(parts)
+    expected = tree_sum(parts)
     for ranks in range(1, shards + 1):
         pieces = [
             piece
             for rank in range(ranks)
             for piece in dyadic(*ShardPlan(shards, ranks, rank).owned(rank))
         ]
-        partial = np.array([tree_total(parts[begin : begin + size]) for begin, size in pieces])
-        total = np.empty(40)
-        reduce.tree_sum(total, partial, np.array([size for _, size in pieces], np.int64), 0)
+        partial = np.array([tree_sum(parts[begin : begin + size]) for begin, size in pieces])
+        total = tree_sum(partial, np.array([size for _, size in pieces]))
         assert total.tobytes() == expected.tobytes()
 
 
@@ -103,4 +84,4 @@ def test_another_order_would_give_other_bits():
     rng = np.random.default_rng(0)
     parts = rng.standard_normal((8, 40)) * 10.0 ** rng.integers(-8, 8, (8, 40))
     one_after_the_other = np.add.accumulate(parts)[-1]
-    assert one_after_the_other.tobytes() != tree_total(parts).tobytes()
+    assert one_after_the_other.tobytes() != tree_sum(parts).tobytes()

@@ -422,3 +422,17 @@ def test_early_stopping_on_what_is_not_measured_is_refused():
         ValueError, "EarlyStopping", "monitor must be in the record", "'validation_acuracy'"
     ):
         trainer.fit(DATA, epochs=1, validation=DATA)
+
+
+# Old names
+
+
+@pytest.mark.parametrize("name", ["batch_size", "shards", "truncate", "l2"])
+def test_options_that_are_asked_for_at_their_old_place_are_refused(name):
+    must = f"the attribute `{name}` is now called `options.{name}`"
+    with refused(AttributeError, "Trainer", must, f".{name}"):
+        getattr(make(), name)
+
+
+def test_changing_is_another_name_of_modify_parameters():
+    assert ddbp.changing is ddbp.modify_parameters

@@ -1,8 +1,16 @@
-"""Callbacks, early stopping, and what schedules hear of a run."""
+"""Callbacks in `fit` and in custom loops, early stopping, and what schedules hear of a run."""
+
+import math
+
+import pytest
 
 import ddbp
+from ddbp.observers.observer import TrainingOver
+from layers import TapeHook
 
-from .small import DATA, make
+from .small import DATA, LABELS, X, make
+
+EVEN = ddbp.ArrayDataset(X[:80].astype("float32"), LABELS[:80])
 
 
 class Diary(ddbp.Callback):
@@ -41,6 +49,173 @@ def test_callbacks_are_told_of_everything_in_order():
         ("end of epoch", 2),
     ]
     assert diary.lines == [("fit", 2, 3), *epochs, ("end", 2)]
+
+
+class Protocol(ddbp.Callback):
+    """Writes down steps, phases, evaluations and errors."""
+
+    def __init__(self):
+        self.lines = []
+
+    def on_step_begin(self, trainer, step):
+        assert step == trainer.step_count
+        self.lines.append(f"step {step}")
+
+    def on_phase(self, trainer, phase):
+        self.lines.append(phase.name.lower())
+
+    def on_step_end(self, trainer, step, loss):
+        assert math.isfinite(loss)
+        self.lines.append(f"after {step}")
+
+    def on_evaluation_begin(self, trainer):
+        self.lines.append("evaluation")
+
+    def on_evaluation_end(self, trainer, values):
+        self.lines.append(", ".join(values))
+
+    def on_exception(self, trainer, error):
+        self.lines.append(repr(error))
+
+
+def whole_step(number):
+    return [f"step {number}", "exchange", "update", "publish", f"after {number + 1}"]
+
+
+def by_fit(trainer):
+    trainer.fit(EVEN, epochs=1)
+
+
+def by_step(trainer):
+    for batch in trainer.batches(EVEN):
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+
+
+def by_update(trainer):
+    for batch in trainer.batches(EVEN):
+        loss = trainer.loss(trainer.model(batch.x), batch.y)
+        loss.backward()
+        trainer.update(loss)
+
+
+def by_train_step(trainer):
+    for start in range(0, len(EVEN), trainer.options.batch_size):
+        rows = slice(start, start + trainer.options.batch_size)
+        trainer.train_step(EVEN.x[rows], EVEN.y[rows])
+
+
+LOOPS = [by_fit, by_step, by_update, by_train_step]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_every_kind_of_loop_tells_of_its_steps(loop, accumulate):
+    protocol = Protocol()
+    loop(make(callbacks=[protocol], batch_size=40 // accumulate, accumulate=accumulate))
+    assert protocol.lines == [*whole_step(0), *whole_step(1)]
+
+
+def test_evaluation_is_told_of_with_what_it_returns():
+    protocol = Protocol()
+    make(callbacks=[protocol]).evaluate(DATA)
+    assert protocol.lines == ["evaluation", "loss, accuracy"]
+
+
+def test_step_that_is_begun_again_after_an_error_is_told_of_once():
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol], batch_size=40)
+    batch = trainer.batch(EVEN.x[:40], EVEN.y[:40])
+    loss = trainer.loss(trainer.model(batch.x), batch.y)
+    with pytest.raises(ValueError, match="shape") as refused:
+        trainer.step(loss, gradient=EVEN.x)
+    by_train_step(trainer)
+    assert protocol.lines == ["step 0", repr(refused.value), *whole_step(0)[1:], *whole_step(1)]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_error_in_a_step_is_told_of_and_goes_on_to_the_caller(loop):
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol])
+    trainer.optimizer.step = None
+    with pytest.raises(TypeError) as raised:
+        loop(trainer)
+    assert protocol.lines == [*whole_step(0)[:3], repr(raised.value)]
+
+
+class OverAfterThree(ddbp.Callback):
+    """Ends training before the fourth step."""
+
+    def on_step_begin(self, trainer, step):
+        if step == 3:
+            raise TrainingOver
+
+
+@pytest.mark.parametrize("loop", [by_fit, by_step, by_update])
+def test_hook_may_end_fit_and_batches(loop):
+    trainer = make(callbacks=[OverAfterThree()])
+    for _ in range(2):
+        loop(trainer)
+    assert trainer.step_count == 3
+
+
+def test_fit_that_a_hook_ends_records_what_it_has_seen():
+    losses = []
+
+    class Losses(OverAfterThree):
+        def on_step_end(self, trainer, step, loss):
+            losses.append(loss)
+
+    trainer = make(callbacks=[Losses()])
+    (record,) = trainer.fit(EVEN, epochs=5)
+    assert record["loss"] == pytest.approx(sum(losses) / 3)
+    assert (record["step"], len(losses)) == (3, 3)
+    (record,) = trainer.fit(EVEN, epochs=5)
+    assert math.isnan(record["loss"])
+
+
+def test_hook_ends_a_loop_of_single_batches_with_the_script():
+    trainer = make(callbacks=[OverAfterThree()])
+    with pytest.raises(SystemExit) as ended:
+        by_train_step(trainer)
+    assert ended.value.code == 0
+    assert trainer.step_count == 3
+
+
+def test_callback_may_watch_the_tape():
+    class Calls(ddbp.Callback, TapeHook):
+        begun = ended = ready = 0
+
+        def on_forward_begin(self, call):
+            self.begun += 1
+
+        def on_backward_end(self, call):
+            self.ended += 1
+
+        def on_parameter_ready(self, parameter):
+            self.ready += 1
+
+    class Passes(TapeHook):
+        number = 0
+
+        def on_backward_pass_end(self, tape):
+            self.number += 1
+
+    calls, passes = Calls(), Passes()
+    trainer = make(callbacks=[calls, passes])
+    by_step(trainer)
+    # Two dense layers, one of them with its ReLU, and the loss.
+    assert (calls.begun, calls.ended, calls.ready, passes.number) == (12, 12, 16, 4)
+    trainer.evaluate(EVEN)
+    assert (calls.begun, calls.ended) == (24, 12)
+
+
+@pytest.mark.parametrize(
+    ("callback", "fix"),
+    [(ddbp.EarlyStopping, r"Make one: EarlyStopping\("), (print, r"Derive from ddbp\.Callback")],
+)
+def test_what_cannot_be_told_of_anything_is_refused(callback, fix):
+    with pytest.raises(TypeError, match=f"must be Callback or TapeHook objects; got .*{fix}"):
+        make(callbacks=[callback])
 
 
 def test_callback_may_add_to_the_record():

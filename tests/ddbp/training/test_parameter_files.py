@@ -5,7 +5,7 @@ import pytest
 import safetensors.numpy
 
 import ddbp
-from layers import Linear, ReLU, Sequential
+from layers import Linear, ReLU, Sequential, TreeRNN
 
 
 def network(seed, width=4, dtype=np.float32):
@@ -73,6 +73,19 @@ def test_parameters_of_another_model_are_refused_by_name(tmp_path):
     ):
         ddbp.load_parameters(other, tmp_path / "model.safetensors")
     assert bits(other) == before
+
+
+def test_file_with_names_of_before_says_what_they_are_called_now(tmp_path):
+    model = TreeRNN(3, 2, rng=np.random.default_rng(0))
+    path = tmp_path / "model.safetensors"
+    ddbp.save_parameters(model, path)
+    arrays = safetensors.numpy.load_file(path)
+    for old, new in (("input_weight", "weight_ih"), ("state_weight", "weight_hh")):
+        arrays[old] = arrays.pop(new)
+    safetensors.numpy.save_file(arrays, path)
+    now = "Rename what the file holds: input_weight is now weight_ih, state_weight is now weight_hh"
+    with pytest.raises(ValueError, match=rf"unexpected \['input_weight', .*\. {now}\.$"):
+        ddbp.load_parameters(model, path)
 
 
 def test_parameters_of_another_width_are_refused_with_both_shapes(tmp_path):

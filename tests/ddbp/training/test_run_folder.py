@@ -33,6 +33,14 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     ]
 
 
+def test_options_are_read_from_the_configuration(tmp_path):
+    trainer = make(run_dir=tmp_path, seed=4, l2=0.5, clip_norm=2.0, accumulate=3, wire="float16")
+    trainer.fit(DATA, epochs=1)
+    options = ddbp.TrainerOptions.read(tmp_path)
+    assert options == trainer.options
+    assert make(**options.as_dict()).options == options
+
+
 def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make().fit(DATA, epochs=1)

@@ -36,49 +36,47 @@ def text(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", ["lstm", "gru", "rnn", "gpt"])
-def test_language_model_learns_and_writes(run_python, tmp_path, text, model):
+def test_language_model_learns_and_writes(pooled, tmp_path, text, model):
     arguments = (*SMALL, "--text", text, "--model", model, "--start", "two ")
-    trained = run_python(LANGUAGE, *arguments, "--run-dir", tmp_path, timeout=300)
+    trained = pooled(0, LANGUAGE, *arguments, "--run-dir", tmp_path)
     # Eight characters have 3 bits; of a word that has begun, the rest is certain.
     assert trained.result()["metrics"]["bits_per_character"] < 2.5
-    written = run_python(
-        LANGUAGE, "--sample", tmp_path, "--start", "two ", "--characters", 20, timeout=300
-    )
+    written = pooled(0, LANGUAGE, "--sample", tmp_path, "--start", "two ", "--characters", 20)
     assert written.status == 0, written.err
     assert written.out.startswith("two ")
     assert written.out.strip() in trained.out
 
 
-def test_language_model_is_the_same_bits_on_two_ranks(run_python, mpirun, tmp_path, text):
+@pytest.mark.full
+def test_language_model_is_the_same_bits_on_two_ranks(pooled, tmp_path, text):
     arguments = (*SMALL, "--text", text, "--shards", 4, "--quiet", "--run-dir")
-    alone = run_python(LANGUAGE, *arguments, tmp_path / "alone", timeout=300).result()
-    both = mpirun(2, LANGUAGE, *arguments, tmp_path / "both", timeout=300).result()
+    alone = pooled(0, LANGUAGE, *arguments, tmp_path / "alone").result()
+    both = pooled(2, LANGUAGE, *arguments, tmp_path / "both").result()
     assert both["ranks"] == 2
     assert both["parameters_sha256"] == alone["parameters_sha256"]
 
 
-def test_sample_of_a_folder_without_a_model_is_refused(run_python, tmp_path):
-    finished = run_python(LANGUAGE, "--sample", tmp_path)
+def test_sample_of_a_folder_without_a_model_is_refused(pooled, tmp_path):
+    finished = pooled(0, LANGUAGE, "--sample", tmp_path)
     assert finished.status != 0
     assert "--sample must be the run folder of a language model" in finished.err
 
 
-def test_beginning_that_the_text_does_not_know_is_refused_before_training(
-    run_python, tmp_path, text
-):
-    finished = run_python(LANGUAGE, *SMALL, "--text", text, "--start", "Ω", "--run-dir", tmp_path)
+def test_beginning_that_the_text_does_not_know_is_refused_before_training(pooled, tmp_path, text):
+    finished = pooled(0, LANGUAGE, *SMALL, "--text", text, "--start", "Ω", "--run-dir", tmp_path)
     assert finished.status != 0
     assert "--start must have characters of the training text only; got ['Ω']" in finished.err
 
 
-def test_text_that_is_too_short_is_refused(run_python, tmp_path):
+def test_text_that_is_too_short_is_refused(pooled, tmp_path):
     (tmp_path / "short.txt").write_text("one two three " * 10)
-    finished = run_python(LANGUAGE, "--text", tmp_path / "short.txt")
+    finished = pooled(0, LANGUAGE, "--text", tmp_path / "short.txt")
     assert finished.status != 0
     assert "a tenth of the text must hold a sequence" in finished.err
 
 
-def test_lstm_adds_two_marked_numbers(run_python, tmp_path):
+@pytest.mark.full
+def test_lstm_adds_two_marked_numbers(pooled, tmp_path):
     arguments = (
         "--task",
         "adding",
@@ -93,12 +91,11 @@ def test_lstm_adds_two_marked_numbers(run_python, tmp_path):
         tmp_path,
     )
     # Always saying 1 has 1/6.
-    assert (
-        run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["validation_loss"] < 0.01
-    )
+    assert pooled(0, SEQUENCE, *arguments).result()["metrics"]["validation_loss"] < 0.01
 
 
-def test_digits_are_read_row_by_row(run_python, tmp_path):
+@pytest.mark.full
+def test_digits_are_read_row_by_row(pooled, tmp_path):
     arguments = (
         "--task",
         "digits",
@@ -110,10 +107,11 @@ def test_digits_are_read_row_by_row(run_python, tmp_path):
         "--run-dir",
         tmp_path,
     )
-    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["accuracy"] > 0.9
+    assert pooled(0, SEQUENCE, *arguments).result()["metrics"]["accuracy"] > 0.9
 
 
-def test_symbols_are_copied_better_than_by_chance(run_python, tmp_path):
+@pytest.mark.full
+def test_symbols_are_copied_better_than_by_chance(pooled, tmp_path):
     arguments = (
         "--task",
         "copying",
@@ -127,10 +125,10 @@ def test_symbols_are_copied_better_than_by_chance(run_python, tmp_path):
         "--run-dir",
         tmp_path,
     )
-    assert run_python(SEQUENCE, *arguments, timeout=300).result()["metrics"]["recalled"] > 0.2
+    assert pooled(0, SEQUENCE, *arguments).result()["metrics"]["recalled"] > 0.2
 
 
-def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
+def test_forecast_of_a_csv_beats_persistence(pooled, tmp_path):
     t = np.arange(1200)
     table = np.c_[t, np.sin(t / 5) + 0.5 * np.sin(t / 3)]
     np.savetxt(tmp_path / "waves.csv", table, delimiter=",", header="time,height", comments="")
@@ -145,7 +143,7 @@ def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
         "--run-dir",
         tmp_path / "run",
     )
-    metrics = run_python(FORECAST, *arguments, timeout=300).result()["metrics"]
+    metrics = pooled(0, FORECAST, *arguments).result()["metrics"]
     assert metrics["rmse"] < 0.3 * metrics["persistence_rmse"]
 
 
@@ -156,17 +154,17 @@ def test_forecast_of_a_csv_beats_persistence(run_python, tmp_path):
         (("--past", 400), "a fifth of the series must hold 410 values"),
     ],
 )
-def test_forecast_refuses_what_the_table_does_not_have(run_python, tmp_path, arguments, message):
+def test_forecast_refuses_what_the_table_does_not_have(pooled, tmp_path, arguments, message):
     np.savetxt(
         tmp_path / "table.csv", np.ones((100, 2)), delimiter=",", header="time,height", comments=""
     )
-    finished = run_python(FORECAST, "--csv", tmp_path / "table.csv", *arguments)
+    finished = pooled(0, FORECAST, "--csv", tmp_path / "table.csv", *arguments)
     assert finished.status != 0
     assert message in finished.err
 
 
-def test_forecast_names_the_line_of_a_missing_value(run_python, tmp_path):
+def test_forecast_names_the_line_of_a_missing_value(pooled, tmp_path):
     (tmp_path / "table.csv").write_text("time,height\n0,1\n1,\n2,3\n")
-    finished = run_python(FORECAST, "--csv", tmp_path / "table.csv")
+    finished = pooled(0, FORECAST, "--csv", tmp_path / "table.csv")
     assert finished.status != 0
     assert "line 3" in finished.err

@@ -109,6 +109,13 @@ def test_regression_learns():
 # Custom loops
 
 
+def test_two_loops_may_take_turns():
+    trainer, other = make(), ddbp.ArrayDataset(X[:40], LABELS[:40])
+    turns = zip(trainer.batches(DATA, epochs=2), trainer.batches(other, epochs=5), strict=True)
+    sizes = [(len(first.y), len(second.y)) for first, second in turns]
+    assert sizes == [(20, 20)] * 4 + [(3, 20)] + [(20, 20)] * 4 + [(3, 20)]
+
+
 def test_custom_loop_has_the_bits_of_fit():
     fitted, looped = make(network(Dropout(0.25))), make(network(Dropout(0.25)))
     history = fitted.fit(DATA, epochs=3)

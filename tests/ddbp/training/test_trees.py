@@ -9,10 +9,12 @@ import pytest
 SCRIPT = Path(__file__).parents[3] / "scripts" / "train_tree.py"
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
-def test_expressions_deeper_than_those_trained_on_are_evaluated(run_python, tmp_path, cell):
+def test_expressions_deeper_than_those_trained_on_are_evaluated(pooled, tmp_path, cell):
     for seed in range(2):
-        run = run_python(
+        run = pooled(
+            0,
             SCRIPT,
             "--cell",
             cell,
@@ -21,15 +23,15 @@ def test_expressions_deeper_than_those_trained_on_are_evaluated(run_python, tmp_
             seed,
             "--run-dir",
             tmp_path / str(seed),
-            timeout=300,
         )
         assert run.result()["metrics"]["accuracy"] >= 0.99
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_training_on_trees_is_the_same_bits_on_several_ranks(run_python, mpirun, tmp_path, ranks):
+def test_training_on_trees_is_the_same_bits_on_several_ranks(pooled, tmp_path, ranks):
     arguments = ("--quiet", "--epochs", 1, "--trees", 1000, "--shards", 4, "--run-dir")
-    alone = run_python(SCRIPT, *arguments, tmp_path / "alone", timeout=300).result()
-    several = mpirun(ranks, SCRIPT, *arguments, tmp_path / "several", timeout=300).result()
+    alone = pooled(0, SCRIPT, *arguments, tmp_path / "alone").result()
+    several = pooled(ranks, SCRIPT, *arguments, tmp_path / "several").result()
     assert several["ranks"] == ranks
     assert several["parameters_sha256"] == alone["parameters_sha256"]

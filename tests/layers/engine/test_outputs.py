@@ -8,6 +8,8 @@ import pytest
 import layers
 from layers import Tape
 
+from ..spy import Ready
+
 
 class Both(layers.Layer):
     """a = g x and b = sum of x y over the features. Remembers which of its outputs backward had a
@@ -140,10 +142,10 @@ def test_rule_is_asked_for_the_error_of_every_output_that_has_one():
         np.testing.assert_allclose(x.grad, 2 * expected)
 
 
-def test_observer_is_told_and_shards_are_kept_apart():
+def test_hook_is_told_and_shards_are_kept_apart():
     told = []
     layer = Both()
-    *_, a, _ = recorded(layer, shards=(0, 2, 5), observer=told.append)
+    *_, a, _ = recorded(layer, shards=(0, 2, 5), hooks=[Ready(told.append)])
     a.sum().backward()
     assert told == [layer.gain]
     np.testing.assert_allclose(layer.gain.gradients, [X[:2].sum(axis=0), X[2:].sum(axis=0)])

@@ -11,6 +11,7 @@ import pytest
 
 import layers
 from layers import FlatParameters, Linear, Sequential, Tape
+from layers.engine.gradients import Gradients
 from layers.engine.partial_sums import ShardMemory
 
 from ..fixed_tree import tree
@@ -120,7 +121,7 @@ def test_tape_with_other_shards_is_refused(shards):
     FlatParameters(net, [2, 1])
     with pytest.raises(ValueError, match=rf"must hold {shards} shard gradients; got 3\."):
         backward(net, shards)
-    assert all(parameter.stale for parameter in net.parameters())
+    assert all(parameter.store.stale for parameter in net.parameters())
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,8 @@ def test_copies_have_values_and_no_gradients(copied):
     other = copied(net)
     for parameter, original in zip(other.parameters(), net.parameters(), strict=True):
         assert (parameter.value == original.value).all()
-        assert (parameter.gradients, parameter.partial, parameter.stale) == (None, None, True)
+        assert type(parameter.store) is Gradients
+        assert (parameter.gradients, parameter.store.stale) == (None, True)
         assert parameter.regularized == original.regularized
     backward(other, 1)
     assert len(other[0].weight.gradients) == 1
@@ -146,15 +148,15 @@ def test_gradient_check_leaves_partial_sums_as_they_are():
     FlatParameters(net, [4])
     backward(net, 4)
     before = [
-        (parameter.partial, parameter.gradients.copy(), parameter.stale)
+        (parameter.store, parameter.gradients.copy(), parameter.store.stale)
         for parameter in net.parameters()
     ]
     layers.gradcheck(
         lambda x: net(x), np.random.default_rng(0).standard_normal((4, 5))
     ).raise_if_wrong()
-    for parameter, (partial, gradients, stale) in zip(net.parameters(), before, strict=True):
-        assert parameter.partial is partial
-        assert parameter.stale is stale
+    for parameter, (store, gradients, stale) in zip(net.parameters(), before, strict=True):
+        assert parameter.store is store
+        assert store.stale is stale
         assert parameter.gradients.tobytes() == gradients.tobytes()
 
 

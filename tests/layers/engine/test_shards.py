@@ -10,7 +10,7 @@ import pytest
 import layers
 from layers import MeanSquaredError, SoftmaxCrossEntropy, Tape
 
-from .spy import Spy, linear
+from ..spy import Spy, linear
 
 
 @pytest.fixture

@@ -1,6 +1,4 @@
-"""Values and tapes: what is recorded, what flows back, who is told, and that nothing is corrupted
-on the way.
-"""
+"""Values and tapes: what is recorded, what flows back, and that nothing is corrupted on the way."""
 
 import numpy as np
 import pytest
@@ -8,7 +6,7 @@ import pytest
 import layers
 from layers import ReLU, Sequential, Tape
 
-from .spy import Spy, linear
+from ..spy import Spy, linear
 
 
 @pytest.fixture
@@ -69,7 +67,7 @@ def test_input_without_gradient_saves_the_layer_its_part_of_backward(rng):
     Watch()(layer(x)).backward(np.ones((2, 3)))
     assert wanted == [True]
     layer(x).backward(np.ones((2, 3)))
-    assert not layer.weight.stale
+    assert not layer.weight.store.stale
 
 
 def test_layers_that_run_as_one_call_give_the_bits_of_two(rng):
@@ -97,7 +95,7 @@ def test_parameter_that_is_replaced_after_building_is_the_one_that_is_used(rng):
         expected = layer(expected)
     assert (model(x) == expected).all()
     model(Tape().input(x)).backward(np.ones((4, 3)))
-    assert not any(parameter.stale for parameter in model.parameters())
+    assert not any(parameter.store.stale for parameter in model.parameters())
 
 
 # ---- Python is the graph
@@ -324,68 +322,3 @@ def test_backward_from_the_middle_leaves_later_calls_alone(rng):
     middle.backward(np.ones(2))
     assert spy.seen == []
     assert x.grad.tolist() == [2, 4]
-
-
-# ---- who is told
-
-
-class Recorder:
-    """An observer that keeps what it is told, and what the gradient was at that moment."""
-
-    def __init__(self):
-        self.told, self.gradients = [], []
-
-    def __call__(self, parameter):
-        self.told.append(parameter)
-        self.gradients.append(parameter.gradient.copy())
-
-
-def test_observer_is_told_of_every_parameter_once_when_its_gradient_is_complete(rng):
-    shared, head = linear(rng, 3, 3), linear(rng, 3, 2)
-    recorder = Recorder()
-    h = Tape(observer=recorder).input(rng.standard_normal((4, 3)))
-    for _ in range(3):
-        h = ReLU()(shared(h))
-    head(h).backward(rng.standard_normal((4, 2)))
-    assert recorder.told == [head.weight, head.bias, shared.weight, shared.bias]
-    for parameter, gradient in zip(recorder.told, recorder.gradients, strict=True):
-        assert (parameter.gradient == gradient).all(), "told before the last use had contributed"
-
-
-def test_observer_is_told_of_the_last_layers_first_and_before_earlier_layers_run(rng):
-    events = []
-
-    class Loud(Spy):
-        def backward(self, call, dy):
-            events.append("backward")
-            return (dy,)
-
-    layer = linear(rng, 3, 2)
-    x = Tape(observer=events.append).input(np.ones((1, 3)))
-    layer(Loud()(x)).backward(np.ones((1, 2)))
-    assert events == [layer.weight, layer.bias, "backward"]
-
-
-def test_observer_is_told_of_parameters_that_backward_does_not_reach(rng):
-    used, unused, detached = linear(rng, 3, 2), linear(rng, 3, 2), linear(rng, 3, 3)
-    recorder = Recorder()
-    x = Tape(observer=recorder).input(np.ones((1, 3)))
-    y = used(detached(x).detach())
-    unused(x)
-    y.backward(np.ones((1, 2)))
-    assert {id(p) for p in recorder.told} == {
-        id(p) for layer in (used, unused, detached) for p in layer.parameters()
-    }
-    assert len(recorder.told) == 6
-    assert [p.stale for p in (*unused.parameters(), *detached.parameters())] == [True] * 4
-    assert not used.weight.stale
-
-
-def test_observer_is_told_again_by_the_next_backward(rng):
-    layer = linear(rng, 3, 2)
-    recorder = Recorder()
-    y = layer(Tape(observer=recorder).input(np.ones((1, 3))))
-    for _ in range(2):
-        y.backward(np.ones((1, 2)))
-    assert recorder.told == [layer.weight, layer.bias] * 2
-    assert (recorder.gradients[2] == 2 * recorder.gradients[0]).all()

@@ -6,7 +6,7 @@ import pytest
 import layers
 from layers import ReLU, Sequential, SoftmaxCrossEntropy, Tape
 
-from .spy import Spy, linear
+from ..spy import Spy, linear
 
 
 @pytest.fixture

@@ -34,17 +34,17 @@ def children_of(parents):
 
 def on_a_tape(cell, tape, features, parents):
     """Return the states (1, H) of the roots, with layers of the cell's parameters."""
-    rng, hidden, dtype = np.random.default_rng(0), cell.hidden, cell.bias.dtype
-    own = Linear(cell.in_features, len(cell.bias.value), rng=rng, dtype=dtype)
-    own.weight, own.bias = cell.input_weight, cell.bias
+    rng, hidden, dtype = np.random.default_rng(0), cell.hidden_size, cell.bias.dtype
+    own = Linear(cell.input_size, len(cell.bias.value), rng=rng, dtype=dtype)
+    own.weight, own.bias = cell.weight_ih, cell.bias
     state = Linear(
-        cell.state_weight.shape[1], cell.state_weight.shape[0], bias=False, rng=rng, dtype=dtype
+        cell.weight_hh.shape[1], cell.weight_hh.shape[0], bias=False, rng=rng, dtype=dtype
     )
-    state.weight = cell.state_weight
+    state.weight = cell.weight_hh
     forget = Linear(hidden, hidden, bias=False, rng=rng, dtype=dtype)
     sigmoid, join = layers.Sigmoid(), layers.Concatenate()
     if isinstance(cell, TreeLSTM):
-        forget.weight = cell.forget_weight
+        forget.weight = cell.weight_hh_forget
 
     def rnn(n, node, children):
         z = own(features(n, node))
@@ -76,7 +76,7 @@ def on_a_tape(cell, tape, features, parents):
 
 def in_pytorch(torch, cell, p, features, parents):
     """Return the states (H,) of the roots, for the cell's parameters p as tensors."""
-    hidden = cell.hidden
+    hidden = cell.hidden_size
     nothing = torch.zeros(hidden, dtype=p[1].dtype)
 
     def rnn(n, node, children):

@@ -11,7 +11,7 @@ import pytest
 
 import layers
 from layers import Tape, Workspace
-from layers.gradient_check.cases import BATCH, CASES, Apply
+from layers.gradient_check.cases import BATCH, CASES, FAMILY, Apply
 
 from ..twins import TWINS
 
@@ -28,25 +28,24 @@ CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [
     (0, 1, 1, 7),
 ]
 
-every = pytest.mark.parametrize("case", CASES, ids=repr)
-per_sample = pytest.mark.parametrize("case", [case for case in CASES if case.per_sample], ids=repr)
+WITH_PARAMETERS = [case for case in CASES if case.make(np.random.default_rng(0)).parameters()]
 
 
-def with_parameters(case):
-    return bool(case.make(np.random.default_rng(0)).parameters())
+def of_cases(cases):
+    """Return the mark of a test of cases, which are named with their family: by that they are
+    spread over processes.
+    """
+    cases = list(cases)
+    names = [f"{FAMILY[case.name]}: {case.name}" for case in cases]
+    return pytest.mark.parametrize("case", cases, ids=names)
 
 
-trained = pytest.mark.parametrize(
-    "case", [case for case in CASES if with_parameters(case)], ids=repr
-)
-joining = pytest.mark.parametrize(
-    "case",
-    [
-        case
-        for case in CASES
-        if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")
-    ],
-    ids=repr,
+every, trained = of_cases(CASES), of_cases(WITH_PARAMETERS)
+per_sample = of_cases(case for case in CASES if case.per_sample)
+joining = of_cases(
+    case
+    for case in CASES
+    if case.name in ("Add", "Multiply", "MeanSquaredError", "maximum", "where")
 )
 
 
@@ -79,7 +78,7 @@ class Run:
     def __init__(self, case, layer, inputs, dy=None, keep=False, **options):
         if not keep:
             for parameter in layer.parameters():
-                parameter.gradients, parameter.stale = None, True
+                parameter.forget_gradients()
         tape = Tape(training=case.training, **options)
         values = recorded(case, tape, inputs)
         y = layer(*values)
@@ -124,17 +123,17 @@ def test_every_layer_and_loss_has_a_case():
         seen.add(type(thing))
         for attribute in vars(thing).values():
             for item in attribute if isinstance(attribute, list | tuple) else [attribute]:
-                if isinstance(item, layers.Layer):
+                if isinstance(item, layers.Module):
                     visit(item)
 
     for case in CASES:
         visit(make(case)[0])
     public = {thing for name in layers.__all__ if isinstance(thing := getattr(layers, name), type)}
-    missing = {thing.__name__ for thing in public if issubclass(thing, layers.Layer)} - {
+    missing = {thing.__name__ for thing in public if issubclass(thing, layers.Module)} - {
         thing.__name__ for thing in seen
     }
     # Bases have no function of their own.
-    assert missing == {"Layer", "Composite", "Loss"}
+    assert missing == {"Module", "Layer", "Composite", "Loss"}
 
 
 def test_every_function_of_values_has_a_case():
@@ -177,15 +176,12 @@ def test_gradients_are_right(case):
     ).raise_if_wrong()
 
 
-OF_LAYERS = [
+@of_cases(
     case
     for case in CASES
     if not isinstance(make(case)[0], Apply)
     and not (case.training and re.search("[Dd]ropout|BatchNorm", repr(make(case)[0])))
-]
-
-
-@pytest.mark.parametrize("case", OF_LAYERS, ids=repr)
+)
 def test_outside_a_tape_the_output_has_the_same_bits(case):
     layer, inputs = make(case)
     assert Run(case, layer, inputs).y.tobytes() == layer(*inputs).tobytes()
@@ -207,7 +203,7 @@ def test_what_a_gradient_held_before_is_kept(case):
     layer, inputs = make(case, np.float64)
     once = Run(case, layer, inputs)
     for parameter in layer.parameters():
-        parameter.gradients, parameter.stale = np.full((1, *parameter.shape), 1000.0), False
+        parameter.store.buffer(1)[0][...] = 1000
     more = Run(case, layer, inputs, keep=True)
     assert all(close(b, a + 1000, 8) for a, b in zip(once.gradients, more.gradients, strict=True))
 
@@ -217,7 +213,8 @@ def test_contents_of_a_stale_gradient_count_as_zero(case):
     layer, inputs = make(case)
     once = Run(case, layer, inputs)
     for parameter in layer.parameters():
-        parameter.gradients[...], parameter.stale = np.nan, True
+        parameter.gradients[...] = np.nan
+        parameter.zero_gradient()
     assert Run(case, layer, inputs, keep=True).same_bits(once)
 
 
@@ -299,40 +296,38 @@ def test_same_value_twice_gets_the_sum_of_both_gradients(case):
 
 
 @per_sample
-@pytest.mark.parametrize("count", [0, 1])
-def test_empty_batch_and_single_sample(case, count):
+def test_empty_batch_and_single_sample(case):
     layer, inputs = make(case)
-    few = rows(inputs, 0, count)
-    run = Run(case, layer, few)
-    assert all(
-        dx is None or (dx.shape == x.shape and np.isfinite(dx).all())
-        for dx, x in zip(run.dx, few, strict=True)
-    )
-    assert np.isfinite(run.y).all()
-    assert run.y.ndim == 0 or len(run.y) == count
-    if count == 0:
-        assert not any(gradient.any() for gradient in run.gradients)
-        assert not run.y.any(), "the loss of no samples is 0"
+    for count in (1, 0):
+        few = rows(inputs, 0, count)
+        run = Run(case, layer, few)
+        assert all(
+            dx is None or (dx.shape == x.shape and np.isfinite(dx).all())
+            for dx, x in zip(run.dx, few, strict=True)
+        ), f"{count} samples"
+        assert np.isfinite(run.y).all(), f"{count} samples"
+        assert run.y.ndim == 0 or len(run.y) == count
+    assert not any(gradient.any() for gradient in run.gradients), "of no samples"
+    assert not run.y.any(), "the loss of no samples is 0"
 
 
 @per_sample
-@pytest.mark.parametrize("bounds", CUTS, ids=str)
-def test_batch_cut_in_any_way_gives_the_same_bits_per_sample(case, bounds):
+def test_batch_cut_in_any_way_gives_the_same_bits_per_sample(case):
     layer, inputs = make(case)
     whole = Run(case, layer, inputs, samples=BATCH)
-    for start, stop in pairwise(bounds):
+    # Every part that the cuts have, in their order.
+    for start, stop in dict.fromkeys(part for bounds in CUTS for part in pairwise(bounds)):
         dy = whole.dy[start:stop] if whole.dy.ndim else whole.dy
         part = Run(case, layer, rows(inputs, start, stop), dy, samples=BATCH, first_sample=start)
+        of_part = f"samples {start} to {stop}"
         if whole.y.ndim:
-            assert part.y.tobytes() == whole.y[start:stop].tobytes()
+            assert part.y.tobytes() == whole.y[start:stop].tobytes(), of_part
         for x, a, b in zip(inputs, part.dx, whole.dx, strict=True):
             if b is not None and len(x) == BATCH:
-                assert a.tobytes() == b[start:stop].tobytes()
+                assert a.tobytes() == b[start:stop].tobytes(), of_part
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if with_parameters(case) and case.per_shard], ids=repr
-)
+@of_cases(case for case in WITH_PARAMETERS if case.per_shard)
 def test_gradients_of_shards_are_those_of_separate_tapes(case):
     layer, inputs = make(case)
     bounds = (0, 2, 5, 7)
@@ -345,12 +340,9 @@ def test_gradients_of_shards_are_those_of_separate_tapes(case):
             assert together[s].tobytes() == alone[0].tobytes()
 
 
-LOSSES = [
+@of_cases(
     case for case in CASES if ("Entropy" in case.name or "Error" in case.name) and case.per_shard
-]
-
-
-@pytest.mark.parametrize("case", LOSSES, ids=repr)
+)
 def test_sums_of_shards_make_up_the_loss(case):
     layer, inputs = make(case)
     tape = Tape(shards=(0, 2, 5, 7))
@@ -365,33 +357,32 @@ def test_sums_of_shards_make_up_the_loss(case):
 # ---- memory layout, repetition, buffers
 
 
+def read_only(x):
+    copy = x.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+LAYOUTS = {
+    "every second element": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "reversed": lambda x: x[..., ::-1].copy()[..., ::-1],
+    "Fortran order": np.asfortranarray,
+    "read-only": read_only,
+}
+
+
 @every
-@pytest.mark.parametrize(
-    "layout", ["every second element", "reversed", "Fortran order", "read-only"]
-)
-def test_layout_of_the_input_does_not_matter(case, layout):
+def test_layout_of_the_input_does_not_matter(case):
     layer, inputs = make(case)
-
-    def laid_out(x):
-        if x.dtype.kind != "f":
-            return x
-        if layout == "every second element":
-            return np.repeat(x, 2, axis=-1)[..., ::2]
-        if layout == "reversed":
-            return x[..., ::-1].copy()[..., ::-1]
-        if layout == "Fortran order":
-            return np.asfortranarray(x)
-        x.flags.writeable = False
-        return x
-
     plain = Run(case, layer, inputs)
-    other = Run(case, layer, tuple(map(laid_out, inputs)))
-    assert close(other.y, plain.y, 2)
-    pairs = [
-        *zip(other.dx, plain.dx, strict=True),
-        *zip(other.gradients, plain.gradients, strict=True),
-    ]
-    assert all(a is b or close(a, b, 2) for a, b in pairs)
+    for layout, laid_out in LAYOUTS.items():
+        other = Run(case, layer, tuple(laid_out(x) if x.dtype.kind == "f" else x for x in inputs))
+        assert close(other.y, plain.y, 2), layout
+        pairs = [
+            *zip(other.dx, plain.dx, strict=True),
+            *zip(other.gradients, plain.gradients, strict=True),
+        ]
+        assert all(a is b or close(a, b, 2) for a, b in pairs), layout
 
 
 @every

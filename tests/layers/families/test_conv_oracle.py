@@ -1,5 +1,5 @@
-"""Convolutions against PyTorch: what they compute for windows, shapes and methods drawn at random,
-and how exactly.
+"""Convolutions against PyTorch: what they compute for windows, shapes and algorithms drawn at
+random, and how exactly.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import layers
 from layers import Conv1d, Conv2d, ConvTranspose2d, Tape
-from layers.conv.algorithms import METHODS
+from layers.conv.algorithms import ALGORITHMS
 from layers.conv.rounding import OPERATIONS, expected_error
 
 torch = pytest.importorskip(
@@ -20,7 +20,7 @@ F = torch.nn.functional
 # Of the largest element, what an output or a gradient may be off, in roundings of its type. The
 # longest sums here, gradients of weights over 1600 pixels, are off by 6 roundings in the mean if
 # they are one chain (`layers.conv.rounding`), at most a few times that, and so is PyTorch's own in
-# double precision. F(4 x 4), method "fastest", multiplies by numbers up to 8 before sums in which
+# double precision. F(4 x 4), algorithm "fastest", multiplies by numbers up to 8 before sums in which
 # most of that cancels: 55.
 ROUNDINGS, ROUNDINGS_OF_F4 = 32, 120
 
@@ -88,11 +88,16 @@ def assert_equal_to_pytorch(layer, x, seed, function, **options):
     else:
         function_of = lambda x, w, b: function(x, w, b, **options)  # noqa: E731
     found = errors(ours(layer, x, dy), theirs(function_of, layer, x, dy, torch.float64))
-    assert found.max() <= (ROUNDINGS_OF_F4 if layer.method == "fastest" else ROUNDINGS), found
+    assert found.max() <= (ROUNDINGS_OF_F4 if layer.algorithm == "fastest" else ROUNDINGS), found
 
 
-def usual(bias, method, dtype):
-    return {"bias": bias, "bias_init": layers.init.normal(1), "method": method, "dtype": dtype}
+def usual(bias, algorithm, dtype):
+    return {
+        "bias": bias,
+        "bias_init": layers.init.normal(1),
+        "algorithm": algorithm,
+        "dtype": dtype,
+    }
 
 
 def drawn(least, most):
@@ -101,7 +106,7 @@ def drawn(least, most):
 
 common = {
     "dtype": st.sampled_from([np.float32, np.float64]),
-    "method": st.sampled_from(["default", "fastest", "direct"]),
+    "algorithm": st.sampled_from(["default", "fastest", "direct"]),
     "samples": st.integers(1, 4),
     "image": drawn(1, 12),
     "size": drawn(1, 5),
@@ -120,7 +125,19 @@ common = {
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(**common)
 def test_conv2d_is_that_of_pytorch(
-    dtype, method, samples, image, size, stride, padding, dilation, groups, inner, outer, bias, seed
+    dtype,
+    algorithm,
+    samples,
+    image,
+    size,
+    stride,
+    padding,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     assume(
@@ -129,7 +146,7 @@ def test_conv2d_is_that_of_pytorch(
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = Conv2d(
-        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
@@ -139,7 +156,7 @@ def test_conv2d_is_that_of_pytorch(
 @given(**common, more=drawn(0, 2))
 def test_conv_transpose2d_is_that_of_pytorch(
     dtype,
-    method,
+    algorithm,
     samples,
     image,
     size,
@@ -168,7 +185,7 @@ def test_conv_transpose2d_is_that_of_pytorch(
         "dilation": dilation,
     }
     layer = ConvTranspose2d(
-        groups * inner, groups * outer, size, rng=rng, **usual(bias, method, dtype), **options
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv_transpose2d, **options)
@@ -186,7 +203,7 @@ del wide["groups"], wide["inner"], wide["outer"]
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(**wide)
 def test_depthwise_conv2d_is_that_of_pytorch(
-    dtype, method, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
+    dtype, algorithm, samples, image, size, stride, padding, dilation, channels, outputs, bias, seed
 ):
     spans = [(k - 1) * d + 1 for k, d in zip(size, dilation, strict=True)]
     assume(
@@ -195,7 +212,7 @@ def test_depthwise_conv2d_is_that_of_pytorch(
     rng = np.random.default_rng(seed)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": channels}
     layer = Conv2d(
-        channels, channels * outputs, size, rng=rng, **usual(bias, method, dtype), **options
+        channels, channels * outputs, size, rng=rng, **usual(bias, algorithm, dtype), **options
     )
     x = rng.standard_normal((samples, *image, channels)).astype(dtype)
     assert_equal_to_pytorch(layer, x, seed, F.conv2d, **options)
@@ -232,7 +249,7 @@ def test_conv1d_is_that_of_pytorch(
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     dtype=common["dtype"],
-    method=st.sampled_from(["default", "fastest"]),
+    algorithm=st.sampled_from(["default", "fastest"]),
     samples=st.integers(1, 4),
     image=drawn(3, 17),
     padding=drawn(0, 2),
@@ -243,7 +260,7 @@ def test_conv1d_is_that_of_pytorch(
     seed=st.integers(0, 99),
 )
 def test_winograd_and_its_neighbours_are_those_of_pytorch(
-    dtype, method, samples, image, padding, channels, bias, seed
+    dtype, algorithm, samples, image, padding, channels, bias, seed
 ):
     rng = np.random.default_rng(seed)
     layer = Conv2d(
@@ -253,7 +270,7 @@ def test_winograd_and_its_neighbours_are_those_of_pytorch(
         padding=padding,
         bias=bias,
         bias_init=layers.init.normal(1),
-        method=method,
+        algorithm=algorithm,
         dtype=dtype,
     )
     x = rng.standard_normal((samples, *image, channels[0])).astype(dtype)
@@ -279,9 +296,9 @@ def test_same_is_that_of_pytorch(dtype, size, dilation):
     [
         {"padding": 1},
         {},
-        {"padding": 1, "method": "direct"},
-        {"method": "direct"},
-        {"padding": 1, "method": "fastest"},
+        {"padding": 1, "algorithm": "direct"},
+        {"algorithm": "direct"},
+        {"padding": 1, "algorithm": "fastest"},
         {"stride": 2, "padding": 1},
         {"stride": (3, 2)},
         {"dilation": 2, "padding": (3, 0)},
@@ -300,7 +317,7 @@ def test_image_of_several_bands_is_that_of_pytorch(dtype, options, kind):
         x,
         0,
         function,
-        **{name: value for name, value in options.items() if name != "method"},
+        **{name: value for name, value in options.items() if name != "algorithm"},
     )
 
 
@@ -323,12 +340,12 @@ def relative_errors(results, exact):
 
 # A mean over thousands of errors hardly varies from one draw to another, nor from one processor to
 # another: what is rounded is the same on all.
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, method):
+def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, algorithm):
     channels, side, images = shape
     rng = np.random.default_rng(channels)
-    layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, method=method)
+    layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, algorithm=algorithm)
     x = rng.standard_normal((images, side, side, channels)).astype(np.float32)
 
     def dy(shape):
@@ -336,6 +353,8 @@ def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, method
 
     exact = theirs(lambda x, w: F.conv2d(x, w, padding=1), layer, x, dy, torch.float64)
     found = relative_errors(ours(layer, x, dy), exact)
-    expected = [expected_error(layer.method_for(x), operation, images) for operation in OPERATIONS]
+    expected = [
+        expected_error(layer.algorithm_for(x), operation, images) for operation in OPERATIONS
+    ]
     for operation, error, most in zip(OPERATIONS, found, expected, strict=True):
         assert most / 3 < error <= most, (operation, found, expected)

@@ -129,12 +129,12 @@ MISMADE = [
     (Conv2d, (3, 4, 3), {"stride": 0}, ["Conv2d: stride must", "at least 1", "got 0"]),
     (Conv2d, (3, 4, 3), {"stride": (2, 0)}, ["stride must", "got (2, 0)"]),
     (Conv2d, (3, 4, 3), {"stride": 1.5}, ["stride must", "integers", "got 1.5"]),
-    (Conv2d, (3, 4, 0), {}, ["size must", "at least 1", "got 0"]),
+    (Conv2d, (3, 4, 0), {}, ["kernel_size must", "at least 1", "got 0"]),
     (
         Conv2d,
         (3, 4, (3, 3, 3)),
         {},
-        ["size must be one or two integers", "got (3, 3, 3)", "(rows, columns)"],
+        ["kernel_size must be one or two integers", "got (3, 3, 3)", "(rows, columns)"],
     ),
     (Conv2d, (3, 4, 3), {"dilation": 0}, ["dilation must", "at least 1", "got 0"]),
     (Conv2d, (3, 4, 3), {"padding": -1}, ["padding must", "at least 0", "got -1"]),
@@ -153,8 +153,8 @@ MISMADE = [
     (
         Conv2d,
         (3, 4, 3),
-        {"method": "winograd"},
-        ["method must be one of default, fastest, direct", "got 'winograd'"],
+        {"algorithm": "winograd"},
+        ["algorithm must be one of default, fastest, direct", "got 'winograd'"],
     ),
     (Conv1d, (3, 4, 3), {"stride": 0}, ["Conv1d: stride must", "at least 1"]),
     (Conv1d, (3, 4, 3), {"padding": "valid"}, ["Conv1d: padding must", "got 'valid'", '"same"']),
@@ -200,8 +200,8 @@ MISMADE = [
     (
         ConvTranspose2d,
         (3, 4, 3),
-        {"method": "best"},
-        ["ConvTranspose2d: method must be one of", "got 'best'"],
+        {"algorithm": "best"},
+        ["ConvTranspose2d: algorithm must be one of", "got 'best'"],
     ),
 ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Tape
+from layers import Dropout, Sequential, Tape
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def dropped(x, p=0.3, *, training=True, calls=1, **key):
     value = Tape(training=training, **key).input(x)
     y = value
     for _ in range(calls):
-        y = layers.Dropout(p)(value)
+        y = Dropout(p)(value)
     return y
 
 
@@ -62,7 +62,7 @@ def test_neighbouring_masks_are_uncorrelated():
 def test_gradient_of_dropout_passes_where_the_mask_does(rng):
     x = rng.standard_normal((5, 8))
     value = Tape(training=True, seed=2).input(x)
-    y = layers.Dropout(0.4)(value)
+    y = Dropout(0.4)(value)
     dy = rng.standard_normal((5, 8))
     y.backward(dy)
     np.testing.assert_allclose(value.grad, dy * y.array / x, rtol=1e-13)
@@ -70,7 +70,7 @@ def test_gradient_of_dropout_passes_where_the_mask_does(rng):
 
 def test_dropout_is_the_identity_in_evaluation_without_a_tape_and_at_p_0(rng):
     x, dy = rng.standard_normal((5, 8)), rng.standard_normal((5, 8))
-    assert (layers.Dropout(0.4)(x) == x).all()
+    assert (Dropout(0.4)(x) == x).all()
     for y in (dropped(x, training=False), dropped(x, 0)):
         assert (y.array == x).all()
         y.backward(dy)
@@ -80,4 +80,62 @@ def test_dropout_is_the_identity_in_evaluation_without_a_tape_and_at_p_0(rng):
 @pytest.mark.parametrize("p", [-0.1, 1, float("nan")])
 def test_impossible_probability_is_refused(p):
     with pytest.raises(ValueError, match=r"p must be in \[0, 1\)"):
-        layers.Dropout(p)
+        Dropout(p)
+
+
+# ---- random keys
+
+
+def test_draws_are_counted_along_the_tape_and_calls_are_not():
+    tape = Tape(training=True, seed=1)
+    x = tape.input(np.ones((4, 50)))
+    first = Dropout(0.5)(x)
+    for _ in range(3):
+        x = x * 1.0
+    assert tape.draws == 1
+    second = Dropout(0.5)(x)
+    assert tape.draws == 2
+    assert first.array.tobytes() != second.array.tobytes()
+    other = Tape(training=True, seed=1)
+    y = other.input(np.ones((4, 50)))
+    assert Dropout(0.5)(y * 1.0).array.tobytes() == first.array.tobytes()
+    assert Dropout(0.5)(y).array.tobytes() == second.array.tobytes()
+
+
+def test_nothing_is_drawn_in_evaluation_and_at_probability_0():
+    for tape, p in ((Tape(), 0.5), (Tape(training=True), 0)):
+        Dropout(p)(tape.input(np.ones((2, 3))))
+        layers.Attention(1, dropout=p)(tape.input(np.ones((2, 3, 3))))
+        assert tape.draws == 0
+
+
+def test_what_is_computed_again_draws_the_same_numbers():
+    tape = Tape(training=True, seed=1)
+    x = tape.input(np.ones((4, 50)))
+    segment = Sequential(Dropout(0.3), Dropout(0.5))
+    Dropout(0.1)(x)
+    before = segment(x)
+    after = Dropout(0.2)(x)
+    with tape.drawing_again(before.call.inputs[0].call):
+        again = segment(x)
+        assert tape.draws == 3
+    assert again.array.tobytes() == before.array.tobytes()
+    assert tape.draws == 4
+    assert after.call.draws == 3
+
+
+def test_call_that_failed_and_a_restarted_tape_take_their_draws_back():
+    class Fails(layers.Layer):
+        def forward(self, call, x):
+            call.random_key()
+            raise RuntimeError("broken")
+
+    tape = Tape(training=True)
+    x = tape.input(np.ones((2, 3)))
+    first = Dropout()(x).array.copy()
+    with pytest.raises(RuntimeError, match="broken"):
+        Fails()(x)
+    assert tape.draws == 1
+    tape.restart()
+    assert tape.draws == 0
+    assert (Dropout()(x).array == first).all()

@@ -7,6 +7,8 @@ import torch
 import layers
 from layers.gradient_check.mutants import embedding as mutants
 
+from ..spy import Ready
+
 F = torch.nn.functional
 
 
@@ -36,7 +38,7 @@ def test_weight_shared_with_the_output_gets_both_gradients_as_in_pytorch():
     assert len(model.parameters()) == 1
     ids, labels = rng.integers(0, 7, (4, 3)), rng.integers(0, 7, (4, 3))
     ready = []
-    tape = layers.Tape(observer=ready.append)
+    tape = layers.Tape(hooks=[Ready(ready.append)])
     layers.SoftmaxCrossEntropy()(model(tape.input(ids)), labels).backward()
     weight = torch.tensor(table.weight.value, requires_grad=True)
     logits = F.linear(torch.tanh(F.embedding(torch.tensor(ids), weight)), weight)

@@ -10,6 +10,8 @@ import torch
 
 import layers
 
+from ..fixed_tree import tree
+
 F = torch.nn.functional
 N, T, C = 7, 5, 11
 
@@ -160,3 +162,17 @@ def test_wrong_targets_are_refused(layer, further, words):
 def test_wrong_option_is_refused():
     with pytest.raises(ValueError, match="ignore must be a label or None; got 'x'"):
         layers.SoftmaxCrossEntropy(ignore="x")
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 9, 12])
+def test_weights_and_losses_of_shards_are_added_by_the_fixed_tree(shards):
+    rng = np.random.default_rng(shards)
+    rows = 20 * shards
+    # Of many orders of magnitude, so that another order of additions shows in the bits.
+    weights = 10.0 ** rng.integers(-9, 9, rows) * rng.random(rows)
+    x, labels = rng.standard_normal((rows, C)), rng.integers(0, C, rows)
+    tape = layers.Tape(shards=range(0, rows + 1, 20))
+    loss = layers.SoftmaxCrossEntropy()(tape.input(x), labels, weights)
+    of_shards = [sum(weights[at : at + 20].tolist()) for at in range(0, rows, 20)]
+    assert loss.divisor == tree(of_shards)
+    assert loss.item() == tree(loss.shard_sums.tolist()) / rows

@@ -40,9 +40,9 @@ def test_network_gives_a_score_per_class(rng, name):
 
 
 @pytest.mark.parametrize("name", ["lenet5", "small_cnn", "resnet20"])
-@pytest.mark.parametrize("method", ["default", "fastest"])
-def test_network_learns_a_handful_of_images_by_heart_without_allocating(rng, name, method):
-    options = {} if name == "lenet5" else {"method": method}
+@pytest.mark.parametrize("algorithm", ["default", "fastest"])
+def test_network_learns_a_handful_of_images_by_heart_without_allocating(rng, name, algorithm):
+    options = {} if name == "lenet5" else {"algorithm": algorithm}
     model = getattr(models, name)(rng, **options)
     flat = layers.FlatParameters(model)
     x = rng.standard_normal((6, *IMAGES.get(name, (32, 32, 3)))).astype(np.float32)
@@ -65,8 +65,8 @@ def test_network_learns_a_handful_of_images_by_heart_without_allocating(rng, nam
 def test_methods_give_the_same_network_up_to_rounding(rng):
     x = rng.standard_normal((2, 32, 32, 3)).astype(np.float32)
     direct, default, fastest = (
-        models.resnet20(np.random.default_rng(1), method=method)(x)
-        for method in ("direct", "default", "fastest")
+        models.resnet20(np.random.default_rng(1), algorithm=algorithm)(x)
+        for algorithm in ("direct", "default", "fastest")
     )
     np.testing.assert_allclose(default, direct, rtol=0, atol=1e-4 * np.abs(direct).max())
     np.testing.assert_allclose(fastest, direct, rtol=0, atol=1e-3 * np.abs(direct).max())

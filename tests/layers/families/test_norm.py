@@ -37,7 +37,7 @@ def drawn(shape, dtype=np.float32, mean=1.0, deviation=2.0):
 def passes(layer, *inputs, training=True, shards=None, **options):
     """Return the output, the gradients of the inputs, and those of the parameters' shards."""
     for parameter in layer.parameters():
-        parameter.gradients, parameter.stale = None, True
+        parameter.forget_gradients()
     tape = Tape(training=training, shards=shards, **options)
     values = [tape.input(x) for x in inputs]
     y = layer(*values)

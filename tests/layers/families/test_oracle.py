@@ -32,7 +32,7 @@ class Case(NamedTuple):
     """
 
     name: str
-    make: Callable[[np.random.Generator], layers.Layer]
+    make: Callable[[np.random.Generator], layers.Module]
     shapes: tuple[tuple[int, ...], ...]
     theirs: Callable[..., Any]
     draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray] = lambda rng, shape: (
@@ -351,7 +351,7 @@ def test_every_layer_and_loss_has_a_case():
         seen.add(type(thing).__name__)
         for attribute in vars(thing).values():
             for item in attribute if isinstance(attribute, list) else [attribute]:
-                if isinstance(item, layers.Layer):
+                if isinstance(item, layers.Module):
                     visit(item)
 
     for case in CASES:
@@ -360,10 +360,10 @@ def test_every_layer_and_loss_has_a_case():
         name
         for name in layers.__all__
         if isinstance(getattr(layers, name), type)
-        and issubclass(getattr(layers, name), layers.Layer)
+        and issubclass(getattr(layers, name), layers.Module)
     }
     # Bases have no function of their own; the masks of Dropout are ours, see test_dropout.
-    without = {"Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
+    without = {"Module", "Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
     in_test_pool = {"MaxPool2d", "AvgPool2d", "GlobalAveragePool", "ChannelsFirst", "ChannelsLast"}
     in_test_conv_oracle = {"Conv1d", "Conv2d", "ConvTranspose2d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}

@@ -17,7 +17,8 @@ from layers import (
     Sequential,
     Tape,
 )
-from layers.pool import RectifiedMaxPool2d, rectified_backward
+from layers.fusion import fuse
+from layers.kernels import pool
 
 # A mean over all of an image has at most 143 terms here, and is taken in another order.
 ROUNDINGS = 64
@@ -187,36 +188,20 @@ def test_relu_and_max_pool_joined_give_the_bits_of_both_apart(rng, shape, window
     x.reshape(-1)[::29] = np.nan
     x.reshape(-1)[5::31] = np.inf
     joined = Sequential(ReLU(), pooling)
-    assert [type(step) for step in joined._steps] == [RectifiedMaxPool2d]
+    assert len(fuse(joined.layers)) == 1
     for a, b in zip(passes(joined, x), passes(lambda x: pooling(ReLU()(x)), x), strict=True):
         assert a.tobytes() == b.tobytes()
 
 
-def test_only_relu_itself_joins_with_max_pool_itself():
-    class Mine(MaxPool2d):
-        pass
-
-    class MyReLU(ReLU):
-        pass
-
-    for pair in (
-        (ReLU(), Mine(2)),
-        (MyReLU(), MaxPool2d(2)),
-        (ReLU(), AvgPool2d(2)),
-        (layers.Tanh(), MaxPool2d(2)),
-    ):
-        assert len(Sequential(*pair)._steps) == 2
-
-
 @both_dtypes
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
-def test_rectified_backward_takes_the_input_before_or_after_relu(rng, window, dtype):
+def test_backward_through_relu_takes_the_input_before_or_after_relu(rng, window, dtype):
     z = images(rng, (2, 9, 8, 5), dtype, ties=True)
     pooling = MaxPool2d(*window)
     y, dy, expected = passes(Sequential(ReLU(), pooling), z)
     for x in (z, np.maximum(z, 0)):
         dx = np.full_like(z, np.nan)
-        rectified_backward(dx, dy, x, y, pooling.window)
+        pool.maximum_backward(dx, dy, y, x, pooling.window, True)
         assert dx.tobytes() == expected.tobytes()
 
 
@@ -305,12 +290,12 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, x, error, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"size": 0}, ["size", "at least 1", "0"]),
-        ({"size": (2, 2, 2)}, ["size", "(2, 2, 2)", "(rows, columns)"]),
-        ({"size": 2.5}, ["size", "2.5"]),
-        ({"size": 2, "stride": 0}, ["stride", "at least 1"]),
-        ({"size": 2, "padding": -1}, ["padding", "at least 0"]),
-        ({"size": 3, "padding": 2}, ["padding", "half the size (3, 3)", "(2, 2)"]),
+        ({"kernel_size": 0}, ["kernel_size", "at least 1", "0"]),
+        ({"kernel_size": (2, 2, 2)}, ["kernel_size", "(2, 2, 2)", "(rows, columns)"]),
+        ({"kernel_size": 2.5}, ["kernel_size", "2.5"]),
+        ({"kernel_size": 2, "stride": 0}, ["stride", "at least 1"]),
+        ({"kernel_size": 2, "padding": -1}, ["padding", "at least 0"]),
+        ({"kernel_size": 3, "padding": 2}, ["padding", "half the kernel size (3, 3)", "(2, 2)"]),
     ],
     ids=str,
 )
@@ -329,4 +314,3 @@ def test_options_are_shown_as_they_are_written():
         == "AvgPool2d((2, 3), stride=1, count_padding=False)"
     )
     assert repr(Dropout2d(0.3)) == "Dropout2d(0.3)"
-    assert repr(ReLU().fused_with(MaxPool2d(2))) == "ReLU() + MaxPool2d(2)"

@@ -63,7 +63,7 @@ def pair(kind, dtype=np.float64, **options):
 def arrays(layer, dtype=np.float64):
     """Return an input, the initial state, and gradients of output and last state."""
     rng = np.random.default_rng(3)
-    width = layer.hidden * (2 if layer.bidirectional else 1)
+    width = layer.hidden_size * (2 if layer.bidirectional else 1)
     states = layer.cells[0].states
 
     def state():
@@ -333,7 +333,7 @@ def test_gradient_of_a_shard_is_that_of_its_samples_alone(kind, ragged):
 
     def gradients(rows, shards):
         for parameter in layer.parameters():
-            parameter.gradients, parameter.stale = None, True
+            parameter.forget_gradients()
         value = Tape(shards=shards).input(x[rows])
         layer(value, LENGTHS[rows] if ragged else None).backward(dy[rows])
         return value.grad.copy(), [parameter.gradients.copy() for parameter in layer.parameters()]
@@ -439,7 +439,7 @@ lstm, gru = (
         (
             lambda: LSTM(4, 0, rng=np.random.default_rng(0)),
             ValueError,
-            ["LSTM", "hidden", "positive", "0"],
+            ["LSTM", "hidden_size", "positive", "0"],
         ),
         (
             lambda: GRU(4, 5, rng=np.random.default_rng(0), layers=0),

@@ -23,7 +23,7 @@ def rng():
 def passed(cell, x, trees, dy, **options):
     """Return output, gradient of x and gradients of the shards."""
     for parameter in cell.parameters():
-        parameter.gradients, parameter.stale = None, True
+        parameter.forget_gradients()
     tape = Tape(**options)
     value = tape.input(x)
     y = cell(value, trees)
@@ -104,7 +104,7 @@ def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
     x, dy = rng.standard_normal((*BINARY.shape, 3)), rng.standard_normal((len(BINARY), 6))
     y, dx, *gradients = passed(layer, x, BINARY, dy)
     for parameter in layer.parameters():
-        parameter.gradients, parameter.stale = None, True
+        parameter.forget_gradients()
     tape = Tape()
     value = tape.input(x)
     states = node_by_node.on_a_tape(layer, tape, lambda n, node: value[n : n + 1, node], BINARY)
@@ -254,8 +254,8 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(rng, cell, x, trees, err
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda rng: TreeLSTM(0, 5, rng=rng), ["TreeLSTM", "in_features", "got 0"]),
-        (lambda rng: TreeRNN(4, 2.5, rng=rng), ["TreeRNN", "hidden", "got 2.5"]),
+        (lambda rng: TreeLSTM(0, 5, rng=rng), ["TreeLSTM", "input_size", "got 0"]),
+        (lambda rng: TreeRNN(4, 2.5, rng=rng), ["TreeRNN", "hidden_size", "got 2.5"]),
         (lambda rng: TreeRNN(4, 5, children=0, rng=rng), ["TreeRNN", "children", "got 0"]),
     ],
 )

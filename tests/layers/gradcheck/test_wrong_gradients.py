@@ -24,12 +24,16 @@ def test_every_mutant_is_caught(mutant):
         report.raise_if_wrong()
 
 
-def test_mutation_score_counts_what_was_caught_and_names_the_block():
+def test_mutants_are_many_and_have_names_of_their_own():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 15
+
+
+def test_mutation_score_counts_what_was_caught_and_names_the_block(monkeypatch):
+    few = [mutant for mutant in MUTANTS if mutant.name in ("dropped bias gradient", "wrong sign")]
+    monkeypatch.setattr(layers.gradient_check.mutants, "MUTANTS", few)
     score = mutation_score()
     assert score.passed
-    assert score.total == len(MUTANTS) >= 15
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
-    assert str(score) == f"mutation score: {len(MUTANTS)}/{len(MUTANTS)} = 100 %"
+    assert str(score) == "mutation score: 2/2 = 100 %"
     assert score.revealed_by["dropped bias gradient"] == "bias: WRONG"
 
 

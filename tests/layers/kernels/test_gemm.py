@@ -245,7 +245,7 @@ def test_every_element_is_one_chain_of_fused_additions_per_block(dtype):
 SCRIPT = """
 import hashlib, sys
 import numpy as np
-from layers.kernels import gemm, simd
+from layers.kernels import gemm, machine
 digest = hashlib.sha256()
 for dtype in (np.float32, np.float64):
     rng = np.random.default_rng(9)
@@ -256,10 +256,11 @@ for dtype in (np.float32, np.float64):
             left, right = a.T.copy() if flip_a else a, b.T.copy() if flip_b else b
             gemm.multiply(c, left, flip_a, right, flip_b, bias, True)
             digest.update(c.tobytes())
-print(simd.VECTOR_BYTES, digest.hexdigest())
+print(machine.VECTOR_BYTES, digest.hexdigest())
 """
 
 
+@pytest.mark.full
 def test_bits_do_not_depend_on_the_width_of_vectors(run_python, capsys):
     exec(SCRIPT, {})
     seen = dict([capsys.readouterr().out.split()])

@@ -75,4 +75,78 @@ def test_edit_compiles_only_kernels_that_it_reaches(monkeypatch):
 
 def test_machine_code_lies_in_a_folder_of_its_file_and_digest():
     digest = cache.module_digest(cache.ROOM / "gemm.py")
-    assert gemm.matmul.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")
+    assert gemm.multiply.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")
+
+
+def test_helper_is_compiled_once_for_literals_and_variables():
+    @inlined
+    def scaled(x, factor, negative):
+        return -factor * x if negative else factor * x
+
+    def scale(y, x, factor, negative):
+        """Writes y = factor x, -factor x if so said, and 2 x + 0 x."""
+        for i in range(x.size):
+            y[0, i] = scaled(x[i], factor, negative)
+            y[1, i] = scaled(x[i], 2, False) + scaled(x[i], 0, True)
+
+    x, y = np.arange(5.0), np.empty((2, 5))
+    kernel(scale, cache=False)(y, x, 3, True)
+    assert (y == [-3 * x, 2 * x]).all()
+    assert len(scaled.overloads) == 1
+
+
+SHARED = """
+import numpy as np
+from numba.core import event
+from layers.kernels.jit import inlined, kernel, shared
+
+class Compiled(event.Listener):
+    names = []
+    def on_start(self, event):
+        self.names.append(event.data["dispatcher"].py_func.__name__)
+    def on_end(self, event):
+        pass
+
+event.register("numba:compile", Compiled())
+
+@shared
+def add(y, x, factor):
+    for i in range(x.size):
+        y[i] += factor * x[i]
+
+@inlined
+def add_twice(y, x):
+    add(y, x, 2)
+
+@kernel
+def first(y, x):
+    add(y, x, 1)
+    add_twice(y, x)
+
+@kernel
+def second(y, x):
+    add_twice(y, x)
+
+y, x = np.zeros(9), np.arange(9.0)
+first(y, x)
+second(y, x)
+assert (y == 5 * x).all(), y
+print(*sorted(name for name in Compiled.names if name != "impl"))
+"""
+
+
+def test_kernels_refer_to_one_machine_code_of_a_shared_helper(run_python, tmp_path):
+    program = tmp_path / "shared_helper.py"
+    program.write_text(SHARED)
+
+    def compiled():
+        done = run_python(program, NUMBA_CACHE_DIR=str(tmp_path))
+        assert done.status == 0, done.err
+        return done.out.split()
+
+    assert compiled() == ["add", "add_twice", "first", "second"]
+    assert compiled() == []
+    # Without the helper's code, the kernels' would lead nowhere: it is compiled before they load.
+    (code,) = tmp_path.rglob("shared_helper.add-*.nbc")
+    code.unlink()
+    assert compiled() == ["add"]

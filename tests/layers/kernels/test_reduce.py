@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from layers.engine.fixed_tree import tree_sum
 from layers.kernels import reduce
 
 from ..fixed_tree import tree
@@ -50,12 +51,6 @@ def cuts(shards, rng):
         ]
 
 
-def tree_sum(parts, sizes):
-    total = np.full(parts.shape[1], np.nan, parts.dtype)
-    reduce.tree_sum(total, parts, np.array(sizes, np.int64), 0)
-    return total
-
-
 def shards_of(count, width, dtype, rng):
     # Sizes over many orders of magnitude, so that another order of additions shows in the bits.
     return (
@@ -64,10 +59,24 @@ def shards_of(count, width, dtype, rng):
 
 
 @pytest.mark.parametrize("shards", [*range(1, 18), 33])
-def test_total_of_numbers_at_any_places_is_that_of_the_tree(shards):
-    rng = np.random.default_rng(shards)
-    shown, places = rng.standard_normal(50), rng.permutation(50)[:shards]
-    assert reduce.tree_total(shown, places) == tree(list(shown[places]))
+@pytest.mark.parametrize("shape", [(), (3,), (2, 3)], ids=str)
+def test_sum_has_the_shape_of_a_part(shards, shape):
+    parts = shards_of(shards, math.prod(shape), np.float64, np.random.default_rng(shards))
+    # Every other column: the kernel takes adjacent elements only.
+    apart = np.repeat(parts, 2, axis=1)[:, ::2].reshape(shards, *shape)
+    assert tree_sum(apart).tobytes() == tree(list(parts.reshape(shards, *shape))).tobytes()
+    assert tree_sum(apart).shape == shape
+
+
+def test_sum_of_nothing_is_zero():
+    assert tree_sum(np.zeros((0, 3))).tolist() == [0, 0, 0]
+
+
+def test_sum_of_some_columns_goes_where_it_is_asked_for():
+    parts, total = np.arange(12.0).reshape(3, 4), np.full((2, 2), np.nan)
+    tree_sum(parts, out=total[1], start=1)
+    assert total[1].tolist() == [15, 18]
+    assert np.isnan(total[0]).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -76,7 +85,7 @@ def test_sum_of_single_shards_is_the_fixed_tree(shards, dtype):
     rng = np.random.default_rng(shards)
     for width in WIDTHS:
         parts = shards_of(shards, width, dtype, rng)
-        assert tree_sum(parts, [1] * shards).tobytes() == tree(list(parts)).tobytes()
+        assert tree_sum(parts).tobytes() == tree(list(parts)).tobytes()
 
 
 @pytest.mark.parametrize("shards", range(1, 18))
@@ -90,7 +99,8 @@ def test_partial_sums_of_any_spread_over_ranks_give_the_same_bits(shards):
         ]
         assert sum(size for _, size in pieces) == shards
         summed = np.array([tree(list(parts[first : first + size])) for first, size in pieces])
-        assert tree_sum(summed, [size for _, size in pieces]).tobytes() == expected, bounds
+        sizes = np.array([size for _, size in pieces])
+        assert tree_sum(summed, sizes).tobytes() == expected, bounds
 
 
 @pytest.mark.parametrize("shards", [31, 100, 1023])
@@ -105,6 +115,7 @@ def test_descending_partial_sums_fit_the_room_that_the_kernel_takes(shards, tmp_
 import sys
 sys.path[:0] = {sys.path!r}
 import numpy as np
+from layers.engine.fixed_tree import tree_sum
 from layers.kernels import reduce
 given = np.load("parts.npz")
 total = np.empty(given["parts"].shape[1], given["parts"].dtype)

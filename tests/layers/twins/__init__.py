@@ -5,7 +5,45 @@ A twin is called as twin(parameters, *inputs), the parameters as a dict from dot
 A family of layers has a file of twins of the same name.
 """
 
-from . import attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree
+from . import (
+    activation,
+    attention,
+    batch_norm,
+    containers,
+    conv,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    loss,
+    merge,
+    operators,
+    pool,
+    recurrent,
+    residual,
+    shape,
+    shortcut,
+    tree,
+)
 
-_FAMILIES = (attention, conv, embedding, general, layer_norm, norm, pool, recurrent, tree)
+_FAMILIES = (
+    activation,
+    attention,
+    batch_norm,
+    containers,
+    conv,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    loss,
+    merge,
+    operators,
+    pool,
+    recurrent,
+    residual,
+    shape,
+    shortcut,
+    tree,
+)
 TWINS = {name: twin for family in _FAMILIES for name, twin in family.TWINS.items()}

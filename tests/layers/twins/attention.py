@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 
+from .activation import gelu
+from .dropout import philox
 from .embedding import looked_up
-from .general import affine, gelu, philox
 from .layer_norm import normalised
+from .linear import affine
 
 KEYS = 96
 
@@ -43,7 +45,7 @@ def attention(q, k, v, heads, causal=False, mask=None, lengths=None, dropout=0.0
 
 
 def kept(sample, row, j, p):
-    """Return 1 where a probability is kept, with seed 0, step 0 and call 0, else 0."""
+    """Return 1 where a probability is kept, with seed 0, step 0 and draw 0, else 0."""
     block, place = divmod(j, KEYS)
     quarter = KEYS // 4
     counter = ((row * 1024 + block) * quarter + place % quarter) % 2**32

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .general import affine
+from .linear import affine
 
 
 def looked_up(weight, ids, padding=None):

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-from .general import philox
-
 
 def windows(x, size, stride, padding):
     """Yield for each output (n, i, j, c) the numbers of x under its window, in row order."""
@@ -52,30 +50,6 @@ def channel_means(_, x):
     return y
 
 
-def channels_dropped(_, x):
-    """Return x with the mask of p = 0.4, seed 0, step 0 and call 0."""
-    y = np.zeros(x.shape)
-    quarter = -(-x.shape[3] // 4)
-    for n, i, j, c in np.ndindex(x.shape):
-        bits = philox((c % quarter, n, 0, 0), (0, 0))[c // quarter]
-        y[n, i, j, c] = x[n, i, j, c] / 0.6 if bits >= round(0.4 * 2**32) else 0
-    return y
-
-
-def channels_last(_, x):
-    y = np.empty((len(x), x.shape[2], x.shape[3], x.shape[1]))
-    for n, c, i, j in np.ndindex(x.shape):
-        y[n, i, j, c] = x[n, c, i, j]
-    return y
-
-
-def channels_first(_, x):
-    y = np.empty((len(x), x.shape[3], x.shape[1], x.shape[2]))
-    for n, i, j, c in np.ndindex(x.shape):
-        y[n, c, i, j] = x[n, i, j, c]
-    return y
-
-
 TWO = (2, 2), (2, 2)
 RESNET = (3, 3), (2, 2), (1, 1)
 UNEVEN = (3, 2), (1, 3), (1, 0)
@@ -97,9 +71,4 @@ TWINS = {
     "AvgPool2d of oblong windows": pooled(mean, *UNEVEN),
     "AvgPool2d of large windows": pooled(over(16), *LARGE),
     "GlobalAveragePool": channel_means,
-    "Dropout2d": channels_dropped,
-    "Dropout2d in evaluation": lambda _, x: x,
-    "ChannelsLast": channels_last,
-    "ChannelsLast of many channels": channels_last,
-    "ChannelsFirst": channels_first,
 }

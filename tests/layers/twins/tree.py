@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .general import affine, sigmoid
+from .activation import sigmoid
+from .linear import affine
 
 
 def children_of(parents, node):
@@ -24,9 +25,9 @@ def times(matrix, vector):
 def rnn_states(p, x, parents, node, states):
     """Write the states of a node and of all below it to `states`, and return its own."""
     hidden = len(p["bias"])
-    z = times(p["input_weight"], x[node]) + p["bias"]
+    z = times(p["weight_ih"], x[node]) + p["bias"]
     for place, child in enumerate(children_of(parents, node)):
-        weight = p["state_weight"][:, place * hidden : (place + 1) * hidden]
+        weight = p["weight_hh"][:, place * hidden : (place + 1) * hidden]
         z += times(weight, rnn_states(p, x, parents, child, states))
     states[node] = [math.tanh(v) for v in z]
     return states[node]
@@ -34,18 +35,18 @@ def rnn_states(p, x, parents, node, states):
 
 def lstm_states(p, x, parents, node, states):
     """Write the states of a node and of all below it to `states`, and return its own, h and c."""
-    hidden = len(p["forget_weight"])
-    z = times(p["input_weight"], x[node]) + p["bias"]
+    hidden = len(p["weight_hh_forget"])
+    z = times(p["weight_ih"], x[node]) + p["bias"]
     below = [lstm_states(p, x, parents, child, states) for child in children_of(parents, node)]
     total = np.zeros(hidden)
     for h, _ in below:
         total = total + h
-    iog = z[: 3 * hidden] + times(p["state_weight"], total)
+    iog = z[: 3 * hidden] + times(p["weight_hh"], total)
     c = np.zeros(hidden)
     for j in range(hidden):
         c[j] = sigmoid(iog[j]) * math.tanh(iog[2 * hidden + j])
     for h, old in below:
-        forget = z[3 * hidden :] + times(p["forget_weight"], h)
+        forget = z[3 * hidden :] + times(p["weight_hh_forget"], h)
         for j in range(hidden):
             c[j] += sigmoid(forget[j]) * old[j]
     states[node] = [sigmoid(iog[hidden + j]) * math.tanh(c[j]) for j in range(hidden)]
@@ -56,7 +57,7 @@ def over(cell, all_nodes=False):
     """Return the twin of a cell over a batch of trees."""
 
     def twin(p, x, parents):
-        hidden = len(p["input_weight"]) // (4 if cell is lstm_states else 1)
+        hidden = len(p["weight_ih"]) // (4 if cell is lstm_states else 1)
         states = np.zeros((*parents.shape, hidden))
         for n in range(len(x)):
             (root,) = children_of(parents[n], -1)

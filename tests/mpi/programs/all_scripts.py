@@ -18,7 +18,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) / f"rank{ddbp.communicator().rank}"
     folder.mkdir(exist_ok=True)
     sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "bench")]
-    from verified_scripts import VERIFIED, arguments
+    from lib.verified_scripts import VERIFIED, arguments
 
     for name, (script, *_) in VERIFIED.items():
         sys.argv = [script, *arguments(name, folder, small=True)]

@@ -37,7 +37,7 @@ class Network(Composite):
         if self.misdeed == "end in the layer":
             sys.exit(0)
         if self.misdeed == "hang in the layer":
-            time.sleep(60)
+            time.sleep(600)
         if not self.misdeed.startswith("leave out"):
             h = self.norms[1](h)
         return self.last(h)

@@ -1,7 +1,7 @@
 """All ranks train, each a host of its own, with gradients that travel during backward; rank 1 does
 not do as the others in step 3.
 
-Usage: bucket_misdeeds.py MISDEED FOLDER; every rank writes its parameters. The misdeeds of all
+Usage: bucket_misdeeds.py FOLDER MISDEED; every rank writes its parameters. The misdeeds of all
 ranks are also those of one process.
 """
 
@@ -12,13 +12,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+from launcher import await_watch
 
 import ddbp
 from ddbp.reduction.exchange import Exchange
 from layers import Layer, Linear, Sequential, SoftmaxCrossEntropy, Tanh
 
 GUILTY, STEP, STEPS = 1, 3, 6
-SLEEP = 60.0
+SLEEP = 600.0
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 60)).astype(np.float32), RNG.integers(0, 3, 12)
 
@@ -50,7 +51,7 @@ def main() -> None:
     """Train; the trouble comes when the last layer's gradients are on their way, and the first
     layer's are still to be computed.
     """
-    misdeed = sys.argv[1]
+    misdeed = sys.argv[2]
     comm = ddbp.communicator()
     guilty, rng = comm.rank == GUILTY, np.random.default_rng(1)
     trouble = Trouble()
@@ -78,6 +79,7 @@ def main() -> None:
     }
     if guilty and misdeed == "hang in the exchange":
         Exchange.run = lambda *arguments: time.sleep(SLEEP)
+    await_watch()
     for step in range(STEPS):
         trouble._deed = None
         if step == STEP and (guilty and misdeed in in_backward):
@@ -101,9 +103,9 @@ def main() -> None:
             trainer.train_step(X, Y)
     values = np.concatenate([parameter.value.reshape(-1) for parameter in model.parameters()])
     np.savez(
-        Path(sys.argv[2]) / f"rank{comm.rank}.npz",
+        Path(sys.argv[1]) / f"rank{comm.rank}.npz",
         parameters=values,
-        buckets=len(trainer._reduction.ranges),
+        buckets=len(trainer._update.reduction.ranges),
     )
     print(f"rank {comm.rank} has finished", flush=True)
 

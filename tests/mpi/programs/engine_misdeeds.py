@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from launcher import await_others_at, await_watch
 
 import ddbp
 from ddbp.comm import shared_memory
 from ddbp.comm.base import CollectiveKind
+from ddbp.observers import rank_status
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
@@ -105,7 +107,7 @@ def main() -> None:
         "be killed while others wait": (
             *gather,
             lambda collective, *rest: collective == (CollectiveKind.EXCHANGE, STEP),
-            lambda: (time.sleep(1.5), die()),
+            lambda: (await_others_at(rank_status.EXCHANGE), die()),
         ),
         "raise in the update": (
             ddbp.SGD,
@@ -120,6 +122,7 @@ def main() -> None:
         # The others are the last at each meeting, so that rank 1 waits there and they never do.
         for place in (gather, barrier):
             when(*place, lambda *arguments: True, lambda: time.sleep(0.03))
+    await_watch()
     for step in range(10):
         if guilty and misdeed == "return having waited" and step == 8:
             return

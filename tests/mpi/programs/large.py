@@ -5,6 +5,7 @@ Usage: large.py ELEMENTS LARGEST …; ELEMENTS of one byte each, messages of at 
 """
 
 import sys
+from unittest import mock
 
 import numpy as np
 from verdict import assert_on_all_ranks
@@ -17,8 +18,9 @@ from ddbp.comm.base import CollectiveKind
 def main() -> None:
     """Try all."""
     elements, *largest = map(int, sys.argv[1:])
-    for mpi_messages.LARGEST in largest:
-        transfer(ddbp.communicator(), elements)
+    for number in largest:
+        with mock.patch.object(mpi_messages, "LARGEST", number):
+            transfer(ddbp.communicator(), elements)
 
 
 def transfer(comm, elements):

@@ -16,7 +16,7 @@ import ddbp
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
-SLEEP = 60.0
+SLEEP = 600.0
 RNG = np.random.default_rng(0)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((96, 5)), RNG.integers(0, 3, 96))
 

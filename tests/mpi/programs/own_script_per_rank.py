@@ -2,13 +2,9 @@
 own_script_per_rank.py FOLDER.
 """
 
-import os
+import runpy
 import sys
-from pathlib import Path
 
-rank = next(
-    os.environ[name]
-    for name in ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "PMIX_RANK")
-    if name in os.environ
-)
-os.execv(sys.executable, [sys.executable, str(Path(sys.argv[1], f"script{rank}.py"))])
+import ddbp
+
+runpy.run_path(f"{sys.argv[1]}/script{ddbp.communicator().rank}.py", run_name="__main__")

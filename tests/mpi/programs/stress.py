@@ -8,7 +8,9 @@ and losses. What the deeds are is said below; the last rank does them, or the fi
 import argparse
 import random
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
@@ -28,6 +30,15 @@ DATA = np.random.default_rng(0)
 X, Y = DATA.standard_normal((SAMPLES, 8)).astype(np.float32), DATA.integers(0, 4, SAMPLES)
 
 
+# What is replaced while the program runs.
+REPLACED = ExitStack()
+
+
+def replace(owner, name, new):
+    """Replace an attribute until the end of the program."""
+    REPLACED.enter_context(mock.patch.object(owner, name, new))
+
+
 def delay_everything(rng):
     """Let calls of what a step consists of sleep before or after, now and then."""
 
@@ -42,7 +53,7 @@ def delay_everything(rng):
                     result = call(*arguments, **options)
             return result
 
-        setattr(owner, name, wrapper)
+        replace(owner, name, wrapper)
 
     for owner, name in (
         (Linear, "forward"),
@@ -69,7 +80,7 @@ def come_without_waiting():
         sync.meet(barrier._cells, barrier._mine, barrier._meetings, 0)
         return True
 
-    HostBarrier.meet = meet
+    replace(HostBarrier, "meet", meet)
 
 
 def come_too_early():
@@ -84,7 +95,7 @@ def come_too_early():
         reduction.flat.gradients[...] = complete
         return result
 
-    Reducer.exchange = early
+    replace(Reducer, "exchange", early)
 
 
 def call_incomplete_complete():
@@ -95,8 +106,8 @@ def call_incomplete_complete():
         begin(overlap, attempt)
         overlap.complete()
 
-    Overlap.begin = early
-    Overlap.__call__ = lambda overlap, parameter: None
+    replace(Overlap, "begin", early)
+    replace(Overlap, "__call__", lambda overlap, parameter: None)
 
 
 def send_without_looking():
@@ -110,7 +121,7 @@ def send_without_looking():
             overlap._exchange.start(number)
         overlap._complete = []
 
-    Overlap.progress = progress
+    replace(Overlap, "progress", progress)
 
 
 def count_early_starts():
@@ -132,7 +143,9 @@ def count_early_starts():
         exchange.over = False
         begin(exchange, attempt)
 
-    Exchange.start, Overlap.complete, Exchange.begin = counted, noted, anew
+    replace(Exchange, "start", counted)
+    replace(Overlap, "complete", noted)
+    replace(Exchange, "begin", anew)
     return early
 
 
@@ -145,7 +158,7 @@ def change_a_gradient(step):
             flip(reduction.flat.gradients[0], 7)
         return exchange(reduction, number, *arguments)
 
-    Reducer.exchange = changed
+    replace(Reducer, "exchange", changed)
 
 
 def flip(array, at):
@@ -219,4 +232,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with REPLACED:
+        main()

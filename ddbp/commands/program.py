@@ -1,0 +1,56 @@
+"""What `ddbp launch` and `ddbp verify` run: a script, or with -m a module, as python does."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+# In a process of its own: to find a module, Python imports the packages that it lies in.
+_FIND = """
+import sys
+from importlib.util import find_spec
+name = sys.argv[1]
+spec = find_spec(name)
+if spec is None:
+    sys.exit("there is none")
+if spec.submodule_search_locations is not None and find_spec(name + ".__main__") is None:
+    sys.exit("a package is run by its module __main__, and it has none")
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the script or module and its arguments, which are all that follow it."""
+    parser.add_argument(
+        "-m",
+        dest="module",
+        action="store_true",
+        help="run a module, named in the place of the script, as python -m does",
+    )
+    parser.add_argument("script", help="the Python script, or with -m the name of the module")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def arguments_of_python(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
+    """Return what python is to be called with, or end the process where there is no such script or
+    module.
+    """
+    name: str = options.script
+    if options.module:
+        if reason := _missing(name):
+            parser.error(f"python -m must find the module; got {name}: {reason}")
+        return ["-m", name, *options.arguments]
+    if not Path(name).is_file():
+        parser.error(f"the script must exist; got {name}")
+    return [name, *options.arguments]
+
+
+def _missing(name: str) -> str:
+    """Return why python -m would not find a module, nothing if it would."""
+    if name.endswith(".py"):
+        module = name.removesuffix(".py").replace(os.sep, ".")
+        return f"that is a file. Leave out -m, or name the module: -m {module}"
+    found = subprocess.run(
+        [sys.executable, "-c", _FIND, name], capture_output=True, text=True, check=False
+    )
+    return found.stderr.strip().rpartition("\n")[2] if found.returncode else ""

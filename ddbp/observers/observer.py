@@ -1,0 +1,103 @@
+"""What watches training: the events of a step, in `fit` and in loops of a script's own alike."""
+
+from collections.abc import Callable, Iterable, Mapping
+from enum import IntEnum, auto
+from typing import TYPE_CHECKING, NamedTuple
+
+from layers.engine.hooks import overridden
+
+if TYPE_CHECKING:
+    from ddbp.training.trainer import Trainer
+
+
+class StepPhase(IntEnum):
+    """What a rank does: the phases of a step in their order, and what there is beside steps."""
+
+    START = 0
+    """There has been no step yet."""
+    FORWARD = auto()
+    BACKWARD = auto()
+    GRADIENTS = auto()
+    """Backward is over, and the step goes on with another batch or with the exchange."""
+    EXCHANGE = auto()
+    """Gradients go to other ranks and come from them."""
+    UPDATE = auto()
+    """Gradients are summed and clipped, and parameters updated."""
+    PUBLISH = auto()
+    """Updated parameters go to all ranks."""
+    AFTER = auto()
+    """The step is over."""
+    EVALUATION = auto()
+    EXCEPTION = auto()
+    END = auto()
+    """The process has come to its end."""
+
+
+class StepHook:
+    """Base of what watches a trainer's steps and evaluations; override what you need.
+
+    Methods run on all ranks at the same points, `on_exception` excepted. A method that is not
+    overridden costs nothing; what a hook raises goes on to the caller.
+    """
+
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        """Run once before each step, when its first batch is made; steps count from 0.
+
+        A hook may raise `TrainingOver` here.
+        """
+
+    def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
+        """Run when a step comes to its `EXCHANGE`, `UPDATE` and `PUBLISH`.
+
+        What happens in forward and backward is told to a `layers.TapeHook`.
+        """
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        """Run after each update; `step` is the number of updates so far, `loss` that of the global
+        batch.
+        """
+
+    def on_evaluation_begin(self, trainer: "Trainer") -> None:
+        """Run before an evaluation."""
+
+    def on_evaluation_end(self, trainer: "Trainer", values: Mapping[str, float]) -> None:
+        """Run after an evaluation; `values` are what it returns."""
+
+    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        """Run on the rank whose `step`, `update` or `train_step`, alone or within `fit`, raises an
+        error, before that goes on to the caller.
+        """
+
+
+class StepHooks(NamedTuple):
+    """The methods that hooks have overridden, by event, in the order of the hooks."""
+
+    step_begin: tuple[Callable[["Trainer", int], None], ...]
+    phase: tuple[Callable[["Trainer", StepPhase], None], ...]
+    step_end: tuple[Callable[["Trainer", int, float], None], ...]
+    evaluation_begin: tuple[Callable[["Trainer"], None], ...]
+    evaluation_end: tuple[Callable[["Trainer", Mapping[str, float]], None], ...]
+    exception: tuple[Callable[["Trainer", Exception], None], ...]
+
+    @classmethod
+    def of(cls, hooks: Iterable[object]) -> "StepHooks":
+        """Return the methods of those that are `StepHook`s."""
+        hooks = list(hooks)
+        return cls(*(overridden(hooks, StepHook, f"on_{event}") for event in cls._fields))
+
+    def come_to(self, trainer: "Trainer", phase: StepPhase) -> None:
+        """Tell that a step comes to a phase."""
+        for tell in self.phase:
+            tell(trainer, phase)
+
+
+class TrainingOver(SystemExit):
+    """Raised by `on_step_begin` to end training before that step.
+
+    `fit` and `batches` come to their end, and the script goes on. A loop of the script's own that
+    makes its batches itself ends with the script, whose exit status is 0. Where an epoch may end
+    with the last step, `trainer.stop = True` in `on_step_end` spares `fit` another one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0)

@@ -1,0 +1,170 @@
+"""The stream of batches: what comes in which order, and how far training has come."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from ddbp.reduction.shards import ShardPlan
+from ddbp.snapshot import State, below
+from layers.errors import message
+from layers.types import Array, Integers
+
+from .data import ArrayDataset, LocalBatch, Rows, permutation
+from .options import TrainerOptions
+from .truncated_bptt import Truncation
+
+
+class BatchStream:
+    """Gives out this rank's rows of the global batches of a run, epoch after epoch, and knows where
+    the run is.
+
+    The order of an epoch is a function of (seed, epoch), so where training is in the data needs few
+    numbers, whatever the number of ranks.
+
+    Parameters
+    ----------
+    options
+        Of the trainer.
+    plan
+        Which rows of a global batch are whose.
+    truncation
+        What cuts the batches of a fit into windows, if anything.
+
+    Attributes
+    ----------
+    epoch
+        How many epochs are over.
+    position
+        How many samples of the epoch that has begun are over, but for those of a group of batches
+        whose windows are not.
+    """
+
+    def __init__(
+        self, options: TrainerOptions, plan: ShardPlan, truncation: Truncation | None
+    ) -> None:
+        self.epoch = 0
+        self.position = 0
+        self._start = 0
+        self._seed = options.seed
+        self._batch_size = options.batch_size
+        self._group = options.accumulate
+        self._plan = plan
+        self._truncation = truncation
+        self._rows = Rows()
+        self._data: ArrayDataset | None = None
+        # The epoch that the run has begun with, or None if there is no run.
+        self._first_epoch: int | None = None
+        # The digest of the data of the epoch that has begun, once asked for; and whether the next
+        # run goes on with what was loaded.
+        self._begun_with: str | None = None
+        self._resuming = False
+
+    def begin(self, data: ArrayDataset) -> bool:
+        """Begin a run, or return that one goes on whose state was loaded."""
+        resumes, self._resuming = self._resuming, False
+        if not resumes:
+            self._first_epoch = self.epoch
+            self.position = 0
+            self._start = 0
+            self._begun_with = None
+            if self._truncation is not None:
+                self._truncation.begin(())
+        elif self._begun_with not in (None, data.digest()):
+            must, fix = (
+                "the data must be those of the epoch that the loaded state is from the midst of",
+                "Load the same data, or the state of the end of an epoch.",
+            )
+            raise ValueError(message("Trainer", must, data, fix))
+        self._data = data
+        return resumes
+
+    def left(self, epochs: int) -> int:
+        """Return how many of so many epochs are left of the run that begins or goes on."""
+        assert self._first_epoch is not None
+        return max(0, self._first_epoch + epochs - self.epoch)
+
+    def end(self) -> None:
+        """End the run."""
+        self._first_epoch = None
+
+    @property
+    def mid_epoch(self) -> bool:
+        """Whether an epoch has begun."""
+        return self.position > 0 or (self._truncation is not None and self._truncation.mid_group)
+
+    def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+        """Yield what is left of the epoch that has begun, and end it."""
+        order = permutation(len(data), self._seed, self.epoch)
+        for start in range(self._take_start(), len(data), self._batch_size):
+            self.position = min(start + self._batch_size, len(data))
+            yield self._take(data, order, start)
+        self._end_epoch()
+
+    def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+        """Yield what is computed at once of what is left of the epoch that has begun, and end it:
+        its batches, or the windows of a group's batches in turn.
+        """
+        if self._truncation is None:
+            yield from self.batches(data)
+            return
+        order = permutation(len(data), self._seed, self.epoch)
+        size = self._group * self._batch_size
+        for first in range(self._take_start(), len(data), size):
+            stop = min(first + size, len(data))
+            starts = range(first, stop, self._batch_size)
+            yield from self._truncation.windows(
+                [self._take(data, order, start, slot) for slot, start in enumerate(starts)]
+            )
+            self.position = stop
+        self._end_epoch()
+
+    def of(self, x: Array, y: Array) -> LocalBatch:
+        """Return this rank's rows of a global batch that is not of the stream."""
+        start, stop, bounds = self._plan.rows(len(x))
+        return LocalBatch(x[start:stop], y[start:stop], start, bounds, len(x))
+
+    def _take_start(self) -> int:
+        """Return where the epoch goes on: loops may take turns, so this is of one of them only."""
+        start, self._start = self._start, 0
+        return start
+
+    def _end_epoch(self) -> None:
+        self.epoch += 1
+        self.position = 0
+        self._begun_with = None
+
+    def _take(self, data: ArrayDataset, order: Integers, start: int, slot: int = 0) -> LocalBatch:
+        rows = order[start : start + self._batch_size]
+        first, stop, bounds = self._plan.rows(len(rows))
+        mine = rows[first:stop]
+        return LocalBatch(
+            self._rows.take(f"x{slot}", data.x, mine),
+            self._rows.take(f"y{slot}", data.y, mine),
+            first,
+            bounds,
+            len(rows),
+            ends_group=start + len(rows) == len(data),
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return where the run is; collective."""
+        truncation = {} if self._truncation is None else self._truncation.state()
+        if self._begun_with is None and self._data is not None and self.mid_epoch:
+            self._begun_with = self._data.digest()
+        return {
+            "epoch": self.epoch,
+            "position": self.position,
+            "first_epoch": self._first_epoch,
+            "data": self._begun_with,
+            **{f"windows.{name}": entry for name, entry in truncation.items()},
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned, on any number of ranks."""
+        self.epoch = state["epoch"]
+        self.position = state["position"]
+        self._start = self.position
+        self._first_epoch = state["first_epoch"]
+        self._resuming = self._first_epoch is not None
+        self._begun_with = state["data"]
+        if self._truncation is not None:
+            self._truncation.load_state(below("windows", state))

@@ -1,0 +1,178 @@
+"""The loop of `fit`: epochs, their records, and who is told of them."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ddbp.observers.observer import StepHook, TrainingOver
+from ddbp.snapshot import State
+from layers.errors import message
+
+from . import checks
+from .batch_stream import BatchStream
+from .callbacks import Record
+from .data import ArrayDataset, LocalBatch
+from .run_folder import RunFolder
+from .update import Update
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+
+class FitLoop(StepHook):
+    """Trains epoch by epoch, and can go on where another one was.
+
+    Parameters
+    ----------
+    stream
+        Where batches come from.
+    update
+        What follows backward passes.
+    folder
+        Where records and final parameters go, if anywhere.
+
+    Attributes
+    ----------
+    history
+        The records of the epochs of this run.
+    running
+        Whether it is in `run`.
+    """
+
+    def __init__(
+        self,
+        stream: BatchStream,
+        update: Update,
+        folder: RunFolder | None,
+    ) -> None:
+        self.history: list[Record] = []
+        self.running = False
+        self._stream = stream
+        self._update = update
+        self._folder = folder
+        self._begin_epoch()
+
+    def _begin_epoch(self) -> None:
+        # Sums over the updates of the epoch: of the losses times the samples, and of these. A
+        # window of time steps is so much of its batches' samples.
+        self._total = 0.0
+        self._seen = 0.0
+        self._weight = 1.0
+        # How long the epoch took until the last update, and since when it goes on.
+        self._seconds = 0.0
+        self._started = time.perf_counter()
+        self._validating = False
+
+    def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
+        """Write what a run is made of to the folder, if there is one; collective."""
+        facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+        if self._folder is not None:
+            names = ("model", "loss", "optimizer")
+            chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
+            self._folder.write_configuration(chosen | facts)
+
+    def run(
+        self,
+        trainer: "Trainer",
+        train: Callable[[LocalBatch], float],
+        data: ArrayDataset,
+        epochs: int,
+        steps_per_epoch: int,
+        validation: ArrayDataset | None,
+    ) -> list[Record]:
+        """Train until the run has had so many epochs, and return their records; collective. `train`
+        takes a step on what is computed at once.
+        """
+        if not self._stream.begin(data):
+            self.history = []
+            self._begin_epoch()
+            trainer.stop = False
+        self.running = True
+        try:
+            for callback in trainer.callbacks:
+                callback.on_fit_begin(trainer, epochs, steps_per_epoch)
+            # An epoch that has begun comes to its end.
+            stop = trainer.stop and not self._stream.mid_epoch
+            for _ in range(0 if stop else self._stream.left(epochs)):
+                self._run_epoch(trainer, train, data, validation)
+                if trainer.stop:
+                    break
+            if self._folder is not None:
+                self._folder.write_parameters(trainer.model)
+            for callback in trainer.callbacks:
+                callback.on_fit_end(trainer, self.history)
+        finally:
+            self.running = False
+        self._stream.end()
+        return self.history
+
+    def _run_epoch(
+        self,
+        trainer: "Trainer",
+        train: Callable[[LocalBatch], float],
+        data: ArrayDataset,
+        validation: ArrayDataset | None,
+    ) -> None:
+        for callback in trainer.callbacks:
+            callback.on_epoch_begin(trainer, trainer.epoch + 1)
+        self._started = time.perf_counter() - self._seconds
+        samples: float = len(data)
+        try:
+            for part in self._stream.parts(data):
+                self._weight = part.weight
+                train(part)
+        except TrainingOver:
+            trainer.stop = True
+            samples = self._seen
+        seconds = time.perf_counter() - self._started
+        checks.finite_parameters(self._update.flat, trainer.step_count - 1)
+        record: Record = {
+            "epoch": trainer.epoch,
+            "step": trainer.step_count,
+            "loss": self._total / samples if samples else math.nan,
+            "samples_per_second": samples / seconds,
+            "seconds": seconds,
+        }
+        if validation is not None:
+            self._validating = True
+            measures = trainer.evaluate(validation)
+            record |= {f"validation_{name}": value for name, value in measures.items()}
+        self._begin_epoch()
+        watched = "loss" if validation is None else "validation_loss"
+        trainer.optimizer.schedule.observe(record[watched])
+        self.history.append(record)
+        for callback in trainer.callbacks:
+            callback.on_epoch_end(trainer, record)
+        if self._folder is not None:
+            self._folder.log(record)
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        if self.running:
+            self._total += loss * self._weight * self._update.group.updated
+            self._seen += self._weight * self._update.group.updated
+            self._seconds = time.perf_counter() - self._started
+
+    def state(self) -> dict[str, Any]:
+        """Return the records, and what is known of the epoch that has begun."""
+        if self._validating:
+            must, fix = (
+                "a state must be taken between two steps or at the end of an epoch",
+                "Take it in on_step_end or on_epoch_end.",
+            )
+            raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
+        return {
+            "history": self.history,
+            "total": self._total,
+            "seen": self._seen,
+            "seconds": self._seconds,
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self.history = [*state["history"]]
+        self._total = state["total"]
+        self._seen = state["seen"]
+        self._seconds = state["seconds"]
+        if self._folder is not None:
+            self._folder.write_metrics(self.history)

@@ -1,0 +1,78 @@
+"""The options that decide what a trainer computes."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from ddbp.reduction.shards import ShardPlan, chosen
+from ddbp.reduction.wire import Wire
+
+from . import checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerOptions:
+    """The options of a `Trainer` that decide what it computes; see there for what each means.
+
+    Ranks must have them in common, the run folder's configuration holds them, and a state can only
+    be loaded where they are the same.
+
+    Raises
+    ------
+    ValueError
+        An option is out of range.
+    """
+
+    batch_size: int
+    accumulate: int = 1
+    seed: int = 0
+    shards: int | None = None
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    truncate: int | None = None
+    wire: str | Wire | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {
+            "seed": checks.non_negative_int("seed", self.seed),
+            "batch_size": checks.positive_int("batch_size", self.batch_size),
+            "accumulate": checks.positive_int("accumulate", self.accumulate),
+        }
+        if self.truncate is not None:
+            checked["truncate"] = checks.positive_int("truncate", self.truncate)
+        checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
+        checked |= {"l1": float(self.l1), "l2": float(self.l2)}
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def on(self, ranks: int) -> "TrainerOptions":
+        """Return the options on so many ranks, with the number of shards that is chosen there."""
+        checks.ranks_have_samples(self.batch_size, ranks)
+        return replace(self, shards=chosen(self.shards, ranks))
+
+    def plan(self, rank: int, ranks: int) -> ShardPlan:
+        """Return which rank computes which shards."""
+        return ShardPlan(chosen(self.shards, ranks), ranks, rank)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the options by name."""
+        return {name: getattr(self, name) for name in _NAMES}
+
+    @classmethod
+    def read(cls, run_dir: str | os.PathLike[str]) -> "TrainerOptions":
+        """Return the options in the configuration of a run folder.
+
+        >>> options = TrainerOptions.read("runs/first")
+        >>> trainer = Trainer(model, loss=loss, optimizer=optimizer, **options.as_dict())
+        """
+        text = (Path(run_dir) / "config.json").read_text()
+        configuration: Mapping[str, Any] = json.loads(text)
+        return cls(**{name: configuration[name] for name in _NAMES if name in configuration})
+
+
+_NAMES = [field.name for field in fields(TrainerOptions)]

@@ -1,0 +1,121 @@
+"""The update: what follows the backward pass of a batch, until all ranks have new parameters."""
+
+import math
+from collections.abc import Callable
+
+from ddbp.comm.base import Communicator
+from ddbp.observers.observer import StepPhase
+from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.optim.optimizer import Optimizer
+from ddbp.reduction.partition import Partition
+from ddbp.reduction.reducer import Reducer
+from ddbp.reduction.shards import ShardPlan, shard_sums
+from layers import Module, Value
+
+from . import checks
+from .accumulation import Accumulation
+from .options import TrainerOptions
+from .warm_up import compile_update
+
+# A member of an enum takes ten times as long to look up as a name, in Python 3.11.
+_EXCHANGE, _UPDATE, _PUBLISH = StepPhase.EXCHANGE, StepPhase.UPDATE, StepPhase.PUBLISH
+
+
+class Update:
+    """Has a batch join its group and, if the group ends with it, reduces the gradients, limits
+    them, updates this rank's slice of the parameters, and publishes it.
+
+    Parameters
+    ----------
+    model
+        Its parameters are moved to memory that the ranks of a host share.
+    optimizer
+        It belongs to this update from now on.
+    options
+        Of the trainer.
+    plan, comm
+        Who owns which shards, and the ranks.
+
+    Attributes
+    ----------
+    reduction
+        Where gradients go when a group ends.
+    flat
+        The parameters.
+    group
+        What has accumulated.
+    batches
+        How many batches were made so far: a rank that skips one is found out at once.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizer: Optimizer,
+        options: TrainerOptions,
+        plan: ShardPlan,
+        comm: Communicator,
+    ) -> None:
+        self._optimizer = optimizer
+        self._options = options
+        self._local_shards = plan.local
+        self.reduction = Reducer(model, plan, comm, options.wire)
+        self.flat = self.reduction.flat
+        self._part = Partition(
+            self.reduction,
+            whole=optimizer.whole or options.clip_norm is not None,
+            adjust=adjustment(options.l1, options.l2, options.clip_value),
+        )
+        optimizer.bind(self._part)
+        compile_update(comm, optimizer, self.flat.dtype)
+        self.group = Accumulation(options.accumulate, self.reduction)
+        self.batches = 0
+
+    def require_bound(self) -> None:
+        """Refuse a model or an optimizer that another trainer has got since."""
+        self.flat.require_bound("Trainer")
+        self._optimizer.require_bound(self._part)
+
+    def __call__(self, loss: Value, step: int, come_to: Callable[[StepPhase], None]) -> float:
+        """Return the loss of the group that a batch ends, or NaN if it goes on; `come_to` is told
+        of the phases of the step.
+        """
+        group = self.group
+        group.add(loss, shard_sums(loss, self._local_shards))
+        if group.goes_on(loss.tape):
+            if not math.isfinite(group.sums.sum()):
+                checks.refuse_loss(self.flat, loss, group.sums.sum(), step)
+            loss.tape.release()
+            return math.nan
+        come_to(_EXCHANGE)
+        value = self._reduce(loss, step)
+        come_to(_UPDATE)
+        if not math.isfinite(value):
+            checks.refuse_loss(self.flat, loss, value, step)
+        options = self._options
+        if options.l1 or options.l2:
+            value += self._part.penalty(options.l1, options.l2)
+        if options.clip_norm is not None:
+            limit_norm(self._part, options.clip_norm, step)
+        if loss.tape.pending:
+            loss.tape.settle()
+        self._optimizer.step(self._part)
+        come_to(_PUBLISH)
+        self.reduction.publish(step)
+        loss.tape.release()
+        return value
+
+    def _reduce(self, loss: Value, step: int) -> float:
+        """Meet with all ranks at the end of a group, and begin the next one; return the loss."""
+        group = self.group
+        self.flat.complete()
+        pending = loss.tape.pending = group.pending(loss.tape)
+        observed = sum(each.numbers.shape[1] for each in pending)
+        total = self.reduction.exchange(step, group.samples, group.sums, observed, self.batches)
+        value = group.loss(total)
+        self._part.scale = group.scale
+        group.clear()
+        self._part.forget()
+        # Nothing is lost yet: what is to be added next will overwrite.
+        self.flat.zero_gradients()
+        return value

@@ -1,0 +1,73 @@
+"""Hooks of a tape: what it tells of calls, backward passes and parameters while they happen."""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .parameter import Parameter
+
+if TYPE_CHECKING:
+    from .call import Call
+    from .tape import Tape
+
+
+class TapeHook:
+    """Base of what watches a tape; override what you need.
+
+    A method that is not overridden costs nothing. What a hook raises goes on to the caller. Arrays
+    of a call belong to the tape: copy what you keep.
+
+    >>> class Norms(TapeHook):
+    ...     def on_forward_end(self, call):
+    ...         print(call, [np.linalg.norm(y) for y in call.output.arrays])
+    >>> tape = Tape(hooks=[Norms()])
+    """
+
+    def on_forward_begin(self, call: "Call") -> None:
+        """Run before the forward of a call, which has no output yet."""
+
+    def on_forward_end(self, call: "Call") -> None:
+        """Run after the forward of a call."""
+
+    def on_backward_pass_begin(self, tape: "Tape") -> None:
+        """Run before the first call of a backward pass."""
+
+    def on_backward_begin(self, call: "Call") -> None:
+        """Run before the backward of a call that the pass has reached."""
+
+    def on_backward_end(self, call: "Call") -> None:
+        """Run when a call's inputs have received their gradients."""
+
+    def on_parameter_ready(self, parameter: Parameter) -> None:
+        """Run once per backward pass for each parameter on the tape: its last use has contributed
+        to its gradient, or was not reached.
+        """
+
+    def on_backward_pass_end(self, tape: "Tape") -> None:
+        """Run after a backward pass, unless that has failed."""
+
+
+class TapeHooks(NamedTuple):
+    """The methods that hooks have overridden, by event, in the order of the hooks."""
+
+    forward_begin: tuple[Callable[["Call"], None], ...] = ()
+    forward_end: tuple[Callable[["Call"], None], ...] = ()
+    backward_pass_begin: tuple[Callable[["Tape"], None], ...] = ()
+    backward_begin: tuple[Callable[["Call"], None], ...] = ()
+    backward_end: tuple[Callable[["Call"], None], ...] = ()
+    parameter_ready: tuple[Callable[[Parameter], None], ...] = ()
+    backward_pass_end: tuple[Callable[["Tape"], None], ...] = ()
+
+    @classmethod
+    def of(cls, hooks: Iterable[object]) -> "TapeHooks | None":
+        """Return the methods of those that are `TapeHook`s, or None if they override none."""
+        hooks = list(hooks)
+        bound = cls(*(overridden(hooks, TapeHook, f"on_{event}") for event in cls._fields))
+        return bound if any(bound) else None
+
+
+def overridden(hooks: Iterable[object], base: type, name: str) -> tuple[Callable[..., None], ...]:
+    """Return the bound method `name` of each hook that derives from `base` and defines its own."""
+    methods: Iterable[Any] = (getattr(hook, name) for hook in hooks if isinstance(hook, base))
+    return tuple(
+        method for method in methods if getattr(method, "__func__", None) is not getattr(base, name)
+    )

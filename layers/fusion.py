@@ -1,0 +1,207 @@
+"""Neighbours in a Sequential that run as one call, with the same bits: the table of them, and the
+layers that they become.
+
+The table names exact types: what a subclass computes is not known here, so it stays as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .activation import GELU, ReLU
+from .batch_norm import BatchNorm, BatchNorm2d
+from .conv.conv import Conv1d, Conv2d
+from .engine.layer import Layer
+from .engine.memory import contiguous, flat
+from .engine.merge import Add
+from .engine.module import Composite, Module
+from .engine.parameter import Parameter
+from .kernels import dense, elementwise, merge, pool
+from .linear import Linear
+from .pool import MaxPool2d
+from .residual import Residual
+from .types import Array
+
+if TYPE_CHECKING:
+    from .engine.call import Call
+
+Gradients = tuple[Array | None, ...]
+
+
+class Fused(Layer):
+    """Layers in one call: that of `main`, one of them, whose kernels do the work of all when given
+    these options.
+    """
+
+    def __init__(self, parts: tuple[Any, ...], main: Layer, **options: Any) -> None:
+        self.parts = parts
+        self.main = main
+        self.options = options
+
+    def __repr__(self) -> str:
+        return " + ".join(map(repr, self.parts))
+
+    def own_parameters(self) -> list[Parameter]:
+        return self.main.own_parameters()
+
+    def forward(self, call: "Call", *inputs: Array) -> Array:
+        result: Array = self.main.forward(call, *inputs, **self.options)
+        return result
+
+    def backward(self, call: "Call", dy: Array) -> Gradients:
+        return self.main.backward(call, dy, **self.options)
+
+
+class PooledConv2d(Fused):
+    """A Conv2d, a ReLU and a MaxPool2d; backward has one pass from the pooled gradient to that of
+    the convolution.
+    """
+
+    def __init__(self, convolution: Conv2d, relu: ReLU, pooling: MaxPool2d) -> None:
+        super().__init__((convolution, relu, pooling), convolution)
+        self.convolution = convolution
+        self.pooling = pooling
+
+    def forward(self, call: "Call", x: Array) -> Array:  # type: ignore[override]
+        z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
+        y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
+        pool.maximum(y, z, self.pooling.window, False)
+        call.save(x, z, algorithm, y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> Gradients:
+        x, z, algorithm, y = call.saved
+        dz = call.pooled("dz", z.shape, z.dtype)
+        pool.maximum_backward(dz, contiguous(dy), y, z, self.pooling.window, True)
+        return self.convolution.gradients(call, dz, x, algorithm)
+
+
+class JoinedBatchNorm(Fused):
+    """The end of a residual block, y = max(norm(x) + shortcut, 0). Backward: dy where y > 0, to
+    both.
+    """
+
+    def __init__(self, norm: BatchNorm, add: Add, relu: ReLU) -> None:
+        super().__init__((norm, add, relu), norm)
+        self.norm = norm
+
+    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
+        return self.norm.forward(call, x, shortcut, rectified=True)
+
+    def backward(self, call: "Call", dy: Array) -> Gradients:
+        return self.norm.backward(call, dy, joined=True)
+
+
+class RectifiedAdd(Fused):
+    """Sum of two inputs of one shape, y = max(a + b, 0). Backward: dy where y > 0, to both."""
+
+    def __init__(self, add: Add, relu: ReLU) -> None:
+        super().__init__((add, relu), add)
+
+    def forward(self, call: "Call", a: Array, b: Array) -> Array:  # type: ignore[override]
+        y = call.buffer("y", a.shape, a.dtype)
+        merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
+        call.save(y.reshape(-1))
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> Gradients:
+        (y,) = call.saved
+        dx = call.pooled("dx", dy.shape, dy.dtype)
+        elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
+        return (dx, dx)
+
+
+class RectifiedResidual(Composite):
+    """A Residual and a ReLU: the sum, the ReLU and a batch normalisation that ends the body are one
+    call.
+    """
+
+    def __init__(self, residual: Residual, relu: ReLU) -> None:
+        self.parts = (residual, relu)
+        self._residual = residual
+        self._relu = relu
+        self._head, self._norm = _head_and_norm(residual.body)
+        self._join = (
+            RectifiedAdd(residual.add, relu)
+            if self._norm is None
+            else JoinedBatchNorm(self._norm, residual.add, relu)
+        )
+
+    def __repr__(self) -> str:
+        return f"{self._residual!r} + {self._relu!r}"
+
+    def __call__(self, x: Any) -> Any:
+        shortcut, z = self._residual.shortcut, x
+        for step in self._head:
+            z = step(z)
+        other = x if shortcut is None else shortcut(x)
+        if z.shape == other.shape and z.dtype == other.dtype:
+            return self._join(z, other)
+        return self._relu(self._residual.add(z if self._norm is None else self._norm(z), other))
+
+
+def _head_and_norm(body: Module) -> tuple[list[Module], Any]:
+    """Return the layers of a body without the batch normalisation at its end, and that, or None if
+    there is none.
+    """
+    if type(body) in (BatchNorm, BatchNorm2d):
+        return [], body
+    *head, last = body._chain() if isinstance(body, Composite) else (body,)
+    if last is body:
+        return [body], None
+    rest, norm = _head_and_norm(last)
+    return head + rest, norm
+
+
+def _activated(activation: int) -> Callable[..., Layer]:
+    return lambda linear, following: Fused((linear, following), linear, activation=activation)
+
+
+def _with_gelu(linear: Linear, gelu: GELU) -> Module | None:
+    """Return a Linear with the exact GELU; the kernels do not know the other."""
+    return _activated(dense.GELU)(linear, gelu) if gelu.approximate == "none" else None
+
+
+def _rectified(layer: Any, relu: ReLU) -> Layer:
+    return Fused((layer, relu), layer, rectified=True)
+
+
+def _rectified_pool(relu: ReLU, pooling: MaxPool2d) -> Module:
+    return Fused((relu, pooling), pooling, rectified=True)
+
+
+PATTERNS: dict[tuple[type, ...], Callable[..., Module | None]] = {
+    (Linear, ReLU): _activated(dense.RECTIFIED),
+    (Linear, GELU): _with_gelu,
+    (Conv1d, ReLU): _rectified,
+    (Conv2d, ReLU): _rectified,
+    (Conv2d, ReLU, MaxPool2d): PooledConv2d,
+    (BatchNorm, ReLU): _rectified,
+    (BatchNorm2d, ReLU): _rectified,
+    (ReLU, MaxPool2d): _rectified_pool,
+    (Residual, ReLU): RectifiedResidual,
+}
+"""By the types of neighbours: what makes one layer of them, or None where their options forbid."""
+LONGEST = max(map(len, PATTERNS))
+
+
+def fuse(layers: Sequence[Module]) -> list[Module]:
+    """Return the layers with neighbours joined that the table knows, from the first on, as many at
+    once as it can.
+    """
+    steps: list[Module] = []
+    start = 0
+    while start < len(layers):
+        stop = min(start + LONGEST, len(layers))
+        while (fused := _joined(layers[start:stop])) is None:
+            stop -= 1
+        steps.append(fused)
+        start = stop
+    return steps
+
+
+def _joined(layers: Sequence[Module]) -> Module | None:
+    """Return one layer for all of these, if there is one."""
+    if len(layers) == 1:
+        return layers[0]
+    join = PATTERNS.get(tuple(map(type, layers)))
+    return None if join is None else join(*layers)

@@ -1,0 +1,30 @@
+"""The sum of a body and a shortcut."""
+
+from typing import Any
+
+from .engine.merge import Add
+from .engine.module import Composite, Module
+
+
+class Residual(Composite):
+    """y = body(x) + shortcut(x), the shortcut being the identity unless given (He et al. 2015, eq.
+    1 and 2).
+
+    Parameters
+    ----------
+    body
+        A layer, usually a `Sequential`, from (N, …) to the same shape, or to that of the shortcut.
+    shortcut
+        None for the identity, or a layer.
+    """
+
+    def __init__(self, body: Module, shortcut: Module | None = None) -> None:
+        self.body = body
+        self.shortcut = shortcut
+        self.add = Add()
+
+    def __repr__(self) -> str:
+        return f"Residual({self.body!r}{'' if self.shortcut is None else f', {self.shortcut!r}'})"
+
+    def __call__(self, x: Any) -> Any:
+        return self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))

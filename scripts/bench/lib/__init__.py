@@ -1,0 +1,1 @@
+"""What the benchmarks share: how they measure, the steps that they time, the machine's peak."""

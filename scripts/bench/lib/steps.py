@@ -1,0 +1,174 @@
+"""One training step of a workload by ours, PyTorch and JAX, as functions without arguments that
+return the loss.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from workloads.workload import Workload
+
+import ddbp
+
+Step = Callable[[], Any]
+# Adam costs the same at every rate; with this one the thousands of steps of a benchmark leave the
+# weights about where they were, so that no contestant meets the subnormal numbers of a network that
+# has learnt its few batches by heart.
+TIMING_RATE = 1e-7
+CHECKING_RATE = 1e-3
+
+
+def ours(workload: Workload, rate: float, shards: int | None = None, parts: int = 1) -> Step:
+    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part
+    of the batch.
+
+    The batch is the first of so many parts of the workload's.
+    """
+    batches = [
+        tuple(array[: len(array) // parts] for array in batch) for batch in workload.batches()
+    ]
+    trainer = ddbp.Trainer(
+        workload.start(),
+        loss=workload.loss(),
+        optimizer=ddbp.Adam(rate),
+        batch_size=len(batches[0][0]),
+        shards=shards,
+        quiet=True,
+    )
+    following = itertools.cycle(batches)
+    return lambda: trainer.train_step(*next(following))
+
+
+def _torch_module(workload: Workload) -> Any:
+    import torch
+
+    module = workload.torch_model()
+    arrays = workload.to_torch([parameter.value for parameter in workload.start().parameters()])
+    with torch.no_grad():
+        for parameter, array in zip(module.parameters(), arrays, strict=True):
+            parameter.copy_(torch.from_numpy(np.array(array)))
+    return module
+
+
+def torch_variants(workload: Workload) -> list[str]:
+    """Return what PyTorch is tried with: kinds of Adam, and for images memory formats (the axes in
+    the order of memory).
+    """
+    kinds = ["foreach", "fused"]
+    return (
+        [f"{kind} {layout}" for kind in kinds for layout in ("NCHW", "NHWC")]
+        if workload.images
+        else kinds
+    )
+
+
+def torch_adam(
+    workload: Workload,
+    rate: float,
+    variant: str,
+    *,
+    compiled: bool = False,
+    ranks: int = 1,
+    rank: int = 0,
+) -> Step:
+    """Return PyTorch's step in one of its variants; with several ranks, DDP's."""
+    import torch
+
+    kind, *layout = variant.split()
+    form = torch.channels_last if layout == ["NHWC"] else torch.contiguous_format
+    module = _torch_module(workload).to(memory_format=form)
+    parameters = list(module.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=rate, **{kind: True})
+    if ranks > 1:
+        module = torch.nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+    def forward(x: Any, y: Any) -> Any:
+        return workload.torch_loss(module(x), y)
+
+    if compiled:
+        # Else the variants count as recompilations of one function, whose number is limited.
+        torch._dynamo.reset()
+        forward = torch.compile(forward)
+    batches = []
+    for x, y in workload.batches():
+        rows = slice(rank * len(x) // ranks, (rank + 1) * len(x) // ranks)
+        batches.append(
+            (
+                workload.torch_x(torch.from_numpy(x)[rows]).contiguous(memory_format=form),
+                torch.from_numpy(y)[rows],
+            )
+        )
+    following = itertools.cycle(batches)
+
+    def step() -> Any:
+        optimizer.zero_grad(set_to_none=True)
+        loss = forward(*next(following))
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+def jax_adam(workload: Workload, rate: float) -> Step:
+    """Return the step of JAX and optax, compiled as a whole, its state donated."""
+    import jax
+    import optax
+
+    optimizer = optax.adam(rate)
+    loss_of = workload.jax_loss
+    assert loss_of is not None
+
+    def update(parameters: Any, state: Any, x: Any, y: Any) -> Any:
+        loss, gradients = jax.value_and_grad(loss_of)(parameters, x, y)
+        changes, state = optimizer.update(gradients, state)
+        return optax.apply_updates(parameters, changes), state, loss
+
+    compiled = jax.jit(update, donate_argnums=(0, 1))
+    arrays = workload.to_jax([parameter.value for parameter in workload.start().parameters()])
+    parameters = [jax.numpy.array(array) for array in arrays]
+    state = optimizer.init(parameters)
+    following = itertools.cycle(
+        [(jax.numpy.array(x), jax.numpy.array(y)) for x, y in workload.batches()]
+    )
+
+    def step() -> Any:
+        nonlocal parameters, state
+        parameters, state, loss = compiled(parameters, state, *next(following))
+        return loss.block_until_ready()
+
+    return step
+
+
+def all_of(workload: Workload, peers: list[str], rate: float) -> dict[str, Step]:
+    """Return our step and those of the peers, each of PyTorch's with both kinds of Adam."""
+    steps = {"ours": ours(workload, rate)}
+    for peer in peers:
+        if peer == "jax":
+            if workload.jax_loss is not None:
+                steps["jax"] = jax_adam(workload, rate)
+            continue
+        for variant in torch_variants(workload):
+            steps[f"{peer} {variant}"] = torch_adam(
+                workload, rate, variant, compiled=peer == "torch-compile"
+            )
+    return steps
+
+
+def _number(loss: Any) -> float:
+    return float(loss if isinstance(loss, float) else loss.item())
+
+
+def require_equal_work(workload: Workload, peers: list[str]) -> None:
+    """Take a few steps with each contestant and compare the losses: a benchmark of unequal work
+    proves nothing.
+    """
+    steps = all_of(workload, [peer for peer in peers if peer != "torch-compile"], CHECKING_RATE)
+    losses = {name: [_number(step()) for _ in range(6)] for name, step in steps.items()}
+    for name, theirs in losses.items():
+        if not np.allclose(theirs, losses["ours"], rtol=2e-3):
+            raise RuntimeError(
+                f"{workload.name}: {name} does other work than ours; losses {theirs} and"
+                f" {losses['ours']}"
+            )

@@ -1,0 +1,189 @@
+"""Pictures of docs/images, drawn by matplotlib from the results."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .table import RESULTS, ROOT, result
+
+IMAGES = ROOT / "docs" / "images"
+_STYLE = {
+    "svg.hashsalt": "ddbp",  # Names of elements are else drawn at random.
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": "cycler('color', ['#c1443c', '#d98b1f', '#2f7d5d', '#2b5c9e', '#7a4b94'])",
+}
+_NAMES = {
+    "mlp-tiny": "MLP, tiny",
+    "mlp": "MLP",
+    "lenet": "LeNet-5",
+    "cnn": "CNN",
+    "resnet20": "ResNet-20",
+    "rnn-128": "RNN, 128",
+    "rnn-256": "RNN, 256",
+    "gru-128": "GRU, 128",
+    "gru-256": "GRU, 256",
+    "lstm-128": "LSTM, 128",
+    "lstm-256": "LSTM, 256",
+    "gpt": "GPT, small",
+}
+
+
+def gradient_flow(figure: Any) -> None:
+    """Draw what of the gradient arrives at each layer, beside what the networks then learn."""
+    measured = result("gradient_flow")
+    figure.set_size_inches(9, 3.6)
+    flow, learning = figure.subplots(1, 2)
+    for row in measured["rows"]:
+        *hidden, _ = row["gradients"]
+        flow.semilogy(range(1, len(hidden) + 1), [norm / hidden[-1] for norm in hidden])
+        (line,) = learning.plot(
+            range(1, len(row["accuracy"]) + 1), [100 * share for share in row["accuracy"]]
+        )
+        line.set_label(row["name"])
+    flow.set(
+        title="What of the gradient arrives at layer …",
+        xlabel=f"layer, of {measured['depth']}; the error comes from the right",
+        ylabel="norm, relative to the last",
+        xticks=[1, 5, 10, 15, 20],
+    )
+    learning.set(
+        title="… decides what is learned",
+        xlabel="epoch",
+        ylabel="test accuracy, %",
+        ylim=(0, 100),
+        xticks=[1, 5, 10, 15, 20],
+    )
+    learning.legend(frameon=False, loc="center right")
+    for axes in (flow, learning):
+        axes.grid(alpha=0.25)
+
+
+def speed(figure: Any) -> None:
+    """Draw how many times faster than the fastest other library a training step is."""
+    alone = {row["workload"]: row["ratio_best"] for row in result("train_step")["rows"]}
+    together = {
+        row["workload"]: row["ratio_best"]
+        for kind in ("dense", "images", "sequences")
+        for row in result(f"train_step_2_ranks_{kind}")["rows"]
+    }
+    figure.set_size_inches(9, 4.2)
+    axes = figure.subplots()
+    for offset, ratios, label, color in (
+        (-0.2, alone, "one core", "#9db7d8"),
+        (0.2, together, "two cores", "#2b5c9e"),
+    ):
+        bars = axes.bar(
+            [place + offset for place in range(len(_NAMES))],
+            [ratios[name] for name in _NAMES],
+            width=0.4,
+            label=label,
+            color=color,
+        )
+        axes.bar_label(bars, fmt="%.1f", padding=1, fontsize=8)
+    axes.axhline(1, color="#c1443c", linewidth=1.2)
+    axes.annotate(
+        " the fastest of\n the others",
+        (len(_NAMES) - 0.45, 1),
+        va="center",
+        color="#c1443c",
+        annotation_clip=False,
+    )
+    axes.set_xticks(range(len(_NAMES)), list(_NAMES.values()), rotation=30, ha="right")
+    axes.set(
+        title="Training steps per second, relative to the fastest of the other libraries",
+        xlim=(-0.6, len(_NAMES) - 0.4),
+    )
+    axes.legend(frameon=False, loc="upper right")
+
+
+def vanishing_gradients(figure: Any) -> None:
+    """Draw how far an error reaches back in time in recurrent networks."""
+    figure.set_size_inches(7, 4)
+    axes = figure.subplots()
+    rows = result("vanishing_gradients")["rows"]
+    for row in rows:
+        axes.semilogy(row["gradients"], label=row["name"])
+    axes.set(
+        xlabel="steps back from the loss",
+        ylabel="gradient of the input, relative",
+        ylim=(1e-12, 3),
+        xlim=(0, len(rows[0]["gradients"]) - 1),
+    )
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.25)
+
+
+def scaling(figure: Any, local: int = 16) -> None:
+    """Draw the efficiencies that the model of scale predicts over the number of ranks."""
+    rows = [row for row in result("scaling_model")["rows"] if row["ranks_per_host"] == local]
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure.set_size_inches(3.2 * len(names) + 0.6, 5.6)
+    grid = figure.subplots(2, len(names), sharex=True, sharey=True, squeeze=False)
+    for line, kind in enumerate(("weak", "strong")):
+        for column, name in enumerate(names):
+            axes = grid[line, column]
+            for network in networks:
+                points = [
+                    (row["ranks"], row[f"{kind}_efficiency"])
+                    for row in rows
+                    if (row["name"], row["network"]) == (name, network)
+                    and f"{kind}_efficiency" in row
+                ]
+                axes.plot(*zip(*points, strict=True), marker=".", label=network)
+            axes.set(title=f"{name}, {kind} scaling", ylim=(0, 1.15))
+            axes.set_xscale("log", base=2)
+            axes.axvline(local, color="grey", linewidth=0.7, linestyle=":")
+            axes.grid(alpha=0.25)
+        grid[line, 0].set_ylabel("predicted efficiency")
+    for axes in grid[1]:
+        axes.set_xlabel(f"ranks, {local} on a host")
+    grid[0, 0].legend(loc="lower left", fontsize="small", frameon=False)
+
+
+# Each picture, and the results that it is drawn from.
+PICTURES: dict[Callable[[Any], None], tuple[str, ...]] = {
+    gradient_flow: ("gradient_flow",),
+    speed: ("train_step", *(f"train_step_2_ranks_{k}" for k in ("dense", "images", "sequences"))),
+    vanishing_gradients: ("vanishing_gradients",),
+    scaling: ("scaling_model",),
+}
+
+
+def stale_pictures() -> list[Callable[[Any], None]]:
+    """Return the pictures that were not drawn by this code from these results."""
+    return [draw for draw in PICTURES if not _drawn_from(path_of(draw), _origin(draw))]
+
+
+def path_of(draw: Callable[[Any], None]) -> Path:
+    """Return the file of a picture."""
+    return IMAGES / f"{draw.__name__}.svg"
+
+
+def write(draw: Callable[[Any], None]) -> None:
+    """Draw a picture, the same bytes from the same results and the same matplotlib."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(layout="constrained")
+        draw(figure)
+        metadata = {"Date": None, "Description": _origin(draw)}
+        figure.savefig(path_of(draw), format="svg", metadata=metadata)
+
+
+def _origin(draw: Callable[[Any], None]) -> str:
+    """Return the digest of the results and of this file: matplotlib's versions draw differently."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    for name in PICTURES[draw]:
+        digest.update((RESULTS / f"{name}.json").read_bytes())
+    return f"drawn from {', '.join(PICTURES[draw])}: sha256 {digest.hexdigest()}"
+
+
+def _drawn_from(path: Path, origin: str) -> bool:
+    return path.is_file() and origin in path.read_text()

@@ -1,0 +1,55 @@
+"""Tables of what training yields: accuracies, errors of gradients, equal bits."""
+
+from .table import facts, result, source, table
+
+
+def accuracies() -> str:
+    """Return the table of accuracies, if they were measured."""
+    if not (measured := result("digits_accuracy")):
+        return ""
+    names = ("ours", "sklearn", "cnn")
+    lines = [[row["seed"], *(f"{row[name]:.4f}" for name in names)] for row in measured["rows"]]
+    lines.append(["mean", *(f"{measured[f'{name}_mean']:.4f}" for name in names)])
+    return table(["seed", "ours", "scikit-learn", "ours, `--model cnn`"], lines)
+
+
+def gradients() -> str:
+    """Return the table of the errors of a ResNet-20's gradients, if they were measured."""
+    if not (measured := result("gradient_accuracy")):
+        return ""
+    head = ["activation", "method", "weights, median", "weights, largest"]
+    head += ["images, median", "images, largest"]
+    keys = ("median", "largest", "images_median", "images_largest")
+    lines = [
+        [row["activation"], row["method"], *(f"{row[key]:.1e}" for key in keys)]
+        for row in measured["rows"]
+    ]
+    origin = (
+        f"From `docs/results/gradient_accuracy.json`, {measured['seeds']} seeds:"
+        f" {facts(measured['machine'])}."
+    )
+    return f"{table(head, lines, words=2)}\n\n{origin}"
+
+
+def language() -> str:
+    """Return the learning curves of the character language model, if they were measured."""
+    if not (measured := result("char_lm_quality")):
+        return ""
+    curves = [[f"{bits:.3f}" for bits in measured[f"{name}_mean"]] for name in ("ours", "theirs")]
+    lines = [[epoch, *bits] for epoch, bits in enumerate(zip(*curves, strict=True), 1)]
+    origin = f"From `docs/results/char_lm_quality.json`, mean of {len(measured['rows'])} seeds."
+    return f"{table(['epoch', 'ours', 'PyTorch'], lines)}\n\n{origin}"
+
+
+def verified() -> str:
+    """Return a line on the scripts that were verified on several numbers of ranks, if they were."""
+    if not (measured := result("verify")):
+        return ""
+    rows = measured["rows"]
+    equal = [row["name"] for row in rows if row["equal"]]
+    ranks = ", ".join(dict.fromkeys(str(run["ranks"]) for row in rows for run in row["runs"]))
+    steps = "/".join(map(str, sorted({run["steps"] for row in rows for run in row["runs"]})))
+    return (
+        f"{len(equal)} of {len(rows)} are equal to the last bit in {steps} steps on {ranks}"
+        f" ranks: {', '.join(equal)}.\n\n{source('verify')}"
+    )

@@ -1,0 +1,145 @@
+"""Tables of several ranks: reduction, overlap, efficiency, memory, the model of scale."""
+
+from typing import Any
+
+from .table import factor, milliseconds, result, source, table
+
+
+def reductions() -> str:
+    """Return the table of reductions over the ranks of a host, if they were measured."""
+    if not (measured := result("reduction")):
+        return ""
+    head = ["KiB", "ours, µs", "MPI, µs", "gloo, µs", "MPI / ours", "gloo / ours"]
+    lines = []
+    for row in measured["rows"]:
+        times = [milliseconds(row[f"{name}_us"]) for name in ("ours", "mpi", "gloo")]
+        ratios = [f"{row[name]:.1f}" for name in ("ratio_mpi", "ratio_gloo")]
+        lines.append([row["bytes"] // 1024, *times, *ratios])
+    ranks = f"{measured['rows'][0]['ranks']} ranks. "
+    return f"{table(head, lines, words=0)}\n\n{source('reduction', before=ranks)}"
+
+
+def overlaps() -> str:
+    """Return the table of steps on two hosts with and without overlap, if they were measured."""
+    if not (measured := result("overlap")):
+        return ""
+    names = measured["rows"][0]["ms"]
+    head = ["workload", "MB", "network", *(f"{name}, ms" for name in names)]
+    lines = [
+        [row["name"], row["megabytes"], row["network"], *map(milliseconds, row["ms"].values())]
+        for row in measured["rows"]
+    ]
+    return f"{table(head, lines)}\n\n{source('overlap')}"
+
+
+def efficiencies() -> str:
+    """Return the table of one rank against several, if they were measured."""
+    if not (measured := result("efficiency")):
+        return ""
+    several = measured["rows"][0]["ranks"]
+    head = ["workload", "1 rank, ms", f"{several} ranks, ms", "efficiency"]
+    head += ["of unrelated processes", "8 shards / one per rank", "8 ranks / 1 rank"]
+    keys = ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")
+    lines = [
+        [
+            row["name"],
+            *(milliseconds(row["ms"][name]) for name in ("one", "several")),
+            *(factor(row[key]) for key in keys),
+        ]
+        for row in measured["rows"]
+    ]
+    return f"{table(head, lines)}\n\n{source('efficiency')}"
+
+
+def update() -> str:
+    """Return a sentence on the reduction with Adam's update, if it was measured."""
+    if not (measured := result("update")):
+        return ""
+    (row,) = measured["rows"]
+    told = (
+        f"{row['parameters'] / 1e6:.0f} million parameters on {row['ranks']} ranks:"
+        f" {milliseconds(row['ms'])} ms, {factor(row['ratio'])} of the"
+        f" {milliseconds(row['at_bandwidth_ms'])} ms that its bytes take at the"
+        f" {row['gb_per_second']:.1f} GB/s of a sum of arrays."
+    )
+    return f"{told}\n\n{source('update')}"
+
+
+def memory() -> str:
+    """Return the table of the memory of ranks, if it was measured."""
+    if not (measured := result("memory")):
+        return ""
+    head = ["", "ranks", "RSS, MB", "PSS, MB", "of it the network, MB", "its arrays, MB"]
+    head += ["parameters", "gradients", "optimizer"]
+    lines = []
+    for row in measured["rows"]:
+        sizes = [row["rss_mb"], row["pss_mb"], row["network_pss_mb"], row["expected_mb"]]
+        sizes += row["expected"].values()
+        lines.append([row["name"], row["ranks"], *(f"{size:.0f}" for size in sizes)])
+    return f"{table(head, lines)}\n\n{source('memory')}"
+
+
+def validation() -> str:
+    """Return the steps that the model of scale predicts beside the measured ones, if it was
+    computed.
+    """
+    if not (computed := result("scaling_model")):
+        return ""
+    head = ["workload", "ranks", "hosts", "predicted, ms", "measured, ms", "error"]
+    lines = [
+        [
+            *(row[key] for key in ("name", "ranks", "hosts")),
+            *(milliseconds(row[key]) for key in ("predicted_ms", "measured_ms")),
+            f"{row['error']:+.0%}",
+        ]
+        for row in computed["validation"]
+    ]
+    return f"{table(head, lines)}\n\n{source('scaling_model')}"
+
+
+def scaling() -> str:
+    """Return the efficiencies that the model of scale predicts for 16 ranks on a host, if it was
+    computed.
+    """
+    if not (computed := result("scaling_model")):
+        return ""
+    chosen = [
+        row
+        for row in computed["rows"]
+        if row["ranks_per_host"] == 16 and row["ranks"] in (2, 4, 8, 16, 32, 64, 256, 1024, 4096)
+    ]
+    networks = list(dict.fromkeys(row["network"] for row in chosen))
+    calm = networks[1]
+    head = ["workload", "ranks", "hosts"]
+    head += [
+        f"{kind}, {network}"
+        for kind in ("weak", "strong")
+        for network in [*networks, f"{calm} without skew"]
+    ]
+    by_place: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in chosen:
+        place = row["name"], row["ranks"], row["hosts"]
+        by_place.setdefault(place, {})[row["network"]] = row
+    lines = []
+    for place, of in by_place.items():
+        shares = []
+        for kind in ("weak", "strong"):
+            shares += [factor(of[network].get(f"{kind}_efficiency")) for network in networks]
+            shares.append(factor(of[calm].get(f"{kind}_without_skew")))
+        lines.append([*place, *shares])
+    return f"{table(head, lines)}\n\nFrom `docs/results/scaling_model.json`."
+
+
+def published() -> str:
+    """Return published efficiencies between the bounds that the model gives, if it was computed."""
+    if not (computed := result("scaling_model")):
+        return ""
+    head = ["run", "hosts", "Gbit/s", "without overlap", "published", "with overlap"]
+    keys = ("without_overlap", "efficiency", "with_overlap")
+    return table(
+        head,
+        [
+            [row["name"], row["hosts"], row["gbit"], *(factor(row[key]) for key in keys)]
+            for row in computed["published"]
+        ],
+    )

@@ -1,0 +1,50 @@
+"""What `ddbp launch` knows of the ranks that it has started, for those that must not die before."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from ddbp import settings
+from ddbp.observers import rank_status
+
+LONGEST = 60.0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look again and again, but not for ever."""
+    end = time.monotonic() + LONGEST
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def await_watch() -> None:
+    """Wait until `ddbp launch`, if it has started the ranks, watches all of them; collective."""
+    pids = ddbp.communicator().all_gather(np.array([os.getpid()]))[:, 0]
+    if settings.status_folder() is not None:
+        wait_until(lambda: _watched() >= set(pids.tolist()))
+
+
+def await_others_at(what: int) -> None:
+    """Wait until all other ranks are at something, as they tell `ddbp launch`; else for a while."""
+    folder, comm = settings.status_folder(), ddbp.communicator()
+    if folder is None:
+        time.sleep(1.5)
+        return
+    others = set(range(comm.size)) - {comm.rank}
+    wait_until(lambda: all(rank_status.read(folder, rank).what == what for rank in others))
+
+
+def _watched() -> set[int]:
+    """Return the processes that some process of this machine watches."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/fdinfo/*"):
+        try:
+            lines = path.read_text().splitlines()
+        except OSError:
+            continue
+        found |= {int(line.split()[1]) for line in lines if line.startswith("Pid:")}
+    return found

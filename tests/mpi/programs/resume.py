@@ -1,0 +1,258 @@
+"""Train several networks as a whole, or stop in the midst of an epoch and go on elsewhere.
+
+Usage: resume.py FOLDER [--stop STATES | --load STATES]; every rank writes the digests of parameters
+and the losses of each run. With --stop runs end early, and rank 0 writes their states to STATES;
+with --load they go on from there.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from layers import (
+    LSTM,
+    BatchNorm,
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    GlobalAveragePool,
+    Linear,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
+
+EPOCHS, SAMPLES = 4, 68
+RNG = np.random.default_rng(3)
+LABELS = RNG.integers(0, 4, SAMPLES)
+DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), LABELS)
+IMAGES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 6, 6, 2)), LABELS)
+SEQUENCES = ddbp.ArrayDataset(
+    RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
+)
+
+
+class StopError(Exception):
+    """The run ends here."""
+
+
+class Stop(ddbp.Callback):
+    """Takes the state after a step, and ends the run."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        self.snapshot: ddbp.Snapshot | None = None
+
+    def on_step_end(self, trainer, step, loss):
+        if step == self.step:
+            self.snapshot = trainer.state()
+            raise StopError
+
+
+def make(model, optimizer, **options) -> ddbp.Trainer:
+    """Return a quiet trainer."""
+    usual = {
+        "loss": SoftmaxCrossEntropy(),
+        "batch_size": 14,
+        "shards": 6,
+        "seed": 5,
+        "quiet": True,
+    }
+    return ddbp.Trainer(model, optimizer=optimizer, **{**usual, **options})
+
+
+def dense(*middle) -> Sequential:
+    """Return a network whose parameters fill several blocks, so that every rank owns some."""
+    rng = np.random.default_rng(1)
+    return Sequential(
+        Linear(20, 64, rng=rng), *middle, ReLU(), Linear(64, 64, rng=rng), Linear(64, 4, rng=rng)
+    )
+
+
+def convolutional() -> Sequential:
+    """Return a small convolutional network with running statistics."""
+    rng = np.random.default_rng(1)
+    return Sequential(
+        Conv2d(2, 8, 3, rng=rng),
+        BatchNorm2d(8),
+        ReLU(),
+        GlobalAveragePool(),
+        Linear(8, 4, rng=rng),
+    )
+
+
+def recurrent() -> Sequential:
+    """Return a network whose states go on from window to window."""
+    rng = np.random.default_rng(1)
+    return Sequential(LSTM(4, 9, layers=2, rng=rng), Dropout(0.1), Linear(9, 2, rng=rng))
+
+
+# What trains, on which data, and after which step it is stopped, or batch in a loop: there are five
+# batches in an epoch, the last one of 12 samples, each of three windows where it is cut.
+FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
+    "dropout, Adam, a warm-up": (
+        lambda **options: make(
+            dense(Dropout(0.2)),
+            ddbp.Adam(ddbp.WarmUp(ddbp.Cosine(0.01, steps=20), steps=5)),
+            clip_norm=1.0,
+            **options,
+        ),
+        DATA,
+        8,
+    ),
+    "batch norm, momentum": (
+        lambda **options: make(convolutional(), ddbp.SGD(0.1, momentum=0.9), **options),
+        IMAGES,
+        1,
+    ),
+    "LAMB, one cycle": (
+        lambda **options: make(dense(), ddbp.LAMB(ddbp.OneCycle(0.02, steps=24)), **options),
+        DATA,
+        12,
+    ),
+    "a plateau": (
+        lambda **options: make(
+            dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
+        ),
+        DATA,
+        18,
+    ),
+    "early stopping": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.SGD(1e-9),
+            callbacks=[ddbp.EarlyStopping(patience=2, delta=0.1), *callbacks],
+            **options,
+        ),
+        DATA,
+        12,
+    ),
+    "a second fit": (
+        lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), **options),
+        DATA,
+        13,
+    ),
+    "groups": (
+        lambda **options: make(
+            dense(BatchNorm(64, synchronized=True)), ddbp.AdamW(0.01), accumulate=4, **options
+        ),
+        DATA,
+        3,
+    ),
+    "windows": (
+        lambda **options: make(
+            recurrent(), ddbp.Adam(0.01), loss=MeanSquaredError(), truncate=3, **options
+        ),
+        SEQUENCES,
+        10,
+    ),
+    "windows in turn": (
+        lambda **options: make(
+            recurrent(),
+            ddbp.Adam(0.01),
+            loss=MeanSquaredError(),
+            truncate=3,
+            accumulate=2,
+            **options,
+        ),
+        SEQUENCES,
+        11,
+    ),
+}
+LOOPS: dict[str, tuple[Callable[[], ddbp.Trainer], int]] = {
+    "a loop": (lambda: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9)), 8),
+    "a loop in the midst of a group": (
+        lambda: make(dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), accumulate=4),
+        8,
+    ),
+    "a loop in the midst of a group, synchronized": (
+        lambda: make(dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), accumulate=4),
+        7,
+    ),
+}
+
+
+def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+    """Return the trainer, its losses, and the state where it was stopped."""
+    start, data, step = FITS[name]
+    stop = Stop(step if stopping else -1)
+    trainer = start(callbacks=[stop])
+    if loaded is not None:
+        trainer.load_state(loaded)
+    elif name == "a second fit":
+        trainer.fit(data, epochs=1)
+    try:
+        history = trainer.fit(data, epochs=EPOCHS, validation=data)
+    except StopError:
+        return trainer, [], stop.snapshot
+    names = ("epoch", "step", "loss", "validation_loss")
+    return trainer, [record[name] for record in history for name in names], None
+
+
+def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+    """Return the trainer, its losses, and the state where it was stopped."""
+    start, last = LOOPS[name]
+    trainer = start()
+    if loaded is not None:
+        trainer.load_state(loaded)
+    losses = []
+    for number, batch in enumerate(trainer.batches(DATA, epochs=EPOCHS), 1):
+        losses.append(trainer.step(trainer.loss(trainer.model(batch.x), batch.y)))
+        if stopping and number == last:
+            return trainer, [], trainer.state()
+    # Of those before the stop the one that goes on knows nothing.
+    return trainer, losses[-12:], None
+
+
+def write(snapshot: ddbp.Snapshot, path: Path) -> None:
+    """Write a state to two files."""
+    np.savez(path.with_suffix(".npz"), **snapshot.arrays)
+    path.with_suffix(".json").write_text(json.dumps(snapshot.values))
+
+
+def read(path: Path) -> ddbp.Snapshot:
+    """Return the state in two files."""
+    arrays = dict(np.load(path.with_suffix(".npz")))
+    return ddbp.Snapshot(arrays, json.loads(path.with_suffix(".json").read_text()))
+
+
+def timeless(snapshot: ddbp.Snapshot) -> str:
+    """Return the digest of a state without what clocks have to say."""
+    records = [
+        {name: value for name, value in record.items() if "second" not in name}
+        for record in snapshot.values["fit.history"]
+    ]
+    values = snapshot.values | {"fit.history": records, "fit.seconds": 0.0}
+    return ddbp.Snapshot(snapshot.arrays, values).digest()
+
+
+def main() -> None:
+    """Train, as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--stop", type=Path)
+    parser.add_argument("--load", type=Path)
+    options = parser.parse_args()
+    rank = ddbp.communicator().rank
+    results = {}
+    for number, (name, run) in enumerate(
+        [(name, fitted) for name in FITS] + [(name, looped) for name in LOOPS]
+    ):
+        loaded = read(options.load / str(number)) if options.load else None
+        trainer, losses, snapshot = run(name, loaded, options.stop is not None)
+        results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
+        results[f"{name}: losses"] = np.array(losses)
+        if snapshot is not None:
+            results[f"{name}: state"] = np.array(timeless(snapshot))
+            if rank == 0:
+                write(snapshot, options.stop / str(number))
+    np.savez(options.folder / f"rank{rank}.npz", **results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""A run that was stopped in the midst of an epoch goes on elsewhere, on any number of ranks, to the
+bits of the run that was not.
+"""
+
+import pytest
+
+from .ranks import BUCKETS, PARTIAL_SUMS, PLAIN, differences
+
+PROGRAM = "resume.py"
+ENVIRONMENTS = {1: PARTIAL_SUMS, 2: {}, 3: PLAIN | BUCKETS}
+
+
+@pytest.fixture(scope="module")
+def stopped(run_alone, run_ranks, tmp_path_factory):
+    """Return, by the number of ranks, the folder of the states of runs that were stopped there, and
+    what each rank says of them.
+    """
+
+    def stop(ranks):
+        states = tmp_path_factory.mktemp("states")
+        found = run_ranks(ranks, PROGRAM, "--stop", states, **ENVIRONMENTS[ranks])
+        return states, found
+
+    return {ranks: stop(ranks) for ranks in ENVIRONMENTS}
+
+
+def test_states_are_the_same_on_all_ranks_and_for_any_number_of_them(stopped):
+    (_, (expected,)), *others = stopped.values()
+    for _, results in others:
+        assert [differences(result, expected) for result in results] == [[]] * len(results)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 1), (3, 2)])
+def test_run_goes_on_to_the_bits_of_the_undisturbed_one(before, after, alone, stopped, run_ranks):
+    states, _ = stopped[before]
+    results = run_ranks(after, PROGRAM, "--load", states, **ENVIRONMENTS[after])
+    assert len(alone) == 24
+    assert [differences(result, alone) for result in results] == [[]] * after
