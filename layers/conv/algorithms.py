@@ -265,9 +265,10 @@ def choose(
     The outputs may be fewer than the windows that fit: those of a transposed convolution with
     output padding are.
 
-    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave
-    gradients no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4) backward. "fastest" takes
-    F(4 x 4) both ways. Forward is the map, or its adjoint if `transposed`.
+    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave the
+    gradients of whole networks no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4)
+    backward. "fastest" takes F(4 x 4) both ways. Forward is the map, or its adjoint if
+    `transposed`.
     """
     window, channels = shape.window, shape.channels
     rows, columns = shape.axes

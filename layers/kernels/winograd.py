@@ -3,8 +3,8 @@ time, m being 2 or 4.
 
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016: tiles of a = m + 2 pixels
 a side are transformed, and the convolution becomes a a matrix products of tiles times channels,
-which take 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. F(2 x 2) rounds better than direct
-convolution, F(4 x 4) about twice as badly, with the points chosen here.
+which take 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. How badly they round:
+`layers.conv.rounding`.
 
 Tiles are those of all images in order, `block` rows of tiles at a time. Channels must be multiples
 of the vector's lanes. Letters: x (N, H, W, C), y (N, P, Q, K), weight (3, 3, C, K).

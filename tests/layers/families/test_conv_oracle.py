@@ -20,8 +20,8 @@ F = torch.nn.functional
 # Of the largest element, what an output or a gradient may be off, in roundings of its type. The
 # longest sums here, gradients of weights over 1600 pixels, are off by 6 roundings in the mean if
 # they are one chain (`layers.conv.rounding`), at most a few times that, and so is PyTorch's own in
-# double precision. F(4 x 4), algorithm "fastest", multiplies by numbers up to 8 before sums in which
-# most of that cancels: 55.
+# double precision. F(4 x 4), algorithm "fastest", multiplies by numbers up to 8 before sums in
+# which most of that cancels: 55.
 ROUNDINGS, ROUNDINGS_OF_F4 = 32, 120
 
 
