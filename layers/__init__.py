@@ -13,6 +13,7 @@ from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
 from .engine.flat_parameters import FlatParameters
+from .engine.forward_call import ForwardCall
 from .engine.hooks import TapeHook
 from .engine.layer import Layer
 from .engine.merge import Add, Concatenate, Multiply
@@ -67,6 +68,7 @@ __all__ = [
     "EncoderBlock",
     "FlatParameters",
     "Flatten",
+    "ForwardCall",
     "GRUCell",
     "GlobalAveragePool",
     "GradientReport",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import require_floating
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
 from .errors import message
@@ -28,7 +29,7 @@ class Activation(Layer):
         """Return the scalar arguments of both kernels, in the type of x."""
         return ()
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_floating(self, x)
         y = call.buffer("y", x.shape, x.dtype)
         x = flat(x)
@@ -120,7 +121,7 @@ class GELU(Activation):
     def __repr__(self) -> str:
         return f"GELU({self.approximate!r})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         if self.analytic or not call.training:
             return super().forward(call, x)
         # The derivative is made of what the function is made of: with it, backward is one product.
@@ -148,7 +149,7 @@ class Softmax(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_floating(self, x)
         if x.ndim < 1 or x.shape[-1] < 1:
             raise ValueError(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import fraction, positive_int
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.module import Composite
@@ -70,7 +71,7 @@ class Attention(Layer):
         ]
         return f"Attention({', '.join(options)})"
 
-    def forward(self, call: "Call", *inputs: Any) -> Array:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         arrays = [contiguous(x) for x in inputs if x.dtype.kind == "f"]
         columns, features = _columns(self.heads, self.causal, *((x.shape, x.dtype) for x in arrays))
         owners = _OWNERS[len(arrays)]
@@ -146,7 +147,7 @@ class Attention(Layer):
             raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
         return np.ascontiguousarray(lengths, np.int64)
 
-    def _dropping(self, call: "Call", dtype: Any) -> tuple[Any, ...]:
+    def _dropping(self, call: ForwardCall, dtype: Any) -> tuple[Any, ...]:
         """Return what the kernels are told of dropout."""
         if not (call.training and self.dropout):
             return _DROPPING_NOTHING[dtype]

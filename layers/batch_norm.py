@@ -7,6 +7,7 @@ import numpy as np
 
 from .checks import fraction, positive, positive_int, require_input
 from .engine.fixed_tree import tree_sum
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
@@ -99,7 +100,7 @@ class BatchNorm(Layer):
         return f"{type(self).__name__}({self.features}{options})"
 
     def forward(
-        self, call: "Call", x: Array, shortcut: Array | None = None, rectified: bool = False
+        self, call: ForwardCall, x: Array, rectified: bool = False, shortcut: Array | None = None
     ) -> Array:
         dtype = None if self.weight is None else self.weight.dtype
         require_input(self, x, (*self._axes, self.features), dtype, self._fix)
@@ -128,7 +129,7 @@ class BatchNorm(Layer):
         return y
 
     def backward(
-        self, call: "Call", dy: Array, joined: bool = False, rectified: bool = False
+        self, call: "Call", dy: Array, rectified: bool = False, joined: bool = False
     ) -> tuple[Array | None, ...]:
         """Return dx; if joined (a shortcut was added, and the sum rectified), also the gradient of
         the shortcut.
@@ -187,7 +188,7 @@ class BatchNorm(Layer):
             np.newaxis
         ]
 
-    def _batch_moments(self, call: "Call", x: Array, bounds: Array, samples: int) -> Array:
+    def _batch_moments(self, call: ForwardCall, x: Array, bounds: Array, samples: int) -> Array:
         """Return the moments of each shard, or of the global batch in one row; and have the running
         statistics learn from them.
         """
@@ -233,7 +234,7 @@ class BatchNorm(Layer):
         ):
             state.value = (1 - self.momentum) * state.value.astype(np.float64) + self.momentum * new
 
-    def _complex(self, call: "Call", x: Array) -> Array:
+    def _complex(self, call: ForwardCall, x: Array) -> Array:
         """Return y for a complex x: the complex step of the gradient check. Nothing is learned from
         it.
         """

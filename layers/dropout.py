@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .checks import fraction, require_floating, require_images
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .kernels import random
@@ -36,11 +37,11 @@ class Dropout(Layer):
         """Return the shape of the mask: one number for each that is dropped or kept on its own."""
         return x.shape
 
-    def masked(self, call: "Call", name: str, x: Array, mask: Array) -> Array:
+    def masked(self, call: ForwardCall, name: str, x: Array, mask: Array) -> Array:
         """Return x times the mask, in a buffer of this name."""
         return np.multiply(x, mask, out=call.buffer(name, x.shape, x.dtype))
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_floating(self, x)
         if not call.training or self.p == 0:
             call.save(None)
@@ -69,14 +70,14 @@ class Dropout2d(Dropout):
     al. 2015, section 3.2). The mask (N, 1, 1, C) is drawn as that of Dropout.
     """
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_images(self, x)
         return super().forward(call, x)
 
     def mask_shape(self, x: Array) -> tuple[int, ...]:
         return (len(x), 1, 1, x.shape[3])
 
-    def masked(self, call: "Call", name: str, x: Array, mask: Array) -> Array:
+    def masked(self, call: ForwardCall, name: str, x: Array, mask: Array) -> Array:
         if x.dtype.kind == "c":
             return super().masked(call, name, x, mask)
         y = call.buffer(name, x.shape, x.dtype)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive_int
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
 from .engine.parameter import Parameter
@@ -79,7 +80,7 @@ class Embedding(Layer):
         padding = "" if self.padding is None else f", padding={self.padding}"
         return f"Embedding({self.tokens}, {self.features}{padding})"
 
-    def forward(self, call: "Call", ids: Any) -> Array:
+    def forward(self, call: ForwardCall, ids: Any) -> Array:
         ids = np.asarray(ids)
         rows = self._rows(ids)
         weight = self.weight.value

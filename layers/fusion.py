@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .activation import GELU, ReLU
 from .batch_norm import BatchNorm, BatchNorm2d
 from .conv.conv import Conv1d, Conv2d
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous, flat
 from .engine.merge import Add
@@ -28,27 +29,33 @@ Gradients = tuple[Array | None, ...]
 
 
 class Fused(Layer):
-    """Layers in one call: that of `main`, one of them, whose kernels do the work of all when given
-    these options.
-    """
+    """Layers in one call."""
 
-    def __init__(self, parts: tuple[Any, ...], main: Layer, **options: Any) -> None:
+    def __init__(self, *parts: Any) -> None:
         self.parts = parts
-        self.main = main
-        self.options = options
 
     def __repr__(self) -> str:
         return " + ".join(map(repr, self.parts))
 
     def own_parameters(self) -> list[Parameter]:
-        return self.main.own_parameters()
+        return [parameter for part in self.parts for parameter in part.own_parameters()]
 
-    def forward(self, call: "Call", *inputs: Array) -> Array:
-        result: Array = self.main.forward(call, *inputs, **self.options)
-        return result
 
-    def backward(self, call: "Call", dy: Array) -> Gradients:
-        return self.main.backward(call, dy, **self.options)
+class Activated(Fused):
+    """An activation and another layer, `main`, whose kernels do both when its forward and backward
+    get a further `argument`.
+    """
+
+    def __init__(self, *parts: Any, main: Any, argument: Any) -> None:
+        super().__init__(*parts)
+        self.main = main
+        self.argument = argument
+
+    def forward(self, call: ForwardCall, x: Array) -> Any:
+        return self.main.forward(call, x, self.argument)
+
+    def backward(self, call: "Call", dy: Array) -> Any:
+        return self.main.backward(call, dy, self.argument)
 
 
 class PooledConv2d(Fused):
@@ -57,11 +64,11 @@ class PooledConv2d(Fused):
     """
 
     def __init__(self, convolution: Conv2d, relu: ReLU, pooling: MaxPool2d) -> None:
-        super().__init__((convolution, relu, pooling), convolution)
+        super().__init__(convolution, relu, pooling)
         self.convolution = convolution
         self.pooling = pooling
 
-    def forward(self, call: "Call", x: Array) -> Array:  # type: ignore[override]
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
         y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
         pool.maximum(y, z, self.pooling.window, False)
@@ -81,11 +88,11 @@ class JoinedBatchNorm(Fused):
     """
 
     def __init__(self, norm: BatchNorm, add: Add, relu: ReLU) -> None:
-        super().__init__((norm, add, relu), norm)
+        super().__init__(norm, add, relu)
         self.norm = norm
 
-    def forward(self, call: "Call", x: Array, shortcut: Array) -> Array:  # type: ignore[override]
-        return self.norm.forward(call, x, shortcut, rectified=True)
+    def forward(self, call: ForwardCall, x: Array, shortcut: Array) -> Array:
+        return self.norm.forward(call, x, True, shortcut)
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
         return self.norm.backward(call, dy, joined=True)
@@ -94,10 +101,7 @@ class JoinedBatchNorm(Fused):
 class RectifiedAdd(Fused):
     """Sum of two inputs of one shape, y = max(a + b, 0). Backward: dy where y > 0, to both."""
 
-    def __init__(self, add: Add, relu: ReLU) -> None:
-        super().__init__((add, relu), add)
-
-    def forward(self, call: "Call", a: Array, b: Array) -> Array:  # type: ignore[override]
+    def forward(self, call: ForwardCall, a: Array, b: Array) -> Array:
         y = call.buffer("y", a.shape, a.dtype)
         merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
         call.save(y.reshape(-1))
@@ -153,7 +157,7 @@ def _head_and_norm(body: Module) -> tuple[list[Module], Any]:
 
 
 def _activated(activation: int) -> Callable[..., Layer]:
-    return lambda linear, following: Fused((linear, following), linear, activation=activation)
+    return lambda linear, following: Activated(linear, following, main=linear, argument=activation)
 
 
 def _with_gelu(linear: Linear, gelu: GELU) -> Module | None:
@@ -162,11 +166,11 @@ def _with_gelu(linear: Linear, gelu: GELU) -> Module | None:
 
 
 def _rectified(layer: Any, relu: ReLU) -> Layer:
-    return Fused((layer, relu), layer, rectified=True)
+    return Activated(layer, relu, main=layer, argument=True)
 
 
 def _rectified_pool(relu: ReLU, pooling: MaxPool2d) -> Module:
-    return Fused((relu, pooling), pooling, rectified=True)
+    return Activated(relu, pooling, main=pooling, argument=True)
 
 
 PATTERNS: dict[tuple[type, ...], Callable[..., Module | None]] = {

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive, positive_int, require_input
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
@@ -52,7 +53,7 @@ class LayerNorm(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.features}, {self.epsilon:g})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         require_input(self, x, ("N", "…", self.features), weight.dtype)
         if x.dtype.kind == "c":

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive_int, require_input
-from .engine.inference import INFERENCE
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
@@ -70,7 +70,7 @@ class Linear(Layer):
             f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
         )
 
-    def forward(self, call: "Call", x: Array, activation: int = dense.IDENTITY) -> Array:
+    def forward(self, call: ForwardCall, x: Array, activation: int = dense.IDENTITY) -> Array:
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         fix = "Flatten() turns (N, H, W) into (N, D)."
         require_input(self, x, ("N", "…", self.in_features), weight.dtype, fix)
@@ -82,7 +82,7 @@ class Linear(Layer):
         kept = y if activation == dense.RECTIFIED else empty(y, 2)
         bias = empty(y, 1) if bias is None else bias
         if activation == dense.GELU:
-            if call is not INFERENCE:
+            if call.recorded:
                 kept = call.buffer("slope", y.shape, y.dtype)
             dense.forward_gelu(y, kept, rows, weight, bias)
         else:

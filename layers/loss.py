@@ -8,6 +8,7 @@ import numpy as np
 
 from .checks import fraction, require_floating
 from .engine.fixed_tree import tree_sum
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, flat, matrix
 from .errors import message
@@ -33,7 +34,7 @@ class Loss(Layer):
     analytic = True
 
     def buffers(
-        self, call: "Call", positions: int, samples: int, x: Array, terms: int = 1
+        self, call: ForwardCall, positions: int, samples: int, x: Array, terms: int = 1
     ) -> tuple[Array, Array, float, Array]:
         """Return what all kernels of losses take: sums (S,), dx like x, the scale of dx, and bounds
         (S + 1,).
@@ -47,7 +48,7 @@ class Loss(Layer):
         scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
         return sums, call.buffer("dx", x.shape, x.dtype), scale, bounds
 
-    def mean(self, call: "Call", sums: Array, positions: int, samples: int) -> Any:
+    def mean(self, call: ForwardCall, sums: Array, positions: int, samples: int) -> Any:
         """Report the sums over all positions of each shard's samples, and return the loss."""
         if positions > samples:
             sums *= samples / positions
@@ -112,7 +113,7 @@ class SoftmaxCrossEntropy(Loss):
         ignore = [] if self.ignore is None else [f"ignore={self.ignore}"]
         return f"SoftmaxCrossEntropy({', '.join(smoothing + ignore)})"
 
-    def forward(self, call: "Call", logits: Array, targets: Any, weights: Any = None) -> Array:
+    def forward(self, call: ForwardCall, logits: Array, targets: Any, weights: Any = None) -> Array:
         require_floating(self, logits)
         targets = np.asarray(targets)
         soft = targets.shape == logits.shape
@@ -154,7 +155,9 @@ class SoftmaxCrossEntropy(Loss):
         call.save(dx if logits.ndim == 2 else dx.reshape(logits.shape))
         return np.array(loss, x.dtype)
 
-    def _weights(self, call: "Call", weights: Any, labels: Array | None, logits: Array) -> Array:
+    def _weights(
+        self, call: ForwardCall, weights: Any, labels: Array | None, logits: Array
+    ) -> Array:
         """Return the weight of each row, empty if all are 1."""
         if weights is None and self.ignore is None:
             return empty(logits.real, 1)
@@ -189,7 +192,7 @@ class SoftmaxCrossEntropy(Loss):
             counts[labels == self.ignore] = 0
         return counts
 
-    def _total(self, call: "Call", counts: Array, bounds: Array) -> float:
+    def _total(self, call: ForwardCall, counts: Array, bounds: Array) -> float:
         """Return the sum of the weights over the global batch."""
         of_shards = np.empty((len(bounds) - 1, 1))
         reduce.column_sums(of_shards, counts[:, np.newaxis], bounds, False)
@@ -235,7 +238,7 @@ class _Regression(Loss):
 
     kernel: Any
 
-    def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
+    def forward(self, call: ForwardCall, prediction: Array, target: Any) -> Array:
         require_floating(self, prediction)
         target = np.asarray(target)
         if target.shape != prediction.shape or prediction.ndim < 1:
@@ -292,7 +295,7 @@ class BinaryCrossEntropy(_Regression):
 
     kernel = staticmethod(regression.binary_cross_entropy)
 
-    def forward(self, call: "Call", prediction: Array, target: Any) -> Array:
+    def forward(self, call: ForwardCall, prediction: Array, target: Any) -> Array:
         target = np.asarray(target)
         if (
             target.size

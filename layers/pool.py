@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import pair, require_images
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .errors import Renamed, message, renamed
@@ -90,7 +91,7 @@ class MaxPool2d(_Pool2d):
         The input is not of a real floating type.
     """
 
-    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+    def forward(self, call: ForwardCall, x: Array, rectified: bool = False) -> Array:
         shape = self.output_shape(x)
         if x.dtype.kind == "c":
             raise TypeError(
@@ -162,7 +163,7 @@ class AvgPool2d(_Pool2d):
             else f"{super().__repr__()[:-1]}, count_padding=False)"
         )
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         return _mean(call, x, self.output_shape(x), self.window, self.count_padding)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -188,7 +189,7 @@ class GlobalAveragePool(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_images(self, x)
         n, height, width, channels = x.shape
         if height * width == 0:
@@ -207,7 +208,7 @@ class GlobalAveragePool(Layer):
 
 
 def _mean(
-    call: "Call", x: Array, shape: tuple[int, ...], window: Window, count_padding: bool
+    call: ForwardCall, x: Array, shape: tuple[int, ...], window: Window, count_padding: bool
 ) -> Array:
     """Return the means of windows, and save the shape of the input."""
     call.save(x.shape)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import positive_int, require_input
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.parameter import Parameter
@@ -43,7 +44,7 @@ class _Positions(Layer):
             must = f"the input must have shape (N, T, {self.features}) with T up to {self.length}"
             raise ValueError(message(self, must, x.shape, fix))
 
-    def _sum(self, call: "Call", x: Array, positions: Array) -> Array:
+    def _sum(self, call: ForwardCall, x: Array, positions: Array) -> Array:
         if x.dtype.kind == "c":
             return np.asarray(x + positions[: x.shape[1]])
         y = call.buffer("y", x.shape, x.dtype)
@@ -77,7 +78,7 @@ class SinusoidalPositions(_Positions):
         self._table = sinusoids(self.length, self.features)
         self._cast: dict[Any, Array] = {}
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         self._check(x)
         positions = self._cast.get(x.dtype)
         if positions is None:
@@ -116,7 +117,7 @@ class LearnedPositions(_Positions):
         self.features = positive_int(name, "features", features)
         self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         self._check(x, self.weight.dtype)
         return self._sum(call, x, self.weight.value)
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .errors import message
 from .kernels import shape as kernels
@@ -36,7 +37,7 @@ class Reshape(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(str, self.shape))})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
         features = int(np.prod(x.shape[1:]))
         wanted = -int(np.prod(self.shape))
@@ -65,7 +66,7 @@ class _SwappedAxes(Layer):
     inverse: tuple[int, int, int, int]
     letters: str
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         if x.ndim != 4:
             fix = "Add the missing axes with reshape."
             raise ValueError(
@@ -89,7 +90,7 @@ class ChannelsFirst(_SwappedAxes):
     axes, inverse, letters = _FIRST, _LAST, "(N, H, W, C)"
 
 
-def _swapped(call: "Call", name: str, x: Array, axes: tuple[int, int, int, int]) -> Array:
+def _swapped(call: ForwardCall, name: str, x: Array, axes: tuple[int, int, int, int]) -> Array:
     """Return x with its axes in the order _LAST or _FIRST, in a buffer of this name."""
     view = x.transpose(axes)
     y = call.buffer(name, view.shape, x.dtype)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .checks import positive_int, require_input
+from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .errors import message
@@ -33,7 +34,7 @@ class PaddedShortcut(Layer):
     def __repr__(self) -> str:
         return f"PaddedShortcut({self.in_channels}, {self.out_channels}, stride={self.stride})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         require_input(self, x, ("N", "H", "W", self.in_channels))
         n, height, width, _ = x.shape
         y = call.buffer(

@@ -26,6 +26,14 @@ FLOORS = (
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 # Files of the lowest floor that the others of it stand on.
 FOUNDATION = ("layers.types", "layers.errors")
+# None of these knows another: what runs as one call is known to layers.fusion alone.
+FAMILIES = tuple(
+    f"layers.{name}"
+    for name in (
+        *("activation", "batch_norm", "conv", "dropout", "embedding", "layer_norm", "linear"),
+        *("loss", "pool", "positional", "shape", "shortcut", "tree"),
+    )
+)
 # What only hands on the names of its rooms.
 FACES = ("layers", "ddbp")
 # Modules with effects outside the process's arrays.
@@ -161,6 +169,18 @@ def test_nothing_inside_a_package_imports_its_face():
         if module_of(path) not in FACES and own in FACES and own in imported_modules(path):
             against.append(f"{name_of(path)} imports from {own} itself")
     assert against == []
+
+
+def test_families_of_layers_do_not_know_each_other():
+    def family_of(module):
+        return next((name for name in FAMILIES if f"{module}.".startswith(f"{name}.")), None)
+
+    files = {path: family_of(module_of(path)) for path in PACKAGES}
+    assert set(FAMILIES) <= set(files.values())
+    for path, own in files.items():
+        for imported in imported_modules(path) if own else ():
+            stranger = family_of(imported) not in (None, own) or imported == "layers.fusion"
+            assert not stranger, f"{name_of(path)} imports {imported}"
 
 
 def test_no_modules_import_each_other_in_a_circle():

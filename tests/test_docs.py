@@ -24,7 +24,8 @@ SNIPPET = re.compile(
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 COMMAND = re.compile(r"\bpython ((?:scripts|tests)/[\w/]+\.py)")
 
-pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text() for page in PAGES}
+WITH_SNIPPETS = [name for name, text in TEXTS.items() if SNIPPET.search(text)]
 
 
 def as_said(printed, said):
@@ -33,46 +34,49 @@ def as_said(printed, said):
     return re.fullmatch(pattern, printed) is not None
 
 
-@pages
-def test_snippets_run_and_print_what_is_said(page, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", WITH_SNIPPETS)
+def test_snippets_run_and_print_what_is_said(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    text = page.read_text()
+    text = TEXTS[name]
     namespace = {"__name__": "snippets"}
     for snippet in SNIPPET.finditer(text):
         # Empty lines in front, so that a traceback names the line of the page.
         lines_before = text.count("\n", 0, snippet.start(1))
-        exec(compile("\n" * lines_before + snippet[1], page, "exec"), namespace)
+        exec(compile("\n" * lines_before + snippet[1], ROOT / name, "exec"), namespace)
         printed = capsys.readouterr().out
         assert snippet[2] is None or as_said(printed, snippet[2]), printed
 
 
 def test_the_readme_is_an_invitation_of_a_few_screens():
-    lines = (ROOT / "README.md").read_text().splitlines()
-    assert len(lines) < 120
+    assert len(TEXTS["README.md"].splitlines()) < 120
 
 
-@pages
-def test_links_lead_to_files(page):
-    missing = [
-        target for target in LINK.findall(page.read_text()) if not (page.parent / target).exists()
+def test_links_lead_to_files_and_commands_name_scripts():
+    missing = []
+    for name, text in TEXTS.items():
+        folder = (ROOT / name).parent
+        missing += [f"{name}: {to}" for to in LINK.findall(text) if not (folder / to).exists()]
+        missing += [f"{name}: {to}" for to in COMMAND.findall(text) if not (ROOT / to).is_file()]
+    assert missing == []
+
+
+def test_every_room_has_a_guide_of_ten_to_forty_lines():
+    rooms = [
+        path.parent for top in ("ddbp", "layers") for path in ROOT.glob(f"{top}/*/__init__.py")
     ]
-    assert not missing
-
-
-@pages
-def test_scripts_that_are_named_exist(page):
-    missing = [
-        script for script in COMMAND.findall(page.read_text()) if not (ROOT / script).is_file()
-    ]
-    assert not missing
+    guides = [room / "README.md" for room in [*rooms, *(ROOT / top for top in ("docs", "tests"))]]
+    lines = {
+        guide.relative_to(ROOT).as_posix(): len(guide.read_text().splitlines()) for guide in guides
+    }
+    assert {name: count for name, count in lines.items() if not 10 <= count <= 40} == {}
 
 
 def test_pages_have_snippets_to_run():
-    assert sum(len(SNIPPET.findall(page.read_text())) for page in PAGES) >= 10
+    assert sum(len(SNIPPET.findall(text)) for text in TEXTS.values()) >= 10
 
 
 def test_every_option_of_the_trainer_is_explained():
-    text = "".join(page.read_text() for page in PAGES)
+    text = "".join(text for name, text in TEXTS.items() if name.startswith("docs/"))
     options = inspect.signature(ddbp.Trainer).parameters.keys() - {"model"}
     assert sorted(name for name in options if not re.search(rf"\b{name}=|`{name}`", text)) == []
 

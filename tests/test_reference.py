@@ -22,7 +22,7 @@ MODULES = ("layers.init", "layers.models", "ddbp.training.script")
 # generator that draws initial weights, their shape and type.
 EVERYWHERE = {"self", "x", "y", "inputs", "rng", "shape", "dtype"}
 # Scripts get them, and do not make them.
-MADE_BY_THE_TAPE = {"layers.Call", "layers.Value"}
+MADE_BY_THE_TAPE = {"layers.Call", "layers.ForwardCall", "layers.Value"}
 
 
 def public():

@@ -105,32 +105,37 @@ class MPICommunicator:
         except OSError as refused:
             error = error or refused
         try:
-            self._require_success(error)
-        except CommunicationError:
-            if descriptor >= 0:
-                os.close(descriptor)
-            raise
+            code = self._error_of_any(error)
         finally:
             # Before memory is taken: a process that is killed then, for want of it, must not leave
             # it behind.
             if self._local.rank == 0 and path:
                 os.unlink(path)
+        # Nor may a rank that goes on, and fails, end all of them before.
+        self._wait([self._local.Ibarrier()], (CollectiveKind.GATHER, 0))
+        if code:
+            if descriptor >= 0:
+                os.close(descriptor)
+            raise self._demand.refusal(code)
         try:
             array = shared_memory.attach(
                 descriptor, shape, dtype, self._local.rank, self._local.size
             )
         except OSError as refused:
             error = refused
-        self._require_success(error)
+        code = self._error_of_any(error)
+        if code:
+            raise self._demand.refusal(code)
         return array
 
-    def _require_success(self, error: OSError | None) -> None:
-        """Raise on all ranks of this host unless none of them failed to share memory."""
+    def _error_of_any(self, error: OSError | None) -> int:
+        """Return the number of the first error of this host's ranks, 0 if none of them failed to
+        share memory.
+        """
         codes = np.empty(self._local.size, np.int64)
         code = 0 if error is None else error.errno or -1
         self._wait([self._local.Iallgather(np.array([code]), codes)], (CollectiveKind.GATHER, 0))
-        if codes.any():
-            raise self._demand.refusal(int(codes[codes != 0][0]))
+        return int(codes[codes != 0][0]) if codes.any() else 0
 
     # Meetings
 

@@ -85,11 +85,6 @@ class StepHooks(NamedTuple):
         hooks = list(hooks)
         return cls(*(overridden(hooks, StepHook, f"on_{event}") for event in cls._fields))
 
-    def come_to(self, trainer: "Trainer", phase: StepPhase) -> None:
-        """Tell that a step comes to a phase."""
-        for tell in self.phase:
-            tell(trainer, phase)
-
 
 class TrainingOver(SystemExit):
     """Raised by `on_step_begin` to end training before that step.

@@ -169,7 +169,7 @@ class Trainer:
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
-        self._come_to = partial(self._hooks.come_to, self)
+        self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
 
@@ -242,7 +242,7 @@ class Trainer:
         try:
             loss = propagate(*arguments, **options)
             self._warm_up.over = True
-            value = self._update(loss, self.step_count, self._come_to)
+            value = self._update(loss, self.step_count, self._phase_hooks)
             if not self._update.group.batches:
                 self.step_count += 1
                 for tell in self._hooks.step_end:

@@ -1,7 +1,7 @@
 """The update: what follows the backward pass of a batch, until all ranks have new parameters."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepPhase
@@ -76,8 +76,10 @@ class Update:
         self.flat.require_bound("Trainer")
         self._optimizer.require_bound(self._part)
 
-    def __call__(self, loss: Value, step: int, come_to: Callable[[StepPhase], None]) -> float:
-        """Return the loss of the group that a batch ends, or NaN if it goes on; `come_to` is told
+    def __call__(
+        self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
+    ) -> float:
+        """Return the loss of the group that a batch ends, or NaN if it goes on; the hooks are told
         of the phases of the step.
         """
         group = self.group
@@ -87,9 +89,11 @@ class Update:
                 checks.refuse_loss(self.flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
-        come_to(_EXCHANGE)
+        for tell in phase_hooks:
+            tell(_EXCHANGE)
         value = self._reduce(loss, step)
-        come_to(_UPDATE)
+        for tell in phase_hooks:
+            tell(_UPDATE)
         if not math.isfinite(value):
             checks.refuse_loss(self.flat, loss, value, step)
         options = self._options
@@ -100,7 +104,8 @@ class Update:
         if loss.tape.pending:
             loss.tape.settle()
         self._optimizer.step(self._part)
-        come_to(_PUBLISH)
+        for tell in phase_hooks:
+            tell(_PUBLISH)
         self.reduction.publish(step)
         loss.tape.release()
         return value

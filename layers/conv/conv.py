@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import pair, require_input
+from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty, flat
 from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
@@ -152,7 +153,7 @@ class Conv2d(Convolution):
         return self._axes(self.padding, self.padding)
 
     def convolve(
-        self, call: "Call", x: Array, rectified: bool
+        self, call: ForwardCall, x: Array, rectified: bool
     ) -> tuple[Array, Array, ConvAlgorithm]:
         """Return the output, and what backward needs besides: the input in adjacent memory, and the
         algorithm.
@@ -163,7 +164,7 @@ class Conv2d(Convolution):
         algorithm.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         return y, x, algorithm
 
-    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+    def forward(self, call: ForwardCall, x: Array, rectified: bool = False) -> Array:
         y, x, algorithm = self.convolve(call, x, rectified)
         call.save(x, y, algorithm)
         return y
@@ -231,7 +232,7 @@ class Conv1d(Conv2d):
     def __repr__(self) -> str:
         return super().__repr__().replace("Conv2d", "Conv1d", 1)
 
-    def forward(self, call: "Call", x: Array, rectified: bool = False) -> Array:
+    def forward(self, call: ForwardCall, x: Array, rectified: bool = False) -> Array:
         require_input(self, x, ("N", "T", self.in_channels), self.weight.dtype)
         y = super().forward(call, x[:, np.newaxis], rectified)
         return y[:, 0]

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import pair
+from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty
 from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
@@ -124,7 +125,7 @@ class ConvTranspose2d(Convolution):
             )
         return algorithm
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
         y = call.buffer("y", (len(x), *algorithm.shape.image, self.out_channels), x.dtype)

@@ -10,6 +10,7 @@ import numpy as np
 from layers.errors import message, noting
 from layers.types import Array, Integers
 
+from .forward_call import ForwardCall
 from .layer import Layer
 from .parameter import Parameter
 from .value import Outputs, Value
@@ -26,7 +27,7 @@ global batch (S, k), in order.
 """
 
 
-class Call:
+class Call(ForwardCall):
     """One execution of a layer: its inputs, what its backward needs, and its part of the
     workspace.
     """
@@ -44,6 +45,7 @@ class Call:
         "shard_sums",
         "tape",
     )
+    recorded = True
     output: Value | Outputs
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
@@ -64,17 +66,12 @@ class Call:
 
     @property
     def training(self) -> bool:
-        """Whether the tape's pass is one of training."""
         return self.tape.training
 
     def save(self, *arrays: Any) -> None:
-        """Keep what backward will find in `saved`."""
         self.saved = arrays
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Return an uninitialised array that belongs to this call until the tape's workspace is
-        used for the next step.
-        """
         array = self._buffers.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             array = self.tape.workspace.cut(self.index, name, shape, dtype)
@@ -83,7 +80,6 @@ class Call:
         return array
 
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        """Return what `buffer` returns for a shape (…, D), and the same memory as rows (R, D)."""
         array = self.buffer(name, shape, dtype)
         return array, array if array.ndim == 2 else self._buffers[name, "rows"]
 
@@ -107,44 +103,21 @@ class Call:
         return array
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
-        """Return uninitialised arrays of so many elements, or shapes, whose contents are lost when
-        the layer returns.
-        """
         return self.tape.workspace.scratch(dtype, shapes)
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
-        """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if
-        not the samples.
-        """
         self.shard_sums = sums
         self.divisor = divisor
 
     def gather(self, numbers: Array) -> Array:
-        """Return the numbers (S, k) of all shards of the global batch, given those of the local
-        ones, in float64.
-
-        On several ranks this waits for all of them: each must come here with the same layer.
-        """
         return noting(self, self.tape.gather, numbers)
 
     def on_gathered(
         self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
     ) -> None:
-        """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
-        at the end of a trainer's step. With `gathered`, they are what it has returned already.
-
-        This is how a layer changes its `State`; all ranks then change it by the same bits. Of the
-        batch `apply` knows its argument only: where batches accumulate, it may be that of another.
-        """
         self.tape.on_gathered(numbers, apply, gathered=gathered)
 
     def random_key(self) -> tuple[int, int, int, np.uint64]:
-        """Return the key of the next random numbers of this call: its first sample, step, draw and
-        seed.
-
-        It is another one each time. Draws are counted along the tape, calls are not: layers that
-        run as one call draw what they draw apart.
-        """
         tape = self.tape
         draw = tape.draws
         tape.draws = draw + 1
@@ -198,15 +171,9 @@ class Call:
         self.inputs = ()
 
     def bounds(self, rows: int) -> Integers:
-        """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the
-        samples, if not equal).
-        """
         return self.tape.shard_bounds.of(rows)
 
     def samples(self, rows: int) -> int:
-        """Return the number of samples of the global batch, that a loss of `rows` local rows is
-        divided by.
-        """
         return rows if self.tape.samples is None else self.tape.samples
 
     def gradient(self, parameter: Parameter) -> Array:

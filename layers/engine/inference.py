@@ -1,52 +1,58 @@
 """The call of a layer outside any tape."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
 
-from layers.types import Array
+from layers.errors import message
+from layers.types import Array, Integers
 
+from .forward_call import ForwardCall
 from .memory import matrix
 
 
-class Inference:
-    """The call of a layer outside any tape: nothing is kept, buffers are new arrays, training is
-    off.
+class Inference(ForwardCall):
+    """The call of a layer outside any tape: nothing is kept, buffers are new arrays, the batch is
+    one shard, and training is off.
     """
 
+    recorded = False
     training = False
 
     def save(self, *arrays: Any) -> None:
-        """Keep nothing."""
+        pass
 
-    def buffer(self, name: str, shape: Sequence[int], dtype: Any) -> Array:
-        """Return a new array."""
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         return np.empty(shape, dtype)
 
-    def matrix_buffer(self, name: str, shape: Sequence[int], dtype: Any) -> tuple[Array, Array]:
-        """Return a new array (…, D), and the same memory as rows (R, D)."""
+    def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
         array = self.buffer(name, shape, dtype)
         return array, matrix(array)
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
-        """Return new arrays of so many elements, or shapes."""
         return [np.empty(shape, dtype) for shape in shapes]
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
-        """Keep nothing."""
+        pass
 
-    def bounds(self, rows: int) -> Array:
-        """Return the row bounds of the one shard."""
+    def gather(self, numbers: Array) -> Array:
+        return numbers
+
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
+        """Change nothing: what is not trained does not learn."""
+
+    def random_key(self) -> NoReturn:
+        must, fix = "random numbers need a tape, which keys them", "Ask call.training before."
+        raise RuntimeError(message("Layer", must, "a call outside any", fix))
+
+    def bounds(self, rows: int) -> Integers:
         return np.array((0, rows), np.int64)
 
     def samples(self, rows: int) -> int:
-        """Return the number of samples that a loss is divided by."""
         return rows
 
-    def gather(self, numbers: Array) -> Array:
-        """Return the numbers of the one shard."""
-        return numbers
 
-
-INFERENCE: Any = Inference()
+INFERENCE = Inference()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from layers.types import Array
 
+from .forward_call import ForwardCall
 from .inference import INFERENCE
 from .module import Module
 
@@ -47,7 +48,7 @@ class Layer(Module):
     complex step.
     """
 
-    def forward(self, call: "Call", *inputs: Any) -> Any:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.
         """

@@ -7,6 +7,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
+from .forward_call import ForwardCall
 from .layer import Layer
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def unbroadcast(dx: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(result)
 
 
-def broadcast_buffer(layer: Layer, call: "Call", name: str, *inputs: Any) -> Array:
+def broadcast_buffer(layer: Layer, call: ForwardCall, name: str, *inputs: Any) -> Array:
     """Return a buffer for the result of an elementwise operation on the inputs."""
     first = inputs[0]
     if all(
@@ -46,7 +47,7 @@ class Add(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", *inputs: Any) -> Array:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*(np.shape(x) for x in inputs))
         y = broadcast_buffer(self, call, "y", *inputs)
         if len(inputs) == 1:
@@ -68,7 +69,7 @@ class Multiply(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", *inputs: Any) -> Array:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*inputs)
         y = broadcast_buffer(self, call, "y", *inputs)
         if len(inputs) == 1:
@@ -107,7 +108,7 @@ class Concatenate(Layer):
     def __repr__(self) -> str:
         return f"Concatenate(axis={self.axis})"
 
-    def forward(self, call: "Call", *inputs: Any) -> Array:
+    def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         shapes = [np.shape(x) for x in inputs]
         rest = {
             shape[: self.axis % len(shape)] + shape[self.axis % len(shape) + 1 :]

@@ -80,7 +80,8 @@ class Composite(Module):
 
     >>> class Net(Composite):
     ...     def __init__(self, first, second):
-    ...         self.first, self.second = first, second
+    ...         self.first = first
+    ...         self.second = second
     ...     def __call__(self, x):
     ...         h = self.first(x)
     ...         return self.second(h) + h

@@ -14,6 +14,7 @@ from layers.errors import message
 from layers.kernels import gemm
 from layers.types import Array
 
+from .forward_call import ForwardCall
 from .layer import Layer, Recorded
 from .memory import empty
 from .merge import Add, Multiply, broadcast_buffer, unbroadcast
@@ -28,7 +29,7 @@ class Subtract(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", a: Any, b: Any) -> Array:
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         call.save(np.shape(a), np.shape(b))
         y = broadcast_buffer(self, call, "y", a, b)
         np.subtract(a, b, out=y)
@@ -44,7 +45,7 @@ class Divide(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", a: Any, b: Any) -> Array:
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         call.save(a, b)
         return np.asarray(np.true_divide(a, b))
 
@@ -60,7 +61,7 @@ class Power(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", a: Any, b: Any) -> Array:
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         y = np.asarray(np.power(a, b))
         call.save(a, b, y)
         return y
@@ -91,7 +92,7 @@ class MatMul(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", a: Any, b: Any) -> Array:
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         a, b = np.asarray(a), np.asarray(b)
         if a.ndim == 0 or b.ndim == 0 or a.shape[-1] != b.shape[0 if b.ndim == 1 else -2]:
             fix = "The last axis of the first must equal the next-to-last of the second."
@@ -126,7 +127,7 @@ def _matrices(a: Array, b: Array) -> tuple[Array, Array]:
     return (a[np.newaxis] if a.ndim == 1 else a), (b[:, np.newaxis] if b.ndim == 1 else b)
 
 
-def _product(call: "Call", name: str, a: Array, b: Array) -> Array:
+def _product(call: ForwardCall, name: str, a: Array, b: Array) -> Array:
     if not (a.ndim == b.ndim == 2 and a.dtype == b.dtype and a.dtype in (np.float32, np.float64)):
         return np.asarray(np.matmul(a, b))
     y = call.buffer(name, (len(a), b.shape[1]), a.dtype)
@@ -152,12 +153,14 @@ class Function(Layer):
         *,
         analytic: bool = True,
     ) -> None:
-        self.function, self.derivative, self.analytic = function, derivative, analytic
+        self.function = function
+        self.derivative = derivative
+        self.analytic = analytic
 
     def __repr__(self) -> str:
         return getattr(self.function, "__name__", "Function")
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         y = np.asarray(self.function(x))
         call.save(x, y)
         return y
@@ -173,13 +176,15 @@ class Reduce(Layer):
     """
 
     def __init__(self, kind: str, axis: Any, keepdims: bool) -> None:
-        self.kind, self.axis, self.keepdims = kind, axis, keepdims
+        self.kind = kind
+        self.axis = axis
+        self.keepdims = keepdims
         self.analytic = kind in ("sum", "mean")
 
     def __repr__(self) -> str:
         return f"{self.kind}(axis={self.axis})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         y = np.asarray(getattr(np, self.kind)(x, axis=self.axis, keepdims=self.keepdims))
         call.save(x, y)
         return y
@@ -216,7 +221,7 @@ class Index(Layer):
     def __repr__(self) -> str:
         return f"Index({self.key!r})"
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
         return np.asarray(x[self.key])
 
@@ -235,7 +240,7 @@ class Transpose(Layer):
     def __init__(self, axes: tuple[int, ...] | None) -> None:
         self.axes = axes
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         return np.ascontiguousarray(np.transpose(x, self.axes))
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -254,7 +259,7 @@ class ReshapeOp(Layer):
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.shape = shape
 
-    def forward(self, call: "Call", x: Array) -> Array:
+    def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
         return np.asarray(np.reshape(x, self.shape))
 
@@ -267,7 +272,7 @@ class Where(Layer):
 
     analytic = True
 
-    def forward(self, call: "Call", condition: Any, a: Any, b: Any) -> Array:
+    def forward(self, call: ForwardCall, condition: Any, a: Any, b: Any) -> Array:
         call.save(condition, np.shape(a), np.shape(b))
         return np.asarray(np.where(condition, a, b))
 

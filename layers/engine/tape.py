@@ -235,7 +235,8 @@ class Tape:
         """
         inputs = [value for value in self.kept if value.call is None]
         self._forget()
-        self.kept, self.pending = inputs, ()
+        self.kept = inputs
+        self.pending = ()
 
     def release(self) -> None:
         """Forget all calls, so that their memory is free at once: values on this tape can no longer

@@ -47,7 +47,7 @@ class Value(Arithmetic):
 
     @property
     def shard_sums(self) -> Array | None:
-        """Of a loss: the sums over the samples of each shard (S,), before division."""
+        """The sums over the samples of each shard (S,), before division, if this is a loss."""
         return None if self.call is None else self.call.shard_sums
 
     @property

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import require_input
+from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.module import Module
@@ -82,7 +83,7 @@ class Recurrence(Module):
         )
 
     def steps(
-        self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
     ) -> Steps:
         """Go through time and write y; return the states (T + 1, N, H), h first, and what
         `steps_back` needs.
@@ -103,7 +104,7 @@ class Recurrence(Module):
         """
         raise NotImplementedError
 
-    def begin(self, call: "Call", name: str, gates: Array, first: Array | None) -> Array:
+    def begin(self, call: ForwardCall, name: str, gates: Array, first: Array | None) -> Array:
         """Return memory for a state (T + 1, N, H) whose step 0 is the initial one."""
         steps, samples = gates.shape[:2]
         state = call.buffer(name, (steps + 1, samples, self.hidden_size), gates.dtype)
@@ -130,7 +131,7 @@ class LSTMRecurrence(Recurrence):
             self.bias_ih.value[hidden_size : 2 * hidden_size] = forget_bias
 
     def steps(
-        self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
     ) -> Steps:
         h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
         squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden_size), gates.dtype)
@@ -152,7 +153,7 @@ class GRURecurrence(Recurrence):
     biases_apart = True
 
     def steps(
-        self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
     ) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         inner = call.buffer("inner", gates.shape, gates.dtype)
@@ -194,7 +195,7 @@ class RNNRecurrence(Recurrence):
         self.rectified = nonlinearity == "relu"
 
     def steps(
-        self, call: "Call", y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
     ) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         recurrent.rnn(y, h, gates, *how, self.rectified)
@@ -228,7 +229,7 @@ class RecurrentPass(Layer):
     def own_parameters(self) -> list[Parameter]:
         return self.core.own_parameters()
 
-    def forward(self, call: "Call", x: Array, *rest: Any) -> tuple[Array, ...]:
+    def forward(self, call: ForwardCall, x: Array, *rest: Any) -> tuple[Array, ...]:
         core = self.core
         weight = core.weight_ih.value
         self._check(x, weight)
@@ -243,7 +244,12 @@ class RecurrentPass(Layer):
         return (y, *(state[steps] for state in states))
 
     def _steps(
-        self, call: "Call", y: Array, x: Array, first: Sequence[Array | None], lengths: Integers
+        self,
+        call: ForwardCall,
+        y: Array,
+        x: Array,
+        first: Sequence[Array | None],
+        lengths: Integers,
     ) -> Steps:
         """Go through time with x (T, N, C): see `Recurrence.steps`."""
         core, weight = self.core, self.core.weight_ih.value
@@ -391,7 +397,7 @@ class RecurrentPass(Layer):
                 )
         return list(rest[: self.core.states])
 
-    def _lengths(self, call: "Call", lengths: Any, samples: int, steps: int) -> Integers:
+    def _lengths(self, call: ForwardCall, lengths: Any, samples: int, steps: int) -> Integers:
         result = call.buffer("lengths", (samples,), np.int64)
         if lengths is None:
             result[...] = steps

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import positive_int, require_input
+from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
@@ -63,7 +64,7 @@ class TreeCell(Layer):
             f" {self.hidden_size}{', all_nodes=True' if self.all_nodes else ''})"
         )
 
-    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+    def states(self, call: ForwardCall, own: Array, trees: TreeBatch) -> tuple[Array, ...]:
         """Return the states h (R, H) and what else backward needs, given the contributions of the
         nodes' own inputs.
         """
@@ -77,7 +78,7 @@ class TreeCell(Layer):
         """
         raise NotImplementedError
 
-    def forward(self, call: "Call", x: Array, trees: TreeBatch | Integers) -> Array:
+    def forward(self, call: ForwardCall, x: Array, trees: TreeBatch | Integers) -> Array:
         if not isinstance(trees, TreeBatch):
             trees = TreeBatch(trees)
         count, width = trees.parents.shape
@@ -163,7 +164,7 @@ class TreeCell(Layer):
             dense.IDENTITY,
         )
 
-    def _packed(self, call: "Call", name: str, weight: Array) -> Array:
+    def _packed(self, call: ForwardCall, name: str, weight: Array) -> Array:
         """Return room for the panels of a weight, transposed or not."""
         outputs, inputs = weight.shape
         sizes = (
@@ -235,7 +236,7 @@ class TreeRNN(TreeCell):
             must = f"nodes must have at most {self.children} children"
             raise ValueError(message(self, must, trees.most_children, fix))
 
-    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+    def states(self, call: ForwardCall, own: Array, trees: TreeBatch) -> tuple[Array, ...]:
         weight, dtype = self.weight_hh.value, own.dtype
         h = call.buffer("h", own.shape, dtype)
         z = call.buffer("z", (trees.widest, self.hidden_size), dtype)
@@ -318,7 +319,7 @@ class TreeLSTM(TreeCell):
             weight_init(rng, (self.hidden_size, self.hidden_size)).astype(dtype)
         )
 
-    def _scratch(self, call: "Call", trees: TreeBatch, dtype: Any) -> list[Array]:
+    def _scratch(self, call: ForwardCall, trees: TreeBatch, dtype: Any) -> list[Array]:
         """Return the rows of a level (m, 3 H) and (m, H), and of its edges, twice (edges, H); then
         the packed weights.
         """
@@ -335,7 +336,7 @@ class TreeLSTM(TreeCell):
         weights = {"packed": self.weight_hh.value, "packed_f": self.weight_hh_forget.value}
         return [*rows, *(self._packed(call, name, weight) for name, weight in weights.items())]
 
-    def states(self, call: "Call", own: Array, trees: TreeBatch) -> tuple[Array, ...]:
+    def states(self, call: ForwardCall, own: Array, trees: TreeBatch) -> tuple[Array, ...]:
         count, dtype = len(own), own.dtype
         h, c, t, f = (
             call.buffer(name, (count, self.hidden_size), dtype) for name in ("h", "c", "t", "f")

@@ -50,10 +50,8 @@ LAYOUTS = {
 }
 
 
-# Of four ranks or fewer all kinds, of more one that is uneven.
-FEW = [
-    name for name, (_, hosts) in LAYOUTS.items() if sum(hosts) <= 3 or name[:3] in ("2+2", "4+3")
-]
+# All kinds on four ranks or fewer.
+FEW = [name for name, (_, hosts) in LAYOUTS.items() if sum(hosts) <= 3 or name.startswith("2+2")]
 MANY = [name for name in LAYOUTS if name not in FEW]
 
 

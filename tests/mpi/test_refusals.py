@@ -88,6 +88,7 @@ SAID = {
         r"the first layer whose output is not finite here is call \d: "
         r"(Linear|MeanSquaredError)\(.*\). Lower the learning rate, .+"
     ),
+    "state": rf"{ALL_SAME} state to load; got '\w+' on rank 1, '\w+' on rank 0\. .+",
     "own schedule and function": "nothing",
 }
 

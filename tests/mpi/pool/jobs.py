@@ -23,8 +23,9 @@ from typing import Any, NamedTuple
 RANK = Path(__file__).with_name("rank.py")
 # Seconds that ranks have to start, and to end.
 START, END = 120.0, 30.0
-# Ranks that live at the same time, each with the memory of a process.
-MOST = 16
+# Ranks that live at the same time, each with the memory of a process; those of the layouts that
+# many tests share are 25.
+MOST = 32
 # Read when a trainer is made, all others when a job starts.
 OF_TRAINERS = ("DDBP_BUCKET", "DDBP_SHARD_MEMORY")
 

@@ -70,6 +70,14 @@ def diverge() -> None:
         )
 
 
+def load_state() -> None:
+    """Load a state in which one rank has another step."""
+    made = trainer()
+    state = made.state()
+    state.values["trainer.step_count"] = 7 if ODD else 8
+    made.load_state(state)
+
+
 def loop(*datasets: ddbp.ArrayDataset) -> None:
     """Train on data sets in a loop of one's own."""
     made = trainer()
@@ -143,6 +151,7 @@ CASES = {
     "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
     "divergence": diverge,
+    "state": load_state,
     "own schedule and function": lambda: trainer(
         Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())
     ).fit(DATA, epochs=1),

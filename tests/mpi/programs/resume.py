@@ -209,6 +209,23 @@ def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
     return trainer, losses[-12:], None
 
 
+def stepped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+    """Return the trainer, its losses, and the state where it was stopped, of steps on batches of
+    the script's own, in the midst of a group; the first pass after it is for practice.
+    """
+    last = 6
+    trainer = make(dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), accumulate=4)
+    if loaded is not None:
+        trainer.load_state(loaded)
+    losses = []
+    for number in range(last if loaded else 0, 12):
+        rows = np.arange(14) + 4 * number
+        losses.append(trainer.train_step(DATA.x[rows].astype(np.float32), DATA.y[rows]))
+        if stopping and number + 1 == last:
+            return trainer, [], trainer.state()
+    return trainer, losses[-6:], None
+
+
 def write(snapshot: ddbp.Snapshot, path: Path) -> None:
     """Write a state to two files."""
     np.savez(path.with_suffix(".npz"), **snapshot.arrays)
@@ -240,9 +257,8 @@ def main() -> None:
     options = parser.parse_args()
     rank = ddbp.communicator().rank
     results = {}
-    for number, (name, run) in enumerate(
-        [(name, fitted) for name in FITS] + [(name, looped) for name in LOOPS]
-    ):
+    runs = [*((name, fitted) for name in FITS), *((name, looped) for name in LOOPS)]
+    for number, (name, run) in enumerate([*runs, ("single steps", stepped)]):
         loaded = read(options.load / str(number)) if options.load else None
         trainer, losses, snapshot = run(name, loaded, options.stop is not None)
         results[f"{name}: digest"] = np.array(trainer.parameters_sha256())

@@ -1,0 +1,78 @@
+"""What the forward of a layer may ask of its call, whether that is recorded or not."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from layers.types import Array, Integers
+
+
+class ForwardCall(Protocol):
+    """The call that `Layer.forward` is given: a `Call` on a tape, or one of which nothing stays."""
+
+    __slots__ = ()
+
+    @property
+    def recorded(self) -> bool:
+        """Whether backward may follow; else what only backward needs is in vain."""
+
+    @property
+    def training(self) -> bool:
+        """Whether layers such as Dropout behave as in training; never outside a tape."""
+
+    def save(self, *arrays: Any) -> None:
+        """Keep what backward will find in `Call.saved`."""
+
+    def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array that belongs to this call until the tape's workspace is
+        used for the next step.
+        """
+
+    def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
+        """Return what `buffer` returns for a shape (…, D), and the same memory as rows (R, D)."""
+
+    def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
+        """Return uninitialised arrays of so many elements, or shapes, whose contents are lost when
+        the layer returns.
+        """
+
+    def report(self, sums: Array, divisor: float | None = None) -> None:
+        """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if
+        not the samples.
+        """
+
+    def gather(self, numbers: Array) -> Array:
+        """Return the numbers (S, k) of all shards of the global batch, given those of the local
+        ones, in float64.
+
+        On several ranks this waits for all of them: each must come here with the same layer.
+        """
+
+    def on_gathered(
+        self, numbers: Array, apply: Callable[[Array], None], *, gathered: bool = False
+    ) -> None:
+        """Have `apply` called once with what `gather` returns for these numbers (S, k): at once, or
+        at the end of a trainer's step. With `gathered`, they are what it has returned already.
+
+        This is how a layer changes its `State`; all ranks then change it by the same bits. Of the
+        batch `apply` knows its argument only: where batches accumulate, it may be that of another.
+        """
+
+    def random_key(self) -> tuple[int, int, int, np.uint64]:
+        """Return the key of the next random numbers of this call: its first sample, step, draw and
+        seed.
+
+        It is another one each time. Draws are counted along the tape, calls are not: layers that
+        run as one call draw what they draw apart.
+        """
+
+    def bounds(self, rows: int) -> Integers:
+        """Return the bounds (S + 1,) of the shards in an array of so many rows (a multiple of the
+        samples, if not equal).
+        """
+
+    def samples(self, rows: int) -> int:
+        """Return the number of samples of the global batch, that a loss of `rows` local rows is
+        divided by.
+        """
