@@ -13,6 +13,7 @@ from layers.types import Array
 
 from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
+from .tables import ConvShape
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -117,10 +118,7 @@ class ConvTranspose2d(Convolution):
                 )
             channels = (self.out_channels, self.in_channels)
             algorithm = self._algorithms[key] = choose(
-                window,
-                (height, width),
-                (x.shape[1], x.shape[2]),
-                channels,
+                ConvShape(window, (height, width), (x.shape[1], x.shape[2]), channels),
                 x.dtype,
                 self.algorithm,
                 transposed=True,
@@ -130,7 +128,7 @@ class ConvTranspose2d(Convolution):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.image, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *algorithm.shape.image, self.out_channels), x.dtype)
         algorithm.adjoint(call, y, x, self.weight.value, self._bias(x), False)
         call.save(x, algorithm)
         return y
