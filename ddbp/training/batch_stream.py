@@ -23,7 +23,7 @@ class BatchStream:
     Parameters
     ----------
     options
-        Of the trainer.
+        The trainer's options.
     plan
         Which rows of a global batch are whose.
     truncation
