@@ -131,6 +131,7 @@ def _product(like, c, c_row, a, a_row, a_k, m, b, b_row, k, n, accumulate):
     for v in range(0, vectors - 1, 2):
         rows_of_2(
             like,
+            m,
             c + v * VECTOR_BYTES,
             c_row,
             a,
@@ -139,12 +140,11 @@ def _product(like, c, c_row, a, a_row, a_k, m, b, b_row, k, n, accumulate):
             b + v * VECTOR_BYTES,
             b_row,
             k,
-            m,
             accumulate,
         )
     if vectors % 2:
         at = (vectors - 1) * VECTOR_BYTES
-        rows_of_1(like, c + at, c_row, a, a_row, a_k, b + at, b_row, k, m, accumulate)
+        rows_of_1(like, m, c + at, c_row, a, a_row, a_k, b + at, b_row, k, accumulate)
 
 
 @inlined
