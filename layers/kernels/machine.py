@@ -29,3 +29,8 @@ CACHE_LINE = 64
 for twice or not at all. Memory of ours begins at one: of a vector that lies across two lines the
 processor makes two accesses.
 """
+
+POOLED_BYTES = 256 * 1024
+"""From this size on gradients of activations share memory: they would push each other out of the
+processor's caches.
+"""
