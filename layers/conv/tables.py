@@ -17,7 +17,13 @@ from layers.kernels import conv, conv_columns, winograd
 from layers.kernels import depthwise as depthwise_kernels
 from layers.kernels.conv_tiles import PANEL
 from layers.kernels.llvm.simd_conv import RUN
-from layers.kernels.machine import VECTOR_BYTES
+from layers.kernels.machine import (
+    BAND_BYTES,
+    DEPTHWISE_BAND_BYTES,
+    GRADIENT_BAND_BYTES,
+    VECTOR_BYTES,
+    WINOGRAD_BYTES,
+)
 from layers.kernels.records import table
 from layers.types import Array, Integers
 
@@ -25,11 +31,6 @@ from layers.types import Array, Integers
 # sums are added. The error of a sum grows with the root of its length; one chain is enough for the
 # 3 x 3 windows of 16 channels.
 CHAIN = 144
-# Bytes of a padded band of rows: it shall stay in the second-level cache together with the output.
-BAND_BYTES = 128 * 1024
-# Of the weight's gradient, which reads a band once for each tap: it shall stay in the first level,
-# with the band of dy.
-GRADIENT_BAND_BYTES = 48 * 1024
 
 
 @dataclass(frozen=True)
@@ -346,10 +347,6 @@ def columns(shape: ConvShape, itemsize: int) -> Columns:
     )
 
 
-# Bytes of the transformed tiles of a block and of their products.
-WINOGRAD_BYTES = 192 * 1024
-
-
 @dataclass(frozen=True)
 class Winograd:
     """The table and scratch sizes, in elements, of `kernels.winograd`."""
@@ -382,10 +379,6 @@ def winograd_tables(
         products,
         frequencies * channels[0] * channels[1],
     )
-
-
-# Of depthwise convolution, which reads each element of a band once per tap and little else.
-DEPTHWISE_BAND_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)

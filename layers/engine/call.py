@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.errors import message, noting
+from layers.kernels.machine import POOLED_BYTES
 from layers.types import Array, Integers
 
 from .forward_call import ForwardCall
 from .layer import Layer
 from .parameter import Parameter
 from .value import Outputs, Value
-from .workspace import TRANSIENT_BYTES
 
 if TYPE_CHECKING:
     from .rules import Rule
@@ -92,7 +92,7 @@ class Call(ForwardCall):
         array = self._buffers.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             dtype = np.dtype(dtype)
-            if math.prod(shape) * dtype.itemsize >= TRANSIENT_BYTES:
+            if math.prod(shape) * dtype.itemsize >= POOLED_BYTES:
                 array = self.tape.workspace.pooled(shape, dtype)
                 if self._own is not None:
                     self._own.append(weakref.ref(array))

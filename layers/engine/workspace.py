@@ -16,12 +16,6 @@ if TYPE_CHECKING:
     from .layer import Layer
 
 
-TRANSIENT_BYTES = 256 * 1024
-"""From this size on gradients of activations share memory: they would push each other out of the
-processor's caches.
-"""
-
-
 class Workspace:
     """Buffers keyed by (call, name); after the second step of a static network nothing is
     allocated.

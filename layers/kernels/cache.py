@@ -21,6 +21,7 @@ import numpy as np
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 
 from . import linking
+from .machine import VECTOR_BYTES
 
 ROOM = Path(__file__).parent
 _IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
@@ -29,7 +30,7 @@ _VERSIONS = (
     llvmlite.__version__,
     np.__version__,
     platform.machine(),
-    os.environ.get("LAYERS_VECTOR_BYTES"),
+    VECTOR_BYTES,
 )
 
 

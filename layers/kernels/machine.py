@@ -1,7 +1,7 @@
 """What kernels assume of the processor: its vectors, and what fits its caches.
 
-Nothing here decides a bit of a result: sizes that do are parts of a kernel's contract and stand
-beside it.
+Neither the width of vectors nor the cache line decides a bit of a result. A budget may, where it
+cuts a sum into blocks: so it is the same number for every processor.
 """
 
 import os
@@ -29,3 +29,23 @@ CACHE_LINE = 64
 for twice or not at all. Memory of ours begins at one: of a vector that lies across two lines the
 processor makes two accesses.
 """
+
+POOLED_BYTES = 256 * 1024
+"""From this size on gradients of activations share memory: they would push each other out of the
+processor's caches.
+"""
+
+BAND_BYTES = 128 * 1024
+"""Of a padded band of rows of images: it shall stay in the second-level cache together with the
+output.
+"""
+GRADIENT_BAND_BYTES = 48 * 1024
+"""Of that of a weight's gradient, which reads a band once for each tap: it shall stay in the first
+level, with the band of dy.
+"""
+DEPTHWISE_BAND_BYTES = 64 * 1024
+"""Of that of depthwise convolution, which reads each element of a band once per tap and little
+else.
+"""
+WINOGRAD_BYTES = 192 * 1024
+"""Of the transformed tiles of a block and of their products."""
