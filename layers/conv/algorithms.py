@@ -16,7 +16,7 @@ from layers.kernels.machine import VECTOR_BYTES
 from layers.types import Array, Integers
 
 from . import tables
-from .tables import Window
+from .tables import ConvShape
 
 ALGORITHMS = ("default", "fastest", "direct")
 # Winograd's transforms pay from this many channels on, and while partial tiles at the border waste
@@ -28,19 +28,10 @@ FEW_CHANNELS = 8
 
 
 class ConvAlgorithm:
-    """What computes a convolution of one shape.
+    """What computes a convolution of one shape."""
 
-    `image` and `outputs` are rows and columns of the convolution's input and output, `channels` its
-    input and output channels.
-    """
-
-    def __init__(
-        self, window: Window, image: Pair, outputs: Pair, channels: Pair, dtype: Any
-    ) -> None:
-        self.window = window
-        self.image = image
-        self.outputs = outputs
-        self.channels = channels
+    def __init__(self, shape: ConvShape, dtype: Any) -> None:
+        self.shape = shape
         self.dtype = np.dtype(dtype)
 
     def __repr__(self) -> str:
@@ -76,19 +67,15 @@ class Direct(ConvAlgorithm):
 
     @cached_property
     def _forward(self) -> tables.Correlation:
-        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
-        return tables.correlation(*sizes, backward=False)
+        return tables.correlation(self.shape, self.dtype.itemsize, backward=False)
 
     @cached_property
     def _backward(self) -> tables.Correlation:
-        sizes = (self.window, self.outputs, self.image, self.channels[::-1], self.dtype.itemsize)
-        return tables.correlation(*sizes, backward=True)
+        return tables.correlation(self.shape, self.dtype.itemsize, backward=True)
 
     @cached_property
     def _gradient(self) -> tables.WeightGradient:
-        return tables.weight_gradient(
-            self.window, self.image, self.outputs, self.channels, self.dtype.itemsize
-        )
+        return tables.weight_gradient(self.shape, self.dtype.itemsize)
 
     def apply(
         self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
@@ -105,7 +92,7 @@ class Direct(ConvAlgorithm):
     ) -> None:
         plan = self._gradient
         scratch = call.scratch(self.dtype, plan.band_size, plan.last_size)
-        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.numbers, *scratch, add)
+        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.runs, plan.plan, *scratch, add)
 
     def _correlate(
         self,
@@ -120,8 +107,9 @@ class Direct(ConvAlgorithm):
         transposed: bool,
     ) -> None:
         band, packed = call.scratch(self.dtype, plan.band_size, plan.packed_size)
-        conv.pack(packed, weight, plan.order, plan.phases, self.window.groups, transposed)
-        conv.correlate(y, x, packed, bias, plan.phases, plan.taps, plan.numbers, band, rectified)
+        groups = self.shape.window.groups
+        conv.pack(packed, weight, plan.order, plan.phases, groups, transposed)
+        conv.correlate(y, x, packed, bias, plan.phases, plan.runs, plan.plan, band, rectified)
 
 
 class FewChannels(Direct):
@@ -129,9 +117,7 @@ class FewChannels(Direct):
 
     @cached_property
     def _columns(self) -> tables.Columns:
-        return tables.columns(
-            self.window, self.image, self.outputs, self.channels, self.dtype.itemsize
-        )
+        return tables.columns(self.shape, self.dtype.itemsize)
 
     def adjoint(
         self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
@@ -141,7 +127,7 @@ class FewChannels(Direct):
             return
         plan = self._columns
         scratch = call.scratch(self.dtype, plan.padded, plan.panel, plan.columns, plan.planes)
-        conv_columns.input_gradient(dx, dy, weight, plan.numbers, *scratch)
+        conv_columns.input_gradient(dx, dy, weight, plan.plan, *scratch)
 
 
 class Depthwise(ConvAlgorithm):
@@ -151,13 +137,11 @@ class Depthwise(ConvAlgorithm):
 
     @cached_property
     def _there(self) -> tables.Depthwise:
-        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
-        return tables.depthwise(*sizes, backward=False)
+        return tables.depthwise(self.shape, self.dtype.itemsize, backward=False)
 
     @cached_property
     def _back(self) -> tables.Depthwise:
-        sizes = (self.window, self.image, self.outputs, self.channels, self.dtype.itemsize)
-        return tables.depthwise(*sizes, backward=True)
+        return tables.depthwise(self.shape, self.dtype.itemsize, backward=True)
 
     def apply(
         self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
@@ -175,7 +159,14 @@ class Depthwise(ConvAlgorithm):
         plan = self._there
         band, part = call.scratch(self.dtype, plan.band_size, dw[0].size)
         depthwise.weight_gradient(
-            dw.reshape(len(dw), -1, self.channels[1]), dy, x, bounds, plan.numbers, band, part, add
+            dw.reshape(len(dw), -1, self.shape.channels[1]),
+            dy,
+            x,
+            bounds,
+            plan.plan,
+            band,
+            part,
+            add,
         )
 
     def _convolve(
@@ -190,13 +181,11 @@ class Depthwise(ConvAlgorithm):
         *,
         transposed: bool,
     ) -> None:
-        taps = weight.reshape(-1, self.channels[1])
+        taps = weight.reshape(-1, self.shape.channels[1])
         band, packed, line = call.scratch(
-            self.dtype, plan.band_size, taps.size, y.shape[2] * self.channels[1]
+            self.dtype, plan.band_size, taps.size, y.shape[2] * self.shape.channels[1]
         )
-        depthwise.correlate(
-            y, x, taps, bias, plan.numbers, band, packed, line, transposed, rectified
-        )
+        depthwise.correlate(y, x, taps, bias, plan.plan, band, packed, line, transposed, rectified)
 
 
 class Winograd(ConvAlgorithm):
@@ -205,22 +194,15 @@ class Winograd(ConvAlgorithm):
     `sizes` are the m of the map, of its adjoint and of the weight's gradient.
     """
 
-    def __init__(
-        self,
-        window: Window,
-        image: Pair,
-        outputs: Pair,
-        channels: Pair,
-        dtype: Any,
-        sizes: tuple[int, int, int],
-    ) -> None:
-        super().__init__(window, image, outputs, channels, dtype)
+    def __init__(self, shape: ConvShape, dtype: Any, sizes: tuple[int, int, int]) -> None:
+        super().__init__(shape, dtype)
         self.sizes = sizes
-        before, itemsize = (window.rows.before, window.columns.before), self.dtype.itemsize
+        before, itemsize = (shape.axes[0].before, shape.axes[1].before), self.dtype.itemsize
         around = (2 - before[0], 2 - before[1])
-        self._apply = tables.winograd(before, outputs, channels, itemsize, sizes[0])
-        self._adjoint = tables.winograd(around, image, channels[::-1], itemsize, sizes[1])
-        self._weight = tables.winograd(before, outputs, channels, itemsize, sizes[2])
+        there, back = shape.channels, shape.channels[::-1]
+        self._apply = tables.winograd_tables(before, shape.outputs, there, itemsize, sizes[0])
+        self._adjoint = tables.winograd_tables(around, shape.image, back, itemsize, sizes[1])
+        self._weight = tables.winograd_tables(before, shape.outputs, there, itemsize, sizes[2])
 
     def __repr__(self) -> str:
         return f"Winograd{self.sizes}"
@@ -240,7 +222,7 @@ class Winograd(ConvAlgorithm):
     ) -> None:
         plan = self._weight
         scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
-        winograd.weight_gradient(dw, dy, x, bounds, plan.numbers, *scratch, plan.m, add)
+        winograd.weight_gradient(dw, dy, x, bounds, plan.plan, *scratch, plan.m, add)
 
     def _transform(
         self,
@@ -268,30 +250,28 @@ class Winograd(ConvAlgorithm):
             zeros[:] = 0
             bias = zeros
         winograd.pack(packed, weight, turned, transposed, plan.m)
-        winograd.correlate(y, x, packed, bias, plan.numbers, patch, v, products, plan.m, rectified)
+        winograd.correlate(y, x, packed, bias, plan.plan, patch, v, products, plan.m, rectified)
 
 
 def choose(
-    window: Window,
-    image: Pair,
-    outputs: Pair,
-    channels: Pair,
+    shape: ConvShape,
     dtype: Any,
     algorithm: str = "default",
     *,
     transposed: bool = False,
 ) -> ConvAlgorithm:
-    """Return the algorithm for images (rows, columns) of channels[0] and outputs (rows, columns) of
-    channels[1].
+    """Return the algorithm for a convolution.
 
     The outputs may be fewer than the windows that fit: those of a transposed convolution with
     output padding are.
 
-    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave
-    gradients no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4) backward. "fastest" takes
-    F(4 x 4) both ways. Forward is the map, or its adjoint if `transposed`.
+    "direct" never transforms. "default" takes Winograd's transforms where they pay and leave the
+    gradients of whole networks no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4)
+    backward. "fastest" takes F(4 x 4) both ways. Forward is the map, or its adjoint if
+    `transposed`.
     """
-    rows, columns = window.rows, window.columns
+    window, channels = shape.window, shape.channels
+    rows, columns = shape.axes
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
     lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
     if (
@@ -302,17 +282,21 @@ def choose(
     ):
         forward, backward = 4 if algorithm == "fastest" else 2, 4
         wanted = (backward, forward, backward) if transposed else (forward, backward, backward)
-        sizes = (_size(outputs, wanted[0]), _size(image, wanted[1]), _size(outputs, wanted[2]))
+        sizes = (
+            _size(shape.outputs, wanted[0]),
+            _size(shape.image, wanted[1]),
+            _size(shape.outputs, wanted[2]),
+        )
         if (
             all(count % lanes == 0 and count >= WINOGRAD_CHANNELS for count in channels)
             and min(sizes) > 0
         ):
-            return Winograd(window, image, outputs, channels, dtype, sizes)
+            return Winograd(shape, dtype, sizes)
     if window.groups == channels[0] > 1:
-        return Depthwise(window, image, outputs, channels, dtype)
+        return Depthwise(shape, dtype)
     if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
-        return FewChannels(window, image, outputs, channels, dtype)
-    return Direct(window, image, outputs, channels, dtype)
+        return FewChannels(shape, dtype)
+    return Direct(shape, dtype)
 
 
 def _size(outputs: Pair, most: int) -> int:

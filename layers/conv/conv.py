@@ -14,7 +14,7 @@ from layers.types import Array
 
 from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
-from .tables import Window
+from .tables import ConvShape, Window
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -82,7 +82,8 @@ class Conv2d(Convolution):
         self.padding = (
             "same" if padding == "same" else pair(type(self).__name__, "padding", padding, 0, fix)
         )
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         super().__init__(
             (in_channels, out_channels),
             kernel_size,
@@ -133,7 +134,7 @@ class Conv2d(Convolution):
                 )
             channels = (self.in_channels, self.out_channels)
             algorithm = self._algorithms[key] = choose(
-                window, image, outputs, channels, x.dtype, self.algorithm
+                ConvShape(window, image, outputs, channels), x.dtype, self.algorithm
             )
         return algorithm
 
@@ -160,7 +161,7 @@ class Conv2d(Convolution):
         """
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.outputs, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *algorithm.shape.outputs, self.out_channels), x.dtype)
         algorithm.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         return y, x, algorithm
 

@@ -8,16 +8,23 @@ same taps of dy, at stride 1.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
 from layers.checks import Pair
-from layers.kernels.conv import PANEL
+from layers.kernels import conv, conv_columns, winograd
+from layers.kernels import depthwise as depthwise_kernels
+from layers.kernels.conv_tiles import PANEL
+from layers.kernels.llvm.simd_conv import RUN
 from layers.kernels.machine import VECTOR_BYTES
-from layers.kernels.winograd import SKEW
-from layers.types import Integers
+from layers.kernels.records import table
+from layers.types import Array, Integers
 
+# The most multiply-adds that follow one another in a sum: a longer one is made of chains, whose
+# sums are added. The error of a sum grows with the root of its length; one chain is enough for the
+# 3 x 3 windows of 16 channels.
+CHAIN = 144
 # Bytes of a padded band of rows: it shall stay in the second-level cache together with the output.
 BAND_BYTES = 128 * 1024
 # Of the weight's gradient, which reads a band once for each tap: it shall stay in the first level,
@@ -78,6 +85,33 @@ class Window:
 
 
 @dataclass(frozen=True)
+class ConvShape:
+    """What a convolution maps: images (rows, columns) of channels[0] to outputs (rows, columns) of
+    channels[1].
+    """
+
+    window: Window
+    image: Pair
+    outputs: Pair
+    channels: Pair
+
+    @property
+    def axes(self) -> tuple[Axis, Axis]:
+        """The window's axes."""
+        return self.window.rows, self.window.columns
+
+    @property
+    def taps(self) -> int:
+        """The number of taps."""
+        return self.window.rows.size * self.window.columns.size
+
+    @property
+    def steps(self) -> Pair:
+        """The strides."""
+        return self.window.rows.stride, self.window.columns.stride
+
+
+@dataclass(frozen=True)
 class Band:
     """Where the padded band begins and how large it is."""
 
@@ -109,66 +143,66 @@ class Band:
         """Return how many output rows a band of about so many bytes serves."""
         return max(1, min(outputs, (bytes_ // max(1, row_bytes) - self.span) // steps + 1))
 
+    def plan(self, rows: int, groups: int, step: Pair, out_step: Pair = (1, 1)) -> Array:
+        """Return the `kernels.conv.PLAN` of a band that serves so many output rows."""
+        return table(
+            conv.PLAN,
+            [
+                {
+                    "row_step": step[0],
+                    "step": step[1],
+                    "row_out_step": out_step[0],
+                    "out_step": out_step[1],
+                    "groups": groups,
+                    "top": self.top,
+                    "left": self.left,
+                    "width": self.width,
+                    "band_rows": rows,
+                    "span": self.span,
+                    "copied": self.copied,
+                }
+            ],
+        )
+
+    def size(self, rows: int, step: int, channels: int) -> int:
+        """Return the elements of the copy that serves so many output rows."""
+        return ((rows - 1) * step + self.span) * self.width * channels if self.copied else 0
+
 
 @dataclass(frozen=True)
 class Correlation:
-    """The tables of `kernels.conv.correlate`.
+    """The tables of `kernels.conv.correlate`: its phases, runs and plan.
 
-    Attributes
-    ----------
-    phases
-        Of each phase: first output row and column, number of rows and columns, first and last tap
-        in `order`, first and last entry in half of its part of `taps`, the number of adjacent
-        elements at an entry, and of the rows of taps their number, the first one's offset and their
-        distance.
-    taps
-        Of each phase the offsets in bytes into a band and into a panel of weights: first for panels
-        of one vector, then of PANEL.
-    order
-        The taps of all phases as numbers in the weight.
-    numbers
-        Scalars of the kernel.
-    band_size, packed_size
-        Elements of the scratch and of the packed weights.
+    `order` are the taps of all phases as numbers in the weight; then come the elements of the
+    scratch and of the packed weights.
     """
 
-    phases: Integers
-    taps: Integers
+    phases: Array
+    runs: Array
     order: Integers
-    numbers: Integers
+    plan: Array
     band_size: int
     packed_size: int
 
 
-def correlation(
-    window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int, *, backward: bool
-) -> Correlation:
-    """Return the tables for reading an image (rows, columns) of channels[0] and writing outputs
-    (rows, columns) of channels[1].
-    """
-    kernel_columns = window.columns.size
-    read, written = channels[0] // window.groups, channels[1] // window.groups
+def correlation(shape: ConvShape, itemsize: int, *, backward: bool) -> Correlation:
+    """Return the tables of the map, or of its adjoint."""
+    window, groups = shape.window, shape.window.groups
     lanes = VECTOR_BYTES // itemsize
     if backward:
-        rows, columns, step, out_step = (
-            window.rows.backward(),
-            window.columns.backward(),
-            (1, 1),
-            _steps(window),
-        )
+        image, outputs, channels = shape.outputs, shape.image, shape.channels[::-1]
+        rows, columns = window.rows.backward(), window.columns.backward()
+        step, out_step = (1, 1), shape.steps
     else:
-        rows, columns, step, out_step = (
-            window.rows.forward(),
-            window.columns.forward(),
-            _steps(window),
-            (1, 1),
-        )
+        image, outputs, channels = shape.image, shape.outputs, shape.channels
+        rows, columns = window.rows.forward(), window.columns.forward()
+        step, out_step = shape.steps, (1, 1)
+    read, written = channels[0] // groups, channels[1] // groups
     largest = (-(-outputs[0] // out_step[0]), -(-outputs[1] // out_step[1]))
     band = Band.around(rows, columns, step, image, largest)
-    phases: list[Any] = []
-    taps: list[Pair] = []
+    phases: list[dict[str, int]] = []
+    runs: list[dict[str, int]] = []
     order: list[int] = []
-    packed = 0
     for a, in_rows in enumerate(rows):
         for b, in_columns in enumerate(columns):
             count = (-(-(outputs[0] - a) // out_step[0]), -(-(outputs[1] - b) // out_step[1]))
@@ -176,138 +210,139 @@ def correlation(
                 continue
             offsets = [e for _, e in in_columns]
             # Taps at neighbouring pixels are one run of adjacent elements.
-            joined = (
-                window.groups == 1 and offsets == list(range(offsets[0], offsets[0] + len(offsets)))
-                if offsets
-                else False
-            )
-            run = len(offsets) if joined else 1
+            joined = groups == 1 and all(f - e == 1 for e, f in pairwise(offsets))
+            taps_of_run = len(offsets) if joined and offsets else 1
             starts = [
-                ((e + band.top) * band.width + in_columns[i][1] + band.left)
-                * channels[0]
-                * itemsize
+                ((e + band.top) * band.width + offsets[i] + band.left) * channels[0]
                 for _, e in in_rows
-                for i in range(0, len(in_columns), run)
+                for i in range(0, len(offsets), taps_of_run)
             ]
-            first = len(taps)
-            for vectors in (1, PANEL):
-                taps += [
-                    (start, t * run * read * vectors * lanes * itemsize)
-                    for t, start in enumerate(starts)
-                ]
-            numbers = [k * kernel_columns + q for k, _ in in_rows for q, _ in in_columns]
+            spans = _runs(starts, taps_of_run * read)
+            runs += [
+                {
+                    "a": start * itemsize,
+                    "b": row * vectors * lanes * itemsize,
+                    "length": length,
+                    "ends": ends,
+                }
+                for vectors in (1, PANEL)
+                for start, row, length, ends in spans
+            ]
+            taps = [k * window.columns.size + q for k, _ in in_rows for q, _ in in_columns]
             reached = [e for _, e in in_rows]
-            apart = reached[1] - reached[0] if len(reached) > 1 else 1
-            tap_rows = (len(reached), reached[0] if reached else 0, apart)
-            ends = (len(order), len(order) + len(numbers), first, first + len(starts))
-            phases.append((a, b, *count, *ends, run * read, *tap_rows))
-            order += numbers
-            packed += window.groups * len(numbers) * read * -(-written // lanes) * lanes
+            phases.append(
+                {
+                    "row": a,
+                    "column": b,
+                    "rows": count[0],
+                    "columns": count[1],
+                    "taps": len(taps),
+                    "runs": len(spans),
+                    "tap_rows": len(reached),
+                    "tap_offset": reached[0] if reached else 0,
+                    "tap_distance": reached[1] - reached[0] if len(reached) > 1 else 1,
+                }
+            )
+            order += taps
     band_rows = band.rows(BAND_BYTES, band.width * channels[0] * itemsize, step[0], largest[0])
-    scalars = (
-        *step,
-        *out_step,
-        window.groups,
-        band.top,
-        band.left,
-        band.width,
-        band_rows,
-        band.span,
-        band.copied,
-    )
-    size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
     return Correlation(
-        _table(phases, 12),
-        _table(taps, 2),
+        table(conv.PHASE, phases),
+        table(RUN, runs),
         np.array(order, np.int64),
-        np.array(scalars, np.int64),
-        size,
-        packed,
+        band.plan(band_rows, groups, step, out_step),
+        band.size(band_rows, step[0], channels[0]),
+        groups * len(order) * read * -(-written // lanes) * lanes,
     )
+
+
+def _runs(starts: list[int], length: int) -> list[tuple[int, int, int, bool]]:
+    """Return runs of at most CHAIN elements, those from `starts` on cut in equal parts: the first
+    element, the row of the panel, the length, and whether a chain ends with it.
+
+    As many runs as fit CHAIN are one chain; the last run needs no end.
+    """
+    parts = -(-length // CHAIN)
+    cuts = [length * i // parts for i in range(parts + 1)]
+    runs = [
+        (start + first, t * length + first, stop - first)
+        for t, start in enumerate(starts)
+        for first, stop in pairwise(cuts)
+    ]
+    if not runs:
+        return []
+    chains = -(-len(runs) // (CHAIN // max(n for *_, n in runs)))
+    of_chain = -(-len(runs) // chains)
+    last = len(runs) - 1
+    return [(*run, (i + 1) % of_chain == 0 and i < last) for i, run in enumerate(runs)]
 
 
 @dataclass(frozen=True)
 class WeightGradient:
-    """The tables of `kernels.conv.weight_gradient`: for each row of the gradient its offset in
-    bytes into a band; scalars.
-
-    Then the elements of its scratch.
-    """
+    """The tables of `kernels.conv.weight_gradient`, and the elements of its scratch."""
 
     offsets: Integers
-    numbers: Integers
+    runs: Array
+    plan: Array
     band_size: int
     last_size: int
 
 
-def weight_gradient(
-    window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int
-) -> WeightGradient:
-    """Return the tables for images (rows, columns) of channels[0] and gradients (rows, columns) of
-    channels[1].
-    """
-    (rows,), (columns,) = window.rows.forward(), window.columns.forward()
-    step = _steps(window)
-    band = Band.around([rows], [columns], step, image, outputs)
+def weight_gradient(shape: ConvShape, itemsize: int) -> WeightGradient:
+    """Return the tables of the weight's gradient."""
+    (rows,), (columns,) = shape.window.rows.forward(), shape.window.columns.forward()
+    step, (inputs, outputs) = shape.steps, shape.channels
+    band = Band.around([rows], [columns], step, shape.image, shape.outputs)
     pixels = [(e + band.top) * band.width + f + band.left for _, e in rows for _, f in columns]
-    offsets = (
-        np.add.outer(
-            np.array(pixels, np.int64) * channels[0], np.arange(channels[0] // window.groups)
-        )
-        * itemsize
+    within = np.arange(inputs // shape.window.groups)
+    offsets = np.add.outer(np.array(pixels, np.int64) * inputs, within).reshape(-1) * itemsize
+    read, given = step[0] * band.width * inputs * itemsize, shape.outputs[1] * outputs * itemsize
+    band_rows = max(1, min(shape.outputs[0], GRADIENT_BAND_BYTES // (read + given)))
+    runs = [
+        {"a": r * read, "b": r * given, "length": shape.outputs[1], "ends": 0}
+        for r in range(band_rows)
+    ]
+    return WeightGradient(
+        offsets,
+        table(RUN, runs),
+        band.plan(band_rows, shape.window.groups, step),
+        band.size(band_rows, step[0], inputs),
+        band_rows * shape.outputs[1] * outputs + VECTOR_BYTES // itemsize,
     )
-    row_bytes = (step[0] * band.width * channels[0] + outputs[1] * channels[1]) * itemsize
-    band_rows = max(1, min(outputs[0], GRADIENT_BAND_BYTES // row_bytes))
-    scalars = (
-        *step,
-        window.groups,
-        band.top,
-        band.left,
-        band.width,
-        band_rows,
-        band.span,
-        band.copied,
-    )
-    size = ((band_rows - 1) * step[0] + band.span) * band.width * channels[0] if band.copied else 0
-    last = band_rows * outputs[1] * channels[1] + VECTOR_BYTES // itemsize
-    return WeightGradient(offsets.reshape(-1), np.array(scalars, np.int64), size, last)
-
-
-def _steps(window: Window) -> Pair:
-    return window.rows.stride, window.columns.stride
-
-
-def _table(rows: list[Any], columns: int) -> Integers:
-    return np.array(rows, np.int64).reshape(-1, columns)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Scalars and scratch shapes of `kernels.conv_columns.input_gradient`."""
+    """The table and scratch shapes of `kernels.conv_columns.input_gradient`."""
 
-    numbers: Integers
+    plan: Array
     padded: Pair
     panel: int
     columns: Pair
     planes: Pair
 
 
-def columns(window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int) -> Columns:
-    """Return them for the gradient of an image (rows, columns) of channels[0], given outputs (rows,
-    columns) of channels[1].
-    """
-    axes = (window.rows, window.columns)
+def columns(shape: ConvShape, itemsize: int) -> Columns:
+    """Return them for the gradient of the images."""
+    (inputs, outputs), (rows_axis, columns_axis) = shape.channels, shape.axes
     rows, pitch = (
         max(count - 1 + axis.span, size + axis.before)
-        for count, size, axis in zip(outputs, image, axes, strict=True)
+        for count, size, axis in zip(shape.outputs, shape.image, shape.axes, strict=True)
     )
-    numbers = (*(axis.dilation for axis in axes), *(axis.before for axis in axes), pitch)
     panel = 2 * VECTOR_BYTES // itemsize
-    pixels = -(-outputs[0] * pitch // panel) * panel
-    size = (axes[0].size * axes[1].size * channels[0], pixels)
-    scalars = np.array(numbers, np.int64)
+    pixels = -(-shape.outputs[0] * pitch // panel) * panel
+    plan = {
+        "row_dilation": rows_axis.dilation,
+        "column_dilation": columns_axis.dilation,
+        "top": rows_axis.before,
+        "left": columns_axis.before,
+        "pitch": pitch,
+    }
     return Columns(
-        scalars, (pixels, channels[1]), panel * channels[1], size, (channels[0], rows * pitch)
+        table(conv_columns.PLAN, [plan]),
+        (pixels, outputs),
+        panel * outputs,
+        (shape.taps * inputs, pixels),
+        (inputs, rows * pitch),
     )
 
 
@@ -317,17 +352,19 @@ WINOGRAD_BYTES = 192 * 1024
 
 @dataclass(frozen=True)
 class Winograd:
-    """Scalars and scratch sizes, in elements, of `kernels.winograd`."""
+    """The table and scratch sizes, in elements, of `kernels.winograd`."""
 
     m: int
-    numbers: Integers
+    plan: Array
     patch: int
     v: int
     products: int
     packed: int
 
 
-def winograd(padding: Pair, outputs: Pair, channels: Pair, itemsize: int, m: int) -> Winograd:
+def winograd_tables(
+    padding: Pair, outputs: Pair, channels: Pair, itemsize: int, m: int
+) -> Winograd:
     """Return them for reading channels[0] with this padding (above, left) and writing outputs
     (rows, columns) of channels[1].
     """
@@ -335,11 +372,11 @@ def winograd(padding: Pair, outputs: Pair, channels: Pair, itemsize: int, m: int
     frequencies = (m + 2) ** 2
     row_bytes = frequencies * grid[1] * sum(channels) * itemsize
     block = max(1, WINOGRAD_BYTES // row_bytes)
-    v, products = (frequencies * (block * grid[1] * count + SKEW // itemsize) for count in channels)
-    numbers = np.array((*padding, block), np.int64)
+    skew = winograd.SKEW // itemsize
+    v, products = (frequencies * (block * grid[1] * count + skew) for count in channels)
     return Winograd(
         m,
-        numbers,
+        table(winograd.PLAN, [{"top": padding[0], "left": padding[1], "block": block}]),
         (m + 2) ** 2 * max(channels),
         v,
         products,
@@ -353,43 +390,43 @@ DEPTHWISE_BAND_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Depthwise:
-    """Scalars of `kernels.depthwise`, and the elements of a band.
+    """The table of `kernels.depthwise`, and the elements of a band."""
 
-    The scalars: steps of rows and columns; rows and columns of taps, and their distance (dilation);
-    padding above and left; columns of a band, its output rows; how far the pixels that are read are
-    spread out, by rows and columns; how often a channel is repeated, how many outputs are summed;
-    whether the band is a copy.
-    """
-
-    numbers: Integers
+    plan: Array
     band_size: int
 
 
-def depthwise(
-    window: Window, image: Pair, outputs: Pair, channels: Pair, itemsize: int, *, backward: bool
-) -> Depthwise:
-    """Return them for the map from images (rows, columns) of channels[0] to outputs of channels[1],
-    or for its adjoint.
-    """
-    axes = (window.rows, window.columns)
-    repeat = channels[1] // channels[0]
+def depthwise(shape: ConvShape, itemsize: int, *, backward: bool) -> Depthwise:
+    """Return them for the map, or for its adjoint."""
+    rows, columns = shape.axes
+    channels = shape.channels[1]
+    repeat = channels // shape.channels[0]
     if backward:
-        written, steps = image, (1, 1)
-        before, spread = (
-            [axis.span - 1 - axis.before for axis in axes],
-            [axis.stride for axis in axes],
-        )
+        written, steps, spread = shape.image, (1, 1), shape.steps
+        top, left = (axis.span - 1 - axis.before for axis in shape.axes)
     else:
-        written, steps = outputs, _steps(window)
-        before, spread = [axis.before for axis in axes], [1, 1]
-    pitch = (written[1] - 1) * steps[1] + window.columns.span
-    copied = spread != [1, 1] or (repeat > 1 and not backward)
-    row_bytes = pitch * channels[1] * itemsize
-    band_rows = max(
-        1, min(written[0], (DEPTHWISE_BAND_BYTES // row_bytes - window.rows.span) // steps[0] + 1)
-    )
-    of_taps = (*(axis.size for axis in axes), *(axis.dilation for axis in axes))
-    repeats = (1, repeat) if backward else (repeat, 1)
-    numbers = (*steps, *of_taps, *before, pitch, band_rows, *spread, *repeats, copied)
-    size = ((band_rows - 1) * steps[0] + window.rows.span) * pitch * channels[1] if copied else 0
-    return Depthwise(np.array(numbers, np.int64), size)
+        written, steps, spread = shape.outputs, shape.steps, (1, 1)
+        top, left = (axis.before for axis in shape.axes)
+    width = (written[1] - 1) * steps[1] + columns.span
+    copied = spread != (1, 1) or (repeat > 1 and not backward)
+    fitting = DEPTHWISE_BAND_BYTES // (width * channels * itemsize)
+    band_rows = max(1, min(written[0], (fitting - rows.span) // steps[0] + 1))
+    plan = {
+        "row_step": steps[0],
+        "step": steps[1],
+        "height": rows.size,
+        "width": columns.size,
+        "row_dilation": rows.dilation,
+        "dilation": columns.dilation,
+        "top": top,
+        "left": left,
+        "band_width": width,
+        "band_rows": band_rows,
+        "row_spread": spread[0],
+        "spread": spread[1],
+        "repeat": 1 if backward else repeat,
+        "fold": repeat if backward else 1,
+        "copied": copied,
+    }
+    size = ((band_rows - 1) * steps[0] + rows.span) * width * channels if copied else 0
+    return Depthwise(table(depthwise_kernels.PLAN, [plan]), size)

@@ -13,6 +13,7 @@ from layers.types import Array
 
 from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
+from .tables import ConvShape
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -59,7 +60,8 @@ class ConvTranspose2d(Convolution):
     ) -> None:
         self.padding = pair("ConvTranspose2d", "padding", padding, 0)
         self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         super().__init__(
             (out_channels, in_channels),
             kernel_size,
@@ -117,10 +119,7 @@ class ConvTranspose2d(Convolution):
                 )
             channels = (self.out_channels, self.in_channels)
             algorithm = self._algorithms[key] = choose(
-                window,
-                (height, width),
-                (x.shape[1], x.shape[2]),
-                channels,
+                ConvShape(window, (height, width), (x.shape[1], x.shape[2]), channels),
                 x.dtype,
                 self.algorithm,
                 transposed=True,
@@ -130,7 +129,7 @@ class ConvTranspose2d(Convolution):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.image, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *algorithm.shape.image, self.out_channels), x.dtype)
         algorithm.adjoint(call, y, x, self.weight.value, self._bias(x), False)
         call.save(x, algorithm)
         return y

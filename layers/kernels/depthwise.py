@@ -8,32 +8,58 @@ scratch, each channel K / C times. The gradient of the input is the same convolu
 taps in the opposite order, and dy spread out by the stride.
 """
 
-from .conv import copy_band
+import numpy as np
+
+from .conv_bands import copy_band
 from .jit import inlined, kernel
 from .llvm.simd_depthwise import gradient_of_taps, row_of_taps
 from .llvm.vmath import constant
 from .machine import VECTOR_BYTES
+from .records import record
+
+# Steps of rows and of pixels in a row; rows and columns of taps, and their distance (dilation);
+# padding above and left; columns of a band, the output rows that it serves; how far the pixels that
+# are read are spread out, by rows and in a row; how often a channel is repeated, how many outputs
+# are summed; whether the band is a copy.
+PLAN = record(
+    "row_step",
+    "step",
+    "height",
+    "width",
+    "row_dilation",
+    "dilation",
+    "top",
+    "left",
+    "band_width",
+    "band_rows",
+    "row_spread",
+    "spread",
+    "repeat",
+    "fold",
+    "copied",
+)
 
 
 @inlined
-def _fill_band(band, image, first, rows, left, width, row_spread, column_spread, repeat):
+def _fill_band(band, image, first, rows, plan):
     """Write rows first..first+rows of an image, spread out with zeros between and its channels
     repeated; zeros outside.
     """
-    if row_spread == 1 and column_spread == 1 and repeat == 1:
-        copy_band(band, image, first, rows, left, width)
+    width, repeat = plan.band_width, plan.repeat
+    if plan.row_spread == 1 and plan.spread == 1 and repeat == 1:
+        copy_band(band, image, first, rows, plan.left, width)
         return
     height, inside, channels = image.shape
     outputs = channels * repeat
     band[: rows * width * outputs] = constant(band, "zero")
     for r in range(rows):
         i = first + r
-        if i < 0 or i % row_spread or i // row_spread >= height:
+        if i < 0 or i % plan.row_spread or i // plan.row_spread >= height:
             continue
         for j in range(inside):
-            v = j * column_spread + left
+            v = j * plan.spread + plan.left
             if 0 <= v < width:
-                of = image[i // row_spread, j]
+                of = image[i // plan.row_spread, j]
                 to = band[(r * width + v) * outputs : (r * width + v + 1) * outputs]
                 if repeat == 1:
                     for c in range(channels):
@@ -45,11 +71,25 @@ def _fill_band(band, image, first, rows, left, width, row_spread, column_spread,
 
 
 @inlined
+def _rows_read(band, x, n, first, rows, plan):
+    """Return the address of what output rows first..first+rows of image n are computed from, the
+    image or a band; its rows and columns; and of the first output pixel's window the row, and the
+    column with the sign turned.
+    """
+    if plan.copied:
+        height = (rows - 1) * plan.row_step + (plan.height - 1) * plan.row_dilation + 1
+        _fill_band(band, x[n], first * plan.row_step - plan.top, height, plan)
+        return np.int64(band.ctypes.data), height, plan.band_width, np.int64(0), np.int64(0)
+    top = first * plan.row_step - plan.top
+    return np.int64(x[n].ctypes.data), x.shape[1], x.shape[2], top, plan.left
+
+
+@inlined
 def _clipped(start, size, dilation, limit):
     """Return the first of the taps start, start + dilation, … that lies in 0..limit, and how many
     do.
     """
-    first = 0 if start >= 0 else (dilation - 1 - start) // dilation
+    first = max(0, dilation - 1 - start) // dilation
     stop = min(size, (limit - 1 - start) // dilation + 1)
     return first, max(0, stop - first)
 
@@ -79,33 +119,19 @@ def _fold(y, line, bias, repeat, rectified):
 
 
 @kernel
-def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, rectified):
+def correlate(y, x, weight, bias, plan, band, packed, line, transposed, rectified):
     """Writes y[p, k] = sum over taps t of x[p step + t dilation - padding, k // repeat] weight[t,
     k] + bias[k].
 
     Transposed: taps in the opposite order and, if K / C is not 1, y (N, P, Q, C) is the sum over
-    the K / C outputs of a channel. `numbers` are those of `conv_plan.Depthwise`. Scratch: band,
-    packed (taps K,), line (Q K,). Rectified: max(y, 0) instead.
+    the K / C outputs of a channel. `plan` is one record PLAN. Scratch: band, packed (taps K,), line
+    (Q K,). Rectified: max(y, 0) instead.
     """
     size = y.itemsize
     lanes = VECTOR_BYTES // size
-    (
-        step_rows,
-        step,
-        height,
-        width,
-        row,
-        column,
-        top,
-        left,
-        pitch,
-        band_rows,
-        row_spread,
-        column_spread,
-        repeat,
-        fold,
-        copied,
-    ) = numbers
+    shape = plan[0]
+    row, column = shape.row_dilation, shape.dilation
+    step, height, width, fold = shape.step, shape.height, shape.width, shape.fold
     taps, channels = weight.shape
     for t in range(taps):
         to, of = (
@@ -116,37 +142,28 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
             to[k] = of[k]
     _, out_rows, out_columns, _ = y.shape
     pixel = channels * size
+    finish = fold == 1
+    of_bias = np.int64(bias.ctypes.data if bias.size and finish else 0)
+    rectify = np.int64(1 if rectified and finish else 0)
     for n in range(len(y)):
-        for first in range(0, out_rows, band_rows):
-            rows = min(band_rows, out_rows - first)
-            if copied:
-                seen_rows, seen_columns = (rows - 1) * step_rows + (height - 1) * row + 1, pitch
-                _fill_band(
-                    band,
-                    x[n],
-                    first * step_rows - top,
-                    seen_rows,
-                    left,
-                    pitch,
-                    row_spread,
-                    column_spread,
-                    repeat,
-                )
-                source, origin, edge = band.ctypes.data, 0, 0
-            else:
-                seen_rows, seen_columns = x.shape[1], x.shape[2]
-                source, origin, edge = x[n].ctypes.data, first * step_rows - top, left
+        for first in range(0, out_rows, shape.band_rows):
+            rows = min(shape.band_rows, out_rows - first)
+            source, seen_rows, seen_columns, origin, edge = _rows_read(
+                band, x, n, first, rows, shape
+            )
             inner, outer = _inner(out_columns, edge, step, width, column, seen_columns)
             for r in range(rows):
-                above = origin + r * step_rows
+                above = origin + r * shape.row_step
                 tap, tap_rows = _clipped(above, height, row, seen_rows)
-                into = line.ctypes.data if fold > 1 else y[n, first + r].ctypes.data
-                j = 0
+                into = np.int64(line.ctypes.data if fold > 1 else y[n, first + r].ctypes.data)
+                j = np.int64(0)
                 while j < out_columns:
-                    pixels = outer - inner if j == inner else 1
+                    pixels = outer - inner if j == inner else np.int64(1)
                     before = j * step - edge
                     across, tap_columns = (
-                        (0, width) if j == inner else _clipped(before, width, column, seen_columns)
+                        (np.int64(0), width)
+                        if j == inner
+                        else _clipped(before, width, column, seen_columns)
                     )
                     at = (
                         source
@@ -160,7 +177,7 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
                             pixel,
                             at + k * size,
                             step * pixel,
-                            packed.ctypes.data + weights + k * size,
+                            np.int64(packed.ctypes.data) + weights + k * size,
                             width * pixel,
                             pixel,
                             pixels,
@@ -169,8 +186,8 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
                             tap_rows,
                             tap_columns,
                             min(lanes, channels - k),
-                            bias.ctypes.data + k * size if bias.size and fold == 1 else 0,
-                            1 if rectified and fold == 1 else 0,
+                            of_bias + k * size if of_bias else np.int64(0),
+                            rectify,
                         )
                     j += pixels
                 if fold > 1:
@@ -178,7 +195,7 @@ def correlate(y, x, weight, bias, numbers, band, packed, line, transposed, recti
 
 
 @kernel
-def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
+def weight_gradient(dw, dy, x, bounds, plan, band, part, add_weight):
     """Writes (adds, if so said) for each shard dw[t, k] = sum over its pixels p of x[p step + e_t,
     k // repeat] dy[p, k].
 
@@ -187,23 +204,9 @@ def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
-    (
-        step_rows,
-        step,
-        height,
-        width,
-        row,
-        column,
-        top,
-        left,
-        pitch,
-        band_rows,
-        row_spread,
-        column_spread,
-        repeat,
-        _,
-        copied,
-    ) = numbers
+    shape = plan[0]
+    row, column = shape.row_dilation, shape.dilation
+    step, height, width = shape.step, shape.height, shape.width
     _, out_rows, out_columns, channels = dy.shape
     zero = constant(dw, "zero")
     pixel = channels * size
@@ -213,35 +216,21 @@ def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
             total[:] = zero
         for n in range(bounds[s], bounds[s + 1]):
             part[:] = zero
-            for first in range(0, out_rows, band_rows):
-                rows = min(band_rows, out_rows - first)
-                if copied:
-                    seen_rows, seen_columns = (rows - 1) * step_rows + (height - 1) * row + 1, pitch
-                    _fill_band(
-                        band,
-                        x[n],
-                        first * step_rows - top,
-                        seen_rows,
-                        left,
-                        pitch,
-                        row_spread,
-                        column_spread,
-                        repeat,
-                    )
-                    source, origin, edge = band.ctypes.data, 0, 0
-                else:
-                    seen_rows, seen_columns = x.shape[1], x.shape[2]
-                    source, origin, edge = x[n].ctypes.data, first * step_rows - top, left
+            for first in range(0, out_rows, shape.band_rows):
+                rows = min(shape.band_rows, out_rows - first)
+                source, seen_rows, seen_columns, origin, edge = _rows_read(
+                    band, x, n, first, rows, shape
+                )
                 inner, outer = _inner(out_columns, edge, step, width, column, seen_columns)
                 for r in range(rows):
-                    above = origin + r * step_rows
+                    above = origin + r * shape.row_step
                     tap, tap_rows = _clipped(above, height, row, seen_rows)
-                    j = 0
+                    j = np.int64(0)
                     while j < out_columns:
-                        pixels = outer - inner if j == inner else 1
+                        pixels = outer - inner if j == inner else np.int64(1)
                         before = j * step - edge
                         across, tap_columns = (
-                            (0, width)
+                            (np.int64(0), width)
                             if j == inner
                             else _clipped(before, width, column, seen_columns)
                         )
@@ -254,10 +243,10 @@ def weight_gradient(dw, dy, x, bounds, numbers, band, part, add_weight):
                         for k in range(0, channels, lanes):
                             gradient_of_taps(
                                 dw,
-                                part.ctypes.data + weights + k * size,
+                                np.int64(part.ctypes.data) + weights + k * size,
                                 width * pixel,
                                 pixel,
-                                dy[n, first + r, j].ctypes.data + k * size,
+                                np.int64(dy[n, first + r, j].ctypes.data) + k * size,
                                 pixel,
                                 at + k * size,
                                 step * pixel,

@@ -6,12 +6,25 @@ after the other.
 
 import numpy as np
 
-from .jit import kernel
+from .jit import inlined, kernel
 from .llvm.vmath import constant
+from .records import record
 
 ROOT, ABSENT = -1, -2
 # What can be wrong with parents; `layers.tree.batch` has the words.
 OUTSIDE, PARENT_ABSENT, NO_NODES, NO_ROOT, SEVERAL_ROOTS, CYCLE = 1, 2, 3, 4, 5, 6
+# What is wrong, if anything, in which tree and at which of its nodes.
+FAULT = record("kind", "tree", "node")
+# Numbers of nodes, of levels and of nodes with children; the most nodes, and the most edges, of a
+# level above the leaves.
+SIZES = record("nodes", "levels", "inner", "widest", "most_edges")
+
+
+@inlined
+def _report(fault, kind, tree, node):
+    fault[0].kind = kind
+    fault[0].tree = tree
+    fault[0].node = node
 
 
 @kernel
@@ -27,20 +40,19 @@ def structure(
     inner,
     level_of,
     waiting,
-    numbers,
+    sizes,
     fault,
     parents,
 ):
-    """Writes the tables of `layers.TreeBatch` from parents (N, M); or what is wrong to fault: kind,
-    tree, node.
+    """Writes the tables of `layers.TreeBatch` from parents (N, M); or what is wrong to `fault`, one
+    record FAULT.
 
     starts (N + 1,), inner_starts (N + 1,), roots (N,); the others have room for N M + 1 numbers, of
-    which `numbers` says how many are used: nodes, levels, inner nodes, then the most nodes and
-    edges of a level above the leaves. `level_of` and `waiting` are scratch. A node's level is 0 for
-    a leaf, or one more than the highest level of its children.
+    which `sizes`, one record SIZES, says how many are used. `level_of` and `waiting` are scratch. A
+    node's level is 0 for a leaf, or one more than the highest level of its children.
     """
     trees, width = parents.shape
-    fault[0] = 0
+    fault[0].kind = 0
     row_of = np.empty(width, np.int64)
     parent_row = np.empty(trees * width, np.int64)
     rows = edges = above = 0
@@ -58,23 +70,23 @@ def structure(
             if p == ABSENT:
                 continue
             if p < ABSENT or p >= width:
-                fault[0], fault[1], fault[2] = OUTSIDE, n, j
+                _report(fault, OUTSIDE, n, j)
                 return
             if p == ROOT:
                 found += 1
                 roots[n] = row_of[j]
                 parent_row[row_of[j]] = -1
                 if found > 1:
-                    fault[0], fault[1], fault[2] = SEVERAL_ROOTS, n, j
+                    _report(fault, SEVERAL_ROOTS, n, j)
                     return
             elif parents[n, p] == ABSENT:
-                fault[0], fault[1], fault[2] = PARENT_ABSENT, n, j
+                _report(fault, PARENT_ABSENT, n, j)
                 return
             else:
                 parent_row[row_of[j]] = row_of[p]
                 waiting[row_of[p]] += 1
         if rows == first or found == 0:
-            fault[0], fault[1], fault[2] = NO_NODES if rows == first else NO_ROOT, n, 0
+            _report(fault, NO_NODES if rows == first else NO_ROOT, n, 0)
             return
         for r in range(first, rows):
             child_starts[r + 1] = child_starts[r] + waiting[r]
@@ -107,7 +119,7 @@ def structure(
             stuck = first
             while waiting[stuck] == 0:
                 stuck += 1
-            fault[0], fault[1], fault[2] = CYCLE, n, slots[stuck] - n * width
+            _report(fault, CYCLE, n, slots[stuck] - n * width)
             return
         for r in range(first, rows):
             waiting[r] = child_starts[r]
@@ -132,20 +144,18 @@ def structure(
         level = level_of[r]
         order[waiting[level]] = r
         waiting[level] += 1
-    most_nodes = most_edges = 0
+    widest = most_edges = 0
     for level in range(1, levels):
         here = 0
         for i in range(level_starts[level], level_starts[level + 1]):
             here += child_starts[order[i] + 1] - child_starts[order[i]]
-        most_nodes = max(most_nodes, level_starts[level + 1] - level_starts[level])
+        widest = max(widest, level_starts[level + 1] - level_starts[level])
         most_edges = max(most_edges, here)
-    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = (
-        rows,
-        levels,
-        above,
-        most_nodes,
-        most_edges,
-    )
+    sizes[0].nodes = rows
+    sizes[0].levels = levels
+    sizes[0].inner = above
+    sizes[0].widest = widest
+    sizes[0].most_edges = most_edges
 
 
 @kernel

@@ -3,21 +3,26 @@ time, m being 2 or 4.
 
 Lavin and Gray, "Fast algorithms for convolutional neural networks", 2016: tiles of a = m + 2 pixels
 a side are transformed, and the convolution becomes a a matrix products of tiles times channels,
-which take 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. F(2 x 2) rounds better than direct
-convolution, F(4 x 4) about twice as badly, with the points chosen here.
+which take 2.25 (m = 2) or 4 (m = 4) times fewer multiplications. How badly they round:
+`layers.conv.rounding`.
 
 Tiles are those of all images in order, `block` rows of tiles at a time. Channels must be multiples
 of the vector's lanes. Letters: x (N, H, W, C), y (N, P, Q, K), weight (3, 3, C, K).
 """
 
-from .conv import PANEL
+import numpy as np
+
+from .conv_tiles import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
 from .llvm.planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
 from .llvm.simd_winograd import copy_between_zeros, grid_transform
 from .llvm.vmath import constant
 from .machine import VECTOR_BYTES
+from .records import record
 
+# Padding above and left; rows of tiles in a block.
+PLAN = record("top", "left", "block")
 # Bytes between the planes of transformed tiles, lest they lie a power of two apart: those would
 # share few places in the cache.
 SKEW = 320
@@ -25,36 +30,12 @@ SKEW = 320
 
 def _transform_of(name):
     """Return the helper that applies one of the transforms to all channels of a tile."""
+    of_vectors = grid_transform(name)
 
     @inlined
-    def transform(
-        like,
-        out,
-        out_row,
-        out_column,
-        source,
-        source_row,
-        source_column,
-        channels,
-        bias,
-        rectify,
-        accumulate,
-    ):
-        size = like.itemsize
-        for c in range(0, channels * size, VECTOR_BYTES):
-            grid_transform(
-                like,
-                out + c,
-                out_row,
-                out_column,
-                source + c,
-                source_row,
-                source_column,
-                bias + c,
-                rectify,
-                accumulate,
-                name,
-            )
+    def transform(like, channels, out, source, bias, *rest):
+        for c in range(0, channels * like.itemsize, VECTOR_BYTES):
+            of_vectors(like, out + c, source + c, bias + c, *rest)
 
     return transform
 
@@ -62,14 +43,10 @@ def _transform_of(name):
 _input_2, _input_4 = _transform_of("input 2"), _transform_of("input 4")
 _output_2, _output_4 = _transform_of("output 2"), _transform_of("output 4")
 _filter_2, _filter_4 = _transform_of("filter 2"), _transform_of("filter 4")
-_output_gradient_2, _output_gradient_4 = (
-    _transform_of("output gradient 2"),
-    _transform_of("output gradient 4"),
-)
-_filter_gradient_2, _filter_gradient_4 = (
-    _transform_of("filter gradient 2"),
-    _transform_of("filter gradient 4"),
-)
+_output_gradient_2 = _transform_of("output gradient 2")
+_output_gradient_4 = _transform_of("output gradient 4")
+_filter_gradient_2 = _transform_of("filter gradient 2")
+_filter_gradient_4 = _transform_of("filter gradient 4")
 
 
 @inlined
@@ -82,11 +59,11 @@ def _copy_patch(patch, image, top, left, side):
     vectors = pixel // VECTOR_BYTES
     start, stop = max(0, left), min(width, left + side)
     for a in range(side):
-        to = patch.ctypes.data + a * side * pixel
+        to = np.int64(patch.ctypes.data) + a * side * pixel
         if top + a < 0 or top + a >= height:
             copy_between_zeros(patch, to, to, side * vectors, 0, 0)
         else:
-            of = image.ctypes.data + ((top + a) * width + start) * pixel
+            of = np.int64(image.ctypes.data) + ((top + a) * width + start) * pixel
             copy_between_zeros(
                 patch,
                 to,
@@ -97,70 +74,70 @@ def _copy_patch(patch, image, top, left, side):
             )
 
 
-@inlined
-def _tiles_in(v, plane, x, first, rows, grid, m, side, top, left, patch, gradient):
-    """Transform `rows` rows of tiles of the images x from row `first` on: inputs, or output
-    gradients of m x m pixels.
-    """
-    size = x.itemsize
-    _, height, width, channels = x.shape
-    grid_rows, grid_columns = grid
-    for r in range(rows):
-        n, i = (first + r) // grid_rows, (first + r) % grid_rows
-        for j in range(grid_columns):
-            row, column = i * m - top, j * m - left
-            if row >= 0 and column >= 0 and row + side <= height and column + side <= width:
-                source = x.ctypes.data + ((n * height + row) * width + column) * channels * size
-                source_row = width * channels * size
-            else:
-                _copy_patch(patch, x[n], row, column, side)
-                source, source_row = patch.ctypes.data, side * channels * size
-            to = v + (r * grid_columns + j) * channels * size
-            step = channels * size
-            if gradient:
-                if m == 2:
-                    _output_gradient_2(
-                        x, to, 4 * plane, plane, source, source_row, step, channels, 0, 0, 0
-                    )
+def _tiles_in_of(by_2, by_4):
+    """Return the helper that transforms tiles with these transforms, for m = 2 and for m = 4."""
+
+    @inlined
+    def tiles_in(v, plane, x, first, rows, grid_rows, grid_columns, m, side, top, left, patch):
+        """Transform `rows` rows of tiles of `side` pixels of the images x from row `first` on."""
+        _, height, width, channels = x.shape
+        none = np.int64(0)
+        step = channels * x.itemsize
+        across = (m + 2) * plane
+        for r in range(rows):
+            n, i = (first + r) // grid_rows, (first + r) % grid_rows
+            for j in range(grid_columns):
+                row, column = i * m - top, j * m - left
+                if row >= 0 and column >= 0 and row + side <= height and column + side <= width:
+                    source = np.int64(x.ctypes.data) + ((n * height + row) * width + column) * step
+                    source_row = width * step
                 else:
-                    _output_gradient_4(
-                        x, to, 6 * plane, plane, source, source_row, step, channels, 0, 0, 0
-                    )
-            elif m == 2:
-                _input_2(x, to, 4 * plane, plane, source, source_row, step, channels, 0, 0, 0)
-            else:
-                _input_4(x, to, 6 * plane, plane, source, source_row, step, channels, 0, 0, 0)
+                    _copy_patch(patch, x[n], row, column, side)
+                    source, source_row = np.int64(patch.ctypes.data), side * step
+                to = v + (r * grid_columns + j) * step
+                if m == 2:
+                    by_2(x, channels, to, source, none, across, plane, source_row, step, none, none)
+                else:
+                    by_4(x, channels, to, source, none, across, plane, source_row, step, none, none)
+
+    return tiles_in
+
+
+_inputs_in = _tiles_in_of(_input_2, _input_4)
+_gradients_in = _tiles_in_of(_output_gradient_2, _output_gradient_4)
 
 
 @inlined
-def _tiles_out(y, products, plane, first, rows, grid, m, patch, bias, rectified):
+def _tiles_out(y, products, plane, first, rows, grid_rows, grid_columns, m, patch, bias, rectified):
     """Transform rows of tiles back and write their pixels to y; those of a last, partial tile by
     way of the patch.
     """
-    size = y.itemsize
     _, height, width, channels = y.shape
-    grid_rows, grid_columns = grid
-    step = channels * size
-    rectify = 1 if rectified else 0
-    add = bias.ctypes.data
+    step = channels * y.itemsize
+    across = (m + 2) * plane
+    none, rectify = np.int64(0), np.int64(rectified)
+    add = np.int64(bias.ctypes.data)
     for r in range(rows):
         n, i = (first + r) // grid_rows, (first + r) % grid_rows
         for j in range(grid_columns):
             whole = (i + 1) * m <= height and (j + 1) * m <= width
-            to, to_row = y.ctypes.data + ((n * height + i * m) * width + j * m) * step, width * step
-            if not whole:
-                to, to_row = patch.ctypes.data, m * step
+            if whole:
+                to = np.int64(y.ctypes.data) + ((n * height + i * m) * width + j * m) * step
+                to_row = width * step
+            else:
+                to, to_row = np.int64(patch.ctypes.data), m * step
             of = products + (r * grid_columns + j) * step
             if m == 2:
-                _output_2(y, to, to_row, step, of, 4 * plane, plane, channels, add, rectify, 0)
+                _output_2(y, channels, to, of, add, to_row, step, across, plane, rectify, none)
             else:
-                _output_4(y, to, to_row, step, of, 6 * plane, plane, channels, add, rectify, 0)
+                _output_4(y, channels, to, of, add, to_row, step, across, plane, rectify, none)
             if not whole:
                 for a in range(min(m, height - i * m)):
                     for b in range(min(m, width - j * m)):
-                        y[n, i * m + a, j * m + b] = patch[
-                            (a * m + b) * channels : (a * m + b + 1) * channels
-                        ]
+                        pixel = y[n, i * m + a, j * m + b]
+                        inside = (a * m + b) * channels
+                        for c in range(channels):
+                            pixel[c] = patch[inside + c]
 
 
 @kernel
@@ -174,90 +151,90 @@ def pack(packed, weight, turned, transposed, m):
     size = packed.itemsize
     lanes = VECTOR_BYTES // size
     channels, outputs = weight.shape[2], weight.shape[3]
-    source, tap = weight.ctypes.data, channels * outputs * size
+    source, tap = np.int64(weight.ctypes.data), channels * outputs * size
+    none = np.int64(0)
     if transposed:
         for t in range(9):
             transpose_plane(turned[8 - t], weight[t // 3, t % 3])
         channels, outputs = outputs, channels
-        source = turned.ctypes.data
+        source = np.int64(turned.ctypes.data)
     for j in range(0, outputs, PANEL * lanes):
         columns = min(PANEL * lanes, outputs - j)
         for c in range(channels):
-            to = packed.ctypes.data + (channels * j + c * columns) * size
+            to = np.int64(packed.ctypes.data) + (channels * j + c * columns) * size
             of = source + (c * outputs + j) * size
+            across = (m + 2) * tap
             if m == 2:
-                _filter_2(packed, to, 4 * tap, tap, of, 3 * tap, tap, columns, 0, 0, 0)
+                _filter_2(packed, columns, to, of, none, across, tap, 3 * tap, tap, none, none)
             else:
-                _filter_4(packed, to, 6 * tap, tap, of, 3 * tap, tap, columns, 0, 0, 0)
+                _filter_4(packed, columns, to, of, none, across, tap, 3 * tap, tap, none, none)
 
 
 @kernel
-def correlate(y, x, packed, bias, numbers, patch, v, products, m, rectified):
+def correlate(y, x, packed, bias, plan, patch, v, products, m, rectified):
     """Writes y = x correlated with the packed weight, plus bias (K,), and max(y, 0) in its place if
     `rectified`.
 
-    `numbers` are those of `conv_plan.Winograd`: padding above and left, rows of tiles in a block.
-    patch, v and products are scratch: a tile of pixels, the transformed tiles of a block, and their
-    products with the weight.
+    `plan` is one record PLAN. patch, v and products are scratch: a tile of pixels, the transformed
+    tiles of a block, and their products with the weight.
     """
     size = y.itemsize
     lanes = VECTOR_BYTES // size
-    top, left, block = numbers
+    shape = plan[0]
+    block = shape.block
     side = m + 2
     channels, outputs = x.shape[3], y.shape[3]
-    grid = ((y.shape[1] + m - 1) // m, (y.shape[2] + m - 1) // m)
-    v_plane, products_plane = (
-        block * grid[1] * channels * size + SKEW,
-        block * grid[1] * outputs * size + SKEW,
-    )
-    total = len(x) * grid[0]
+    grid_rows, grid_columns = (y.shape[1] + m - 1) // m, (y.shape[2] + m - 1) // m
+    v_plane = block * grid_columns * channels * size + SKEW
+    products_plane = block * grid_columns * outputs * size + SKEW
+    of_v, of_products = np.int64(v.ctypes.data), np.int64(products.ctypes.data)
+    none = np.int64(0)
+    total = len(x) * grid_rows
     for first in range(0, total, block):
         rows = min(block, total - first)
-        _tiles_in(v.ctypes.data, v_plane, x, first, rows, grid, m, side, top, left, patch, False)
+        tiles = rows * grid_columns
+        _inputs_in(
+            of_v,
+            v_plane,
+            x,
+            first,
+            rows,
+            grid_rows,
+            grid_columns,
+            m,
+            side,
+            shape.top,
+            shape.left,
+            patch,
+        )
         for q in range(side * side):
-            weights = packed.ctypes.data + q * channels * outputs * size
+            weights = np.int64(packed.ctypes.data) + q * channels * outputs * size
+            a, a_row = of_v + q * v_plane, channels * size
             for j in range(0, outputs, PANEL * lanes):
                 columns = min(PANEL * lanes, outputs - j)
-                c, a, b = (
-                    products.ctypes.data + q * products_plane + j * size,
-                    v.ctypes.data + q * v_plane,
-                    weights + channels * j * size,
-                )
+                c, c_row = of_products + q * products_plane + j * size, outputs * size
+                b, b_k = weights + channels * j * size, columns * size
                 if columns > lanes:
-                    rows_by_4_2(
-                        y,
-                        c,
-                        outputs * size,
-                        a,
-                        channels * size,
-                        size,
-                        b,
-                        columns * size,
-                        channels,
-                        rows * grid[1],
-                        0,
-                    )
+                    rows_by_4_2(v, tiles, c, c_row, a, a_row, size, b, b_k, channels, none)
                 else:
-                    rows_by_4_1(
-                        y,
-                        c,
-                        outputs * size,
-                        a,
-                        channels * size,
-                        size,
-                        b,
-                        columns * size,
-                        channels,
-                        rows * grid[1],
-                        0,
-                    )
+                    rows_by_4_1(v, tiles, c, c_row, a, a_row, size, b, b_k, channels, none)
         _tiles_out(
-            y, products.ctypes.data, products_plane, first, rows, grid, m, patch, bias, rectified
+            y,
+            of_products,
+            products_plane,
+            first,
+            rows,
+            grid_rows,
+            grid_columns,
+            m,
+            patch,
+            bias,
+            rectified,
         )
 
 
 @kernel
-def weight_gradient(dw, dy, x, bounds, numbers, patch, v, z, u, m, add_weight):
+def weight_gradient(dw, dy, x, bounds, plan, patch, v, z, u, m, add_weight):
     """Writes (adds, if so said) for each shard dw = G^T [sum over tiles of (B^T x B) (A dy A^T)] G.
 
     dw (S, 3, 3, C, K). Scratch: as in `correlate`, z for the transformed dy, and u (a a C K,) for
@@ -265,70 +242,60 @@ def weight_gradient(dw, dy, x, bounds, numbers, patch, v, z, u, m, add_weight):
     """
     size = dw.itemsize
     lanes = VECTOR_BYTES // size
-    top, left, block = numbers
+    shape = plan[0]
+    block = shape.block
     side = m + 2
     channels, outputs = x.shape[3], dy.shape[3]
-    grid = ((dy.shape[1] + m - 1) // m, (dy.shape[2] + m - 1) // m)
-    v_plane, z_plane = (
-        block * grid[1] * channels * size + SKEW,
-        block * grid[1] * outputs * size + SKEW,
-    )
-    plane = channels * outputs * size
+    grid_rows, grid_columns = (dy.shape[1] + m - 1) // m, (dy.shape[2] + m - 1) // m
+    v_plane = block * grid_columns * channels * size + SKEW
+    z_plane = block * grid_columns * outputs * size + SKEW
+    of_v, of_z, of_u = np.int64(v.ctypes.data), np.int64(z.ctypes.data), np.int64(u.ctypes.data)
+    plane, none = channels * outputs * size, np.int64(0)
+    accumulate = np.int64(add_weight)
     for s in range(len(dw)):
-        begin, last = bounds[s] * grid[0], bounds[s + 1] * grid[0]
+        begin, last = bounds[s] * grid_rows, bounds[s + 1] * grid_rows
         if begin == last:
             u[:] = constant(u, "zero")
         for first in range(begin, last, block):
-            further = 1 if first > begin else 0
+            further = np.int64(first > begin)
             rows = min(block, last - first)
-            _tiles_in(
-                v.ctypes.data, v_plane, x, first, rows, grid, m, side, top, left, patch, False
+            tiles = rows * grid_columns
+            _inputs_in(
+                of_v,
+                v_plane,
+                x,
+                first,
+                rows,
+                grid_rows,
+                grid_columns,
+                m,
+                side,
+                shape.top,
+                shape.left,
+                patch,
             )
-            _tiles_in(z.ctypes.data, z_plane, dy, first, rows, grid, m, m, 0, 0, patch, True)
+            _gradients_in(
+                of_z, z_plane, dy, first, rows, grid_rows, grid_columns, m, m, none, none, patch
+            )
             for q in range(side * side):
+                a, a_k = of_v + q * v_plane, channels * size
                 for j in range(0, outputs, PANEL * lanes):
                     columns = min(PANEL * lanes, outputs - j)
-                    c, a, b = (
-                        u.ctypes.data + q * plane + j * size,
-                        v.ctypes.data + q * v_plane,
-                        z.ctypes.data + q * z_plane + j * size,
-                    )
+                    c, c_row = of_u + q * plane + j * size, outputs * size
+                    b, b_k = of_z + q * z_plane + j * size, outputs * size
                     if columns > lanes:
-                        rows_of_2(
-                            dw,
-                            c,
-                            outputs * size,
-                            a,
-                            size,
-                            channels * size,
-                            b,
-                            outputs * size,
-                            rows * grid[1],
-                            channels,
-                            further,
-                        )
+                        rows_of_2(u, channels, c, c_row, a, size, a_k, b, b_k, tiles, further)
                     else:
-                        rows_of_1(
-                            dw,
-                            c,
-                            outputs * size,
-                            a,
-                            size,
-                            channels * size,
-                            b,
-                            outputs * size,
-                            rows * grid[1],
-                            channels,
-                            further,
-                        )
-        accumulate = 1 if add_weight else 0
+                        rows_of_1(u, channels, c, c_row, a, size, a_k, b, b_k, tiles, further)
+        target = np.int64(dw[s].ctypes.data)
+        across = (m + 2) * plane
         for c in range(channels):
-            to, of = dw[s].ctypes.data + c * outputs * size, u.ctypes.data + c * outputs * size
+            to, of = target + c * outputs * size, of_u + c * outputs * size
             if m == 2:
                 _filter_gradient_2(
-                    dw, to, 3 * plane, plane, of, 4 * plane, plane, outputs, 0, 0, accumulate
+                    dw, outputs, to, of, none, 3 * plane, plane, across, plane, none, accumulate
                 )
             else:
                 _filter_gradient_4(
-                    dw, to, 3 * plane, plane, of, 6 * plane, plane, outputs, 0, 0, accumulate
+                    dw, outputs, to, of, none, 3 * plane, plane, across, plane, none, accumulate
                 )

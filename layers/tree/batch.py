@@ -100,13 +100,13 @@ class TreeBatch:
         slots, child_starts, children, order, level_starts, inner, level_of, waiting = np.empty(
             (8, room), np.int64
         )
-        numbers, fault = np.zeros(5, np.int64), np.zeros(3, np.int64)
+        sizes, fault = np.zeros(1, tree_structure.SIZES), np.zeros(1, tree_structure.FAULT)
         tables = (slots, child_starts, children, order, level_starts, inner, level_of, waiting)
         tree_structure.structure(
-            self.starts, self.inner_starts, self.roots, *tables, numbers, fault, self.parents
+            self.starts, self.inner_starts, self.roots, *tables, sizes, fault, self.parents
         )
-        if fault[0]:
-            kind, tree, node = fault.tolist()
+        kind, tree, node = fault[0].item()
+        if kind:
             must, fix = _FAULTS[kind]
             got = (
                 f"tree {tree}"
@@ -116,12 +116,15 @@ class TreeBatch:
             raise ValueError(
                 message("TreeBatch", must, f"{got}, parents {_shortened(self.parents[tree])}", fix)
             )
-        rows, levels, inside, self.widest, self.most_edges = numbers.tolist()
-        self.slots, self.order, self.inner = slots[:rows], order[:rows], inner[:inside]
-        self.child_starts, self.children = (
-            child_starts[: rows + 1],
-            children[: max(0, rows - trees)],
-        )
+        used = sizes[0]
+        rows, levels = int(used["nodes"]), int(used["levels"])
+        self.widest = int(used["widest"])
+        self.most_edges = int(used["most_edges"])
+        self.slots = slots[:rows]
+        self.order = order[:rows]
+        self.inner = inner[: used["inner"]]
+        self.child_starts = child_starts[: rows + 1]
+        self.children = children[: max(0, rows - trees)]
         self.level_starts = level_starts[: levels + 1]
 
     def __len__(self) -> int:

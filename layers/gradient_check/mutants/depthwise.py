@@ -42,7 +42,7 @@ class _OutputsOfAChannelApart(Depthwise):
     def adjoint(
         self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        order = np.arange(self.channels[1]).reshape(-1, self.channels[0]).T.reshape(-1)
+        order = np.arange(self.shape.channels[1]).reshape(-1, self.shape.channels[0]).T.reshape(-1)
         super().adjoint(call, dx, np.ascontiguousarray(dy[..., order]), weight, bias, rectified)
 
 
@@ -50,7 +50,7 @@ def _by(algorithm: type[Depthwise], outputs: int = 3, **options: Any) -> Any:
     class Mutated(Conv2d):
         def algorithm_for(self, x: Array) -> Any:
             right = super().algorithm_for(x)
-            return algorithm(right.window, right.image, right.outputs, right.channels, right.dtype)
+            return algorithm(right.shape, right.dtype)
 
     def make(rng: Generator) -> Module:
         return Mutated(3, outputs, 3, groups=3, rng=rng, **options)

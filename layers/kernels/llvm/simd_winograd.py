@@ -11,6 +11,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from .emitter import VECTOR_BYTES, Emitter
+from .simd_conv import named_intrinsic
 
 Matrix = tuple[tuple[Fraction, ...], ...]
 
@@ -169,101 +170,81 @@ class _Combinations:
         return result
 
 
-@intrinsic(prefer_literal=True)
-def grid_transform(
-    typingctx: Any,
-    like: Any,
-    out: Any,
-    out_row: Any,
-    out_column: Any,
-    source: Any,
-    source_row: Any,
-    source_column: Any,
-    bias: Any,
-    rectify: Any,
-    accumulate: Any,
-    name: Any,
-) -> Any:
-    """Write out[i, j] = sum_ab M[i, a] M[j, b] source[a, b] for vectors at the given distances, M
-    being `MATRICES[name]`.
+def grid_transform(name: str) -> Any:
+    """Return what writes out[i, j] = sum_ab M[i, a] M[j, b] source[a, b] for vectors at the given
+    distances, M being `MATRICES[name]`.
 
     Of an output, the vector at `bias` is added, and then comes max(out, 0) if `rectify`; of a
     filter's gradient, what out held is added if `accumulate`. Addresses and distances are in bytes.
     """
-    integers = (
-        out,
-        out_row,
-        out_column,
-        source,
-        source_row,
-        source_column,
-        bias,
-        rectify,
-        accumulate,
-    )
-    signature = types.void(like, *([types.intp] * len(integers)), name)
-    matrix = MATRICES[name.literal_value]
+    matrix = MATRICES[name]
     combinations = _Combinations(matrix)
     columns = range(len(matrix[0]))
-    kind = name.literal_value.rstrip(" 24")
+    kind = name.rstrip(" 24")
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, like.dtype)
-        (
-            _,
-            out,
-            out_row,
-            out_column,
-            source,
-            source_row,
-            source_column,
-            bias,
-            rectify,
-            accumulate,
-            _,
-        ) = arguments
-        rows_in, rows_out = [emit.pointer(source)], [emit.pointer(out)]
-        for _ in columns:
-            rows_in.append(emit.offset(rows_in[-1], source_row))
-        for _ in matrix:
-            rows_out.append(emit.offset(rows_out[-1], out_row))
-        across = [builder.mul(source_column, emit.integer(b)) for b in columns]
-        if kind == "output":
-            add = emit.load(emit.pointer(bias))
-            rectifies = builder.icmp_signed("!=", rectify, emit.integer(0))
-            lowest = builder.select(rectifies, emit.zero, emit.constant("-inf"))
-        # Group by group: the sums over a whole grid would not fit the registers.
-        for group in combinations.groups():
-            reads = combinations.reads(group)
-            half = []
-            for b in columns:
-                column = [
-                    emit.load(emit.offset(rows_in[a], across[b])) if reads[a] else None
-                    for a in columns
-                ]
-                half.append(combinations.emit(emit, group, column))
-            for position, i in enumerate(group):
-                pointer = rows_out[i]
-                for value in combinations.emit(
-                    emit, range(len(matrix)), [values[position] for values in half]
-                ):
-                    if kind == "output":
-                        value = builder.fadd(value, add)
-                        value = builder.select(
-                            builder.fcmp_ordered("<=", value, lowest), lowest, value
-                        )
-                    elif kind == "filter gradient":
-                        held = pointer
-                        [value] = emit.changed_if(
-                            accumulate,
-                            [value],
-                            lambda old, p=held: [builder.fadd(old[0], emit.load(p))],
-                        )
-                    emit.store(value, pointer)
-                    pointer = emit.offset(pointer, out_column)
-        return context.get_dummy_value()
+    def transform(
+        typingctx: Any,
+        like: Any,
+        out: Any,
+        source: Any,
+        bias: Any,
+        out_row: Any,
+        out_column: Any,
+        source_row: Any,
+        source_column: Any,
+        rectify: Any,
+        accumulate: Any,
+    ) -> Any:
+        signature = types.void(like, *([types.intp] * 9))
 
-    return signature, generate
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            emit = Emitter(builder, like.dtype)
+            out, source, bias, out_row, out_column, source_row, source_column = arguments[1:8]
+            rectify, accumulate = arguments[8:]
+            rows_in, rows_out = [emit.pointer(source)], [emit.pointer(out)]
+            for _ in columns:
+                rows_in.append(emit.offset(rows_in[-1], source_row))
+            for _ in matrix:
+                rows_out.append(emit.offset(rows_out[-1], out_row))
+            across = [builder.mul(source_column, emit.integer(b)) for b in columns]
+            if kind == "output":
+                add = emit.load(emit.pointer(bias))
+                rectifies = builder.icmp_signed("!=", rectify, emit.integer(0))
+                lowest = builder.select(rectifies, emit.zero, emit.constant("-inf"))
+            # Group by group: the sums over a whole grid would not fit the registers.
+            for group in combinations.groups():
+                reads = combinations.reads(group)
+                half = []
+                for b in columns:
+                    column = [
+                        emit.load(emit.offset(rows_in[a], across[b])) if reads[a] else None
+                        for a in columns
+                    ]
+                    half.append(combinations.emit(emit, group, column))
+                for position, i in enumerate(group):
+                    pointer = rows_out[i]
+                    for value in combinations.emit(
+                        emit, range(len(matrix)), [values[position] for values in half]
+                    ):
+                        if kind == "output":
+                            value = builder.fadd(value, add)
+                            value = builder.select(
+                                builder.fcmp_ordered("<=", value, lowest), lowest, value
+                            )
+                        elif kind == "filter gradient":
+                            held = pointer
+                            [value] = emit.changed_if(
+                                accumulate,
+                                [value],
+                                lambda old, p=held: [builder.fadd(old[0], emit.load(p))],
+                            )
+                        emit.store(value, pointer)
+                        pointer = emit.offset(pointer, out_column)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return named_intrinsic(transform, f"grid_transform_{name}")
 
 
 @intrinsic

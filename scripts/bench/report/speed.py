@@ -84,6 +84,22 @@ def convolutions() -> str:
     return f"{table(head, lines, words=3)}\n\n{source('conv', after=peak)}"
 
 
+def convolution_errors() -> str:
+    """Return the table of the errors of single convolutions, if they were measured."""
+    if not (measured := result("conv_errors")):
+        return ""
+    lines: dict[tuple[str, str], list[str]] = {}
+    for row in measured["rows"]:
+        key = (row["shape"], row["operation"])
+        # PyTorch's error is the same in the rows of all algorithms.
+        cells = lines.setdefault(key, [f"{row['torch_error']:.1f}"])
+        cells.append(f"{row['error']:.1f} ({row['at_most']:.1f})")
+    algorithms = dict.fromkeys(row["algorithm"] for row in measured["rows"])
+    head = ["shape", "operation", "PyTorch", *algorithms]
+    body = table(head, ([*key, *cells] for key, cells in lines.items()), words=2)
+    return f"{body}\n\n{source('conv_errors')}"
+
+
 def trees() -> str:
     """Return the table of recursive networks, if they were measured."""
     if not (measured := result("trees")):
