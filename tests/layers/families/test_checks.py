@@ -30,7 +30,9 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize(("check", "right", "wrong", "must"), NUMBERS, ids=lambda row: str(row))
+@pytest.mark.parametrize(
+    ("check", "right", "wrong", "must"), NUMBERS, ids=[must for *_, must in NUMBERS]
+)
 def test_number_is_returned_or_refused_with_its_value(check, right, wrong, must):
     for value in right:
         assert check("Owner", "n", value) == value
