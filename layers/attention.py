@@ -251,7 +251,8 @@ class MultiHeadAttention(Composite):
             raise ValueError(
                 message(name, f"features must be a multiple of the {heads} heads", features, fix)
             )
-        self.features, self.cross = features, bool(cross)
+        self.features = features
+        self.cross = bool(cross)
 
         def linear(outputs: int) -> Linear:
             return Linear(
@@ -259,7 +260,8 @@ class MultiHeadAttention(Composite):
             )
 
         if cross:
-            self.query, self.memory = linear(features), linear(2 * features)
+            self.query = linear(features)
+            self.memory = linear(2 * features)
         else:
             self.projection = linear(3 * features)
         self.attention = Attention(heads, causal=causal, dropout=dropout)

@@ -32,8 +32,10 @@ class Deadline:
     """
 
     def __init__(self, mpi: Any, world: Any) -> None:
-        self._mpi, self._world = mpi, world
-        self._rank, self._size = world.rank, world.size
+        self._mpi = mpi
+        self._world = world
+        self._rank = world.rank
+        self._size = world.size
         self._timeout = settings.timeout()
         self._left = False
         # All ranks come to the same things in the same order, so their number says where a rank is.

@@ -26,17 +26,19 @@ class SharedRow:
 
     Parameters
     ----------
-    count, ranks, mine
-        How many numbers, how many ranks show them, and the number of this one.
+    count
+        How many numbers each rank shows.
+    ranks, mine
+        How many ranks show numbers, and the number of this one.
     dtype
-        Theirs, of 64 bits.
+        The type of the numbers, of 64 bits.
 
     Attributes
     ----------
     rows
         The words of all ranks after a gathering (ranks, words), those of this rank before.
     title
-        Of this rank.
+        The title words of this rank's row.
     numbers
         To be filled (count,).
     all

@@ -47,7 +47,8 @@ class MPICommunicator:
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
         order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
         self.world = first.Split(0, order.index(first.rank))
-        self.rank, self.size = self.world.rank, self.world.size
+        self.rank = self.world.rank
+        self.size = self.world.size
         self._deadline = Deadline(mpi, self.world)
         self.progress_hook: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)

@@ -39,7 +39,9 @@ class MPIPendingMessages:
         parts: int,
         wait: Callable[[list[Any], Collective, Sequence[int]], None],
     ) -> None:
-        self._world, self._parts, self._wait = world, max(parts, _LEAST_PARTS), wait
+        self._world = world
+        self._parts = max(parts, _LEAST_PARTS)
+        self._wait = wait
         # Open MPI tells it of this communicator only.
         self._numbers = (
             int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - MessageTag.PENDING

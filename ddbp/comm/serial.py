@@ -19,7 +19,9 @@ class SerialCommunicator:
     """One process, no MPI."""
 
     def __init__(self) -> None:
-        self.rank, self.size, self.hosts = 0, 1, np.array([0, 1])
+        self.rank = 0
+        self.size = 1
+        self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
         self.progress_hook: Callable[[], None] | None = None
 

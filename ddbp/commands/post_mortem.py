@@ -31,7 +31,8 @@ class Watch:
 
     def __init__(self, folder: Path, ranks: int) -> None:
         self._folder = folder
-        self._strangers, self._pids = set(range(ranks)), dict[int, int]()
+        self._strangers = set(range(ranks))
+        self._pids = dict[int, int]()
         self._over = threading.Event()
         self.first: int | None = None
 

@@ -46,7 +46,7 @@ class StepLog(StepHook):
     model, flat
         Whose parameters and states are recorded.
     rank
-        This rank.
+        The number of this rank.
     limit
         Steps after which training is over; None for no limit.
     """

@@ -77,7 +77,7 @@ class Constant(Schedule):
         self._rate = float(rate)
 
     def __repr__(self) -> str:
-        return f"{self._rate:g}"
+        return repr(self._rate)
 
     def rate(self, step: int) -> float:
         return self._rate
@@ -100,13 +100,16 @@ class StepDecay(Schedule):
                     fix,
                 )
             )
-        self._rate, self._every, self._at, self._factor = rate, every, tuple(sorted(at)), factor
+        self._rate = rate
+        self._every = every
+        self._at = tuple(sorted(at))
+        self._factor = factor
 
     def __repr__(self) -> str:
         return (
-            f"StepDecay({self._rate:g},"
+            f"StepDecay({self._rate!r},"
             f" {f'every={self._every}' if self._every else f'at={self._at}'},"
-            f" factor={self._factor:g})"
+            f" factor={self._factor!r})"
         )
 
     def rate(self, step: int) -> float:
@@ -121,10 +124,12 @@ class Exponential(Schedule):
 
     def __init__(self, rate: float, *, factor: float, steps: int = 1) -> None:
         _positive("Exponential", rate=rate, factor=factor, steps=steps)
-        self._rate, self._factor, self._steps = rate, factor, steps
+        self._rate = rate
+        self._factor = factor
+        self._steps = steps
 
     def __repr__(self) -> str:
-        return f"Exponential({self._rate:g}, factor={self._factor:g}, steps={self._steps})"
+        return f"Exponential({self._rate!r}, factor={self._factor!r}, steps={self._steps})"
 
     def rate(self, step: int) -> float:
         return float(self._rate * self._factor ** (step / self._steps))
@@ -138,10 +143,12 @@ class Cosine(Schedule):
     def __init__(self, rate: float, *, steps: int, final: float = 0.0) -> None:
         _positive("Cosine", rate=rate, steps=steps)
         _at_least_zero("Cosine", final=final)
-        self._rate, self._steps, self._final = rate, steps, final
+        self._rate = rate
+        self._steps = steps
+        self._final = final
 
     def __repr__(self) -> str:
-        return f"Cosine({self._rate:g}, steps={self._steps}, final={self._final:g})"
+        return f"Cosine({self._rate!r}, steps={self._steps}, final={self._final!r})"
 
     def rate(self, step: int) -> float:
         done = min(1.0, step / self._steps)
@@ -181,12 +188,19 @@ class OneCycle(Schedule):
                     "0.3 rises for 30 % of the steps.",
                 )
             )
-        self._rate, self._steps, self._rise = rate, steps, rise
+        self._rate = rate
+        self._steps = steps
+        self._rise = rise
+        self._start_factor = start_factor
+        self._final_factor = final_factor
         self._start = rate / start_factor
         self._final = self._start / final_factor
 
     def __repr__(self) -> str:
-        return f"OneCycle({self._rate:g}, steps={self._steps})"
+        return (
+            f"OneCycle({self._rate!r}, steps={self._steps}, rise={self._rise!r},"
+            f" start_factor={self._start_factor!r}, final_factor={self._final_factor!r})"
+        )
 
     def rate(self, step: int) -> float:
         top = self._rise * self._steps - 1
@@ -210,10 +224,12 @@ class WarmUp(Schedule):
     def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
         _positive("WarmUp", steps=steps)
         _at_least_zero("WarmUp", start=start)
-        self._schedule, self._steps, self._start = as_schedule(schedule), steps, start
+        self._schedule = as_schedule(schedule)
+        self._steps = steps
+        self._start = start
 
     def __repr__(self) -> str:
-        return f"WarmUp({self._schedule!r}, steps={self._steps})"
+        return f"WarmUp({self._schedule!r}, steps={self._steps}, start={self._start!r})"
 
     def rate(self, step: int) -> float:
         if step >= self._steps:
@@ -256,18 +272,23 @@ class Plateau(Schedule):
         self._bad = 0
 
     def __repr__(self) -> str:
-        return f"Plateau({self._first:g}, factor={self._factor:g}, patience={self._patience})"
+        return (
+            f"Plateau({self._first!r}, factor={self._factor!r}, patience={self._patience},"
+            f" threshold={self._threshold!r}, minimum={self._minimum!r})"
+        )
 
     def rate(self, step: int) -> float:
         return self._rate
 
     def observe(self, value: float) -> None:
         if value < self._best * (1 - self._threshold) if self._best >= 0 else value < self._best:
-            self._best, self._bad = value, 0
+            self._best = value
+            self._bad = 0
             return
         self._bad += 1
         if self._bad > self._patience:
-            self._rate, self._bad = max(self._minimum, self._rate * self._factor), 0
+            self._rate = max(self._minimum, self._rate * self._factor)
+            self._bad = 0
 
     def state(self) -> dict[str, Any]:
         return {"rate": self._rate, "best": self._best, "bad": self._bad}

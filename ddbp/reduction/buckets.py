@@ -45,7 +45,8 @@ class Buckets:
     """
 
     def __init__(self, flat: FlatParameters, ranks: int, *, several: bool) -> None:
-        self._flat, n = flat, flat.values.size
+        self._flat = flat
+        n = flat.values.size
         bounds = _bounds(flat.starts, n, _least(flat.dtype.itemsize, ranks)) if several else [0, n]
         self._bounds = bounds
         blocks = [

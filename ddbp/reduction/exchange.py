@@ -47,7 +47,9 @@ class Exchange:
         buckets: Buckets,
         wire: Wire | None = None,
     ) -> None:
-        self._comm, self._wire, self._gradients = comm, wire, memory.gradients
+        self._comm = comm
+        self._wire = wire
+        self._gradients = memory.gradients
         self._owned = [buckets.owned(rank) for rank in range(comm.size)]
         pieces = [
             dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())
@@ -145,7 +147,8 @@ class _Bucket:
             exchange._wire,
         )
         gradients, mine = exchange._gradients, owned[exchange._comm.rank]
-        self._exchange, self._start = exchange, mine.start
+        self._exchange = exchange
+        self._start = mine.start
         self.parts: Array = np.empty((len(exchange.sizes), mine.stop - mine.start), gradients.dtype)
         self._own = self.parts[exchange._of_host[topology.own]]
         self._received: Messages = [
@@ -159,7 +162,8 @@ class _Bucket:
             (rank, np.empty(shape, gradients.dtype))
             for rank, shape in zip(topology.send_to, shapes, strict=True)
         ]
-        self.receives, self._sends = self._received, self._sent
+        self.receives = self._received
+        self._sends = self._sent
         if wire is not None:
             self.receives = [
                 (rank, wire.buffer(array.shape, array.dtype)) for rank, array in self._received

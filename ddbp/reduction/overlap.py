@@ -27,7 +27,9 @@ class Overlap(TapeHook):
     """
 
     def __init__(self, buckets: Buckets, comm: Communicator, exchange: Exchange) -> None:
-        self._comm, self._exchange, self._buckets = comm, exchange, buckets
+        self._comm = comm
+        self._exchange = exchange
+        self._buckets = buckets
         segments = buckets.segments()
         self._names = [(name, numbers) for name, _, numbers in segments]
         self._of_parameter = {id(parameter): numbers for _, parameter, numbers in segments}
@@ -42,7 +44,9 @@ class Overlap(TapeHook):
 
     def begin(self, attempt: int) -> None:
         """Begin an exchange; no gradient is complete yet."""
-        self._attempt, self._pending, self._complete = attempt, list(self._parameters), []
+        self._attempt = attempt
+        self._pending = list(self._parameters)
+        self._complete = []
         self._exchange.begin(attempt)
         self._comm.progress_hook = self.progress
 

@@ -78,7 +78,7 @@ class Partition:
     Attributes
     ----------
     names
-        Of all parameters.
+        The names of all parameters.
     spans
         What of which parameters is in it.
     gradient
@@ -96,8 +96,11 @@ class Partition:
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
     ) -> None:
-        self._reduction, self._comm = reduction, reduction.comm
-        self._adjust, self._collected, self.scale = adjust, False, 1.0
+        self._reduction = reduction
+        self._comm = reduction.comm
+        self._adjust = adjust
+        self._collected = False
+        self.scale = 1.0
         self._flat = flat = reduction.flat
         self._ranges = [flat.values[start:stop] for start, stop in reduction.ranges]
         size = sum(part.size for part in self._ranges)

@@ -69,7 +69,9 @@ class Reducer:
         self, model: Module, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
     ) -> None:
         memory = HostMemory(model, plan, comm)
-        self.flat, self.plan, self.comm = memory.flat, plan, comm
+        self.flat = memory.flat
+        self.plan = plan
+        self.comm = comm
         several = len(comm.hosts) > 2
         buckets = Buckets(self.flat, comm.size, several=several)
         owned = buckets.owned(comm.rank)
@@ -96,7 +98,8 @@ class Reducer:
         self._gradients = memory.gradients
         self._sizes = memory.sizes if self._exchange is None else self._exchange.sizes
         self._adds_up = len(self.flat.gradients) < plan.local
-        self._attempts, self._begun = 0, False
+        self._attempts = 0
+        self._begun = False
         self.alone: Array | None = (
             memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
         )

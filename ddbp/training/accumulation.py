@@ -74,7 +74,8 @@ class Accumulation:
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Return a context in which no group ends."""
-        before, self.held = self.held, True
+        before = self.held
+        self.held = True
         try:
             yield
         finally:
@@ -133,7 +134,8 @@ class Accumulation:
         weight = _weight(loss)
         if not self._first:
             # What came before, if anything, was of no weight.
-            self._first, self._divisor = weight, loss.tape.samples
+            self._first = weight
+            self._divisor = loss.tape.samples
             self.sums = np.array(sums)
         else:
             self.sums = self.sums + sums * (

@@ -23,7 +23,7 @@ class BatchStream:
     Parameters
     ----------
     options
-        Of the trainer.
+        The trainer's options.
     plan
         Which rows of a global batch are whose.
     truncation
@@ -60,7 +60,8 @@ class BatchStream:
 
     def begin(self, data: ArrayDataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
-        resumes, self._resuming = self._resuming, False
+        resumes = self._resuming
+        self._resuming = False
         if not resumes:
             self._first_epoch = self.epoch
             self.position = 0
@@ -124,7 +125,8 @@ class BatchStream:
 
     def _take_start(self) -> int:
         """Return where the epoch goes on: loops may take turns, so this is of one of them only."""
-        start, self._start = self._start, 0
+        start = self._start
+        self._start = 0
         return start
 
     def _end_epoch(self) -> None:

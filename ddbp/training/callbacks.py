@@ -76,7 +76,8 @@ class EarlyStopping(Callback):
                 message("EarlyStopping", "monitor must be in the record", repr(name), fix)
             )
         if record[name] < self._best - self.delta:
-            self._best, self._bad = record[name], 0
+            self._best = record[name]
+            self._bad = 0
         else:
             self._bad += 1
             trainer.stop = trainer.stop or self._bad >= self.patience

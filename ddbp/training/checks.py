@@ -237,7 +237,8 @@ class DataSets:
     """
 
     def __init__(self, comm: Communicator, dtype: Any) -> None:
-        self._comm, self._dtype = comm, dtype
+        self._comm = comm
+        self._dtype = dtype
         self._compared: WeakSet[ArrayDataset] = WeakSet()
 
     def one(self, dataset: ArrayDataset) -> ArrayDataset:

@@ -63,7 +63,8 @@ class Progress(Callback):
             self._live.update(
                 self._task, advance=self._pending, description=f"{self._last}loss {loss:.4f}"
             )
-            self._shown, self._pending = now, 0
+            self._shown = now
+            self._pending = 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         if trainer.comm.rank:

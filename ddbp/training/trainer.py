@@ -60,7 +60,7 @@ class Trainer:
     accumulate
         Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
     seed
-        Of the order of the data and of random masks.
+        Seed of the order of the data and of random masks.
     shards
         S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
     clip_norm, clip_value

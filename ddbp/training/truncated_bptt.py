@@ -93,7 +93,8 @@ class Truncation:
             stop = min(start + self.steps, length)
             self._current = number, self._following[number]
             last = number == len(group) - 1
-            self._window, self._turn = (self._window + 1, 0) if last else (self._window, number + 1)
+            self._window += last
+            self._turn = 0 if last else number + 1
             batch = group[number]
             yield batch._replace(
                 x=np.ascontiguousarray(batch.x[:, start:stop]),

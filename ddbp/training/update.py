@@ -32,7 +32,7 @@ class Update:
     optimizer
         It belongs to this update from now on.
     options
-        Of the trainer.
+        The trainer's options.
     plan, comm
         Who owns which shards, and the ranks.
 

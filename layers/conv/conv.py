@@ -82,7 +82,8 @@ class Conv2d(Convolution):
         self.padding = (
             "same" if padding == "same" else pair(type(self).__name__, "padding", padding, 0, fix)
         )
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         super().__init__(
             (in_channels, out_channels),
             kernel_size,

@@ -60,7 +60,8 @@ class ConvTranspose2d(Convolution):
     ) -> None:
         self.padding = pair("ConvTranspose2d", "padding", padding, 0)
         self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
-        self.in_channels, self.out_channels = in_channels, out_channels
+        self.in_channels = in_channels
+        self.out_channels = out_channels
         super().__init__(
             (out_channels, in_channels),
             kernel_size,

@@ -22,7 +22,7 @@ class ShardMemory:
     Parameters
     ----------
     dtype
-        Of the gradients.
+        The type of the gradients.
     """
 
     def __init__(self, dtype: Any) -> None:

@@ -71,13 +71,14 @@ class Probe:
         batch: int,
         notes: list[str],
     ) -> None:
-        self.subject, self.y, self.cotangent, self.rng = subject, y, cotangent, rng
-        self.entries, self.directions, self.batch, self.notes = (
-            entries,
-            max(1, directions),
-            batch,
-            notes,
-        )
+        self.subject = subject
+        self.y = y
+        self.cotangent = cotangent
+        self.rng = rng
+        self.entries = entries
+        self.directions = max(1, directions)
+        self.batch = batch
+        self.notes = notes
         self.complex = False
         self.terms = float(np.abs(cotangent * y).sum())
 

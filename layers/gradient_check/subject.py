@@ -35,7 +35,8 @@ class Subject:
         seed: int,
     ) -> None:
         self.function = copy.deepcopy(function) if isinstance(function, Module) else function
-        self.training, self.seed = training, seed
+        self.training = training
+        self.seed = seed
         self.dy_kept = True
         self.widths: list[int] = []
         """Of several outputs, how many columns of the whole each has."""

@@ -40,7 +40,8 @@ class _Sequences(Composite):
         name = type(self).__name__
         self.input_size = positive_int(name, "input_size", input_size)
         self.hidden_size = positive_int(name, "hidden_size", hidden_size)
-        self.layers, self.bidirectional = positive_int(name, "layers", layers), bool(bidirectional)
+        self.layers = positive_int(name, "layers", layers)
+        self.bidirectional = bool(bidirectional)
         directions = 2 if bidirectional else 1
         widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(

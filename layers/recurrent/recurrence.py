@@ -220,8 +220,11 @@ class RecurrentPass(Layer):
     def __init__(
         self, core: Recurrence, owner: str, reverse: bool, stateful: bool, ragged: bool
     ) -> None:
-        self.core, self.owner = core, owner
-        self.reverse, self.stateful, self.ragged = reverse, stateful, ragged
+        self.core = core
+        self.owner = owner
+        self.reverse = reverse
+        self.stateful = stateful
+        self.ragged = ragged
 
     def __repr__(self) -> str:
         return self.owner

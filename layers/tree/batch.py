@@ -123,10 +123,8 @@ class TreeBatch:
         self.slots = slots[:rows]
         self.order = order[:rows]
         self.inner = inner[: used["inner"]]
-        self.child_starts, self.children = (
-            child_starts[: rows + 1],
-            children[: max(0, rows - trees)],
-        )
+        self.child_starts = child_starts[: rows + 1]
+        self.children = children[: max(0, rows - trees)]
         self.level_starts = level_starts[: levels + 1]
 
     def __len__(self) -> int:

@@ -20,7 +20,8 @@ class Masked(Composite):
     """A layer with masks, that are further inputs, by name."""
 
     def __init__(self, layer: Module, *names: str) -> None:
-        self.layer, self.names = layer, names
+        self.layer = layer
+        self.names = names
 
     def __call__(self, *inputs: Any) -> Any:
         sequences = len(inputs) - len(self.names)

@@ -58,7 +58,8 @@ class Apply(Composite):
     """A function of values as a layer, with the layers that it uses, which it gets first."""
 
     def __init__(self, function: Callable[..., Any], *layers: Module) -> None:
-        self.function, self.layers = function, layers
+        self.function = function
+        self.layers = layers
 
     def __repr__(self) -> str:
         return "Apply()"

@@ -35,7 +35,10 @@ class _Convolution(Layer):
         dilation: int = 1,
         groups: int = 1,
     ) -> None:
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.stride = stride
+        self.padding = padding
+        self.dilation = dilation
+        self.groups = groups
         self.weight = Parameter(rng.standard_normal((*size, channels // groups, channels)))
         self.bias = Parameter(rng.standard_normal(channels))
 

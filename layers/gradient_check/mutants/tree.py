@@ -55,7 +55,8 @@ class _SeesOtherTrees(Layer):
     """A cell whose backward pass sees other trees than its forward pass."""
 
     def __init__(self, tree_cell: Layer, change: Callable[[TreeBatch], TreeBatch]) -> None:
-        self.cell, self.change = tree_cell, change
+        self.cell = tree_cell
+        self.change = change
 
     def own_parameters(self) -> list[Parameter]:
         return self.cell.own_parameters()

@@ -136,6 +136,19 @@ def test_plateau_goes_on_from_its_state(stop, wrapped):
     assert repr(whole) == repr(make())
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (ddbp.OneCycle(0.5, steps=9), ddbp.OneCycle(0.5, steps=9, final_factor=10.0)),
+        (ddbp.WarmUp(0.5, steps=3), ddbp.WarmUp(0.5, steps=3, start=0.1)),
+        (ddbp.Plateau(0.5), ddbp.Plateau(0.5, minimum=0.1)),
+        (ddbp.Constant(0.1), ddbp.Constant(0.1 + 1e-9)),
+    ],
+)
+def test_schedules_that_differ_say_so(one, other):
+    assert repr(one) != repr(other)
+
+
 def test_linear_scaling_multiplies_the_rate_as_the_batch():
     assert ddbp.linear_scaling(0.1, 1024) == pytest.approx(0.4)
     assert ddbp.linear_scaling(0.1, 64, base_batch_size=128) == pytest.approx(0.05)

@@ -17,7 +17,7 @@ from launcher import await_others_at, await_watch
 import ddbp
 from ddbp.comm import shared_memory
 from ddbp.comm.base import CollectiveKind
-from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
 from layers import Linear, SoftmaxCrossEntropy
 
 GUILTY, STEP = 1, 3
@@ -107,7 +107,7 @@ def main() -> None:
         "be killed while others wait": (
             *gather,
             lambda collective, *rest: collective == (CollectiveKind.EXCHANGE, STEP),
-            lambda: (await_others_at(rank_status.EXCHANGE), die()),
+            lambda: (await_others_at(StepPhase.EXCHANGE), die()),
         ),
         "raise in the update": (
             ddbp.SGD,

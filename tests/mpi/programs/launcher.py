@@ -10,6 +10,7 @@ import numpy as np
 import ddbp
 from ddbp import settings
 from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
 
 LONGEST = 60.0
 
@@ -28,14 +29,14 @@ def await_watch() -> None:
         wait_until(lambda: _watched() >= set(pids.tolist()))
 
 
-def await_others_at(what: int) -> None:
-    """Wait until all other ranks are at something, as they tell `ddbp launch`; else for a while."""
+def await_others_at(phase: StepPhase) -> None:
+    """Wait until all other ranks are in a phase, as they tell `ddbp launch`; else for a while."""
     folder, comm = settings.status_folder(), ddbp.communicator()
     if folder is None:
         time.sleep(1.5)
         return
     others = set(range(comm.size)) - {comm.rank}
-    wait_until(lambda: all(rank_status.read(folder, rank).what == what for rank in others))
+    wait_until(lambda: all(rank_status.read(folder, rank).phase == phase for rank in others))
 
 
 def _watched() -> set[int]:

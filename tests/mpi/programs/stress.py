@@ -63,7 +63,7 @@ def delay_everything(rng):
         (Reducer, "exchange"),
         (Reducer, "sum"),
         (Reducer, "publish"),
-        (Overlap, "__call__"),
+        (Overlap, "on_parameter_ready"),
         (Overlap, "progress"),
         (Exchange, "start"),
         (Partition, "fetch"),
@@ -107,7 +107,7 @@ def call_incomplete_complete():
         overlap.complete()
 
     replace(Overlap, "begin", early)
-    replace(Overlap, "__call__", lambda overlap, parameter: None)
+    replace(Overlap, "on_parameter_ready", lambda overlap, parameter: None)
 
 
 def send_without_looking():
