@@ -41,12 +41,12 @@ def input_gradient(dx, dy, weight, plan, padded, panel, columns, planes):
     zero = constant(dx, "zero")
     run = (rows - 1) * pitch + width
     padded[:] = zero
+    flat = padded.reshape(padded.size)
     for n in range(len(dx)):
         for p in range(rows):
-            for q in range(width):
-                to, of = padded[p * pitch + q], dy[n, p, q]
-                for k in range(outputs):
-                    to[k] = of[k]
+            to, of = flat[p * pitch * outputs :], dy[n, p].reshape(width * outputs)
+            for q in range(width * outputs):
+                to[q] = of[q]
         for j in range(0, len(padded), 2 * lanes):
             pack_panel(
                 panel, padded, True, np.int64(0), outputs, j, np.int64(2 * lanes), np.int64(2)
