@@ -2,6 +2,7 @@
 refusal.
 """
 
+import math
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,25 +20,29 @@ def positive_int(owner: str, name: str, value: Any, fix: str = "Pass the size of
     return int(value)
 
 
-def non_negative_int(owner: str, name: str, value: Any, fix: str = "0 is the least.") -> int:
-    """Return an integer of at least 0."""
-    if not _is_integer(value) or value < 0:
-        must = f"{name} must be an integer of at least 0"
+def non_negative_int(owner: str, name: str, value: Any, fix: str) -> int:
+    """Return an integer of at least 0 that 64 bits hold."""
+    if not _is_integer(value) or not 0 <= value < 2**64:
+        must = f"{name} must be an integer from 0 to 2^64 - 1"
         raise ValueError(message(owner, must, repr(value), fix))
     return int(value)
 
 
-def positive(owner: str, name: str, value: Any, fix: str) -> float:
-    """Return a number above 0."""
-    if not value > 0:
-        raise ValueError(message(owner, f"{name} must be positive", value, fix))
+def positive(owner: str, name: str, value: Any, fix: str, *, finite: bool = False) -> float:
+    """Return a number above 0, which must be `finite` if that is asked for."""
+    if not value > 0 or (finite and math.isinf(value)):
+        must = f"{name} must be positive{' and finite' if finite else ''}"
+        raise ValueError(message(owner, must, value, fix))
     return float(value)
 
 
-def non_negative(owner: str, name: str, value: Any, fix: str = "0 switches it off.") -> float:
-    """Return a number of at least 0."""
-    if not value >= 0:
-        raise ValueError(message(owner, f"{name} must not be negative", value, fix))
+def non_negative(
+    owner: str, name: str, value: Any, fix: str = "0 switches it off.", *, finite: bool = False
+) -> float:
+    """Return a number of at least 0, which must be `finite` if that is asked for."""
+    if not value >= 0 or (finite and math.isinf(value)):
+        must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
+        raise ValueError(message(owner, must, value, fix))
     return float(value)
 
 

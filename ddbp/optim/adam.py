@@ -3,10 +3,11 @@
 import math
 
 from ddbp.reduction.partition import Chunk
+from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
-from .optimizer import Optimizer, _at_least_zero, _fraction
+from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
 
@@ -38,10 +39,10 @@ class Adam(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
         self.betas = (
-            _fraction(type(self).__name__, "betas", betas[0]),
-            _fraction(type(self).__name__, "betas", betas[1]),
+            fraction(type(self).__name__, "betas", betas[0], USUAL),
+            fraction(type(self).__name__, "betas", betas[1], USUAL),
         )
-        self.epsilon = _at_least_zero(type(self).__name__, "epsilon", epsilon)
+        self.epsilon = non_negative(type(self).__name__, "epsilon", epsilon)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas

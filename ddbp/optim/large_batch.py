@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 
 from ddbp.reduction.partition import Partition
+from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 
-from .optimizer import Optimizer, _at_least_zero, _fraction
+from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
 
@@ -50,8 +51,8 @@ class LARS(_TrustRatio):
         coefficient: float = 1e-3,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
-        self.momentum = _fraction("LARS", "momentum", momentum)
-        self.coefficient = _at_least_zero("LARS", "coefficient", coefficient)
+        self.momentum = fraction("LARS", "momentum", momentum, USUAL)
+        self.coefficient = non_negative("LARS", "coefficient", coefficient)
 
     def update_slice(self, part: Partition, rate: float) -> None:
         part.collect()
@@ -94,8 +95,11 @@ class LAMB(_TrustRatio):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
-        self.betas = (_fraction("LAMB", "betas", betas[0]), _fraction("LAMB", "betas", betas[1]))
-        self.epsilon = _at_least_zero("LAMB", "epsilon", epsilon)
+        self.betas = (
+            fraction("LAMB", "betas", betas[0], USUAL),
+            fraction("LAMB", "betas", betas[1], USUAL),
+        )
+        self.epsilon = non_negative("LAMB", "epsilon", epsilon)
 
     def bind(self, part: Partition) -> None:
         super().bind(part)

@@ -8,11 +8,15 @@ import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
 from ddbp.snapshot import State, below
+from layers.checks import non_negative
 from layers.errors import message
 from layers.types import Array
 
 from .clipping import add_penalty
 from .schedule import Schedule, as_schedule
+
+USUAL = "0.9 is usual."
+"""What helps who gives a decay rate that is none."""
 
 
 class Optimizer:
@@ -34,7 +38,7 @@ class Optimizer:
 
     def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
         self.schedule = as_schedule(learning_rate)
-        self.weight_decay = _at_least_zero(type(self).__name__, "weight_decay", weight_decay)
+        self.weight_decay = non_negative(type(self).__name__, "weight_decay", weight_decay)
         self.moments: dict[str, Array] = {}
         self.steps = 0
         self._part: Partition | None = None
@@ -126,17 +130,3 @@ class Optimizer:
         self.schedule.load_state(below("schedule", state))
         for slot, array in self.moments.items():
             self._part.from_named(array, below(slot, state))
-
-
-def _at_least_zero(owner: str, name: str, value: float) -> float:
-    if not value >= 0:
-        raise ValueError(
-            message(owner, f"{name} must not be negative", value, "0 switches it off.")
-        )
-    return float(value)
-
-
-def _fraction(owner: str, name: str, value: float) -> float:
-    if not 0 <= value < 1:
-        raise ValueError(message(owner, f"{name} must be in [0, 1)", value, "0.9 is usual."))
-    return float(value)

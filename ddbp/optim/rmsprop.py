@@ -1,10 +1,11 @@
 """RMSProp."""
 
 from ddbp.reduction.partition import Chunk
+from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
-from .optimizer import Optimizer, _at_least_zero, _fraction
+from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
 
@@ -35,9 +36,9 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
-        self.alpha = _fraction("RMSProp", "alpha", alpha)
-        self.epsilon = _at_least_zero("RMSProp", "epsilon", epsilon)
-        self.momentum = _fraction("RMSProp", "momentum", momentum)
+        self.alpha = fraction("RMSProp", "alpha", alpha, USUAL)
+        self.epsilon = non_negative("RMSProp", "epsilon", epsilon)
+        self.momentum = fraction("RMSProp", "momentum", momentum, USUAL)
         self.slots = ("square", "momentum") if momentum else ("square",)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddbp.snapshot import State
+from layers.checks import non_negative, positive
 from layers.errors import message
 
 
@@ -37,28 +38,12 @@ def as_schedule(rate: "float | Schedule") -> Schedule:
 
 def _positive(owner: str, **values: float) -> None:
     for name, value in values.items():
-        if not (value > 0 and math.isfinite(value)):
-            raise ValueError(
-                message(
-                    owner,
-                    f"{name} must be positive and finite",
-                    value,
-                    "1e-3 is a usual learning rate.",
-                )
-            )
+        positive(owner, name, value, "1e-3 is a usual learning rate.", finite=True)
 
 
-def _at_least_zero(owner: str, **values: float) -> None:
+def _non_negative(owner: str, **values: float) -> None:
     for name, value in values.items():
-        if not (value >= 0 and math.isfinite(value)):
-            raise ValueError(
-                message(
-                    owner,
-                    f"{name} must be finite and not negative",
-                    value,
-                    "Leave it out for the default.",
-                )
-            )
+        non_negative(owner, name, value, "Leave it out for the default.", finite=True)
 
 
 class Constant(Schedule):
@@ -142,7 +127,7 @@ class Cosine(Schedule):
 
     def __init__(self, rate: float, *, steps: int, final: float = 0.0) -> None:
         _positive("Cosine", rate=rate, steps=steps)
-        _at_least_zero("Cosine", final=final)
+        _non_negative("Cosine", final=final)
         self._rate = rate
         self._steps = steps
         self._final = final
@@ -223,7 +208,7 @@ class WarmUp(Schedule):
 
     def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
         _positive("WarmUp", steps=steps)
-        _at_least_zero("WarmUp", start=start)
+        _non_negative("WarmUp", start=start)
         self._schedule = as_schedule(schedule)
         self._steps = steps
         self._start = start
@@ -261,7 +246,7 @@ class Plateau(Schedule):
         minimum: float = 0.0,
     ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
-        _at_least_zero("Plateau", patience=patience, threshold=threshold, minimum=minimum)
+        _non_negative("Plateau", patience=patience, threshold=threshold, minimum=minimum)
         self._first = rate
         self._rate = rate
         self._factor = factor

@@ -1,11 +1,12 @@
 """Gradient descent."""
 
 from ddbp.reduction.partition import Chunk
+from layers.checks import fraction
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
-from .optimizer import Optimizer, _fraction
+from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
 
@@ -33,7 +34,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
-        self.momentum = _fraction("SGD", "momentum", momentum)
+        self.momentum = fraction("SGD", "momentum", momentum, USUAL)
         self.nesterov = nesterov
         if nesterov and not momentum:
             raise ValueError(

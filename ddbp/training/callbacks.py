@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook
 from ddbp.snapshot import State
+from layers.checks import non_negative
 from layers.errors import message
 
 if TYPE_CHECKING:
@@ -58,13 +59,9 @@ class EarlyStopping(Callback):
                     "EarlyStopping", "patience must be one epoch or more", patience, "5 is usual."
                 )
             )
-        if not delta >= 0:
-            raise ValueError(
-                message("EarlyStopping", "delta must not be negative", delta, "0 counts any fall.")
-            )
         self.patience = patience
         self.monitor = monitor
-        self.delta = delta
+        self.delta = non_negative("EarlyStopping", "delta", delta, "0 counts any fall.")
         self._best = float("inf")
         self._bad = 0
 

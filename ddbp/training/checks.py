@@ -14,6 +14,7 @@ from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepHook
 from layers import FlatParameters, Module, TapeHook, Value
+from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
 
@@ -25,50 +26,15 @@ if TYPE_CHECKING:
 _CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
 
 
-def positive_int(name: str, value: Any) -> int:
-    """Return a positive integer, or refuse it."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            message(
-                "Trainer",
-                f"{name} must be a positive integer",
-                repr(value),
-                f"{name}=1 is the least.",
-            )
-        )
-    return int(value)
-
-
-def non_negative_int(name: str, value: Any) -> int:
-    """Return an integer that 64 bits hold, or refuse it."""
-    if not isinstance(value, int | np.integer) or not 0 <= value < 2**64:
-        raise ValueError(
-            message(
-                "Trainer",
-                f"{name} must be an integer from 0 to 2^64 - 1",
-                repr(value),
-                f"{name}=0 is usual.",
-            )
-        )
-    return int(value)
-
-
 def gradient_changes(
     clip_norm: float | None, clip_value: float | None, l1: float, l2: float
 ) -> None:
     """Refuse limits of clipping that are not positive, and negative factors of penalties."""
     for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None and not limit > 0:
-            raise ValueError(
-                message(
-                    "Trainer", f"{name} must be positive", limit, "Leave it out for no clipping."
-                )
-            )
+        if limit is not None:
+            positive("Trainer", name, limit, "Leave it out for no clipping.")
     for name, factor in (("l1", l1), ("l2", l2)):
-        if not factor >= 0:
-            raise ValueError(
-                message("Trainer", f"{name} must not be negative", factor, "0 switches it off.")
-            )
+        non_negative("Trainer", name, factor)
 
 
 def callbacks(given: Sequence[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
+from layers.checks import non_negative_int, positive_int
 
 from . import checks
 
@@ -39,12 +40,18 @@ class TrainerOptions:
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
-            "seed": checks.non_negative_int("seed", self.seed),
-            "batch_size": checks.positive_int("batch_size", self.batch_size),
-            "accumulate": checks.positive_int("accumulate", self.accumulate),
+            "seed": non_negative_int("Trainer", "seed", self.seed, "seed=0 is usual."),
+            "batch_size": positive_int(
+                "Trainer", "batch_size", self.batch_size, "batch_size=1 is the least."
+            ),
+            "accumulate": positive_int(
+                "Trainer", "accumulate", self.accumulate, "accumulate=1 is the least."
+            ),
         }
         if self.truncate is not None:
-            checked["truncate"] = checks.positive_int("truncate", self.truncate)
+            checked["truncate"] = positive_int(
+                "Trainer", "truncate", self.truncate, "truncate=1 is the least."
+            )
         checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
         checked |= {"l1": float(self.l1), "l2": float(self.l2)}
         for name, value in checked.items():

@@ -20,6 +20,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
+from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
 from layers.errors import Renamed, message
 from layers.types import Array, Integers
@@ -283,7 +284,7 @@ class Trainer:
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """
-        epochs = checks.positive_int("epochs", epochs)
+        epochs = positive_int("Trainer", "epochs", epochs, "epochs=1 is the least.")
         checks.no_context(self._update.group.held)
         data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
