@@ -11,8 +11,22 @@ import gc
 from typing import Any
 
 import llvmlite.binding
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.typed_passes import (
+    DumpParforDiagnostics,
+    InlineOverloads,
+    NopythonRewrites,
+)
+from numba.core.untyped_passes import (
+    InlineClosureLikes,
+    InlineInlinables,
+    LiteralPropagationSubPipelinePass,
+    LiteralUnroll,
+    MakeFunctionToJitFunction,
+    WithLifting,
+)
 
 
 class _OptimisedOnce(JITCodeLibrary):
@@ -67,7 +81,32 @@ class _Shared(_OptimisedOnce):
         return llvmlite.binding.parse_assembly("")
 
 
-class KernelCompiler(Compiler):
+# What no kernel needs: it defines no function, and writes no expression of whole arrays.
+_SUPERFLUOUS = {
+    InlineClosureLikes,
+    MakeFunctionToJitFunction,
+    InlineInlinables,
+    WithLifting,
+    LiteralUnroll,
+    LiteralPropagationSubPipelinePass,
+    InlineOverloads,
+    NopythonRewrites,
+    DumpParforDiagnostics,
+}
+
+
+class _ShortCompiler(Compiler):
+    """Numba's compiler without the passes that no kernel needs."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the one way to compile."""
+        (passes,) = super().define_pipelines()
+        passes.passes = [entry for entry in passes.passes if entry[0] not in _SUPERFLUOUS]
+        passes.finalize()
+        return [passes]
+
+
+class KernelCompiler(_ShortCompiler):
     """Numba's compiler, which collects no garbage while it works: that takes a tenth of the time,
     and finds next to nothing.
     """
@@ -89,7 +128,7 @@ class KernelCompiler(Compiler):
                 gc.enable()
 
 
-class HelperCompiler(Compiler):
+class HelperCompiler(_ShortCompiler):
     """Numba's compiler with another home for the code."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
@@ -97,8 +136,18 @@ class HelperCompiler(Compiler):
             typingctx, targetctx, library or _Linked(targetctx.codegen(), "helper"), *others
         )
 
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function that returns no array: its references may not be counted."""
+        compiled = super().compile_extra(func)
+        if isinstance(compiled.signature.return_type, types.Array):
+            raise TypeError(
+                f"layers.kernels.{func.__qualname__}: a helper must return numbers, as references"
+                " to arrays are not counted; got an array. Return an index, or write to an array."
+            )
+        return compiled
 
-class SharedCompiler(Compiler):
+
+class SharedCompiler(HelperCompiler):
     """Numba's compiler for helpers that are called by name: the same in every process."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
