@@ -15,6 +15,7 @@ from .conv_bands import rows_read
 from .conv_tiles import PANEL, gradient_tiles, tiles_of_row
 from .gemm import pack_panel
 from .jit import kernel
+from .llvm.memory import address_of
 from .llvm.simd_conv import RUN
 from .llvm.vmath import constant
 from .machine import VECTOR_BYTES
@@ -95,7 +96,7 @@ def correlate(y, x, packed, bias, phases, runs, plan, band, rectified):
     rows_in, inputs = x.shape[1], x.shape[3]
     inner, outer = inputs // shape.groups, outputs // shape.groups
     panels = (outer + lanes - 1) // lanes
-    target, first_bias = np.int64(y.ctypes.data), np.int64(bias.ctypes.data)
+    target, first_bias = address_of(y), address_of(bias)
     rectify = np.int64(rectified)
     most_rows = np.int64(0)
     blank = False
@@ -109,8 +110,8 @@ def correlate(y, x, packed, bias, phases, runs, plan, band, rectified):
         for first in range(0, most_rows, shape.band_rows):
             rows = min(shape.band_rows, most_rows - first)
             source = rows_read(band, x, n, first, rows, shape)
-            weights = np.int64(packed.ctypes.data)
-            one_vector = np.int64(runs.ctypes.data)
+            weights = address_of(packed)
+            one_vector = address_of(runs)
             for f in range(len(phases)):
                 phase = phases[f]
                 more_vectors = one_vector + phase.runs * RUN_BYTES
@@ -174,7 +175,7 @@ def weight_gradient(dw, dy, x, bounds, offsets, runs, plan, band, last, add_weig
     outer, row_size = outputs // shape.groups, out_columns * outputs
     inner = inputs // shape.groups
     for s in range(len(dw)):
-        target = np.int64(dw[s].ctypes.data)
+        target = address_of(dw[s])
         if not add_weight:
             dw[s] = constant(dw, "zero")
         for n in range(bounds[s], bounds[s + 1]):
@@ -182,7 +183,7 @@ def weight_gradient(dw, dy, x, bounds, offsets, runs, plan, band, last, add_weig
                 rows = min(shape.band_rows, out_rows - first)
                 source = rows_read(band, x, n, first, rows, shape)
                 end = (n * out_rows + first + rows) * row_size
-                pixels = np.int64(dy.ctypes.data) + (end - rows * row_size) * size
+                pixels = address_of(dy) + (end - rows * row_size) * size
                 if outer % lanes and end + lanes > dy.size:
                     for r in range(rows):
                         to, of = (
@@ -191,7 +192,7 @@ def weight_gradient(dw, dy, x, bounds, offsets, runs, plan, band, last, add_weig
                         )
                         for i in range(row_size):
                             to[i] = of[i]
-                    pixels = np.int64(last.ctypes.data)
+                    pixels = address_of(last)
                 for g in range(shape.groups):
                     j = np.int64(0)
                     while j < outer:
@@ -204,12 +205,12 @@ def weight_gradient(dw, dy, x, bounds, offsets, runs, plan, band, last, add_weig
                             offsets.size,
                             target + channel * size,
                             outputs * size,
-                            np.int64(offsets.ctypes.data),
+                            address_of(offsets),
                             source + g * inner * size,
                             shape.step * inputs * size,
                             pixels + channel * size,
                             outputs * size,
-                            np.int64(runs.ctypes.data),
+                            address_of(runs),
                             rows,
                             columns - (vectors - 1) * lanes,
                         )

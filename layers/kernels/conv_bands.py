@@ -1,8 +1,7 @@
 """Bands of an image's rows with its padding around them, so that microkernels meet no border."""
 
-import numpy as np
-
 from .jit import inlined
+from .llvm.memory import address_of
 from .llvm.vmath import constant
 
 
@@ -39,5 +38,5 @@ def rows_read(band, x, n, first, rows, plan):
         top = first * plan.row_step - plan.top
         height = (rows - 1) * plan.row_step + plan.span
         copy_band(band, x[n], top, height, plan.left, plan.width)
-        return np.int64(band.ctypes.data)
-    return np.int64(x[n].ctypes.data) + first * plan.row_step * x.strides[1]
+        return address_of(band)
+    return address_of(x[n]) + first * plan.row_step * x.strides[1]

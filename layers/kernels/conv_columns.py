@@ -11,6 +11,7 @@ import numpy as np
 
 from .gemm import pack_panel
 from .jit import kernel
+from .llvm.memory import address_of
 from .llvm.planes import rows_of_2
 from .llvm.vmath import constant
 from .machine import VECTOR_BYTES
@@ -54,12 +55,12 @@ def input_gradient(dx, dy, weight, plan, padded, panel, columns, planes):
             rows_of_2(
                 panel,
                 len(columns),
-                np.int64(columns.ctypes.data) + j * size,
+                address_of(columns) + j * size,
                 len(padded) * size,
-                np.int64(weight.ctypes.data),
+                address_of(weight),
                 outputs * size,
                 size,
-                np.int64(panel.ctypes.data),
+                address_of(panel),
                 2 * VECTOR_BYTES,
                 outputs,
                 np.int64(0),

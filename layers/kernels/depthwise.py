@@ -12,6 +12,7 @@ import numpy as np
 
 from .conv_bands import copy_band
 from .jit import inlined, kernel
+from .llvm.memory import address_of
 from .llvm.simd_depthwise import gradient_of_taps, row_of_taps
 from .llvm.vmath import constant
 from .machine import VECTOR_BYTES
@@ -79,9 +80,9 @@ def _rows_read(band, x, n, first, rows, plan):
     if plan.copied:
         height = (rows - 1) * plan.row_step + (plan.height - 1) * plan.row_dilation + 1
         _fill_band(band, x[n], first * plan.row_step - plan.top, height, plan)
-        return np.int64(band.ctypes.data), height, plan.band_width, np.int64(0), np.int64(0)
+        return address_of(band), height, plan.band_width, np.int64(0), np.int64(0)
     top = first * plan.row_step - plan.top
-    return np.int64(x[n].ctypes.data), x.shape[1], x.shape[2], top, plan.left
+    return address_of(x[n]), x.shape[1], x.shape[2], top, plan.left
 
 
 @inlined
@@ -177,7 +178,7 @@ def correlate(y, x, weight, bias, plan, band, packed, line, transposed, rectifie
                             pixel,
                             at + k * size,
                             step * pixel,
-                            np.int64(packed.ctypes.data) + weights + k * size,
+                            address_of(packed) + weights + k * size,
                             width * pixel,
                             pixel,
                             pixels,
@@ -243,7 +244,7 @@ def weight_gradient(dw, dy, x, bounds, plan, band, part, add_weight):
                         for k in range(0, channels, lanes):
                             gradient_of_taps(
                                 dw,
-                                np.int64(part.ctypes.data) + weights + k * size,
+                                address_of(part) + weights + k * size,
                                 width * pixel,
                                 pixel,
                                 np.int64(dy[n, first + r, j].ctypes.data) + k * size,

@@ -24,9 +24,13 @@ def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
     Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing
     but a number; allocates nothing large; the docstring begins "Writes", "Adds to" or "Returns".
     """
-    dispatcher = numba.njit(pipeline_class=KernelCompiler, no_cfunc_wrapper=True, **OPTIONS)(
-        _named_apart(function)
-    )
+    options = {
+        "pipeline_class": KernelCompiler,
+        "no_cfunc_wrapper": True,
+        "_nrt": _allocates(function),
+        **OPTIONS,
+    }
+    dispatcher = numba.njit(**options)(_named_apart(function))
     if cache:
         dispatcher._cache = KernelCache(dispatcher.py_func)
     return dispatcher
@@ -52,6 +56,7 @@ def _helper(function: Callable[..., Any], compiler: type) -> Any:
         "pipeline_class": compiler,
         "no_cpython_wrapper": True,
         "no_cfunc_wrapper": True,
+        "_nrt": _allocates(function),
         **OPTIONS,
     }
     helper = numba.njit(**options)(_named_apart(function))
@@ -63,6 +68,13 @@ def _helper(function: Callable[..., Any], compiler: type) -> Any:
         tuple(map(types.unliteral, args)), {name: types.unliteral(of) for name, of in kws.items()}
     )
     return helper
+
+
+def _allocates(function: Callable[..., Any]) -> bool:
+    """Return whether a function makes arrays: only then Numba has to count references, code that
+    takes time to compile.
+    """
+    return "empty" in function.__code__.co_names
 
 
 def _named_apart(function: Callable[..., Any]) -> Callable[..., Any]:

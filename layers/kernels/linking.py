@@ -11,11 +11,43 @@ import gc
 from typing import Any
 
 import llvmlite.binding
+from numba.core import types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
+from numba.core.typed_passes import (
+    DumpParforDiagnostics,
+    InlineOverloads,
+    NopythonRewrites,
+)
+from numba.core.untyped_passes import (
+    InlineClosureLikes,
+    InlineInlinables,
+    LiteralPropagationSubPipelinePass,
+    LiteralUnroll,
+    MakeFunctionToJitFunction,
+    WithLifting,
+)
 
 
-class _Linked(JITCodeLibrary):
+class _OptimisedOnce(JITCodeLibrary):
+    """Code whose functions are only made short before they are linked: what is optimised is the
+    whole, afterwards.
+    """
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        ll_module.data_layout = self._codegen._data_layout
+        builder = self._codegen._pass_builder(loop_vectorize=False, slp_vectorize=False)
+        passes = llvmlite.binding.create_new_function_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        for function in ll_module.functions:
+            if not function.is_declaration:
+                passes.run(function, builder)
+
+
+class _Linked(_OptimisedOnce):
     """Code that is neither optimised nor made executable by itself, only linked into the code of
     its callers.
     """
@@ -41,7 +73,7 @@ class _Linked(JITCodeLibrary):
         """Do nothing: the environment serves calls from Python."""
 
 
-class _Shared(JITCodeLibrary):
+class _Shared(_OptimisedOnce):
     """Executable code that callers only declare."""
 
     def _get_module_for_linking(self) -> Any:
@@ -49,10 +81,41 @@ class _Shared(JITCodeLibrary):
         return llvmlite.binding.parse_assembly("")
 
 
-class KernelCompiler(Compiler):
+# What no kernel needs: it defines no function, and writes no expression of whole arrays.
+_SUPERFLUOUS = {
+    InlineClosureLikes,
+    MakeFunctionToJitFunction,
+    InlineInlinables,
+    WithLifting,
+    LiteralUnroll,
+    LiteralPropagationSubPipelinePass,
+    InlineOverloads,
+    NopythonRewrites,
+    DumpParforDiagnostics,
+}
+
+
+class _ShortCompiler(Compiler):
+    """Numba's compiler without the passes that no kernel needs."""
+
+    def define_pipelines(self) -> list[Any]:
+        """Return the one way to compile."""
+        (passes,) = super().define_pipelines()
+        passes.passes = [entry for entry in passes.passes if entry[0] not in _SUPERFLUOUS]
+        passes.finalize()
+        return [passes]
+
+
+class KernelCompiler(_ShortCompiler):
     """Numba's compiler, which collects no garbage while it works: that takes a tenth of the time,
     and finds next to nothing.
     """
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
+        if library is None:
+            library = _OptimisedOnce(targetctx.codegen(), "kernel")
+            library.enable_object_caching()
+        super().__init__(typingctx, targetctx, library, *others)
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a function."""
@@ -65,7 +128,7 @@ class KernelCompiler(Compiler):
                 gc.enable()
 
 
-class HelperCompiler(Compiler):
+class HelperCompiler(_ShortCompiler):
     """Numba's compiler with another home for the code."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
@@ -73,8 +136,18 @@ class HelperCompiler(Compiler):
             typingctx, targetctx, library or _Linked(targetctx.codegen(), "helper"), *others
         )
 
+    def compile_extra(self, func: Any) -> Any:
+        """Compile a function that returns no array: its references may not be counted."""
+        compiled = super().compile_extra(func)
+        if isinstance(compiled.signature.return_type, types.Array):
+            raise TypeError(
+                f"layers.kernels.{func.__qualname__}: a helper must return numbers, as references"
+                " to arrays are not counted; got an array. Return an index, or write to an array."
+            )
+        return compiled
 
-class SharedCompiler(Compiler):
+
+class SharedCompiler(HelperCompiler):
     """Numba's compiler for helpers that are called by name: the same in every process."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:

@@ -34,18 +34,16 @@ def _clear(row):
 
 
 @inlined
-def _row(array, n, t, lengths, reverse):
-    """Return what an array by sample (N, T, C) holds of sample n at step t in time, which that
-    sample has.
-    """
-    return array[n, lengths[n] - 1 - t if reverse else t]
+def _step(n, t, lengths, reverse):
+    """Return where an array by sample (N, T, C) holds what sample n has at step t in time."""
+    return lengths[n] - 1 - t if reverse else t
 
 
 @inlined
 def _fetch_row(array, n, t, lengths, reverse):
     """Ask for such a row of a sample, if there is that sample: rows of one step lie far apart."""
     if n < len(lengths) and t < lengths[n]:
-        row = _row(array, n, t, lengths, reverse)
+        row = array[n, _step(n, t, lengths, reverse)]
         fetch_lines(
             array,
             address_of(row),
@@ -61,7 +59,7 @@ def by_time(out, x, lengths, reverse):
     """
     for n in range(len(x)):
         for t in range(lengths[n]):
-            _copy(out[t, n], _row(x, n, t, lengths, reverse))
+            _copy(out[t, n], x[n, _step(n, t, lengths, reverse)])
         for t in range(lengths[n], x.shape[1]):
             _clear(out[t, n])
 
@@ -73,7 +71,7 @@ def _by_sample(out, x, lengths, reverse):
     """
     for n in range(len(out)):
         for t in range(lengths[n]):
-            _copy(_row(out, n, t, lengths, reverse), x[t, n])
+            _copy(out[n, _step(n, t, lengths, reverse)], x[t, n])
         for t in range(lengths[n], out.shape[1]):
             _clear(out[n, t])
 
@@ -167,7 +165,7 @@ def lstm_backward(gates, dh, dc, dy, c, squashed, packed, nothing, lengths, reve
                 _clear(row)
                 continue
             i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-            above, dhidden, dcell = _row(dy, n, t, lengths, reverse), dh[n], dc[n]
+            above, dhidden, dcell = dy[n, _step(n, t, lengths, reverse)], dh[n], dc[n]
             _fetch_row(dy, n + 1, t, lengths, reverse)
             before, flat = c[t, n], squashed[t, n]
             for j in range(size):
@@ -253,7 +251,7 @@ def gru_backward(gates, inner, dh, dy, h, packed, nothing, lengths, reverse):
                 continue
             r, z, new = row[:size], row[size : 2 * size], row[2 * size :]
             r_own, z_own, new_own = own[:size], own[size : 2 * size], own[2 * size :]
-            above, dhidden, before = _row(dy, n, t, lengths, reverse), dh[n], h[t, n]
+            above, dhidden, before = dy[n, _step(n, t, lengths, reverse)], dh[n], h[t, n]
             _fetch_row(dy, n + 1, t, lengths, reverse)
             for j in range(size):
                 total, kept, candidate = above[j] + dhidden[j], z[j], new[j]
@@ -309,7 +307,7 @@ def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified
             if t >= lengths[n]:
                 _clear(drow)
                 continue
-            now, above, dhidden = h[t + 1, n], _row(dy, n, t, lengths, reverse), dh[n]
+            now, above, dhidden = h[t + 1, n], dy[n, _step(n, t, lengths, reverse)], dh[n]
             _fetch_row(dy, n + 1, t, lengths, reverse)
             if rectified:
                 for j in range(size):

@@ -15,6 +15,7 @@ import numpy as np
 from .conv_tiles import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
+from .llvm.memory import address_of
 from .llvm.planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
 from .llvm.simd_winograd import copy_between_zeros, grid_transform
 from .llvm.vmath import constant
@@ -59,11 +60,11 @@ def _copy_patch(patch, image, top, left, side):
     vectors = pixel // VECTOR_BYTES
     start, stop = max(0, left), min(width, left + side)
     for a in range(side):
-        to = np.int64(patch.ctypes.data) + a * side * pixel
+        to = address_of(patch) + a * side * pixel
         if top + a < 0 or top + a >= height:
             copy_between_zeros(patch, to, to, side * vectors, 0, 0)
         else:
-            of = np.int64(image.ctypes.data) + ((top + a) * width + start) * pixel
+            of = address_of(image) + ((top + a) * width + start) * pixel
             copy_between_zeros(
                 patch,
                 to,
@@ -89,11 +90,11 @@ def _tiles_in_of(by_2, by_4):
             for j in range(grid_columns):
                 row, column = i * m - top, j * m - left
                 if row >= 0 and column >= 0 and row + side <= height and column + side <= width:
-                    source = np.int64(x.ctypes.data) + ((n * height + row) * width + column) * step
+                    source = address_of(x) + ((n * height + row) * width + column) * step
                     source_row = width * step
                 else:
                     _copy_patch(patch, x[n], row, column, side)
-                    source, source_row = np.int64(patch.ctypes.data), side * step
+                    source, source_row = address_of(patch), side * step
                 to = v + (r * grid_columns + j) * step
                 if m == 2:
                     by_2(x, channels, to, source, none, across, plane, source_row, step, none, none)
@@ -116,16 +117,16 @@ def _tiles_out(y, products, plane, first, rows, grid_rows, grid_columns, m, patc
     step = channels * y.itemsize
     across = (m + 2) * plane
     none, rectify = np.int64(0), np.int64(rectified)
-    add = np.int64(bias.ctypes.data)
+    add = address_of(bias)
     for r in range(rows):
         n, i = (first + r) // grid_rows, (first + r) % grid_rows
         for j in range(grid_columns):
             whole = (i + 1) * m <= height and (j + 1) * m <= width
             if whole:
-                to = np.int64(y.ctypes.data) + ((n * height + i * m) * width + j * m) * step
+                to = address_of(y) + ((n * height + i * m) * width + j * m) * step
                 to_row = width * step
             else:
-                to, to_row = np.int64(patch.ctypes.data), m * step
+                to, to_row = address_of(patch), m * step
             of = products + (r * grid_columns + j) * step
             if m == 2:
                 _output_2(y, channels, to, of, add, to_row, step, across, plane, rectify, none)
@@ -151,17 +152,17 @@ def pack(packed, weight, turned, transposed, m):
     size = packed.itemsize
     lanes = VECTOR_BYTES // size
     channels, outputs = weight.shape[2], weight.shape[3]
-    source, tap = np.int64(weight.ctypes.data), channels * outputs * size
+    source, tap = address_of(weight), channels * outputs * size
     none = np.int64(0)
     if transposed:
         for t in range(9):
             transpose_plane(turned[8 - t], weight[t // 3, t % 3])
         channels, outputs = outputs, channels
-        source = np.int64(turned.ctypes.data)
+        source = address_of(turned)
     for j in range(0, outputs, PANEL * lanes):
         columns = min(PANEL * lanes, outputs - j)
         for c in range(channels):
-            to = np.int64(packed.ctypes.data) + (channels * j + c * columns) * size
+            to = address_of(packed) + (channels * j + c * columns) * size
             of = source + (c * outputs + j) * size
             across = (m + 2) * tap
             if m == 2:
@@ -187,7 +188,7 @@ def correlate(y, x, packed, bias, plan, patch, v, products, m, rectified):
     grid_rows, grid_columns = (y.shape[1] + m - 1) // m, (y.shape[2] + m - 1) // m
     v_plane = block * grid_columns * channels * size + SKEW
     products_plane = block * grid_columns * outputs * size + SKEW
-    of_v, of_products = np.int64(v.ctypes.data), np.int64(products.ctypes.data)
+    of_v, of_products = address_of(v), address_of(products)
     none = np.int64(0)
     total = len(x) * grid_rows
     for first in range(0, total, block):
@@ -208,7 +209,7 @@ def correlate(y, x, packed, bias, plan, patch, v, products, m, rectified):
             patch,
         )
         for q in range(side * side):
-            weights = np.int64(packed.ctypes.data) + q * channels * outputs * size
+            weights = address_of(packed) + q * channels * outputs * size
             a, a_row = of_v + q * v_plane, channels * size
             for j in range(0, outputs, PANEL * lanes):
                 columns = min(PANEL * lanes, outputs - j)
@@ -249,7 +250,7 @@ def weight_gradient(dw, dy, x, bounds, plan, patch, v, z, u, m, add_weight):
     grid_rows, grid_columns = (dy.shape[1] + m - 1) // m, (dy.shape[2] + m - 1) // m
     v_plane = block * grid_columns * channels * size + SKEW
     z_plane = block * grid_columns * outputs * size + SKEW
-    of_v, of_z, of_u = np.int64(v.ctypes.data), np.int64(z.ctypes.data), np.int64(u.ctypes.data)
+    of_v, of_z, of_u = address_of(v), address_of(z), address_of(u)
     plane, none = channels * outputs * size, np.int64(0)
     accumulate = np.int64(add_weight)
     for s in range(len(dw)):
@@ -287,7 +288,7 @@ def weight_gradient(dw, dy, x, bounds, plan, patch, v, z, u, m, add_weight):
                         rows_of_2(u, channels, c, c_row, a, size, a_k, b, b_k, tiles, further)
                     else:
                         rows_of_1(u, channels, c, c_row, a, size, a_k, b, b_k, tiles, further)
-        target = np.int64(dw[s].ctypes.data)
+        target = address_of(dw[s])
         across = (m + 2) * plane
         for c in range(channels):
             to, of = target + c * outputs * size, of_u + c * outputs * size
