@@ -13,6 +13,8 @@ from layers.engine.parameter import Parameter
 from layers.gradient_check.mutants.batch_norm import RIGHT
 from layers.kernels import batch_norm as kernels
 
+from .oracle import torch
+
 RNG = np.random.default_rng(5)
 IMAGES = (6, 5, 4, 8)
 LARGE = (9, 20, 20, 12)
@@ -66,7 +68,7 @@ def exact(x, epsilon=1e-5):
 # ---- PyTorch
 
 
-def their_norm(torch, ours):
+def their_norm(ours):
     theirs = (torch.nn.BatchNorm2d if isinstance(ours, BatchNorm2d) else torch.nn.BatchNorm1d)(
         ours.features,
         ours.epsilon,
@@ -91,9 +93,8 @@ def channels_second(x):
 )
 @pytest.mark.parametrize("rectified", [False, True])
 def test_training_and_evaluation_are_those_of_pytorch(shape, options, rectified):
-    torch = pytest.importorskip("torch")
     ours = norm(shape, np.float64, **options)
-    theirs = their_norm(torch, ours)
+    theirs = their_norm(ours)
     model = Sequential(ours, ReLU()) if rectified else ours
     for step, training in enumerate((True, True, True, False)):
         x = drawn(shape, np.float64, mean=step)

@@ -20,6 +20,8 @@ from layers import (
 from layers.fusion import fuse
 from layers.kernels import pool
 
+from .oracle import torch
+
 # A mean over all of an image has at most 143 terms here, and is taken in another order.
 ROUNDINGS = 64
 
@@ -43,13 +45,6 @@ def rng():
     return np.random.default_rng(11)
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip(
-        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
-    )
-
-
 def passes(layer, x, dy=None, **options):
     """Return the output, its gradient (drawn unless given) and the gradient of the input."""
     value = Tape(**options).input(x)
@@ -60,7 +55,7 @@ def passes(layer, x, dy=None, **options):
     return y.array, dy, value.grad
 
 
-def assert_like_theirs(torch, layer, theirs, x):
+def assert_like_theirs(layer, theirs, x):
     """Compare with a function of PyTorch that takes and returns channels-first images."""
     y, dy, dx = passes(layer, x)
     their_x = torch.tensor(x, requires_grad=True)
@@ -86,35 +81,33 @@ def images(rng, shape, dtype, ties):
 @pytest.mark.parametrize("ties", [False, True], ids=["distinct", "ties"])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_max_pool_equals_that_of_pytorch(torch, rng, shape, window, ties, dtype):
+def test_max_pool_equals_that_of_pytorch(rng, shape, window, ties, dtype):
     def theirs(x):
         return torch.nn.functional.max_pool2d(x, *window)
 
     x = images(rng, shape, dtype, ties)
-    assert_like_theirs(torch, MaxPool2d(*window), theirs, x)
-    assert_like_theirs(
-        torch, Sequential(ReLU(), MaxPool2d(*window)), lambda x: theirs(torch.relu(x)), x
-    )
+    assert_like_theirs(MaxPool2d(*window), theirs, x)
+    assert_like_theirs(Sequential(ReLU(), MaxPool2d(*window)), lambda x: theirs(torch.relu(x)), x)
 
 
 @both_dtypes
 @pytest.mark.parametrize("count_padding", [True, False])
 @pytest.mark.parametrize("window", WINDOWS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_average_pool_equals_that_of_pytorch(torch, rng, shape, window, count_padding, dtype):
+def test_average_pool_equals_that_of_pytorch(rng, shape, window, count_padding, dtype):
     def theirs(x):
         return torch.nn.functional.avg_pool2d(x, *window, count_include_pad=count_padding)
 
     assert_like_theirs(
-        torch, AvgPool2d(*window, count_padding), theirs, images(rng, shape, dtype, ties=False)
+        AvgPool2d(*window, count_padding), theirs, images(rng, shape, dtype, ties=False)
     )
 
 
 @both_dtypes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_global_average_equals_that_of_pytorch(torch, rng, shape, dtype):
+def test_global_average_equals_that_of_pytorch(rng, shape, dtype):
     assert_like_theirs(
-        torch, GlobalAveragePool(), lambda x: x.mean((2, 3)), images(rng, shape, dtype, ties=False)
+        GlobalAveragePool(), lambda x: x.mean((2, 3)), images(rng, shape, dtype, ties=False)
     )
 
 

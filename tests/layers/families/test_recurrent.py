@@ -11,9 +11,7 @@ import layers
 from layers import GRU, LSTM, RNN, Tape, Workspace
 from layers.gradient_check.mutants import recurrent as mutants
 
-torch = pytest.importorskip(
-    "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
-)
+from .oracle import torch
 
 N, T, C, H = 6, 5, 4, 9
 LENGTHS = np.array([5, 1, 3, 5, 2, 4])
@@ -22,10 +20,10 @@ LENGTHS = np.array([5, 1, 3, 5, 2, 4])
 ROUNDINGS = 128
 
 KINDS = {
-    "LSTM": (LSTM, torch.nn.LSTM, {}),
-    "GRU": (GRU, torch.nn.GRU, {}),
-    "RNN": (RNN, torch.nn.RNN, {}),
-    "RNN relu": (RNN, torch.nn.RNN, {"nonlinearity": "relu"}),
+    "LSTM": (LSTM, {}),
+    "GRU": (GRU, {}),
+    "RNN": (RNN, {}),
+    "RNN relu": (RNN, {"nonlinearity": "relu"}),
 }
 SHAPES = {
     "one layer": {},
@@ -38,15 +36,21 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 
 
-def pair(kind, dtype=np.float64, **options):
-    """Return ours and PyTorch's layer with the same weights."""
-    make, theirs, given = KINDS[kind]
+def made(kind, dtype=np.float64, **options):
+    """Return a layer of a kind with weights that are not small."""
+    make, given = KINDS[kind]
     rng = np.random.default_rng(2)
-    ours = make(C, H, rng=rng, dtype=dtype, **given, **options)
-    for parameter in ours.parameters():
+    layer = make(C, H, rng=rng, dtype=dtype, **given, **options)
+    for parameter in layer.parameters():
         parameter.value = rng.standard_normal(parameter.shape) * 0.5
+    return layer
+
+
+def in_pytorch(kind, layer, dtype, **options):
+    """Return PyTorch's layer of a kind with the weights of ours."""
+    make, given = KINDS[kind]
     named = {"num_layers" if name == "layers" else name: option for name, option in options.items()}
-    other = theirs(
+    other = getattr(torch.nn, make.__name__)(
         C,
         H,
         batch_first=True,
@@ -55,9 +59,9 @@ def pair(kind, dtype=np.float64, **options):
         **named,
     )
     with torch.no_grad():
-        for mine, parameter in zip(ours.parameters(), other.parameters(), strict=True):
+        for mine, parameter in zip(layer.parameters(), other.parameters(), strict=True):
             parameter.copy_(torch.tensor(mine.value))
-    return ours, other
+    return other
 
 
 def arrays(layer, dtype=np.float64):
@@ -110,7 +114,8 @@ def total(y, dy, last, dlast):
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "ragged"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_outputs_states_and_all_gradients_equal_those_of_pytorch(kind, shape, lengths, dtype):
-    ours, theirs = pair(kind, dtype, **SHAPES[shape])
+    ours = made(kind, dtype, **SHAPES[shape])
+    theirs = in_pytorch(kind, ours, dtype, **SHAPES[shape])
     x, first, dy, dlast = arrays(ours, dtype)
     tape = Tape()
     value = tape.input(x)
@@ -158,7 +163,7 @@ def test_outputs_states_and_all_gradients_equal_those_of_pytorch(kind, shape, le
 @kinds
 @pytest.mark.parametrize("shape", SHAPES)
 def test_padding_counts_nowhere(kind, shape):
-    layer, _ = pair(kind, np.float32, **SHAPES[shape])
+    layer = made(kind, np.float32, **SHAPES[shape])
     x, first, dy, dlast = arrays(layer, np.float32)
     padding = np.arange(T) >= LENGTHS[:, np.newaxis]
 
@@ -191,7 +196,7 @@ def test_padding_counts_nowhere(kind, shape):
     "options", [{}, {"bidirectional": True, "layers": 2}], ids=["one way", "both ways"]
 )
 def test_sample_with_a_length_is_the_sample_cut(kind, options):
-    layer, _ = pair(kind, np.float32, **options)
+    layer = made(kind, np.float32, **options)
     x, first, _, _ = arrays(layer, np.float32)
     y, last = layer.run(x, first, LENGTHS)
     for n, length in enumerate(LENGTHS):
@@ -207,7 +212,7 @@ def test_sample_with_a_length_is_the_sample_cut(kind, options):
 
 @kinds
 def test_sequence_in_two_windows_is_the_sequence(kind):
-    layer, _ = pair(kind, np.float32)
+    layer = made(kind, np.float32)
     x, first, dy, dlast = arrays(layer, np.float32)
 
     def run(*cuts):
@@ -234,7 +239,7 @@ def test_sequence_in_two_windows_is_the_sequence(kind):
 
 @kinds
 def test_only_the_last_state_is_used(kind):
-    layer, _ = pair(kind)
+    layer = made(kind)
     x, first, _, _ = arrays(layer)
     layers.gradcheck(
         lambda x, *state: layer.run(x, (state,), LENGTHS)[1], x, *first[0]
@@ -244,7 +249,7 @@ def test_only_the_last_state_is_used(kind):
 @kinds
 def test_second_backward_pass_on_a_tape_gives_the_same_again(kind):
     # The first one keeps the gradients of the gates where the gates were.
-    (ours, _), rng = pair(kind, bidirectional=True), np.random.default_rng(4)
+    ours, rng = made(kind, bidirectional=True), np.random.default_rng(4)
     tape = Tape()
     x = tape.input(rng.standard_normal((N, T, C)))
     y = ours(x, lengths=LENGTHS)
@@ -265,7 +270,7 @@ def test_second_backward_pass_on_a_tape_gives_the_same_again(kind):
 
 @kinds
 def test_state_of_none_is_that_of_zeros(kind):
-    layer, _ = pair(kind, layers=2)
+    layer = made(kind, layers=2)
     x, first, _, _ = arrays(layer)
     zeros = tuple(tuple(np.zeros_like(s) for s in states) for states in first)
     (y, last), (y_zeros, last_zeros) = layer.run(x), layer.run(x, zeros)
@@ -286,7 +291,7 @@ CELLS = {"LSTM": layers.LSTMCell, "GRU": layers.GRUCell, "RNN": layers.RNNCell}
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_loop_of_cells_is_the_layer_bit_for_bit(kind, dtype):
-    layer, _ = pair(kind, dtype)
+    layer = made(kind, dtype)
     cell = CELLS[kind](C, H, rng=np.random.default_rng(0), dtype=dtype)
     for mine, parameter in zip(cell.parameters(), layer.parameters(), strict=True):
         mine.value = parameter.value
@@ -314,7 +319,7 @@ def test_loop_of_cells_is_the_layer_bit_for_bit(kind, dtype):
 
 @kinds
 def test_sample_does_not_depend_on_the_batch(kind):
-    layer, _ = pair(kind, np.float32, bidirectional=True)
+    layer = made(kind, np.float32, bidirectional=True)
     x, first, _, _ = arrays(layer, np.float32)
     y, last = layer.run(x, first, LENGTHS)
     for rows in (slice(0, 1), slice(2, 5), slice(0, 0)):
@@ -327,7 +332,7 @@ def test_sample_does_not_depend_on_the_batch(kind):
 @kinds
 @pytest.mark.parametrize("ragged", [False, True])
 def test_gradient_of_a_shard_is_that_of_its_samples_alone(kind, ragged):
-    layer, _ = pair(kind, np.float32, layers=2, bidirectional=True)
+    layer = made(kind, np.float32, layers=2, bidirectional=True)
     x, _, dy, _ = arrays(layer, np.float32)
     bounds = (0, 1, 4, 4, N)
 
@@ -348,7 +353,7 @@ def test_gradient_of_a_shard_is_that_of_its_samples_alone(kind, ragged):
 
 @kinds
 def test_nothing_is_allocated_after_the_second_step(kind):
-    layer, _ = pair(kind, np.float32, layers=2, bidirectional=True, dropout=0.3)
+    layer = made(kind, np.float32, layers=2, bidirectional=True, dropout=0.3)
     x, first, dy, dlast = arrays(layer, np.float32)
     workspace, counts = Workspace(), []
     for _ in range(4):
@@ -363,8 +368,8 @@ def test_nothing_is_allocated_after_the_second_step(kind):
 
 @kinds
 def test_dropout_acts_between_layers_in_training_only(kind):
-    layer, _ = pair(kind, np.float32, layers=2, dropout=0.5)
-    whole, _ = pair(kind, np.float32, layers=2)
+    layer = made(kind, np.float32, layers=2, dropout=0.5)
+    whole = made(kind, np.float32, layers=2)
     x = arrays(layer, np.float32)[0]
     assert layer(Tape().input(x)).array.tobytes() == whole(x).tobytes()
     tape = Tape(training=True)

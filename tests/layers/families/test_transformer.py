@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 
 import layers
+
+from .oracle import torch
 
 
 def theirs_of(block, theirs):

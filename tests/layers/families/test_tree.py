@@ -11,6 +11,7 @@ from layers.gradient_check.cases.tree import BINARY, WIDE
 
 from . import node_by_node
 from .node_by_node import random_trees
+from .oracle import torch
 
 CELLS = pytest.mark.parametrize("cell", [TreeRNN, TreeLSTM], ids=["TreeRNN", "TreeLSTM"])
 
@@ -121,9 +122,6 @@ def test_gradients_equal_those_of_one_node_after_the_other_on_a_tape(rng, cell):
 @CELLS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 def test_output_and_gradients_equal_those_of_pytorch(rng, cell, dtype):
-    torch = pytest.importorskip(
-        "torch", reason="PyTorch, the oracle, is not installed: pip install 'ddbp[oracle]'"
-    )
     parents = random_trees(rng, 4, 6)
     layer = cell(5, 17, rng=rng, bias_init=layers.init.normal(1), dtype=dtype)
     x = rng.standard_normal((*parents.shape, 5)).astype(dtype)
