@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from layers.errors import Renamed
 from layers.types import Array, Integers
 
 
@@ -12,6 +13,10 @@ class ForwardCall(Protocol):
     """The call that `Layer.forward` is given: a `Call` on a tape, or one of which nothing stays."""
 
     __slots__ = ()
+    observe: Renamed = Renamed("on_gathered")
+    take: Renamed = Renamed("take_gradient")
+    gradient_into: Renamed = Renamed("gradient_buffer")
+    transient: Renamed = Renamed("pooled")
 
     @property
     def recorded(self) -> bool:

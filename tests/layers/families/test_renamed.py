@@ -7,6 +7,7 @@ import pytest
 
 import layers
 from layers import models
+from layers.engine.inference import INFERENCE
 
 RNG = np.random.default_rng(0)
 CONV = {"in_channels": 16, "out_channels": 16, "kernel_size": 3}
@@ -87,7 +88,7 @@ def test_what_layers_of_users_call_is_refused_under_its_old_name():
     names = {"observe": "on_gathered", "take": "take_gradient"}
     names |= {"gradient_into": "gradient_buffer", "transient": "pooled"}
     for owner, old, new in [
-        *((call, *pair) for pair in names.items()),
+        *((each, *pair) for each in (call, INFERENCE) for pair in names.items()),
         (parameter, "stale", "store.stale"),
     ]:
         with pytest.raises(AttributeError, match=re.escape(f"`{old}` is now called `{new}`")):
