@@ -8,6 +8,8 @@ import os
 
 import llvmlite.binding
 
+from layers.errors import message
+
 
 def _vector_registers() -> tuple[int, int]:
     """Return (bytes of a vector register, number of vector registers) of this processor."""
@@ -20,9 +22,19 @@ def _vector_registers() -> tuple[int, int]:
     return 16, 32 if arm else 16
 
 
+def _forced(vector_bytes: int) -> int:
+    """Return the width of vectors that the environment asks for, so that one machine can test the
+    code of another, or else the given one.
+    """
+    text = os.environ.get("LAYERS_VECTOR_BYTES", str(vector_bytes))
+    if text not in ("16", "32", "64"):
+        must, fix = "LAYERS_VECTOR_BYTES must be 16, 32 or 64", "Leave it out for this processor's."
+        raise ValueError(message("layers", must, repr(text), fix))
+    return int(text)
+
+
 VECTOR_BYTES, REGISTERS = _vector_registers()
-# The width may be forced (16, 32 or 64), so that one machine can test the code of another.
-VECTOR_BYTES = int(os.environ.get("LAYERS_VECTOR_BYTES", VECTOR_BYTES))
+VECTOR_BYTES = _forced(VECTOR_BYTES)
 
 CACHE_LINE = 64
 """Bytes that one prefetch brings: those of x86 and most ARM processors; elsewhere a few are asked
