@@ -78,7 +78,7 @@ def run(arguments: Sequence[str]) -> int:
         help="number of ranks (default: all cores, %(default)s)",
     )
     program.add_arguments(parser)
-    options = parser.parse_args(arguments)
+    options = program.parse(parser, arguments)
     if options.ranks < 1:
         parser.error(f"-n must be at least 1; got {options.ranks}")
     what = program.arguments_of_python(parser, options)

@@ -4,6 +4,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 # In a process of its own: to find a module, Python imports the packages that it lies in.
@@ -31,6 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
 
 
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options in the arguments; `-mNAME` before the script is `-m NAME`, as for
+    python.
+    """
+    arguments = list(arguments)
+    at = next((i for i, argument in enumerate(arguments) if argument[:2] == "-m"), None)
+    if at is not None and arguments[at] != "-m":
+        apart = [*arguments[:at], "-m", arguments[at][2:], *arguments[at + 1 :]]
+        options = parser.parse_args(apart)
+        if options.module:
+            return options
+    return parser.parse_args(arguments)
+
+
 def arguments_of_python(parser: argparse.ArgumentParser, options: argparse.Namespace) -> list[str]:
     """Return what python is to be called with, or end the process where there is no such script or
     module.
@@ -41,7 +56,9 @@ def arguments_of_python(parser: argparse.ArgumentParser, options: argparse.Names
             parser.error(f"python -m must find the module; got {name}: {reason}")
         return ["-m", name, *options.arguments]
     if not Path(name).is_file():
-        parser.error(f"the script must exist; got {name}")
+        is_module = all(map(str.isidentifier, name.split("."))) and not _missing(name)
+        fix = f". It is a module: write -m {name}" if is_module else ""
+        parser.error(f"the script must exist; got {name}{fix}")
     return [name, *options.arguments]
 
 

@@ -151,7 +151,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="keep records and output of all runs in a folder",
     )
     program.add_arguments(parser)
-    options = parser.parse_args(list(arguments))
+    options = program.parse(parser, arguments)
     if options.steps is not None and options.steps < 1:
         parser.error(f"--steps must be at least 1; got {options.steps}")
     if not options.timeout > 0:

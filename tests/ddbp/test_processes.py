@@ -1,5 +1,6 @@
 """What shows only in a process of its own: imports, threads, launchers, and life without MPI."""
 
+import argparse
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import pytest
 
 import ddbp
 from ddbp import settings
-from ddbp.commands import cli, launch, verify
+from ddbp.commands import cli, launch, program, verify
 
 TRAIN_DIGITS = """
 import json, sys
@@ -261,6 +262,36 @@ def test_module_that_cannot_be_run_is_refused_before_ranks_start(
         command.run(["-m", name, "--flag"])
     assert ended.value.code == 2
     assert f"python -m must find the module; got {name}: {reason}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [launch, verify])
+def test_module_named_as_a_script_is_refused_with_how_to_run_it(
+    command, package, monkeypatch, capsys
+):
+    monkeypatch.chdir(package)
+    monkeypatch.setattr(launch, "command", None)
+    with pytest.raises(SystemExit) as ended:
+        command.run(["package.inner.train", "-m", "other"])
+    assert ended.value.code == 2
+    must = "the script must exist; got package.inner.train"
+    assert f"{must}. It is a module: write -m package.inner.train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["-mpackage", "-n", "-mb"], (True, "package", ["-n", "-mb"])),
+        (["-n", "3", "-mpackage"], (True, "package", [])),
+        (["-m", "package", "-mb"], (True, "package", ["-mb"])),
+        (["train.py", "-mb", "-m", "c"], (False, "train.py", ["-mb", "-m", "c"])),
+    ],
+)
+def test_name_of_the_module_may_be_joined_to_its_option(arguments, what):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-n")
+    program.add_arguments(parser)
+    options = program.parse(parser, arguments)
+    assert (options.module, options.script, options.arguments) == what
 
 
 def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
