@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .engine.module import Composite, Module
+from .engine.module import Composite, Fixed, Module
 from .errors import message
 from .fusion import fuse as fused
 
@@ -17,6 +17,9 @@ class Sequential(Composite):
     table of them). With `fuse=False` every layer of this Sequential is a call of its own.
     """
 
+    layers: Fixed[tuple[Module, ...]] = Fixed()
+    fuse: Fixed[bool] = Fixed()
+
     def __init__(self, *layers: Any, fuse: bool = True) -> None:
         for layer in layers:
             if not callable(layer):
@@ -24,7 +27,7 @@ class Sequential(Composite):
                 raise TypeError(
                     message("Sequential", "every entry must be a layer", repr(layer), fix)
                 )
-        self.layers: tuple[Module, ...] = layers
+        self.layers = layers
         self.fuse = bool(fuse)
         self._steps: Sequence[Module] = fused(layers) if fuse else layers
 

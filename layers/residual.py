@@ -3,7 +3,7 @@
 from typing import Any
 
 from .engine.merge import Add
-from .engine.module import Composite, Module
+from .engine.module import Composite, Fixed, Module
 
 
 class Residual(Composite):
@@ -17,6 +17,8 @@ class Residual(Composite):
     shortcut
         None for the identity, or a layer.
     """
+
+    body: Fixed[Module] = Fixed()
 
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = body

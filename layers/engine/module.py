@@ -2,10 +2,14 @@
 
 import copy
 from collections.abc import Iterator, Sequence
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar, overload
+
+from layers.errors import message
 
 from .parameter import Parameter
 from .state import State, unique_states
+
+Attribute = TypeVar("Attribute")
 
 
 class Module:
@@ -92,6 +96,37 @@ class Composite(Module):
         be joined; this one alone, if it is no chain.
         """
         return (self,)
+
+
+class Fixed(Generic[Attribute]):
+    """An attribute that is given once, when a module is made: what runs as one call with others
+    has been made from it.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, module: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, module: Module, owner: type) -> Attribute: ...
+
+    def __get__(self, module: Module | None, owner: type) -> Any:
+        if module is None:
+            return self
+        try:
+            return vars(module)[self._name]
+        except KeyError:
+            raise AttributeError(f"{owner.__name__} has no `{self._name}` yet") from None
+
+    def __set__(self, module: Module, value: Attribute) -> None:
+        if self._name in vars(module):
+            owner = type(module).__name__
+            must = f"`{self._name}` must be given when it is made"
+            fix = f"Make another {owner}."
+            raise AttributeError(message(owner, must, f".{self._name} = {value!r}", fix))
+        vars(module)[self._name] = value
 
 
 def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:

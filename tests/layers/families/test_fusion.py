@@ -1,5 +1,7 @@
 """Fused layers: the bits of the same layers one by one, random masks included; what is fused."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -248,6 +250,19 @@ def test_what_the_kernels_do_not_know_is_not_fused():
         (Dropout(), ReLU()),
     ):
         assert fuse(pair) == list(pair)
+
+
+def test_what_has_been_fused_cannot_be_exchanged():
+    body = Sequential(ReLU(), MaxPool2d(2))
+    residual = Residual(body)
+    Sequential(residual, ReLU())
+    for owner, name in ((body, "layers"), (body, "fuse"), (residual, "body")):
+        before = getattr(owner, name)
+        must = rf"`{name}` must be given when it is made; got \.{name} = .*Make another "
+        with pytest.raises(AttributeError, match=must):
+            setattr(owner, name, ())
+        assert getattr(owner, name) is before
+    assert copy.deepcopy(body).layers[0] is not body.layers[0]
 
 
 def test_first_layer_that_can_be_fused_takes_the_following_one():
