@@ -13,7 +13,7 @@ if not hasattr(_layers, "Tape"):
 
 from .comm.base import CommunicationError
 from .comm.current import communicator
-from .observers.observer import StepPhase
+from .observers.observer import StepPhase, TrainingOver
 from .optim.adam import Adam, AdamW
 from .optim.large_batch import LAMB, LARS
 from .optim.optimizer import Optimizer
@@ -66,6 +66,7 @@ __all__ = [
     "StepPhase",
     "Trainer",
     "TrainerOptions",
+    "TrainingOver",
     "WarmUp",
     "accuracy",
     "binary_accuracy",

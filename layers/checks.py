@@ -1,8 +1,9 @@
-"""Checks of options (numbers, and pairs of them) and of inputs, each with the message of its
+"""Checks of options (numbers, pairs of them, and hooks) and of inputs, each with the message of its
 refusal.
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -66,6 +67,24 @@ def pair(
             )
         )
     return int(both[0]), int(both[1])
+
+
+def require_hooks(
+    owner: str, name: str, given: Any, kinds: tuple[type, ...], fix: str
+) -> tuple[Any, ...]:
+    """Return what is to be told of events as a tuple: objects of classes that derive from one of
+    `kinds`, as others would never be told of anything.
+    """
+    must = f"{name} must be {' or '.join(kind.__name__ for kind in kinds)} objects"
+    if not isinstance(given, Iterable):
+        listed = f"Pass a list: {name}=[…]."
+        raise TypeError(message(owner, must, repr(given), listed))
+    hooks = tuple(given)
+    for each in hooks:
+        if not isinstance(each, kinds):
+            made = f"Make one: {each.__name__}(…)." if isinstance(each, type) else fix
+            raise TypeError(message(owner, must, repr(each), made))
+    return hooks
 
 
 def _is_integer(value: Any) -> bool:

@@ -64,8 +64,12 @@ class StepHook:
         """Run after an evaluation; `values` are what it returns."""
 
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
-        """Run on the rank whose `step`, `update` or `train_step`, alone or within `fit`, raises an
-        error, before that goes on to the caller.
+        """Run on the rank where a step raises an error, before that goes on to the caller.
+
+        That is in `batch`, `batches`, `step`, `update`, `train_step` and the steps of `fit`: when
+        the batch is made (by `on_step_begin`, too), in its passes and in the update. Errors of an
+        evaluation, of what a script does between these, and of the events of epochs and of the run
+        are not told, nor is `TrainingOver`.
         """
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -12,8 +11,7 @@ import numpy as np
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
-from ddbp.observers.observer import StepHook
-from layers import FlatParameters, Module, TapeHook, Value
+from layers import FlatParameters, Module, Value
 from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
@@ -35,19 +33,6 @@ def gradient_changes(
             positive("Trainer", name, limit, "Leave it out for no clipping.")
     for name, factor in (("l1", l1), ("l2", l2)):
         non_negative("Trainer", name, factor)
-
-
-def callbacks(given: Sequence[Any]) -> None:
-    """Refuse callbacks that would never be told of anything."""
-    for each in given:
-        if not isinstance(each, StepHook | TapeHook):
-            must, fix = (
-                "callbacks must be Callback or TapeHook objects",
-                "Derive from ddbp.Callback.",
-            )
-            if isinstance(each, type):
-                fix = f"Make one: {each.__name__}(…)."
-            raise TypeError(message("Trainer", must, repr(each), fix))
 
 
 def ranks_have_samples(batch_size: int, ranks: int) -> None:

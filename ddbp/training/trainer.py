@@ -4,9 +4,9 @@ rank's slice.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
@@ -20,7 +20,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
-from layers.checks import positive_int
+from layers.checks import positive_int, require_hooks
 from layers.engine.hooks import TapeHooks
 from layers.errors import Renamed, message
 from layers.types import Array, Integers
@@ -37,6 +37,28 @@ from .run_folder import RunFolder
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def _telling_of_errors(
+    method: Callable[Concatenate["Trainer", Arguments], Result],
+) -> Callable[Concatenate["Trainer", Arguments], Result]:
+    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
+
+    @wraps(method)
+    def telling(
+        trainer: "Trainer", /, *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        try:
+            return method(trainer, *arguments, **options)
+        except Exception as error:
+            for report in trainer._hooks.exception:
+                report(trainer, error)
+            raise
+
+    return telling
 
 
 class Trainer:
@@ -143,7 +165,8 @@ class Trainer:
             l1=l1,
             l2=l2,
         ).on(self.comm.size)
-        checks.callbacks(callbacks)
+        kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
+        callbacks = require_hooks("Trainer", "callbacks", callbacks, kinds, fix)
         self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
         self.step_count = 0
         self.stop = False
@@ -212,7 +235,7 @@ class Trainer:
 
     def batch(self, x: Array, y: Array) -> Batch:
         """Return this rank's part of the given global batch, with a new tape."""
-        return self._recorded(self._stream.of(x, y))
+        return self._recorded(self._rows(x, y))
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -238,27 +261,23 @@ class Trainer:
         """
         return self._step(self._update.group.require_no_factor, loss)
 
+    @_telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments."""
-        try:
-            loss = propagate(*arguments, **options)
-            self._warm_up.over = True
-            value = self._update(loss, self.step_count, self._phase_hooks)
-            if not self._update.group.batches:
-                self.step_count += 1
-                for tell in self._hooks.step_end:
-                    tell(self, self.step_count, value)
-            return value
-        except Exception as error:
-            for report in self._hooks.exception:
-                report(self, error)
-            raise
+        loss = propagate(*arguments, **options)
+        self._warm_up.over = True
+        value = self._update(loss, self.step_count, self._phase_hooks)
+        if not self._update.group.batches:
+            self.step_count += 1
+            for tell in self._hooks.step_end:
+                tell(self, self.step_count, value)
+        return value
 
     def train_step(self, x: Array, y: Array) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
         return its loss.
         """
-        rows = self._stream.of(x, y)
+        rows = self._rows(x, y)
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
@@ -366,6 +385,12 @@ class Trainer:
 
     # Parts of a step
 
+    @_telling_of_errors
+    def _rows(self, x: Array, y: Array) -> LocalBatch:
+        """Return this rank's rows of a global batch."""
+        return self._stream.of(x, y)
+
+    @_telling_of_errors
     def _recorded(self, rows: LocalBatch) -> Batch:
         """Return rows with a new tape."""
         self._update.require_bound()

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from layers.checks import require_hooks
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -35,6 +36,12 @@ class Observation(NamedTuple):
     numbers: Array
     apply: Callable[[Array], None]
     gathered: bool
+
+
+def _bound(owner: str, hooks: Any) -> TapeHooks | None:
+    """Return the methods of what users pass as hooks, none of which may be anything else."""
+    fix = "Derive from layers.TapeHook."
+    return TapeHooks.of(require_hooks(owner, "hooks", hooks, (TapeHook,), fix))
 
 
 class Tape:
@@ -94,7 +101,7 @@ class Tape:
         self.seed = seed
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
-        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else TapeHooks.of(hooks)
+        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else _bound("Tape", hooks)
         self.deferred = deferred
         self._gather = gather
         self.rule: Rule | None = None
@@ -182,7 +189,7 @@ class Tape:
     @contextmanager
     def observed(self, *hooks: TapeHook) -> Iterator[None]:
         """Return a context in which the tape tells these hooks, too, after those that it has."""
-        before, more = self._hooks, TapeHooks.of(hooks)
+        before, more = self._hooks, _bound("Tape.observed", hooks)
         if before is not None and more is not None:
             more = TapeHooks._make(map(add, before, more))
         self._hooks = more or before

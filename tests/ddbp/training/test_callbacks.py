@@ -5,7 +5,7 @@ import math
 import pytest
 
 import ddbp
-from ddbp.observers.observer import TrainingOver
+from ddbp import TrainingOver
 from layers import TapeHook
 
 from .small import DATA, LABELS, X, make
@@ -142,6 +142,27 @@ def test_error_in_a_step_is_told_of_and_goes_on_to_the_caller(loop):
     assert protocol.lines == [*whole_step(0)[:3], repr(raised.value)]
 
 
+@pytest.mark.parametrize("loop", LOOPS)
+def test_error_when_a_step_begins_is_told_of_once(loop):
+    class Refuses(ddbp.Callback):
+        def on_step_begin(self, trainer, step):
+            raise RuntimeError("refused")
+
+    protocol = Protocol()
+    with pytest.raises(RuntimeError, match="refused") as raised:
+        loop(make(callbacks=[protocol, Refuses()]))
+    assert protocol.lines == ["step 0", repr(raised.value)]
+
+
+def test_error_in_making_a_batch_is_told_of():
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol])
+    for take in (trainer.batch, trainer.train_step):
+        with pytest.raises(TypeError):
+            take(None, None)
+    assert [line.partition("(")[0] for line in protocol.lines] == ["TypeError"] * 2
+
+
 class OverAfterThree(ddbp.Callback):
     """Ends training before the fourth step."""
 
@@ -216,6 +237,17 @@ def test_callback_may_watch_the_tape():
 def test_what_cannot_be_told_of_anything_is_refused(callback, fix):
     with pytest.raises(TypeError, match=f"must be Callback or TapeHook objects; got .*{fix}"):
         make(callbacks=[callback])
+
+
+def test_callback_outside_a_list_is_refused():
+    with pytest.raises(TypeError, match=r"got <.*Diary .*>\. Pass a list: callbacks=\[…\]\."):
+        make(callbacks=Diary())
+
+
+def test_callbacks_may_come_from_an_iterator():
+    diary = Diary()
+    make(callbacks=iter([diary])).fit(DATA, epochs=1)
+    assert diary.lines[-1] == ("end", 1)
 
 
 def test_callback_may_add_to_the_record():

@@ -153,6 +153,27 @@ def test_pass_that_fails_has_no_end(rng):
     assert diary.lines[-1][0] == "backward"
 
 
+@pytest.mark.parametrize(
+    ("hooks", "fix"),
+    [
+        ([object()], r"Derive from layers\.TapeHook\."),
+        ([Diary(), Diary], r"Make one: Diary\(…\)\."),
+        (Diary(), r"Pass a list: hooks=\[…\]\."),
+    ],
+)
+def test_what_cannot_be_told_of_anything_is_refused(hooks, fix):
+    with pytest.raises(TypeError, match=rf"^Tape: hooks must be TapeHook objects; got .*{fix}"):
+        Tape(hooks=hooks)
+
+
+def test_what_cannot_be_told_of_anything_cannot_observe():
+    with (
+        pytest.raises(TypeError, match=r"^Tape\.observed: hooks must be TapeHook objects"),
+        Tape().observed(print),
+    ):
+        pass
+
+
 def test_former_name_of_hooks_is_refused():
     with pytest.raises(TypeError, match=r"hooks; got observer=.*\. Pass hooks="):
         Tape(observer=print)
