@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.errors import message, noting
+from layers.errors import Renamed, message, noting
 from layers.kernels.machine import POOLED_BYTES
 from layers.types import Array, Integers
 
@@ -47,6 +47,10 @@ class Call(ForwardCall):
     )
     recorded = True
     output: Value | Outputs
+    observe = Renamed("on_gathered")
+    take = Renamed("take_gradient")
+    gradient_into = Renamed("gradient_buffer")
+    transient = Renamed("pooled")
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         self.tape = tape

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.errors import message
+from layers.errors import Renamed, message
 from layers.types import Array
 
 from .fixed_array import FixedArray
@@ -46,6 +46,7 @@ class Parameter(FixedArray):
 
     __slots__ = ("regularized", "store")
 
+    stale = Renamed("store.stale")
     moves: ClassVar[int] = 0
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
 

@@ -5,7 +5,7 @@ sequence and back.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,7 +24,29 @@ if TYPE_CHECKING:
     from layers.engine.call import Call
 
 
+Inputs = tuple[Array, Array, Array]
 Steps = tuple[list[Array], tuple[Array, ...]]
+
+
+class Way(NamedTuple):
+    """How the kernels go through time, in the order in which they take it.
+
+    Attributes
+    ----------
+    packed
+        The recurrent weight, packed.
+    bias
+        A bias (G H,) that is added at each step, or an empty one.
+    lengths
+        The number of valid steps of each sample (N,).
+    reverse
+        Whether the sequence is gone through from its end.
+    """
+
+    packed: Array
+    bias: Array
+    lengths: Integers
+    reverse: bool
 
 
 class Recurrence(Module):
@@ -83,18 +105,24 @@ class Recurrence(Module):
         )
 
     def steps(
-        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self,
+        call: ForwardCall,
+        y: Array,
+        gates: Array,
+        first: Sequence[Array | None],
+        inputs: Inputs,
+        way: Way,
     ) -> Steps:
         """Go through time and write y; return the states (T + 1, N, H), h first, and what
         `steps_back` needs.
 
-        `first` has the initial states, None for zeros; `how` is what every kernel gets: the packed
-        recurrent weight, a bias that is added at each step or none, lengths, whether in reverse.
+        `first` has the initial states, None for zeros; `inputs` are x, its packed weight and the
+        bias that is added to their product.
         """
         raise NotImplementedError
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
     ) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last
         state's contribution to the gates.
@@ -131,18 +159,24 @@ class LSTMRecurrence(Recurrence):
             self.bias_ih.value[hidden_size : 2 * hidden_size] = forget_bias
 
     def steps(
-        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self,
+        call: ForwardCall,
+        y: Array,
+        gates: Array,
+        first: Sequence[Array | None],
+        inputs: Inputs,
+        way: Way,
     ) -> Steps:
         h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
         squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden_size), gates.dtype)
-        recurrent.lstm(y, h, c, squashed, gates, *how)
+        recurrent.lstm(y, h, c, squashed, gates, inputs, *way)
         return [h, c], (gates, c, squashed)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
     ) -> tuple[Array, Array]:
         gates, c, squashed = saved
-        recurrent.lstm_backward(gates, *dlast, dy, c, squashed, *how)
+        recurrent.lstm_backward(gates, *dlast, dy, c, squashed, *way)
         return gates, gates
 
 
@@ -153,18 +187,24 @@ class GRURecurrence(Recurrence):
     biases_apart = True
 
     def steps(
-        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self,
+        call: ForwardCall,
+        y: Array,
+        gates: Array,
+        first: Sequence[Array | None],
+        inputs: Inputs,
+        way: Way,
     ) -> Steps:
         h = self.begin(call, "h", gates, first[0])
         inner = call.buffer("inner", gates.shape, gates.dtype)
-        recurrent.gru(y, h, inner, gates, *how)
+        recurrent.gru(y, h, inner, gates, inputs, *way)
         return [h], (gates, h, inner)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
     ) -> tuple[Array, Array]:
         gates, h, inner = saved
-        recurrent.gru_backward(gates, inner, *dlast, dy, h, *how)
+        recurrent.gru_backward(gates, inner, *dlast, dy, h, *way)
         return gates, inner
 
 
@@ -195,18 +235,24 @@ class RNNRecurrence(Recurrence):
         self.rectified = nonlinearity == "relu"
 
     def steps(
-        self, call: ForwardCall, y: Array, gates: Array, first: Sequence[Array | None], *how: Any
+        self,
+        call: ForwardCall,
+        y: Array,
+        gates: Array,
+        first: Sequence[Array | None],
+        inputs: Inputs,
+        way: Way,
     ) -> Steps:
         h = self.begin(call, "h", gates, first[0])
-        recurrent.rnn(y, h, gates, *how, self.rectified)
+        recurrent.rnn(y, h, gates, inputs, *way, self.rectified)
         return [h], (h,)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, *how: Any
+        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
     ) -> tuple[Array, Array]:
         (h,) = saved
         dgates = call.pooled("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
-        recurrent.rnn_backward(dgates, *dlast, dy, h, *how, self.rectified)
+        recurrent.rnn_backward(dgates, *dlast, dy, h, *way, self.rectified)
         return dgates, dgates
 
 
@@ -265,9 +311,8 @@ class RecurrentPass(Layer):
         gemm.pack(packed_ih, weight, True)
         gemm.pack(packed, core.weight_hh.value, True)
         inputs = (x, packed_ih, core.input_bias())
-        return core.steps(
-            call, y, gates, first, inputs, packed, core.step_bias(), lengths, self.reverse
-        )
+        way = Way(packed, core.step_bias(), lengths, self.reverse)
+        return core.steps(call, y, gates, first, inputs, way)
 
     def backward(
         self, call: "Call", dy: Array | None, *dstates: Array | None
@@ -287,8 +332,8 @@ class RecurrentPass(Layer):
         for into, of in zip(dlast, dstates, strict=True):
             into[...] = 0 if of is None else of
         gemm.pack(packed, call.feedback(core.weight_hh), False)
-        how = (packed, empty(h, 1), lengths, self.reverse)
-        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), *how)
+        way = Way(packed, empty(h, 1), lengths, self.reverse)
+        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), way)
         dx = self._gradients(call, dgates, dinner, in_time, h[:steps], lengths)
         rest = (
             [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []
@@ -344,12 +389,12 @@ class RecurrentPass(Layer):
             (nothing, False) if core.bias_hh is None else call.gradient_buffer(core.bias_hh)
         )
         if core.biases_apart:
-            how = (bounds, add_weight, add_bias, dense.IDENTITY)
-            dense.backward(dx, dw, db, nothing, dgates, nothing, x, weight, *how)
-            how = (bounds, add_second, add_bias_second, dense.IDENTITY)
+            plain = dense.IDENTITY
             dense.backward(
-                nothing, du, db_second, nothing, dinner, nothing, h, core.weight_hh.value, *how
+                dx, dw, db, nothing, dgates, nothing, x, weight, bounds, add_weight, add_bias, plain
             )
+            second = (h, core.weight_hh.value, bounds, add_second, add_bias_second)
+            dense.backward(nothing, du, db_second, nothing, dinner, nothing, *second, plain)
             return
         dense.backward_of_two(
             dx, dw, du, db, dgates, x, h, weight, bounds, add_weight, add_second, add_bias

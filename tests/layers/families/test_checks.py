@@ -17,7 +17,12 @@ from layers.checks import (
 
 NUMBERS = [
     (positive_int, (1, np.int32(5)), (0, -1, 1.0, True, "1"), "n must be a positive integer"),
-    (non_negative_int, (0, 3), (-1, 0.5, False), "n must be an integer of at least 0"),
+    (
+        lambda *a: non_negative_int(*a, "fix."),
+        (0, 3, 2**64 - 1),
+        (-1, 0.5, False, 2**64),
+        "n must be an integer from 0 to 2^64 - 1",
+    ),
     (lambda *a: positive(*a, "fix."), (1e-9, 2), (0, -1, np.nan), "n must be positive"),
     (non_negative, (0, 0.5), (-1e-9, np.nan), "n must not be negative"),
     (lambda *a: fraction(*a, "fix."), (0, 0.999), (-0.1, 1, np.nan), "n must be in [0, 1)"),

@@ -77,3 +77,18 @@ def test_attribute_under_its_old_name_is_refused_with_the_new_one(make, argument
 def test_unknown_arguments_are_refused_as_ever():
     with pytest.raises(TypeError, match="unexpected keyword argument 'sizes'"):
         layers.MaxPool2d(sizes=2)
+
+
+def test_what_layers_of_users_call_is_refused_under_its_old_name():
+    tape = layers.Tape()
+    layers.ReLU()(tape.input(np.ones((2, 3))))
+    (call,) = tape.calls
+    parameter = layers.Parameter(np.ones(3))
+    names = {"observe": "on_gathered", "take": "take_gradient"}
+    names |= {"gradient_into": "gradient_buffer", "transient": "pooled"}
+    for owner, old, new in [
+        *((call, *pair) for pair in names.items()),
+        (parameter, "stale", "store.stale"),
+    ]:
+        with pytest.raises(AttributeError, match=re.escape(f"`{old}` is now called `{new}`")):
+            getattr(owner, old)
