@@ -149,9 +149,23 @@ class BatchNorm(Layer):
             (call.pooled("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
         )
         given = flat(dy)
-        how = (bounds, self.epsilon, rectified)
+        epsilon = self.epsilon
         batch_norm.backward_sums(
-            sums, dw, db, dz, given, gate, x, moments, gain, bias, *how, add_weight, add_bias
+            sums,
+            dw,
+            db,
+            dz,
+            given,
+            gate,
+            x,
+            moments,
+            gain,
+            bias,
+            bounds,
+            epsilon,
+            rectified,
+            add_weight,
+            add_bias,
         )
         dx = None
         if not call.training:
@@ -171,7 +185,9 @@ class BatchNorm(Layer):
                 gain,
                 bias,
                 feedback,
-                *how,
+                bounds,
+                epsilon,
+                rectified,
             )
         return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)
 

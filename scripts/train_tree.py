@@ -30,7 +30,8 @@ class Evaluator(Composite):
     """
 
     def __init__(self, cell: Module, classifier: Linear) -> None:
-        self.cell, self.classifier = cell, classifier
+        self.cell = cell
+        self.classifier = classifier
 
     def __call__(self, x: Any) -> Any:
         tokens, parents = np.asarray(x.array if isinstance(x, Value) else x).swapaxes(0, 1)

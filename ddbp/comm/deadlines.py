@@ -39,7 +39,8 @@ class Deadline:
         self._timeout = settings.timeout()
         self._left = False
         # All ranks come to the same things in the same order, so their number says where a rank is.
-        self._things = self._noticed = 0
+        self._things = 0
+        self._noticed = 0
         self._notices: list[Integers] = []
         self._left_at: dict[int, int] = {}
         self._waiting_at: dict[int, int] = {}

@@ -56,17 +56,22 @@ class MPIPendingMessages:
         self._looked = 0
 
     def expect(self, part: int, receives: Sequence[tuple[int, Array]]) -> None:
-        arrays = [(rank, piece) for rank, array in receives for piece in cut(array) if piece.size]
+        arrays = [
+            (rank, fragment) for rank, array in receives for fragment in cut(array) if fragment.size
+        ]
         requests = [
-            (rank, part, self._world.Irecv(piece, rank, self._tag + part)) for rank, piece in arrays
+            (rank, part, self._world.Irecv(fragment, rank, self._tag + part))
+            for rank, fragment in arrays
         ]
         self._receives += requests
         self._requests += [request for _, _, request in requests]
 
     def send(self, part: int, sends: Sequence[tuple[int, Array]]) -> None:
-        pieces = [(rank, piece) for rank, array in sends for piece in cut(array) if piece.size]
+        fragments = [
+            (rank, fragment) for rank, array in sends for fragment in cut(array) if fragment.size
+        ]
         self._requests += [
-            self._world.Isend(piece, rank, self._tag + part) for rank, piece in pieces
+            self._world.Isend(fragment, rank, self._tag + part) for rank, fragment in fragments
         ]
 
     def progress(self) -> None:

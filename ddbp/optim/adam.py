@@ -12,8 +12,8 @@ from .schedule import Schedule
 
 
 class Adam(Optimizer):
-    """Adam: m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w -= η m̂ / (√v̂ + ε), where m̂ and v̂ are
-    m and v over 1 - βᵗ (Kingma and Ba 2015, algorithm 1).
+    """Adam: m = β₁ m + (1 - β₁) g, v = β₂ v + (1 - β₂) g², w -= η m̂ / (√v̂ + ε), where m̂ and v̂
+    are m and v over 1 - βᵗ (Kingma and Ba 2015, algorithm 1).
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""The base of optimizers: fused updates of this rank's slice of the flat parameters. Their state is
-sharded because slices are.
+"""The base of optimizers: fused updates of this rank's partition of the flat parameters. Their
+state is sharded because slices are.
 """
 
 from typing import Any
@@ -32,9 +32,9 @@ class Optimizer:
     """
 
     slots: tuple[str, ...] = ()
-    """Names of the moments, arrays each as large as the slice."""
+    """Names of the moments, arrays each as large as the partition."""
     whole = False
-    """Whether the gradient of the whole slice must be there at once."""
+    """Whether the gradient of the whole partition must be there at once."""
 
     def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
         self.schedule = as_schedule(learning_rate)

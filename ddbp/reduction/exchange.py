@@ -15,7 +15,7 @@ from .shards import ShardPlan, dyadic
 from .wire import Wire
 
 Messages = Sequence[tuple[int, Array]]
-"""Of each message the other rank, and the array that is sent or filled."""
+"""Messages, each as the other rank and the array that is sent or filled."""
 
 
 class Exchange:

@@ -1,4 +1,4 @@
-"""This rank's slice of the flat arrays, as optimizers see it."""
+"""This rank's partition of the flat arrays, as optimizers see it."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -21,12 +21,12 @@ when the optimizer reads it.
 
 
 class Chunk(NamedTuple):
-    """A part of the slice.
+    """A part of the partition.
 
     Attributes
     ----------
     start, stop
-        Where in the slice.
+        Where in the partition.
     values, gradient
         Views of the parameters and of their gradient, (stop - start,).
     regularized
@@ -41,14 +41,14 @@ class Chunk(NamedTuple):
 
 
 class Span(NamedTuple):
-    """What lies of a parameter in a range of the slice.
+    """What lies of a parameter in a range of the partition.
 
     Attributes
     ----------
     parameter
         Its number.
     start, stop
-        Where in the slice.
+        Where in the partition.
     values
         A view of it, (stop - start,).
     regularized
@@ -70,8 +70,8 @@ class Partition:
     reduction
         Where gradients come from.
     whole
-        Whether the gradient of the whole slice is wanted at once, for norms; else it exists chunk
-        by chunk.
+        Whether the gradient of the whole partition is wanted at once, for norms; else it exists
+        chunk by chunk.
     adjust
         Called with each chunk when its gradient is there, and scaled.
 
@@ -84,7 +84,7 @@ class Partition:
     gradient
         After `collect`: the gradient (m,), if `whole`.
     chunks
-        The parts of the slice; `fetch` gives a chunk its gradient.
+        The parts of the partition; `fetch` gives a chunk its gradient.
     scale
         What the sum of the gradients is multiplied by.
     """
@@ -112,10 +112,10 @@ class Partition:
         self.spans: list[Span] = []
         self.names = flat.names
         self.parameters = len(flat.parameters)
-        pieces: list[tuple[int, int, int, int]] = []
+        blocks: list[tuple[int, int, int, int]] = []
         offset = 0
         for (start, stop), values in zip(reduction.ranges, self._ranges, strict=True):
-            pieces += self._cut_into_pieces(start, stop, offset)
+            blocks += self._cut_into_blocks(start, stop, offset)
             for a in range(0, values.size, CHUNK):
                 b = min(a + CHUNK, values.size)
                 place = slice(offset + a, offset + b)
@@ -132,7 +132,7 @@ class Partition:
                     Chunk(place.start, place.stop, values[a:b], gradient, regularized)
                 )
             offset += values.size
-        self._arrange(np.array(pieces, np.int64).reshape(-1, 4))
+        self._arrange(np.array(blocks, np.int64).reshape(-1, 4))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Partition":
         """Return itself: it is a view of memory that the ranks share."""
@@ -140,19 +140,21 @@ class Partition:
 
     @property
     def values(self) -> Array:
-        """Parameters of the slice (m,), a view if it is one range and a copy if it is several."""
+        """Parameters of the partition (m,), a view if it is one range and a copy if it is
+        several.
+        """
         return self._ranges[0] if len(self._ranges) == 1 else np.concatenate(self._ranges)
 
-    def _cut_into_pieces(
+    def _cut_into_blocks(
         self, start: int, stop: int, offset: int
     ) -> list[tuple[int, int, int, int]]:
-        """Cut a range, which begins at `offset` of the slice, into pieces whose norms are the same
-        for any number of ranks.
+        """Cut a range, which begins at `offset` of the partition, into blocks whose norms are the
+        same for any number of ranks.
 
-        Return of each where it begins and ends in the slice, its parameter, and where it begins in
-        the flat array.
+        Return of each where it begins and ends in the partition, its parameter, and where it begins
+        in the flat array.
         """
-        pieces = []
+        blocks = []
         for number, (_, parameter, begin, end) in enumerate(self._flat.segments()):
             begin, end = max(begin, start), min(end, stop)
             if begin >= end:
@@ -163,7 +165,7 @@ class Partition:
                 *range((begin // reduce.BLOCK + 1) * reduce.BLOCK, end, reduce.BLOCK),
                 end,
             ]
-            pieces += [
+            blocks += [
                 (a - start + offset, b - start + offset, number, a) for a, b in pairwise(cuts)
             ]
             place = slice(begin - start + offset, end - start + offset)
@@ -176,19 +178,19 @@ class Partition:
                     parameter.regularized,
                 )
             )
-        return pieces
+        return blocks
 
-    def _arrange(self, pieces: Integers) -> None:
-        """Learn how the pieces of all ranks follow each other in the flat array."""
-        self._pieces = np.ascontiguousarray(pieces[:, :2])
-        counts = self._comm.all_gather(np.array([len(pieces)], np.int64))[:, 0]
+    def _arrange(self, blocks: Integers) -> None:
+        """Learn how the blocks of all ranks follow each other in the flat array."""
+        self._blocks = np.ascontiguousarray(blocks[:, :2])
+        counts = self._comm.all_gather(np.array([len(blocks)], np.int64))[:, 0]
         padded = np.full((int(counts.max()), 2), -1, np.int64)
-        padded[: len(pieces)] = pieces[:, 2:]
+        padded[: len(blocks)] = blocks[:, 2:]
         gathered = self._comm.all_gather(padded)
         self._present = gathered[:, :, 0] >= 0
         owners, starts = gathered[self._present].T
         self._order = np.argsort(starts)
-        self._owner_of_piece = owners[self._order]
+        self._owner_of_block = owners[self._order]
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
@@ -214,7 +216,7 @@ class Partition:
     # Whole arrays
 
     def to_named(self, array: Array) -> dict[str, Array]:
-        """Return an array of which each rank holds the part (m,) of its slice, whole, cut into
+        """Return an array of which each rank holds the part (m,) of its partition, whole, cut into
         arrays of the shapes of the parameters, by their names; collective.
         """
         ranges = self._comm.all_gather(np.array(self._reduction.ranges, np.int64))
@@ -231,7 +233,7 @@ class Partition:
 
     def from_named(self, array: Array, named: Mapping[str, Array]) -> None:
         """Write this rank's part of what `to_named` returned, on any number of ranks, to an array
-        (m,) of the slice.
+        (m,) of the partition.
         """
         flat = np.zeros_like(self._flat.values, array.dtype)
         for name, _, start, stop in self._flat.segments():
@@ -240,25 +242,25 @@ class Partition:
 
     # Norms
 
-    def _piece_sums(self, kernel: Any, array: Array) -> Array:
-        """Return the sums of all pieces of all ranks, in the order of the flat array."""
+    def _block_sums(self, kernel: Any, array: Array) -> Array:
+        """Return the sums of all blocks of all ranks, in the order of the flat array."""
         sums = np.zeros(self._present.shape[1])
-        kernel(sums[: len(self._pieces)], array, self._pieces)
+        kernel(sums[: len(self._blocks)], array, self._blocks)
         result: Array = self._comm.all_gather(sums)[self._present][self._order]
         return result
 
     def square_norm(self, array: Array) -> float:
         """Return the squared Euclidean norm of an array over all slices; collective."""
-        return float(tree_sum(self._piece_sums(reduce.square_sums, array)))
+        return float(tree_sum(self._block_sums(reduce.square_sums, array)))
 
     def parameter_norms(self, array: Array) -> Array:
         """Return the Euclidean norm of each parameter's part of an array over all slices;
         collective.
         """
-        sums = self._piece_sums(reduce.square_sums, array)
+        sums = self._block_sums(reduce.square_sums, array)
         return np.sqrt(
             [
-                float(tree_sum(sums[self._owner_of_piece == number]))
+                float(tree_sum(sums[self._owner_of_block == number]))
                 for number in range(self.parameters)
             ]
         )
@@ -266,10 +268,10 @@ class Partition:
     def penalty(self, l1: float, l2: float) -> float:
         """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
         chosen = np.array([parameter.regularized for parameter in self._flat.parameters])[
-            self._owner_of_piece
+            self._owner_of_block
         ]
         absolute = (
-            tree_sum(self._piece_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
+            tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         )
-        squares = tree_sum(self._piece_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
+        squares = tree_sum(self._block_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
         return float(l1 * absolute + l2 * squares / 2)

@@ -1,4 +1,4 @@
-"""The reduction: shard gradients are summed in one fixed order, each rank updates its slice and
+"""The reduction: shard gradients are summed in one fixed order, each rank updates its partition and
 publishes it.
 
 The ranks of a host read each other's gradients where they lie. Hosts exchange the largest aligned
@@ -62,7 +62,7 @@ class Reducer:
         one of each bucket between hosts. Ranges begin at multiples of
         `layers.kernels.reduce.BLOCK`.
     alone
-        The gradient of the slice if there is nothing to be summed, else None.
+        The gradient of the partition if there is nothing to be summed, else None.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Reducer:
         owned = buckets.owned(comm.rank)
         self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
         self._first = self.ranges[0][0]
-        # Where they begin in the slice.
+        # Where they begin in the partition.
         self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
         self._row = row = SharedRow(_STATED + max(counts), comm.size, comm.rank)
@@ -174,8 +174,8 @@ class Reducer:
             error.add_note(f"Gradients that have not come: {awaited}.")
 
     def sum(self, gradient: Array, start: int) -> None:
-        """Write the gradient of the global batch on a part of this rank's slice that begins at
-        `start` of the slice.
+        """Write the gradient of the global batch on a part of this rank's partition that begins at
+        `start` of the partition.
         """
         if self._exchange is None:
             tree_sum(self._gradients, self._sizes, out=gradient, start=self._first + start)
@@ -185,7 +185,7 @@ class Reducer:
         tree_sum(parts, self._sizes, out=gradient, start=start - offset)
 
     def publish(self, step: int) -> None:
-        """Wait until the parameters, of which this rank has updated its slice, are updated
+        """Wait until the parameters, of which this rank has updated its partition, are updated
         everywhere.
         """
         if self.comm.size == 1:

@@ -27,7 +27,8 @@ class ShardGather:
         self._comm = comm
         self._counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
         self._calls = 0
-        self._alone = self.asked_alone = False
+        self._alone = False
+        self.asked_alone = False
 
     @contextmanager
     def alone(self) -> Iterator[None]:

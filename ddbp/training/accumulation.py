@@ -60,7 +60,8 @@ class Accumulation:
         self._begin()
 
     def _begin(self) -> None:
-        self.samples = self.batches = 0
+        self.samples = 0
+        self.batches = 0
         self.sums: Array = np.zeros(0)
         # What layers have observed, and shall be told once of all shards: in the update, as it
         # takes the other ranks.

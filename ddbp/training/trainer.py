@@ -1,5 +1,5 @@
 """The trainer: one step is forward, backward, one reduction in one order, and an update of each
-rank's slice.
+rank's partition.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

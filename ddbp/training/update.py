@@ -23,7 +23,7 @@ _EXCHANGE, _UPDATE, _PUBLISH = StepPhase.EXCHANGE, StepPhase.UPDATE, StepPhase.P
 
 class Update:
     """Has a batch join its group and, if the group ends with it, reduces the gradients, limits
-    them, updates this rank's slice of the parameters, and publishes it.
+    them, updates this rank's partition of the parameters, and publishes it.
 
     Parameters
     ----------

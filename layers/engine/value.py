@@ -52,8 +52,8 @@ class Value(Arithmetic):
 
     @property
     def divisor(self) -> float | None:
-        """Of a loss: the sum of weights over the global batch that it is a mean over, or None if
-        that is over the samples.
+        """What a loss is divided by: the sum of weights over the global batch, or None if it is a
+        mean over the samples.
         """
         return None if self.call is None else self.call.divisor
 

@@ -39,7 +39,7 @@ class Subject:
         self.seed = seed
         self.dy_kept = True
         self.widths: list[int] = []
-        """Of several outputs, how many columns of the whole each has."""
+        """How many columns of the whole each of several outputs has."""
         self.only: int | None = None
         """Number of the output to look at, of several; all unless set."""
         self.inputs = [

@@ -29,25 +29,7 @@ from numba.core.untyped_passes import (
 )
 
 
-class _OptimisedOnce(JITCodeLibrary):
-    """Code whose functions are only made short before they are linked: what is optimised is the
-    whole, afterwards.
-    """
-
-    def _optimize_functions(self, ll_module: Any) -> None:
-        ll_module.data_layout = self._codegen._data_layout
-        builder = self._codegen._pass_builder(loop_vectorize=False, slp_vectorize=False)
-        passes = llvmlite.binding.create_new_function_pass_manager()
-        passes.add_sroa_pass()
-        passes.add_simplify_cfg_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
-        for function in ll_module.functions:
-            if not function.is_declaration:
-                passes.run(function, builder)
-
-
-class _Linked(_OptimisedOnce):
+class _Linked(JITCodeLibrary):
     """Code that is neither optimised nor made executable by itself, only linked into the code of
     its callers.
     """
@@ -73,7 +55,7 @@ class _Linked(_OptimisedOnce):
         """Do nothing: the environment serves calls from Python."""
 
 
-class _Shared(_OptimisedOnce):
+class _Shared(JITCodeLibrary):
     """Executable code that callers only declare."""
 
     def _get_module_for_linking(self) -> Any:
@@ -110,12 +92,6 @@ class KernelCompiler(_ShortCompiler):
     """Numba's compiler, which collects no garbage while it works: that takes a tenth of the time,
     and finds next to nothing.
     """
-
-    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *others: Any) -> None:
-        if library is None:
-            library = _OptimisedOnce(targetctx.codegen(), "kernel")
-            library.enable_object_caching()
-        super().__init__(typingctx, targetctx, library, *others)
 
     def compile_extra(self, func: Any) -> Any:
         """Compile a function."""

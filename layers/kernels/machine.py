@@ -36,16 +36,16 @@ processor's caches.
 """
 
 BAND_BYTES = 128 * 1024
-"""Of a padded band of rows of images: it shall stay in the second-level cache together with the
-output.
+"""Size of a padded band of rows of images: it shall stay in the second-level cache together with
+the output.
 """
 GRADIENT_BAND_BYTES = 48 * 1024
-"""Of that of a weight's gradient, which reads a band once for each tap: it shall stay in the first
-level, with the band of dy.
+"""Size of the band of a weight's gradient, which reads a band once for each tap: it shall stay in
+the first level, with the band of dy.
 """
 DEPTHWISE_BAND_BYTES = 64 * 1024
-"""Of that of depthwise convolution, which reads each element of a band once per tap and little
-else.
+"""Size of the band of depthwise convolution, which reads each element of a band once per tap and
+little else.
 """
 WINOGRAD_BYTES = 192 * 1024
-"""Of the transformed tiles of a block and of their products."""
+"""Size of the transformed tiles of a block and of their products."""

@@ -6,7 +6,7 @@ from .jit import inlined, kernel
 from .llvm.vmath import fma
 
 # Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level
-# cache. It decides no bits in `tree_sum`; in `square_sums` the caller's pieces do.
+# cache. It decides no bits in `tree_sum`; in `square_sums` the caller's blocks do.
 BLOCK = 1024
 # Chains of additions that `square_sums` runs side by side; part of its order.
 LANES = 16
@@ -109,21 +109,21 @@ def tree_sum(total, parts, sizes, start):
 
 
 @kernel
-def square_sums(sums, x, pieces):
-    """Writes sums_p = sum of x_i^2 over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x
-    (n,), pieces (P, 2).
+def square_sums(sums, x, blocks):
+    """Writes sums_p = sum of x_i^2 over i in blocks[p, 0]..blocks[p, 1] in float64; sums (P,), x
+    (n,), blocks (P, 2).
     """
     lanes = np.empty(LANES, np.float64)
     for p in range(sums.size):
         lanes[:] = 0
-        piece = x[pieces[p, 0] : pieces[p, 1]]
-        whole = piece.size - piece.size % LANES
+        block = x[blocks[p, 0] : blocks[p, 1]]
+        whole = block.size - block.size % LANES
         for i in range(0, whole, LANES):
             for lane in range(LANES):
-                value = np.float64(piece[i + lane])
+                value = np.float64(block[i + lane])
                 lanes[lane] = fma(value, value, lanes[lane])
-        for lane in range(piece.size - whole):
-            value = np.float64(piece[whole + lane])
+        for lane in range(block.size - whole):
+            value = np.float64(block[whole + lane])
             lanes[lane] = fma(value, value, lanes[lane])
         total = 0.0
         for lane in range(LANES):
@@ -132,12 +132,12 @@ def square_sums(sums, x, pieces):
 
 
 @kernel
-def absolute_sums(sums, x, pieces):
-    """Writes sums_p = sum of |x_i| over i in pieces[p, 0]..pieces[p, 1] in float64; sums (P,), x
-    (n,), pieces (P, 2).
+def absolute_sums(sums, x, blocks):
+    """Writes sums_p = sum of |x_i| over i in blocks[p, 0]..blocks[p, 1] in float64; sums (P,), x
+    (n,), blocks (P, 2).
     """
     for p in range(sums.size):
         total = 0.0
-        for i in range(pieces[p, 0], pieces[p, 1]):
+        for i in range(blocks[p, 0], blocks[p, 1]):
             total += abs(np.float64(x[i]))
         sums[p] = total

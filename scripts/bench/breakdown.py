@@ -28,7 +28,8 @@ class Timed:
     """A kernel that adds the seconds of its calls, by way of Numba's dispatcher, to a list."""
 
     def __init__(self, function: Callable[..., Any], seconds: list[float]) -> None:
-        self._function, self._seconds = function, seconds
+        self._function = function
+        self._seconds = seconds
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the kernel."""

@@ -290,7 +290,7 @@ class _LastOddColumnForgotten(_Convolution):
 
 
 class _LastPixelForgotten(_Convolution):
-    """Of the last sample alone."""
+    """The last pixel of the last sample is forgotten."""
 
     def dw(self, dy: Array, padded: Array) -> Array:
         dz = dy.copy()

@@ -102,17 +102,23 @@ class _Format:
     ) -> None:
         # Outside [low, high] exp would leave the normal numbers; the argument is moved to the
         # nearer end.
-        self.low, self.high = low, high
+        self.low = low
+        self.high = high
         self.log2_e = float(1 / _LN2)
         head = Fraction(round(_LN2 * 2**9), 2**9)
-        self.ln2_head, self.ln2_tail = float(head), float(_LN2 - head)
+        self.ln2_head = float(head)
+        self.ln2_tail = float(_LN2 - head)
         # With the bias of the exponent, which then stands beside n where the exponent of 2^n is
         # made of it.
         self.magic = 1.5 * 2.0**fraction_bits + bias
         self.fraction_bits = fraction_bits
-        self.zero, self.half, self.one, self.three = 0.0, 0.5, 1.0, 3.0
+        self.zero = 0.0
+        self.half = 0.5
+        self.one = 1.0
+        self.three = 3.0
         # Of the tanh form of GELU: Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2.
-        self.gelu_root, self.gelu_cubic = math.sqrt(2 / math.pi), 0.044715
+        self.gelu_root = math.sqrt(2 / math.pi)
+        self.gelu_cubic = 0.044715
         self.exp = _exp_remainder(degree)
         # Halves of the coefficients, for half of erfc.
         self.erfcx = [c / 2 for c in _powers(_ERFCX[:terms])]
@@ -145,7 +151,9 @@ class Formulas:
     """
 
     def __init__(self, builder: Any, dtype: Any, lanes: int = 0) -> None:
-        self.builder, self.format, self._lanes = builder, FORMATS[dtype], lanes
+        self.builder = builder
+        self.format = FORMATS[dtype]
+        self._lanes = lanes
         element, integer = (
             (ir.FloatType(), ir.IntType(32))
             if dtype == types.float32

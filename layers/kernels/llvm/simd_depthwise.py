@@ -28,7 +28,8 @@ class _Row(Emitter):
     def __init__(self, builder: Any, dtype: Any, shape: Any, weight: Any, lanes: Any) -> None:
         super().__init__(builder, dtype)
         self.row, self.column, self.height, self.width = shape
-        (self.tap_row, self.tap), self.count = weight, lanes
+        self.tap_row, self.tap = weight
+        self.count = lanes
         self.mask: Any = None
 
     def emit(self, body: Callable[[], None]) -> None:

@@ -30,13 +30,11 @@ class _Window(Emitter):
         self, builder: Any, dtype: Any, row: Any, column: Any, height: Any, width: Any, lanes: Any
     ) -> None:
         super().__init__(builder, dtype)
-        self.row, self.column, self.height, self.width, self.count = (
-            row,
-            column,
-            height,
-            width,
-            lanes,
-        )
+        self.row = row
+        self.column = column
+        self.height = height
+        self.width = width
+        self.count = lanes
         self.mask: Any = None
 
     def emit(self, body: Callable[[], None]) -> None:

@@ -73,7 +73,8 @@ def _torch_gpt(context: int, width: int, depth: int, heads: int) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.norm_attention = nn.LayerNorm(width)
-            self.projection, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+            self.projection = nn.Linear(width, 3 * width)
+            self.output = nn.Linear(width, width)
             self.norm_dense = nn.LayerNorm(width)
             self.dense = nn.Sequential(
                 nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
@@ -95,7 +96,8 @@ def _torch_gpt(context: int, width: int, depth: int, heads: int) -> Any:
             self.characters = nn.Embedding(CHARACTERS, width)
             self.positions = nn.Parameter(torch.zeros(context, width))
             self.blocks = nn.Sequential(*(Block() for _ in range(depth)))
-            self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CHARACTERS)
+            self.norm = nn.LayerNorm(width)
+            self.head = nn.Linear(width, CHARACTERS)
 
         def parameters(self, recurse: bool = True) -> Any:
             # A module's own parameters come before those of its parts, unless told otherwise.
