@@ -229,8 +229,8 @@ class Accumulation:
             "gradients": accumulated,
             "gathered": gathered,
             **{
-                f"observed.{number}": array(np.float64, shards, None)
-                for number, _ in enumerate(flags if gathered.holds(flags) else [])
+                f"observed.{number}": array(np.float64, None if whole else shards, None)
+                for number, whole in enumerate(flags if gathered.holds(flags) else [])
             },
             **{
                 f"gradients.{name}": array(stored[name].dtype, shards, *stored[name].shape)
