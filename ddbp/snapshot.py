@@ -7,9 +7,9 @@ names. Nothing in it depends on the number of ranks.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -68,6 +68,81 @@ class Snapshot:
             total.update(f"{name} {array.shape} {array.dtype}".encode())
             total.update(array.tobytes())
         return total.hexdigest()
+
+
+class Entry(NamedTuple):
+    """What an entry of a state must be.
+
+    Attributes
+    ----------
+    kind
+        It, in words.
+    holds
+        Whether an entry is that.
+    """
+
+    kind: str
+    holds: Callable[[Any], bool]
+
+
+Schema = Mapping[str, Entry]
+"""What all entries of a whole state must be, by names."""
+
+VALUE = Entry("a value", lambda entry: not isinstance(entry, np.ndarray))
+NUMBER = Entry("a number", lambda entry: type(entry) in (int, float))
+BOOLEAN = Entry("True or False", lambda entry: type(entry) is bool)
+TEXT = Entry("a text", lambda entry: type(entry) is str)
+
+
+def integer(least: int, most: int | None = None) -> Entry:
+    """Return the entry that is an integer from `least` to `most`."""
+    kind = f"an integer of at least {least}" if most is None else f"an integer in {least}…{most}"
+    return Entry(
+        kind,
+        lambda entry: type(entry) is int and least <= entry and (most is None or entry <= most),
+    )
+
+
+def optional(entry: Entry) -> Entry:
+    """Return the entry that may be None instead."""
+    return Entry(f"{entry.kind} or None", lambda given: given is None or entry.holds(given))
+
+
+def listing(part: Entry, length: int | None = None) -> Entry:
+    """Return the entry that is a list of parts, of so many if that is known."""
+    count = "" if length is None else f"{length} times "
+    return Entry(
+        f"a list of {count}{part.kind}",
+        lambda entry: (
+            type(entry) is list
+            and (length is None or len(entry) == length)
+            and all(map(part.holds, entry))
+        ),
+    )
+
+
+def array(dtype: Any, *shape: int | None) -> Entry:
+    """Return the entry that is an array of a type and shape, where None is any length."""
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    return Entry(
+        f"an array ({sizes}{',' * (len(shape) == 1)}) {np.dtype(dtype)}",
+        lambda entry: (
+            isinstance(entry, np.ndarray)
+            and entry.dtype == dtype
+            and entry.ndim == len(shape)
+            and all(size in (None, n) for size, n in zip(shape, entry.shape, strict=True))
+        ),
+    )
+
+
+def like(state: State) -> Schema:
+    """Return what has the same arrays as a state, in their shapes and types, and the same values,
+    whatever they are.
+    """
+    return {
+        name: array(entry.dtype, *entry.shape) if isinstance(entry, np.ndarray) else VALUE
+        for name, entry in state.items()
+    }
 
 
 def below(name: str, state: State) -> dict[str, Any]:

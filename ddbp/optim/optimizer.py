@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
-from ddbp.snapshot import State, below
+from ddbp.snapshot import Schema, State, below, integer, like
 from layers.checks import non_negative
 from layers.errors import message
 from layers.types import Array
@@ -121,6 +121,15 @@ class Optimizer:
                 for slot, array in self.moments.items()
                 for name, whole in self._part.to_named(array).items()
             },
+        }
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what all entries of a state must be, if it is to be loaded; collective."""
+        schedule = self.schedule.state_schema(below("schedule", state))
+        return {
+            **like(self.state()),
+            **{f"schedule.{name}": entry for name, entry in schedule.items()},
+            "steps": integer(0),
         }
 
     def load_state(self, state: State) -> None:

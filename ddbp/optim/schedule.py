@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ddbp.snapshot import State
+from ddbp.snapshot import NUMBER, Schema, State, integer, like
 from layers.checks import non_negative, positive
 from layers.errors import message
 
@@ -26,6 +26,10 @@ class Schedule:
     def state(self) -> dict[str, Any]:
         """Return what changes during training beside the step, by name: nothing, for most."""
         return {}
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what all entries of a state must be, if it is to be loaded."""
+        return like(self.state())
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
@@ -227,6 +231,9 @@ class WarmUp(Schedule):
     def state(self) -> dict[str, Any]:
         return self._schedule.state()
 
+    def state_schema(self, state: State) -> Schema:
+        return self._schedule.state_schema(state)
+
     def load_state(self, state: State) -> None:
         self._schedule.load_state(state)
 
@@ -277,6 +284,9 @@ class Plateau(Schedule):
 
     def state(self) -> dict[str, Any]:
         return {"rate": self._rate, "best": self._best, "bad": self._bad}
+
+    def state_schema(self, state: State) -> Schema:
+        return {"rate": NUMBER, "best": NUMBER, "bad": integer(0)}
 
     def load_state(self, state: State) -> None:
         self._rate = state["rate"]

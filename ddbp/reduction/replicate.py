@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.snapshot import Schema, like
 from ddbp.snapshot import State as SnapshotState
 from layers import FlatParameters, Module, Parameter, State
 from layers.engine.parameter import unique_parameters
@@ -47,6 +48,10 @@ class Replica:
     def state(self) -> dict[str, Any]:
         """Return copies of all arrays by name."""
         return {name: array.value.copy() for name, array in self._arrays.items()}
+
+    def state_schema(self, state: SnapshotState) -> Schema:
+        """Return what `load_state` takes."""
+        return like({name: array.value for name, array in self._arrays.items()})
 
     def load_state(self, state: SnapshotState) -> None:
         """Take the values that `state` returned; collective."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.reducer import Reducer
-from ddbp.snapshot import State, below
+from ddbp.snapshot import BOOLEAN, NUMBER, Entry, Schema, State, array, below, integer, listing
 from layers import Tape, Value
 from layers.engine.tape import Observation
 from layers.errors import message
@@ -30,7 +30,7 @@ class Accumulation:
     ----------
     every
         Batches of a group.
-    reduction
+    reducer
         Where gradients go when a group ends.
 
     Attributes
@@ -45,9 +45,9 @@ class Accumulation:
         The loss sums of this rank's shards, (local S,), in units of the first batch.
     """
 
-    def __init__(self, every: int, reduction: Reducer) -> None:
+    def __init__(self, every: int, reducer: Reducer) -> None:
         self.every = every
-        self._reduction = reduction
+        self._reducer = reducer
         self.last: Tape | None = None
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
@@ -101,13 +101,13 @@ class Accumulation:
         # Until kernels have been compiled, by the first update, passes may only be for practice.
         try:
             with (
-                self._reduction.overlapping(loss.tape, send=bool(self.updated))
+                self._reducer.overlapping(loss.tape, send=bool(self.updated))
                 if ends
                 else nullcontext()
             ):
                 loss.backward(gradient, **options)
         except BaseException:
-            self._reduction.flat.zero_gradients()
+            self._reducer.flat.zero_gradients()
             self._begin()
             raise
         return loss
@@ -178,7 +178,7 @@ class Accumulation:
 
     def restart(self) -> None:
         """Forget gradients that were only computed for practice, before the first batch."""
-        self._reduction.flat.zero_gradients()
+        self._reducer.flat.zero_gradients()
         self._write_loaded()
 
     def _ends(self, batches: int, tape: Tape) -> bool:
@@ -186,34 +186,66 @@ class Accumulation:
         return not self.held and (batches >= self.every or tape is self.last)
 
     def state(self) -> dict[str, Any]:
-        """Return what the group has so far, of every shard; collective. It is nothing between
-        groups.
+        """Return what the group has so far, of every shard; collective. Between groups
+        that is their number, 0.
         """
         if not self.batches:
-            return {}
+            return {"batches": 0}
+        gradients = self._gradients()
         return {
             "batches": self.batches,
             "samples": self.samples,
             "first": self._first,
             "total": self._total,
             "divisor": self._divisor,
+            "gradients": [*gradients],
             "gathered": [each.gathered for each in self._observed],
             "sums": self._of_all(self.sums),
             **{
                 f"observed.{number}": numbers if gathered else self._of_all(numbers)
                 for number, (numbers, _, gathered) in enumerate(self._observed)
             },
-            **{f"gradients.{name}": whole for name, whole in self._gradients().items()},
+            **{f"gradients.{name}": whole for name, whole in gradients.items()},
+        }
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what `load_state` takes: the whole of a group, or that there is none."""
+        none = integer(0, 0)
+        if none.holds(state.get("batches")):
+            return {"batches": none}
+        flat, shards = self._reducer.flat, self._reducer.plan.shards
+        stored = dict(zip(flat.names, flat.parameters, strict=True))
+        named = Entry("a name of a parameter", lambda name: type(name) is str and name in stored)
+        accumulated, gathered = listing(named), listing(BOOLEAN)
+        names: Any = state.get("gradients")
+        flags: Any = state.get("gathered")
+        return {
+            "batches": integer(1),
+            "samples": integer(1),
+            "first": NUMBER,
+            "total": NUMBER,
+            "divisor": integer(1),
+            "sums": array(np.float64, shards),
+            "gradients": accumulated,
+            "gathered": gathered,
+            **{
+                f"observed.{number}": array(np.float64, None if whole else shards, None)
+                for number, whole in enumerate(flags if gathered.holds(flags) else [])
+            },
+            **{
+                f"gradients.{name}": array(stored[name].dtype, shards, *stored[name].shape)
+                for name in (names if accumulated.holds(names) else [])
+            },
         }
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned, on any number of ranks."""
-        self._reduction.flat.zero_gradients()
+        self._reducer.flat.zero_gradients()
         self.updated = 0
         self._begin()
-        if not state:
+        if not state["batches"]:
             return
-        first, last = self._reduction.plan.owned(self._reduction.plan.rank)
+        first, last = self._reducer.plan.owned(self._reducer.plan.rank)
         self.batches = state["batches"]
         self.samples = state["samples"]
         self._first = state["first"]
@@ -230,14 +262,14 @@ class Accumulation:
         self._write_loaded()
 
     def _write_loaded(self) -> None:
-        for name, parameter, _, _ in self._reduction.flat.segments():
+        for name, parameter, _, _ in self._reducer.flat.segments():
             if name in self._loaded:
-                gradients, _ = parameter.store.buffer(self._reduction.plan.local)
+                gradients, _ = parameter.store.buffer(self._reducer.plan.local)
                 gradients[...] = self._loaded[name]
 
     def _gradients(self) -> dict[str, Array]:
         """Return the gradients of all shards (S, …) of the parameters that have any; collective."""
-        flat, comm, local = self._reduction.flat, self._reduction.comm, self._reduction.plan.local
+        flat, comm, local = self._reducer.flat, self._reducer.comm, self._reducer.plan.local
         stale = np.array([parameter.store.stale for parameter in flat.parameters])
         nowhere = np.logical_and.reduce(comm.all_gather(stale))
         result = {}
@@ -252,7 +284,7 @@ class Accumulation:
 
     def _of_all(self, mine: Array) -> Array:
         """Return numbers of all shards (S, …), given those of this rank's; collective."""
-        return np.concatenate(gather_uneven(self._reduction.comm, mine))
+        return np.concatenate(gather_uneven(self._reducer.comm, mine))
 
     @property
     def scale(self) -> float:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ddbp.reduction.shards import ShardPlan
-from ddbp.snapshot import State, below
+from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -36,6 +36,8 @@ class BatchStream:
     position
         How many samples of the epoch that has begun are over, but for those of a group of batches
         whose windows are not.
+    given_out
+        Whether a batch was given out, and no step has been taken since.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class BatchStream:
     ) -> None:
         self.epoch = 0
         self.position = 0
+        self.given_out = False
         self._start = 0
         self._seed = options.seed
         self._batch_size = options.batch_size
@@ -57,16 +60,22 @@ class BatchStream:
         # run goes on with what was loaded.
         self._begun_with: str | None = None
         self._resuming = False
+        # The number of samples of the data of the epoch that has begun, and how often a state was
+        # loaded: loops from before that do not go on.
+        self._samples: int | None = None
+        self._loads = 0
 
     def begin(self, data: ArrayDataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
         resumes = self._resuming
         self._resuming = False
+        self.given_out = False
         if not resumes:
             self._first_epoch = self.epoch
             self.position = 0
             self._start = 0
             self._begun_with = None
+            self._samples = None
             if self._truncation is not None:
                 self._truncation.begin(())
         elif self._begun_with not in (None, data.digest()):
@@ -86,6 +95,7 @@ class BatchStream:
     def end(self) -> None:
         """End the run."""
         self._first_epoch = None
+        self.given_out = False
 
     @property
     def mid_epoch(self) -> bool:
@@ -94,6 +104,9 @@ class BatchStream:
 
     def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is left of the epoch that has begun, and end it."""
+        return self._giving_out(self._batches(data))
+
+    def _batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
         for start in range(self._take_start(), len(data), self._batch_size):
             self.position = min(start + self._batch_size, len(data))
@@ -105,18 +118,35 @@ class BatchStream:
         its batches, or the windows of a group's batches in turn.
         """
         if self._truncation is None:
-            yield from self.batches(data)
-            return
+            return self.batches(data)
+        return self._giving_out(self._windows(data, self._truncation))
+
+    def _windows(self, data: ArrayDataset, truncation: Truncation) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
         size = self._group * self._batch_size
         for first in range(self._take_start(), len(data), size):
             stop = min(first + size, len(data))
             starts = range(first, stop, self._batch_size)
-            yield from self._truncation.windows(
+            yield from truncation.windows(
                 [self._take(data, order, start, slot) for slot, start in enumerate(starts)]
             )
             self.position = stop
         self._end_epoch()
+
+    def _giving_out(self, batches: Iterator[LocalBatch]) -> Iterator[LocalBatch]:
+        """Yield batches, unless a state is loaded meanwhile."""
+        loads = self._loads
+        for batch in batches:
+            self.given_out = True
+            yield batch
+            if self._loads != loads:
+                must, fix = (
+                    "a loop must be left when a state is loaded",
+                    "Begin another one with trainer.batches after load_state.",
+                )
+                got = "one that was begun before load_state"
+                raise RuntimeError(message("Trainer.batches", must, got, fix))
+        self.given_out = False
 
     def of(self, x: Array, y: Array) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""
@@ -133,6 +163,7 @@ class BatchStream:
         self.epoch += 1
         self.position = 0
         self._begun_with = None
+        self._samples = None
 
     def _take(self, data: ArrayDataset, order: Integers, start: int, slot: int = 0) -> LocalBatch:
         rows = order[start : start + self._batch_size]
@@ -149,16 +180,50 @@ class BatchStream:
 
     def state(self) -> dict[str, Any]:
         """Return where the run is; collective."""
+        if self.given_out:
+            must, fix = (
+                "a state must be taken between two steps or at the end of an epoch",
+                "Take it after the step.",
+            )
+            got = "a call before the step on a batch that was given out"
+            raise RuntimeError(message("Trainer.state", must, got, fix))
         truncation = {} if self._truncation is None else self._truncation.state()
         if self._begun_with is None and self._data is not None and self.mid_epoch:
             self._begun_with = self._data.digest()
+            self._samples = len(self._data)
         return {
             "epoch": self.epoch,
             "position": self.position,
             "first_epoch": self._first_epoch,
             "data": self._begun_with,
+            "samples": self._samples,
             **{f"windows.{name}": entry for name, entry in truncation.items()},
         }
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what `load_state` takes."""
+        samples, epochs = integer(1), integer(0)
+        epoch: Any = state.get("epoch")
+        count: Any = state.get("samples")
+        begun = samples.holds(count)
+        windows = below("windows", state)
+        truncation = {} if self._truncation is None else self._truncation.state_schema(windows)
+        return {
+            "epoch": epochs,
+            "samples": optional(samples),
+            "position": self._position(count) if begun else integer(0, 0),
+            "first_epoch": optional(integer(0, epoch if epochs.holds(epoch) else None)),
+            "data": TEXT if begun else Entry("None", lambda entry: entry is None),
+            **{f"windows.{name}": entry for name, entry in truncation.items()},
+        }
+
+    def _position(self, samples: int) -> Entry:
+        """Return what the position in an epoch of so many samples must be."""
+        size, within = self._batch_size, integer(0, samples)
+        return Entry(
+            f"a multiple of {size} below {samples}, or {samples}",
+            lambda entry: within.holds(entry) and (entry % size == 0 or entry == samples),
+        )
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned, on any number of ranks."""
@@ -168,5 +233,8 @@ class BatchStream:
         self._first_epoch = state["first_epoch"]
         self._resuming = self._first_epoch is not None
         self._begun_with = state["data"]
+        self._samples = state["samples"]
+        self.given_out = False
+        self._loads += 1
         if self._truncation is not None:
             self._truncation.load_state(below("windows", state))

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook
-from ddbp.snapshot import State
+from ddbp.snapshot import NUMBER, Schema, State, integer, like
 from layers.checks import non_negative
 from layers.errors import message
 
@@ -39,6 +39,10 @@ class Callback(StepHook):
         name; the same on all ranks.
         """
         return {}
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what all entries of a state must be, if it is to be loaded."""
+        return like(self.state())
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
@@ -81,6 +85,9 @@ class EarlyStopping(Callback):
 
     def state(self) -> dict[str, Any]:
         return {"best": self._best, "bad": self._bad}
+
+    def state_schema(self, state: State) -> Schema:
+        return {"best": NUMBER, "bad": integer(0)}
 
     def load_state(self, state: State) -> None:
         self._best = state["best"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook, TrainingOver
-from ddbp.snapshot import State
+from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
 from layers.errors import message
 
 from . import checks
@@ -18,6 +18,9 @@ from .update import Update
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+_RECORD = Entry("a record", lambda entry: type(entry) is dict)
 
 
 class FitLoop(StepHook):
@@ -124,6 +127,7 @@ class FitLoop(StepHook):
                 train(part)
         except TrainingOver:
             trainer.stop = True
+            self._stream.given_out = False
             samples = self._seen
         seconds = time.perf_counter() - self._started
         checks.finite_parameters(self._update.flat, trainer.step_count - 1)
@@ -168,11 +172,16 @@ class FitLoop(StepHook):
             "seconds": self._seconds,
         }
 
+    def state_schema(self, state: State) -> Schema:
+        """Return what `load_state` takes."""
+        return {"history": listing(_RECORD), "total": NUMBER, "seen": NUMBER, "seconds": NUMBER}
+
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.history = [*state["history"]]
         self._total = state["total"]
         self._seen = state["seen"]
         self._seconds = state["seconds"]
+        self._validating = False
         if self._folder is not None:
             self._folder.write_metrics(self.history)

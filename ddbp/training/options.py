@@ -10,6 +10,7 @@ from typing import Any
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
+from layers.errors import message
 
 from . import checks
 
@@ -48,6 +49,10 @@ class TrainerOptions:
                 "Trainer", "accumulate", self.accumulate, "accumulate=1 is the least."
             ),
         }
+        if self.shards is not None:
+            checked["shards"] = positive_int(
+                "Trainer", "shards", self.shards, "Leave it out for one per rank."
+            )
         if self.truncate is not None:
             checked["truncate"] = positive_int(
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
@@ -76,10 +81,20 @@ class TrainerOptions:
 
         >>> options = TrainerOptions.read("runs/first")
         >>> trainer = Trainer(model, loss=loss, optimizer=optimizer, **options.as_dict())
+
+        Raises
+        ------
+        ValueError
+            The folder has no whole configuration.
         """
-        text = (Path(run_dir) / "config.json").read_text()
-        configuration: Mapping[str, Any] = json.loads(text)
-        return cls(**{name: configuration[name] for name in _NAMES if name in configuration})
+        path = Path(run_dir) / "config.json"
+        try:
+            configuration: Mapping[str, Any] = json.loads(path.read_text())
+            return cls(**{name: configuration[name] for name in _NAMES if name in configuration})
+        except (OSError, TypeError, ValueError) as error:
+            must = f"{path} must be the configuration of a run"
+            fix = "Pass the run_dir= of a trainer whose fit has begun."
+            raise ValueError(message("TrainerOptions.read", must, error, fix)) from error
 
 
 _NAMES = [field.name for field in fields(TrainerOptions)]

@@ -3,11 +3,14 @@ loaded.
 """
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from ddbp.comm.agreement import gather_texts, in_words, require_agreement
-from ddbp.snapshot import VERSION, Snapshot, State
+from ddbp.snapshot import BOOLEAN, VERSION, Schema, Snapshot, State, integer
 from layers.errors import message
 
 from . import checks
@@ -17,8 +20,8 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _OWNER = "Trainer.load_state"
-# Of their entries some are only there in the middle of a group of batches.
-_CHANGING = ("accumulation", "stream")
+_WHOLE = "Load the whole of a state."
+_OWN = {"step_count": integer(0), "stop": BOOLEAN}
 
 
 class Stateful(Protocol):
@@ -26,6 +29,11 @@ class Stateful(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return its state, the same on all ranks and for any number of them."""
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what all entries of a state must be, if it is to be loaded, in the order in which
+        they are checked: those on which others depend come first, and may be anything yet.
+        """
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
@@ -70,6 +78,17 @@ def _require_snapshot(given: Any) -> None:
     if not isinstance(given, Snapshot):
         must, fix = "the state must be a Snapshot", "Pass what Trainer.state has returned."
         raise TypeError(message(_OWNER, must, type(given).__name__, fix))
+    arrays: dict[str, Any] = given.arrays
+    for name, entry in arrays.items():
+        if not isinstance(entry, np.ndarray):
+            must = f"{name} must be an array"
+            raise TypeError(message(_OWNER, must, type(entry).__name__, _WHOLE))
+    for name, entry in given.values.items():
+        try:
+            json.dumps(entry)
+        except (TypeError, ValueError) as error:
+            must = f"{name} must be what JSON can hold"
+            raise TypeError(message(_OWNER, must, repr(entry), _WHOLE)) from error
 
 
 def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
@@ -83,10 +102,10 @@ def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot
         )
         raise ValueError(message(_OWNER, must, version, fix))
     _require_same_facts(snapshot.part("facts"), _facts(trainer))
-    _require_same_entries("trainer", snapshot.part("trainer"), {"step_count": 0, "stop": False})
+    _require_schema("trainer", snapshot.part("trainer"), _OWN)
     for name, part in parts.items():
-        if name not in _CHANGING:
-            _require_same_entries(name, snapshot.part(name), part.state())
+        state = snapshot.part(name)
+        _require_schema(name, state, part.state_schema(state))
 
 
 def stateful(callbacks: Sequence[Callback]) -> dict[str, Callback]:
@@ -104,30 +123,31 @@ def _facts(trainer: "Trainer") -> dict[str, Any]:
 
 def _require_same_facts(there: State, here: State) -> None:
     for name, fact in here.items():
-        found = there.get(name)
+        found = there.get(name, "absent")
         if found == fact:
             continue
         if isinstance(fact, list) and isinstance(found, list):
-            only_there = [part for part in found if part not in fact]
+            only_there = [str(part) for part in found if part not in fact]
             only_here = [part for part in fact if part not in found]
             found, fact = ", ".join(only_there) or "none", ", ".join(only_here) or "none"
+        got = f"{found} in the state, {fact} here"
+        if found == fact:
+            got = "them in another order"
         must = f"the state must be of a trainer with the same {name}"
         fix = "Make the trainer alike, with what it was made with."
-        raise ValueError(message(_OWNER, must, f"{found} in the state, {fact} here", fix))
+        raise ValueError(message(_OWNER, must, got, fix))
 
 
-def _require_same_entries(part: str, there: State, here: State) -> None:
-    for name in sorted(there.keys() | here.keys()):
-        found, expected = (_kind(state, name) for state in (there, here))
-        if found != expected:
-            must, fix = f"{part}.{name} must be {expected}", "Load the whole of a state."
-            raise ValueError(message(_OWNER, must, found, fix))
+def _require_schema(part: str, there: State, schema: Schema) -> None:
+    for name in [*schema, *sorted(there.keys() - schema.keys())]:
+        must = schema[name].kind if name in schema else "absent"
+        if name not in there or name not in schema or not schema[name].holds(there[name]):
+            got = _in_words(there[name]) if name in there else "absent"
+            raise ValueError(message(_OWNER, f"{part}.{name} must be {must}", got, _WHOLE))
 
 
-def _kind(state: State, name: str) -> str:
+def _in_words(entry: Any) -> str:
     """Return what an entry is, of an array its shape and type."""
-    if name not in state:
-        return "absent"
-    entry = state[name]
-    shape, dtype = getattr(entry, "shape", None), getattr(entry, "dtype", None)
-    return "a value" if shape is None else f"an array {shape} {dtype}"
+    if isinstance(entry, np.ndarray):
+        return f"an array {entry.shape} {entry.dtype}"
+    return textwrap.shorten(repr(entry), 80)

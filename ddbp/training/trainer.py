@@ -230,6 +230,7 @@ class Trainer:
             for _ in range(self._stream.left(epochs)):
                 yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
+            self._stream.given_out = False
             return
         self._stream.end()
 
@@ -267,6 +268,7 @@ class Trainer:
         loss = propagate(*arguments, **options)
         self._warm_up.over = True
         value = self._update(loss, self.step_count, self._phase_hooks)
+        self._stream.given_out = False
         if not self._update.group.batches:
             self.step_count += 1
             for tell in self._hooks.step_end:
@@ -347,6 +349,11 @@ class Trainer:
         Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
         others have been told what it has. The order in the data, random masks and whatever else
         there is are functions of it.
+
+        Raises
+        ------
+        RuntimeError
+            A batch was given out, and no step has been taken since, or a validation goes on.
         """
         return snapshots.take(self, self._stateful())
 
@@ -355,10 +362,13 @@ class Trainer:
         collective.
 
         The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
-        next one, which must be asked for as many epochs.
+        next one, which must be asked for as many epochs. A loop that was begun before is refused
+        its next batch.
 
         Raises
         ------
+        TypeError
+            It is no snapshot of arrays and of what JSON can hold.
         ValueError
             The state is of another version, model or options, or not whole: nothing is changed.
         RuntimeError
@@ -371,6 +381,7 @@ class Trainer:
             raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
         snapshots.load(self, self._stateful(), state)
         self._update.batches = 0
+        self._last_begun = -1
 
     def _stateful(self) -> dict[str, snapshots.Stateful]:
         # Callbacks first: those of the user may refuse what they are to load.
@@ -419,14 +430,14 @@ class Trainer:
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
         self._require_loss("Trainer")
-        return self._step(self._warm_up, self._passes, self._recorded(rows))
+        return self._step(self._warm_up, self._run_pass, self._recorded(rows))
 
     def _require_loss(self, owner: str) -> None:
         if self.loss is None:
             must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
             raise ValueError(message(owner, must, None, fix))
 
-    def _passes(self, batch: Batch) -> Value:
+    def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
         assert self.loss is not None
         if batch.x.tape.calls:

@@ -14,7 +14,7 @@ import numpy as np
 from ddbp.comm.agreement import gather_uneven
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
-from ddbp.snapshot import State, below
+from ddbp.snapshot import Entry, Schema, State, below, integer, listing
 from layers import Module, Value
 from layers.errors import message
 from layers.types import Array
@@ -133,6 +133,24 @@ class Truncation:
             }
         return result
 
+    def state_schema(self, state: State) -> Schema:
+        """Return what `load_state` takes."""
+        samples = listing(integer(1))
+        carried: Any = state.get("carried")
+        counts: list[int] = state["samples"] if samples.holds(state.get("samples")) else []
+        structures = listing(_STRUCTURE, len(counts))
+        return {
+            "samples": samples,
+            "carried": structures,
+            "window": integer(0, None if counts else 0),
+            "turn": integer(0, max(0, len(counts) - 1)),
+            **{
+                f"{number}.{leaf}": _rows(counts[number])
+                for number, structure in enumerate(carried if structures.holds(carried) else [])
+                for leaf in _numbers(structure)
+            },
+        }
+
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned, on any number of ranks."""
         self._window = state["window"]
@@ -169,6 +187,29 @@ def _restored(structure: Any, leaves: State) -> Any:
     if isinstance(structure, list):
         return tuple(_restored(part, leaves) for part in structure)
     return None if structure is None else leaves[str(structure)]
+
+
+def _numbers(structure: Any) -> list[Any]:
+    """Return the numbers of arrays in what `_structure` has returned."""
+    if isinstance(structure, list):
+        return [number for part in structure for number in _numbers(part)]
+    return [] if structure is None else [structure]
+
+
+def _is_structure(given: Any) -> bool:
+    numbers = _numbers(given)
+    return all(type(number) is int for number in numbers) and numbers == [*range(len(numbers))]
+
+
+_STRUCTURE = Entry("the structure of a state that is carried", _is_structure)
+
+
+def _rows(samples: int) -> Entry:
+    """Return the entry that is an array with a row for each of so many samples."""
+    return Entry(
+        f"an array ({samples}, …)",
+        lambda entry: isinstance(entry, np.ndarray) and entry.shape[:1] == (samples,),
+    )
 
 
 def _length(x: Array, y: Array) -> int:

@@ -38,7 +38,7 @@ class Update:
 
     Attributes
     ----------
-    reduction
+    reducer
         Where gradients go when a group ends.
     flat
         The parameters.
@@ -59,16 +59,16 @@ class Update:
         self._optimizer = optimizer
         self._options = options
         self._local_shards = plan.local
-        self.reduction = Reducer(model, plan, comm, options.wire)
-        self.flat = self.reduction.flat
+        self.reducer = Reducer(model, plan, comm, options.wire)
+        self.flat = self.reducer.flat
         self._part = Partition(
-            self.reduction,
+            self.reducer,
             whole=optimizer.whole or options.clip_norm is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
         )
         optimizer.bind(self._part)
         compile_update(comm, optimizer, self.flat.dtype)
-        self.group = Accumulation(options.accumulate, self.reduction)
+        self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
 
     def require_bound(self) -> None:
@@ -106,7 +106,7 @@ class Update:
         self._optimizer.step(self._part)
         for tell in phase_hooks:
             tell(_PUBLISH)
-        self.reduction.publish(step)
+        self.reducer.publish(step)
         loss.tape.release()
         return value
 
@@ -116,7 +116,7 @@ class Update:
         self.flat.complete()
         pending = loss.tape.pending = group.pending(loss.tape)
         observed = sum(each.numbers.shape[1] for each in pending)
-        total = self.reduction.exchange(step, group.samples, group.sums, observed, self.batches)
+        total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
         value = group.loss(total)
         self._part.scale = group.scale
         group.clear()

@@ -1,8 +1,10 @@
 """What a run leaves behind: its folder, and lines of progress."""
 
 import json
+import re
 
 import numpy as np
+import pytest
 
 import ddbp
 from layers import SoftmaxCrossEntropy
@@ -39,6 +41,34 @@ def test_options_are_read_from_the_configuration(tmp_path):
     options = ddbp.TrainerOptions.read(tmp_path)
     assert options == trainer.options
     assert make(**options.as_dict()).options == options
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        (None, "No such file"),
+        ("{", "Expecting property name"),
+        ("3", "not iterable"),
+        ("{}", "batch_size"),
+        ('{"batch_size": 0}', "batch_size must be a positive integer; got 0"),
+    ],
+)
+def test_folder_without_a_whole_configuration_is_refused_by_its_path(tmp_path, text, got):
+    path = tmp_path / "config.json"
+    if text is not None:
+        path.write_text(text)
+    said = f"TrainerOptions.read: {path} must be the configuration of a run; got "
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        ddbp.TrainerOptions.read(tmp_path)
+    assert got in str(caught.value)
+    assert str(caught.value).endswith(" Pass the run_dir= of a trainer whose fit has begun.")
+
+
+@pytest.mark.parametrize("shards", ["x", 0, 1.5])
+def test_options_with_shards_that_are_no_positive_integer_are_refused(shards):
+    said = f"Trainer: shards must be a positive integer; got {shards!r}. Leave it out for one per"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ddbp.TrainerOptions(batch_size=20, shards=shards)
 
 
 def test_without_a_run_folder_nothing_is_written(tmp_path, monkeypatch):

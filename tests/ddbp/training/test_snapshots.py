@@ -44,11 +44,11 @@ class Stop(ddbp.Callback):
             raise StopError
 
 
-def stopped(step, data=DATA, epochs=3, **options):
+def stopped(step, data=DATA, epochs=3, callbacks=(), **options):
     """Return the state after a step of a fit."""
     stop = Stop(step)
     with pytest.raises(StopError):
-        make(callbacks=[stop], **options).fit(data, epochs=epochs)
+        make(callbacks=[*callbacks, stop], **options).fit(data, epochs=epochs)
     return stop.snapshot
 
 
@@ -204,6 +204,7 @@ def test_stream_goes_on_from_every_place(options):
         parts = (part for _ in range(2) for part in begun.parts(SEQUENCES))
         for _ in range(place):
             next(parts)
+        begun.given_out = False
         other.load_state(begun.state())
         assert other.begin(SEQUENCES)
         assert rest(other) == expected[place:], place
@@ -295,12 +296,212 @@ def test_state_that_is_not_whole_is_refused_by_name(name, array, said):
     refused(make(), other, ValueError, said)
 
 
-@pytest.mark.parametrize("name", ["trainer.step_count", "fit.total", "optimizer.steps"])
-def test_state_that_lacks_a_value_is_refused_by_name(name):
+MODELS = {
+    "observed": lambda: {"model": network(BatchNorm(16)), "accumulate": 3},
+    "windows": lambda: {
+        "model": GRU(4, 2, rng=np.random.default_rng(0)),
+        "loss": MeanSquaredError(),
+        "truncate": 3,
+    },
+    "schedule": lambda: {
+        "optimizer": ddbp.Adam(ddbp.WarmUp(ddbp.Plateau(0.1), steps=2)),
+        "callbacks": [ddbp.EarlyStopping()],
+    },
+}
+
+
+def in_the_midst(kind):
+    """Return the state in the midst of a group, an epoch, or the windows of a batch."""
+    if kind != "observed":
+        return stopped(2, SEQUENCES if kind == "windows" else DATA, **MODELS[kind]())
+    trainer = make(**MODELS[kind]())
+    for number, batch in enumerate(trainer.batches(DATA, epochs=2), 1):
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        if number == 2:
+            return trainer.state()
+    return None
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_state_that_lacks_an_entry_is_refused_by_name(kind):
+    snapshot = in_the_midst(kind)
+    make(**MODELS[kind]()).load_state(snapshot)
+    trainer = make(**MODELS[kind]())
+    for name in [*snapshot.arrays, *snapshot.values]:
+        arrays, values = (
+            {other: entry for other, entry in entries.items() if other != name}
+            for entries in (snapshot.arrays, snapshot.values)
+        )
+        refused(trainer, ddbp.Snapshot(arrays, values), ValueError, "Trainer.load_state: ")
+        if not name.startswith(("facts", "snapshot")):
+            with pytest.raises(ValueError, match=r"Load the whole of a state\."):
+                trainer.load_state(ddbp.Snapshot(arrays, values))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_array_that_is_cut_and_value_of_another_kind_are_refused_by_name(kind):
+    snapshot = in_the_midst(kind)
+    trainer = make(**MODELS[kind]())
+    for name, entry in snapshot.arrays.items():
+        arrays = snapshot.arrays | {name: entry[:-1]}
+        said = f"Trainer.load_state: {name} must be an array ("
+        refused(trainer, ddbp.Snapshot(arrays, snapshot.values), ValueError, said)
+    for name in snapshot.values:
+        values = snapshot.values | {name: {"rubbish": True}}
+        said = "Trainer.load_state: " + ("" if name.startswith(("facts", "snapshot")) else name)
+        refused(trainer, ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value", "must"),
+    [
+        ("schedule", "trainer.step_count", "rubbish", "an integer of at least 0; got 'rubbish'"),
+        ("schedule", "trainer.step_count", -5, "an integer of at least 0; got -5"),
+        ("schedule", "trainer.step_count", True, "an integer of at least 0; got True"),
+        ("schedule", "trainer.stop", 0, "True or False; got 0"),
+        ("schedule", "optimizer.steps", 1.5, "an integer of at least 0; got 1.5"),
+        ("schedule", "optimizer.schedule.rate", None, "a number; got None"),
+        ("schedule", "EarlyStopping.0.bad", -1, "an integer of at least 0; got -1"),
+        ("schedule", "stream.position", 999, "a multiple of 20 below 83, or 83; got 999"),
+        ("schedule", "stream.position", -5, "a multiple of 20 below 83, or 83; got -5"),
+        ("schedule", "stream.position", 7, "a multiple of 20 below 83, or 83; got 7"),
+        ("schedule", "stream.first_epoch", 1, "an integer in 0…0 or None; got 1"),
+        ("schedule", "stream.samples", None, "an integer in 0…0; got 40"),
+        ("schedule", "stream.more", 1, "absent; got 1"),
+        ("schedule", "fit.history", [1], "a list of a record; got [1]"),
+        ("observed", "accumulation.batches", -1, "an integer of at least 1; got -1"),
+        ("observed", "accumulation.batches", 0, "absent; got"),
+        ("observed", "accumulation.gathered", [True], "absent; got an array (1, 33) float64"),
+        ("observed", "accumulation.gradients", ["nobody"], "a list of a name of a parameter; got"),
+        ("windows", "stream.windows.window", -1, "an integer of at least 0; got -1"),
+        ("windows", "stream.windows.turn", 1, "an integer in 0…0; got 1"),
+        ("windows", "stream.windows.samples", [], "a list of 0 times the structure of"),
+        ("windows", "stream.windows.carried", [[7]], "a list of 1 times the structure of a state"),
+    ],
+)
+def test_value_out_of_range_is_refused_by_what_must_hold(kind, name, value, must):
+    snapshot = in_the_midst(kind)
+    damaged = ddbp.Snapshot(snapshot.arrays, snapshot.values | {name: value})
+    trainer = make(**MODELS[kind]())
+    refused(trainer, damaged, ValueError, f" must be {must}")
+
+
+def test_entries_that_no_snapshot_holds_are_refused_by_name():
+    snapshot, name = stopped(3), "model.layers.0.bias"
+    said = f"Trainer.load_state: {name} must be an array; got list. Load the whole of a state."
+    arrays = snapshot.arrays | {name: [1.0, 2.0]}
+    refused(make(), ddbp.Snapshot(arrays, snapshot.values), TypeError, said)
+    said = "Trainer.load_state: fit.total must be what JSON can hold; got {1, 2}. "
+    refused(make(), changed(snapshot, fit__total={1, 2}), TypeError, said)
+
+
+def test_facts_in_another_order_or_absent_are_refused_as_such():
     snapshot = stopped(3)
-    values = {other: value for other, value in snapshot.values.items() if other != name}
-    said = f"Trainer.load_state: {name} must be a value; got absent. Load the whole of a state."
-    refused(make(), ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
+    start = "Trainer.load_state: the state must be of a trainer with the same "
+    turned = changed(snapshot, facts__parameters=snapshot.values["facts.parameters"][::-1])
+    refused(make(), turned, ValueError, f"{start}parameters; got them in another order. ")
+    for name in ("clip_norm", "clip_value", "wire", "truncate"):
+        values = {k: v for k, v in snapshot.values.items() if k != f"facts.{name}"}
+        said = f"{start}{name}; got absent in the state, None here. "
+        refused(make(), ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
+
+
+# When
+
+
+GIVEN_OUT = (
+    "Trainer.state: a state must be taken between two steps or at the end of an epoch; got a call"
+    " before the step on a batch that was given out. Take it after the step."
+)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_state_before_the_step_on_a_batch_is_refused_and_after_it_is_taken(accumulate):
+    trainer = make(accumulate=accumulate)
+    for batch in trainer.batches(DATA):
+        loss = trainer.loss(trainer.model(batch.x), batch.y)
+        with pytest.raises(RuntimeError, match=re.escape(GIVEN_OUT)):
+            trainer.state()
+        trainer.step(loss)
+        trainer.state()
+    trainer.train_step(X[:20].astype(np.float32), LABELS[:20])
+    trainer.state()
+
+
+def test_state_in_on_step_begin_is_refused():
+    class Begins(ddbp.Callback):
+        def on_step_begin(self, trainer, step):
+            trainer.state()
+
+    with pytest.raises(RuntimeError, match=re.escape(GIVEN_OUT)):
+        make(callbacks=[Begins()]).fit(DATA, epochs=1)
+
+
+def test_batches_that_accumulate_without_an_update_are_taken():
+    trainer = make()
+    with trainer.no_sync():
+        for batch in trainer.batches(DATA):
+            trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+            trainer.state()
+
+
+def test_batch_that_is_skipped_and_loops_in_turn_do_not_forbid_a_state():
+    trainer = make()
+    for _ in trainer.batches(DATA):
+        pass
+    trainer.state()
+    for batch, other in zip(trainer.batches(DATA), trainer.batches(DATA), strict=True):
+        for each in (batch, other):
+            trainer.step(trainer.loss(trainer.model(each.x), each.y))
+        trainer.state()
+
+
+def test_loop_in_which_a_state_is_loaded_is_refused_its_next_batch_and_a_new_one_goes_on():
+    whole, trainer = make(), make()
+    whole.fit(DATA, epochs=2)
+    snapshot, loop = stopped(3, epochs=2), trainer.batches(DATA, epochs=2)
+    next(loop)
+    trainer.load_state(snapshot)
+    said = "Trainer.batches: a loop must be left when a state is loaded; got one that was begun "
+    with pytest.raises(RuntimeError, match=said):
+        next(loop)
+    for batch in trainer.batches(DATA, epochs=2):
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+    assert trainer.parameters_sha256() == whole.parameters_sha256()
+
+
+def test_on_step_begin_is_told_of_a_step_once_more_after_a_rollback():
+    class Begun(ddbp.Callback):
+        def __init__(self):
+            self.steps = []
+
+        def on_step_begin(self, trainer, step):
+            self.steps.append(step)
+
+    begun = Begun()
+    trainer = make(callbacks=[begun])
+    for batch in trainer.batches(DATA):
+        if trainer.step_count == 2:
+            break
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        snapshot = trainer.state()
+    assert begun.steps[-1] == 2
+    trainer.load_state(snapshot)
+    next(trainer.batches(DATA))
+    assert begun.steps[-2:] == [2, 2]
+
+
+def test_state_is_taken_after_one_is_loaded_where_a_validation_has_failed():
+    class Fails(ddbp.Callback):
+        def on_evaluation_begin(self, trainer):
+            raise StopError
+
+    stop = Stop(8)
+    trainer = make(callbacks=[Fails(), stop])
+    with pytest.raises(StopError):
+        trainer.fit(DATA, epochs=2, validation=DATA)
+    trainer.load_state(stopped(3))
+    trainer.state()
 
 
 def test_other_data_in_the_midst_of_an_epoch_are_refused():
