@@ -67,7 +67,7 @@ class Partition:
 
     Parameters
     ----------
-    reduction
+    reducer
         Where gradients come from.
     whole
         Whether the gradient of the whole partition is wanted at once, for norms; else it exists
@@ -91,30 +91,30 @@ class Partition:
 
     def __init__(
         self,
-        reduction: Reducer,
+        reducer: Reducer,
         *,
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
     ) -> None:
-        self._reduction = reduction
-        self._comm = reduction.comm
+        self._reducer = reducer
+        self._comm = reducer.comm
         self._adjust = adjust
         self._collected = False
         self.scale = 1.0
-        self._flat = flat = reduction.flat
-        self._ranges = [flat.values[start:stop] for start, stop in reduction.ranges]
+        self._flat = flat = reducer.flat
+        self._ranges = [flat.values[start:stop] for start, stop in reducer.ranges]
         size = sum(part.size for part in self._ranges)
-        whole = whole or reduction.alone is not None
+        whole = whole or reducer.alone is not None
         self.gradient: Array = np.empty(size if whole else min(size, CHUNK), flat.dtype)
-        if reduction.alone is not None:
-            self.gradient = reduction.alone
+        if reducer.alone is not None:
+            self.gradient = reducer.alone
         self.chunks: list[Chunk] = []
         self.spans: list[Span] = []
         self.names = flat.names
         self.parameters = len(flat.parameters)
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
-        for (start, stop), values in zip(reduction.ranges, self._ranges, strict=True):
+        for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
             blocks += self._cut_into_blocks(start, stop, offset)
             for a in range(0, values.size, CHUNK):
                 b = min(a + CHUNK, values.size)
@@ -196,8 +196,8 @@ class Partition:
         """Give a chunk its gradient; the one before may lose its own."""
         if self._collected:
             return
-        if self._reduction.alone is None:
-            self._reduction.sum(chunk.gradient, chunk.start)
+        if self._reducer.alone is None:
+            self._reducer.sum(chunk.gradient, chunk.start)
         if self.scale != 1:
             kernels.scale(chunk.gradient, self.scale)
         if self._adjust is not None:
@@ -219,7 +219,7 @@ class Partition:
         """Return an array of which each rank holds the part (m,) of its partition, whole, cut into
         arrays of the shapes of the parameters, by their names; collective.
         """
-        ranges = self._comm.all_gather(np.array(self._reduction.ranges, np.int64))
+        ranges = self._comm.all_gather(np.array(self._reducer.ranges, np.int64))
         flat = np.zeros_like(self._flat.values, array.dtype)
         for bounds, part in zip(ranges.tolist(), gather_uneven(self._comm, array), strict=True):
             offset = 0
@@ -238,7 +238,7 @@ class Partition:
         flat = np.zeros_like(self._flat.values, array.dtype)
         for name, _, start, stop in self._flat.segments():
             flat[start:stop] = named[name].reshape(-1)
-        np.concatenate([flat[start:stop] for start, stop in self._reduction.ranges], out=array)
+        np.concatenate([flat[start:stop] for start, stop in self._reducer.ranges], out=array)
 
     # Norms
 

@@ -57,9 +57,9 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         return
     with comm.leader_first():
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
-        reduction = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
-        reduction.exchange(0, 1, np.zeros(plan.local))
-        part, optimizer = Partition(reduction, whole=True), copy.deepcopy(optimizer)
+        reducer = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
+        reducer.exchange(0, 1, np.zeros(plan.local))
+        part, optimizer = Partition(reducer, whole=True), copy.deepcopy(optimizer)
         part.collect()
         part.square_norm(part.gradient)
         optimizer.bind(part)

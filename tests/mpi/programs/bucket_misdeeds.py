@@ -105,7 +105,7 @@ def main() -> None:
     np.savez(
         Path(sys.argv[1]) / f"rank{comm.rank}.npz",
         parameters=values,
-        buckets=len(trainer._update.reduction.ranges),
+        buckets=len(trainer._update.reducer.ranges),
     )
     print(f"rank {comm.rank} has finished", flush=True)
 

@@ -99,7 +99,7 @@ def main() -> None:
             quiet=True,
             **options,
         )
-        buckets.append(len(trainer._update.reduction.ranges))
+        buckets.append(len(trainer._update.reducer.ranges))
         losses = []
         while trainer.step_count < STEPS:
             losses += [
