@@ -18,7 +18,7 @@ _LN2 = Fraction("0.693147180559945309417232121458176568075500134")
 
 # Chebyshev coefficients of erfcx(z) / t in 2 t - 1, where erfcx(z) = exp(z^2) erfc(z) and t = 1 /
 # (1 + z/2), z >= 0. Computed with 60 digits from the definition at 80 Chebyshev nodes;
-# `tests/layers/test_vmath.py` compares with the C library's erfc.
+# `tests/layers/kernels/test_vmath.py` compares with the C library's erfc.
 _ERFCX = (
     0.57703373861646968862,
     0.35543692127049848731,
