@@ -18,6 +18,7 @@ class Recorded:
 
     __slots__ = ()
     tape: "Tape"
+    array: Array
 
 
 class Layer(Module):

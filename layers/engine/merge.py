@@ -9,19 +9,10 @@ from layers.types import Array
 
 from .forward_call import ForwardCall
 from .layer import Layer
+from .sums import unbroadcast
 
 if TYPE_CHECKING:
     from .call import Call
-
-
-def unbroadcast(dx: Array, shape: tuple[int, ...]) -> Array:
-    """Return dx summed over the axes along which an array of `shape` was broadcast."""
-    if dx.shape == shape:
-        return dx
-    dx = dx.sum(axis=tuple(range(dx.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size == 1 and dx.shape[i] != 1)
-    result: Array = dx.sum(axis=axes, keepdims=True) if axes else dx
-    return np.asarray(result)
 
 
 def broadcast_buffer(layer: Layer, call: ForwardCall, name: str, *inputs: Any) -> Array:
