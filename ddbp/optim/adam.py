@@ -7,6 +7,7 @@ from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
@@ -25,6 +26,8 @@ class Adam(Optimizer):
         ε, at least 0.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     slots = ("mean", "square")
@@ -36,8 +39,9 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.betas = (
             fraction(type(self).__name__, "betas", betas[0], USUAL),
             fraction(type(self).__name__, "betas", betas[1], USUAL),
@@ -70,6 +74,8 @@ class AdamW(Adam):
         As those of `Adam`.
     weight_decay
         λ, for weights, not for biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     def __init__(
@@ -79,8 +85,11 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 1e-2,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+        super().__init__(
+            learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay, groups=groups
+        )
 
     def decay(self, chunk: Chunk, rate: float) -> None:
         for start, stop in chunk.regularized:

@@ -1,6 +1,6 @@
 """This rank's partition of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ class Chunk(NamedTuple):
         Views of the parameters and of their gradient, (stop - start,).
     regularized
         Runs [start, stop) of the chunk to which L1, L2 and weight decay apply.
+    group
+        The number of the group that its parameters are in.
     """
 
     start: int
@@ -38,6 +40,7 @@ class Chunk(NamedTuple):
     values: Array
     gradient: Array
     regularized: list[tuple[int, int]]
+    group: int
 
 
 class Span(NamedTuple):
@@ -53,6 +56,8 @@ class Span(NamedTuple):
         A view of it, (stop - start,).
     regularized
         Whether L1, L2 and weight decay apply to it.
+    group
+        The number of the group that it is in.
     """
 
     parameter: int
@@ -60,6 +65,7 @@ class Span(NamedTuple):
     stop: int
     values: Array
     regularized: bool
+    group: int
 
 
 class Partition:
@@ -74,6 +80,9 @@ class Partition:
         chunk by chunk.
     adjust
         Called with each chunk when its gradient is there, and scaled.
+    groups
+        The number of the group of each parameter, by name; 0 for all unless given. A chunk is of
+        one group.
 
     Attributes
     ----------
@@ -95,6 +104,7 @@ class Partition:
         *,
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
         self._comm = reducer.comm
@@ -112,12 +122,12 @@ class Partition:
         self.spans: list[Span] = []
         self.names = flat.names
         self.parameters = len(flat.parameters)
+        self._groups = [groups[name] if groups else 0 for name in flat.names]
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
         for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
             blocks += self._cut_into_blocks(start, stop, offset)
-            for a in range(0, values.size, CHUNK):
-                b = min(a + CHUNK, values.size)
+            for a, b, group in self._cut_into_chunks(offset, values.size):
                 place = slice(offset + a, offset + b)
                 regularized = [
                     (
@@ -129,7 +139,7 @@ class Partition:
                 ]
                 gradient = self.gradient[place] if whole else self.gradient[: b - a]
                 self.chunks.append(
-                    Chunk(place.start, place.stop, values[a:b], gradient, regularized)
+                    Chunk(place.start, place.stop, values[a:b], gradient, regularized, group)
                 )
             offset += values.size
         self._arrange(np.array(blocks, np.int64).reshape(-1, 4))
@@ -176,9 +186,22 @@ class Partition:
                     place.stop,
                     self._flat.values[begin:end],
                     parameter.regularized,
+                    self._groups[number],
                 )
             )
         return blocks
+
+    def _cut_into_chunks(self, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """Cut the range of so many elements that begins at `offset` of the partition into chunks;
+        yield of each where it begins and ends in the range, and its group.
+        """
+        # The gap after a parameter goes with it.
+        inside = [span for span in self.spans if offset <= span.start < offset + size]
+        firsts = inside[:1] + [b for a, b in pairwise(inside) if a.group != b.group]
+        begins = [0, *(span.start - offset for span in firsts[1:]), size]
+        for (start, stop), first in zip(pairwise(begins), firsts, strict=False):
+            for a in range(start, stop, CHUNK):
+                yield a, min(a + CHUNK, stop), first.group
 
     def _arrange(self, blocks: Integers) -> None:
         """Learn how the blocks of all ranks follow each other in the flat array."""

@@ -144,7 +144,8 @@ class FitLoop(StepHook):
             record |= {f"validation_{name}": value for name, value in measures.items()}
         self._begin_epoch()
         watched = "loss" if validation is None else "validation_loss"
-        trainer.optimizer.schedule.observe(record[watched])
+        for schedule in trainer.optimizer.schedules:
+            schedule.observe(record[watched])
         self.history.append(record)
         for callback in trainer.callbacks:
             callback.on_epoch_end(trainer, record)

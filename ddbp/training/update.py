@@ -11,6 +11,7 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan, shard_sums
 from layers import Module, Value
+from layers.engine.parameter import unique_parameters
 
 from . import checks
 from .accumulation import Accumulation
@@ -65,6 +66,7 @@ class Update:
             self.reducer,
             whole=optimizer.whole or options.clip_norm is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
+            groups=optimizer.group_numbers(dict(unique_parameters(model))),
         )
         optimizer.bind(self._part)
         compile_update(comm, optimizer, self.flat.dtype)

@@ -122,6 +122,21 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         18,
     ),
+    "parameter groups": (
+        lambda **options: make(
+            dense(),
+            ddbp.Adam(
+                ddbp.Cosine(0.01, steps=20),
+                groups={
+                    "layers.0.*": {"learning_rate": ddbp.Plateau(0.01, patience=0)},
+                    ("*.3.weight", "*.2.weight"): {"weight_decay": 0.1, "betas": (0.8, 0.9)},
+                },
+            ),
+            **options,
+        ),
+        DATA,
+        12,
+    ),
     "early stopping": (
         lambda callbacks=(), **options: make(
             dense(),
