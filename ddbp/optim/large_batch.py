@@ -9,7 +9,7 @@ from ddbp.reduction.partition import Partition
 from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 
-from .optimizer import USUAL, Optimizer
+from .optimizer import USUAL, Optimizer, decay_rates
 from .schedule import Schedule
 
 
@@ -95,10 +95,7 @@ class LAMB(_TrustRatio):
         weight_decay: float = 1e-2,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay)
-        self.betas = (
-            fraction("LAMB", "betas", betas[0], USUAL),
-            fraction("LAMB", "betas", betas[1], USUAL),
-        )
+        self.betas = decay_rates("LAMB", betas)
         self.epsilon = non_negative("LAMB", "epsilon", epsilon)
 
     def bind(self, part: Partition) -> None:

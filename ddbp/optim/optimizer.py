@@ -8,8 +8,9 @@ import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
 from ddbp.snapshot import Schema, State, below, integer, like
-from layers.checks import non_negative
+from layers.checks import fraction, non_negative
 from layers.errors import message
+from layers.kernels import optimizer as kernels
 from layers.types import Array
 
 from .clipping import add_penalty
@@ -17,6 +18,14 @@ from .schedule import Schedule, as_schedule
 
 USUAL = "0.9 is usual."
 """What helps who gives a decay rate that is none."""
+
+
+def decay_rates(owner: str, betas: Any) -> tuple[float, float]:
+    """Return a pair of decay rates, each in [0, 1)."""
+    if not (isinstance(betas, tuple | list) and len(betas) == 2):
+        fix = "betas=(0.9, 0.999) are usual."
+        raise ValueError(message(owner, "betas must be a pair of numbers", repr(betas), fix))
+    return fraction(owner, "betas", betas[0], USUAL), fraction(owner, "betas", betas[1], USUAL)
 
 
 class Optimizer:
@@ -27,10 +36,12 @@ class Optimizer:
     learning_rate
         A number or a `Schedule`.
     weight_decay
-        λ: λ w is added to the gradient of the regularized parameters (weights, not biases); `AdamW`
-        and `LAMB` decay the weights themselves.
+        λ: λ w is added to the gradient of the regularized parameters (weights, not biases), or the
+        weights themselves decay, where it is `decoupled`.
     """
 
+    decoupled = False
+    """Whether weight decay is w *= 1 - η λ before the update."""
     slots: tuple[str, ...] = ()
     """Names of the moments, arrays each as large as the partition."""
     whole = False
@@ -47,7 +58,7 @@ class Optimizer:
         shown = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("moments", "steps", "schedule") and name[0] != "_"
+            if name not in ("moments", "steps", "schedule", "slots") and name[0] != "_"
         }
         arguments = ", ".join(
             [repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())]
@@ -101,8 +112,12 @@ class Optimizer:
             self.update(chunk, moments, rate)
 
     def decay(self, chunk: Chunk, rate: float) -> None:
-        """Apply weight decay to the gradient."""
-        add_penalty(chunk, 0.0, self.weight_decay)
+        """Apply weight decay, to the gradient or, if it is decoupled, to the weights."""
+        if not self.decoupled:
+            add_penalty(chunk, 0.0, self.weight_decay)
+            return
+        for start, stop in chunk.regularized:
+            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         """Update chunk.values by chunk.gradient and its part of the moments."""

@@ -119,6 +119,7 @@ class FitLoop(StepHook):
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
+        trainer.optimizer.schedule.begin_epoch(trainer.epoch)
         self._started = time.perf_counter() - self._seconds
         samples: float = len(data)
         try:

@@ -115,6 +115,31 @@ def cases() -> list[Case]:
             lambda p: o.AdamW(p, 0.01, weight_decay=0),
             0.3,
         ),
+        Case(
+            "AMSGrad",
+            lambda: ddbp.Adam(0.01, betas=(0.8, 0.9), amsgrad=True),
+            lambda p: o.Adam(p, 0.01, betas=(0.8, 0.9), amsgrad=True),
+        ),
+        Case(
+            "AMSGrad, decoupled decay",
+            lambda: ddbp.AdamW(0.01, betas=(0.8, 0.9), weight_decay=0.3, amsgrad=True),
+            lambda p: o.AdamW(p, 0.01, betas=(0.8, 0.9), weight_decay=0, amsgrad=True),
+            0.3,
+        ),
+        Case("RAdam", lambda: ddbp.RAdam(0.01), lambda p: o.RAdam(p, 0.01)),
+        Case(
+            "RAdam, few gradients and decay",
+            lambda: ddbp.RAdam(0.01, betas=(0.8, 0.7), epsilon=1e-4, weight_decay=0.1),
+            lambda p: o.RAdam(p, 0.01, betas=(0.8, 0.7), eps=1e-4),
+            0.1,
+        ),
+        Case("AdaGrad", lambda: ddbp.AdaGrad(0.1), lambda p: o.Adagrad(p, 0.1)),
+        Case(
+            "AdaGrad, initial and decay",
+            lambda: ddbp.AdaGrad(0.1, initial=0.5, epsilon=1e-5, weight_decay=0.1),
+            lambda p: o.Adagrad(p, 0.1, initial_accumulator_value=0.5, eps=1e-5),
+            0.1,
+        ),
     ]
 
 
@@ -129,6 +154,12 @@ NAMES = (
     "Adam",
     "Adam, decay",
     "AdamW",
+    "AMSGrad",
+    "AMSGrad, decoupled decay",
+    "RAdam",
+    "RAdam, few gradients and decay",
+    "AdaGrad",
+    "AdaGrad, initial and decay",
 )
 
 
@@ -174,8 +205,24 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
         lambda: ddbp.AdamW(ddbp.Cosine(0.01, steps=12)),
         lambda: ddbp.LARS(0.5),
         lambda: ddbp.LAMB(ddbp.OneCycle(0.05, steps=12)),
+        lambda: ddbp.Adam(0.01, amsgrad=True),
+        lambda: ddbp.RAdam(ddbp.CosineRestarts(0.01, steps=3)),
+        lambda: ddbp.AdaGrad(0.1, initial=0.5),
+        lambda: ddbp.Lion(ddbp.Polynomial(0.01, steps=12), weight_decay=0.1),
     ],
-    ids=["SGD", "Nesterov", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"],
+    ids=[
+        "SGD",
+        "Nesterov",
+        "RMSProp",
+        "Adam",
+        "AdamW",
+        "LARS",
+        "LAMB",
+        "AMSGrad",
+        "RAdam",
+        "AdaGrad",
+        "Lion",
+    ],
 )
 @pytest.mark.parametrize("stop", [1, 4])
 def test_ten_steps_are_the_same_with_another_optimizer_that_loads_the_state(make, stop):
@@ -242,6 +289,37 @@ def slow_lamb(rate, beta1, beta2, epsilon, decay):
     return result
 
 
+def slow_lion(rate, beta1, beta2, decay):
+    """Return weight and bias after ten steps of Chen et al. 2023, algorithm 2, in plain NumPy."""
+    layer = Given(np.float64)
+    result = []
+    for index, parameter in enumerate((layer.weight, layer.bias)):
+        w, m = parameter.value.copy(), 0
+        for step in range(STEPS):
+            g = gradients(step, np.float64)[index]
+            w = w - rate * (
+                np.sign(beta1 * m + (1 - beta1) * g) + decay * parameter.regularized * w
+            )
+            m = beta2 * m + (1 - beta2) * g
+        result.append(w)
+    return result
+
+
+def test_ten_steps_of_lion_are_those_of_its_slow_twin():
+    optimizer = ddbp.Lion(0.01, betas=(0.8, 0.95), weight_decay=0.2)
+    for found, expected in zip(
+        ours(optimizer, np.float64), slow_lion(0.01, 0.8, 0.95, 0.2), strict=True
+    ):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9)])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RAdam", "LAMB", "Lion"])
+def test_decay_rates_that_are_none_are_refused(name, betas):
+    with pytest.raises(ValueError, match=f"{name}: betas must be"):
+        getattr(ddbp, name)(0.1, betas=betas)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_ten_steps_of_lars_are_those_of_its_slow_twin(dtype):
     optimizer = ddbp.LARS(2.0, momentum=0.8, weight_decay=0.01, coefficient=0.01)
@@ -274,7 +352,9 @@ def test_zero_weights_get_a_finite_step(make):
     assert layer.weight.value.any()
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Lion", "LARS", "LAMB"]
+)
 def test_decay_does_not_touch_the_bias(name):
     kind = getattr(ddbp, name)
     with_decay, without = (ours(kind(0.01, weight_decay=decay), np.float64) for decay in (0.5, 0.0))
