@@ -302,11 +302,8 @@ class ByEpoch(Schedule):
     `schedule.begin_epoch(epoch)`.
     """
 
-    def __init__(self, schedule: Schedule) -> None:
-        if not isinstance(schedule, Schedule):
-            fix = "ByEpoch(Cosine(0.1, steps=epochs))."
-            raise TypeError(message("ByEpoch", "it must be given a schedule", repr(schedule), fix))
-        self._schedule = schedule
+    def __init__(self, schedule: float | Schedule) -> None:
+        self._schedule = as_schedule(schedule)
         self._epoch = 0
 
     def __repr__(self) -> str:

@@ -118,11 +118,6 @@ def test_epochs_of_fit_and_of_batches_are_told_to_the_schedule(own_loop):
     assert seen == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
-def test_what_is_no_schedule_has_no_epochs():
-    with pytest.raises(TypeError, match=r"ByEpoch: it must be given a schedule; got 0\.1"):
-        ddbp.ByEpoch(0.1)
-
-
 def test_one_cycle_is_that_of_pytorch():
     expected = torch_rates(
         lambda o, s: s.OneCycleLR(o, 0.5, total_steps=STEPS + 1, cycle_momentum=False)
