@@ -18,6 +18,7 @@ from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
 from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
+from .optim.muon import Muon
 from .optim.optimizer import Optimizer
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
@@ -65,6 +66,7 @@ __all__ = [
     "EarlyStopping",
     "Exponential",
     "Lion",
+    "Muon",
     "OneCycle",
     "Optimizer",
     "Plateau",

@@ -58,7 +58,7 @@ class LARS(_TrustRatio):
         part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.moments["momentum"]
-        for parameter, start, stop, p, regularized in part.spans:
+        for parameter, start, stop, p, regularized, _ in part.spans:
             local = rate
             g = part.gradient[start:stop]
             if regularized:
@@ -113,12 +113,12 @@ class LAMB(_TrustRatio):
             1 - beta1**self.steps,
             math.sqrt(1 - beta2**self.steps),
         )
-        for _, start, stop, p, regularized in part.spans:
+        for _, start, stop, p, regularized, _ in part.spans:
             d, g, m, v = (array[start:stop] for array in (direction, part.gradient, mean, square))
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop, p, regularized in part.spans:
+        for parameter, start, stop, p, regularized, _ in part.spans:
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]
