@@ -14,16 +14,22 @@ if not hasattr(_layers, "Tape"):
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .observers.observer import StepPhase, TrainingOver
-from .optim.adam import Adam, AdamW
+from .optim.adagrad import AdaGrad
+from .optim.adam import Adam, AdamW, RAdam
 from .optim.large_batch import LAMB, LARS
+from .optim.lion import Lion
+from .optim.muon import Muon
 from .optim.optimizer import Optimizer
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
+    ByEpoch,
     Constant,
     Cosine,
+    CosineRestarts,
     Exponential,
     OneCycle,
     Plateau,
+    Polynomial,
     Schedule,
     StepDecay,
     WarmUp,
@@ -46,19 +52,26 @@ __all__ = [
     "LAMB",
     "LARS",
     "SGD",
+    "AdaGrad",
     "Adam",
     "AdamW",
     "ArrayDataset",
     "Batch",
+    "ByEpoch",
     "Callback",
     "CommunicationError",
     "Constant",
     "Cosine",
+    "CosineRestarts",
     "EarlyStopping",
     "Exponential",
+    "Lion",
+    "Muon",
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "Polynomial",
+    "RAdam",
     "RMSProp",
     "Schedule",
     "Snapshot",

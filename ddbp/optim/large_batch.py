@@ -10,7 +10,7 @@ from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 
 from .groups import Groups
-from .optimizer import USUAL, Optimizer
+from .optimizer import USUAL, Optimizer, decay_rates
 from .schedule import Schedule
 
 
@@ -61,7 +61,7 @@ class LARS(_TrustRatio):
     def update_slice(self, part: Partition, rate: float) -> None:
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.moments["momentum"]
-        for parameter, start, stop, p, regularized, _ in self.spans(part):
+        for parameter, start, stop, p, regularized, *_ in self.spans(part):
             local = rate
             g = part.gradient[start:stop]
             if regularized:
@@ -101,10 +101,7 @@ class LAMB(_TrustRatio):
         groups: Groups | None = None,
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
-        self.betas = (
-            fraction("LAMB", "betas", betas[0], USUAL),
-            fraction("LAMB", "betas", betas[1], USUAL),
-        )
+        self.betas = decay_rates("LAMB", betas)
         self.epsilon = non_negative("LAMB", "epsilon", epsilon)
 
     def allocate(self, part: Partition) -> None:
@@ -121,12 +118,12 @@ class LAMB(_TrustRatio):
             1 - beta1**self.steps,
             math.sqrt(1 - beta2**self.steps),
         )
-        for _, start, stop, p, regularized, _ in self.spans(part):
+        for _, start, stop, p, regularized, *_ in self.spans(part):
             d, g, m, v = (array[start:stop] for array in (direction, part.gradient, mean, square))
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop, p, regularized, _ in self.spans(part):
+        for parameter, start, stop, p, regularized, *_ in self.spans(part):
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]

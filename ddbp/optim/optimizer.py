@@ -12,8 +12,9 @@ import numpy as np
 from ddbp.reduction.partition import Chunk, Partition, Span
 from ddbp.snapshot import Schema, State, below, integer, like
 from layers import Parameter
-from layers.checks import non_negative
+from layers.checks import fraction, non_negative
 from layers.errors import message
+from layers.kernels import optimizer as kernels
 from layers.types import Array
 
 from . import groups as parameter_groups
@@ -25,6 +26,14 @@ USUAL = "0.9 is usual."
 """What helps who gives a decay rate that is none."""
 
 
+def decay_rates(owner: str, betas: Any) -> tuple[float, float]:
+    """Return a pair of decay rates, each in [0, 1)."""
+    if not (isinstance(betas, tuple | list) and len(betas) == 2):
+        fix = "betas=(0.9, 0.999) are usual."
+        raise ValueError(message(owner, "betas must be a pair of numbers", repr(betas), fix))
+    return fraction(owner, "betas", betas[0], USUAL), fraction(owner, "betas", betas[1], USUAL)
+
+
 class Optimizer:
     """Base of optimizers.
 
@@ -33,8 +42,8 @@ class Optimizer:
     learning_rate
         A number or a `Schedule`.
     weight_decay
-        λ: λ w is added to the gradient of the regularized parameters (weights, not biases); `AdamW`
-        and `LAMB` decay the weights themselves.
+        λ: λ w is added to the gradient of the regularized parameters (weights, not biases), or the
+        weights themselves decay, where it is `decoupled`.
     groups
         Options of their own for parameters, by patterns of their names as in `fnmatch`, or tuples
         of patterns: {"head.*": {"learning_rate": 1e-2, "weight_decay": 0}}. A parameter may be in
@@ -47,6 +56,9 @@ class Optimizer:
         there: `schedule` is the copy.
     steps
         The steps taken.
+    members, group
+        What updates the parameters of each group, and which of them this is: number 0 those that
+        are in none.
 
     Notes
     -----
@@ -54,6 +66,8 @@ class Optimizer:
     them, and options of groups take their places.
     """
 
+    decoupled = False
+    """Whether weight decay is w *= 1 - η λ before the update."""
     slots: tuple[str, ...] = ()
     """Names of the moments, arrays each as large as the partition."""
     whole = False
@@ -73,12 +87,11 @@ class Optimizer:
         self.moments: dict[str, Array] = {}
         self.steps = 0
         self.members = [self]
-        """What updates the parameters of each group: this optimizer those that are in none."""
-        self._number = 0
+        self.group = 0
         self._part: Partition | None = None
 
     def __repr__(self) -> str:
-        hidden = {"given", "members", "moments", "schedule", "steps"}
+        hidden = {"given", "members", "group", "moments", "schedule", "slots", "steps"}
         if not self.groups:
             hidden.add("groups")
         shown = {
@@ -107,10 +120,12 @@ class Optimizer:
         self.steps = 0
         self.schedule = self.given.begun()
         self._part = part
-        self._number = 0
+        self.group = 0
         self._slots = tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
         self.allocate(part)
         self.members = [self, *(self._member(*each) for each in enumerate(made, 1))]
+        for member in self.members:
+            member.prepare(part)
         self._chunks = [
             (
                 chunk,
@@ -121,21 +136,24 @@ class Optimizer:
         ]
 
     def allocate(self, part: Partition) -> None:
-        """Allocate the moments of a partition, and whatever else an update needs."""
+        """Allocate the moments of a partition, and what else all groups share."""
         self.moments = {name: np.zeros_like(part.values) for name in self._slots}
+
+    def prepare(self, part: Partition) -> None:
+        """Prepare the update of the `spans` of this group, whose moments are zero."""
 
     def _member(self, number: int, made: "Optimizer") -> "Optimizer":
         """Return this optimizer, moments and all, with the options of one that was made for the
         group of this number.
         """
         member = copy.copy(self)
-        kept = {"groups", "members", "moments", "steps"}
+        kept = {"group", "groups", "members", "moments", "steps"}
         for name, value in vars(made).items():
             if name not in kept and name[0] != "_":
                 setattr(member, name, value)
         if made.given is self.given:
             member.schedule = self.schedule
-        member._number = number
+        member.group = number
         return member
 
     @property
@@ -143,10 +161,20 @@ class Optimizer:
         """The schedules of all groups, each once."""
         return list({id(member.schedule): member.schedule for member in self.members}.values())
 
+    def begin_epoch(self, epoch: int) -> None:
+        """See `Schedule.begin_epoch`."""
+        for schedule in self.schedules:
+            schedule.begin_epoch(epoch)
+
+    def observe(self, value: float) -> None:
+        """See `Schedule.observe`."""
+        for schedule in self.schedules:
+            schedule.observe(value)
+
     def spans(self, part: Partition) -> Iterator[Span]:
         """Yield the spans of the partition that are of the group of this member."""
         for span in part.spans:
-            if span.group == self._number:
+            if span.group == self.group:
                 yield span
 
     def require_bound(self, part: Partition) -> None:
@@ -192,8 +220,12 @@ class Optimizer:
         raise NotImplementedError
 
     def decay(self, chunk: Chunk, rate: float) -> None:
-        """Apply weight decay to the gradient."""
-        add_penalty(chunk, 0.0, self.weight_decay)
+        """Apply weight decay, to the gradient or, if it is decoupled, to the weights."""
+        if not self.decoupled:
+            add_penalty(chunk, 0.0, self.weight_decay)
+            return
+        for start, stop in chunk.regularized:
+            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         """Update chunk.values by chunk.gradient and its part of the moments."""

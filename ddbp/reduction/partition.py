@@ -56,6 +56,8 @@ class Span(NamedTuple):
         A view of it, (stop - start,).
     regularized
         Whether L1, L2 and weight decay apply to it.
+    offset
+        Where in the parameter, flattened, it begins.
     group
         The number of the group that it is in.
     """
@@ -65,6 +67,7 @@ class Span(NamedTuple):
     stop: int
     values: Array
     regularized: bool
+    offset: int
     group: int
 
 
@@ -86,8 +89,11 @@ class Partition:
 
     Attributes
     ----------
-    names
-        The names of all parameters.
+    comm
+        The ranks.
+    names, shapes, regularized, groups
+        Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
+        numbers of their groups.
     spans
         What of which parameters is in it.
     gradient
@@ -107,7 +113,7 @@ class Partition:
         groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
-        self._comm = reducer.comm
+        self.comm = reducer.comm
         self._adjust = adjust
         self._collected = False
         self.scale = 1.0
@@ -121,8 +127,10 @@ class Partition:
         self.chunks: list[Chunk] = []
         self.spans: list[Span] = []
         self.names = flat.names
+        self.shapes = [parameter.shape for parameter in flat.parameters]
+        self.regularized = [parameter.regularized for parameter in flat.parameters]
         self.parameters = len(flat.parameters)
-        self._groups = [groups[name] if groups else 0 for name in flat.names]
+        self.groups = [groups[name] if groups else 0 for name in flat.names]
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
         for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
@@ -165,8 +173,8 @@ class Partition:
         in the flat array.
         """
         blocks = []
-        for number, (_, parameter, begin, end) in enumerate(self._flat.segments()):
-            begin, end = max(begin, start), min(end, stop)
+        for number, (_, parameter, first, last) in enumerate(self._flat.segments()):
+            begin, end = max(first, start), min(last, stop)
             if begin >= end:
                 continue
             # At block bounds, as ranges are cut.
@@ -186,7 +194,8 @@ class Partition:
                     place.stop,
                     self._flat.values[begin:end],
                     parameter.regularized,
-                    self._groups[number],
+                    begin - first,
+                    self.groups[number],
                 )
             )
         return blocks
@@ -206,14 +215,22 @@ class Partition:
     def _arrange(self, blocks: Integers) -> None:
         """Learn how the blocks of all ranks follow each other in the flat array."""
         self._blocks = np.ascontiguousarray(blocks[:, :2])
-        counts = self._comm.all_gather(np.array([len(blocks)], np.int64))[:, 0]
+        counts = self.comm.all_gather(np.array([len(blocks)], np.int64))[:, 0]
         padded = np.full((int(counts.max()), 2), -1, np.int64)
         padded[: len(blocks)] = blocks[:, 2:]
-        gathered = self._comm.all_gather(padded)
+        gathered = self.comm.all_gather(padded)
         self._present = gathered[:, :, 0] >= 0
         owners, starts = gathered[self._present].T
         self._order = np.argsort(starts)
         self._owner_of_block = owners[self._order]
+
+    def chunk(self, span: Span) -> Chunk:
+        """Return what lies of a parameter in the partition as a chunk, whose gradient is there
+        after `collect`.
+        """
+        gradient = self.gradient[span.start : span.stop]
+        regularized = [(0, span.values.size)] if span.regularized else []
+        return Chunk(span.start, span.stop, span.values, gradient, regularized, span.group)
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
@@ -242,9 +259,9 @@ class Partition:
         """Return an array of which each rank holds the part (m,) of its partition, whole, cut into
         arrays of the shapes of the parameters, by their names; collective.
         """
-        ranges = self._comm.all_gather(np.array(self._reducer.ranges, np.int64))
+        ranges = self.comm.all_gather(np.array(self._reducer.ranges, np.int64))
         flat = np.zeros_like(self._flat.values, array.dtype)
-        for bounds, part in zip(ranges.tolist(), gather_uneven(self._comm, array), strict=True):
+        for bounds, part in zip(ranges.tolist(), gather_uneven(self.comm, array), strict=True):
             offset = 0
             for start, stop in bounds:
                 flat[start:stop] = part[offset : offset + stop - start]
@@ -269,7 +286,7 @@ class Partition:
         """Return the sums of all blocks of all ranks, in the order of the flat array."""
         sums = np.zeros(self._present.shape[1])
         kernel(sums[: len(self._blocks)], array, self._blocks)
-        result: Array = self._comm.all_gather(sums)[self._present][self._order]
+        result: Array = self.comm.all_gather(sums)[self._present][self._order]
         return result
 
     def square_norm(self, array: Array) -> float:
@@ -290,9 +307,7 @@ class Partition:
 
     def penalty(self, l1: float, l2: float) -> float:
         """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
-        chosen = np.array([parameter.regularized for parameter in self._flat.parameters])[
-            self._owner_of_block
-        ]
+        chosen = np.array(self.regularized)[self._owner_of_block]
         absolute = (
             tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         )

@@ -119,6 +119,7 @@ class FitLoop(StepHook):
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
+        trainer.optimizer.begin_epoch(trainer.epoch)
         self._started = time.perf_counter() - self._seconds
         samples: float = len(data)
         try:
@@ -144,8 +145,7 @@ class FitLoop(StepHook):
             record |= {f"validation_{name}": value for name, value in measures.items()}
         self._begin_epoch()
         watched = "loss" if validation is None else "validation_loss"
-        for schedule in trainer.optimizer.schedules:
-            schedule.observe(record[watched])
+        trainer.optimizer.observe(record[watched])
         self.history.append(record)
         for callback in trainer.callbacks:
             callback.on_epoch_end(trainer, record)

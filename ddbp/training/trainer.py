@@ -228,6 +228,7 @@ class Trainer:
         self._stream.begin(data)
         try:
             for _ in range(self._stream.left(epochs)):
+                self.optimizer.begin_epoch(self.epoch)
                 yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             self._stream.given_out = False

@@ -115,6 +115,13 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "Muon, a rate by epoch": (
+        lambda **options: make(
+            dense(), ddbp.Muon(ddbp.ByEpoch(ddbp.Cosine(0.02, steps=4))), **options
+        ),
+        DATA,
+        7,
+    ),
     "a plateau": (
         lambda **options: make(
             dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options

@@ -186,6 +186,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         shards=shards,
     ),
     "LAMB": lambda shards: fitted(network(), ddbp.LAMB(0.02), shards=shards),
+    "Muon": lambda shards: fitted(network(), ddbp.Muon(0.02), shards=shards),
     "LARS with a warm-up": lambda shards: fitted(
         network(), ddbp.LARS(ddbp.WarmUp(1.0, steps=5)), shards=shards
     ),
