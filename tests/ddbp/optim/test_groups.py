@@ -169,3 +169,14 @@ def test_schedule_with_a_state_begins_anew_for_every_optimizer_and_trainer():
     assert optimizer.schedule.rate(0) == 0.05
     assert plateau.rate(0) == 0.1
     assert len(digests) == 1
+
+
+def test_every_optimizer_is_among_those_that_have_groups_here():
+    kinds = {
+        kind
+        for kind in vars(ddbp).values()
+        if isinstance(kind, type)
+        and issubclass(kind, ddbp.Optimizer)
+        and kind is not ddbp.Optimizer
+    }
+    assert {type(make()) for make in MAKERS.values()} == kinds
