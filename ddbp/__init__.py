@@ -36,6 +36,7 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback, EarlyStopping
@@ -59,12 +60,14 @@ __all__ = [
     "Batch",
     "ByEpoch",
     "Callback",
+    "ClipParameterNorms",
     "CommunicationError",
     "Constant",
     "Cosine",
     "CosineRestarts",
     "EarlyStopping",
     "Exponential",
+    "GlobalGradient",
     "Lion",
     "Muon",
     "OneCycle",

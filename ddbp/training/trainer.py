@@ -15,6 +15,7 @@ from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
 from ddbp.observers.observer import StepHooks, TrainingOver
 from ddbp.optim.optimizer import Optimizer
+from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
@@ -96,6 +97,9 @@ class Trainer:
         `ddbp.reduction.wire`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    transforms
+        Functions that change the gradient before the optimizer sees it, in their order: see
+        `ddbp.optim.transform`.
     metrics
         Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
     callbacks
@@ -140,6 +144,7 @@ class Trainer:
         wire: str | Wire | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
@@ -153,6 +158,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.transforms = require_transforms(transforms)
         self.options = TrainerOptions(
             batch_size=batch_size,
             accumulate=accumulate,
@@ -176,7 +182,9 @@ class Trainer:
             self._truncation = Truncation(model, truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._update = Update(model, optimizer, self.options, self._plan, self.comm)
+        self._update = Update(
+            model, optimizer, self.options, self.transforms, self._plan, self.comm
+        )
         require_agreement(
             self.comm,
             {"initial parameters": self.parameters_sha256()},

@@ -7,6 +7,7 @@ from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
+from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan, shard_sums
@@ -34,6 +35,8 @@ class Update:
         It belongs to this update from now on.
     options
         The trainer's options.
+    transforms
+        What is done to gradients before the optimizer sees them.
     plan, comm
         Who owns which shards, and the ranks.
 
@@ -54,20 +57,23 @@ class Update:
         model: Module,
         optimizer: Optimizer,
         options: TrainerOptions,
+        transforms: Sequence[GradientTransform],
         plan: ShardPlan,
         comm: Communicator,
     ) -> None:
         self._optimizer = optimizer
         self._options = options
+        self._transforms = transforms
         self._local_shards = plan.local
         self.reducer = Reducer(model, plan, comm, options.wire)
         self.flat = self.reducer.flat
         self._part = Partition(
             self.reducer,
-            whole=optimizer.whole or options.clip_norm is not None,
+            whole=optimizer.whole or bool(transforms) or options.clip_norm is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
             groups=optimizer.group_numbers(dict(unique_parameters(model))),
         )
+        self._gradient = GlobalGradient(self._part)
         optimizer.bind(self._part)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
@@ -101,6 +107,10 @@ class Update:
         options = self._options
         if options.l1 or options.l2:
             value += self._part.penalty(options.l1, options.l2)
+        if self._transforms:
+            self._part.collect()
+            for transform in self._transforms:
+                transform(self._gradient, step)
         if options.clip_norm is not None:
             limit_norm(self._part, options.clip_norm, step)
         if loss.tape.pending:
