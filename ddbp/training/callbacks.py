@@ -22,6 +22,9 @@ class Callback(StepHook):
     told what happens in each forward and backward pass.
     """
 
+    def on_attach(self, trainer: "Trainer") -> None:
+        """Run when a trainer has been made with this callback: it begins anew."""
+
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
         """Run before the first epoch."""
 

@@ -17,6 +17,7 @@ from ddbp.observers.observer import StepHooks, TrainingOver
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
+from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
@@ -204,6 +205,13 @@ class Trainer:
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        for callback in self.callbacks:
+            callback.on_attach(self)
+
+    @property
+    def partition(self) -> Partition:
+        """What this rank updates of the parameters."""
+        return self._update.part
 
     @property
     def _flat(self) -> FlatParameters:

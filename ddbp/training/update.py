@@ -46,6 +46,8 @@ class Update:
         Where gradients go when a group ends.
     flat
         The parameters.
+    part
+        What this rank updates of them.
     group
         What has accumulated.
     batches
@@ -67,14 +69,14 @@ class Update:
         self._local_shards = plan.local
         self.reducer = Reducer(model, plan, comm, options.wire)
         self.flat = self.reducer.flat
-        self._part = Partition(
+        self.part = Partition(
             self.reducer,
             whole=optimizer.whole or bool(transforms) or options.clip_norm is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
             groups=optimizer.group_numbers(dict(unique_parameters(model))),
         )
-        self._gradient = GlobalGradient(self._part)
-        optimizer.bind(self._part)
+        self._gradient = GlobalGradient(self.part)
+        optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -82,7 +84,7 @@ class Update:
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
         self.flat.require_bound("Trainer")
-        self._optimizer.require_bound(self._part)
+        self._optimizer.require_bound(self.part)
 
     def __call__(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
@@ -106,16 +108,16 @@ class Update:
             checks.refuse_loss(self.flat, loss, value, step)
         options = self._options
         if options.l1 or options.l2:
-            value += self._part.penalty(options.l1, options.l2)
+            value += self.part.penalty(options.l1, options.l2)
         if self._transforms:
-            self._part.collect()
+            self.part.collect()
             for transform in self._transforms:
                 transform(self._gradient, step)
         if options.clip_norm is not None:
-            limit_norm(self._part, options.clip_norm, step)
+            limit_norm(self.part, options.clip_norm, step)
         if loss.tape.pending:
             loss.tape.settle()
-        self._optimizer.step(self._part)
+        self._optimizer.step(self.part)
         for tell in phase_hooks:
             tell(_PUBLISH)
         self.reducer.publish(step)
@@ -130,9 +132,9 @@ class Update:
         observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
         value = group.loss(total)
-        self._part.scale = group.scale
+        self.part.scale = group.scale
         group.clear()
-        self._part.forget()
+        self.part.forget()
         # Nothing is lost yet: what is to be added next will overwrite.
         self.flat.zero_gradients()
         return value
