@@ -39,11 +39,12 @@ from .optim.sgd import SGD
 from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
-from .training.callbacks import Callback, EarlyStopping
+from .training.callbacks import Callback
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
 from .training.moving_average import ExponentialMovingAverage
+from .training.monitors import BestWeights, EarlyStopping
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer
@@ -59,6 +60,7 @@ __all__ = [
     "AdamW",
     "ArrayDataset",
     "Batch",
+    "BestWeights",
     "ByEpoch",
     "Callback",
     "ClipParameterNorms",

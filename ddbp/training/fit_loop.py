@@ -87,12 +87,15 @@ class FitLoop(StepHook):
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
-        if not self._stream.begin(data):
+        goes_on = self._stream.begin(data)
+        if not goes_on:
             self.history = []
             self._begin_epoch()
             trainer.stop = False
         self.running = True
         try:
+            for callback in () if goes_on else trainer.callbacks:
+                callback.on_run_begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             # An epoch that has begun comes to its end.
@@ -101,10 +104,12 @@ class FitLoop(StepHook):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
-            if self._folder is not None:
-                self._folder.write_parameters(trainer.model)
-            for callback in trainer.callbacks:
-                callback.on_fit_end(trainer, self.history)
+            try:
+                for callback in trainer.callbacks:
+                    callback.on_fit_end(trainer, self.history)
+            finally:
+                if self._folder is not None:
+                    self._folder.write_parameters(trainer.model)
         finally:
             self.running = False
         self._stream.end()

@@ -164,6 +164,22 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "best weights": (
+        lambda callbacks=(), **options: make(
+            dense(BatchNorm(64)),
+            ddbp.SGD(0.3, momentum=0.9),
+            callbacks=[
+                ddbp.BestWeights(),
+                ddbp.EarlyStopping(
+                    monitor="validation_accuracy", patience=9, restore_best_weights=True
+                ),
+                *callbacks,
+            ],
+            **options,
+        ),
+        DATA,
+        17,
+    ),
     "a second fit": (
         lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), **options),
         DATA,
