@@ -38,6 +38,7 @@ from .training.metrics import accuracy, binary_accuracy, bits_per_character, mea
 from .training.modify import changing, modify_parameters
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
+from .training.samples import Ragged
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -60,6 +61,7 @@ __all__ = [
     "Optimizer",
     "Plateau",
     "RMSProp",
+    "Ragged",
     "Schedule",
     "Snapshot",
     "StepDecay",
