@@ -36,6 +36,7 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback
@@ -43,6 +44,7 @@ from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
 from .training.monitors import BestWeights, EarlyStopping
+from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer
@@ -61,12 +63,15 @@ __all__ = [
     "BestWeights",
     "ByEpoch",
     "Callback",
+    "ClipParameterNorms",
     "CommunicationError",
     "Constant",
     "Cosine",
     "CosineRestarts",
     "EarlyStopping",
     "Exponential",
+    "ExponentialMovingAverage",
+    "GlobalGradient",
     "Lion",
     "Muon",
     "OneCycle",

@@ -20,6 +20,9 @@ class Callback(StepHook):
     told what happens in each forward and backward pass.
     """
 
+    def on_attach(self, trainer: "Trainer") -> None:
+        """Run when a trainer has been made with this callback: it begins anew."""
+
     def on_run_begin(self, trainer: "Trainer") -> None:
         """Run before `on_fit_begin` of a fit that does not go on from a state.
 

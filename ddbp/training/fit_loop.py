@@ -71,7 +71,7 @@ class FitLoop(StepHook):
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
         if self._folder is not None:
-            names = ("model", "loss", "optimizer")
+            names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
             self._folder.write_configuration(chosen | facts)
 

@@ -31,8 +31,9 @@ class _Announce(event.Listener):
         dispatcher = event.data.get("dispatcher")
         if len(_ANNOUNCED) == 1 and getattr(dispatcher, "__module__", "").startswith("layers."):
             _ANNOUNCED.append(True)
+            kept = f"kept in {CACHE_FOLDER}" if CACHE_FOLDER else "not kept for the next run"
             print(
-                f"Compiling kernels for this processor; they are kept in {CACHE_FOLDER}",
+                f"Compiling kernels for this processor; they are {kept}",
                 file=sys.stderr,
                 flush=True,
             )

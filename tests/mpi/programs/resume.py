@@ -122,6 +122,16 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         7,
     ),
+    "a moving average": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.Adam(0.01),
+            callbacks=[ddbp.ExponentialMovingAverage(0.9, validation=DATA), *callbacks],
+            **options,
+        ),
+        DATA,
+        8,
+    ),
     "a plateau": (
         lambda **options: make(
             dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
@@ -228,8 +238,8 @@ def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
         history = trainer.fit(data, epochs=EPOCHS, validation=data)
     except StopError:
         return trainer, [], stop.snapshot
-    names = ("epoch", "step", "loss", "validation_loss")
-    return trainer, [record[name] for record in history for name in names], None
+    names = ("epoch", "step", "loss", "validation_loss", "average_loss")
+    return trainer, [record[name] for record in history for name in names if name in record], None
 
 
 def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
