@@ -163,6 +163,9 @@ def run_facts(trainer: "Trainer") -> dict[str, Any]:
     return {
         **model_facts(trainer.model, trainer.loss),
         "optimizer": trainer.optimizer,
+        "transforms": [
+            getattr(transform, "__qualname__", repr(transform)) for transform in trainer.transforms
+        ],
         **trainer.options.as_dict(),
     }
 

@@ -15,7 +15,9 @@ from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
 from ddbp.observers.observer import StepHooks, TrainingOver
 from ddbp.optim.optimizer import Optimizer
+from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
+from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
@@ -96,6 +98,9 @@ class Trainer:
         `ddbp.reduction.wire`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    transforms
+        Functions that change the gradient before the optimizer sees it, in their order: see
+        `ddbp.optim.transform`.
     metrics
         Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
     callbacks
@@ -140,6 +145,7 @@ class Trainer:
         wire: str | Wire | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
@@ -153,6 +159,7 @@ class Trainer:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
+        self.transforms = require_transforms(transforms)
         self.options = TrainerOptions(
             batch_size=batch_size,
             accumulate=accumulate,
@@ -176,7 +183,9 @@ class Trainer:
             self._truncation = Truncation(model, truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
-        self._update = Update(model, optimizer, self.options, self._plan, self.comm)
+        self._update = Update(
+            model, optimizer, self.options, self.transforms, self._plan, self.comm
+        )
         require_agreement(
             self.comm,
             {"initial parameters": self.parameters_sha256()},
@@ -196,6 +205,13 @@ class Trainer:
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        for callback in self.callbacks:
+            callback.on_attach(self)
+
+    @property
+    def partition(self) -> Partition:
+        """What this rank updates of the parameters."""
+        return self._update.part
 
     @property
     def _flat(self) -> FlatParameters:
@@ -228,6 +244,7 @@ class Trainer:
         self._stream.begin(data)
         try:
             for _ in range(self._stream.left(epochs)):
+                self.optimizer.begin_epoch(self.epoch)
                 yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             self._stream.given_out = False

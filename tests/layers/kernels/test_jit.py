@@ -165,6 +165,6 @@ def test_kernels_refer_to_one_machine_code_of_a_shared_helper(run_python, tmp_pa
     assert compiled() == ["add", "add_twice", "first", "second"]
     assert compiled() == []
     # Without the helper's code, the kernels' would lead nowhere: it is compiled before they load.
-    (code,) = tmp_path.rglob("shared_helper.add-*.nbc")
+    (code,) = tmp_path.rglob("shared_helper.add-*.code")
     code.unlink()
     assert compiled() == ["add"]
