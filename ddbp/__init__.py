@@ -36,14 +36,18 @@ from .optim.schedule import (
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
-from .training.callbacks import Callback, EarlyStopping
+from .training.callbacks import Callback
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
+from .training.monitors import BestWeights, EarlyStopping
+from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
+from .training.samples import Ragged
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -57,14 +61,18 @@ __all__ = [
     "AdamW",
     "ArrayDataset",
     "Batch",
+    "BestWeights",
     "ByEpoch",
     "Callback",
+    "ClipParameterNorms",
     "CommunicationError",
     "Constant",
     "Cosine",
     "CosineRestarts",
     "EarlyStopping",
     "Exponential",
+    "ExponentialMovingAverage",
+    "GlobalGradient",
     "Lion",
     "Muon",
     "OneCycle",
@@ -73,6 +81,7 @@ __all__ = [
     "Polynomial",
     "RAdam",
     "RMSProp",
+    "Ragged",
     "Schedule",
     "Snapshot",
     "StepDecay",

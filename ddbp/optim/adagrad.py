@@ -5,6 +5,7 @@ from layers.checks import non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import Optimizer
 from .schedule import Schedule
 
@@ -22,6 +23,8 @@ class AdaGrad(Optimizer):
         ε, at least 0.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     slots = ("total",)
@@ -33,14 +36,15 @@ class AdaGrad(Optimizer):
         initial: float = 0.0,
         epsilon: float = 1e-10,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.initial = non_negative("AdaGrad", "initial", initial)
         self.epsilon = non_negative("AdaGrad", "epsilon", epsilon)
 
-    def bind(self, part: Partition) -> None:
-        super().bind(part)
-        self.moments["total"].fill(self.initial)
+    def prepare(self, part: Partition) -> None:
+        for span in self.spans(part):
+            self.moments["total"][span.start : span.stop] = self.initial
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         kernels.adagrad(chunk.values, chunk.gradient, moments["total"], rate, self.epsilon)

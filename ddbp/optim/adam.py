@@ -7,6 +7,7 @@ from layers.checks import non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import Optimizer, decay_rates
 from .schedule import Schedule
 
@@ -27,6 +28,8 @@ class Adam(Optimizer):
         λ: λ w is added to the gradient of weights, not of biases.
     amsgrad
         Whether the largest v so far takes the place of v (Reddi, Kale and Kumar 2018).
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     slots: tuple[str, ...] = ("mean", "square")
@@ -39,8 +42,9 @@ class Adam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         amsgrad: bool = False,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.betas = decay_rates(type(self).__name__, betas)
         self.epsilon = non_negative(type(self).__name__, "epsilon", epsilon)
         self.amsgrad = bool(amsgrad)
@@ -70,6 +74,8 @@ class AdamW(Adam):
         λ, for weights, not for biases.
     amsgrad
         As that of `Adam`.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     decoupled = True
@@ -82,6 +88,7 @@ class AdamW(Adam):
         epsilon: float = 1e-8,
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
+        groups: Groups | None = None,
     ) -> None:
         super().__init__(
             learning_rate,
@@ -89,6 +96,7 @@ class AdamW(Adam):
             epsilon=epsilon,
             weight_decay=weight_decay,
             amsgrad=amsgrad,
+            groups=groups,
         )
 
 
@@ -101,7 +109,7 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate, betas, epsilon, weight_decay
+    learning_rate, betas, epsilon, weight_decay, groups
         As those of `Adam`.
     """
 
@@ -114,8 +122,9 @@ class RAdam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.betas = decay_rates("RAdam", betas)
         self.epsilon = non_negative("RAdam", "epsilon", epsilon)
 

@@ -4,6 +4,7 @@ from ddbp.reduction.partition import Chunk
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import Optimizer, decay_rates
 from .schedule import Schedule
 
@@ -22,6 +23,8 @@ class Lion(Optimizer):
         β₁ and β₂, in [0, 1).
     weight_decay
         λ: w *= 1 - η λ before the update, for weights, not for biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     decoupled = True
@@ -33,8 +36,9 @@ class Lion(Optimizer):
         *,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.betas = decay_rates("Lion", betas)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:

@@ -1,13 +1,14 @@
 """Muon: orthogonal steps for matrices."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
 
 from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.partition import Partition
+from layers import Parameter
 from layers.checks import fraction, positive_int
 from layers.errors import message
 from layers.kernels import optimizer as kernels
@@ -15,6 +16,7 @@ from layers.kernels import orthogonal, reduce
 from layers.types import Array
 
 from .adam import AdamW
+from .groups import Groups
 from .schedule import Schedule
 
 _COEFFICIENTS = 3.4445, -4.775, 2.0315
@@ -45,7 +47,7 @@ class Muon(AdamW):
     excluded
         Patterns, as of file names, of the weights that are AdamW's: embeddings, and the layer that
         gives the logits of a language model.
-    betas, epsilon, weight_decay
+    betas, epsilon, weight_decay, groups
         As those of `AdamW`.
 
     Notes
@@ -67,8 +69,11 @@ class Muon(AdamW):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.1,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+        super().__init__(
+            learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay, groups=groups
+        )
         self.momentum = fraction("Muon", "momentum", momentum, "0.95 is usual.")
         self.nesterov = bool(nesterov)
         self.iterations = positive_int("Muon", "iterations", iterations, "5 is usual.")
@@ -76,29 +81,37 @@ class Muon(AdamW):
             excluded = (excluded,)
         self.excluded = tuple(excluded)
 
-    def bind(self, part: Partition) -> None:
-        super().bind(part)
+    def group_numbers(self, named: Mapping[str, Parameter]) -> dict[str, int]:
+        for pattern in self.excluded:
+            if not any(fnmatchcase(name, pattern) for name in named):
+                fix = f"The parameters are {', '.join(named)}."
+                must = "each excluded pattern must match a parameter"
+                raise ValueError(message("Muon", must, repr(pattern), fix))
+        return super().group_numbers(named)
+
+    def allocate(self, part: Partition) -> None:
+        super().allocate(part)
+        self._direction = np.zeros_like(part.values)
+
+    def prepare(self, part: Partition) -> None:
         self._matrices = [
             _Matrix(number, name, shape)
             for number, (name, shape) in enumerate(zip(part.names, part.shapes, strict=True))
-            if len(shape) > 1 and part.regularized[number] and not self._is_excluded(name)
+            if len(shape) > 1
+            and part.regularized[number]
+            and part.groups[number] == self.group
+            and not self._is_excluded(name)
         ]
-        for pattern in self.excluded:
-            if not any(fnmatchcase(name, pattern) for name in part.names):
-                fix = f"The parameters are {', '.join(part.names)}."
-                must = "each excluded pattern must match a parameter"
-                raise ValueError(message("Muon", must, repr(pattern), fix))
         _share_out(self._matrices, part.comm.size)
         numbers = {matrix.number for matrix in self._matrices}
-        self._spans = [span for span in part.spans if span.parameter in numbers]
-        self._others = [part.chunk(span) for span in part.spans if span.parameter not in numbers]
-        self._direction = np.zeros_like(part.values)
+        spans = [*self.spans(part)]
+        self._spans = [span for span in spans if span.parameter in numbers]
+        self._others = [part.chunk(span) for span in spans if span.parameter not in numbers]
 
     def _is_excluded(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self.excluded)
 
     def update_slice(self, part: Partition, rate: float) -> None:
-        part.collect()
         for chunk in self._others:
             moments = {
                 slot: array[chunk.start : chunk.stop] for slot, array in self.moments.items()

@@ -1,5 +1,6 @@
 """Learning-rate schedules: functions of the step (0 for the first)."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,12 @@ class Schedule:
         """Be told the validation loss (the training loss, without validation) at the end of an
         epoch.
         """
+
+    def begun(self) -> "Schedule":
+        """Return the schedule for an optimizer to begin with: a copy if it has a `state`, so that
+        no other one sees what this one learns.
+        """
+        return self if type(self).state is Schedule.state else copy.deepcopy(self)
 
     def state(self) -> dict[str, Any]:
         """Return what changes during training beside the step, by name: nothing, for most."""

@@ -1,6 +1,6 @@
 """This rank's partition of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ class Chunk(NamedTuple):
         Views of the parameters and of their gradient, (stop - start,).
     regularized
         Runs [start, stop) of the chunk to which L1, L2 and weight decay apply.
+    group
+        The number of the group that its parameters are in.
     """
 
     start: int
@@ -38,6 +40,7 @@ class Chunk(NamedTuple):
     values: Array
     gradient: Array
     regularized: list[tuple[int, int]]
+    group: int
 
 
 class Span(NamedTuple):
@@ -55,6 +58,8 @@ class Span(NamedTuple):
         Whether L1, L2 and weight decay apply to it.
     offset
         Where in the parameter, flattened, it begins.
+    group
+        The number of the group that it is in.
     """
 
     parameter: int
@@ -63,6 +68,7 @@ class Span(NamedTuple):
     values: Array
     regularized: bool
     offset: int
+    group: int
 
 
 class Partition:
@@ -77,13 +83,17 @@ class Partition:
         chunk by chunk.
     adjust
         Called with each chunk when its gradient is there, and scaled.
+    groups
+        The number of the group of each parameter, by name; 0 for all unless given. A chunk is of
+        one group.
 
     Attributes
     ----------
     comm
         The ranks.
-    names, shapes, regularized
-        Of all parameters: their names, their shapes, and whether L1, L2 and weight decay apply.
+    names, shapes, regularized, groups
+        Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
+        numbers of their groups.
     spans
         What of which parameters is in it.
     gradient
@@ -100,6 +110,7 @@ class Partition:
         *,
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
         self.comm = reducer.comm
@@ -119,12 +130,12 @@ class Partition:
         self.shapes = [parameter.shape for parameter in flat.parameters]
         self.regularized = [parameter.regularized for parameter in flat.parameters]
         self.parameters = len(flat.parameters)
+        self.groups = [groups[name] if groups else 0 for name in flat.names]
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
         for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
             blocks += self._cut_into_blocks(start, stop, offset)
-            for a in range(0, values.size, CHUNK):
-                b = min(a + CHUNK, values.size)
+            for a, b, group in self._cut_into_chunks(offset, values.size):
                 place = slice(offset + a, offset + b)
                 regularized = [
                     (
@@ -136,7 +147,7 @@ class Partition:
                 ]
                 gradient = self.gradient[place] if whole else self.gradient[: b - a]
                 self.chunks.append(
-                    Chunk(place.start, place.stop, values[a:b], gradient, regularized)
+                    Chunk(place.start, place.stop, values[a:b], gradient, regularized, group)
                 )
             offset += values.size
         self._arrange(np.array(blocks, np.int64).reshape(-1, 4))
@@ -184,9 +195,22 @@ class Partition:
                     self._flat.values[begin:end],
                     parameter.regularized,
                     begin - first,
+                    self.groups[number],
                 )
             )
         return blocks
+
+    def _cut_into_chunks(self, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """Cut the range of so many elements that begins at `offset` of the partition into chunks;
+        yield of each where it begins and ends in the range, and its group.
+        """
+        # The gap after a parameter goes with it.
+        inside = [span for span in self.spans if offset <= span.start < offset + size]
+        firsts = inside[:1] + [b for a, b in pairwise(inside) if a.group != b.group]
+        begins = [0, *(span.start - offset for span in firsts[1:]), size]
+        for (start, stop), first in zip(pairwise(begins), firsts, strict=False):
+            for a in range(start, stop, CHUNK):
+                yield a, min(a + CHUNK, stop), first.group
 
     def _arrange(self, blocks: Integers) -> None:
         """Learn how the blocks of all ranks follow each other in the flat array."""
@@ -206,7 +230,7 @@ class Partition:
         """
         gradient = self.gradient[span.start : span.stop]
         regularized = [(0, span.values.size)] if span.regularized else []
-        return Chunk(span.start, span.stop, span.values, gradient, regularized)
+        return Chunk(span.start, span.stop, span.values, gradient, regularized, span.group)
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""

@@ -189,7 +189,7 @@ class _Conv(Convolution):
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)
-        algorithm.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        algorithm.adjoint(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
         return (dx,)
 
 
