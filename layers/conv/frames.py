@@ -9,7 +9,6 @@ channels; and Winograd's transforms and all else that is known of images hold fo
 """
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,9 +41,9 @@ def places(mode: str, length: int, before: int, after: int) -> Integers:
     return np.where((at < 0) | (at >= length), -1, at)
 
 
-def padding_limit(mode: str, length: int) -> int:
+def padding_limit(mode: str, length: int) -> float:
     """Return the largest padding that an axis of so many elements gives."""
-    return {"reflect": length - 1, "circular": length}.get(mode, sys.maxsize if length else 0)
+    return {"reflect": length - 1, "circular": length}.get(mode, math.inf if length else 0)
 
 
 @dataclass(frozen=True)

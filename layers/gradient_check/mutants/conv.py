@@ -400,12 +400,14 @@ class _DirectionsExchanged(ConvTranspose2d):
 
 
 def plain(mutant: Callable[..., Module], **options: Any) -> Callable[[Generator], Module]:
+    """Return the constructor of a mutant of `Convolution`."""
     return lambda rng: mutant(rng, **options)
 
 
 def with_bias(
     mutant: Callable[..., Module], *sizes: Any, **options: Any
 ) -> Callable[[Generator], Module]:
+    """Return the constructor of a mutant of a layer, whose biases are not 0."""
     return lambda rng: mutant(*sizes, rng=rng, bias_init=normal(1), **options)
 
 

@@ -521,14 +521,44 @@ def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, algori
     rng = np.random.default_rng(channels)
     layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, algorithm=algorithm)
     x = rng.standard_normal((images, side, side, channels)).astype(np.float32)
+    assert_as_exact_as_expected(layer, x, lambda x, w: F.conv2d(x, w, padding=1))
 
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("channels", "volume", "options"),
+    [
+        (16, (6, 16, 16), {"padding": 1}),
+        (32, (5, 12, 12), {"padding": 1}),
+        (3, (6, 16, 16), {"padding": 1}),
+        (12, (7, 9, 8), {"stride": 2, "padding": 1}),
+        (16, (9, 8, 8), {"dilation": (2, 1, 1)}),
+    ],
+    ids=str,
+)
+def test_errors_of_volumes_follow_from_the_sums_too(channels, volume, options, algorithm):
+    rng = np.random.default_rng(channels)
+    layer = Conv3d(channels, channels, 3, rng=rng, bias=False, algorithm=algorithm, **options)
+    x = rng.standard_normal((3, *volume, channels)).astype(np.float32)
+    assert_as_exact_as_expected(layer, x, lambda x, w: F.conv3d(x, w, **options))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_errors_of_borders_follow_from_the_sums_too(mode):
+    rng = np.random.default_rng(1)
+    layer = Conv2d(16, 16, 3, rng=rng, bias=False, padding=1, padding_mode=mode)
+    x = rng.standard_normal((4, 20, 20, 16)).astype(np.float32)
+    function = with_their_padding(F.conv2d, ((1, 1), (1, 1)), mode)
+    assert_as_exact_as_expected(layer, x, function)
+
+
+def assert_as_exact_as_expected(layer, x, function):
     def dy(shape):
         return np.random.default_rng(1).standard_normal(shape)
 
-    exact = theirs(lambda x, w: F.conv2d(x, w, padding=1), layer, x, dy)
-    found = relative_errors(ours(layer, x, dy), exact)
+    found = relative_errors(ours(layer, x, dy), theirs(function, layer, x, dy))
     expected = [
-        expected_error(layer.algorithm_for(x), operation, images) for operation in OPERATIONS
+        expected_error(layer.algorithm_for(x), operation, len(x)) for operation in OPERATIONS
     ]
     for operation, error, most in zip(OPERATIONS, found, expected, strict=True):
         assert most / 3 < error <= most, (operation, found, expected)
