@@ -1,7 +1,7 @@
 """Elementary functions of numbers, element by element, computed in float64 whatever the arrays are.
 
 So float32 results are the true values rounded, nearly always, and the same bits on every processor.
-Arrays are flat (n,). Where a result would be no normal number of the array's type, `exp` writes 0.
+Arrays are flat (n,).
 """
 
 import math
@@ -9,8 +9,7 @@ import math
 import numpy as np
 
 from .jit import inlined, kernel
-from .llvm.vmath import bits_of, fma, lower_tail, of_bits
-from .llvm.vmath import exp as exp_of_normal
+from .llvm.vmath import bits_of, exp, fma, lower_tail, of_bits
 
 # Of log: the first element of [sqrt(1/2), sqrt(2)), as bits, and ln 2 as a head of 32 bits, which
 # times an exponent is exact, and a tail.
@@ -33,8 +32,6 @@ _HALF_PI = tuple(map(float.fromhex, ("0x1.921fb54442d18p+0", "0x1.1a62633145c07p
 _HALF_PI_LAST = float.fromhex("-0x1.f1976b7ed8fbcp-110")
 # Adding it rounds to an integer, whose lowest bits are then those of the sum.
 _MAGIC = 1.5 * 2.0**52
-# exp is near the ends of float64 beyond this: it is then the square of exp of the half.
-_FAR = 708.0
 
 
 @inlined
@@ -83,14 +80,6 @@ def log_of(x):
 
 
 @inlined
-def exp_of(x):
-    """Return e^x, to both ends of float64."""
-    far = not abs(x) <= _FAR
-    part = exp_of_normal(x * 0.5 if far else x)
-    return part * part if far else part
-
-
-@inlined
 def sin_of(x, quarters):
     """Return sin(x + quarters pi/2), |x| at most 2^50."""
     shifted = fma(x, 2.0 / math.pi, _MAGIC)
@@ -103,11 +92,10 @@ def sin_of(x, quarters):
 
 
 @kernel
-def exp(y, x, least):
-    """Writes y = e^x, or 0 where that is below `least`."""
+def exp_forward(y, x):
+    """Writes y = e^x."""
     for i in range(y.size):
-        e = exp_of(np.float64(x[i]))
-        y[i] = 0.0 if e < least else e
+        y[i] = exp(np.float64(x[i]))
 
 
 @kernel
@@ -117,7 +105,7 @@ def expm1(y, x):
     """
     for i in range(y.size):
         of = np.float64(x[i])
-        e = exp_of(of)
+        e = exp(of)
         high, _ = log_of(e)
         y[i] = of if e == 1.0 else ((e - 1.0) * of / high if abs(of) < 1.0 else e - 1.0)
 
@@ -179,7 +167,7 @@ def power(y, a, b):
         size = abs(base)
         high, low = log_of(size)
         product = exponent * high
-        e = exp_of(product)
+        e = exp(product)
         if 0.0 < e < np.inf:
             e = fma(e, fma(exponent, high, -product) + exponent * low, e)
         if exponent == 0.0 or base == 1.0 or (size == 1.0 and abs(exponent) == np.inf):

@@ -80,10 +80,6 @@ def _by_kernel(kernel: Any, of_complex: Any = None) -> Callable[[Array], Array]:
     return function
 
 
-def _exp_kernel(y: Array, x: Array) -> None:
-    elementary.exp(y, x, float(np.finfo(y.dtype).tiny))
-
-
 def _wave_kernel(kernel: Any) -> Callable[[Array, Array], None]:
     def of_all(y: Array, x: Array) -> None:
         if not np.all(np.abs(x) <= _LARGEST):
@@ -119,7 +115,7 @@ def _two_pi() -> Fraction:
     return Fraction(32 * arctan_of_inverse(5) - 8 * arctan_of_inverse(239), one)
 
 
-_exp = _by_kernel(_exp_kernel, np.exp)
+_exp = _by_kernel(elementary.exp_forward, np.exp)
 _sin = _by_kernel(_wave_kernel(elementary.sin), np.sin)
 _cos = _by_kernel(_wave_kernel(elementary.cos), np.cos)
 _SLOPE_OF_ERF = 2 / math.sqrt(math.pi)

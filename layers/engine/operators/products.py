@@ -7,7 +7,7 @@ import numpy as np
 
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
-from layers.engine.memory import empty
+from layers.engine.memory import contiguous, empty
 from layers.engine.sums import unbroadcast
 from layers.errors import message
 from layers.kernels import gemm
@@ -84,10 +84,10 @@ def _matrices(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _rows(x: Array) -> tuple[Array, bool]:
-    """Return a writable matrix of adjacent rows, and whether x is its transpose."""
-    if not x.flags.c_contiguous and x.flags.f_contiguous and x.flags.writeable:
+    """Return a matrix that kernels take, and whether x is its transpose."""
+    if not x.flags.c_contiguous and x.T.flags.carray:
         return x.T, True
-    return (x if x.flags.carray else np.array(x, order="C")), False
+    return contiguous(x), False
 
 
 MATMUL = MatMul()
