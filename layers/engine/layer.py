@@ -50,6 +50,11 @@ class Layer(Module):
     complex step.
     """
 
+    keeps_constants: bool = True
+    """Whether backward may read inputs that are no values: a recorded call then gets copies of such
+    arrays, so that it does not matter what becomes of them.
+    """
+
     def forward(self, call: ForwardCall, *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.

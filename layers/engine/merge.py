@@ -37,6 +37,7 @@ class Add(Layer):
     """Sum of two inputs or more. Backward: every input gets dy."""
 
     analytic = True
+    keeps_constants = False
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*(np.shape(x) for x in inputs))
@@ -92,6 +93,7 @@ class Concatenate(Layer):
     """
 
     analytic = True
+    keeps_constants = False
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis

@@ -168,7 +168,7 @@ class Value(Arithmetic):
             if gradient is None:
                 gradient = np.ones(self.array.shape, self.array.dtype)
         else:
-            gradient = np.asarray(gradient, self.dtype)
+            gradient = np.array(gradient, self.dtype)
             if gradient.shape != self.shape:
                 raise ValueError(
                     message(

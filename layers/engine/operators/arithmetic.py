@@ -23,6 +23,7 @@ class Subtract(Layer):
     """Difference, y = a - b."""
 
     analytic = True
+    keeps_constants = False
 
     def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         call.save(np.shape(a), np.shape(b))
