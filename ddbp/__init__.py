@@ -43,8 +43,8 @@ from .training.callbacks import Callback
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
-from .training.moving_average import ExponentialMovingAverage
 from .training.monitors import BestWeights, EarlyStopping
+from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.trainer import Trainer

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ddbp.comm.agreement import gather_texts, in_words, require_agreement
-from ddbp.snapshot import BOOLEAN, VERSION, Schema, Snapshot, State, integer
+from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
+from ddbp.comm.base import Communicator
+from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, integer
 from layers.errors import message
+from layers.types import Array
 
 from . import checks
 from .callbacks import Callback
@@ -39,18 +41,61 @@ class Stateful(Protocol):
         """Go on from what `state` returned."""
 
 
-def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
-    """Return the snapshot of the parts of a trainer; collective."""
-    states = {name: part.state() for name, part in parts.items()}
+def states(trainer: "Trainer", parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
+    """Return the states of a trainer and of its parts, with this rank's pieces of arrays that are
+    spread over ranks; collective.
+    """
     own = {
         "snapshot": {"version": VERSION},
         "facts": _facts(trainer),
         "trainer": {"step_count": trainer.step_count, "stop": trainer.stop},
     }
-    snapshot = Snapshot.of(own | states)
+    return own | {name: part.state() for name, part in parts.items()}
+
+
+def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
+    """Return the snapshot of the parts of a trainer; collective."""
+    comm = trainer.comm
+    snapshot = Snapshot.of(
+        {name: _whole(comm, state) for name, state in states(trainer, parts).items()}
+    )
     # Times are not the same on all ranks.
-    values = gather_texts(trainer.comm, json.dumps(snapshot.values))[0]
+    values = gather_texts(comm, json.dumps(snapshot.values))[0]
     return Snapshot(snapshot.arrays, json.loads(values))
+
+
+def _whole(comm: Communicator, state: State) -> dict[str, Any]:
+    """Return a state with whole arrays in place of pieces; collective."""
+    spread = {name: entry for name, entry in state.items() if isinstance(entry, Pieces)}
+    missing = {name: pieces for name, pieces in spread.items() if pieces.whole is None}
+    return {
+        **state,
+        **{name: p.whole.copy() for name, p in spread.items() if p.whole is not None},
+        **_gathered(comm, missing),
+    }
+
+
+def _gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Array]:
+    """Return the whole arrays of which ranks hold pieces; collective."""
+    result = {name: np.zeros(pieces.shape, pieces.dtype) for name, pieces in spread.items()}
+    for dtype in sorted({array.dtype.str for array in result.values()}):
+        names = [name for name, array in result.items() if array.dtype.str == dtype]
+        held = [
+            (number, start, piece)
+            for number, name in enumerate(names)
+            for start, piece in spread[name].parts
+        ]
+        places = [(number, start, len(piece)) for number, start, piece in held]
+        table = np.array(places, np.int64).reshape(-1, 3)
+        flat = np.concatenate([np.empty(0, dtype), *(piece for _, _, piece in held)])
+        for rows, elements in zip(
+            gather_uneven(comm, table), gather_uneven(comm, flat), strict=True
+        ):
+            ends = np.cumsum(rows[:, 2])
+            for (number, start, count), end in zip(rows.tolist(), ends.tolist(), strict=True):
+                whole = result[names[number]].reshape(-1)
+                whole[start : start + count] = elements[end - count : end]
+    return result
 
 
 def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
