@@ -1,8 +1,8 @@
 """Snapshots: what training has changed until a moment, as named arrays and values that JSON holds.
 
 A part of training (an optimizer, a schedule, a callback) gives its state as a dictionary whose
-entries are arrays, the pieces of arrays that its rank holds, or what JSON can hold; a snapshot holds
-the states of all parts, under dotted names. Nothing in it depends on the number of ranks.
+entries are arrays, the pieces of arrays that its rank holds, or what JSON can hold; a snapshot
+holds the states of all parts, under dotted names. Nothing in it depends on the number of ranks.
 """
 
 import hashlib

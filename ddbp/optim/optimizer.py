@@ -232,8 +232,8 @@ class Optimizer:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """Return the steps taken, the state of the schedule, and what this rank holds of the moments
-        of each parameter.
+        """Return the steps taken, the state of the schedule, and what this rank holds of the
+        moments of each parameter.
         """
         assert self._part is not None
         return {
