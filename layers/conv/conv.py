@@ -193,7 +193,7 @@ class Conv2d(Convolution):
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)
-        algorithm.adjoint(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        algorithm.adjoint(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
         return (dx,)
 
 

@@ -143,5 +143,5 @@ class ConvTranspose2d(Convolution):
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)
-        algorithm.apply(call, dx, dy, contiguous(call.feedback(self.weight)), empty(x, 1), False)
+        algorithm.apply(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
         return (dx,)

@@ -16,7 +16,7 @@ from layers.types import Array
 
 from .forward_call import ForwardCall
 from .layer import Layer, Recorded
-from .memory import empty
+from .memory import contiguous, empty
 from .merge import Add, Multiply, broadcast_buffer, unbroadcast
 
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ def _product(call: ForwardCall, name: str, a: Array, b: Array) -> Array:
 
 
 def _rows(x: Array) -> tuple[Array, bool]:
-    """Return a writable matrix of adjacent rows, and whether x is its transpose."""
-    if not x.flags.c_contiguous and x.flags.f_contiguous and x.flags.writeable:
+    """Return a matrix that kernels take, and whether x is its transpose."""
+    if not x.flags.c_contiguous and x.T.flags.carray:
         return x.T, True
-    return (x if x.flags.carray else np.array(x, order="C")), False
+    return contiguous(x), False
 
 
 class Function(Layer):
