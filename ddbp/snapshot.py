@@ -60,11 +60,14 @@ class StoredArray(ABC):
     ----------
     shape, dtype
         Of the array.
+    digest
+        A text that is the same for the same elements in the same files.
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: Any, digest: str) -> None:
         self.shape = shape
         self.dtype = np.dtype(dtype)
+        self.digest = digest
         self.ndim = len(shape)
         self.size = math.prod(shape)
 
@@ -92,12 +95,13 @@ class Snapshot:
     Attributes
     ----------
     arrays
-        Whole arrays, whatever ranks held parts of them, by dotted names.
+        Whole arrays, whatever ranks held parts of them, by dotted names; where it is not collected
+        yet, the pieces of this rank, and where it is read from files, `StoredArray`s.
     values
         What JSON can hold, by dotted names.
     """
 
-    arrays: dict[str, Array]
+    arrays: dict[str, Any]
     values: dict[str, Any]
 
     @classmethod
@@ -109,11 +113,11 @@ class Snapshot:
         TypeError
             An entry is neither an array nor what JSON can hold.
         """
-        arrays: dict[str, Array] = {}
+        arrays: dict[str, Any] = {}
         values: dict[str, Any] = {}
         for part, state in parts.items():
             for name, entry in state.items():
-                if isinstance(entry, np.ndarray):
+                if isinstance(entry, np.ndarray | Pieces):
                     arrays[f"{part}.{name}"] = entry
                 else:
                     values[f"{part}.{name}"] = _json(part, name, entry)
@@ -128,7 +132,8 @@ class Snapshot:
         total = hashlib.sha256(json.dumps(self.values, sort_keys=True).encode())
         for name, array in sorted(self.arrays.items()):
             total.update(f"{name} {array.shape} {array.dtype}".encode())
-            total.update(array.tobytes())
+            stored = isinstance(array, StoredArray)
+            total.update(array.digest.encode() if stored else array.tobytes())
         return total.hexdigest()
 
 

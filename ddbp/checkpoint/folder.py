@@ -203,7 +203,7 @@ class _OnDisk(StoredArray):
 
     def __init__(self, checkpoint: Checkpoint, name: str) -> None:
         entry = checkpoint.arrays[name]
-        super().__init__(entry.shape, entry.dtype)
+        super().__init__(entry.shape, entry.dtype, str(entry.pieces))
         self._checkpoint = checkpoint
         self._name = name
 

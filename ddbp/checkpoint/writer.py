@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm.base import Communicator
-from ddbp.snapshot import Pieces, State
+from ddbp.snapshot import Pieces, Snapshot
 from layers.errors import message
 from layers.types import Array
 
@@ -39,13 +39,18 @@ class Writer:
         The folder of all checkpoints.
     comm
         The ranks.
+    writers
+        How many of them write, the first ones; 1 has rank 0 write all.
     published
         Called on rank 0, perhaps in a thread, when there is a new checkpoint.
     """
 
-    def __init__(self, path: Path, comm: Communicator, published: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, comm: Communicator, writers: int, published: Callable[[], None]
+    ) -> None:
         self._path = path
         self._comm = comm
+        self._writers = writers
         self._published = published
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
@@ -55,12 +60,12 @@ class Writer:
         self,
         step: int,
         facts: Mapping[str, Any],
-        states: Mapping[str, State],
+        snapshot: Snapshot,
         *,
         background: bool,
         skip: bool = False,
     ) -> bool:
-        """Write a checkpoint of states; return whether it is, or will be.
+        """Write a checkpoint of a snapshot that is not collected; return whether it is, or will be.
 
         With `skip` none is written while a rank is still at work on the one before; else that is
         waited for.
@@ -73,14 +78,20 @@ class Writer:
             self._attempt(_make, new)
         # Nobody writes to it before it is there.
         self._agree()
-        arrays, mine, values = self._sorted(states)
-        work = (self._work, new, step, {**facts, "values": values}, arrays, mine)
-        if background:
-            self._thread = threading.Thread(target=self._attempt, args=work, daemon=True)
+        if self._comm.rank < self._writers:
+            work = (self._work, new, step, {**facts, "values": snapshot.values})
+            arrays = snapshot.arrays
+            mine = self._mine(arrays)
+            described = {
+                name: {"shape": list(each.shape), "dtype": each.dtype.str}
+                for name, each in arrays.items()
+            }
+            self._thread = threading.Thread(
+                target=self._attempt, args=(*work, described, mine), daemon=True
+            )
             self._thread.start()
-        else:
-            self._attempt(*work)
-            self._agree()
+        if not background:
+            self.wait()
         return True
 
     def wait(self) -> None:
@@ -124,25 +135,16 @@ class Writer:
         must, fix = "every rank must write its part", "Its error says more."
         raise OSError(message("Checkpoints", must, "an error on another rank", fix))
 
-    def _sorted(
-        self, states: Mapping[str, State]
-    ) -> tuple[dict[str, Any], list[tuple[str, int, Array]], dict[str, Any]]:
-        """Return what is known of all arrays, copies of the pieces that this rank writes, and what
-        is no array, all by dotted names.
-        """
-        arrays: dict[str, Any] = {}
-        mine: list[tuple[str, int, Array]] = []
-        values: dict[str, Any] = {}
-        for name, entry in _dotted(states):
-            if not isinstance(entry, Pieces | np.ndarray):
-                values[name] = entry
-                continue
-            arrays[name] = {"shape": list(entry.shape), "dtype": entry.dtype.str}
-            parts = entry.parts if isinstance(entry, Pieces) else []
-            if isinstance(entry, np.ndarray) and self._comm.rank == 0 and entry.size:
-                parts = [(0, entry.reshape(-1))]
+    def _mine(self, arrays: Mapping[str, Array | Pieces]) -> list[tuple[str, int, Array]]:
+        """Return copies of the pieces that this rank writes, as name, start and elements."""
+        mine = []
+        for name, entry in arrays.items():
+            if isinstance(entry, Pieces):
+                parts = entry.parts
+            else:
+                parts = [(0, entry.reshape(-1))] if self._comm.rank == 0 and entry.size else []
             mine += [(name, start, self._copy(name, start, piece)) for start, piece in parts]
-        return arrays, mine, values
+        return mine
 
     def _copy(self, name: str, start: int, piece: Array) -> Array:
         """Return a copy, in the memory of the last one."""
@@ -160,15 +162,16 @@ class Writer:
         arrays: dict[str, Any],
         mine: list[tuple[str, int, Array]],
     ) -> None:
-        rank, ranks = self._comm.rank, self._comm.size
-        places = part.write(new / f"part-{rank:04d}-of-{ranks:04d}.safetensors", mine)
+        rank = self._comm.rank
+        name = f"part-{rank:04d}-of-{self._writers:04d}.safetensors"
+        places = part.write(new / name, mine)
         folder.write_text(new / f"places-{rank:04d}.json", json.dumps(places))
         if rank == 0:
             self._publish(new, step, facts, arrays)
 
     def _publish(self, new: Path, step: int, facts: dict[str, Any], arrays: dict[str, Any]) -> None:
         pieces: dict[str, list[Piece]] = {name: [] for name in arrays}
-        for rank in range(self._comm.size):
+        for rank in range(self._writers):
             path = new / f"places-{rank:04d}.json"
             for name, piece in json.loads(_awaited(path)):
                 pieces[name].append(Piece(*piece))
@@ -196,12 +199,6 @@ def _awaited(path: Path) -> str:
             raise OSError(None, f"no rank has written it for {_PATIENCE:.0f} s", str(path))
         time.sleep(_LOOK)
     return path.read_text()
-
-
-def _dotted(states: Mapping[str, State]) -> list[tuple[str, Any]]:
-    return [
-        (f"{part}.{name}", entry) for part, state in states.items() for name, entry in state.items()
-    ]
 
 
 def sees_the_same(path: Path, comm: Communicator) -> bool:

@@ -1,20 +1,19 @@
 """The callback that writes checkpoints, and how a trainer goes on from one."""
 
-import math
-import platform
 import sys
 import time
-from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
-from ddbp.snapshot import Snapshot
+from ddbp.comm.agreement import gather_texts
+from ddbp.comm.base import Communicator
+from ddbp.observers.observer import Request, StepPhase
+from ddbp.snapshot import NUMBER, Schema, State
 from layers.checks import positive, positive_int
 from layers.errors import message
 
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _OWNER = "Checkpoints"
-_FOLDER = "checkpoints"
+FOLDER = "checkpoints"
 """The folder of checkpoints in a run folder."""
 
 
@@ -87,5 +86,178 @@ class Checkpoints(Callback):
         self.background = background
         self.busy = busy
         self.path = None if path is None else Path(path).absolute()
-        self._keep_best = _best(keep_best)
-        self._best: dict[int, float] = {}
+        self._monitor: Monitor | None = None
+        self._best = 0
+        if keep_best is not None:
+            self._monitor, self._best = _checked(keep_best)
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        path = self.path or (trainer.run_dir and trainer.run_dir / FOLDER)
+        if path is None:
+            fix = "Pass run_dir= to Trainer, or path= here."
+            raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
+        self._collected = not sees_the_same(path, trainer.comm)
+        writers = 1 if self._collected else trainer.comm.size
+        self._writer = Writer(path, trainer.comm, writers, self._prune)
+        self._folder = path
+        self._since = time.monotonic()
+
+    def on_run_begin(self, trainer: "Trainer") -> None:
+        if self._monitor is not None:
+            self._monitor.begin()
+
+    def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
+        if (
+            self.every_seconds
+            and phase == StepPhase.EXCHANGE
+            and not trainer.comm.rank
+            and time.monotonic() - self._since >= self.every_seconds
+        ):
+            trainer.request(Request.CHECKPOINT)
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        self._writer.require_no_error()
+        every = self.every_steps
+        if trainer.requested & Request.CHECKPOINT or (every and step % every == 0):
+            self.write(trainer)
+
+    def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        better = self._monitor is not None and self._monitor.improved(trainer, record)
+        if better or (self.every_epochs and record["epoch"] % self.every_epochs == 0):
+            self.write(trainer, better=better)
+
+    def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when all checkpoints that were begun are on the disk; collective.
+
+        Raises
+        ------
+        OSError
+            One could not be written.
+        """
+        self._writer.wait()
+
+    def write(self, trainer: "Trainer", *, better: bool = False) -> bool:
+        """Write a checkpoint now, between two steps; return whether it is, or will be; collective.
+
+        Raises
+        ------
+        OSError
+            One could not be written, this one or the one before.
+        """
+        self._since = time.monotonic()
+        facts = {
+            "epoch": trainer.epoch,
+            "better": better,
+            "ranks": trainer.comm.size,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
+        }
+        return self._writer.write(
+            trainer.step_count,
+            facts,
+            trainer.state(collected=self._collected),
+            background=self.background,
+            skip=self.busy == "skip",
+        )
+
+    def _prune(self) -> None:
+        """Remove what shall not stay."""
+        paths = folder.found(self._folder)
+        keep = set(paths[-self.keep_last :])
+        better = [path for path in paths if _is_better(path)]
+        if self._best:
+            keep.update(better[-self._best :])
+        for path in paths:
+            if path not in keep:
+                folder.remove(path)
+
+    def state(self) -> dict[str, Any]:
+        return {} if self._monitor is None else {"best": self._monitor.best}
+
+    def state_schema(self, state: State) -> Schema:
+        return {} if self._monitor is None else {"best": NUMBER}
+
+    def load_state(self, state: State) -> None:
+        if self._monitor is not None:
+            self._monitor.best = state["best"]
+
+
+def _is_better(path: Path) -> bool:
+    try:
+        return bool(Checkpoint(path).facts.get("better"))
+    except DamagedError:
+        return False
+
+
+def to_resume(resume: str | Path, run_dir: Path | None, comm: Communicator) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the same on all ranks, None for a new run; collective.
+
+    Parameters
+    ----------
+    resume
+        "auto" for the newest whole one in the run folder, if there is any; or a checkpoint, or a
+        folder that has some.
+    run_dir
+        The run folder.
+    comm
+        The ranks.
+
+    Raises
+    ------
+    DamagedError
+        There are checkpoints, and none is whole; or the one that was named is not.
+    """
+    chosen, refusal = "", ""
+    if comm.rank == 0:
+        try:
+            chosen = _chosen(resume, run_dir)
+        except ValueError as error:
+            refusal = str(error)
+    refusal = gather_texts(comm, refusal)[0]
+    if refusal:
+        raise DamagedError(refusal)
+    chosen = gather_texts(comm, chosen)[0]
+    return Checkpoint(chosen) if chosen else None
+
+
+def _chosen(resume: str | Path, run_dir: Path | None) -> str:
+    """Return the path of the checkpoint to go on from, "" for none."""
+    if resume == "auto":
+        if run_dir is None:
+            fix = "Pass run_dir=, the folder of the run to go on with."
+            raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
+        path = run_dir / FOLDER
+    else:
+        path = Path(resume)
+        if (path / folder.STATE).exists():
+            checkpoint = Checkpoint(path)
+            checkpoint.require_whole()
+            return str(path.absolute())
+        if (path / FOLDER).is_dir():
+            path = path / FOLDER
+    folder.recover(path)
+    damages: list[DamagedError] = []
+    for found in folder.newest_whole(path):
+        if isinstance(found, Checkpoint):
+            for damage in damages:
+                print(f"{damage} {found.path.name} is taken.", file=sys.stderr)
+            return str(found.path.absolute())
+        damages.append(found)
+    if damages:
+        raise damages[0]
+    if resume != "auto":
+        fix = "Name a checkpoint, or a folder that has some, such as that of a run."
+        raise ValueError(message("Trainer", "resume must have a checkpoint", str(path), fix))
+    return ""
+
+
+def _checked(given: Any) -> tuple[Monitor, int]:
+    """Return what decides which checkpoints are best, and how many of them stay."""
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)):
+        fix = 'keep_best=("validation_loss", 1).'
+        must = "keep_best must be the name of a number of the records, and how many to keep"
+        raise ValueError(message(_OWNER, must, repr(given), fix))
+    return Monitor(_OWNER, given[0], None, 0.0), positive_int(_OWNER, "keep_best", given[1], "1.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
 from ddbp.comm.base import Communicator
-from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, integer
+from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, StoredArray, integer
 from layers.errors import message
 from layers.types import Array
 
@@ -41,38 +41,28 @@ class Stateful(Protocol):
         """Go on from what `state` returned."""
 
 
-def states(trainer: "Trainer", parts: Mapping[str, Stateful]) -> dict[str, dict[str, Any]]:
-    """Return the states of a trainer and of its parts, with this rank's pieces of arrays that are
-    spread over ranks; collective.
+def local(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
+    """Return the snapshot of the parts of a trainer with this rank's pieces of arrays that are
+    spread over ranks; collective. Its arrays change with training.
     """
     own = {
         "snapshot": {"version": VERSION},
         "facts": _facts(trainer),
         "trainer": {"step_count": trainer.step_count, "stop": trainer.stop},
     }
-    return own | {name: part.state() for name, part in parts.items()}
+    return Snapshot.of(own | {name: part.state() for name, part in parts.items()})
 
 
 def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
     """Return the snapshot of the parts of a trainer; collective."""
-    comm = trainer.comm
-    snapshot = Snapshot.of(
-        {name: _whole(comm, state) for name, state in states(trainer, parts).items()}
-    )
-    # Times are not the same on all ranks.
-    values = gather_texts(comm, json.dumps(snapshot.values))[0]
-    return Snapshot(snapshot.arrays, json.loads(values))
-
-
-def _whole(comm: Communicator, state: State) -> dict[str, Any]:
-    """Return a state with whole arrays in place of pieces; collective."""
-    spread = {name: entry for name, entry in state.items() if isinstance(entry, Pieces)}
+    snapshot = local(trainer, parts)
+    spread = {name: each for name, each in snapshot.arrays.items() if isinstance(each, Pieces)}
     missing = {name: pieces for name, pieces in spread.items() if pieces.whole is None}
-    return {
-        **state,
-        **{name: p.whole.copy() for name, p in spread.items() if p.whole is not None},
-        **_gathered(comm, missing),
-    }
+    whole = {name: p.whole.copy() for name, p in spread.items() if p.whole is not None}
+    arrays = snapshot.arrays | whole | _gathered(trainer.comm, missing)
+    # Times are not the same on all ranks.
+    values = gather_texts(trainer.comm, json.dumps(snapshot.values))[0]
+    return Snapshot(arrays, json.loads(values))
 
 
 def _gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Array]:
@@ -98,8 +88,14 @@ def _gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Arr
     return result
 
 
-def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
-    """Have a trainer and its parts go on from a snapshot, if it fits; collective.
+def load(
+    trainer: "Trainer",
+    parts: Mapping[str, Stateful],
+    snapshot: Snapshot,
+    differing: Sequence[str] = (),
+) -> None:
+    """Have a trainer and its parts go on from a snapshot, if it fits; collective. The facts that
+    are named by `differing` may be others.
 
     Raises
     ------
@@ -111,7 +107,7 @@ def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) 
         Ranks have different ones.
     """
     _require_snapshot(snapshot)
-    _require_fitting(trainer, parts, snapshot)
+    _require_fitting(trainer, parts, snapshot, differing)
     for name, part in parts.items():
         part.load_state(snapshot.part(name))
     own = snapshot.part("trainer")
@@ -125,7 +121,7 @@ def _require_snapshot(given: Any) -> None:
         raise TypeError(message(_OWNER, must, type(given).__name__, fix))
     arrays: dict[str, Any] = given.arrays
     for name, entry in arrays.items():
-        if not isinstance(entry, np.ndarray):
+        if not isinstance(entry, np.ndarray | StoredArray):
             must = f"{name} must be an array"
             raise TypeError(message(_OWNER, must, type(entry).__name__, _WHOLE))
     for name, entry in given.values.items():
@@ -136,7 +132,12 @@ def _require_snapshot(given: Any) -> None:
             raise TypeError(message(_OWNER, must, repr(entry), _WHOLE)) from error
 
 
-def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
+def _require_fitting(
+    trainer: "Trainer",
+    parts: Mapping[str, Stateful],
+    snapshot: Snapshot,
+    differing: Sequence[str],
+) -> None:
     same = {"state to load": snapshot.digest()}
     require_agreement(trainer.comm, same, "Every rank loads the whole of the same state.")
     version = snapshot.values.get("snapshot.version")
@@ -146,7 +147,12 @@ def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot
             "Load it with the ddbp that has written it.",
         )
         raise ValueError(message(_OWNER, must, version, fix))
-    _require_same_facts(snapshot.part("facts"), _facts(trainer))
+    here = _facts(trainer)
+    if unknown := [name for name in differing if name not in here]:
+        fix = f"They are {', '.join(here)}."
+        raise ValueError(message("Trainer", "resume_options must be facts of a run", unknown, fix))
+    same = {name: fact for name, fact in here.items() if name not in differing}
+    _require_same_facts(snapshot.part("facts"), same)
     _require_schema("trainer", snapshot.part("trainer"), _OWN)
     for name, part in parts.items():
         state = snapshot.part(name)
@@ -179,7 +185,7 @@ def _require_same_facts(there: State, here: State) -> None:
         if found == fact:
             got = "them in another order"
         must = f"the state must be of a trainer with the same {name}"
-        fix = "Make the trainer alike, with what it was made with."
+        fix = f"Make the trainer alike, or resume with resume_options=({name!r},)."
         raise ValueError(message(_OWNER, must, got, fix))
 
 
@@ -193,6 +199,6 @@ def _require_schema(part: str, there: State, schema: Schema) -> None:
 
 def _in_words(entry: Any) -> str:
     """Return what an entry is, of an array its shape and type."""
-    if isinstance(entry, np.ndarray):
+    if isinstance(entry, np.ndarray | StoredArray):
         return f"an array {entry.shape} {entry.dtype}"
     return textwrap.shorten(repr(entry), 80)

@@ -206,7 +206,9 @@ class Reduce(Layer):
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
         others = tuple(size for i, size in enumerate(x.shape) if i not in axes)
         reduced = math.prod(x.shape[i] for i in axes)
-        winners = (np.equal(x, y.reshape(kept)) | np.isnan(x)).transpose(order).reshape(*others, reduced)
+        winners = (
+            (np.equal(x, y.reshape(kept)) | np.isnan(x)).transpose(order).reshape(*others, reduced)
+        )
         first = np.zeros_like(winners)
         np.put_along_axis(first, winners.argmax(axis=-1, keepdims=True), True, axis=-1)
         mask = first.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))

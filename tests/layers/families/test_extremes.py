@@ -8,7 +8,7 @@ import pytest
 import layers
 from layers import Tape
 
-from .test_contract import CASES, BATCH, Run, make, of_cases
+from .test_contract import BATCH, CASES, Run, make, of_cases
 
 DTYPES = [np.float32, np.float64]
 either = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
