@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import safetensors.numpy
 
 from ddbp.snapshot import Snapshot, StoredArray
 from layers.errors import message
@@ -22,6 +23,8 @@ from .part import Piece
 
 FORMAT = 1
 """The version of the layout of a checkpoint's folder."""
+IN_RUN = "checkpoints"
+"""The folder of checkpoints in that of a run."""
 STATE = "state.json"
 """The file that is written last; a folder without it is no checkpoint."""
 
@@ -232,6 +235,15 @@ def write_text(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name to a safetensors file that appears whole, and is on the disk then."""
+    temporary = path.with_name(f".{path.name}.new")
+    safetensors.numpy.save_file(dict(arrays), temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
 
 
 def replace(new: Path, path: Path) -> None:

@@ -7,13 +7,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
 from ddbp.comm.agreement import gather_texts
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import Request, StepPhase
-from ddbp.snapshot import NUMBER, Schema, State
 from layers.checks import positive, positive_int
 from layers.errors import message
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _OWNER = "Checkpoints"
-FOLDER = "checkpoints"
-"""The folder of checkpoints in a run folder."""
 
 
 class Checkpoints(Callback):
@@ -92,7 +91,7 @@ class Checkpoints(Callback):
             self._monitor, self._best = _checked(keep_best)
 
     def on_attach(self, trainer: "Trainer") -> None:
-        path = self.path or (trainer.run_dir and trainer.run_dir / FOLDER)
+        path = self.path or (trainer.run_dir and trainer.run_dir / folder.IN_RUN)
         if path is None:
             fix = "Pass run_dir= to Trainer, or path= here."
             raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
@@ -100,11 +99,23 @@ class Checkpoints(Callback):
         writers = 1 if self._collected else trainer.comm.size
         self._writer = Writer(path, trainer.comm, writers, self._prune)
         self._folder = path
+        if trainer.resume is None and trainer.comm.rank == 0 and folder.found(path):
+            must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
+            fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
+            raise ValueError(message(_OWNER, must, got, fix))
         self._since = time.monotonic()
 
     def on_run_begin(self, trainer: "Trainer") -> None:
         if self._monitor is not None:
             self._monitor.begin()
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        if self._monitor is not None:
+            paths = folder.found(self._folder) if trainer.comm.rank == 0 else []
+            values = [value for path in paths if (value := _best_value(path)) is not None]
+            best = np.array([values[-1] if values else self._monitor.best])
+            trainer.comm.broadcast(best)
+            self._monitor.best = best.item()
 
     def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
         if (
@@ -124,7 +135,7 @@ class Checkpoints(Callback):
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         better = self._monitor is not None and self._monitor.improved(trainer, record)
         if better or (self.every_epochs and record["epoch"] % self.every_epochs == 0):
-            self.write(trainer, better=better)
+            self.write(trainer, best=self._monitor.best if better and self._monitor else None)
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         self.wait()
@@ -139,8 +150,15 @@ class Checkpoints(Callback):
         """
         self._writer.wait()
 
-    def write(self, trainer: "Trainer", *, better: bool = False) -> bool:
+    def write(self, trainer: "Trainer", *, best: float | None = None) -> bool:
         """Write a checkpoint now, between two steps; return whether it is, or will be; collective.
+
+        Parameters
+        ----------
+        trainer
+            The trainer.
+        best
+            The best value so far of what `keep_best` names, if it has just come.
 
         Raises
         ------
@@ -150,7 +168,7 @@ class Checkpoints(Callback):
         self._since = time.monotonic()
         facts = {
             "epoch": trainer.epoch,
-            "better": better,
+            "best": best,
             "ranks": trainer.comm.size,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
@@ -167,29 +185,21 @@ class Checkpoints(Callback):
         """Remove what shall not stay."""
         paths = folder.found(self._folder)
         keep = set(paths[-self.keep_last :])
-        better = [path for path in paths if _is_better(path)]
+        better = [path for path in paths if _best_value(path) is not None]
         if self._best:
             keep.update(better[-self._best :])
         for path in paths:
             if path not in keep:
                 folder.remove(path)
 
-    def state(self) -> dict[str, Any]:
-        return {} if self._monitor is None else {"best": self._monitor.best}
 
-    def state_schema(self, state: State) -> Schema:
-        return {} if self._monitor is None else {"best": NUMBER}
-
-    def load_state(self, state: State) -> None:
-        if self._monitor is not None:
-            self._monitor.best = state["best"]
-
-
-def _is_better(path: Path) -> bool:
+def _best_value(path: Path) -> float | None:
+    """Return the best value so far, if a checkpoint was written because of it."""
     try:
-        return bool(Checkpoint(path).facts.get("better"))
+        found = Checkpoint(path).facts.get("best")
     except DamagedError:
-        return False
+        return None
+    return found if isinstance(found, float) else None
 
 
 def to_resume(resume: str | Path, run_dir: Path | None, comm: Communicator) -> Checkpoint | None:
@@ -229,15 +239,15 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
         if run_dir is None:
             fix = "Pass run_dir=, the folder of the run to go on with."
             raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
-        path = run_dir / FOLDER
+        path = run_dir / folder.IN_RUN
     else:
         path = Path(resume)
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()
             return str(path.absolute())
-        if (path / FOLDER).is_dir():
-            path = path / FOLDER
+        if (path / folder.IN_RUN).is_dir():
+            path = path / folder.IN_RUN
     folder.recover(path)
     damages: list[DamagedError] = []
     for found in folder.newest_whole(path):

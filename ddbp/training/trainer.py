@@ -26,7 +26,7 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
 from layers.checks import positive_int, require_hooks
 from layers.engine.hooks import TapeHooks
-from layers.errors import Renamed, message
+from layers.errors import message
 
 from . import checks, evaluation, snapshots
 from .batch_stream import BatchStream
@@ -35,7 +35,7 @@ from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import TrainerOptions
+from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
@@ -44,7 +44,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer:
+class Trainer(OptionsOfBefore):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -62,26 +62,8 @@ class Trainer:
     optimizer
         See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state
         begins anew.
-    batch_size
-        Samples of the global batch, over all ranks.
-    drop_last
-        Leave out the last batch of an epoch of training where it would be smaller.
-    accumulate
-        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
-    seed
-        Seed of the order of the data and of random masks.
-    shards
-        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
-    clip_norm, clip_value
-        Limits of the gradient's global Euclidean norm, and of each of its elements.
-    truncate
-        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
-        the state: see `ddbp.training.truncated_bptt`.
-    wire
-        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
-        `ddbp.reduction.wire`.
-    l1, l2
-        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
+        What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -106,17 +88,6 @@ class Trainer:
     CommunicationError
         Ranks were started with different models, options or code, or share too little memory.
     """
-
-    batch_size = Renamed("options.batch_size")
-    accumulate = Renamed("options.accumulate")
-    seed = Renamed("options.seed")
-    shards = Renamed("options.shards")
-    clip_norm = Renamed("options.clip_norm")
-    clip_value = Renamed("options.clip_value")
-    truncate = Renamed("options.truncate")
-    wire = Renamed("options.wire")
-    l1 = Renamed("options.l1")
-    l2 = Renamed("options.l2")
 
     def __init__(
         self,
@@ -190,6 +161,7 @@ class Trainer:
         self._workspace = Workspace()
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
+        self.resume = resume
         self.run_dir = None if run_dir is None else Path(run_dir).absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
@@ -207,6 +179,8 @@ class Trainer:
             checkpoint = to_resume(resume, self.run_dir, self.comm)
             if checkpoint is not None:
                 self._load(checkpoint.snapshot(), resume_options)
+                for callback in self.callbacks:
+                    callback.on_resume(self)
 
     @property
     def partition(self) -> Partition:
