@@ -4,9 +4,9 @@ rank's partition.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from numpy import ndarray
 
@@ -15,7 +15,7 @@ from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import StepHooks, TrainingOver
+from ddbp.observers.observer import StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -41,28 +41,6 @@ from .samples import call, recorded
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
-
-
-def _telling_of_errors(
-    method: Callable[Concatenate["Trainer", Arguments], Result],
-) -> Callable[Concatenate["Trainer", Arguments], Result]:
-    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
-
-    @wraps(method)
-    def telling(
-        trainer: "Trainer", /, *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> Result:
-        try:
-            return method(trainer, *arguments, **options)
-        except Exception as error:
-            for report in trainer._hooks.exception:
-                report(trainer, error)
-            raise
-
-    return telling
 
 
 class Trainer:
@@ -290,7 +268,7 @@ class Trainer:
         """
         return self._step(self._update.group.require_no_factor, loss)
 
-    @_telling_of_errors
+    @telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments."""
         loss = propagate(*arguments, **options)
@@ -446,14 +424,14 @@ class Trainer:
 
     # Parts of a step
 
-    @_telling_of_errors
+    @telling_of_errors
     def _rows(self, owner: str, x: Any, y: Any, weights: Any) -> LocalBatch:
         """Return this rank's rows of a global batch that `owner` was given."""
         if weights is None and self._data.is_ready(x, y):
             return self._stream.of_arrays(x, y)
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
-    @_telling_of_errors
+    @telling_of_errors
     def _recorded(self, rows: LocalBatch) -> Batch:
         """Return rows with a new tape."""
         self._update.require_bound()

@@ -224,9 +224,9 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
     """
     if answer is array:
         return array
-    answer = np.asarray(answer)
-    if answer.shape != array.shape or answer.dtype.kind not in "fc":
+    result: Array = np.asarray(answer)
+    if result.shape != array.shape or result.dtype.kind not in "fc":
         must = f"{question} must return floating numbers of shape {array.shape}"
-        got, fix = f"{answer.shape} {answer.dtype}", "Return what stands in place of its argument."
+        got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."
         raise ValueError(message(type(rule).__name__, must, got, fix))
-    return answer.astype(array.dtype, copy=False)
+    return result.astype(array.dtype, copy=False)

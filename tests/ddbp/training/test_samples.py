@@ -297,7 +297,7 @@ def test_weights_of_ragged_targets_spread_over_their_steps():
     [
         ([], "there must be one sequence or more; got none"),
         ([[1, 2], []], r"sequence 1 must hold one sample or more; got shape \(0,\)"),
-        ([np.zeros((2, 3)), np.zeros((1, 4))], r"all sequences must have shape \(T, 3,"),
+        ([np.zeros((2, 3)), np.zeros((1, 4))], r"all sequences must have shape \(T, 3\); got"),
         ([[1.0], [np.inf, 1]], r"sequence 1 must be finite; got inf at sequence 1\[0\]"),
     ],
 )  # fmt: skip
