@@ -44,12 +44,15 @@ class ArrayEntry(NamedTuple):
     ----------
     shape, dtype
         Of the array.
+    spread
+        Whether ranks held pieces of it.
     pieces
         Where its elements lie, in their order.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    spread: bool
     pieces: list[Piece]
 
 
@@ -149,7 +152,7 @@ class Checkpoint:
             covered = piece.stop
         if covered != math.prod(shape) or dtype.kind not in _DTYPES:
             raise self._damaged(f"{name} must be {shape} {dtype}", f"{covered} elements")
-        return ArrayEntry(shape, dtype, pieces)
+        return ArrayEntry(shape, dtype, bool(entry["spread"]), pieces)
 
     def read(self, name: str, start: int, stop: int) -> Array:
         """Return elements (stop - start,) of an array, flattened; no others are read."""
@@ -163,8 +166,12 @@ class Checkpoint:
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, entry.dtype), *parts])
 
     def snapshot(self) -> Snapshot:
-        """Return the snapshot, whose arrays are read when they are used."""
-        arrays: dict[str, Any] = {name: _OnDisk(self, name) for name in self.arrays}
+        """Return the snapshot. Of arrays that were spread over ranks each reads what it uses."""
+        stored = {name: _OnDisk(self, name) for name in self.arrays}
+        arrays: dict[str, Any] = {
+            name: stored[name] if entry.spread else np.asarray(stored[name])
+            for name, entry in self.arrays.items()
+        }
         return Snapshot(arrays, self.values)
 
     def damages(self) -> list[str]:

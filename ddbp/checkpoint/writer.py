@@ -83,7 +83,11 @@ class Writer:
             arrays = snapshot.arrays
             mine = self._mine(arrays)
             described = {
-                name: {"shape": list(each.shape), "dtype": each.dtype.str}
+                name: {
+                    "shape": list(each.shape),
+                    "dtype": each.dtype.str,
+                    "spread": isinstance(each, Pieces),
+                }
                 for name, each in arrays.items()
             }
             self._thread = threading.Thread(
