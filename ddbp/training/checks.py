@@ -19,7 +19,7 @@ from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
 
-from .data import ArrayDataset, local_batch, sliced
+from .data import ArrayDataset, LocalBatch, local_batch, sliced
 from .samples import (
     Samples,
     call,
@@ -231,17 +231,28 @@ def batches_have_variance(trainer: "Trainer", data: ArrayDataset) -> None:
         batch = local_batch(data, plan, range(size), sliced)
         if 1 not in np.diff(batch.bounds):
             continue
-        tape = Tape(training=True, shards=batch.bounds, samples=size, deferred=True)
-        try:
-            call(trainer.model, recorded(tape, batch.x))
-        except SingleValueError as error:
+        with trainer.comm.leader_first():
+            refused = _has_single_values(trainer.model, batch)
+        if refused:
             must = "BatchNorm needs more than one value per channel in each shard of a batch"
             got = f"a{' last' if size == last else ''} batch of {size} in {plan.shards} shards"
             fix = "Pass drop_last=True, fewer" if size == last else "Use fewer"
             fix += " shards, another batch_size, or BatchNorm(…, synchronized=True)."
-            raise ValueError(message("Trainer.fit", must, got, fix)) from error
-        finally:
-            tape.release()
+            raise ValueError(message("Trainer.fit", must, got, fix))
+
+
+def _has_single_values(model: Any, batch: LocalBatch) -> bool:
+    """Return whether a BatchNorm refuses a batch for a shard that has one value per channel; no
+    state learns from this pass.
+    """
+    tape = Tape(training=True, shards=batch.bounds, samples=batch.samples, deferred=True)
+    try:
+        call(model, recorded(tape, batch.x))
+    except SingleValueError:
+        return True
+    finally:
+        tape.release()
+    return False
 
 
 class DataSets:
