@@ -71,13 +71,18 @@ class Checkpoints(Callback):
         background: bool = True,
         busy: str = "wait",
     ) -> None:
-        self.every_steps = every_steps and positive_int(_OWNER, "every_steps", every_steps)
-        self.every_seconds = every_seconds and positive(
-            _OWNER, "every_seconds", every_seconds, "600 is usual.", finite=True
-        )
         if every_epochs is None and every_steps is None and every_seconds is None:
             every_epochs = 1
-        self.every_epochs = every_epochs and positive_int(_OWNER, "every_epochs", every_epochs)
+        if every_steps is not None:
+            every_steps = positive_int(_OWNER, "every_steps", every_steps)
+        if every_epochs is not None:
+            every_epochs = positive_int(_OWNER, "every_epochs", every_epochs)
+        if every_seconds is not None:
+            fix = "600 is usual."
+            every_seconds = positive(_OWNER, "every_seconds", every_seconds, fix, finite=True)
+        self.every_steps = every_steps
+        self.every_seconds = every_seconds
+        self.every_epochs = every_epochs
         self.keep_last = positive_int(_OWNER, "keep_last", keep_last, "1 is the least.")
         if busy not in ("wait", "skip"):
             fix = 'busy="skip" leaves out one that would have to wait.'

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_arrays_in_pieces_of_several_files_are_put_together(tmp_path):
     cuts = [0, 30, 31, 100]
     places = [
         part.write(tmp_path / f"part-{n}-of-3.safetensors", [("x", a, whole[a:b])])
-        for n, (a, b) in enumerate(zip(cuts, cuts[1:], strict=False))
+        for n, (a, b) in enumerate(pairwise(cuts))
     ]
     pieces = [piece for each in places for _, piece in each]
     entry = {"shape": [10, 10], "dtype": "<f8", "spread": True, "pieces": pieces}
