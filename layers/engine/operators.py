@@ -57,8 +57,8 @@ class Divide(Layer):
 
 
 class Power(Layer):
-    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a: where a is 0 that is 0 if b ≥ 0, else
-    -∞.
+    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a, which is 0 where a is 0 and b is not
+    negative.
     """
 
     analytic = True
@@ -206,7 +206,9 @@ class Reduce(Layer):
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
         others = tuple(size for i, size in enumerate(x.shape) if i not in axes)
         reduced = math.prod(x.shape[i] for i in axes)
-        winners = (np.equal(x, y.reshape(kept)) | np.isnan(x)).transpose(order).reshape(*others, reduced)
+        winners = (
+            (np.equal(x, y.reshape(kept)) | np.isnan(x)).transpose(order).reshape(*others, reduced)
+        )
         first = np.zeros_like(winners)
         np.put_along_axis(first, winners.argmax(axis=-1, keepdims=True), True, axis=-1)
         mask = first.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
@@ -333,7 +335,7 @@ def _first_unless(compare: Any, a: Any, b: Any) -> Array:
     alone is NaN.
     """
     a, b = _array(a), _array(b)
-    return np.isnan(a) | ~(compare(a, b) | np.isnan(b))
+    return np.asarray(np.isnan(a) | ~(compare(a, b) | np.isnan(b)))
 
 
 def _array(x: Any) -> Any:
