@@ -29,6 +29,7 @@ from .samples import (
     of_leaves,
     recorded,
     require_equal_lengths,
+    require_range,
     samples_of,
 )
 
@@ -232,6 +233,7 @@ def samples_to_predict(x: Any, dtype: Any) -> Samples:
         raise TypeError(message(owner, must, "an ArrayDataset", fix))
     samples = samples_of(owner, "x", x, least=0)
     require_equal_lengths(owner, {"x": samples})
+    require_range(owner, "x", samples, dtype)
     return of_leaves(lambda leaf: cast(leaf, dtype), samples)
 
 
@@ -314,7 +316,7 @@ class DataSets:
 
     def batch(self, owner: str, x: Any, y: Any, weights: Any) -> ArrayDataset:
         """Return a global batch that a method was given, checked and converted as a data set is."""
-        return ArrayDataset.of(owner, x, y, weights).astype(self._dtype)
+        return ArrayDataset.of(owner, x, y, weights).astype(self._dtype, owner)
 
     def is_ready(self, x: Any, y: Any) -> bool:
         """Return whether a global batch is two arrays that need no conversion; what is not finite
