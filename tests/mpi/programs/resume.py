@@ -19,6 +19,7 @@ from layers import (
     BatchNorm2d,
     Conv2d,
     Dropout,
+    Embedding,
     GlobalAveragePool,
     Linear,
     MeanSquaredError,
@@ -32,6 +33,11 @@ RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 4, SAMPLES)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), LABELS)
 IMAGES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 6, 6, 2)), LABELS)
+SENTENCES = ddbp.ArrayDataset(
+    [RNG.integers(0, 9, n) for n in RNG.integers(1, 8, SAMPLES)],
+    LABELS,
+    weights=RNG.uniform(0.5, 2, SAMPLES),
+)
 SEQUENCES = ddbp.ArrayDataset(
     RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
 )
@@ -92,6 +98,13 @@ def recurrent() -> Sequential:
     return Sequential(LSTM(4, 9, layers=2, rng=rng), Dropout(0.1), Linear(9, 2, rng=rng))
 
 
+def reading() -> Sequential:
+    """Return a network that reads sentences."""
+    rng = np.random.default_rng(1)
+    lstm = LSTM(8, 40, last=True, rng=rng)
+    return Sequential(Embedding(9, 8, rng=rng), Dropout(0.2), lstm, Linear(40, 4, rng=rng))
+
+
 # What trains, on which data, and after which step it is stopped, or batch in a loop: there are five
 # batches in an epoch, the last one of 12 samples, each of three windows where it is cut.
 FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
@@ -115,12 +128,44 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "Muon, a rate by epoch": (
+        lambda **options: make(
+            dense(), ddbp.Muon(ddbp.ByEpoch(ddbp.Cosine(0.02, steps=4))), **options
+        ),
+        DATA,
+        7,
+    ),
+    "a moving average": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.Adam(0.01),
+            callbacks=[ddbp.ExponentialMovingAverage(0.9, validation=DATA), *callbacks],
+            **options,
+        ),
+        DATA,
+        8,
+    ),
     "a plateau": (
         lambda **options: make(
             dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
         ),
         DATA,
         18,
+    ),
+    "parameter groups": (
+        lambda **options: make(
+            dense(),
+            ddbp.Adam(
+                ddbp.Cosine(0.01, steps=20),
+                groups={
+                    "layers.0.*": {"learning_rate": ddbp.Plateau(0.01, patience=0)},
+                    ("*.3.weight", "*.2.weight"): {"weight_decay": 0.1, "betas": (0.8, 0.9)},
+                },
+            ),
+            **options,
+        ),
+        DATA,
+        12,
     ),
     "early stopping": (
         lambda callbacks=(), **options: make(
@@ -131,6 +176,22 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         12,
+    ),
+    "best weights": (
+        lambda callbacks=(), **options: make(
+            dense(BatchNorm(64)),
+            ddbp.SGD(0.3, momentum=0.9),
+            callbacks=[
+                ddbp.BestWeights(),
+                ddbp.EarlyStopping(
+                    monitor="validation_accuracy", patience=9, restore_best_weights=True
+                ),
+                *callbacks,
+            ],
+            **options,
+        ),
+        DATA,
+        17,
     ),
     "a second fit": (
         lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), **options),
@@ -143,6 +204,11 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         3,
+    ),
+    "weighted sentences without the last batch": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), drop_last=True, **options),
+        SENTENCES,
+        6,
     ),
     "windows": (
         lambda **options: make(
@@ -190,8 +256,8 @@ def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
         history = trainer.fit(data, epochs=EPOCHS, validation=data)
     except StopError:
         return trainer, [], stop.snapshot
-    names = ("epoch", "step", "loss", "validation_loss")
-    return trainer, [record[name] for record in history for name in names], None
+    names = ("epoch", "step", "loss", "validation_loss", "average_loss")
+    return trainer, [record[name] for record in history for name in names if name in record], None
 
 
 def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
