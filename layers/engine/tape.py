@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks
+from layers.checks import require_hooks, require_unmasked
 from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
@@ -134,6 +134,7 @@ class Tape:
         copy
             Without a copy, the array must not change before backward has ended.
         """
+        require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
         if copy and array.flags.writeable:
             array = self.workspace.copy(array, 0, "tape input", self.inputs)
@@ -178,8 +179,13 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
+<<<<<<< HEAD
                     elif x.__class__ is np.ndarray and layer.keeps_constants:
                         x = call.kept(len(arrays), x)
+=======
+                    elif isinstance(x, np.ma.MaskedArray):
+                        require_unmasked(layer, "x", x)
+>>>>>>> main
                     arrays.append(x)
             mode = underflow.flush()
             try:
