@@ -16,6 +16,7 @@ from ddbp.reduction.shards import ShardPlan
 from layers import BatchNorm, FlatParameters, Module, Tape, Value
 from layers.batch_norm import SingleValueError
 from layers.checks import non_negative, positive
+from layers.engine.call import Call
 from layers.errors import message
 from layers.kernels import cache
 
@@ -24,6 +25,7 @@ from .samples import (
     Samples,
     call,
     cast,
+    first_not_finite,
     of_leaves,
     recorded,
     require_equal_lengths,
@@ -123,6 +125,8 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
             f"{name} is not finite, since the update of step {step - 1} or a change by the script"
         )
         fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+    elif first is not None and (given := _not_finite_input(loss.tape.calls, first)) is not None:
+        where, fix = given, "Drop or impute those samples."
     elif first is not None:
         where = f"the first layer whose output is not finite here is {first!r}"
     else:
@@ -130,6 +134,20 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
     raise FloatingPointError(
         message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix)
     )
+
+
+def _not_finite_input(calls: list[Call], last: Call) -> str | None:
+    """Return where calls up to the last one were given a value that is not finite, from outside of
+    the tape.
+    """
+    for each in calls[: last.index + 1]:
+        for x in each.inputs:
+            array = x.array if isinstance(x, Value) and x.call is None else x
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                place = first_not_finite("", array)
+                if place is not None:
+                    return f"{each!r} was given {place}, on this rank"
+    return None
 
 
 def _first_not_finite(flat: FlatParameters) -> str | None:
