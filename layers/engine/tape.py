@@ -179,13 +179,11 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
-<<<<<<< HEAD
-                    elif x.__class__ is np.ndarray and layer.keeps_constants:
-                        x = call.kept(len(arrays), x)
-=======
+                    elif x.__class__ is np.ndarray:
+                        if layer.keeps_constants:
+                            x = call.kept(len(arrays), x)
                     elif isinstance(x, np.ma.MaskedArray):
                         require_unmasked(layer, "x", x)
->>>>>>> main
                     arrays.append(x)
             mode = underflow.flush()
             try:
