@@ -34,7 +34,17 @@ from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback, EarlyStopping
 from .training.data import ArrayDataset, Batch
-from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
+from .training.metrics import (
+    accuracy,
+    binary_accuracy,
+    bits_per_character,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision,
+    recall,
+    top_k_accuracy,
+)
 from .training.modify import changing, modify_parameters
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
@@ -73,10 +83,15 @@ __all__ = [
     "bits_per_character",
     "changing",
     "communicator",
+    "f1_score",
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",
+    "mean_squared_error",
     "modify_parameters",
+    "precision",
+    "recall",
     "save_parameters",
     "script",
+    "top_k_accuracy",
 ]

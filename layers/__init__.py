@@ -29,7 +29,19 @@ from .gradient_check.check import gradcheck
 from .gradient_check.report import BlockReport, GradientReport, WrongGradientError
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
-from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .loss.base import Loss
+from .loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
+from .loss.regression import (
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PoissonNLL,
+    SmoothL1,
+)
+from .loss.similarity import CosineDistance, CosineEmbedding
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
@@ -61,6 +73,8 @@ __all__ = [
     "Conv1d",
     "Conv2d",
     "ConvTranspose2d",
+    "CosineDistance",
+    "CosineEmbedding",
     "DecoderBlock",
     "Dropout",
     "Dropout2d",
@@ -70,8 +84,12 @@ __all__ = [
     "Flatten",
     "ForwardCall",
     "GRUCell",
+    "GaussianNLL",
     "GlobalAveragePool",
     "GradientReport",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -80,12 +98,15 @@ __all__ = [
     "Linear",
     "Loss",
     "MaxPool2d",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Module",
+    "MultiClassHinge",
     "MultiHeadAttention",
     "Multiply",
     "PaddedShortcut",
     "Parameter",
+    "PoissonNLL",
     "RMSNorm",
     "RNNCell",
     "ReLU",
@@ -96,6 +117,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SinusoidalPositions",
+    "SmoothL1",
     "Softmax",
     "SoftmaxCrossEntropy",
     "State",

@@ -9,7 +9,7 @@ from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
-from ddbp.reduction.shards import ShardPlan, shard_sums
+from ddbp.reduction.shards import ShardPlan
 from layers import Module, Value
 
 from . import checks
@@ -58,7 +58,6 @@ class Update:
     ) -> None:
         self._optimizer = optimizer
         self._options = options
-        self._local_shards = plan.local
         self.reducer = Reducer(model, plan, comm, options.wire)
         self.flat = self.reducer.flat
         self._part = Partition(
@@ -83,7 +82,7 @@ class Update:
         of the phases of the step.
         """
         group = self.group
-        group.add(loss, shard_sums(loss, self._local_shards))
+        group.add(loss)
         if group.goes_on(loss.tape):
             if not math.isfinite(group.sums.sum()):
                 checks.refuse_loss(self.flat, loss, group.sums.sum(), step)

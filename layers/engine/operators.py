@@ -14,6 +14,8 @@ from layers.errors import message
 from layers.kernels import gemm
 from layers.types import Array
 
+from .batch_sum import sum_rows
+from .fixed_tree import tree_sum
 from .forward_call import ForwardCall
 from .layer import Layer, Recorded
 from .memory import empty
@@ -185,21 +187,49 @@ class Reduce(Layer):
         return f"{self.kind}(axis={self.axis})"
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        y = np.asarray(getattr(np, self.kind)(x, axis=self.axis, keepdims=self.keepdims))
-        call.save(x, y)
+        if x.ndim and call.divided(len(x), 0) and 0 in self._axes(x):
+            y = self._over_batch(call, x)
+        else:
+            y = np.asarray(getattr(np, self.kind)(x, axis=self.axis, keepdims=self.keepdims))
+            call.save(x, y, max(1, x.size // max(1, y.size)))
         return y
 
+    def _over_batch(self, call: ForwardCall, x: Array) -> Array:
+        """Return this rank's share of a sum or mean over the global batch: see `shares`."""
+        if self.kind not in ("sum", "mean"):
+            must = "of what is spread over shards only sums and means can be taken along the batch"
+            fix = "Take the extreme of each sample, over the other axes."
+            raise ValueError(message(self, must, x.shape, fix))
+        axes = self._axes(x)
+        sums = sum_rows(x, axes, call.bounds(len(x)))
+        samples = call.samples(len(x))
+        terms = math.prod(x.shape[i] for i in axes[1:])
+        if self.kind == "mean":
+            sums /= max(1, terms)
+        else:
+            sums *= samples
+        kept = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
+        if self.keepdims:
+            sums = sums.reshape(-1, *kept)
+        call.report(sums)
+        y = (tree_sum(sums) / samples).astype(x.dtype)
+        call.save(x, y, samples * terms)
+        return y
+
+    def _axes(self, x: Array) -> tuple[int, ...]:
+        if self.axis is None:
+            return tuple(range(x.ndim))
+        return tuple(sorted(np.atleast_1d(self.axis) % x.ndim))
+
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        x, y = call.saved
-        axes = (
-            tuple(range(x.ndim)) if self.axis is None else tuple(np.atleast_1d(self.axis) % x.ndim)
-        )
+        x, y, terms = call.saved
+        axes = self._axes(x)
         kept = tuple(1 if i in axes else size for i, size in enumerate(x.shape))
         dy = dy.reshape(kept)
         if self.kind == "sum":
             return (np.broadcast_to(dy, x.shape),)
         if self.kind == "mean":
-            return (np.broadcast_to(dy / dy.dtype.type(max(1, x.size // max(1, y.size))), x.shape),)
+            return (np.broadcast_to(dy / dy.dtype.type(terms), x.shape),)
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
         others = tuple(size for i, size in enumerate(x.shape) if i not in axes)
         reduced = math.prod(x.shape[i] for i in axes)

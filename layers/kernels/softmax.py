@@ -13,6 +13,8 @@ from .llvm.vmath import constant, number
 
 # Rows that are taken together.
 ROWS = 32
+# By how much the sum of target probabilities may differ from 1.
+TOLERANCE = 1e-3
 
 
 def _greatest(x: Any) -> Any:
@@ -133,13 +135,15 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
 
 
 @kernel
-def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
-    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij
-    log p_ij.
+def soft_cross_entropy(sums, dx, logits, targets, class_weights, weights, relative, scale, bounds):
+    """Writes dx_ij = scale (p_ij sum_k c_k t_ik - c_j t_ij) and the sums of each shard's losses
+    -sum_j c_j t_ij log p_ij; with `relative`, sum_j c_j t_ij (log t_ij - log p_ij).
 
-    Arguments as of `cross_entropy`, but targets t (R, C).
+    Arguments as of `cross_entropy`, but targets t (R, C) and class weights c (C,), all 1 if empty.
+    The loss of a row is NaN where a target is negative or their sum is not 1, by more than
+    TOLERANCE.
     """
-    scale = number(dx, scale)
+    scale, tolerance = number(dx, scale), number(dx, TOLERANCE)
     highest, totals = np.empty(ROWS, dx.dtype), np.empty(ROWS, dx.dtype)
     for s in range(sums.size):
         shard = constant(sums, "zero")
@@ -155,14 +159,27 @@ def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
             log_total = np.log(totals[r])
             loss = constant(dx, "zero") * log_total
             mass = constant(dx, "zero")
+            least, whole = mass, mass
             for j in range(logits.shape[1]):
-                loss += targets[i, j] * (log_total - (logits[i, j] - highest[r]))
-                mass += targets[i, j]
+                target = targets[i, j]
+                least = min(least, target)
+                whole += target
+                if class_weights.size:
+                    target *= class_weights[j]
+                loss += target * (log_total - (logits[i, j] - highest[r]))
+                if relative and target > 0:
+                    loss += target * np.log(targets[i, j])
+                mass += target
             factor = scale
             if weights.size:
                 factor, loss = scale * weights[i], loss * weights[i]
+            if not (least >= 0 and abs(whole - constant(dx, "one")) <= tolerance):
+                loss *= number(dx, np.nan)
             shard += loss
             share = constant(dx, "one") / totals[r]
             for j in range(logits.shape[1]):
-                row[j] = factor * (row[j] * share * mass - targets[i, j])
+                target = targets[i, j]
+                if class_weights.size:
+                    target *= class_weights[j]
+                row[j] = factor * (row[j] * share * mass - target)
         sums[s] = shard

@@ -1,6 +1,7 @@
 """The cases of losses."""
 
-from layers.loss import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
+from layers.loss.classification import SoftmaxCrossEntropy
+from layers.loss.regression import BinaryCrossEntropy, MeanSquaredError
 
 from .case import (
     BATCH,

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from layers.gradient_check.cases.case import BATCH, with_labels, with_targets
-from layers.loss import MeanSquaredError, SoftmaxCrossEntropy
+from layers.loss.classification import SoftmaxCrossEntropy
+from layers.loss.regression import MeanSquaredError
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
