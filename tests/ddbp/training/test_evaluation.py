@@ -147,12 +147,11 @@ def test_mean_over_the_batch_has_the_gradient_of_the_loss_layer():
     for trainer, loss in ((ours, lambda e: (e * e).mean()), (theirs, None)):
         for batch in trainer.batches(REGRESSION):
             prediction = trainer.model(batch.x)
-            value = trainer.step(
+            trainer.step(
                 MeanSquaredError()(prediction, batch.y)
                 if loss is None
                 else loss(prediction - batch.y)
             )
-    assert value == pytest.approx(trainer.step_count and value)
     np.testing.assert_allclose(parameters(ours), parameters(theirs), rtol=1e-12)
 
 
@@ -163,7 +162,7 @@ def test_scalar_that_is_no_share_is_refused_before_anything_changes(backward):
     loss = (trainer.model(batch.x) ** 2).mean() ** 2
     if backward:
         loss.backward()
-    with pytest.raises(ValueError, match="on several shards a loss must be .* got .*Power"):
+    with pytest.raises(ValueError, match=r"on several shards a loss must be .* got .*Power"):
         (trainer.update if backward else trainer.step)(loss)
 
 
