@@ -14,25 +14,32 @@ if not hasattr(_layers, "Tape"):
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .observers.observer import StepPhase, TrainingOver
-from .optim.adam import Adam, AdamW
+from .optim.adagrad import AdaGrad
+from .optim.adam import Adam, AdamW, RAdam
 from .optim.large_batch import LAMB, LARS
+from .optim.lion import Lion
+from .optim.muon import Muon
 from .optim.optimizer import Optimizer
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
+    ByEpoch,
     Constant,
     Cosine,
+    CosineRestarts,
     Exponential,
     OneCycle,
     Plateau,
+    Polynomial,
     Schedule,
     StepDecay,
     WarmUp,
     linear_scaling,
 )
 from .optim.sgd import SGD
+from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
-from .training.callbacks import Callback, EarlyStopping
+from .training.callbacks import Callback
 from .training.data import ArrayDataset, Batch
 from .training.metrics import (
     accuracy,
@@ -46,8 +53,11 @@ from .training.metrics import (
     top_k_accuracy,
 )
 from .training.modify import changing, modify_parameters
+from .training.monitors import BestWeights, EarlyStopping
+from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
+from .training.samples import Ragged
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -56,20 +66,32 @@ __all__ = [
     "LAMB",
     "LARS",
     "SGD",
+    "AdaGrad",
     "Adam",
     "AdamW",
     "ArrayDataset",
     "Batch",
+    "BestWeights",
+    "ByEpoch",
     "Callback",
+    "ClipParameterNorms",
     "CommunicationError",
     "Constant",
     "Cosine",
+    "CosineRestarts",
     "EarlyStopping",
     "Exponential",
+    "ExponentialMovingAverage",
+    "GlobalGradient",
+    "Lion",
+    "Muon",
     "OneCycle",
     "Optimizer",
     "Plateau",
+    "Polynomial",
+    "RAdam",
     "RMSProp",
+    "Ragged",
     "Schedule",
     "Snapshot",
     "StepDecay",

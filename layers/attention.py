@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from .engine.call import Call
 
 _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
-# Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and
-# again for others.
-_EVERYWHERE.flags.writeable = False
 # By the number of inputs: which of them holds queries, keys and values.
 _OWNERS = {1: (0, 0, 0), 2: (0, 1, 1), 3: (0, 1, 2)}
 _DROPPING_NOTHING = {
@@ -132,9 +129,7 @@ class Attention(Layer):
                 )
             )
         mask = mask.reshape(whole)
-        mask = np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
-        mask.flags.writeable = False
-        return mask
+        return contiguous(np.broadcast_to(mask, (*whole[:3], shape[3])))
 
     def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
         if (
@@ -145,7 +140,7 @@ class Attention(Layer):
             got = f"{lengths.dtype}{list(lengths.shape)} {lengths.tolist()}"
             fix = "Further inputs are a boolean mask, or one integer per sample."
             raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
-        return np.ascontiguousarray(lengths, np.int64)
+        return contiguous(lengths, np.int64)
 
     def _dropping(self, call: ForwardCall, dtype: Any) -> tuple[Any, ...]:
         """Return what the kernels are told of dropout."""

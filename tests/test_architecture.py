@@ -47,7 +47,11 @@ FORBIDDEN_IN_LAYERS = (
     "multiprocessing",
     "mpi4py",
 )
-READS_ENVIRONMENT = ("layers/kernels/cache.py", "layers/kernels/machine.py")
+READS_ENVIRONMENT = (
+    "layers/kernels/cache.py",
+    "layers/kernels/cache_folder.py",
+    "layers/kernels/machine.py",
+)
 # It asks `sys` how often an array is referred to.
 COUNTS_REFERENCES = ("layers/engine/workspace.py",)
 

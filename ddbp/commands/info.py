@@ -35,8 +35,6 @@ _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16"
 def facts() -> dict[str, Any]:
     """Return the facts, by name."""
     features = llvmlite.binding.get_host_cpu_features()
-    files = list(cache.CACHE_FOLDER.rglob("*.nbc")) if cache.CACHE_FOLDER.is_dir() else []
-    size = sum(file.stat().st_size for file in files) / 2**20
     return {
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
@@ -46,7 +44,7 @@ def facts() -> dict[str, Any]:
         "vectors": f"{machine.REGISTERS} registers of {machine.VECTOR_BYTES} bytes",
         "cores": available_cores(),
         "threads per rank": 1,
-        "kernel cache": f"{cache.CACHE_FOLDER} ({len(files)} kernels, {size:.1f} MiB)",
+        "kernel cache": _kernel_cache(),
         **_mpi_facts(),
         "environment": {
             name: value
@@ -54,6 +52,13 @@ def facts() -> dict[str, Any]:
             if name.startswith(("DDBP_", "NUMBA_", "OMP_", "LAYERS_"))
         },
     }
+
+
+def _kernel_cache() -> str:
+    if cache.CACHE_FOLDER is None:
+        return "none: no folder can be used"
+    sizes = [file.stat().st_size for file in cache.CACHE_FOLDER.rglob("*.code")]
+    return f"{cache.CACHE_FOLDER} ({len(sizes)} kernels, {sum(sizes) / 2**20:.1f} MiB)"
 
 
 def _version(name: str) -> str | None:

@@ -3,11 +3,12 @@
 import math
 
 from ddbp.reduction.partition import Chunk
-from layers.checks import fraction, non_negative
+from layers.checks import non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
-from .optimizer import USUAL, Optimizer
+from .groups import Groups
+from .optimizer import Optimizer, decay_rates
 from .schedule import Schedule
 
 
@@ -25,9 +26,13 @@ class Adam(Optimizer):
         ε, at least 0.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
+    amsgrad
+        Whether the largest v so far takes the place of v (Reddi, Kale and Kumar 2018).
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
-    slots = ("mean", "square")
+    slots: tuple[str, ...] = ("mean", "square")
 
     def __init__(
         self,
@@ -36,28 +41,25 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
+        amsgrad: bool = False,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
-        self.betas = (
-            fraction(type(self).__name__, "betas", betas[0], USUAL),
-            fraction(type(self).__name__, "betas", betas[1], USUAL),
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        self.betas = decay_rates(type(self).__name__, betas)
         self.epsilon = non_negative(type(self).__name__, "epsilon", epsilon)
+        self.amsgrad = bool(amsgrad)
+        if amsgrad:
+            self.slots = (*self.slots, "largest")
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
-        kernels.adam(
-            chunk.values,
-            chunk.gradient,
-            moments["mean"],
-            moments["square"],
-            rate / correction1,
-            beta1,
-            beta2,
-            self.epsilon,
-            root_correction2,
-        )
+        arrays = (chunk.values, chunk.gradient, *(moments[slot] for slot in self.slots))
+        scalars = (rate / correction1, beta1, beta2, self.epsilon, root_correction2)
+        if self.amsgrad:
+            kernels.amsgrad(*arrays, *scalars)
+        else:
+            kernels.adam(*arrays, *scalars)
 
 
 class AdamW(Adam):
@@ -70,7 +72,13 @@ class AdamW(Adam):
         As those of `Adam`.
     weight_decay
         λ, for weights, not for biases.
+    amsgrad
+        As that of `Adam`.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
+
+    decoupled = True
 
     def __init__(
         self,
@@ -79,9 +87,59 @@ class AdamW(Adam):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8,
         weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
+        super().__init__(
+            learning_rate,
+            betas=betas,
+            epsilon=epsilon,
+            weight_decay=weight_decay,
+            amsgrad=amsgrad,
+            groups=groups,
+        )
 
-    def decay(self, chunk: Chunk, rate: float) -> None:
-        for start, stop in chunk.regularized:
-            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)
+
+class RAdam(Optimizer):
+    """Adam whose step is rectified while v is of few gradients (Liu et al. 2020, algorithm 2).
+
+    With ρ∞ = 2 / (1 - β₂) - 1 and ρ = ρ∞ - 2 t β₂ᵗ / (1 - β₂ᵗ), the step is that of Adam times
+    √((ρ - 4)(ρ - 2) ρ∞ / ((ρ∞ - 4)(ρ∞ - 2) ρ)) where ρ > 5, and η m̂ before. As in PyTorch, ε is
+    added to √v, not to √v̂.
+
+    Parameters
+    ----------
+    learning_rate, betas, epsilon, weight_decay, groups
+        As those of `Adam`.
+    """
+
+    slots = ("mean", "square")
+
+    def __init__(
+        self,
+        learning_rate: float | Schedule = 1e-3,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-8,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        self.betas = decay_rates("RAdam", betas)
+        self.epsilon = non_negative("RAdam", "epsilon", epsilon)
+
+    def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
+        arrays = (chunk.values, chunk.gradient, moments["mean"], moments["square"])
+        beta1, beta2 = self.betas
+        rate /= 1 - beta1**self.steps
+        rest = 1 - beta2**self.steps
+        limit = 2 / (1 - beta2) - 1
+        length = limit - 2 * self.steps * beta2**self.steps / rest
+        if length <= 5:
+            kernels.unscaled_adam(*arrays, rate, beta1, beta2)
+            return
+        rate *= math.sqrt(
+            (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+        )
+        root = math.sqrt(rest)
+        kernels.adam(*arrays, rate, beta1, beta2, self.epsilon / root, root)

@@ -9,7 +9,8 @@ from ddbp.reduction.partition import Partition
 from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 
-from .optimizer import USUAL, Optimizer
+from .groups import Groups
+from .optimizer import USUAL, Optimizer, decay_rates
 from .schedule import Schedule
 
 
@@ -38,6 +39,8 @@ class LARS(_TrustRatio):
         λ, at least 0.
     coefficient
         The trust coefficient, at least 0.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     slots = ("momentum",)
@@ -49,16 +52,16 @@ class LARS(_TrustRatio):
         momentum: float = 0.9,
         weight_decay: float = 1e-4,
         coefficient: float = 1e-3,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.momentum = fraction("LARS", "momentum", momentum, USUAL)
         self.coefficient = non_negative("LARS", "coefficient", coefficient)
 
     def update_slice(self, part: Partition, rate: float) -> None:
-        part.collect()
         weights, gradients = part.parameter_norms(part.values), part.parameter_norms(part.gradient)
         momentum = self.moments["momentum"]
-        for parameter, start, stop, p, regularized in part.spans:
+        for parameter, start, stop, p, regularized, *_ in self.spans(part):
             local = rate
             g = part.gradient[start:stop]
             if regularized:
@@ -82,6 +85,8 @@ class LAMB(_TrustRatio):
         As those of `Adam`.
     weight_decay
         λ, for weights, not for biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     slots = ("mean", "square")
@@ -93,20 +98,17 @@ class LAMB(_TrustRatio):
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-6,
         weight_decay: float = 1e-2,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
-        self.betas = (
-            fraction("LAMB", "betas", betas[0], USUAL),
-            fraction("LAMB", "betas", betas[1], USUAL),
-        )
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        self.betas = decay_rates("LAMB", betas)
         self.epsilon = non_negative("LAMB", "epsilon", epsilon)
 
-    def bind(self, part: Partition) -> None:
-        super().bind(part)
+    def allocate(self, part: Partition) -> None:
+        super().allocate(part)
         self._direction = np.zeros_like(part.values)
 
     def update_slice(self, part: Partition, rate: float) -> None:
-        part.collect()
         beta1, beta2 = self.betas
         direction, mean, square = self._direction, self.moments["mean"], self.moments["square"]
         scalars: tuple[Any, ...] = (
@@ -116,12 +118,12 @@ class LAMB(_TrustRatio):
             1 - beta1**self.steps,
             math.sqrt(1 - beta2**self.steps),
         )
-        for _, start, stop, p, regularized in part.spans:
+        for _, start, stop, p, regularized, *_ in self.spans(part):
             d, g, m, v = (array[start:stop] for array in (direction, part.gradient, mean, square))
             decay = self.weight_decay if regularized else 0.0
             kernels.lamb_direction(d, p, g, m, v, *scalars, decay)
         weights, directions = part.parameter_norms(part.values), part.parameter_norms(direction)
-        for parameter, start, stop, p, regularized in part.spans:
+        for parameter, start, stop, p, regularized, *_ in self.spans(part):
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]

@@ -2,21 +2,36 @@
 state is sharded because slices are.
 """
 
+import copy
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from ddbp.reduction.partition import Chunk, Partition
+from ddbp.reduction.partition import Chunk, Partition, Span
 from ddbp.snapshot import Schema, State, below, integer, like
-from layers.checks import non_negative
+from layers import Parameter
+from layers.checks import fraction, non_negative
 from layers.errors import message
+from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from . import groups as parameter_groups
 from .clipping import add_penalty
+from .groups import Groups
 from .schedule import Schedule, as_schedule
 
 USUAL = "0.9 is usual."
 """What helps who gives a decay rate that is none."""
+
+
+def decay_rates(owner: str, betas: Any) -> tuple[float, float]:
+    """Return a pair of decay rates, each in [0, 1)."""
+    if not (isinstance(betas, tuple | list) and len(betas) == 2):
+        fix = "betas=(0.9, 0.999) are usual."
+        raise ValueError(message(owner, "betas must be a pair of numbers", repr(betas), fix))
+    return fraction(owner, "betas", betas[0], USUAL), fraction(owner, "betas", betas[1], USUAL)
 
 
 class Optimizer:
@@ -27,44 +42,140 @@ class Optimizer:
     learning_rate
         A number or a `Schedule`.
     weight_decay
-        λ: λ w is added to the gradient of the regularized parameters (weights, not biases); `AdamW`
-        and `LAMB` decay the weights themselves.
+        λ: λ w is added to the gradient of the regularized parameters (weights, not biases), or the
+        weights themselves decay, where it is `decoupled`.
+    groups
+        Options of their own for parameters, by patterns of their names as in `fnmatch`, or tuples
+        of patterns: {"head.*": {"learning_rate": 1e-2, "weight_decay": 0}}. A parameter may be in
+        one group; the others have the options of the optimizer.
+
+    Attributes
+    ----------
+    given
+        The schedule as it was given. One with a state is copied for each trainer, and begins anew
+        there: `schedule` is the copy.
+    steps
+        The steps taken.
+    members, group
+        What updates the parameters of each group, and which of them this is: number 0 those that
+        are in none.
+
+    Notes
+    -----
+    A subclass keeps each argument in an attribute of its name, but the learning rate: `repr` shows
+    them, and options of groups take their places.
     """
 
+    decoupled = False
+    """Whether weight decay is w *= 1 - η λ before the update."""
     slots: tuple[str, ...] = ()
     """Names of the moments, arrays each as large as the partition."""
     whole = False
     """Whether the gradient of the whole partition must be there at once."""
 
-    def __init__(self, learning_rate: float | Schedule, *, weight_decay: float = 0.0) -> None:
-        self.schedule = as_schedule(learning_rate)
+    def __init__(
+        self,
+        learning_rate: float | Schedule,
+        *,
+        weight_decay: float = 0.0,
+        groups: Groups | None = None,
+    ) -> None:
+        self.given = as_schedule(learning_rate)
+        self.schedule = self.given.begun()
         self.weight_decay = non_negative(type(self).__name__, "weight_decay", weight_decay)
+        self.groups = parameter_groups.checked(type(self).__name__, groups or {})
         self.moments: dict[str, Array] = {}
         self.steps = 0
+        self.members = [self]
+        self.group = 0
         self._part: Partition | None = None
 
     def __repr__(self) -> str:
+        hidden = {"given", "members", "group", "moments", "schedule", "slots", "steps"}
+        if not self.groups:
+            hidden.add("groups")
         shown = {
             name: value
             for name, value in vars(self).items()
-            if name not in ("moments", "steps", "schedule") and name[0] != "_"
+            if name not in hidden and name[0] != "_"
         }
         arguments = ", ".join(
             [repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())]
         )
         return f"{type(self).__name__}({arguments})"
 
-    def bind(self, part: Partition) -> None:
-        """Allocate the moments of a partition, `part`, which this optimizer belongs to from now
-        on.
+    def group_numbers(self, named: Mapping[str, Parameter]) -> dict[str, int]:
+        """Return by name which member of `members` is to update each parameter.
+
+        Raises
+        ------
+        ValueError
+            Groups do not fit the parameters.
         """
-        self.moments = {name: np.zeros_like(part.values) for name in self.slots}
-        self._moments_of_chunks = [
-            {name: array[c.start : c.stop] for name, array in self.moments.items()}
-            for c in part.chunks
-        ]
+        return parameter_groups.numbers(self, parameter_groups.made(self, self.groups), named)
+
+    def bind(self, part: Partition) -> None:
+        """Begin anew with a partition, `part`, which this optimizer belongs to from now on."""
+        made = parameter_groups.made(self, self.groups)
         self.steps = 0
+        self.schedule = self.given.begun()
         self._part = part
+        self.group = 0
+        self._slots = tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
+        self.allocate(part)
+        self.members = [self, *(self._member(*each) for each in enumerate(made, 1))]
+        for member in self.members:
+            member.prepare(part)
+        self._chunks = [
+            (
+                chunk,
+                {name: array[chunk.start : chunk.stop] for name, array in self.moments.items()},
+                self.members[chunk.group],
+            )
+            for chunk in part.chunks
+        ]
+
+    def allocate(self, part: Partition) -> None:
+        """Allocate the moments of a partition, and what else all groups share."""
+        self.moments = {name: np.zeros_like(part.values) for name in self._slots}
+
+    def prepare(self, part: Partition) -> None:
+        """Prepare the update of the `spans` of this group, whose moments are zero."""
+
+    def _member(self, number: int, made: "Optimizer") -> "Optimizer":
+        """Return this optimizer, moments and all, with the options of one that was made for the
+        group of this number.
+        """
+        member = copy.copy(self)
+        kept = {"group", "groups", "members", "moments", "steps"}
+        for name, value in vars(made).items():
+            if name not in kept and name[0] != "_":
+                setattr(member, name, value)
+        if made.given is self.given:
+            member.schedule = self.schedule
+        member.group = number
+        return member
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """The schedules of all groups, each once."""
+        return list({id(member.schedule): member.schedule for member in self.members}.values())
+
+    def begin_epoch(self, epoch: int) -> None:
+        """See `Schedule.begin_epoch`."""
+        for schedule in self.schedules:
+            schedule.begin_epoch(epoch)
+
+    def observe(self, value: float) -> None:
+        """See `Schedule.observe`."""
+        for schedule in self.schedules:
+            schedule.observe(value)
+
+    def spans(self, part: Partition) -> Iterator[Span]:
+        """Yield the spans of the partition that are of the group of this member."""
+        for span in part.spans:
+            if span.group == self.group:
+                yield span
 
     def require_bound(self, part: Partition) -> None:
         """Refuse a partition, `part`, that this optimizer does not belong to any more.
@@ -86,23 +197,35 @@ class Optimizer:
             )
 
     def step(self, part: Partition) -> None:
-        """Update the partition by its gradient, at the schedule's rate of this step."""
+        """Update the partition by its gradient, at the schedules' rates of this step."""
         self.require_bound(part)
-        rate = float(self.schedule.rate(self.steps))
-        self.steps += 1
-        self.update_slice(part, rate)
+        rates = [float(member.schedule.rate(self.steps)) for member in self.members]
+        for member in self.members:
+            member.steps += 1
+        if self.whole:
+            part.collect()
+            for member, rate in zip(self.members, rates, strict=True):
+                member.update_slice(part, rate)
+            return
+        for chunk, moments, member in self._chunks:
+            part.fetch(chunk)
+            if member.weight_decay:
+                member.decay(chunk, rates[chunk.group])
+            member.update(chunk, moments, rates[chunk.group])
 
     def update_slice(self, part: Partition, rate: float) -> None:
-        """Update chunk by chunk, each as soon as its gradient is there."""
-        for chunk, moments in zip(part.chunks, self._moments_of_chunks, strict=True):
-            part.fetch(chunk)
-            if self.weight_decay:
-                self.decay(chunk, rate)
-            self.update(chunk, moments, rate)
+        """Update the `spans` of the partition, all of whose gradient is there, if it must be
+        `whole`.
+        """
+        raise NotImplementedError
 
     def decay(self, chunk: Chunk, rate: float) -> None:
-        """Apply weight decay to the gradient."""
-        add_penalty(chunk, 0.0, self.weight_decay)
+        """Apply weight decay, to the gradient or, if it is decoupled, to the weights."""
+        if not self.decoupled:
+            add_penalty(chunk, 0.0, self.weight_decay)
+            return
+        for start, stop in chunk.regularized:
+            kernels.scale(chunk.values[start:stop], 1 - rate * self.weight_decay)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         """Update chunk.values by chunk.gradient and its part of the moments."""
@@ -115,7 +238,11 @@ class Optimizer:
         assert self._part is not None
         return {
             "steps": self.steps,
-            **{f"schedule.{name}": value for name, value in self.schedule.state().items()},
+            **{
+                f"{prefix}.{name}": value
+                for prefix, schedule in self._named_schedules().items()
+                for name, value in schedule.state().items()
+            },
             **{
                 f"{slot}.{name}": whole
                 for slot, array in self.moments.items()
@@ -125,17 +252,30 @@ class Optimizer:
 
     def state_schema(self, state: State) -> Schema:
         """Return what all entries of a state must be, if it is to be loaded; collective."""
-        schedule = self.schedule.state_schema(below("schedule", state))
         return {
             **like(self.state()),
-            **{f"schedule.{name}": entry for name, entry in schedule.items()},
+            **{
+                f"{prefix}.{name}": entry
+                for prefix, schedule in self._named_schedules().items()
+                for name, entry in schedule.state_schema(below(prefix, state)).items()
+            },
             "steps": integer(0),
         }
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned, on any number of ranks."""
         assert self._part is not None
-        self.steps = state["steps"]
-        self.schedule.load_state(below("schedule", state))
+        for member in self.members:
+            member.steps = state["steps"]
+        for prefix, schedule in self._named_schedules().items():
+            schedule.load_state(below(prefix, state))
         for slot, array in self.moments.items():
             self._part.from_named(array, below(slot, state))
+
+    def _named_schedules(self) -> dict[str, Schedule]:
+        """Return the schedules by the names that they have in a state."""
+        return {
+            f"groups.{number}.schedule" if number else "schedule": member.schedule
+            for number, member in enumerate(self.members)
+            if not number or member.schedule is not self.schedule
+        }

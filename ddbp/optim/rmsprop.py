@@ -5,6 +5,7 @@ from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
@@ -24,6 +25,8 @@ class RMSProp(Optimizer):
         μ, in [0, 1): of the step g / (√v + ε); 0 is none.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     def __init__(
@@ -34,8 +37,9 @@ class RMSProp(Optimizer):
         epsilon: float = 1e-8,
         momentum: float = 0.0,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.alpha = fraction("RMSProp", "alpha", alpha, USUAL)
         self.epsilon = non_negative("RMSProp", "epsilon", epsilon)
         self.momentum = fraction("RMSProp", "momentum", momentum, USUAL)

@@ -1,11 +1,12 @@
 """Learning-rate schedules: functions of the step (0 for the first)."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from ddbp.snapshot import NUMBER, Schema, State, integer, like
-from layers.checks import non_negative, positive
+from ddbp.snapshot import NUMBER, Schema, State, below, integer, like
+from layers.checks import non_negative, positive, positive_int
 from layers.errors import message
 
 
@@ -18,10 +19,19 @@ class Schedule:
         """Return the learning rate of a step."""
         raise NotImplementedError
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Be told that an epoch begins or goes on, in `fit` and `batches`; epochs count from 0."""
+
     def observe(self, value: float) -> None:
         """Be told the validation loss (the training loss, without validation) at the end of an
         epoch.
         """
+
+    def begun(self) -> "Schedule":
+        """Return the schedule for an optimizer to begin with: a copy if it has a `state`, so that
+        no other one sees what this one learns.
+        """
+        return self if type(self).state is Schedule.state else copy.deepcopy(self)
 
     def state(self) -> dict[str, Any]:
         """Return what changes during training beside the step, by name: nothing, for most."""
@@ -144,6 +154,57 @@ class Cosine(Schedule):
         return self._final + (self._rate - self._final) * (1 + math.cos(math.pi * done)) / 2
 
 
+class CosineRestarts(Schedule):
+    """Half a cosine from `rate` down to `final` in `steps` steps, again and again, each `growth`
+    times as long as the one before (Loshchilov and Hutter 2017, eq. 5).
+    """
+
+    def __init__(self, rate: float, *, steps: int, growth: int = 1, final: float = 0.0) -> None:
+        _positive("CosineRestarts", rate=rate)
+        _non_negative("CosineRestarts", final=final)
+        self._rate = rate
+        self._steps = positive_int("CosineRestarts", "steps", steps, "Steps of the first cosine.")
+        self._growth = positive_int("CosineRestarts", "growth", growth, "1 is the least.")
+        self._final = final
+
+    def __repr__(self) -> str:
+        return (
+            f"CosineRestarts({self._rate!r}, steps={self._steps}, growth={self._growth},"
+            f" final={self._final!r})"
+        )
+
+    def rate(self, step: int) -> float:
+        length = self._steps
+        if self._growth == 1:
+            step %= length
+        while step >= length:
+            step -= length
+            length *= self._growth
+        return _cosine(self._rate, self._final, step / length)
+
+
+class Polynomial(Schedule):
+    """final + (rate - final) (1 - step / steps)^power, a line unless said, then `final`."""
+
+    def __init__(self, rate: float, *, steps: int, power: float = 1.0, final: float = 0.0) -> None:
+        _positive("Polynomial", rate=rate, power=power)
+        _non_negative("Polynomial", final=final)
+        self._rate = rate
+        self._steps = positive_int("Polynomial", "steps", steps, "Steps until it is final.")
+        self._power = power
+        self._final = final
+
+    def __repr__(self) -> str:
+        return (
+            f"Polynomial({self._rate!r}, steps={self._steps}, power={self._power!r},"
+            f" final={self._final!r})"
+        )
+
+    def rate(self, step: int) -> float:
+        left = max(0.0, 1 - step / self._steps)
+        return float(self._final + (self._rate - self._final) * left**self._power)
+
+
 class OneCycle(Schedule):
     """From rate / start_factor up to `rate` in the first `rise` of `steps`, then down to that over
     final_factor, both by cosines.
@@ -225,6 +286,9 @@ class WarmUp(Schedule):
             return self._schedule.rate(step - self._steps)
         return self._schedule.rate(0) * (self._start + (1 - self._start) * (step + 1) / self._steps)
 
+    def begin_epoch(self, epoch: int) -> None:
+        self._schedule.begin_epoch(epoch)
+
     def observe(self, value: float) -> None:
         self._schedule.observe(value)
 
@@ -236,6 +300,44 @@ class WarmUp(Schedule):
 
     def load_state(self, state: State) -> None:
         self._schedule.load_state(state)
+
+
+class ByEpoch(Schedule):
+    """A schedule whose steps are epochs: `ByEpoch(StepDecay(0.1, at=(30, 60)))`.
+
+    `fit` and `batches` tell it of their epochs; a loop that makes its batches itself calls
+    `schedule.begin_epoch(epoch)`.
+    """
+
+    def __init__(self, schedule: float | Schedule) -> None:
+        self._schedule = as_schedule(schedule)
+        self._epoch = 0
+
+    def __repr__(self) -> str:
+        return f"ByEpoch({self._schedule!r})"
+
+    def rate(self, step: int) -> float:
+        return self._schedule.rate(self._epoch)
+
+    def begin_epoch(self, epoch: int) -> None:
+        self._epoch = epoch
+
+    def observe(self, value: float) -> None:
+        self._schedule.observe(value)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "epoch": self._epoch,
+            **{f"by_epoch.{n}": e for n, e in self._schedule.state().items()},
+        }
+
+    def state_schema(self, state: State) -> Schema:
+        inner = self._schedule.state_schema(below("by_epoch", state))
+        return {"epoch": integer(0), **{f"by_epoch.{name}": entry for name, entry in inner.items()}}
+
+    def load_state(self, state: State) -> None:
+        self._epoch = state["epoch"]
+        self._schedule.load_state(below("by_epoch", state))
 
 
 class Plateau(Schedule):

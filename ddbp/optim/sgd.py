@@ -6,6 +6,7 @@ from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
+from .groups import Groups
 from .optimizer import USUAL, Optimizer
 from .schedule import Schedule
 
@@ -23,6 +24,8 @@ class SGD(Optimizer):
         Whether to look ahead, w -= η (g + μ m); needs a momentum.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
+    groups
+        Options of their own for some parameters: see `Optimizer`.
     """
 
     def __init__(
@@ -32,8 +35,9 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        groups: Groups | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay)
+        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.momentum = fraction("SGD", "momentum", momentum, USUAL)
         self.nesterov = nesterov
         if nesterov and not momentum:

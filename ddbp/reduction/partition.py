@@ -1,6 +1,6 @@
 """This rank's partition of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -31,6 +31,8 @@ class Chunk(NamedTuple):
         Views of the parameters and of their gradient, (stop - start,).
     regularized
         Runs [start, stop) of the chunk to which L1, L2 and weight decay apply.
+    group
+        The number of the group that its parameters are in.
     """
 
     start: int
@@ -38,6 +40,7 @@ class Chunk(NamedTuple):
     values: Array
     gradient: Array
     regularized: list[tuple[int, int]]
+    group: int
 
 
 class Span(NamedTuple):
@@ -53,6 +56,10 @@ class Span(NamedTuple):
         A view of it, (stop - start,).
     regularized
         Whether L1, L2 and weight decay apply to it.
+    offset
+        Where in the parameter, flattened, it begins.
+    group
+        The number of the group that it is in.
     """
 
     parameter: int
@@ -60,6 +67,8 @@ class Span(NamedTuple):
     stop: int
     values: Array
     regularized: bool
+    offset: int
+    group: int
 
 
 class Partition:
@@ -74,11 +83,17 @@ class Partition:
         chunk by chunk.
     adjust
         Called with each chunk when its gradient is there, and scaled.
+    groups
+        The number of the group of each parameter, by name; 0 for all unless given. A chunk is of
+        one group.
 
     Attributes
     ----------
-    names
-        The names of all parameters.
+    comm
+        The ranks.
+    names, shapes, regularized, groups
+        Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
+        numbers of their groups.
     spans
         What of which parameters is in it.
     gradient
@@ -95,9 +110,10 @@ class Partition:
         *,
         whole: bool = False,
         adjust: Callable[[Chunk], None] | None = None,
+        groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
-        self._comm = reducer.comm
+        self.comm = reducer.comm
         self._adjust = adjust
         self._collected = False
         self.scale = 1.0
@@ -111,13 +127,15 @@ class Partition:
         self.chunks: list[Chunk] = []
         self.spans: list[Span] = []
         self.names = flat.names
+        self.shapes = [parameter.shape for parameter in flat.parameters]
+        self.regularized = [parameter.regularized for parameter in flat.parameters]
         self.parameters = len(flat.parameters)
+        self.groups = [groups[name] if groups else 0 for name in flat.names]
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
         for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
             blocks += self._cut_into_blocks(start, stop, offset)
-            for a in range(0, values.size, CHUNK):
-                b = min(a + CHUNK, values.size)
+            for a, b, group in self._cut_into_chunks(offset, values.size):
                 place = slice(offset + a, offset + b)
                 regularized = [
                     (
@@ -129,7 +147,7 @@ class Partition:
                 ]
                 gradient = self.gradient[place] if whole else self.gradient[: b - a]
                 self.chunks.append(
-                    Chunk(place.start, place.stop, values[a:b], gradient, regularized)
+                    Chunk(place.start, place.stop, values[a:b], gradient, regularized, group)
                 )
             offset += values.size
         self._arrange(np.array(blocks, np.int64).reshape(-1, 4))
@@ -155,8 +173,8 @@ class Partition:
         in the flat array.
         """
         blocks = []
-        for number, (_, parameter, begin, end) in enumerate(self._flat.segments()):
-            begin, end = max(begin, start), min(end, stop)
+        for number, (_, parameter, first, last) in enumerate(self._flat.segments()):
+            begin, end = max(first, start), min(last, stop)
             if begin >= end:
                 continue
             # At block bounds, as ranges are cut.
@@ -176,21 +194,43 @@ class Partition:
                     place.stop,
                     self._flat.values[begin:end],
                     parameter.regularized,
+                    begin - first,
+                    self.groups[number],
                 )
             )
         return blocks
 
+    def _cut_into_chunks(self, offset: int, size: int) -> Iterator[tuple[int, int, int]]:
+        """Cut the range of so many elements that begins at `offset` of the partition into chunks;
+        yield of each where it begins and ends in the range, and its group.
+        """
+        # The gap after a parameter goes with it.
+        inside = [span for span in self.spans if offset <= span.start < offset + size]
+        firsts = inside[:1] + [b for a, b in pairwise(inside) if a.group != b.group]
+        begins = [0, *(span.start - offset for span in firsts[1:]), size]
+        for (start, stop), first in zip(pairwise(begins), firsts, strict=False):
+            for a in range(start, stop, CHUNK):
+                yield a, min(a + CHUNK, stop), first.group
+
     def _arrange(self, blocks: Integers) -> None:
         """Learn how the blocks of all ranks follow each other in the flat array."""
         self._blocks = np.ascontiguousarray(blocks[:, :2])
-        counts = self._comm.all_gather(np.array([len(blocks)], np.int64))[:, 0]
+        counts = self.comm.all_gather(np.array([len(blocks)], np.int64))[:, 0]
         padded = np.full((int(counts.max()), 2), -1, np.int64)
         padded[: len(blocks)] = blocks[:, 2:]
-        gathered = self._comm.all_gather(padded)
+        gathered = self.comm.all_gather(padded)
         self._present = gathered[:, :, 0] >= 0
         owners, starts = gathered[self._present].T
         self._order = np.argsort(starts)
         self._owner_of_block = owners[self._order]
+
+    def chunk(self, span: Span) -> Chunk:
+        """Return what lies of a parameter in the partition as a chunk, whose gradient is there
+        after `collect`.
+        """
+        gradient = self.gradient[span.start : span.stop]
+        regularized = [(0, span.values.size)] if span.regularized else []
+        return Chunk(span.start, span.stop, span.values, gradient, regularized, span.group)
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
@@ -219,9 +259,9 @@ class Partition:
         """Return an array of which each rank holds the part (m,) of its partition, whole, cut into
         arrays of the shapes of the parameters, by their names; collective.
         """
-        ranges = self._comm.all_gather(np.array(self._reducer.ranges, np.int64))
+        ranges = self.comm.all_gather(np.array(self._reducer.ranges, np.int64))
         flat = np.zeros_like(self._flat.values, array.dtype)
-        for bounds, part in zip(ranges.tolist(), gather_uneven(self._comm, array), strict=True):
+        for bounds, part in zip(ranges.tolist(), gather_uneven(self.comm, array), strict=True):
             offset = 0
             for start, stop in bounds:
                 flat[start:stop] = part[offset : offset + stop - start]
@@ -246,7 +286,7 @@ class Partition:
         """Return the sums of all blocks of all ranks, in the order of the flat array."""
         sums = np.zeros(self._present.shape[1])
         kernel(sums[: len(self._blocks)], array, self._blocks)
-        result: Array = self._comm.all_gather(sums)[self._present][self._order]
+        result: Array = self.comm.all_gather(sums)[self._present][self._order]
         return result
 
     def square_norm(self, array: Array) -> float:
@@ -267,9 +307,7 @@ class Partition:
 
     def penalty(self, l1: float, l2: float) -> float:
         """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
-        chosen = np.array([parameter.regularized for parameter in self._flat.parameters])[
-            self._owner_of_block
-        ]
+        chosen = np.array(self.regularized)[self._owner_of_block]
         absolute = (
             tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
         )

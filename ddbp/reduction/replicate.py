@@ -1,7 +1,10 @@
 """One model on all ranks: parameters and states are those of rank 0, and a digest tells."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.snapshot import Schema, like
@@ -9,6 +12,7 @@ from ddbp.snapshot import State as SnapshotState
 from layers import FlatParameters, Module, Parameter, State
 from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
+from layers.types import Array
 
 
 def named_arrays(model: Module) -> dict[str, Parameter | State]:
@@ -61,3 +65,58 @@ class Replica:
             if first or isinstance(array, State):
                 array.value = state[name]
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
+
+
+class KeptWeights:
+    """A copy of a model's parameters, one for all ranks of a host, and of its states. Methods are
+    collective.
+
+    Parameters
+    ----------
+    model
+        The model.
+    comm
+        The ranks.
+    """
+
+    def __init__(self, model: Module, comm: Communicator) -> None:
+        self._comm = comm
+        self._replica = Replica(model, comm)
+        self._named = named_arrays(model)
+        parameters = {
+            name: array for name, array in self._named.items() if isinstance(array, Parameter)
+        }
+        size = sum(parameter.value.nbytes for parameter in parameters.values())
+        comm.plan_memory({"the best parameters": size})
+        memory = comm.host_array((size,), np.uint8)
+        self._kept: dict[str, Array] = {}
+        start = 0
+        for name, array in self._named.items():
+            if name in parameters:
+                stop = start + array.value.nbytes
+                self._kept[name] = memory[start:stop].view(array.dtype).reshape(array.shape)
+                start = stop
+            else:
+                self._kept[name] = array.value.copy()
+
+    def keep(self) -> None:
+        """Keep what the model has now."""
+        self.load({name: array.value for name, array in self._named.items()})
+
+    def load(self, arrays: Mapping[str, Array]) -> None:
+        """Keep these arrays, by the names that `arrays` gives."""
+        first = self._comm.rank == self._comm.topology.first
+        for name, kept in self._kept.items():
+            if first or isinstance(self._named[name], State):
+                kept[...] = arrays[name]
+        self._comm.host_barrier((CollectiveKind.GATHER, 0))
+
+    def restore(self) -> None:
+        """Give the model what was kept."""
+        self._replica.load_state(self._kept)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return copies of what was kept, by name."""
+        result = {name: kept.copy() for name, kept in self._kept.items()}
+        self._comm.host_barrier((CollectiveKind.GATHER, 0))
+        return result

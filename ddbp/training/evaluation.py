@@ -12,12 +12,12 @@ from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
 from layers import Module, Value
 from layers.engine.shares import required
-from layers.types import Array, Integers
 
-from .data import ArrayDataset, batches
+from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
+from .samples import Ragged, Samples, call, leaves, of_leaves, spread
 
-Passes = Callable[[Array, Array, Integers, int], tuple[Value, Value]]
+Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
 
 def evaluate(
@@ -31,17 +31,17 @@ def evaluate(
     """Return the mean of each metric over what counts, of the loss where the function is None; NaN
     if nothing does; collective.
 
-    `run_pass` takes x and y of this rank's part of a batch, the bounds of its shards and the
-    samples of the whole batch, and returns prediction and loss.
+    `run_pass` takes this rank's part of a batch, and returns prediction and loss.
     """
     totals = []
     first, _ = plan.owned(plan.rank)
     for rows in batches(len(data), batch_size):
-        start, stop, bounds = plan.rows(len(rows))
-        x, y = data.x[rows[start:stop]], data.y[rows[start:stop]]
+        batch = local_batch(data, plan, rows, sliced)
         # Of each shard and metric what is averaged, and what it counts for.
         sums = np.zeros((plan.local, len(metrics), 2))
-        prediction, loss = run_pass(x, y, bounds, len(rows))
+        prediction, loss = run_pass(batch)
+        arrays = of_leaves(lambda value: value.array, prediction)
+        weights = () if batch.weights is None else (batch.weights,)
         for number, (name, metric) in enumerate(metrics.items()):
             if metric is None:
                 sums[:, number, 0], divisor = required(loss, "Trainer.evaluate")
@@ -49,17 +49,28 @@ def evaluate(
                 if first == 0:
                     sums[0, number, 1] = len(rows) if divisor is None else divisor
             else:
-                sums[:, number] = shard_sums(name, metric, (prediction.array, y), bounds)
+                arguments = arrays, batch.y, *weights
+                sums[:, number] = shard_sums(name, metric, arguments, batch.bounds)
         totals.append(sums.reshape(plan.local, -1))
     values, counted = total_over_ranks(np.array(totals), plan, comm).reshape(-1, 2).T
     means = np.divide(values, counted, out=np.full(len(values), np.nan), where=counted != 0)
     return dict(zip(metrics, means.tolist(), strict=True))
 
 
-def predict(model: Module, x: Any, dtype: Any, batch_size: int) -> Array:
-    """Return a model's output for x (N, …), floating ones in the given type, batch by batch."""
-    x = np.asarray(x)
-    if x.dtype.kind == "f":
-        x = x.astype(dtype, copy=False)
-    starts = range(0, max(1, len(x)), batch_size)
-    return np.concatenate([model(x[start : start + batch_size]) for start in starts])
+def predict(model: Module, x: Samples, batch_size: int) -> Any:
+    """Return a model's output for samples, batch by batch; of an output that is a tuple or a dict,
+    each array.
+    """
+    samples = [leaf for _, leaf in leaves("x", x)]
+    ragged = [int(leaf.lengths.max()) for leaf in samples if type(leaf) is Ragged]
+    steps = max(ragged, default=0)
+
+    def part(rows: slice) -> Samples:
+        def leaf(samples: Any) -> Any:
+            return samples.padded(rows, rows, steps) if type(samples) is Ragged else samples[rows]
+
+        return spread(lambda array: array, of_leaves(leaf, x))
+
+    starts = range(0, max(1, len(samples[0])), batch_size)
+    outputs = [call(model, part(slice(start, start + batch_size))) for start in starts]
+    return of_leaves(lambda *arrays: np.concatenate(arrays), *outputs)

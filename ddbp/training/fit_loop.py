@@ -72,7 +72,7 @@ class FitLoop(StepHook):
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
         if self._folder is not None:
-            names = ("model", "loss", "optimizer")
+            names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
             self._folder.write_configuration(chosen | facts)
 
@@ -88,12 +88,15 @@ class FitLoop(StepHook):
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
-        if not self._stream.begin(data):
+        goes_on = self._stream.begin(data)
+        if not goes_on:
             self.history = []
             self._begin_epoch()
             trainer.stop = False
         self.running = True
         try:
+            for callback in () if goes_on else trainer.callbacks:
+                callback.on_run_begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             # An epoch that has begun comes to its end.
@@ -102,10 +105,12 @@ class FitLoop(StepHook):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
-            if self._folder is not None:
-                self._folder.write_parameters(trainer.model)
-            for callback in trainer.callbacks:
-                callback.on_fit_end(trainer, self.history)
+            try:
+                for callback in trainer.callbacks:
+                    callback.on_fit_end(trainer, self.history)
+            finally:
+                if self._folder is not None:
+                    self._folder.write_parameters(trainer.model)
         finally:
             self.running = False
         self._stream.end()
@@ -120,11 +125,12 @@ class FitLoop(StepHook):
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
+        trainer.optimizer.begin_epoch(trainer.epoch)
         self._started = time.perf_counter() - self._seconds
-        samples: float = len(data)
+        samples: float = trainer.options.samples(len(data))
         try:
             for part in self._stream.parts(data):
-                self._weight = part.weight
+                self._weight = part.share
                 train(part)
         except TrainingOver:
             trainer.stop = True
@@ -145,7 +151,7 @@ class FitLoop(StepHook):
             record |= {f"validation_{name}": value for name, value in measures.items()}
         self._begin_epoch()
         watched = "loss" if validation is None else "validation_loss"
-        trainer.optimizer.schedule.observe(record[watched])
+        trainer.optimizer.observe(record[watched])
         self.history.append(record)
         for callback in trainer.callbacks:
             callback.on_epoch_end(trainer, record)

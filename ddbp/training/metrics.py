@@ -7,6 +7,7 @@ all samples is reported, and a sample of weight 0 is left out. So whatever is a 
 over samples is a metric: `precision` has the weight 1 where the prediction is positive.
 """
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -193,6 +194,8 @@ def shard_sums(name: str, metric: Metric, arguments: tuple[Any, ...], bounds: In
     """Return the sums of weighted values and of weights over each shard's samples (S, 2), in their
     order, of what a metric returns for the arguments.
     """
+    if len(arguments) > 2:
+        _require_weights(name, metric, arguments)
     result = metric(*arguments)
     values, weights = result if type(result) is tuple and len(result) == 2 else (result, None)
     shape = (int(bounds[-1]),)
@@ -235,6 +238,16 @@ def default_metrics(loss: object) -> dict[str, Metric]:
     if isinstance(loss, BinaryCrossEntropy):
         return {"accuracy": binary_accuracy}
     return {}
+
+
+def _require_weights(name: str, metric: Metric, arguments: tuple[Any, ...]) -> None:
+    """Refuse a metric that cannot be called with weights."""
+    try:
+        inspect.signature(metric).bind(*arguments)
+    except TypeError as error:
+        must = f"metric {name!r} must take (prediction, target, weights), as the data have weights"
+        fix = "Return (values, weights), each (N,), for a mean over what counts."
+        raise TypeError(message("Trainer.evaluate", must, error, fix)) from None
 
 
 def _row_sums(rows: Array) -> Array:

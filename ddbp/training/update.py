@@ -7,10 +7,13 @@ from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
+from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan
 from layers import Module, Value
+from layers.engine.parameter import unique_parameters
+from layers.kernels import underflow
 
 from . import checks
 from .accumulation import Accumulation
@@ -33,6 +36,8 @@ class Update:
         It belongs to this update from now on.
     options
         The trainer's options.
+    transforms
+        What is done to gradients before the optimizer sees them.
     plan, comm
         Who owns which shards, and the ranks.
 
@@ -42,6 +47,8 @@ class Update:
         Where gradients go when a group ends.
     flat
         The parameters.
+    part
+        What this rank updates of them.
     group
         What has accumulated.
     batches
@@ -53,19 +60,23 @@ class Update:
         model: Module,
         optimizer: Optimizer,
         options: TrainerOptions,
+        transforms: Sequence[GradientTransform],
         plan: ShardPlan,
         comm: Communicator,
     ) -> None:
         self._optimizer = optimizer
         self._options = options
+        self._transforms = transforms
         self.reducer = Reducer(model, plan, comm, options.wire)
         self.flat = self.reducer.flat
-        self._part = Partition(
+        self.part = Partition(
             self.reducer,
-            whole=optimizer.whole or options.clip_norm is not None,
+            whole=optimizer.whole or bool(transforms) or options.clip_norm is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
+            groups=optimizer.group_numbers(dict(unique_parameters(model))),
         )
-        optimizer.bind(self._part)
+        self._gradient = GlobalGradient(self.part)
+        optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -73,7 +84,7 @@ class Update:
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
         self.flat.require_bound("Trainer")
-        self._optimizer.require_bound(self._part)
+        self._optimizer.require_bound(self.part)
 
     def __call__(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
@@ -81,6 +92,15 @@ class Update:
         """Return the loss of the group that a batch ends, or NaN if it goes on; the hooks are told
         of the phases of the step.
         """
+        mode = underflow.flush()
+        try:
+            return self._update(loss, step, phase_hooks)
+        finally:
+            underflow.restore(mode)
+
+    def _update(
+        self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
+    ) -> float:
         group = self.group
         group.add(loss)
         if group.goes_on(loss.tape):
@@ -97,12 +117,16 @@ class Update:
             checks.refuse_loss(self.flat, loss, value, step)
         options = self._options
         if options.l1 or options.l2:
-            value += self._part.penalty(options.l1, options.l2)
+            value += self.part.penalty(options.l1, options.l2)
+        if self._transforms:
+            self.part.collect()
+            for transform in self._transforms:
+                transform(self._gradient, step)
         if options.clip_norm is not None:
-            limit_norm(self._part, options.clip_norm, step)
+            limit_norm(self.part, options.clip_norm, step)
         if loss.tape.pending:
             loss.tape.settle()
-        self._optimizer.step(self._part)
+        self._optimizer.step(self.part)
         for tell in phase_hooks:
             tell(_PUBLISH)
         self.reducer.publish(step)
@@ -117,9 +141,9 @@ class Update:
         observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
         value = group.loss(total)
-        self._part.scale = group.scale
+        self.part.scale = group.scale
         group.clear()
-        self._part.forget()
+        self.part.forget()
         # Nothing is lost yet: what is to be added next will overwrite.
         self.flat.zero_gradients()
         return value

@@ -19,6 +19,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
 from layers import Linear
 from layers.engine.fixed_tree import tree_sum
+from layers.kernels import underflow
 from layers.kernels.cache import CACHE_FOLDER
 
 _ANNOUNCED: list[Any] = []
@@ -31,8 +32,9 @@ class _Announce(event.Listener):
         dispatcher = event.data.get("dispatcher")
         if len(_ANNOUNCED) == 1 and getattr(dispatcher, "__module__", "").startswith("layers."):
             _ANNOUNCED.append(True)
+            kept = f"kept in {CACHE_FOLDER}" if CACHE_FOLDER else "not kept for the next run"
             print(
-                f"Compiling kernels for this processor; they are kept in {CACHE_FOLDER}",
+                f"Compiling kernels for this processor; they are {kept}",
                 file=sys.stderr,
                 flush=True,
             )
@@ -56,14 +58,17 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
     if comm.size == 1:
         return
     with comm.leader_first():
+        underflow.restore(underflow.flush())
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
         reducer = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
         reducer.exchange(0, 1, np.zeros(plan.local))
-        part, optimizer = Partition(reducer, whole=True), copy.deepcopy(optimizer)
+        part = Partition(reducer, whole=True)
         part.collect()
         part.square_norm(part.gradient)
-        optimizer.bind(part)
-        optimizer.step(part)
+        for member in map(copy.copy, optimizer.members):
+            member.groups = {}
+            member.bind(part)
+            member.step(part)
         # Gradients of shards are summed in the type of the model, what states learn in float64.
         for kind in (dtype, np.float64):
             tree_sum(np.zeros((2, 1), kind))

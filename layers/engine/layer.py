@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from layers.kernels import underflow
 from layers.types import Array
 
 from .forward_call import ForwardCall
@@ -67,4 +68,8 @@ class Layer(Module):
         for x in inputs:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
-        return self.forward(INFERENCE, *inputs)
+        mode = underflow.flush()
+        try:
+            return self.forward(INFERENCE, *inputs)
+        finally:
+            underflow.restore(mode)

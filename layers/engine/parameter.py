@@ -51,7 +51,7 @@ class Parameter(FixedArray):
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
 
     def __init__(self, value: Any, *, regularized: bool = True) -> None:
-        value = np.array(value)
+        value = np.array(value, order="C")
         if not np.issubdtype(value.dtype, np.inexact):
             fix = "Convert it with .astype(np.float32)."
             raise TypeError(

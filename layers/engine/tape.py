@@ -9,6 +9,7 @@ import numpy as np
 
 from layers.checks import require_hooks
 from layers.errors import message
+from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .call import Call, Gather
@@ -160,8 +161,7 @@ class Tape:
                 for tell in hooks.forward_begin:
                     tell(call)
             if len(inputs) == 1:
-                wants = inputs[0].wants
-                array = layer.forward(call, inputs[0].array)
+                wants, arrays = inputs[0].wants, [inputs[0].array]
             else:
                 wants, arrays = False, []
                 for x in inputs:
@@ -179,7 +179,11 @@ class Tape:
                         wants = wants or x.wants
                         x = x.array
                     arrays.append(x)
+            mode = underflow.flush()
+            try:
                 array = layer.forward(call, *arrays)
+            finally:
+                underflow.restore(mode)
         except BaseException:
             del self.calls[call.index :]
             self.shares = [share for share in self.shares if share.index < call.index]
@@ -300,6 +304,18 @@ class Tape:
             kept.clear()
         self._unfinished = True
         self.rule = rule
+        mode = underflow.flush()
+        try:
+            self._walk(value, gradient, rule)
+        finally:
+            underflow.restore(mode)
+        self.rule = None
+        self._unfinished = False
+        if self._hooks is not None:
+            for end in self._hooks.backward_pass_end:
+                end(self)
+
+    def _walk(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         hooks = self._hooks
         uses: dict[int, int] | None = None
         if hooks is not None:
@@ -322,11 +338,6 @@ class Tape:
                 self._tell_what_is_ready(call, uses)
         for kept in self.kept:
             kept.own_gradient()
-        self.rule = None
-        self._unfinished = False
-        if hooks is not None:
-            for end in hooks.backward_pass_end:
-                end(self)
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""

@@ -6,26 +6,31 @@ inlines helpers of other files.
 """
 
 import hashlib
-import os
+import inspect
+import pickle
 import platform
 import re
-import tempfile
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import llvmlite
 import numba
 import numpy as np
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.caching import _Cache
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
 
-from . import linking
+from . import cache_folder, linking
 from .machine import VECTOR_BYTES
 
 ROOM = Path(__file__).parent
+_KEEPERS = {Path(__file__), Path(cache_folder.__file__)}
 _IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
 _VERSIONS = (
+    sys.implementation.cache_tag,
     numba.__version__,
     llvmlite.__version__,
     np.__version__,
@@ -62,13 +67,15 @@ def imported(path: Path) -> frozenset[Path]:
 
 
 def closure(path: Path) -> set[Path]:
-    """Return a file of kernels with all that it imports, directly or not."""
+    """Return a file of kernels with all that it imports, directly or not, but for what keeps its
+    code.
+    """
     found: set[Path] = set()
     new = {path}
     while new:
         found |= new
         new = {other for one in new for other in imported(one)} - found
-    return found
+    return found - _KEEPERS
 
 
 def _digest(paths: Iterable[Path]) -> str:
@@ -81,9 +88,11 @@ def _digest(paths: Iterable[Path]) -> str:
 @cache
 def module_digest(path: Path) -> str:
     """Return a digest of all that decides the machine code of a file's kernels, except the
-    processor, which Numba's index adds.
+    processor; of a file that is none of these, of itself.
     """
-    return _digest(sorted(closure(path)))
+    if path.is_relative_to(ROOM):
+        return _digest(sorted(closure(path)))
+    return hashlib.sha256(repr(_VERSIONS).encode() + _content(path)).hexdigest()[:16]
 
 
 @cache
@@ -92,77 +101,68 @@ def source_digest() -> str:
     return _digest(sources())
 
 
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+CACHE_FOLDER = cache_folder.find()
+"""Where machine code is kept, None if nowhere."""
 
 
-def _cache_folder() -> Path:
-    """Return the first writable of: NUMBA_CACHE_DIR, the user's cache folder, a folder of this user
-    in the temporary folder.
-    """
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    chosen = os.environ.get("NUMBA_CACHE_DIR")
-    for base in filter(None, (chosen, os.path.join(home, "ddbp"))):
-        if _writable(Path(base) / "kernels"):
-            return Path(base) / "kernels"
-    return (
-        Path(tempfile.gettempdir())
-        / f"ddbp-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-        / "kernels"
-    )
+class KernelCache(_Cache):  # type: ignore[misc]
+    """The cached machine code of one kernel: a file for each processor and types of arguments, in a
+    folder named after the file of the kernel and its digest.
 
-
-CACHE_FOLDER = _cache_folder()
-
-
-class _Locator(_CacheLocator):
-    """Where the machine code of a file's kernels lies: in a folder named after the file and its
-    digest.
+    Numba's own cache has an index of such files, which processes overwrite for each other: one may
+    then load the code for the types of another.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._digest = (
-            module_digest(path)
-            if path.is_relative_to(ROOM)
-            else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        )
-        self._folder = CACHE_FOLDER / f"{path.stem}-{self._digest}"
+    def __init__(self, function: Callable[..., Any]) -> None:
+        path = Path(inspect.getfile(function))
+        self._folder = None
+        if CACHE_FOLDER is not None:
+            self._folder = CACHE_FOLDER / f"{path.stem}-{module_digest(path)}"
+        # No two kernels of a file have one name.
+        self._name = re.sub("[<>]", "", f"{path.stem}.{function.__qualname__}")
+        self._enabled = True
 
-    def get_cache_path(self) -> str:
-        return str(self._folder)
+    @property
+    def cache_path(self) -> str:
+        """Return the folder, nothing if there is none."""
+        return str(self._folder or "")
 
-    def get_source_stamp(self) -> str:
-        return self._digest
+    def enable(self) -> None:
+        """Load and save from now on."""
+        self._enabled = True
 
-    def get_disambiguator(self) -> str:
-        """Return nothing: no two kernels of a file have one name."""
-        return ""
+    def disable(self) -> None:
+        """Neither load nor save from now on."""
+        self._enabled = False
 
-    @classmethod
-    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "_Locator":
-        return cls(Path(py_file))
+    def flush(self) -> None:
+        """Forget the code for all types."""
+        for file in self._folder.glob(f"{self._name}-*.code") if self._folder else ():
+            file.unlink(missing_ok=True)
 
-
-class _Implementation(CompileResultCacheImpl):
-    """What is kept of a kernel: its code, after the shared helpers that this refers to."""
-
-    _locator_classes: ClassVar = [_Locator]
-
-    def reduce(self, compiled: Any) -> Any:
-        return linking.shared_by(compiled.library), super().reduce(compiled)
-
-    def rebuild(self, target_context: Any, kept: Any) -> Any:
-        shared, code = kept
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the code for types of arguments, after the shared helpers that it refers to; None
+        if there is none.
+        """
+        target_context.refresh()
+        path = self._file(sig, target_context.codegen())
+        kept = cache_folder.read(path) if path else None
+        if kept is None:
+            return None
+        shared, code = pickle.loads(kept)
         linking.provide(shared)
-        return super().rebuild(target_context, code)
+        return CompileResult._rebuild(target_context, *code)
 
+    def save_overload(self, sig: Any, compiled: Any) -> None:
+        """Keep code for types of arguments."""
+        path = self._file(sig, compiled.codegen)
+        if path and not compiled.library.has_dynamic_globals:
+            kept = linking.shared_by(compiled.library), compiled._reduce()
+            cache_folder.write(path, dumps(kept))
 
-class KernelCache(FunctionCache):
-    """The cached machine code of one kernel."""
-
-    _impl_class = _Implementation
+    def _file(self, sig: Any, codegen: Any) -> Path | None:
+        """Return the file for types of arguments on the processor that code is made for."""
+        if self._folder is None or not self._enabled:
+            return None
+        key = hashlib.sha256(repr((sig, codegen.magic_tuple())).encode()).hexdigest()
+        return self._folder / f"{self._name}-{key[:16]}.code"

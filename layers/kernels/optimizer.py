@@ -108,6 +108,84 @@ def adam(p, g, m, v, rate, beta1, beta2, epsilon, root_correction2):
 
 
 @kernel
+def amsgrad(p, g, m, v, largest, rate, beta1, beta2, epsilon, root_correction2):
+    """Writes one step of `adam` in which the largest v so far takes the place of v (Reddi, Kale and
+    Kumar 2018, algorithm 2).
+    """
+    rate, beta1, beta2, epsilon = (
+        number(p, rate),
+        number(p, beta1),
+        number(p, beta2),
+        number(p, epsilon),
+    )
+    one, root_correction2 = constant(p, "one"), number(p, root_correction2)
+    rest1, rest2, inverse = one - beta1, one - beta2, one / root_correction2
+    for i in range(p.size):
+        m[i] = fma(beta1, m[i], rest1 * g[i])
+        v[i] = fma(beta2, v[i], rest2 * (g[i] * g[i]))
+        # Not NaN's largest: a NaN in v stays.
+        largest[i] = largest[i] if largest[i] >= v[i] else v[i]
+        p[i] -= rate * m[i] / fma(np.sqrt(largest[i]), inverse, epsilon)
+
+
+@kernel
+def unscaled_adam(p, g, m, v, rate, beta1, beta2):
+    """Writes m and v as `adam` does and p = p - rate m: a step of RAdam whose v is of too few
+    gradients yet (Liu et al. 2020, algorithm 2).
+    """
+    rate, beta1, beta2 = number(p, rate), number(p, beta1), number(p, beta2)
+    one = constant(p, "one")
+    rest1, rest2 = one - beta1, one - beta2
+    for i in range(p.size):
+        m[i] = fma(beta1, m[i], rest1 * g[i])
+        v[i] = fma(beta2, v[i], rest2 * (g[i] * g[i]))
+        p[i] = fma(-rate, m[i], p[i])
+
+
+@kernel
+def adagrad(p, g, total, rate, epsilon):
+    """Writes total = total + g^2 and p = p - rate g / (sqrt(total) + epsilon): Duchi, Hazan and
+    Singer 2011, figure 1 with a diagonal matrix.
+    """
+    rate, epsilon = number(p, rate), number(p, epsilon)
+    for i in range(p.size):
+        total[i] = fma(g[i], g[i], total[i])
+        p[i] -= rate * (g[i] / (np.sqrt(total[i]) + epsilon))
+
+
+@kernel
+def lion(p, g, m, rate, beta1, beta2):
+    """Writes p = p - rate sign(beta1 m + (1 - beta1) g), sign(0) = 0, and then m = beta2 m +
+    (1 - beta2) g: Chen et al. 2023, algorithm 2.
+    """
+    rate, beta1, beta2 = number(p, rate), number(p, beta1), number(p, beta2)
+    one = constant(p, "one")
+    rest1, rest2 = one - beta1, one - beta2
+    for i in range(p.size):
+        p[i] = fma(-rate, np.sign(fma(beta1, m[i], rest1 * g[i])), p[i])
+        m[i] = fma(beta2, m[i], rest2 * g[i])
+
+
+@kernel
+def muon_direction(u, g, m, mu, nesterov):
+    """Writes m = mu m + (1 - mu) g, and u = mu m + (1 - mu) g if `nesterov`, else u = m."""
+    mu = number(u, mu)
+    rest = constant(u, "one") - mu
+    for i in range(u.size):
+        m[i] = fma(mu, m[i], rest * g[i])
+        u[i] = fma(mu, m[i], rest * g[i]) if nesterov else m[i]
+
+
+@kernel
+def average(a, p, decay):
+    """Writes a = decay a + (1 - decay) p, the moving average of p."""
+    decay = number(p, decay)
+    rest = constant(p, "one") - decay
+    for i in range(p.size):
+        a[i] = fma(decay, a[i], rest * p[i])
+
+
+@kernel
 def lamb_direction(u, p, g, m, v, beta1, beta2, epsilon, correction1, root_correction2, decay):
     """Writes m and v as `adam` does and u = m_hat / (sqrt(v_hat) + epsilon) + decay p: You et al.
     2020, algorithm 2.

@@ -49,30 +49,38 @@ def huber(losses, dx, x, t, delta, slope):
 @kernel
 def binary_cross_entropy(losses, dx, x, t):
     """Writes max(x, 0) - x t + log(1 + e^-|x|), NaN where t is not in [0, 1], and s(x) - t, s =
-    logistic function.
+    logistic function. Where x is infinite and t agrees with it the loss is 0.
     """
+    zero = x.dtype.type(0)
     for j in range(x.size):
-        positive = x[j] if x[j].real > 0 else -x[j]
-        loss = (positive + x[j]) / 2 - x[j] * t[j] + np.log(1 + np.exp(-positive))
+        above = x[j].real > 0
+        loss = np.log(1 + np.exp(-x[j] if above else x[j]))
+        # What is left of an infinite x is 0 where t agrees. Quotients are in float64.
+        if t[j] != (1 if above else 0):
+            loss += (x[j] if above else zero) / 1 - (x[j] * t[j] if t[j] != 0 else zero)
         losses[j] = loss if t[j].real >= 0 and t[j].real <= 1 else loss * number(x, np.nan)
         dx[j] = sigmoid(x[j]) - t[j]
 
 
 @kernel
 def weighted_binary_cross_entropy(losses, dx, x, t, positive_weights):
-    """Writes (1 - t) x + (1 + (p - 1) t) log(1 + e^-x), NaN where t is not in [0, 1], and its
-    derivative; p = positive_weights (P,) in turns, P a divisor of n.
+    """Writes (1 - t) log(1 + e^x) + p t log(1 + e^-x), NaN where t is not in [0, 1], and its
+    derivative; p = positive_weights (P,) in turns, P a divisor of n. A factor 0 makes 0 of inf.
     """
-    one = constant(x, "one")
+    one, zero = constant(x, "one"), x.dtype.type(0)
     for start in range(0, x.size, positive_weights.size):
         for k in range(positive_weights.size):
             j = start + k
-            size = x[j] if x[j].real > 0 else -x[j]
-            weight = one + (positive_weights[k] - one) * t[j]
-            softplus = (size - x[j]) / 2 + np.log(1 + np.exp(-size))
-            loss = (one - t[j]) * x[j] + weight * softplus
+            above = x[j].real > 0
+            rest = np.log(one + np.exp(-x[j] if above else x[j]))
+            negative, positive = one - t[j], positive_weights[k] * t[j]
+            loss = zero * t[j]
+            if negative != 0:
+                loss += negative * (rest + x[j] if above else rest)
+            if positive != 0:
+                loss += positive * (rest if above else rest - x[j])
             losses[j] = loss if t[j].real >= 0 and t[j].real <= 1 else loss * number(x, np.nan)
-            dx[j] = (one - t[j]) - weight * sigmoid(-x[j])
+            dx[j] = negative * sigmoid(x[j]) - positive * sigmoid(-x[j])
 
 
 @kernel

@@ -98,7 +98,7 @@ class _Unbounded(Huber):
         return dx, -dx
 
 
-class _AllSamplesAlike(MeanSquaredError):
+class _UnweightedError(MeanSquaredError):
     """Averages by the weights 1, 2, …, of which the gradient knows nothing."""
 
     def forward(self, call: Any, prediction: Array, target: Any, weights: Any = None) -> Array:
@@ -181,7 +181,7 @@ MUTANTS = (
     Mutant("Huber's gradient without its bound", of(_Unbounded, 0.5), distinct(_ROWS, _ROWS)),
     Mutant(
         "weights of samples forgotten in the gradient",
-        of(_AllSamplesAlike),
+        of(_UnweightedError),
         real(_ROWS, _ROWS),
     ),
     Mutant("pos_weight forgotten in the gradient", of(_PositivesAlike, 3.0), _with_integers(0, 1)),

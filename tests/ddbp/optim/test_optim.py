@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.optim.muon import orthogonal_factor
 from layers import Layer, Parameter
 
 STEPS = 10
@@ -115,6 +116,31 @@ def cases() -> list[Case]:
             lambda p: o.AdamW(p, 0.01, weight_decay=0),
             0.3,
         ),
+        Case(
+            "AMSGrad",
+            lambda: ddbp.Adam(0.01, betas=(0.8, 0.9), amsgrad=True),
+            lambda p: o.Adam(p, 0.01, betas=(0.8, 0.9), amsgrad=True),
+        ),
+        Case(
+            "AMSGrad, decoupled decay",
+            lambda: ddbp.AdamW(0.01, betas=(0.8, 0.9), weight_decay=0.3, amsgrad=True),
+            lambda p: o.AdamW(p, 0.01, betas=(0.8, 0.9), weight_decay=0, amsgrad=True),
+            0.3,
+        ),
+        Case("RAdam", lambda: ddbp.RAdam(0.01), lambda p: o.RAdam(p, 0.01)),
+        Case(
+            "RAdam, few gradients and decay",
+            lambda: ddbp.RAdam(0.01, betas=(0.8, 0.7), epsilon=1e-4, weight_decay=0.1),
+            lambda p: o.RAdam(p, 0.01, betas=(0.8, 0.7), eps=1e-4),
+            0.1,
+        ),
+        Case("AdaGrad", lambda: ddbp.AdaGrad(0.1), lambda p: o.Adagrad(p, 0.1)),
+        Case(
+            "AdaGrad, initial and decay",
+            lambda: ddbp.AdaGrad(0.1, initial=0.5, epsilon=1e-5, weight_decay=0.1),
+            lambda p: o.Adagrad(p, 0.1, initial_accumulator_value=0.5, eps=1e-5),
+            0.1,
+        ),
     ]
 
 
@@ -129,6 +155,12 @@ NAMES = (
     "Adam",
     "Adam, decay",
     "AdamW",
+    "AMSGrad",
+    "AMSGrad, decoupled decay",
+    "RAdam",
+    "RAdam, few gradients and decay",
+    "AdaGrad",
+    "AdaGrad, initial and decay",
 )
 
 
@@ -174,8 +206,26 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
         lambda: ddbp.AdamW(ddbp.Cosine(0.01, steps=12)),
         lambda: ddbp.LARS(0.5),
         lambda: ddbp.LAMB(ddbp.OneCycle(0.05, steps=12)),
+        lambda: ddbp.Adam(0.01, amsgrad=True),
+        lambda: ddbp.RAdam(ddbp.CosineRestarts(0.01, steps=3)),
+        lambda: ddbp.AdaGrad(0.1, initial=0.5),
+        lambda: ddbp.Lion(ddbp.Polynomial(0.01, steps=12), weight_decay=0.1),
+        lambda: ddbp.Muon(0.01),
     ],
-    ids=["SGD", "Nesterov", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"],
+    ids=[
+        "SGD",
+        "Nesterov",
+        "RMSProp",
+        "Adam",
+        "AdamW",
+        "LARS",
+        "LAMB",
+        "AMSGrad",
+        "RAdam",
+        "AdaGrad",
+        "Lion",
+        "Muon",
+    ],
 )
 @pytest.mark.parametrize("stop", [1, 4])
 def test_ten_steps_are_the_same_with_another_optimizer_that_loads_the_state(make, stop):
@@ -242,6 +292,102 @@ def slow_lamb(rate, beta1, beta2, epsilon, decay):
     return result
 
 
+def slow_lion(rate, beta1, beta2, decay):
+    """Return weight and bias after ten steps of Chen et al. 2023, algorithm 2, in plain NumPy."""
+    layer = Given(np.float64)
+    result = []
+    for index, parameter in enumerate((layer.weight, layer.bias)):
+        w, m = parameter.value.copy(), 0
+        for step in range(STEPS):
+            g = gradients(step, np.float64)[index]
+            w = w - rate * (
+                np.sign(beta1 * m + (1 - beta1) * g) + decay * parameter.regularized * w
+            )
+            m = beta2 * m + (1 - beta2) * g
+        result.append(w)
+    return result
+
+
+def test_ten_steps_of_lion_are_those_of_its_slow_twin():
+    optimizer = ddbp.Lion(0.01, betas=(0.8, 0.95), weight_decay=0.2)
+    for found, expected in zip(
+        ours(optimizer, np.float64), slow_lion(0.01, 0.8, 0.95, 0.2), strict=True
+    ):
+        assert_close(found, expected)
+
+
+def slow_muon(rate, momentum, nesterov, decay):
+    """Return the weight after ten steps of Jordan et al. 2024, in plain NumPy."""
+    w, m = Given(np.float64).weight.value.copy(), 0
+    for step in range(STEPS):
+        g = gradients(step, np.float64)[0]
+        m = momentum * m + (1 - momentum) * g
+        x = momentum * m + (1 - momentum) * g if nesterov else m
+        x = x / math.sqrt((x**2).sum())
+        for _ in range(5):
+            gram = x @ x.T
+            x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+        w = (1 - rate * decay) * w - rate * 0.2 * math.sqrt(max(WEIGHT)) * x
+    return w
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_ten_steps_of_muon_are_those_of_its_slow_twin(nesterov, dtype):
+    optimizer = ddbp.Muon(0.01, momentum=0.8, nesterov=nesterov, weight_decay=0.2)
+    weight, bias = ours(optimizer, dtype)
+    assert_close(weight, slow_muon(0.01, 0.8, nesterov, 0.2))
+    assert bias.tobytes() == ours(ddbp.AdamW(0.01), dtype)[1].tobytes()
+
+
+def test_ten_steps_of_muon_are_those_of_pytorch_as_far_as_its_halves_go():
+    torch = pytest.importorskip("torch", reason="PyTorch, the oracle, is not installed")
+    found = ours(ddbp.Muon(0.01, weight_decay=0.3), np.float32)[0]
+    start = Given(np.float32).weight.value
+    tensor = torch.nn.Parameter(torch.tensor(start.copy()))
+    optimizer = torch.optim.Muon([tensor], 0.01, weight_decay=0.3, adjust_lr_fn="match_rms_adamw")
+    for step in range(STEPS):
+        tensor.grad = torch.tensor(gradients(step, np.float32)[0])
+        optimizer.step()
+    expected = tensor.detach().numpy()
+    # PyTorch multiplies in bfloat16, of 8 bits.
+    assert np.abs(found - expected).max() < 2**-6 * np.abs(expected - start).max()
+
+
+def test_weights_that_muon_is_to_leave_alone_are_those_of_adamw():
+    found = ours(ddbp.Muon(0.01, excluded="weight", weight_decay=0.3), np.float64)
+    expected = ours(ddbp.AdamW(0.01, weight_decay=0.3), np.float64)
+    assert [a.tobytes() for a in found] == [a.tobytes() for a in expected]
+
+
+def test_pattern_of_muon_that_matches_nothing_is_refused():
+    must = r"Muon: each excluded pattern must match a parameter; got 'embed\*'\. .* weight, bias"
+    with pytest.raises(ValueError, match=must):
+        ours(ddbp.Muon(excluded=["bias", "embed*"]), np.float64)
+
+
+@pytest.mark.parametrize("shape", [(7, 30), (30, 7), (20, 20), (1, 5), (5, 1)])
+def test_orthogonal_factor_has_singular_values_near_one(shape):
+    matrix = np.random.default_rng(0).standard_normal(shape)
+    left, _, right = np.linalg.svd(matrix, full_matrices=False)
+    values = left.T @ orthogonal_factor(matrix) @ right.T
+    singular = np.diag(values)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.25
+    assert np.abs(values - np.diag(singular)).max() < 1e-12
+
+
+def test_orthogonal_factor_of_zeros_is_zeros():
+    assert not orthogonal_factor(np.zeros((3, 4))).any()
+
+
+@pytest.mark.parametrize("betas", [0.9, (0.9,), (0.9, 1.0), (-0.1, 0.9)])
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RAdam", "LAMB", "Lion"])
+def test_decay_rates_that_are_none_are_refused(name, betas):
+    with pytest.raises(ValueError, match=f"{name}: betas must be"):
+        getattr(ddbp, name)(0.1, betas=betas)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_ten_steps_of_lars_are_those_of_its_slow_twin(dtype):
     optimizer = ddbp.LARS(2.0, momentum=0.8, weight_decay=0.01, coefficient=0.01)
@@ -274,7 +420,9 @@ def test_zero_weights_get_a_finite_step(make):
     assert layer.weight.value.any()
 
 
-@pytest.mark.parametrize("name", ["SGD", "RMSProp", "Adam", "AdamW", "LARS", "LAMB"])
+@pytest.mark.parametrize(
+    "name", ["SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Lion", "Muon", "LARS", "LAMB"]
+)
 def test_decay_does_not_touch_the_bias(name):
     kind = getattr(ddbp, name)
     with_decay, without = (ours(kind(0.01, weight_decay=decay), np.float64) for decay in (0.5, 0.0))

@@ -2,9 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 import ddbp
+from layers import Linear, MeanSquaredError
 
 STEPS = 30
 
@@ -64,6 +66,56 @@ def test_cosine_is_that_of_pytorch():
 def test_cosine_stays_at_its_end():
     schedule = ddbp.Cosine(0.5, steps=10, final=0.01)
     assert schedule.rate(10) == schedule.rate(1000) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("growth", [1, 2, 3])
+def test_cosine_with_restarts_is_that_of_pytorch(growth):
+    expected = torch_rates(
+        lambda o, s: s.CosineAnnealingWarmRestarts(o, 4, T_mult=growth, eta_min=0.01)
+    )
+    found = rates(ddbp.CosineRestarts(0.5, steps=4, growth=growth, final=0.01))
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("power", [1.0, 2.5])
+def test_polynomial_is_that_of_pytorch(power):
+    expected = torch_rates(lambda o, s: s.PolynomialLR(o, total_iters=20, power=power))
+    found = rates(ddbp.Polynomial(0.5, steps=20, power=power))
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
+
+
+def test_schedule_by_epoch_changes_with_epochs_only():
+    schedule = ddbp.WarmUp(ddbp.ByEpoch(ddbp.StepDecay(0.5, every=2, factor=0.5)), steps=3)
+    found = []
+    for epoch in range(5):
+        schedule.begin_epoch(epoch)
+        found += [schedule.rate(3 + step) for step in range(10)]
+    assert found == [0.5] * 20 + [0.25] * 20 + [0.125] * 10
+
+
+@pytest.mark.parametrize("own_loop", [False, True])
+def test_epochs_of_fit_and_of_batches_are_told_to_the_schedule(own_loop):
+    seen = []
+
+    class Recorded(ddbp.Schedule):
+        def rate(self, step):
+            seen.append(epochs.rate(step))
+            return 0.1
+
+        def begin_epoch(self, epoch):
+            epochs.begin_epoch(epoch)
+
+    epochs = ddbp.ByEpoch(ddbp.StepDecay(1.0, at=(1, 2), factor=0.5))
+    model, loss = Linear(2, 1, rng=np.random.default_rng(0)), MeanSquaredError()
+    optimizer = ddbp.SGD(Recorded())
+    trainer = ddbp.Trainer(model, loss=loss, optimizer=optimizer, batch_size=2, quiet=True)
+    data = ddbp.ArrayDataset(np.zeros((4, 2)), np.zeros((4, 1)))
+    if own_loop:
+        for batch in trainer.batches(data, epochs=3):
+            trainer.step(loss(model(batch.x), batch.y))
+    else:
+        trainer.fit(data, epochs=3)
+    assert seen == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_one_cycle_is_that_of_pytorch():
@@ -142,6 +194,9 @@ def test_plateau_goes_on_from_its_state(stop, wrapped):
         (ddbp.OneCycle(0.5, steps=9), ddbp.OneCycle(0.5, steps=9, final_factor=10.0)),
         (ddbp.WarmUp(0.5, steps=3), ddbp.WarmUp(0.5, steps=3, start=0.1)),
         (ddbp.Plateau(0.5), ddbp.Plateau(0.5, minimum=0.1)),
+        (ddbp.CosineRestarts(0.5, steps=3), ddbp.CosineRestarts(0.5, steps=3, growth=2)),
+        (ddbp.Polynomial(0.5, steps=3), ddbp.Polynomial(0.5, steps=3, power=2.0)),
+        (ddbp.ByEpoch(ddbp.Plateau(0.5)), ddbp.ByEpoch(ddbp.Plateau(0.4))),
         (ddbp.Constant(0.1), ddbp.Constant(0.1 + 1e-9)),
     ],
 )
@@ -162,8 +217,11 @@ def test_linear_scaling_multiplies_the_rate_as_the_batch():
         ddbp.StepDecay(0.5, at=(3, 9)),
         ddbp.Exponential(0.5, factor=0.9),
         ddbp.Cosine(0.5, steps=9),
+        ddbp.CosineRestarts(0.5, steps=3, growth=2),
+        ddbp.Polynomial(0.5, steps=9),
         ddbp.OneCycle(0.5, steps=9),
         ddbp.WarmUp(0.5, steps=3),
+        ddbp.ByEpoch(ddbp.Cosine(0.5, steps=9)),
         ddbp.Plateau(0.5),
     ],
     ids=repr,

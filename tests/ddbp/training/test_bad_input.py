@@ -417,9 +417,12 @@ def test_option_of_early_stopping_that_makes_no_sense_is_refused(name, value):
 
 
 def test_early_stopping_on_what_is_not_measured_is_refused():
-    trainer = make(callbacks=[ddbp.EarlyStopping(monitor="validation_acuracy")])
+    trainer = make(callbacks=[ddbp.EarlyStopping(monitor="validation_acuracy", mode="max")])
     with refused(
-        ValueError, "EarlyStopping", "monitor must be in the record", "'validation_acuracy'"
+        ValueError,
+        "EarlyStopping",
+        "monitor must be a number of the record",
+        "'validation_acuracy'",
     ):
         trainer.fit(DATA, epochs=1, validation=DATA)
 

@@ -276,5 +276,6 @@ def test_early_stopping_lets_progress_go_on():
 
 def test_plateau_hears_of_the_validation_loss():
     schedule = ddbp.Plateau(1e-30, factor=0.5, patience=0)
-    make(optimizer=ddbp.SGD(schedule)).fit(DATA, epochs=4, validation=DATA)
-    assert schedule.rate(0) == 1e-30 / 8
+    trainer = make(optimizer=ddbp.SGD(schedule))
+    trainer.fit(DATA, epochs=4, validation=DATA)
+    assert trainer.optimizer.schedule.rate(0) == 1e-30 / 8

@@ -206,6 +206,24 @@ def test_values_and_weights_of_a_metric_are_summed_separately(shards, batch_size
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_weights_of_the_data_are_those_of_losses_and_metrics():
+    weights = RNG.random((8, 5)) * (TOKENS >= 0)
+    labels = np.maximum(TOKENS, 0)
+    trainer = make(network(), batch_size=3, shards=2)
+    measured = trainer.evaluate(ddbp.ArrayDataset(SEQUENCES, labels, weights=weights))
+    logits = trainer.predict(SEQUENCES.astype(np.float32))
+    hits = logits.argmax(axis=-1) == labels
+    loss = SoftmaxCrossEntropy()(logits, labels, weights)
+    np.testing.assert_allclose(measured["loss"], loss, rtol=1e-6)
+    np.testing.assert_allclose(measured["accuracy"], np.average(hits, weights=weights), rtol=1e-6)
+
+
+def test_metric_that_takes_no_weights_is_refused_where_the_data_have_them():
+    trainer = make(metrics={"mine": lambda p, y: y})
+    with pytest.raises(TypeError, match=r"metric 'mine' must take \(prediction, target, weights\)"):
+        trainer.evaluate(ddbp.ArrayDataset(X, LABELS, weights=np.ones(len(X))))
+
+
 def test_a_metric_of_the_name_of_the_loss_is_refused():
     with pytest.raises(ValueError, match="named as what is reported beside it; got 'loss'"):
         make(metrics={"loss": ddbp.accuracy})

@@ -115,12 +115,44 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "Muon, a rate by epoch": (
+        lambda **options: make(
+            dense(), ddbp.Muon(ddbp.ByEpoch(ddbp.Cosine(0.02, steps=4))), **options
+        ),
+        DATA,
+        7,
+    ),
+    "a moving average": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.Adam(0.01),
+            callbacks=[ddbp.ExponentialMovingAverage(0.9, validation=DATA), *callbacks],
+            **options,
+        ),
+        DATA,
+        8,
+    ),
     "a plateau": (
         lambda **options: make(
             dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
         ),
         DATA,
         18,
+    ),
+    "parameter groups": (
+        lambda **options: make(
+            dense(),
+            ddbp.Adam(
+                ddbp.Cosine(0.01, steps=20),
+                groups={
+                    "layers.0.*": {"learning_rate": ddbp.Plateau(0.01, patience=0)},
+                    ("*.3.weight", "*.2.weight"): {"weight_decay": 0.1, "betas": (0.8, 0.9)},
+                },
+            ),
+            **options,
+        ),
+        DATA,
+        12,
     ),
     "early stopping": (
         lambda callbacks=(), **options: make(
@@ -131,6 +163,22 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         12,
+    ),
+    "best weights": (
+        lambda callbacks=(), **options: make(
+            dense(BatchNorm(64)),
+            ddbp.SGD(0.3, momentum=0.9),
+            callbacks=[
+                ddbp.BestWeights(),
+                ddbp.EarlyStopping(
+                    monitor="validation_accuracy", patience=9, restore_best_weights=True
+                ),
+                *callbacks,
+            ],
+            **options,
+        ),
+        DATA,
+        17,
     ),
     "a second fit": (
         lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9, nesterov=True), **options),
@@ -190,8 +238,8 @@ def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
         history = trainer.fit(data, epochs=EPOCHS, validation=data)
     except StopError:
         return trainer, [], stop.snapshot
-    names = ("epoch", "step", "loss", "validation_loss")
-    return trainer, [record[name] for record in history for name in names], None
+    names = ("epoch", "step", "loss", "validation_loss", "average_loss")
+    return trainer, [record[name] for record in history for name in names if name in record], None
 
 
 def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):

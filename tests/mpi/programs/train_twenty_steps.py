@@ -165,6 +165,15 @@ def custom_loop(shards):
     ]
 
 
+def centred(gradient: ddbp.GlobalGradient, step: int) -> None:
+    """Take the mean of its row from each gradient of a matrix."""
+    whole = gradient.whole()
+    for array in whole.values():
+        if array.ndim == 2:
+            array -= array.mean(axis=1, keepdims=True)
+    gradient.replace(whole)
+
+
 RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "momentum": lambda shards: fitted(network(), ddbp.SGD(0.1, momentum=0.9), shards=shards),
     "nesterov and a single sample in the last batch": lambda shards: fitted(
@@ -186,6 +195,13 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         shards=shards,
     ),
     "LAMB": lambda shards: fitted(network(), ddbp.LAMB(0.02), shards=shards),
+    "Muon": lambda shards: fitted(network(), ddbp.Muon(0.02), shards=shards),
+    "transforms": lambda shards: fitted(
+        network(),
+        ddbp.RAdam(0.01),
+        transforms=[ddbp.ClipParameterNorms(0.02), centred],
+        shards=shards,
+    ),
     "LARS with a warm-up": lambda shards: fitted(
         network(), ddbp.LARS(ddbp.WarmUp(1.0, steps=5)), shards=shards
     ),
