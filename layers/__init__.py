@@ -31,6 +31,7 @@ from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
 from .loss.base import Loss
 from .loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
+from .loss.ctc import CTC
 from .loss.regression import (
     BinaryCrossEntropy,
     GaussianNLL,
@@ -54,6 +55,7 @@ from .tree.batch import TreeBatch
 from .tree.cells import TreeLSTM, TreeRNN
 
 __all__ = [
+    "CTC",
     "GELU",
     "GRU",
     "LSTM",

@@ -50,7 +50,7 @@ def below(x, greatest):
 
 
 @inlined
-def _exponentials(e, highest, totals, x):
+def exponentials(e, highest, totals, x):
     """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a
     block of rows.
 
@@ -77,7 +77,7 @@ def softmax(y, x):
     highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
     for start in range(0, len(x), ROWS):
         block = y[start : start + ROWS]
-        _exponentials(block, highest, totals, x[start : start + ROWS])
+        exponentials(block, highest, totals, x[start : start + ROWS])
         for i in range(len(block)):
             row, share = block[i], constant(x, "one") / totals[i]
             for j in range(row.size):
@@ -116,7 +116,7 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
             r = (i - bounds[s]) % ROWS
             if r == 0:
                 stop = min(i + ROWS, bounds[s + 1])
-                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
+                exponentials(dx[i:stop], highest, totals, logits[i:stop])
             row, label = dx[i], labels[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0
@@ -159,7 +159,7 @@ def soft_cross_entropy(sums, dx, logits, targets, class_weights, weights, relati
             r = (i - bounds[s]) % ROWS
             if r == 0:
                 stop = min(i + ROWS, bounds[s + 1])
-                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
+                exponentials(dx[i:stop], highest, totals, logits[i:stop])
             row = dx[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0

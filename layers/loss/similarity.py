@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from layers.engine.forward_call import ForwardCall
-from layers.engine.memory import matrix
+from layers.engine.memory import flat, matrix
 from layers.errors import message
 from layers.kernels import margin
 from layers.types import Array
@@ -85,7 +85,7 @@ class CosineEmbedding(_OfVectors):
         if y.shape != shape[:-1]:
             must = f"labels must be {shape[:-1]} for vectors {shape}"
             raise ValueError(message(self, must, y.shape, "Each pair has one: 1 or -1."))
-        y = np.ascontiguousarray(y, losses.dtype).reshape(-1)
+        y = flat(y.astype(losses.dtype, copy=False))
         margin.cosine_embedding(losses[:, 0], da, db, y, self.margin)
         counts = self.row_weights(call, weights, shape[:-1], a)
         loss = self.of_rows(call, losses, (da.reshape(shape), db.reshape(shape)), len(a), counts)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from layers.loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
+from layers.loss.ctc import CTC
 from layers.loss.regression import (
     BinaryCrossEntropy,
     GaussianNLL,
@@ -51,6 +52,13 @@ def _pairs(rng: Generator) -> tuple[Array, ...]:
     """Draw pairs of vectors, and whether they shall be alike."""
     a, b = real(_ROWS, _ROWS)(rng)
     return a, b, rng.choice((-1, 1), BATCH)
+
+
+def _spoken(rng: Generator) -> tuple[Array, ...]:
+    """Draw frames and the labels that they say, 0 to 2 of the classes 1, 3."""
+    labels = rng.choice((1, 3), (BATCH, 2))
+    labels[0], labels[1, 1] = -1, -1
+    return rng.standard_normal((BATCH, 4, 4)), labels
 
 
 def _weighted(name: str, make: Any, inputs: Any) -> Case:
@@ -119,6 +127,8 @@ CASES = (
         constant=(1,),
     ),
     Case("KLDivergence", layer(KLDivergence), with_probabilities(BATCH, 3, 4), constant=(1,)),
+    Case("CTC", layer(CTC), _spoken),
+    Case("CTC of labels", layer(CTC, blank=2, per_label=True), _spoken),
     Case("MultiClassHinge", layer(MultiClassHinge, 0.7), with_labels(4, BATCH, 3)),
     Case("BinaryCrossEntropy", layer(BinaryCrossEntropy), with_targets(*_ROWS)),
     Case("BinaryCrossEntropy of vectors", layer(BinaryCrossEntropy), with_targets(BATCH)),

@@ -15,6 +15,7 @@ from layers.gradient_check.cases.case import (
     with_targets,
 )
 from layers.loss.classification import MultiClassHinge, SoftmaxCrossEntropy
+from layers.loss.ctc import CTC
 from layers.loss.regression import (
     BinaryCrossEntropy,
     GaussianNLL,
@@ -166,6 +167,17 @@ class _AlikeOnly(CosineEmbedding):
         return np.where(alike, da, 0), np.where(alike, db, 0), *rest
 
 
+class _EveryFrameAlike(CTC):
+    """Has each label spread evenly over the frames."""
+
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        x, labels = call.inputs[0].array, call.inputs[2]
+        p = np.exp(x) / np.exp(x).sum(axis=-1, keepdims=True)
+        there = np.eye(x.shape[2])[labels].sum(axis=1) / x.shape[1]
+        there[:, 0] = 1 - there.sum(axis=1)
+        return (p - there[:, np.newaxis]) * dy / len(x), None, None, None
+
+
 def _pairs(rng: Generator) -> tuple[Array, ...]:
     a, b = real(_ROWS, _ROWS)(rng)
     return a, b, np.resize((1, -1), BATCH)
@@ -200,6 +212,11 @@ MUTANTS = (
     ),
     Mutant("norms as constants in a cosine", of(_NormConstant), real(_ROWS, _ROWS)),
     Mutant("pairs that shall differ forgotten", of(_AlikeOnly), _pairs),
+    Mutant(
+        "labels spread evenly over the frames",
+        of(_EveryFrameAlike),
+        lambda rng: (rng.standard_normal((BATCH, 5, 4)), rng.integers(1, 4, (BATCH, 2))),
+    ),
     Mutant("1/N forgotten", of(_BatchSizeForgotten), with_labels(4, BATCH)),
     Mutant("label smoothing forgotten", of(_SmoothingForgotten), with_labels(4, BATCH)),
     Mutant(

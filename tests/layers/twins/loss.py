@@ -1,5 +1,6 @@
 """The twins of `layers.gradient_check.cases.loss`."""
 
+import itertools
 import math
 
 import numpy as np
@@ -95,6 +96,25 @@ def huber(x, t):
     return size**2 / 2 if size <= 0.7 else 0.7 * (size - 0.35)
 
 
+def ctc(blank, per_label):
+    """Sum over all paths."""
+
+    def twin(_, logits, labels):
+        losses = []
+        for x, row in zip(logits, labels, strict=True):
+            wanted = [label for label in row if label >= 0]
+            p = np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+            total = 0.0
+            for path in itertools.product(range(x.shape[1]), repeat=len(x)):
+                said = [label for label, _ in itertools.groupby(path) if label != blank]
+                if said == wanted:
+                    total += math.prod(p[t, label] for t, label in enumerate(path))
+            losses.append(-math.log(total) / (max(1, len(wanted)) if per_label else 1))
+        return np.array(np.mean(losses))
+
+    return twin
+
+
 def mean_of(function):
     def twin(_, x, t):
         return np.array(
@@ -124,6 +144,8 @@ TWINS = {
     "SoftmaxCrossEntropy of classes, smoothed": cross_entropy(0.2, of_classes=(1, 3, 0.5, 2)),
     "SoftmaxCrossEntropy of classes, soft": cross_entropy(0, of_classes=(1, 3, 0.5, 2)),
     "KLDivergence": divergence,
+    "CTC": ctc(0, False),
+    "CTC of labels": ctc(2, True),
     "MultiClassHinge": multi_class_hinge,
     "BinaryCrossEntropy of positives": positives,
     "Hinge": mean_of(lambda x, t: max(0, 1 - x * t)),
