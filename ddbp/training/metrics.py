@@ -92,7 +92,7 @@ def top_k_accuracy(
 
 def binary_accuracy(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2, both
-    `prediction` and `target` (N, …).
+    `prediction` and `target` (N, …), by `weights` as of `accuracy`.
     """
     _same_shape("binary_accuracy", prediction, target)
     return per_sample("binary_accuracy", (prediction > 0) == (target > 0.5), weights)
@@ -101,7 +101,7 @@ def binary_accuracy(prediction: Array, target: Array, weights: Array | None = No
 def precision(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the fraction of positive predictions that are right: of outputs with logit
     > 0 those with target > 1/2, both `prediction` and `target` (N, …), over all samples and
-    outputs.
+    outputs, by `weights` as of `accuracy`.
     """
     _same_shape("precision", prediction, target)
     return per_sample("precision", target > 0.5, weights, prediction > 0)
@@ -109,7 +109,8 @@ def precision(prediction: Array, target: Array, weights: Array | None = None) ->
 
 def recall(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the fraction of positive targets that are found: of outputs with target >
-    1/2 those with logit > 0, both `prediction` and `target` (N, …), over all samples and outputs.
+    1/2 those with logit > 0, both `prediction` and `target` (N, …), over all samples and outputs,
+    by `weights` as of `accuracy`.
     """
     _same_shape("recall", prediction, target)
     return per_sample("recall", prediction > 0, weights, target > 0.5)
@@ -117,7 +118,8 @@ def recall(prediction: Array, target: Array, weights: Array | None = None) -> Va
 
 def f1_score(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the harmonic mean of `precision` and `recall`: 2 TP / (2 TP + FP + FN),
-    both `prediction` and `target` (N, …), over all samples and outputs.
+    both `prediction` and `target` (N, …), over all samples and outputs, by `weights` as of
+    `accuracy`.
     """
     _same_shape("f1_score", prediction, target)
     found, true = prediction > 0, target > 0.5
@@ -154,13 +156,17 @@ def bits_per_character(
 
 
 def mean_absolute_error(prediction: Array, target: Array, weights: Array | None = None) -> Values:
-    """Return per sample the mean `|prediction - target|`, both (N, …)."""
+    """Return per sample the mean `|prediction - target|`, both (N, …), by `weights` as of
+    `accuracy`.
+    """
     _same_shape("mean_absolute_error", prediction, target)
     return per_sample("mean_absolute_error", np.abs(prediction - target), weights)
 
 
 def mean_squared_error(prediction: Array, target: Array, weights: Array | None = None) -> Values:
-    """Return per sample the mean (prediction - target)², both (N, …)."""
+    """Return per sample the mean (`prediction` - `target`)², both (N, …), by `weights` as of
+    `accuracy`.
+    """
     _same_shape("mean_squared_error", prediction, target)
     return per_sample("mean_squared_error", (prediction - target) ** 2, weights)
 
