@@ -131,6 +131,15 @@ def require_floating(owner: Any, x: Any) -> None:
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
 
 
+def require_unmasked(owner: Any, name: str, x: Any) -> None:
+    """Refuse an array that hides elements: as an array it would show what lies under its mask."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        hidden = np.argwhere(np.ma.getmaskarray(x))
+        got = f"{len(hidden)} masked, the first at {name}{hidden[0].tolist()}"
+        fix = f"Fill them, {name}.filled(0), or leave those samples out."
+        raise TypeError(message(owner, f"{name} must have no masked elements", got, fix))
+
+
 def require_images(owner: Any, x: Any) -> None:
     """Refuse what cannot be floating images (N, H, W, C)."""
     fix = (

@@ -16,11 +16,22 @@ from ddbp.reduction.shards import ShardPlan
 from layers import BatchNorm, FlatParameters, Module, Tape, Value
 from layers.batch_norm import SingleValueError
 from layers.checks import non_negative, positive
+from layers.engine.call import Call
 from layers.errors import message
 from layers.kernels import cache
 
-from .data import ArrayDataset, local_batch, sliced
-from .samples import Samples, call, cast, of_leaves, recorded, require_equal_lengths, samples_of
+from .data import ArrayDataset, LocalBatch, local_batch, sliced
+from .samples import (
+    Samples,
+    call,
+    cast,
+    first_not_finite,
+    of_leaves,
+    recorded,
+    require_equal_lengths,
+    require_range,
+    samples_of,
+)
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -114,6 +125,8 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
             f"{name} is not finite, since the update of step {step - 1} or a change by the script"
         )
         fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+    elif first is not None and (given := _not_finite_input(loss.tape.calls, first)) is not None:
+        where, fix = given, "Drop or impute those samples."
     elif first is not None:
         where = f"the first layer whose output is not finite here is {first!r}"
     else:
@@ -121,6 +134,20 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
     raise FloatingPointError(
         message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix)
     )
+
+
+def _not_finite_input(calls: list[Call], last: Call) -> str | None:
+    """Return where calls up to the last one were given a value that is not finite, from outside of
+    the tape.
+    """
+    for each in calls[: last.index + 1]:
+        for x in each.inputs:
+            array = x.array if isinstance(x, Value) and x.call is None else x
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                place = first_not_finite("", array)
+                if place is not None:
+                    return f"{each!r} was given {place}, on this rank"
+    return None
 
 
 def _first_not_finite(flat: FlatParameters) -> str | None:
@@ -206,6 +233,7 @@ def samples_to_predict(x: Any, dtype: Any) -> Samples:
         raise TypeError(message(owner, must, "an ArrayDataset", fix))
     samples = samples_of(owner, "x", x, least=0)
     require_equal_lengths(owner, {"x": samples})
+    require_range(owner, "x", samples, dtype)
     return of_leaves(lambda leaf: cast(leaf, dtype), samples)
 
 
@@ -221,17 +249,28 @@ def batches_have_variance(trainer: "Trainer", data: ArrayDataset) -> None:
         batch = local_batch(data, plan, range(size), sliced)
         if 1 not in np.diff(batch.bounds):
             continue
-        tape = Tape(training=True, shards=batch.bounds, samples=size, deferred=True)
-        try:
-            call(trainer.model, recorded(tape, batch.x))
-        except SingleValueError as error:
+        with trainer.comm.leader_first():
+            refused = _has_single_values(trainer.model, batch)
+        if refused:
             must = "BatchNorm needs more than one value per channel in each shard of a batch"
             got = f"a{' last' if size == last else ''} batch of {size} in {plan.shards} shards"
             fix = "Pass drop_last=True, fewer" if size == last else "Use fewer"
             fix += " shards, another batch_size, or BatchNorm(…, synchronized=True)."
-            raise ValueError(message("Trainer.fit", must, got, fix)) from error
-        finally:
-            tape.release()
+            raise ValueError(message("Trainer.fit", must, got, fix))
+
+
+def _has_single_values(model: Any, batch: LocalBatch) -> bool:
+    """Return whether a BatchNorm refuses a batch for a shard that has one value per channel; no
+    state learns from this pass.
+    """
+    tape = Tape(training=True, shards=batch.bounds, samples=batch.samples, deferred=True)
+    try:
+        call(model, recorded(tape, batch.x))
+    except SingleValueError:
+        return True
+    finally:
+        tape.release()
+    return False
 
 
 class DataSets:
@@ -277,7 +316,7 @@ class DataSets:
 
     def batch(self, owner: str, x: Any, y: Any, weights: Any) -> ArrayDataset:
         """Return a global batch that a method was given, checked and converted as a data set is."""
-        return ArrayDataset.of(owner, x, y, weights).astype(self._dtype)
+        return ArrayDataset.of(owner, x, y, weights).astype(self._dtype, owner)
 
     def is_ready(self, x: Any, y: Any) -> bool:
         """Return whether a global batch is two arrays that need no conversion; what is not finite

@@ -21,6 +21,7 @@ from .samples import (
     leaves,
     of_leaves,
     require_equal_lengths,
+    require_range,
     samples_of,
     spread,
 )
@@ -99,8 +100,16 @@ class ArrayDataset:
         result._samples = len(x)
         return result
 
-    def astype(self, dtype: Any) -> "ArrayDataset":
-        """Return the data with floating arrays in another type; itself, if nothing changes."""
+    def astype(self, dtype: Any, owner: str = "ArrayDataset") -> "ArrayDataset":
+        """Return the data with floating arrays in another type; itself, if nothing changes.
+
+        Raises
+        ------
+        ValueError
+            A number is too large for the type; `owner` refuses it.
+        """
+        for name, part in (("x", self.x), ("y", self.y)):
+            require_range(owner, name, part, dtype)
         return self._map(lambda leaf: cast(leaf, dtype))
 
     def digest(self) -> str:

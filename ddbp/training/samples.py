@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layers import Tape, Value
+from layers.checks import require_unmasked
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -133,6 +134,7 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
     if isinstance(given, Iterator):
         must, fix = f"{name} must be an array", f"Collect it: {name}=np.stack(list(…))."
         raise TypeError(message(owner, must, f"a {type(given).__name__}", fix))
+    require_unmasked(owner, name, given)
     try:
         array = np.asarray(given)
     except ValueError as error:
@@ -245,6 +247,23 @@ def require_equal_lengths(owner: str, named: Mapping[str, Samples]) -> int:
 def cast(leaf: Any, dtype: Any) -> Any:
     """Return floating samples in a type, integers and booleans as they are."""
     return leaf.astype(dtype, copy=False) if leaf.dtype.kind == "f" else leaf
+
+
+def require_range(owner: str, name: str, samples: Samples, dtype: Any) -> None:
+    """Refuse floating samples that would be infinite in a type by the place of the first."""
+    largest = np.finfo(dtype).max
+    for where, leaf in leaves(name, samples):
+        array = leaf.values if isinstance(leaf, Ragged) else leaf
+        if array.dtype.kind != "f" or array.dtype.itemsize <= largest.itemsize:
+            continue
+        if max(array.max(initial=0), -array.min(initial=0)) > largest:
+            first = tuple(np.argwhere(np.abs(array) > largest)[0].tolist())
+            must = (
+                f"{where} must be at most {largest:.2e} in size, as {largest.dtype} holds no more"
+            )
+            got = f"{array[first]} at {where}[{', '.join(map(str, first))}]"
+            fix = "Scale the data, or make a float64 model: model.astype(np.float64)."
+            raise ValueError(message(owner, must, got, fix))
 
 
 def described(samples: Samples) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from layers.checks import Pair
-from layers.kernels import conv_frames
+from layers.kernels import conv_frames, merge
 from layers.kernels.machine import FRAME_BYTES
 from layers.types import Array, Integers
 
@@ -191,6 +191,52 @@ class Framed(ConvAlgorithm):
         return packed
 
 
+class SlicesApart(ConvAlgorithm):
+    """The sum of algorithms for the single slices of a window, one after the other: for depthwise
+    windows, whose slices as channels would leave a vector empty.
+    """
+
+    def __init__(self, of_slices: list[Framed]) -> None:
+        super().__init__(of_slices[0].shape, of_slices[0].dtype)
+        self.of_slices = of_slices
+
+    def __repr__(self) -> str:
+        return f"SlicesApart({self.of_slices[0].inner!r})"
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return self.of_slices[0].outputs
+
+    def apply(
+        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        first, *others = self.of_slices
+        first.apply(call, y, x, weight[0], bias, rectified and not others)
+        part = call.buffer("part", y.shape, self.dtype) if others else y
+        for a, of_slice in enumerate(others, 1):
+            of_slice.apply(call, part, x, weight[a], bias[:0], False)
+            if rectified and a == len(others):
+                merge.rectified_sum(y.reshape(-1), y.reshape(-1), part.reshape(-1))
+            else:
+                np.add(y, part, out=y)
+
+    def adjoint(
+        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
+    ) -> None:
+        first, *others = self.of_slices
+        first.adjoint(call, dx, dy, weight[0], bias, rectified)
+        part = call.pooled("part", dx.shape, self.dtype) if others else dx
+        for a, of_slice in enumerate(others, 1):
+            of_slice.adjoint(call, part, dy, weight[a], bias, rectified)
+            np.add(dx, part, out=dx)
+
+    def gradient(
+        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
+    ) -> None:
+        for a, of_slice in enumerate(self.of_slices):
+            of_slice.gradient(call, dw[:, a], dy, x, bounds, add)
+
+
 def _images(x: Array) -> Array:
     return x.reshape(-1, *x.shape[-3:])
 
@@ -210,7 +256,7 @@ def framed(
     mode: str,
     dtype: Any,
     algorithm: str,
-) -> Framed:
+) -> ConvAlgorithm:
     """Return the algorithm for a window over images (rows, columns) or volumes (depth, rows,
     columns), whose padding is made as `mode` says.
     """
@@ -232,8 +278,17 @@ def framed(
         )
         left = columns.before
         rows, columns = (replace(axis, before=0, after=0) for axis in (rows, columns))
-    # Channels of one slice stay in their order.
-    frames = Frames(slices, of_rows, of_columns, left, groups if slices.shape[1] > 1 else 1)
     window, size = Window(rows, columns, groups), (len(of_rows), len(of_columns))
-    inner = (slices.shape[1] * channels[0], channels[1])
-    return Framed(choose(ConvShape.of(window, size, inner), dtype, algorithm), frames, image)
+
+    def of(slices: Integers) -> Framed:
+        taps = slices.shape[1]
+        # Channels of one slice stay in their order.
+        frames = Frames(slices, of_rows, of_columns, left, groups if taps > 1 else 1)
+        shape = ConvShape.of(window, size, (taps * channels[0], channels[1]))
+        return Framed(choose(shape, dtype, algorithm), frames, image)
+
+    if groups == channels[0] > 1 < slices.shape[1]:
+        return SlicesApart(
+            [of(np.ascontiguousarray(slices[:, [a]])) for a in range(slices.shape[1])]
+        )
+    return of(slices)

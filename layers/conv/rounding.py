@@ -23,7 +23,7 @@ from layers.kernels.llvm.simd_winograd import MATRICES
 
 from . import tables
 from .algorithms import ConvAlgorithm, Depthwise, FewChannels, Winograd
-from .frames import Framed
+from .frames import Framed, SlicesApart
 
 OPERATIONS = ("forward", "input gradient", "weight gradient")
 
@@ -37,6 +37,10 @@ def expected_error(algorithm: ConvAlgorithm, operation: str, samples: int) -> fl
     """
     if operation not in OPERATIONS:
         raise ValueError(f"operation must be one of {OPERATIONS}; got {operation!r}.")
+    if isinstance(algorithm, SlicesApart):
+        of_slice = expected_error(algorithm.of_slices[0], operation, samples)
+        summed = operation != "weight gradient"
+        return _of_parts(of_slice, len(algorithm.of_slices) if summed else 1)
     if isinstance(algorithm, Framed):
         return _of_frames(algorithm, operation, samples)
     if isinstance(algorithm, Winograd):
@@ -81,18 +85,19 @@ def _chains(plan: tables.Correlation) -> list[list[int]]:
 
 
 def _of_frames(algorithm: Framed, operation: str, samples: int) -> float:
-    """Return it for the frames, and for adding what comes back to one pixel, each part with an
-    error of its own.
-    """
+    """Return it for the frames, and for adding what comes back to one pixel."""
     inner, count = algorithm.inner, samples * len(algorithm.frames.slices)
     if operation == "weight gradient" and isinstance(inner, Winograd):
         whole, rest = divmod(count, algorithm.together)
         return _of_winograd(inner, operation, [algorithm.together] * whole + [rest])
     of_frame = expected_error(inner, operation, count)
-    if operation != "input gradient":
-        return of_frame
-    parts = algorithm.frames.contributions
-    return math.hypot(of_frame, _root(sum(range(2, parts + 1)) / parts))
+    summed = operation == "input gradient"
+    return _of_parts(of_frame, algorithm.frames.contributions if summed else 1)
+
+
+def _of_parts(error: float, parts: int) -> float:
+    """Return it for a sum of so many results, each with an error of its own."""
+    return math.hypot(error, _root(sum(range(2, parts + 1)) / parts))
 
 
 def _of_winograd(algorithm: Winograd, operation: str, images: list[int]) -> float:

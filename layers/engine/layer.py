@@ -2,6 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
+from numpy.ma import MaskedArray
+
+from layers.checks import require_unmasked
 from layers.kernels import underflow
 from layers.types import Array
 
@@ -68,6 +71,8 @@ class Layer(Module):
         for x in inputs:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
+            if isinstance(x, MaskedArray):
+                require_unmasked(self, "x", x)
         mode = underflow.flush()
         try:
             return self.forward(INFERENCE, *inputs)

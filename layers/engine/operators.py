@@ -59,8 +59,8 @@ class Divide(Layer):
 
 
 class Power(Layer):
-    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a: where a is 0 that is 0 if b ≥ 0, else
-    -∞.
+    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a, which is 0 where a is 0 and b is not
+    negative.
     """
 
     analytic = True
@@ -365,7 +365,7 @@ def _first_unless(compare: Any, a: Any, b: Any) -> Array:
     alone is NaN.
     """
     a, b = _array(a), _array(b)
-    return np.isnan(a) | ~(compare(a, b) | np.isnan(b))
+    return np.asarray(np.isnan(a) | ~(compare(a, b) | np.isnan(b)))
 
 
 def _array(x: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks
+from layers.checks import require_hooks, require_unmasked
 from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
@@ -126,6 +126,7 @@ class Tape:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
         is not computed.
         """
+        require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
         value = Value(self, array, None, gradient and array.dtype.kind in "fc")
         if value.wants:
@@ -178,6 +179,8 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
+                    elif isinstance(x, np.ma.MaskedArray):
+                        require_unmasked(layer, "x", x)
                     arrays.append(x)
             mode = underflow.flush()
             try:

@@ -15,10 +15,10 @@ def relu(y, x):
 
 @kernel
 def relu_backward(dx, dy, y):
-    """Writes dx = dy where y > 0, else 0: the derivative at 0 is 0."""
+    """Writes dx = dy where y > 0 or NaN, else 0: the derivative at 0 is 0."""
     zero = constant(dx, "zero")
     for i in range(dx.size):
-        dx[i] = dy[i] if y[i] > zero else zero
+        dx[i] = zero if y[i] <= zero else dy[i]
 
 
 @kernel

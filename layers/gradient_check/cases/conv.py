@@ -285,6 +285,11 @@ CASES = (
     ),
     Case("Conv3d in groups", _3d(4, 6, 2, groups=2, padding=1), _volume(2, 3, 2, 4)),
     Case("Conv3d depthwise", _3d(3, 3, 2, groups=3), _volume(3, 2, 3, 3)),
+    Case(
+        "Conv3d depthwise and ReLU, two outputs each",
+        rectified(_3d(3, 6, (3, 2, 2), groups=3, padding=1, padding_mode="replicate")),
+        _volume(2, 3, 2, 3),
+    ),
     Case("Conv3d by Winograd", _3d(16, 16, (2, 3, 3), padding=(0, 1, 1)), _volume(2, 4, 3, 16)),
     Case(
         "Conv3d fastest",

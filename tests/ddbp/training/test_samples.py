@@ -559,6 +559,19 @@ def test_steps_refuse_what_a_fit_refuses(method, x, y, said):
         getattr(make(), method)(x, y)
 
 
+@pytest.mark.parametrize("part", ["x", "y"])
+def test_step_on_data_that_are_not_finite_blames_the_data(part):
+    x, y = X[:20].astype(np.float32), X[:20, :3].astype(np.float32)
+    (x if part == "x" else y)[7, 2] = np.nan
+    trainer = make(loss=MeanSquaredError(), metrics={})
+    where = r"0: Linear\(6, 16\).* was" if part == "x" else r"\d: MeanSquaredError\(\) was"
+    with pytest.raises(
+        FloatingPointError,
+        match=rf"call {where} given nan at \[7, 2\], on this rank\. Drop or impute",
+    ):
+        trainer.train_step(x, y)
+
+
 @pytest.mark.parametrize(
     ("x", "said"),
     [

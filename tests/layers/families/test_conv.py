@@ -113,6 +113,12 @@ def test_frames_are_convolved_by_the_algorithm_of_their_shape(rng, layer, option
     assert type(chosen.inner) is inner
 
 
+def test_depthwise_volumes_are_sums_of_depthwise_slices(rng):
+    layer = Conv3d(16, 16, 3, rng=rng, groups=16)
+    chosen = layer.algorithm_for(np.empty((1, 4, 8, 8, 16), np.float32))
+    assert repr(chosen) == "SlicesApart(Depthwise())"
+
+
 def test_nothing_is_framed_where_no_pixel_is_added(rng):
     layer = Conv2d(16, 16, 3, rng=rng, padding="valid", padding_mode="reflect")
     assert isinstance(layer.algorithm_for(np.empty((1, 8, 8, 16), np.float32)), Winograd)
@@ -176,6 +182,10 @@ REALISTIC = {
     "slices of a volume": lambda rng: (
         Conv3d(5, 8, (1, 3, 3), rng=rng, padding=(0, 1, 1)),
         (3, 9, 8, 5),
+    ),
+    "depthwise volume": lambda rng: (
+        Conv3d(24, 24, 3, rng=rng, padding=1, groups=24),
+        (6, 16, 16, 24),
     ),
     "reflecting": lambda rng: (
         Conv2d(16, 16, 3, rng=rng, padding=1, padding_mode="reflect"),

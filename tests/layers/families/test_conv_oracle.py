@@ -533,6 +533,7 @@ def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, algori
         (3, (6, 16, 16), {"padding": 1}),
         (12, (7, 9, 8), {"stride": 2, "padding": 1}),
         (16, (9, 8, 8), {"dilation": (2, 1, 1)}),
+        (12, (6, 9, 9), {"groups": 12}),
     ],
     ids=str,
 )

@@ -249,6 +249,9 @@ TWINS = {
     "Conv3d of every second slice": conv3d(stride=(2, 1, 1)),
     "Conv3d in groups": conv3d(groups=2, padding=BOTH),
     "Conv3d depthwise": conv3d(groups=3),
+    "Conv3d depthwise and ReLU, two outputs each": rectified(
+        conv3d(groups=3, padding=BOTH, mode="edge")
+    ),
     "Conv3d by Winograd": conv3d(padding=((0, 0), (1, 1), (1, 1))),
     "Conv3d fastest": conv3d(padding=BOTH),
     "Conv3d reflecting": conv3d(padding=((2, 2), (1, 1), (1, 1)), mode="reflect"),

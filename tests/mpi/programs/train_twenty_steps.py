@@ -15,12 +15,14 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from layers import (
+    CTC,
     GRU,
     LSTM,
     Composite,
     Dropout,
     Embedding,
     Linear,
+    MeanAbsoluteError,
     MeanSquaredError,
     ReLU,
     Sequential,
@@ -54,6 +56,21 @@ def texts(samples: int, seed: int) -> ddbp.ArrayDataset:
     return ddbp.ArrayDataset(tokens[:, :12], tokens[:, 1:13])
 
 
+def spoken(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return sequences of 12 tokens, each four times in a row, and which these are, without
+    repetitions.
+    """
+    kinds = np.cumsum(np.random.default_rng(seed).integers(1, 3, (samples, 3)), axis=1) % 3
+    return ddbp.ArrayDataset(kinds.repeat(4, axis=1), kinds + 1)
+
+
+def errors(prediction, target):
+    """Return a loss in Python, of a mean over the batch, a sum, and a loss layer."""
+    error = prediction - target
+    rest = MeanAbsoluteError()(prediction, target)
+    return (error * error).mean() + 0.01 * (error**4).sum() / 50 + rest / 2
+
+
 def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
     """Return random trees of 5 nodes, as rows of their parents, and how many children the root
     has.
@@ -65,6 +82,22 @@ def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
         ]
     )
     return ddbp.ArrayDataset(parents, (parents == 0).sum(axis=1))
+
+
+def sentences(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return sentences of 1 to 9 tokens, each with a label and a weight."""
+    rng = np.random.default_rng(seed)
+    tokens = [rng.integers(0, CLASSES, n) for n in rng.integers(1, 10, samples)]
+    labels = np.array([sentence[-1] for sentence in tokens])
+    return ddbp.ArrayDataset(tokens, labels, weights=rng.uniform(0.5, 2, samples))
+
+
+def tagged(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return points beside sentences, whose words all have a label, and a number for each."""
+    points, texts = classification(samples, seed), sentences(samples, seed)
+    words = np.split(texts.x.values, np.cumsum(texts.x.lengths)[:-1])
+    y = {"label": points.y, "number": np.array([[word.mean()] for word in words])}
+    return ddbp.ArrayDataset({"point": points.x, "words": words}, y)
 
 
 # 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves
@@ -127,6 +160,28 @@ class Counting(Composite):
 
     def __repr__(self) -> str:
         return "Counting()"
+
+
+class Tagging(Composite):
+    """Two inputs and two outputs."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(9)
+        self.dense = Linear(FEATURES, 16, rng=rng)
+        self.embedding, self.gru = Embedding(CLASSES, 8, rng=rng), GRU(8, 16, last=True, rng=rng)
+        self.label, self.number = Linear(16, CLASSES, rng=rng), Linear(16, 1, rng=rng)
+
+    def __call__(self, point, words, words_lengths):
+        h = self.dense(point) * self.gru(self.embedding(words), words_lengths)
+        return {"label": self.label(h), "number": self.number(h)}
+
+    def __repr__(self) -> str:
+        return "Tagging()"
+
+
+def loss_of_labels(prediction, y):
+    """Return the loss of one of two outputs."""
+    return SoftmaxCrossEntropy()(prediction["label"], y["label"])
 
 
 def language_model(recurrent, width: int) -> Sequential:
@@ -254,7 +309,54 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "trees": lambda shards: fitted(
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
     ),
+    "weighted sentences": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            Dropout(0.1),
+            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
+            Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=sentences(173, 6),
+        validation=sentences(37, 7),
+        shards=shards,
+    ),
+    "several inputs and targets without the last batch": lambda shards: fitted(
+        Tagging(),
+        ddbp.Adam(0.01),
+        training=tagged(173, 6),
+        validation=tagged(37, 7),
+        loss=loss_of_labels,
+        drop_last=True,
+        shards=shards,
+    ),
     "a custom loop with unused and shared layers": custom_loop,
+    "a loss of means, sums and loss layers": lambda shards: fitted(
+        Sequential(Linear(FEATURES, 2, rng=np.random.default_rng(7))),
+        ddbp.Adam(0.01),
+        training=regression(173, 4),
+        validation=regression(37, 5),
+        loss=errors,
+        metrics={"absolute": ddbp.mean_absolute_error},
+        shards=shards,
+    ),
+    "labels that are ignored, and classes that count more": lambda shards: fitted(
+        language_model(GRU(8, 12, rng=np.random.default_rng(1)), 12),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        loss=SoftmaxCrossEntropy(ignore=2, class_weights=np.arange(1, CLASSES + 1)),
+        accumulate=2,
+        shards=shards,
+    ),
+    "labels without a place in time": lambda shards: fitted(
+        language_model(GRU(8, 12, rng=np.random.default_rng(1)), 12),
+        ddbp.Adam(0.01),
+        training=spoken(173, 6),
+        validation=spoken(37, 7),
+        loss=CTC(),
+        shards=shards,
+    ),
 }
 
 
