@@ -80,33 +80,34 @@ class Loss(Layer):
         call: ForwardCall,
         rows: int,
         samples: int,
-        dtype: Any,
+        like: Array,
         weights: Array | None = None,
         terms: int = 1,
         counted: Array | None = None,
     ) -> Average:
-        """Return how the losses of so many rows, each the mean of so many terms, are averaged: by
-        weights (R,), unless None; over the sum of what is `counted` (R,), if not over theirs.
+        """Return how the losses of so many rows, each the mean of so many terms, in the type of
+        `like`, are averaged: by weights (R,), unless None; over the sum of what is `counted` (R,),
+        if not over theirs.
 
         A rank without samples takes part in the exchange of weights: whether there are any is asked
         of options, not of rows.
         """
         bounds = call.bounds(rows)
-        sums = call.buffer("sums", (len(bounds) - 1,), _TOTALS[np.dtype(dtype).kind])
-        real = np.zeros(0, dtype).real
+        sums = call.buffer("sums", (len(bounds) - 1,), _TOTALS[like.dtype.kind])
         if counted is None:
             counted = weights
+        if weights is None:
+            weights = empty(like.real, 1)
         if counted is None:
             per_sample = rows // samples if samples else 1
             scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
             unit = samples / rows if rows > samples else 1.0
-            return Average(sums, empty(real, 1), scale, bounds, None, unit)
+            return Average(sums, weights, scale, bounds, None, unit)
         of_shards = np.empty((len(bounds) - 1, 1))
         reduce.column_sums(of_shards, counted[:, np.newaxis], bounds, False)
         total = float(tree_sum(call.gather(of_shards)).item())
         scale = 1 / (total * terms) if total else 0.0
-        of_rows = empty(real, 1) if weights is None else weights
-        return Average(sums, of_rows, scale, bounds, total, 1.0)
+        return Average(sums, weights, scale, bounds, total, 1.0)
 
     def mean(self, call: ForwardCall, average: Average, samples: int) -> Any:
         """Report the sums over the rows of each shard, and return the loss."""
@@ -188,7 +189,7 @@ class RowLoss(Loss):
         (R, …), which are brought to scale and saved.
         """
         rows, terms = losses.shape
-        average = self.average(call, rows, samples, losses.dtype, weights, terms)
+        average = self.average(call, rows, samples, losses, weights, terms)
         sums, counted, scale, bounds = average[:4]
         first, *others = (dx.reshape(rows, dx.size // rows if rows else 0) for dx in gradients)
         kernels.average_rows(sums, first, losses, counted, scale, bounds)

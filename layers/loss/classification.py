@@ -144,7 +144,7 @@ class SoftmaxCrossEntropy(_OfClasses):
                 counted *= given
         by_row = labels is not None and not (of_classes.size and self.label_smoothing)
         average = self.average(
-            call, len(x), len(logits), x.dtype, counted if by_row else given, counted=counted
+            call, len(x), len(logits), x, counted if by_row else given, counted=counted
         )
         dx = call.buffer("dx", x.shape, x.dtype)
         sums, row_weights, scale, bounds = average[:4]
@@ -231,7 +231,7 @@ class KLDivergence(_OfClasses):
         x = matrix(logits)
         t = self.probabilities(targets, x)
         counts = self.row_weights(call, weights, logits.shape[:-1], logits)
-        average = self.average(call, len(x), len(logits), x.dtype, counts)
+        average = self.average(call, len(x), len(logits), x, counts)
         dx = call.buffer("dx", x.shape, x.dtype)
         sums, row_weights, scale, bounds = average[:4]
         softmax.soft_cross_entropy(
