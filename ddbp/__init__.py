@@ -40,6 +40,7 @@ from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback
+from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
 from .training.metrics import (
     accuracy,
@@ -74,6 +75,7 @@ __all__ = [
     "BestWeights",
     "ByEpoch",
     "Callback",
+    "Checkpoints",
     "ClipParameterNorms",
     "CommunicationError",
     "Constant",

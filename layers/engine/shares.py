@@ -16,7 +16,9 @@ from layers.kernels import reduce
 from .batch_sum import BatchSum
 from .layer import Recorded
 from .merge import Add, Multiply
-from .operators import Divide, Function, Reduce, Subtract
+from .operators.arithmetic import Divide, Subtract
+from .operators.elementary import Function
+from .operators.reductions import Mean, Sum
 
 if TYPE_CHECKING:
     from .call import Call
@@ -174,18 +176,18 @@ def _scaled(call: "Call", operation: Any) -> BatchSum | None:
 def _reduced(call: "Call") -> BatchSum | None:
     """Combine the sum or mean over the remaining axes."""
     layer: Any = call.layer
-    share = of(call.inputs[0]) if layer.kind in ("sum", "mean") else None
+    share = of(call.inputs[0])
     if share is None or layer.axis is not None or layer.keepdims:
         return None
     terms = np.ascontiguousarray(share.sums.reshape(len(share.sums), -1).T)
     sums = np.empty((1, len(share.sums)), terms.dtype)
     reduce.column_sums(sums, terms, np.array((0, len(terms)), np.int64), False)
-    return BatchSum(sums[0] / (len(terms) if layer.kind == "mean" else 1), share.divisor)
+    return BatchSum(sums[0] * layer.scale(len(terms)), share.divisor)
 
 
 def _function(call: "Call") -> BatchSum | None:
     layer: Any = call.layer
-    share = of(call.inputs[0]) if layer.function is np.negative else None
+    share = of(call.inputs[0]) if layer.name == "negative" else None
     return None if share is None else BatchSum(-share.sums, share.divisor)
 
 
@@ -194,6 +196,7 @@ _COMBINED: "dict[type, Callable[[Call], BatchSum | None]]" = {
     Subtract: _difference,
     Multiply: _multiple,
     Divide: _quotient,
-    Reduce: _reduced,
+    Sum: _reduced,
+    Mean: _reduced,
     Function: _function,
 }

@@ -33,9 +33,6 @@ class Value(Arithmetic):
         The array itself. It is valid until the tape's workspace is used by the next step.
     """
 
-    # NumPy leaves `array * value` to the reflected operator of Value.
-    __array_ufunc__ = None
-
     __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
@@ -89,6 +86,11 @@ class Value(Arithmetic):
         return self.array.ndim
 
     @property
+    def size(self) -> int:
+        """The number of the array's elements."""
+        return self.array.size
+
+    @property
     def grad(self) -> Array | None:
         """The gradient, after `backward`, of an input or of a value on which `keep_grad` was
         called; None if backward did not reach it.
@@ -135,9 +137,6 @@ class Value(Arithmetic):
     def __float__(self) -> float:
         return self.item()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.array, dtype, copy=copy)
-
     def __len__(self) -> int:
         return len(self.array)
 
@@ -180,7 +179,7 @@ class Value(Arithmetic):
             if gradient is None:
                 gradient = np.ones(self.array.shape, self.array.dtype)
         else:
-            gradient = np.asarray(gradient, self.dtype)
+            gradient = np.array(gradient, self.dtype)
             if gradient.shape != self.shape:
                 raise ValueError(
                     message(
