@@ -231,7 +231,7 @@ class Trainer(OptionsOfBefore):
         """Return this rank's part of the given global batch, with a new tape; what is given is
         what `ArrayDataset` takes.
         """
-        return self._recorded(self._rows("Trainer.batch", x, y, weights))
+        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -436,8 +436,8 @@ class Trainer(OptionsOfBefore):
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
     @telling_of_errors
-    def _recorded(self, rows: LocalBatch) -> Batch:
-        """Return rows with a new tape."""
+    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+        """Return rows with a new tape, which copies those that may change before its backward."""
         self._update.require_bound()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
@@ -460,7 +460,10 @@ class Trainer(OptionsOfBefore):
         if rows.ends_group:
             self._update.group.last = tape
         x = rows.x
-        x = tape.input(x, gradient=False) if x.__class__ is ndarray else recorded(tape, x)
+        if x.__class__ is ndarray:
+            x = tape.input(x, gradient=False, copy=copy)
+        else:
+            x = recorded(tape, x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _train(self, rows: LocalBatch) -> float:
