@@ -18,6 +18,7 @@ from report.table import ROOT
 TABLES: dict[str, Callable[[], str]] = {
     "verified": quality.verified,
     "numbers": speed.training_steps,
+    "scales": speed.scales,
     "breakdown": speed.breakdown,
     "compilation": speed.compilation,
     "accuracy": quality.accuracies,
