@@ -50,12 +50,12 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
-def claim_rank() -> None:
-    """Note that this process is the rank, if a launcher started it: processes that it starts will
-    know that they are not.
+def claim_rank() -> bool:
+    """Note that this process is the rank, if a launcher started it, and return whether it is:
+    processes that it starts will know that they are not.
     """
-    if launched_under_mpi():
-        os.environ.setdefault(RANK_PROCESS, str(os.getpid()))
+    own = str(os.getpid())
+    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
