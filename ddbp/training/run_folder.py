@@ -7,12 +7,12 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import safetensors.numpy
 
+from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
 from layers.errors import Renamed, message
@@ -133,23 +133,8 @@ def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        safetensors.numpy.save_file(
-            {name: array.value.copy() for name, array in named_arrays(model).items()}, temporary
-        )
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        must, fix = (
-            f"{path} must be a file that can be written",
-            "Free some space, or save elsewhere.",
-        )
-        raise OSError(message("save_parameters", must, error, fix)) from error
+    arrays = {name: array.value.copy() for name, array in named_arrays(model).items()}
+    write_arrays(Path(path), arrays)
 
 
 def _warn(text: str) -> None:

@@ -15,7 +15,7 @@ from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import StepHooks, TrainingOver, telling_of_errors
+from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -26,15 +26,16 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
 from layers.checks import positive_int, require_hooks
 from layers.engine.hooks import TapeHooks
-from layers.errors import Renamed, message
+from layers.errors import message
 
 from . import checks, evaluation, snapshots
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
+from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import TrainerOptions
+from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
@@ -43,7 +44,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer:
+class Trainer(OptionsOfBefore):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -61,26 +62,8 @@ class Trainer:
     optimizer
         See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state
         begins anew.
-    batch_size
-        Samples of the global batch, over all ranks.
-    drop_last
-        Leave out the last batch of an epoch of training where it would be smaller.
-    accumulate
-        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
-    seed
-        Seed of the order of the data and of random masks.
-    shards
-        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
-    clip_norm, clip_value
-        Limits of the gradient's global Euclidean norm, and of each of its elements.
-    truncate
-        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
-        the state: see `ddbp.training.truncated_bptt`.
-    wire
-        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
-        `ddbp.reduction.wire`.
-    l1, l2
-        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
+        What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -90,6 +73,11 @@ class Trainer:
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
+    resume
+        Go on from a checkpoint: "auto" from the newest whole one in the run folder, or begin if
+        there is none; or the path of one, or of a folder that has some. See `Checkpoints`.
+    resume_options
+        What may differ from the run that goes on, such as ("optimizer", "clip_norm").
     quiet
         Show no progress.
 
@@ -100,17 +88,6 @@ class Trainer:
     CommunicationError
         Ranks were started with different models, options or code, or share too little memory.
     """
-
-    batch_size = Renamed("options.batch_size")
-    accumulate = Renamed("options.accumulate")
-    seed = Renamed("options.seed")
-    shards = Renamed("options.shards")
-    clip_norm = Renamed("options.clip_norm")
-    clip_value = Renamed("options.clip_value")
-    truncate = Renamed("options.truncate")
-    wire = Renamed("options.wire")
-    l1 = Renamed("options.l1")
-    l2 = Renamed("options.l2")
 
     def __init__(
         self,
@@ -133,6 +110,8 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
+        resume: str | Path | None = None,
+        resume_options: Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -182,8 +161,12 @@ class Trainer:
         self._workspace = Workspace()
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
-        folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
+        self.resume = resume
+        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
+        # What callbacks have been told is in a checkpoint.
+        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
@@ -192,6 +175,12 @@ class Trainer:
         self._last_begun = -1
         for callback in self.callbacks:
             callback.on_attach(self)
+        if resume is not None:
+            checkpoint = to_resume(resume, self.run_dir, self.comm)
+            if checkpoint is not None:
+                self._load(checkpoint.snapshot(), resume_options)
+                for callback in self.callbacks:
+                    callback.on_resume(self)
 
     @property
     def partition(self) -> Partition:
@@ -242,7 +231,7 @@ class Trainer:
         """Return this rank's part of the given global batch, with a new tape; what is given is
         what `ArrayDataset` takes.
         """
-        return self._recorded(self._rows("Trainer.batch", x, y, weights))
+        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -370,20 +359,32 @@ class Trainer:
 
     # State
 
-    def state(self) -> Snapshot:
+    def request(self, request: Request) -> None:
+        """Ask all ranks for something, on this one: by the end of the next step all know it."""
+        self._update.reducer.request |= request
+
+    @property
+    def requested(self) -> int:
+        """What ranks have asked for by the exchange of the last step, `Request`s, the same on all
+        ranks.
+        """
+        return self._update.reducer.requested
+
+    def state(self, *, collected: bool = True) -> Snapshot:
         """Return all that training has changed so far, the same on all ranks and for any number of
         them; collective.
 
         Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
         others have been told what it has. The order in the data, random masks and whatever else
-        there is are functions of it.
+        there is are functions of it. If it is not `collected`, arrays that are spread over ranks
+        are the pieces of this one, and change with training.
 
         Raises
         ------
         RuntimeError
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
-        return snapshots.take(self, self._stateful())
+        return (snapshots.take if collected else snapshots.local)(self, self._stateful())
 
     def load_state(self, state: Snapshot) -> None:
         """Go on from the state of a trainer that was made alike, on any number of ranks;
@@ -407,7 +408,10 @@ class Trainer:
         if self._fit.running:
             must, fix = "a state can only be loaded between runs", "Load it before fit."
             raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
-        snapshots.load(self, self._stateful(), state)
+        self._load(state)
+
+    def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
+        snapshots.load(self, self._stateful(), state, differing)
         self._update.batches = 0
         self._last_begun = -1
 
@@ -432,8 +436,8 @@ class Trainer:
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
     @telling_of_errors
-    def _recorded(self, rows: LocalBatch) -> Batch:
-        """Return rows with a new tape."""
+    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+        """Return rows with a new tape, which copies those that may change before its backward."""
         self._update.require_bound()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
@@ -456,7 +460,10 @@ class Trainer:
         if rows.ends_group:
             self._update.group.last = tape
         x = rows.x
-        x = tape.input(x, gradient=False) if x.__class__ is ndarray else recorded(tape, x)
+        if x.__class__ is ndarray:
+            x = tape.input(x, gradient=False, copy=copy)
+        else:
+            x = recorded(tape, x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _train(self, rows: LocalBatch) -> float:

@@ -135,7 +135,7 @@ def test_run_goes_on_without_its_folder_and_keeps_its_parameters(tmp_path, tempo
         assert len(trainer.fit(DATA, epochs=3)) == 3
     lines, parameters = (str(warning.message) for warning in said)
     assert lines.startswith(f"Trainer: {folder}/metrics.jsonl should hold a line for each epoch; ")
-    assert f"save_parameters: {folder}/model.safetensors must be a file that can be " in parameters
+    assert f"ddbp: {folder}/model.safetensors must be a file to write to" in parameters
     (kept,) = temporary.glob("ddbp-run-*/model.safetensors")
     assert f"Meanwhile they are in {kept}: move them." in parameters
     other = network()
@@ -176,7 +176,7 @@ def test_parameters_that_no_folder_takes_are_an_error_with_the_path(tmp_path, mo
     folder = tmp_path / "run"
     trainer = make(run_dir=folder, callbacks=[Disturb(epoch1=lambda: lose(folder))])
     monkeypatch.setattr("tempfile.tempdir", "/dev/null/nowhere")
-    said = f"save_parameters: {folder}/model.safetensors must be a file that can be written; got "
+    said = f"ddbp: {folder}/model.safetensors must be a file to write to; got "
     with (
         pytest.warns(RuntimeWarning, match="should hold a line"),
         pytest.raises(OSError, match=re.escape(said)),
@@ -211,7 +211,7 @@ def test_saved_parameters_are_whole_or_not_there(tmp_path):
     path, limits = tmp_path / "model.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-        with pytest.raises(OSError, match=re.escape(f"{path} must be a file that can be written")):
+        with pytest.raises(OSError, match=re.escape(f"{path} must be a file to write to")):
             ddbp.save_parameters(network(), path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
