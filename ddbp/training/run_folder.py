@@ -31,7 +31,7 @@ class RunFolder:
     Parameters
     ----------
     path
-        The folder. Where it is does not change when the process changes its own.
+        The folder.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path).expanduser().absolute()
+        self.path = Path(path)
         # Lines of metrics that could not be written yet.
         self._waiting: list[str] = []
         try:
