@@ -162,7 +162,7 @@ class Trainer(OptionsOfBefore):
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         self.resume = resume
-        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
         # What callbacks have been told is in a checkpoint.
