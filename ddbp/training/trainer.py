@@ -340,8 +340,9 @@ class Trainer(OptionsOfBefore):
         for any number of them.
         """
         data = self._data.one(dataset)
-        self._require_loss("Trainer.evaluate")
-        run_pass = partial(self._warm_up, self._evaluation)
+        loss = checks.has_loss("Trainer.evaluate", self.loss)
+        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
+        run_pass = partial(self._warm_up, forward)
         metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
             begin(self)
@@ -475,13 +476,8 @@ class Trainer(OptionsOfBefore):
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
-        self._require_loss("Trainer")
+        checks.has_loss("Trainer.train_step", self.loss)
         return self._step(self._warm_up, self._run_pass, self._recorded(rows))
-
-    def _require_loss(self, owner: str) -> None:
-        if self.loss is None:
-            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
-            raise ValueError(message(owner, must, None, fix))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -497,13 +493,3 @@ class Trainer(OptionsOfBefore):
         )
         self._update.group.backward(loss)
         return loss
-
-    def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
-        """Return the model's output and the loss of this rank's part of a batch."""
-        assert self.loss is not None
-        tape = Tape(
-            shards=rows.bounds, samples=rows.samples, gather=self._gather, hooks=self._tape_hooks
-        )
-        prediction = call(self.model, recorded(tape, rows.x))
-        weights = () if rows.weights is None else (rows.weights,)
-        return prediction, self.loss(prediction, rows.y, *weights)
