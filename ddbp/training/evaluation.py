@@ -10,12 +10,14 @@ import numpy as np
 from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
-from layers import Module, Value
+from layers import Module, Tape, Value
+from layers.engine.hooks import TapeHooks
 from layers.engine.shares import required
+from layers.types import Array
 
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
-from .samples import Ragged, Samples, call, leaves, of_leaves, spread
+from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
@@ -55,6 +57,22 @@ def evaluate(
     values, counted = total_over_ranks(np.array(totals), plan, comm).reshape(-1, 2).T
     means = np.divide(values, counted, out=np.full(len(values), np.nan), where=counted != 0)
     return dict(zip(metrics, means.tolist(), strict=True))
+
+
+def forward(
+    model: Module,
+    loss: Callable[..., Value],
+    gather: Callable[[Array], Array],
+    hooks: TapeHooks | None,
+    rows: LocalBatch,
+) -> tuple[Any, Value]:
+    """Return a model's output and the loss of this rank's part of a batch; `gather` and `hooks` are
+    those of the tape.
+    """
+    tape = Tape(shards=rows.bounds, samples=rows.samples, gather=gather, hooks=hooks)
+    prediction = call(model, recorded(tape, rows.x))
+    weights = () if rows.weights is None else (rows.weights,)
+    return prediction, loss(prediction, rows.y, *weights)
 
 
 def predict(model: Module, x: Samples, batch_size: int) -> Any:
