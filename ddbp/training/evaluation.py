@@ -11,11 +11,11 @@ import numpy as np
 from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan, shard_sums
-from layers import Module, Value
+from layers import Module, Tape, Value
 
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric
-from .samples import Ragged, Samples, call, leaves, of_leaves, spread
+from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
@@ -50,6 +50,13 @@ def evaluate(
         totals.append(sums)
     means = total_over_ranks(np.array(totals), plan, comm) / len(data)
     return dict(zip(metrics, means.tolist(), strict=True))
+
+
+def run_pass(model: Module, loss: Any, tape: Tape, rows: LocalBatch) -> tuple[Any, Value]:
+    """Return a model's output and its loss for this rank's part of a batch."""
+    prediction = call(model, recorded(tape, rows.x))
+    weights = () if rows.weights is None else (rows.weights,)
+    return prediction, loss(prediction, rows.y, *weights)
 
 
 def predict(model: Module, x: Samples, batch_size: int) -> Any:

@@ -493,10 +493,6 @@ class Trainer(OptionsOfBefore):
 
     def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
-        assert self.loss is not None
-        tape = Tape(
-            shards=rows.bounds, samples=rows.samples, gather=self._gather, hooks=self._tape_hooks
-        )
-        prediction = call(self.model, recorded(tape, rows.x))
-        weights = () if rows.weights is None else (rows.weights,)
-        return prediction, self.loss(prediction, rows.y, *weights)
+        shards, samples = rows.bounds, rows.samples
+        tape = Tape(shards=shards, samples=samples, gather=self._gather, hooks=self._tape_hooks)
+        return evaluation.run_pass(self.model, self.loss, tape, rows)
