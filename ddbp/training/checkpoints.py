@@ -89,7 +89,7 @@ class Checkpoints(Callback):
             raise ValueError(message(_OWNER, 'busy must be "wait" or "skip"', repr(busy), fix))
         self.background = background
         self.busy = busy
-        self.path = None if path is None else Path(path).absolute()
+        self.path = None if path is None else Path(path).expanduser().absolute()
         self._monitor: Monitor | None = None
         self._best = 0
         if keep_best is not None:
@@ -246,7 +246,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
         path = run_dir / folder.IN_RUN
     else:
-        path = Path(resume)
+        path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()

@@ -34,7 +34,7 @@ from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
-from .metrics import Metric, default_metrics
+from .metrics import Metric, checked, default_metrics
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
@@ -138,7 +138,7 @@ class Trainer(OptionsOfBefore):
         ).on(self.comm.size)
         kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
         callbacks = require_hooks("Trainer", "callbacks", callbacks, kinds, fix)
-        self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
+        self.metrics = checked(default_metrics(loss) if metrics is None else metrics)
         self.step_count = 0
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
@@ -162,7 +162,7 @@ class Trainer(OptionsOfBefore):
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         self.resume = resume
-        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
         # What callbacks have been told is in a checkpoint.
@@ -278,9 +278,11 @@ class Trainer(OptionsOfBefore):
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
-        return sum(
-            self._train(window) * window.share for window in self._truncation.windows([rows])
-        )
+        total = counted = 0.0
+        for window in self._truncation.windows([rows]):
+            value, part = self._train(window), self._update.group.counted_of(window.share)
+            total, counted = total + value * part, counted + part
+        return total / counted if counted else 0.0
 
     # Whole runs
 
