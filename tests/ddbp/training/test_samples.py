@@ -465,6 +465,14 @@ def test_wrong_weights_are_refused(weights, said):
         ddbp.ArrayDataset(X, LABELS, weights=weights)
 
 
+def test_loss_that_takes_no_weights_is_refused_for_data_that_have_them():
+    trainer = make(loss=lambda prediction, y: SoftmaxCrossEntropy()(prediction, y))
+    trainer.fit(DATA, epochs=1)
+    said = "^Trainer.fit: the loss must take the weights of the training data; got too many"
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(DATA, epochs=1, class_weight={1: 2.0})
+
+
 # The last batch
 
 
