@@ -11,7 +11,9 @@ from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
 from layers import Module, Tape, Value
+from layers.engine.hooks import TapeHooks
 from layers.engine.shares import required
+from layers.types import Array
 
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
@@ -57,8 +59,17 @@ def evaluate(
     return dict(zip(metrics, means.tolist(), strict=True))
 
 
-def run_pass(model: Module, loss: Any, tape: Tape, rows: LocalBatch) -> tuple[Any, Value]:
-    """Return a model's output and its loss for this rank's part of a batch."""
+def forward(
+    model: Module,
+    loss: Callable[..., Value],
+    gather: Callable[[Array], Array],
+    hooks: TapeHooks | None,
+    rows: LocalBatch,
+) -> tuple[Any, Value]:
+    """Return a model's output and the loss of this rank's part of a batch; `gather` and `hooks` are
+    those of the tape.
+    """
+    tape = Tape(shards=rows.bounds, samples=rows.samples, gather=gather, hooks=hooks)
     prediction = call(model, recorded(tape, rows.x))
     weights = () if rows.weights is None else (rows.weights,)
     return prediction, loss(prediction, rows.y, *weights)

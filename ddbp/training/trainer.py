@@ -3,7 +3,7 @@ rank's partition.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
+from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
@@ -173,6 +174,8 @@ class Trainer(OptionsOfBefore):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        saves = any(isinstance(each, Checkpoints) for each in callbacks)
+        self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
         if resume is not None:
@@ -219,9 +222,10 @@ class Trainer(OptionsOfBefore):
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         self._stream.begin(data)
         try:
-            for _ in range(self._stream.left(epochs)):
-                self.optimizer.begin_epoch(self.epoch)
-                yield from map(self._recorded, self._stream.batches(data))
+            with self._signals:
+                for _ in range(self._stream.left(epochs)):
+                    self.optimizer.begin_epoch(self.epoch)
+                    yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             self._stream.given_out = False
             return
@@ -328,15 +332,17 @@ class Trainer(OptionsOfBefore):
             checks.batches_have_variance(self, data)
         steps = windows * self.options.steps(len(data))
         self._fit.write_configuration(self, dataset, epochs)
-        return self._fit.run(self, self._train, data, epochs, steps, validation)
+        with self._signals:
+            return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
         data = self._data.one(dataset)
-        self._require_loss("Trainer.evaluate")
-        run_pass = partial(self._warm_up, self._evaluation)
+        loss = checks.has_loss("Trainer.evaluate", self.loss)
+        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
+        run_pass = partial(self._warm_up, forward)
         metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
             begin(self)
@@ -470,13 +476,8 @@ class Trainer(OptionsOfBefore):
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
-        self._require_loss("Trainer")
+        checks.has_loss("Trainer.train_step", self.loss)
         return self._step(self._warm_up, self._run_pass, self._recorded(rows))
-
-    def _require_loss(self, owner: str) -> None:
-        if self.loss is None:
-            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
-            raise ValueError(message(owner, must, None, fix))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -492,9 +493,3 @@ class Trainer(OptionsOfBefore):
         )
         self._update.group.backward(loss)
         return loss
-
-    def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
-        """Return the model's output and the loss of this rank's part of a batch."""
-        shards, samples = rows.bounds, rows.samples
-        tape = Tape(shards=shards, samples=samples, gather=self._gather, hooks=self._tape_hooks)
-        return evaluation.run_pass(self.model, self.loss, tape, rows)
