@@ -60,6 +60,13 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         )
 
 
+def has_loss(owner: str, loss: Any) -> Any:
+    """Return the loss of a trainer, which must have one."""
+    if loss is None:
+        raise ValueError(message(owner, "the trainer must have a loss", None, "Pass loss= to it."))
+    return loss
+
+
 def no_context(held: bool) -> None:
     """Refuse a fit within no_sync."""
     if held:
