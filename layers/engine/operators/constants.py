@@ -47,7 +47,7 @@ def alike(owner: Any, *inputs: Any) -> tuple[Any, ...]:
 
 
 def _converted(owner: Any, constant: Any, dtype: Any) -> Any:
-    require_unmasked(owner, "a constant", constant)
+    require_unmasked(owner, "x", constant)
     array = np.asarray(constant)
     kind = array.dtype.kind
     if array.dtype == dtype:
