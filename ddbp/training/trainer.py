@@ -142,8 +142,8 @@ class Trainer(OptionsOfBefore):
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
         self._truncation = None
-        if truncate is not None:
-            self._truncation = Truncation(model, truncate, self.comm, self._plan)
+        if self.options.truncate is not None:
+            self._truncation = Truncation(model, self.options.truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
         self._update = Update(
