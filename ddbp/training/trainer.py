@@ -160,7 +160,7 @@ class Trainer(OptionsOfBefore):
         self._gather = ShardGather(self._plan, self.comm)
         self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(self.comm, self._flat.dtype)
+        self._data = checks.DataSets(self.comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         self.resume = resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
