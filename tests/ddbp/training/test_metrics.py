@@ -1,5 +1,7 @@
 """Metrics: one number per sample."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from ddbp import (
     recall,
     top_k_accuracy,
 )
+from ddbp.training import metrics
 from ddbp.training.metrics import default_metrics
 from layers import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
@@ -144,3 +147,25 @@ def test_weights_of_another_shape_are_refused():
 def test_number_of_guesses_is_positive(k):
     with pytest.raises(ValueError, match="k must be a positive integer"):
         top_k_accuracy(k, LOGITS, np.zeros(3, int))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.accuracy, partial(metrics.top_k_accuracy, 2), metrics.bits_per_character],
+    ids=["accuracy", "top 2", "bits"],
+)
+def test_logits_that_are_nan_are_no_guess(metric):
+    logits = np.array([[[2, 1, 0], [0, np.nan, 1]], [[0, 1, 2], [3, 4, 5]]])
+    values = metric(logits, np.array([[0, 0], [2, 2]]))
+    assert np.isnan(values[0])
+    assert np.isfinite(values[1])
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.binary_accuracy, metrics.precision, metrics.recall, metrics.f1_score]
+)
+def test_outputs_that_are_nan_are_neither_positive_nor_negative(metric):
+    result = metric(np.array([[np.nan, 1], [1, -1.0]]), np.array([[1, 1], [1, 0.0]]))
+    values = result[0] if isinstance(result, tuple) else result
+    assert np.isnan(values[0])
+    assert values[1] in (0.5, 1)
