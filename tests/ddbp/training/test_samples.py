@@ -673,6 +673,13 @@ def test_options_of_numpy_become_those_of_python(tmp_path):
         make(drop_last="no")
 
 
+def test_numbers_of_numpy_in_a_schedule_do_not_spoil_the_state():
+    schedule = ddbp.Plateau(np.float32(0.1), patience=np.int64(0), factor=np.float32(0.5))
+    trainer = make(optimizer=ddbp.SGD(schedule, momentum=np.float32(0.9)))
+    trainer.fit(DATA, epochs=3)
+    json.dumps(trainer.state().values)
+
+
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int16])
 def test_all_integer_options_take_numbers_of_numpy(kind):
     options = {"batch_size": 20, "shards": 2, "accumulate": 2, "seed": 3}
