@@ -188,6 +188,7 @@ def test_digest_tells_every_part_of_data_apart():
         ((A, [["cat"]] * 45), FIRST, r"x\[1\] must be numeric; got <U3"),
         ((A, np.where(A > 9, A, np.nan)), FIRST, r"x\[1\] must be finite; got nan at x\[1\]\[0, 0"),
         ([[[1], [1, 2]], [[1], [2, 3]]], [0, 1], r"x must be an array, or a list of arrays that"),
+        (np.array(WORDS, object), FIRST, r"x must be numeric; got object\. Pass sequences of diff"),
         ((row for row in A), FIRST, r"x must be an array; got a generator. Collect it: x=np.stack"),
     ],
 )  # fmt: skip
@@ -202,6 +203,33 @@ def test_tensors_are_arrays_or_told_how_to_become_one():
     assert (data.x.dtype, data.y.dtype) == (np.float32, np.int64)
     with pytest.raises(TypeError, match=r"x must be an array; got Tensor: .* Of a tensor pass"):
         ddbp.ArrayDataset(torch.zeros(3, 2, requires_grad=True), torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("x", "inputs", "got"),
+    [
+        ((A, B), "input 0, input 1", "too many positional arguments"),
+        ({"a": A, "c": B}, "a, c", "missing a required argument: 'x'"),
+        (WORDS, "input 0, input 1", "too many positional arguments"),
+    ],
+)
+def test_model_that_takes_other_inputs_is_refused_with_those_that_there_are(x, inputs, got):
+    class One(Composite):
+        def __init__(self):
+            self.layer = Linear(4, 3, rng=np.random.default_rng(0))
+
+        def __call__(self, x):
+            return self.layer(x)
+
+    trainer = make(One(), batch_size=9)
+    said = f"^Trainer: the model must take what the data hold: {inputs}; got {got}"
+    for run in (
+        lambda: trainer.fit(ddbp.ArrayDataset(x, FIRST), epochs=1),
+        lambda: trainer.evaluate(ddbp.ArrayDataset(x, FIRST)),
+        lambda: trainer.predict(x),
+    ):
+        with pytest.raises(TypeError, match=said):
+            run()
 
 
 @pytest.mark.parametrize(
