@@ -454,6 +454,26 @@ def test_class_weights_are_weights_of_the_samples(given):
     assert by_class.parameters_sha256() != plain.parameters_sha256()
 
 
+def test_run_with_class_weights_goes_on_with_the_same_ones_only():
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            if step == 7:
+                self.state = trainer.state()
+                raise KeyError
+
+    stop, weights = Stop(), {1: 3.0}
+    undisturbed, stopped, resumed, forgetful = make(), make(callbacks=[stop]), make(), make()
+    undisturbed.fit(DATA, epochs=3, class_weight=weights)
+    with pytest.raises(KeyError):
+        stopped.fit(DATA, epochs=3, class_weight=weights)
+    forgetful.load_state(stop.state)
+    with pytest.raises(ValueError, match="the data must be those of the epoch"):
+        forgetful.fit(DATA, epochs=3)
+    resumed.load_state(stop.state)
+    resumed.fit(DATA, epochs=3, class_weight=weights)
+    assert resumed.parameters_sha256() == undisturbed.parameters_sha256()
+
+
 def test_class_weights_multiply_the_weights_that_there_are():
     weights = RNG.uniform(1, 2, 83)
     data = ddbp.ArrayDataset(X, LABELS, weights=weights).weighted({2: 4.0})
