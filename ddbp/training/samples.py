@@ -152,6 +152,8 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
         raise TypeError(message(owner, f"{name} must be numeric", array.dtype, fix))
     if array.ndim < 1 or len(array) < least:
         must, fix = f"{name} must hold one sample or more", "Check the path or filter."
+        if array.ndim < 1:
+            fix = "Samples are the first axis; a list is one array, a tuple several."
         raise ValueError(message(owner, must, f"shape {array.shape}", fix))
     if array.dtype.kind == "f":
         require_finite(owner, name, array)

@@ -185,6 +185,7 @@ def test_digest_tells_every_part_of_data_apart():
         ({"a": A}, FIRST[1:], r"x\['a'\] and y must have the same length; got \(45, 44\)"),
         (WORDS[1:], FIRST, r"x and y must have the same length; got \(44, 45\)"),
         ((), FIRST, r"x must hold an array; got \(\)"),
+        (A, (0, 1), r"y\[0\] must hold one sample or more; got shape \(\)\. .* a tuple several"),
         ((A, [["cat"]] * 45), FIRST, r"x\[1\] must be numeric; got <U3"),
         ((A, np.where(A > 9, A, np.nan)), FIRST, r"x\[1\] must be finite; got nan at x\[1\]\[0, 0"),
         ([[[1], [1, 2]], [[1], [2, 3]]], [0, 1], r"x must be an array, or a list of arrays that"),
@@ -312,11 +313,14 @@ def test_prediction_for_each_step_has_the_length_of_the_longest():
 
 def test_padding_of_ragged_targets_counts_for_nothing():
     data = ddbp.ArrayDataset(WORDS, [word % 3 for word in WORDS])
-    trainer = make(Labeller(), batch_size=45, metrics={})
+    trainer = make(Labeller(), batch_size=45)
     tokens = np.concatenate(WORDS)
     model = trainer.model
-    expected = SoftmaxCrossEntropy()(model.head(model.embedding(tokens)), tokens % 3)
-    assert trainer.evaluate(data)["loss"] == pytest.approx(float(expected), rel=1e-6)
+    logits = model.head(model.embedding(tokens))
+    expected = SoftmaxCrossEntropy()(logits, tokens % 3)
+    found = trainer.evaluate(data)
+    assert found["loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert found["accuracy"] == pytest.approx((logits.argmax(axis=1) == tokens % 3).mean())
     (record,) = trainer.fit(data, epochs=1)
     assert record["loss"] == pytest.approx(float(expected), rel=1e-6)
 
