@@ -192,8 +192,14 @@ def samples_of(owner: str, name: str, given: Any, least: int = 1) -> Samples:
         if isinstance(given, tuple):
             parts = enumerate(given)
             return tuple(samples_of(owner, f"{name}[{n}]", part, least) for n, part in parts)
-        named = given.items()
-        return {key: samples_of(owner, f"{name}[{key!r}]", part, least) for key, part in named}
+        named = {
+            key: samples_of(owner, f"{name}[{key!r}]", part, least) for key, part in given.items()
+        }
+        for key, part in named.items():
+            if isinstance(part, Ragged) and f"{key}_lengths" in named:
+                must = f"{name} must leave the name {key}_lengths to the lengths of {key!r}"
+                raise ValueError(message(owner, must, [*named], "Leave it out; they are added."))
+        return named
     return Ragged(given) if _unequal(given) else array_of(owner, name, given, least)
 
 

@@ -185,6 +185,11 @@ def test_digest_tells_every_part_of_data_apart():
         ({"a": A}, FIRST[1:], r"x\['a'\] and y must have the same length; got \(45, 44\)"),
         (WORDS[1:], FIRST, r"x and y must have the same length; got \(44, 45\)"),
         ((), FIRST, r"x must hold an array; got \(\)"),
+        (
+            {"a": WORDS, "a_lengths": FIRST},
+            FIRST,
+            r"x must leave the name a_lengths to the lengths of 'a'; got \['a', 'a_lengths'\]",
+        ),
         (A, (0, 1), r"y\[0\] must hold one sample or more; got shape \(\)\. .* a tuple several"),
         ((A, [["cat"]] * 45), FIRST, r"x\[1\] must be numeric; got <U3"),
         ((A, np.where(A > 9, A, np.nan)), FIRST, r"x\[1\] must be finite; got nan at x\[1\]\[0, 0"),
