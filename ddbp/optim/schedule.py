@@ -356,12 +356,12 @@ class Plateau(Schedule):
     ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
         _non_negative("Plateau", patience=patience, threshold=threshold, minimum=minimum)
-        self._first = rate
-        self._rate = rate
-        self._factor = factor
+        self._first = float(rate)
+        self._rate = self._first
+        self._factor = float(factor)
         self._patience = patience
         self._threshold = threshold
-        self._minimum = minimum
+        self._minimum = float(minimum)
         self._best = math.inf
         self._bad = 0
 
@@ -376,7 +376,7 @@ class Plateau(Schedule):
 
     def observe(self, value: float) -> None:
         if value < self._best * (1 - self._threshold) if self._best >= 0 else value < self._best:
-            self._best = value
+            self._best = float(value)
             self._bad = 0
             return
         self._bad += 1

@@ -100,6 +100,13 @@ class Composite(Module):
         return (self,)
 
 
+def takes_lengths(layer: Any) -> bool:
+    """Return whether a layer is called `layer(x, lengths=…)` where sequences have lengths: its
+    attribute of this name says so.
+    """
+    return bool(getattr(layer, "takes_lengths", False))
+
+
 class Fixed(Generic[Attribute]):
     """An attribute that is given once, when a module is made: what runs as one call with others
     has been made from it.
