@@ -86,6 +86,7 @@ class Optimizer:
         self.groups = parameter_groups.checked(type(self).__name__, groups or {})
         self.moments: dict[str, Array] = {}
         self.steps = 0
+        self._rate = 0.0
         self.members = [self]
         self.group = 0
         self._part: Partition | None = None
@@ -199,19 +200,19 @@ class Optimizer:
     def step(self, part: Partition) -> None:
         """Update the partition by its gradient, at the schedules' rates of this step."""
         self.require_bound(part)
-        rates = [float(member.schedule.rate(self.steps)) for member in self.members]
         for member in self.members:
+            member._rate = float(member.schedule.rate(member.steps))
             member.steps += 1
         if self.whole:
             part.collect()
-            for member, rate in zip(self.members, rates, strict=True):
-                member.update_slice(part, rate)
+            for member in self.members:
+                member.update_slice(part, member._rate)
             return
         for chunk, moments, member in self._chunks:
             part.fetch(chunk)
             if member.weight_decay:
-                member.decay(chunk, rates[chunk.group])
-            member.update(chunk, moments, rates[chunk.group])
+                member.decay(chunk, member._rate)
+            member.update(chunk, moments, member._rate)
 
     def update_slice(self, part: Partition, rate: float) -> None:
         """Update the `spans` of the partition, all of whose gradient is there, if it must be

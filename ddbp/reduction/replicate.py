@@ -9,9 +9,10 @@ import numpy as np
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.snapshot import Schema, like
 from ddbp.snapshot import State as SnapshotState
-from layers import FlatParameters, Module, Parameter, State
+from layers import Module, Parameter, State
 from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
 
 
@@ -26,9 +27,13 @@ def broadcast(model: Module, comm: Communicator) -> None:
         comm.broadcast(array.value)
 
 
-def digest(model: Module, flat: FlatParameters) -> str:
-    """Return a digest of all parameters and states."""
-    total = hashlib.sha256(flat.values.tobytes())
+def digest(model: Module) -> str:
+    """Return a digest of all parameters and states, whichever are frozen."""
+    total = hashlib.sha256()
+    for _, parameter in unique_parameters(model):
+        total.update(parameter.value.tobytes())
+        # As parameters lie in flat arrays.
+        total.update(bytes(-parameter.value.nbytes % CACHE_LINE))
     for _, state in unique_states(model):
         total.update(state.value.tobytes())
     return total.hexdigest()

@@ -21,7 +21,7 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
+from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
 from layers.checks import positive_int, require_hooks
 from layers.engine.hooks import TapeHooks
 from layers.errors import Renamed, message
@@ -191,7 +191,7 @@ class Trainer:
             {"initial parameters": self.parameters_sha256()},
             "The broadcast failed; report this.",
         )
-        log = step_log.start(model, self._flat, self._plan, self.comm)
+        log = step_log.start(model, self._plan, self.comm)
         self._gather = ShardGather(self._plan, self.comm)
         self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
@@ -355,7 +355,7 @@ class Trainer:
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and states."""
-        return replicate.digest(self.model, self._flat)
+        return replicate.digest(self.model)
 
     # State
 
@@ -372,6 +372,7 @@ class Trainer:
         RuntimeError
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
+        self._follow()
         return snapshots.take(self, self._stateful())
 
     def load_state(self, state: Snapshot) -> None:
@@ -396,6 +397,7 @@ class Trainer:
         if self._fit.running:
             must, fix = "a state can only be loaded between runs", "Load it before fit."
             raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+        self._follow()
         snapshots.load(self, self._stateful(), state)
         self._update.batches = 0
         self._last_begun = -1
@@ -422,6 +424,8 @@ class Trainer:
     def _recorded(self, rows: LocalBatch) -> Batch:
         """Return rows with a new tape."""
         self._update.require_bound()
+        if self._flat.freezes != Parameter.freezes:
+            self._follow()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
@@ -439,10 +443,17 @@ class Trainer:
             gather=self._gather,
             deferred=True,
             hooks=self._tape_hooks,
+            owner=self._flat,
         )
         if rows.ends_group:
             self._update.group.last = tape
         return Batch(tape.input(rows.x, gradient=False), rows.y, rows.samples)
+
+    def _follow(self) -> None:
+        """Go on with the parameters that are trained now."""
+        if self._update.follow():
+            for callback in self.callbacks:
+                callback.on_freeze(self)
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""

@@ -105,7 +105,7 @@ class Convolution(Layer):
         return contiguous(x)
 
     def _bias_gradient(self, call: "Call", dy: Array) -> None:
-        if self.bias is not None:
+        if self.bias is not None and call.trains(self.bias):
             db, add = call.gradient_buffer(self.bias)
             (sums,) = call.scratch(dy.dtype, dy[0].size if len(dy) else 0)
             conv.bias_gradient(db, dy.reshape(len(dy), sums.size), call.bounds(len(dy)), sums, add)
