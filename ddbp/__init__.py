@@ -47,6 +47,7 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
+from .training.samples import Ragged
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -80,6 +81,7 @@ __all__ = [
     "Polynomial",
     "RAdam",
     "RMSProp",
+    "Ragged",
     "Schedule",
     "Snapshot",
     "StepDecay",

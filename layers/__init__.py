@@ -7,8 +7,8 @@ from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Sequential
-from .conv.conv import Conv1d, Conv2d
-from .conv.transposed import ConvTranspose2d
+from .conv.conv import Conv1d, Conv2d, Conv3d
+from .conv.transposed import ConvTranspose1d, ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
@@ -60,6 +60,8 @@ __all__ = [
     "Concatenate",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "DecoderBlock",
     "Dropout",

@@ -2,8 +2,6 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .checks import require_floating
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
@@ -162,14 +160,12 @@ class Softmax(Layer):
             )
         y = call.buffer("y", x.shape, x.dtype)
         y_rows = y.reshape(-1, x.shape[-1])
-        softmax.softmax(y_rows, matrix(x) if x.ndim > 1 else x[np.newaxis])
+        softmax.softmax(y_rows, matrix(x))
         call.save(y_rows)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (y,) = call.saved
         dx = call.pooled("dx", dy.shape, dy.dtype)
-        softmax.softmax_backward(
-            dx.reshape(y.shape), matrix(dy) if dy.ndim > 1 else dy[np.newaxis], y
-        )
+        softmax.softmax_backward(dx.reshape(y.shape), matrix(dy), y)
         return (dx,)

@@ -10,6 +10,7 @@ from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.module import Composite
+from .engine.value import Value
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from .engine.call import Call
 
 _EVERYWHERE = np.empty((0, 0, 0, 0), np.bool_)
-# Read-only, like every mask here: kernels are compiled once for arrays that may be written to, and
-# again for others.
-_EVERYWHERE.flags.writeable = False
 # By the number of inputs: which of them holds queries, keys and values.
 _OWNERS = {1: (0, 0, 0), 2: (0, 1, 1), 3: (0, 1, 2)}
 _DROPPING_NOTHING = {
@@ -132,9 +130,7 @@ class Attention(Layer):
                 )
             )
         mask = mask.reshape(whole)
-        mask = np.ascontiguousarray(np.broadcast_to(mask, (*whole[:3], shape[3])))
-        mask.flags.writeable = False
-        return mask
+        return contiguous(np.broadcast_to(mask, (*whole[:3], shape[3])))
 
     def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
         if (
@@ -145,7 +141,7 @@ class Attention(Layer):
             got = f"{lengths.dtype}{list(lengths.shape)} {lengths.tolist()}"
             fix = "Further inputs are a boolean mask, or one integer per sample."
             raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
-        return np.ascontiguousarray(lengths, np.int64)
+        return contiguous(lengths, np.int64)
 
     def _dropping(self, call: ForwardCall, dtype: Any) -> tuple[Any, ...]:
         """Return what the kernels are told of dropout."""
@@ -230,6 +226,8 @@ class MultiHeadAttention(Composite):
     and is True where a query sees a key. All may be given at once.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         features: int,
@@ -292,7 +290,7 @@ class MultiHeadAttention(Composite):
         )
         further = []
         if keys is not None:
-            keys = np.asarray(keys)
+            keys = _array(keys)
             if keys.dtype != np.bool_ or keys.ndim != 2:
                 fix = "keys is True where there is a key."
                 raise ValueError(
@@ -301,9 +299,9 @@ class MultiHeadAttention(Composite):
                     )
                 )
             keys = keys[:, np.newaxis, np.newaxis]
-            mask = keys if mask is None else keys & mask
+            mask = keys if mask is None else keys & _array(mask)
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = _array(mask)
             if mask.dtype != np.bool_:
                 raise ValueError(
                     message(
@@ -315,5 +313,10 @@ class MultiHeadAttention(Composite):
                 )
             further.append(mask)
         if lengths is not None:
-            further.append(np.asarray(lengths))
+            further.append(_array(lengths))
         return self.output(self.attention(*projected, *further))
+
+
+def _array(given: Any) -> Array:
+    """Return lengths or a mask as an array, though a model may get them as values."""
+    return given.array if isinstance(given, Value) else np.asarray(given)

@@ -1,5 +1,6 @@
 """The command `ddbp`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -18,7 +19,14 @@ ddbp COMMAND --help tells more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status."""
+    """Run a command; return the exit status, 130 where Ctrl+C has ended it."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     rest = rest[:-1]
     if command == "launch":

@@ -2,12 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from enum import IntEnum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from layers.engine.hooks import overridden
 
 if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class StepPhase(IntEnum):
@@ -100,3 +104,22 @@ class TrainingOver(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(0)
+
+
+def telling_of_errors(
+    method: Callable[Concatenate["Trainer", Arguments], Result],
+) -> Callable[Concatenate["Trainer", Arguments], Result]:
+    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
+
+    @wraps(method)
+    def telling(
+        trainer: "Trainer", /, *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        try:
+            return method(trainer, *arguments, **options)
+        except Exception as error:
+            for report in trainer._hooks.exception:
+                report(trainer, error)
+            raise
+
+    return telling

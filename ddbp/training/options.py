@@ -29,6 +29,7 @@ class TrainerOptions:
     """
 
     batch_size: int
+    drop_last: bool = False
     accumulate: int = 1
     seed: int = 0
     shards: int | None = None
@@ -58,7 +59,7 @@ class TrainerOptions:
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
             )
         checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
-        checked |= {"l1": float(self.l1), "l2": float(self.l2)}
+        checked |= {"l1": float(self.l1), "l2": float(self.l2), "drop_last": bool(self.drop_last)}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -70,6 +71,14 @@ class TrainerOptions:
     def plan(self, rank: int, ranks: int) -> ShardPlan:
         """Return which rank computes which shards."""
         return ShardPlan(chosen(self.shards, ranks), ranks, rank)
+
+    def samples(self, of: int) -> int:
+        """Return how many of so many samples an epoch takes."""
+        return of - of % self.batch_size if self.drop_last else of
+
+    def steps(self, of: int) -> int:
+        """Return the number of updates in an epoch over so many samples."""
+        return -(-self.samples(of) // (self.batch_size * self.accumulate))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options by name."""

@@ -13,7 +13,7 @@ from layers.types import Array, Integers
 
 from .forward_call import ForwardCall
 from .layer import Layer
-from .memory import empty
+from .memory import contiguous, empty
 from .parameter import Parameter
 from .value import Outputs, Value
 
@@ -142,10 +142,10 @@ class Call(ForwardCall):
         """
         self._own = []
         if type(dy) is tuple:
-            dys = dy if rule is None else [d if d is None else rule.error(self, d) for d in dy]
+            dys = dy if rule is None else [d if d is None else self._error(rule, d) for d in dy]
             gradients = self.layer.backward(self, *dys)
         else:
-            gradients = self.layer.backward(self, dy if rule is None else rule.error(self, dy))
+            gradients = self.layer.backward(self, dy if rule is None else self._error(rule, dy))
         inputs, count = self.inputs, len(gradients)
         if count != len(inputs):
             must = f"backward must return {len(inputs)} gradients"
@@ -238,7 +238,12 @@ class Call(ForwardCall):
         in its place.
         """
         rule = self.tape.rule
-        return parameter.value if rule is None else rule.feedback(parameter)
+        if rule is None:
+            return parameter.value
+        return contiguous(_like(parameter.value, rule, "feedback", rule.feedback(parameter)))
+
+    def _error(self, rule: "Rule", dy: Array) -> Array:
+        return _like(dy, rule, "error", rule.error(self, dy))
 
     def owns(self, array: Array) -> bool:
         """Return whether backward took this very array from `buffer` or `pooled`, so that nobody
@@ -246,3 +251,17 @@ class Call(ForwardCall):
         """
         own = self._own or ()
         return any(array is (held() if isinstance(held, weakref.ref) else held) for held in own)
+
+
+def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
+    """Return what a rule gives in place of an array, in its dtype, once its shape has been
+    checked.
+    """
+    if answer is array:
+        return array
+    result: Array = np.asarray(answer)
+    if result.shape != array.shape or result.dtype.kind not in "fc":
+        must = f"{question} must return floating numbers of shape {array.shape}"
+        got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."
+        raise ValueError(message(type(rule).__name__, must, got, fix))
+    return result.astype(array.dtype, copy=False)

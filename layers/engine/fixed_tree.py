@@ -5,6 +5,8 @@ import numpy as np
 from layers.kernels import reduce
 from layers.types import Array, Integers
 
+from .memory import contiguous
+
 
 def tree_sum(
     parts: Array, sizes: Integers | None = None, *, out: Array | None = None, start: int = 0
@@ -31,6 +33,6 @@ def tree_sum(
         return total
     if sizes is None:
         sizes = np.ones(len(parts), np.int64)
-    rows = np.ascontiguousarray(parts).reshape(len(parts), -1)
+    rows = contiguous(parts).reshape(len(parts), -1)
     reduce.tree_sum(total.reshape(-1), rows, sizes, start)
     return total

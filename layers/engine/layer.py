@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from numpy.ma import MaskedArray
+
+from layers.checks import require_unmasked
+from layers.kernels import underflow
 from layers.types import Array
 
 from .forward_call import ForwardCall
@@ -67,4 +71,10 @@ class Layer(Module):
         for x in inputs:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
-        return self.forward(INFERENCE, *inputs)
+            if isinstance(x, MaskedArray):
+                require_unmasked(self, "x", x)
+        mode = underflow.flush()
+        try:
+            return self.forward(INFERENCE, *inputs)
+        finally:
+            underflow.restore(mode)

@@ -1,4 +1,6 @@
-"""The one memory layout that kernels are compiled for: adjacent elements, writable."""
+"""The one memory layout that kernels are compiled for: adjacent elements, aligned, writable. They
+refuse any other (`layers.kernels.linking`).
+"""
 
 import math
 from typing import Any
@@ -26,13 +28,17 @@ def zeros(shape: tuple[int, ...], dtype: Any) -> Array:
     return result
 
 
-def contiguous(x: Array) -> Array:
-    """Return x, copied only if its memory is laid out otherwise."""
+def contiguous(x: Any, dtype: Any = None) -> Array:
+    """Return x (in a dtype, if one is given), copied only if its memory is laid out otherwise."""
+    if dtype is not None and x.dtype != dtype:
+        return np.array(x, dtype, order="C")
     return x if x.flags.carray else np.array(x, order="C")
 
 
 def matrix(x: Array) -> Array:
-    """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise."""
+    """Return x (…, D) as rows (R, D), copied only if its memory is laid out otherwise; a vector is
+    one row.
+    """
     if x.ndim == 2 and x.flags.carray:
         return x
     return contiguous(x).reshape(-1, x.shape[-1])

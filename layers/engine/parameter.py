@@ -59,7 +59,7 @@ class Parameter(FixedArray):
     """How often any parameter has been frozen or unfrozen, likewise."""
 
     def __init__(self, value: Any, *, regularized: bool = True, trainable: bool = True) -> None:
-        value = np.array(value)
+        value = np.array(value, order="C")
         if not np.issubdtype(value.dtype, np.inexact):
             fix = "Convert it with .astype(np.float32)."
             raise TypeError(

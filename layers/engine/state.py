@@ -26,7 +26,7 @@ class State(FixedArray):
     __slots__ = ()
 
     def __init__(self, value: Any) -> None:
-        self.replace(np.array(value))
+        self.replace(np.array(value, order="C"))
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place, if it is a floating one."""

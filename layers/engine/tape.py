@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks
+from layers.checks import require_hooks, require_unmasked
 from layers.errors import message
+from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .call import Call, Gather
@@ -134,6 +135,7 @@ class Tape:
         """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
         is not computed.
         """
+        require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
         value = Value(self, array, None, gradient and array.dtype.kind in "fc")
         if value.wants:
@@ -158,8 +160,7 @@ class Tape:
                 for tell in hooks.forward_begin:
                     tell(call)
             if len(inputs) == 1:
-                wants = inputs[0].wants
-                array = layer.forward(call, inputs[0].array)
+                wants, arrays = inputs[0].wants, [inputs[0].array]
             else:
                 wants, arrays = False, []
                 for x in inputs:
@@ -176,8 +177,14 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
+                    elif isinstance(x, np.ma.MaskedArray):
+                        require_unmasked(layer, "x", x)
                     arrays.append(x)
+            mode = underflow.flush()
+            try:
                 array = layer.forward(call, *arrays)
+            finally:
+                underflow.restore(mode)
         except BaseException:
             del self.calls[call.index :]
             self.draws = call.draws
@@ -298,6 +305,18 @@ class Tape:
         if self.owner is not None:
             self.owner.begin_pass()
         self.rule = rule
+        mode = underflow.flush()
+        try:
+            self._walk(value, gradient, rule)
+        finally:
+            underflow.restore(mode)
+        self.rule = None
+        self._unfinished = False
+        if self._hooks is not None:
+            for end in self._hooks.backward_pass_end:
+                end(self)
+
+    def _walk(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         hooks = self._hooks
         uses: dict[int, int] | None = None
         if hooks is not None:
@@ -320,11 +339,6 @@ class Tape:
                 self._tell_what_is_ready(call, uses)
         for kept in self.kept:
             kept.own_gradient()
-        self.rule = None
-        self._unfinished = False
-        if hooks is not None:
-            for end in hooks.backward_pass_end:
-                end(self)
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""

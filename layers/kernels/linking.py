@@ -88,13 +88,32 @@ class _ShortCompiler(Compiler):
         return [passes]
 
 
+OF_SHARDS = frozenset({"dw", "db", "du", "sums"})
+"""What kernels call gradients of parameters (S, …): those of a shard are adjacent, but the next
+shard's may lie apart, in its own row of flat memory.
+"""
+
+
 class KernelCompiler(_ShortCompiler):
     """Numba's compiler, which collects no garbage while it works: that takes a tenth of the time,
     and finds next to nothing.
     """
 
     def compile_extra(self, func: Any) -> Any:
-        """Compile a function."""
+        """Compile a function, for arrays of the one layout that kernels may be handed.
+
+        Numba would take any: addresses of elements that are not adjacent lead elsewhere. (It does
+        not tell aligned arrays from others.)
+        """
+        for name, of in zip(func.__code__.co_varnames, self.state.args, strict=False):
+            if isinstance(of, types.Array) and not (
+                of.mutable and (of.layout == "C" or (of.layout == "A" and name in OF_SHARDS))
+            ):
+                raise TypeError(
+                    f"layers.kernels.{func.__qualname__}: arrays must be contiguous and writable;"
+                    f" got {of} as {name}. Pass it through layers.engine.memory.contiguous, matrix"
+                    " or flat."
+                )
         enabled = gc.isenabled()
         gc.disable()
         try:

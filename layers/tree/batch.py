@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.engine.memory import contiguous
 from layers.errors import message
 from layers.kernels import tree_structure
 from layers.kernels.tree_structure import ABSENT, ROOT
@@ -92,7 +93,7 @@ class TreeBatch:
                     "Convert them with .astype(int).",
                 )
             )
-        self.parents: Integers = np.ascontiguousarray(parents, np.int64)
+        self.parents: Integers = contiguous(parents, np.int64)
         trees, room = len(parents), parents.size + 1
         self.starts, self.inner_starts, self.roots = (
             np.empty(size, np.int64) for size in (trees + 1, trees + 1, trees)

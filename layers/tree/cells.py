@@ -250,7 +250,7 @@ class TreeRNN(TreeCell):
         self, call: "Call", dh: Array, kept: tuple[Array, ...], trees: TreeBatch, bounds: Integers
     ) -> Array:
         (h,) = kept
-        weight, dtype = contiguous(call.feedback(self.weight_hh)), h.dtype
+        weight, dtype = call.feedback(self.weight_hh), h.dtype
         dp = call.buffer("dp", h.shape, dtype)
         dz = call.buffer("z", (trees.widest, self.hidden_size), dtype)
         joined = call.buffer("joined", (trees.widest, weight.shape[1]), dtype)
@@ -358,8 +358,7 @@ class TreeLSTM(TreeCell):
         df, dc = (call.buffer(name, h.shape, dtype) for name in ("df", "dc"))
         dz, dsums, dzf, dstates, *packed = self._scratch(call, trees, dtype)
         weights = [
-            contiguous(call.feedback(parameter))
-            for parameter in (self.weight_hh, self.weight_hh_forget)
+            call.feedback(parameter) for parameter in (self.weight_hh, self.weight_hh_forget)
         ]
         tables = _tables(trees)
         tree.lstm_backward(

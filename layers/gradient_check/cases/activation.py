@@ -18,4 +18,5 @@ CASES = (
     Case("GELU of tanh form", layer(GELU, "tanh"), real(_DEEP)),
     Case("Softmax", layer(Softmax), real(_ROWS)),
     Case("Softmax of 3-D inputs", layer(Softmax), real(_DEEP)),
+    Case("Softmax of a vector", layer(Softmax), real((5,)), per_sample=False),
 )

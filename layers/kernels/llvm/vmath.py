@@ -61,7 +61,7 @@ def _formula(typingctx: Any, x: Any, name: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Return e^x."""
+    """Return e^x: 0 where that is no normal number, inf where it is too large."""
     raise NotImplementedError("for kernels only")
 
 

@@ -93,3 +93,48 @@ def test_rule_does_not_outlast_its_backward(rng):
         y.backward(np.ones((1, 2)), rule=Fails())
     y.backward(np.ones((1, 2)))
     np.testing.assert_allclose(x.grad, layer.weight.value.sum(axis=0)[np.newaxis], rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "laid_out",
+    [
+        np.asfortranarray,
+        lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+        lambda x: x.astype(np.float32),
+        lambda x: x.tolist(),
+    ],
+    ids=["Fortran order", "strided", "float32", "list"],
+)
+def test_feedback_may_be_laid_out_in_any_way(rng, laid_out):
+    class Mirrored(layers.Rule):
+        def feedback(self, parameter):
+            return laid_out(np.sign(parameter.value))
+
+    model = Sequential(linear(rng, 3, 4), layers.LayerNorm(4, dtype=np.float64))
+    x = Tape().input(rng.standard_normal((5, 3)))
+    model(x).backward(np.ones((5, 4)), rule=Mirrored())
+    found = x.grad.copy()
+    norm = Tape().input(model[0](x.array))
+    model[1](norm).backward(np.ones((5, 4)))
+    np.testing.assert_allclose(found, norm.grad @ np.sign(model[0].weight.value), atol=1e-12)
+
+
+def test_answers_of_another_shape_or_type_are_refused_by_the_rule(rng):
+    class Wrong(layers.Rule):
+        def __init__(self, error=None, feedback=None):
+            self._error, self._feedback = error, feedback
+
+        def error(self, call, dy):
+            return dy if self._error is None else self._error
+
+        def feedback(self, parameter):
+            return parameter.value if self._feedback is None else self._feedback
+
+    layer = linear(rng, 3, 2)
+    for options, words in (
+        ({"error": np.ones((5, 3))}, r"Wrong: error must return .* \(5, 2\); got \(5, 3\)"),
+        ({"feedback": np.ones((3, 2))}, r"Wrong: feedback must return .* \(2, 3\); got \(3, 2\)"),
+        ({"feedback": np.ones((2, 3), int)}, "Wrong: feedback must return floating .* int64"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            layer(Tape().input(np.ones((5, 3)))).backward(np.ones((5, 2)), rule=Wrong(**options))

@@ -13,6 +13,7 @@ from layers import (
     BatchNorm2d,
     Conv1d,
     Conv2d,
+    Conv3d,
     Dropout,
     Dropout2d,
     EncoderBlock,
@@ -189,7 +190,8 @@ def samples_of(rng):
     """Return one layer of every type in the table."""
     made = (
         *(linear(rng, 3, 3), GELU(), ReLU(), MaxPool2d(2), BatchNorm(3), BatchNorm2d(3)),
-        *(Conv1d(3, 3, 1, rng=rng), Conv2d(3, 3, 1, rng=rng), Residual(ReLU())),
+        *(Conv1d(3, 3, 1, rng=rng), Conv2d(3, 3, 1, rng=rng), Conv3d(3, 3, 1, rng=rng)),
+        Residual(ReLU()),
     )
     return {type(layer): layer for layer in made}
 

@@ -8,6 +8,7 @@ import pytest
 from numba.core.dispatcher import Dispatcher
 
 import layers.kernels
+from layers.engine.memory import contiguous
 from layers.kernels import cache, gemm
 from layers.kernels.jit import inlined, kernel
 
@@ -53,6 +54,23 @@ def test_helper_is_called_by_kernels_and_refuses_python():
     assert (y == x * x).all()
     # Now there is code for this type, none of which Python could call.
     assert_refused()
+
+
+def test_kernel_refuses_arrays_that_it_would_read_elsewhere():
+    def double(y, x):
+        """Writes y = 2 x."""
+        for i in range(y.size):
+            y[i] = 2 * x[i]
+
+    doubled, x = kernel(double, cache=False), np.arange(12.0)
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    wrong = (x[::2], x[::-1], read_only, np.broadcast_to(x[:1], 12), x.reshape(4, 3).T)
+    for each in wrong:
+        with pytest.raises(TypeError, match=r"double: arrays must be contiguous .* as x\."):
+            doubled(np.empty(each.size), each)
+        doubled(np.empty(each.size), contiguous(each).reshape(-1))
+    assert len(doubled.overloads) == 1
 
 
 def test_edit_compiles_only_kernels_that_it_reaches(monkeypatch):

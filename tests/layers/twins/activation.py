@@ -39,4 +39,5 @@ TWINS = {
     "GELU of tanh form": each(gelu_tanh),
     "Softmax": softmax,
     "Softmax of 3-D inputs": softmax,
+    "Softmax of a vector": softmax,
 }

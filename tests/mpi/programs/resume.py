@@ -19,6 +19,7 @@ from layers import (
     BatchNorm2d,
     Conv2d,
     Dropout,
+    Embedding,
     GlobalAveragePool,
     Linear,
     MeanSquaredError,
@@ -32,6 +33,11 @@ RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 4, SAMPLES)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), LABELS)
 IMAGES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 6, 6, 2)), LABELS)
+SENTENCES = ddbp.ArrayDataset(
+    [RNG.integers(0, 9, n) for n in RNG.integers(1, 8, SAMPLES)],
+    LABELS,
+    weights=RNG.uniform(0.5, 2, SAMPLES),
+)
 SEQUENCES = ddbp.ArrayDataset(
     RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
 )
@@ -97,6 +103,13 @@ def recurrent() -> Sequential:
     """Return a network whose states go on from window to window."""
     rng = np.random.default_rng(1)
     return Sequential(LSTM(4, 9, layers=2, rng=rng), Dropout(0.1), Linear(9, 2, rng=rng))
+
+
+def reading() -> Sequential:
+    """Return a network that reads sentences."""
+    rng = np.random.default_rng(1)
+    lstm = LSTM(8, 40, last=True, rng=rng)
+    return Sequential(Embedding(9, 8, rng=rng), Dropout(0.2), lstm, Linear(40, 4, rng=rng))
 
 
 # What trains, on which data, and after which step it is stopped, or batch in a loop: there are five
@@ -203,6 +216,11 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         3,
+    ),
+    "weighted sentences without the last batch": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), drop_last=True, **options),
+        SENTENCES,
+        6,
     ),
     "windows": (
         lambda **options: make(
