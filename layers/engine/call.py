@@ -264,4 +264,5 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
         must = f"{question} must return floating numbers of shape {array.shape}"
         got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."
         raise ValueError(message(type(rule).__name__, must, got, fix))
-    return result.astype(array.dtype, copy=False)
+    result = result.astype(array.dtype, copy=False)
+    return result
