@@ -257,12 +257,11 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
     """Return what a rule gives in place of an array, in its dtype, once its shape has been
     checked.
     """
-    if answer is array:
-        return array
     result: Array = np.asarray(answer)
+    if result is array:
+        return result
     if result.shape != array.shape or result.dtype.kind not in "fc":
         must = f"{question} must return floating numbers of shape {array.shape}"
         got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."
         raise ValueError(message(type(rule).__name__, must, got, fix))
-    result = result.astype(array.dtype, copy=False)
-    return result
+    return result.astype(array.dtype, copy=False)
