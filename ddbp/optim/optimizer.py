@@ -80,7 +80,7 @@ class Optimizer:
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ) -> None:
-        self.given = as_schedule(learning_rate)
+        self.given = as_schedule(learning_rate, type(self).__name__)
         self.schedule = self.given.begun()
         self.weight_decay = non_negative(type(self).__name__, "weight_decay", weight_decay)
         self.groups = parameter_groups.checked(type(self).__name__, groups or {})

@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -224,9 +225,18 @@ def run_facts(trainer: "Trainer") -> dict[str, Any]:
     }
 
 
-def same_start(trainer: "Trainer") -> None:
-    """Refuse ranks that were started with different models, options or code; collective."""
-    facts = run_facts(trainer) | settings.of_all_ranks() | code_facts()
+def same_start(trainer: "Trainer", callbacks: Sequence[object]) -> None:
+    """Refuse ranks that were started with different models, options, callbacks or code;
+    collective.
+    """
+    watching = {
+        "metrics": [
+            f"{name}: {getattr(each, '__qualname__', each)}"
+            for name, each in trainer.metrics.items()
+        ],
+        "callbacks": [type(each).__qualname__ for each in callbacks],
+    }
+    facts = run_facts(trainer) | watching | settings.of_all_ranks() | code_facts()
     require_agreement(
         trainer.comm, facts, "Start all ranks with the same script, options and installation."
     )

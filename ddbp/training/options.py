@@ -10,7 +10,7 @@ from typing import Any
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
-from layers.errors import message
+from layers.errors import Renamed, message
 
 from . import checks
 
@@ -107,3 +107,18 @@ class TrainerOptions:
 
 
 _NAMES = [field.name for field in fields(TrainerOptions)]
+
+
+class RenamedOptions:
+    """The options of a trainer under their names of before 1.0."""
+
+    batch_size = Renamed("options.batch_size")
+    accumulate = Renamed("options.accumulate")
+    seed = Renamed("options.seed")
+    shards = Renamed("options.shards")
+    clip_norm = Renamed("options.clip_norm")
+    clip_value = Renamed("options.clip_value")
+    truncate = Renamed("options.truncate")
+    wire = Renamed("options.wire")
+    l1 = Renamed("options.l1")
+    l2 = Renamed("options.l2")

@@ -24,17 +24,17 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
-from layers.checks import positive_int, require_hooks
+from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
-from layers.errors import Renamed, message
+from layers.errors import message
 
-from . import checks, evaluation, snapshots
+from . import arguments, checks, evaluation, snapshots
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import TrainerOptions
+from .options import RenamedOptions, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
@@ -43,7 +43,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer:
+class Trainer(RenamedOptions):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -56,11 +56,11 @@ class Trainer:
         A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as
         are its states.
     loss
-        Called with (prediction, target), and the weights of the data if they have any; may be left
-        out in custom loops.
+        Called with (prediction, target), and the weights of the data if they have any, or the name
+        of a loss, as "mse"; may be left out in custom loops.
     optimizer
-        See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state
-        begins anew.
+        See `ddbp.optim`; or the name of one, such as "adam", at its usual rate. It belongs to the
+        trainer that was made last with it, for which its state begins anew.
     batch_size
         Samples of the global batch, over all ranks.
     drop_last
@@ -85,7 +85,8 @@ class Trainer:
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
     metrics
-        Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
+        Name to function, see `ddbp.training.metrics`, or a list of functions and names; those that
+        go with the loss unless said.
     callbacks
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
@@ -101,23 +102,12 @@ class Trainer:
         Ranks were started with different models, options or code, or share too little memory.
     """
 
-    batch_size = Renamed("options.batch_size")
-    accumulate = Renamed("options.accumulate")
-    seed = Renamed("options.seed")
-    shards = Renamed("options.shards")
-    clip_norm = Renamed("options.clip_norm")
-    clip_value = Renamed("options.clip_value")
-    truncate = Renamed("options.truncate")
-    wire = Renamed("options.wire")
-    l1 = Renamed("options.l1")
-    l2 = Renamed("options.l2")
-
     def __init__(
         self,
         model: Module,
         *,
-        loss: Callable[..., Any] | None = None,
-        optimizer: Optimizer,
+        loss: str | Callable[..., Any] | None = None,
+        optimizer: str | Optimizer,
         batch_size: int,
         drop_last: bool = False,
         accumulate: int = 1,
@@ -130,7 +120,7 @@ class Trainer:
         l1: float = 0.0,
         l2: float = 0.0,
         transforms: Sequence[GradientTransform] = (),
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         quiet: bool = False,
@@ -139,6 +129,8 @@ class Trainer:
         if not quiet:
             announce_compilation()
         self.comm: Communicator = communicator()
+        model, loss = arguments.model(model), arguments.loss(loss)
+        optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
         reporter = status_reporter.start(self.comm.rank, model, loss)
         self.model = model
         self.loss = loss
@@ -157,16 +149,16 @@ class Trainer:
             l1=l1,
             l2=l2,
         ).on(self.comm.size)
-        kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
-        callbacks = require_hooks("Trainer", "callbacks", callbacks, kinds, fix)
-        self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
+        self.metrics = arguments.metrics(metrics) or (
+            default_metrics(loss) if metrics is None else {}
+        )
         self.step_count = 0
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
         self._truncation = None
         if truncate is not None:
             self._truncation = Truncation(model, truncate, self.comm, self._plan)
-        checks.same_start(self)
+        checks.same_start(self, callbacks)
         replicate.broadcast(model, self.comm)
         self._update = Update(
             model, optimizer, self.options, self.transforms, self._plan, self.comm
