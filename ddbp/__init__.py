@@ -40,6 +40,7 @@ from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback
+from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
@@ -64,6 +65,7 @@ __all__ = [
     "BestWeights",
     "ByEpoch",
     "Callback",
+    "Checkpoints",
     "ClipParameterNorms",
     "CommunicationError",
     "Constant",

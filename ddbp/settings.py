@@ -80,12 +80,9 @@ def launched_ranks() -> int | None:
     return next((int(os.environ[name]) for name in _SIZES if name in os.environ), None)
 
 
-def local_rank() -> tuple[int, int] | None:
-    """Return the number of this rank among those of its host, and how many they are, if MPICH's
-    launcher says so.
-    """
-    rank, ranks = os.environ.get("MPI_LOCALRANKID"), os.environ.get("MPI_LOCALNRANKS")
-    return (int(rank), int(ranks)) if rank and ranks else None
+def launched_local_ranks() -> int | None:
+    """Return the number of ranks on this host, if MPICH's launcher says so."""
+    return _integer("MPI_LOCALNRANKS")
 
 
 def timeout() -> float:

@@ -398,9 +398,8 @@ def _start() -> Any:
     if settings.launched_by_open_mpi() and "Open MPI" not in _library(MPI):
         raise _mismatch(f"mpirun of Open MPI, library {_library(MPI)}")
     if not MPI.Is_initialized():
-        local = settings.local_rank()
-        if local is not None and local[0] == 0 and local[1] > 1:
-            shared_memory.require_room_for_mpi(local[1])
+        if (ranks := settings.launched_local_ranks() or 1) > 1:
+            shared_memory.require_room_for_mpi(ranks)
         MPI.Init_thread()
     if settings.status_folder() is not None:
         # Open MPI leaves ranks alone when its launcher is killed.

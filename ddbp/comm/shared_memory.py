@@ -164,11 +164,24 @@ def require_room_for_mpi(ranks: int) -> None:
     """
     state = os.statvfs(folder())
     free, needed = int(state.f_bavail * state.f_frsize), ranks * _OF_MPI
-    if free < needed:
+    if free < needed and free + _taken_by_siblings() < needed:
         must = f"{folder()} must have room for {_mebibytes(needed)} MiB that MPI takes there"
         got = f"{_mebibytes(free, math.floor)} MiB free{leftovers()}"
         fix = "Make room there, or give it more memory (docker run --shm-size=1g)."
         raise CommunicationError(message("ddbp", must, got, fix))
+
+
+def _taken_by_siblings() -> int:
+    """Return the bytes of the files that other ranks of this host have mapped already."""
+    names = set[str]()
+    for path in Path(f"/proc/{os.getppid()}/task").glob("*/children"):
+        with suppress(OSError):
+            names |= set().union(*map(mapped, path.read_text().split()))
+    taken = 0
+    for name in names:
+        with suppress(OSError):
+            taken += (_FOLDER / name).stat().st_blocks * 512
+    return taken
 
 
 def mapped(process: int | str = "self") -> set[str]:

@@ -107,7 +107,7 @@ def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
         for number in handled:
             signal.signal(number, stop)
         process = subprocess.Popen(
-            command, env=environment, preexec_fn=end_with_parent(signal.SIGTERM)
+            command, env=environment, preexec_fn=end_with_parent(signal.SIGKILL)
         )
         status = process.wait()
         return status if status >= 0 else 128 - status

@@ -192,7 +192,7 @@ def _run(mpiexec: str, ranks: int, options: argparse.Namespace, folder: Path) ->
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=end_with_parent(signal.SIGTERM),
+            preexec_fn=end_with_parent(signal.SIGKILL),
         )
         try:
             status = process.wait(options.timeout)

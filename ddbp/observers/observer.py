@@ -1,7 +1,7 @@
 """What watches training: the events of a step, in `fit` and in loops of a script's own alike."""
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import IntEnum, auto
+from enum import IntEnum, IntFlag, auto
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
@@ -35,6 +35,15 @@ class StepPhase(IntEnum):
     EXCEPTION = auto()
     END = auto()
     """The process has come to its end."""
+
+
+class Request(IntFlag):
+    """What a rank asks of all ranks, for which they act together at the end of the next step."""
+
+    CHECKPOINT = auto()
+    """Write a checkpoint."""
+    STOP = auto()
+    """End training."""
 
 
 class StepHook:

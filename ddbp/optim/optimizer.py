@@ -136,6 +136,21 @@ class Optimizer:
             for chunk in part.chunks
         ]
 
+    def move(self, part: Partition) -> None:
+        """Go on with another partition of the parameters of which some may be frozen and others
+        not any more: these begin with moments as in a first step; collective.
+        """
+        assert self._part is not None
+        known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
+        before = [(member.steps, member.schedule) for member in self.members]
+        self.bind(part)
+        for slot, array in self.moments.items():
+            named = part.to_named(array)
+            part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
+        for member, (steps, schedule) in zip(self.members, before, strict=True):
+            member.steps = steps
+            member.schedule = schedule
+
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
         self.moments = {name: np.zeros_like(part.values) for name in self._slots}
@@ -233,8 +248,8 @@ class Optimizer:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """Return the steps taken, the state of the schedule, and the moments of each parameter,
-        whole; collective.
+        """Return the steps taken, the state of the schedule, and what this rank holds of the
+        moments of each parameter.
         """
         assert self._part is not None
         return {
@@ -245,14 +260,14 @@ class Optimizer:
                 for name, value in schedule.state().items()
             },
             **{
-                f"{slot}.{name}": whole
+                f"{slot}.{name}": pieces
                 for slot, array in self.moments.items()
-                for name, whole in self._part.to_named(array).items()
+                for name, pieces in self._part.pieces(array).items()
             },
         }
 
     def state_schema(self, state: State) -> Schema:
-        """Return what all entries of a state must be, if it is to be loaded; collective."""
+        """Return what all entries of a state must be, if it is to be loaded."""
         return {
             **like(self.state()),
             **{

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
-from ddbp.snapshot import Schema, like
+from ddbp.snapshot import Pieces, Schema, like
 from ddbp.snapshot import State as SnapshotState
 from layers import Module, Parameter, State
 from layers.engine.parameter import unique_parameters
@@ -55,8 +55,11 @@ class Replica:
         self._comm = comm
 
     def state(self) -> dict[str, Any]:
-        """Return copies of all arrays by name."""
-        return {name: array.value.copy() for name, array in self._arrays.items()}
+        """Return this rank's share of all arrays, by name."""
+        rank, ranks = self._comm.rank, self._comm.size
+        return {
+            name: Pieces.share(array.value, rank, ranks) for name, array in self._arrays.items()
+        }
 
     def state_schema(self, state: SnapshotState) -> Schema:
         """Return what `load_state` takes."""
@@ -68,13 +71,13 @@ class Replica:
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         for name, array in self._arrays.items():
             if first or isinstance(array, State):
-                array.value = state[name]
+                array.value = np.asarray(state[name])
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
 
 
 class KeptWeights:
-    """A copy of a model's parameters, one for all ranks of a host, and of its states. Methods are
-    collective.
+    """A copy of a model's parameters, one for all ranks of a host, and of its states. Methods that
+    change anything are collective.
 
     Parameters
     ----------
@@ -120,8 +123,7 @@ class KeptWeights:
         """Give the model what was kept."""
         self._replica.load_state(self._kept)
 
-    def arrays(self) -> dict[str, Array]:
-        """Return copies of what was kept, by name."""
-        result = {name: kept.copy() for name, kept in self._kept.items()}
-        self._comm.host_barrier((CollectiveKind.GATHER, 0))
-        return result
+    def arrays(self) -> dict[str, Pieces]:
+        """Return this rank's share of what was kept, by name."""
+        rank, ranks = self._comm.rank, self._comm.size
+        return {name: Pieces.share(kept, rank, ranks) for name, kept in self._kept.items()}

@@ -123,14 +123,14 @@ def optimizer(given: Any) -> Optimizer:
     return given
 
 
-def metrics(given: Any) -> dict[str, Metric] | None:
+def metrics(given: Any, loss: object) -> dict[str, Metric]:
     """Return metrics by name, which may be given by their names, or as a list of these and of
-    functions.
+    functions; those that go with the loss if none are given.
     """
     must = "metrics must be a dictionary of functions by name, or a list of functions and names"
     example = 'Write metrics=["accuracy"], or metrics={"hits": hits}.'
     if given is None:
-        return None
+        return functions.default_metrics(loss)
     if isinstance(given, Mapping):
         return {name: _metric(each, must, example) for name, each in given.items()}
     if isinstance(given, str) or not isinstance(given, Iterable):

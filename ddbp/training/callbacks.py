@@ -26,6 +26,9 @@ class Callback(StepHook):
     def on_freeze(self, trainer: "Trainer") -> None:
         """Run when parameters have been frozen or unfrozen: `trainer.partition` is another one."""
 
+    def on_resume(self, trainer: "Trainer") -> None:
+        """Run when the trainer goes on from a checkpoint, after states are loaded."""
+
     def on_run_begin(self, trainer: "Trainer") -> None:
         """Run before `on_fit_begin` of a fit that does not go on from a state.
 

@@ -189,6 +189,20 @@ def code_facts() -> dict[str, Any]:
     return {"kernel sources and versions": cache.source_digest(), "script": script}
 
 
+def between_runs(running: bool) -> None:
+    """Refuse to load a state within a fit."""
+    if running:
+        must, fix = "a state can only be loaded between runs", "Load it before fit."
+        raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+
+
+def has_loss(owner: str, loss: object) -> None:
+    """Refuse a trainer without a loss where one is needed."""
+    if loss is None:
+        must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
+        raise ValueError(message(owner, must, None, fix))
+
+
 def between_updates(batches: int) -> None:
     """Refuse what is frozen or unfrozen while batches accumulate."""
     if batches:

@@ -17,10 +17,33 @@ from . import checks
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """The options of a `Trainer` that decide what it computes; see there for what each means.
+    """The options of a `Trainer` that decide what it computes.
 
     Ranks must have them in common, the run folder's configuration holds them, and a state can only
     be loaded where they are the same.
+
+    Parameters
+    ----------
+    batch_size
+        Samples of the global batch, over all ranks.
+    drop_last
+        Leave out the last batch of an epoch of training where it would be smaller.
+    accumulate
+        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
+    seed
+        Seed of the order of the data and of random masks.
+    shards
+        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
+    clip_norm, clip_value
+        Limits of the gradient's global Euclidean norm, and of each of its elements.
+    truncate
+        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
+        the state: see `ddbp.training.truncated_bptt`.
+    wire
+        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
+        `ddbp.reduction.wire`.
+    l1, l2
+        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
 
     Raises
     ------
@@ -109,8 +132,8 @@ class TrainerOptions:
 _NAMES = [field.name for field in fields(TrainerOptions)]
 
 
-class RenamedOptions:
-    """The options of a trainer under their names of before 1.0."""
+class OptionsOfBefore:
+    """The options that were attributes of a trainer."""
 
     batch_size = Renamed("options.batch_size")
     accumulate = Renamed("options.accumulate")

@@ -279,13 +279,15 @@ def described(samples: Samples) -> str:
     return f"{samples.shape} {samples.dtype}"
 
 
-def recorded(tape: Tape, samples: Samples) -> Any:
-    """Return what a model gets: arrays as values on a tape, but masks (booleans) and lengths."""
+def recorded(tape: Tape, samples: Samples, copy: bool = False) -> Any:
+    """Return what a model gets: arrays as values on a tape, which copies them if told so, but masks
+    (booleans) and lengths.
+    """
     if type(samples) is np.ndarray:
-        return tape.input(samples, gradient=False)
+        return tape.input(samples, gradient=False, copy=copy)
 
     def value(array: Array) -> Value | Array:
-        return array if array.dtype.kind == "b" else tape.input(array, gradient=False)
+        return array if array.dtype.kind == "b" else tape.input(array, gradient=False, copy=copy)
 
     return spread(value, samples)
 

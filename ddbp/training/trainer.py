@@ -11,11 +11,10 @@ from typing import Any
 from numpy import ndarray
 
 from ddbp.comm.agreement import require_agreement
-from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import StepHooks, TrainingOver, telling_of_errors
+from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -26,15 +25,15 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
 from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
-from layers.errors import message
 
 from . import arguments, checks, evaluation, snapshots
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
+from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
-from .metrics import Metric, default_metrics
-from .options import RenamedOptions, TrainerOptions
+from .metrics import Metric
+from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
@@ -43,7 +42,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer(RenamedOptions):
+class Trainer(OptionsOfBefore):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -61,26 +60,8 @@ class Trainer(RenamedOptions):
     optimizer
         See `ddbp.optim`; or the name of one, such as "adam", at its usual rate. It belongs to the
         trainer that was made last with it, for which its state begins anew.
-    batch_size
-        Samples of the global batch, over all ranks.
-    drop_last
-        Leave out the last batch of an epoch of training where it would be smaller.
-    accumulate
-        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
-    seed
-        Seed of the order of the data and of random masks.
-    shards
-        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
-    clip_norm, clip_value
-        Limits of the gradient's global Euclidean norm, and of each of its elements.
-    truncate
-        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
-        the state: see `ddbp.training.truncated_bptt`.
-    wire
-        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
-        `ddbp.reduction.wire`.
-    l1, l2
-        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
+        What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -91,6 +72,11 @@ class Trainer(RenamedOptions):
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
+    resume
+        Go on from a checkpoint: "auto" from the newest whole one in the run folder, or begin if
+        there is none; or the path of one, or of a folder that has some. See `Checkpoints`.
+    resume_options
+        What may differ from the run that goes on, such as ("optimizer", "clip_norm").
     quiet
         Show no progress.
 
@@ -123,12 +109,15 @@ class Trainer(RenamedOptions):
         metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
+        resume: str | Path | None = None,
+        resume_options: Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
         use_one_thread()
         if not quiet:
             announce_compilation()
-        self.comm: Communicator = communicator()
+        comm = communicator()
+        self.comm = comm
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
         reporter = status_reporter.start(self.comm.rank, model, loss)
@@ -149,33 +138,29 @@ class Trainer(RenamedOptions):
             l1=l1,
             l2=l2,
         ).on(self.comm.size)
-        self.metrics = arguments.metrics(metrics) or (
-            default_metrics(loss) if metrics is None else {}
-        )
+        self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
         self.stop = False
-        self._plan = self.options.plan(self.comm.rank, self.comm.size)
-        self._truncation = None
-        if truncate is not None:
-            self._truncation = Truncation(model, truncate, self.comm, self._plan)
+        plan = self.options.plan(comm.rank, comm.size)
+        self._plan = plan
+        self._truncation = None if truncate is None else Truncation(model, truncate, comm, plan)
         checks.same_start(self, callbacks)
-        replicate.broadcast(model, self.comm)
-        self._update = Update(
-            model, optimizer, self.options, self.transforms, self._plan, self.comm
-        )
-        require_agreement(
-            self.comm,
-            {"initial parameters": self.parameters_sha256()},
-            "The broadcast failed; report this.",
-        )
-        log = step_log.start(model, self._plan, self.comm)
-        self._gather = ShardGather(self._plan, self.comm)
-        self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
+        replicate.broadcast(model, comm)
+        self._update = Update(model, optimizer, self.options, self.transforms, plan, comm)
+        facts = {"initial parameters": self.parameters_sha256()}
+        require_agreement(comm, facts, "The broadcast failed; report this.")
+        log = step_log.start(model, plan, comm)
+        self._gather = ShardGather(plan, comm)
+        self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(self.comm, self._flat.dtype)
-        self._stream = BatchStream(self.options, self._plan, self._truncation)
-        folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
+        self._data = checks.DataSets(comm, self._flat.dtype)
+        self._stream = BatchStream(self.options, plan, self._truncation)
+        self.resume = resume
+        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
+        # What callbacks have been told is in a checkpoint.
+        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
@@ -184,6 +169,10 @@ class Trainer(RenamedOptions):
         self._last_begun = -1
         for callback in self.callbacks:
             callback.on_attach(self)
+        if resume is not None and (found := to_resume(resume, self.run_dir, comm)) is not None:
+            self._load(found.snapshot(), resume_options)
+            for callback in self.callbacks:
+                callback.on_resume(self)
 
     @property
     def partition(self) -> Partition:
@@ -234,7 +223,7 @@ class Trainer(RenamedOptions):
         """Return this rank's part of the given global batch, with a new tape; what is given is
         what `ArrayDataset` takes.
         """
-        return self._recorded(self._rows("Trainer.batch", x, y, weights))
+        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -336,7 +325,7 @@ class Trainer(RenamedOptions):
         for any number of them.
         """
         data = self._data.one(dataset)
-        self._require_loss("Trainer.evaluate")
+        checks.has_loss("Trainer.evaluate", self.loss)
         run_pass = partial(self._warm_up, self._evaluation)
         metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
@@ -362,13 +351,25 @@ class Trainer(RenamedOptions):
 
     # State
 
-    def state(self) -> Snapshot:
+    def request(self, request: Request) -> None:
+        """Ask all ranks for something, on this one: by the end of the next step all know it."""
+        self._update.reducer.request |= request
+
+    @property
+    def requested(self) -> int:
+        """What ranks have asked for by the exchange of the last step, `Request`s, the same on all
+        ranks.
+        """
+        return self._update.reducer.requested
+
+    def state(self, *, collected: bool = True) -> Snapshot:
         """Return all that training has changed so far, the same on all ranks and for any number of
         them; collective.
 
         Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
         others have been told what it has. The order in the data, random masks and whatever else
-        there is are functions of it.
+        there is are functions of it. If it is not `collected`, arrays that are spread over ranks
+        are the pieces of this one, and change with training.
 
         Raises
         ------
@@ -376,7 +377,7 @@ class Trainer(RenamedOptions):
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
         self._follow()
-        return snapshots.take(self, self._stateful())
+        return (snapshots.take if collected else snapshots.local)(self, self._stateful())
 
     def load_state(self, state: Snapshot) -> None:
         """Go on from the state of a trainer that was made alike, on any number of ranks;
@@ -397,11 +398,12 @@ class Trainer(RenamedOptions):
         CommunicationError
             Ranks have different states.
         """
-        if self._fit.running:
-            must, fix = "a state can only be loaded between runs", "Load it before fit."
-            raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+        checks.between_runs(self._fit.running)
+        self._load(state)
+
+    def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         self._follow()
-        snapshots.load(self, self._stateful(), state)
+        snapshots.load(self, self._stateful(), state, differing)
         self._update.batches = 0
         self._last_begun = -1
 
@@ -426,15 +428,15 @@ class Trainer(RenamedOptions):
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
     @telling_of_errors
-    def _recorded(self, rows: LocalBatch) -> Batch:
-        """Return rows with a new tape."""
+    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+        """Return rows with a new tape, which copies those that may change before its backward."""
         self._update.require_bound()
-        if self._flat.freezes != Parameter.freezes:
-            self._follow()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
             self._last_begun = self.step_count
+        if self._flat.freezes != Parameter.freezes:
+            self._follow()
         self._update.batches += 1
         tape = Tape(
             training=True,
@@ -453,7 +455,10 @@ class Trainer(RenamedOptions):
         if rows.ends_group:
             self._update.group.last = tape
         x = rows.x
-        x = tape.input(x, gradient=False) if x.__class__ is ndarray else recorded(tape, x)
+        if x.__class__ is ndarray:
+            x = tape.input(x, gradient=False, copy=copy)
+        else:
+            x = recorded(tape, x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _follow(self) -> None:
@@ -464,13 +469,8 @@ class Trainer(RenamedOptions):
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
-        self._require_loss("Trainer")
+        checks.has_loss("Trainer", self.loss)
         return self._step(self._warm_up, self._run_pass, self._recorded(rows))
-
-    def _require_loss(self, owner: str) -> None:
-        if self.loss is None:
-            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
-            raise ValueError(message(owner, must, None, fix))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""

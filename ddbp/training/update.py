@@ -115,13 +115,10 @@ class Update:
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
-        before = self._optimizer.state()
+        before = self.reducer
         self._lay_out()
-        self._optimizer.bind(self.part)
-        state = self._optimizer.state()
-        self._optimizer.load_state(
-            state | {name: entry for name, entry in before.items() if name in state}
-        )
+        self.reducer.request, self.reducer.requested = before.request, before.requested
+        self._optimizer.move(self.part)
         self.group.move(self.reducer)
         # Others may still read where the parameters were.
         self._comm.host_barrier((CollectiveKind.GATHER, 0))

@@ -22,6 +22,7 @@ class Recorded:
 
     __slots__ = ()
     tape: "Tape"
+    array: Array
 
 
 class Layer(Module):
@@ -50,6 +51,11 @@ class Layer(Module):
     analytic: bool = False
     """Whether forward also takes complex arrays and is then analytic: the gradient check can use a
     complex step.
+    """
+
+    keeps_constants: bool = True
+    """Whether backward may read inputs that are no values: a recorded call then gets copies of such
+    arrays, so that it does not matter what becomes of them.
     """
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Any:

@@ -120,6 +120,8 @@ class Tape:
         self.calls: list[Call] = []
         self.draws = 0
         """How often calls have asked for a random key."""
+        self.inputs = 0
+        """How many arrays it has copied."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -131,12 +133,23 @@ class Tape:
         self.shard_bounds = self.workspace.shards
         self.shards = self.shard_bounds.count
 
-    def input(self, array: Any, *, gradient: bool = True) -> Value:
-        """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
-        is not computed.
+    def input(self, array: Any, *, gradient: bool = True, copy: bool = True) -> Value:
+        """Return a value for an array.
+
+        Parameters
+        ----------
+        array
+            Numbers; the tape copies them.
+        gradient
+            Whether its own gradient is computed, unless it is of integers.
+        copy
+            Without a copy, the array must not change before backward has ended.
         """
         require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
+        if copy and array.flags.writeable:
+            array = self.workspace.copy(array, 0, "tape input", self.inputs)
+            self.inputs += 1
         value = Value(self, array, None, gradient and array.dtype.kind in "fc")
         if value.wants:
             value.keep_grad()
@@ -177,6 +190,9 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
+                    elif x.__class__ is np.ndarray:
+                        if layer.keeps_constants:
+                            x = call.kept(len(arrays), x)
                     elif isinstance(x, np.ma.MaskedArray):
                         require_unmasked(layer, "x", x)
                     arrays.append(x)

@@ -291,6 +291,10 @@ class Formulas:
         ]
         return bells, phis
 
+    def lower_tail(self, xs: list[Any]) -> list[Any]:
+        """Return the normal distribution function Phi(x)."""
+        return self._normal_parts(xs)[1]
+
     def gelu(self, xs: list[Any]) -> list[Any]:
         """Return x Phi(x)."""
         return self._gelus(xs, self._normal_parts(xs)[1])

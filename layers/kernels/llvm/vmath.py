@@ -50,6 +50,22 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
     )
 
 
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """Return the 64 bits of a float64 as an integer."""
+    return types.int64(x), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], ir.IntType(64)
+    )
+
+
+@intrinsic
+def of_bits(typingctx: Any, bits: Any) -> Any:
+    """Return the float64 of these 64 bits."""
+    return types.float64(bits), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], ir.DoubleType()
+    )
+
+
 @intrinsic(prefer_literal=True)
 def _formula(typingctx: Any, x: Any, name: Any) -> Any:
     """Return the function of this name (of `Formulas`) of a number."""
@@ -75,6 +91,11 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError("for kernels only")
 
 
+def lower_tail(x: Any) -> Any:
+    """Return the normal distribution function Phi(x) of a real number."""
+    raise NotImplementedError("for kernels only")
+
+
 @overload(exp, jit_options=OPTIONS)
 def _exp(x):
     return (lambda x: np.exp(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "exp")
@@ -92,3 +113,8 @@ def _sigmoid(x):
         if isinstance(x, types.Complex)
         else lambda x: _formula(x, "sigmoid")
     )
+
+
+@overload(lower_tail, jit_options=OPTIONS)
+def _lower_tail(x):
+    return lambda x: _formula(x, "lower_tail")

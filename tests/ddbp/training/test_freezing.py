@@ -180,6 +180,24 @@ def test_layers_thaw_one_after_the_other_during_a_fit():
     assert changed == [{"4"}, {"2", "4"}, {"0", "2", "4"}]
 
 
+def test_hook_may_freeze_when_a_step_begins():
+    class Alternate(ddbp.Callback):
+        """Trains one layer in even steps, and another one in odd ones."""
+
+        def on_step_begin(self, trainer, step):
+            trainer.model[0 if step % 2 else 4].freeze()
+            trainer.model[4 if step % 2 else 0].unfreeze()
+
+    model, changed = deep(), []
+    trainer = make(model, callbacks=[Alternate()])
+    for _ in range(4):
+        before = values(model)
+        trainer.train_step(X[:20].astype(np.float32), LABELS[:20])
+        after = values(model)
+        changed.append({name[7] for name in before if before[name] != after[name]})
+    assert changed == [{"0", "2"}, {"2", "4"}] * 2
+
+
 def test_moving_average_goes_on_where_parameters_are_frozen_and_unfrozen():
     model = deep()
     average = ddbp.ExponentialMovingAverage(0.5, warm_up=False)

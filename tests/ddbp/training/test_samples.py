@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.reduction.shards import ShardPlan
+from ddbp.training.data import Rows, local_batch, permutation, sliced
 from layers import (
     LSTM,
     BatchNorm,
@@ -224,12 +226,17 @@ def test_lengths_and_padded_sequences_reach_the_model():
         assert any(np.array_equal(row[:length], word) for word in WORDS)
 
 
-def test_padding_is_to_the_longest_of_the_whole_batch():
-    trainer = reading(shards=8)
-    trainer.fit(ddbp.ArrayDataset(WORDS, FIRST), epochs=1)
-    assert {tokens.shape[1] for tokens, lengths in trainer.model.called} == {
-        lengths.max() for tokens, lengths in trainer.model.called
-    }
+@pytest.mark.parametrize("take", [Rows().take, sliced])
+def test_padding_is_to_the_longest_of_the_global_batch_on_every_rank(take):
+    data, rows = ddbp.ArrayDataset(WORDS, [word % 3 for word in WORDS]), range(3, 12)
+    if take is not sliced:
+        rows = np.array(rows)
+    longest = max(len(WORDS[n]) for n in rows)
+    parts = [local_batch(data, ShardPlan(3, 3, rank), rows, take) for rank in range(3)]
+    assert {len(part.x.lengths) for part in parts} == {3}
+    assert min(part.x.lengths.max() for part in parts) < longest
+    for part in parts:
+        assert part.x.values.shape == part.y.shape == part.weights.shape == (3, longest)
 
 
 def test_padding_may_be_chosen():
@@ -246,7 +253,7 @@ def test_fit_loop_and_single_steps_on_ragged_data_have_the_same_bits():
     for batch in looped.batches(data, epochs=2):
         looped.step(looped.loss(looped.model(*batch.x), batch.y))
     for epoch in range(2):
-        order = ddbp.training.data.permutation(45, 0, epoch)
+        order = permutation(45, 0, epoch)
         for start in range(0, 45, 8):
             rows = order[start : start + 8]
             stepped.train_step([WORDS[n] for n in rows], FIRST[rows])
@@ -410,7 +417,7 @@ def test_last_batch_may_be_left_out():
     history = dropping.fit(DATA, epochs=2)
     assert [record["step"] for record in history] == [4, 8]
     for epoch in range(2):
-        order = ddbp.training.data.permutation(83, 0, epoch)
+        order = permutation(83, 0, epoch)
         losses = [by_hand.train_step(X[rows], LABELS[rows]) for rows in np.split(order[:80], 4)]
         assert history[epoch]["loss"] == pytest.approx(np.mean(losses), rel=1e-12)
     assert dropping.parameters_sha256() == by_hand.parameters_sha256()
