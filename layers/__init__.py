@@ -67,7 +67,20 @@ from .gradient_check.check import gradcheck
 from .gradient_check.report import BlockReport, GradientReport, WrongGradientError
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
-from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .loss.base import Loss
+from .loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
+from .loss.ctc import CTC
+from .loss.regression import (
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PoissonNLL,
+    SmoothL1,
+)
+from .loss.similarity import CosineDistance, CosineEmbedding
 from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
@@ -80,6 +93,7 @@ from .tree.batch import TreeBatch
 from .tree.cells import TreeLSTM, TreeRNN
 
 __all__ = [
+    "CTC",
     "GELU",
     "GRU",
     "LSTM",
@@ -101,6 +115,8 @@ __all__ = [
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "CosineDistance",
+    "CosineEmbedding",
     "DecoderBlock",
     "Dropout",
     "Dropout2d",
@@ -110,8 +126,12 @@ __all__ = [
     "Flatten",
     "ForwardCall",
     "GRUCell",
+    "GaussianNLL",
     "GlobalAveragePool",
     "GradientReport",
+    "Hinge",
+    "Huber",
+    "KLDivergence",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -120,12 +140,15 @@ __all__ = [
     "Linear",
     "Loss",
     "MaxPool2d",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Module",
+    "MultiClassHinge",
     "MultiHeadAttention",
     "Multiply",
     "PaddedShortcut",
     "Parameter",
+    "PoissonNLL",
     "RMSNorm",
     "RNNCell",
     "ReLU",
@@ -136,6 +159,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SinusoidalPositions",
+    "SmoothL1",
     "Softmax",
     "SoftmaxCrossEntropy",
     "State",

@@ -52,6 +52,7 @@ _LOGITS = {
     "nll_loss": "SoftmaxCrossEntropy",
 }
 """Names that mean losses of probabilities elsewhere, and the losses of logits to write for them."""
+_EXAMPLE = 'Write metrics=["accuracy"], or metrics={"hits": hits}.'
 _OTHER_METRICS = {"acc": "accuracy", "mae": "mean_absolute_error", "mse": "mean_squared_error"}
 
 Kind = TypeVar("Kind")
@@ -128,35 +129,38 @@ def metrics(given: Any, loss: object) -> dict[str, Metric]:
     functions; those that go with the loss if none are given.
     """
     must = "metrics must be a dictionary of functions by name, or a list of functions and names"
-    example = 'Write metrics=["accuracy"], or metrics={"hits": hits}.'
+    usual = functions.default_metrics(loss)
     if given is None:
-        return functions.default_metrics(loss)
+        return usual
     if isinstance(given, Mapping):
-        return {name: _metric(each, must, example) for name, each in given.items()}
+        return functions.checked({name: _metric(each, must, usual) for name, each in given.items()})
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise _refused(must, repr(given), example)
+        raise _refused(must, repr(given), _EXAMPLE)
     result: dict[str, Metric] = {}
     for each in given:
-        function = _metric(each, must, example)
+        function = _metric(each, must, usual)
         name = each if isinstance(each, str) else getattr(each, "__name__", None)
         if name is None or name == "<lambda>":
             fix = 'Give it a name: metrics={"name": function}.'
             raise _refused("a metric in a list must have a name", repr(each), fix)
         if name in result:
-            raise _refused("metrics must have different names", f"{name} twice", example)
+            raise _refused("metrics must have different names", f"{name} twice", _EXAMPLE)
         result[name] = function
-    return result
+    return functions.checked(result)
 
 
-def _metric(given: Any, must: str, example: str) -> Metric:
+def _metric(given: Any, must: str, usual: Mapping[str, Metric]) -> Metric:
+    """Return a metric, which may be given by its name: of those that are `usual` with the loss, or
+    of all.
+    """
     if isinstance(given, str):
         name = _OTHER_METRICS.get(given.lower(), given)
-        known = _metric_functions()
+        known = {**_metric_functions(), **usual}
         if name not in known:
             raise _refused(must, repr(given), f"Names are {', '.join(known)}.")
         return known[name]
     if isinstance(given, type) or not callable(given):
-        raise _refused(must, repr(given), example)
+        raise _refused(must, repr(given), _EXAMPLE)
     result: Metric = given
     return result
 

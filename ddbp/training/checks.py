@@ -61,6 +61,13 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         )
 
 
+def has_loss(owner: str, loss: Any) -> Any:
+    """Return the loss of a trainer, which must have one."""
+    if loss is None:
+        raise ValueError(message(owner, "the trainer must have a loss", None, "Pass loss= to it."))
+    return loss
+
+
 def no_context(held: bool) -> None:
     """Refuse a fit within no_sync."""
     if held:
@@ -194,13 +201,6 @@ def between_runs(running: bool) -> None:
     if running:
         must, fix = "a state can only be loaded between runs", "Load it before fit."
         raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
-
-
-def has_loss(owner: str, loss: object) -> None:
-    """Refuse a trainer without a loss where one is needed."""
-    if loss is None:
-        must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
-        raise ValueError(message(owner, must, None, fix))
 
 
 def between_updates(batches: int) -> None:

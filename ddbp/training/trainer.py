@@ -3,7 +3,7 @@ rank's partition.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
+from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
@@ -156,7 +157,7 @@ class Trainer(OptionsOfBefore):
         self._data = checks.DataSets(comm, self._flat.dtype)
         self._stream = BatchStream(self.options, plan, self._truncation)
         self.resume = resume
-        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
         # What callbacks have been told is in a checkpoint.
@@ -167,6 +168,8 @@ class Trainer(OptionsOfBefore):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        saves = any(isinstance(each, Checkpoints) for each in callbacks)
+        self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
         if resume is not None and (found := to_resume(resume, self.run_dir, comm)) is not None:
@@ -211,9 +214,10 @@ class Trainer(OptionsOfBefore):
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         self._stream.begin(data)
         try:
-            for _ in range(self._stream.left(epochs)):
-                self.optimizer.begin_epoch(self.epoch)
-                yield from map(self._recorded, self._stream.batches(data))
+            with self._signals:
+                for _ in range(self._stream.left(epochs)):
+                    self.optimizer.begin_epoch(self.epoch)
+                    yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             self._stream.given_out = False
             return
@@ -270,9 +274,11 @@ class Trainer(OptionsOfBefore):
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
-        return sum(
-            self._train(window) * window.share for window in self._truncation.windows([rows])
-        )
+        total = counted = 0.0
+        for window in self._truncation.windows([rows]):
+            value, part = self._train(window), self._update.group.counted_of(window.share)
+            total, counted = total + value * part, counted + part
+        return total / counted if counted else 0.0
 
     # Whole runs
 
@@ -318,15 +324,17 @@ class Trainer(OptionsOfBefore):
             checks.batches_have_variance(self, data)
         steps = windows * self.options.steps(len(data))
         self._fit.write_configuration(self, dataset, epochs)
-        return self._fit.run(self, self._train, data, epochs, steps, validation)
+        with self._signals:
+            return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
         data = self._data.one(dataset)
-        checks.has_loss("Trainer.evaluate", self.loss)
-        run_pass = partial(self._warm_up, self._evaluation)
+        loss = checks.has_loss("Trainer.evaluate", self.loss)
+        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
+        run_pass = partial(self._warm_up, forward)
         metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
             begin(self)
@@ -469,7 +477,7 @@ class Trainer(OptionsOfBefore):
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
-        checks.has_loss("Trainer", self.loss)
+        checks.has_loss("Trainer.train_step", self.loss)
         return self._step(self._warm_up, self._run_pass, self._recorded(rows))
 
     def _run_pass(self, batch: Batch) -> Value:
@@ -486,13 +494,3 @@ class Trainer(OptionsOfBefore):
         )
         self._update.group.backward(loss)
         return loss
-
-    def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
-        """Return the model's output and the loss of this rank's part of a batch."""
-        assert self.loss is not None
-        tape = Tape(
-            shards=rows.bounds, samples=rows.samples, gather=self._gather, hooks=self._tape_hooks
-        )
-        prediction = call(self.model, recorded(tape, rows.x))
-        weights = () if rows.weights is None else (rows.weights,)
-        return prediction, self.loss(prediction, rows.y, *weights)

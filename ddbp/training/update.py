@@ -11,7 +11,7 @@ from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
-from ddbp.reduction.shards import ShardPlan, shard_sums
+from ddbp.reduction.shards import ShardPlan
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
 from layers.kernels import underflow
@@ -71,7 +71,6 @@ class Update:
         self._transforms = transforms
         self._plan = plan
         self._comm = comm
-        self._local_shards = plan.local
         self._lay_out()
         optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
@@ -140,7 +139,7 @@ class Update:
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
     ) -> float:
         group = self.group
-        group.add(loss, shard_sums(loss, self._local_shards))
+        group.add(loss)
         if group.goes_on(loss.tape):
             if not math.isfinite(group.sums.sum()):
                 checks.refuse_loss(self.flat, loss, group.sums.sum(), step)

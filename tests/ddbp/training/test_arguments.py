@@ -53,6 +53,12 @@ def test_metrics_may_be_a_list_of_names_and_functions():
     assert [*make(metrics=[]).evaluate(DATA)] == ["loss"]
 
 
+def test_name_of_a_metric_is_that_of_the_one_that_goes_with_the_loss():
+    data = ddbp.ArrayDataset(DATA.x, np.eye(3)[DATA.y])
+    trainer = make(loss=BinaryCrossEntropy(), metrics=["accuracy"])
+    assert trainer.evaluate(data) == make(loss=BinaryCrossEntropy()).evaluate(data)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -359,6 +359,43 @@ def test_samples_of_weight_zero_do_not_train():
     assert len(digests) == 1
 
 
+def test_weighted_ragged_batches_accumulate_to_the_large_batch():
+    weights = RNG.uniform(0, 2, 40)
+    data = ddbp.ArrayDataset(WORDS[:40], FIRST[:40], weights=weights)
+    large, parts = (
+        make(Reader().astype(np.float64), batch_size=8 * size, accumulate=4 // size)
+        for size in (4, 1)
+    )
+    histories = [trainer.fit(data, epochs=2) for trainer in (large, parts)]
+    np.testing.assert_allclose(parameters(parts), parameters(large), rtol=0, atol=1e-14)
+    assert histories[1][-1]["loss"] == pytest.approx(histories[0][-1]["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_weights_are_cut_into_windows_with_their_time_steps(positions):
+    x, labels = RNG.standard_normal((6, 7, 4)), RNG.integers(0, 5, (6, 7))
+    weights = RNG.uniform(1, 2, (6, 7) if positions else 6)
+
+    def trainer(loss=None, **options):
+        model = LSTM(4, 5, rng=np.random.default_rng(0), dtype=np.float64)
+        return make(model, loss=loss or SoftmaxCrossEntropy(), batch_size=6, **options)
+
+    got = []
+
+    def noting(prediction, y, weights):
+        got.append(np.array(weights))
+        return SoftmaxCrossEntropy()(prediction, y)
+
+    trainer(noting, truncate=3).train_step(x, labels, weights)
+    cuts = [weights[:, :3], weights[:, 3:6], weights[:, 6:]] if positions else [weights] * 3
+    assert [window.tolist() for window in got] == [cut.tolist() for cut in cuts]
+    if not positions:
+        weights = np.repeat(weights, 7).reshape(6, 7)
+    whole, cut = trainer(), trainer(truncate=7)
+    assert cut.train_step(x, labels, weights) == whole.train_step(x, labels, weights)
+    assert cut.parameters_sha256() == whole.parameters_sha256()
+
+
 @pytest.mark.parametrize("given", [{1: 3.0}, [1.0, 3.0, 1.0], np.array([1, 3, 1])])
 def test_class_weights_are_weights_of_the_samples(given):
     by_class, by_sample, plain = make(), make(), make()
