@@ -113,6 +113,7 @@ SAID = {
         r"(Linear|MeanSquaredError)\(.*\). Lower the learning rate, .+"
     ),
     "state": rf"{ALL_SAME} state to load; got '\w+' on rank 1, '\w+' on rank 0\. .+",
+    "monitor that differs between ranks": "nothing",
     "own schedule and function": "nothing",
 }
 

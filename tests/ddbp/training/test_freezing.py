@@ -3,6 +3,7 @@ trainers that share a graph.
 """
 
 import copy
+import hashlib
 from itertools import pairwise
 
 import numpy as np
@@ -135,6 +136,17 @@ def test_freezing_between_fits_keeps_the_moments_of_the_others(name, shards):
     model.unfreeze()
     trainer.fit(DATA, epochs=1)
     assert not any(value == after[name] for name, value in values(model).items())
+    assert trainer.optimizer.steps == trainer.step_count == 15
+
+
+def test_schedule_goes_on_where_parameters_are_frozen():
+    plateau = ddbp.Plateau(0.1, patience=0, threshold=0.9, factor=0.5)
+    trainer = make(deep(), optimizer=ddbp.SGD(plateau, groups={"*.bias": {"weight_decay": 0}}))
+    trainer.fit(DATA, epochs=2)
+    trainer.model[0].freeze()
+    trainer.fit(DATA, epochs=1)
+    assert trainer.optimizer.schedule.rate(0) == 0.025
+    assert len(trainer.optimizer.schedules) == 1
 
 
 def test_freezing_and_unfreezing_between_steps_changes_nothing():
@@ -153,7 +165,9 @@ def test_freezing_and_unfreezing_between_steps_changes_nothing():
 def test_digest_does_not_depend_on_what_is_frozen():
     one, other = deep(), deep()
     other[0].freeze()
-    assert make(one).parameters_sha256() == make(other).parameters_sha256()
+    trainer = make(one)
+    assert trainer.parameters_sha256() == make(other).parameters_sha256()
+    assert trainer.parameters_sha256() == hashlib.sha256(trainer._flat.values.tobytes()).hexdigest()
 
 
 def test_layers_thaw_one_after_the_other_during_a_fit():

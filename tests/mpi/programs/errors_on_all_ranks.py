@@ -188,6 +188,9 @@ CASES = {
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
     "divergence": diverge,
     "state": load_state,
+    "monitor that differs between ranks": lambda: trainer(
+        callbacks=[ddbp.EarlyStopping(monitor="seconds", mode="min", patience=1)]
+    ).fit(DATA, epochs=9),
     "own schedule and function": lambda: trainer(
         Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())
     ).fit(DATA, epochs=1),
