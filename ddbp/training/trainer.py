@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numpy import ndarray
-
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
@@ -144,7 +142,8 @@ class Trainer(OptionsOfBefore):
         self.stop = False
         plan = self.options.plan(comm.rank, comm.size)
         self._plan = plan
-        self._truncation = None if truncate is None else Truncation(model, truncate, comm, plan)
+        window = self.options.truncate
+        self._truncation = None if window is None else Truncation(model, window, comm, plan)
         checks.same_start(self, callbacks)
         replicate.broadcast(model, comm)
         self._update = Update(model, optimizer, self.options, self.transforms, plan, comm)
@@ -154,7 +153,7 @@ class Trainer(OptionsOfBefore):
         self._gather = ShardGather(plan, comm)
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(comm, self._flat.dtype)
+        self._data = checks.DataSets(comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, plan, self._truncation)
         self.resume = resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
@@ -462,11 +461,7 @@ class Trainer(OptionsOfBefore):
         )
         if rows.ends_group:
             self._update.group.last = tape
-        x = rows.x
-        if x.__class__ is ndarray:
-            x = tape.input(x, gradient=False, copy=copy)
-        else:
-            x = recorded(tape, x, copy)
+        x = recorded(tape, rows.x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _follow(self) -> None:

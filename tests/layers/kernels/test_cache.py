@@ -5,7 +5,9 @@ and with folders that others can write to.
 import os
 import stat
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -229,9 +231,40 @@ def test_tilde_and_relative_path_in_the_variable_are_resolved_at_once(homes, mon
     assert not (tmp_path / "~").exists()
 
 
+@pytest.fixture
+def shared_group(monkeypatch):
+    """Have the group of the files of this user have other members."""
+    monkeypatch.setattr(cache_folder, "_is_own_group", lambda gid: False)
+
+
+def test_group_of_this_user_alone_may_write(homes, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    folder = homes[1] / ".cache" / "ddbp" / "kernels"
+    folder.mkdir(parents=True)
+    for path in (folder, folder.parent, folder.parent.parent):
+        path.chmod(0o770)
+    monkeypatch.setattr(cache_folder, "_is_own_group", lambda gid: gid == folder.stat().st_gid)
+    assert found() == (folder, "")
+
+
+@pytest.mark.parametrize(
+    ("group", "members", "own"),
+    [("me", [], True), ("me", ["me"], True), ("me", ["you"], False), ("staff", [], False)],
+)
+def test_group_is_own_that_has_the_name_of_the_user_and_no_other_member(
+    group, members, own, monkeypatch
+):
+    me = SimpleNamespace(pw_name="me", pw_gid=7)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: me)
+    monkeypatch.setattr("grp.getgrgid", lambda gid: SimpleNamespace(gr_name=group, gr_mem=members))
+    assert cache_folder._is_own_group(7) is own
+    assert cache_folder._is_own_group(8) is False
+
+
 REFUSED = "the folder of compiled kernels must be out of reach for others; got "
 
 
+@pytest.mark.usefixtures("shared_group")
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
 @pytest.mark.parametrize("name", ["ddbp", "ddbp/kernels"])
 def test_folder_that_others_may_write_to_is_refused(mode, name, homes, monkeypatch):
@@ -298,3 +331,11 @@ def test_home_may_link_to_its_cache(homes, monkeypatch, tmp_path):
     homes[1].mkdir()
     Path(homes[1], ".cache").symlink_to(tmp_path / "scratch")
     assert found() == (tmp_path / "scratch" / "ddbp" / "kernels", "")
+
+
+def test_processes_that_begin_together_share_one_cache(program, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        begun = [pool.submit(program) for _ in range(3)]
+        assert all(said == "" for _, said in (each.result() for each in begun))
+    assert program() == (0, "")
+    assert len(files(tmp_path / "cache")) == 2
