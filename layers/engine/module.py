@@ -69,6 +69,23 @@ class Module:
         """Return the parameters that are direct attributes."""
         return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
 
+    def freeze(self) -> Self:
+        """Freeze all parameters: set `Parameter.trainable` to False. Return the module itself.
+
+        States, such as the running statistics of batch normalisation, go on learning.
+        """
+        return self._set_trainable(False)
+
+    def unfreeze(self) -> Self:
+        """Have all parameters trained again. Return the module itself."""
+        return self._set_trainable(True)
+
+    def _set_trainable(self, trainable: bool) -> Self:
+        for parameter in self.parameters():
+            if parameter.trainable != trainable:
+                parameter.trainable = trainable
+        return self
+
     def astype(self, dtype: Any) -> Self:
         """Return a copy whose parameters and states have another floating type."""
         require_model_type(self, dtype)

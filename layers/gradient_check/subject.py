@@ -178,7 +178,9 @@ class Subject:
                 np.zeros_like(arguments[i].array) if gradient is None else np.array(gradient)
             )
         return found | {
-            name: parameter.gradient.copy() for name, parameter in self.parameters.items()
+            name: parameter.gradient.copy()
+            for name, parameter in self.parameters.items()
+            if parameter.trainable
         }
 
     def gradients(self, cotangent: Array) -> tuple[dict[str, Array], bool]:
