@@ -185,6 +185,7 @@ class BatchNorm(Layer):
                 gain,
                 bias,
                 feedback,
+                feedback,
                 bounds,
                 epsilon,
                 rectified,

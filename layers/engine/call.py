@@ -222,8 +222,6 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
     """Return what a rule gives in place of an array, in its dtype, once its shape has been
     checked.
     """
-    if answer is array:
-        return array
     result: Array = np.asarray(answer)
     if result.shape != array.shape or result.dtype.kind not in "fc":
         must = f"{question} must return floating numbers of shape {array.shape}"

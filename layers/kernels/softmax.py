@@ -9,7 +9,7 @@ from numba.extending import overload
 from .jit import OPTIONS, inlined, kernel
 from .llvm.simd_math import exp_row
 from .llvm.simd_rows import row_max, row_sum
-from .llvm.vmath import constant, number
+from .llvm.vmath import constant, log, number
 
 # Rows that are taken together.
 ROWS = 32
@@ -83,6 +83,30 @@ def softmax_backward(dx, dy, y):
             dot += dy[i, k] * y[i, k]
         for j in range(dx.shape[1]):
             dx[i, j] = y[i, j] * (dy[i, j] - dot)
+
+
+@kernel
+def log_softmax(y, x):
+    """Writes y_ij = x_ij - max - log sum_k e^(x_ik - max); y, x (R, C)."""
+    highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
+    for start in range(0, len(x), ROWS):
+        block, of = y[start : start + ROWS], x[start : start + ROWS]
+        _exponentials(block, highest, totals, of)
+        for i in range(len(block)):
+            row, seen, log_total = block[i], of[i], log(totals[i])
+            for j in range(row.size):
+                row[j] = (seen[j] - highest[i]) - log_total
+
+
+@kernel
+def log_softmax_backward(dx, dy, y):
+    """Writes dx_ij = dy_ij - e^y_ij sum_k dy_ik; all (R, C)."""
+    exp_row(dx.reshape(dx.size), y.reshape(y.size))
+    for i in range(len(dx)):
+        to, given = dx[i], dy[i]
+        total = row_sum(given)
+        for j in range(to.size):
+            to[j] = given[j] - to[j] * total
 
 
 @kernel

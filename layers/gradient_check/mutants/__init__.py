@@ -18,6 +18,7 @@ from . import (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -28,7 +29,9 @@ from . import (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 from .mutant import Mutant
 
@@ -40,6 +43,7 @@ _FAMILIES = (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -50,7 +54,9 @@ _FAMILIES = (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)
 

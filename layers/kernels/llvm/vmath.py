@@ -75,6 +75,11 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError("for kernels only")
 
 
+def log(x: Any) -> Any:
+    """Return the natural logarithm of a positive normal number."""
+    raise NotImplementedError("for kernels only")
+
+
 @overload(exp, jit_options=OPTIONS)
 def _exp(x):
     return (lambda x: np.exp(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "exp")
@@ -92,3 +97,8 @@ def _sigmoid(x):
         if isinstance(x, types.Complex)
         else lambda x: _formula(x, "sigmoid")
     )
+
+
+@overload(log, jit_options=OPTIONS)
+def _log(x):
+    return (lambda x: np.log(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "log")
