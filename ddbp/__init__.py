@@ -40,13 +40,15 @@ from .optim.transform import ClipParameterNorms, GlobalGradient
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback
+from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
 from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
 from .training.modify import changing, modify_parameters
-from .training.moving_average import ExponentialMovingAverage
 from .training.monitors import BestWeights, EarlyStopping
+from .training.moving_average import ExponentialMovingAverage
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
+from .training.samples import Ragged
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -63,6 +65,7 @@ __all__ = [
     "BestWeights",
     "ByEpoch",
     "Callback",
+    "Checkpoints",
     "ClipParameterNorms",
     "CommunicationError",
     "Constant",
@@ -80,6 +83,7 @@ __all__ = [
     "Polynomial",
     "RAdam",
     "RMSProp",
+    "Ragged",
     "Schedule",
     "Snapshot",
     "StepDecay",

@@ -4,6 +4,7 @@ Each function raises ValueError if the variable's text is not what it must be.
 """
 
 import os
+import stat
 from pathlib import Path
 
 from layers.errors import message
@@ -24,6 +25,10 @@ BUCKET = "DDBP_BUCKET"
 """KiB of gradients that hosts exchange at a time."""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
+RANK_PROCESS = "DDBP_RANK_PROCESS"
+"""The process that is a rank; those that it starts inherit the launcher's environment, and are
+none.
+"""
 VERIFY, VERIFY_STEPS = "DDBP_VERIFY", "DDBP_VERIFY_STEPS"
 """A folder where ranks log their steps, for `ddbp verify`, and the number of steps after which
 training is over.
@@ -44,6 +49,27 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
+def claim_rank() -> None:
+    """Note that this process is the rank, if a launcher started it: processes that it starts will
+    know that they are not.
+    """
+    if launched_under_mpi():
+        os.environ.setdefault(RANK_PROCESS, str(os.getpid()))
+
+
+def is_started_by_a_rank() -> bool:
+    """Return whether this process has the environment of a rank, but not its connection to the
+    launcher.
+    """
+    if os.environ.get(RANK_PROCESS, str(os.getpid())) != str(os.getpid()):
+        return True
+    try:
+        descriptor = os.environ.get("PMI_FD")
+        return descriptor is not None and not stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode)
+    except (OSError, ValueError):
+        return True
+
+
 def launched_by_open_mpi() -> bool:
     """Return whether the launcher is Open MPI's."""
     return "OMPI_COMM_WORLD_SIZE" in os.environ
@@ -52,6 +78,11 @@ def launched_by_open_mpi() -> bool:
 def launched_ranks() -> int | None:
     """Return the number of ranks that the launcher has started, as far as it says so."""
     return next((int(os.environ[name]) for name in _SIZES if name in os.environ), None)
+
+
+def launched_local_ranks() -> int | None:
+    """Return the number of ranks on this host, if MPICH's launcher says so."""
+    return _integer("MPI_LOCALNRANKS")
 
 
 def timeout() -> float:

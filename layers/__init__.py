@@ -27,8 +27,8 @@ from .activation import (
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Sequential
-from .conv.conv import Conv1d, Conv2d
-from .conv.transposed import ConvTranspose2d
+from .conv.conv import Conv1d, Conv2d, Conv3d
+from .conv.transposed import ConvTranspose1d, ConvTranspose2d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
@@ -38,7 +38,45 @@ from .engine.hooks import TapeHook
 from .engine.layer import Layer
 from .engine.merge import Add, Concatenate, Multiply
 from .engine.module import Composite, Module
-from .engine.operators import absolute, cos, exp, log, maximum, minimum, sin, sqrt, tanh, where
+from .engine.operators import (
+    absolute,
+    broadcast_to,
+    clip,
+    concatenate,
+    cos,
+    cumsum,
+    einsum,
+    erf,
+    exp,
+    expand_dims,
+    expm1,
+    flip,
+    log,
+    log1p,
+    logsumexp,
+    maximum,
+    minimum,
+    moveaxis,
+    norm,
+    pad,
+    prod,
+    repeat,
+    roll,
+    sin,
+    sort,
+    split,
+    sqrt,
+    squeeze,
+    stack,
+    std,
+    swapaxes,
+    take_along_axis,
+    tanh,
+    tile,
+    top_k,
+    var,
+    where,
+)
 from .engine.parameter import Parameter
 from .engine.rules import Rule
 from .engine.state import State
@@ -101,6 +139,8 @@ __all__ = [
     "Concatenate",
     "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
     "ConvTranspose2d",
     "DecoderBlock",
     "Dropout",
@@ -166,16 +206,43 @@ __all__ = [
     "Workspace",
     "WrongGradientError",
     "absolute",
+    "broadcast_to",
+    "clip",
+    "concatenate",
     "cos",
+    "cumsum",
+    "einsum",
+    "erf",
     "exp",
+    "expand_dims",
+    "expm1",
+    "flip",
     "gradcheck",
     "init",
     "log",
+    "log1p",
+    "logsumexp",
     "maximum",
     "minimum",
     "models",
+    "moveaxis",
+    "norm",
+    "pad",
+    "prod",
+    "repeat",
+    "roll",
     "sin",
+    "sort",
+    "split",
     "sqrt",
+    "squeeze",
+    "stack",
+    "std",
+    "swapaxes",
+    "take_along_axis",
     "tanh",
+    "tile",
+    "top_k",
+    "var",
     "where",
 ]

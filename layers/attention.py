@@ -10,6 +10,7 @@ from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.module import Composite
+from .engine.value import Value
 from .errors import message
 from .init import Initializer, xavier_uniform
 from .kernels import attention
@@ -225,6 +226,8 @@ class MultiHeadAttention(Composite):
     and is True where a query sees a key. All may be given at once.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         features: int,
@@ -287,7 +290,7 @@ class MultiHeadAttention(Composite):
         )
         further = []
         if keys is not None:
-            keys = np.asarray(keys)
+            keys = _array(keys)
             if keys.dtype != np.bool_ or keys.ndim != 2:
                 fix = "keys is True where there is a key."
                 raise ValueError(
@@ -296,9 +299,9 @@ class MultiHeadAttention(Composite):
                     )
                 )
             keys = keys[:, np.newaxis, np.newaxis]
-            mask = keys if mask is None else keys & mask
+            mask = keys if mask is None else keys & _array(mask)
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = _array(mask)
             if mask.dtype != np.bool_:
                 raise ValueError(
                     message(
@@ -310,5 +313,10 @@ class MultiHeadAttention(Composite):
                 )
             further.append(mask)
         if lengths is not None:
-            further.append(np.asarray(lengths))
+            further.append(_array(lengths))
         return self.output(self.attention(*projected, *further))
+
+
+def _array(given: Any) -> Array:
+    """Return lengths or a mask as an array, though a model may get them as values."""
+    return given.array if isinstance(given, Value) else np.asarray(given)

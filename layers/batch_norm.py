@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from .engine.call import Call
 
 
+class SingleValueError(ValueError):
+    """There is but one value per channel, which has no variance."""
+
+
 class BatchNorm(Layer):
     """Batch normalisation of the last axis, y = g (x - μ) / √(v + ε) + b (Ioffe and Szegedy 2015,
     arXiv 1502.03167, algorithm 1).
@@ -57,7 +61,8 @@ class BatchNorm(Layer):
     Raises
     ------
     ValueError
-        In training, a shard holds a single value per channel, or the batch none.
+        In training, a shard holds a single value per channel (`SingleValueError`), or the batch
+        none.
 
     Notes
     -----
@@ -234,7 +239,7 @@ class BatchNorm(Layer):
     def _refuse_single(self, moments: Array, owner: str, fix: str) -> None:
         if 1 in moments[:, 0].tolist():
             must = f"in training {owner} must hold more than one value per channel"
-            raise ValueError(message(self, must, "1 value, which has no variance", fix))
+            raise SingleValueError(message(self, must, "1 value, which has no variance", fix))
 
     def _learn(self, everywhere: Array) -> None:
         """Move the running statistics towards those of the global batch, given the moments of its

@@ -59,14 +59,19 @@ def pair(
     owner: str, name: str, size: Any, least: int, fix: str = "Pass one number, or (rows, columns)."
 ) -> Pair:
     """Return a number or a pair (rows, columns) as a pair of integers of at least `least`."""
-    both = size if isinstance(size, tuple | list) else (size, size)
-    if len(both) != 2 or any(not _is_integer(n) or n < least for n in both):
+    rows, columns = sizes(owner, name, size, least, 2, fix)
+    return rows, columns
+
+
+def sizes(owner: str, name: str, size: Any, least: int, count: int, fix: str) -> tuple[int, ...]:
+    """Return one number for all, or `count` of them, as integers of at least `least`."""
+    each = tuple(size) if isinstance(size, tuple | list) else (size,) * count
+    if len(each) != count or any(not _is_integer(n) or n < least for n in each):
+        some = ("an integer", "one or two integers", "one or three integers")[count - 1]
         raise ValueError(
-            message(
-                owner, f"{name} must be one or two integers of at least {least}", repr(size), fix
-            )
+            message(owner, f"{name} must be {some} of at least {least}", repr(size), fix)
         )
-    return int(both[0]), int(both[1])
+    return tuple(map(int, each))
 
 
 def require_hooks(
@@ -126,6 +131,15 @@ def require_floating(owner: Any, x: Any) -> None:
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
 
 
+def require_unmasked(owner: Any, name: str, x: Any) -> None:
+    """Refuse an array that hides elements: as an array it would show what lies under its mask."""
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        hidden = np.argwhere(np.ma.getmaskarray(x))
+        got = f"{len(hidden)} masked, the first at {name}{hidden[0].tolist()}"
+        fix = f"Fill them, {name}.filled(0), or leave those samples out."
+        raise TypeError(message(owner, f"{name} must have no masked elements", got, fix))
+
+
 def require_images(owner: Any, x: Any) -> None:
     """Refuse what cannot be floating images (N, H, W, C)."""
     fix = (
@@ -136,7 +150,8 @@ def require_images(owner: Any, x: Any) -> None:
 
 
 def _refuse_shape(owner: Any, shape: tuple[int, ...], axes: Axes, fix: str) -> NoReturn:
-    what = "image" if "H" in axes else "sequence" if "T" in axes else "sample"
+    kinds = {"D": "volume", "H": "image", "T": "sequence"}
+    what = next((kind for letter, kind in kinds.items() if letter in axes), "sample")
     if len(shape) == len(axes) - 1 - ("…" in axes) and shape[-1] == axes[-1]:
         fix = f"A single {what} needs a batch axis: x[np.newaxis]."
     elif len(shape) == len(axes) and shape[1] == axes[-1]:
@@ -145,6 +160,8 @@ def _refuse_shape(owner: Any, shape: tuple[int, ...], axes: Axes, fix: str) -> N
                 "If the axes are N C H W, convert with x.transpose(0, 2, 3, 1) or put a"
                 " ChannelsLast() before this layer."
             )
+        elif what == "volume":
+            fix = "If the axes are N C D H W, convert with x.transpose(0, 2, 3, 4, 1)."
         elif what == "sequence":
             fix = "If the axes are N C T, convert with x.transpose(0, 2, 1)."
     written = ", ".join(map(str, axes))

@@ -15,6 +15,9 @@ class Sequential(Composite):
 
     Neighbours that run faster as one call do so, with the same bits (`layers.fusion` holds the
     table of them). With `fuse=False` every layer of this Sequential is a call of its own.
+
+    Called with x or, of sequences of different lengths, x and `lengths` (N,), which go to those
+    layers that take them, such as recurrent ones (`takes_lengths`); others see the padding, too.
     """
 
     layers: Fixed[tuple[Module, ...]] = Fixed()
@@ -35,9 +38,25 @@ class Sequential(Composite):
         options = () if self.fuse else ("fuse=False",)
         return f"Sequential({', '.join((*map(repr, self.layers), *options))})"
 
-    def __call__(self, x: Any) -> Any:
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether any of the layers takes the lengths of its samples."""
+        return any(map(_takes_lengths, self._steps))
+
+    def __call__(self, x: Any, lengths: Any = None) -> Any:
+        if lengths is not None:
+            return self._with_lengths(x, lengths)
         for layer in self._steps:
             x = layer(x)
+        return x
+
+    def _with_lengths(self, x: Any, lengths: Any) -> Any:
+        if not self.takes_lengths:
+            must, fix = "lengths need a layer that takes them", "LSTM(…, last=True) is one."
+            raise ValueError(message(self, must, "none", fix))
+        steps: Sequence[Any] = self._steps
+        for layer in steps:
+            x = layer(x, lengths=lengths) if _takes_lengths(layer) else layer(x)
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
@@ -66,3 +85,7 @@ class Sequential(Composite):
         if type(self) is Sequential and self.fuse and self._steps:
             return self._steps
         return super()._chain()
+
+
+def _takes_lengths(layer: Any) -> bool:
+    return bool(getattr(layer, "takes_lengths", False))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .activation import GELU, ReLU
 from .batch_norm import BatchNorm, BatchNorm2d
-from .conv.conv import Conv1d, Conv2d
+from .conv.conv import Conv1d, Conv2d, Conv3d
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous, flat
@@ -180,6 +180,7 @@ PATTERNS: dict[tuple[type, ...], Callable[..., Module | None]] = {
     (Linear, GELU): _with_gelu,
     (Conv1d, ReLU): _rectified,
     (Conv2d, ReLU): _rectified,
+    (Conv3d, ReLU): _rectified,
     (Conv2d, ReLU, MaxPool2d): PooledConv2d,
     (BatchNorm, ReLU): _rectified,
     (BatchNorm2d, ReLU): _rectified,

@@ -58,6 +58,8 @@ class EncoderBlock(Composite):
     A call takes the masks that `MultiHeadAttention` takes.
     """
 
+    takes_lengths = True
+
     def __init__(
         self,
         features: int,
@@ -97,6 +99,8 @@ class DecoderBlock(EncoderBlock):
     Parameters are those of `EncoderBlock`. Called with x (N, T, C) and the output z (N, U, C) of an
     encoder; the masks of a call are for z.
     """
+
+    takes_lengths = False
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ FLOORS = (
     ("layers.gradient_check",),
     ("ddbp.settings", "ddbp.snapshot"),
     ("ddbp.comm",),
-    ("ddbp.reduction",),
+    ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.training",),
     ("ddbp.commands",),

@@ -2,6 +2,7 @@
 file.
 """
 
+import importlib
 import inspect
 import re
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import ddbp
+import layers
 
 ROOT = Path(__file__).parents[1]
 ROOMS = [
@@ -45,6 +47,32 @@ def test_snippets_run_and_print_what_is_said(name, tmp_path, monkeypatch, capsys
         exec(compile("\n" * lines_before + snippet[1], ROOT / name, "exec"), namespace)
         printed = capsys.readouterr().out
         assert snippet[2] is None or as_said(printed, snippet[2]), printed
+
+
+def names_of(column):
+    """Return the names in a column of the table of names, as far as they are Python's."""
+    text = TEXTS["docs/coming-from.md"]
+    table = text.partition("<!-- names:begin -->")[2].partition("<!-- names:end -->")[0]
+    rows = [line.split("|")[1:-1] for line in table.strip().splitlines()[2:]]
+    assert len(rows) > 40
+    return [name for row in rows for name in re.findall(r"`([A-Za-z]\w*(?:\.\w+)*)", row[column])]
+
+
+def test_names_for_those_who_come_from_elsewhere_are_ours():
+    for name in names_of(0):
+        owner, _, attribute = name.partition(".")
+        found = getattr(ddbp, owner, None) or getattr(layers, owner)
+        assert not attribute or hasattr(found, attribute), name
+
+
+def test_names_that_they_had_before_are_those_of_pytorch():
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'ddbp[oracle]'")
+    parts = ("nn.", "optim.", "utils.", "autograd.")
+    names = [name for name in names_of(1) if name.startswith(parts)]
+    assert len(names) > 40
+    for name in names:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(f"torch.{module}"), attribute), name
 
 
 def test_the_readme_is_an_invitation_of_a_few_screens():

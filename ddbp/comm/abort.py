@@ -3,6 +3,7 @@ the rank.
 """
 
 import atexit
+import os
 import sys
 import threading
 import traceback
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .mpi import MPICommunicator
 
+STARTED: list[Callable[["MPICommunicator"], None]] = []
+"""What is called when a rank has started, before it meets others."""
 BEFORE_ABORT: list[Callable[[], None]] = []
 """What is called before a rank ends all ranks by an exception."""
 ABORTED = 1
@@ -44,3 +47,11 @@ def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
     # MPI would wait for ever at the end of a rank that leaves early, by sys.exit for example; the
     # others are told instead.
     atexit.register(comm.leave)
+
+    def in_child() -> None:
+        # It must neither end the others nor take its leave of them.
+        sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+        atexit.unregister(comm.leave)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=in_child)

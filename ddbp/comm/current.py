@@ -1,19 +1,33 @@
 """The communicator of this process."""
 
+import os
+
 from ddbp import settings
 
 from .base import Communicator
+from .rank_process import not_a_rank
 from .serial import SerialCommunicator
 
 _CURRENT: list[Communicator] = []
+
+settings.claim_rank()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_CURRENT.clear)
 
 
 def communicator() -> Communicator:
     """Return the communicator of this process, made at the first call: MPI if an MPI launcher
     started it, else serial.
+
+    Raises
+    ------
+    CommunicationError
+        A rank has started this process, or MPI cannot start.
     """
     if not _CURRENT:
         if settings.launched_under_mpi():
+            if settings.is_started_by_a_rank():
+                raise not_a_rank()
             from .mpi import MPICommunicator
 
             _CURRENT.append(MPICommunicator())

@@ -5,6 +5,7 @@ shared memory every rank counts as a host of its own.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,12 @@ from layers.kernels import sync
 from layers.types import Array, Integers
 
 from . import shared_memory
-from .abort import abort_all_ranks_on_exceptions
+from .abort import STARTED, abort_all_ranks_on_exceptions
 from .base import Collective, CollectiveKind, CommunicationError, described
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
+from .rank_process import end_with_parent
 from .topology import Topology
 
 HEAD = 64
@@ -45,6 +47,8 @@ class MPICommunicator:
         first = mpi.COMM_WORLD
         self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
+        # All ranks have started.
+        shared_memory.take_names_of_mpi()
         order = sorted(range(first.size), key=lambda rank: (leaders[rank], rank))
         self.world = first.Split(0, order.index(first.rank))
         self.rank = self.world.rank
@@ -52,6 +56,8 @@ class MPICommunicator:
         self._deadline = Deadline(mpi, self.world)
         self.progress_hook: Callable[[], None] | None = None
         abort_all_ranks_on_exceptions(self)
+        for tell in STARTED:
+            tell(self)
         with self.leader_first():
             compile_kernels()
         self.hosts: Integers = np.flatnonzero(
@@ -358,12 +364,17 @@ class MPICommunicator:
         }
 
     def leave(self) -> None:
-        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all
-        do).
+        """Tell the other ranks that this one ends, wait for them (MPI ends only when all do), and
+        end MPI.
         """
-        self._deadline.leave()
-        self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
-        self._deadline.read_the_last()
+        try:
+            self._deadline.leave()
+            self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
+            self._deadline.read_the_last()
+        finally:
+            # Not by mpi4py, which would do so in a forked child, too, and end the job.
+            if not self._mpi.Is_finalized():
+                self._mpi.Finalize()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""
@@ -377,7 +388,7 @@ def _start() -> Any:
 
         # Not at import: a library that finds the launcher of another may end the process; better
         # asked for its name first.
-        mpi4py.rc.initialize, mpi4py.rc.finalize = False, True
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, False
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         fix = 'Install one with pip install "ddbp[mpich]", or load your site\'s module.'
@@ -387,7 +398,12 @@ def _start() -> Any:
     if settings.launched_by_open_mpi() and "Open MPI" not in _library(MPI):
         raise _mismatch(f"mpirun of Open MPI, library {_library(MPI)}")
     if not MPI.Is_initialized():
+        if (ranks := settings.launched_local_ranks() or 1) > 1:
+            shared_memory.require_room_for_mpi(ranks)
         MPI.Init_thread()
+    if settings.status_folder() is not None:
+        # Open MPI leaves ranks alone when its launcher is killed.
+        end_with_parent(signal.SIGKILL)()
     size = MPI.COMM_WORLD.size
     expected = settings.launched_ranks() or size
     if expected != size:

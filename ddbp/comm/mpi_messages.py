@@ -23,6 +23,7 @@ class MessageTag(IntEnum):
     LEFT = 3
     WAITING = 4
     PART = 5
+    COMPILING = 6
     PENDING = 16
     """Pending messages take all tags from here on."""
 

@@ -8,7 +8,9 @@ import math
 import mmap
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,10 @@ _SPARE = 16 * 2**20
 """What an error asks for on top: MPI libraries put buffers there, too, and take the memory of these
 when they first use them.
 """
+_OF_MPI = 1_100_000
+"""Bytes that MPICH takes for each rank of a host as soon as it starts."""
+_SHOWN = 5
+"""So many files are named in an error."""
 
 
 class NotSharedError(CommunicationError):
@@ -37,6 +43,28 @@ def folder() -> Path:
     return _FOLDER if _FOLDER.is_dir() else Path(tempfile.gettempdir())
 
 
+def _prefix(pid: int) -> str:
+    """Return how the names of files begin that a process makes."""
+    return f"ddbp-{pid}-"
+
+
+def remove_files_of(pid: int) -> None:
+    """Remove the files of a process that was killed before it could take their names away."""
+    for path in folder().glob(f"{_prefix(pid)}*"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def take_names_of_mpi() -> None:
+    """Take away the names of MPICH's files, which all ranks of the host have mapped: it removes
+    them at the end, and leaves them where a run has none.
+    """
+    for name in mapped():
+        if name.startswith("mpich_shm_"):
+            with suppress(OSError):
+                (_FOLDER / name).unlink()
+
+
 def size_of(shape: tuple[int, ...], dtype: Any) -> int:
     """Return the bytes of an array, at least one."""
     return max(1, int(math.prod(shape)) * int(np.dtype(dtype).itemsize))
@@ -44,7 +72,7 @@ def size_of(shape: tuple[int, ...], dtype: Any) -> int:
 
 def create(size: int) -> Path:
     """Return the path of a new file of zeros; no memory is taken yet."""
-    descriptor, path = tempfile.mkstemp(prefix="ddbp-", dir=folder())
+    descriptor, path = tempfile.mkstemp(prefix=_prefix(os.getpid()), dir=folder())
     try:
         os.ftruncate(descriptor, size)
     finally:
@@ -117,12 +145,99 @@ class MemoryPlan:
         enough = self._free >= total
         got = (
             f"{_mebibytes(self._free, math.floor)} MiB"
-            f" free{', of which others have taken some since' * enough}"
+            f" free{', of which others have taken some since' * enough}{leftovers()}"
         )
         size = math.ceil((self._capacity + total - (0 if enough else self._free) + _SPARE) / 2**20)
         give = f"Give it {size} MiB in all (docker run --shm-size={size}m)"
         fix = f"{give}, use fewer shards or ranks, or set DDBP_SHARED_MEMORY=0 (slower: plain MPI)."
         return CommunicationError(message("ddbp", must, got, fix))
+
+
+def require_room_for_mpi(ranks: int) -> None:
+    """Refuse to start MPI where there is too little memory for its own file, for so many ranks of
+    this host: MPICH would end without a word.
+
+    Raises
+    ------
+    CommunicationError
+        There is too little of it.
+    """
+    state = os.statvfs(folder())
+    free, needed = int(state.f_bavail * state.f_frsize), ranks * _OF_MPI
+    if free < needed and free + _taken_by_siblings() < needed:
+        must = f"{folder()} must have room for {_mebibytes(needed)} MiB that MPI takes there"
+        got = f"{_mebibytes(free, math.floor)} MiB free{leftovers()}"
+        fix = "Make room there, or give it more memory (docker run --shm-size=1g)."
+        raise CommunicationError(message("ddbp", must, got, fix))
+
+
+def _taken_by_siblings() -> int:
+    """Return the bytes of the files that other ranks of this host have mapped already."""
+    names = set[str]()
+    for path in Path(f"/proc/{os.getppid()}/task").glob("*/children"):
+        with suppress(OSError):
+            names |= set().union(*map(mapped, path.read_text().split()))
+    taken = 0
+    for name in names:
+        with suppress(OSError):
+            taken += (_FOLDER / name).stat().st_blocks * 512
+    return taken
+
+
+def mapped(process: int | str = "self") -> set[str]:
+    """Return the names of the files in memory that a process maps, as far as the system tells."""
+    try:
+        lines = Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return set()
+    start = f" {_FOLDER}/"
+    return {
+        line.partition(start)[2]
+        for line in lines
+        if start in line and not line.endswith(" (deleted)")
+    }
+
+
+def leftovers() -> str:
+    """Return what an error says of the files that take the memory, but for those of this process:
+    the largest, whose they are and how old, and which of them no process uses.
+    """
+    own, found = mapped(), dict[str, os.stat_result]()
+    for path in folder().iterdir() if folder() == _FOLDER else ():
+        try:
+            state = path.lstat()
+        except OSError:
+            continue
+        if path.name not in own and state.st_blocks:
+            found[path.name] = state
+    if not found:
+        return ""
+    used = set().union(*(mapped(path.name) for path in Path("/proc").glob("[0-9]*")))
+    names = sorted(found, key=lambda name: found[name].st_blocks, reverse=True)
+    shown = [f"{name} ({_of(found[name])})" for name in names[:_SHOWN]]
+    more = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    unused = [name for name in names if name not in used and found[name].st_uid == os.geteuid()]
+    size = _mebibytes(sum(state.st_blocks for state in found.values()) * 512)
+    text = f"; {size} MiB are taken by {', '.join([*shown, *more])}"
+    if unused:
+        size = _mebibytes(sum(found[name].st_blocks for name in unused) * 512)
+        paths = " ".join(str(folder() / name) for name in unused[:_SHOWN])
+        rest = " …" * (len(unused) > _SHOWN)
+        text += f"; no process uses {len(unused)} of these, of {size} MiB: rm {paths}{rest}"
+    return text
+
+
+def _of(state: os.stat_result) -> str:
+    """Return the size, the owner and the age of a file, in words."""
+    try:
+        import pwd
+
+        owner = pwd.getpwuid(state.st_uid).pw_name
+    except (ImportError, KeyError):
+        owner = f"user {state.st_uid}"
+    hours, minutes = divmod(int(time.time() - state.st_mtime) // 60, 60)
+    age = f"{hours} h" if hours else f"{minutes} min"
+    return f"{_mebibytes(state.st_blocks * 512)} MiB, of {owner}, {age} old"
 
 
 def _mebibytes(size: int, rounded: Callable[[float], int] = math.ceil) -> str:

@@ -1,5 +1,6 @@
 """The command `ddbp`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -10,6 +11,7 @@ commands:
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
+  checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
@@ -18,7 +20,14 @@ ddbp COMMAND --help tells more."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status."""
+    """Run a command; return the exit status, 130 where Ctrl+C has ended it."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     rest = rest[:-1]
     if command == "launch":
@@ -29,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from . import verify
 
         return verify.run(rest)
+    if command == "checkpoint":
+        from . import checkpoint
+
+        return checkpoint.run(rest)
     if command == "gradcheck":
         from . import gradcheck
 
@@ -43,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command in ("", "-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    known = "launch, verify, gradcheck, info, version"
+    known = "launch, verify, checkpoint, gradcheck, info, version"
     print(
         f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
         file=sys.stderr,

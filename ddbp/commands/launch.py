@@ -1,25 +1,46 @@
 """Starts a script or a module on all cores with the right mpiexec: `ddbp launch [-n N] script.py
 …`.
+
+The ranks end with it: a signal that ends it is passed on, and where it is killed, the system tells
+the launcher.
 """
 
 import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from ddbp import settings
+from ddbp.comm import shared_memory
 from ddbp.comm.abort import ABORTED
+from ddbp.comm.rank_process import end_with_parent
 from ddbp.comm.threads import available_cores
+from ddbp.observers import rank_status
 from layers.errors import message
 
 from . import post_mortem, program
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_GRACE = 5.0
+"""Seconds that the launcher gets to end its ranks before it is killed."""
+_SIGNALS = [
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+
+
+class _Stopped(BaseException):
+    """A signal has come that is to end the run."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 def find_mpiexec() -> str:
@@ -61,7 +82,53 @@ def command(mpiexec: str, ranks: int, arguments: Sequence[str]) -> list[str]:
 
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a rank: one thread, and what else is given."""
-    return {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
+    result = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
+    # Its ranks are those of another job than this process's, if that is one.
+    result.pop(settings.RANK_PROCESS, None)
+    return result
+
+
+def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
+    """Run a launcher, which ends when this process does; return its exit status, or 128 and the
+    number of the signal that has ended one or the other.
+    """
+    process = None
+    # Under nohup, say, one of them is ignored already.
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # What comes after it does not keep the launcher from ending its ranks.
+        for other in handled:
+            signal.signal(other, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    try:
+        for number in handled:
+            signal.signal(number, stop)
+        process = subprocess.Popen(
+            command, env=environment, preexec_fn=end_with_parent(signal.SIGKILL)
+        )
+        status = process.wait()
+        return status if status >= 0 else 128 - status
+    except _Stopped as stopped:
+        print(f"ddbp launch: ended by {signal.Signals(stopped.number).name}", file=sys.stderr)
+        return 128 + stopped.number
+    finally:
+        if process is not None and process.poll() is None:
+            _end(process)
+        for number in handled:
+            signal.signal(number, previous[number])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a launcher, which ends its ranks."""
+    process.terminate()
+    try:
+        process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -91,13 +158,25 @@ def run(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True) as folder:
         watch = post_mortem.Watch(Path(folder), options.ranks)
         with watch.running():
-            status = subprocess.run(
-                full, env=environment(**{settings.STATUS: folder}), check=False
-            ).returncode
-        # A rank that aborts the run says why, and the others then end in any order; of a launcher
-        # that was killed nothing is known.
-        for line in (
-            post_mortem.lines(Path(folder), options.ranks, watch.first) if status > ABORTED else ()
-        ):
-            print(f"ddbp launch: {line}", file=sys.stderr)
+            status = run_launcher(full, environment(**{settings.STATUS: folder}))
+        return _explained(status, Path(folder), options.ranks, watch.first)
+
+
+def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:
+    """Say what is known of ranks that have not come to their end, and clean up after them; return
+    the exit status, which is not 0 then.
+    """
+    lines = []
+    if status == 0:
+        # MPICH ends all ranks with status 0 where one has left without a word.
+        lines = post_mortem.unfinished(folder, ranks, first)
+        status = ABORTED if lines else 0
+    elif status > ABORTED and status - 128 not in _SIGNALS:
+        # A rank that aborts the run says why, and the others then end in any order.
+        lines = post_mortem.lines(folder, ranks, first)
+    for line in lines:
+        print(f"ddbp launch: {line}", file=sys.stderr)
+    for rank in range(ranks):
+        if found := rank_status.read(folder, rank):
+            shared_memory.remove_files_of(found.pid)
     return status

@@ -106,13 +106,31 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
     for rank in range(ranks):
         if rank not in dead:
             groups.setdefault(
-                found[rank].where if rank in found else "before its trainer", []
+                found[rank].where if rank in found else rank_status.BEFORE_TRAINER, []
             ).append(rank)
     result = [f"{_named([rank], found)} died {found[rank].where}" for rank in dead]
     return result + [
         f"{_named(group, found)} {'was' if len(group) == 1 else 'were'} {where}"
         for where, group in groups.items()
     ]
+
+
+def unfinished(folder: Path, ranks: int, first: int | None) -> list[str]:
+    """Return what is to be said of ranks that had begun, and have not come to their end, although
+    the launcher takes the run to be a success; nothing if there are none.
+    """
+    found = {
+        rank: status
+        for rank in range(ranks)
+        if (status := rank_status.read(folder, rank)) is not None
+        and status.phase is not StepPhase.END
+    }
+    if not found:
+        return []
+    guilty = [rank for rank, status in found.items() if status.pid == first] or [*found]
+    left = "left" if len(guilty) == 1 else "have left, one of them"
+    reason = "as by os._exit, which ends all ranks"
+    return [f"{_named(guilty, found)} {left} without coming to the end of the script, {reason}"]
 
 
 def _named(ranks: list[int], found: dict[int, LastStatus]) -> str:

@@ -1,13 +1,17 @@
 """What watches training: the events of a step, in `fit` and in loops of a script's own alike."""
 
 from collections.abc import Callable, Iterable, Mapping
-from enum import IntEnum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from enum import IntEnum, IntFlag, auto
+from functools import wraps
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from layers.engine.hooks import overridden
 
 if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class StepPhase(IntEnum):
@@ -31,6 +35,15 @@ class StepPhase(IntEnum):
     EXCEPTION = auto()
     END = auto()
     """The process has come to its end."""
+
+
+class Request(IntFlag):
+    """What a rank asks of all ranks, for which they act together at the end of the next step."""
+
+    CHECKPOINT = auto()
+    """Write a checkpoint."""
+    STOP = auto()
+    """End training."""
 
 
 class StepHook:
@@ -100,3 +113,22 @@ class TrainingOver(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(0)
+
+
+def telling_of_errors(
+    method: Callable[Concatenate["Trainer", Arguments], Result],
+) -> Callable[Concatenate["Trainer", Arguments], Result]:
+    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
+
+    @wraps(method)
+    def telling(
+        trainer: "Trainer", /, *arguments: Arguments.args, **options: Arguments.kwargs
+    ) -> Result:
+        try:
+            return method(trainer, *arguments, **options)
+        except Exception as error:
+            for report in trainer._hooks.exception:
+                report(trainer, error)
+            raise
+
+    return telling

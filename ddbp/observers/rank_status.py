@@ -9,13 +9,19 @@ import atexit
 import mmap
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddbp import settings
-from ddbp.comm.abort import BEFORE_ABORT
+from ddbp.comm.abort import BEFORE_ABORT, STARTED
+from ddbp.comm.deadlines import WHERE
 
 from .observer import StepPhase
+
+if TYPE_CHECKING:
+    from ddbp.comm.mpi import MPICommunicator
 
 # Words of a status: the process, without which nothing else holds; what it does, in which step of
 # which trainer; and, by its id, the layer whose turn it is, or 0.
@@ -35,6 +41,7 @@ _PHRASES = {
     StepPhase.EXCEPTION: "at an exception",
     StepPhase.END: "at its end",
 }
+BEFORE_TRAINER = "before its trainer"
 _OF_LAYERS = (StepPhase.FORWARD, StepPhase.BACKWARD, StepPhase.EVALUATION)
 
 _OWN: list["RankStatus"] = []
@@ -52,7 +59,9 @@ class RankStatus:
 
     def __init__(self, folder: Path, rank: int) -> None:
         with _file(folder, rank).open("w+b") as file:
-            file.truncate(8 * _WORDS)
+            # Written: on a full disk, storing to a page that is not there ends the process.
+            file.write(bytes(8 * _WORDS))
+            file.flush()
             self.words = memoryview(mmap.mmap(file.fileno(), 8 * _WORDS)).cast("q")
         self._names = _names(folder, rank)
         self._names.touch()
@@ -65,12 +74,14 @@ class RankStatus:
         its number.
         """
         self._trainers += 1
-        with self._names.open("a", encoding="utf-8") as file:
+        # Without names, on a full disk, a layer is one outside of the model.
+        with suppress(OSError), self._names.open("a", encoding="utf-8") as file:
             file.writelines(
                 f"{self._trainers} {number} {' '.join(name.split())}\n"
                 for number, name in names.items()
             )
         self.words[PHASE] = StepPhase.START
+        self.words[TRAINER] = self._trainers
         return self._trainers
 
     def end(self, phase: StepPhase = StepPhase.END) -> None:
@@ -83,14 +94,34 @@ def own_status(rank: int) -> RankStatus | None:
     to.
     """
     folder = settings.status_folder()
-    if folder is not None and not _OWN:
+    if folder is not None and not _OWN and not settings.is_started_by_a_rank():
         try:
             _OWN.append(RankStatus(folder, rank))
         except OSError:
             # It is on another host.
             return None
         BEFORE_ABORT.append(lambda: _OWN[0].end(StepPhase.EXCEPTION))
+        WHERE.append(lambda rank: found.where if (found := read(folder, rank)) else "")
     return _OWN[0] if _OWN else None
+
+
+def _start(comm: "MPICommunicator") -> None:
+    own_status(comm.rank)
+
+
+STARTED.append(_start)
+
+
+def _forget() -> None:
+    """Leave the status to the parent, in a forked child."""
+    for status in _OWN:
+        atexit.unregister(status.end)
+    _OWN.clear()
+    BEFORE_ABORT.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
 
 
 @dataclass(frozen=True)
@@ -112,6 +143,8 @@ def read(folder: Path, rank: int) -> LastStatus | None:
         return None
     phase = StepPhase(words[PHASE])
     where = _PHRASES[phase].format(step=words[STEP])
+    if phase is StepPhase.START and not words[TRAINER]:
+        where = BEFORE_TRAINER
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
     return LastStatus(words[_PID], phase, where)

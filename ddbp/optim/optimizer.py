@@ -232,8 +232,8 @@ class Optimizer:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """Return the steps taken, the state of the schedule, and the moments of each parameter,
-        whole; collective.
+        """Return the steps taken, the state of the schedule, and what this rank holds of the
+        moments of each parameter.
         """
         assert self._part is not None
         return {
@@ -244,14 +244,14 @@ class Optimizer:
                 for name, value in schedule.state().items()
             },
             **{
-                f"{slot}.{name}": whole
+                f"{slot}.{name}": pieces
                 for slot, array in self.moments.items()
-                for name, whole in self._part.to_named(array).items()
+                for name, pieces in self._part.pieces(array).items()
             },
         }
 
     def state_schema(self, state: State) -> Schema:
-        """Return what all entries of a state must be, if it is to be loaded; collective."""
+        """Return what all entries of a state must be, if it is to be loaded."""
         return {
             **like(self.state()),
             **{

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddbp.comm.agreement import gather_uneven
+from ddbp.snapshot import Pieces, StoredArray
 from layers.engine.fixed_tree import tree_sum
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
@@ -271,14 +272,26 @@ class Partition:
             for name, parameter, start, stop in self._flat.segments()
         }
 
-    def from_named(self, array: Array, named: Mapping[str, Array]) -> None:
-        """Write this rank's part of what `to_named` returned, on any number of ranks, to an array
-        (m,) of the partition.
+    def pieces(self, array: Array) -> dict[str, Pieces]:
+        """Return views of an array (m,) of the partition as what this rank holds of whole arrays in
+        the shapes of the parameters, by their names.
         """
-        flat = np.zeros_like(self._flat.values, array.dtype)
-        for name, _, start, stop in self._flat.segments():
-            flat[start:stop] = named[name].reshape(-1)
-        np.concatenate([flat[start:stop] for start, stop in self._reducer.ranges], out=array)
+        parts: list[list[tuple[int, Array]]] = [[] for _ in self.names]
+        for span in self.spans:
+            parts[span.parameter].append((span.offset, array[span.start : span.stop]))
+        return {
+            name: Pieces(shape, array.dtype, held)
+            for name, shape, held in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+    def from_named(self, array: Array, named: Mapping[str, Array | StoredArray]) -> None:
+        """Write this rank's part of whole arrays, by the names of the parameters, to an array (m,)
+        of the partition.
+        """
+        for span in self.spans:
+            stop = span.offset + span.stop - span.start
+            whole = named[self.names[span.parameter]].reshape(-1)
+            array[span.start : span.stop] = whole[span.offset : stop]
 
     # Norms
 

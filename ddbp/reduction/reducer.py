@@ -63,6 +63,10 @@ class Reducer:
         `layers.kernels.reduce.BLOCK`.
     alone
         The gradient of the partition if there is nothing to be summed, else None.
+    request
+        What this rank asks of all ranks after the next exchange, as bits.
+    requested
+        What any of them has asked for by the last exchange, the same on all.
     """
 
     def __init__(
@@ -80,12 +84,16 @@ class Reducer:
         # Where they begin in the partition.
         self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
-        self._row = row = SharedRow(_STATED + max(counts), comm.size, comm.rank)
+        self.request = 0
+        self.requested = 0
+        first = _STATED + 1
+        self._row = row = SharedRow(first + max(counts), comm.size, comm.rank)
         self._stated = row.numbers.data
-        self._sums: Array = row.numbers[_STATED : _STATED + plan.local]
+        self._requests: Array = row.all[:, _STATED]
+        self._sums: Array = row.numbers[first : first + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
         self._shown: Array = row.rows.reshape(-1).view(np.float64)
-        first, width = SharedRow.TITLE + _STATED, row.rows.shape[1]
+        first, width = SharedRow.TITLE + first, row.rows.shape[1]
         self._places = np.array(
             [rank * width + first + i for rank, count in enumerate(counts) for i in range(count)]
         )
@@ -138,6 +146,7 @@ class Reducer:
         have observed of a shard, and how many batches were made so far; ranks that are elsewhere
         are named.
         """
+        self.requested, self.request = self.request, 0
         if self.plan.shards == 1:
             return float(sums.item())
         self._sums[:] = sums
@@ -152,6 +161,7 @@ class Reducer:
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
+        stated[_STATED] = self.requested
         collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:
@@ -167,6 +177,8 @@ class Reducer:
             raise
         if not same:
             self._refuse(step, samples, observed, batches)
+        if self._requests.any():
+            self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 
     def _name_what_is_awaited(self, error: CommunicationError) -> None:
         awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
-from ddbp.snapshot import Schema, like
+from ddbp.snapshot import Pieces, Schema, like
 from ddbp.snapshot import State as SnapshotState
 from layers import FlatParameters, Module, Parameter, State
 from layers.engine.parameter import unique_parameters
@@ -50,8 +50,11 @@ class Replica:
         self._comm = comm
 
     def state(self) -> dict[str, Any]:
-        """Return copies of all arrays by name."""
-        return {name: array.value.copy() for name, array in self._arrays.items()}
+        """Return this rank's share of all arrays, by name."""
+        rank, ranks = self._comm.rank, self._comm.size
+        return {
+            name: Pieces.share(array.value, rank, ranks) for name, array in self._arrays.items()
+        }
 
     def state_schema(self, state: SnapshotState) -> Schema:
         """Return what `load_state` takes."""
@@ -63,7 +66,7 @@ class Replica:
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         for name, array in self._arrays.items():
             if first or isinstance(array, State):
-                array.value = state[name]
+                array.value = np.asarray(state[name])
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
 
 

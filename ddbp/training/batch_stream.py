@@ -8,7 +8,7 @@ from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
 from layers.errors import message
 from layers.types import Array, Integers
 
-from .data import ArrayDataset, LocalBatch, Rows, permutation
+from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation, sliced
 from .options import TrainerOptions
 from .truncated_bptt import Truncation
 
@@ -48,6 +48,7 @@ class BatchStream:
         self.given_out = False
         self._start = 0
         self._seed = options.seed
+        self._options = options
         self._batch_size = options.batch_size
         self._group = options.accumulate
         self._plan = plan
@@ -108,9 +109,10 @@ class BatchStream:
 
     def _batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
-        for start in range(self._take_start(), len(data), self._batch_size):
-            self.position = min(start + self._batch_size, len(data))
-            yield self._take(data, order, start)
+        end = self._options.samples(len(data))
+        for start in range(self._take_start(), end, self._batch_size):
+            self.position = min(start + self._batch_size, end)
+            yield self._take(data, order, start, ends_group=self.position == end)
         self._end_epoch()
 
     def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
@@ -123,9 +125,9 @@ class BatchStream:
 
     def _windows(self, data: ArrayDataset, truncation: Truncation) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
-        size = self._group * self._batch_size
-        for first in range(self._take_start(), len(data), size):
-            stop = min(first + size, len(data))
+        size, end = self._group * self._batch_size, self._options.samples(len(data))
+        for first in range(self._take_start(), end, size):
+            stop = min(first + size, end)
             starts = range(first, stop, self._batch_size)
             yield from truncation.windows(
                 [self._take(data, order, start, slot) for slot, start in enumerate(starts)]
@@ -148,8 +150,12 @@ class BatchStream:
                 raise RuntimeError(message("Trainer.batches", must, got, fix))
         self.given_out = False
 
-    def of(self, x: Array, y: Array) -> LocalBatch:
+    def of(self, batch: ArrayDataset) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""
+        return local_batch(batch, self._plan, range(len(batch)), sliced)
+
+    def of_arrays(self, x: Array, y: Array) -> LocalBatch:
+        """Return this rank's rows of a global batch that is two arrays."""
         start, stop, bounds = self._plan.rows(len(x))
         return LocalBatch(x[start:stop], y[start:stop], start, bounds, len(x))
 
@@ -165,18 +171,16 @@ class BatchStream:
         self._begun_with = None
         self._samples = None
 
-    def _take(self, data: ArrayDataset, order: Integers, start: int, slot: int = 0) -> LocalBatch:
+    def _take(
+        self,
+        data: ArrayDataset,
+        order: Integers,
+        start: int,
+        slot: int = 0,
+        ends_group: bool = False,
+    ) -> LocalBatch:
         rows = order[start : start + self._batch_size]
-        first, stop, bounds = self._plan.rows(len(rows))
-        mine = rows[first:stop]
-        return LocalBatch(
-            self._rows.take(f"x{slot}", data.x, mine),
-            self._rows.take(f"y{slot}", data.y, mine),
-            first,
-            bounds,
-            len(rows),
-            ends_group=start + len(rows) == len(data),
-        )
+        return local_batch(data, self._plan, rows, self._rows.take, slot, ends_group)
 
     def state(self) -> dict[str, Any]:
         """Return where the run is; collective."""
@@ -219,10 +223,11 @@ class BatchStream:
 
     def _position(self, samples: int) -> Entry:
         """Return what the position in an epoch of so many samples must be."""
-        size, within = self._batch_size, integer(0, samples)
+        size, end = self._batch_size, self._options.samples(samples)
+        within = integer(0, end)
         return Entry(
-            f"a multiple of {size} below {samples}, or {samples}",
-            lambda entry: within.holds(entry) and (entry % size == 0 or entry == samples),
+            f"a multiple of {size} below {end}, or {end}",
+            lambda entry: within.holds(entry) and (entry % size == 0 or entry == end),
         )
 
     def load_state(self, state: State) -> None:

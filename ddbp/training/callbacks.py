@@ -23,6 +23,9 @@ class Callback(StepHook):
     def on_attach(self, trainer: "Trainer") -> None:
         """Run when a trainer has been made with this callback: it begins anew."""
 
+    def on_resume(self, trainer: "Trainer") -> None:
+        """Run when the trainer goes on from a checkpoint, after states are loaded."""
+
     def on_run_begin(self, trainer: "Trainer") -> None:
         """Run before `on_fit_begin` of a fit that does not go on from a state.
 

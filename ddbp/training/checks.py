@@ -7,16 +7,31 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import numpy as np
+from numpy import ndarray
 
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
-from layers import FlatParameters, Module, Value
+from ddbp.reduction.shards import ShardPlan
+from layers import BatchNorm, FlatParameters, Module, Tape, Value
+from layers.batch_norm import SingleValueError
 from layers.checks import non_negative, positive
+from layers.engine.call import Call
 from layers.errors import message
 from layers.kernels import cache
 
-from .data import ArrayDataset
+from .data import ArrayDataset, LocalBatch, local_batch, sliced
+from .samples import (
+    Samples,
+    call,
+    cast,
+    first_not_finite,
+    of_leaves,
+    recorded,
+    require_equal_lengths,
+    require_range,
+    samples_of,
+)
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -72,14 +87,14 @@ def windows_update(accumulate: int, held: bool) -> None:
         )
 
 
-def batch_fits(batch_size: int, samples: int) -> None:
+def batch_fits(owner: str, batch_size: int, samples: int) -> None:
     """Refuse a batch larger than the data set."""
     if batch_size > samples:
         must, fix = (
             f"the data set must hold a batch of {batch_size}",
             f"Use a batch_size of at most {samples}.",
         )
-        raise ValueError(message("Trainer.fit", must, f"{samples} samples", fix))
+        raise ValueError(message(owner, must, f"{samples} samples", fix))
 
 
 def finite_parameters(flat: FlatParameters, step: int) -> None:
@@ -110,6 +125,8 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
             f"{name} is not finite, since the update of step {step - 1} or a change by the script"
         )
         fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
+    elif first is not None and (given := _not_finite_input(loss.tape.calls, first)) is not None:
+        where, fix = given, "Drop or impute those samples."
     elif first is not None:
         where = f"the first layer whose output is not finite here is {first!r}"
     else:
@@ -117,6 +134,20 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
     raise FloatingPointError(
         message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix)
     )
+
+
+def _not_finite_input(calls: list[Call], last: Call) -> str | None:
+    """Return where calls up to the last one were given a value that is not finite, from outside of
+    the tape.
+    """
+    for each in calls[: last.index + 1]:
+        for x in each.inputs:
+            array = x.array if isinstance(x, Value) and x.call is None else x
+            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+                place = first_not_finite("", array)
+                if place is not None:
+                    return f"{each!r} was given {place}, on this rank"
+    return None
 
 
 def _first_not_finite(flat: FlatParameters) -> str | None:
@@ -178,6 +209,70 @@ def same_start(trainer: "Trainer") -> None:
     )
 
 
+def require_data_set(dataset: Any) -> None:
+    """Refuse data of another kind than `ArrayDataset`, with what to write for it."""
+    if isinstance(dataset, ArrayDataset):
+        return
+    fix = "Use ArrayDataset(x, y)."
+    if isinstance(dataset, tuple | list) and len(dataset) == 2:
+        fix = "Write ArrayDataset(*data) for a pair of arrays."
+    elif hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__"):
+        fix = (
+            "Collect it: x, y = zip(*data), and ArrayDataset(np.stack(x), np.stack(y)) if it yields"
+            " samples, np.concatenate if batches; or loop over it with trainer.train_step(x, y)."
+        )
+    got = type(dataset).__name__
+    raise TypeError(message("Trainer", "data must be an ArrayDataset", got, fix))
+
+
+def samples_to_predict(x: Any, dtype: Any) -> Samples:
+    """Return what a prediction is asked for, in the type of the model; there may be no samples."""
+    owner = "Trainer.predict"
+    if isinstance(x, ArrayDataset):
+        must, fix = "x must be the inputs alone", "Pass dataset.x."
+        raise TypeError(message(owner, must, "an ArrayDataset", fix))
+    samples = samples_of(owner, "x", x, least=0)
+    require_equal_lengths(owner, {"x": samples})
+    require_range(owner, "x", samples, dtype)
+    return of_leaves(lambda leaf: cast(leaf, dtype), samples)
+
+
+def batches_have_variance(trainer: "Trainer", data: ArrayDataset) -> None:
+    """Refuse batches in which a BatchNorm would meet a shard with a single value per channel."""
+    if not any(isinstance(layer, BatchNorm) for _, layer in trainer.model.named_layers()):
+        return
+    options = trainer.options
+    assert options.shards is not None
+    last = options.samples(len(data)) % options.batch_size
+    plan = ShardPlan(options.shards, 1, 0)
+    for size in (last, options.batch_size):
+        batch = local_batch(data, plan, range(size), sliced)
+        if 1 not in np.diff(batch.bounds):
+            continue
+        with trainer.comm.leader_first():
+            refused = _has_single_values(trainer.model, batch)
+        if refused:
+            must = "BatchNorm needs more than one value per channel in each shard of a batch"
+            got = f"a{' last' if size == last else ''} batch of {size} in {plan.shards} shards"
+            fix = "Pass drop_last=True, fewer" if size == last else "Use fewer"
+            fix += " shards, another batch_size, or BatchNorm(…, synchronized=True)."
+            raise ValueError(message("Trainer.fit", must, got, fix))
+
+
+def _has_single_values(model: Any, batch: LocalBatch) -> bool:
+    """Return whether a BatchNorm refuses a batch for a shard that has one value per channel; no
+    state learns from this pass.
+    """
+    tape = Tape(training=True, shards=batch.bounds, samples=batch.samples, deferred=True)
+    try:
+        call(model, recorded(tape, batch.x))
+    except SingleValueError:
+        return True
+    finally:
+        tape.release()
+    return False
+
+
 class DataSets:
     """The data sets of a trainer, floating arrays in its type. Ranks compare those that several of
     them use.
@@ -197,7 +292,7 @@ class DataSets:
 
     def one(self, dataset: ArrayDataset) -> ArrayDataset:
         """Return a data set to use, which ranks compare when it is first used; collective."""
-        self._require_data_set(dataset)
+        require_data_set(dataset)
         if dataset not in self._compared:
             self._compare({"data": dataset})
         return dataset.astype(self._dtype)
@@ -212,12 +307,29 @@ class DataSets:
             {} if validation is None else {"validation data": validation}
         )
         for each in named.values():
-            self._require_data_set(each)
-        batch_fits(batch_size, len(dataset))
+            require_data_set(each)
+        batch_fits("Trainer.fit", batch_size, len(dataset))
         self._compare(named, epochs=str(epochs))
         result = dataset.astype(self._dtype)
         self._compared.add(result)
         return result
+
+    def batch(self, owner: str, x: Any, y: Any, weights: Any) -> ArrayDataset:
+        """Return a global batch that a method was given, checked and converted as a data set is."""
+        return ArrayDataset.of(owner, x, y, weights).astype(self._dtype, owner)
+
+    def is_ready(self, x: Any, y: Any) -> bool:
+        """Return whether a global batch is two arrays that need no conversion; what is not finite
+        in them, the loss finds.
+        """
+        if x.__class__ is not ndarray or y.__class__ is not ndarray or not x.ndim or not y.ndim:
+            return False
+        of_x, of_y, dtype = x.dtype, y.dtype, self._dtype
+        return (
+            (of_x is dtype or of_x.kind in "iub")
+            and (of_y is dtype or of_y.kind in "iub")
+            and 0 < len(x) == len(y)
+        )
 
     def _compare(self, named: dict[str, ArrayDataset], **facts: str) -> None:
         if self._comm.size > 1:
@@ -229,15 +341,3 @@ class DataSets:
                 self._comm, facts | {name: dataset.digest() for name, dataset in named.items()}, fix
             )
         self._compared.update(named.values())
-
-    @staticmethod
-    def _require_data_set(dataset: Any) -> None:
-        if not isinstance(dataset, ArrayDataset):
-            raise TypeError(
-                message(
-                    "Trainer",
-                    "data must be an ArrayDataset",
-                    type(dataset).__name__,
-                    "Use ArrayDataset(x, y).",
-                )
-            )

@@ -126,10 +126,10 @@ class FitLoop(StepHook):
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
         trainer.optimizer.begin_epoch(trainer.epoch)
         self._started = time.perf_counter() - self._seconds
-        samples: float = len(data)
+        samples: float = trainer.options.samples(len(data))
         try:
             for part in self._stream.parts(data):
-                self._weight = part.weight
+                self._weight = part.share
                 train(part)
         except TrainingOver:
             trainer.stop = True

@@ -108,7 +108,7 @@ class ExponentialMovingAverage(Callback):
 
     def state(self) -> dict[str, Any]:
         assert self._part is not None
-        return {"updates": self.updates, **self._part.to_named(self._average)}
+        return {"updates": self.updates, **self._part.pieces(self._average)}
 
     def state_schema(self, state: State) -> Schema:
         return {**like(self.state()), "updates": integer(0)}

@@ -10,17 +10,40 @@ from typing import Any
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
-from layers.errors import message
+from layers.errors import Renamed, message
 
 from . import checks
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerOptions:
-    """The options of a `Trainer` that decide what it computes; see there for what each means.
+    """The options of a `Trainer` that decide what it computes.
 
     Ranks must have them in common, the run folder's configuration holds them, and a state can only
     be loaded where they are the same.
+
+    Parameters
+    ----------
+    batch_size
+        Samples of the global batch, over all ranks.
+    drop_last
+        Leave out the last batch of an epoch of training where it would be smaller.
+    accumulate
+        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
+    seed
+        Seed of the order of the data and of random masks.
+    shards
+        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
+    clip_norm, clip_value
+        Limits of the gradient's global Euclidean norm, and of each of its elements.
+    truncate
+        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
+        the state: see `ddbp.training.truncated_bptt`.
+    wire
+        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
+        `ddbp.reduction.wire`.
+    l1, l2
+        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
 
     Raises
     ------
@@ -29,6 +52,7 @@ class TrainerOptions:
     """
 
     batch_size: int
+    drop_last: bool = False
     accumulate: int = 1
     seed: int = 0
     shards: int | None = None
@@ -58,7 +82,7 @@ class TrainerOptions:
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
             )
         checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
-        checked |= {"l1": float(self.l1), "l2": float(self.l2)}
+        checked |= {"l1": float(self.l1), "l2": float(self.l2), "drop_last": bool(self.drop_last)}
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -70,6 +94,14 @@ class TrainerOptions:
     def plan(self, rank: int, ranks: int) -> ShardPlan:
         """Return which rank computes which shards."""
         return ShardPlan(chosen(self.shards, ranks), ranks, rank)
+
+    def samples(self, of: int) -> int:
+        """Return how many of so many samples an epoch takes."""
+        return of - of % self.batch_size if self.drop_last else of
+
+    def steps(self, of: int) -> int:
+        """Return the number of updates in an epoch over so many samples."""
+        return -(-self.samples(of) // (self.batch_size * self.accumulate))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options by name."""
@@ -98,3 +130,18 @@ class TrainerOptions:
 
 
 _NAMES = [field.name for field in fields(TrainerOptions)]
+
+
+class OptionsOfBefore:
+    """The options that were attributes of a trainer."""
+
+    batch_size = Renamed("options.batch_size")
+    accumulate = Renamed("options.accumulate")
+    seed = Renamed("options.seed")
+    shards = Renamed("options.shards")
+    clip_norm = Renamed("options.clip_norm")
+    clip_value = Renamed("options.clip_value")
+    truncate = Renamed("options.truncate")
+    wire = Renamed("options.wire")
+    l1 = Renamed("options.l1")
+    l2 = Renamed("options.l2")

@@ -10,6 +10,7 @@ from typing import Any
 
 import safetensors.numpy
 
+from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
 from layers.errors import Renamed, message
@@ -79,14 +80,8 @@ def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     path
         The file; one that is there is replaced.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.new")
-    safetensors.numpy.save_file(
-        {name: array.value.copy() for name, array in named_arrays(model).items()}, temporary
-    )
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    arrays = {name: array.value.copy() for name, array in named_arrays(model).items()}
+    write_arrays(Path(path), arrays)
 
 
 def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:

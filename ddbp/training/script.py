@@ -31,6 +31,7 @@ from ddbp.optim.schedule import Cosine
 from layers import Module
 from layers.types import Array
 
+from .checkpoints import Checkpoints
 from .data import ArrayDataset
 from .trainer import Trainer
 
@@ -54,7 +55,7 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
-    `--seed`, `--shards`, `--run-dir`, `--json` and `--quiet`.
+    `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -95,6 +96,14 @@ class Flags(argparse.ArgumentParser):
             "--run-dir",
             type=Path,
             help="folder for configuration, metrics, parameters (a new one in runs/)",
+        )
+        self.add_size("--checkpoint-every", None, "updates from one checkpoint to the next")
+        self.add_argument(
+            "--resume",
+            nargs="?",
+            const="auto",
+            metavar="CHECKPOINT",
+            help="go on from the newest checkpoint in the folder of --run-dir, or from this one",
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -165,6 +174,9 @@ def fit(
     if not (options.quiet or settings.launched_under_mpi()) and (advice := advise_other_cores()):
         print(advice, file=sys.stderr)
     started = time.perf_counter()
+    callbacks = [*trainer_options.pop("callbacks", ())]
+    if options.checkpoint_every or options.resume:
+        callbacks.append(Checkpoints(every_steps=options.checkpoint_every))
     trainer = Trainer(
         model,
         loss=loss,
@@ -172,7 +184,9 @@ def fit(
         batch_size=options.batch_size,
         seed=options.seed,
         shards=options.shards,
+        callbacks=callbacks,
         run_dir=options.run_dir or run_folder(),
+        resume=options.resume,
         quiet=options.quiet,
         **trainer_options,
     )

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ddbp.comm.agreement import gather_texts, in_words, require_agreement
-from ddbp.snapshot import BOOLEAN, VERSION, Schema, Snapshot, State, integer
+from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
+from ddbp.comm.base import Communicator
+from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, StoredArray, integer
 from layers.errors import message
+from layers.types import Array
 
 from . import checks
 from .callbacks import Callback
@@ -39,22 +41,61 @@ class Stateful(Protocol):
         """Go on from what `state` returned."""
 
 
-def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
-    """Return the snapshot of the parts of a trainer; collective."""
-    states = {name: part.state() for name, part in parts.items()}
+def local(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
+    """Return the snapshot of the parts of a trainer with this rank's pieces of arrays that are
+    spread over ranks; collective. Its arrays change with training.
+    """
     own = {
         "snapshot": {"version": VERSION},
         "facts": _facts(trainer),
         "trainer": {"step_count": trainer.step_count, "stop": trainer.stop},
     }
-    snapshot = Snapshot.of(own | states)
+    return Snapshot.of(own | {name: part.state() for name, part in parts.items()})
+
+
+def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
+    """Return the snapshot of the parts of a trainer; collective."""
+    snapshot = local(trainer, parts)
+    spread = {name: each for name, each in snapshot.arrays.items() if isinstance(each, Pieces)}
+    missing = {name: pieces for name, pieces in spread.items() if pieces.whole is None}
+    whole = {name: p.whole.copy() for name, p in spread.items() if p.whole is not None}
+    arrays = snapshot.arrays | whole | _gathered(trainer.comm, missing)
     # Times are not the same on all ranks.
     values = gather_texts(trainer.comm, json.dumps(snapshot.values))[0]
-    return Snapshot(snapshot.arrays, json.loads(values))
+    return Snapshot(arrays, json.loads(values))
 
 
-def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
-    """Have a trainer and its parts go on from a snapshot, if it fits; collective.
+def _gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Array]:
+    """Return the whole arrays of which ranks hold pieces; collective."""
+    result = {name: np.zeros(pieces.shape, pieces.dtype) for name, pieces in spread.items()}
+    for dtype in sorted({array.dtype.str for array in result.values()}):
+        names = [name for name, array in result.items() if array.dtype.str == dtype]
+        held = [
+            (number, start, piece)
+            for number, name in enumerate(names)
+            for start, piece in spread[name].parts
+        ]
+        places = [(number, start, len(piece)) for number, start, piece in held]
+        table = np.array(places, np.int64).reshape(-1, 3)
+        flat = np.concatenate([np.empty(0, dtype), *(piece for _, _, piece in held)])
+        for rows, elements in zip(
+            gather_uneven(comm, table), gather_uneven(comm, flat), strict=True
+        ):
+            ends = np.cumsum(rows[:, 2])
+            for (number, start, count), end in zip(rows.tolist(), ends.tolist(), strict=True):
+                whole = result[names[number]].reshape(-1)
+                whole[start : start + count] = elements[end - count : end]
+    return result
+
+
+def load(
+    trainer: "Trainer",
+    parts: Mapping[str, Stateful],
+    snapshot: Snapshot,
+    differing: Sequence[str] = (),
+) -> None:
+    """Have a trainer and its parts go on from a snapshot, if it fits; collective. The facts that
+    are named by `differing` may be others.
 
     Raises
     ------
@@ -66,7 +107,7 @@ def load(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) 
         Ranks have different ones.
     """
     _require_snapshot(snapshot)
-    _require_fitting(trainer, parts, snapshot)
+    _require_fitting(trainer, parts, snapshot, differing)
     for name, part in parts.items():
         part.load_state(snapshot.part(name))
     own = snapshot.part("trainer")
@@ -80,7 +121,7 @@ def _require_snapshot(given: Any) -> None:
         raise TypeError(message(_OWNER, must, type(given).__name__, fix))
     arrays: dict[str, Any] = given.arrays
     for name, entry in arrays.items():
-        if not isinstance(entry, np.ndarray):
+        if not isinstance(entry, np.ndarray | StoredArray):
             must = f"{name} must be an array"
             raise TypeError(message(_OWNER, must, type(entry).__name__, _WHOLE))
     for name, entry in given.values.items():
@@ -91,7 +132,12 @@ def _require_snapshot(given: Any) -> None:
             raise TypeError(message(_OWNER, must, repr(entry), _WHOLE)) from error
 
 
-def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
+def _require_fitting(
+    trainer: "Trainer",
+    parts: Mapping[str, Stateful],
+    snapshot: Snapshot,
+    differing: Sequence[str],
+) -> None:
     same = {"state to load": snapshot.digest()}
     require_agreement(trainer.comm, same, "Every rank loads the whole of the same state.")
     version = snapshot.values.get("snapshot.version")
@@ -101,7 +147,12 @@ def _require_fitting(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot
             "Load it with the ddbp that has written it.",
         )
         raise ValueError(message(_OWNER, must, version, fix))
-    _require_same_facts(snapshot.part("facts"), _facts(trainer))
+    here = _facts(trainer)
+    if unknown := [name for name in differing if name not in here]:
+        fix = f"They are {', '.join(here)}."
+        raise ValueError(message("Trainer", "resume_options must be facts of a run", unknown, fix))
+    same = {name: fact for name, fact in here.items() if name not in differing}
+    _require_same_facts(snapshot.part("facts"), same)
     _require_schema("trainer", snapshot.part("trainer"), _OWN)
     for name, part in parts.items():
         state = snapshot.part(name)
@@ -134,7 +185,7 @@ def _require_same_facts(there: State, here: State) -> None:
         if found == fact:
             got = "them in another order"
         must = f"the state must be of a trainer with the same {name}"
-        fix = "Make the trainer alike, with what it was made with."
+        fix = f"Make the trainer alike, or resume with resume_options=({name!r},)."
         raise ValueError(message(_OWNER, must, got, fix))
 
 
@@ -148,6 +199,6 @@ def _require_schema(part: str, there: State, schema: Schema) -> None:
 
 def _in_words(entry: Any) -> str:
     """Return what an entry is, of an array its shape and type."""
-    if isinstance(entry, np.ndarray):
+    if isinstance(entry, np.ndarray | StoredArray):
         return f"an array {entry.shape} {entry.dtype}"
     return textwrap.shorten(repr(entry), 80)

@@ -4,16 +4,18 @@ rank's partition.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
+
+from numpy import ndarray
 
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import StepHooks, TrainingOver
+from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -24,46 +26,25 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
 from layers.checks import positive_int, require_hooks
 from layers.engine.hooks import TapeHooks
-from layers.errors import Renamed, message
-from layers.types import Array, Integers
+from layers.errors import message
 
 from . import checks, evaluation, snapshots
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
+from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric, default_metrics
-from .options import TrainerOptions
+from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
+from .samples import call, recorded
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
-
-def _telling_of_errors(
-    method: Callable[Concatenate["Trainer", Arguments], Result],
-) -> Callable[Concatenate["Trainer", Arguments], Result]:
-    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
-
-    @wraps(method)
-    def telling(
-        trainer: "Trainer", /, *arguments: Arguments.args, **options: Arguments.kwargs
-    ) -> Result:
-        try:
-            return method(trainer, *arguments, **options)
-        except Exception as error:
-            for report in trainer._hooks.exception:
-                report(trainer, error)
-            raise
-
-    return telling
-
-
-class Trainer:
+class Trainer(OptionsOfBefore):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -76,28 +57,13 @@ class Trainer:
         A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as
         are its states.
     loss
-        Called with (prediction, target); may be left out in custom loops.
+        Called with (prediction, target), and the weights of the data if they have any; may be left
+        out in custom loops.
     optimizer
         See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state
         begins anew.
-    batch_size
-        Samples of the global batch, over all ranks.
-    accumulate
-        Batches for each update; an epoch's last ones may be fewer. See `no_sync`.
-    seed
-        Seed of the order of the data and of random masks.
-    shards
-        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
-    clip_norm, clip_value
-        Limits of the gradient's global Euclidean norm, and of each of its elements.
-    truncate
-        Take a step on each window of so many time steps of x (N, T, …) and y (N, T, …), carrying
-        the state: see `ddbp.training.truncated_bptt`.
-    wire
-        Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
-        `ddbp.reduction.wire`.
-    l1, l2
-        Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
+        What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -107,6 +73,11 @@ class Trainer:
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
+    resume
+        Go on from a checkpoint: "auto" from the newest whole one in the run folder, or begin if
+        there is none; or the path of one, or of a folder that has some. See `Checkpoints`.
+    resume_options
+        What may differ from the run that goes on, such as ("optimizer", "clip_norm").
     quiet
         Show no progress.
 
@@ -118,24 +89,14 @@ class Trainer:
         Ranks were started with different models, options or code, or share too little memory.
     """
 
-    batch_size = Renamed("options.batch_size")
-    accumulate = Renamed("options.accumulate")
-    seed = Renamed("options.seed")
-    shards = Renamed("options.shards")
-    clip_norm = Renamed("options.clip_norm")
-    clip_value = Renamed("options.clip_value")
-    truncate = Renamed("options.truncate")
-    wire = Renamed("options.wire")
-    l1 = Renamed("options.l1")
-    l2 = Renamed("options.l2")
-
     def __init__(
         self,
         model: Module,
         *,
-        loss: Callable[[Any, Any], Any] | None = None,
+        loss: Callable[..., Any] | None = None,
         optimizer: Optimizer,
         batch_size: int,
+        drop_last: bool = False,
         accumulate: int = 1,
         seed: int = 0,
         shards: int | None = None,
@@ -149,6 +110,8 @@ class Trainer:
         metrics: Mapping[str, Metric] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
+        resume: str | Path | None = None,
+        resume_options: Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -162,6 +125,7 @@ class Trainer:
         self.transforms = require_transforms(transforms)
         self.options = TrainerOptions(
             batch_size=batch_size,
+            drop_last=drop_last,
             accumulate=accumulate,
             seed=seed,
             shards=shards,
@@ -197,8 +161,12 @@ class Trainer:
         self._workspace = Workspace()
         self._data = checks.DataSets(self.comm, self._flat.dtype)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
-        folder = RunFolder(run_dir) if run_dir is not None and self.comm.rank == 0 else None
+        self.resume = resume
+        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
+        # What callbacks have been told is in a checkpoint.
+        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
@@ -207,6 +175,12 @@ class Trainer:
         self._last_begun = -1
         for callback in self.callbacks:
             callback.on_attach(self)
+        if resume is not None:
+            checkpoint = to_resume(resume, self.run_dir, self.comm)
+            if checkpoint is not None:
+                self._load(checkpoint.snapshot(), resume_options)
+                for callback in self.callbacks:
+                    callback.on_resume(self)
 
     @property
     def partition(self) -> Partition:
@@ -241,6 +215,8 @@ class Trainer:
         ...     trainer.step(loss)
         """
         data = self._data.one(dataset)
+        if self.options.drop_last:
+            checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         self._stream.begin(data)
         try:
             for _ in range(self._stream.left(epochs)):
@@ -251,9 +227,11 @@ class Trainer:
             return
         self._stream.end()
 
-    def batch(self, x: Array, y: Array) -> Batch:
-        """Return this rank's part of the given global batch, with a new tape."""
-        return self._recorded(self._rows(x, y))
+    def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
+        """Return this rank's part of the given global batch, with a new tape; what is given is
+        what `ArrayDataset` takes.
+        """
+        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -279,7 +257,7 @@ class Trainer:
         """
         return self._step(self._update.group.require_no_factor, loss)
 
-    @_telling_of_errors
+    @telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments."""
         loss = propagate(*arguments, **options)
@@ -292,26 +270,41 @@ class Trainer:
                 tell(self, self.step_count, value)
         return value
 
-    def train_step(self, x: Array, y: Array) -> float:
+    def train_step(self, x: Any, y: Any, weights: Any = None) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
-        return its loss.
+        return its loss. What is given is what `ArrayDataset` takes.
         """
-        rows = self._rows(x, y)
+        rows = self._rows("Trainer.train_step", x, y, weights)
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
         return sum(
-            self._train(window) * window.weight for window in self._truncation.windows([rows])
+            self._train(window) * window.share for window in self._truncation.windows([rows])
         )
 
     # Whole runs
 
     def fit(
-        self, dataset: ArrayDataset, *, epochs: int, validation: ArrayDataset | None = None
+        self,
+        dataset: ArrayDataset,
+        *,
+        epochs: int,
+        validation: ArrayDataset | None = None,
+        class_weight: Mapping[int, float] | Any = None,
     ) -> list[Record]:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
         samples_per_second, seconds; after `load_state` for what is left of them, if the state is
         from a fit.
+
+        Parameters
+        ----------
+        dataset, validation
+            What to train on, and what to evaluate after each epoch.
+        epochs
+            Passes over the data.
+        class_weight
+            How much samples of each label count in training, if not alike: label to weight, 1 for
+            those that are not named, or the weights of labels 0, 1, ….
 
         Raises
         ------
@@ -324,9 +317,14 @@ class Trainer:
         """
         epochs = positive_int("Trainer", "epochs", epochs, "epochs=1 is the least.")
         checks.no_context(self._update.group.held)
+        if class_weight is not None:
+            checks.require_data_set(dataset)
+            dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
         data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
-        steps = windows * -(-len(data) // (self.options.batch_size * self.options.accumulate))
+        if self._truncation is None:
+            checks.batches_have_variance(self, data)
+        steps = windows * self.options.steps(len(data))
         self._fit.write_configuration(self, dataset, epochs)
         return self._fit.run(self, self._train, data, epochs, steps, validation)
 
@@ -347,11 +345,13 @@ class Trainer:
             end(self, result)
         return result
 
-    def predict(self, x: Array) -> Array:
-        """Return the model's output for x (N, …), computed batch by batch on this process alone;
-        nothing is recorded.
+    def predict(self, x: Any) -> Any:
+        """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
+        this process alone; nothing is recorded. An output that is a tuple or a dict is one of
+        arrays (N, …). Sequences of different lengths are padded to the longest of all.
         """
-        return evaluation.predict(self.model, x, self._flat.dtype, self.options.batch_size)
+        samples = checks.samples_to_predict(x, self._flat.dtype)
+        return evaluation.predict(self.model, samples, self.options.batch_size)
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and states."""
@@ -359,20 +359,32 @@ class Trainer:
 
     # State
 
-    def state(self) -> Snapshot:
+    def request(self, request: Request) -> None:
+        """Ask all ranks for something, on this one: by the end of the next step all know it."""
+        self._update.reducer.request |= request
+
+    @property
+    def requested(self) -> int:
+        """What ranks have asked for by the exchange of the last step, `Request`s, the same on all
+        ranks.
+        """
+        return self._update.reducer.requested
+
+    def state(self, *, collected: bool = True) -> Snapshot:
         """Return all that training has changed so far, the same on all ranks and for any number of
         them; collective.
 
         Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
         others have been told what it has. The order in the data, random masks and whatever else
-        there is are functions of it.
+        there is are functions of it. If it is not `collected`, arrays that are spread over ranks
+        are the pieces of this one, and change with training.
 
         Raises
         ------
         RuntimeError
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
-        return snapshots.take(self, self._stateful())
+        return (snapshots.take if collected else snapshots.local)(self, self._stateful())
 
     def load_state(self, state: Snapshot) -> None:
         """Go on from the state of a trainer that was made alike, on any number of ranks;
@@ -396,7 +408,10 @@ class Trainer:
         if self._fit.running:
             must, fix = "a state can only be loaded between runs", "Load it before fit."
             raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
-        snapshots.load(self, self._stateful(), state)
+        self._load(state)
+
+    def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
+        snapshots.load(self, self._stateful(), state, differing)
         self._update.batches = 0
         self._last_begun = -1
 
@@ -413,14 +428,16 @@ class Trainer:
 
     # Parts of a step
 
-    @_telling_of_errors
-    def _rows(self, x: Array, y: Array) -> LocalBatch:
-        """Return this rank's rows of a global batch."""
-        return self._stream.of(x, y)
+    @telling_of_errors
+    def _rows(self, owner: str, x: Any, y: Any, weights: Any) -> LocalBatch:
+        """Return this rank's rows of a global batch that `owner` was given."""
+        if weights is None and self._data.is_ready(x, y):
+            return self._stream.of_arrays(x, y)
+        return self._stream.of(self._data.batch(owner, x, y, weights))
 
-    @_telling_of_errors
-    def _recorded(self, rows: LocalBatch) -> Batch:
-        """Return rows with a new tape."""
+    @telling_of_errors
+    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+        """Return rows with a new tape, which copies those that may change before its backward."""
         self._update.require_bound()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
@@ -442,7 +459,12 @@ class Trainer:
         )
         if rows.ends_group:
             self._update.group.last = tape
-        return Batch(tape.input(rows.x, gradient=False), rows.y, rows.samples)
+        x = rows.x
+        if x.__class__ is ndarray:
+            x = tape.input(x, gradient=False, copy=copy)
+        else:
+            x = recorded(tape, x, copy)
+        return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
@@ -456,19 +478,25 @@ class Trainer:
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
+        x, y, _, weights, tape = batch
         assert self.loss is not None
-        if batch.x.tape.calls:
-            batch.x.tape.restart()
+        assert tape is not None
+        if tape.calls:
+            tape.restart()
         forward = self._truncation or self.model
-        loss: Value = self.loss(forward(batch.x), batch.y)
+        prediction = forward(x) if x.__class__ is Value else call(forward, x)
+        loss: Value = (
+            self.loss(prediction, y) if weights is None else self.loss(prediction, y, weights)
+        )
         self._update.group.backward(loss)
         return loss
 
-    def _evaluation(
-        self, x: Array, y: Array, bounds: Integers, samples: int
-    ) -> tuple[Value, Value]:
+    def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
         """Return the model's output and the loss of this rank's part of a batch."""
         assert self.loss is not None
-        tape = Tape(shards=bounds, samples=samples, gather=self._gather, hooks=self._tape_hooks)
-        prediction = self.model(tape.input(x, gradient=False))
-        return prediction, self.loss(prediction, y)
+        tape = Tape(
+            shards=rows.bounds, samples=rows.samples, gather=self._gather, hooks=self._tape_hooks
+        )
+        prediction = call(self.model, recorded(tape, rows.x))
+        weights = () if rows.weights is None else (rows.weights,)
+        return prediction, self.loss(prediction, rows.y, *weights)

@@ -74,7 +74,7 @@ class Truncation:
         """Whether windows of a group have been given out, and the group is not over."""
         return bool(self._window or self._turn)
 
-    def count(self, x: Array, y: Array) -> int:
+    def count(self, x: Any, y: Any) -> int:
         """Return the number of windows of sequences x (N, T, …) with targets y (N, T, …)."""
         return -(-_length(x, y) // self.steps)
 
@@ -96,10 +96,14 @@ class Truncation:
             self._window += last
             self._turn = 0 if last else number + 1
             batch = group[number]
+            weights = batch.weights
+            if weights is not None and weights.ndim > 1:
+                weights = np.ascontiguousarray(weights[:, start:stop])
             yield batch._replace(
                 x=np.ascontiguousarray(batch.x[:, start:stop]),
                 y=np.ascontiguousarray(batch.y[:, start:stop]),
-                weight=(stop - start) / length,
+                weights=weights,
+                share=(stop - start) / length,
                 ends_group=last,
             )
         self.begin(())
@@ -212,8 +216,13 @@ def _rows(samples: int) -> Entry:
     )
 
 
-def _length(x: Array, y: Array) -> int:
+def _length(x: Any, y: Any) -> int:
     """Return T of sequences x (N, T, …) with targets y (N, T, …), or refuse others."""
+    for name, samples in (("x", x), ("y", y)):
+        if not isinstance(samples, np.ndarray):
+            must = f"truncate needs sequences of one length, and {name} as one array (N, T, …)"
+            fix = "Pad them and give padding the weight 0, or leave truncate out."
+            raise ValueError(message("Trainer", must, type(samples).__name__, fix))
     if x.ndim < 2 or y.ndim < 2 or x.shape[1] != y.shape[1]:
         must, fix = (
             "truncate needs x (N, T, …) and targets (N, T, …)",

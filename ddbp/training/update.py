@@ -13,6 +13,7 @@ from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan, shard_sums
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
+from layers.kernels import underflow
 
 from . import checks
 from .accumulation import Accumulation
@@ -92,6 +93,15 @@ class Update:
         """Return the loss of the group that a batch ends, or NaN if it goes on; the hooks are told
         of the phases of the step.
         """
+        mode = underflow.flush()
+        try:
+            return self._update(loss, step, phase_hooks)
+        finally:
+            underflow.restore(mode)
+
+    def _update(
+        self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
+    ) -> float:
         group = self.group
         group.add(loss, shard_sums(loss, self._local_shards))
         if group.goes_on(loss.tape):

@@ -19,6 +19,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
 from layers import Linear
 from layers.engine.fixed_tree import tree_sum
+from layers.kernels import underflow
 from layers.kernels.cache import CACHE_FOLDER
 
 _ANNOUNCED: list[Any] = []
@@ -57,6 +58,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
     if comm.size == 1:
         return
     with comm.leader_first():
+        underflow.restore(underflow.flush())
         plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
         reducer = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
         reducer.exchange(0, 1, np.zeros(plan.local))

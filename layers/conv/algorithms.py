@@ -37,6 +37,11 @@ class ConvAlgorithm:
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """The sizes of the output: rows and columns, and the depth before them of a volume."""
+        return self.shape.outputs
+
     def apply(
         self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:

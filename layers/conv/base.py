@@ -1,10 +1,11 @@
 """What convolutions and transposed convolutions have in common."""
 
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.checks import Pair, pair, require_input
+from layers.checks import Pair, require_input, sizes
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
@@ -14,12 +15,11 @@ from layers.kernels import conv
 from layers.types import Array
 
 from .algorithms import ALGORITHMS, ConvAlgorithm
-from .tables import Axis, Window
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
 
-Size = int | tuple[int, int]
+Size = int | tuple[int, ...]
 _FIX = "The channels are the last axis."
 
 
@@ -27,9 +27,12 @@ class Convolution(Layer):
     """A layer with the weight of a convolution: parameters, checks of arguments, the algorithm for
     each shape of input.
 
-    The weight has shape (kernel rows, kernel columns, C / groups, K), for a map from C to K
-    channels.
+    The weight has shape (kernel rows, kernel columns, C / groups, K), with the depth of a volume
+    before the rows, for a map from C to K channels.
     """
+
+    axes: ClassVar[tuple[str, ...]] = ("rows", "columns")
+    letters: ClassVar[tuple[str, ...]] = ("N", "H", "W")
 
     size = Renamed("kernel_size")
     method = Renamed("algorithm")
@@ -50,9 +53,9 @@ class Convolution(Layer):
         dtype: Any,
     ) -> None:
         name = type(self).__name__
-        self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
-        self.stride = pair(name, "stride", stride, 1)
-        self.dilation = pair(name, "dilation", dilation, 1)
+        self.kernel_size = self._sizes("kernel_size", kernel_size, 1)
+        self.stride = self._sizes("stride", stride, 1)
+        self.dilation = self._sizes("dilation", dilation, 1)
         for label, count in zip(
             ("channels", "channels", "groups"), (*channels, groups), strict=True
         ):
@@ -82,7 +85,8 @@ class Convolution(Layer):
         self.algorithm = algorithm
         # Drawn as (K, C / groups, rows, columns), the order that the fans are defined for.
         drawn = weight_init(rng, (channels[1], channels[0] // groups, *self.kernel_size))
-        self.weight = Parameter(np.ascontiguousarray(drawn.transpose(2, 3, 1, 0)).astype(dtype))
+        drawn = np.moveaxis(drawn, (1, 0), (-2, -1))
+        self.weight = Parameter(np.ascontiguousarray(drawn).astype(dtype))
         self.bias = (
             Parameter(bias_init(rng, (biases,)).astype(dtype), regularized=False)
             if biases
@@ -90,25 +94,22 @@ class Convolution(Layer):
         )
         self._algorithms: dict[Any, ConvAlgorithm] = {}
 
-    def _axes(self, before: Pair, after: Pair) -> Window:
-        rows, columns = (
-            Axis(*numbers)
-            for numbers in zip(
-                self.kernel_size, self.stride, before, after, self.dilation, strict=True
-            )
-        )
-        return Window(rows, columns, self.groups)
+    def _sizes(self, name: str, size: Any, least: int) -> tuple[int, ...]:
+        fix = f"Pass one number, or ({', '.join(self.axes)})."
+        return sizes(type(self).__name__, name, size, least, len(self.axes), fix)
 
     def _images(self, x: Array, channels: int) -> Array:
         """Return the input in adjacent memory, having checked its type and shape."""
-        require_input(self, x, ("N", "H", "W", channels), self.weight.dtype, _FIX)
+        require_input(self, x, (*self.letters, channels), self.weight.dtype, _FIX)
         return contiguous(x)
 
     def _bias_gradient(self, call: "Call", dy: Array) -> None:
         if self.bias is not None:
             db, add = call.gradient_buffer(self.bias)
-            (sums,) = call.scratch(dy.dtype, dy[0].size if len(dy) else 0)
-            conv.bias_gradient(db, dy.reshape(len(dy), sums.size), call.bounds(len(dy)), sums, add)
+            # The slices of a volume are added like samples: sums are shorter, and stay in a cache.
+            images = dy.reshape(-1, math.prod(dy.shape[-3:]))
+            (sums,) = call.scratch(dy.dtype, images.shape[1])
+            conv.bias_gradient(db, images, call.bounds(len(images)), sums, add)
 
     def _bias(self, x: Array) -> Array:
         return empty(x, 1) if self.bias is None else self.bias.value

@@ -23,6 +23,7 @@ from layers.kernels.llvm.simd_winograd import MATRICES
 
 from . import tables
 from .algorithms import ConvAlgorithm, Depthwise, FewChannels, Winograd
+from .frames import Framed, SlicesApart
 
 OPERATIONS = ("forward", "input gradient", "weight gradient")
 
@@ -36,9 +37,15 @@ def expected_error(algorithm: ConvAlgorithm, operation: str, samples: int) -> fl
     """
     if operation not in OPERATIONS:
         raise ValueError(f"operation must be one of {OPERATIONS}; got {operation!r}.")
-    shape, size = algorithm.shape, algorithm.dtype.itemsize
+    if isinstance(algorithm, SlicesApart):
+        of_slice = expected_error(algorithm.of_slices[0], operation, samples)
+        summed = operation != "weight gradient"
+        return _of_parts(of_slice, len(algorithm.of_slices) if summed else 1)
+    if isinstance(algorithm, Framed):
+        return _of_frames(algorithm, operation, samples)
     if isinstance(algorithm, Winograd):
-        return _of_winograd(algorithm, operation, samples)
+        return _of_winograd(algorithm, operation, [samples])
+    shape, size = algorithm.shape, algorithm.dtype.itemsize
     if operation == "weight gradient":
         rows, columns = shape.outputs
         band = rows if isinstance(algorithm, Depthwise) else 0
@@ -77,7 +84,24 @@ def _chains(plan: tables.Correlation) -> list[list[int]]:
     return found
 
 
-def _of_winograd(algorithm: Winograd, operation: str, samples: int) -> float:
+def _of_frames(algorithm: Framed, operation: str, samples: int) -> float:
+    """Return it for the frames, and for adding what comes back to one pixel."""
+    inner, count = algorithm.inner, samples * len(algorithm.frames.slices)
+    if operation == "weight gradient" and isinstance(inner, Winograd):
+        whole, rest = divmod(count, algorithm.together)
+        return _of_winograd(inner, operation, [algorithm.together] * whole + [rest])
+    of_frame = expected_error(inner, operation, count)
+    summed = operation == "input gradient"
+    return _of_parts(of_frame, algorithm.frames.contributions if summed else 1)
+
+
+def _of_parts(error: float, parts: int) -> float:
+    """Return it for a sum of so many results, each with an error of its own."""
+    return math.hypot(error, _root(sum(range(2, parts + 1)) / parts))
+
+
+def _of_winograd(algorithm: Winograd, operation: str, images: list[int]) -> float:
+    """Return it where so many images at a time are added to a weight's gradient."""
     shape, m = algorithm.shape, algorithm.sizes[OPERATIONS.index(operation)]
     if operation == "weight gradient":
         rows, columns = (-(-size // m) for size in shape.outputs)
@@ -86,8 +110,11 @@ def _of_winograd(algorithm: Winograd, operation: str, samples: int) -> float:
                 (0, 0), shape.outputs, shape.channels, algorithm.dtype.itemsize, m
             ).plan["block"][0]
         )
-        total = samples * rows
-        chains = [min(block, total - first) * columns for first in range(0, total, block)]
+        chains = [
+            min(block, count * rows - first) * columns
+            for count in images
+            for first in range(0, count * rows, block)
+        ]
         names, terms = ("filter gradient", "input", "output gradient"), m * m
     else:
         chains = [shape.channels[operation == "input gradient"]]

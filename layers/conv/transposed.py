@@ -1,10 +1,10 @@
-"""Transposed convolutions of images (N, H, W, C), channels last."""
+"""Transposed convolutions of images (N, H, W, C) and sequences (N, T, C), channels last."""
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import pair
+from layers.checks import require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty
 from layers.errors import message, renamed
@@ -13,7 +13,7 @@ from layers.types import Array
 
 from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
-from .tables import ConvShape
+from .tables import Axis, ConvShape, Window
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -58,8 +58,8 @@ class ConvTranspose2d(Convolution):
         bias_init: Initializer = zeros,
         dtype: Any = np.float32,
     ) -> None:
-        self.padding = pair("ConvTranspose2d", "padding", padding, 0)
-        self.output_padding = pair("ConvTranspose2d", "output_padding", output_padding, 0)
+        self.padding = self._sizes("padding", padding, 0)
+        self.output_padding = self._sizes("output_padding", output_padding, 0)
         self.in_channels = in_channels
         self.out_channels = out_channels
         super().__init__(
@@ -99,15 +99,19 @@ class ConvTranspose2d(Convolution):
             algorithm="default",
         )
         sizes = f"{self.in_channels}, {self.out_channels}, {self.kernel_size}"
-        return f"ConvTranspose2d({sizes}{options}{'' if self.bias else ', bias=False'})"
+        return f"{type(self).__name__}({sizes}{options}{'' if self.bias else ', bias=False'})"
 
     def algorithm_for(self, x: Array) -> ConvAlgorithm:
         """Return the algorithm for this shape of images, made when it is first seen."""
         key = (x.shape[1:3], x.dtype, self.algorithm)
         algorithm = self._algorithms.get(key)
         if algorithm is None:
-            window = self._axes(self.padding, self.padding)
-            axes = (window.rows, window.columns)
+            rows, columns = axes = [
+                Axis(size, stride, around, around, dilation)
+                for size, stride, around, dilation in zip(
+                    self.kernel_size, self.stride, self.padding, self.dilation, strict=True
+                )
+            ]
             height, width = (
                 (count - 1) * axis.stride - 2 * axis.before + axis.span + more
                 for count, axis, more in zip(x.shape[1:3], axes, self.output_padding, strict=True)
@@ -119,7 +123,12 @@ class ConvTranspose2d(Convolution):
                 )
             channels = (self.out_channels, self.in_channels)
             algorithm = self._algorithms[key] = choose(
-                ConvShape(window, (height, width), (x.shape[1], x.shape[2]), channels),
+                ConvShape(
+                    Window(rows, columns, self.groups),
+                    (height, width),
+                    (x.shape[1], x.shape[2]),
+                    channels,
+                ),
                 x.dtype,
                 self.algorithm,
                 transposed=True,
@@ -145,3 +154,47 @@ class ConvTranspose2d(Convolution):
         dx = call.pooled("dx", x.shape, x.dtype)
         algorithm.apply(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
         return (dx,)
+
+
+class ConvTranspose1d(ConvTranspose2d):
+    """Transposed convolution of sequences (N, U, C) to (N, T, K): `ConvTranspose2d` with windows of
+    one row; its weight is (1, kernel_size, K / groups, C).
+
+    T = (U - 1) stride - 2 padding + dilation (kernel_size - 1) + 1 + output_padding. Parameters are
+    those of `ConvTranspose2d` (`options` are its further ones), with one number each for
+    kernel_size, stride, padding, output_padding and dilation.
+    """
+
+    @renamed(size="kernel_size", method="algorithm")
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        rng: np.random.Generator,
+        stride: int = 1,
+        padding: int = 0,
+        output_padding: int = 0,
+        dilation: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            in_channels,
+            out_channels,
+            (1, kernel_size),
+            rng=rng,
+            stride=(1, stride),
+            padding=(0, padding),
+            output_padding=(0, output_padding),
+            dilation=(1, dilation),
+            **options,
+        )
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        require_input(self, x, ("N", "T", self.in_channels), self.weight.dtype)
+        return super().forward(call, x[:, np.newaxis])[:, 0]
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        (dx,) = super().backward(call, dy[:, np.newaxis])
+        return (None if dx is None else dx[:, 0],)

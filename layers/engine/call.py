@@ -80,6 +80,12 @@ class Call(ForwardCall):
             self._own.append(array)
         return array
 
+    def kept(self, index: int, constant: Array) -> Array:
+        """Return a copy of input number `index`, which is no value, unless it is read-only."""
+        if not constant.flags.writeable:
+            return constant
+        return self.tape.workspace.copy(constant, self.index, "constant", index)
+
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
         array = self.buffer(name, shape, dtype)
         return array, array if array.ndim == 2 else self._buffers[name, "rows"]

@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from numpy.ma import MaskedArray
+
+from layers.checks import require_unmasked
+from layers.kernels import underflow
 from layers.types import Array
 
 from .forward_call import ForwardCall
@@ -18,6 +22,7 @@ class Recorded:
 
     __slots__ = ()
     tape: "Tape"
+    array: Array
 
 
 class Layer(Module):
@@ -48,6 +53,11 @@ class Layer(Module):
     complex step.
     """
 
+    keeps_constants: bool = True
+    """Whether backward may read inputs that are no values: a recorded call then gets copies of such
+    arrays, so that it does not matter what becomes of them.
+    """
+
     def forward(self, call: ForwardCall, *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.
@@ -67,4 +77,10 @@ class Layer(Module):
         for x in inputs:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
-        return self.forward(INFERENCE, *inputs)
+            if isinstance(x, MaskedArray):
+                require_unmasked(self, "x", x)
+        mode = underflow.flush()
+        try:
+            return self.forward(INFERENCE, *inputs)
+        finally:
+            underflow.restore(mode)

@@ -9,19 +9,10 @@ from layers.types import Array
 
 from .forward_call import ForwardCall
 from .layer import Layer
+from .sums import unbroadcast
 
 if TYPE_CHECKING:
     from .call import Call
-
-
-def unbroadcast(dx: Array, shape: tuple[int, ...]) -> Array:
-    """Return dx summed over the axes along which an array of `shape` was broadcast."""
-    if dx.shape == shape:
-        return dx
-    dx = dx.sum(axis=tuple(range(dx.ndim - len(shape))))
-    axes = tuple(i for i, size in enumerate(shape) if size == 1 and dx.shape[i] != 1)
-    result: Array = dx.sum(axis=axes, keepdims=True) if axes else dx
-    return np.asarray(result)
 
 
 def broadcast_buffer(layer: Layer, call: ForwardCall, name: str, *inputs: Any) -> Array:
@@ -46,6 +37,7 @@ class Add(Layer):
     """Sum of two inputs or more. Backward: every input gets dy."""
 
     analytic = True
+    keeps_constants = False
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*(np.shape(x) for x in inputs))
@@ -101,6 +93,7 @@ class Concatenate(Layer):
     """
 
     analytic = True
+    keeps_constants = False
 
     def __init__(self, axis: int = -1) -> None:
         self.axis = axis

@@ -57,7 +57,9 @@ class Divide(Layer):
 
 
 class Power(Layer):
-    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a (0 where a is 0)."""
+    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a, which is 0 where a is 0 and b is not
+    negative.
+    """
 
     analytic = True
 
@@ -78,7 +80,8 @@ class Power(Layer):
             )
             da = unbroadcast(np.asarray(dy * slope).astype(dy.dtype, copy=False), np.shape(a))
         if call.wants(1):
-            log = np.log(np.where(np.equal(a, 0), 1, a))
+            at_zero = np.where(np.less(b, 0), -np.inf, 0)
+            log = np.where(np.equal(a, 0), at_zero, np.log(np.where(np.equal(a, 0), 1, a)))
             db = unbroadcast(np.asarray(dy * y * log).astype(dy.dtype, copy=False), np.shape(b))
         return da, db
 
@@ -172,7 +175,7 @@ class Function(Layer):
 
 class Reduce(Layer):
     """Sum, mean or extreme over axes. Backward: dy is spread over what was reduced, for an extreme
-    over the first of equals.
+    it goes to the first of equals, or the first NaN.
     """
 
     def __init__(self, kind: str, axis: Any, keepdims: bool) -> None:
@@ -203,7 +206,9 @@ class Reduce(Layer):
         order = [i for i in range(x.ndim) if i not in axes] + list(axes)
         others = tuple(size for i, size in enumerate(x.shape) if i not in axes)
         reduced = math.prod(x.shape[i] for i in axes)
-        winners = np.equal(x, y.reshape(kept)).transpose(order).reshape(*others, reduced)
+        winners = (
+            (np.equal(x, y.reshape(kept)) | np.isnan(x)).transpose(order).reshape(*others, reduced)
+        )
         first = np.zeros_like(winners)
         np.put_along_axis(first, winners.argmax(axis=-1, keepdims=True), True, axis=-1)
         mask = first.reshape([x.shape[i] for i in order]).transpose(np.argsort(order))
@@ -312,13 +317,25 @@ def where(condition: Any, a: Any, b: Any) -> Any:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """Return the greater of a and b, element by element; among equals the gradient goes to a."""
-    return where(_array(a) >= _array(b), a, b)
+    """Return the greater of a and b, element by element; among equals the gradient goes to a. NaN
+    is greater than every number.
+    """
+    return where(_first_unless(np.less, a, b), a, b)
 
 
 def minimum(a: Any, b: Any) -> Any:
-    """Return the smaller of a and b, element by element; among equals the gradient goes to a."""
-    return where(_array(a) <= _array(b), a, b)
+    """Return the smaller of a and b, element by element; among equals the gradient goes to a. NaN
+    is smaller than every number.
+    """
+    return where(_first_unless(np.greater, a, b), a, b)
+
+
+def _first_unless(compare: Any, a: Any, b: Any) -> Array:
+    """Return where a is chosen: where it is NaN, or the comparison with b says no; b is, where it
+    alone is NaN.
+    """
+    a, b = _array(a), _array(b)
+    return np.asarray(np.isnan(a) | ~(compare(a, b) | np.isnan(b)))
 
 
 def _array(x: Any) -> Any:

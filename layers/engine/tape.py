@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks
+from layers.checks import require_hooks, require_unmasked
 from layers.errors import message
+from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .call import Call, Gather
@@ -108,6 +109,8 @@ class Tape:
         self.calls: list[Call] = []
         self.draws = 0
         """How often calls have asked for a random key."""
+        self.inputs = 0
+        """How many arrays it has copied."""
         self.kept: list[Value] = []
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
@@ -119,11 +122,23 @@ class Tape:
         self.shard_bounds = self.workspace.shards
         self.shards = self.shard_bounds.count
 
-    def input(self, array: Any, *, gradient: bool = True) -> Value:
-        """Return a value for an array; with `gradient=False` (or an integer array) its own gradient
-        is not computed.
+    def input(self, array: Any, *, gradient: bool = True, copy: bool = True) -> Value:
+        """Return a value for an array.
+
+        Parameters
+        ----------
+        array
+            Numbers; the tape copies them.
+        gradient
+            Whether its own gradient is computed, unless it is of integers.
+        copy
+            Without a copy, the array must not change before backward has ended.
         """
+        require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
+        if copy and array.flags.writeable:
+            array = self.workspace.copy(array, 0, "tape input", self.inputs)
+            self.inputs += 1
         value = Value(self, array, None, gradient and array.dtype.kind in "fc")
         if value.wants:
             value.keep_grad()
@@ -147,8 +162,7 @@ class Tape:
                 for tell in hooks.forward_begin:
                     tell(call)
             if len(inputs) == 1:
-                wants = inputs[0].wants
-                array = layer.forward(call, inputs[0].array)
+                wants, arrays = inputs[0].wants, [inputs[0].array]
             else:
                 wants, arrays = False, []
                 for x in inputs:
@@ -165,8 +179,17 @@ class Tape:
                             )
                         wants = wants or x.wants
                         x = x.array
+                    elif x.__class__ is np.ndarray:
+                        if layer.keeps_constants:
+                            x = call.kept(len(arrays), x)
+                    elif isinstance(x, np.ma.MaskedArray):
+                        require_unmasked(layer, "x", x)
                     arrays.append(x)
+            mode = underflow.flush()
+            try:
                 array = layer.forward(call, *arrays)
+            finally:
+                underflow.restore(mode)
         except BaseException:
             del self.calls[call.index :]
             self.draws = call.draws
@@ -285,6 +308,18 @@ class Tape:
             kept.clear()
         self._unfinished = True
         self.rule = rule
+        mode = underflow.flush()
+        try:
+            self._walk(value, gradient, rule)
+        finally:
+            underflow.restore(mode)
+        self.rule = None
+        self._unfinished = False
+        if self._hooks is not None:
+            for end in self._hooks.backward_pass_end:
+                end(self)
+
+    def _walk(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         hooks = self._hooks
         uses: dict[int, int] | None = None
         if hooks is not None:
@@ -307,11 +342,6 @@ class Tape:
                 self._tell_what_is_ready(call, uses)
         for kept in self.kept:
             kept.own_gradient()
-        self.rule = None
-        self._unfinished = False
-        if hooks is not None:
-            for end in hooks.backward_pass_end:
-                end(self)
 
     def _uses(self) -> dict[int, int]:
         """Count the uses of each parameter on the tape."""

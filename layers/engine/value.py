@@ -31,9 +31,6 @@ class Value(Arithmetic):
         The array itself. It is valid until the tape's workspace is used by the next step.
     """
 
-    # NumPy leaves `array * value` to the reflected operator of Value.
-    __array_ufunc__ = None
-
     __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
@@ -76,6 +73,11 @@ class Value(Arithmetic):
     def ndim(self) -> int:
         """The number of the array's axes."""
         return self.array.ndim
+
+    @property
+    def size(self) -> int:
+        """The number of the array's elements."""
+        return self.array.size
 
     @property
     def grad(self) -> Array | None:
@@ -124,9 +126,6 @@ class Value(Arithmetic):
     def __float__(self) -> float:
         return self.item()
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.array(self.array, dtype, copy=copy)
-
     def __len__(self) -> int:
         return len(self.array)
 
@@ -169,7 +168,7 @@ class Value(Arithmetic):
             if gradient is None:
                 gradient = np.ones(self.array.shape, self.array.dtype)
         else:
-            gradient = np.asarray(gradient, self.dtype)
+            gradient = np.array(gradient, self.dtype)
             if gradient.shape != self.shape:
                 raise ValueError(
                     message(

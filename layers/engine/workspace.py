@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.kernels.machine import CACHE_LINE
+from layers.kernels.machine import CACHE_LINE, POOLED_BYTES
 from layers.types import Array
 
 from .memory import room
@@ -57,6 +57,19 @@ class Workspace:
         if len(shape) > 2 and shape[-1]:
             buffers[name, "rows"] = view.reshape(-1, shape[-1])
         return view
+
+    def copy(self, array: Array, call: int, name: str, number: int) -> Array:
+        """Return a copy of an array: a new one if it is small, else in a buffer of a call, of this
+        name and number.
+        """
+        if array.nbytes < POOLED_BYTES or array.dtype.hasobject:
+            return array.copy()
+        name = f"{name} {number}"
+        held = self.current(call).get(name)
+        if held is None or held.shape != array.shape or held.dtype != array.dtype:
+            held = self.cut(call, name, array.shape, array.dtype)
+        held[...] = array
+        return held
 
     def pooled(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an array whose memory is used again once nobody refers to the array: the last one

@@ -298,7 +298,7 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                     )
                 for r in range(rows):
                     shift[r] = zero if greatest[r] == none else greatest[r]
-                    total[r] = one / total[r] if total[r] > zero else zero
+                    total[r] = zero if total[r] == zero else one / total[r]
                 for r in range(rows):
                     saved[0, n, h, i0 + r], saved[1, n, h, i0 + r] = shift[r], total[r]
                 _scale(

@@ -173,10 +173,10 @@ def normalize(y, x, shortcut, moments, gain, bias, bounds, epsilon, rectified):
 
 @inlined
 def _gate(dz, dy, y):
-    """Write dz = dy where y > 0, else 0."""
+    """Write dz = dy where y > 0 or NaN, else 0."""
     zero = constant(dz, "zero")
     for i in range(dz.size):
-        dz[i] = dy[i] if y[i] > zero else zero
+        dz[i] = zero if y[i] <= zero else dy[i]
 
 
 @inlined
@@ -202,10 +202,10 @@ def _rectified_sums(part, product, dy, x, centre, slope, offset):
     for i in range(n):
         m, k, b = centre[i], slope[i], offset[i]
         d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
-        t0 = g0[i] if fma(d0, k, b) > zero else zero
-        t1 = g1[i] if fma(d1, k, b) > zero else zero
-        t2 = g2[i] if fma(d2, k, b) > zero else zero
-        t3 = g3[i] if fma(d3, k, b) > zero else zero
+        t0 = zero if fma(d0, k, b) <= zero else g0[i]
+        t1 = zero if fma(d1, k, b) <= zero else g1[i]
+        t2 = zero if fma(d2, k, b) <= zero else g2[i]
+        t3 = zero if fma(d3, k, b) <= zero else g3[i]
         part[i] = (t0 + t1) + (t2 + t3)
         product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
 
@@ -222,10 +222,10 @@ def _gated_sums(part, product, dz, dy, y, x, centre):
     for i in range(n):
         m = centre[i]
         d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
-        t0 = g0[i] if y0[i] > zero else zero
-        t1 = g1[i] if y1[i] > zero else zero
-        t2 = g2[i] if y2[i] > zero else zero
-        t3 = g3[i] if y3[i] > zero else zero
+        t0 = zero if y0[i] <= zero else g0[i]
+        t1 = zero if y1[i] <= zero else g1[i]
+        t2 = zero if y2[i] <= zero else g2[i]
+        t3 = zero if y3[i] <= zero else g3[i]
         z0[i], z1[i], z2[i], z3[i] = t0, t1, t2, t3
         part[i] = (t0 + t1) + (t2 + t3)
         product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
@@ -300,7 +300,7 @@ def backward_sums(
             if rectified:
                 gate = gates[: gs.size]
                 for i in range(gs.size):
-                    gate[i] = gs[i] if fma(xs[i] - centre[i], slope[i], offset[i]) > zero else zero
+                    gate[i] = zero if fma(xs[i] - centre[i], slope[i], offset[i]) <= zero else gs[i]
                 gs = gate
             for i in range(gs.size):
                 d = np.float64(xs[i]) - np.float64(centre[i])
@@ -361,7 +361,7 @@ def backward(dx, dy, x, moments, sums, gain, bias, feedback, carried, bounds, ep
             if rectified:
                 for i in range(to.size):
                     d = xs[i] - centre[i]
-                    t = gs[i] if fma(d, slope[i], offset[i]) > zero else zero
+                    t = zero if fma(d, slope[i], offset[i]) <= zero else gs[i]
                     to[i] = fma(by_dz[i], t, fma(by_x[i], d, free[i]))
             else:
                 for i in range(to.size):

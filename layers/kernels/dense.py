@@ -66,7 +66,7 @@ def _through(dz, dy, kept, activation):
             to[i] = of[i] * gate[i]
     else:
         for i in range(to.size):
-            to[i] = of[i] if gate[i] > zero else zero
+            to[i] = zero if gate[i] <= zero else of[i]
 
 
 @inlined

@@ -15,10 +15,10 @@ def relu(y, x):
 
 @kernel
 def relu_backward(dx, dy, y):
-    """Writes dx = dy where y > 0, else 0: the derivative at 0 is 0."""
+    """Writes dx = dy where y > 0 or NaN, else 0: the derivative at 0 is 0."""
     zero = constant(dx, "zero")
     for i in range(dx.size):
-        dx[i] = dy[i] if y[i] > zero else zero
+        dx[i] = zero if y[i] <= zero else dy[i]
 
 
 @kernel
@@ -67,18 +67,21 @@ def tanh_backward(dx, dy, y):
 
 @kernel
 def silu(y, x):
-    """Writes y = x sigmoid(x)."""
+    """Writes y = x sigmoid(x), which is 0 at -inf."""
+    least = -constant(y, "largest")
     for i in range(y.size):
-        y[i] = x[i] * sigmoid(x[i])
+        y[i] = (least if x[i] < least else x[i]) * sigmoid(x[i])
 
 
 @kernel
 def silu_backward(dx, dy, x):
     """Writes dx = dy s (1 + x (1 - s)) with s = sigmoid(x)."""
-    one = constant(dx, "one")
+    zero, one = constant(dx, "zero"), constant(dx, "one")
     for i in range(dx.size):
         s = sigmoid(x[i])
-        dx[i] = dy[i] * s * (one + x[i] * (one - s))
+        # Where x is infinite one of the factors is 0.
+        rest = zero if s * (one - s) == zero else x[i] * (one - s)
+        dx[i] = dy[i] * s * (one + rest)
 
 
 @kernel
@@ -117,14 +120,16 @@ def gelu_tanh(y, x):
     """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415,
     section 2).
     """
-    half, one, a, b = (
+    least, half, one, a, b = (
+        -constant(y, "largest"),
         constant(y, "half"),
         constant(y, "one"),
         constant(y, "gelu_root"),
         constant(y, "gelu_cubic"),
     )
     for i in range(y.size):
-        y[i] = half * x[i] * (one + tanh(a * (x[i] + b * x[i] * x[i] * x[i])))
+        twice = one + tanh(a * (x[i] + b * x[i] * x[i] * x[i]))
+        y[i] = half * (least if x[i] < least else x[i]) * twice
 
 
 @kernel
@@ -132,9 +137,13 @@ def gelu_tanh_backward(dx, dy, x):
     """Writes dx = dy ((1 + t) + x (1 - t^2) a (1 + 3 b x^2)) / 2, t the tanh of the forward
     pass.
     """
-    half, one, three = constant(dx, "half"), constant(dx, "one"), constant(dx, "three")
+    zero, half = constant(dx, "zero"), constant(dx, "half")
+    one, three = constant(dx, "one"), constant(dx, "three")
     a, b = constant(dx, "gelu_root"), constant(dx, "gelu_cubic")
     for i in range(dx.size):
         square = x[i] * x[i]
         t = tanh(a * (x[i] + b * x[i] * square))
-        dx[i] = dy[i] * half * (one + t + x[i] * (one - t * t) * a * (one + three * b * square))
+        # Where t has reached 1 the slope is constant, though the square may be infinite.
+        bend = one - t * t
+        rest = zero if bend == zero else x[i] * bend * a * (one + three * b * square)
+        dx[i] = dy[i] * half * (one + t + rest)

@@ -23,14 +23,14 @@ def take_rows(y, table, ids, padding):
 
 
 @kernel
-def add_rows(dtable, dy, ids, padding, bounds, accumulate):
-    """Writes (adds, if `accumulate`) for each shard dtable[v] = the sum of dy_i over its rows with
+def add_rows(dw, dy, ids, padding, bounds, accumulate):
+    """Writes (adds, if `accumulate`) for each shard dw[v] = the sum of dy_i over its rows with
     ids_i = v, in their order.
 
-    dtable (S, V, D), dy (R, D), bounds (S + 1,). Rows whose id is `padding` count for nothing.
+    dw (S, V, D), dy (R, D), bounds (S + 1,). Rows whose id is `padding` count for nothing.
     """
-    for s in range(len(dtable)):
-        shard = dtable[s]
+    for s in range(len(dw)):
+        shard = dw[s]
         if not accumulate:
             shard[:] = 0
         for i in range(bounds[s], bounds[s + 1]):

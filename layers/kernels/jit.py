@@ -17,9 +17,10 @@ from .linking import HelperCompiler, KernelCompiler, SharedCompiler, refuse, sha
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": False}
 
 
-def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
+def kernel(function: Callable[..., Any], *, cache: bool = True, nogil: bool = True) -> Any:
     """Compile a kernel: called from Python, specialised on first use, its machine code cached on
-    disk unless `cache` is False.
+    disk unless `cache` is False. Other threads run meanwhile unless `nogil` is False, which takes
+    less time to call.
 
     Conventions: outputs first, then inputs, then what forward saved, then scalars; returns nothing
     but a number; allocates nothing large; the docstring begins "Writes", "Adds to" or "Returns".
@@ -29,6 +30,7 @@ def kernel(function: Callable[..., Any], *, cache: bool = True) -> Any:
         "no_cfunc_wrapper": True,
         "_nrt": _allocates(function),
         **OPTIONS,
+        "nogil": nogil,
     }
     dispatcher = numba.njit(**options)(_named_apart(function))
     if cache:

@@ -61,3 +61,7 @@ little else.
 """
 WINOGRAD_BYTES = 192 * 1024
 """Size of the transformed tiles of a block and of their products."""
+FRAME_BYTES = 1024 * 1024
+"""Size of the frames that are in memory at a time: they shall stay in the second-level cache until
+they are convolved.
+"""

@@ -60,14 +60,15 @@ def softplus_backward(dx, dy, x, beta):
 @kernel
 def mish(y, x):
     """Writes y = x tanh(log(1 + e^x)) = x w: with t = e^-|x|, w = (1 + 2 t) / (1 + 2 t + 2 t^2)
-    where x > 0, else (t^2 + 2 t) / (t^2 + 2 t + 2).
+    where x > 0, else (t^2 + 2 t) / (t^2 + 2 t + 2); 0 at -inf.
     """
-    zero, one = constant(y, "zero"), constant(y, "one")
+    zero, one, least = constant(y, "zero"), constant(y, "one"), -constant(y, "largest")
     for i in range(y.size):
         t = exp(-abs(x[i]))
         above, below = one + t + t, t * t + t + t
         over = above if x[i] > zero else below
-        y[i] = x[i] * (over / (over + (t * t + t * t if x[i] > zero else one + one)))
+        w = over / (over + (t * t + t * t if x[i] > zero else one + one))
+        y[i] = (least if x[i] < least else x[i]) * w
 
 
 @kernel
@@ -79,8 +80,9 @@ def mish_backward(dx, dy, x):
         above, below = one + t + t, t * t + t + t
         over = above if x[i] > zero else below
         w = over / (over + (t * t + t * t if x[i] > zero else one + one))
-        s = (one if x[i] > zero else t) / (one + t)
-        dx[i] = dy[i] * (w + x[i] * (one - w * w) * s)
+        s = (one - w * w) * ((one if x[i] > zero else t) / (one + t))
+        # Where x is infinite s is 0.
+        dx[i] = dy[i] * (w + (zero if s == zero else x[i] * s))
 
 
 @kernel
@@ -117,11 +119,11 @@ def hard_sigmoid_backward(dx, dy, x, half, sixth):
 
 @kernel
 def hard_swish(y, x, half, sixth):
-    """Writes y = x h, h = x / 6 + 1/2 between 0 and 1."""
+    """Writes y = x h, h = x / 6 + 1/2 between 0 and 1; 0 at -inf."""
     zero, one = constant(y, "zero"), constant(y, "one")
     for i in range(y.size):
         z = fma(x[i], sixth, half)
-        y[i] = x[i] * (zero if z < zero else (one if z > one else z))
+        y[i] = zero if z < zero else x[i] * (one if z > one else z)
 
 
 @kernel

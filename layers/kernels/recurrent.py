@@ -311,7 +311,7 @@ def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified
             _fetch_row(dy, n + 1, t, lengths, reverse)
             if rectified:
                 for j in range(size):
-                    drow[j] = above[j] + dhidden[j] if now[j] > zero else zero
+                    drow[j] = zero if now[j] <= zero else above[j] + dhidden[j]
             else:
                 for j in range(size):
                     drow[j] = (above[j] + dhidden[j]) * (one - now[j] * now[j])

@@ -141,3 +141,42 @@ def absolute_sums(sums, x, blocks):
         for i in range(blocks[p, 0], blocks[p, 1]):
             total += abs(np.float64(x[i]))
         sums[p] = total
+
+
+@kernel
+def row_sums(sums, x):
+    """Writes sums_r = sum of row r in float64, in `LANES` chains side by side; sums (R,), x (R,
+    C).
+    """
+    lanes = np.empty(LANES, np.float64)
+    for r in range(len(x)):
+        row = x[r]
+        whole = row.size - row.size % LANES
+        for lane in range(LANES):
+            lanes[lane] = 0.0
+        for i in range(0, whole, LANES):
+            for lane in range(LANES):
+                lanes[lane] += np.float64(row[i + lane])
+        for lane in range(row.size - whole):
+            lanes[lane] += np.float64(row[whole + lane])
+        total = 0.0
+        for lane in range(LANES):
+            total += lanes[lane]
+        sums[r] = total
+
+
+@kernel
+def middle_sums(sums, x):
+    """Writes sums_oi = sum over r of x_ori in float64, in order; sums (O, I), x (O, R, I)."""
+    block = np.empty(BLOCK, np.float64)
+    for o in range(len(x)):
+        for start in range(0, sums.shape[1], BLOCK):
+            width = min(BLOCK, sums.shape[1] - start)
+            for i in range(width):
+                block[i] = 0.0
+            for r in range(x.shape[1]):
+                row = x[o, r, start : start + width]
+                for i in range(width):
+                    block[i] += np.float64(row[i])
+            for i in range(width):
+                sums[o, start + i] = block[i]

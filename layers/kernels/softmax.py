@@ -7,7 +7,7 @@ from numba.core import types
 from numba.extending import overload
 
 from .jit import OPTIONS, inlined, kernel
-from .llvm.simd_math import exp_row
+from .llvm.simd_math import exp_of_nonpositive_row
 from .llvm.simd_rows import row_max, row_sum
 from .llvm.vmath import constant, log, number
 
@@ -42,23 +42,31 @@ def _sum_of(x):
 
 
 @inlined
+def below(x, greatest):
+    """Return x - greatest, which is 0 where both are the same infinity."""
+    return constant(x, "zero") if x == greatest else x - greatest
+
+
+@inlined
 def _exponentials(e, highest, totals, x):
     """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a
     block of rows.
 
-    Each step is done for all rows before the next: those of one row alone would wait for each
-    other.
+    A single inf is all of its row, as in the limit; with several, or nothing but -inf, there is no
+    limit, and the sum is NaN. Each step is done for all rows before the next: those of one row
+    alone would wait for each other.
     """
     for i in range(len(x)):
         to, of = e[i], x[i]
         greatest = _greatest(of)
         highest[i] = greatest
         for j in range(to.size):
-            to[j] = of[j] - greatest
+            to[j] = below(of[j], greatest)
     flat = e.reshape(e.size)
-    exp_row(flat, flat)
+    exp_of_nonpositive_row(flat, flat)
     for i in range(len(x)):
-        totals[i] = _sum(e[i])
+        total = _sum(e[i])
+        totals[i] = total if total == 1 or not np.isinf(highest[i]) else number(total, np.nan)
 
 
 @kernel
@@ -95,13 +103,13 @@ def log_softmax(y, x):
         for i in range(len(block)):
             row, seen, log_total = block[i], of[i], log(totals[i])
             for j in range(row.size):
-                row[j] = (seen[j] - highest[i]) - log_total
+                row[j] = below(seen[j], highest[i]) - log_total
 
 
 @kernel
 def log_softmax_backward(dx, dy, y):
     """Writes dx_ij = dy_ij - e^y_ij sum_k dy_ik; all (R, C)."""
-    exp_row(dx.reshape(dx.size), y.reshape(y.size))
+    exp_of_nonpositive_row(dx.reshape(dx.size), y.reshape(y.size))
     for i in range(len(dx)):
         to, given = dx[i], dy[i]
         total = row_sum(given)
@@ -139,11 +147,11 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
                 shard += np.nan
                 continue
             log_total = np.log(totals[r])
-            loss = peak * (log_total - (logits[i, label] - highest[r]))
+            loss = peak * (log_total - below(logits[i, label], highest[r]))
             if smoothing > 0:
                 rest = constant(dx, "zero") * log_total
                 for j in range(classes):
-                    rest += log_total - (logits[i, j] - highest[r])
+                    rest += log_total - below(logits[i, j], highest[r])
                 loss += rest * spread
             factor = scale
             if weights.size:
@@ -180,7 +188,8 @@ def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
             loss = constant(dx, "zero") * log_total
             mass = constant(dx, "zero")
             for j in range(logits.shape[1]):
-                loss += targets[i, j] * (log_total - (logits[i, j] - highest[r]))
+                if targets[i, j] != 0:
+                    loss += targets[i, j] * (log_total - below(logits[i, j], highest[r]))
                 mass += targets[i, j]
             factor = scale
             if weights.size:

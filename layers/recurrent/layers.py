@@ -25,6 +25,7 @@ HiddenStates = tuple[tuple[Any, ...], ...]
 class _Sequences(Composite):
     """Layers of recurrence on top of each other, each in one direction or in both."""
 
+    takes_lengths = True
     inputs = Renamed("input_size")
     hidden = Renamed("hidden_size")
 
@@ -36,12 +37,14 @@ class _Sequences(Composite):
         layers: int,
         bidirectional: bool,
         dropout: float,
+        last: bool,
     ) -> None:
         name = type(self).__name__
         self.input_size = positive_int(name, "input_size", input_size)
         self.hidden_size = positive_int(name, "hidden_size", hidden_size)
         self.layers = positive_int(name, "layers", layers)
         self.bidirectional = bool(bidirectional)
+        self.last = bool(last)
         directions = 2 if bidirectional else 1
         widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(
@@ -54,11 +57,12 @@ class _Sequences(Composite):
     def __repr__(self) -> str:
         layers = "" if self.layers == 1 else f", layers={self.layers}"
         both = ", bidirectional=True" if self.bidirectional else ""
-        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{both})"
+        last = ", last=True" if self.last else ""
+        return f"{type(self).__name__}({self.input_size}, {self.hidden_size}{layers}{both}{last})"
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
-        """Return the outputs (N, T, H), or (N, T, 2 H) of both directions; 0 after a sample's last
-        step.
+        """Return the outputs (N, T, H), or (N, T, 2 H) of both directions, 0 after a sample's last
+        step; or, with `last`, (N, H) or (N, 2 H).
         """
         return self.run(x, None, lengths)[0]
 
@@ -92,6 +96,8 @@ class _Sequences(Composite):
                 )
                 last.append(tuple(after))
                 outputs.append(y)
+            if self.last and number == self.layers - 1:
+                outputs = [after[0] for after in last[-directions:]]
             x = outputs[0] if directions == 1 else self._both(*outputs)
         return x, tuple(last)
 
@@ -119,6 +125,10 @@ class RNN(_Sequences):
         of the first.
     dropout
         Between layers.
+    last
+        Whether the output is that of each sample's own last step, the last state h (N, H), instead
+        of those of all steps; with `bidirectional` (N, 2 H), the second half that of the way back,
+        which ends at the first step. It does not depend on padding, to the last bit.
     bias
         Whether there are the biases b_ih and b_hh, of each gate.
     rng
@@ -142,6 +152,7 @@ class RNN(_Sequences):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        last: bool = False,
         bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
@@ -152,6 +163,7 @@ class RNN(_Sequences):
             layers,
             bidirectional,
             dropout,
+            last,
         )
 
 
@@ -174,6 +186,7 @@ class LSTM(_Sequences):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        last: bool = False,
         forget_bias: float = 1.0,
         bias: bool = True,
         dtype: Any = np.float32,
@@ -185,6 +198,7 @@ class LSTM(_Sequences):
             layers,
             bidirectional,
             dropout,
+            last,
         )
 
 
@@ -206,6 +220,7 @@ class GRU(_Sequences):
         layers: int = 1,
         bidirectional: bool = False,
         dropout: float = 0.0,
+        last: bool = False,
         bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
@@ -216,4 +231,5 @@ class GRU(_Sequences):
             layers,
             bidirectional,
             dropout,
+            last,
         )

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from layers.engine.memory import contiguous
 from layers.errors import message
 from layers.kernels import tree_structure
 from layers.kernels.tree_structure import ABSENT, ROOT
@@ -50,7 +49,7 @@ class TreeBatch:
     Attributes
     ----------
     parents
-        As given.
+        A copy of those given.
     starts, slots
         The R nodes of all trees are rows of matrices, those of tree n from starts[n] to starts[n +
         1]; row r is element slots[r] of the flattened (N, M).
@@ -93,7 +92,7 @@ class TreeBatch:
                     "Convert them with .astype(int).",
                 )
             )
-        self.parents: Integers = contiguous(parents, np.int64)
+        self.parents: Integers = np.array(parents, np.int64, order="C")
         trees, room = len(parents), parents.size + 1
         self.starts, self.inner_starts, self.roots = (
             np.empty(size, np.int64) for size in (trees + 1, trees + 1, trees)

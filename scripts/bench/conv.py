@@ -3,6 +3,7 @@ gradient of the weight.
 
     python scripts/bench/conv.py [--json FILE] [--rounds R] [--shapes NAME ...] [--methods default
     fastest direct]
+    python scripts/bench/conv.py --shapes volumes [--json FILE] …
 
 PyTorch (oneDNN) is tried with both memory formats, the better counts. Each shape is computed with
 every method that differs there from the default. `roofline` is the useful work, counted as direct
@@ -11,6 +12,7 @@ product and OpenBLAS's, whichever is faster: a transform may exceed 1.
 """
 
 import argparse
+import math
 from collections.abc import Callable
 from statistics import median
 from typing import Any, NamedTuple
@@ -27,7 +29,9 @@ OPERATIONS = ("forward", "grad-input", "grad-weight")
 
 
 class Shape(NamedTuple):
-    """Images (N, H, W, C) to K channels, window of size x size, in groups."""
+    """Images (N, H, W, C) to K channels, window of size x size, in groups; volumes (N, D, H, W, C)
+    if there is a depth.
+    """
 
     n: int
     h: int
@@ -38,27 +42,27 @@ class Shape(NamedTuple):
     stride: int
     padding: int
     groups: int = 1
+    d: int = 0
+    mode: str = "zeros"
 
     @property
-    def outputs(self) -> tuple[int, int]:
-        rows, columns = (
-            (length + 2 * self.padding - self.size) // self.stride + 1
-            for length in (self.h, self.w)
+    def image(self) -> tuple[int, ...]:
+        return (self.d, self.h, self.w) if self.d else (self.h, self.w)
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return tuple(
+            (length + 2 * self.padding - self.size) // self.stride + 1 for length in self.image
         )
-        return rows, columns
+
+    @property
+    def weight(self) -> tuple[int, ...]:
+        return (*[self.size] * len(self.image), self.c // self.groups, self.k)
 
     @property
     def work(self) -> float:
         """Operations of a direct convolution, in 1e9."""
-        return (
-            2e-9
-            * self.n
-            * self.outputs[0]
-            * self.outputs[1]
-            * (self.c // self.groups)
-            * self.k
-            * self.size**2
-        )
+        return 2e-9 * self.n * math.prod(self.outputs) * math.prod(self.weight)
 
 
 SHAPES = {
@@ -81,6 +85,18 @@ SHAPES = {
     "32 depthwise 5x5@32": Shape(64, 32, 32, 32, 32, 5, 1, 2, 32),
 }
 
+# Volumes, and borders that are made from the image.
+VOLUMES = {
+    "16-16@16x32x32": Shape(8, 32, 32, 16, 16, 3, 1, 1, d=16),
+    "1-16@16x32x32": Shape(8, 32, 32, 1, 16, 3, 1, 1, d=16),
+    "16-32/2@16x32x32": Shape(8, 32, 32, 16, 32, 3, 2, 1, d=16),
+    "32-32@8x16x16": Shape(8, 16, 16, 32, 32, 3, 1, 1, d=8),
+    "64-64@4x8x8": Shape(8, 8, 8, 64, 64, 3, 1, 1, d=4),
+    "32 depthwise@8x16x16": Shape(8, 16, 16, 32, 32, 3, 1, 1, 32, d=8),
+    "16-16@32 reflect": Shape(64, 32, 32, 16, 16, 3, 1, 1, mode="reflect"),
+    "3-16@32 circular": Shape(64, 32, 32, 3, 16, 3, 1, 1, mode="circular"),
+}
+
 Contestants = dict[str, Callable[[], Any]]
 
 
@@ -90,12 +106,14 @@ def ours(
     """Return our three operations, the arrays that they write to, and the name of the method that
     computes them.
     """
-    layer = layers.Conv2d(
+    kind = layers.Conv3d if shape.d else layers.Conv2d
+    layer = kind(
         shape.c,
         shape.k,
         shape.size,
         stride=shape.stride,
         padding=shape.padding,
+        padding_mode=shape.mode,
         groups=shape.groups,
         bias=False,
         algorithm=method,
@@ -122,20 +140,38 @@ def theirs(shape: Shape, x: Any, weight: Any, dy: Any, layout: str) -> Contestan
     """Return PyTorch's operations with a memory format."""
     import torch
 
-    form = torch.channels_last if layout == "NHWC" else torch.contiguous_format
+    ndim = len(shape.image)
+    last = torch.channels_last_3d if shape.d else torch.channels_last
+    form = last if layout == "NHWC" else torch.contiguous_format
     x, dy = (
-        torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(memory_format=form)
-        for array in (x, dy)
+        torch.from_numpy(array).movedim(-1, 1).contiguous(memory_format=form) for array in (x, dy)
     )
-    w = torch.from_numpy(weight).permute(3, 2, 0, 1).contiguous(memory_format=form)
-    options = ([shape.stride] * 2, [shape.padding] * 2, [1, 1], False, [0, 0], shape.groups)
+    w = torch.from_numpy(weight).movedim((-1, -2), (0, 1)).contiguous(memory_format=form)
+    framed = shape.mode != "zeros"
+    around, inside = ([shape.padding] * 2 * ndim, 0) if framed else ([], shape.padding)
+    options = ([shape.stride] * ndim, [inside] * ndim, [1] * ndim, False, [0] * ndim, shape.groups)
+
+    def padded() -> Any:
+        return torch.nn.functional.pad(x, around, mode=shape.mode) if framed else x
 
     def gradients(mask: list[bool]) -> Any:
-        return torch.ops.aten.convolution_backward(dy, x, w, None, *options, mask)
+        return torch.ops.aten.convolution_backward(dy, padded(), w, None, *options, mask)
+
+    def of_input() -> Any:
+        if not framed:
+            return gradients([True, False, False])[0]
+        # What PyTorch's backward does with the gradient of the padded images.
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_()
+            frame = torch.nn.functional.pad(leaf, around, mode=shape.mode)
+        of_frame = torch.ops.aten.convolution_backward(
+            dy, frame.detach(), w, None, *options, [True, False, False]
+        )[0]
+        return torch.autograd.grad(frame, leaf, of_frame)[0]
 
     return {
-        "forward": lambda: torch.ops.aten.convolution(x, w, None, *options),
-        "grad-input": lambda: gradients([True, False, False])[0],
+        "forward": lambda: torch.ops.aten.convolution(padded(), w, None, *options),
+        "grad-input": of_input,
         "grad-weight": lambda: gradients([False, True, False])[1],
     }
 
@@ -149,12 +185,10 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
     """Return the rows of a shape."""
     import torch
 
-    shape = SHAPES[name]
+    shape = (SHAPES | VOLUMES)[name]
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((shape.n, shape.h, shape.w, shape.c), np.float32)
-    weight = rng.standard_normal(
-        (shape.size, shape.size, shape.c // shape.groups, shape.k), np.float32
-    )
+    x = rng.standard_normal((shape.n, *shape.image, shape.c), np.float32)
+    weight = rng.standard_normal(shape.weight, np.float32)
     dy = rng.standard_normal((shape.n, *shape.outputs, shape.k), np.float32)
     variants: dict[str, tuple[str, Contestants, dict[str, Any]]] = {}
     for method in methods:
@@ -167,8 +201,8 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
     rows = []
     with torch.no_grad():
         for operation in OPERATIONS:
-            axes = (2, 3, 1, 0) if operation == "grad-weight" else (0, 2, 3, 1)
-            truth = exact[operation]().numpy().transpose(axes)
+            moved = ((0, 1), (-1, -2)) if operation == "grad-weight" else (1, -1)
+            truth = np.moveaxis(exact[operation]().numpy(), *moved)
             contestants = {
                 chosen: operations[operation] for chosen, (_, operations, _) in variants.items()
             }
@@ -190,7 +224,7 @@ def measure(name: str, methods: list[str], rounds: int, peak: float) -> list[dic
                         "roofline": round(shape.work / median(times[chosen]) / peak, 3),
                         "error": error(result, truth),
                         "torch_error": error(
-                            peers[best][operation]().numpy().transpose(axes), truth
+                            np.moveaxis(peers[best][operation]().numpy(), *moved), truth
                         ),
                     }
                 )
@@ -220,10 +254,10 @@ def main() -> None:
     parser.add_argument(
         "--shapes",
         nargs="+",
-        choices=SHAPES,
+        choices=[*SHAPES, *VOLUMES, "volumes"],
         default=list(SHAPES),
         metavar="NAME",
-        help=f"of {', '.join(SHAPES)}",
+        help=f"of {', '.join(SHAPES)}; or volumes for {', '.join(VOLUMES)}",
     )
     parser.add_argument(
         "--methods", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS), help=argparse.SUPPRESS
@@ -238,9 +272,9 @@ def main() -> None:
         f"{title:>10}"
         for title in ("ours ms", "torch ms", "ratio", "roofline", "error", "of torch")
     )
-    print(f"{'shape':16}{'operation':13}{'method':10}{columns}")
+    print(f"{'shape':20}{'operation':13}{'method':10}{columns}")
     rows = []
-    for name in options.shapes:
+    for name in list(VOLUMES) if options.shapes == ["volumes"] else options.shapes:
         measured = measure(name, options.methods, options.rounds, peak)
         rows += measured
         for r in measured:
@@ -248,7 +282,7 @@ def main() -> None:
             times = (
                 f"{r['ours_ms']:10.3f}{r['torch_ms']:10.3f}{r['ratio']:10.2f}{r['roofline']:10.2f}"
             )
-            print(f"{name:16}{r['operation']:13}{r['method']:10}{times}{errors}", flush=True)
+            print(f"{name:20}{r['operation']:13}{r['method']:10}{times}{errors}", flush=True)
     harness.write(options.json, facts, rows, matrix_peak_gflops=round(peak, 2))
 
 

@@ -18,10 +18,12 @@ from report.table import ROOT
 TABLES: dict[str, Callable[[], str]] = {
     "verified": quality.verified,
     "numbers": speed.training_steps,
+    "scales": speed.scales,
     "breakdown": speed.breakdown,
     "compilation": speed.compilation,
     "accuracy": quality.accuracies,
     "convolutions": speed.convolutions,
+    "volumes": lambda: speed.convolutions("conv_volumes"),
     "convolution errors": speed.convolution_errors,
     "gradients": quality.gradients,
     "trees": speed.trees,

@@ -70,7 +70,7 @@ def test_every_rank_has_the_bits_of_the_process_without_mpi(name, alone, run_ran
         key: value for key, value in alone.items() if sum(hosts) <= 7 or "7 shards" not in key
     }
     assert len(expected) >= 7
-    of_networks = {"mlp": 3, "mlp, 7 shards": 3, "cnn": 1, "lstm": 2}
+    of_networks = {"mlp": 3, "mlp, 7 shards": 3, "cnn": 1, "volumes": 1, "lstm": 2}
     for result in results:
         assert result["hosts"].tolist() == hosts
         several = [count for network, count in of_networks.items() if network in result]
@@ -79,6 +79,6 @@ def test_every_rank_has_the_bits_of_the_process_without_mpi(name, alone, run_ran
 
 
 def test_losses_fall(alone):
-    for name in ("mlp", "mlp, 7 shards", "cnn", "lstm"):
+    for name in ("mlp", "mlp, 7 shards", "cnn", "volumes", "lstm"):
         losses = alone[f"{name} losses"]
         assert losses[15:18].mean() < losses[:3].mean(), name

@@ -67,6 +67,15 @@ SAID = {
     "training labels": (
         rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
     ),
+    "training weights": rf"{ALL_SAME} training data; got .*weights \(30,\) .*{DATA}",
+    "class weights": rf"{ALL_SAME} training data; got .*weights \(30,\) .*{DATA}",
+    "ragged lengths": rf"{ALL_SAME} training data; got .*{DATA}",
+    "several inputs": rf"{ALL_SAME} training data; got .*x\[1\] \(30, 5\).*{DATA}",
+    "drop_last": f"{ALL_SAME} drop_last; got 'True' on rank 1, 'False' on rank 0. {START}",
+    "single values": (
+        r"ValueError: Trainer.fit: BatchNorm needs more than one value .*; got a last batch of 1 in"
+        r" 3 shards. Pass drop_last=True, .+"
+    ),
     "training length": (
         rf"{ALL_SAME} training data; got '\(29, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
     ),

@@ -9,8 +9,8 @@ from typing import Any
 
 from layers.activation import ReLU
 from layers.containers import Sequential
-from layers.conv.conv import Conv1d, Conv2d
-from layers.conv.transposed import ConvTranspose2d
+from layers.conv.conv import Conv1d, Conv2d, Conv3d
+from layers.conv.transposed import ConvTranspose1d, ConvTranspose2d
 from layers.engine.module import Module
 from layers.init import normal
 from layers.pool import MaxPool2d
@@ -35,8 +35,16 @@ def _1d(*sizes: Any, **options: Any) -> Make:
     return convolution(*sizes, of=Conv1d, **options)
 
 
+def _3d(*sizes: Any, **options: Any) -> Make:
+    return convolution(*sizes, of=Conv3d, **options)
+
+
 def _transposed(*sizes: Any, **options: Any) -> Make:
     return convolution(*sizes, of=ConvTranspose2d, **options)
+
+
+def _transposed_1d(*sizes: Any, **options: Any) -> Make:
+    return convolution(*sizes, of=ConvTranspose1d, **options)
 
 
 def _network(rng: Generator) -> Module:
@@ -54,7 +62,12 @@ def _image(height: int, width: int, channels: int) -> Callable[[Generator], tupl
     return real((BATCH, height, width, channels))
 
 
+def _volume(*sizes: int) -> Callable[[Generator], tuple[Any, ...]]:
+    return real((BATCH, *sizes))
+
+
 _ODD = _image(5, 4, 3)
+_UNEVEN = ((1, 0), (2, 1))
 
 CASES = (
     Case("Conv2d", convolution(3, 4, 3), _ODD),
@@ -111,6 +124,56 @@ CASES = (
         _image(5, 6, 3),
     ),
     Case("Conv2d same of dilation 2", convolution(3, 4, (3, 2), dilation=2, padding="same"), _ODD),
+    Case("Conv2d valid", convolution(3, 4, 3, padding="valid"), _ODD),
+    Case("Conv2d of padding on one side", convolution(3, 4, 3, padding=_UNEVEN), _ODD),
+    # ---- borders that are made from the image
+    Case(
+        "Conv2d reflecting",
+        convolution(3, 4, 3, padding=(2, 1), padding_mode="reflect"),
+        _ODD,
+    ),
+    Case(
+        "Conv2d reflecting, on one side, in groups of stride 2",
+        convolution(4, 6, 3, padding=_UNEVEN, padding_mode="reflect", groups=2, stride=2),
+        _image(3, 4, 4),
+    ),
+    Case(
+        "Conv2d reflecting same of even size",
+        convolution(3, 4, (2, 4), padding="same", padding_mode="reflect"),
+        _ODD,
+    ),
+    Case(
+        "Conv2d reflecting by Winograd",
+        convolution(16, 16, 3, padding=1, padding_mode="reflect"),
+        _image(4, 3, 16),
+    ),
+    Case(
+        "Conv2d replicating, beyond the image",
+        convolution(3, 4, (3, 2), padding=(1, 5), padding_mode="replicate", dilation=2),
+        _image(4, 3, 3),
+    ),
+    Case(
+        "Conv2d replicating and ReLU",
+        rectified(convolution(3, 4, 3, padding=1, padding_mode="replicate")),
+        _ODD,
+    ),
+    Case(
+        "Conv2d circular",
+        convolution(3, 4, 3, padding=((2, 1), (0, 4)), padding_mode="circular"),
+        _image(3, 4, 3),
+    ),
+    Case(
+        "Conv2d circular, depthwise",
+        convolution(9, 9, 3, padding=1, padding_mode="circular", groups=9, bias=False),
+        _image(4, 3, 9),
+    ),
+    Case(
+        "Conv2d circular, ReLU and MaxPool2d",
+        lambda rng: Sequential(
+            convolution(3, 5, 3, padding=1, padding_mode="circular")(rng), ReLU(), MaxPool2d(2)
+        ),
+        _image(4, 6, 3),
+    ),
     # ---- groups
     Case("Conv2d in groups", convolution(4, 6, 3, groups=2, padding=1), _image(4, 3, 4)),
     Case(
@@ -198,6 +261,57 @@ CASES = (
     ),
     Case("Conv1d same", _1d(3, 4, 4, padding="same"), real((BATCH, 5, 3))),
     Case("Conv1d and ReLU", rectified(_1d(3, 4, 3, padding=1)), real((BATCH, 5, 3))),
+    Case("Conv1d of padding before", _1d(3, 4, 3, padding=(4, 0), dilation=2), real((BATCH, 5, 3))),
+    Case(
+        "Conv1d circular",
+        _1d(3, 4, 3, padding=2, padding_mode="circular"),
+        real((BATCH, 4, 3)),
+    ),
+    # ---- volumes
+    Case("Conv3d", _3d(2, 3, 2), _volume(3, 3, 4, 2)),
+    Case("Conv3d without bias", _3d(2, 3, (3, 2, 1), bias=False), _volume(4, 3, 2, 2)),
+    Case("Conv3d of padding 1", _3d(3, 4, 3, padding=1), _volume(3, 4, 2, 3)),
+    Case("Conv3d of stride 2", _3d(2, 3, 3, stride=2, padding=1), _volume(4, 3, 5, 2)),
+    Case(
+        "Conv3d of unequal everything",
+        _3d(2, 3, (2, 1, 3), stride=(2, 1, 3), padding=((2, 0), 1, (0, 2)), dilation=(2, 1, 1)),
+        _volume(3, 2, 4, 2),
+    ),
+    Case("Conv3d same", _3d(2, 3, (2, 3, 2), padding="same"), _volume(3, 2, 4, 2)),
+    Case("Conv3d of single slices", _3d(3, 4, (1, 3, 2)), _volume(2, 4, 3, 3)),
+    Case("Conv3d of single pixels", _3d(9, 4, (3, 1, 1), padding=(1, 0, 0)), _volume(4, 1, 2, 9)),
+    Case(
+        "Conv3d of every second slice", _3d(3, 4, (1, 2, 2), stride=(2, 1, 1)), _volume(3, 2, 3, 3)
+    ),
+    Case("Conv3d in groups", _3d(4, 6, 2, groups=2, padding=1), _volume(2, 3, 2, 4)),
+    Case("Conv3d depthwise", _3d(3, 3, 2, groups=3), _volume(3, 2, 3, 3)),
+    Case(
+        "Conv3d depthwise and ReLU, two outputs each",
+        rectified(_3d(3, 6, (3, 2, 2), groups=3, padding=1, padding_mode="replicate")),
+        _volume(2, 3, 2, 3),
+    ),
+    Case("Conv3d by Winograd", _3d(16, 16, (2, 3, 3), padding=(0, 1, 1)), _volume(2, 4, 3, 16)),
+    Case(
+        "Conv3d fastest",
+        _3d(16, 16, (2, 3, 3), padding=1, algorithm="fastest"),
+        _volume(2, 4, 3, 16),
+    ),
+    Case(
+        "Conv3d reflecting",
+        _3d(2, 3, 3, padding=(2, 1, 1), padding_mode="reflect"),
+        _volume(3, 2, 3, 2),
+    ),
+    Case(
+        "Conv3d replicating in groups",
+        _3d(4, 2, 2, padding=((1, 2), 0, 1), padding_mode="replicate", groups=2, stride=(1, 2, 1)),
+        _volume(2, 3, 2, 4),
+    ),
+    Case(
+        "Conv3d circular",
+        _3d(2, 3, (3, 2, 2), padding=(1, (0, 1), 2), padding_mode="circular", dilation=(2, 1, 1)),
+        _volume(3, 2, 3, 2),
+    ),
+    Case("Conv3d and ReLU", rectified(_3d(2, 3, 2, padding=1)), _volume(2, 3, 2, 2)),
     # ---- transposed
     Case("ConvTranspose2d", _transposed(3, 4, 3), _image(3, 2, 3)),
     Case("ConvTranspose2d without bias", _transposed(3, 4, (3, 2), bias=False), _image(3, 2, 3)),
@@ -241,5 +355,13 @@ CASES = (
         "ConvTranspose2d fastest",
         _transposed(16, 16, 3, padding=1, algorithm="fastest"),
         _image(4, 3, 16),
+    ),
+    Case("ConvTranspose1d", _transposed_1d(3, 4, 3), real((BATCH, 4, 3))),
+    Case(
+        "ConvTranspose1d of every option",
+        _transposed_1d(
+            4, 6, 3, stride=3, padding=2, output_padding=2, dilation=2, groups=2, bias=False
+        ),
+        real((BATCH, 3, 4)),
     ),
 )

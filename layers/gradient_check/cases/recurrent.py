@@ -98,6 +98,8 @@ CASES = (
         _sequences(2, True),
     ),
     Case("LSTM of which the last state is used", applied(_last_state, recurrence(LSTM)), _RAGGED),
+    Case("LSTM of two layers both ways, last", recurrence(LSTM, last=True, **_TWO), _RAGGED),
+    Case("RNN both ways, last", recurrence(RNN, last=True, bidirectional=True), _WHOLE),
     Case(
         "LSTMCell",
         applied(lambda cell, x, h, c: Concatenate(-1)(*cell(x, (h, c))), recurrence(LSTMCell)),
@@ -106,6 +108,7 @@ CASES = (
     Case("GRU", recurrence(GRU), _WHOLE),
     Case("GRU without bias", recurrence(GRU, bias=False), _WHOLE),
     Case("GRU with lengths", recurrence(GRU), _RAGGED),
+    Case("GRU, last", recurrence(GRU, last=True), _RAGGED),
     Case("GRU of two layers both ways with lengths", recurrence(GRU, **_TWO), _RAGGED),
     Case("GRU with states", applied(_run, recurrence(GRU)), _sequences(1)),
     Case(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from layers.conv.conv import Conv1d, Conv2d
-from layers.conv.transposed import ConvTranspose2d
+from layers.conv.transposed import ConvTranspose1d, ConvTranspose2d
 from layers.engine.layer import Layer
 from layers.engine.module import Module
 from layers.engine.parameter import Parameter
@@ -18,7 +18,7 @@ from layers.types import Array
 from .mutant import Gradients, Mutant
 
 
-class _Convolution(Layer):
+class Convolution(Layer):
     """A convolution written with NumPy alone, right: the mutants override one method each.
 
     The weight is (rows, columns, C / groups, K); y is the sum over taps of the input pixels that a
@@ -69,7 +69,7 @@ class _Convolution(Layer):
             for length, more in zip(padded.shape[1:3], span, strict=True)
         ]
         y = np.zeros((len(x), *pixels, self.weight.shape[3])) + self.bias.value
-        for a, b, of, to in _Convolution.taps(self, y.shape[1:3]):
+        for a, b, of, to in Convolution.taps(self, y.shape[1:3]):
             y[to] += padded[of] @ self.weight.value[a, b, :, to[1]]
         call.save(x)
         return y
@@ -115,7 +115,7 @@ class _Convolution(Layer):
 # ---- the input's gradient
 
 
-class _KernelNotFlipped(_Convolution):
+class _KernelNotFlipped(Convolution):
     """Correlates dy with the kernel where it has to be convolved."""
 
     def matrix(self, a: int, b: int) -> Array:
@@ -123,22 +123,22 @@ class _KernelNotFlipped(_Convolution):
         return super().matrix(rows - 1 - a, columns - 1 - b)
 
 
-class _RowsForColumns(_Convolution):
+class _RowsForColumns(Convolution):
     def matrix(self, a: int, b: int) -> Array:
         return super().matrix(b, a)
 
 
-class _ChannelsNotExchanged(_Convolution):
+class _ChannelsNotExchanged(Convolution):
     def matrix(self, a: int, b: int) -> Array:
         return super().matrix(a, b).T
 
 
-class _PaddingOffByOne(_Convolution):
+class _PaddingOffByOne(Convolution):
     def cut(self, padded: Array) -> Array:
         return super().cut(np.roll(padded, 1, axis=2))
 
 
-class _BorderWrapsAround(_Convolution):
+class _BorderWrapsAround(Convolution):
     """Adds what lies in the padding to the opposite border."""
 
     def cut(self, padded: Array) -> Array:
@@ -148,7 +148,7 @@ class _BorderWrapsAround(_Convolution):
         return dx
 
 
-class _BorderRepeated(_Convolution):
+class _BorderRepeated(Convolution):
     """Adds what lies in the padding to the pixels beside it, as for an input whose border is
     repeated.
     """
@@ -160,7 +160,7 @@ class _BorderRepeated(_Convolution):
         return dx
 
 
-class _PhaseForgotten(_Convolution):
+class _PhaseForgotten(Convolution):
     """Leaves out the pixels that no window begins at."""
 
     def dx(self, dy: Array, padded: Array) -> Array:
@@ -169,7 +169,7 @@ class _PhaseForgotten(_Convolution):
         return dx
 
 
-class _PhasesExchanged(_Convolution):
+class _PhasesExchanged(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         dx = super().dx(dy, padded)
         even, odd = dx[:, 0:-1:2].copy(), dx[:, 1::2].copy()
@@ -177,14 +177,14 @@ class _PhasesExchanged(_Convolution):
         return dx
 
 
-class _OverlapOverwrites(_Convolution):
+class _OverlapOverwrites(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         for a, b, to, of in self.taps(dy.shape[1:3]):
             padded[to] = dy[of] @ self.matrix(a, b)[:, of[1]].T
         return padded
 
 
-class _BandsNotJoined(_Convolution):
+class _BandsNotJoined(Convolution):
     """Computes the upper and the lower half of the image, and forgets what the upper half of dy
     gives to the lower.
     """
@@ -198,25 +198,25 @@ class _BandsNotJoined(_Convolution):
         return dx + super().dx(lower, np.zeros_like(padded))
 
 
-class _GroupsMixed(_Convolution):
+class _GroupsMixed(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         dx = super().dx(dy, padded)
         return np.roll(dx, self.weight.shape[2], axis=3)
 
 
-class _OneGroupForAll(_Convolution):
+class _OneGroupForAll(Convolution):
     def taps(self, pixels: tuple[int, ...]) -> Iterator[tuple[int, int, Any, Any]]:
         yield from (tap for tap in super().taps(pixels) if tap[3][1].start == 0)
 
 
-class _InputDilationForgotten(_Convolution):
+class _InputDilationForgotten(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
             _with(self, "dilation", 1, lambda: super(_InputDilationForgotten, self).dx(dy, padded))
         )
 
 
-class _InputStrideForgotten(_Convolution):
+class _InputStrideForgotten(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
             _with(self, "stride", 1, lambda: super(_InputStrideForgotten, self).dx(dy, padded))
@@ -236,21 +236,21 @@ def _with(layer: Module, name: str, value: Any, function: Callable[[], Any]) -> 
 # ---- the gradients of weight and bias
 
 
-class _DilationForgotten(_Convolution):
+class _DilationForgotten(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
             _with(self, "dilation", 1, lambda: super(_DilationForgotten, self).dw(dy, padded))
         )
 
 
-class _StrideForgotten(_Convolution):
+class _StrideForgotten(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
             _with(self, "stride", 1, lambda: super(_StrideForgotten, self).dw(dy, padded))
         )
 
 
-class _TapsTransposed(_Convolution):
+class _TapsTransposed(Convolution):
     """Numbers the taps column by column."""
 
     def dw(self, dy: Array, padded: Array) -> Array:
@@ -258,12 +258,12 @@ class _TapsTransposed(_Convolution):
         return dw.transpose(1, 0, 2, 3).reshape(dw.shape)
 
 
-class _TapsReversed(_Convolution):
+class _TapsReversed(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return super().dw(dy, padded)[::-1, ::-1]
 
 
-class _PaddingForgotten(_Convolution):
+class _PaddingForgotten(Convolution):
     """Leaves out the windows that reach into the padding, whose other pixels count."""
 
     def dw(self, dy: Array, padded: Array) -> Array:
@@ -272,24 +272,24 @@ class _PaddingForgotten(_Convolution):
         return super().dw(inside, padded)
 
 
-class _WeightPaddingOffByOne(_Convolution):
+class _WeightPaddingOffByOne(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return super().dw(dy, np.roll(padded, 1, axis=1))
 
 
-class _LastRowOfPixelsForgotten(_Convolution):
+class _LastRowOfPixelsForgotten(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return super().dw(dy[:, :-1], padded)
 
 
-class _LastOddColumnForgotten(_Convolution):
+class _LastOddColumnForgotten(Convolution):
     """Goes through the pixels of a row two at a time."""
 
     def dw(self, dy: Array, padded: Array) -> Array:
         return super().dw(dy[:, :, : dy.shape[2] // 2 * 2], padded)
 
 
-class _LastPixelForgotten(_Convolution):
+class _LastPixelForgotten(Convolution):
     """The last pixel of the last sample is forgotten."""
 
     def dw(self, dy: Array, padded: Array) -> Array:
@@ -298,7 +298,7 @@ class _LastPixelForgotten(_Convolution):
         return super().dw(dz, padded)
 
 
-class _WrongShard(_Convolution):
+class _WrongShard(Convolution):
     def add_weight(self, call: Any, dy: Array, x: Array) -> None:
         gradients, bounds = call.gradient(self.weight), call.bounds(len(dy))
         for s, (start, stop) in enumerate(pairwise(bounds)):
@@ -307,7 +307,7 @@ class _WrongShard(_Convolution):
             )
 
 
-class _SumOfShardsBefore(_Convolution):
+class _SumOfShardsBefore(Convolution):
     """Goes on with the sum of the shard before, as if its accumulators were not cleared."""
 
     def add_weight(self, call: Any, dy: Array, x: Array) -> None:
@@ -315,18 +315,18 @@ class _SumOfShardsBefore(_Convolution):
             gradient += self.dw(dy[: rows.stop], self.padded(x[: rows.stop]))
 
 
-class _Overwriting(_Convolution):
+class _Overwriting(Convolution):
     def add_weight(self, call: Any, dy: Array, x: Array) -> None:
         for gradient, rows in call.shards(self.weight, dy):
             gradient[...] = self.dw(dy[rows], self.padded(x[rows]))
 
 
-class _BiasOfOnePixel(_Convolution):
+class _BiasOfOnePixel(Convolution):
     def db(self, dy: Array) -> Array:
         return np.asarray(dy[:, 0, 0].sum(axis=0))
 
 
-class _BiasMean(_Convolution):
+class _BiasMean(Convolution):
     def db(self, dy: Array) -> Array:
         return np.asarray(dy.mean(axis=(1, 2)).sum(axis=0))
 
@@ -350,6 +350,21 @@ class _LastTilesForgotten(Conv2d):
         return super().backward(call, dz, rectified)
 
 
+class _SidesExchanged(Conv2d):
+    """Takes the padding before for that after."""
+
+    def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
+        x, y, _ = call.saved
+        ends = [each[::-1] if isinstance(each, tuple) else each for each in self.padding]
+        _with(
+            self,
+            "padding",
+            tuple(ends),
+            lambda: call.save(x, y, self._planned(x.shape[1:3], x.dtype)),
+        )
+        return super().backward(call, dy, rectified)
+
+
 class _SequenceReversed(Conv1d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         (dx,) = super().backward(call, dy, rectified)
@@ -365,6 +380,14 @@ class _OutputPaddingForgotten(ConvTranspose2d):
         return super().backward(call, dz)
 
 
+class _StepsExchanged(ConvTranspose1d):
+    """Gives the gradient of the last step to the first."""
+
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        (dx,) = super().backward(call, dy)
+        return (None if dx is None else np.roll(dx, 1, axis=1),)
+
+
 class _DirectionsExchanged(ConvTranspose2d):
     """Carries the gradient back in the direction of the outputs, as a convolution would."""
 
@@ -376,74 +399,86 @@ class _DirectionsExchanged(ConvTranspose2d):
         return (dx,)
 
 
-def _plain(mutant: Callable[..., Module], **options: Any) -> Callable[[Generator], Module]:
+def plain(mutant: Callable[..., Module], **options: Any) -> Callable[[Generator], Module]:
+    """Return the constructor of a mutant of `Convolution`."""
     return lambda rng: mutant(rng, **options)
 
 
-def _real(
+def with_bias(
     mutant: Callable[..., Module], *sizes: Any, **options: Any
 ) -> Callable[[Generator], Module]:
+    """Return the constructor of a mutant of a layer, whose biases are not 0."""
     return lambda rng: mutant(*sizes, rng=rng, bias_init=normal(1), **options)
 
 
 _IMAGE, _WIDE = real((BATCH, 5, 4, 2)), real((BATCH, 4, 3, 4))
 
 MUTANTS = (
-    Mutant("kernel not flipped in the input's gradient", _plain(_KernelNotFlipped), _IMAGE),
-    Mutant("rows for columns of the kernel", _plain(_RowsForColumns, size=(2, 2)), _IMAGE),
-    Mutant("channels not exchanged", _plain(_ChannelsNotExchanged), _IMAGE),
-    Mutant("padding off by one", _plain(_PaddingOffByOne), _IMAGE),
-    Mutant("border wraps around", _plain(_BorderWrapsAround), _IMAGE),
-    Mutant("border repeated", _plain(_BorderRepeated), _IMAGE),
-    Mutant("phase of a stride forgotten", _plain(_PhaseForgotten, stride=2), _IMAGE),
-    Mutant("phases of a stride exchanged", _plain(_PhasesExchanged, stride=2), _IMAGE),
+    Mutant("kernel not flipped in the input's gradient", plain(_KernelNotFlipped), _IMAGE),
+    Mutant("rows for columns of the kernel", plain(_RowsForColumns, size=(2, 2)), _IMAGE),
+    Mutant("channels not exchanged", plain(_ChannelsNotExchanged), _IMAGE),
+    Mutant("padding off by one", plain(_PaddingOffByOne), _IMAGE),
+    Mutant("border wraps around", plain(_BorderWrapsAround), _IMAGE),
+    Mutant("border repeated", plain(_BorderRepeated), _IMAGE),
+    Mutant("phase of a stride forgotten", plain(_PhaseForgotten, stride=2), _IMAGE),
+    Mutant("phases of a stride exchanged", plain(_PhasesExchanged, stride=2), _IMAGE),
     Mutant(
-        "stride forgotten in the input's gradient", _plain(_InputStrideForgotten, stride=2), _IMAGE
+        "stride forgotten in the input's gradient", plain(_InputStrideForgotten, stride=2), _IMAGE
     ),
-    Mutant("overlapping windows overwritten", _plain(_OverlapOverwrites), _IMAGE),
-    Mutant("bands of rows not joined", _plain(_BandsNotJoined), _IMAGE),
-    Mutant("groups mixed", _plain(_GroupsMixed, channels=4, groups=2), _WIDE),
+    Mutant("overlapping windows overwritten", plain(_OverlapOverwrites), _IMAGE),
+    Mutant("bands of rows not joined", plain(_BandsNotJoined), _IMAGE),
+    Mutant("groups mixed", plain(_GroupsMixed, channels=4, groups=2), _WIDE),
     Mutant(
-        "gradient of the first group alone", _plain(_OneGroupForAll, channels=4, groups=2), _WIDE
+        "gradient of the first group alone", plain(_OneGroupForAll, channels=4, groups=2), _WIDE
     ),
     Mutant(
         "dilation forgotten in the input's gradient",
-        _plain(_InputDilationForgotten, size=(2, 2), dilation=2),
+        plain(_InputDilationForgotten, size=(2, 2), dilation=2),
         _IMAGE,
     ),
     Mutant(
         "dilation forgotten in the weight's gradient",
-        _plain(_DilationForgotten, size=(2, 2), dilation=2),
+        plain(_DilationForgotten, size=(2, 2), dilation=2),
         _IMAGE,
     ),
-    Mutant("stride forgotten in the weight's gradient", _plain(_StrideForgotten, stride=2), _IMAGE),
-    Mutant("taps transposed", _plain(_TapsTransposed), _IMAGE),
-    Mutant("taps reversed", _plain(_TapsReversed), _IMAGE),
-    Mutant("padding forgotten in the weight's gradient", _plain(_PaddingForgotten), _IMAGE),
-    Mutant("padding off by one in the weight's gradient", _plain(_WeightPaddingOffByOne), _IMAGE),
-    Mutant("last row of pixels forgotten", _plain(_LastRowOfPixelsForgotten), _IMAGE),
-    Mutant("last odd column of pixels forgotten", _plain(_LastOddColumnForgotten), _IMAGE),
-    Mutant("last pixel of the last sample forgotten", _plain(_LastPixelForgotten), _IMAGE),
-    Mutant("weight's gradient in the wrong shard", _plain(_WrongShard), _IMAGE),
-    Mutant("sums of the shard before not cleared", _plain(_SumOfShardsBefore), _IMAGE),
-    Mutant("weight's gradient overwritten instead of added", _plain(_Overwriting), _IMAGE),
-    Mutant("bias's gradient of one pixel", _plain(_BiasOfOnePixel), _IMAGE),
-    Mutant("bias's gradient a mean over pixels", _plain(_BiasMean), _IMAGE),
-    Mutant("mask of a fused ReLU forgotten", _real(_MaskForgotten, 2, 3, 3), _IMAGE),
+    Mutant("stride forgotten in the weight's gradient", plain(_StrideForgotten, stride=2), _IMAGE),
+    Mutant("taps transposed", plain(_TapsTransposed), _IMAGE),
+    Mutant("taps reversed", plain(_TapsReversed), _IMAGE),
+    Mutant("padding forgotten in the weight's gradient", plain(_PaddingForgotten), _IMAGE),
+    Mutant("padding off by one in the weight's gradient", plain(_WeightPaddingOffByOne), _IMAGE),
+    Mutant("last row of pixels forgotten", plain(_LastRowOfPixelsForgotten), _IMAGE),
+    Mutant("last odd column of pixels forgotten", plain(_LastOddColumnForgotten), _IMAGE),
+    Mutant("last pixel of the last sample forgotten", plain(_LastPixelForgotten), _IMAGE),
+    Mutant("weight's gradient in the wrong shard", plain(_WrongShard), _IMAGE),
+    Mutant("sums of the shard before not cleared", plain(_SumOfShardsBefore), _IMAGE),
+    Mutant("weight's gradient overwritten instead of added", plain(_Overwriting), _IMAGE),
+    Mutant("bias's gradient of one pixel", plain(_BiasOfOnePixel), _IMAGE),
+    Mutant("bias's gradient a mean over pixels", plain(_BiasMean), _IMAGE),
+    Mutant("mask of a fused ReLU forgotten", with_bias(_MaskForgotten, 2, 3, 3), _IMAGE),
     Mutant(
         "one channel of the last row of tiles forgotten",
-        _real(_LastTilesForgotten, 16, 16, 3, padding=1),
+        with_bias(_LastTilesForgotten, 16, 16, 3, padding=1),
         real((2, 5, 5, 16)),
     ),
-    Mutant("sequence reversed", _real(_SequenceReversed, 2, 3, 2), real((BATCH, 5, 2))),
+    Mutant(
+        "padding before and after exchanged",
+        with_bias(_SidesExchanged, 2, 3, 2, padding=((1, 0), 0)),
+        _IMAGE,
+    ),
+    Mutant("sequence reversed", with_bias(_SequenceReversed, 2, 3, 2), real((BATCH, 5, 2))),
     Mutant(
         "output padding forgotten",
-        _real(_OutputPaddingForgotten, 2, 3, 1, stride=2, output_padding=1),
+        with_bias(_OutputPaddingForgotten, 2, 3, 1, stride=2, output_padding=1),
         real((BATCH, 3, 2, 2)),
     ),
     Mutant(
+        "steps of a transposed convolution exchanged",
+        with_bias(_StepsExchanged, 2, 3, 2),
+        real((BATCH, 4, 2)),
+    ),
+    Mutant(
         "directions of a transposed convolution exchanged",
-        _real(_DirectionsExchanged, 2, 2, 3, padding=1),
+        with_bias(_DirectionsExchanged, 2, 2, 3, padding=1),
         _IMAGE,
     ),
 )

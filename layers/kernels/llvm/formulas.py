@@ -3,7 +3,8 @@
 exp rounds x / ln 2 to an integer n by adding and subtracting 1.5 times two to the number of
 fraction bits, and takes exp of the remainder, at most ln(2)/2 in size, from a polynomial: Cody and
 Waite, "Software Manual for the Elementary Functions", 1980, chapter 6. All of it is free of
-branches, and NaN stays NaN.
+branches, and NaN stays NaN. What is below the normal numbers is 0: `layers.kernels.underflow` has
+the reasons.
 """
 
 import math
@@ -101,10 +102,10 @@ class _Format:
     def __init__(
         self, fraction_bits: int, bias: int, degree: int, low: float, high: float, terms: int
     ) -> None:
-        # Outside [low, high] exp would leave the normal numbers; the argument is moved to the
-        # nearer end.
+        # The least argument whose exp is a normal number, rounded up, and one that 2^n still fits.
         self.low = low
         self.high = high
+        self.largest = 2.0**bias * (2 - 2.0**-fraction_bits)
         self.log2_e = float(1 / _LN2)
         head = Fraction(round(_LN2 * 2**9), 2**9)
         self.ln2_head = float(head)
@@ -113,6 +114,7 @@ class _Format:
         # made of it.
         self.magic = 1.5 * 2.0**fraction_bits + bias
         self.fraction_bits = fraction_bits
+        self.bias = bias
         self.zero = 0.0
         self.half = 0.5
         self.one = 1.0
@@ -126,8 +128,8 @@ class _Format:
 
 
 FORMATS = {
-    types.float32: _Format(23, 127, 6, -87.3, 88.37, 11),
-    types.float64: _Format(52, 1023, 12, -708.3, 709.4, 26),
+    types.float32: _Format(23, 127, 6, -87.33654, 88.37, 11),
+    types.float64: _Format(52, 1023, 12, -708.3964185322641, 709.4, 26),
 }
 
 
@@ -216,62 +218,85 @@ class Formulas:
             halves.append(totals)
         return self._fused(halves[1], xs, halves[0])
 
-    def _clamped(self, xs: list[Any]) -> list[Any]:
-        """Return the arguments within [low, high], outside which exp would leave the normal
-        numbers.
-        """
-        builder = self.builder
-        for limit, beyond in (
-            (self._constant(self.format.high), "<"),
-            (self._constant(self.format.low), ">"),
-        ):
-            xs = [builder.select(builder.fcmp_ordered(beyond, limit, x), limit, x) for x in xs]
-        return xs
+    def _at_most(self, limit: float, xs: list[Any]) -> list[Any]:
+        """Return the lesser of each x and the limit; NaN stays NaN."""
+        builder, bound = self.builder, self._constant(limit)
+        return [builder.select(builder.fcmp_ordered("<", bound, x), bound, x) for x in xs]
 
-    def _exp_parts(self, xs: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Return s = 2^n and p with exp(x) = s + s p; p keeps its relative accuracy when x is
-        small.
+    def _at_least(self, limit: float, xs: list[Any]) -> list[Any]:
+        """Return the greater of each x and the limit; NaN stays NaN."""
+        builder, bound = self.builder, self._constant(limit)
+        return [builder.select(builder.fcmp_ordered(">", bound, x), bound, x) for x in xs]
+
+    def _zero_below(self, xs: list[Any], results: list[Any]) -> list[Any]:
+        """Return the results, or 0 where x is less than `low`."""
+        builder, low, zero = self.builder, self._constant(self.format.low), self._constant(0.0)
+        return [
+            builder.select(builder.fcmp_ordered("<", x, low), zero, y)
+            for x, y in zip(xs, results, strict=True)
+        ]
+
+    def _rounded(self, xs: list[Any]) -> list[Any]:
+        """Return x / ln 2 rounded to an integer n, plus the magic number."""
+        count, magic = len(xs), self._constant(self.format.magic)
+        return self._fused(xs, [self._constant(self.format.log2_e)] * count, [magic] * count)
+
+    def _power_of_two(self, rounded: list[Any]) -> list[Any]:
+        """Return 2^n: n and the exponent's bias stand in the lowest bits, and move to the
+        exponent.
         """
-        builder, form, count = self.builder, self.format, len(xs)
-        magic = self._constant(form.magic)
-        rounded = self._fused(xs, [self._constant(form.log2_e)] * count, [magic] * count)
-        negative = [builder.fsub(magic, n) for n in rounded]
-        for part in (form.ln2_head, form.ln2_tail):
-            xs = self._fused(negative, [self._constant(part)] * count, xs)
-        # n and the exponent's bias stand in the lowest bits, and move to the exponent.
+        builder, form = self.builder, self.format
         bits = [builder.bitcast(n, self._integers) for n in rounded]
         bits = [builder.shl(n, self._constant(form.fraction_bits, self._integers)) for n in bits]
-        scales = [builder.bitcast(n, self._type) for n in bits]
-        return scales, self._fused(self.polynomial(xs, form.exp), self._times(xs, xs), xs)
+        return [builder.bitcast(n, self._type) for n in bits]
+
+    def _exp_remainders(self, xs: list[Any], rounded: list[Any]) -> list[Any]:
+        """Return p = e^(x - n ln 2) - 1, which keeps its relative accuracy when x is small."""
+        form, count, magic = self.format, len(xs), self._constant(self.format.magic)
+        negative = [self.builder.fsub(magic, n) for n in rounded]
+        for part in (form.ln2_head, form.ln2_tail):
+            xs = self._fused(negative, [self._constant(part)] * count, xs)
+        return self._fused(self.polynomial(xs, form.exp), self._times(xs, xs), xs)
+
+    def _exp_parts(self, xs: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Return s = 2^n and p with exp(x) = s + s p, x between `low` and `high`."""
+        rounded = self._rounded(xs)
+        return self._power_of_two(rounded), self._exp_remainders(xs, rounded)
 
     def exp(self, xs: list[Any]) -> list[Any]:
-        """Return e^x, or the nearest normal number."""
-        scales, parts = self._exp_parts(self._clamped(xs))
-        return self._fused(scales, parts, scales)
-
-    def exp_or_zero(self, xs: list[Any]) -> list[Any]:
-        """Return e^x for x <= 0, or 0 where that would be no normal number."""
-        builder, low, zero = self.builder, self._constant(self.format.low), self._constant(0.0)
-        scales, parts = self._exp_parts(xs)
-        results = self._fused(scales, parts, scales)
-        return [
-            builder.select(builder.fcmp_ordered("<", x, low), zero, e)
-            for x, e in zip(xs, results, strict=True)
+        """Return e^x: 0 where that is no normal number, inf where it is too large."""
+        builder, top = self.builder, self.format.magic + self.format.bias
+        rounded = self._rounded(xs)
+        # Beyond the greatest exponent, where e^x is finite still for a while, 2^n is 2 times 2^127.
+        fitting = self._at_most(top, rounded)
+        rounded = self._at_most(top + 1, rounded)
+        scales, parts = self._power_of_two(fitting), self._exp_remainders(xs, rounded)
+        excess = [
+            builder.fadd(builder.fsub(n, fits), self._constant(1.0))
+            for n, fits in zip(rounded, fitting, strict=True)
         ]
+        return self._zero_below(xs, self._times(self._fused(scales, parts, scales), excess))
+
+    def exp_of_nonpositive(self, xs: list[Any]) -> list[Any]:
+        """Return e^x for x <= 0, with the bits of `exp`, which is slower."""
+        scales, parts = self._exp_parts(xs)
+        return self._zero_below(xs, self._fused(scales, parts, scales))
 
     def tanh(self, xs: list[Any]) -> list[Any]:
         """Return the hyperbolic tangent: with m = e^(2x) - 1, m / (m + 2)."""
         builder, one, two = self.builder, self._constant(1.0), self._constant(2.0)
-        scales, parts = self._exp_parts(self._clamped([builder.fadd(x, x) for x in xs]))
+        doubles = self._at_most(self.format.high, [builder.fadd(x, x) for x in xs])
+        scales, parts = self._exp_parts(self._at_least(self.format.low, doubles))
         ms = self._fused(scales, parts, [builder.fsub(scale, one) for scale in scales])
         return [builder.fdiv(m, builder.fadd(m, two)) for m in ms]
 
     def sigmoid(self, xs: list[Any]) -> list[Any]:
         """Return 1 / (1 + e^-x)."""
         builder, one = self.builder, self._constant(1.0)
-        return [
-            builder.fdiv(one, builder.fadd(one, e)) for e in self.exp([builder.fneg(x) for x in xs])
-        ]
+        opposite = self._at_least(self.format.low, [builder.fneg(x) for x in xs])
+        scales, parts = self._exp_parts(opposite)
+        powers = self._fused(scales, parts, scales)
+        return self._zero_below(xs, [builder.fdiv(one, builder.fadd(one, e)) for e in powers])
 
     def _normal_parts(self, xs: list[Any]) -> tuple[list[Any], list[Any]]:
         """Return e^(-x^2/2) and the normal distribution function Phi(x) = erfc(-x / sqrt(2)) /
@@ -285,7 +310,7 @@ class Formulas:
         ]
         below = self._fused(sizes, [self._constant(math.sqrt(0.125))] * count, [one] * count)
         ts = [builder.fdiv(one, z) for z in below]
-        bells = self.exp_or_zero(
+        bells = self.exp_of_nonpositive(
             [builder.fmul(square, self._constant(-0.5)) for square in self._times(xs, xs)]
         )
         arguments = self._fused(ts, [self._constant(2.0)] * count, [self._constant(-1.0)] * count)
@@ -296,9 +321,13 @@ class Formulas:
         ]
         return bells, phis
 
+    def lower_tail(self, xs: list[Any]) -> list[Any]:
+        """Return the normal distribution function Phi(x)."""
+        return self._normal_parts(xs)[1]
+
     def gelu(self, xs: list[Any]) -> list[Any]:
         """Return x Phi(x)."""
-        return self._times(xs, self._normal_parts(xs)[1])
+        return self._gelus(xs, self._normal_parts(xs)[1])
 
     def gelu_slope(self, xs: list[Any]) -> list[Any]:
         """Return Phi(x) + x e^(-x^2/2) / sqrt(2 pi), the derivative of `gelu`."""
@@ -307,8 +336,13 @@ class Formulas:
     def gelu_and_slope(self, xs: list[Any]) -> tuple[list[Any], list[Any]]:
         """Return both."""
         bells, phis = self._normal_parts(xs)
-        return self._times(xs, phis), self._slopes(xs, bells, phis)
+        return self._gelus(xs, phis), self._slopes(xs, bells, phis)
+
+    def _gelus(self, xs: list[Any], phis: list[Any]) -> list[Any]:
+        # -inf times Phi, which is 0 there, would be NaN.
+        return self._times(self._at_least(-self.format.largest, xs), phis)
 
     def _slopes(self, xs: list[Any], bells: list[Any], phis: list[Any]) -> list[Any]:
+        xs = self._at_most(self.format.largest, self._at_least(-self.format.largest, xs))
         root = self._constant(1 / math.sqrt(2 * math.pi))
         return self._fused(self._times(xs, bells), [root] * len(xs), phis)

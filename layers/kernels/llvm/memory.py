@@ -99,3 +99,42 @@ def copy_rows(
         return context.get_dummy_value()
 
     return types.void(like, *([types.intp] * 7)), generate
+
+
+@intrinsic
+def add_rows(
+    typingctx: Any,
+    like: Any,
+    out: Any,
+    out_row: Any,
+    source: Any,
+    source_row: Any,
+    rows: Any,
+    n: Any,
+) -> Any:
+    """Add n elements of each of so many rows: out[i, j] += source[i, j]."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        emit = Emitter(builder, like.dtype)
+        _, out, out_row, source, source_row, rows, n = arguments
+        whole, rest = (
+            divide(n, emit.integer(emit.lanes)) for divide in (builder.sdiv, builder.srem)
+        )
+        mask = emit.first_lanes(rest)
+
+        def row(_: Any, carried: list[Any]) -> list[Any]:
+            def vector(_: Any, at: list[Any]) -> list[Any]:
+                emit.store(builder.fadd(emit.load(at[0]), emit.load(at[1])), at[0])
+                return [emit.offset(pointer, VECTOR_BYTES) for pointer in at]
+
+            end = emit.loop(whole, carried, vector)
+            with builder.if_then(builder.icmp_signed("!=", rest, emit.integer(0))):
+                x, more = (emit.masked_load(pointer, mask) for pointer in end)
+                emit.store_first([builder.fadd(x, more)], [end[0]], rest)
+            steps = (out_row, source_row)
+            return [emit.offset(at, step) for at, step in zip(carried, steps, strict=True)]
+
+        emit.loop(rows, [emit.pointer(out), emit.pointer(source)], row)
+        return context.get_dummy_value()
+
+    return types.void(like, *([types.intp] * 6)), generate

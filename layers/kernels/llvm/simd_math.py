@@ -66,7 +66,7 @@ def _row_function(
     return types.void(like, *([types.intp] * 4), name), generate
 
 
-_OF_NUMBERS = {"exp": exp, "tanh": tanh, "sigmoid": sigmoid}
+_OF_NUMBERS = {"exp": exp, "exp_of_nonpositive": exp, "tanh": tanh, "sigmoid": sigmoid}
 
 
 def _apply(to: Any, of: Any, name: Any) -> None:
@@ -92,6 +92,14 @@ def _apply_of(to, of, name):
 def exp_row(to, of):
     """Write e^x of each element x; both (n,), and perhaps the same array."""
     _apply(to, of, "exp")
+
+
+@inlined
+def exp_of_nonpositive_row(to, of):
+    """Write e^x of each element x <= 0, with the bits of `exp_row`, which is slower; both (n,), and
+    perhaps the same array.
+    """
+    _apply(to, of, "exp_of_nonpositive")
 
 
 @inlined

@@ -61,8 +61,8 @@ class _RowEmitter(Emitter):
         return self.builder.extract_element(x, ir.Constant(ir.IntType(32), 0))
 
     def exp(self, x: Any) -> Any:
-        """Return e^x for x <= 0, but 0 where that would be no normal number."""
-        (result,) = self.formulas.exp_or_zero([x])
+        """Return e^x for x <= 0."""
+        (result,) = self.formulas.exp_of_nonpositive([x])
         return result
 
     def over_row(
@@ -455,7 +455,7 @@ def strip_exp(sums, p, row, n, seen, step, scale, shifts):
     """Write p_j = e^(scale p_j - shift) where it is seen, else 0, up to the end of the vector of
     element n - 1; and the rows' sums.
 
-    Where e^… would be below the normal numbers it is 0. Rows end at a whole vector of ROW_BYTES.
+    Exponents are at most 0. Rows end at a whole vector of ROW_BYTES.
     See `strip_max`.
     """
     size = p.itemsize

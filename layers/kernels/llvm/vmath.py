@@ -50,6 +50,22 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
     )
 
 
+@intrinsic
+def bits_of(typingctx: Any, x: Any) -> Any:
+    """Return the 64 bits of a float64 as an integer."""
+    return types.int64(x), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], ir.IntType(64)
+    )
+
+
+@intrinsic
+def of_bits(typingctx: Any, bits: Any) -> Any:
+    """Return the float64 of these 64 bits."""
+    return types.float64(bits), lambda context, builder, signature, arguments: builder.bitcast(
+        arguments[0], ir.DoubleType()
+    )
+
+
 @intrinsic(prefer_literal=True)
 def _formula(typingctx: Any, x: Any, name: Any) -> Any:
     """Return the function of this name (of `Formulas`) of a number."""
@@ -61,7 +77,7 @@ def _formula(typingctx: Any, x: Any, name: Any) -> Any:
 
 
 def exp(x: Any) -> Any:
-    """Return e^x."""
+    """Return e^x: 0 where that is no normal number, inf where it is too large."""
     raise NotImplementedError("for kernels only")
 
 
@@ -77,6 +93,11 @@ def sigmoid(x: Any) -> Any:
 
 def log(x: Any) -> Any:
     """Return the natural logarithm of a positive normal number."""
+    raise NotImplementedError("for kernels only")
+
+
+def lower_tail(x: Any) -> Any:
+    """Return the normal distribution function Phi(x) of a real number."""
     raise NotImplementedError("for kernels only")
 
 
@@ -102,3 +123,8 @@ def _sigmoid(x):
 @overload(log, jit_options=OPTIONS)
 def _log(x):
     return (lambda x: np.log(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "log")
+
+
+@overload(lower_tail, jit_options=OPTIONS)
+def _lower_tail(x):
+    return lambda x: _formula(x, "lower_tail")

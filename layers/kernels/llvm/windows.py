@@ -196,7 +196,9 @@ def route_to_maximum(
 
             def gated(old: list[Any]) -> list[Any]:
                 return [
-                    builder.select(builder.fcmp_ordered(">", top, window.zero), old[0], window.zero)
+                    builder.select(
+                        builder.fcmp_unordered(">", top, window.zero), old[0], window.zero
+                    )
                 ]
 
             def hand_out(offset: Any, carried: list[Any]) -> list[Any]:

@@ -3,13 +3,14 @@ return the loss.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from workloads.workload import Workload
 
 import ddbp
+import layers
 
 Step = Callable[[], Any]
 # Adam costs the same at every rate; with this one the thousands of steps of a benchmark leave the
@@ -19,7 +20,13 @@ TIMING_RATE = 1e-7
 CHECKING_RATE = 1e-3
 
 
-def ours(workload: Workload, rate: float, shards: int | None = None, parts: int = 1) -> Step:
+def ours(
+    workload: Workload,
+    rate: float,
+    shards: int | None = None,
+    parts: int = 1,
+    callbacks: Sequence[layers.TapeHook] = (),
+) -> Step:
     """Return our step: forward, backward, reduction and update by the trainer, on this rank's part
     of the batch.
 
@@ -34,6 +41,7 @@ def ours(workload: Workload, rate: float, shards: int | None = None, parts: int 
         optimizer=ddbp.Adam(rate),
         batch_size=len(batches[0][0]),
         shards=shards,
+        callbacks=callbacks,
         quiet=True,
     )
     following = itertools.cycle(batches)

@@ -37,6 +37,28 @@ def _steps(name: str) -> str:
     return f"{table(head, lines)}\n\n{source(name)}"
 
 
+def scales() -> str:
+    """Return the table of steps with badly scaled inputs, if they were measured."""
+    if not (measured := result("bad_scales")):
+        return ""
+    head = ["workload", "well, ms", "badly, ms", "ratio", "if kept", "PyTorch's ratio"]
+    head += ["subnormal if kept"]
+    lines = []
+    for row in measured["rows"]:
+        times = [milliseconds(row["well_ms"]), milliseconds(row["badly_ms"])]
+        kinds = ("ratio", "ratio_kept", "torch_ratio")
+        ratios = [factor(row[kind]["ratio"]) if kind in row else "" for kind in kinds]
+        lines.append(
+            [row["name"], *times, *ratios, f"{row['subnormal_if_kept'] / row['numbers']:.1%}"]
+        )
+    cost = measured["change_of_mode"]
+    after = (
+        f"; the {cost['changes']} changes of mode of a step of {cost['name']} take"
+        f" {cost['changes_us']:.1f} µs"
+    )
+    return f"{table(head, lines)}\n\n{source('bad_scales', after=after)}"
+
+
 def breakdown() -> str:
     """Return the table of what steps consist of, if it was measured."""
     if not (measured := result("breakdown")):
@@ -68,9 +90,9 @@ def compilation() -> str:
     return f"{table(['workload', 'cold, s', 'warm, s'], lines)}\n\n{source('compile_time')}"
 
 
-def convolutions() -> str:
+def convolutions(name: str = "conv") -> str:
     """Return the table of single convolutions, if they were measured."""
-    if not (measured := result("conv")):
+    if not (measured := result(name)):
         return ""
     head = ["shape", "operation", "method", "ours, ms", "PyTorch, ms", "ratio", "of peak"]
     head += ["error", "PyTorch's error"]
@@ -81,7 +103,7 @@ def convolutions() -> str:
         errors = [f"{row['error']:.1e}", f"{row['torch_error']:.1e}"]
         lines.append([row["shape"], row["operation"], row["computed_by"], *times, *ratios, *errors])
     peak = f"; peak {measured['matrix_peak_gflops']} GFLOP/s"
-    return f"{table(head, lines, words=3)}\n\n{source('conv', after=peak)}"
+    return f"{table(head, lines, words=3)}\n\n{source(name, after=peak)}"
 
 
 def convolution_errors() -> str:

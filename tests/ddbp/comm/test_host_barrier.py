@@ -154,6 +154,13 @@ def test_array_of_no_elements_can_be_shared():
     assert array.shape == (0, 4)
 
 
+@pytest.fixture
+def no_files(tmp_path, monkeypatch):
+    """Have no other files lie where memory is shared."""
+    monkeypatch.setattr(shared_memory, "_FOLDER", tmp_path)
+
+
+@pytest.mark.usefixtures("no_files")
 def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monkeypatch):
     # 64 MiB in pages, of which 16 are taken, 4 of them by the host barrier.
     state = SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14 - 2**12)
@@ -171,6 +178,7 @@ def test_too_little_memory_is_refused_with_all_that_is_needed_and_the_flag(monke
     assert "DDBP_SHARED_MEMORY=0" in str(error)
 
 
+@pytest.mark.usefixtures("no_files")
 def test_memory_that_others_take_meanwhile_is_asked_for_on_top(monkeypatch):
     monkeypatch.setattr(
         os, "statvfs", lambda path: SimpleNamespace(f_frsize=2**12, f_blocks=2**14, f_bavail=2**14)

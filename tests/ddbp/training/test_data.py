@@ -44,7 +44,7 @@ def test_only_the_last_batch_is_smaller(samples, batch_size):
 
 
 def test_batches_without_an_order_are_consecutive():
-    assert [batch.tolist() for batch in batches(5, 2)] == [[0, 1], [2, 3], [4]]
+    assert [list(batch) for batch in batches(5, 2)] == [[0, 1], [2, 3], [4]]
 
 
 def test_lists_become_arrays():

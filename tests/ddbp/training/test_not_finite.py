@@ -1,9 +1,12 @@
 """Gradients and parameters that are not finite are refused, and named."""
 
+import re
+
 import numpy as np
 import pytest
 
 import ddbp
+import layers
 from layers import Layer
 
 from . import small
@@ -77,3 +80,91 @@ def test_last_update_of_an_epoch_is_looked_at():
     with pytest.raises(FloatingPointError, match=text):
         trainer(3).fit(data, epochs=1)
     assert len(trainer(0).fit(data, epochs=1)) == 1
+
+
+NETWORKS = {
+    "dense": lambda rng: layers.Sequential(layers.Linear(6, 5, rng=rng), layers.ReLU()),
+    "maximum": lambda rng: Applied(layers.Linear(6, 5, rng=rng), lambda h: layers.maximum(h, 0.0)),
+    "minimum": lambda rng: Applied(layers.Linear(6, 5, rng=rng), lambda h: layers.minimum(6.0, h)),
+    "saturated": lambda rng: layers.Sequential(layers.Linear(6, 5, rng=rng), layers.Sigmoid()),
+    "normed": lambda rng: layers.Sequential(layers.Linear(6, 5, rng=rng), layers.LayerNorm(5)),
+}
+
+
+class Applied(layers.Composite):
+    def __init__(self, layer, function):
+        self.layer, self.function = layer, function
+
+    def __repr__(self):
+        return "Applied()"
+
+    def __call__(self, x):
+        return self.function(self.layer(x))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_weight_that_is_nan_ends_training(name):
+    trainer = make(NETWORKS[name](np.random.default_rng(0)), batch_size=24)
+    weights = trainer.model.parameters()[0].value
+    weights[...] = np.nan
+    with pytest.raises(FloatingPointError, match=r"weight is not finite"):
+        step(trainer)
+
+
+# ---- numbers that the model's type does not hold, and hidden ones
+
+LARGE = small.X[:24].astype(np.float64)
+LARGE[5, 1] = -1e39
+TEXT = r"must be at most 3\.40e\+38 in size, as float32 .*; got -1e\+39 at x\[5, 1\]\. Scale"
+
+
+def test_numbers_too_large_for_the_model_are_named_with_their_place():
+    trainer, labels = make(network(layers.ReLU()), batch_size=24), LABELS[ROWS]
+    data = ddbp.ArrayDataset(LARGE, labels)
+    for use in (lambda: trainer.fit(data, epochs=1), lambda: trainer.evaluate(data)):
+        with pytest.raises(ValueError, match=f"ArrayDataset: x {TEXT}"):
+            use()
+    with pytest.raises(ValueError, match=rf"Trainer\.train_step: x {TEXT}"):
+        trainer.train_step(LARGE, labels)
+    with pytest.raises(ValueError, match=rf"Trainer\.predict: x {TEXT}"):
+        trainer.predict(LARGE)
+    with pytest.raises(ValueError, match=r"x\[1\] must .* at x\[1\]\[5, 1\]\. Scale"):
+        ddbp.ArrayDataset((LARGE * 0, LARGE), labels).astype(np.float32)
+    largest = np.full_like(LARGE, np.finfo(np.float32).max)
+    assert np.isfinite(ddbp.ArrayDataset(largest, labels).astype(np.float32).x).all()
+
+
+def test_a_float64_model_takes_them():
+    trainer = make(network(layers.ReLU()).astype(np.float64), batch_size=24)
+    assert np.isfinite(trainer.predict(LARGE)).all()
+
+
+def test_masked_elements_are_refused_wherever_they_come_in():
+    masked = np.ma.masked_less(X[ROWS], -1.5)
+    first = np.argwhere(masked.mask)[0].tolist()
+    labels = np.ma.masked_equal(LABELS[ROWS], 1)
+    trainer = make(network(layers.ReLU()), batch_size=24)
+    value = layers.Tape().input(X[ROWS])
+    text = re.escape(f"{masked.mask.sum()} masked, the first at x{first}. Fill them, x.filled(0)")
+    for use in (
+        lambda: ddbp.ArrayDataset(masked, LABELS[ROWS]),
+        lambda: trainer.train_step(masked, LABELS[ROWS]),
+        lambda: trainer.predict(masked),
+        lambda: trainer.model(masked),
+        lambda: layers.Tape().input(masked),
+        lambda: value * masked,
+        lambda: layers.MeanSquaredError()(value, masked),
+    ):
+        with pytest.raises(TypeError, match=f"x must have no masked elements; got {text}"):
+            use()
+    for use in (
+        lambda: ddbp.ArrayDataset(X[ROWS], labels),
+        lambda: trainer.train_step(X[ROWS], labels),
+    ):
+        with pytest.raises(TypeError, match=r"y must have no masked elements"):
+            use()
+
+
+def test_masked_array_that_hides_nothing_is_an_array():
+    trainer, other = (make(network(layers.ReLU()), batch_size=24) for _ in range(2))
+    assert trainer.train_step(np.ma.masked_array(X[ROWS]), LABELS[ROWS]) == step(other)

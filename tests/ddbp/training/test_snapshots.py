@@ -191,7 +191,7 @@ def test_stream_goes_on_from_every_place(options):
         found = []
         for _ in range(stream.left(2)):
             found += [
-                (part.x.tobytes(), part.weight, part.ends_group) for part in stream.parts(SEQUENCES)
+                (part.x.tobytes(), part.share, part.ends_group) for part in stream.parts(SEQUENCES)
             ]
         return found
 

@@ -37,14 +37,14 @@ def test_operator_takes_an_array_or_a_number_on_either_side(name, left, rng):
     other = tape.input(a) if left == "value" else a
     y = function(other, x)
     assert isinstance(y, layers.Value)
-    assert (y.array == function(a, b)).all()
+    np.testing.assert_allclose(y.array, function(a, b), rtol=1e-15)
     y.sum().backward()
     np.testing.assert_allclose(x.grad, np.broadcast_to(slopes(a, b)[1], 3), rtol=1e-12)
     if left == "value":
         np.testing.assert_allclose(other.grad, np.broadcast_to(slopes(a, b)[0], 3), rtol=1e-12)
         return
     mirrored = function(x, other)
-    assert (mirrored.array == function(b, a)).all()
+    np.testing.assert_allclose(mirrored.array, function(b, a), rtol=1e-15)
     mirrored.sum().backward()
     np.testing.assert_allclose(x.grad, np.broadcast_to(slopes(b, a)[0], 3), rtol=1e-12)
 

@@ -322,3 +322,43 @@ def test_backward_from_the_middle_leaves_later_calls_alone(rng):
     middle.backward(np.ones(2))
     assert spy.seen == []
     assert x.grad.tolist() == [2, 4]
+
+
+def test_input_is_copied_unless_it_is_read_only_or_the_caller_keeps_it_as_it_is():
+    for size in (3, 100_000):
+        x = np.ones(size)
+        workspace = layers.Workspace()
+        copied = layers.Tape(workspace=workspace).input(x)
+        kept = layers.Tape(workspace=workspace).input(x, copy=False)
+        x[...] = 2
+        assert copied.array[0] == 1
+        assert kept.array is x
+    x.flags.writeable = False
+    assert layers.Tape().input(x).array is x
+
+
+def test_large_inputs_are_copied_into_memory_that_is_used_again():
+    x, workspace = np.ones((2, 100_000)), layers.Workspace()
+    allocations = []
+    for _ in range(3):
+        tape = layers.Tape(workspace=workspace)
+        first, second = tape.input(x[0]), tape.input(x[1])
+        (first * x[0] + second).sum().backward()
+        allocations.append(workspace.allocations)
+    assert allocations[0] == allocations[2] > 2
+    assert not np.shares_memory(first.array, second.array)
+
+
+def test_index_array_and_given_gradient_may_be_filled_anew():
+    tape = layers.Tape()
+    x, key, gradient = tape.input(np.zeros(3)), np.array([0, 0]), np.ones(2)
+    y = x[key]
+    key[...] = 2
+    y.backward(gradient)
+    gradient[...] = 7
+    assert x.grad.tolist() == [2, 0, 0]
+    z = layers.Add()(x)
+    given = np.ones(3)
+    z.backward(given)
+    given[...] = 7
+    assert x.grad.tolist() == [1, 1, 1]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Conv1d, Conv2d, ConvTranspose2d, Tape, Workspace
+from layers import Conv1d, Conv2d, Conv3d, ConvTranspose2d, Tape, Workspace
 from layers.conv.algorithms import Depthwise, Direct, FewChannels, Winograd
+from layers.conv.frames import Framed
 from layers.kernels.machine import VECTOR_BYTES
 
 
@@ -94,6 +95,58 @@ def test_transposed_convolution_goes_by_the_method_of_the_convolution_back(rng):
     assert type(ConvTranspose2d(16, 32, 2, rng=rng, stride=2).algorithm_for(x)) is Direct
 
 
+@pytest.mark.parametrize(
+    ("layer", "options", "image", "inner"),
+    [
+        (Conv3d, {"padding": 1}, (4, 8, 8, 16), Winograd),
+        (Conv3d, {"padding": 1, "stride": (2, 1, 1)}, (4, 8, 8, 16), Winograd),
+        (Conv3d, {"padding": 1, "stride": (1, 2, 1)}, (4, 8, 8, 16), Direct),
+        (Conv3d, {"padding": 1, "algorithm": "direct"}, (4, 8, 8, 16), Direct),
+        (Conv2d, {"padding": 1, "padding_mode": "reflect"}, (8, 8, 16), Winograd),
+        (Conv2d, {"padding": 1, "padding_mode": "circular", "groups": 16}, (8, 8, 16), Depthwise),
+    ],
+    ids=str,
+)
+def test_frames_are_convolved_by_the_algorithm_of_their_shape(rng, layer, options, image, inner):
+    chosen = layer(16, 16, 3, rng=rng, **options).algorithm_for(np.empty((1, *image), np.float32))
+    assert type(chosen) is Framed
+    assert type(chosen.inner) is inner
+
+
+def test_depthwise_volumes_are_sums_of_depthwise_slices(rng):
+    layer = Conv3d(16, 16, 3, rng=rng, groups=16)
+    chosen = layer.algorithm_for(np.empty((1, 4, 8, 8, 16), np.float32))
+    assert repr(chosen) == "SlicesApart(Depthwise())"
+
+
+def test_nothing_is_framed_where_no_pixel_is_added(rng):
+    layer = Conv2d(16, 16, 3, rng=rng, padding="valid", padding_mode="reflect")
+    assert isinstance(layer.algorithm_for(np.empty((1, 8, 8, 16), np.float32)), Winograd)
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2, "groups": 2}], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_number_of_frames_at_a_time_does_not_matter(options, dtype, rng):
+    # Direct convolution adds up band by band: that the weight's gradient agrees, too, is its doing.
+    layer = Conv3d(6, 4, 3, rng=rng, padding=2, padding_mode="replicate", dtype=dtype, **options)
+    x = rng.standard_normal((3, 5, 6, 4, 6)).astype(dtype)
+    expected = run(layer, x, shards=(0, 2, 3))
+    algorithm = layer.algorithm_for(x)
+    assert algorithm.together > 3 * 7
+    for algorithm.together in (1, 2, 5):
+        assert same_bits(run(layer, x, shards=(0, 2, 3)), expected)
+
+
+def test_one_slice_of_a_volume_is_convolved_as_an_image(rng):
+    flat = Conv2d(5, 8, 3, rng=rng, padding=1)
+    deep = Conv3d(5, 8, (1, 3, 3), rng=rng, padding=(0, 1, 1))
+    deep.weight.value[0] = flat.weight.value
+    x = rng.standard_normal((2, 3, 6, 7, 5)).astype(np.float32)
+    one, all_of_them = run(flat, x.reshape(6, 6, 7, 5)), run(deep, x)
+    for name in ("y", "dx", "weight", "bias"):
+        assert one[name].tobytes() == all_of_them[name].tobytes()
+
+
 def test_shapes_of_images_may_alternate(rng):
     layer = Conv2d(3, 4, 3, rng=rng, padding="same", stride=2)
     images = [
@@ -120,6 +173,24 @@ REALISTIC = {
     "several bands": lambda rng: (Conv2d(32, 12, 3, rng=rng, padding=1), (40, 36, 32)),
     "transposed": lambda rng: (ConvTranspose2d(16, 9, 4, rng=rng, padding=1, stride=2), (9, 8, 16)),
     "sequence": lambda rng: (Conv1d(5, 16, 3, rng=rng, padding=1), (50, 5)),
+    # Frames of 98 kB and 92 kB, of which a few are in memory at a time.
+    "volume by Winograd": lambda rng: (Conv3d(32, 16, 3, rng=rng, padding=1), (6, 16, 16, 32)),
+    "volume": lambda rng: (
+        Conv3d(24, 12, 3, rng=rng, stride=(1, 2, 1), padding=1, padding_mode="circular"),
+        (4, 16, 16, 24),
+    ),
+    "slices of a volume": lambda rng: (
+        Conv3d(5, 8, (1, 3, 3), rng=rng, padding=(0, 1, 1)),
+        (3, 9, 8, 5),
+    ),
+    "depthwise volume": lambda rng: (
+        Conv3d(24, 24, 3, rng=rng, padding=1, groups=24),
+        (6, 16, 16, 24),
+    ),
+    "reflecting": lambda rng: (
+        Conv2d(16, 16, 3, rng=rng, padding=1, padding_mode="reflect"),
+        (33, 31, 16),
+    ),
 }
 realistic = pytest.mark.parametrize("name", REALISTIC)
 
@@ -285,9 +356,11 @@ def test_small_network_allocates_nothing_after_the_second_step(rng):
         Conv2d(16, 24, 3, rng=rng, stride=2, groups=2, padding="same"),
         ConvTranspose2d(24, 4, 2, rng=rng, stride=2),
         layers.Reshape(64, 4),
-        Conv1d(4, 5, 3, rng=rng),
+        Conv1d(4, 5, 3, rng=rng, padding=(1, 0), padding_mode="reflect"),
+        layers.Reshape(7, 3, 3, 5),
+        Conv3d(5, 2, 3, rng=rng, padding=1),
         layers.Flatten(),
-        layers.Linear(62 * 5, 3, rng=rng),
+        layers.Linear(63 * 2, 3, rng=rng),
     )
     x, labels = rng.standard_normal((6, 8, 8, 3)).astype(np.float32), rng.integers(0, 3, 6)
     workspace, counts, losses = Workspace(), [], []

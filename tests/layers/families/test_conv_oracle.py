@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import layers
-from layers import Conv1d, Conv2d, ConvTranspose2d, Tape
+from layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Tape
 from layers.conv.algorithms import ALGORITHMS
 from layers.conv.rounding import OPERATIONS, expected_error
 
@@ -50,8 +50,9 @@ def ours(layer, x, dy):
 
 
 def in_their_order(layer, weight):
-    weight = weight.transpose(3, 2, 0, 1)
-    return np.ascontiguousarray(weight[:, :, 0] if isinstance(layer, Conv1d) else weight)
+    weight = np.moveaxis(weight, (-1, -2), (0, 1))
+    of_sequence = isinstance(layer, Conv1d | ConvTranspose1d)
+    return np.ascontiguousarray(weight[:, :, 0] if of_sequence else weight)
 
 
 def theirs(function, layer, x, dy, of=lambda array: array):
@@ -251,6 +252,174 @@ def test_conv1d_is_that_of_pytorch(
     assert_equal_to_pytorch(layer, x, seed, F.conv1d, **options)
 
 
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    **{name: common[name] for name in ("dtype", "inner", "outer", "groups", "seed")},
+    length=st.integers(1, 20),
+    size=st.integers(1, 6),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 3),
+    dilation=st.integers(1, 3),
+    more=st.integers(0, 2),
+)
+def test_conv_transpose1d_is_that_of_pytorch(
+    dtype, inner, outer, groups, length, size, stride, padding, dilation, seed, more
+):
+    more = min(more, max(stride, dilation) - 1)
+    assume((length - 1) * stride - 2 * padding + (size - 1) * dilation + 1 + more > 0)
+    rng = np.random.default_rng(seed)
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": more,
+        "dilation": dilation,
+        "groups": groups,
+    }
+    layer = ConvTranspose1d(
+        groups * inner,
+        groups * outer,
+        size,
+        rng=rng,
+        bias_init=layers.init.normal(1),
+        dtype=dtype,
+        **options,
+    )
+    x = rng.standard_normal((2, length, groups * inner)).astype(dtype)
+    assert_equal_to_pytorch(layer, x, seed, F.conv_transpose1d, **options)
+
+
+MODES = st.sampled_from(["zeros", "reflect", "replicate", "circular"])
+
+
+def with_their_padding(function, ends, mode):
+    """Return a convolution of PyTorch's over what its `pad` makes, which knows sides apart."""
+    flat = [n for before_and_after in reversed(ends) for n in before_and_after]
+
+    def padded_first(x, w, b=None, **options):
+        x = F.pad(x, flat, mode="constant" if mode == "zeros" else mode)
+        return function(x, w, b, **options)
+
+    return padded_first
+
+
+def assume_they_fit(image, ends, mode, size, dilation):
+    most = {"reflect": -1, "circular": 0}.get(mode, 99)
+    for length, around, k, d in zip(image, ends, size, dilation, strict=True):
+        assume(max(around) <= length + most and length + sum(around) >= (k - 1) * d + 1)
+
+
+sides = st.tuples(st.integers(0, 3), st.integers(0, 3))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    **{name: of for name, of in common.items() if name != "padding"},
+    mode=MODES,
+    ends=st.tuples(sides, sides),
+)
+def test_every_border_of_conv2d_is_that_of_pytorch(
+    dtype,
+    algorithm,
+    samples,
+    image,
+    size,
+    stride,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
+    mode,
+    ends,
+):
+    assume_they_fit(image, ends, mode, size, dilation)
+    rng = np.random.default_rng(seed)
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    layer = Conv2d(
+        groups * inner,
+        groups * outer,
+        size,
+        rng=rng,
+        padding=ends,
+        padding_mode=mode,
+        **usual(bias, algorithm, dtype),
+        **options,
+    )
+    x = rng.standard_normal((samples, *image, groups * inner)).astype(dtype)
+    function = with_their_padding(F.conv2d, ends, mode)
+    assert_equal_to_pytorch(layer, x, seed, function, **options)
+
+
+def three(least, most):
+    return st.tuples(*[st.integers(least, most)] * 3)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(
+    **{name: common[name] for name in ("dtype", "algorithm", "groups", "bias", "seed")},
+    samples=st.integers(1, 3),
+    volume=three(1, 7),
+    size=three(1, 3),
+    stride=st.one_of(st.just((1, 1, 1)), three(1, 3)),
+    dilation=st.one_of(st.just((1, 1, 1)), three(1, 2)),
+    inner=st.sampled_from([1, 2, 3, 8, 16, 17]),
+    outer=st.sampled_from([1, 2, 7, 16, 24]),
+    mode=MODES,
+    ends=st.tuples(sides, sides, sides),
+)
+def test_conv3d_is_that_of_pytorch(
+    dtype,
+    algorithm,
+    samples,
+    volume,
+    size,
+    stride,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
+    mode,
+    ends,
+):
+    assume_they_fit(volume, ends, mode, size, dilation)
+    rng = np.random.default_rng(seed)
+    options = {"stride": stride, "dilation": dilation, "groups": groups}
+    layer = Conv3d(
+        groups * inner,
+        groups * outer,
+        size,
+        rng=rng,
+        padding=ends,
+        padding_mode=mode,
+        **usual(bias, algorithm, dtype),
+        **options,
+    )
+    x = rng.standard_normal((samples, *volume, groups * inner)).astype(dtype)
+    function = with_their_padding(F.conv3d, ends, mode)
+    assert_equal_to_pytorch(layer, x, seed, function, **options)
+
+
+# The same options by the same names.
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(("layer", "ndim"), [(Conv1d, 1), (Conv2d, 2), (Conv3d, 3)])
+@pytest.mark.parametrize("padding", [2, "same", "valid"])
+def test_padding_and_its_mode_mean_what_they_mean_in_pytorch(layer, ndim, padding, mode):
+    rng = np.random.default_rng(ndim)
+    x = rng.standard_normal((2, *(6, 5, 4)[:ndim], 3))
+    our = layer(3, 4, 3, rng=rng, padding=padding, padding_mode=mode, dtype=np.float64)
+    name = layer.__name__
+    their = getattr(torch.nn, name)(3, 4, 3, padding=padding, padding_mode=mode).double()
+
+    def function(x, w, b):
+        named = {"weight": w, "bias": b}
+        return torch.func.functional_call(their, named, x)
+
+    assert_equal_to_pytorch(our, x, 0, function)
+
+
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(
     dtype=common["dtype"],
@@ -352,14 +521,45 @@ def test_errors_are_those_that_follow_from_the_lengths_of_the_sums(shape, algori
     rng = np.random.default_rng(channels)
     layer = Conv2d(channels, channels, 3, rng=rng, padding=1, bias=False, algorithm=algorithm)
     x = rng.standard_normal((images, side, side, channels)).astype(np.float32)
+    assert_as_exact_as_expected(layer, x, lambda x, w: F.conv2d(x, w, padding=1))
 
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(
+    ("channels", "volume", "options"),
+    [
+        (16, (6, 16, 16), {"padding": 1}),
+        (32, (5, 12, 12), {"padding": 1}),
+        (3, (6, 16, 16), {"padding": 1}),
+        (12, (7, 9, 8), {"stride": 2, "padding": 1}),
+        (16, (9, 8, 8), {"dilation": (2, 1, 1)}),
+        (12, (6, 9, 9), {"groups": 12}),
+    ],
+    ids=str,
+)
+def test_errors_of_volumes_follow_from_the_sums_too(channels, volume, options, algorithm):
+    rng = np.random.default_rng(channels)
+    layer = Conv3d(channels, channels, 3, rng=rng, bias=False, algorithm=algorithm, **options)
+    x = rng.standard_normal((3, *volume, channels)).astype(np.float32)
+    assert_as_exact_as_expected(layer, x, lambda x, w: F.conv3d(x, w, **options))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_errors_of_borders_follow_from_the_sums_too(mode):
+    rng = np.random.default_rng(1)
+    layer = Conv2d(16, 16, 3, rng=rng, bias=False, padding=1, padding_mode=mode)
+    x = rng.standard_normal((4, 20, 20, 16)).astype(np.float32)
+    function = with_their_padding(F.conv2d, ((1, 1), (1, 1)), mode)
+    assert_as_exact_as_expected(layer, x, function)
+
+
+def assert_as_exact_as_expected(layer, x, function):
     def dy(shape):
         return np.random.default_rng(1).standard_normal(shape)
 
-    exact = theirs(lambda x, w: F.conv2d(x, w, padding=1), layer, x, dy)
-    found = relative_errors(ours(layer, x, dy), exact)
+    found = relative_errors(ours(layer, x, dy), theirs(function, layer, x, dy))
     expected = [
-        expected_error(layer.algorithm_for(x), operation, images) for operation in OPERATIONS
+        expected_error(layer.algorithm_for(x), operation, len(x)) for operation in OPERATIONS
     ]
     for operation, error, most in zip(OPERATIONS, found, expected, strict=True):
         assert most / 3 < error <= most, (operation, found, expected)

@@ -13,6 +13,7 @@ from layers import (
     BatchNorm2d,
     Conv1d,
     Conv2d,
+    Conv3d,
     Dropout,
     Dropout2d,
     EncoderBlock,
@@ -196,7 +197,8 @@ def samples_of(rng):
         *(linear(rng, 3, 3), GELU(), ReLU(), MaxPool1d(2), MaxPool2d(2)),
         *(BatchNorm(3), BatchNorm2d(3), GroupNorm(1, 3)),
         *(InstanceNorm(3), InstanceNorm1d(3), InstanceNorm2d(3)),
-        *(Conv1d(3, 3, 1, rng=rng), Conv2d(3, 3, 1, rng=rng), Residual(ReLU())),
+        *(Conv1d(3, 3, 1, rng=rng), Conv2d(3, 3, 1, rng=rng), Conv3d(3, 3, 1, rng=rng)),
+        Residual(ReLU()),
     )
     return {type(layer): layer for layer in made}
 

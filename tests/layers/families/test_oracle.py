@@ -469,7 +469,7 @@ def test_every_layer_and_loss_has_a_case():
     without = {"Module", "Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
     in_test_pool = {name for name in public if "Pool" in name and "Time" not in name}
     in_test_pool |= {"ChannelsFirst", "ChannelsLast"}
-    in_test_conv_oracle = {"Conv1d", "Conv2d", "ConvTranspose2d"}
+    in_test_conv_oracle = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     as_others = {"InstanceNorm", "InstanceNorm1d"}
     of_sequences = {"Embedding", "RMSNorm", "Attention", "MultiHeadAttention"}

@@ -207,6 +207,50 @@ def test_sample_with_a_length_is_the_sample_cut(kind, options):
             assert [s[n].tobytes() for s in states] == [s[0].tobytes() for s in expected]
 
 
+@kinds
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "ragged"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_last_output_is_the_last_state_of_pytorch(kind, shape, lengths):
+    ours = made(kind, last=True, **SHAPES[shape])
+    theirs = in_pytorch(kind, ours, np.float64, **SHAPES[shape])
+    x = arrays(ours)[0]
+    given = torch.tensor(x, requires_grad=True)
+    packed = given
+    if lengths is not None:
+        packed = torch.nn.utils.rnn.pack_padded_sequence(
+            given, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+        )
+    _, states = theirs(packed)
+    directions = 2 if ours.bidirectional else 1
+    last = (states[0] if isinstance(states, tuple) else states)[-directions:]
+    expected = torch.cat(tuple(last), axis=-1)
+    dy = np.random.default_rng(5).standard_normal(expected.shape)
+    (expected * torch.tensor(dy)).sum().backward()
+    value = Tape().input(x)
+    y = ours(value, lengths)
+    (y * dy).sum().backward()
+    assert_close(y.array, expected, "output")
+    assert_close(value.grad, given.grad, "gradient of x")
+    for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        assert_close(mine.gradient, parameter.grad, f"gradient of {name}")
+
+
+@kinds
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_last_output_and_its_gradients_do_not_depend_on_the_padding(kind, shards, shape):
+    found = []
+    for padding in (0, 1, 7, 40):
+        layer = made(kind, np.float32, last=True, **SHAPES[shape])
+        x = np.pad(arrays(layer, np.float32)[0], ((0, 0), (0, padding), (0, 0)))
+        value = Tape(shards=np.linspace(0, N, shards + 1).astype(int)).input(x)
+        y = layer(value, LENGTHS)
+        (y * y).sum().backward()
+        gradients = [parameter.gradients.tobytes() for parameter in layer.parameters()]
+        found.append((y.array.tobytes(), value.grad[:, :T].tobytes(), *gradients))
+    assert found[1:] == found[:1] * 3
+
+
 # ---- states
 
 

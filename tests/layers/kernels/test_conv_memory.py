@@ -11,7 +11,7 @@ import ctypes, mmap
 import numpy as np
 import layers
 from layers.gradient_check.cases.conv import CASES
-from layers.kernels import conv, conv_columns, winograd
+from layers.kernels import conv, conv_columns, conv_frames, winograd
 
 libc = ctypes.CDLL(None)
 libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -47,6 +47,7 @@ def watched(kernel):
 for module, names in (
     (conv, ("pack", "correlate", "weight_gradient", "bias_gradient")),
     (conv_columns, ("input_gradient",)),
+    (conv_frames, ("gather", "scatter")),
     (winograd, ("pack", "correlate", "weight_gradient")),
 ):
     for name in names:

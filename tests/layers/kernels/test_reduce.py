@@ -1,7 +1,9 @@
 """Sums in a fixed order, against slow twins: bit for bit."""
 
+import functools
 import itertools
 import math
+import operator
 import subprocess
 import sys
 from fractions import Fraction
@@ -257,3 +259,19 @@ def test_sums_of_pieces_reach_beyond_32_bits(kernel, vast):
     kernel(expected, shown.reshape(-1), np.array([[0, 1024], [1024, 2048], [2048, 3072]]))
     assert found.tobytes() == expected.tobytes()
     assert found.all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_over_an_axis_are_those_of_the_twin_bit_for_bit(dtype):
+    rng = np.random.default_rng(0)
+    x = shards_of(6, 3 * 50, dtype, rng).reshape(6, 3, 50)
+    rows, middle = np.empty(18, dtype), np.empty((6, 50), dtype)
+    reduce.row_sums(rows, x.reshape(18, 50))
+    reduce.middle_sums(middle, x)
+    for r, row in enumerate(x.reshape(18, 50).astype(float)):
+        lanes = [0.0] * reduce.LANES
+        for i, number in enumerate(row):
+            lanes[i % reduce.LANES] += number
+        assert rows[r] == dtype(functools.reduce(operator.add, lanes, 0.0))
+    for o, i in np.ndindex(6, 50):
+        assert middle[o, i] == dtype(functools.reduce(operator.add, x[o, :, i].astype(float), 0.0))

@@ -11,7 +11,7 @@ from scipy import special
 
 from layers.kernels import elementwise
 from layers.kernels.jit import kernel
-from layers.kernels.llvm.simd_math import exp_row
+from layers.kernels.llvm.simd_math import exp_of_nonpositive_row, exp_row
 from layers.kernels.llvm.vmath import exp, sigmoid, tanh
 
 DTYPES = [np.float32, np.float64]
@@ -49,6 +49,13 @@ def _exp_row(y, x):
     exp_row(y, x)
 
 
+@compiled
+def _exp_of_nonpositive_row(y, x):
+    """Writes y = e^x, x <= 0."""
+    exp_of_nonpositive_row(y, x)
+
+
+EXPONENTIALS = [_exps, _exp_row, _exp_of_nonpositive_row]
 # What rows are computed by, for what numbers are.
 ROWS = {_exps: _exp_row, _tanhs: elementwise.tanh_forward, _sigmoids: elementwise.sigmoid_forward}
 
@@ -147,20 +154,50 @@ def test_infinities_and_large_numbers_go_to_the_limits(dtype):
     huge = np.finfo(dtype).max
     x = np.array([-np.inf, -huge, -1e4, 1e4, huge, np.inf], dtype)
     assert run(_tanhs, x).tolist() == [-1, -1, -1, 1, 1, 1]
-    low, high = run(_sigmoids, x)[:3], run(_sigmoids, x)[3:]
-    assert (high == 1).all()
-    assert ((low >= 0) & (low < 1e-37)).all()
-    slope = np.empty(4, dtype)
-    elementwise.gelu_with_slope(np.empty(4, dtype), slope, x[1:5])
-    assert slope.tolist() == [0, 0, 1, 1]
+    assert run(_sigmoids, x).tolist() == [0, 0, 0, 1, 1, 1]
+    y, slope = np.empty(6, dtype), np.empty(6, dtype)
+    elementwise.gelu_with_slope(y, slope, x)
+    assert y.tolist() == [0, 0, 0, 1e4, huge, np.inf]
+    assert slope.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 @either
-def test_exp_is_clamped_at_the_ends_of_the_normal_numbers(dtype):
-    y = run(_exps, np.array([-np.inf, -1e4, 1e4, np.inf], dtype))
-    assert (y[:2] <= 4 * np.finfo(dtype).tiny).all()
-    assert (y[:2] >= 0).all()
-    assert (y[2:] >= np.finfo(dtype).max / 4).all()
+@pytest.mark.parametrize("function", EXPONENTIALS, ids=["numbers", "rows", "nonpositive rows"])
+def test_exp_is_0_just_where_it_is_below_the_normal_numbers(dtype, function):
+    least = np.finfo(dtype).minexp * np.log(np.longdouble(2))
+    x = np.array([-np.inf, -np.finfo(dtype).max, -1e4, least, least, -1, -0.0], dtype)
+    while x[3] >= least:
+        x[3] = np.nextafter(x[3], dtype(-np.inf))
+    while x[4] < least:
+        x[4] = np.nextafter(x[4], dtype(0))
+    y = run(function, x)
+    assert (y[:4] == 0).all()
+    assert (y[4:] >= np.finfo(dtype).tiny).all()
+    assert ulps(y[4:], np.exp(wide(x[4:]))) <= 1.5
+
+
+@either
+@pytest.mark.parametrize("function", EXPONENTIALS[:2], ids=["numbers", "rows"])
+def test_exp_is_inf_just_where_it_is_above_the_numbers(dtype, function):
+    greatest = np.log(wide(np.finfo(dtype).max))
+    x = np.linspace(greatest - 1, greatest, 1000).astype(dtype)
+    x = x[x <= greatest]
+    assert ulps(run(function, x), np.exp(wide(x))) <= 1.5
+    beyond = np.array([np.nextafter(dtype(greatest), dtype(np.inf)), 1e4, np.inf], dtype)
+    beyond[0] = np.nextafter(beyond[0], dtype(np.inf))
+    assert (run(function, beyond) == np.inf).all()
+
+
+@either
+def test_sigmoid_is_0_just_where_it_is_below_the_normal_numbers(dtype):
+    low = np.finfo(dtype).minexp * np.log(2)
+    x = points(dtype, 1.2 * low, 0.8 * low)
+    exact = 1 / (1 + np.exp(-wide(x)))
+    exact[exact < np.finfo(dtype).tiny] = 0
+    for function in (_sigmoids, elementwise.sigmoid_forward):
+        y = run(function, x)
+        assert ((y == 0) == (exact == 0)).all()
+        assert ulps(y[y > 0], exact[y > 0]) <= 3
 
 
 @either

@@ -64,15 +64,70 @@ def transposed(x, weight, bias=None, stride=1, padding=0, output_padding=0, dila
     return y
 
 
+def volume_convolved(
+    x,
+    weight,
+    bias=None,
+    stride=(1, 1, 1),
+    padding=((0, 0),) * 3,
+    mode="constant",
+    dilation=(1, 1, 1),
+    groups=1,
+):
+    """Return the convolution of volumes (N, D, H, W, C) with a weight (depth, rows, columns, C /
+    groups, K), padded by NumPy.
+    """
+    *size, inner, outputs = weight.shape
+    x = np.pad(x, ((0, 0), *padding, (0, 0)), mode)
+    places = [
+        (n - (k - 1) * d - 1) // s + 1
+        for n, k, s, d in zip(x.shape[1:4], size, stride, dilation, strict=True)
+    ]
+    y = np.zeros((len(x), *places, outputs))
+    for o, p, q, k in np.ndindex(*y.shape[1:]):
+        group = k // (outputs // groups)
+        for t, a, b, c in np.ndindex(*size, inner):
+            pixel = [
+                n * s + tap * d
+                for n, tap, s, d in zip((o, p, q), (t, a, b), stride, dilation, strict=True)
+            ]
+            y[:, o, p, q, k] += x[:, *pixel, group * inner + c] * weight[t, a, b, c, k]
+        if bias is not None:
+            y[:, o, p, q, k] += bias[k]
+    return y
+
+
+def conv3d(**options):
+    return lambda p, x: volume_convolved(x, p["weight"], p.get("bias"), **options)
+
+
+def bordered(rows, columns, mode, stride=1, dilation=1, groups=1):
+    """An image is a volume of one slice; rows and columns are added (before, after)."""
+    options = {
+        "stride": (1, stride, stride),
+        "dilation": (1, dilation, dilation),
+        "padding": ((0, 0), rows, columns),
+        "mode": mode,
+        "groups": groups,
+    }
+    return lambda p, x: volume_convolved(
+        x[:, np.newaxis], p["weight"][np.newaxis], p.get("bias"), **options
+    )[:, 0]
+
+
+def of_sequence(twin):
+    """A sequence is an image of one row."""
+    return lambda p, x: twin(p, x[:, np.newaxis])[:, 0]
+
+
 def conv2d(**options):
     return lambda p, x: convolved(x, p["weight"], p.get("bias"), **options)
 
 
 def conv1d(stride=1, padding=0, dilation=1, groups=1):
-    """A sequence is an image of one row."""
     along = padding if padding == "same" else (0, padding)
     options = {"stride": (1, stride), "padding": along, "dilation": (1, dilation), "groups": groups}
-    return lambda p, x: convolved(x[:, np.newaxis], p["weight"], p.get("bias"), **options)[:, 0]
+    return of_sequence(conv2d(**options))
 
 
 def transpose2d(**options):
@@ -110,6 +165,8 @@ def network(p, x):
     )
 
 
+BOTH = ((1, 1),) * 3
+
 TWINS = {
     "Conv2d": conv2d(),
     "Conv2d without bias": conv2d(),
@@ -134,6 +191,19 @@ TWINS = {
     "Conv2d same of stride 2": conv2d(stride=2, padding="same"),
     "Conv2d same of stride 2, even size": conv2d(stride=2, padding="same"),
     "Conv2d same of dilation 2": conv2d(dilation=2, padding="same"),
+    "Conv2d valid": conv2d(),
+    "Conv2d of padding on one side": bordered((1, 0), (2, 1), "constant"),
+    "Conv2d reflecting": bordered((2, 2), (1, 1), "reflect"),
+    "Conv2d reflecting, on one side, in groups of stride 2": bordered(
+        (1, 0), (2, 1), "reflect", stride=2, groups=2
+    ),
+    "Conv2d reflecting same of even size": bordered((0, 1), (1, 2), "reflect"),
+    "Conv2d reflecting by Winograd": bordered((1, 1), (1, 1), "reflect"),
+    "Conv2d replicating, beyond the image": bordered((1, 1), (5, 5), "edge", dilation=2),
+    "Conv2d replicating and ReLU": rectified(bordered((1, 1), (1, 1), "edge")),
+    "Conv2d circular": bordered((2, 1), (0, 4), "wrap"),
+    "Conv2d circular, depthwise": bordered((1, 1), (1, 1), "wrap", groups=9),
+    "Conv2d circular, ReLU and MaxPool2d": pooled(bordered((1, 1), (1, 1), "wrap")),
     "Conv2d in groups": conv2d(groups=2, padding=1),
     "Conv2d in groups of stride 2": conv2d(groups=2, padding=1, stride=2, dilation=(1, 2)),
     "Conv2d in groups of many channels": conv2d(groups=2),
@@ -164,6 +234,32 @@ TWINS = {
     "Conv1d of every option": conv1d(stride=2, padding=2, dilation=2, groups=2),
     "Conv1d same": conv1d(padding="same"),
     "Conv1d and ReLU": rectified(conv1d(padding=1)),
+    "Conv1d of padding before": of_sequence(bordered((0, 0), (4, 0), "constant", dilation=2)),
+    "Conv1d circular": of_sequence(bordered((0, 0), (2, 2), "wrap")),
+    "Conv3d": conv3d(),
+    "Conv3d without bias": conv3d(),
+    "Conv3d of padding 1": conv3d(padding=BOTH),
+    "Conv3d of stride 2": conv3d(stride=(2, 2, 2), padding=BOTH),
+    "Conv3d of unequal everything": conv3d(
+        stride=(2, 1, 3), padding=((2, 0), (1, 1), (0, 2)), dilation=(2, 1, 1)
+    ),
+    "Conv3d same": conv3d(padding=((0, 1), (1, 1), (0, 1))),
+    "Conv3d of single slices": conv3d(),
+    "Conv3d of single pixels": conv3d(padding=((1, 1), (0, 0), (0, 0))),
+    "Conv3d of every second slice": conv3d(stride=(2, 1, 1)),
+    "Conv3d in groups": conv3d(groups=2, padding=BOTH),
+    "Conv3d depthwise": conv3d(groups=3),
+    "Conv3d depthwise and ReLU, two outputs each": rectified(
+        conv3d(groups=3, padding=BOTH, mode="edge")
+    ),
+    "Conv3d by Winograd": conv3d(padding=((0, 0), (1, 1), (1, 1))),
+    "Conv3d fastest": conv3d(padding=BOTH),
+    "Conv3d reflecting": conv3d(padding=((2, 2), (1, 1), (1, 1)), mode="reflect"),
+    "Conv3d replicating in groups": conv3d(
+        padding=((1, 2), (0, 0), (1, 1)), mode="edge", groups=2, stride=(1, 2, 1)
+    ),
+    "Conv3d circular": conv3d(padding=((1, 1), (0, 1), (2, 2)), mode="wrap", dilation=(2, 1, 1)),
+    "Conv3d and ReLU": rectified(conv3d(padding=BOTH)),
     "ConvTranspose2d": transpose2d(),
     "ConvTranspose2d without bias": transpose2d(),
     "ConvTranspose2d of many channels": transpose2d(padding=1),
@@ -179,4 +275,8 @@ TWINS = {
     ),
     "ConvTranspose2d by Winograd": transpose2d(padding=1),
     "ConvTranspose2d fastest": transpose2d(padding=1),
+    "ConvTranspose1d": of_sequence(transpose2d()),
+    "ConvTranspose1d of every option": of_sequence(
+        transpose2d(stride=(1, 3), padding=(0, 2), output_padding=(0, 2), dilation=(1, 2), groups=2)
+    ),
 }

@@ -58,6 +58,40 @@ def mean(numbers):
     return sum(numbers) / len(numbers)
 
 
+def variance(numbers, ddof=0):
+    return sum((x - mean(numbers)) ** 2 for x in numbers) / (len(numbers) - ddof)
+
+
+def length(numbers):
+    return math.sqrt(sum(x * x for x in numbers))
+
+
+def running(numbers):
+    return [sum(numbers[: i + 1]) for i in range(len(numbers))]
+
+
+def along(axis, function):
+    """Return the twin of a function of the list of numbers along an axis."""
+
+    def twin(_, x):
+        rows = np.moveaxis(x, axis, -1)
+        y = [function([float(v) for v in rows[i]]) for i in np.ndindex(rows.shape[:-1])]
+        return np.moveaxis(np.array(y).reshape(*rows.shape[:-1], -1), -1, axis)
+
+    return twin
+
+
+def summed_products(_, letters, a, b, sizes):
+    """Return einsum by a loop over all letters."""
+    of_a, of_b, result = letters
+    y = np.zeros([sizes[c] for c in result])
+    for i in np.ndindex(*sizes.values()):
+        at = dict(zip(sizes, i, strict=True))
+        place = tuple(at[c] for c in result)
+        y[place] += a[tuple(at[c] for c in of_a)] * b[tuple(at[c] for c in of_b)]
+    return y
+
+
 TWINS = {
     "a + b": pairs(lambda a, b: a + b + 2),
     "a - b": pairs(lambda a, b: 1 - a + b),
@@ -96,4 +130,54 @@ TWINS = {
     "maximum": pairs(max),
     "minimum": pairs(min),
     "where": lambda _, a, b: np.array([[*b[i, :3], *a[i, 3:]] for i in range(len(a))]),
+    "a[mask]": lambda _, a: np.array([a[0], a[2], a[4]]),
+    "expm1": each(math.expm1),
+    "log1p": each(math.log1p),
+    "erf": each(math.erf),
+    "clip": each(lambda a: -1.05 if a < -1.05 else 1.05 if a > 1.05 else a),
+    "var": reduced(lambda numbers: variance(numbers, 1), (0, 2)),
+    "var of samples": reduced(variance, (-1,), keepdims=True),
+    "std": reduced(lambda numbers: math.sqrt(variance(numbers, 1)), (-1,)),
+    "norm": reduced(length),
+    "norm of samples": reduced(length, (1, 2)),
+    "norm of order 1": reduced(lambda numbers: sum(map(abs, numbers)), (1,)),
+    "norm of order inf": reduced(lambda numbers: max(map(abs, numbers)), (1,)),
+    "prod": reduced(math.prod, (1,)),
+    "prod with zeros": reduced(math.prod, (0, 2), keepdims=True),
+    "cumsum": along(1, running),
+    "cumsum of all": lambda _, x: np.array(running([float(v) for row in x for v in row])),
+    "logsumexp": reduced(lambda numbers: math.log(sum(map(math.exp, numbers))), (-1,)),
+    "top_k": along(1, lambda numbers: sorted(numbers, reverse=True)[:2]),
+    "sort": along(1, sorted),
+    "take_along_axis": along(1, lambda row: [row[3], row[3], row[0]]),
+    "concatenate": lambda _, a, b: np.array([[*p, *q, *p] for p, q in zip(a, b, strict=True)]),
+    "stack": lambda _, a, b: np.array(
+        [[[*pair] for pair in zip(p, q, strict=True)] for p, q in zip(a, b, strict=True)]
+    ),
+    "split": along(-1, lambda row: [row[0], 2 * row[1], 2 * row[2], 3 * row[3]]),
+    "squeeze": lambda _, a: np.array([sample[0] for sample in a]),
+    "expand_dims": lambda _, a: np.array([[[[v] for v in row]] for row in a]),
+    "broadcast_to": lambda _, a: np.array([[[v] * 4 for (v,) in a]] * 7),
+    "swapaxes": lambda _, a: np.array([[*zip(*sample, strict=True)] for sample in a]),
+    "moveaxis": lambda _, a: np.array(
+        [[[[v[k] for v in row] for row in sample] for k in range(4)] for sample in a]
+    ),
+    "flip": along(-1, lambda row: row[::-1]),
+    "roll": along(1, lambda row: [row[3], row[4], row[0], row[1], row[2]]),
+    "repeat": along(1, lambda row: [row[0], row[2], row[2]]),
+    "tile": lambda _, a: np.array([[[[*row] * 3 for row in sample] for sample in [*a] * 2]]),
+    "pad": lambda _, a: np.array(
+        [[[3] * 5, *([*row, 3] for row in sample), [3] * 5, [3] * 5] for sample in a]
+    ),
+    "pad by reflection": along(1, lambda row: [row[2], row[1], *row, row[3]]),
+    "einsum": lambda _, a, b: summed_products(
+        _, ("nij", "jk", "kni"), a, b, {"n": len(a), "i": 3, "j": 4, "k": 2}
+    ),
+    "einsum of stacks": lambda _, a, b: summed_products(
+        _, ("nij", "njl", "nl"), a, b, {"n": len(a), "i": 3, "j": 4, "l": 2}
+    ),
+    "einsum of one": lambda _, a: np.array(
+        [[sum(float(sample[i, j]) for sample in a) for i in range(3)] for j in range(4)]
+    ),
+    "astype": each(lambda a: a),
 }

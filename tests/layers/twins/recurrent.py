@@ -108,6 +108,16 @@ def both_ways(kind):
     )
 
 
+def at_the_end(kind, directions=1, **options):
+    """Return the last h of the last layer, of both directions side by side."""
+
+    def last(p, x, lengths=None):
+        states = through(kind, p, x, lengths, **options)[1][-directions:]
+        return np.concatenate([h for h, _ in states], axis=-1)
+
+    return last
+
+
 TWO = {"layers": 2, "both": True}
 
 TWINS = {
@@ -130,6 +140,8 @@ TWINS = {
     "LSTM of which the last state is used": lambda p, x, lengths: through(
         "lstm", p, x, lengths, prefix="layers.0."
     )[1][0][0],
+    "LSTM of two layers both ways, last": at_the_end("lstm", 2, **TWO),
+    "RNN both ways, last": at_the_end("rnn", 2, both=True),
     "LSTMCell": lambda p, x, h, c: np.concatenate(
         one_step("lstm", p, x, h, c, prefix="layers.0.layer."), axis=-1
     ),
@@ -137,6 +149,7 @@ TWINS = {
     "GRU without bias": outputs("gru"),
     "GRU with lengths": outputs("gru"),
     "GRU of two layers both ways with lengths": outputs("gru", **TWO),
+    "GRU, last": at_the_end("gru"),
     "GRU with states": lambda p, x, h: everything("gru", p, x, [(h, h)]),
     "GRU both ways with states and lengths": both_ways("gru"),
     "GRUCell": lambda p, x, h: one_step("gru", p, x, h, h)[0],

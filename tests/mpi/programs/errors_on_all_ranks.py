@@ -12,7 +12,15 @@ from typing import Any
 import numpy as np
 
 import ddbp
-from layers import Dropout, Linear, MeanSquaredError, ReLU, Sequential, SoftmaxCrossEntropy
+from layers import (
+    BatchNorm,
+    Dropout,
+    Linear,
+    MeanSquaredError,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+)
 
 RANK = ddbp.communicator().rank
 ODD = RANK == 1
@@ -133,6 +141,21 @@ CASES = {
     "training labels": lambda: trainer().fit(
         ddbp.ArrayDataset(X, changed(LABELS) if ODD else LABELS), epochs=1
     ),
+    "training weights": lambda: trainer().fit(
+        ddbp.ArrayDataset(X, LABELS, weights=1 + changed(LABELS) if ODD else 1 + LABELS), epochs=1
+    ),
+    "class weights": lambda: trainer().fit(DATA, epochs=1, class_weight={1: 2 + RANK}),
+    "ragged lengths": lambda: trainer().fit(
+        ddbp.ArrayDataset([row[: 1 + n % 5 + ODD * (n == 7)] for n, row in enumerate(X)], LABELS),
+        epochs=1,
+    ),
+    "several inputs": lambda: trainer().fit(
+        ddbp.ArrayDataset((X, changed(X) if ODD else X), LABELS), epochs=1
+    ),
+    "drop_last": lambda: trainer(drop_last=ODD),
+    "single values": lambda: trainer(
+        Sequential(BatchNorm(5), model()), batch_size=29, shards=3, accumulate=2
+    ).fit(DATA, epochs=1),
     "training length": lambda: trainer().fit(
         ddbp.ArrayDataset(X[:-1], LABELS[:-1]) if ODD else DATA, epochs=1
     ),

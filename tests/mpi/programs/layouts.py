@@ -1,5 +1,5 @@
-"""Train an MLP, a convolutional network with batch normalisation and dropout, and an LSTM for
-twenty steps, in eight shards.
+"""Train an MLP, a convolutional network with batch normalisation and dropout, one of volumes, and
+an LSTM for twenty steps, in eight shards.
 
 The MLP trains in sixteen, and in seven, on as many ranks or fewer.
 
@@ -18,6 +18,7 @@ from layers import (
     BatchNorm,
     Composite,
     Conv2d,
+    Conv3d,
     Dropout,
     Flatten,
     Linear,
@@ -60,6 +61,17 @@ def cnn(rng):
     )
 
 
+def volumes(rng):
+    """Return a network of volumes, whose borders are made from them."""
+    return Sequential(
+        Conv3d(2, 6, 3, padding=1, padding_mode="replicate", rng=rng),
+        ReLU(),
+        Conv3d(6, 6, 2, stride=2, groups=6, rng=rng),
+        Flatten(),
+        Linear(2 * 2 * 2 * 6, 4, rng=rng),
+    )
+
+
 class Recurrent(Composite):
     """An LSTM whose output after the last step is classified."""
 
@@ -77,6 +89,7 @@ RUNS = {
     "mlp": (mlp, (20,), ddbp.Adam(0.01), {"shards": 16, "clip_norm": 0.5, "l2": 1e-3}),
     "mlp, 7 shards": (mlp, (20,), ddbp.Adam(0.01), {"shards": 7, "clip_norm": 0.5, "l2": 1e-3}),
     "cnn": (cnn, (8, 8, 2), ddbp.LARS(2.0), {"shards": 8, "clip_value": 0.1, "l1": 1e-4}),
+    "volumes": (volumes, (4, 5, 4, 2), ddbp.SGD(0.1), {"shards": 8}),
     "lstm": (Recurrent, (5, 6), ddbp.LAMB(0.01), {"shards": 8}),
 }
 

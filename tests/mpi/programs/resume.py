@@ -1,24 +1,26 @@
 """Train several networks as a whole, or stop in the midst of an epoch and go on elsewhere.
 
 Usage: resume.py FOLDER [--stop STATES | --load STATES]; every rank writes the digests of parameters
-and the losses of each run. With --stop runs end early, and rank 0 writes their states to STATES;
-with --load they go on from there.
+and the losses of each run. With --stop runs end early, and ranks write checkpoints to STATES; with
+--load they go on from there.
 """
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 import ddbp
+from ddbp.checkpoint.folder import Checkpoint, found
+from ddbp.checkpoint.writer import Writer
 from layers import (
     LSTM,
     BatchNorm,
     BatchNorm2d,
     Conv2d,
     Dropout,
+    Embedding,
     GlobalAveragePool,
     Linear,
     MeanSquaredError,
@@ -32,6 +34,11 @@ RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 4, SAMPLES)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), LABELS)
 IMAGES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 6, 6, 2)), LABELS)
+SENTENCES = ddbp.ArrayDataset(
+    [RNG.integers(0, 9, n) for n in RNG.integers(1, 8, SAMPLES)],
+    LABELS,
+    weights=RNG.uniform(0.5, 2, SAMPLES),
+)
 SEQUENCES = ddbp.ArrayDataset(
     RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
 )
@@ -42,15 +49,16 @@ class StopError(Exception):
 
 
 class Stop(ddbp.Callback):
-    """Takes the state after a step, and ends the run."""
+    """Writes a checkpoint after a step, and ends the run."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, step: int, path: Path | None) -> None:
         self.step = step
+        self.path = path
         self.snapshot: ddbp.Snapshot | None = None
 
     def on_step_end(self, trainer, step, loss):
-        if step == self.step:
-            self.snapshot = trainer.state()
+        if step == self.step and self.path is not None:
+            self.snapshot = write(trainer, self.path)
             raise StopError
 
 
@@ -90,6 +98,13 @@ def recurrent() -> Sequential:
     """Return a network whose states go on from window to window."""
     rng = np.random.default_rng(1)
     return Sequential(LSTM(4, 9, layers=2, rng=rng), Dropout(0.1), Linear(9, 2, rng=rng))
+
+
+def reading() -> Sequential:
+    """Return a network that reads sentences."""
+    rng = np.random.default_rng(1)
+    lstm = LSTM(8, 40, last=True, rng=rng)
+    return Sequential(Embedding(9, 8, rng=rng), Dropout(0.2), lstm, Linear(40, 4, rng=rng))
 
 
 # What trains, on which data, and after which step it is stopped, or batch in a loop: there are five
@@ -192,6 +207,11 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         3,
     ),
+    "weighted sentences without the last batch": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), drop_last=True, **options),
+        SENTENCES,
+        6,
+    ),
     "windows": (
         lambda **options: make(
             recurrent(), ddbp.Adam(0.01), loss=MeanSquaredError(), truncate=3, **options
@@ -225,10 +245,10 @@ LOOPS: dict[str, tuple[Callable[[], ddbp.Trainer], int]] = {
 }
 
 
-def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: Path | None):
     """Return the trainer, its losses, and the state where it was stopped."""
     start, data, step = FITS[name]
-    stop = Stop(step if stopping else -1)
+    stop = Stop(step, stopping)
     trainer = start(callbacks=[stop])
     if loaded is not None:
         trainer.load_state(loaded)
@@ -242,7 +262,7 @@ def fitted(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
     return trainer, [record[name] for record in history for name in names if name in record], None
 
 
-def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+def looped(name: str, loaded: ddbp.Snapshot | None, stopping: Path | None):
     """Return the trainer, its losses, and the state where it was stopped."""
     start, last = LOOPS[name]
     trainer = start()
@@ -252,12 +272,12 @@ def looped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
     for number, batch in enumerate(trainer.batches(DATA, epochs=EPOCHS), 1):
         losses.append(trainer.step(trainer.loss(trainer.model(batch.x), batch.y)))
         if stopping and number == last:
-            return trainer, [], trainer.state()
+            return trainer, [], write(trainer, stopping)
     # Of those before the stop the one that goes on knows nothing.
     return trainer, losses[-12:], None
 
 
-def stepped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
+def stepped(name: str, loaded: ddbp.Snapshot | None, stopping: Path | None):
     """Return the trainer, its losses, and the state where it was stopped, of steps on batches of
     the script's own, in the midst of a group; the first pass after it is for practice.
     """
@@ -270,20 +290,25 @@ def stepped(name: str, loaded: ddbp.Snapshot | None, stopping: bool):
         rows = np.arange(14) + 4 * number
         losses.append(trainer.train_step(DATA.x[rows].astype(np.float32), DATA.y[rows]))
         if stopping and number + 1 == last:
-            return trainer, [], trainer.state()
+            return trainer, [], write(trainer, stopping)
     return trainer, losses[-6:], None
 
 
-def write(snapshot: ddbp.Snapshot, path: Path) -> None:
-    """Write a state to two files."""
-    np.savez(path.with_suffix(".npz"), **snapshot.arrays)
-    path.with_suffix(".json").write_text(json.dumps(snapshot.values))
+def write(trainer: ddbp.Trainer, path: Path) -> ddbp.Snapshot:
+    """Write a checkpoint, each rank what it holds; return the state, collected."""
+    snapshot = trainer.state()
+    writer = Writer(path, trainer.comm, trainer.comm.size, lambda: None)
+    facts = {"epoch": trainer.epoch}
+    writer.write(trainer.step_count, facts, trainer.state(collected=False), background=True)
+    writer.wait()
+    return snapshot
 
 
 def read(path: Path) -> ddbp.Snapshot:
-    """Return the state in two files."""
-    arrays = dict(np.load(path.with_suffix(".npz")))
-    return ddbp.Snapshot(arrays, json.loads(path.with_suffix(".json").read_text()))
+    """Return the state of the checkpoint in a folder, whose arrays are read when they are used."""
+    checkpoint = Checkpoint(found(path)[-1])
+    checkpoint.require_whole()
+    return checkpoint.snapshot()
 
 
 def timeless(snapshot: ddbp.Snapshot) -> str:
@@ -308,13 +333,12 @@ def main() -> None:
     runs = [*((name, fitted) for name in FITS), *((name, looped) for name in LOOPS)]
     for number, (name, run) in enumerate([*runs, ("single steps", stepped)]):
         loaded = read(options.load / str(number)) if options.load else None
-        trainer, losses, snapshot = run(name, loaded, options.stop is not None)
+        stopping = options.stop / str(number) if options.stop else None
+        trainer, losses, snapshot = run(name, loaded, stopping)
         results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
         results[f"{name}: losses"] = np.array(losses)
         if snapshot is not None:
             results[f"{name}: state"] = np.array(timeless(snapshot))
-            if rank == 0:
-                write(snapshot, options.stop / str(number))
     np.savez(options.folder / f"rank{rank}.npz", **results)
 
 

@@ -67,6 +67,22 @@ def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
     return ddbp.ArrayDataset(parents, (parents == 0).sum(axis=1))
 
 
+def sentences(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return sentences of 1 to 9 tokens, each with a label and a weight."""
+    rng = np.random.default_rng(seed)
+    tokens = [rng.integers(0, CLASSES, n) for n in rng.integers(1, 10, samples)]
+    labels = np.array([sentence[-1] for sentence in tokens])
+    return ddbp.ArrayDataset(tokens, labels, weights=rng.uniform(0.5, 2, samples))
+
+
+def tagged(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return points beside sentences, whose words all have a label, and a number for each."""
+    points, texts = classification(samples, seed), sentences(samples, seed)
+    words = np.split(texts.x.values, np.cumsum(texts.x.lengths)[:-1])
+    y = {"label": points.y, "number": np.array([[word.mean()] for word in words])}
+    return ddbp.ArrayDataset({"point": points.x, "words": words}, y)
+
+
 # 173 samples in batches of 50 end with one of 23; 151 and 51 end with a single sample, which leaves
 # most shards and ranks empty.
 TRAINING, VALIDATION, ODD, ODD_VALIDATION = (
@@ -127,6 +143,28 @@ class Counting(Composite):
 
     def __repr__(self) -> str:
         return "Counting()"
+
+
+class Tagging(Composite):
+    """Two inputs and two outputs."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(9)
+        self.dense = Linear(FEATURES, 16, rng=rng)
+        self.embedding, self.gru = Embedding(CLASSES, 8, rng=rng), GRU(8, 16, last=True, rng=rng)
+        self.label, self.number = Linear(16, CLASSES, rng=rng), Linear(16, 1, rng=rng)
+
+    def __call__(self, point, words, words_lengths):
+        h = self.dense(point) * self.gru(self.embedding(words), words_lengths)
+        return {"label": self.label(h), "number": self.number(h)}
+
+    def __repr__(self) -> str:
+        return "Tagging()"
+
+
+def loss_of_labels(prediction, y):
+    """Return the loss of one of two outputs."""
+    return SoftmaxCrossEntropy()(prediction["label"], y["label"])
 
 
 def language_model(recurrent, width: int) -> Sequential:
@@ -253,6 +291,27 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     ),
     "trees": lambda shards: fitted(
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
+    ),
+    "weighted sentences": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            Dropout(0.1),
+            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
+            Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=sentences(173, 6),
+        validation=sentences(37, 7),
+        shards=shards,
+    ),
+    "several inputs and targets without the last batch": lambda shards: fitted(
+        Tagging(),
+        ddbp.Adam(0.01),
+        training=tagged(173, 6),
+        validation=tagged(37, 7),
+        loss=loss_of_labels,
+        drop_last=True,
+        shards=shards,
     ),
     "a custom loop with unused and shared layers": custom_loop,
 }

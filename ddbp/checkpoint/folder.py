@@ -1,0 +1,289 @@
+"""A checkpoint on disk: its folder, what state.json says of it, and how it is read."""
+
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from ddbp.snapshot import Snapshot, StoredArray
+from layers.errors import message
+from layers.types import Array
+
+from . import part
+from .part import Piece
+
+FORMAT = 1
+"""The version of the layout of a checkpoint's folder."""
+IN_RUN = "checkpoints"
+"""The folder of checkpoints in that of a run."""
+STATE = "state.json"
+"""The file that is written last; a folder without it is no checkpoint."""
+
+_NAME = re.compile(r"step-(\d{1,12})")
+_PART = re.compile(r"part-\d+-of-\d+\.safetensors")
+_DTYPES = {"f", "i", "u", "b"}
+
+
+class DamagedError(ValueError):
+    """A checkpoint is not whole, or not as it was written."""
+
+
+class ArrayEntry(NamedTuple):
+    """What state.json says of an array.
+
+    Attributes
+    ----------
+    shape, dtype
+        Of the array.
+    spread
+        Whether ranks held pieces of it.
+    pieces
+        Where its elements lie, in their order.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    spread: bool
+    pieces: list[Piece]
+
+
+def step_name(step: int) -> str:
+    """Return the name of the folder of a step's checkpoint."""
+    return f"step-{step:09d}"
+
+
+def found(folder: Path) -> list[Path]:
+    """Return the checkpoints in a folder, whole or not, oldest first."""
+    if not folder.is_dir():
+        return []
+    named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    return [
+        path
+        for match, path in sorted(named, key=lambda each: int(each[0][1]))
+        if path.is_dir() and not path.is_symlink()
+    ]
+
+
+def manifest_text(facts: Mapping[str, Any]) -> str:
+    """Return the text of a state.json with these facts and its own digest."""
+    return json.dumps({**facts, "sha256": _digest(facts)}, indent=1) + "\n"
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Checkpoint:
+    """A checkpoint that is read from its folder; opening it reads state.json alone.
+
+    Parameters
+    ----------
+    path
+        The folder.
+
+    Attributes
+    ----------
+    facts
+        What state.json says: versions, time, and what follows.
+    step
+        How many updates there had been.
+    values
+        The part of the snapshot that is no arrays.
+    arrays
+        What it says of each array, by name.
+
+    Raises
+    ------
+    DamagedError
+        There is no such checkpoint, or its state.json is damaged or of a later version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        try:
+            descriptor = os.open(self.path / STATE, os.O_RDONLY | os.O_NOFOLLOW)
+            with os.fdopen(descriptor, encoding="utf-8") as file:
+                facts = json.load(file)
+            if not isinstance(facts, dict):
+                raise ValueError("it holds no facts")
+            stated = facts.pop("sha256", None)
+        except (OSError, ValueError, RecursionError) as error:
+            raise self._damaged(f"{STATE} must be whole", error) from error
+        if facts.get("format") != FORMAT:
+            fix = "Read it with the ddbp that has written it."
+            must = f"{self.path} must be of format {FORMAT}"
+            raise DamagedError(message("checkpoint", must, facts.get("format"), fix))
+        if stated != _digest(facts):
+            raise self._damaged(f"{STATE} must have its digest {stated}", _digest(facts))
+        self.facts: dict[str, Any] = facts
+        try:
+            self.values: dict[str, Any] = dict(facts["values"])
+            self.arrays = {name: self._entry(name, each) for name, each in facts["arrays"].items()}
+            self.step = int(facts["step"])
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            if isinstance(error, DamagedError):
+                raise
+            raise self._damaged(f"{STATE} must describe arrays and values", error) from error
+
+    def _damaged(self, must: str, got: object) -> DamagedError:
+        fix = "It was cut off or changed; go on from the one before."
+        return DamagedError(message("checkpoint", f"{self.path}: {must}", got, fix))
+
+    def _entry(self, name: str, entry: Mapping[str, Any]) -> ArrayEntry:
+        """Return what state.json says of an array, which may be of anybody's making."""
+        dtype = np.dtype(entry["dtype"])
+        shape = tuple(entry["shape"])
+        pieces = [Piece(*piece) for piece in entry["pieces"]]
+        covered = 0
+        for piece in pieces:
+            if piece.start != covered or piece.stop <= piece.start or piece.offset < 0:
+                raise self._damaged(f"the pieces of {name} must follow each other", piece)
+            if not _PART.fullmatch(piece.file):
+                raise self._damaged("arrays must lie in its own files", repr(piece.file))
+            covered = piece.stop
+        if covered != math.prod(shape) or dtype.kind not in _DTYPES:
+            raise self._damaged(f"{name} must be {shape} {dtype}", f"{covered} elements")
+        return ArrayEntry(shape, dtype, bool(entry["spread"]), pieces)
+
+    def read(self, name: str, start: int, stop: int) -> Array:
+        """Return elements (stop - start,) of an array, flattened; no others are read."""
+        entry = self.arrays[name]
+        parts = []
+        for piece in entry.pieces:
+            first, last = max(start, piece.start), min(stop, piece.stop)
+            if first < last:
+                offset = piece.offset + (first - piece.start) * entry.dtype.itemsize
+                parts.append(part.read(self.path / piece.file, offset, last - first, entry.dtype))
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, entry.dtype), *parts])
+
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot. Of arrays that were spread over ranks each reads what it uses."""
+        stored = {name: _OnDisk(self, name) for name in self.arrays}
+        arrays: dict[str, Any] = {
+            name: stored[name] if entry.spread else np.asarray(stored[name])
+            for name, entry in self.arrays.items()
+        }
+        return Snapshot(arrays, self.values)
+
+    def damages(self) -> list[str]:
+        """Return what is wrong with its arrays, each piece compared with its digest."""
+        pieces = [
+            (name, piece, entry.dtype.itemsize)
+            for name, entry in self.arrays.items()
+            for piece in entry.pieces
+        ]
+
+        def damage(each: tuple[str, Piece, int]) -> str | None:
+            name, piece, size = each
+            place = f"{name}[{piece.start}:{piece.stop}] in {piece.file}"
+            try:
+                path = self.path / piece.file
+                same = part.sha256(path, piece.offset, (piece.stop - piece.start) * size)
+            except OSError as error:
+                return f"{place}: {error.strerror}"
+            return None if same == piece.sha256 else f"{place}: other bytes than were written"
+
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            return [found for found in pool.map(damage, pieces) if found]
+
+    def require_whole(self) -> None:
+        """Refuse a checkpoint that is damaged.
+
+        Raises
+        ------
+        DamagedError
+            It names the array.
+        """
+        if damages := self.damages():
+            more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
+            raise self._damaged("its arrays must be as they were written", damages[0] + more)
+
+
+class _OnDisk(StoredArray):
+    """An array of a checkpoint."""
+
+    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
+        entry = checkpoint.arrays[name]
+        super().__init__(entry.shape, entry.dtype, str(entry.pieces))
+        self._checkpoint = checkpoint
+        self._name = name
+
+    def read(self, start: int, stop: int) -> Array:
+        return self._checkpoint.read(self._name, start, stop)
+
+
+def newest_whole(folder: Path) -> Iterator[Checkpoint | DamagedError]:
+    """Yield what is wrong with checkpoints, from the newest on, and the first one that is whole."""
+    for path in reversed(found(folder)):
+        try:
+            checkpoint = Checkpoint(path)
+            checkpoint.require_whole()
+        except DamagedError as error:
+            yield error
+        else:
+            yield checkpoint
+            return
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that appears whole, and is on the disk then."""
+    temporary = path.with_name(f".{path.name}.new")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name to a safetensors file that appears whole, and is on the disk then."""
+    temporary = path.with_name(f".{path.name}.new")
+    safetensors.numpy.save_file(dict(arrays), temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def replace(new: Path, path: Path) -> None:
+    """Give a finished folder its name; one that has it makes way."""
+    _settle(new)
+    old = path.with_name(f".{path.name}.old")
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    new.rename(path)
+    _settle(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Give back its name to a checkpoint that made way for another one, which did not come."""
+    for old in path.glob(".step-*.old"):
+        name = path / old.name[1:-4]
+        if not name.exists():
+            old.rename(name)
+
+
+def remove(path: Path) -> None:
+    """Remove a checkpoint: half of one is never seen."""
+    old = path.with_name(f".{path.name}.old")
+    path.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _settle(path: Path) -> None:
+    """Have the disk keep the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,278 @@
+"""The callback that writes checkpoints, and how a trainer goes on from one."""
+
+import sys
+import time
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbp.checkpoint import folder
+from ddbp.checkpoint.folder import Checkpoint, DamagedError
+from ddbp.checkpoint.writer import Writer, sees_the_same
+from ddbp.comm.agreement import gather_texts
+from ddbp.comm.base import Communicator
+from ddbp.observers.observer import Request, StepPhase
+from layers.checks import positive, positive_int
+from layers.errors import message
+
+from .callbacks import Callback, Record
+from .monitors import Monitor
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_OWNER = "Checkpoints"
+
+
+class Checkpoints(Callback):
+    """Write all that training has changed to a folder, whole or not at all, while training goes on.
+
+    A checkpoint is a folder `step-000000100` of safetensors files, one of each rank, and of
+    `state.json`, which has the digests of all arrays. `Trainer(resume=…)` goes on from the newest
+    that is whole, on any number of ranks.
+
+    Parameters
+    ----------
+    every_steps
+        Updates from one checkpoint to the next.
+    every_seconds
+        Seconds from one to the next, by the clock of rank 0.
+    every_epochs
+        Epochs from one to the next; each, if no other interval is given.
+    keep_last
+        How many of the last ones stay.
+    keep_best
+        A number of the records and how many checkpoints with the best values of it stay beside
+        them: ("validation_loss", 1). One is written whenever there is a better value.
+    path
+        The folder; `checkpoints` in the run folder unless given.
+    background
+        Whether a thread writes while training goes on; it writes what there was at the step.
+    busy
+        What is done about a checkpoint while the one before is not written yet: "wait" or "skip".
+
+    Notes
+    -----
+    Where ranks do not see one folder, on hosts without a common file system, rank 0 writes all.
+    """
+
+    def __init__(
+        self,
+        *,
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+        every_epochs: int | None = None,
+        keep_last: int = 3,
+        keep_best: tuple[str, int] | None = None,
+        path: str | Path | None = None,
+        background: bool = True,
+        busy: str = "wait",
+    ) -> None:
+        if every_epochs is None and every_steps is None and every_seconds is None:
+            every_epochs = 1
+        if every_steps is not None:
+            every_steps = positive_int(_OWNER, "every_steps", every_steps)
+        if every_epochs is not None:
+            every_epochs = positive_int(_OWNER, "every_epochs", every_epochs)
+        if every_seconds is not None:
+            fix = "600 is usual."
+            every_seconds = positive(_OWNER, "every_seconds", every_seconds, fix, finite=True)
+        self.every_steps = every_steps
+        self.every_seconds = every_seconds
+        self.every_epochs = every_epochs
+        self.keep_last = positive_int(_OWNER, "keep_last", keep_last, "1 is the least.")
+        if busy not in ("wait", "skip"):
+            fix = 'busy="skip" leaves out one that would have to wait.'
+            raise ValueError(message(_OWNER, 'busy must be "wait" or "skip"', repr(busy), fix))
+        self.background = background
+        self.busy = busy
+        self.path = None if path is None else Path(path).absolute()
+        self._monitor: Monitor | None = None
+        self._best = 0
+        if keep_best is not None:
+            self._monitor, self._best = _checked(keep_best)
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        path = self.path or (trainer.run_dir and trainer.run_dir / folder.IN_RUN)
+        if path is None:
+            fix = "Pass run_dir= to Trainer, or path= here."
+            raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
+        self._collected = not sees_the_same(path, trainer.comm)
+        writers = 1 if self._collected else trainer.comm.size
+        self._writer = Writer(path, trainer.comm, writers, self._prune)
+        self._folder = path
+        if trainer.resume is None and trainer.comm.rank == 0 and folder.found(path):
+            must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
+            fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
+            raise ValueError(message(_OWNER, must, got, fix))
+        self._since = time.monotonic()
+
+    def on_run_begin(self, trainer: "Trainer") -> None:
+        if self._monitor is not None:
+            self._monitor.begin()
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        if self._monitor is not None:
+            paths = folder.found(self._folder) if trainer.comm.rank == 0 else []
+            values = [value for path in paths if (value := _best_value(path)) is not None]
+            best = np.array([values[-1] if values else self._monitor.best])
+            trainer.comm.broadcast(best)
+            self._monitor.best = best.item()
+
+    def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
+        if (
+            self.every_seconds
+            and phase == StepPhase.EXCHANGE
+            and not trainer.comm.rank
+            and time.monotonic() - self._since >= self.every_seconds
+        ):
+            trainer.request(Request.CHECKPOINT)
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        self._writer.require_no_error()
+        every = self.every_steps
+        if trainer.requested & Request.CHECKPOINT or (every and step % every == 0):
+            self.write(trainer)
+
+    def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        better = self._monitor is not None and self._monitor.improved(trainer, record)
+        if better or (self.every_epochs and record["epoch"] % self.every_epochs == 0):
+            self.write(trainer, best=self._monitor.best if better and self._monitor else None)
+
+    def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when all checkpoints that were begun are on the disk; collective.
+
+        Raises
+        ------
+        OSError
+            One could not be written.
+        """
+        self._writer.wait()
+
+    def write(self, trainer: "Trainer", *, best: float | None = None) -> bool:
+        """Write a checkpoint now, between two steps; return whether it is, or will be; collective.
+
+        Parameters
+        ----------
+        trainer
+            The trainer.
+        best
+            The best value so far of what `keep_best` names, if it has just come.
+
+        Raises
+        ------
+        OSError
+            One could not be written, this one or the one before.
+        """
+        self._since = time.monotonic()
+        facts = {
+            "epoch": trainer.epoch,
+            "best": best,
+            "ranks": trainer.comm.size,
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
+        }
+        return self._writer.write(
+            trainer.step_count,
+            facts,
+            trainer.state(collected=self._collected),
+            background=self.background,
+            skip=self.busy == "skip",
+        )
+
+    def _prune(self) -> None:
+        """Remove what shall not stay."""
+        paths = folder.found(self._folder)
+        keep = set(paths[-self.keep_last :])
+        better = [path for path in paths if _best_value(path) is not None]
+        if self._best:
+            keep.update(better[-self._best :])
+        for path in paths:
+            if path not in keep:
+                folder.remove(path)
+
+
+def _best_value(path: Path) -> float | None:
+    """Return the best value so far, if a checkpoint was written because of it."""
+    try:
+        found = Checkpoint(path).facts.get("best")
+    except DamagedError:
+        return None
+    return found if isinstance(found, float) else None
+
+
+def to_resume(resume: str | Path, run_dir: Path | None, comm: Communicator) -> Checkpoint | None:
+    """Return the checkpoint to go on from, the same on all ranks, None for a new run; collective.
+
+    Parameters
+    ----------
+    resume
+        "auto" for the newest whole one in the run folder, if there is any; or a checkpoint, or a
+        folder that has some.
+    run_dir
+        The run folder.
+    comm
+        The ranks.
+
+    Raises
+    ------
+    DamagedError
+        There are checkpoints, and none is whole; or the one that was named is not.
+    """
+    chosen, refusal = "", ""
+    if comm.rank == 0:
+        try:
+            chosen = _chosen(resume, run_dir)
+        except ValueError as error:
+            refusal = str(error)
+    refusal = gather_texts(comm, refusal)[0]
+    if refusal:
+        raise DamagedError(refusal)
+    chosen = gather_texts(comm, chosen)[0]
+    return Checkpoint(chosen) if chosen else None
+
+
+def _chosen(resume: str | Path, run_dir: Path | None) -> str:
+    """Return the path of the checkpoint to go on from, "" for none."""
+    if resume == "auto":
+        if run_dir is None:
+            fix = "Pass run_dir=, the folder of the run to go on with."
+            raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
+        path = run_dir / folder.IN_RUN
+    else:
+        path = Path(resume)
+        if (path / folder.STATE).exists():
+            checkpoint = Checkpoint(path)
+            checkpoint.require_whole()
+            return str(path.absolute())
+        if (path / folder.IN_RUN).is_dir():
+            path = path / folder.IN_RUN
+    folder.recover(path)
+    damages: list[DamagedError] = []
+    for found in folder.newest_whole(path):
+        if isinstance(found, Checkpoint):
+            for damage in damages:
+                print(f"{damage} {found.path.name} is taken.", file=sys.stderr)
+            return str(found.path.absolute())
+        damages.append(found)
+    if damages:
+        raise damages[0]
+    if resume != "auto":
+        fix = "Name a checkpoint, or a folder that has some, such as that of a run."
+        raise ValueError(message("Trainer", "resume must have a checkpoint", str(path), fix))
+    return ""
+
+
+def _checked(given: Any) -> tuple[Monitor, int]:
+    """Return what decides which checkpoints are best, and how many of them stay."""
+    if not (isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], str)):
+        fix = 'keep_best=("validation_loss", 1).'
+        must = "keep_best must be the name of a number of the records, and how many to keep"
+        raise ValueError(message(_OWNER, must, repr(given), fix))
+    return Monitor(_OWNER, given[0], None, 0.0), positive_int(_OWNER, "keep_best", given[1], "1.")

@@ -1,0 +1,164 @@
+"""Operators of two inputs, element by element. They broadcast as NumPy does."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.engine.forward_call import ForwardCall
+from layers.engine.layer import Layer
+from layers.engine.memory import flat
+from layers.engine.merge import Add, Multiply, broadcast_buffer
+from layers.engine.sums import unbroadcast
+from layers.kernels import elementary
+from layers.types import Array
+
+from .constants import alike, array_of
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+class Subtract(Layer):
+    """Difference, y = a - b."""
+
+    analytic = True
+    keeps_constants = False
+
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
+        call.save(np.shape(a), np.shape(b))
+        y = broadcast_buffer(self, call, "y", a, b)
+        np.subtract(a, b, out=y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        a, b = call.saved
+        da = unbroadcast(dy, a) if call.wants(0) else None
+        return da, unbroadcast(-dy, b) if call.wants(1) else None
+
+
+class Divide(Layer):
+    """Quotient, y = a / b. Backward: da = dy / b, db = -dy a / b²."""
+
+    analytic = True
+
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
+        call.save(a, b)
+        return np.asarray(np.true_divide(a, b))
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        a, b = call.saved
+        da = unbroadcast(np.asarray(dy / b), np.shape(a)) if call.wants(0) else None
+        db = unbroadcast(np.asarray(-dy * a / (b * b)), np.shape(b)) if call.wants(1) else None
+        return da, db
+
+
+class Power(Layer):
+    """Power, y = aᵇ. Backward: da = dy b aᵇ⁻¹, db = dy y ln a (0 where a is 0 and b is not
+    negative).
+    """
+
+    analytic = True
+
+    def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
+        y = _power(a, b)
+        call.save(a, b, y)
+        return y
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        a, b, y = call.saved
+        da = db = None
+        exponent = np.asarray(b, y.dtype)
+        if call.wants(0):
+            # Where b is 0 the power is constant, though a^-1 may be infinite.
+            constant = exponent == 0
+            slope = exponent * _power(a, np.where(constant, exponent, exponent - 1))
+            da = unbroadcast(dy * np.where(constant, 0 * exponent, slope), np.shape(a))
+        if call.wants(1):
+            flat_at_0 = np.equal(a, 0) & (exponent.real >= 0)
+            log = _log(np.asarray(np.where(flat_at_0, 1, a), y.dtype))
+            db = unbroadcast(np.asarray(dy * y * log), np.shape(b))
+        return da, db
+
+
+def _power(a: Any, b: Any) -> Array:
+    """Return a^b, in the type that a product of both has."""
+    dtype = np.result_type(a, b)
+    if dtype not in (np.float32, np.float64):
+        return np.asarray(np.power(a, b))
+    if np.ndim(b) == 0:
+        product = _PRODUCTS.get(float(b))
+        if product is not None:
+            return np.asarray(product(np.asarray(a, dtype)))
+    a, b = (np.asarray(x, dtype) for x in (a, b))
+    y = np.empty(np.broadcast_shapes(a.shape, b.shape), dtype)
+    elementary.power(y.reshape(-1), *(flat(np.broadcast_to(x, y.shape)) for x in (a, b)))
+    return y
+
+
+_PRODUCTS: dict[float, Callable[[Array], Any]] = {
+    -1.0: np.reciprocal,
+    0.5: np.sqrt,
+    1.0: np.positive,
+    2.0: np.square,
+    3.0: lambda x: x * x * x,
+}
+"""Powers that rounded operations give, by their exponents."""
+
+
+def _log(x: Array) -> Array:
+    if x.dtype.kind == "c":
+        return np.asarray(np.log(x))
+    y = np.empty(x.shape, x.dtype)
+    elementary.log(y.reshape(-1), flat(x))
+    return y
+
+
+class Where(Layer):
+    """Elementwise choice, y = a where the condition holds, else b."""
+
+    analytic = True
+
+    def forward(self, call: ForwardCall, condition: Any, a: Any, b: Any) -> Array:
+        call.save(condition, np.shape(a), np.shape(b))
+        return np.asarray(np.where(condition, a, b))
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        condition, a, b = call.saved
+        zero = dy.dtype.type(0)
+        da = unbroadcast(np.where(condition, dy, zero), a) if call.wants(1) else None
+        db = unbroadcast(np.where(condition, zero, dy), b) if call.wants(2) else None
+        return None, da, db
+
+
+ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER = Add(), Subtract(), Multiply(), Divide(), Power()
+_WHERE = Where()
+
+
+def where(condition: Any, a: Any, b: Any) -> Any:
+    """Return a where the condition holds, else b; the condition is a constant of the graph."""
+    return _WHERE(np.asarray(array_of(condition), bool), *alike("where", a, b))
+
+
+def maximum(a: Any, b: Any) -> Any:
+    """Return the greater of a and b, element by element, NaN if either is; among equals the
+    gradient goes to a.
+    """
+    first = array_of(a)
+    return where((first >= array_of(b)) | np.not_equal(first, first), a, b)
+
+
+def minimum(a: Any, b: Any) -> Any:
+    """Return the smaller of a and b, element by element, NaN if either is; among equals the
+    gradient goes to a.
+    """
+    first = array_of(a)
+    return where((first <= array_of(b)) | np.not_equal(first, first), a, b)
+
+
+def clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
+    """Return a within [a_min, a_max], None being no bound; the gradient goes to a where that lies
+    within, bounds included.
+    """
+    a = a if a_min is None else maximum(a, a_min)
+    return a if a_max is None else minimum(a, a_max)

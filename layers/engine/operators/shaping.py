@@ -1,0 +1,328 @@
+"""Functions that move elements and compute nothing. Backward moves dy back."""
+
+import functools
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.checks import positive_int
+from layers.engine.forward_call import ForwardCall
+from layers.engine.layer import Layer, Recorded
+from layers.engine.merge import Concatenate
+from layers.engine.sums import axes_of, unbroadcast
+from layers.errors import message
+from layers.types import Array, Integers
+
+from .constants import alike, array_of
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+class Index(Layer):
+    """Indexing, y = x[key]. Backward: dy is added at the places it came from.
+
+    Arrays in the key are copied: what becomes of them later changes no gradient.
+    """
+
+    analytic = True
+
+    def __init__(self, key: Any) -> None:
+        parts = key if isinstance(key, tuple) else (key,)
+        self.once = all(
+            part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)
+            for part in parts
+        )
+        """Whether no element is taken twice: the key has no arrays of numbers."""
+        self.key = key if self.once else tuple(map(_own, parts))
+
+    def __repr__(self) -> str:
+        return f"Index({self.key!r})"
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        call.save(x.shape)
+        return np.asarray(x[self.key])
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        dx = call.buffer("dx", call.saved[0], dy.dtype)
+        dx[...] = 0
+        if self.once:
+            dx[self.key] = dy
+        else:
+            np.add.at(dx, self.key, dy)
+        return (dx,)
+
+
+def _own(part: Any) -> Any:
+    part = array_of(part)
+    return np.array(part) if isinstance(part, np.ndarray | list) else part
+
+
+class Transpose(Layer):
+    """Transposition; the axes in reverse order unless said."""
+
+    analytic = True
+
+    def __init__(self, axes: tuple[int, ...] | None) -> None:
+        self.axes = axes
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        return np.ascontiguousarray(np.transpose(x, self.axes))
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        back = None if self.axes is None else np.argsort([axis % dy.ndim for axis in self.axes])
+        return (np.ascontiguousarray(np.transpose(dy, back)),)
+
+
+class ReshapeOp(Layer):
+    """The same elements in another shape."""
+
+    analytic = True
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        call.save(x.shape)
+        return np.asarray(np.reshape(x, self.shape))
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (dy.reshape(call.saved[0]),)
+
+
+class BroadcastTo(Layer):
+    """The same elements, repeated along new axes and those of size 1. Backward: dy is summed over
+    them.
+    """
+
+    analytic = True
+
+    def __init__(self, shape: Any) -> None:
+        self.shape = shape
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        call.save(x.shape)
+        return np.array(np.broadcast_to(x, self.shape))
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (unbroadcast(dy, call.saved[0]),)
+
+
+class Pad(Layer):
+    """A margin of one number around the elements. Backward: that of dy is cut off."""
+
+    analytic = True
+
+    def __init__(self, widths: Any, number: Any) -> None:
+        self.widths = widths
+        self.number = number
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        call.save(
+            tuple(
+                slice(before, before + size)
+                for (before, _), size in zip(self.widths, x.shape, strict=True)
+            )
+        )
+        return np.pad(x, self.widths, constant_values=self.number)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (dy[call.saved[0]],)
+
+
+class Cast(Layer):
+    """The same numbers in another floating type. Backward: dy in that of the input."""
+
+    analytic = True
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = np.dtype(dtype)
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        call.save(x.dtype)
+        return x.astype(self.dtype)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        return (dy.astype(call.saved[0]),)
+
+
+def _given(x: Any) -> Any:
+    """Return a value as it is, and anything else as an array."""
+    return x if isinstance(x, Recorded) else np.asarray(x)
+
+
+def reshape(x: Any, shape: Any) -> Any:
+    """Return the same elements in another `shape`, in which one size may be -1."""
+    return ReshapeOp(shape)(_given(x))
+
+
+def transpose(x: Any, axes: Any = None) -> Any:
+    """Return x with its axes in this order; in the reverse one if none are given."""
+    return Transpose(None if axes is None else tuple(axes))(_given(x))
+
+
+def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
+    """Return x with `axis1` and `axis2` exchanged."""
+    return transpose(x, np.swapaxes(_numbered(x), axis1, axis2).shape)
+
+
+def moveaxis(x: Any, source: Any, destination: Any) -> Any:
+    """Return x with axes moved from `source` (one or several) to `destination`; the others keep
+    their order.
+    """
+    return transpose(x, np.moveaxis(_numbered(x), source, destination).shape)
+
+
+def _numbered(x: Any) -> Array:
+    """Return an array of no elements whose axes have their numbers as sizes."""
+    return np.empty(range(np.ndim(array_of(x))))
+
+
+def squeeze(x: Any, axis: Any = None) -> Any:
+    """Return x without axes of size 1: `axis` (one or several), or all of them."""
+    return reshape(x, np.squeeze(array_of(x), axis).shape)
+
+
+def expand_dims(x: Any, axis: Any) -> Any:
+    """Return x with new axes of size 1, which `axis` (one or several) then numbers."""
+    return reshape(x, np.expand_dims(array_of(x), axis).shape)
+
+
+def broadcast_to(x: Any, shape: Any) -> Any:
+    """Return x repeated along new axes in front and along those of size 1, to this `shape`."""
+    return BroadcastTo(shape)(_given(x))
+
+
+def flip(x: Any, axis: Any = None) -> Any:
+    """Return x in the reverse order along `axis` (an axis, several, or None for all)."""
+    axes = axes_of(axis, np.ndim(array_of(x)))
+    return _index(x, tuple(slice(None, None, -1 if i in axes else 1) for i in range(max(axes) + 1)))
+
+
+def _index(x: Any, key: Any) -> Any:
+    return Index(key)(_given(x))
+
+
+def take(x: Any, indices: Any, axis: int | None = None) -> Any:
+    """Return the elements at `indices` along `axis`, of all in one row if that is None."""
+    if axis is None:
+        return _index(reshape(x, (-1,)), np.asarray(array_of(indices)))
+    (axis,) = axes_of(axis, np.ndim(array_of(x)))
+    return _index(x, (*[slice(None)] * axis, np.asarray(array_of(indices))))
+
+
+def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
+    """Return of each row along `axis` the elements at that row's own `indices`: the numbers that
+    `argsort` and `argmax` give.
+    """
+    indices = np.asarray(array_of(indices))
+    (axis,) = axes_of(axis, np.ndim(array_of(x)))
+    key: list[Any] = list(np.ogrid[tuple(map(slice, np.shape(array_of(x))))])
+    key[axis] = indices
+    return _index(x, tuple(key))
+
+
+def _taken(x: Any, axis: int | None, order: Callable[[Integers], Any]) -> Any:
+    """Return the elements along an axis in the order that a function of their numbers gives."""
+    size = np.size(array_of(x)) if axis is None else np.shape(array_of(x))[axis]
+    return take(x, order(np.arange(size)), axis)
+
+
+def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
+    """Return each element along `axis` (of all in one row if that is None) `repeats` times; a
+    number for all, or one for each.
+    """
+    return _taken(x, axis, lambda numbers: np.repeat(numbers, repeats))
+
+
+def tile(x: Any, reps: Any) -> Any:
+    """Return x put side by side with itself, so often along each axis as `reps` says (a number is
+    that of the last axis).
+    """
+    reps = np.atleast_1d(reps)
+    x = reshape(x, (*[1] * (len(reps) - np.ndim(array_of(x))), *np.shape(array_of(x))))
+    for axis, count in zip(range(-len(reps), 0), reps, strict=True):
+        x = _taken(x, axis, functools.partial(np.tile, reps=count)) if count != 1 else x
+    return x
+
+
+def roll(x: Any, shift: int, axis: int | None = None) -> Any:
+    """Return x with its elements moved by `shift` along `axis` (all in one row if that is None),
+    those that leave at the end entering at the beginning.
+    """
+    y = _taken(x, axis, lambda numbers: np.roll(numbers, shift))
+    return y if axis is not None else reshape(y, np.shape(array_of(x)))
+
+
+def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
+    """Return x with a margin, as `numpy.pad`.
+
+    Parameters
+    ----------
+    pad_width
+        (before, after) for each axis; one pair, or one number, for all.
+    mode
+        "constant", or what repeats elements: "edge", "reflect", "symmetric", "wrap".
+    constant_values
+        The number that a constant margin has.
+    """
+    widths = np.broadcast_to(pad_width, (np.ndim(array_of(x)), 2)).tolist()
+    if mode == "constant":
+        return Pad(widths, constant_values)(_given(x))
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        must, fix = "mode must name a margin of elements or constants", 'Take "edge" or "reflect".'
+        raise ValueError(message("pad", must, repr(mode), fix))
+    for axis, width in enumerate(widths):
+        if any(width):
+            x = _taken(x, axis, functools.partial(np.pad, pad_width=width, mode=mode))
+    return x
+
+
+def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
+    """Return `arrays` side by side along `axis`."""
+    return Concatenate(axis)(*alike("concatenate", *map(_given, arrays)))
+
+
+def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
+    """Return `arrays` of one shape side by side along a new `axis`."""
+    return concatenate([expand_dims(x, axis) for x in arrays], axis)
+
+
+def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
+    """Return the parts of x along `axis`: so many of one size, or those between indices.
+
+    Parameters
+    ----------
+    indices_or_sections
+        The number of parts, which must divide the axis; or where each part but the first begins.
+    """
+    size = np.shape(array_of(x))[axis]
+    if np.ndim(indices_or_sections):
+        cuts = [0, *map(int, indices_or_sections), None]
+    elif size % indices_or_sections:
+        must, fix = f"the parts must divide the axis of {size}", "Pass where parts begin: [2, 5]."
+        raise ValueError(message("split", must, indices_or_sections, fix))
+    else:
+        cuts = [*range(0, size + 1, size // indices_or_sections)]
+    before: list[Any] = [slice(None)] * (axis % np.ndim(array_of(x)))
+    return tuple(_index(x, (*before, slice(*part))) for part in pairwise(cuts))
+
+
+def sort(x: Any, axis: int = -1) -> Any:
+    """Return x in ascending order along `axis`; the gradient goes where each element came from."""
+    return take_along_axis(x, np.argsort(array_of(x), axis, kind="stable"), axis)
+
+
+def top_k(x: Any, k: int, axis: int = -1) -> tuple[Any, Integers]:
+    """Return the `k` greatest along `axis`, in descending order, and their indices, which have no
+    gradient; of equals the first.
+    """
+    k = positive_int("top_k", "k", k, "Pass how many to keep.")
+    size = np.shape(array_of(x))[axis]
+    if k > size:
+        must, fix = f"k must be at most the size of the axis, {size}", "Pass a smaller k."
+        raise ValueError(message("top_k", must, k, fix))
+    indices = np.argsort(-array_of(x), axis, kind="stable").take(range(k), axis)
+    return take_along_axis(x, indices, axis), indices

@@ -1,0 +1,68 @@
+"""Lengths of sequences go through a Sequential to the layers that take them."""
+
+import numpy as np
+import pytest
+
+from layers import (
+    GRU,
+    LSTM,
+    Dropout,
+    Embedding,
+    EncoderBlock,
+    Linear,
+    MultiHeadAttention,
+    ReLU,
+    Sequential,
+    Tape,
+)
+
+LENGTHS = np.array([3, 1, 4])
+TOKENS = np.random.default_rng(0).integers(0, 7, (3, 4))
+
+
+def reader(*middle, fuse=True):
+    """Return a network that reads tokens."""
+    rng = np.random.default_rng(1)
+    first = Sequential(Embedding(7, 8, rng=rng), Dropout(0.1))
+    last = LSTM(8, 5, last=True, rng=rng)
+    return Sequential(first, *middle, last, Linear(5, 6, rng=rng), ReLU(), fuse=fuse)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: [],
+        lambda rng: [GRU(8, 8, rng=rng)],
+        lambda rng: [EncoderBlock(8, 2, rng=rng)],
+        lambda rng: [MultiHeadAttention(8, 2, rng=rng)],
+        lambda rng: [Sequential(Linear(8, 8, rng=rng), GRU(8, 8, rng=rng))],
+    ],
+    ids=["one", "recurrent", "block", "attention", "nested"],
+)
+def test_sample_in_a_padded_batch_is_the_sample_alone(make, fuse):
+    model = reader(*make(np.random.default_rng(2)), fuse=fuse)
+    y = model(TOKENS, LENGTHS)
+    for n, length in enumerate(LENGTHS):
+        assert y[n].tobytes() == model(TOKENS[n : n + 1, :length])[0].tobytes()
+    other = np.where(np.arange(4) < LENGTHS[:, np.newaxis], TOKENS, 6)
+    assert model(other, LENGTHS).tobytes() == y.tobytes()
+
+
+def test_lengths_may_be_a_value():
+    tape, rng = Tape(), np.random.default_rng(2)
+    x = rng.standard_normal((3, 4, 8)).astype(np.float32)
+    for layer in (EncoderBlock(8, 2, rng=rng), LSTM(8, 5, rng=rng)):
+        y = layer(tape.input(x), lengths=tape.input(LENGTHS))
+        assert y.array.tobytes() == layer(x, lengths=LENGTHS).tobytes()
+    attention = MultiHeadAttention(8, 2, rng=rng)
+    keys = np.arange(4) < LENGTHS[:, np.newaxis]
+    mask = keys[:, np.newaxis, np.newaxis]
+    y = attention(tape.input(x), keys=tape.input(keys), mask=tape.input(mask))
+    assert y.array.tobytes() == attention(x, keys=keys).tobytes()
+
+
+def test_lengths_that_no_layer_takes_are_refused():
+    model = Sequential(Linear(4, 3, rng=np.random.default_rng(0)), ReLU())
+    with pytest.raises(ValueError, match="lengths need a layer that takes them; got none"):
+        model(np.zeros((2, 4), np.float32), LENGTHS)

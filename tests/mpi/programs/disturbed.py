@@ -1,0 +1,135 @@
+"""Ranks that something happens to, or that do what they should not.
+
+Usage: disturbed.py DEED FOLDER; every rank writes its process id.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from launcher import await_others_at, await_watch
+from numba.core import event
+
+import ddbp
+from ddbp.comm import deadlines
+from ddbp.observers.observer import StepPhase
+from layers import Linear, SoftmaxCrossEntropy
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((12, 5)).astype(np.float32), RNG.integers(0, 3, 12)
+
+
+def trainer():
+    """Return a trainer of a small model."""
+    model = Linear(5, 3, rng=np.random.default_rng(0))
+    return ddbp.Trainer(
+        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+    )
+
+
+def in_child(deed):
+    """Return what a forked child says that does a deed and then ends as a script does."""
+    receive, send = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(receive)
+        try:
+            said = repr(deed())
+        except ddbp.CommunicationError as error:
+            said = str(error)
+        os.write(send, said.encode())
+        sys.exit(0)
+    os.close(send)
+    os.waitpid(pid, 0)
+    with open(receive) as pipe:
+        return pipe.read()
+
+
+def train_alone():
+    """Return the number of ranks of a trainer that takes a step without MPI."""
+    os.environ["DDBP_MPI"] = "0"
+    alone = trainer()
+    alone.train_step(X, Y)
+    return alone.comm.size
+
+
+def forks() -> None:
+    """Print what comes of training in children and in processes that a rank starts."""
+    own = trainer()
+    own.train_step(X, Y)
+    if own.comm.rank == 0:
+        print("the trainer:", in_child(lambda: own.train_step(X, Y)))
+        print("a new trainer:", in_child(trainer))
+        print("alone:", in_child(train_alone))
+        command = [sys.executable, __file__, "train"]
+        for variables in ({}, {"DDBP_MPI": "0"}):
+            started = subprocess.run(
+                command, env=os.environ | variables, capture_output=True, text=True, check=False
+            )
+            print(f"a script {variables}:", (started.stdout + started.stderr).splitlines()[-1])
+    own.train_step(X, Y)
+    print(f"rank {own.comm.rank} has gone on", flush=True)
+
+
+def waits() -> None:
+    """Have rank 1 come late: it compiles for longer than the others' time limit."""
+    comm = ddbp.communicator()
+    own, deadlines._SAY = comm._deadline, 0.3
+    limit, own._timeout = own._timeout, 1.0
+    try:
+        if comm.rank == 1:
+            with event.trigger_event("numba:compile", data={}):
+                time.sleep(3.0)
+        comm.all_gather(np.zeros(1))
+    finally:
+        own._timeout, deadlines._SAY = limit, 30.0
+
+
+def leave_without_a_word() -> None:
+    """Have rank 1 wait in forward until the others have said so, and leave."""
+    deadlines._SAY = 1.0
+    own = trainer()
+    await_watch()
+    own.train_step(X, Y)
+    if own.comm.rank == 1:
+        batch = own.batch(X, Y)
+        own.model(batch.x)
+        await_others_at(StepPhase.EXCHANGE)
+        time.sleep(4.0)
+        os._exit(0)
+    own.train_step(X, Y)
+
+
+def ignore_signals() -> None:
+    """Be there until killed."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    trainer()
+    Path(sys.argv[2], f"ready{ddbp.communicator().rank}").touch()
+    time.sleep(600)
+
+
+def train() -> None:
+    """Take a step."""
+    own = trainer()
+    own.train_step(X, Y)
+    print("trained on", own.comm.size)
+
+
+DEEDS = {
+    "forks": forks,
+    "waits": waits,
+    "leave without a word": leave_without_a_word,
+    "ignore signals": ignore_signals,
+    "train": train,
+}
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        rank = ddbp.communicator().rank
+        Path(sys.argv[2], f"pid{rank}").write_text(str(os.getpid()))
+    DEEDS[sys.argv[1]]()
