@@ -42,7 +42,17 @@ from .training import script
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
-from .training.metrics import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
+from .training.metrics import (
+    accuracy,
+    binary_accuracy,
+    bits_per_character,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision,
+    recall,
+    top_k_accuracy,
+)
 from .training.modify import changing, modify_parameters
 from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
@@ -97,10 +107,15 @@ __all__ = [
     "bits_per_character",
     "changing",
     "communicator",
+    "f1_score",
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",
+    "mean_squared_error",
     "modify_parameters",
+    "precision",
+    "recall",
     "save_parameters",
     "script",
+    "top_k_accuracy",
 ]

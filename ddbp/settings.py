@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from layers.errors import message
+from layers.kernels.cache_folder import others_may_write
 
 MPI = "DDBP_MPI"
 """0 or 1: whether this process is one of an MPI job, whatever its launcher says."""
@@ -49,12 +50,12 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
-def claim_rank() -> None:
-    """Note that this process is the rank, if a launcher started it: processes that it starts will
-    know that they are not.
+def claim_rank() -> bool:
+    """Note that this process is the rank, if a launcher started it, and return whether it is:
+    processes that it starts will know that they are not.
     """
-    if launched_under_mpi():
-        os.environ.setdefault(RANK_PROCESS, str(os.getpid()))
+    own = str(os.getpid())
+    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -124,7 +125,16 @@ def bucket() -> int | None:
 
 def status_folder() -> Path | None:
     """Return the folder where ranks keep where they are."""
-    return _folder(STATUS)
+    folder = _folder(STATUS)
+    try:
+        reason = "" if folder is None else others_may_write(folder.lstat())
+    except OSError:
+        # It is on another host.
+        return None
+    if reason:
+        must, fix = f"{STATUS} must be a folder of this user alone", "Leave it to `ddbp launch`."
+        raise ValueError(message("ddbp", must, f"{folder}, {reason}", fix))
+    return folder
 
 
 def verify_folder() -> Path | None:
@@ -144,7 +154,7 @@ def of_all_ranks() -> dict[str, str]:
 
 def _folder(name: str) -> Path | None:
     text = os.environ.get(name)
-    return Path(text) if text else None
+    return Path(text).absolute() if text else None
 
 
 def _integer(name: str, kind: str = "positive integer", least: int = 1) -> int | None:

@@ -28,7 +28,7 @@ from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Sequential
 from .conv.conv import Conv1d, Conv2d, Conv3d
-from .conv.transposed import ConvTranspose1d, ConvTranspose2d
+from .conv.transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
@@ -89,6 +89,20 @@ from .group_norm import GroupNorm, InstanceNorm, InstanceNorm1d, InstanceNorm2d
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
 from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from .loss.base import Loss
+from .loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
+from .loss.ctc import CTC
+from .loss.regression import (
+    BinaryCrossEntropy,
+    GaussianNLL,
+    Hinge,
+    Huber,
+    MeanAbsoluteError,
+    MeanSquaredError,
+    PoissonNLL,
+    SmoothL1,
+)
+from .loss.similarity import CosineDistance, CosineEmbedding
 from .pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -114,6 +128,7 @@ from .upsample import Upsample
 
 __all__ = [
     "CELU",
+    "CTC",
     "ELU",
     "GELU",
     "GRU",
@@ -142,6 +157,9 @@ __all__ = [
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
+    "CosineDistance",
+    "CosineEmbedding",
     "DecoderBlock",
     "Dropout",
     "Dropout2d",
@@ -151,16 +169,20 @@ __all__ = [
     "Flatten",
     "ForwardCall",
     "GRUCell",
+    "GaussianNLL",
     "GlobalAveragePool",
     "GradientReport",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "Hinge",
+    "Huber",
     "Identity",
     "InstanceNorm",
     "InstanceNorm1d",
     "InstanceNorm2d",
+    "KLDivergence",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -171,14 +193,17 @@ __all__ = [
     "Loss",
     "MaxPool1d",
     "MaxPool2d",
+    "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",
     "Module",
+    "MultiClassHinge",
     "MultiHeadAttention",
     "Multiply",
     "PReLU",
     "PaddedShortcut",
     "Parameter",
+    "PoissonNLL",
     "PoolOverTime",
     "RMSNorm",
     "RNNCell",
@@ -191,6 +216,7 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "SinusoidalPositions",
+    "SmoothL1",
     "Softmax",
     "SoftmaxCrossEntropy",
     "Softplus",

@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -245,12 +246,24 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name to a safetensors file that appears whole, and is on the disk then."""
+    """Write arrays by name to a safetensors file that appears whole, and is on the disk then.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; nothing is left of it.
+    """
     temporary = path.with_name(f".{path.name}.new")
-    safetensors.numpy.save_file(dict(arrays), temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        safetensors.numpy.save_file(dict(arrays), temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        must, fix = f"{path} must be a file to write to", "Free some space, or write elsewhere."
+        raise OSError(message("ddbp", must, error, fix)) from error
 
 
 def replace(new: Path, path: Path) -> None:

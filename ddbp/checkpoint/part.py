@@ -1,9 +1,10 @@
-"""The files of a checkpoint that hold arrays: safetensors, written and hashed in one pass."""
+"""The files of a checkpoint that hold arrays: safetensors, hashed while they are written."""
 
 import hashlib
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,9 @@ from layers.errors import message
 from layers.types import Array
 
 _CHUNK = 1 << 22
-"""Bytes that are hashed and written at a time, while they are in the cache."""
+"""Bytes that are read and hashed at a time."""
+_HASHING = 2
+"""Threads that hash what another one writes."""
 
 _CODES = {
     np.dtype(name): code
@@ -84,19 +87,27 @@ def write(path: Path, pieces: Sequence[tuple[str, int, Array]]) -> list[tuple[st
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     places = []
-    with path.open("xb") as file:
+    with path.open("xb") as file, ThreadPoolExecutor(_HASHING) as pool:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, start, elements in pieces:
-            offset, digest = file.tell(), hashlib.sha256()
-            raw: Any = np.ascontiguousarray(elements).view(np.uint8).data
-            for at in range(0, len(raw), _CHUNK):
-                digest.update(raw[at : at + _CHUNK])
-                file.write(raw[at : at + _CHUNK])
-            piece = Piece(start, start + len(elements), path.name, offset, digest.hexdigest())
-            places.append((name, piece))
+        raws = [memoryview(_bytes(elements)) for _, _, elements in pieces]
+        digests = pool.map(_digest, raws)
+        for raw in raws:
+            file.write(raw)
         file.flush()
         os.fsync(file.fileno())
+        offset = 8 + len(text)
+        for (name, start, elements), digest in zip(pieces, digests, strict=True):
+            places.append((name, Piece(start, start + len(elements), path.name, offset, digest)))
+            offset += elements.nbytes
     return places
+
+
+def _bytes(elements: Array) -> Any:
+    return np.ascontiguousarray(elements).view(np.uint8).data
+
+
+def _digest(raw: memoryview) -> str:
+    return hashlib.sha256(raw).hexdigest()
 
 
 def read(path: Path, offset: int, count: int, dtype: np.dtype[Any]) -> Array:

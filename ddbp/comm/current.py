@@ -1,16 +1,19 @@
 """The communicator of this process."""
 
 import os
+import signal
 
 from ddbp import settings
 
 from .base import Communicator
-from .rank_process import not_a_rank
+from .rank_process import end_with_parent, not_a_rank
 from .serial import SerialCommunicator
 
 _CURRENT: list[Communicator] = []
 
-settings.claim_rank()
+if settings.claim_rank() and settings.status_folder():
+    # Open MPI leaves ranks alone when its launcher is killed.
+    end_with_parent(signal.SIGKILL)()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CURRENT.clear)
 

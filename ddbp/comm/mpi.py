@@ -5,7 +5,6 @@ shared memory every rank counts as a host of its own.
 """
 
 import os
-import signal
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +25,6 @@ from .base import Collective, CollectiveKind, CommunicationError, described
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
-from .rank_process import end_with_parent
 from .topology import Topology
 
 HEAD = 64
@@ -401,9 +399,6 @@ def _start() -> Any:
         if (ranks := settings.launched_local_ranks() or 1) > 1:
             shared_memory.require_room_for_mpi(ranks)
         MPI.Init_thread()
-    if settings.status_folder() is not None:
-        # Open MPI leaves ranks alone when its launcher is killed.
-        end_with_parent(signal.SIGKILL)()
     size = MPI.COMM_WORLD.size
     expected = settings.launched_ranks() or size
     if expected != size:

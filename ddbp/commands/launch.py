@@ -155,7 +155,12 @@ def run(arguments: Sequence[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     print(shlex.join(full), file=sys.stderr, flush=True)
-    with tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True) as folder:
+    try:
+        place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
+    except OSError as error:
+        print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
+        return run_launcher(full, environment())
+    with place as folder:
         watch = post_mortem.Watch(Path(folder), options.ranks)
         with watch.running():
             status = run_launcher(full, environment(**{settings.STATUS: folder}))

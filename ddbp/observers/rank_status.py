@@ -136,10 +136,13 @@ class LastStatus:
 def read(folder: Path, rank: int) -> LastStatus | None:
     """Return the status of a rank, None if it has none yet."""
     try:
-        words = memoryview(_file(folder, rank).read_bytes()).cast("q")
+        content = _file(folder, rank).read_bytes()
     except FileNotFoundError:
         return None
-    if len(words) < _WORDS or not words[_PID]:
+    if len(content) < 8 * _WORDS:
+        return None
+    words = memoryview(content).cast("q")
+    if not words[_PID]:
         return None
     phase = StepPhase(words[PHASE])
     where = _PHRASES[phase].format(step=words[STEP])

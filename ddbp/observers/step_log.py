@@ -109,7 +109,12 @@ class StepLog(StepHook):
 
     def _write(self, event: str, values: Mapping[str, str]) -> None:
         self._known.update(values)
-        self._file.write(json.dumps({"event": event, "values": values}) + "\n")
+        try:
+            self._file.write(json.dumps({"event": event, "values": values}) + "\n")
+        except OSError as error:
+            must, fix = "the records of a run must have room", "Free some, or pass --keep FOLDER."
+            got = f"{self._file.name}: {error.strerror}"
+            raise OSError(message("ddbp verify", must, got, fix)) from error
 
     def _digests(self) -> dict[str, str]:
         return {f"{kind} {name}": digest(array.value) for kind, name, array in self._named}

@@ -8,9 +8,8 @@ from functools import cached_property
 import numpy as np
 
 from ddbp import settings
-from layers import Value
 from layers.errors import message
-from layers.types import Array, Integers
+from layers.types import Integers
 
 
 def chosen(shards: int | None, ranks: int) -> int:
@@ -118,18 +117,3 @@ class ShardPlan:
             bounds = cut(samples, self.shards)[first : last + 1]
             known = self._rows[samples] = int(bounds[0]), int(bounds[-1]), bounds - bounds[0]
         return known
-
-
-def shard_sums(loss: Value, shards: int) -> Array:
-    """Return the sums over each local shard's samples (S,) that a loss is made of."""
-    sums = loss.shard_sums
-    if sums is not None:
-        return sums
-    if shards > 1:
-        must, fix = (
-            "a loss without shard sums needs one shard per rank",
-            "Use a loss of layers, or shards equal to the ranks.",
-        )
-        raise ValueError(message("Trainer", must, f"{shards} shards", fix))
-    assert loss.tape.samples is not None
-    return np.array([loss.item() * loss.tape.samples])

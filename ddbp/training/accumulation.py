@@ -12,6 +12,7 @@ from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.reducer import Reducer
 from ddbp.snapshot import BOOLEAN, NUMBER, Entry, Schema, State, array, below, integer, listing
 from layers import Tape, Value
+from layers.engine.shares import required
 from layers.engine.tape import Observation
 from layers.errors import message
 from layers.types import Array
@@ -22,7 +23,8 @@ class Accumulation:
     contributed since the last one.
 
     A batch's loss L_i is a mean over M_i samples (or Σ w of a loss with weights), and so is its
-    gradient. The mean over the group is Σ M_i L_i / Σ M_i. How large the group becomes is not known
+    gradient. The mean over the group is Σ M_i L_i / Σ M_i, where M_i L_i are the sums that losses
+    report. How large the group becomes is not known
     beforehand: gradients add up as Σ (M_i / M_1) ∇L_i, and the update multiplies by M_1 / Σ M_i.
     Where all batches are of one size, the first factor is 1; for a single batch, both are.
 
@@ -39,10 +41,12 @@ class Accumulation:
         How many batches, and samples of global batches, the group has so far.
     updated
         How many samples the last update was for.
+    counted, by_samples
+        What the loss of the last update was a mean over, Σ M_i, and whether that are samples.
     last
         The tape of a batch that ends its group, however many came before it.
     sums
-        The loss sums of this rank's shards, (local S,), in units of the first batch.
+        The sums of this rank's shards that the losses are made of, (local S,).
     """
 
     def __init__(self, every: int, reducer: Reducer) -> None:
@@ -51,12 +55,14 @@ class Accumulation:
         self.last: Tape | None = None
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
-        self.samples = 0
+        self._begin()
         self.clear()
 
     def clear(self) -> None:
         """Begin a new group, after an update."""
         self.updated = self.samples
+        self.counted = self._total
+        self.by_samples = self._by_samples
         self._begin()
 
     def _begin(self) -> None:
@@ -68,7 +74,7 @@ class Accumulation:
         self._observed: list[Observation] = []
         self._first = 0.0
         self._total = 0.0
-        self._divisor = 1
+        self._by_samples = True
         # Gradients of this rank's shards that were loaded, by parameter.
         self._loaded: dict[str, Array] = {}
 
@@ -127,22 +133,18 @@ class Accumulation:
             )
         return loss
 
-    def add(self, loss: Value, sums: Array) -> None:
-        """Count a batch whose gradient has been added, with the sums over each of this rank's
-        shards that its loss is made of.
-        """
+    def add(self, loss: Value) -> None:
+        """Count a batch whose gradient has been added."""
         assert loss.tape.samples is not None
+        sums, divisor = required(loss, "Trainer")
         weight = _weight(loss)
+        # The memory of the sums is used again by the next batch.
+        self.sums = self.sums + sums if self.batches else np.array(sums)
         if not self._first:
             # What came before, if anything, was of no weight.
             self._first = weight
-            self._divisor = loss.tape.samples
-            self.sums = np.array(sums)
-        else:
-            self.sums = self.sums + sums * (
-                weight * self._divisor / (loss.tape.samples * self._first)
-            )
         self._total += weight
+        self._by_samples = divisor is None
         self.batches += 1
         self.samples += loss.tape.samples
 
@@ -197,7 +199,7 @@ class Accumulation:
             "samples": self.samples,
             "first": self._first,
             "total": self._total,
-            "divisor": self._divisor,
+            "by_samples": self._by_samples,
             "gradients": [*gradients],
             "gathered": [each.gathered for each in self._observed],
             "sums": self._of_all(self.sums),
@@ -224,7 +226,7 @@ class Accumulation:
             "samples": integer(1),
             "first": NUMBER,
             "total": NUMBER,
-            "divisor": integer(1),
+            "by_samples": BOOLEAN,
             "sums": array(np.float64, shards),
             "gradients": accumulated,
             "gathered": gathered,
@@ -250,7 +252,7 @@ class Accumulation:
         self.samples = state["samples"]
         self._first = state["first"]
         self._total = state["total"]
-        self._divisor = state["divisor"]
+        self._by_samples = state["by_samples"]
         self.sums = state["sums"][first:last].copy()
         for number, gathered in enumerate(state["gathered"]):
             numbers = state[f"observed.{number}"]
@@ -291,11 +293,17 @@ class Accumulation:
         """M_1 / Σ M_i, which the summed gradient is multiplied by."""
         return self._first / self._total if self._total else 1.0
 
+    def counted_of(self, part: float) -> float:
+        """Return what the loss of the last update was a mean over, if its batches were so much of
+        their samples: weights count what is there.
+        """
+        return self.counted * part if self.by_samples else self.counted
+
     def loss(self, total: float) -> float:
         """Return the mean loss over the group, given the sum of `sums` over all shards of all
         ranks.
         """
-        return total / self._divisor * self.scale
+        return total / self._total if self._total else 0.0
 
 
 def _not_known(everywhere: Array) -> None:
@@ -307,5 +315,5 @@ def _weight(loss: Value) -> float:
     """Return what a loss is a mean over: the samples of the global batch, or the sum of its
     weights.
     """
-    divisor = loss.divisor
+    divisor = required(loss, "Trainer").divisor
     return float(loss.tape.samples or 0) if divisor is None else divisor

@@ -20,6 +20,7 @@ from layers.errors import message
 
 from .callbacks import Callback, Record
 from .monitors import Monitor
+from .signals import RunSaved
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -56,6 +57,10 @@ class Checkpoints(Callback):
 
     Notes
     -----
+    Within `fit` and `batches`, SIGINT, SIGTERM, SIGUSR1 and SIGUSR2 ask a run with this callback to
+    end: all ranks finish their step, write a checkpoint and leave with the status 75. A second
+    signal ends at once.
+
     Where ranks do not see one folder, on hosts without a common file system, rank 0 writes all.
     """
 
@@ -89,7 +94,7 @@ class Checkpoints(Callback):
             raise ValueError(message(_OWNER, 'busy must be "wait" or "skip"', repr(busy), fix))
         self.background = background
         self.busy = busy
-        self.path = None if path is None else Path(path).absolute()
+        self.path = None if path is None else Path(path).expanduser().absolute()
         self._monitor: Monitor | None = None
         self._best = 0
         if keep_best is not None:
@@ -134,6 +139,10 @@ class Checkpoints(Callback):
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         self._writer.require_no_error()
         every = self.every_steps
+        if trainer.requested & Request.STOP:
+            self.write(trainer)
+            self.wait()
+            raise RunSaved
         if trainer.requested & Request.CHECKPOINT or (every and step % every == 0):
             self.write(trainer)
 
@@ -246,7 +255,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
         path = run_dir / folder.IN_RUN
     else:
-        path = Path(resume)
+        path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()

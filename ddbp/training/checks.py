@@ -1,6 +1,7 @@
 """What options and data must be, and what all ranks must have in common, before training begins."""
 
 import hashlib
+import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,13 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         raise ValueError(
             message("Trainer", "every rank needs a sample of each global batch", got, fix)
         )
+
+
+def has_loss(owner: str, loss: Any) -> Any:
+    """Return the loss of a trainer, which must have one."""
+    if loss is None:
+        raise ValueError(message(owner, "the trainer must have a loss", None, "Pass loss= to it."))
+    return loss
 
 
 def no_context(held: bool) -> None:
@@ -225,6 +233,21 @@ def require_data_set(dataset: Any) -> None:
     raise TypeError(message("Trainer", "data must be an ArrayDataset", got, fix))
 
 
+def _require_loss_of_weights(loss: Any, name: str) -> None:
+    """Refuse a function of (prediction, y) as the loss of data with weights."""
+    try:
+        inspect.signature(loss).bind(None, None, None)
+    except TypeError as error:
+        must, fix = (
+            f"the loss must take the weights of the {name}",
+            "Define loss(prediction, y, weights), and pass them on: criterion(…, y, weights).",
+        )
+        raise ValueError(message("Trainer.fit", must, error, fix)) from error
+    except ValueError:
+        # It does not say what it takes.
+        return
+
+
 def samples_to_predict(x: Any, dtype: Any) -> Samples:
     """Return what a prediction is asked for, in the type of the model; there may be no samples."""
     owner = "Trainer.predict"
@@ -283,11 +306,14 @@ class DataSets:
         The ranks.
     dtype
         The type of the model.
+    loss
+        Of the trainer, if it has one.
     """
 
-    def __init__(self, comm: Communicator, dtype: Any) -> None:
+    def __init__(self, comm: Communicator, dtype: Any, loss: Any) -> None:
         self._comm = comm
         self._dtype = dtype
+        self._loss = loss
         self._compared: WeakSet[ArrayDataset] = WeakSet()
 
     def one(self, dataset: ArrayDataset) -> ArrayDataset:
@@ -306,8 +332,10 @@ class DataSets:
         named = {"training data": dataset} | (
             {} if validation is None else {"validation data": validation}
         )
-        for each in named.values():
+        for name, each in named.items():
             require_data_set(each)
+            if each.weights is not None and self._loss is not None:
+                _require_loss_of_weights(self._loss, name)
         batch_fits("Trainer.fit", batch_size, len(dataset))
         self._compare(named, epochs=str(epochs))
         result = dataset.astype(self._dtype)

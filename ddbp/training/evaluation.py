@@ -1,21 +1,23 @@
-"""Evaluation: loss and metrics over a data set, every sample counted once, summed over ranks by the
-fixed tree.
+"""Evaluation: loss and metrics over a data set, every sample counted once. What is averaged, and
+what that is divided by, are summed over shards and batches by the fixed tree.
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ddbp.comm.base import Communicator
 from ddbp.reduction.reducer import total_over_ranks
-from ddbp.reduction.shards import ShardPlan, shard_sums
-from layers import Module, Value
+from ddbp.reduction.shards import ShardPlan
+from layers import Module, Tape, Value
+from layers.engine.hooks import TapeHooks
+from layers.engine.shares import required
+from layers.types import Array
 
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
-from .metrics import Metric
-from .samples import Ragged, Samples, call, leaves, of_leaves, spread
+from .metrics import Metric, shard_sums
+from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
@@ -28,28 +30,49 @@ def evaluate(
     plan: ShardPlan,
     comm: Communicator,
 ) -> dict[str, float]:
-    """Return the mean of each metric over the samples, of the loss where the function is None;
-    collective.
+    """Return the mean of each metric over what counts, of the loss where the function is None; NaN
+    if nothing does; collective.
 
     `run_pass` takes this rank's part of a batch, and returns prediction and loss.
     """
     totals = []
+    first, _ = plan.owned(plan.rank)
     for rows in batches(len(data), batch_size):
         batch = local_batch(data, plan, rows, sliced)
-        sums = np.zeros((plan.local, len(metrics)))
+        # Of each shard and metric what is averaged, and what it counts for.
+        sums = np.zeros((plan.local, len(metrics), 2))
         prediction, loss = run_pass(batch)
         arrays = of_leaves(lambda value: value.array, prediction)
-        for column, metric in enumerate(metrics.values()):
+        weights = () if batch.weights is None else (batch.weights,)
+        for number, (name, metric) in enumerate(metrics.items()):
             if metric is None:
-                sums[:, column] = shard_sums(loss, plan.local)
+                sums[:, number, 0], divisor = required(loss, "Trainer.evaluate")
+                # All ranks know it: that of the first shard has it added.
+                if first == 0:
+                    sums[0, number, 1] = len(rows) if divisor is None else divisor
             else:
-                values = metric(arrays, batch.y)
-                sums[:, column] = [
-                    values[a:b].sum(dtype=np.float64) for a, b in pairwise(batch.bounds)
-                ]
-        totals.append(sums)
-    means = total_over_ranks(np.array(totals), plan, comm) / len(data)
+                arguments = arrays, batch.y, *weights
+                sums[:, number] = shard_sums(name, metric, arguments, batch.bounds)
+        totals.append(sums.reshape(plan.local, -1))
+    values, counted = total_over_ranks(np.array(totals), plan, comm).reshape(-1, 2).T
+    means = np.divide(values, counted, out=np.full(len(values), np.nan), where=counted != 0)
     return dict(zip(metrics, means.tolist(), strict=True))
+
+
+def forward(
+    model: Module,
+    loss: Callable[..., Value],
+    gather: Callable[[Array], Array],
+    hooks: TapeHooks | None,
+    rows: LocalBatch,
+) -> tuple[Any, Value]:
+    """Return a model's output and the loss of this rank's part of a batch; `gather` and `hooks` are
+    those of the tape.
+    """
+    tape = Tape(shards=rows.bounds, samples=rows.samples, gather=gather, hooks=hooks)
+    prediction = call(model, recorded(tape, rows.x))
+    weights = () if rows.weights is None else (rows.weights,)
+    return prediction, loss(prediction, rows.y, *weights)
 
 
 def predict(model: Module, x: Samples, batch_size: int) -> Any:

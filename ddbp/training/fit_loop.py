@@ -57,9 +57,10 @@ class FitLoop(StepHook):
         self._begin_epoch()
 
     def _begin_epoch(self) -> None:
-        # Sums over the updates of the epoch: of the losses times the samples, and of these. A
-        # window of time steps is so much of its batches' samples.
+        # Sums over the updates of the epoch: of what losses are made of, of what they are divided
+        # by, and of samples. A window of time steps is so much of its batches' samples.
         self._total = 0.0
+        self._counted = 0.0
         self._seen = 0.0
         self._weight = 1.0
         # How long the epoch took until the last update, and since when it goes on.
@@ -140,7 +141,7 @@ class FitLoop(StepHook):
         record: Record = {
             "epoch": trainer.epoch,
             "step": trainer.step_count,
-            "loss": self._total / samples if samples else math.nan,
+            "loss": self._total / self._counted if self._counted else math.nan,
             "samples_per_second": samples / seconds,
             "seconds": seconds,
         }
@@ -159,7 +160,9 @@ class FitLoop(StepHook):
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
-            self._total += loss * self._weight * self._update.group.updated
+            counted = self._update.group.counted_of(self._weight)
+            self._total += loss * counted
+            self._counted += counted
             self._seen += self._weight * self._update.group.updated
             self._seconds = time.perf_counter() - self._started
 
@@ -174,18 +177,21 @@ class FitLoop(StepHook):
         return {
             "history": self.history,
             "total": self._total,
+            "counted": self._counted,
             "seen": self._seen,
             "seconds": self._seconds,
         }
 
     def state_schema(self, state: State) -> Schema:
         """Return what `load_state` takes."""
-        return {"history": listing(_RECORD), "total": NUMBER, "seen": NUMBER, "seconds": NUMBER}
+        numbers = dict.fromkeys(("total", "counted", "seen", "seconds"), NUMBER)
+        return {"history": listing(_RECORD), **numbers}
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.history = [*state["history"]]
         self._total = state["total"]
+        self._counted = state["counted"]
         self._seen = state["seen"]
         self._seconds = state["seconds"]
         self._validating = False

@@ -11,6 +11,7 @@ from ddbp.snapshot import Schema, State, integer, like
 from layers.checks import fraction
 from layers.errors import message
 from layers.kernels import optimizer as kernels
+from layers.kernels import underflow
 from layers.types import Array
 
 from .callbacks import Callback, Record
@@ -70,8 +71,12 @@ class ExponentialMovingAverage(Callback):
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates) if self.warm_up else 1.0)
         if self.updates == 1:
             decay = 0.0
-        for chunk in trainer.partition.chunks:
-            kernels.average(self._average[chunk.start : chunk.stop], chunk.values, decay)
+        mode = underflow.flush()
+        try:
+            for chunk in trainer.partition.chunks:
+                kernels.average(self._average[chunk.start : chunk.stop], chunk.values, decay)
+        finally:
+            underflow.restore(mode)
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         if self.validation is not None:

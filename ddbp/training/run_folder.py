@@ -1,9 +1,11 @@
 """The run folder: configuration, metrics and parameters of a run, written by rank 0."""
 
+import errno
 import json
 import os
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,21 @@ from ddbp.reduction.replicate import named_arrays
 from layers import Module
 from layers.errors import Renamed, message
 
+_LEAST = 2**16
+"""Bytes that a run folder has room for when a trainer is made."""
+
 
 class RunFolder:
     """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end,
     `model.safetensors`.
+
+    Before training begins, whatever cannot be written is an error. After that training goes on:
+    records wait for the next epoch, and parameters go to the temporary folder, with a warning.
+
+    Parameters
+    ----------
+    path
+        The folder.
 
     Raises
     ------
@@ -28,21 +41,15 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        # Lines of metrics that could not be written yet.
+        self._waiting: list[str] = []
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
+            with tempfile.TemporaryFile(dir=self.path) as file:
+                file.write(bytes(_LEAST))
+            (self.path / "metrics.jsonl").write_text("")
         except OSError as error:
-            fix = "Choose another with run_dir= (or --run-dir)."
-            raise OSError(
-                message(
-                    "Trainer",
-                    "the run folder must be writable",
-                    f"{self.path}: {error.strerror}",
-                    fix,
-                )
-            ) from error
-        (self.path / "metrics.jsonl").write_text("")
+            raise self._refusal(error) from error
 
     def write_configuration(self, facts: dict[str, Any]) -> None:
         """Write config.json."""
@@ -51,22 +58,63 @@ class RunFolder:
         )
 
     def log(self, record: dict[str, Any]) -> None:
-        """Append a line to metrics.jsonl."""
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        """Append a line to metrics.jsonl, after those that could not be written before."""
+        self._waiting.append(json.dumps(record) + "\n")
+        path, lines = self.path / "metrics.jsonl", "".join(self._waiting).encode()
+        try:
+            with path.open("ab", buffering=0) as file:
+                whole = file.tell()
+                try:
+                    if file.write(lines) < len(lines):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    # Not a part of a line.
+                    os.truncate(path, whole)
+                    raise
+        except OSError as error:
+            if len(self._waiting) == 1:
+                must = f"{path} should hold a line for each epoch"
+                fix = "Training goes on, and they are written as soon as that is possible."
+                _warn(message("Trainer", must, error.strerror, fix))
+        else:
+            self._waiting.clear()
 
     def write_metrics(self, records: Sequence[dict[str, Any]]) -> None:
         """Write metrics.jsonl anew."""
+        self._waiting.clear()
         self._replace("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in records))
 
     def write_parameters(self, model: Module) -> None:
-        """Write model.safetensors."""
-        save_parameters(model, self.path / "model.safetensors")
+        """Write model.safetensors; to a new folder for temporary files where it has no room here.
+
+        Raises
+        ------
+        OSError
+            There is no room there, either.
+        """
+        path = self.path / "model.safetensors"
+        try:
+            save_parameters(model, path)
+        except OSError as error:
+            try:
+                other = Path(tempfile.mkdtemp(prefix="ddbp-run-"), path.name)
+                save_parameters(model, other)
+            except OSError as second:
+                raise error from second
+            _warn(f"{error} Meanwhile they are in {other}: move them.")
 
     def _replace(self, name: str, text: str) -> None:
         temporary = self.path / f".{name}.new"
-        temporary.write_text(text)
-        temporary.replace(self.path / name)
+        try:
+            temporary.write_text(text)
+            temporary.replace(self.path / name)
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: OSError) -> OSError:
+        fix = "Choose another with run_dir= (or --run-dir), or free some space."
+        got = f"{self.path}: {error.strerror}"
+        return OSError(message("Trainer", "the run folder must be writable", got, fix))
 
 
 def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
@@ -79,9 +127,18 @@ def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         Names in the file are those of `Module.named_parameters` and `Module.named_states`.
     path
         The file; one that is there is replaced.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
     """
     arrays = {name: array.value.copy() for name, array in named_arrays(model).items()}
     write_arrays(Path(path), arrays)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
 def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:

@@ -29,6 +29,7 @@ from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from layers import Module
+from layers.errors import message
 from layers.types import Array
 
 from .checkpoints import Checkpoints
@@ -216,9 +217,14 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
     """
     if trainer.comm.rank == 0:
         line = json.dumps(result)
-        if options.json:
-            options.json.write_text(line + "\n")
         print(line, flush=True)
+        if options.json:
+            try:
+                options.json.write_text(line + "\n")
+            except OSError as error:
+                must, fix = "the file of --json must be writable", "The line is printed above, too."
+                got = f"{options.json}: {error.strerror}"
+                raise OSError(message("script.finish", must, got, fix)) from error
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
@@ -259,7 +265,7 @@ def _non_negative_int(text: str) -> int:
 
 def _output_file(text: str) -> Path:
     """Return the path of a file that can be made: better refused before training than after."""
-    path = Path(text)
+    path = Path(text).absolute()
     if not path.parent.is_dir() or path.is_dir():
         raise argparse.ArgumentTypeError(f"must be a file in an existing folder; got {text!r}")
     return path

@@ -3,7 +3,7 @@ rank's partition.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,12 @@ from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
-from .metrics import Metric, default_metrics
+from .metrics import Metric, checked, default_metrics
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
 from .samples import call, recorded
+from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
@@ -138,7 +139,7 @@ class Trainer(OptionsOfBefore):
         ).on(self.comm.size)
         kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
         callbacks = require_hooks("Trainer", "callbacks", callbacks, kinds, fix)
-        self.metrics = dict(default_metrics(loss) if metrics is None else metrics)
+        self.metrics = checked(default_metrics(loss) if metrics is None else metrics)
         self.step_count = 0
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
@@ -159,10 +160,10 @@ class Trainer(OptionsOfBefore):
         self._gather = ShardGather(self._plan, self.comm)
         self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(self.comm, self._flat.dtype)
+        self._data = checks.DataSets(self.comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         self.resume = resume
-        self.run_dir = None if run_dir is None else Path(run_dir).absolute()
+        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
         # What callbacks have been told is in a checkpoint.
@@ -173,6 +174,8 @@ class Trainer(OptionsOfBefore):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        saves = any(isinstance(each, Checkpoints) for each in callbacks)
+        self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
         if resume is not None:
@@ -219,9 +222,10 @@ class Trainer(OptionsOfBefore):
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         self._stream.begin(data)
         try:
-            for _ in range(self._stream.left(epochs)):
-                self.optimizer.begin_epoch(self.epoch)
-                yield from map(self._recorded, self._stream.batches(data))
+            with self._signals:
+                for _ in range(self._stream.left(epochs)):
+                    self.optimizer.begin_epoch(self.epoch)
+                    yield from map(self._recorded, self._stream.batches(data))
         except TrainingOver:
             self._stream.given_out = False
             return
@@ -278,9 +282,11 @@ class Trainer(OptionsOfBefore):
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
-        return sum(
-            self._train(window) * window.share for window in self._truncation.windows([rows])
-        )
+        total = counted = 0.0
+        for window in self._truncation.windows([rows]):
+            value, part = self._train(window), self._update.group.counted_of(window.share)
+            total, counted = total + value * part, counted + part
+        return total / counted if counted else 0.0
 
     # Whole runs
 
@@ -326,15 +332,17 @@ class Trainer(OptionsOfBefore):
             checks.batches_have_variance(self, data)
         steps = windows * self.options.steps(len(data))
         self._fit.write_configuration(self, dataset, epochs)
-        return self._fit.run(self, self._train, data, epochs, steps, validation)
+        with self._signals:
+            return self._fit.run(self, self._train, data, epochs, steps, validation)
 
     def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
         data = self._data.one(dataset)
-        self._require_loss("Trainer.evaluate")
-        run_pass = partial(self._warm_up, self._evaluation)
+        loss = checks.has_loss("Trainer.evaluate", self.loss)
+        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
+        run_pass = partial(self._warm_up, forward)
         metrics = {"loss": None, **self.metrics}
         for begin in self._hooks.evaluation_begin:
             begin(self)
@@ -468,13 +476,8 @@ class Trainer(OptionsOfBefore):
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""
-        self._require_loss("Trainer")
+        checks.has_loss("Trainer.train_step", self.loss)
         return self._step(self._warm_up, self._run_pass, self._recorded(rows))
-
-    def _require_loss(self, owner: str) -> None:
-        if self.loss is None:
-            must, fix = "the trainer must have a loss", "Pass loss= to Trainer."
-            raise ValueError(message(owner, must, None, fix))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
@@ -490,13 +493,3 @@ class Trainer(OptionsOfBefore):
         )
         self._update.group.backward(loss)
         return loss
-
-    def _evaluation(self, rows: LocalBatch) -> tuple[Any, Value]:
-        """Return the model's output and the loss of this rank's part of a batch."""
-        assert self.loss is not None
-        tape = Tape(
-            shards=rows.bounds, samples=rows.samples, gather=self._gather, hooks=self._tape_hooks
-        )
-        prediction = call(self.model, recorded(tape, rows.x))
-        weights = () if rows.weights is None else (rows.weights,)
-        return prediction, self.loss(prediction, rows.y, *weights)

@@ -10,7 +10,7 @@ from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
-from ddbp.reduction.shards import ShardPlan, shard_sums
+from ddbp.reduction.shards import ShardPlan
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
 from layers.kernels import underflow
@@ -67,7 +67,6 @@ class Update:
         self._optimizer = optimizer
         self._options = options
         self._transforms = transforms
-        self._local_shards = plan.local
         self.reducer = Reducer(model, plan, comm, options.wire)
         self.flat = self.reducer.flat
         self.part = Partition(
@@ -103,7 +102,7 @@ class Update:
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
     ) -> float:
         group = self.group
-        group.add(loss, shard_sums(loss, self._local_shards))
+        group.add(loss)
         if group.goes_on(loss.tape):
             if not math.isfinite(group.sums.sum()):
                 checks.refuse_loss(self.flat, loss, group.sums.sum(), step)

@@ -11,6 +11,7 @@ from layers.errors import message, noting
 from layers.kernels.machine import POOLED_BYTES
 from layers.types import Array, Integers
 
+from .batch_sum import BatchSum
 from .forward_call import ForwardCall
 from .layer import Layer
 from .memory import contiguous
@@ -36,14 +37,14 @@ class Call(ForwardCall):
     __slots__ = (
         "_buffers",
         "_own",
-        "divisor",
+        "batch_sum",
         "draws",
         "index",
         "inputs",
         "layer",
         "output",
+        "reported",
         "saved",
-        "shard_sums",
         "tape",
     )
     recorded = True
@@ -55,8 +56,9 @@ class Call(ForwardCall):
         self.inputs = inputs
         self.index = index
         self.saved: tuple[Any, ...] = ()
-        self.shard_sums: Array | None = None
-        self.divisor: float | None = None
+        self.batch_sum: BatchSum | None = None
+        """What the output is the mean of over the batch, if it was reported or asked for."""
+        self.reported = False
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
         self.draws = tape.draws
@@ -113,8 +115,14 @@ class Call(ForwardCall):
         return self.tape.workspace.scratch(dtype, shapes)
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
-        self.shard_sums = sums
-        self.divisor = divisor
+        self.batch_sum = BatchSum(sums, divisor)
+        if not self.reported:
+            self.reported = True
+            self.tape.shares.append(self)
+
+    def divided(self, rows: int, index: int) -> bool:
+        tape = self.tape
+        return tape.divided and rows == tape.rows and self.inputs[index].batch_sum is None
 
     def gather(self, numbers: Array) -> Array:
         return noting(self, self.tape.gather, numbers)
@@ -131,7 +139,6 @@ class Call(ForwardCall):
         return tape.first_sample, tape.step, draw, np.uint64(tape.seed)
 
     def wants(self, index: int) -> bool:
-        """Return whether anybody needs the gradient of input number `index`."""
         x = self.inputs[index]
         return isinstance(x, Value) and x.wants
 
@@ -229,6 +236,8 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
     checked.
     """
     result: Array = np.asarray(answer)
+    if result is array:
+        return array
     if result.shape != array.shape or result.dtype.kind not in "fc":
         must = f"{question} must return floating numbers of shape {array.shape}"
         got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."

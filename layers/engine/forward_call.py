@@ -26,6 +26,9 @@ class ForwardCall(Protocol):
     def training(self) -> bool:
         """Whether layers such as Dropout behave as in training; never outside a tape."""
 
+    def wants(self, index: int) -> bool:
+        """Return whether anybody needs the gradient of input number `index`."""
+
     def save(self, *arrays: Any) -> None:
         """Keep what backward will find in `Call.saved`."""
 
@@ -43,8 +46,13 @@ class ForwardCall(Protocol):
         """
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
-        """Keep the sums over each shard's samples (S,) of what a loss averages, and over what, if
-        not the samples.
+        """Keep the sums over each shard's samples (S, …) of what the output is the mean of, and
+        what their sum over all shards was divided by, if not the samples.
+        """
+
+    def divided(self, rows: int, index: int) -> bool:
+        """Return whether input number `index`, of so many rows, is this rank's part of a batch, or
+        several shards of one, and not yet averaged over them.
         """
 
     def gather(self, numbers: Array) -> Array:

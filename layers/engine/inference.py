@@ -20,6 +20,9 @@ class Inference(ForwardCall):
     recorded = False
     training = False
 
+    def wants(self, index: int) -> bool:
+        return False
+
     def save(self, *arrays: Any) -> None:
         pass
 
@@ -35,6 +38,9 @@ class Inference(ForwardCall):
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
         pass
+
+    def divided(self, rows: int, index: int) -> bool:
+        return False
 
     def gather(self, numbers: Array) -> Array:
         return numbers

@@ -115,6 +115,8 @@ class Tape:
         """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
         on.
         """
+        self.shares: list[Call] = []
+        """Calls that have averaged over the batch."""
         self.released = False
         self._unfinished = False
         if shards is not self.workspace.shards.given:
@@ -143,6 +145,17 @@ class Tape:
         if value.wants:
             value.keep_grad()
         return value
+
+    @property
+    def rows(self) -> int:
+        """The rows of the local batch; 0 where no shards were given."""
+        given = self.shard_bounds.given
+        return 0 if given is None else int(given[-1])
+
+    @property
+    def divided(self) -> bool:
+        """Whether the global batch is more than one shard, here or on several ranks."""
+        return self.samples is not None and (self.shards > 1 or self.rows != self.samples)
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
@@ -192,6 +205,7 @@ class Tape:
                 underflow.restore(mode)
         except BaseException:
             del self.calls[call.index :]
+            self.shares = [share for share in self.shares if share.index < call.index]
             self.draws = call.draws
             raise
         if array.__class__ is tuple:
@@ -281,6 +295,7 @@ class Tape:
         self.calls = []
         self.draws = 0
         self.kept = []
+        self.shares = []
 
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         """Walk the calls up to `value` in reverse."""

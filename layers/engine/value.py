@@ -8,6 +8,8 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
+from . import shares
+from .batch_sum import BatchSum
 from .operators import Arithmetic
 from .rules import Rule
 
@@ -43,16 +45,25 @@ class Value(Arithmetic):
         self._giver: Call | None = None
 
     @property
+    def batch_sum(self) -> BatchSum | None:
+        """What this is the mean of over the batch, if it is a loss, a mean over the axis of the
+        batch, or made of such by adding and multiplying by numbers; else None.
+        """
+        return shares.of(self)
+
+    @property
     def shard_sums(self) -> Array | None:
         """The sums over the samples of each shard (S,), before division, if this is a loss."""
-        return None if self.call is None else self.call.shard_sums
+        found = shares.of(self)
+        return None if found is None else found.sums
 
     @property
     def divisor(self) -> float | None:
         """What a loss is divided by: the sum of weights over the global batch, or None if it is a
         mean over the samples.
         """
-        return None if self.call is None else self.call.divisor
+        found = shares.of(self)
+        return None if found is None else found.divisor
 
     @property
     def arrays(self) -> tuple[Array, ...]:

@@ -141,7 +141,7 @@ def write(path: Path, kept: bytes) -> None:
             _remove_old_versions(path.parent)
         descriptor, temporary = tempfile.mkstemp(prefix=".", dir=path.parent)
         try:
-            with open(descriptor, "wb") as file:
+            with os.fdopen(descriptor, "wb") as file:
                 file.write(_digest(path, kept))
                 file.write(kept)
             os.replace(temporary, path)

@@ -22,6 +22,8 @@ def normalize_rows(y, saved, x, gain, bias, epsilon, centred):
         row, to = x[i], y[i]
         mean = row_sum(row) / size if centred else zero
         inverse = one / np.sqrt(row_squares(row, mean) / size + epsilon)
+        # Squares that overflow would make 0 of the whole row.
+        inverse = inverse if inverse > zero else number(x, np.nan)
         saved[0, i], saved[1, i] = mean, inverse
         if bias.size:
             for j in range(to.size):

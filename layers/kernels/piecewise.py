@@ -5,7 +5,8 @@ flat (n,) unless said.
 import numpy as np
 
 from .jit import inlined, kernel
-from .llvm.vmath import constant, exp, fma, log, sigmoid, tanh
+from .llvm.vmath import constant, exp, fma, sigmoid, tanh
+from .loss import log_from_one
 from .slices import LANES, fold, repeat, slice_width
 
 # Slices whose products are summed in the arrays' own type before they are in float64.
@@ -38,7 +39,7 @@ def _log1p(t):
     """Return log(1 + t), 0 <= t <= 1: that of 1 + t as rounded, and what the rounding has lost."""
     one = constant(t, "one")
     near = one + t
-    return log(near) + (t - (near - one)) / near
+    return log_from_one(near) + (t - (near - one)) / near
 
 
 @kernel

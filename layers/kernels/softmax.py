@@ -9,10 +9,13 @@ from numba.extending import overload
 from .jit import OPTIONS, inlined, kernel
 from .llvm.simd_math import exp_of_nonpositive_row
 from .llvm.simd_rows import row_max, row_sum
-from .llvm.vmath import constant, log, number
+from .llvm.vmath import constant, number
+from .loss import log, log_from_one
 
 # Rows that are taken together.
 ROWS = 32
+# By how much the sum of target probabilities may differ from 1.
+TOLERANCE = 1e-3
 
 
 def _greatest(x: Any) -> Any:
@@ -48,7 +51,7 @@ def below(x, greatest):
 
 
 @inlined
-def _exponentials(e, highest, totals, x):
+def exponentials(e, highest, totals, x):
     """Write e = e^(x - maximum of the row), the rows' maxima and the sums of e; e, x (R, C), a
     block of rows.
 
@@ -75,7 +78,7 @@ def softmax(y, x):
     highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
     for start in range(0, len(x), ROWS):
         block = y[start : start + ROWS]
-        _exponentials(block, highest, totals, x[start : start + ROWS])
+        exponentials(block, highest, totals, x[start : start + ROWS])
         for i in range(len(block)):
             row, share = block[i], constant(x, "one") / totals[i]
             for j in range(row.size):
@@ -99,9 +102,9 @@ def log_softmax(y, x):
     highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
     for start in range(0, len(x), ROWS):
         block, of = y[start : start + ROWS], x[start : start + ROWS]
-        _exponentials(block, highest, totals, of)
+        exponentials(block, highest, totals, of)
         for i in range(len(block)):
-            row, seen, log_total = block[i], of[i], log(totals[i])
+            row, seen, log_total = block[i], of[i], log_from_one(totals[i])
             for j in range(row.size):
                 row[j] = below(seen[j], highest[i]) - log_total
 
@@ -138,7 +141,7 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
             r = (i - bounds[s]) % ROWS
             if r == 0:
                 stop = min(i + ROWS, bounds[s + 1])
-                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
+                exponentials(dx[i:stop], highest, totals, logits[i:stop])
             row, label = dx[i], labels[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0
@@ -146,7 +149,7 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
             if label < 0 or label >= classes:
                 shard += np.nan
                 continue
-            log_total = np.log(totals[r])
+            log_total = log_from_one(totals[r])
             loss = peak * (log_total - below(logits[i, label], highest[r]))
             if smoothing > 0:
                 rest = constant(dx, "zero") * log_total
@@ -165,13 +168,15 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
 
 
 @kernel
-def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
-    """Writes dx_ij = scale (p_ij sum_k t_ik - t_ij) and the sums of each shard's losses -sum_j t_ij
-    log p_ij.
+def soft_cross_entropy(sums, dx, logits, targets, class_weights, weights, relative, scale, bounds):
+    """Writes dx_ij = scale (p_ij sum_k c_k t_ik - c_j t_ij) and the sums of each shard's losses
+    -sum_j c_j t_ij log p_ij; with `relative`, sum_j c_j t_ij (log t_ij - log p_ij).
 
-    Arguments as of `cross_entropy`, but targets t (R, C).
+    Arguments as of `cross_entropy`, but targets t (R, C) and class weights c (C,), all 1 if empty.
+    The loss of a row is NaN where a target is negative or their sum is not 1, by more than
+    TOLERANCE.
     """
-    scale = number(dx, scale)
+    scale, tolerance = number(dx, scale), number(dx, TOLERANCE)
     highest, totals = np.empty(ROWS, dx.dtype), np.empty(ROWS, dx.dtype)
     for s in range(sums.size):
         shard = constant(sums, "zero")
@@ -179,23 +184,36 @@ def soft_cross_entropy(sums, dx, logits, targets, weights, scale, bounds):
             r = (i - bounds[s]) % ROWS
             if r == 0:
                 stop = min(i + ROWS, bounds[s + 1])
-                _exponentials(dx[i:stop], highest, totals, logits[i:stop])
+                exponentials(dx[i:stop], highest, totals, logits[i:stop])
             row = dx[i]
             if weights.size and weights[i] == 0:
                 row[:] = 0
                 continue
-            log_total = np.log(totals[r])
+            log_total = log_from_one(totals[r])
             loss = constant(dx, "zero") * log_total
             mass = constant(dx, "zero")
+            least, whole = mass, mass
             for j in range(logits.shape[1]):
-                if targets[i, j] != 0:
-                    loss += targets[i, j] * (log_total - below(logits[i, j], highest[r]))
-                mass += targets[i, j]
+                target = targets[i, j]
+                least = min(least, target)
+                whole += target
+                if class_weights.size:
+                    target *= class_weights[j]
+                if target != 0:
+                    loss += target * (log_total - below(logits[i, j], highest[r]))
+                if relative and target > 0:
+                    loss += target * log(targets[i, j])
+                mass += target
             factor = scale
             if weights.size:
                 factor, loss = scale * weights[i], loss * weights[i]
+            if not (least >= 0 and abs(whole - constant(dx, "one")) <= tolerance):
+                loss *= number(dx, np.nan)
             shard += loss
             share = constant(dx, "one") / totals[r]
             for j in range(logits.shape[1]):
-                row[j] = factor * (row[j] * share * mass - targets[i, j])
+                target = targets[i, j]
+                if class_weights.size:
+                    target *= class_weights[j]
+                row[j] = factor * (row[j] * share * mass - target)
         sums[s] = shard

@@ -75,6 +75,11 @@ FOUND = {
         "3 ranks and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:",
         "loss",
     ),
+    # What is taken from a value as an array leaves the tape, which could have refused it.
+    "centre the samples of a rank": (
+        "3 ranks and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:",
+        "loss",
+    ),
     "forget the seed": (
         "1 rank again and 1 rank differ first in trainer 1, step 3, in 9 of 9 values:",
         "loss",

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import require_unmasked
 from layers.engine.layer import Recorded
 from layers.errors import message
 
@@ -46,6 +47,7 @@ def alike(owner: Any, *inputs: Any) -> tuple[Any, ...]:
 
 
 def _converted(owner: Any, constant: Any, dtype: Any) -> Any:
+    require_unmasked(owner, "x", constant)
     array = np.asarray(constant)
     kind = array.dtype.kind
     if array.dtype == dtype:

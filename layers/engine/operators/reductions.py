@@ -1,10 +1,12 @@
 """Sums, and what else makes one number of many."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from layers.engine.batch_sum import sum_rows
+from layers.engine.fixed_tree import tree_sum
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.sums import axes_of, sum_over
@@ -37,6 +39,15 @@ class Reduction(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(axis={self.axis})"
 
+    def along_batch(self, call: ForwardCall, x: Array) -> bool:
+        """Return whether the axis of the batch is reduced, of which others hold parts."""
+        return bool(x.ndim) and call.divided(len(x), 0) and 0 in axes_of(self.axis, x.ndim)
+
+    def require_samples_apart(self, call: ForwardCall, x: Array) -> None:
+        """Refuse to reduce samples of which others hold a part."""
+        if self.along_batch(call, x):
+            _refuse_batch(self, x)
+
     def shaped(self, y: Array, x: Array) -> Array:
         """Return a reduction of x, with its axes if they are kept."""
         return y.reshape(self.spread(x.shape)) if self.keepdims else y
@@ -63,16 +74,40 @@ class Reduction(Layer):
 
 
 class Sum(Reduction):
-    """Sum over axes. Backward: dy is spread over what was added."""
+    """Sum over axes. Backward: dy is spread over what was added.
+
+    Along the axis of a batch that is spread over shards it is this rank's share of the sum over the
+    global batch: see `layers.engine.shares`.
+    """
 
     analytic = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        call.save(x.shape)
-        return self.shaped(sum_over(x, axes_of(self.axis, x.ndim)), x)
+        if self.along_batch(call, x):
+            return self._share(call, x)
+        y = self.shaped(sum_over(x, axes_of(self.axis, x.ndim)), x)
+        call.save(x.shape, x.size // max(1, y.size))
+        return y
+
+    def _share(self, call: ForwardCall, x: Array) -> Array:
+        """Return the share of a sum over the global batch, and report the sums of shards."""
+        axes, samples = axes_of(self.axis, x.ndim), call.samples(len(x))
+        terms = samples * math.prod(x.shape[i] for i in axes[1:])
+        sums = sum_rows(x, axes, call.bounds(len(x)))
+        # In units of the mean over samples.
+        sums *= self.scale(terms) * samples
+        if self.keepdims:
+            sums = sums.reshape(-1, *self.spread(x.shape))
+        call.report(sums)
+        call.save(x.shape, terms)
+        return np.asarray(tree_sum(sums) / samples, x.dtype)
+
+    def scale(self, terms: int) -> float:
+        """Return what the sum of so many terms is multiplied by."""
+        return 1.0
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        (shape,) = call.saved
+        shape, _ = call.saved
         return (np.broadcast_to(dy.reshape(self.spread(shape)), shape),)
 
 
@@ -81,15 +116,17 @@ class Mean(Sum):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         y = super().forward(call, x)
-        return np.asarray(y / (y.dtype.type if y.dtype.kind in "fc" else float)(_terms(x, y)))
+        if self.along_batch(call, x):
+            return y
+        terms = x.size // max(1, y.size)
+        return np.asarray(y / (y.dtype.type if y.dtype.kind in "fc" else float)(terms))
+
+    def scale(self, terms: int) -> float:
+        return 1 / max(1, terms)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        terms = math.prod(call.saved[0]) // max(1, dy.size)
+        _, terms = call.saved
         return super().backward(call, dy / dy.dtype.type(max(1, terms)))
-
-
-def _terms(x: Array, y: Array) -> int:
-    return x.size // max(1, y.size)
 
 
 class Extreme(Reduction):
@@ -105,6 +142,7 @@ class Extreme(Reduction):
         return f"{'max' if self.sign > 0 else 'min'}(axis={self.axis})"
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        self.require_samples_apart(call, x)
         columns = self.columns(x)
         if not len(columns):
             fix = "Leave empty arrays out."
@@ -126,6 +164,7 @@ class Norm(Reduction):
     analytic = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        self.require_samples_apart(call, x)
         y = np.sqrt(sum_over(x * x, axes_of(self.axis, x.ndim)))
         call.save(x, y)
         return self.shaped(y, x)
@@ -144,6 +183,7 @@ class Product(Reduction):
     analytic = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        self.require_samples_apart(call, x)
         factors = self.columns(x)
         # Of those before each, in order, and at last of all.
         one = np.ones((1, *factors.shape[1:]), x.dtype)
@@ -167,10 +207,18 @@ class CumulativeSum(Layer):
         self.axis = axis
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        if self.axis % x.ndim == 0 and call.divided(len(x), 0):
+            _refuse_batch(self, x)
         return np.add.accumulate(x, self.axis)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (np.flip(np.add.accumulate(np.flip(dy, self.axis), self.axis), self.axis),)
+
+
+def _refuse_batch(layer: Layer, x: Array) -> NoReturn:
+    must = "of what is spread over shards only sums and means can be taken along the batch"
+    fix = "Reduce the other axes, those of each sample."
+    raise ValueError(message(layer, must, x.shape, fix))
 
 
 def total(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -129,6 +129,17 @@ def with_weights(
     return weighted
 
 
+def with_signs(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
+    """Draw predictions with margins off 0, and targets of -1 and 1."""
+
+    def draw(rng: Generator) -> tuple[Array, ...]:
+        x = 1 + rng.choice((-1.0, 1.0), shape) * rng.uniform(0.1, 2, shape)
+        t = rng.choice((-1.0, 1.0), shape)
+        return x * t, t
+
+    return draw
+
+
 def with_targets(*shape: int) -> Callable[[Generator], tuple[Array, ...]]:
     """Draw predictions, and targets from 0.1 to 0.9."""
     return lambda rng: (rng.standard_normal(shape), rng.uniform(0.1, 0.9, shape))

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import types
 
@@ -175,35 +174,6 @@ class Formulas:
 
     def _times(self, a: list[Any], b: list[Any]) -> list[Any]:
         return [self.builder.fmul(*ab) for ab in zip(a, b, strict=True)]
-
-    def log(self, xs: list[Any]) -> list[Any]:
-        """Return the natural logarithm of positive normal numbers; NaN stays NaN.
-
-        x = m 2^n with m from sqrt(1/2) to sqrt(2), and log m = 2 artanh s, s = (m - 1) / (m + 1),
-        from its series: Cody and Waite 1980, chapter 5.
-        """
-        builder, form, count = self.builder, self.format, len(xs)
-        one, shift = self._constant(1.0), self._constant(form.fraction_bits, self._integers)
-        code = "<f4", "<i4", 6
-        if form.fraction_bits == 52:
-            code = "<f8", "<i8", 12
-        root = self._constant(int(np.array(0.5**0.5, code[0]).view(code[1])), self._integers)
-        bits = [builder.bitcast(x, self._integers) for x in xs]
-        powers = [builder.ashr(builder.sub(b, root), shift) for b in bits]
-        ms = [
-            builder.bitcast(builder.sub(b, builder.shl(n, shift)), self._type)
-            for b, n in zip(bits, powers, strict=True)
-        ]
-        ss = [builder.fdiv(builder.fsub(m, one), builder.fadd(m, one)) for m in ms]
-        series = [2 / (2 * k + 1) for k in range(code[2])]
-        results = self._times(ss, self.polynomial(self._times(ss, ss), series))
-        ns = [builder.sitofp(n, self._type) for n in powers]
-        for part in (form.ln2_tail, form.ln2_head):
-            results = self._fused(ns, [self._constant(part)] * count, results)
-        return [
-            builder.select(builder.fcmp_unordered("uno", x, x), x, y)
-            for x, y in zip(xs, results, strict=True)
-        ]
 
     def polynomial(self, xs: list[Any], coefficients: Sequence[float]) -> list[Any]:
         """Return sum_k c_k x^k by Horner's rule in x^2 for the even and the odd k apart: so fewer

@@ -91,11 +91,6 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError("for kernels only")
 
 
-def log(x: Any) -> Any:
-    """Return the natural logarithm of a positive normal number."""
-    raise NotImplementedError("for kernels only")
-
-
 def lower_tail(x: Any) -> Any:
     """Return the normal distribution function Phi(x) of a real number."""
     raise NotImplementedError("for kernels only")
@@ -118,11 +113,6 @@ def _sigmoid(x):
         if isinstance(x, types.Complex)
         else lambda x: _formula(x, "sigmoid")
     )
-
-
-@overload(log, jit_options=OPTIONS)
-def _log(x):
-    return (lambda x: np.log(x)) if isinstance(x, types.Complex) else lambda x: _formula(x, "log")
 
 
 @overload(lower_tail, jit_options=OPTIONS)

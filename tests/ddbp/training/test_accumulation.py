@@ -266,7 +266,7 @@ def test_loss_that_is_not_finite_is_refused_in_the_batch_that_has_it():
     x[3] = np.nan
     with (
         pytest.raises(
-            FloatingPointError, match=r"nan in step 0; the first layer .* is call 0: Linear"
+            FloatingPointError, match=r"nan in step 0; call 0: Linear.* was given nan at \[3, 0\]"
         ),
         trainer.no_sync(),
     ):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.training.run_folder import RunFolder
 from layers import SoftmaxCrossEntropy
 
 from .small import DATA, X, make, network
@@ -93,3 +94,142 @@ def test_quiet_trainer_prints_nothing(capsys):
     assert [
         line for line in capsys.readouterr().err.splitlines() if not line.startswith("Compiling")
     ] == []
+
+
+# Folders that cannot be written
+
+
+class Disturb(ddbp.Callback):
+    """Does something at the end of some epochs."""
+
+    def __init__(self, **deeds):
+        self._deeds = deeds
+
+    def on_epoch_end(self, trainer, record):
+        self._deeds.get(f"epoch{record['epoch']}", lambda: None)()
+
+
+def lose(folder):
+    """Put a file in the place of a folder."""
+    folder.rename(folder.with_name("lost"))
+    folder.touch()
+
+
+def give_back(folder):
+    folder.unlink()
+    folder.with_name("lost").rename(folder)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Return the folder for temporary files."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    return tmp_path / "temporary"
+
+
+def test_run_goes_on_without_its_folder_and_keeps_its_parameters(tmp_path, temporary):
+    folder = tmp_path / "run"
+    trainer = make(run_dir=folder, callbacks=[Disturb(epoch1=lambda: lose(folder))])
+    with pytest.warns(RuntimeWarning) as said:
+        assert len(trainer.fit(DATA, epochs=3)) == 3
+    lines, parameters = (str(warning.message) for warning in said)
+    assert lines.startswith(f"Trainer: {folder}/metrics.jsonl should hold a line for each epoch; ")
+    assert f"ddbp: {folder}/model.safetensors must be a file to write to" in parameters
+    (kept,) = temporary.glob("ddbp-run-*/model.safetensors")
+    assert f"Meanwhile they are in {kept}: move them." in parameters
+    other = network()
+    ddbp.load_parameters(other, kept)
+    assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
+
+
+def test_lines_of_epochs_are_written_as_soon_as_that_is_possible(tmp_path):
+    folder = tmp_path / "run"
+    deeds = Disturb(epoch2=lambda: lose(folder), epoch4=lambda: give_back(folder))
+    trainer = make(run_dir=folder, callbacks=[deeds])
+    with pytest.warns(RuntimeWarning, match="should hold a line for each epoch"):
+        history = trainer.fit(DATA, epochs=5)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == history
+
+
+def test_disk_that_is_full_leaves_no_part_of_a_line(tmp_path):
+    resource = pytest.importorskip("resource")
+    folder = RunFolder(tmp_path / "run")
+    folder.log({"epoch": 1})
+    size = (folder.path / "metrics.jsonl").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 5, limits[1]))
+        with pytest.warns(RuntimeWarning, match="should hold a line for each epoch"):
+            folder.log({"epoch": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (folder.path / "metrics.jsonl").read_text() == '{"epoch": 1}\n'
+    folder.log({"epoch": 3})
+    assert (folder.path / "metrics.jsonl").read_text().splitlines() == [
+        f'{{"epoch": {epoch}}}' for epoch in (1, 2, 3)
+    ]
+
+
+def test_parameters_that_no_folder_takes_are_an_error_with_the_path(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    trainer = make(run_dir=folder, callbacks=[Disturb(epoch1=lambda: lose(folder))])
+    monkeypatch.setattr("tempfile.tempdir", "/dev/null/nowhere")
+    said = f"ddbp: {folder}/model.safetensors must be a file to write to; got "
+    with (
+        pytest.warns(RuntimeWarning, match="should hold a line"),
+        pytest.raises(OSError, match=re.escape(said)),
+    ):
+        trainer.fit(DATA, epochs=1)
+
+
+def test_configuration_that_cannot_be_written_is_refused_before_training(tmp_path):
+    folder = tmp_path / "run"
+    trainer = make(run_dir=folder)
+    lose(folder)
+    said = f"Trainer: the run folder must be writable; got {folder}: Not a directory. Choose "
+    with pytest.raises(OSError, match=re.escape(said)):
+        trainer.fit(DATA, epochs=1)
+    assert trainer.step_count == 0
+
+
+def test_disk_without_room_is_refused_when_the_trainer_is_made(tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError, match="the run folder must be writable; got ") as refused:
+            make(run_dir=tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(tmp_path / "run") in str(refused.value)
+
+
+def test_saved_parameters_are_whole_or_not_there(tmp_path):
+    resource = pytest.importorskip("resource")
+    path, limits = tmp_path / "model.safetensors", resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(OSError, match=re.escape(f"{path} must be a file to write to")):
+            ddbp.save_parameters(network(), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["run", "~/run"])
+def test_run_folder_stays_where_it_is_when_the_process_changes_its_own(name, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    trainer = make(run_dir=name)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    trainer.fit(DATA, epochs=1)
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+    }
+    assert not (tmp_path / "~").exists()
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -77,9 +77,10 @@ class Two(Composite):
 
 
 def both_losses(prediction, y):
-    """Return the loss of the larger output."""
+    """Return the sum of two losses."""
     assert y.keys() == {"label", "number"}
-    return MeanSquaredError()(prediction["both"], y["number"])
+    error = MeanSquaredError()(prediction["both"], y["number"])
+    return error + 0.5 * SoftmaxCrossEntropy()(prediction["both"], y["label"])
 
 
 def reading(**options):
@@ -98,9 +99,11 @@ def reading(**options):
     ids=["tuple", "dict"],
 )
 def test_several_inputs_and_targets_reach_model_and_loss_in_every_way(x, call):
-    y = {"label": FIRST, "number": RNG.standard_normal((45, 2))}
+    y = {"label": FIRST % 2, "number": RNG.standard_normal((45, 2))}
     data = ddbp.ArrayDataset(x, y)
-    fitted, looped, stepped = (make(Two(), loss=both_losses, batch_size=9) for _ in range(3))
+    fitted, looped, stepped = (
+        make(Two(), loss=both_losses, batch_size=9, shards=3) for _ in range(3)
+    )
     fitted.fit(data, epochs=2, validation=data)
     for batch in looped.batches(data, epochs=2):
         looped.step(both_losses(call(looped.model, batch.x), batch.y))
@@ -113,6 +116,7 @@ def test_several_inputs_and_targets_reach_model_and_loss_in_every_way(x, call):
     assert prediction["both"].tobytes() == direct["both"].tobytes()
     assert prediction["sum"].shape == (45,)
     error = np.mean((direct["both"] - y["number"]) ** 2)
+    error += 0.5 * float(SoftmaxCrossEntropy()(direct["both"], y["label"]))
     assert fitted.evaluate(data)["loss"] == pytest.approx(error, rel=1e-5)
 
 
@@ -131,10 +135,12 @@ def test_metrics_get_arrays_of_the_structure():
         assert type(prediction["both"]) is np.ndarray
         return np.abs(prediction["sum"] - y["label"])
 
-    y = {"label": FIRST, "number": RNG.standard_normal((45, 2))}
+    y = {"label": FIRST % 2, "number": RNG.standard_normal((45, 2))}
     trainer = make(Two(), loss=both_losses, batch_size=9, metrics={"largest": largest})
     found = trainer.evaluate(ddbp.ArrayDataset((A, B), y))["largest"]
-    assert found == pytest.approx(np.abs(trainer.predict((A, B))["sum"] - FIRST).mean(), rel=1e-6)
+    assert found == pytest.approx(
+        np.abs(trainer.predict((A, B))["sum"] - y["label"]).mean(), rel=1e-6
+    )
 
 
 def test_split_keeps_all_parts_of_a_sample_together():
@@ -287,6 +293,21 @@ def test_padding_of_ragged_targets_counts_for_nothing():
     assert record["loss"] == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_ragged_numbers_are_learnt_without_their_padding():
+    sequences = [A[: len(word), :4] for word in WORDS]
+    numbers = [one @ np.ones((4, 2)) for one in sequences]
+    rng = np.random.default_rng(0)
+    model = Sequential(Linear(4, 2, rng=rng), LSTM(2, 2, rng=rng))
+    options = {"loss": MeanSquaredError(), "optimizer": ddbp.SGD(0.0), "batch_size": 8}
+    trainer = make(model, **options)
+    data = ddbp.ArrayDataset(sequences, numbers)
+    expected = np.concatenate([model(one[np.newaxis].astype(np.float32))[0] for one in sequences])
+    error = np.mean((expected - np.concatenate(numbers)) ** 2)
+    assert trainer.evaluate(data)["loss"] == pytest.approx(error, rel=1e-5)
+    (record,) = trainer.fit(data, epochs=1)
+    assert record["loss"] == pytest.approx(error, rel=1e-5)
+
+
 def test_weights_of_ragged_targets_spread_over_their_steps():
     targets = [word % 3 for word in WORDS]
     of_samples = RNG.uniform(0.5, 2, 45)
@@ -359,6 +380,41 @@ def test_samples_of_weight_zero_do_not_train():
     assert len(digests) == 1
 
 
+def test_weighted_ragged_batches_accumulate_to_the_large_batch():
+    weights = RNG.uniform(0, 2, 40)
+    data = ddbp.ArrayDataset(WORDS[:40], FIRST[:40], weights=weights)
+    large, parts = (
+        make(Reader().astype(np.float64), batch_size=8 * size, accumulate=4 // size)
+        for size in (4, 1)
+    )
+    histories = [trainer.fit(data, epochs=2) for trainer in (large, parts)]
+    np.testing.assert_allclose(parameters(parts), parameters(large), rtol=0, atol=1e-14)
+    assert histories[1][-1]["loss"] == pytest.approx(histories[0][-1]["loss"], rel=1e-12)
+
+
+@pytest.mark.parametrize("positions", [False, True])
+def test_weights_are_cut_into_windows_with_their_time_steps(positions):
+    x, labels = RNG.standard_normal((6, 7, 4)), RNG.integers(0, 5, (6, 7))
+    weights = RNG.uniform(1, 2, (6, 7) if positions else 6)
+
+    def trainer(loss=None, **options):
+        model = LSTM(4, 5, rng=np.random.default_rng(0), dtype=np.float64)
+        return make(model, loss=loss or SoftmaxCrossEntropy(), batch_size=6, **options)
+
+    got = []
+
+    def noting(prediction, y, weights):
+        got.append(np.array(weights))
+        return SoftmaxCrossEntropy()(prediction, y, weights)
+
+    trainer(noting, truncate=3).train_step(x, labels, weights)
+    cuts = [weights[:, :3], weights[:, 3:6], weights[:, 6:]] if positions else [weights] * 3
+    assert [window.tolist() for window in got] == [cut.tolist() for cut in cuts]
+    whole, cut = trainer(), trainer(truncate=7)
+    assert cut.train_step(x, labels, weights) == whole.train_step(x, labels, weights)
+    assert cut.parameters_sha256() == whole.parameters_sha256()
+
+
 @pytest.mark.parametrize("given", [{1: 3.0}, [1.0, 3.0, 1.0], np.array([1, 3, 1])])
 def test_class_weights_are_weights_of_the_samples(given):
     by_class, by_sample, plain = make(), make(), make()
@@ -407,6 +463,14 @@ def test_wrong_class_weights_are_refused(data, given, said):
 def test_wrong_weights_are_refused(weights, said):
     with pytest.raises(ValueError, match=f"^ArrayDataset: {said}"):
         ddbp.ArrayDataset(X, LABELS, weights=weights)
+
+
+def test_loss_that_takes_no_weights_is_refused_for_data_that_have_them():
+    trainer = make(loss=lambda prediction, y: SoftmaxCrossEntropy()(prediction, y))
+    trainer.fit(DATA, epochs=1)
+    said = "^Trainer.fit: the loss must take the weights of the training data; got too many"
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(DATA, epochs=1, class_weight={1: 2.0})
 
 
 # The last batch

@@ -12,6 +12,7 @@ import pytest
 import layers
 from layers import Tape, Workspace
 from layers.gradient_check.cases import BATCH, CASES, FAMILY, Apply
+from layers.gradient_check.cases.loss import CASES as CASES_OF_LOSSES
 
 from ..twins import TWINS
 
@@ -366,9 +367,7 @@ def test_gradients_of_shards_are_those_of_separate_tapes(case):
             assert together[s].tobytes() == alone[0].tobytes()
 
 
-@of_cases(
-    case for case in CASES if ("Entropy" in case.name or "Error" in case.name) and case.per_shard
-)
+@of_cases(case for case in CASES_OF_LOSSES if case.per_shard)
 def test_sums_of_shards_make_up_the_loss(case):
     layer, inputs = make(case)
     tape = Tape(shards=(0, 2, 5, 7))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Conv1d, Conv2d, Conv3d, ConvTranspose2d, Tape, Workspace
+from layers import Conv1d, Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d, Tape, Workspace
 from layers.conv.algorithms import Depthwise, Direct, FewChannels, Winograd
 from layers.conv.frames import Framed
 from layers.kernels.machine import VECTOR_BYTES
@@ -187,6 +187,10 @@ REALISTIC = {
         Conv3d(24, 24, 3, rng=rng, padding=1, groups=24),
         (6, 16, 16, 24),
     ),
+    "transposed volume": lambda rng: (
+        ConvTranspose3d(24, 12, 3, rng=rng, padding=1, stride=(2, 1, 2)),
+        (5, 16, 8, 24),
+    ),
     "reflecting": lambda rng: (
         Conv2d(16, 16, 3, rng=rng, padding=1, padding_mode="reflect"),
         (33, 31, 16),
@@ -323,6 +327,25 @@ for channels, outputs, size, stride, groups, image, algorithm in (
         along = along_x, along_w
         assert np.allclose(found, along, rtol=1e-4, atol=2e-2), (channels, found, along)
     assert np.allclose(layer.bias.gradient, dy.sum(axis=(0, 1, 2)), atol=1e-4)
+for channels, outputs in ((5, 7), (16, 16), (34, 19)):
+    layer = layers.Conv3d(channels, outputs, (2, 3, 3), rng=rng, padding=(0, 1, 1), bias=False)
+    x = rng.standard_normal((2, 3, 5, 4, channels)).astype(np.float32)
+    tape = layers.Tape()
+    value = tape.input(x)
+    y = layer(value)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(dy)
+
+    def of_slices(x, w):
+        parts = [[loops(x[:, o + a], w[a], 0, 1, 1, 1) for a in range(2)] for o in range(2)]
+        return np.stack([a + b for a, b in parts], axis=1)
+
+    w = layer.weight.value.astype(float)
+    assert np.abs(y.array - of_slices(x.astype(float), w)).max() < 1e-4, (channels, "volume")
+    u, v = rng.standard_normal(x.shape), rng.standard_normal(w.shape)
+    found = np.vdot(value.grad, u), np.vdot(layer.weight.gradient, v)
+    along = np.vdot(dy, of_slices(u, w)), np.vdot(dy, of_slices(x.astype(float), v))
+    assert np.allclose(found, along, rtol=1e-4, atol=2e-2), (channels, found, along)
 print(VECTOR_BYTES, "right")
 """
 

@@ -8,7 +8,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import layers
-from layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Tape
+from layers import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Tape,
+)
 from layers.conv.algorithms import ALGORITHMS
 from layers.conv.rounding import OPERATIONS, expected_error
 
@@ -400,6 +408,56 @@ def test_conv3d_is_that_of_pytorch(
     x = rng.standard_normal((samples, *volume, groups * inner)).astype(dtype)
     function = with_their_padding(F.conv3d, ends, mode)
     assert_equal_to_pytorch(layer, x, seed, function, **options)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    **{name: common[name] for name in ("dtype", "algorithm", "groups", "bias", "seed")},
+    samples=st.integers(1, 3),
+    volume=three(1, 5),
+    size=three(1, 3),
+    stride=st.one_of(st.just((1, 1, 1)), three(1, 3)),
+    padding=three(0, 2),
+    dilation=st.one_of(st.just((1, 1, 1)), three(1, 2)),
+    more=three(0, 2),
+    inner=st.sampled_from([1, 2, 3, 8, 16, 17]),
+    outer=st.sampled_from([1, 2, 7, 16, 24]),
+)
+def test_conv_transpose3d_is_that_of_pytorch(
+    dtype,
+    algorithm,
+    samples,
+    volume,
+    size,
+    stride,
+    padding,
+    dilation,
+    groups,
+    inner,
+    outer,
+    bias,
+    seed,
+    more,
+):
+    more = tuple(min(m, max(s, d) - 1) for m, s, d in zip(more, stride, dilation, strict=True))
+    ends = [
+        (length - 1) * s - 2 * p + (k - 1) * d + 1 + m
+        for length, s, p, k, d, m in zip(volume, stride, padding, size, dilation, more, strict=True)
+    ]
+    assume(min(ends) > 0)
+    rng = np.random.default_rng(seed)
+    options = {
+        "stride": stride,
+        "padding": padding,
+        "output_padding": more,
+        "groups": groups,
+        "dilation": dilation,
+    }
+    layer = ConvTranspose3d(
+        groups * inner, groups * outer, size, rng=rng, **usual(bias, algorithm, dtype), **options
+    )
+    x = rng.standard_normal((samples, *volume, groups * inner)).astype(dtype)
+    assert_equal_to_pytorch(layer, x, seed, F.conv_transpose3d, **options)
 
 
 # The same options by the same names.

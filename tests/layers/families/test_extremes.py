@@ -163,6 +163,13 @@ def test_tanh_form_of_gelu_has_a_slope_where_the_square_of_its_argument_has_none
     assert value.grad.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize("layer", [layers.LayerNorm(3), layers.RMSNorm(3)], ids=repr)
+def test_rows_whose_squares_overflow_are_not_lost_in_norms(layer):
+    y = layer(np.array([[1e25, -1e25, 3e25], [1, 2, 4]], np.float32))
+    assert np.isnan(y[0]).all()
+    assert np.isfinite(y[1]).all()
+
+
 # ---- all layers
 
 

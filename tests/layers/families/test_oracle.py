@@ -68,11 +68,11 @@ def probabilities(*shape):
 class With(layers.Composite):
     """A loss with a constant target, so that every case is a function of floating inputs."""
 
-    def __init__(self, loss, target):
-        self.loss, self.target = loss, target
+    def __init__(self, loss, target, prediction=lambda *inputs: inputs):
+        self.loss, self.target, self.prediction = loss, target, prediction
 
-    def __call__(self, x):
-        return self.loss(x, self.target)
+    def __call__(self, *inputs):
+        return self.loss(*self.prediction(*inputs), self.target)
 
 
 class Apply(layers.Composite):
@@ -83,6 +83,20 @@ class Apply(layers.Composite):
 
     def __call__(self, *inputs):
         return self.function(*inputs)
+
+
+def of(array, x):
+    """Return an array as a tensor of the type of x."""
+    return torch.tensor(array).to(x.dtype)
+
+
+def their_cosine_embedding(a, b):
+    # torch's own adds 1e-12 to the squares of norms.
+    cosine, alike = F.cosine_similarity(a, b), torch.tensor(labels(2, 13)) == 1
+    return torch.where(alike, 1 - cosine, torch.clamp(cosine - 0.2, min=0)).mean()
+
+
+WEIGHTS = np.array([1.0, 3.0, 0.5])
 
 
 def mlp(rng):
@@ -277,6 +291,111 @@ CASES = [
         lambda *x: torch.cat(x, dim=0),
     ),
     Case("sequential and residual", mlp, ((6, 4, 3),), their_mlp),
+    Case("mean absolute error", layer(layers.MeanAbsoluteError), (ODD, ODD), F.l1_loss),
+    Case(
+        "Huber",
+        layer(lambda: layers.Huber(0.7)),
+        (ODD, ODD),
+        lambda x, t: F.huber_loss(x, t, delta=0.7),
+    ),
+    Case(
+        "smooth L1",
+        layer(lambda: layers.SmoothL1(0.7)),
+        (ODD, ODD),
+        lambda x, t: F.smooth_l1_loss(x, t, beta=0.7),
+    ),
+    Case(
+        "positives weighted",
+        layer(lambda: With(layers.BinaryCrossEntropy((2, 0.5, 3)), labels(2, 9, 3))),
+        ((9, 3),),
+        lambda x: F.binary_cross_entropy_with_logits(
+            x, of(labels(2, 9, 3), x), pos_weight=of(np.array([2, 0.5, 3]), x)
+        ),
+    ),
+    Case(
+        "hinge",
+        layer(lambda: With(layers.Hinge(), 2 * labels(2, *ODD) - 1)),
+        (ODD,),
+        lambda x: torch.clamp(1 - x * of(2 * labels(2, *ODD) - 1, x), min=0).mean(),
+    ),
+    Case(
+        "squared hinge",
+        layer(lambda: With(layers.Hinge(squared=True), 2 * labels(2, *ODD) - 1)),
+        (ODD,),
+        lambda x: (torch.clamp(1 - x * of(2 * labels(2, *ODD) - 1, x), min=0) ** 2).mean(),
+    ),
+    Case(
+        "hinge of classes",
+        layer(lambda: With(layers.MultiClassHinge(0.8), labels(5, 13))),
+        ((13, 5),),
+        lambda x: F.multi_margin_loss(x, torch.tensor(labels(5, 13)), margin=0.8),
+    ),
+    Case(
+        "Poisson",
+        layer(lambda: With(layers.PoissonNLL(), labels(6, *ODD))),
+        (ODD,),
+        lambda x: F.poisson_nll_loss(x, of(labels(6, *ODD), x)),
+    ),
+    Case(
+        "Gaussian",
+        layer(lambda: With(layers.GaussianNLL(), np.ones(ODD), lambda x, s: (x, s * s + 0.1))),
+        (ODD, ODD),
+        lambda x, s: F.gaussian_nll_loss(x, torch.ones_like(x), s * s + 0.1, eps=1e-6),
+    ),
+    Case(
+        "Kullback-Leibler divergence",
+        layer(lambda: With(layers.KLDivergence(), probabilities(*SMALL))),
+        (SMALL,),
+        lambda x: F.kl_div(
+            F.log_softmax(x, -1).reshape(-1, SMALL[-1]),
+            of(probabilities(*SMALL), x).reshape(-1, SMALL[-1]),
+            reduction="batchmean",
+        ),
+    ),
+    Case(
+        "cosine distance",
+        layer(layers.CosineDistance),
+        (ODD, ODD),
+        lambda x, t: (1 - F.cosine_similarity(x, t, dim=-1)).mean(),
+    ),
+    Case(
+        "cosine embedding",
+        layer(lambda: With(layers.CosineEmbedding(0.2), 2 * labels(2, 13) - 1)),
+        ((13, 5), (13, 5)),
+        their_cosine_embedding,
+    ),
+    Case(
+        "classes weighted",
+        layer(lambda: With(layers.SoftmaxCrossEntropy(class_weights=WEIGHTS), labels(3, 13, 7))),
+        ((13, 7, 3),),
+        lambda x: ce(labels(3, 13, 7), weight=of(WEIGHTS, x))(x),
+    ),
+    Case(
+        "classes weighted, smoothed",
+        layer(lambda: With(layers.SoftmaxCrossEntropy(0.2, class_weights=WEIGHTS), labels(3, 13))),
+        ((13, 3),),
+        lambda x: ce(labels(3, 13), weight=of(WEIGHTS, x), label_smoothing=0.2)(x),
+    ),
+    Case(
+        "classes weighted, probabilities",
+        layer(
+            lambda: With(layers.SoftmaxCrossEntropy(class_weights=WEIGHTS), probabilities(13, 3))
+        ),
+        ((13, 3),),
+        lambda x: ce(probabilities(13, 3), weight=of(WEIGHTS, x))(x),
+    ),
+    Case(
+        "connectionist temporal classification",
+        layer(lambda: With(layers.CTC(), 1 + labels(4, 5, 3))),
+        ((5, 9, 6),),
+        lambda x: F.ctc_loss(
+            F.log_softmax(x, -1).transpose(0, 1),
+            torch.tensor(1 + labels(4, 5, 3)),
+            torch.full((5,), 9),
+            torch.full((5,), 3),
+            reduction="none",
+        ).mean(),
+    ),
     Case("mean squared error", layer(layers.MeanSquaredError), (ODD, ODD), F.mse_loss),
     Case("mean squared error of vectors", layer(layers.MeanSquaredError), ((9,), (9,)), F.mse_loss),
     Case(
@@ -470,6 +589,7 @@ def test_every_layer_and_loss_has_a_case():
     in_test_pool = {name for name in public if "Pool" in name and "Time" not in name}
     in_test_pool |= {"ChannelsFirst", "ChannelsLast"}
     in_test_conv_oracle = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"}
+    in_test_conv_oracle |= {"ConvTranspose3d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     as_others = {"InstanceNorm", "InstanceNorm1d"}
     of_sequences = {"Embedding", "RMSNorm", "Attention", "MultiHeadAttention"}

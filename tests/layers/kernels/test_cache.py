@@ -5,6 +5,7 @@ and with folders that others can write to.
 import os
 import stat
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -298,3 +299,11 @@ def test_home_may_link_to_its_cache(homes, monkeypatch, tmp_path):
     homes[1].mkdir()
     Path(homes[1], ".cache").symlink_to(tmp_path / "scratch")
     assert found() == (tmp_path / "scratch" / "ddbp" / "kernels", "")
+
+
+def test_processes_that_begin_together_share_one_cache(program, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        begun = [pool.submit(program) for _ in range(3)]
+        assert all(said == "" for _, said in (each.result() for each in begun))
+    assert program() == (0, "")
+    assert len(files(tmp_path / "cache")) == 2

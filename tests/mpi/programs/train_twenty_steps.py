@@ -15,12 +15,14 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from layers import (
+    CTC,
     GRU,
     LSTM,
     Composite,
     Dropout,
     Embedding,
     Linear,
+    MeanAbsoluteError,
     MeanSquaredError,
     ReLU,
     Sequential,
@@ -52,6 +54,21 @@ def texts(samples: int, seed: int) -> ddbp.ArrayDataset:
     """Return sequences of 12 tokens, each twice in a row, and the tokens that follow."""
     tokens = np.random.default_rng(seed).integers(0, CLASSES, (samples, 7)).repeat(2, axis=1)
     return ddbp.ArrayDataset(tokens[:, :12], tokens[:, 1:13])
+
+
+def spoken(samples: int, seed: int) -> ddbp.ArrayDataset:
+    """Return sequences of 12 tokens, each four times in a row, and which these are, without
+    repetitions.
+    """
+    kinds = np.cumsum(np.random.default_rng(seed).integers(1, 3, (samples, 3)), axis=1) % 3
+    return ddbp.ArrayDataset(kinds.repeat(4, axis=1), kinds + 1)
+
+
+def errors(prediction, target):
+    """Return a loss in Python, of a mean over the batch, a sum, and a loss layer."""
+    error = prediction - target
+    rest = MeanAbsoluteError()(prediction, target)
+    return (error * error).mean() + 0.01 * (error**4).sum() / 50 + rest / 2
 
 
 def trees(samples: int, seed: int) -> ddbp.ArrayDataset:
@@ -162,9 +179,10 @@ class Tagging(Composite):
         return "Tagging()"
 
 
-def loss_of_labels(prediction, y):
-    """Return the loss of one of two outputs."""
-    return SoftmaxCrossEntropy()(prediction["label"], y["label"])
+def loss_of_both(prediction, y):
+    """Return the sum of the losses of two outputs."""
+    label = SoftmaxCrossEntropy()(prediction["label"], y["label"])
+    return label + 0.1 * MeanSquaredError()(prediction["number"], y["number"])
 
 
 def language_model(recurrent, width: int) -> Sequential:
@@ -309,11 +327,37 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         ddbp.Adam(0.01),
         training=tagged(173, 6),
         validation=tagged(37, 7),
-        loss=loss_of_labels,
+        loss=loss_of_both,
         drop_last=True,
         shards=shards,
     ),
     "a custom loop with unused and shared layers": custom_loop,
+    "a loss of means, sums and loss layers": lambda shards: fitted(
+        Sequential(Linear(FEATURES, 2, rng=np.random.default_rng(7))),
+        ddbp.Adam(0.01),
+        training=regression(173, 4),
+        validation=regression(37, 5),
+        loss=errors,
+        metrics={"absolute": ddbp.mean_absolute_error},
+        shards=shards,
+    ),
+    "labels that are ignored, and classes that count more": lambda shards: fitted(
+        language_model(GRU(8, 12, rng=np.random.default_rng(1)), 12),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        loss=SoftmaxCrossEntropy(ignore=2, class_weights=np.arange(1, CLASSES + 1)),
+        accumulate=2,
+        shards=shards,
+    ),
+    "labels without a place in time": lambda shards: fitted(
+        language_model(GRU(8, 12, rng=np.random.default_rng(1)), 12),
+        ddbp.Adam(0.01),
+        training=spoken(173, 6),
+        validation=spoken(37, 7),
+        loss=CTC(),
+        shards=shards,
+    ),
 }
 
 

@@ -52,6 +52,8 @@ def main() -> None:
         x = batch.x
         if deed in ("noise of ranks", "forget the seed") and number >= STEP:
             x = x + noise.standard_normal(x.shape).astype(np.float32)
+        if deed == "centre the samples of a rank" and number >= STEP:
+            x = x - x.array.mean(axis=0)
         first.step(first.loss(first.model(x), batch.y))
         if number == STEP and rank == 1 and deed == "corrupt a parameter":
             first.model[0].bias.value[0] += 1

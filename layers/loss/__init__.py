@@ -1,0 +1,1 @@
+"""Losses: what a prediction is compared with its target by."""

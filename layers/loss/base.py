@@ -1,0 +1,199 @@
+"""What losses share: a loss is the mean over the samples of the global batch, or over what counts
+of them.
+"""
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from layers.checks import require_floating
+from layers.engine.fixed_tree import tree_sum
+from layers.engine.forward_call import ForwardCall
+from layers.engine.layer import Layer
+from layers.engine.memory import empty
+from layers.errors import message
+from layers.kernels import loss as kernels
+from layers.kernels import reduce
+from layers.types import Array, Integers
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+_TOTALS = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
+"""The types that losses are summed in, for floating and complex ones."""
+
+
+class Average(NamedTuple):
+    """How the losses of rows are averaged.
+
+    Attributes
+    ----------
+    sums
+        Where the sums over each shard's rows go (S,).
+    weights
+        Of the rows (R,); empty if all are 1.
+    scale
+        What the gradient of a row of weight 1 is multiplied by.
+    bounds
+        Of the shards in the rows (S + 1,).
+    divisor
+        The sum of the weights over the global batch, None for the mean over its samples.
+    unit
+        What the sums are multiplied by, so that they are over samples: 1 over the rows of each.
+    """
+
+    sums: Array
+    weights: Array
+    scale: float
+    bounds: Integers
+    divisor: float | None
+    unit: float
+
+
+class Loss(Layer):
+    """Base of losses, each called with (prediction, target) or (prediction, target, weights).
+
+    A sample may have several positions (N, …); its loss is their mean, and that of the batch the
+    mean over samples. With weights w of the samples (N,), or of positions (N, …), at least 0, it is
+    Σ w loss / Σ w over the *global* batch: a mean over what counts, however that is spread over
+    samples, shards and ranks, which exchange the sums of their shards' weights for this. It is 0 if
+    nothing counts. Targets and weights are constants, unless a loss says otherwise.
+
+    A prediction of several parts, such as a mean and a variance, is passed part by part or as a
+    tuple.
+
+    The kernel of a loss writes the gradient of the prediction too, for a gradient 1 of the loss.
+    The recorded `Value` has, besides the loss, `shard_sums` (S,): the sum over each shard's samples
+    before division, in float64, of which the loss of the global batch is made, and `divisor`.
+    """
+
+    analytic = True
+
+    def __call__(self, *inputs: Any) -> Any:
+        if inputs and isinstance(inputs[0], tuple):
+            inputs = (*inputs[0], *inputs[1:])
+        return super().__call__(*inputs)
+
+    def average(
+        self,
+        call: ForwardCall,
+        rows: int,
+        samples: int,
+        like: Array,
+        weights: Array | None = None,
+        terms: int = 1,
+        counted: Array | None = None,
+    ) -> Average:
+        """Return how the losses of so many rows, each the mean of so many terms, in the type of
+        `like`, are averaged: by weights (R,), unless None; over the sum of what is `counted` (R,),
+        if not over theirs.
+
+        A rank without samples takes part in the exchange of weights: whether there are any is asked
+        of options, not of rows.
+        """
+        bounds = call.bounds(rows)
+        sums = call.buffer("sums", (len(bounds) - 1,), _TOTALS[like.dtype.kind])
+        if counted is None:
+            counted = weights
+        if weights is None:
+            weights = empty(like.real, 1)
+        if counted is None:
+            per_sample = rows // samples if samples else 1
+            scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
+            unit = samples / rows if rows > samples else 1.0
+            return Average(sums, weights, scale, bounds, None, unit)
+        of_shards = np.empty((len(bounds) - 1, 1))
+        reduce.column_sums(of_shards, counted[:, np.newaxis], bounds, False)
+        total = float(tree_sum(call.gather(of_shards)).item())
+        scale = 1 / (total * terms) if total else 0.0
+        return Average(sums, weights, scale, bounds, total, 1.0)
+
+    def mean(self, call: ForwardCall, average: Average, samples: int) -> Any:
+        """Report the sums over the rows of each shard, and return the loss."""
+        sums, _, _, _, divisor, unit = average
+        if unit != 1:
+            sums *= unit
+        call.report(sums, divisor)
+        total = sums.item() if len(sums) == 1 else tree_sum(sums).item()
+        return total / ((call.samples(samples) if divisor is None else divisor) or 1)
+
+    def row_weights(
+        self, call: ForwardCall, weights: Any, shape: tuple[int, ...], x: Array
+    ) -> Array | None:
+        """Return the weights of rows (R,), given those of the leading axes of `shape`, the shape of
+        the rows; None for None.
+        """
+        if weights is None:
+            return None
+        given = np.asarray(weights)
+        leading = given.shape == shape[: given.ndim] and given.ndim > 0
+        if not leading or given.dtype.kind not in "fiub":
+            must = f"weights must be numbers of shape {shape[:1]}" + (
+                f" or {shape}" if len(shape) > 1 else ""
+            )
+            fix = "Give each sample, or each of its positions, a weight; 0 leaves it out."
+            raise ValueError(message(self, must, f"{given.shape} {given.dtype}", fix))
+        if given.size and not (given.min() >= 0 and given.max() < np.inf):
+            must, fix = "weights must be finite and at least 0", "0 leaves a sample out."
+            raise ValueError(message(self, must, f"{given.min()} to {given.max()}", fix))
+        rows = call.buffer("weights", shape, x.real.dtype)
+        rows[...] = given.reshape(given.shape + (1,) * (len(shape) - given.ndim))
+        return rows.reshape(-1)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        gradients = call.saved
+        self.require_constants(call, len(gradients))
+        return (
+            *(self.scaled(call, f"scaled {i}", dx, dy) for i, dx in enumerate(gradients)),
+            *[None] * (len(call.inputs) - len(gradients)),
+        )
+
+    def require_constants(self, call: "Call", first: int) -> None:
+        """Refuse a gradient of inputs from number `first` on, if anybody wants one."""
+        if any(map(call.wants, range(first, len(call.inputs)))):
+            fix = "Pass an array, or call .detach() on it."
+            must, got = "the targets must be constants", "a value that is differentiated"
+            raise ValueError(message(self, must, got, fix))
+
+    def scaled(self, call: "Call", name: str, dx: Array, dy: Array) -> Array:
+        """Return dx times the gradient dy of the loss, in the buffer of this name."""
+        if dy.item() == 1:
+            return dx
+        return np.multiply(dx, dy, out=call.buffer(name, dx.shape, dx.dtype))
+
+    def require_shape(self, target: Array, prediction: Array) -> None:
+        """Refuse a prediction that is not floating, and targets of another shape."""
+        require_floating(self, prediction)
+        if target.shape == prediction.shape and prediction.ndim:
+            return
+        fix = "Reshape one of them."
+        if target.ndim + 1 == prediction.ndim:
+            fix = "Give both a trailing axis: y[:, np.newaxis]."
+        must = f"targets must have the shape of the predictions, {prediction.shape}"
+        raise ValueError(message(self, must, target.shape, fix))
+
+
+class RowLoss(Loss):
+    """A loss whose kernel writes the losses of rows, and their gradients."""
+
+    def of_rows(
+        self,
+        call: ForwardCall,
+        losses: Array,
+        gradients: tuple[Array, ...],
+        samples: int,
+        weights: Array | None,
+    ) -> Array:
+        """Return the loss, given those of rows (R, K) and gradients of each row's mean times K, all
+        (R, …), which are brought to scale and saved.
+        """
+        rows, terms = losses.shape
+        average = self.average(call, rows, samples, losses, weights, terms)
+        sums, counted, scale, bounds = average[:4]
+        first, *others = (dx.reshape(rows, dx.size // rows if rows else 0) for dx in gradients)
+        kernels.average_rows(sums, first, losses, counted, scale, bounds)
+        for dx in others:
+            kernels.scale_rows(dx, counted, scale)
+        call.save(*gradients)
+        return np.array(self.mean(call, average, samples), losses.dtype)

@@ -1,0 +1,125 @@
+"""`ddbp launch` around its launcher: what it returns, and what it says of ranks."""
+
+import os
+import signal
+import sys
+import tempfile
+
+import pytest
+
+from ddbp import settings
+from ddbp.commands import cli, launch, post_mortem
+from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """Return the function that runs a line of Python as the launcher that `ddbp launch` starts, and
+    returns the status.
+    """
+    (tmp_path / "train.py").touch()
+    monkeypatch.setattr(launch, "find_mpiexec", lambda: "mpiexec")
+
+    def run(line):
+        monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", line])
+        return launch.run(["-n", "3", str(tmp_path / "train.py")])
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        ("", 0),
+        ("import sys; sys.exit(7)", 7),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + signal.SIGKILL),
+    ],
+)
+def test_status_is_that_of_the_launcher_or_128_and_its_signal(line, status, script):
+    assert script(line) == status
+
+
+def test_signal_ends_a_launcher_that_does_not_listen(script, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "_GRACE", 0.5)
+    pid = tmp_path / "pid"
+    line = (
+        "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        f" open({str(pid)!r}, 'w').write(str(os.getpid())); os.kill(os.getppid(), signal.SIGTERM);"
+        " time.sleep(600)"
+    )
+    before = signal.getsignal(signal.SIGTERM)
+    assert script(line) == 128 + signal.SIGTERM
+    assert "ddbp launch: ended by SIGTERM" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) == before
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+def test_ranks_start_where_no_folder_for_their_status_can_be_made(script, monkeypatch, capsys):
+    def refuse(**options):
+        raise FileNotFoundError("no usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", refuse)
+    assert script(f"import os, sys; sys.exit({settings.STATUS!r} in os.environ)") == 0
+    assert "it will not be known where ranks are: no usable temporary" in capsys.readouterr().err
+
+
+def test_ranks_are_those_of_another_job_than_the_process_that_launches_them(monkeypatch):
+    monkeypatch.setenv(settings.RANK_PROCESS, "1")
+    assert settings.is_started_by_a_rank()
+    assert settings.RANK_PROCESS not in launch.environment()
+
+
+def leave(folder, rank, phase):
+    rank_status.RankStatus(folder, rank).words[rank_status.PHASE] = phase
+
+
+def test_ranks_that_have_not_come_to_their_end_are_no_success(tmp_path):
+    assert post_mortem.unfinished(tmp_path, 3, None) == []
+    leave(tmp_path, 0, StepPhase.END)
+    assert post_mortem.unfinished(tmp_path, 3, None) == []
+    leave(tmp_path, 1, StepPhase.BACKWARD)
+    process = f"process {os.getpid()}"
+    (said,) = post_mortem.unfinished(tmp_path, 3, os.getpid())
+    assert said.startswith(f"rank 1 ({process}) left without coming to the end of the script, as ")
+    leave(tmp_path, 2, StepPhase.EXCHANGE)
+    (said,) = post_mortem.unfinished(tmp_path, 3, None)
+    assert said.startswith("ranks 1 and 2 (")
+    assert "have left, one of them without coming to the end" in said
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch):
+    def interrupt(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run", interrupt)
+    assert cli.main(["launch"]) == 130
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o700, False), (0o770, True), (0o707, True)])
+def test_folder_of_statuses_must_be_of_this_user_alone(mode, refused, tmp_path, monkeypatch):
+    folder = tmp_path / "status"
+    folder.mkdir()
+    folder.chmod(mode)
+    monkeypatch.setenv(settings.STATUS, str(folder))
+    if not refused:
+        assert settings.status_folder() == folder
+        return
+    said = f"DDBP_STATUS must be a folder of this user alone; got {folder}, which others may write"
+    with pytest.raises(ValueError, match=said):
+        settings.status_folder()
+
+
+def test_status_needs_no_room_when_it_is_written_to(tmp_path, monkeypatch):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    monkeypatch.setattr(rank_status, "_OWN", [])
+    tmp_path.chmod(0o700)
+    monkeypatch.setenv(settings.STATUS, str(tmp_path))
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        assert rank_status.own_status(0) is None
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert rank_status.read(tmp_path, 0) is None

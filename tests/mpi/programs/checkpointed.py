@@ -1,0 +1,80 @@
+"""Train with checkpoints; be asked to end by a signal, or go on.
+
+Usage: checkpointed.py FOLDER RUN [--signal NAME RANK STEP] [--apart] [--exit]. The ranks write the
+digest of the parameters and the losses of all epochs. With --signal a rank sends itself a signal in
+a step; ranks that end by it write their status, or end with it by --exit. With --apart ranks take
+it that they do not see one folder.
+"""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from ddbp.training import checkpoints
+from layers import BatchNorm, Dropout, Linear, ReLU, Sequential, SoftmaxCrossEntropy
+
+SAMPLES = 68
+RNG = np.random.default_rng(3)
+DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), RNG.integers(0, 4, SAMPLES))
+
+
+class SendSignal(ddbp.Callback):
+    """Sends this process a signal in a step."""
+
+    def __init__(self, name: str, step: int) -> None:
+        self.number = signal.Signals[name]
+        self.step = step
+
+    def on_step_begin(self, trainer, step):
+        if step == self.step:
+            os.kill(os.getpid(), self.number)
+
+
+def main() -> None:
+    """Train."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--signal", nargs=3)
+    parser.add_argument("--apart", action="store_true")
+    parser.add_argument("--exit", action="store_true")
+    options = parser.parse_args()
+    if options.apart:
+        checkpoints.sees_the_same = lambda path, comm: False
+    rng = np.random.default_rng(1)
+    model = Sequential(
+        Linear(20, 64, rng=rng), BatchNorm(64), ReLU(), Dropout(0.2), Linear(64, 4, rng=rng)
+    )
+    rank = ddbp.communicator().rank
+    callbacks: list[ddbp.Callback] = [ddbp.Checkpoints(every_steps=3)]
+    if options.signal and int(options.signal[1]) == rank:
+        callbacks.append(SendSignal(options.signal[0], int(options.signal[2])))
+    trainer = ddbp.Trainer(
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.Adam(0.01),
+        batch_size=14,
+        shards=6,
+        callbacks=callbacks,
+        run_dir=options.run,
+        resume="auto",
+        quiet=True,
+    )
+    try:
+        history = trainer.fit(DATA, epochs=4, validation=DATA)
+    except SystemExit as end:
+        if options.exit:
+            raise
+        np.savez(options.folder / f"rank{rank}.npz", status=np.array(end.code))
+        return
+    losses = [record[name] for record in history for name in ("step", "loss", "validation_loss")]
+    digest = np.array(trainer.parameters_sha256())
+    np.savez(options.folder / f"rank{rank}.npz", digest=digest, losses=np.array(losses))
+
+
+if __name__ == "__main__":
+    main()
