@@ -88,7 +88,6 @@ from .gradient_check.report import BlockReport, GradientReport, WrongGradientErr
 from .group_norm import GroupNorm, InstanceNorm, InstanceNorm1d, InstanceNorm2d
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
-from .loss import BinaryCrossEntropy, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from .loss.base import Loss
 from .loss.classification import KLDivergence, MultiClassHinge, SoftmaxCrossEntropy
 from .loss.ctc import CTC
