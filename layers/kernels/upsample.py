@@ -23,11 +23,11 @@ def bilinear(y, between, x, rows, row_shares, columns, column_shares):
             for k in range(between.size):
                 between[k] = fma(share, below[k] - above[k], above[k])
             for j in range(y.shape[2]):
-                left, right = columns[j, 0] * channels, columns[j, 1] * channels
+                first, last = columns[j, 0] * channels, columns[j, 1] * channels
+                left, right = between[first : first + channels], between[last : last + channels]
                 portion, pixel = column_shares[j], to[j]
                 for c in range(channels):
-                    before = between[left + c]
-                    pixel[c] = fma(portion, between[right + c] - before, before)
+                    pixel[c] = fma(portion, right[c] - left[c], left[c])
 
 
 @kernel
@@ -42,12 +42,13 @@ def bilinear_backward(dx, between, dy, rows, row_shares, columns, column_shares)
             between[:] = 0
             given = dy[n, i]
             for j in range(dy.shape[2]):
-                left, right = columns[j, 0] * channels, columns[j, 1] * channels
+                first, last = columns[j, 0] * channels, columns[j, 1] * channels
+                left, right = between[first : first + channels], between[last : last + channels]
                 portion, pixel = column_shares[j], given[j]
                 for c in range(channels):
-                    between[left + c] = fma(one - portion, pixel[c], between[left + c])
+                    left[c] = fma(one - portion, pixel[c], left[c])
                 for c in range(channels):
-                    between[right + c] = fma(portion, pixel[c], between[right + c])
+                    right[c] = fma(portion, pixel[c], right[c])
             above, below = images[n, rows[i, 0]], images[n, rows[i, 1]]
             share = row_shares[i]
             for k in range(between.size):
