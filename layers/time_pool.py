@@ -33,8 +33,11 @@ class PoolOverTime(Layer):
     Notes
     -----
     Called with x (N, T, C) and, if samples are shorter than T, `lengths` (N,): integers from 1 to
-    T.
+    T. A Sequential hands them on.
     """
+
+    takes_lengths = True
+    keeps_constants = False
 
     def __init__(self, kind: str = "mean") -> None:
         if kind not in _KINDS:
@@ -44,6 +47,9 @@ class PoolOverTime(Layer):
 
     def __repr__(self) -> str:
         return f"PoolOverTime({self.kind!r})"
+
+    def __call__(self, x: Any, lengths: Any = None) -> Any:
+        return super().__call__(x) if lengths is None else super().__call__(x, lengths)
 
     def forward(self, call: ForwardCall, x: Array, lengths: Any = None) -> Array:
         require_input(self, x, ("N", "T", "C"))
