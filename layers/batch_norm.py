@@ -193,6 +193,7 @@ class BatchNorm(Layer):
                 gain,
                 bias,
                 feedback,
+                feedback,
                 bounds,
                 epsilon,
                 rectified,

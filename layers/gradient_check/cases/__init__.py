@@ -13,6 +13,7 @@ from . import (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -23,7 +24,9 @@ from . import (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 from .case import BATCH, Apply, Case
 
@@ -35,6 +38,7 @@ _FAMILIES = (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -45,7 +49,9 @@ _FAMILIES = (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 CASES = tuple(case for family in _FAMILIES for case in family.CASES)
 FAMILY = {

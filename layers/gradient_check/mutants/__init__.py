@@ -19,6 +19,7 @@ from . import (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -29,7 +30,9 @@ from . import (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 from .mutant import Mutant
 
@@ -42,6 +45,7 @@ _FAMILIES = (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -52,7 +56,9 @@ _FAMILIES = (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)
 

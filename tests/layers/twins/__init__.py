@@ -13,6 +13,7 @@ from . import (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -23,7 +24,9 @@ from . import (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 
 _FAMILIES = (
@@ -34,6 +37,7 @@ _FAMILIES = (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
@@ -44,6 +48,8 @@ _FAMILIES = (
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 TWINS = {name: twin for family in _FAMILIES for name, twin in family.TWINS.items()}
