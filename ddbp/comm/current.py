@@ -1,7 +1,6 @@
 """The communicator of this process."""
 
 import os
-import signal
 
 from ddbp import settings
 
@@ -13,7 +12,7 @@ _CURRENT: list[Communicator] = []
 
 if settings.claim_rank() and settings.status_folder():
     # Open MPI leaves ranks alone when its launcher is killed.
-    end_with_parent(signal.SIGKILL)()
+    end_with_parent()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CURRENT.clear)
 
