@@ -8,7 +8,7 @@ from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Sequential
 from .conv.conv import Conv1d, Conv2d, Conv3d
-from .conv.transposed import ConvTranspose1d, ConvTranspose2d
+from .conv.transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from .dropout import Dropout, Dropout2d
 from .embedding import Embedding
 from .engine.call import Call
@@ -115,6 +115,7 @@ __all__ = [
     "Conv3d",
     "ConvTranspose1d",
     "ConvTranspose2d",
+    "ConvTranspose3d",
     "CosineDistance",
     "CosineEmbedding",
     "DecoderBlock",

@@ -1,6 +1,7 @@
 """What options and data must be, and what all ranks must have in common, before training begins."""
 
 import hashlib
+import inspect
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,19 @@ _CLIP = "With clip_norm= a gradient that is not finite is refused by name, befor
 
 def gradient_changes(
     clip_norm: float | None, clip_value: float | None, l1: float, l2: float
-) -> None:
-    """Refuse limits of clipping that are not positive, and negative factors of penalties."""
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None:
-            positive("Trainer", name, limit, "Leave it out for no clipping.")
+) -> dict[str, float]:
+    """Return by name limits of clipping that are given, which must be positive, and factors of
+    penalties, which must not be negative.
+    """
+    limits = {"clip_norm": clip_norm, "clip_value": clip_value}
+    checked = {
+        name: positive("Trainer", name, limit, "Leave it out for no clipping.")
+        for name, limit in limits.items()
+        if limit is not None
+    }
     for name, factor in (("l1", l1), ("l2", l2)):
-        non_negative("Trainer", name, factor)
+        checked[name] = non_negative("Trainer", name, factor)
+    return checked
 
 
 def ranks_have_samples(batch_size: int, ranks: int) -> None:
@@ -232,6 +239,21 @@ def require_data_set(dataset: Any) -> None:
     raise TypeError(message("Trainer", "data must be an ArrayDataset", got, fix))
 
 
+def _require_loss_of_weights(loss: Any, name: str) -> None:
+    """Refuse a function of (prediction, y) as the loss of data with weights."""
+    try:
+        inspect.signature(loss).bind(None, None, None)
+    except TypeError as error:
+        must, fix = (
+            f"the loss must take the weights of the {name}",
+            "Define loss(prediction, y, weights), and pass them on: criterion(…, y, weights).",
+        )
+        raise ValueError(message("Trainer.fit", must, error, fix)) from error
+    except ValueError:
+        # It does not say what it takes.
+        return
+
+
 def samples_to_predict(x: Any, dtype: Any) -> Samples:
     """Return what a prediction is asked for, in the type of the model; there may be no samples."""
     owner = "Trainer.predict"
@@ -290,11 +312,14 @@ class DataSets:
         The ranks.
     dtype
         The type of the model.
+    loss
+        Of the trainer, if it has one.
     """
 
-    def __init__(self, comm: Communicator, dtype: Any) -> None:
+    def __init__(self, comm: Communicator, dtype: Any, loss: Any) -> None:
         self._comm = comm
         self._dtype = dtype
+        self._loss = loss
         self._compared: WeakSet[ArrayDataset] = WeakSet()
 
     def one(self, dataset: ArrayDataset) -> ArrayDataset:
@@ -313,8 +338,10 @@ class DataSets:
         named = {"training data": dataset} | (
             {} if validation is None else {"validation data": validation}
         )
-        for each in named.values():
+        for name, each in named.items():
             require_data_set(each)
+            if each.weights is not None and self._loss is not None:
+                _require_loss_of_weights(self._loss, name)
         batch_fits("Trainer.fit", batch_size, len(dataset))
         self._compare(named, epochs=str(epochs))
         result = dataset.astype(self._dtype)

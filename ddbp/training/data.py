@@ -108,8 +108,9 @@ class ArrayDataset:
         ValueError
             A number is too large for the type; `owner` refuses it.
         """
-        for name, part in (("x", self.x), ("y", self.y)):
-            require_range(owner, name, part, dtype)
+        for name, part in (("x", self.x), ("y", self.y), ("weights", self.weights)):
+            if part is not None:
+                require_range(owner, name, part, dtype)
         return self._map(lambda leaf: cast(leaf, dtype))
 
     def digest(self) -> str:

@@ -87,7 +87,8 @@ def top_k_accuracy(
         first = np.arange(classes) < safe[..., np.newaxis]
         hits = ((prediction > own) | ((prediction == own) & first)).sum(axis=-1) < k
     counted = None if ignore is None else labels != ignore
-    return per_sample(owner, hits, weights, counted)
+    known = np.where(np.isnan(prediction).any(axis=-1), np.nan, hits)
+    return per_sample(owner, known, weights, counted)
 
 
 def binary_accuracy(prediction: Array, target: Array, weights: Array | None = None) -> Values:
@@ -95,7 +96,7 @@ def binary_accuracy(prediction: Array, target: Array, weights: Array | None = No
     `prediction` and `target` (N, …), by `weights` as of `accuracy`.
     """
     _same_shape("binary_accuracy", prediction, target)
-    return per_sample("binary_accuracy", (prediction > 0) == (target > 0.5), weights)
+    return per_sample("binary_accuracy", 1 - abs(_positive(prediction) - (target > 0.5)), weights)
 
 
 def precision(prediction: Array, target: Array, weights: Array | None = None) -> Values:
@@ -104,7 +105,8 @@ def precision(prediction: Array, target: Array, weights: Array | None = None) ->
     outputs, by `weights` as of `accuracy`.
     """
     _same_shape("precision", prediction, target)
-    return per_sample("precision", target > 0.5, weights, prediction > 0)
+    found = _positive(prediction)
+    return per_sample("precision", (target > 0.5) + 0 * found, weights, found != 0)
 
 
 def recall(prediction: Array, target: Array, weights: Array | None = None) -> Values:
@@ -113,7 +115,7 @@ def recall(prediction: Array, target: Array, weights: Array | None = None) -> Va
     by `weights` as of `accuracy`.
     """
     _same_shape("recall", prediction, target)
-    return per_sample("recall", prediction > 0, weights, target > 0.5)
+    return per_sample("recall", _positive(prediction), weights, target > 0.5)
 
 
 def f1_score(prediction: Array, target: Array, weights: Array | None = None) -> Values:
@@ -122,8 +124,8 @@ def f1_score(prediction: Array, target: Array, weights: Array | None = None) -> 
     `accuracy`.
     """
     _same_shape("f1_score", prediction, target)
-    found, true = prediction > 0, target > 0.5
-    return per_sample("f1_score", found & true, weights, found.astype(np.int64) + true)
+    found, true = _positive(prediction), target > 0.5
+    return per_sample("f1_score", found * true, weights, 1 * (found != 0) + true)
 
 
 def bits_per_character(
@@ -254,6 +256,11 @@ def _require_weights(name: str, metric: Metric, arguments: tuple[Any, ...]) -> N
         must = f"metric {name!r} must take (prediction, target, weights), as the data have weights"
         fix = "Return (values, weights), each (N,), for a mean over what counts."
         raise TypeError(message("Trainer.evaluate", must, error, fix)) from None
+
+
+def _positive(logits: Array) -> Array:
+    """Return 1 where a logit is positive, else 0; NaN stays NaN."""
+    return np.where(np.isnan(logits), np.nan, logits > 0)
 
 
 def _row_sums(rows: Array) -> Array:

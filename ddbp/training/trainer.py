@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numpy import ndarray
-
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
@@ -144,8 +142,8 @@ class Trainer(OptionsOfBefore):
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
         self._truncation = None
-        if truncate is not None:
-            self._truncation = Truncation(model, truncate, self.comm, self._plan)
+        if self.options.truncate is not None:
+            self._truncation = Truncation(model, self.options.truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
         self._update = Update(
@@ -160,7 +158,7 @@ class Trainer(OptionsOfBefore):
         self._gather = ShardGather(self._plan, self.comm)
         self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(self.comm, self._flat.dtype)
+        self._data = checks.DataSets(self.comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
         self.resume = resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
@@ -467,11 +465,7 @@ class Trainer(OptionsOfBefore):
         )
         if rows.ends_group:
             self._update.group.last = tape
-        x = rows.x
-        if x.__class__ is ndarray:
-            x = tape.input(x, gradient=False, copy=copy)
-        else:
-            x = recorded(tape, x, copy)
+        x = recorded(tape, rows.x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _train(self, rows: LocalBatch) -> float:

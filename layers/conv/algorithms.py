@@ -38,6 +38,11 @@ class ConvAlgorithm:
         return f"{type(self).__name__}()"
 
     @property
+    def image(self) -> tuple[int, ...]:
+        """The sizes of the input: rows and columns, and the depth before them of a volume."""
+        return self.shape.image
+
+    @property
     def outputs(self) -> tuple[int, ...]:
         """The sizes of the output: rows and columns, and the depth before them of a volume."""
         return self.shape.outputs

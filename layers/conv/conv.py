@@ -125,9 +125,8 @@ class _Conv(Convolution):
         channels = (self.in_channels, self.out_channels)
         mode = "zeros" if padded == image else self.padding_mode
         if mode == "zeros" and len(axes) == 2:
-            rows, columns = axes
-            size = (image[0], image[1])
-            shape = ConvShape.of(Window(rows, columns, self.groups), size, channels)
+            window = Window(axes[0], axes[1], self.groups)
+            shape = ConvShape(window, (image[0], image[1]), window.output(*image), channels)
             return choose(shape, dtype, self.algorithm)
         for length, axis in zip(image, axes, strict=True):
             most = padding_limit(mode, length)
@@ -135,7 +134,8 @@ class _Conv(Convolution):
                 must = f"padding_mode={mode!r} takes at most {most} from an axis of length {length}"
                 fix = "Pad less, or with zeros."
                 raise ValueError(message(self, must, (axis.before, axis.after), fix))
-        return framed(axes, image, channels, self.groups, mode, dtype, self.algorithm)
+        outputs = tuple(axis.output(length) for length, axis in zip(image, axes, strict=True))
+        return framed(axes, image, outputs, channels, self.groups, mode, dtype, self.algorithm)
 
     def _ends(self, image: tuple[int, ...]) -> list[tuple[int, int]]:
         """Return the padding before and after each axis of an image."""

@@ -9,14 +9,14 @@ channels; and Winograd's transforms and all else that is known of images hold fo
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from layers.checks import Pair
-from layers.kernels import conv_frames, merge
+from layers.kernels import conv_frames, elementwise
 from layers.kernels.machine import FRAME_BYTES
 from layers.types import Array, Integers
 
@@ -60,12 +60,12 @@ class Frames:
 
     @property
     def kernel_arguments(self) -> tuple[Any, ...]:
-        """Them in their order."""
+        """The arguments in their order."""
         return self.slices, self.rows, self.columns, self.left, self.groups
 
     @property
     def taps(self) -> int:
-        """Slices of a frame."""
+        """The number of slices in a frame."""
         return int(self.slices.shape[1])
 
     def are_slices(self, volume: tuple[int, ...]) -> bool:
@@ -75,7 +75,7 @@ class Frames:
 
     @property
     def contributions(self) -> int:
-        """The most frames' pixels that come from one pixel."""
+        """The largest number of pixels of frames that come from one pixel."""
         counts = [
             int(np.bincount(of[of >= 0].reshape(-1)).max(initial=1))
             for of in (self.slices, self.rows, self.columns)
@@ -86,14 +86,13 @@ class Frames:
 class Framed(ConvAlgorithm):
     """Another algorithm, `inner`, over the frames of images (N, H, W, C) or volumes (N, D, H, W,
     C).
-
-    It is not for transposed convolutions: the adjoint takes no bias, and rectifies nothing.
     """
 
     def __init__(self, inner: ConvAlgorithm, frames: Frames, image: tuple[int, ...]) -> None:
         super().__init__(inner.shape, inner.dtype)
         self.inner = inner
         self.frames = frames
+        self._image = image
         self._depth = image[0] if len(image) == 3 else 1
         self._in_place = len(image) == 3 and frames.are_slices(image)
         of_frame = math.prod(inner.shape.image) * inner.shape.channels[0] * inner.dtype.itemsize
@@ -104,6 +103,10 @@ class Framed(ConvAlgorithm):
 
     def __repr__(self) -> str:
         return f"Framed({self.inner!r})"
+
+    @property
+    def image(self) -> tuple[int, ...]:
+        return self._image
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -127,8 +130,12 @@ class Framed(ConvAlgorithm):
         for first in range(0, len(images), self.together):
             part = images[first : first + self.together]
             frames = self._buffer(call)[: len(part)]
-            self.inner.adjoint(call, frames, part, weight, bias, rectified)
+            self.inner.adjoint(call, frames, part, weight, bias[:0], False)
             conv_frames.scatter(volumes, frames, first, *self.frames.kernel_arguments)
+        if bias.size:
+            np.add(dx, bias, out=dx)
+        if rectified:
+            elementwise.relu(dx.reshape(-1), dx.reshape(-1))
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
@@ -204,37 +211,48 @@ class SlicesApart(ConvAlgorithm):
         return f"SlicesApart({self.of_slices[0].inner!r})"
 
     @property
+    def image(self) -> tuple[int, ...]:
+        return self.of_slices[0].image
+
+    @property
     def outputs(self) -> tuple[int, ...]:
         return self.of_slices[0].outputs
 
     def apply(
         self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        first, *others = self.of_slices
-        first.apply(call, y, x, weight[0], bias, rectified and not others)
-        part = call.buffer("part", y.shape, self.dtype) if others else y
-        for a, of_slice in enumerate(others, 1):
-            of_slice.apply(call, part, x, weight[a], bias[:0], False)
-            if rectified and a == len(others):
-                merge.rectified_sum(y.reshape(-1), y.reshape(-1), part.reshape(-1))
-            else:
-                np.add(y, part, out=y)
+        maps = [of_slice.apply for of_slice in self.of_slices]
+        self._add_up(call, maps, y, x, weight, bias, rectified)
 
     def adjoint(
         self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        first, *others = self.of_slices
-        first.adjoint(call, dx, dy, weight[0], bias, rectified)
-        part = call.pooled("part", dx.shape, self.dtype) if others else dx
-        for a, of_slice in enumerate(others, 1):
-            of_slice.adjoint(call, part, dy, weight[a], bias, rectified)
-            np.add(dx, part, out=dx)
+        maps = [of_slice.adjoint for of_slice in self.of_slices]
+        self._add_up(call, maps, dx, dy, weight, bias, rectified)
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
     ) -> None:
         for a, of_slice in enumerate(self.of_slices):
             of_slice.gradient(call, dw[:, a], dy, x, bounds, add)
+
+    def _add_up(
+        self,
+        call: Any,
+        maps: Sequence[Callable[..., None]],
+        y: Array,
+        x: Array,
+        weight: Array,
+        bias: Array,
+        rectified: bool,
+    ) -> None:
+        maps[0](call, y, x, weight[0], bias, False)
+        part = call.buffer("part", y.shape, self.dtype)
+        for of_slice, taps in zip(maps[1:], weight[1:], strict=True):
+            of_slice(call, part, x, taps, bias[:0], False)
+            np.add(y, part, out=y)
+        if rectified:
+            elementwise.relu(y.reshape(-1), y.reshape(-1))
 
 
 def _images(x: Array) -> Array:
@@ -251,20 +269,23 @@ def _taps_first(weight: Array, taps: int) -> Array:
 def framed(
     axes: Sequence[Axis],
     image: tuple[int, ...],
+    outputs: tuple[int, ...],
     channels: Pair,
     groups: int,
     mode: str,
     dtype: Any,
     algorithm: str,
+    *,
+    transposed: bool = False,
 ) -> ConvAlgorithm:
     """Return the algorithm for a window over images (rows, columns) or volumes (depth, rows,
-    columns), whose padding is made as `mode` says.
+    columns), whose padding is made as `mode` says; see `choose`.
     """
     *depth, rows, columns = axes
     slices = np.zeros((1, 1), np.int64)
     for axis in depth:
         slices = np.add.outer(
-            np.arange(axis.output(image[0])) * axis.stride, np.arange(axis.size) * axis.dilation
+            np.arange(outputs[0]) * axis.stride, np.arange(axis.size) * axis.dilation
         )
         slices = places(mode, image[0], axis.before, axis.after)[slices]
     left = 0
@@ -284,8 +305,10 @@ def framed(
         taps = slices.shape[1]
         # Channels of one slice stay in their order.
         frames = Frames(slices, of_rows, of_columns, left, groups if taps > 1 else 1)
-        shape = ConvShape.of(window, size, (taps * channels[0], channels[1]))
-        return Framed(choose(shape, dtype, algorithm), frames, image)
+        shape = ConvShape(
+            window, size, (outputs[-2], outputs[-1]), (taps * channels[0], channels[1])
+        )
+        return Framed(choose(shape, dtype, algorithm, transposed=transposed), frames, image)
 
     if groups == channels[0] > 1 < slices.shape[1]:
         return SlicesApart(

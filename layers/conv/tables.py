@@ -96,11 +96,6 @@ class ConvShape:
     outputs: Pair
     channels: Pair
 
-    @staticmethod
-    def of(window: Window, image: Pair, channels: Pair) -> "ConvShape":
-        """Return it with all windows that fit."""
-        return ConvShape(window, image, window.output(*image), channels)
-
     @property
     def axes(self) -> tuple[Axis, Axis]:
         """The window's axes."""

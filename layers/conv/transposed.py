@@ -1,4 +1,6 @@
-"""Transposed convolutions of images (N, H, W, C) and sequences (N, T, C), channels last."""
+"""Transposed convolutions of images (N, H, W, C), volumes (N, D, H, W, C) and sequences (N, T, C),
+channels last.
+"""
 
 from typing import TYPE_CHECKING, Any
 
@@ -13,31 +15,15 @@ from layers.types import Array
 
 from .algorithms import ConvAlgorithm, choose
 from .base import Convolution, Size
+from .frames import framed
 from .tables import Axis, ConvShape, Window
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
 
 
-class ConvTranspose2d(Convolution):
-    """Transposed convolution: the map that carries gradients back through a `Conv2d`, from (N, P,
-    Q, C) to (N, H, W, K).
-
-    y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride -
-    2 padding + dilation (kernel_size - 1) + 1 + output_padding. Backward: dx is the convolution of
-    dy, dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
-
-    Parameters
-    ----------
-    output_padding
-        Further rows and columns at the end, fewer than the stride (or dilation): several sizes have
-        a convolution of one size.
-    in_channels, out_channels, kernel_size, rng, stride, padding, dilation, groups, bias, algorithm
-        As for `Conv2d`.
-    weight_init, bias_init
-        As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is
-        `weight.transpose(3, 2, 0, 1)`.
-    """
+class _ConvTranspose(Convolution):
+    """What transposed convolutions of images and of volumes share."""
 
     @renamed(size="kernel_size", method="algorithm")
     def __init__(
@@ -90,11 +76,12 @@ class ConvTranspose2d(Convolution):
             )
 
     def __repr__(self) -> str:
+        ones, none = (1,) * len(self.axes), (0,) * len(self.axes)
         options = self._options(
-            stride=(1, 1),
-            padding=(0, 0),
-            output_padding=(0, 0),
-            dilation=(1, 1),
+            stride=ones,
+            padding=none,
+            output_padding=none,
+            dilation=ones,
             groups=1,
             algorithm="default",
         )
@@ -103,42 +90,47 @@ class ConvTranspose2d(Convolution):
 
     def algorithm_for(self, x: Array) -> ConvAlgorithm:
         """Return the algorithm for this shape of images, made when it is first seen."""
-        key = (x.shape[1:3], x.dtype, self.algorithm)
+        key = (x.shape[1:-1], x.dtype, self.algorithm)
         algorithm = self._algorithms.get(key)
         if algorithm is None:
-            rows, columns = axes = [
-                Axis(size, stride, around, around, dilation)
-                for size, stride, around, dilation in zip(
-                    self.kernel_size, self.stride, self.padding, self.dilation, strict=True
-                )
-            ]
-            height, width = (
-                (count - 1) * axis.stride - 2 * axis.before + axis.span + more
-                for count, axis, more in zip(x.shape[1:3], axes, self.output_padding, strict=True)
-            )
-            if min(height, width) < 1:
-                fix = "Pad less, or take a larger window."
-                raise ValueError(
-                    message(self, "the output must have at least one pixel", (height, width), fix)
-                )
-            channels = (self.out_channels, self.in_channels)
-            algorithm = self._algorithms[key] = choose(
-                ConvShape(
-                    Window(rows, columns, self.groups),
-                    (height, width),
-                    (x.shape[1], x.shape[2]),
-                    channels,
-                ),
-                x.dtype,
-                self.algorithm,
-                transposed=True,
-            )
+            algorithm = self._algorithms[key] = self._planned(x.shape[1:-1], x.dtype)
         return algorithm
+
+    def _planned(self, inputs: tuple[int, ...], dtype: Any) -> ConvAlgorithm:
+        axes = [
+            Axis(size, stride, around, around, dilation)
+            for size, stride, around, dilation in zip(
+                self.kernel_size, self.stride, self.padding, self.dilation, strict=True
+            )
+        ]
+        image = tuple(
+            (count - 1) * axis.stride - 2 * axis.before + axis.span + more
+            for count, axis, more in zip(inputs, axes, self.output_padding, strict=True)
+        )
+        if min(image) < 1:
+            fix = "Pad less, or take a larger window."
+            raise ValueError(message(self, "the output must have at least one pixel", image, fix))
+        channels = (self.out_channels, self.in_channels)
+        if len(axes) == 2:
+            window = Window(axes[0], axes[1], self.groups)
+            shape = ConvShape(window, (image[0], image[1]), (inputs[0], inputs[1]), channels)
+            return choose(shape, dtype, self.algorithm, transposed=True)
+        return framed(
+            axes,
+            image,
+            inputs,
+            channels,
+            self.groups,
+            "zeros",
+            dtype,
+            self.algorithm,
+            transposed=True,
+        )
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.shape.image, self.out_channels), x.dtype)
+        y = call.buffer("y", (len(x), *algorithm.image, self.out_channels), x.dtype)
         algorithm.adjoint(call, y, x, self.weight.value, self._bias(x), False)
         call.save(x, algorithm)
         return y
@@ -154,6 +146,46 @@ class ConvTranspose2d(Convolution):
         dx = call.pooled("dx", x.shape, x.dtype)
         algorithm.apply(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
         return (dx,)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """Transposed convolution: the map that carries gradients back through a `Conv2d`, from (N, P,
+    Q, C) to (N, H, W, K).
+
+    y[p stride + t dilation - padding, k] = b[k] + Σ_t Σ_c x[p, c] w[t, k, c]; H = (P - 1) stride -
+    2 padding + dilation (kernel_size - 1) + 1 + output_padding. Backward: dx is the convolution of
+    dy, dw[t, k, c] = Σ_p dy[p stride + …, k] x[p, c].
+
+    Parameters
+    ----------
+    output_padding
+        Further rows and columns at the end, fewer than the stride (or dilation): several sizes have
+        a convolution of one size.
+    in_channels, out_channels, kernel_size, rng, stride, padding, dilation, groups, bias, algorithm
+        As for `Conv2d`.
+    weight_init, bias_init
+        As for `Conv2d`. The weight has shape (rows, columns, K / groups, C): PyTorch's is
+        `weight.transpose(3, 2, 0, 1)`.
+    """
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """Transposed convolution of volumes: the map that carries gradients back through a `Conv3d`,
+    from (N, O, P, Q, C) to (N, D, H, W, K). Equations and backward: as of `ConvTranspose2d`.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding, output_padding, dilation
+        A number, or (depth, rows, columns).
+    in_channels, out_channels, rng, groups, bias, algorithm
+        As for `Conv2d`.
+    weight_init, bias_init
+        As for `Conv2d`. The weight has shape (depth, rows, columns, K / groups, C): PyTorch's is
+        `weight.transpose(4, 3, 0, 1, 2)`.
+    """
+
+    axes = ("depth", "rows", "columns")
+    letters = ("N", "D", "H", "W")
 
 
 class ConvTranspose1d(ConvTranspose2d):

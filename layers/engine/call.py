@@ -175,6 +175,9 @@ class Call(ForwardCall):
                 must = f"backward must return a gradient of the input's shape {x.array.shape}"
                 fix = "Sum it over the axes that forward broadcast."
                 raise ValueError(message(self.layer, must, dx.shape, fix))
+            if dx.dtype != x.array.dtype:
+                # Of arrays of a wider type in backward: no gradient drifts away from its value.
+                dx = dx.astype(x.array.dtype)
             x.receive(dx, self, index)
 
     def release(self) -> None:
@@ -235,9 +238,9 @@ def _like(array: Array, rule: "Rule", question: str, answer: Any) -> Array:
     """Return what a rule gives in place of an array, in its dtype, once its shape has been
     checked.
     """
-    if answer is array:
-        return array
     result: Array = np.asarray(answer)
+    if result is array:
+        return array
     if result.shape != array.shape or result.dtype.kind not in "fc":
         must = f"{question} must return floating numbers of shape {array.shape}"
         got, fix = f"{result.shape} {result.dtype}", "Return what stands in place of its argument."

@@ -8,6 +8,7 @@ on, or leaves a blank out between two labels that differ.
 
 import numpy as np
 
+from .elementary import log_parts
 from .jit import inlined, kernel
 from .llvm.vmath import exp, number
 from .softmax import ROWS, exponentials
@@ -18,40 +19,6 @@ IMPOSSIBLE = -1e29
 # Columns in front of the states, that no path is in.
 AHEAD = 2
 
-_LN2 = 0.6931471805599453
-
-
-@inlined
-def _log_of_few(v):
-    """Return log v for v in 1..3, by the series of 2 artanh((v - 1) / (v + 1))."""
-    above = v > 1.5
-    w = 0.5 * v if above else v
-    s = (w - 1.0) / (w + 1.0)
-    z = s * s
-    total = 1.0 / 23.0
-    total = total * z + 1.0 / 21.0
-    total = total * z + 1.0 / 19.0
-    total = total * z + 1.0 / 17.0
-    total = total * z + 1.0 / 15.0
-    total = total * z + 1.0 / 13.0
-    total = total * z + 1.0 / 11.0
-    total = total * z + 1.0 / 9.0
-    total = total * z + 1.0 / 7.0
-    total = total * z + 1.0 / 5.0
-    total = total * z + 1.0 / 3.0
-    total = total * z + 1.0
-    return 2.0 * s * total + (_LN2 if above else 0.0)
-
-
-@inlined
-def _log(v):
-    """Return log v for v >= 1."""
-    halvings = 0
-    while v > 3.0:
-        v *= 0.5
-        halvings += 1
-    return _log_of_few(v) + halvings * _LN2
-
 
 @inlined
 def _log_sum(a, b, c):
@@ -59,7 +26,7 @@ def _log_sum(a, b, c):
     higher, lower = max(a, b), min(a, b)
     greatest, least = max(higher, c), min(lower, c)
     middle = max(lower, min(higher, c))
-    return greatest + _log_of_few(1.0 + exp(middle - greatest) + exp(least - greatest))
+    return greatest + log_parts(1.0 + exp(middle - greatest) + exp(least - greatest))[0]
 
 
 @inlined
@@ -77,7 +44,7 @@ def ctc(losses, dx, logits, frames, labels, counts, blank, emitted, forward, bac
     losses, frames, counts (N,), dx, logits (N, T, C), labels (N, L), of which `counts` are there;
     emitted, forward (T, AHEAD + 2 L + 1) and backward (3, 2 L + 1 + AHEAD) are scratch memory in
     float64. The loss is inf, with a gradient of 0, where no path is possible, and NaN where a label
-    is no class or `blank`.
+    is no class or `blank`, or a logit is NaN.
     """
     classes = logits.shape[2]
     highest, totals = np.empty(ROWS, dx.dtype), np.empty(ROWS, dx.dtype)
@@ -99,11 +66,13 @@ def ctc(losses, dx, logits, frames, labels, counts, blank, emitted, forward, bac
         for k in range(1, counts[n]):
             if labels[n, k] != labels[n, k - 1]:
                 skips[2 * k + 1] = 0.0
+        whole = True
         for start in range(0, last, ROWS):
             stop = min(start + ROWS, last)
             exponentials(dx[n, start:stop], highest, totals, logits[n, start:stop])
             for t in range(start, stop):
-                e, log_total = emitted[t], _log(np.float64(totals[t - start]))
+                whole = whole and not np.isnan(totals[t - start])
+                e, log_total = emitted[t], log_parts(np.float64(totals[t - start]))[0]
                 for s in range(states):
                     label = labels[n, s // 2] if s % 2 else blank
                     of = np.float64(logits[n, t, label]) - np.float64(highest[t - start])
@@ -112,6 +81,10 @@ def ctc(losses, dx, logits, frames, labels, counts, blank, emitted, forward, bac
                 share = number(dx, 1.0) / totals[t - start]
                 for k in range(classes):
                     dx[n, t, k] *= share
+        if not whole:
+            losses[n] = np.nan
+            dx[n, :last] = np.nan
+            continue
         for t in range(last):
             a, e = forward[t], emitted[t]
             a[0] = NEVER

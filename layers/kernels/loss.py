@@ -1,7 +1,58 @@
-"""What losses of rows share: their sums over shards, and gradients brought to scale."""
+"""What losses share: logarithms, sums of rows over shards, and gradients brought to scale."""
 
-from .jit import kernel
-from .llvm.vmath import constant, number
+from typing import Any
+
+import numpy as np
+from numba.core import types
+from numba.extending import overload
+
+from .elementary import log_of, log_parts
+from .jit import OPTIONS, inlined, kernel
+from .llvm.vmath import constant, exp, number
+
+
+def log(x: Any) -> Any:
+    """Return the natural logarithm, of complex numbers, too."""
+    raise NotImplementedError("for kernels only")
+
+
+def log_from_one(x: Any) -> Any:
+    """Return the natural logarithm of a finite number of at least 1, or a complex one, without
+    branches; NaN stays NaN.
+    """
+    raise NotImplementedError("for kernels only")
+
+
+def log_of_one_plus_exp(x: Any) -> Any:
+    """Return log(1 + e^x) for x whose real part is at most 0."""
+    raise NotImplementedError("for kernels only")
+
+
+@inlined
+def _log_from_one(x):
+    high, _ = log_parts(x)
+    return high if x == x else x
+
+
+@overload(log, jit_options=OPTIONS)
+def _log(x):
+    if isinstance(x, types.Complex):
+        return lambda x: np.log(x)
+    return lambda x: number(x, log_of(np.float64(x))[0])
+
+
+@overload(log_from_one, jit_options=OPTIONS)
+def _log_of_at_least_one(x):
+    if isinstance(x, types.Complex):
+        return lambda x: np.log(x)
+    return lambda x: number(x, _log_from_one(np.float64(x)))
+
+
+@overload(log_of_one_plus_exp, jit_options=OPTIONS)
+def _log_of_one_plus_exp(x):
+    if isinstance(x, types.Complex):
+        return lambda x: np.log(1 + np.exp(x))
+    return lambda x: number(x, _log_from_one(1.0 + np.float64(exp(x))))
 
 
 @kernel

@@ -7,6 +7,7 @@ import numpy as np
 
 from .jit import kernel
 from .llvm.vmath import constant, exp, number, sigmoid
+from .loss import log, log_of_one_plus_exp
 
 
 @kernel
@@ -54,10 +55,10 @@ def binary_cross_entropy(losses, dx, x, t):
     zero = x.dtype.type(0)
     for j in range(x.size):
         above = x[j].real > 0
-        loss = np.log(1 + np.exp(-x[j] if above else x[j]))
-        # What is left of an infinite x is 0 where t agrees. Quotients are in float64.
+        loss = log_of_one_plus_exp(-x[j] if above else x[j])
+        # What is left of an infinite x is 0 where t agrees.
         if t[j] != (1 if above else 0):
-            loss += (x[j] if above else zero) / 1 - (x[j] * t[j] if t[j] != 0 else zero)
+            loss += (x[j] if above else zero) - (x[j] * t[j] if t[j] != 0 else zero)
         losses[j] = loss if t[j].real >= 0 and t[j].real <= 1 else loss * number(x, np.nan)
         dx[j] = sigmoid(x[j]) - t[j]
 
@@ -72,7 +73,7 @@ def weighted_binary_cross_entropy(losses, dx, x, t, positive_weights):
         for k in range(positive_weights.size):
             j = start + k
             above = x[j].real > 0
-            rest = np.log(one + np.exp(-x[j] if above else x[j]))
+            rest = log_of_one_plus_exp(-x[j] if above else x[j])
             negative, positive = one - t[j], positive_weights[k] * t[j]
             loss = zero * t[j]
             if negative != 0:
@@ -111,7 +112,7 @@ def poisson(losses, dx, x, t, log_input):
             loss = mean - t[j] * x[j]
             dx[j] = mean - t[j]
         else:
-            loss = x[j] - t[j] * np.log(x[j])
+            loss = x[j] - t[j] * log(x[j])
             dx[j] = one - t[j] / x[j]
         losses[j] = loss if t[j].real >= 0 else loss * number(x, np.nan)
 
@@ -127,7 +128,7 @@ def gaussian(losses, dx, dv, x, variance, t, least):
         bounded = variance[j].real < least
         v = least * one if bounded else variance[j]
         difference = x[j] - t[j]
-        loss = half * (np.log(v) + difference * difference / v)
+        loss = half * (log(v) + difference * difference / v)
         losses[j] = loss * number(x, np.nan) if variance[j].real < 0 else loss
         dx[j] = difference / v
         dv[j] = zero if bounded else half * (one - difference * difference / v) / v

@@ -10,6 +10,7 @@ from .jit import OPTIONS, inlined, kernel
 from .llvm.simd_math import exp_of_nonpositive_row
 from .llvm.simd_rows import row_max, row_sum
 from .llvm.vmath import constant, number
+from .loss import log, log_from_one
 
 # Rows that are taken together.
 ROWS = 32
@@ -124,7 +125,7 @@ def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
             if label < 0 or label >= classes:
                 shard += np.nan
                 continue
-            log_total = np.log(totals[r])
+            log_total = log_from_one(totals[r])
             loss = peak * (log_total - below(logits[i, label], highest[r]))
             if smoothing > 0:
                 rest = constant(dx, "zero") * log_total
@@ -164,7 +165,7 @@ def soft_cross_entropy(sums, dx, logits, targets, class_weights, weights, relati
             if weights.size and weights[i] == 0:
                 row[:] = 0
                 continue
-            log_total = np.log(totals[r])
+            log_total = log_from_one(totals[r])
             loss = constant(dx, "zero") * log_total
             mass = constant(dx, "zero")
             least, whole = mass, mass
@@ -177,7 +178,7 @@ def soft_cross_entropy(sums, dx, logits, targets, class_weights, weights, relati
                 if target != 0:
                     loss += target * (log_total - below(logits[i, j], highest[r]))
                 if relative and target > 0:
-                    loss += target * np.log(targets[i, j])
+                    loss += target * log(targets[i, j])
                 mass += target
             factor = scale
             if weights.size:

@@ -23,7 +23,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "compilation": speed.compilation,
     "accuracy": quality.accuracies,
     "convolutions": speed.convolutions,
-    "volumes": lambda: speed.convolutions("conv_volumes"),
     "convolution errors": speed.convolution_errors,
     "gradients": quality.gradients,
     "trees": speed.trees,

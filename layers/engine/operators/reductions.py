@@ -1,7 +1,7 @@
 """Sums, and what else makes one number of many."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -46,9 +46,7 @@ class Reduction(Layer):
     def require_samples_apart(self, call: ForwardCall, x: Array) -> None:
         """Refuse to reduce samples of which others hold a part."""
         if self.along_batch(call, x):
-            must = "of what is spread over shards only sums and means can be taken along the batch"
-            fix = "Reduce the other axes, those of each sample."
-            raise ValueError(message(self, must, x.shape, fix))
+            _refuse_batch(self, x)
 
     def shaped(self, y: Array, x: Array) -> Array:
         """Return a reduction of x, with its axes if they are kept."""
@@ -209,10 +207,18 @@ class CumulativeSum(Layer):
         self.axis = axis
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        if self.axis % x.ndim == 0 and call.divided(len(x), 0):
+            _refuse_batch(self, x)
         return np.add.accumulate(x, self.axis)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (np.flip(np.add.accumulate(np.flip(dy, self.axis), self.axis), self.axis),)
+
+
+def _refuse_batch(layer: Layer, x: Array) -> NoReturn:
+    must = "of what is spread over shards only sums and means can be taken along the batch"
+    fix = "Reduce the other axes, those of each sample."
+    raise ValueError(message(layer, must, x.shape, fix))
 
 
 def total(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
@@ -304,5 +310,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """
     peak = np.max(array_of(x), axis=axes_of(axis, np.ndim(array_of(x))), keepdims=True)
     peak = np.where(np.isfinite(peak), peak, peak.dtype.type(0))
+    if peak.dtype.kind in "biu":
+        peak = peak.astype(np.float64)
     sums = total(exp(SUBTRACT(x, peak)), axis, keepdims)
     return log(sums) + (peak if keepdims else np.squeeze(peak, axes_of(axis, peak.ndim)))

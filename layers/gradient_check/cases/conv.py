@@ -10,7 +10,7 @@ from typing import Any
 from layers.activation import ReLU
 from layers.containers import Sequential
 from layers.conv.conv import Conv1d, Conv2d, Conv3d
-from layers.conv.transposed import ConvTranspose1d, ConvTranspose2d
+from layers.conv.transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from layers.engine.module import Module
 from layers.init import normal
 from layers.pool import MaxPool2d
@@ -56,6 +56,10 @@ def _network(rng: Generator) -> Module:
         Flatten(),
         dense(6 * 3 * 2, 4)(rng),
     )
+
+
+def _transposed_3d(*sizes: Any, **options: Any) -> Make:
+    return convolution(*sizes, of=ConvTranspose3d, **options)
 
 
 def _image(height: int, width: int, channels: int) -> Callable[[Generator], tuple[Any, ...]]:
@@ -355,6 +359,36 @@ CASES = (
         "ConvTranspose2d fastest",
         _transposed(16, 16, 3, padding=1, algorithm="fastest"),
         _image(4, 3, 16),
+    ),
+    Case("ConvTranspose3d", _transposed_3d(2, 3, 2), _volume(2, 3, 2, 2)),
+    Case(
+        "ConvTranspose3d of every option",
+        _transposed_3d(
+            4,
+            2,
+            (2, 3, 2),
+            stride=(3, 2, 1),
+            padding=(1, 0, 1),
+            output_padding=(2, 1, 0),
+            dilation=(1, 1, 2),
+            groups=2,
+        ),
+        _volume(2, 3, 2, 4),
+    ),
+    Case(
+        "ConvTranspose3d of single slices",
+        _transposed_3d(3, 4, (1, 2, 2), stride=(1, 2, 1)),
+        _volume(3, 2, 2, 3),
+    ),
+    Case(
+        "ConvTranspose3d depthwise",
+        _transposed_3d(3, 3, 2, stride=2, padding=1, output_padding=1, groups=3),
+        _volume(3, 2, 3, 3),
+    ),
+    Case(
+        "ConvTranspose3d by Winograd",
+        _transposed_3d(16, 16, (2, 3, 3), padding=(0, 1, 1), bias=False),
+        _volume(2, 4, 3, 16),
     ),
     Case("ConvTranspose1d", _transposed_1d(3, 4, 3), real((BATCH, 4, 3))),
     Case(

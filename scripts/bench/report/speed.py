@@ -90,9 +90,9 @@ def compilation() -> str:
     return f"{table(['workload', 'cold, s', 'warm, s'], lines)}\n\n{source('compile_time')}"
 
 
-def convolutions(name: str = "conv") -> str:
+def convolutions() -> str:
     """Return the table of single convolutions, if they were measured."""
-    if not (measured := result(name)):
+    if not (measured := result("conv")):
         return ""
     head = ["shape", "operation", "method", "ours, ms", "PyTorch, ms", "ratio", "of peak"]
     head += ["error", "PyTorch's error"]
@@ -103,7 +103,7 @@ def convolutions(name: str = "conv") -> str:
         errors = [f"{row['error']:.1e}", f"{row['torch_error']:.1e}"]
         lines.append([row["shape"], row["operation"], row["computed_by"], *times, *ratios, *errors])
     peak = f"; peak {measured['matrix_peak_gflops']} GFLOP/s"
-    return f"{table(head, lines, words=3)}\n\n{source(name, after=peak)}"
+    return f"{table(head, lines, words=3)}\n\n{source('conv', after=peak)}"
 
 
 def convolution_errors() -> str:

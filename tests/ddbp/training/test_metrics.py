@@ -1,8 +1,12 @@
 """Metrics: one number per sample."""
 
+from functools import partial
+
 import numpy as np
+import pytest
 
 from ddbp import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
+from ddbp.training import metrics
 from ddbp.training.metrics import default_metrics
 from layers import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
 
@@ -53,3 +57,25 @@ def test_bits_per_character_is_the_cross_entropy_in_bits():
     assert bits.shape == (3,)
     assert np.isclose(bits.mean() * np.log(2), SoftmaxCrossEntropy()(logits, labels))
     assert np.allclose(bits_per_character(np.zeros((2, 3, 8)), np.ones((2, 3), int)), 3)
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.accuracy, partial(metrics.top_k_accuracy, 2), metrics.bits_per_character],
+    ids=["accuracy", "top 2", "bits"],
+)
+def test_logits_that_are_nan_are_no_guess(metric):
+    logits = np.array([[[2, 1, 0], [0, np.nan, 1]], [[0, 1, 2], [3, 4, 5]]])
+    values = metric(logits, np.array([[0, 0], [2, 2]]))
+    assert np.isnan(values[0])
+    assert np.isfinite(values[1])
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.binary_accuracy, metrics.precision, metrics.recall, metrics.f1_score]
+)
+def test_outputs_that_are_nan_are_neither_positive_nor_negative(metric):
+    result = metric(np.array([[np.nan, 1], [1, -1.0]]), np.array([[1, 1], [1, 0.0]]))
+    values = result[0] if isinstance(result, tuple) else result
+    assert np.isnan(values[0])
+    assert values[1] in (0.5, 1)

@@ -77,9 +77,10 @@ class Two(Composite):
 
 
 def both_losses(prediction, y):
-    """Return the loss of the larger output."""
+    """Return the sum of two losses."""
     assert y.keys() == {"label", "number"}
-    return MeanSquaredError()(prediction["both"], y["number"])
+    error = MeanSquaredError()(prediction["both"], y["number"])
+    return error + 0.5 * SoftmaxCrossEntropy()(prediction["both"], y["label"])
 
 
 def reading(**options):
@@ -98,9 +99,11 @@ def reading(**options):
     ids=["tuple", "dict"],
 )
 def test_several_inputs_and_targets_reach_model_and_loss_in_every_way(x, call):
-    y = {"label": FIRST, "number": RNG.standard_normal((45, 2))}
+    y = {"label": FIRST % 2, "number": RNG.standard_normal((45, 2))}
     data = ddbp.ArrayDataset(x, y)
-    fitted, looped, stepped = (make(Two(), loss=both_losses, batch_size=9) for _ in range(3))
+    fitted, looped, stepped = (
+        make(Two(), loss=both_losses, batch_size=9, shards=3) for _ in range(3)
+    )
     fitted.fit(data, epochs=2, validation=data)
     for batch in looped.batches(data, epochs=2):
         looped.step(both_losses(call(looped.model, batch.x), batch.y))
@@ -113,6 +116,7 @@ def test_several_inputs_and_targets_reach_model_and_loss_in_every_way(x, call):
     assert prediction["both"].tobytes() == direct["both"].tobytes()
     assert prediction["sum"].shape == (45,)
     error = np.mean((direct["both"] - y["number"]) ** 2)
+    error += 0.5 * float(SoftmaxCrossEntropy()(direct["both"], y["label"]))
     assert fitted.evaluate(data)["loss"] == pytest.approx(error, rel=1e-5)
 
 
@@ -131,10 +135,12 @@ def test_metrics_get_arrays_of_the_structure():
         assert type(prediction["both"]) is np.ndarray
         return np.abs(prediction["sum"] - y["label"])
 
-    y = {"label": FIRST, "number": RNG.standard_normal((45, 2))}
+    y = {"label": FIRST % 2, "number": RNG.standard_normal((45, 2))}
     trainer = make(Two(), loss=both_losses, batch_size=9, metrics={"largest": largest})
     found = trainer.evaluate(ddbp.ArrayDataset((A, B), y))["largest"]
-    assert found == pytest.approx(np.abs(trainer.predict((A, B))["sum"] - FIRST).mean(), rel=1e-6)
+    assert found == pytest.approx(
+        np.abs(trainer.predict((A, B))["sum"] - y["label"]).mean(), rel=1e-6
+    )
 
 
 def test_split_keeps_all_parts_of_a_sample_together():
@@ -287,6 +293,21 @@ def test_padding_of_ragged_targets_counts_for_nothing():
     assert record["loss"] == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_ragged_numbers_are_learnt_without_their_padding():
+    sequences = [A[: len(word), :4] for word in WORDS]
+    numbers = [one @ np.ones((4, 2)) for one in sequences]
+    rng = np.random.default_rng(0)
+    model = Sequential(Linear(4, 2, rng=rng), LSTM(2, 2, rng=rng))
+    options = {"loss": MeanSquaredError(), "optimizer": ddbp.SGD(0.0), "batch_size": 8}
+    trainer = make(model, **options)
+    data = ddbp.ArrayDataset(sequences, numbers)
+    expected = np.concatenate([model(one[np.newaxis].astype(np.float32))[0] for one in sequences])
+    error = np.mean((expected - np.concatenate(numbers)) ** 2)
+    assert trainer.evaluate(data)["loss"] == pytest.approx(error, rel=1e-5)
+    (record,) = trainer.fit(data, epochs=1)
+    assert record["loss"] == pytest.approx(error, rel=1e-5)
+
+
 def test_weights_of_ragged_targets_spread_over_their_steps():
     targets = [word % 3 for word in WORDS]
     of_samples = RNG.uniform(0.5, 2, 45)
@@ -384,13 +405,11 @@ def test_weights_are_cut_into_windows_with_their_time_steps(positions):
 
     def noting(prediction, y, weights):
         got.append(np.array(weights))
-        return SoftmaxCrossEntropy()(prediction, y)
+        return SoftmaxCrossEntropy()(prediction, y, weights)
 
     trainer(noting, truncate=3).train_step(x, labels, weights)
     cuts = [weights[:, :3], weights[:, 3:6], weights[:, 6:]] if positions else [weights] * 3
     assert [window.tolist() for window in got] == [cut.tolist() for cut in cuts]
-    if not positions:
-        weights = np.repeat(weights, 7).reshape(6, 7)
     whole, cut = trainer(), trainer(truncate=7)
     assert cut.train_step(x, labels, weights) == whole.train_step(x, labels, weights)
     assert cut.parameters_sha256() == whole.parameters_sha256()
@@ -444,6 +463,14 @@ def test_wrong_class_weights_are_refused(data, given, said):
 def test_wrong_weights_are_refused(weights, said):
     with pytest.raises(ValueError, match=f"^ArrayDataset: {said}"):
         ddbp.ArrayDataset(X, LABELS, weights=weights)
+
+
+def test_loss_that_takes_no_weights_is_refused_for_data_that_have_them():
+    trainer = make(loss=lambda prediction, y: SoftmaxCrossEntropy()(prediction, y))
+    trainer.fit(DATA, epochs=1)
+    said = "^Trainer.fit: the loss must take the weights of the training data; got too many"
+    with pytest.raises(ValueError, match=said):
+        trainer.fit(DATA, epochs=1, class_weight={1: 2.0})
 
 
 # The last batch
@@ -635,11 +662,23 @@ def test_prediction_for_wrong_values_is_refused(x, said):
         make().predict(x)
 
 
+def test_options_of_numpy_become_those_of_python(tmp_path):
+    options = {"clip_norm": np.float32(1), "clip_value": np.float64(0.5), "l1": np.float32(0.25)}
+    trainer = make(**options, drop_last=np.bool_(True), run_dir=tmp_path)
+    trainer.fit(DATA, epochs=1)
+    assert ddbp.TrainerOptions.read(tmp_path) == trainer.options
+    kinds = {type(value) for value in trainer.options.as_dict().values()}
+    assert kinds == {int, float, bool, type(None)}
+    with pytest.raises(ValueError, match=r"^Trainer: drop_last must be True or False; got 'no'"):
+        make(drop_last="no")
+
+
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int16])
 def test_all_integer_options_take_numbers_of_numpy(kind):
     options = {"batch_size": 20, "shards": 2, "accumulate": 2, "seed": 3}
     plain, numbers = make(**options), make(**{name: kind(n) for name, n in options.items()})
     assert numbers.options == plain.options
+    assert type(ddbp.TrainerOptions(batch_size=kind(20), truncate=kind(3)).truncate) is int
     json.dumps(numbers.options.as_dict())
     numbers.fit(DATA, epochs=kind(2))
     plain.fit(DATA, epochs=2)

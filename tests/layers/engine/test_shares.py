@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from layers import MeanSquaredError, SoftmaxCrossEntropy, Tape
+from layers import MeanSquaredError, SoftmaxCrossEntropy, Tape, cumsum, norm, prod, std
 from layers.engine.shares import required
 
 N = 7
@@ -81,6 +81,10 @@ REFUSED = {
     "centred by a mean": (lambda x: ((x - x.mean(axis=0)) ** 2).mean(), "other uses of call 0"),
     "divided by a mean": (lambda x: (x / (x * x).mean()).mean(), "other uses of call 1"),
     "greatest of the batch": (lambda x: x.max(axis=0).sum(), "only sums and means"),
+    "length of the batch": (lambda x: norm(x, axis=0).sum(), "only sums and means"),
+    "product of the batch": (lambda x: prod(x, axis=0).sum(), "only sums and means"),
+    "sums up to each sample": (lambda x: cumsum(x, axis=0).mean(), "only sums and means"),
+    "spread of the batch": (lambda x: std(x, axis=0).mean(), "only sums and means"),
     "a sum of products of samples": (lambda x: (x.T @ x).sum(), "sum"),
     "a single sample": (lambda x: (x[0] * x[0]).sum(), "sum"),
     "a product of means": (lambda x: x.mean() * x.mean(), "Multiply"),

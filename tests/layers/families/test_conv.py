@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Conv1d, Conv2d, Conv3d, ConvTranspose2d, Tape, Workspace
+from layers import Conv1d, Conv2d, Conv3d, ConvTranspose2d, ConvTranspose3d, Tape, Workspace
 from layers.conv.algorithms import Depthwise, Direct, FewChannels, Winograd
 from layers.conv.frames import Framed
 from layers.kernels.machine import VECTOR_BYTES
@@ -186,6 +186,10 @@ REALISTIC = {
     "depthwise volume": lambda rng: (
         Conv3d(24, 24, 3, rng=rng, padding=1, groups=24),
         (6, 16, 16, 24),
+    ),
+    "transposed volume": lambda rng: (
+        ConvTranspose3d(24, 12, 3, rng=rng, padding=1, stride=(2, 1, 2)),
+        (5, 16, 8, 24),
     ),
     "reflecting": lambda rng: (
         Conv2d(16, 16, 3, rng=rng, padding=1, padding_mode="reflect"),

@@ -5,7 +5,15 @@ fix.
 import numpy as np
 import pytest
 
-from layers import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, Tape
+from layers import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+    Tape,
+)
 
 rng = np.random.default_rng(0)
 
@@ -174,6 +182,18 @@ REFUSED = [
         ["ConvTranspose1d(", "(N, T, 3)", "(2, 3, 9)", "x.transpose(0, 2, 1)"],
     ),
     (
+        ConvTranspose3d(3, 4, 3, rng=rng),
+        image(2, 3, 5, 6, 7),
+        ValueError,
+        ["ConvTranspose3d(", "(N, D, H, W, 3)", "x.transpose(0, 2, 3, 4, 1)"],
+    ),
+    (
+        ConvTranspose3d(3, 4, 3, rng=rng, padding=(0, 2, 0)),
+        image(2, 5, 1, 5, 3),
+        ValueError,
+        ["at least one pixel", "(7, -1, 7)", "Pad less"],
+    ),
+    (
         ConvTranspose1d(3, 4, 3, rng=rng, padding=2),
         image(2, 2, 3),
         ValueError,
@@ -250,6 +270,18 @@ MISMADE = [
         (3, 4, 3),
         {"output_padding": 1},
         ["ConvTranspose1d(", "output_padding must be smaller than the stride", "got (0, 1)"],
+    ),
+    (
+        ConvTranspose3d,
+        (3, 4, 3),
+        {"padding": (1, 1)},
+        ["ConvTranspose3d: padding", "three integers"],
+    ),
+    (
+        ConvTranspose3d,
+        (3, 4, 3),
+        {"stride": 2, "output_padding": (1, 1, 2)},
+        ["ConvTranspose3d(", "output_padding must be smaller", "got (1, 1, 2)"],
     ),
     (ConvTranspose1d, (3, 4, 3), {"padding": "same"}, ["ConvTranspose1d: padding must"]),
     (Conv1d, (3, 4, 3), {"padding": -2}, ["Conv1d: padding must", "-2"]),

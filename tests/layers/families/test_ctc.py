@@ -102,6 +102,17 @@ def test_a_class_that_cannot_be_is_no_nan():
     assert not value.grad[..., C - 1].any()
 
 
+def test_nan_is_not_lost_and_stays_in_its_sample():
+    x, lengths, labels, _ = data(7)
+    x[3, 2, 5] = np.nan
+    value = Tape(shards=range(N + 1)).input(x)
+    loss = CTC()((value, lengths), labels)
+    loss.backward()
+    assert np.isnan(loss.shard_sums).tolist() == [False] * 3 + [True] + [False] * 2
+    assert np.isnan(value.grad[3, : lengths[3]]).all()
+    assert np.isfinite(np.delete(value.grad, 3, axis=0)).all()
+
+
 def test_sequences_that_do_not_fit_are_named_or_count_as_nothing():
     x = np.random.default_rng(0).standard_normal((3, 3, 4)).astype(np.float32)
     labels = np.array([[1, 2, 3], [2, 2, 1], [1, -1, -1]])

@@ -488,6 +488,7 @@ def test_every_layer_and_loss_has_a_case():
     without = {"Module", "Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
     in_test_pool = {"MaxPool2d", "AvgPool2d", "GlobalAveragePool", "ChannelsFirst", "ChannelsLast"}
     in_test_conv_oracle = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"}
+    in_test_conv_oracle |= {"ConvTranspose3d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     of_sequences = {"Embedding", "LayerNorm", "RMSNorm", "Attention", "MultiHeadAttention"}
     of_sequences |= {

@@ -22,6 +22,7 @@ ARGUMENTS = [
     (layers.Conv1d, CONV, OF_CONV),
     (layers.Conv3d, CONV, OF_CONV),
     (layers.ConvTranspose1d, CONV, OF_CONV),
+    (layers.ConvTranspose3d, CONV, OF_CONV),
     (layers.ConvTranspose2d, CONV, OF_CONV),
     (layers.MaxPool2d, {"kernel_size": 2}, {"size": "kernel_size"}),
     (layers.AvgPool2d, {"kernel_size": 2}, {"size": "kernel_size"}),

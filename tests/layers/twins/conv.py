@@ -97,6 +97,43 @@ def volume_convolved(
     return y
 
 
+def volume_transposed(
+    x,
+    weight,
+    bias=None,
+    stride=(1, 1, 1),
+    padding=(0, 0, 0),
+    output_padding=(0, 0, 0),
+    dilation=(1, 1, 1),
+    groups=1,
+):
+    """Return the transposed convolution of volumes (N, O, P, Q, C) with a weight (depth, rows,
+    columns, K / groups, C): what it gives without padding, cut.
+    """
+    *size, outer, inputs = weight.shape
+    whole = [
+        (n - 1) * s + (k - 1) * d + 1 + more
+        for n, s, k, d, more in zip(
+            x.shape[1:4], stride, size, dilation, output_padding, strict=True
+        )
+    ]
+    y = np.zeros((len(x), *whole, outer * groups))
+    for o, p, q, c in np.ndindex(*x.shape[1:]):
+        group = c // (inputs // groups)
+        for t, a, b, k in np.ndindex(*size, outer):
+            pixel = [
+                n * s + tap * d
+                for n, tap, s, d in zip((o, p, q), (t, a, b), stride, dilation, strict=True)
+            ]
+            y[:, *pixel, group * outer + k] += x[:, o, p, q, c] * weight[t, a, b, k, c]
+    y = y[:, *(slice(p, n - p) for p, n in zip(padding, whole, strict=True))]
+    return y if bias is None else y + bias
+
+
+def transpose3d(**options):
+    return lambda p, x: volume_transposed(x, p["weight"], p.get("bias"), **options)
+
+
 def conv3d(**options):
     return lambda p, x: volume_convolved(x, p["weight"], p.get("bias"), **options)
 
@@ -275,6 +312,19 @@ TWINS = {
     ),
     "ConvTranspose2d by Winograd": transpose2d(padding=1),
     "ConvTranspose2d fastest": transpose2d(padding=1),
+    "ConvTranspose3d": transpose3d(),
+    "ConvTranspose3d of every option": transpose3d(
+        stride=(3, 2, 1),
+        padding=(1, 0, 1),
+        output_padding=(2, 1, 0),
+        dilation=(1, 1, 2),
+        groups=2,
+    ),
+    "ConvTranspose3d of single slices": transpose3d(stride=(1, 2, 1)),
+    "ConvTranspose3d depthwise": transpose3d(
+        stride=(2, 2, 2), padding=(1, 1, 1), output_padding=(1, 1, 1), groups=3
+    ),
+    "ConvTranspose3d by Winograd": transpose3d(padding=(0, 1, 1)),
     "ConvTranspose1d": of_sequence(transpose2d()),
     "ConvTranspose1d of every option": of_sequence(
         transpose2d(stride=(1, 3), padding=(0, 2), output_padding=(0, 2), dilation=(1, 2), groups=2)

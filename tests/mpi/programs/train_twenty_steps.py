@@ -179,9 +179,10 @@ class Tagging(Composite):
         return "Tagging()"
 
 
-def loss_of_labels(prediction, y):
-    """Return the loss of one of two outputs."""
-    return SoftmaxCrossEntropy()(prediction["label"], y["label"])
+def loss_of_both(prediction, y):
+    """Return the sum of the losses of two outputs."""
+    label = SoftmaxCrossEntropy()(prediction["label"], y["label"])
+    return label + 0.1 * MeanSquaredError()(prediction["number"], y["number"])
 
 
 def language_model(recurrent, width: int) -> Sequential:
@@ -326,7 +327,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         ddbp.Adam(0.01),
         training=tagged(173, 6),
         validation=tagged(37, 7),
-        loss=loss_of_labels,
+        loss=loss_of_both,
         drop_last=True,
         shards=shards,
     ),
