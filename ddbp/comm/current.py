@@ -1,5 +1,6 @@
 """The communicator of this process."""
 
+import atexit
 import os
 
 from ddbp import settings
@@ -15,6 +16,15 @@ if settings.claim_rank() and settings.status_folder():
     end_with_parent()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CURRENT.clear)
+
+
+@atexit.register
+def _finalize() -> None:
+    """End MPI after what a script does at its own end, which is registered later and so comes
+    before.
+    """
+    for comm in _CURRENT:
+        comm.finalize()
 
 
 def communicator() -> Communicator:
