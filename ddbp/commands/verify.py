@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ddbp import settings
-from ddbp.comm.rank_process import end_with_parent
+from ddbp.comm.rank_process import tied
 from ddbp.observers.step_log import CHANGE
 
 from . import launch, program
@@ -102,10 +102,15 @@ def run(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     console = Console()
     try:
-        mpiexec = launch.find_mpiexec()
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
+        return _verify(launch.find_mpiexec(), options, console)
+    except OSError as error:
+        # There is no launcher, or no room for what is recorded.
+        print(error if error.errno is None else f"ddbp verify: {error}", file=sys.stderr)
         return 1
+
+
+def _verify(mpiexec: str, options: argparse.Namespace, console: Console) -> int:
+    """Run the script on all numbers of ranks and print what differs; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="ddbp-verify-") as temporary:
         runs: list[Run] = []
         verdicts: list[list[str]] = []
@@ -186,13 +191,12 @@ def _run(mpiexec: str, ranks: int, options: argparse.Namespace, folder: Path) ->
     started = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            tied(command),
             env=launch.environment(**extra),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=end_with_parent(signal.SIGKILL),
         )
         try:
             status = process.wait(options.timeout)

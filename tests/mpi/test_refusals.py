@@ -60,6 +60,21 @@ SAID = {
     "batch_size": f"{ALL_SAME} batch_size; got '10' on rank 1, '12' on rank 0. {START}",
     "seed": f"{ALL_SAME} seed; got '5' on rank 1, '0' on rank 0. {START}",
     "shards": f"{ALL_SAME} shards; got '6' on rank 1, '3' on rank 0. {START}",
+    "metrics": (
+        rf"{ALL_SAME} metrics; got 0 on rank 1, 1 on rank 0; the first that differs: none on rank"
+        rf" 1, accuracy: accuracy on rank 0. {START}"
+    ),
+    "callbacks": (
+        rf"{ALL_SAME} callbacks; got the first that differs: BestWeights on rank 1, EarlyStopping"
+        rf" on rank 0. {START}"
+    ),
+    "frozen parameters": (
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.bias \(8,\) float32 frozen"
+        rf" on rank 1, layers\.0\.bias \(8,\) float32 on rank 0. {START}"
+    ),
+    "parameter groups": (
+        rf"{ALL_SAME} optimizer; got .*0\.5.* on rank 1, .*0\.25.* on rank 0. {START}"
+    ),
     "clip_norm": (rf"{ALL_SAME} clip_norm; got '1.0' on rank 1, 'None' on rank 0. {START}"),
     "training x": (
         rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
@@ -92,12 +107,25 @@ SAID = {
     ),
     "data used again": "nothing",
     "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
+    "metric": (
+        r"ValueError: Trainer.evaluate: metric 'mine' must return a number for each of the 4"
+        r" samples, \(4,\); got shape \(4, 3\) of float32. .+"
+    ),
+    "loss of one rank": (
+        r"ValueError: Trainer: on several shards a loss must be .+; got call \d+: Power\(\). .+"
+    ),
+    "mean of one rank within a loss": (
+        r"ValueError: Trainer: what was averaged over the batch must only be added up and"
+        r" multiplied by numbers, .+; got other uses of call \d+: Mean\(axis=0\). .+"
+    ),
+    "mean of all ranks": "nothing",
     "divergence": (
         r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
         r"the first layer whose output is not finite here is call \d: "
         r"(Linear|MeanSquaredError)\(.*\). Lower the learning rate, .+"
     ),
     "state": rf"{ALL_SAME} state to load; got '\w+' on rank 1, '\w+' on rank 0\. .+",
+    "monitor that differs between ranks": "nothing",
     "own schedule and function": "nothing",
 }
 

@@ -40,6 +40,13 @@ def model(width: int = 8, p: float = 0.5, dtype: type = np.float32) -> Sequentia
     )
 
 
+def frozen_on_one() -> Sequential:
+    """Return a network of which one rank has frozen a bias."""
+    network = model()
+    network[0].bias.trainable = not ODD
+    return network
+
+
 def trainer(network: Sequential | None = None, **options: Any) -> ddbp.Trainer:
     """Return a trainer with some options other than usual."""
     usual = {
@@ -94,6 +101,13 @@ def loop(*datasets: ddbp.ArrayDataset) -> None:
             made.step(made.loss(made.model(batch.x), batch.y))
 
 
+def step(reduce: Any) -> None:
+    """Take a step on what a function makes of the errors of a rank's samples."""
+    made = trainer()
+    batch = made.batch(X[:12].astype(np.float32), LABELS[:12])
+    made.step(reduce(made.model(batch.x)))
+
+
 def use_again() -> None:
     """Use data sets in all ways, and let only one rank make their digests when they are used
     again.
@@ -134,6 +148,12 @@ CASES = {
     "batch_size": lambda: trainer(batch_size=10 if ODD else 12),
     "seed": lambda: trainer(seed=5 if ODD else 0),
     "shards": lambda: trainer(shards=6 if ODD else 3),
+    "metrics": lambda: trainer(metrics=[] if ODD else ["accuracy"]),
+    "callbacks": lambda: trainer(callbacks=[ddbp.BestWeights() if ODD else ddbp.EarlyStopping()]),
+    "frozen parameters": lambda: trainer(frozen_on_one()),
+    "parameter groups": lambda: trainer(
+        optimizer=ddbp.SGD(0.1, groups={"*.bias": {"learning_rate": 0.5 if ODD else 0.25}})
+    ),
     "clip_norm": lambda: trainer(clip_norm=1.0 if ODD else None),
     "training x": lambda: trainer().fit(
         ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1
@@ -173,8 +193,15 @@ CASES = {
     ),
     "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
+    "metric": lambda: trainer(metrics={"mine": lambda p, y: np.abs(p)}).evaluate(DATA),
+    "loss of one rank": lambda: step(lambda e: (e * e).mean() ** 0.5),
+    "mean of one rank within a loss": lambda: step(lambda e: ((e - e.mean(axis=0)) ** 2).mean()),
+    "mean of all ranks": lambda: step(lambda e: (e * e).mean() + 0.1 * (e**3).mean()),
     "divergence": diverge,
     "state": load_state,
+    "monitor that differs between ranks": lambda: trainer(
+        callbacks=[ddbp.EarlyStopping(monitor="seconds", mode="min", patience=1)]
+    ).fit(DATA, epochs=9),
     "own schedule and function": lambda: trainer(
         Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())
     ).fit(DATA, epochs=1),
