@@ -13,9 +13,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from ddbp import settings
 from ddbp.comm import shared_memory
@@ -23,9 +25,11 @@ from ddbp.comm.abort import ABORTED
 from ddbp.comm.rank_process import end_with_parent
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
+from ddbp.training.signals import SAVED
 from layers.errors import message
 
 from . import post_mortem, program
+from .restarts import Restarts
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _GRACE = 5.0
@@ -144,27 +148,87 @@ def run(arguments: Sequence[str]) -> int:
         default=available_cores(),
         help="number of ranks (default: all cores, %(default)s)",
     )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        help="begin again after so many failures in a row without progress (%(default)s); trainers"
+        " with a run folder go on from the newest checkpoint",
+    )
+    parser.add_argument(
+        "--min-ranks",
+        type=int,
+        help="let restarts leave out ranks that have died, down to so many (all ranks)",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
-    if options.ranks < 1:
-        parser.error(f"-n must be at least 1; got {options.ranks}")
+    least = options.ranks if options.min_ranks is None else options.min_ranks
+    for name, value, limit in (
+        ("-n", options.ranks, 1),
+        ("--min-ranks", least, 1),
+        ("--max-restarts", options.max_restarts, 0),
+    ):
+        if value < limit:
+            parser.error(f"{name} must be at least {limit}; got {value}")
     what = program.arguments_of_python(parser, options)
     try:
-        full = command(find_mpiexec(), options.ranks, what)
+        mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
-    print(shlex.join(full), file=sys.stderr, flush=True)
+    return _run(mpiexec, what, Restarts(options.max_restarts, options.ranks, least))
+
+
+def _run(mpiexec: str, what: Sequence[str], restarts: Restarts) -> int:
+    """Run python with these arguments, again and again if need be; return the exit status."""
+    resuming: dict[str, str] = {}
+    while True:
+        full = command(mpiexec, restarts.ranks, what)
+        print(shlex.join(full), file=sys.stderr, flush=True)
+        end = _run_once(full, restarts.ranks, resuming)
+        if end.status in (0, SAVED) or end.asked:
+            return end.status
+        seconds = restarts.after(end.step, end.dead)
+        if seconds is None:
+            if restarts.most:
+                said = f"gives up after {restarts.most} restarts without progress"
+                print(f"ddbp launch: {said}", file=sys.stderr)
+            return end.status
+        said = f"begins again on {restarts.ranks} ranks in {seconds:.0f} s"
+        print(f"ddbp launch: {said}", file=sys.stderr, flush=True)
+        time.sleep(seconds)
+        resuming = {settings.RESUME: "1"}
+
+
+class _End(NamedTuple):
+    """How a run has ended: its exit status, whether a signal had asked for that, the step that it
+    had come to, and how many ranks have died.
+    """
+
+    status: int
+    asked: bool
+    step: int = -1
+    dead: int = 0
+
+
+def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End:
+    """Run a launcher on so many ranks, and say what is known of those that could not."""
     try:
         place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
     except OSError as error:
         print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
-        return run_launcher(full, environment())
-    with place as folder:
-        watch = post_mortem.Watch(Path(folder), options.ranks)
+        status = run_launcher(full, environment(**extra))
+        return _End(status, status - 128 in _SIGNALS)
+    with place as name:
+        folder = Path(name)
+        watch = post_mortem.Watch(folder, ranks)
         with watch.running():
-            status = run_launcher(full, environment(**{settings.STATUS: folder}))
-        return _explained(status, Path(folder), options.ranks, watch.first)
+            status = run_launcher(full, environment(**extra, **{settings.STATUS: name}))
+        found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
+        step = max((each.step for each in found), default=-1)
+        dead = sum(each.pid == watch.first for each in found)
+        status = _explained(status, folder, ranks, watch.first)
+        return _End(status, status - 128 in _SIGNALS, step, dead)
 
 
 def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:

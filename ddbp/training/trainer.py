@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy import ndarray
 
+from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
@@ -162,7 +163,7 @@ class Trainer(OptionsOfBefore):
         self._workspace = Workspace()
         self._data = checks.DataSets(self.comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, self._plan, self._truncation)
-        self.resume = resume
+        self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
@@ -178,8 +179,8 @@ class Trainer(OptionsOfBefore):
         self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
-        if resume is not None:
-            checkpoint = to_resume(resume, self.run_dir, self.comm)
+        if self.resume is not None:
+            checkpoint = to_resume(self.resume, self.run_dir, self.comm)
             if checkpoint is not None:
                 self._load(checkpoint.snapshot(), resume_options)
                 for callback in self.callbacks:
