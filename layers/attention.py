@@ -289,17 +289,6 @@ class MultiHeadAttention(Composite):
             else (self.projection(inputs[0]),)
         )
         further = []
-        if keys is not None:
-            keys = _array(keys)
-            if keys.dtype != np.bool_ or keys.ndim != 2:
-                fix = "keys is True where there is a key."
-                raise ValueError(
-                    message(
-                        self, "keys must be booleans (N, U)", f"{keys.dtype}{list(keys.shape)}", fix
-                    )
-                )
-            keys = keys[:, np.newaxis, np.newaxis]
-            mask = keys if mask is None else keys & _array(mask)
         if mask is not None:
             mask = _array(mask)
             if mask.dtype != np.bool_:
@@ -311,6 +300,18 @@ class MultiHeadAttention(Composite):
                         "True is where a query sees a key.",
                     )
                 )
+        if keys is not None:
+            keys = _array(keys)
+            if keys.dtype != np.bool_ or keys.ndim != 2:
+                fix = "keys is True where there is a key."
+                raise ValueError(
+                    message(
+                        self, "keys must be booleans (N, U)", f"{keys.dtype}{list(keys.shape)}", fix
+                    )
+                )
+            keys = keys[:, np.newaxis, np.newaxis]
+            mask = keys if mask is None else keys & mask
+        if mask is not None:
             further.append(mask)
         if lengths is not None:
             further.append(_array(lengths))

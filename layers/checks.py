@@ -131,6 +131,28 @@ def require_floating(owner: Any, x: Any) -> None:
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
 
 
+_NUMBERS = frozenset("fd?" + np.typecodes["AllInteger"])
+
+
+def require_numbers(owner: Any, x: Any, *, or_complex: bool = False) -> None:
+    """Refuse an array of anything but float32, float64, integers and booleans; with `or_complex`,
+    complex128 is taken, too: the gradient check's complex step.
+    """
+    kind = x.dtype.char
+    if kind not in _NUMBERS and not (or_complex and kind == "D"):
+        must = "arrays must be of real numbers: float32, float64, integers or booleans"
+        fix = "Convert it with x.astype(np.float32)."
+        raise TypeError(message(owner, must, x.dtype, fix))
+
+
+def require_model_type(owner: Any, dtype: Any) -> None:
+    """Refuse a type that models are not made of."""
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        fix = "Take np.float32: dtype= of layers, .astype(np.float32) of arrays and models."
+        must = "parameters must be of float32 or float64"
+        raise TypeError(message(owner, must, np.dtype(dtype), fix))
+
+
 def require_unmasked(owner: Any, name: str, x: Any) -> None:
     """Refuse an array that hides elements: as an array it would show what lies under its mask."""
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):

@@ -102,10 +102,15 @@ def run(arguments: Sequence[str]) -> int:
     options = _options(arguments)
     console = Console()
     try:
-        mpiexec = launch.find_mpiexec()
-    except FileNotFoundError as error:
-        print(error, file=sys.stderr)
+        return _verify(launch.find_mpiexec(), options, console)
+    except OSError as error:
+        # There is no launcher, or no room for what is recorded.
+        print(error if error.errno is None else f"ddbp verify: {error}", file=sys.stderr)
         return 1
+
+
+def _verify(mpiexec: str, options: argparse.Namespace, console: Console) -> int:
+    """Run the script on all numbers of ranks and print what differs; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="ddbp-verify-") as temporary:
         runs: list[Run] = []
         verdicts: list[list[str]] = []

@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from ddbp import settings
+from layers.checks import positive_int
 from layers.errors import message
 from layers.types import Integers
 
@@ -61,15 +62,7 @@ class ShardPlan:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.shards, int) or self.shards < 1:
-            raise ValueError(
-                message(
-                    "Trainer",
-                    "shards must be a positive integer",
-                    repr(self.shards),
-                    "Leave it out for one per rank.",
-                )
-            )
+        positive_int("Trainer", "shards", self.shards, "Leave it out for one per rank.")
         if self.ranks > self.shards:
             fix = f"Start at most {self.shards} ranks, or raise shards."
             raise ValueError(

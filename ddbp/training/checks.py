@@ -42,13 +42,19 @@ _CLIP = "With clip_norm= a gradient that is not finite is refused by name, befor
 
 def gradient_changes(
     clip_norm: float | None, clip_value: float | None, l1: float, l2: float
-) -> None:
-    """Refuse limits of clipping that are not positive, and negative factors of penalties."""
-    for name, limit in (("clip_norm", clip_norm), ("clip_value", clip_value)):
-        if limit is not None:
-            positive("Trainer", name, limit, "Leave it out for no clipping.")
+) -> dict[str, float]:
+    """Return by name limits of clipping that are given, which must be positive, and factors of
+    penalties, which must not be negative.
+    """
+    limits = {"clip_norm": clip_norm, "clip_value": clip_value}
+    checked = {
+        name: positive("Trainer", name, limit, "Leave it out for no clipping.")
+        for name, limit in limits.items()
+        if limit is not None
+    }
     for name, factor in (("l1", l1), ("l2", l2)):
-        non_negative("Trainer", name, factor)
+        checked[name] = non_negative("Trainer", name, factor)
+    return checked
 
 
 def ranks_have_samples(batch_size: int, ranks: int) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
@@ -81,8 +83,12 @@ class TrainerOptions:
             checked["truncate"] = positive_int(
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
             )
-        checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
-        checked |= {"l1": float(self.l1), "l2": float(self.l2), "drop_last": bool(self.drop_last)}
+        checked |= checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
+        drop_last: Any = self.drop_last
+        if not isinstance(drop_last, bool | np.bool_):
+            must, fix = "drop_last must be True or False", "Write drop_last=True."
+            raise ValueError(message("Trainer", must, repr(drop_last), fix))
+        checked["drop_last"] = bool(drop_last)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numpy import ndarray
-
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
@@ -145,8 +143,8 @@ class Trainer(OptionsOfBefore):
         self.stop = False
         self._plan = self.options.plan(self.comm.rank, self.comm.size)
         self._truncation = None
-        if truncate is not None:
-            self._truncation = Truncation(model, truncate, self.comm, self._plan)
+        if self.options.truncate is not None:
+            self._truncation = Truncation(model, self.options.truncate, self.comm, self._plan)
         checks.same_start(self)
         replicate.broadcast(model, self.comm)
         self._update = Update(
@@ -468,11 +466,7 @@ class Trainer(OptionsOfBefore):
         )
         if rows.ends_group:
             self._update.group.last = tape
-        x = rows.x
-        if x.__class__ is ndarray:
-            x = tape.input(x, gradient=False, copy=copy)
-        else:
-            x = recorded(tape, x, copy)
+        x = recorded(tape, rows.x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 
     def _train(self, rows: LocalBatch) -> float:

@@ -60,12 +60,12 @@ class Frames:
 
     @property
     def kernel_arguments(self) -> tuple[Any, ...]:
-        """Them in their order."""
+        """The arguments in their order."""
         return self.slices, self.rows, self.columns, self.left, self.groups
 
     @property
     def taps(self) -> int:
-        """Slices of a frame."""
+        """The number of slices in a frame."""
         return int(self.slices.shape[1])
 
     def are_slices(self, volume: tuple[int, ...]) -> bool:
@@ -75,7 +75,7 @@ class Frames:
 
     @property
     def contributions(self) -> int:
-        """The most frames' pixels that come from one pixel."""
+        """The largest number of pixels of frames that come from one pixel."""
         counts = [
             int(np.bincount(of[of >= 0].reshape(-1)).max(initial=1))
             for of in (self.slices, self.rows, self.columns)

@@ -175,6 +175,9 @@ class Call(ForwardCall):
                 must = f"backward must return a gradient of the input's shape {x.array.shape}"
                 fix = "Sum it over the axes that forward broadcast."
                 raise ValueError(message(self.layer, must, dx.shape, fix))
+            if dx.dtype != x.array.dtype:
+                # Of arrays of a wider type in backward: no gradient drifts away from its value.
+                dx = dx.astype(x.array.dtype)
             x.receive(dx, self, index)
 
     def release(self) -> None:

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from numpy import ndarray
 from numpy.ma import MaskedArray
 
-from layers.checks import require_unmasked
+from layers.checks import require_numbers, require_unmasked
 from layers.kernels import underflow
 from layers.types import Array
 
@@ -77,8 +78,10 @@ class Layer(Module):
         for x in inputs:
             if isinstance(x, Recorded):
                 return x.tape.record(self, inputs)
-            if isinstance(x, MaskedArray):
-                require_unmasked(self, "x", x)
+            if isinstance(x, ndarray):
+                require_numbers(self, x, or_complex=self.analytic and x is inputs[0])
+                if isinstance(x, MaskedArray):
+                    require_unmasked(self, "x", x)
         mode = underflow.flush()
         try:
             return self.forward(INFERENCE, *inputs)

@@ -15,13 +15,42 @@ if TYPE_CHECKING:
     from .call import Call
 
 
-def broadcast_buffer(layer: Layer, call: ForwardCall, name: str, *inputs: Any) -> Array:
-    """Return a buffer for the result of an elementwise operation on the inputs."""
+def of_one_type(layer: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the inputs of an operation that joins them: arrays of one floating type, of which
+    NumPy's scalars, integers and booleans are made, and Python's numbers.
+
+    Raises
+    ------
+    TypeError
+        There are arrays of two floating types.
+    """
+    dtypes = {x.dtype for x in inputs if isinstance(x, np.ndarray) and x.dtype.kind in "fc"}
+    real = {dtype for dtype in dtypes if dtype.kind == "f"}
+    if len(real) > 1:
+        fix = "Convert one of them with astype."
+        got = " and ".join(sorted(map(str, real)))
+        raise TypeError(message(layer, "the inputs must have one floating type", got, fix))
+    if len(dtypes) != 1:
+        return inputs
+    (dtype,) = dtypes
+    return tuple(
+        x if isinstance(x, int | float) and not isinstance(x, np.generic) else np.asarray(x, dtype)
+        for x in inputs
+    )
+
+
+def broadcast_buffer(
+    layer: Layer, call: ForwardCall, *inputs: Any
+) -> tuple[Array, tuple[Any, ...]]:
+    """Return a buffer for the result of an elementwise operation on the inputs, and these in one
+    type.
+    """
     first = inputs[0]
     if all(
         type(x) is np.ndarray and x.shape == first.shape and x.dtype == first.dtype for x in inputs
     ):
-        return call.buffer(name, first.shape, first.dtype)
+        return call.buffer("y", first.shape, first.dtype), inputs
+    inputs = of_one_type(layer, inputs)
     shapes = [np.shape(x) for x in inputs]
     try:
         shape = np.broadcast_shapes(*shapes)
@@ -30,7 +59,7 @@ def broadcast_buffer(layer: Layer, call: ForwardCall, name: str, *inputs: Any) -
         raise ValueError(
             message(layer, "the inputs must broadcast to one shape", shapes, fix)
         ) from None
-    return call.buffer(name, shape, np.result_type(*inputs))
+    return call.buffer("y", shape, np.result_type(*inputs)), inputs
 
 
 class Add(Layer):
@@ -41,7 +70,7 @@ class Add(Layer):
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*(np.shape(x) for x in inputs))
-        y = broadcast_buffer(self, call, "y", *inputs)
+        y, inputs = broadcast_buffer(self, call, *inputs)
         if len(inputs) == 1:
             y[...] = inputs[0]
             return y
@@ -62,8 +91,8 @@ class Multiply(Layer):
     analytic = True
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
+        y, inputs = broadcast_buffer(self, call, *inputs)
         call.save(*inputs)
-        y = broadcast_buffer(self, call, "y", *inputs)
         if len(inputs) == 1:
             y[...] = inputs[0]
             return y
@@ -112,7 +141,7 @@ class Concatenate(Layer):
             fix = f"Only axis {self.axis} may differ."
             raise ValueError(message(self, "the inputs must agree in all other axes", shapes, fix))
         call.save(np.cumsum([shape[self.axis] for shape in shapes])[:-1])
-        return np.concatenate(inputs, axis=self.axis)
+        return np.concatenate(of_one_type(self, inputs), axis=self.axis)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (cuts,) = call.saved

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Self, TypeVar, overload
 
+from layers.checks import require_model_type
 from layers.errors import message
 
 from .parameter import Parameter
@@ -70,6 +71,7 @@ class Module:
 
     def astype(self, dtype: Any) -> Self:
         """Return a copy whose parameters and states have another floating type."""
+        require_model_type(self, dtype)
         result = copy.deepcopy(self)
         for parameter in result.parameters():
             parameter.cast(dtype)

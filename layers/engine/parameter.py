@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.errors import Renamed, message
+from layers.checks import require_model_type
+from layers.errors import Renamed
 from layers.types import Array
 
 from .fixed_array import FixedArray
@@ -52,11 +53,7 @@ class Parameter(FixedArray):
 
     def __init__(self, value: Any, *, regularized: bool = True) -> None:
         value = np.array(value, order="C")
-        if not np.issubdtype(value.dtype, np.inexact):
-            fix = "Convert it with .astype(np.float32)."
-            raise TypeError(
-                message("Parameter", "the value must be of a floating type", value.dtype, fix)
-            )
+        require_model_type("Parameter", value.dtype)
         self.replace(value)
         self.regularized = regularized
         self.store = Gradients(value.shape, value.dtype)

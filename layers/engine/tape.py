@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks, require_unmasked
+from layers.checks import require_hooks, require_numbers, require_unmasked
 from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
@@ -75,6 +75,8 @@ class Tape:
         Refused: it is now `hooks`.
     """
 
+    complex_step: bool = False
+    """Whether inputs may be complex, which is for the gradient check."""
     pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
 
@@ -138,6 +140,7 @@ class Tape:
         """
         require_unmasked("Tape.input", "x", array)
         array = np.asarray(array)
+        require_numbers("Tape.input", array, or_complex=self.complex_step)
         if copy and array.flags.writeable:
             array = self.workspace.copy(array, 0, "tape input", self.inputs)
             self.inputs += 1
@@ -193,6 +196,7 @@ class Tape:
                         wants = wants or x.wants
                         x = x.array
                     elif x.__class__ is np.ndarray:
+                        require_numbers(layer, x, or_complex=self.complex_step)
                         if layer.keeps_constants:
                             x = call.kept(len(arrays), x)
                     elif isinstance(x, np.ma.MaskedArray):

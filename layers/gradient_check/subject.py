@@ -122,6 +122,7 @@ class Subject:
         tape = Tape(
             training=self.training, seed=self.seed, workspace=workspace, shards=shards, **place
         )
+        tape.complex_step = True
         # Without any floating input the first array is a value all the same, else nothing would be
         # recorded.
         values = (

@@ -37,8 +37,26 @@ def others_may_write(state: os.stat_result) -> str:
 
 
 def _open_to_others(state: os.stat_result) -> str:
-    writable = state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return f"which others may write to (mode {stat.S_IMODE(state.st_mode):o})" if writable else ""
+    if state.st_mode & stat.S_IWOTH or (
+        state.st_mode & stat.S_IWGRP and not _is_own_group(state.st_gid)
+    ):
+        return f"which others may write to (mode {stat.S_IMODE(state.st_mode):o})"
+    return ""
+
+
+def _is_own_group(gid: int) -> bool:
+    """Return whether a group is that of this user alone: where each user has one, folders are often
+    made so that it can write to them.
+    """
+    import grp
+    import pwd
+
+    try:
+        user, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+    except KeyError:
+        return False
+    own = (user.pw_gid, user.pw_name) == (gid, group.gr_name)
+    return own and set(group.gr_mem) <= {user.pw_name}
 
 
 def _replaceable(state: os.stat_result) -> str:

@@ -2,7 +2,7 @@
 
 from .jit import kernel
 from .llvm.simd_math import gelu_and_slope_rows, gelu_row, gelu_slope_row, sigmoid_row, tanh_row
-from .llvm.vmath import constant, sigmoid, tanh
+from .llvm.vmath import constant, not_minus_infinity, sigmoid, tanh
 
 
 @kernel
@@ -68,9 +68,8 @@ def tanh_backward(dx, dy, y):
 @kernel
 def silu(y, x):
     """Writes y = x sigmoid(x), which is 0 at -inf."""
-    least = -constant(y, "largest")
     for i in range(y.size):
-        y[i] = (least if x[i] < least else x[i]) * sigmoid(x[i])
+        y[i] = not_minus_infinity(x[i]) * sigmoid(x[i])
 
 
 @kernel
@@ -120,8 +119,7 @@ def gelu_tanh(y, x):
     """Writes y = x (1 + tanh(a (x + b x^3))) / 2, a = sqrt(2/pi), b = 0.044715 (arXiv 1606.08415,
     section 2).
     """
-    least, half, one, a, b = (
-        -constant(y, "largest"),
+    half, one, a, b = (
         constant(y, "half"),
         constant(y, "one"),
         constant(y, "gelu_root"),
@@ -129,7 +127,7 @@ def gelu_tanh(y, x):
     )
     for i in range(y.size):
         twice = one + tanh(a * (x[i] + b * x[i] * x[i] * x[i]))
-        y[i] = half * (least if x[i] < least else x[i]) * twice
+        y[i] = half * not_minus_infinity(x[i]) * twice
 
 
 @kernel

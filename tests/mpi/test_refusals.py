@@ -92,6 +92,18 @@ SAID = {
     ),
     "data used again": "nothing",
     "number of epochs": f"{ALL_SAME} epochs; got '2' on rank 1, '1' on rank 0. .+",
+    "metric": (
+        r"ValueError: Trainer.evaluate: metric 'mine' must return a number for each of the 4"
+        r" samples, \(4,\); got shape \(4, 3\) of float32. .+"
+    ),
+    "loss of one rank": (
+        r"ValueError: Trainer: on several shards a loss must be .+; got call \d+: Power\(\). .+"
+    ),
+    "mean of one rank within a loss": (
+        r"ValueError: Trainer: what was averaged over the batch must only be added up and"
+        r" multiplied by numbers, .+; got other uses of call \d+: Mean\(axis=0\). .+"
+    ),
+    "mean of all ranks": "nothing",
     "divergence": (
         r"FloatingPointError: Trainer: the loss must be finite; got (nan|inf) in step \d; "
         r"the first layer whose output is not finite here is call \d: "

@@ -27,7 +27,7 @@ class Subtract(Layer):
 
     def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         call.save(np.shape(a), np.shape(b))
-        y = broadcast_buffer(self, call, "y", a, b)
+        y, (a, b) = broadcast_buffer(self, call, a, b)
         np.subtract(a, b, out=y)
         return y
 

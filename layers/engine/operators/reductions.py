@@ -310,5 +310,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """
     peak = np.max(array_of(x), axis=axes_of(axis, np.ndim(array_of(x))), keepdims=True)
     peak = np.where(np.isfinite(peak), peak, peak.dtype.type(0))
+    if peak.dtype.kind in "biu":
+        peak = peak.astype(np.float64)
     sums = total(exp(SUBTRACT(x, peak)), axis, keepdims)
     return log(sums) + (peak if keepdims else np.squeeze(peak, axes_of(axis, peak.ndim)))

@@ -317,12 +317,14 @@ def sort(x: Any, axis: int = -1) -> Any:
 
 def top_k(x: Any, k: int, axis: int = -1) -> tuple[Any, Integers]:
     """Return the `k` greatest along `axis`, in descending order, and their indices, which have no
-    gradient; of equals the first.
+    gradient; of equals the first, and NaN before all.
     """
     k = positive_int("top_k", "k", k, "Pass how many to keep.")
     size = np.shape(array_of(x))[axis]
     if k > size:
         must, fix = f"k must be at most the size of the axis, {size}", "Pass a smaller k."
         raise ValueError(message("top_k", must, k, fix))
-    indices = np.argsort(-array_of(x), axis, kind="stable").take(range(k), axis)
+    # Ascending from the last element on is, read backwards, descending with the first of equals.
+    ascending = np.argsort(np.flip(array_of(x), axis), axis, kind="stable")
+    indices = (size - 1 - np.flip(ascending, axis)).take(range(k), axis)
     return take_along_axis(x, indices, axis), indices

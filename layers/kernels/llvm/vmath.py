@@ -91,6 +91,11 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError("for kernels only")
 
 
+def not_minus_infinity(x: Any) -> Any:
+    """Return x, or the least finite number in place of -inf; a complex number as it is."""
+    raise NotImplementedError("for kernels only")
+
+
 def lower_tail(x: Any) -> Any:
     """Return the normal distribution function Phi(x) of a real number."""
     raise NotImplementedError("for kernels only")
@@ -113,6 +118,15 @@ def _sigmoid(x):
         if isinstance(x, types.Complex)
         else lambda x: _formula(x, "sigmoid")
     )
+
+
+@overload(not_minus_infinity, jit_options=OPTIONS)
+def _not_minus_infinity(x):
+    def real(x):
+        least = -constant(x, "largest")
+        return least if x < least else x
+
+    return (lambda x: x) if isinstance(x, types.Complex) else real
 
 
 @overload(lower_tail, jit_options=OPTIONS)

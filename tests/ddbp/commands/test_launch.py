@@ -97,7 +97,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch):
     assert cli.main(["launch"]) == 130
 
 
-@pytest.mark.parametrize(("mode", "refused"), [(0o700, False), (0o770, True), (0o707, True)])
+@pytest.mark.parametrize(("mode", "refused"), [(0o700, False), (0o702, True), (0o707, True)])
 def test_folder_of_statuses_must_be_of_this_user_alone(mode, refused, tmp_path, monkeypatch):
     folder = tmp_path / "status"
     folder.mkdir()

@@ -662,11 +662,23 @@ def test_prediction_for_wrong_values_is_refused(x, said):
         make().predict(x)
 
 
+def test_options_of_numpy_become_those_of_python(tmp_path):
+    options = {"clip_norm": np.float32(1), "clip_value": np.float64(0.5), "l1": np.float32(0.25)}
+    trainer = make(**options, drop_last=np.bool_(True), run_dir=tmp_path)
+    trainer.fit(DATA, epochs=1)
+    assert ddbp.TrainerOptions.read(tmp_path) == trainer.options
+    kinds = {type(value) for value in trainer.options.as_dict().values()}
+    assert kinds == {int, float, bool, type(None)}
+    with pytest.raises(ValueError, match=r"^Trainer: drop_last must be True or False; got 'no'"):
+        make(drop_last="no")
+
+
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int16])
 def test_all_integer_options_take_numbers_of_numpy(kind):
     options = {"batch_size": 20, "shards": 2, "accumulate": 2, "seed": 3}
     plain, numbers = make(**options), make(**{name: kind(n) for name, n in options.items()})
     assert numbers.options == plain.options
+    assert type(ddbp.TrainerOptions(batch_size=kind(20), truncate=kind(3)).truncate) is int
     json.dumps(numbers.options.as_dict())
     numbers.fit(DATA, epochs=kind(2))
     plain.fit(DATA, epochs=2)

@@ -42,7 +42,7 @@ def test_initial_value_is_copied():
 
 @pytest.mark.parametrize("value", [[1, 2], np.array([True]), ["a"]], ids=str)
 def test_value_that_is_not_floating_is_refused(value):
-    with pytest.raises(TypeError, match=r"must be of a floating type; got .* Convert it"):
+    with pytest.raises(TypeError, match=r"must be of float32 or float64; got .* np.float32"):
         Parameter(value)
 
 

@@ -2,6 +2,8 @@
 likely fix.
 """
 
+import re
+
 import numpy as np
 import pytest
 
@@ -130,3 +132,76 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, inputs, error, wo
     text = str(caught.value)
     assert all(word in text for word in words), text
     assert "; got " in text
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, bool, complex, object])
+def test_model_of_a_type_without_kernels_is_refused_with_the_types_there_are(dtype):
+    makers = {
+        "Parameter": lambda: layers.Parameter(np.ones(3, dtype)),
+        "Linear(3, 2)": lambda: layers.Linear(3, 2, rng=rng).astype(dtype),
+    }
+    for owner, make in makers.items():
+        must = f"{owner}: parameters must be of float32 or float64; got {np.dtype(dtype)}. "
+        with pytest.raises(TypeError, match=f"^{re.escape(must)}.*float32"):
+            make()
+    with pytest.raises(TypeError, match=r"^Parameter: .* float32 or float64; got float16"):
+        layers.Linear(3, 2, rng=rng, dtype=np.float16)
+
+
+# What numbers do not make of float32: each is joined with values, and the type must stay.
+NUMBERS = [2, 0.5, True, np.sqrt(64), np.int64(2), np.float64(0.5), np.float32(2), np.array(2.0)]
+ARRAYS = [np.arange(1, 4), np.array([True, False, True]), np.ones(3, np.float16)]
+JOINS = {
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: b - a,
+    "*": lambda a, b: b * a,
+    "/": lambda a, b: a / (b + 1),
+    "**": lambda a, b: a**b,
+    "maximum": layers.maximum,
+    "where": lambda a, b: layers.where([True, False, True], a, b),
+    "clip": lambda a, b: layers.clip(a, b, 3),
+    "np.add": lambda a, b: np.add(b, a),
+}
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("constant", [*NUMBERS, *ARRAYS], ids=repr)
+def test_constant_takes_the_type_of_the_value_it_meets(join, constant):
+    x = Tape().input(np.array([1.0, 2.0, 4.0], np.float32))
+    y = JOINS[join](x, constant)
+    y.sum().backward()
+    assert (y.dtype, x.grad.dtype) == (np.float32, np.float32)
+    expected = JOINS[join](x.array.astype(float), np.asarray(constant, float))
+    np.testing.assert_allclose(y.array, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_constant_of_a_wider_type_is_refused_with_the_conversion(join):
+    x = Tape().input(np.ones(3, np.float32))
+    with pytest.raises(TypeError, match=r"float32; got .*float64\. .*array\.astype\(np\.float32\)"):
+        JOINS[join](x, np.ones(3))
+    with pytest.raises(TypeError, match=r"one floating type; got float32 and float64\. .*astype"):
+        JOINS[join](x, x.tape.input(np.ones(3)))
+
+
+def test_layers_that_join_inputs_refuse_two_floating_types():
+    tape = Tape()
+    x, other = tape.input(x32), tape.input(x32.astype(float))
+    for layer in (layers.Add(), layers.Multiply(), layers.Concatenate()):
+        for inputs in ((x, other), (x, other.array), (x32, other.array)):
+            with pytest.raises(TypeError, match=r"one floating type; got float32 and float64"):
+                layer(*inputs)
+    assert (layers.Add()(x, np.float64(2)) + layers.Multiply()(x, np.arange(3))).dtype == np.float32
+
+
+def test_gradient_has_the_type_of_its_value_whatever_backward_returns():
+    class Drift(layers.Layer):
+        def forward(self, call, x):
+            return x * 2
+
+        def backward(self, call, dy):
+            return (dy * np.full(dy.shape, 2.0),)
+
+    x = Tape().input(x32)
+    Drift()(layers.ReLU()(x)).backward(x32)
+    assert x.grad.dtype == np.float32

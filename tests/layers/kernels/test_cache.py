@@ -7,6 +7,7 @@ import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -230,9 +231,40 @@ def test_tilde_and_relative_path_in_the_variable_are_resolved_at_once(homes, mon
     assert not (tmp_path / "~").exists()
 
 
+@pytest.fixture
+def shared_group(monkeypatch):
+    """Have the group of the files of this user have other members."""
+    monkeypatch.setattr(cache_folder, "_is_own_group", lambda gid: False)
+
+
+def test_group_of_this_user_alone_may_write(homes, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR")
+    folder = homes[1] / ".cache" / "ddbp" / "kernels"
+    folder.mkdir(parents=True)
+    for path in (folder, folder.parent, folder.parent.parent):
+        path.chmod(0o770)
+    monkeypatch.setattr(cache_folder, "_is_own_group", lambda gid: gid == folder.stat().st_gid)
+    assert found() == (folder, "")
+
+
+@pytest.mark.parametrize(
+    ("group", "members", "own"),
+    [("me", [], True), ("me", ["me"], True), ("me", ["you"], False), ("staff", [], False)],
+)
+def test_group_is_own_that_has_the_name_of_the_user_and_no_other_member(
+    group, members, own, monkeypatch
+):
+    me = SimpleNamespace(pw_name="me", pw_gid=7)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: me)
+    monkeypatch.setattr("grp.getgrgid", lambda gid: SimpleNamespace(gr_name=group, gr_mem=members))
+    assert cache_folder._is_own_group(7) is own
+    assert cache_folder._is_own_group(8) is False
+
+
 REFUSED = "the folder of compiled kernels must be out of reach for others; got "
 
 
+@pytest.mark.usefixtures("shared_group")
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722])
 @pytest.mark.parametrize("name", ["ddbp", "ddbp/kernels"])
 def test_folder_that_others_may_write_to_is_refused(mode, name, homes, monkeypatch):

@@ -94,6 +94,13 @@ def loop(*datasets: ddbp.ArrayDataset) -> None:
             made.step(made.loss(made.model(batch.x), batch.y))
 
 
+def step(reduce: Any) -> None:
+    """Take a step on what a function makes of the errors of a rank's samples."""
+    made = trainer()
+    batch = made.batch(X[:12].astype(np.float32), LABELS[:12])
+    made.step(reduce(made.model(batch.x)))
+
+
 def use_again() -> None:
     """Use data sets in all ways, and let only one rank make their digests when they are used
     again.
@@ -173,6 +180,10 @@ CASES = {
     ),
     "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
+    "metric": lambda: trainer(metrics={"mine": lambda p, y: np.abs(p)}).evaluate(DATA),
+    "loss of one rank": lambda: step(lambda e: (e * e).mean() ** 0.5),
+    "mean of one rank within a loss": lambda: step(lambda e: ((e - e.mean(axis=0)) ** 2).mean()),
+    "mean of all ranks": lambda: step(lambda e: (e * e).mean() + 0.1 * (e**3).mean()),
     "divergence": diverge,
     "state": load_state,
     "own schedule and function": lambda: trainer(
