@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -25,6 +26,7 @@ from ddbp.comm.abort import ABORTED
 from ddbp.comm.rank_process import end_with_parent
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
 from ddbp.training.signals import SAVED
 from layers.errors import message
 
@@ -32,19 +34,16 @@ from . import post_mortem, program
 from .restarts import Restarts
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_GRACE = 5.0
-"""Seconds that the launcher gets to end its ranks before it is killed."""
+_GRACE = 25.0
+"""Seconds that the launcher gets to end its ranks, which may save, before it is killed."""
 _SIGNALS = [
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+_PASSED_ON = [signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
 class _Stopped(BaseException):
     """A signal has come that is to end the run."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def find_mpiexec() -> str:
@@ -92,32 +91,48 @@ def environment(**extra: str) -> dict[str, str]:
     return result
 
 
-def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
+def run_launcher(
+    command: Sequence[str],
+    environment: dict[str, str],
+    pids: Callable[[], Sequence[int]] = tuple,
+) -> int:
     """Run a launcher, which ends when this process does; return its exit status, or 128 and the
     number of the signal that has ended one or the other.
+
+    A signal has the launcher end its ranks, which may save before; a second one ends it at once.
+    SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells.
     """
-    process = None
+    process: subprocess.Popen[bytes] | None = None
     # Under nohup, say, one of them is ignored already.
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in (*_SIGNALS, *_PASSED_ON)}
     handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
+    stopped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # What comes after it does not keep the launcher from ending its ranks.
-        for other in handled:
-            signal.signal(other, signal.SIG_IGN)
-        raise _Stopped(number)
+        stopped.append(number)
+        if len(stopped) == 1:
+            raise _Stopped
+        if process is not None:
+            process.kill()
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for pid in pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     try:
         for number in handled:
-            signal.signal(number, stop)
+            signal.signal(number, stop if number in _SIGNALS else pass_on)
         process = subprocess.Popen(
             command, env=environment, preexec_fn=end_with_parent(signal.SIGKILL)
         )
         status = process.wait()
         return status if status >= 0 else 128 - status
-    except _Stopped as stopped:
-        print(f"ddbp launch: ended by {signal.Signals(stopped.number).name}", file=sys.stderr)
-        return 128 + stopped.number
+    except _Stopped:
+        saved = process is not None and _end(process) == SAVED
+        said = f"ended by {signal.Signals(stopped[0]).name}{', saved' if saved else ''}"
+        print(f"ddbp launch: {said}", file=sys.stderr)
+        return SAVED if saved else 128 + stopped[0]
     finally:
         if process is not None and process.poll() is None:
             _end(process)
@@ -125,14 +140,14 @@ def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
             signal.signal(number, previous[number])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher, which ends its ranks."""
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """End a launcher, which ends its ranks; return its exit status."""
     process.terminate()
     try:
-        process.wait(_GRACE)
+        return process.wait(_GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        return process.wait()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -223,12 +238,19 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
         folder = Path(name)
         watch = post_mortem.Watch(folder, ranks)
         with watch.running():
-            status = run_launcher(full, environment(**extra, **{settings.STATUS: name}))
+            environ = environment(**extra, **{settings.STATUS: name})
+            status = run_launcher(full, environ, lambda: _pids(folder, ranks))
         found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
         step = max((each.step for each in found), default=-1)
         dead = sum(each.pid == watch.first for each in found)
         status = _explained(status, folder, ranks, watch.first)
         return _End(status, status - 128 in _SIGNALS, step, dead)
+
+
+def _pids(folder: Path, ranks: int) -> list[int]:
+    """Return the processes of ranks that have not come to their end."""
+    found = [rank_status.read(folder, rank) for rank in range(ranks)]
+    return [each.pid for each in found if each is not None and each.phase is not StepPhase.END]
 
 
 def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:

@@ -1,5 +1,9 @@
 """Runs on ranks that are asked to end by a signal save, and go on elsewhere to the same bits."""
 
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,3 +81,26 @@ def test_launch_gives_up_a_run_that_does_not_get_further(mpirun, run_python, tmp
     assert finished.status != 0
     assert "gives up after 1 restarts without progress" in finished.err
     assert finished.err.count("begins again") == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_signal_to_launch_has_all_ranks_save(mpirun, tmp_path, name):
+    run, program = tmp_path / "run", Path(__file__).parent / "programs" / PROGRAM
+    command = [sys.executable, "-m", "ddbp", "launch", "-n", "2", program, tmp_path, run]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as err,
+        subprocess.Popen([*map(str, command), "--epochs", "1000000", "--exit"], stderr=err) as job,
+    ):
+        try:
+            until = time.monotonic() + 120
+            while not folder.found(run / "checkpoints"):
+                assert time.monotonic() < until
+                assert job.poll() is None, log.read_text()
+                time.sleep(0.05)
+            job.send_signal(signal.Signals[name])
+            assert job.wait(60) == SAVED, log.read_text()
+        finally:
+            job.kill()
+    (newest,) = folder.newest_whole(run / "checkpoints")
+    assert newest.step >= 3

@@ -1,9 +1,9 @@
 """Train with checkpoints; be asked to end by a signal, or go on.
 
-Usage: checkpointed.py FOLDER RUN [--signal NAME RANK STEP]... [--apart] [--exit]. The ranks write
-the digest of the parameters and the losses of all epochs. With --signal a rank sends itself a
-signal in a step, once in a run; ranks that end by it write their status, or end with it by --exit.
-With --apart ranks take it that they do not see one folder.
+Usage: checkpointed.py FOLDER RUN [--epochs N] [--signal NAME RANK STEP]... [--apart] [--exit]. The
+ranks write the digest of the parameters and the losses of all epochs. With --signal a rank sends
+itself a signal in a step, once in a run; ranks that end by it write their status, or end with it by
+--exit. With --apart ranks take it that they do not see one folder.
 """
 
 import argparse
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--signal", nargs=3, action="append", default=[])
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--exit", action="store_true")
     options = parser.parse_args()
@@ -66,7 +67,7 @@ def main() -> None:
         quiet=True,
     )
     try:
-        history = trainer.fit(DATA, epochs=4, validation=DATA)
+        history = trainer.fit(DATA, epochs=options.epochs, validation=DATA)
     except SystemExit as end:
         if options.exit:
             raise
