@@ -18,17 +18,30 @@ from layers import (
     CTC,
     GRU,
     LSTM,
+    AdaptiveAvgPool2d,
     Composite,
     Dropout,
     Embedding,
+    Flatten,
+    GroupNorm,
+    InstanceNorm2d,
+    LayerNorm,
     Linear,
+    LogSoftmax,
+    MaxPool1d,
+    MaxPool2d,
     MeanAbsoluteError,
     MeanSquaredError,
+    PoolOverTime,
+    PReLU,
     ReLU,
+    Reshape,
     Sequential,
     SoftmaxCrossEntropy,
+    Softplus,
     Tanh,
     TreeLSTM,
+    Upsample,
     models,
 )
 
@@ -119,6 +132,29 @@ def network(*middle: object, dtype: type = np.float32) -> Sequential:
         Linear(64, 64, rng=rng, dtype=dtype),
         Tanh(),
         Linear(64, CLASSES, rng=rng, dtype=dtype),
+    )
+
+
+def windowed() -> Sequential:
+    """Return a network with images in it, that are normalised, pooled and enlarged."""
+    rng = np.random.default_rng(7)
+    return Sequential(
+        Linear(FEATURES, 64, rng=rng),
+        Reshape(4, 4, 4),
+        GroupNorm(2, 4),
+        PReLU(4),
+        Upsample(2, mode="bilinear"),
+        MaxPool2d(3, 2, 1, ceil_mode=True),
+        InstanceNorm2d(4, affine=True),
+        ReLU(),
+        AdaptiveAvgPool2d(3),
+        LayerNorm((3, 3, 4)),
+        Softplus(),
+        Reshape(9, 4),
+        MaxPool1d(2),
+        Flatten(),
+        Linear(16, CLASSES, rng=rng),
+        LogSoftmax(),
     )
 
 
@@ -316,6 +352,21 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
             Dropout(0.1),
             LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
             Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=sentences(173, 6),
+        validation=sentences(37, 7),
+        shards=shards,
+    ),
+    "groups, slopes and windows": lambda shards: fitted(
+        windowed(), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
+    ),
+    "means of sentences": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            PReLU(),
+            PoolOverTime("mean"),
+            Linear(8, CLASSES, rng=np.random.default_rng(2)),
         ),
         ddbp.Adam(0.01),
         training=sentences(173, 6),
