@@ -113,6 +113,7 @@ from .pool import (
     MaxPool1d,
     MaxPool2d,
 )
+from .pool_volume import AvgPool3d, MaxPool3d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
 from .recurrent.layers import GRU, LSTM, RNN
@@ -142,6 +143,7 @@ __all__ = [
     "Attention",
     "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "BatchNorm",
     "BatchNorm2d",
     "BinaryCrossEntropy",
@@ -192,6 +194,7 @@ __all__ = [
     "Loss",
     "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "MeanAbsoluteError",
     "MeanSquaredError",
     "Mish",

@@ -135,7 +135,14 @@ class RectifiedResidual(Composite):
     def __repr__(self) -> str:
         return f"{self._residual!r} + {self._relu!r}"
 
-    def __call__(self, x: Any) -> Any:
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether the body takes the lengths of its samples."""
+        return self._residual.takes_lengths
+
+    def __call__(self, x: Any, lengths: Any = None) -> Any:
+        if lengths is not None:
+            return self._relu(self._residual(x, lengths))
         shortcut, z = self._residual.shortcut, x
         for step in self._head:
             z = step(z)

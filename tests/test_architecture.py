@@ -14,7 +14,7 @@ FLOORS = (
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check",),
-    ("ddbp.settings", "ddbp.snapshot"),
+    ("ddbp.settings", "ddbp.snapshot", "ddbp.terminal"),
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),

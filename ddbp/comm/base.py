@@ -125,6 +125,9 @@ class Communicator(Protocol):
     def describe(self) -> dict[str, Any]:
         """Return facts for a bug report."""
 
+    def finalize(self) -> None:
+        """Come to the end, after which nothing else is called."""
+
 
 class PendingMessages(Protocol):
     """Messages between hosts that are on their way while a rank does something else; those of a

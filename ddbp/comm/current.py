@@ -1,7 +1,7 @@
 """The communicator of this process."""
 
+import atexit
 import os
-import signal
 
 from ddbp import settings
 
@@ -13,9 +13,18 @@ _CURRENT: list[Communicator] = []
 
 if settings.claim_rank() and settings.status_folder():
     # Open MPI leaves ranks alone when its launcher is killed.
-    end_with_parent(signal.SIGKILL)()
+    end_with_parent()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CURRENT.clear)
+
+
+@atexit.register
+def _finalize() -> None:
+    """End MPI after what a script does at its own end, which is registered later and so comes
+    before.
+    """
+    for comm in _CURRENT:
+        comm.finalize()
 
 
 def communicator() -> Communicator:

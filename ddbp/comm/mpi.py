@@ -362,17 +362,19 @@ class MPICommunicator:
         }
 
     def leave(self) -> None:
-        """Tell the other ranks that this one ends, wait for them (MPI ends only when all do), and
-        end MPI.
+        """Tell the other ranks that this one ends, and wait for them (MPI ends only when all
+        do).
         """
-        try:
-            self._deadline.leave()
-            self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
-            self._deadline.read_the_last()
-        finally:
-            # Not by mpi4py, which would do so in a forked child, too, and end the job.
-            if not self._mpi.Is_finalized():
-                self._mpi.Finalize()
+        self._deadline.leave()
+        self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
+        self._deadline.read_the_last()
+
+    def finalize(self) -> None:
+        """End MPI, unless somebody has. Left to mpi4py, a forked child would do so, too, and end
+        the job.
+        """
+        if not self._mpi.Is_finalized():
+            self._mpi.Finalize()
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""

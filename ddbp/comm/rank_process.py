@@ -2,17 +2,23 @@
 
 import ctypes
 import os
-import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from ddbp import settings
 from layers.errors import message
 
 from .base import CommunicationError
 
-_SET_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
+_SET_DEATH_SIGNAL, _KILL = 1, 9
+"""PR_SET_PDEATHSIG of prctl(2), and what it is set to."""
+# A program of its own: between fork and exec a process with threads must not run Python.
+_TIED = f"""
+import ctypes, os, sys
+ctypes.CDLL(None).prctl({_SET_DEATH_SIGNAL}, {_KILL}, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
 
 
 def not_a_rank() -> CommunicationError:
@@ -23,21 +29,18 @@ def not_a_rank() -> CommunicationError:
     return CommunicationError(message("ddbp", must, got, fix))
 
 
-def end_with_parent(number: signal.Signals) -> Callable[[], None]:
-    """Return the function by which a process has itself sent a signal when its parent ends, however
-    that does; it does nothing where the system cannot (other ones than Linux).
+def end_with_parent() -> None:
+    """Have the system kill this process when its parent ends, however that does. Other systems than
+    Linux do not.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, _KILL, 0, 0, 0)
 
-    Library and parent are known before: it may be called between fork and exec.
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return the command that runs another one, in the same process, and is killed when this
+    process ends, however that does. Other systems than Linux do not.
     """
     if not sys.platform.startswith("linux"):
-        return lambda: None
-    control, own = ctypes.CDLL(None).prctl, os.getpid()
-
-    def begin() -> None:
-        parent = own if os.getpid() != own else os.getppid()
-        control(_SET_DEATH_SIGNAL, int(number), 0, 0, 0)
-        if os.getppid() != parent:
-            # It has ended in between.
-            os.kill(os.getpid(), number)
-
-    return begin
+        return [*command]
+    return [sys.executable, "-S", "-c", _TIED, str(os.getpid()), *command]

@@ -58,6 +58,9 @@ class SerialCommunicator:
     def leader_first(self) -> Iterator[None]:
         yield
 
+    def finalize(self) -> None:
+        pass
+
     def describe(self) -> dict[str, Any]:
         return {
             "mpi": "not used: not launched by mpirun, mpiexec or srun",

@@ -20,7 +20,7 @@ from types import FrameType
 from ddbp import settings
 from ddbp.comm import shared_memory
 from ddbp.comm.abort import ABORTED
-from ddbp.comm.rank_process import end_with_parent
+from ddbp.comm.rank_process import tied
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
 from layers.errors import message
@@ -106,9 +106,7 @@ def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
     try:
         for number in handled:
             signal.signal(number, stop)
-        process = subprocess.Popen(
-            command, env=environment, preexec_fn=end_with_parent(signal.SIGKILL)
-        )
+        process = subprocess.Popen(tied(command), env=environment)
         status = process.wait()
         return status if status >= 0 else 128 - status
     except _Stopped as stopped:

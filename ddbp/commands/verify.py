@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ddbp import settings
-from ddbp.comm.rank_process import end_with_parent
+from ddbp.comm.rank_process import tied
 from ddbp.observers.step_log import CHANGE
 
 from . import launch, program
@@ -191,13 +191,12 @@ def _run(mpiexec: str, ranks: int, options: argparse.Namespace, folder: Path) ->
     started = time.monotonic()
     with log.open("w") as output:
         process = subprocess.Popen(
-            command,
+            tied(command),
             env=launch.environment(**extra),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=end_with_parent(signal.SIGKILL),
         )
         try:
             status = process.wait(options.timeout)

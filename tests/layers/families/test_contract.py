@@ -192,6 +192,34 @@ def test_outside_a_tape_the_output_has_the_same_bits(case):
 
 
 @trained
+@pytest.mark.parametrize("shards", [None, (0, 3, BATCH)], ids=["one shard", "two shards"])
+def test_freezing_parameters_changes_no_bit_of_what_is_left(case, shards):
+    layer, inputs = make(case)
+    whole = Run(case, layer, inputs, shards=shards)
+    parameters = layer.parameters()
+    wanted = any(dx is not None for dx in whole.dx)
+    choices = [*([each] for each in parameters), *([parameters] if wanted else [])]
+    for frozen in choices if len(parameters) > 1 or wanted else []:
+        for parameter in parameters:
+            parameter.trainable = not any(parameter is each for each in frozen)
+        rest = Run(case, layer, inputs, shards=shards)
+        assert rest.y.tobytes() == whole.y.tobytes()
+        pairs = [
+            *zip(rest.dx, whole.dx, strict=True),
+            *zip(rest.gradients, whole.gradients, strict=True),
+        ]
+        for left, right in pairs[: len(rest.dx)]:
+            assert left is right or left.tobytes() == right.tobytes()
+        for parameter, (left, right) in zip(parameters, pairs[len(rest.dx) :], strict=True):
+            if parameter.trainable:
+                assert left.tobytes() == right.tobytes()
+            else:
+                assert parameter.gradients is None
+    layer.unfreeze()
+    assert Run(case, layer, inputs, shards=shards).same_bits(whole)
+
+
+@trained
 def test_two_backward_passes_add(case):
     layer, inputs = make(case, np.float64)
     once = Run(case, layer, inputs)

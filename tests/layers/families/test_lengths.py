@@ -6,12 +6,14 @@ import pytest
 from layers import (
     GRU,
     LSTM,
+    RNN,
     Dropout,
     Embedding,
     EncoderBlock,
     Linear,
     MultiHeadAttention,
     ReLU,
+    Residual,
     Sequential,
     Tape,
 )
@@ -37,8 +39,13 @@ def reader(*middle, fuse=True):
         lambda rng: [EncoderBlock(8, 2, rng=rng)],
         lambda rng: [MultiHeadAttention(8, 2, rng=rng)],
         lambda rng: [Sequential(Linear(8, 8, rng=rng), GRU(8, 8, rng=rng))],
+        lambda rng: [
+            Residual(GRU(8, 8, bidirectional=True, rng=rng), Linear(8, 16, rng=rng)),
+            RNN(16, 4, bidirectional=True, rng=rng),
+        ],
+        lambda rng: [Residual(Sequential(GRU(8, 8, rng=rng), EncoderBlock(8, 2, rng=rng))), ReLU()],
     ],
-    ids=["one", "recurrent", "block", "attention", "nested"],
+    ids=["one", "recurrent", "block", "attention", "nested", "residual", "residual and ReLU"],
 )
 def test_sample_in_a_padded_batch_is_the_sample_alone(make, fuse):
     model = reader(*make(np.random.default_rng(2)), fuse=fuse)

@@ -91,6 +91,12 @@ def test_edit_compiles_only_kernels_that_it_reaches(monkeypatch):
     assert not {"pool.py", "optimizer.py", "batch_norm.py", "jit.py", "llvm/simd.py"} & changed
 
 
+def test_edit_of_what_keeps_machine_code_compiles_nothing():
+    for keeper in ("cache.py", "cache_folder.py"):
+        assert cache.closure(cache.ROOM / "gemm.py").isdisjoint({cache.ROOM / keeper})
+    assert cache.ROOM / "jit.py" in cache.closure(cache.ROOM / "gemm.py")
+
+
 def test_machine_code_lies_in_a_folder_of_its_file_and_digest():
     digest = cache.module_digest(cache.ROOM / "gemm.py")
     assert gemm.multiply.stats.cache_path == str(cache.CACHE_FOLDER / f"gemm-{digest}")

@@ -3,6 +3,7 @@
 Usage: disturbed.py DEED FOLDER; every rank writes its process id.
 """
 
+import atexit
 import os
 import signal
 import subprocess
@@ -37,6 +38,7 @@ def in_child(deed):
     pid = os.fork()
     if not pid:
         os.close(receive)
+        atexit.unregister(last_words)
         try:
             said = repr(deed())
         except ddbp.CommunicationError as error:
@@ -57,8 +59,15 @@ def train_alone():
     return alone.comm.size
 
 
+def last_words():
+    """Call MPI at the end of a script."""
+    print("at the end:", ddbp.communicator().world.allreduce(1), flush=True)
+
+
 def forks() -> None:
     """Print what comes of training in children and in processes that a rank starts."""
+    # Registered before MPI starts, and so run after ddbp has taken its leave.
+    atexit.register(last_words)
     own = trainer()
     own.train_step(X, Y)
     if own.comm.rank == 0:
