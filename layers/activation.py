@@ -356,7 +356,7 @@ class _AlongAxis(Layer):
             raise ValueError(message(self, must, f"shape {x.shape}", fix))
         y = call.buffer("y", x.shape, x.dtype)
         rows = self._rows(call, "rows", x, y)
-        self.forward_kernel(rows, matrix(np.moveaxis(x, axis, -1)))
+        self.forward_kernel(rows, matrix(self._moved(x)))
         self._put(y, rows)
         call.save(rows)
         return y
@@ -365,9 +365,13 @@ class _AlongAxis(Layer):
         (y,) = call.saved
         dx = call.pooled("dx", dy.shape, dy.dtype)
         rows = self._rows(call, "gradient rows", dy, dx)
-        self.backward_kernel(rows, matrix(np.moveaxis(dy, self.axis, -1)), y)
+        self.backward_kernel(rows, matrix(self._moved(dy)), y)
         self._put(dx, rows)
         return (dx,)
+
+    def _moved(self, x: Array) -> Array:
+        """Return x with the axis as its last one, where it may be already."""
+        return x if self.axis in (-1, x.ndim - 1) else np.moveaxis(x, self.axis, -1)
 
     def _rows(self, call: ForwardCall, name: str, x: Array, result: Array) -> Array:
         """Return where the rows of the result go: to itself, if the axis is the last one."""
@@ -378,8 +382,8 @@ class _AlongAxis(Layer):
 
     def _put(self, result: Array, rows: Array) -> None:
         """Write rows that have been computed elsewhere to the result."""
-        if self.axis not in (-1, result.ndim - 1):
-            moved = np.moveaxis(result, self.axis, -1)
+        moved = self._moved(result)
+        if moved is not result:
             moved[...] = rows.reshape(moved.shape)
 
 
