@@ -128,11 +128,7 @@ class Optimizer:
         for member in self.members:
             member.prepare(part)
         self._chunks = [
-            (
-                chunk,
-                {name: array[chunk.start : chunk.stop] for name, array in self.moments.items()},
-                self.members[chunk.group],
-            )
+            (chunk, self.members[chunk.group].moments_of(chunk), self.members[chunk.group])
             for chunk in part.chunks
         ]
 
@@ -154,6 +150,12 @@ class Optimizer:
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
         self.moments = {name: np.zeros_like(part.values) for name in self._slots}
+
+    def moments_of(self, chunk: Chunk) -> dict[str, Array]:
+        """Return the parts of the moments that belong to a chunk of this group, in the order of
+        `slots`.
+        """
+        return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
         """Prepare the update of the `spans` of this group, whose moments are zero."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
@@ -155,7 +156,7 @@ class Trainer(OptionsOfBefore):
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, plan, self._truncation)
-        self.resume = resume
+        self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
@@ -171,7 +172,7 @@ class Trainer(OptionsOfBefore):
         self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
-        if resume is not None and (found := to_resume(resume, self.run_dir, comm)) is not None:
+        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
             self._load(found.snapshot(), resume_options)
             for callback in self.callbacks:
                 callback.on_resume(self)

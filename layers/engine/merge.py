@@ -24,6 +24,10 @@ def of_one_type(layer: Layer, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
     TypeError
         There are arrays of two floating types.
     """
+    if len({x.dtype for x in inputs if x.__class__ is np.ndarray}) == 1 and all(
+        x.__class__ in (np.ndarray, float, int) for x in inputs
+    ):
+        return inputs
     dtypes = {x.dtype for x in inputs if isinstance(x, np.ndarray) and x.dtype.kind in "fc"}
     real = {dtype for dtype in dtypes if dtype.kind == "f"}
     if len(real) > 1:

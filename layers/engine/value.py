@@ -137,6 +137,9 @@ class Value(Arithmetic):
     def __float__(self) -> float:
         return self.item()
 
+    def __format__(self, how: str) -> str:
+        return format(self.item(), how) if how else repr(self)
+
     def __len__(self) -> int:
         return len(self.array)
 

@@ -128,7 +128,8 @@ class Subject:
         values = (
             self.free or [i for i, x in enumerate(self.inputs) if isinstance(x, np.ndarray)][:1]
         )
-        arguments = [tape.input(x) if i in values else x for i, x in enumerate(inputs)]
+        # Nothing would be seen of who writes into a copy.
+        arguments = [tape.input(x, copy=False) if i in values else x for i, x in enumerate(inputs)]
         y = self.function(*arguments)
         if isinstance(y, tuple):
             y = self._joined(list(_flattened(y)))

@@ -115,6 +115,11 @@ def test_comparison_is_made_element_by_element_and_a_value_still_has_a_hash(x):
         bool(x)
 
 
+def test_value_of_one_element_is_formatted_as_a_number(x):
+    assert f"{x.sum():.2f}" == "10.50"
+    assert f"{x.sum()}".startswith("Value(")
+
+
 def in_place(x):
     array = ONES.copy()
     array += x

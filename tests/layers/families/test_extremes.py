@@ -79,6 +79,13 @@ def test_functions_are_right_over_the_whole_range(name, dtype):
         (layers.GELU("tanh"), [0, inf], [0, 1]),
         (layers.ReLU(), [0, inf], [0, 1]),
         (layers.LeakyReLU(0.5), [-inf, inf], [0.5, 1]),
+        (layers.ELU(), [-1, inf], [0, 1]),
+        (layers.CELU(), [-1, inf], [0, 1]),
+        (layers.Softplus(), [0, inf], [0, 1]),
+        (layers.Mish(), [0, inf], [0, 1]),
+        (layers.Hardtanh(), [-1, 1], [0, 0]),
+        (layers.Hardswish(), [0, inf], [0, 1]),
+        (layers.Hardsigmoid(), [0, 1], [0, 0]),
     ],
     ids=repr,
 )

@@ -12,6 +12,7 @@ from layers import (
     EncoderBlock,
     Linear,
     MultiHeadAttention,
+    PoolOverTime,
     ReLU,
     Residual,
     Sequential,
@@ -54,6 +55,15 @@ def test_sample_in_a_padded_batch_is_the_sample_alone(make, fuse):
         assert y[n].tobytes() == model(TOKENS[n : n + 1, :length])[0].tobytes()
     other = np.where(np.arange(4) < LENGTHS[:, np.newaxis], TOKENS, 6)
     assert model(other, LENGTHS).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["mean", "max", "last"])
+def test_pool_over_time_in_a_sequential_sees_no_padding(kind):
+    rng = np.random.default_rng(3)
+    model = Sequential(Embedding(7, 8, rng=rng), PoolOverTime(kind), Linear(8, 3, rng=rng))
+    y = model(TOKENS, LENGTHS)
+    for n, length in enumerate(LENGTHS):
+        assert y[n].tobytes() == model(TOKENS[n : n + 1, :length])[0].tobytes()
 
 
 def test_lengths_may_be_a_value():

@@ -42,7 +42,10 @@ from layers import (
     Tanh,
     TreeLSTM,
     Upsample,
+    erf,
+    logsumexp,
     models,
+    top_k,
 )
 
 EPOCHS = 5
@@ -177,6 +180,26 @@ class Alternating(Composite):
 
     def __repr__(self) -> str:
         return "Alternating()"
+
+
+class Written(Composite):
+    """A network written with NumPy's functions, on each sample by itself."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(12)
+        self.first, self.last = Linear(FEATURES, 16, rng=rng), Linear(32, CLASSES, rng=rng)
+
+    def __call__(self, x):
+        h = self.first(x)
+        h = np.concatenate([np.log1p(np.exp(h)), np.sin(h) ** 2, erf(h)], axis=1)
+        h = (h - np.mean(h, axis=1, keepdims=True)) / (np.std(h, axis=1, keepdims=True) + 0.1)
+        best, _ = top_k(h, 4, axis=1)
+        pairs = np.einsum("ni,nj->nij", best, np.cumsum(h[:, 8:16], axis=1))
+        y = self.last(np.reshape(np.clip(pairs, -3, 3), (-1, 32)))
+        return y - logsumexp(y, axis=1, keepdims=True)
+
+    def __repr__(self) -> str:
+        return "Written()"
 
 
 class Counting(Composite):
@@ -343,6 +366,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         shards=shards,
     ),
+    "functions of values": lambda shards: fitted(Written(), ddbp.Adam(0.01), shards=shards),
     "trees": lambda shards: fitted(
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
     ),
