@@ -24,6 +24,10 @@ complete.
 """
 BUCKET = "DDBP_BUCKET"
 """KiB of gradients that hosts exchange at a time."""
+RESUME = "DDBP_RESUME"
+"""1: trainers with a run folder go on from the newest checkpoint in it, as `ddbp launch` asks of a
+run that begins again.
+"""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
@@ -99,6 +103,11 @@ def timeout() -> float:
             message("ddbp", f"{TIMEOUT} must be a positive number of seconds", repr(text), fix)
         )
     return seconds
+
+
+def resumes() -> bool:
+    """Return whether trainers with a run folder go on from the newest checkpoint in it."""
+    return os.environ.get(RESUME) == "1"
 
 
 def shares_memory() -> bool:

@@ -3,7 +3,27 @@ tape.
 """
 
 from . import init, models
-from .activation import GELU, LeakyReLU, ReLU, Sigmoid, SiLU, Softmax, Tanh
+from .activation import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    Identity,
+    LeakyReLU,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
 from .containers import Sequential
@@ -65,6 +85,7 @@ from .engine.value import Value
 from .engine.workspace import Workspace
 from .gradient_check.check import gradcheck
 from .gradient_check.report import BlockReport, GradientReport, WrongGradientError
+from .group_norm import GroupNorm, InstanceNorm, InstanceNorm1d, InstanceNorm2d
 from .layer_norm import LayerNorm, RMSNorm
 from .linear import Linear
 from .loss.base import Loss
@@ -81,26 +102,48 @@ from .loss.regression import (
     SmoothL1,
 )
 from .loss.similarity import CosineDistance, CosineEmbedding
-from .pool import AvgPool2d, GlobalAveragePool, MaxPool2d
+from .pool import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    GlobalAveragePool,
+    MaxPool1d,
+    MaxPool2d,
+)
+from .pool_volume import AvgPool3d, MaxPool3d
 from .positional import LearnedPositions, SinusoidalPositions
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
 from .recurrent.layers import GRU, LSTM, RNN
 from .residual import Residual
 from .shape import ChannelsFirst, ChannelsLast, Flatten, Reshape
 from .shortcut import PaddedShortcut
+from .time_pool import PoolOverTime
 from .transformer import DecoderBlock, EncoderBlock
 from .tree.batch import TreeBatch
 from .tree.cells import TreeLSTM, TreeRNN
+from .upsample import Upsample
 
 __all__ = [
+    "CELU",
     "CTC",
+    "ELU",
     "GELU",
     "GRU",
     "LSTM",
     "RNN",
+    "SELU",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
     "Add",
     "Attention",
+    "AvgPool1d",
     "AvgPool2d",
+    "AvgPool3d",
     "BatchNorm",
     "BatchNorm2d",
     "BinaryCrossEntropy",
@@ -130,8 +173,16 @@ __all__ = [
     "GaussianNLL",
     "GlobalAveragePool",
     "GradientReport",
+    "GroupNorm",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "Hinge",
     "Huber",
+    "Identity",
+    "InstanceNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
     "KLDivergence",
     "LSTMCell",
     "Layer",
@@ -139,20 +190,27 @@ __all__ = [
     "LeakyReLU",
     "LearnedPositions",
     "Linear",
+    "LogSoftmax",
     "Loss",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
     "MeanAbsoluteError",
     "MeanSquaredError",
+    "Mish",
     "Module",
     "MultiClassHinge",
     "MultiHeadAttention",
     "Multiply",
+    "PReLU",
     "PaddedShortcut",
     "Parameter",
     "PoissonNLL",
+    "PoolOverTime",
     "RMSNorm",
     "RNNCell",
     "ReLU",
+    "ReLU6",
     "Reshape",
     "Residual",
     "Rule",
@@ -163,6 +221,7 @@ __all__ = [
     "SmoothL1",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "Softplus",
     "State",
     "Tanh",
     "Tape",
@@ -170,6 +229,7 @@ __all__ = [
     "TreeBatch",
     "TreeLSTM",
     "TreeRNN",
+    "Upsample",
     "Value",
     "Workspace",
     "WrongGradientError",

@@ -143,12 +143,15 @@ class BatchNorm(Layer):
         nothing, no_gradient = empty(y, 1), empty(y, 2)
         gain, bias = self._gain_and_bias(y)
         bounds = call.bounds(x.size // self.features)
-        dw, add_weight = (
-            (no_gradient, False) if self.weight is None else call.gradient_buffer(self.weight)
-        )
-        db, add_bias = (
-            (no_gradient, False) if self.bias is None else call.gradient_buffer(self.bias)
-        )
+        dw, add_weight, db, add_bias = no_gradient, False, no_gradient, False
+        # The kernel writes both or none.
+        if (
+            self.weight is not None
+            and self.bias is not None
+            and (call.trains(self.weight) or call.trains(self.bias))
+        ):
+            dw, add_weight = call.gradient_buffer(self.weight)
+            db, add_bias = call.gradient_buffer(self.bias)
         sums = call.buffer("sums", (len(bounds) - 1, 2 * self.features), np.float64)
         dz, gate = (
             (call.pooled("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
@@ -189,6 +192,7 @@ class BatchNorm(Layer):
                 sums,
                 gain,
                 bias,
+                feedback,
                 feedback,
                 bounds,
                 epsilon,

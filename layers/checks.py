@@ -29,8 +29,15 @@ def non_negative_int(owner: str, name: str, value: Any, fix: str) -> int:
     return int(value)
 
 
+def require_number(owner: str, name: str, value: Any, fix: str) -> None:
+    """Refuse what is no real number."""
+    if not is_number(value):
+        raise TypeError(message(owner, f"{name} must be a number", repr(value), fix))
+
+
 def positive(owner: str, name: str, value: Any, fix: str, *, finite: bool = False) -> float:
     """Return a number above 0, which must be `finite` if that is asked for."""
+    require_number(owner, name, value, fix)
     if not value > 0 or (finite and math.isinf(value)):
         must = f"{name} must be positive{' and finite' if finite else ''}"
         raise ValueError(message(owner, must, value, fix))
@@ -41,6 +48,7 @@ def non_negative(
     owner: str, name: str, value: Any, fix: str = "0 switches it off.", *, finite: bool = False
 ) -> float:
     """Return a number of at least 0, which must be `finite` if that is asked for."""
+    require_number(owner, name, value, fix)
     if not value >= 0 or (finite and math.isinf(value)):
         must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
         raise ValueError(message(owner, must, value, fix))
@@ -49,6 +57,7 @@ def non_negative(
 
 def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
     """Return a number from 0 to below 1; to 1 itself, if `closed`."""
+    require_number(owner, name, value, fix)
     if not (0 <= value < 1 or (closed and value == 1)):
         must = f"{name} must be in [0, 1{']' if closed else ')'}"
         raise ValueError(message(owner, must, value, fix))
@@ -90,6 +99,11 @@ def require_hooks(
             made = f"Make one: {each.__name__}(…)." if isinstance(each, type) else fix
             raise TypeError(message(owner, must, repr(each), made))
     return hooks
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a real number, of Python or NumPy."""
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _is_integer(value: Any) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .engine.module import Composite, Fixed, Module
+from .engine.module import Composite, Fixed, Module, takes_lengths
 from .errors import message
 from .fusion import fuse as fused
 
@@ -41,7 +41,7 @@ class Sequential(Composite):
     @property
     def takes_lengths(self) -> bool:
         """Whether any of the layers takes the lengths of its samples."""
-        return any(map(_takes_lengths, self._steps))
+        return any(map(takes_lengths, self._steps))
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
         if lengths is not None:
@@ -56,7 +56,7 @@ class Sequential(Composite):
             raise ValueError(message(self, must, "none", fix))
         steps: Sequence[Any] = self._steps
         for layer in steps:
-            x = layer(x, lengths=lengths) if _takes_lengths(layer) else layer(x)
+            x = layer(x, lengths=lengths) if takes_lengths(layer) else layer(x)
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:
@@ -85,7 +85,3 @@ class Sequential(Composite):
         if type(self) is Sequential and self.fuse and self._steps:
             return self._steps
         return super()._chain()
-
-
-def _takes_lengths(layer: Any) -> bool:
-    return bool(getattr(layer, "takes_lengths", False))

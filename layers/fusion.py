@@ -16,9 +16,10 @@ from .engine.memory import contiguous, flat
 from .engine.merge import Add
 from .engine.module import Composite, Module
 from .engine.parameter import Parameter
+from .group_norm import GroupNorm, InstanceNorm, InstanceNorm1d, InstanceNorm2d
 from .kernels import dense, elementwise, merge, pool
 from .linear import Linear
-from .pool import MaxPool2d
+from .pool import MaxPool1d, MaxPool2d
 from .residual import Residual
 from .types import Array
 
@@ -70,15 +71,16 @@ class PooledConv2d(Fused):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
-        y = call.buffer("pooled", self.pooling.output_shape(z), z.dtype)
-        pool.maximum(y, z, self.pooling.window, False)
+        found = self.pooling.windows(z)
+        y = self.pooling.output(call, z, found, "pooled")
+        pool.maximum(y, z, found.rows, found.columns, False)
         call.save(x, z, algorithm, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
         x, z, algorithm, y = call.saved
         dz = call.pooled("dz", z.shape, z.dtype)
-        pool.maximum_backward(dz, contiguous(dy), y, z, self.pooling.window, True)
+        pool.maximum_backward(dz, contiguous(dy), y, z, *self.pooling.windows(z), True)
         return self.convolution.gradients(call, dz, x, algorithm)
 
 
@@ -133,7 +135,14 @@ class RectifiedResidual(Composite):
     def __repr__(self) -> str:
         return f"{self._residual!r} + {self._relu!r}"
 
-    def __call__(self, x: Any) -> Any:
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether the body takes the lengths of its samples."""
+        return self._residual.takes_lengths
+
+    def __call__(self, x: Any, lengths: Any = None) -> Any:
+        if lengths is not None:
+            return self._relu(self._residual(x, lengths))
         shortcut, z = self._residual.shortcut, x
         for step in self._head:
             z = step(z)
@@ -169,7 +178,7 @@ def _rectified(layer: Any, relu: ReLU) -> Layer:
     return Activated(layer, relu, main=layer, argument=True)
 
 
-def _rectified_pool(relu: ReLU, pooling: MaxPool2d) -> Module:
+def _rectified_pool(relu: ReLU, pooling: Any) -> Module:
     return Activated(relu, pooling, main=pooling, argument=True)
 
 
@@ -182,6 +191,11 @@ PATTERNS: dict[tuple[type, ...], Callable[..., Module | None]] = {
     (Conv2d, ReLU, MaxPool2d): PooledConv2d,
     (BatchNorm, ReLU): _rectified,
     (BatchNorm2d, ReLU): _rectified,
+    (GroupNorm, ReLU): _rectified,
+    (InstanceNorm, ReLU): _rectified,
+    (InstanceNorm1d, ReLU): _rectified,
+    (InstanceNorm2d, ReLU): _rectified,
+    (ReLU, MaxPool1d): _rectified_pool,
     (ReLU, MaxPool2d): _rectified_pool,
     (Residual, ReLU): RectifiedResidual,
 }

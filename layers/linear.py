@@ -95,16 +95,16 @@ class Linear(Layer):
     ) -> tuple[Array | None, ...]:
         x, kept = call.saved
         nothing = empty(x, 2)
-        dw, add_weight = call.gradient_buffer(self.weight)
-        db, add_bias = (nothing, False) if self.bias is None else call.gradient_buffer(self.bias)
+        dw, add_weight = call.wanted_gradient(self.weight, nothing)
+        db, add_bias = call.wanted_gradient(self.bias, nothing)
+        bounds = call.bounds(len(x))
         dz = nothing
         if activation:
-            rows = len(x) if len(dw) > 1 else min(len(x), BLOCK_K)
+            rows = len(x) if len(bounds) > 2 else min(len(x), BLOCK_K)
             (dz,) = call.scratch(x.dtype, (rows, self.out_features))
         result, dx = None, nothing
         if call.wants(0):
             result, dx = call.matrix_buffer("dx", (*dy.shape[:-1], self.in_features), x.dtype)
-        bounds = call.bounds(len(x))
         dense.backward(
             dx,
             dw,

@@ -122,6 +122,7 @@ class LearnedPositions(_Positions):
         return self._sum(call, x, self.weight.value)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        dw, accumulate = call.gradient_buffer(self.weight)
-        index.positions_backward(dw, contiguous(dy), call.bounds(len(dy)), accumulate)
+        if call.trains(self.weight):
+            dw, accumulate = call.gradient_buffer(self.weight)
+            index.positions_backward(dw, contiguous(dy), call.bounds(len(dy)), accumulate)
         return (dy,)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .engine.merge import Add
-from .engine.module import Composite, Fixed, Module
+from .engine.module import Composite, Fixed, Module, takes_lengths
 
 
 class Residual(Composite):
@@ -28,5 +28,12 @@ class Residual(Composite):
     def __repr__(self) -> str:
         return f"Residual({self.body!r}{'' if self.shortcut is None else f', {self.shortcut!r}'})"
 
-    def __call__(self, x: Any) -> Any:
-        return self.add(self.body(x), x if self.shortcut is None else self.shortcut(x))
+    @property
+    def takes_lengths(self) -> bool:
+        """Whether the body takes the lengths of its samples."""
+        return takes_lengths(self.body)
+
+    def __call__(self, x: Any, lengths: Any = None) -> Any:
+        body: Any = self.body
+        y = body(x) if lengths is None else body(x, lengths=lengths)
+        return self.add(y, x if self.shortcut is None else self.shortcut(x))

@@ -14,7 +14,7 @@ FLOORS = (
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check",),
-    ("ddbp.settings", "ddbp.snapshot"),
+    ("ddbp.settings", "ddbp.snapshot", "ddbp.terminal"),
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
@@ -30,8 +30,9 @@ FOUNDATION = ("layers.types", "layers.errors")
 FAMILIES = tuple(
     f"layers.{name}"
     for name in (
-        *("activation", "batch_norm", "conv", "dropout", "embedding", "layer_norm", "linear"),
-        *("loss", "pool", "positional", "shape", "shortcut", "tree"),
+        *("activation", "batch_norm", "conv", "dropout", "embedding", "group_norm", "layer_norm"),
+        *("linear", "loss", "pool", "positional", "shape", "shortcut", "time_pool", "tree"),
+        "upsample",
     )
 )
 # What only hands on the names of its rooms.

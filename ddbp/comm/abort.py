@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ddbp import terminal
+
 if TYPE_CHECKING:
     from .mpi import MPICommunicator
 
@@ -31,12 +33,12 @@ def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
         for note in BEFORE_ABORT:
             note()
         lines = "".join(traceback.format_exception(kind, error, trace))
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         # One write, so that the lines of several ranks do not mix.
-        sys.stderr.write(
+        terminal.write(
             "".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines())
         )
-        sys.stderr.flush()
         comm.abort(ABORTED)
 
     def in_thread(arguments: Any) -> None:

@@ -5,7 +5,6 @@ or after `DDBP_TIMEOUT` seconds.
 """
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from numba.core import event
 
-from ddbp import settings
+from ddbp import settings, terminal
 from layers.errors import message
 from layers.types import Integers
 
@@ -192,7 +191,7 @@ class Deadline:
         who = ", ".join(facts) or "messages"
         # One write, so that lines of several processes do not mix.
         text = f"[rank {self._rank} of {self._size}] waits for {who} since {waited:.0f} s, to take"
-        print(f"{text} part in {described(collective)}\n", end="", file=sys.stderr, flush=True)
+        terminal.say(f"{text} part in {described(collective)}")
 
     def _tell(self, tag: int) -> None:
         """Send the number of what this rank is at to all other ranks, and do not wait until they

@@ -13,9 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from ddbp import settings
 from ddbp.comm import shared_memory
@@ -23,24 +26,24 @@ from ddbp.comm.abort import ABORTED
 from ddbp.comm.rank_process import tied
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
+from ddbp.observers.observer import StepPhase
+from ddbp.training.signals import SAVED
 from layers.errors import message
 
 from . import post_mortem, program
+from .restarts import Restarts
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_GRACE = 5.0
-"""Seconds that the launcher gets to end its ranks before it is killed."""
+_GRACE = 25.0
+"""Seconds that the launcher gets to end its ranks, which may save, before it is killed."""
 _SIGNALS = [
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
+_PASSED_ON = [signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
 
 
 class _Stopped(BaseException):
     """A signal has come that is to end the run."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 def find_mpiexec() -> str:
@@ -88,30 +91,46 @@ def environment(**extra: str) -> dict[str, str]:
     return result
 
 
-def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
+def run_launcher(
+    command: Sequence[str],
+    environment: dict[str, str],
+    pids: Callable[[], Sequence[int]] = tuple,
+) -> int:
     """Run a launcher, which ends when this process does; return its exit status, or 128 and the
     number of the signal that has ended one or the other.
+
+    A signal has the launcher end its ranks, which may save before; a second one ends it at once.
+    SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells.
     """
-    process = None
+    process: subprocess.Popen[bytes] | None = None
     # Under nohup, say, one of them is ignored already.
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.getsignal(number) for number in (*_SIGNALS, *_PASSED_ON)}
     handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
+    stopped: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        # What comes after it does not keep the launcher from ending its ranks.
-        for other in handled:
-            signal.signal(other, signal.SIG_IGN)
-        raise _Stopped(number)
+        stopped.append(number)
+        if len(stopped) == 1:
+            raise _Stopped
+        if process is not None:
+            process.kill()
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for pid in pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     try:
         for number in handled:
-            signal.signal(number, stop)
+            signal.signal(number, stop if number in _SIGNALS else pass_on)
         process = subprocess.Popen(tied(command), env=environment)
         status = process.wait()
         return status if status >= 0 else 128 - status
-    except _Stopped as stopped:
-        print(f"ddbp launch: ended by {signal.Signals(stopped.number).name}", file=sys.stderr)
-        return 128 + stopped.number
+    except _Stopped:
+        saved = process is not None and _end(process) == SAVED
+        said = f"ended by {signal.Signals(stopped[0]).name}{', saved' if saved else ''}"
+        print(f"ddbp launch: {said}", file=sys.stderr)
+        return SAVED if saved else 128 + stopped[0]
     finally:
         if process is not None and process.poll() is None:
             _end(process)
@@ -119,14 +138,14 @@ def run_launcher(command: Sequence[str], environment: dict[str, str]) -> int:
             signal.signal(number, previous[number])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher, which ends its ranks."""
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """End a launcher, which ends its ranks; return its exit status."""
     process.terminate()
     try:
-        process.wait(_GRACE)
+        return process.wait(_GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
+        return process.wait()
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -142,27 +161,94 @@ def run(arguments: Sequence[str]) -> int:
         default=available_cores(),
         help="number of ranks (default: all cores, %(default)s)",
     )
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        help="begin again after so many failures in a row without progress (%(default)s); trainers"
+        " with a run folder go on from the newest checkpoint",
+    )
+    parser.add_argument(
+        "--min-ranks",
+        type=int,
+        help="let restarts leave out ranks that have died, down to so many (all ranks)",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
-    if options.ranks < 1:
-        parser.error(f"-n must be at least 1; got {options.ranks}")
+    least = options.ranks if options.min_ranks is None else options.min_ranks
+    for name, value, limit in (
+        ("-n", options.ranks, 1),
+        ("--min-ranks", least, 1),
+        ("--max-restarts", options.max_restarts, 0),
+    ):
+        if value < limit:
+            parser.error(f"{name} must be at least {limit}; got {value}")
     what = program.arguments_of_python(parser, options)
     try:
-        full = command(find_mpiexec(), options.ranks, what)
+        mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
-    print(shlex.join(full), file=sys.stderr, flush=True)
+    return _run(mpiexec, what, Restarts(options.max_restarts, options.ranks, least))
+
+
+def _run(mpiexec: str, what: Sequence[str], restarts: Restarts) -> int:
+    """Run python with these arguments, again and again if need be; return the exit status."""
+    resuming: dict[str, str] = {}
+    while True:
+        full = command(mpiexec, restarts.ranks, what)
+        print(shlex.join(full), file=sys.stderr, flush=True)
+        end = _run_once(full, restarts.ranks, resuming)
+        if end.status in (0, SAVED) or end.asked:
+            return end.status
+        seconds = restarts.after(end.step, end.dead)
+        if seconds is None:
+            if restarts.most:
+                said = f"gives up after {restarts.most} restarts without progress"
+                print(f"ddbp launch: {said}", file=sys.stderr)
+            return end.status
+        said = f"begins again on {restarts.ranks} ranks in {seconds:.0f} s"
+        print(f"ddbp launch: {said}", file=sys.stderr, flush=True)
+        time.sleep(seconds)
+        resuming = {settings.RESUME: "1"}
+
+
+class _End(NamedTuple):
+    """How a run has ended: its exit status, whether a signal had asked for that, the step that it
+    had come to, and how many ranks have died.
+    """
+
+    status: int
+    asked: bool
+    step: int = -1
+    dead: int = 0
+
+
+def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End:
+    """Run a launcher on so many ranks, and say what is known of those that could not."""
     try:
         place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
     except OSError as error:
         print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
-        return run_launcher(full, environment())
-    with place as folder:
-        watch = post_mortem.Watch(Path(folder), options.ranks)
+        status = run_launcher(full, environment(**extra))
+        return _End(status, status - 128 in _SIGNALS)
+    with place as name:
+        folder = Path(name)
+        watch = post_mortem.Watch(folder, ranks)
         with watch.running():
-            status = run_launcher(full, environment(**{settings.STATUS: folder}))
-        return _explained(status, Path(folder), options.ranks, watch.first)
+            environ = environment(**extra, **{settings.STATUS: name})
+            status = run_launcher(full, environ, lambda: _pids(folder, ranks))
+        found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
+        step = max((each.step for each in found), default=-1)
+        dead = sum(each.pid == watch.first for each in found)
+        status = _explained(status, folder, ranks, watch.first)
+        return _End(status, status - 128 in _SIGNALS, step, dead)
+
+
+def _pids(folder: Path, ranks: int) -> list[int]:
+    """Return the processes of ranks that have not come to their end."""
+    found = [rank_status.read(folder, rank) for rank in range(ranks)]
+    return [each.pid for each in found if each is not None and each.phase is not StepPhase.END]
 
 
 def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:

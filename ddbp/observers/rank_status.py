@@ -126,11 +126,12 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What a rank has left of its status: process, phase, and that in words."""
+    """What a rank has left of its status: process, phase, that in words, and the step."""
 
     pid: int
     phase: StepPhase
     where: str
+    step: int
 
 
 def read(folder: Path, rank: int) -> LastStatus | None:
@@ -150,7 +151,7 @@ def read(folder: Path, rank: int) -> LastStatus | None:
         where = BEFORE_TRAINER
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
-    return LastStatus(words[_PID], phase, where)
+    return LastStatus(words[_PID], phase, where, words[STEP])
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:

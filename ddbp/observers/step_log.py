@@ -14,7 +14,8 @@ import numpy as np
 from ddbp import settings
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
-from layers import FlatParameters, Module, Parameter, State
+from layers import Module, Parameter, State
+from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
 from layers.errors import message
 from layers.types import Array
@@ -43,7 +44,7 @@ class StepLog(StepHook):
     ----------
     folder
         Where the files of all ranks and trainers go.
-    model, flat
+    model
         Whose parameters and states are recorded.
     rank
         The number of this rank.
@@ -51,14 +52,9 @@ class StepLog(StepHook):
         Steps after which training is over; None for no limit.
     """
 
-    def __init__(
-        self, folder: Path, model: Module, flat: FlatParameters, rank: int, limit: int | None
-    ) -> None:
+    def __init__(self, folder: Path, model: Module, rank: int, limit: int | None) -> None:
         self._named: list[tuple[str, str, Parameter | State]] = [
-            *(
-                ("parameter", name, parameter)
-                for name, parameter in zip(flat.names, flat.parameters, strict=True)
-            ),
+            *(("parameter", name, parameter) for name, parameter in unique_parameters(model)),
             *(("state", name, state) for name, state in unique_states(model)),
         ]
         self._limit = limit
@@ -133,9 +129,7 @@ def _exact(value: float) -> str:
     return f"{value!r} ({float(value).hex()})"
 
 
-def start(
-    model: Module, flat: FlatParameters, plan: ShardPlan, comm: Communicator
-) -> StepLog | None:
+def start(model: Module, plan: ShardPlan, comm: Communicator) -> StepLog | None:
     """Return the log of a trainer if `ddbp verify` runs this script, as environment variables say.
 
     Raises
@@ -158,4 +152,4 @@ def start(
                 fix,
             )
         )
-    return StepLog(folder, model, flat, comm.rank, settings.verify_steps())
+    return StepLog(folder, model, comm.rank, settings.verify_steps())

@@ -113,11 +113,8 @@ class Muon(AdamW):
 
     def update_slice(self, part: Partition, rate: float) -> None:
         for chunk in self._others:
-            moments = {
-                slot: array[chunk.start : chunk.stop] for slot, array in self.moments.items()
-            }
             self.decay(chunk, rate)
-            self.update(chunk, moments, rate)
+            self.update(chunk, self.moments_of(chunk), rate)
         for span in self._spans:
             place = slice(span.start, span.stop)
             kernels.muon_direction(

@@ -80,12 +80,13 @@ class Optimizer:
         weight_decay: float = 0.0,
         groups: Groups | None = None,
     ) -> None:
-        self.given = as_schedule(learning_rate)
+        self.given = as_schedule(learning_rate, type(self).__name__)
         self.schedule = self.given.begun()
         self.weight_decay = non_negative(type(self).__name__, "weight_decay", weight_decay)
         self.groups = parameter_groups.checked(type(self).__name__, groups or {})
         self.moments: dict[str, Array] = {}
         self.steps = 0
+        self._rate = 0.0
         self.members = [self]
         self.group = 0
         self._part: Partition | None = None
@@ -127,17 +128,34 @@ class Optimizer:
         for member in self.members:
             member.prepare(part)
         self._chunks = [
-            (
-                chunk,
-                {name: array[chunk.start : chunk.stop] for name, array in self.moments.items()},
-                self.members[chunk.group],
-            )
+            (chunk, self.members[chunk.group].moments_of(chunk), self.members[chunk.group])
             for chunk in part.chunks
         ]
+
+    def move(self, part: Partition) -> None:
+        """Go on with another partition of the parameters of which some may be frozen and others
+        not any more: these begin with moments as in a first step; collective.
+        """
+        assert self._part is not None
+        known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
+        before = [(member.steps, member.schedule) for member in self.members]
+        self.bind(part)
+        for slot, array in self.moments.items():
+            named = part.to_named(array)
+            part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
+        for member, (steps, schedule) in zip(self.members, before, strict=True):
+            member.steps = steps
+            member.schedule = schedule
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
         self.moments = {name: np.zeros_like(part.values) for name in self._slots}
+
+    def moments_of(self, chunk: Chunk) -> dict[str, Array]:
+        """Return the parts of the moments that belong to a chunk of this group, in the order of
+        `slots`.
+        """
+        return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
         """Prepare the update of the `spans` of this group, whose moments are zero."""
@@ -199,19 +217,19 @@ class Optimizer:
     def step(self, part: Partition) -> None:
         """Update the partition by its gradient, at the schedules' rates of this step."""
         self.require_bound(part)
-        rates = [float(member.schedule.rate(self.steps)) for member in self.members]
         for member in self.members:
+            member._rate = float(member.schedule.rate(member.steps))
             member.steps += 1
         if self.whole:
             part.collect()
-            for member, rate in zip(self.members, rates, strict=True):
-                member.update_slice(part, rate)
+            for member in self.members:
+                member.update_slice(part, member._rate)
             return
         for chunk, moments, member in self._chunks:
             part.fetch(chunk)
             if member.weight_decay:
-                member.decay(chunk, rates[chunk.group])
-            member.update(chunk, moments, rates[chunk.group])
+                member.decay(chunk, member._rate)
+            member.update(chunk, moments, member._rate)
 
     def update_slice(self, part: Partition, rate: float) -> None:
         """Update the `spans` of the partition, all of whose gradient is there, if it must be

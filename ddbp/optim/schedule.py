@@ -2,11 +2,11 @@
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddbp.snapshot import NUMBER, Schema, State, below, integer, like
-from layers.checks import non_negative, positive, positive_int
+from layers.checks import is_number, non_negative, positive, positive_int
 from layers.errors import message
 
 
@@ -45,9 +45,28 @@ class Schedule:
         """Go on from what `state` returned."""
 
 
-def as_schedule(rate: "float | Schedule") -> Schedule:
-    """Return a schedule for a number, and a schedule as it is."""
-    return rate if isinstance(rate, Schedule) else Constant(rate)
+def as_schedule(rate: "float | Schedule", owner: str = "Constant") -> Schedule:
+    """Return a schedule for a number, which `owner` refuses if it is no rate, and a schedule as it
+    is.
+    """
+    if isinstance(rate, Schedule):
+        return rate
+    _require_rate(owner, rate)
+    return Constant(rate)
+
+
+def _require_rate(owner: str, rate: Any) -> None:
+    """Refuse what is no constant learning rate."""
+    must, fix = "the learning rate must be a number or a Schedule", "Try 1e-3."
+    if isinstance(rate, type) and issubclass(rate, Schedule):
+        fix = f"Make one: {rate.__name__}(1e-3, …)."
+    elif isinstance(rate, Iterable) and not isinstance(rate, str):
+        fix = "Leave the parameters out: a trainer passes them."
+    if not is_number(rate):
+        raise TypeError(message(owner, must, repr(rate), fix))
+    if not (rate >= 0 and math.isfinite(rate)):
+        must = "the learning rate must be finite and not negative"
+        raise ValueError(message(owner, must, rate, fix))
 
 
 def _positive(owner: str, **values: float) -> None:
@@ -64,15 +83,7 @@ class Constant(Schedule):
     """The same rate always."""
 
     def __init__(self, rate: float) -> None:
-        if not (rate >= 0 and math.isfinite(rate)):
-            raise ValueError(
-                message(
-                    "Constant",
-                    "the learning rate must be finite and not negative",
-                    rate,
-                    "Try 1e-3.",
-                )
-            )
+        _require_rate("Constant", rate)
         self._rate = float(rate)
 
     def __repr__(self) -> str:
@@ -274,7 +285,7 @@ class WarmUp(Schedule):
     def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
         _positive("WarmUp", steps=steps)
         _non_negative("WarmUp", start=start)
-        self._schedule = as_schedule(schedule)
+        self._schedule = as_schedule(schedule, type(self).__name__)
         self._steps = steps
         self._start = start
 
@@ -310,7 +321,7 @@ class ByEpoch(Schedule):
     """
 
     def __init__(self, schedule: float | Schedule) -> None:
-        self._schedule = as_schedule(schedule)
+        self._schedule = as_schedule(schedule, type(self).__name__)
         self._epoch = 0
 
     def __repr__(self) -> str:
@@ -356,12 +367,12 @@ class Plateau(Schedule):
     ) -> None:
         _positive("Plateau", rate=rate, factor=factor)
         _non_negative("Plateau", patience=patience, threshold=threshold, minimum=minimum)
-        self._first = rate
-        self._rate = rate
-        self._factor = factor
+        self._first = float(rate)
+        self._rate = self._first
+        self._factor = float(factor)
         self._patience = patience
         self._threshold = threshold
-        self._minimum = minimum
+        self._minimum = float(minimum)
         self._best = math.inf
         self._bad = 0
 
@@ -376,7 +387,7 @@ class Plateau(Schedule):
 
     def observe(self, value: float) -> None:
         if value < self._best * (1 - self._threshold) if self._best >= 0 else value < self._best:
-            self._best = value
+            self._best = float(value)
             self._bad = 0
             return
         self._bad += 1

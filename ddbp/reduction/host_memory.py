@@ -7,6 +7,7 @@ import numpy as np
 
 from ddbp.comm.base import Communicator
 from layers import FlatParameters, Module
+from layers.engine.flat_parameters import sizes
 from layers.types import Array, Integers
 
 from .buckets import room_for_counts
@@ -29,7 +30,8 @@ class HostMemory:
     """
 
     def __init__(self, model: Module, plan: ShardPlan, comm: Communicator) -> None:
-        size = sum(parameter.size * parameter.dtype.itemsize for parameter in model.parameters())
+        trained = [parameter for parameter in model.parameters() if parameter.trainable]
+        size = sum(parameter.size * parameter.dtype.itemsize for parameter in trained)
         kept = [plan.kept(rank, size) for rank in range(comm.topology.first, comm.topology.last)]
         self.pieces = list(chain.from_iterable(kept))
         self.sizes: Integers = np.array([size for _, size in self.pieces], np.int64)
@@ -37,9 +39,10 @@ class HostMemory:
         first = self.pieces.index(mine[0])
 
         def values(shape: tuple[int, ...], dtype: Any) -> Array:
-            elements, itemsize = shape[0], np.dtype(dtype).itemsize
+            itemsize = np.dtype(dtype).itemsize
+            total, elements = sizes(model)
             needs = {
-                "parameters": elements * itemsize,
+                "parameters": total * itemsize,
                 "gradients": len(self.pieces) * elements * itemsize,
             }
             comm.plan_memory(

@@ -9,9 +9,10 @@ import numpy as np
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.snapshot import Pieces, Schema, like
 from ddbp.snapshot import State as SnapshotState
-from layers import FlatParameters, Module, Parameter, State
+from layers import Module, Parameter, State
 from layers.engine.parameter import unique_parameters
 from layers.engine.state import unique_states
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
 
 
@@ -26,9 +27,13 @@ def broadcast(model: Module, comm: Communicator) -> None:
         comm.broadcast(array.value)
 
 
-def digest(model: Module, flat: FlatParameters) -> str:
-    """Return a digest of all parameters and states."""
-    total = hashlib.sha256(flat.values.tobytes())
+def digest(model: Module) -> str:
+    """Return a digest of all parameters and states, whichever are frozen."""
+    total = hashlib.sha256()
+    for _, parameter in unique_parameters(model):
+        total.update(parameter.value.tobytes())
+        # As parameters lie in flat arrays.
+        total.update(bytes(-parameter.value.nbytes % CACHE_LINE))
     for _, state in unique_states(model):
         total.update(state.value.tobytes())
     return total.hexdigest()
@@ -71,8 +76,8 @@ class Replica:
 
 
 class KeptWeights:
-    """A copy of a model's parameters, one for all ranks of a host, and of its states. Methods are
-    collective.
+    """A copy of a model's parameters, one for all ranks of a host, and of its states. Methods that
+    change anything are collective.
 
     Parameters
     ----------
@@ -118,8 +123,7 @@ class KeptWeights:
         """Give the model what was kept."""
         self._replica.load_state(self._kept)
 
-    def arrays(self) -> dict[str, Array]:
-        """Return copies of what was kept, by name."""
-        result = {name: kept.copy() for name, kept in self._kept.items()}
-        self._comm.host_barrier((CollectiveKind.GATHER, 0))
-        return result
+    def arrays(self) -> dict[str, Pieces]:
+        """Return this rank's share of what was kept, by name."""
+        rank, ranks = self._comm.rank, self._comm.size
+        return {name: Pieces.share(kept, rank, ranks) for name, kept in self._kept.items()}

@@ -11,11 +11,13 @@ import numpy as np
 from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.reducer import Reducer
 from ddbp.snapshot import BOOLEAN, NUMBER, Entry, Schema, State, array, below, integer, listing
-from layers import Tape, Value
+from layers import Parameter, Tape, Value
 from layers.engine.shares import required
 from layers.engine.tape import Observation
 from layers.errors import message
 from layers.types import Array
+
+from . import checks
 
 
 class Accumulation:
@@ -98,6 +100,9 @@ class Accumulation:
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
         """
+        flat = self._reducer.flat
+        if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
+            checks.own_tape(loss, flat)
         factor = self.factor(loss)
         if factor != 1:
             gradient = (
@@ -120,6 +125,9 @@ class Accumulation:
 
     def require_no_factor(self, loss: Value) -> Value:
         """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
+        flat = self._reducer.flat
+        if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
+            checks.own_tape(loss, flat)
         if self.factor(loss) != 1:
             must = (
                 "a batch of another size than the first that accumulates must be propagated"
@@ -177,6 +185,11 @@ class Accumulation:
             *self._observed[len(unknown) :],
             *tape.pending,
         ]
+
+    def move(self, reducer: Reducer) -> None:
+        """Have gradients go to another reducer from now on, between two groups."""
+        self._reducer = reducer
+        self.updated = 0
 
     def restart(self) -> None:
         """Forget gradients that were only computed for practice, before the first batch."""
@@ -264,6 +277,8 @@ class Accumulation:
         self._write_loaded()
 
     def _write_loaded(self) -> None:
+        if self._loaded:
+            self._reducer.flat.begin_pass()
         for name, parameter, _, _ in self._reducer.flat.segments():
             if name in self._loaded:
                 gradients, _ = parameter.store.buffer(self._reducer.plan.local)

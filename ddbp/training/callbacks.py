@@ -23,6 +23,9 @@ class Callback(StepHook):
     def on_attach(self, trainer: "Trainer") -> None:
         """Run when a trainer has been made with this callback: it begins anew."""
 
+    def on_freeze(self, trainer: "Trainer") -> None:
+        """Run when parameters have been frozen or unfrozen: `trainer.partition` is another one."""
+
     def on_resume(self, trainer: "Trainer") -> None:
         """Run when the trainer goes on from a checkpoint, after states are loaded."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -166,12 +167,11 @@ def _not_finite_input(calls: list[Call], last: Call) -> str | None:
 
 def _first_not_finite(flat: FlatParameters) -> str | None:
     """Return the name of the first parameter that is not finite."""
-    if np.isfinite(flat.values).all():
+    if np.isfinite(flat.values).all() and not flat.frozen:
         return None
+    named = {**dict(zip(flat.names, flat.parameters, strict=True)), **flat.frozen}
     return next(
-        name
-        for name, _, start, stop in flat.segments()
-        if not np.isfinite(flat.values[start:stop]).all()
+        (name for name, parameter in named.items() if not np.isfinite(parameter.value).all()), None
     )
 
 
@@ -179,7 +179,7 @@ def model_facts(model: Module, loss: Any) -> dict[str, Any]:
     """Return what ranks must have in common of a model and its loss."""
     return {
         "parameters": [
-            f"{name} {parameter.shape} {parameter.dtype}"
+            f"{name} {parameter.shape} {parameter.dtype}{'' if parameter.trainable else ' frozen'}"
             for name, parameter in model.named_parameters()
         ],
         "states": [f"{name} {state.shape} {state.dtype}" for name, state in model.named_states()],
@@ -203,6 +203,37 @@ def code_facts() -> dict[str, Any]:
     return {"kernel sources and versions": cache.source_digest(), "script": script}
 
 
+def between_runs(running: bool) -> None:
+    """Refuse to load a state within a fit."""
+    if running:
+        must, fix = "a state can only be loaded between runs", "Load it before fit."
+        raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+
+
+def between_updates(batches: int) -> None:
+    """Refuse what is frozen or unfrozen while batches accumulate."""
+    if batches:
+        must = "parameters can be frozen and unfrozen between two updates"
+        fix = "Do it where nothing accumulates, such as in on_step_begin or on_epoch_begin."
+        got = f"a change after {batches} batches of a group"
+        raise RuntimeError(message("Trainer", must, got, fix))
+
+
+def own_tape(loss: Value, flat: FlatParameters) -> None:
+    """Refuse a loss from a tape that is not of a batch of this trainer."""
+    if loss.tape.owner is not flat:
+        must = "the loss must be computed from a batch of this trainer"
+        got = "a tape of its own"
+        if loss.tape.owner is not None:
+            got = "a batch of another trainer, or from before parameters were frozen or unfrozen"
+        fix = "Use trainer.batches(data) or trainer.batch(x, y), and its x."
+        raise ValueError(message("Trainer.step", must, got, fix))
+    if not flat.is_current():
+        must = "parameters can be frozen and unfrozen between two steps"
+        got = "a change since the batch was made"
+        raise RuntimeError(message("Trainer.step", must, got, "Do it before the batch is made."))
+
+
 def run_facts(trainer: "Trainer") -> dict[str, Any]:
     """Return what decides the bits of a run, whatever ranks it is on."""
     return {
@@ -215,9 +246,18 @@ def run_facts(trainer: "Trainer") -> dict[str, Any]:
     }
 
 
-def same_start(trainer: "Trainer") -> None:
-    """Refuse ranks that were started with different models, options or code; collective."""
-    facts = run_facts(trainer) | settings.of_all_ranks() | code_facts()
+def same_start(trainer: "Trainer", callbacks: Sequence[object]) -> None:
+    """Refuse ranks that were started with different models, options, callbacks or code;
+    collective.
+    """
+    watching = {
+        "metrics": [
+            f"{name}: {getattr(each, '__qualname__', each)}"
+            for name, each in trainer.metrics.items()
+        ],
+        "callbacks": [type(each).__qualname__ for each in callbacks],
+    }
+    facts = run_facts(trainer) | watching | settings.of_all_ranks() | code_facts()
     require_agreement(
         trainer.comm, facts, "Start all ranks with the same script, options and installation."
     )

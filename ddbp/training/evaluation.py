@@ -42,7 +42,7 @@ def evaluate(
         # Of each shard and metric what is averaged, and what it counts for.
         sums = np.zeros((plan.local, len(metrics), 2))
         prediction, loss = run_pass(batch)
-        arrays = of_leaves(lambda value: value.array, prediction)
+        arrays = of_leaves(_array, prediction)
         weights = () if batch.weights is None else (batch.weights,)
         for number, (name, metric) in enumerate(metrics.items()):
             if metric is None:
@@ -73,6 +73,10 @@ def forward(
     prediction = call(model, recorded(tape, rows.x))
     weights = () if rows.weights is None else (rows.weights,)
     return prediction, loss(prediction, rows.y, *weights)
+
+
+def _array(part: Any) -> Any:
+    return part.array if isinstance(part, Value) else part
 
 
 def predict(model: Module, x: Samples, batch_size: int) -> Any:

@@ -17,8 +17,9 @@ import numpy as np
 
 from layers import BinaryCrossEntropy, MultiClassHinge, SoftmaxCrossEntropy
 from layers.checks import positive_int
+from layers.engine.memory import empty, flat, matrix
 from layers.errors import message
-from layers.kernels import reduce
+from layers.kernels import reduce, softmax
 from layers.types import Array, Integers
 
 Values = Array | tuple[Array, Array]
@@ -73,20 +74,13 @@ def top_k_accuracy(
     """
     owner = "accuracy" if k == 1 else "top_k_accuracy"
     k = positive_int("top_k_accuracy", "k", k, "5 is usual.")
-    labels = _labels(owner, prediction, target)
-    safe = np.where(labels == ignore, 0, labels) if ignore is not None else labels
-    classes = prediction.shape[-1]
-    if safe.size and not (safe.min() >= 0 and safe.max() < classes):
-        wrong = int(safe.max() if safe.max() >= classes else safe.min())
-        fix = f"Number the classes from 0; partial({owner}, ignore={wrong}) leaves it out."
-        raise ValueError(message(owner, f"labels must be in 0..{classes - 1}", wrong, fix))
+    labels, counted = _labels(owner, prediction, target, ignore)
     if k == 1:
-        hits = prediction.argmax(axis=-1) == safe
+        hits = prediction.argmax(axis=-1) == labels
     else:
-        own = np.take_along_axis(prediction, safe[..., np.newaxis], axis=-1)
-        first = np.arange(classes) < safe[..., np.newaxis]
+        own = np.take_along_axis(prediction, labels[..., np.newaxis], axis=-1)
+        first = np.arange(prediction.shape[-1]) < labels[..., np.newaxis]
         hits = ((prediction > own) | ((prediction == own) & first)).sum(axis=-1) < k
-    counted = None if ignore is None else labels != ignore
     known = np.where(np.isnan(prediction).any(axis=-1), np.nan, hits)
     return per_sample(owner, known, weights, counted)
 
@@ -147,13 +141,13 @@ def bits_per_character(
     -------
     (N,), at least 0; with `weights` or `ignore` also what the positions of each sample weigh (N,).
     """
-    labels = _labels("bits_per_character", prediction, target)
-    counted = None if ignore is None else labels != ignore
-    safe = labels if counted is None else np.where(counted, labels, 0)
-    x = prediction.astype(np.float64)
-    x -= x.max(axis=-1, keepdims=True)
-    at_label = np.take_along_axis(x, safe[..., np.newaxis], axis=-1)[..., 0]
-    bits = (np.log(np.exp(x).sum(axis=-1)) - at_label) / math.log(2)
+    labels, counted = _labels("bits_per_character", prediction, target, ignore)
+    x = matrix(prediction)
+    nats, every = np.empty(len(x)), np.arange(len(x) + 1)
+    softmax.cross_entropy(
+        nats, np.empty_like(x), x, flat(labels.astype(np.int64)), empty(x, 1), 0.0, 1.0, every
+    )
+    bits = nats.reshape(labels.shape) / math.log(2)
     return per_sample("bits_per_character", bits, weights, counted)
 
 
@@ -280,8 +274,12 @@ def _same_shape(owner: str, prediction: Array, target: Array) -> None:
         raise ValueError(message(owner, must, target.shape, fix))
 
 
-def _labels(owner: str, prediction: Array, target: Array) -> Array:
-    """Return labels (N, …) for logits (N, …, C), or refuse what are none."""
+def _labels(
+    owner: str, prediction: Array, target: Array, ignore: int | None
+) -> tuple[Array, Array | None]:
+    """Return labels (N, …) for logits (N, …, C), and which of them count, None for all; or refuse
+    what are none.
+    """
     if prediction.ndim < 2 or prediction.shape[-1] < 2:
         must, fix = (
             "predictions must be logits (N, …, C) of two classes or more",
@@ -289,7 +287,7 @@ def _labels(owner: str, prediction: Array, target: Array) -> Array:
         )
         raise ValueError(message(owner, must, prediction.shape, fix))
     if target.shape == prediction.shape:
-        return np.asarray(target.argmax(axis=-1))
+        return np.asarray(target.argmax(axis=-1)), None
     if target.shape != prediction.shape[:-1] or target.dtype.kind not in "iu":
         must = (
             f"targets must be integer labels {prediction.shape[:-1]} or numbers"
@@ -297,4 +295,11 @@ def _labels(owner: str, prediction: Array, target: Array) -> Array:
         )
         fix = "Flatten labels of shape (N, 1) with y[:, 0]."
         raise ValueError(message(owner, must, f"{target.shape} of {target.dtype}", fix))
-    return target
+    counted = None if ignore is None else target != ignore
+    labels = target if counted is None else np.where(counted, target, 0)
+    classes = prediction.shape[-1]
+    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+        wrong = int(labels.max() if labels.max() >= classes else labels.min())
+        fix = f"Number the classes from 0; partial({owner}, ignore={wrong}) leaves it out."
+        raise ValueError(message(owner, f"labels must be in 0..{classes - 1}", wrong, fix))
+    return labels, counted

@@ -2,13 +2,14 @@
 
 import math
 import os
+from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddbp.reduction.replicate import KeptWeights
-from ddbp.snapshot import NUMBER, Entry, Schema, State, below, integer
+from ddbp.snapshot import NUMBER, Entry, Pieces, Schema, State, StoredArray, below, integer
 from layers.checks import non_negative, positive_int
 from layers.errors import message
 from layers.types import Array
@@ -19,7 +20,7 @@ from .run_folder import save_parameters
 if TYPE_CHECKING:
     from .trainer import Trainer
 
-_ARRAY = Entry("an array", lambda entry: isinstance(entry, np.ndarray))
+_ARRAY = Entry("an array", lambda entry: isinstance(entry, np.ndarray | StoredArray))
 
 
 class Monitor:
@@ -164,7 +165,7 @@ class BestWeights(Callback):
             self._weights.restore()
 
     def state(self) -> dict[str, Any]:
-        kept = self._loaded
+        kept: Mapping[str, Array | Pieces] = self._loaded
         if self.epoch and not kept:
             assert self._weights is not None
             kept = self._weights.arrays()
@@ -178,7 +179,7 @@ class BestWeights(Callback):
     def load_state(self, state: State) -> None:
         self._monitor.best = state["best"]
         self.epoch = state["epoch"]
-        self._loaded = below("weights", state)
+        self._loaded = {name: np.asarray(each) for name, each in below("weights", state).items()}
 
 
 class EarlyStopping(Callback):

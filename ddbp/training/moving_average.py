@@ -66,6 +66,15 @@ class ExponentialMovingAverage(Callback):
         self._part = trainer.partition
         self._average = np.zeros_like(self._part.values)
 
+    def on_freeze(self, trainer: "Trainer") -> None:
+        assert self._part is not None
+        known = self._part.to_named(self._average)
+        self._part = trainer.partition
+        # Of what has just been unfrozen all values were the same so far.
+        named = self._part.to_named(self._part.values)
+        self._average = np.zeros_like(self._part.values)
+        self._part.from_named(self._average, {name: known.get(name, named[name]) for name in named})
+
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates) if self.warm_up else 1.0)
@@ -128,4 +137,5 @@ def _set_parameters(trainer: "Trainer", values: Mapping[str, Array]) -> None:
     with modify_parameters(trainer) as mine:
         if mine:
             for name, parameter in trainer.model.named_parameters():
-                parameter.value = values[name]
+                if name in values:
+                    parameter.value = values[name]

@@ -1,8 +1,9 @@
 """What rank 0 shows: one live line on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from typing import TYPE_CHECKING, Any
+
+from ddbp import terminal
 
 from .callbacks import Callback, Record
 
@@ -34,7 +35,7 @@ class Progress(Callback):
         self._pending = 0
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
-        if trainer.comm.rank or not sys.stderr.isatty():
+        if trainer.comm.rank or not terminal.is_live():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -72,7 +73,7 @@ class Progress(Callback):
         if self._live is not None:
             self._live.console.print(summary(record))
         else:
-            print(summary(record), file=sys.stderr, flush=True)
+            terminal.say(summary(record))
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         if self._live is not None:

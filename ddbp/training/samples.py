@@ -2,6 +2,7 @@
 the rows of them that reach a model.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -146,9 +147,13 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
     if array.dtype.kind not in "fiub":
         sets = hasattr(given, "__getitem__") and not isinstance(given, Sequence | np.ndarray)
         fix = f"Collect a data set: {name}=np.stack(…)." if array.ndim == 0 and sets else _FIX
+        if array.ndim and isinstance(array.flat[0], list | np.ndarray):
+            fix = f"Pass sequences of different lengths as a list: {name}=list({name})."
         raise TypeError(message(owner, f"{name} must be numeric", array.dtype, fix))
     if array.ndim < 1 or len(array) < least:
         must, fix = f"{name} must hold one sample or more", "Check the path or filter."
+        if array.ndim < 1:
+            fix = "Samples are the first axis; a list is one array, a tuple several."
         raise ValueError(message(owner, must, f"shape {array.shape}", fix))
     if array.dtype.kind == "f":
         require_finite(owner, name, array)
@@ -187,8 +192,14 @@ def samples_of(owner: str, name: str, given: Any, least: int = 1) -> Samples:
         if isinstance(given, tuple):
             parts = enumerate(given)
             return tuple(samples_of(owner, f"{name}[{n}]", part, least) for n, part in parts)
-        named = given.items()
-        return {key: samples_of(owner, f"{name}[{key!r}]", part, least) for key, part in named}
+        named = {
+            key: samples_of(owner, f"{name}[{key!r}]", part, least) for key, part in given.items()
+        }
+        for key, part in named.items():
+            if isinstance(part, Ragged) and f"{key}_lengths" in named:
+                must = f"{name} must leave the name {key}_lengths to the lengths of {key!r}"
+                raise ValueError(message(owner, must, [*named], "Leave it out; they are added."))
+        return named
     return Ragged(given) if _unequal(given) else array_of(owner, name, given, least)
 
 
@@ -319,8 +330,26 @@ def spread(function: Callable[[Array], Any], samples: Samples) -> Any:
 
 def call(model: Callable[..., Any], x: Any) -> Any:
     """Return what a model returns for one input, a tuple of them or a dict."""
-    if x.__class__ is tuple:
-        return model(*x)
-    if x.__class__ is dict:
-        return model(**x)
-    return model(x)
+    positional = x if x.__class__ is tuple else ()
+    named = x if x.__class__ is dict else {}
+    if not (positional or named):
+        return model(x)
+    try:
+        return model(*positional, **named)
+    except TypeError:
+        _require_arguments(model, positional, named)
+        raise
+
+
+def _require_arguments(model: Callable[..., Any], positional: Any, named: Any) -> None:
+    """Refuse a model that cannot be called with so many inputs."""
+    try:
+        inspect.signature(model).bind(*positional, **named)
+    except TypeError as error:
+        names = [f"input {number}" for number in range(len(positional))] + [*named]
+        must = f"the model must take what the data hold: {', '.join(names)}"
+        fix = "Give its __call__ these arguments; lengths follow ragged sequences."
+        raise TypeError(message("Trainer", must, error, fix)) from error
+    except ValueError:
+        # It does not say what it takes.
+        return

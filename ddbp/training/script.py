@@ -24,7 +24,7 @@ import numba
 import numpy as np
 
 import layers
-from ddbp import settings
+from ddbp import settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
@@ -173,7 +173,7 @@ def fit(
     """
     use_one_thread()
     if not (options.quiet or settings.launched_under_mpi()) and (advice := advise_other_cores()):
-        print(advice, file=sys.stderr)
+        terminal.say(advice)
     started = time.perf_counter()
     callbacks = [*trainer_options.pop("callbacks", ())]
     if options.checkpoint_every or options.resume:

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ddbp import settings
 from ddbp.comm.agreement import require_agreement
-from ddbp.comm.base import Communicator
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
@@ -21,18 +21,17 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
-from layers import FlatParameters, Module, Tape, TapeHook, Value, Workspace
-from layers.checks import positive_int, require_hooks
+from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
+from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
-from layers.errors import message
 
-from . import checks, evaluation, snapshots
+from . import arguments, checks, evaluation, snapshots
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
-from .metrics import Metric, checked, default_metrics
+from .metrics import Metric
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
@@ -56,18 +55,19 @@ class Trainer(OptionsOfBefore):
         A layer; its parameters are moved into flat memory, and overwritten by those of rank 0, as
         are its states.
     loss
-        Called with (prediction, target), and the weights of the data if they have any; may be left
-        out in custom loops.
+        Called with (prediction, target), and the weights of the data if they have any, or the name
+        of a loss, as "mse"; may be left out in custom loops.
     optimizer
-        See `ddbp.optim`. It belongs to the trainer that was made last with it, for which its state
-        begins anew.
+        See `ddbp.optim`; or the name of one, such as "adam", at its usual rate. It belongs to the
+        trainer that was made last with it, for which its state begins anew.
     batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
     metrics
-        Name to function, see `ddbp.training.metrics`; those that go with the loss unless said.
+        Name to function, see `ddbp.training.metrics`, or a list of functions and names; those that
+        go with the loss unless said.
     callbacks
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
     run_dir
@@ -92,8 +92,8 @@ class Trainer(OptionsOfBefore):
         self,
         model: Module,
         *,
-        loss: Callable[..., Any] | None = None,
-        optimizer: Optimizer,
+        loss: str | Callable[..., Any] | None = None,
+        optimizer: str | Optimizer,
         batch_size: int,
         drop_last: bool = False,
         accumulate: int = 1,
@@ -106,7 +106,7 @@ class Trainer(OptionsOfBefore):
         l1: float = 0.0,
         l2: float = 0.0,
         transforms: Sequence[GradientTransform] = (),
-        metrics: Mapping[str, Metric] | None = None,
+        metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         resume: str | Path | None = None,
@@ -116,7 +116,10 @@ class Trainer(OptionsOfBefore):
         use_one_thread()
         if not quiet:
             announce_compilation()
-        self.comm: Communicator = communicator()
+        comm = communicator()
+        self.comm = comm
+        model, loss = arguments.model(model), arguments.loss(loss)
+        optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
         reporter = status_reporter.start(self.comm.rank, model, loss)
         self.model = model
         self.loss = loss
@@ -135,32 +138,25 @@ class Trainer(OptionsOfBefore):
             l1=l1,
             l2=l2,
         ).on(self.comm.size)
-        kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
-        callbacks = require_hooks("Trainer", "callbacks", callbacks, kinds, fix)
-        self.metrics = checked(default_metrics(loss) if metrics is None else metrics)
+        self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
         self.stop = False
-        self._plan = self.options.plan(self.comm.rank, self.comm.size)
-        self._truncation = None
-        if self.options.truncate is not None:
-            self._truncation = Truncation(model, self.options.truncate, self.comm, self._plan)
-        checks.same_start(self)
-        replicate.broadcast(model, self.comm)
-        self._update = Update(
-            model, optimizer, self.options, self.transforms, self._plan, self.comm
-        )
-        require_agreement(
-            self.comm,
-            {"initial parameters": self.parameters_sha256()},
-            "The broadcast failed; report this.",
-        )
-        log = step_log.start(model, self._flat, self._plan, self.comm)
-        self._gather = ShardGather(self._plan, self.comm)
-        self._warm_up = WarmUp(self.comm, self._gather, self._update.group.restart)
+        plan = self.options.plan(comm.rank, comm.size)
+        self._plan = plan
+        window = self.options.truncate
+        self._truncation = None if window is None else Truncation(model, window, comm, plan)
+        checks.same_start(self, callbacks)
+        replicate.broadcast(model, comm)
+        self._update = Update(model, optimizer, self.options, self.transforms, plan, comm)
+        facts = {"initial parameters": self.parameters_sha256()}
+        require_agreement(comm, facts, "The broadcast failed; report this.")
+        log = step_log.start(model, plan, comm)
+        self._gather = ShardGather(plan, comm)
+        self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
-        self._data = checks.DataSets(self.comm, self._flat.dtype, loss)
-        self._stream = BatchStream(self.options, self._plan, self._truncation)
-        self.resume = resume
+        self._data = checks.DataSets(comm, self._flat.dtype, loss)
+        self._stream = BatchStream(self.options, plan, self._truncation)
+        self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
@@ -176,12 +172,10 @@ class Trainer(OptionsOfBefore):
         self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
-        if resume is not None:
-            checkpoint = to_resume(resume, self.run_dir, self.comm)
-            if checkpoint is not None:
-                self._load(checkpoint.snapshot(), resume_options)
-                for callback in self.callbacks:
-                    callback.on_resume(self)
+        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
+            self._load(found.snapshot(), resume_options)
+            for callback in self.callbacks:
+                callback.on_resume(self)
 
     @property
     def partition(self) -> Partition:
@@ -361,7 +355,7 @@ class Trainer(OptionsOfBefore):
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and states."""
-        return replicate.digest(self.model, self._flat)
+        return replicate.digest(self.model)
 
     # State
 
@@ -390,6 +384,7 @@ class Trainer(OptionsOfBefore):
         RuntimeError
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
+        self._follow()
         return (snapshots.take if collected else snapshots.local)(self, self._stateful())
 
     def load_state(self, state: Snapshot) -> None:
@@ -411,12 +406,11 @@ class Trainer(OptionsOfBefore):
         CommunicationError
             Ranks have different states.
         """
-        if self._fit.running:
-            must, fix = "a state can only be loaded between runs", "Load it before fit."
-            raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+        checks.between_runs(self._fit.running)
         self._load(state)
 
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
+        self._follow()
         snapshots.load(self, self._stateful(), state, differing)
         self._update.batches = 0
         self._last_begun = -1
@@ -449,6 +443,8 @@ class Trainer(OptionsOfBefore):
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
             self._last_begun = self.step_count
+        if self._flat.freezes != Parameter.freezes:
+            self._follow()
         self._update.batches += 1
         tape = Tape(
             training=True,
@@ -462,11 +458,18 @@ class Trainer(OptionsOfBefore):
             gather=self._gather,
             deferred=True,
             hooks=self._tape_hooks,
+            owner=self._flat,
         )
         if rows.ends_group:
             self._update.group.last = tape
         x = recorded(tape, rows.x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
+
+    def _follow(self) -> None:
+        """Go on with the parameters that are trained now."""
+        if self._update.follow():
+            for callback in self.callbacks:
+                callback.on_freeze(self)
 
     def _train(self, rows: LocalBatch) -> float:
         """Take a step on rows; return its loss."""

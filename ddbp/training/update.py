@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 
-from ddbp.comm.base import Communicator
+from ddbp.comm.agreement import require_agreement
+from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.clipping import adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
@@ -64,27 +65,63 @@ class Update:
         plan: ShardPlan,
         comm: Communicator,
     ) -> None:
+        self._model = model
         self._optimizer = optimizer
         self._options = options
         self._transforms = transforms
-        self.reducer = Reducer(model, plan, comm, options.wire)
-        self.flat = self.reducer.flat
-        self.part = Partition(
-            self.reducer,
-            whole=optimizer.whole or bool(transforms) or options.clip_norm is not None,
-            adjust=adjustment(options.l1, options.l2, options.clip_value),
-            groups=optimizer.group_numbers(dict(unique_parameters(model))),
-        )
-        self._gradient = GlobalGradient(self.part)
+        self._plan = plan
+        self._comm = comm
+        self._lay_out()
         optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
 
+    def _lay_out(self) -> None:
+        """Put parameters and gradients where they can be reduced and updated."""
+        optimizer, options = self._optimizer, self._options
+        self.reducer = Reducer(self._model, self._plan, self._comm, options.wire)
+        self.flat = self.reducer.flat
+        self.part = Partition(
+            self.reducer,
+            whole=optimizer.whole or bool(self._transforms) or options.clip_norm is not None,
+            adjust=adjustment(options.l1, options.l2, options.clip_value),
+            groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
+        )
+        self._gradient = GlobalGradient(self.part)
+
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
         self.flat.require_bound("Trainer")
         self._optimizer.require_bound(self.part)
+
+    def follow(self) -> bool:
+        """Return whether parameters have been frozen or unfrozen, having put them where they
+        belong; collective if so.
+
+        What was frozen loses its moments, what is trained again begins with those of a first step.
+
+        Raises
+        ------
+        RuntimeError
+            Batches accumulate.
+        CommunicationError
+            Ranks have frozen different parameters.
+        """
+        if self.flat.is_current():
+            return False
+        trained = [name for name, each in unique_parameters(self._model) if each.trainable]
+        checks.between_updates(self.group.batches)
+        fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
+        require_agreement(self._comm, {"trainable parameters": trained}, fix)
+        before = self.reducer
+        self._lay_out()
+        self.reducer.request, self.reducer.requested = before.request, before.requested
+        self._optimizer.move(self.part)
+        self.group.move(self.reducer)
+        # Others may still read where the parameters were.
+        self._comm.host_barrier((CollectiveKind.GATHER, 0))
+        return True
 
     def __call__(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]

@@ -3,13 +3,13 @@ first.
 """
 
 import copy
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numba.core import event
 
+from ddbp import terminal
 from ddbp.comm.base import Communicator
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.optim.optimizer import Optimizer
@@ -33,11 +33,7 @@ class _Announce(event.Listener):
         if len(_ANNOUNCED) == 1 and getattr(dispatcher, "__module__", "").startswith("layers."):
             _ANNOUNCED.append(True)
             kept = f"kept in {CACHE_FOLDER}" if CACHE_FOLDER else "not kept for the next run"
-            print(
-                f"Compiling kernels for this processor; they are {kept}",
-                file=sys.stderr,
-                flush=True,
-            )
+            terminal.say(f"Compiling kernels for this processor; they are {kept}")
 
     def on_end(self, event: Any) -> None:
         """Say nothing."""

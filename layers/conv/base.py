@@ -104,7 +104,7 @@ class Convolution(Layer):
         return contiguous(x)
 
     def _bias_gradient(self, call: "Call", dy: Array) -> None:
-        if self.bias is not None:
+        if self.bias is not None and call.trains(self.bias):
             db, add = call.gradient_buffer(self.bias)
             # The slices of a volume are added like samples: sums are shorter, and stay in a cache.
             images = dy.reshape(-1, math.prod(dy.shape[-3:]))

@@ -184,8 +184,9 @@ class _Conv(Convolution):
         convolution's output.
         """
         self._bias_gradient(call, dy)
-        dw, add = call.gradient_buffer(self.weight)
-        algorithm.gradient(call, dw, dy, x, call.bounds(len(x)), add)
+        if call.trains(self.weight):
+            dw, add = call.gradient_buffer(self.weight)
+            algorithm.gradient(call, dw, dy, x, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)

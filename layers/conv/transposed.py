@@ -139,8 +139,9 @@ class _ConvTranspose(Convolution):
         x, algorithm = call.saved
         dy = contiguous(dy)
         self._bias_gradient(call, dy)
-        dw, add = call.gradient_buffer(self.weight)
-        algorithm.gradient(call, dw, x, dy, call.bounds(len(x)), add)
+        if call.trains(self.weight):
+            dw, add = call.gradient_buffer(self.weight)
+            algorithm.gradient(call, dw, x, dy, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
         dx = call.pooled("dx", x.shape, x.dtype)

@@ -14,7 +14,7 @@ from layers.types import Array, Integers
 from .batch_sum import BatchSum
 from .forward_call import ForwardCall
 from .layer import Layer
-from .memory import contiguous
+from .memory import contiguous, empty
 from .parameter import Parameter
 from .value import Outputs, Value
 
@@ -202,9 +202,44 @@ class Call(ForwardCall):
 
     def gradient_buffer(self, parameter: Parameter) -> tuple[Array, bool]:
         """Return the gradients (S, \\*shape) and whether to add to them; if not, they must be
-        overwritten.
+        overwritten. They are in vain where the parameter is not trained: see `trains`.
         """
-        return parameter.store.buffer(self.tape.shards)
+        store, owner = parameter.store, self.tape.owner
+        if parameter.trainable and store.owner is owner:
+            return store.buffer(self.tape.shards)
+        return self._foreign_buffer(parameter)
+
+    def trains(self, parameter: Parameter) -> bool:
+        """Return whether the gradient of a parameter is wanted: it is not frozen, nor another
+        trainer's.
+        """
+        return parameter.trains_for(self.tape.owner)
+
+    def wanted_gradient(self, parameter: Parameter | None, nothing: Array) -> tuple[Array, bool]:
+        """Return what `gradient_buffer` does, or an empty array and False if the gradient is not
+        wanted: `nothing`, if there is no parameter.
+        """
+        if parameter is None:
+            return nothing, False
+        if parameter.trainable:
+            store, owner = parameter.store, self.tape.owner
+            if store.owner is owner:
+                return store.buffer(self.tape.shards)
+            if owner is None:
+                return self._foreign_buffer(parameter)
+        return empty(parameter.value, parameter.value.ndim + 1), False
+
+    def _foreign_buffer(self, parameter: Parameter) -> tuple[Array, bool]:
+        """Return gradients of a parameter that is not this tape's, in vain unless it belongs to
+        nobody here.
+        """
+        shards, store = self.tape.shards, parameter.store
+        if not parameter.trains_for(self.tape.owner):
+            shape = (shards, *parameter.shape)
+            return self.pooled(f"gradient {id(parameter)}", shape, parameter.dtype), False
+        if store.owner is not None:
+            store.owner.take_foreign(parameter)
+        return store.buffer(shards)
 
     def shards(self, parameter: Parameter, like: Array) -> Iterator[tuple[Array, slice]]:
         """Yield for each shard the gradient to add to, and the rows of `like` that belong to it."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 class FlatParameters:
     """All parameters of a model as views into one flat array, their gradients as views into
-    another.
+    another. Frozen ones follow the others, and have no gradients.
 
     Parameters
     ----------
@@ -34,15 +34,19 @@ class FlatParameters:
     Attributes
     ----------
     values, gradients
-        The flat arrays, shapes (n,) and (S, n) or (P, n). Each parameter begins at a multiple of 64
-        bytes; the gaps hold zeros.
+        The flat arrays, shapes (n,) and (S, n) or (P, n), of the parameters that are trained. Each
+        begins at a multiple of 64 bytes; the gaps hold zeros.
     names, parameters, starts
-        Of each parameter its dotted name, itself, and its first index in the flat arrays.
+        Of each of them its dotted name, itself, and its first index in the flat arrays.
+    frozen
+        The others, by name.
+    freezes
+        How often parameters had been frozen or unfrozen when `is_current` last held.
 
     Raises
     ------
     ValueError
-        The model has no parameters, or they are of several dtypes.
+        The model has no parameters that are trained, or parameters of several dtypes.
     """
 
     def __init__(
@@ -69,28 +73,47 @@ class FlatParameters:
             raise ValueError(
                 message("FlatParameters", "all parameters must have one dtype", sorted(dtypes), fix)
             )
-        self.names: list[str] = [name for name, _ in named]
-        self.parameters: list[Parameter] = [parameter for _, parameter in named]
+        trained = [(name, parameter) for name, parameter in named if parameter.trainable]
+        if not trained:
+            must, fix = "a parameter of the model must be trainable", "Call model.unfreeze()."
+            raise ValueError(message("FlatParameters", must, "frozen ones only", fix))
+        self.names: list[str] = [name for name, _ in trained]
+        self.parameters: list[Parameter] = [parameter for _, parameter in trained]
+        self.frozen = {name: each for name, each in named if not each.trainable}
         self.dtype = self.parameters[0].dtype
-        step = CACHE_LINE // self.dtype.itemsize
-        self.starts: list[int] = []
-        end = 0
-        for parameter in self.parameters:
-            self.starts.append(end)
-            end += -(-parameter.size // step) * step
-        self.values: Array = allocate((end,), self.dtype)
-        self.gradients: Array = (allocate_gradients or allocate)((len(sizes), end), self.dtype)
-        memory, apart = ShardMemory(self.dtype), max(sizes) == 1
+        self.starts = _starts(self.parameters)
+        size, held = self.starts.pop(), _starts(list(self.frozen.values()))
+        memory: Array = allocate((size + held[-1],), self.dtype)
+        self.values: Array = memory[:size]
+        self.gradients: Array = (allocate_gradients or allocate)((len(sizes), size), self.dtype)
+        self._pending = False
+        self._foreign = False
+        shard_memory, apart = ShardMemory(self.dtype), max(sizes) == 1
         for parameter, start in zip(self.parameters, self.starts, strict=True):
             stop = start + parameter.size
             shape, rows = parameter.shape, self.gradients[:, start:stop]
             if apart:
                 store = Gradients(shape, self.dtype, rows.reshape(len(sizes), *shape))
             else:
-                store = PartialSums(shape, self.dtype, rows, sizes, memory)
+                store = PartialSums(shape, self.dtype, rows, sizes, shard_memory)
+            store.owner = self
             parameter.bind(self.values[start:stop].reshape(shape), store)
-        self._values = [parameter.value for parameter in self.parameters]
+        for parameter, start in zip(self.frozen.values(), held, strict=False):
+            place = memory[size + start : size + start + parameter.size]
+            parameter.bind(place.reshape(parameter.shape), Gradients(parameter.shape, self.dtype))
+        self._values = {name: (parameter, parameter.value) for name, parameter in named}
         self._moves = Parameter.moves
+        self.freezes = Parameter.freezes
+
+    def is_current(self) -> bool:
+        """Return whether the parameters that are trained are still those that were then."""
+        if self.freezes != Parameter.freezes:
+            if any(self.frozen[name].trainable for name in self.frozen) or not all(
+                parameter.trainable for parameter in self.parameters
+            ):
+                return False
+            self.freezes = Parameter.freezes
+        return True
 
     def require_bound(self, owner: str) -> None:
         """Refuse parameters that lie elsewhere by now, in the name of `owner`.
@@ -102,7 +125,7 @@ class FlatParameters:
         """
         if self._moves == Parameter.moves:
             return
-        for name, parameter, value in zip(self.names, self.parameters, self._values, strict=True):
+        for name, (parameter, value) in self._values.items():
             if parameter.value is not value:
                 fix = (
                     "Make the trainer after model.astype, and go on with the last one that was made"
@@ -121,8 +144,30 @@ class FlatParameters:
 
     def zero_gradients(self) -> None:
         """Mark every gradient as zero; no memory is touched."""
+        self._pending = False
+        self._foreign = False
         for parameter in self.parameters:
             parameter.store.stale = True
+
+    def begin_pass(self) -> None:
+        """Drop what others than tapes of this owner have contributed, before the first of these
+        does.
+        """
+        if self._foreign:
+            self.zero_gradients()
+        self._pending = True
+
+    def take_foreign(self, parameter: Parameter) -> None:
+        """Learn of a contribution to the gradient of a parameter that is from a tape of nobody; it
+        is refused while those of tapes of this owner wait.
+        """
+        if not self._pending:
+            self._foreign = True
+            return
+        name = self.names[[id(each) for each in self.parameters].index(id(parameter))]
+        must = "no other tape may contribute to gradients that wait for an update of a trainer"
+        fix = "Propagate on the other tape after the update, or freeze the model there."
+        raise ValueError(message("Value.backward", must, f"a contribution to {name}", fix))
 
     def complete(self) -> list[str]:
         """Make all gradients final, zeros for parameters that got no contribution; return the names
@@ -143,3 +188,22 @@ class FlatParameters:
             for start, parameter in zip(self.starts, self.parameters, strict=True)
         ]
         return list(zip(self.names, self.parameters, self.starts, stops, strict=True))
+
+
+def sizes(model: "Module") -> tuple[int, int]:
+    """Return how many elements the flat arrays of a model have, gaps and all: of all parameters,
+    and of those that are trained.
+    """
+    parameters = [parameter for _, parameter in unique_parameters(model)]
+    trained = _starts([parameter for parameter in parameters if parameter.trainable])[-1]
+    return trained + _starts([each for each in parameters if not each.trainable])[-1], trained
+
+
+def _starts(parameters: Sequence[Parameter]) -> list[int]:
+    """Return where parameters begin that follow each other in a flat array, and its end."""
+    starts, end = [], 0
+    for parameter in parameters:
+        starts.append(end)
+        step = CACHE_LINE // parameter.dtype.itemsize
+        end += -(-parameter.size // step) * step
+    return [*starts, end]

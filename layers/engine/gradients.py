@@ -1,6 +1,6 @@
 """Where the gradients of a parameter are: one for each shard, which accumulate."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,9 +9,14 @@ from layers.types import Array
 
 from .fixed_tree import tree_sum
 
+if TYPE_CHECKING:
+    from .flat_parameters import FlatParameters
+
 
 class Gradients:
     """The gradients of a parameter's shards. They are kept apart; `PartialSums` are not.
+
+    `owner` is the `FlatParameters` that they belong to, if any.
 
     Parameters
     ----------
@@ -30,13 +35,14 @@ class Gradients:
         zeroing costs nothing, and the first contribution may overwrite.
     """
 
-    __slots__ = ("apart", "dtype", "shape", "stale")
+    __slots__ = ("apart", "dtype", "owner", "shape", "stale")
 
     def __init__(self, shape: tuple[int, ...], dtype: Any, apart: Array | None = None) -> None:
         self.shape = shape
         self.dtype = dtype
         self.apart = apart
         self.stale = True
+        self.owner: FlatParameters | None = None
 
     def buffer(self, shards: int) -> tuple[Array, bool]:
         """Return the gradients (S, \\*shape) of so many shards and whether to add to them; if not,

@@ -69,6 +69,23 @@ class Module:
         """Return the parameters that are direct attributes."""
         return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
 
+    def freeze(self) -> Self:
+        """Freeze all parameters: set `Parameter.trainable` to False. Return the module itself.
+
+        States, such as the running statistics of batch normalisation, go on learning.
+        """
+        return self._set_trainable(False)
+
+    def unfreeze(self) -> Self:
+        """Have all parameters trained again. Return the module itself."""
+        return self._set_trainable(True)
+
+    def _set_trainable(self, trainable: bool) -> Self:
+        for parameter in self.parameters():
+            if parameter.trainable != trainable:
+                parameter.trainable = trainable
+        return self
+
     def astype(self, dtype: Any) -> Self:
         """Return a copy whose parameters and states have another floating type."""
         require_model_type(self, dtype)
@@ -98,6 +115,13 @@ class Composite(Module):
         be joined; this one alone, if it is no chain.
         """
         return (self,)
+
+
+def takes_lengths(layer: Any) -> bool:
+    """Return whether a layer is called `layer(x, lengths=…)` where sequences have lengths: its
+    attribute of this name says so.
+    """
+    return bool(getattr(layer, "takes_lengths", False))
 
 
 class Fixed(Generic[Attribute]):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from layers.checks import require_model_type
-from layers.errors import Renamed
+from layers.errors import Renamed, message
 from layers.types import Array
 
 from .fixed_array import FixedArray
@@ -32,6 +32,8 @@ class Parameter(FixedArray):
     regularized
         Whether L1 and L2 terms and weight decay apply to it (weights yes, biases and normalisation
         gains no).
+    trainable
+        Whether it is trained: see the attribute.
 
     Attributes
     ----------
@@ -39,31 +41,59 @@ class Parameter(FixedArray):
         The array itself; assigning copies into it, so that flat memory stays connected.
     store
         Where its gradients are; `gradients` and `gradient` look into it.
+    trainable
+        Whether gradients are computed for it. A frozen parameter (False) has none; trainers keep
+        its value, and spend neither gradients nor moments nor messages on it. It may be changed
+        between two steps: see `Module.freeze`.
 
     Notes
     -----
     A copy (`copy.deepcopy`, `pickle`) has the value, and no gradients.
     """
 
-    __slots__ = ("regularized", "store")
+    __slots__ = ("regularized", "store", "trainable")
 
     stale = Renamed("store.stale")
     moves: ClassVar[int] = 0
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
+    freezes: ClassVar[int] = 0
+    """How often any parameter has been frozen or unfrozen, likewise."""
 
-    def __init__(self, value: Any, *, regularized: bool = True) -> None:
+    def __init__(self, value: Any, *, regularized: bool = True, trainable: bool = True) -> None:
         value = np.array(value, order="C")
         require_model_type("Parameter", value.dtype)
         self.replace(value)
         self.regularized = regularized
+        self.trainable = trainable
         self.store = Gradients(value.shape, value.dtype)
 
     def __getstate__(self) -> Any:
         return None, {
             "value": self.value,
             "regularized": self.regularized,
+            "trainable": self.trainable,
             "store": Gradients(self.shape, self.dtype),
         }
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        if name == "trainable":
+            if not isinstance(new, bool | np.bool_):
+                fix = "Write parameter.trainable = False to freeze it."
+                must = "trainable must be True or False"
+                raise TypeError(message("Parameter", must, repr(new), fix))
+            new = bool(new)
+            Parameter.freezes += 1
+        super().__setattr__(name, new)
+
+    def __repr__(self) -> str:
+        frozen = "" if self.trainable else ", trainable=False"
+        return f"Parameter(shape={self.shape}, dtype={self.dtype}{frozen})"
+
+    def trains_for(self, owner: object) -> bool:
+        """Return whether a backward pass for this owner of gradients, or for None, computes its
+        gradient.
+        """
+        return self.trainable and (owner is None or self.store.owner is owner)
 
     @property
     def gradients(self) -> Array | None:

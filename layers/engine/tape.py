@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import add
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,10 +15,14 @@ from layers.types import Array, Integers
 from .call import Call, Gather
 from .hooks import TapeHook, TapeHooks
 from .layer import Layer
+from .parameter import Parameter
 from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
 from .workspace import Workspace
+
+if TYPE_CHECKING:
+    from .flat_parameters import FlatParameters
 
 
 class Observation(NamedTuple):
@@ -71,6 +75,9 @@ class Tape:
         How to learn of the shards of other processes; unless given, there are none.
     deferred
         Whether what layers observe waits for `settle`.
+    owner
+        Compute the gradients of its parameters only, as if all others were frozen; of all unless
+        given.
     observer
         Refused: it is now `hooks`.
     """
@@ -93,6 +100,7 @@ class Tape:
         hooks: TapeHooks | Sequence[TapeHook] | None = None,
         gather: Gather | None = None,
         deferred: bool = False,
+        owner: "FlatParameters | None" = None,
         observer: Any = None,
     ) -> None:
         if observer is not None:
@@ -106,6 +114,9 @@ class Tape:
         self.workspace = Workspace() if workspace is None else workspace
         self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else _bound("Tape", hooks)
         self.deferred = deferred
+        self.owner = owner
+        if owner is not self.workspace.owner or self.workspace.freezes != Parameter.freezes:
+            self.workspace.begin(owner)
         self._gather = gather
         self.rule: Rule | None = None
         self.calls: list[Call] = []
@@ -326,6 +337,8 @@ class Tape:
         for kept in self.kept:
             kept.clear()
         self._unfinished = True
+        if self.owner is not None:
+            self.owner.begin_pass()
         self.rule = rule
         mode = underflow.flush()
         try:
@@ -367,13 +380,16 @@ class Tape:
         uses: dict[int, int] = {}
         for call in self.calls:
             for parameter in call.layer.own_parameters():
-                uses[id(parameter)] = uses.get(id(parameter), 0) + 1
+                if call.trains(parameter):
+                    uses[id(parameter)] = uses.get(id(parameter), 0) + 1
         return uses
 
     def _tell_what_is_ready(self, call: Call, uses: dict[int, int]) -> None:
         """Count a call's uses of parameters down, and tell of those that have no other left."""
         assert self._hooks is not None
         for parameter in call.layer.own_parameters():
+            if id(parameter) not in uses:
+                continue
             uses[id(parameter)] -= 1
             if not uses[id(parameter)]:
                 for tell in self._hooks.parameter_ready:

@@ -10,6 +10,7 @@ from layers.kernels.machine import CACHE_LINE, POOLED_BYTES
 from layers.types import Array
 
 from .memory import room
+from .parameter import Parameter
 from .shard_bounds import ShardBounds
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ class Workspace:
         self.shards = ShardBounds(None)
         """Those of the last tape: the very array need not be checked again."""
         self._trainable: dict[Layer, bool] = {}
+        self.owner: object = None
+        self.freezes = Parameter.freezes
+        """For whom the last tape was, and how often parameters had been frozen then."""
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
 
@@ -121,11 +125,18 @@ class Workspace:
             self._scratch[key] = known
         return known
 
+    def begin(self, owner: object) -> None:
+        """Learn for which owner of gradients the next tape is: see `Parameter.trains_for`."""
+        self._trainable = {}
+        self.owner = owner
+        self.freezes = Parameter.freezes
+
     def is_trainable(self, layer: "Layer") -> bool:
-        """Return whether a layer has parameters of its own; looked up once."""
+        """Return whether a layer has parameters of its own that are trained; looked up once."""
         known = self._trainable.get(layer)
         if known is None:
-            known = self._trainable[layer] = bool(layer.own_parameters())
+            known = any(each.trains_for(self.owner) for each in layer.own_parameters())
+            self._trainable[layer] = known
         return known
 
     def spoil(self) -> None:

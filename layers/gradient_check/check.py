@@ -34,8 +34,8 @@ def gradcheck(
     ----------
     function
         A layer, or a callable that takes values and returns a value or a tuple of them. A layer is
-        copied, and its parameters are checked; so are those of layers that a function refers to
-        (cast to float64 and put back), and so are the states of these.
+        copied, and its parameters are checked, but for frozen ones; so are those of layers that a
+        function refers to (cast to float64 and put back), and so are the states of these.
     *inputs
         Its arguments. Floating arrays are converted to float64 and checked, everything else
         (labels, indices) is a constant. Keep away from corners such as ReLU's at 0, where there is

@@ -162,7 +162,7 @@ def check_shards(
             {
                 n: p.gradients.copy()
                 for n, p in subject.parameters.items()
-                if p.gradients is not None
+                if p.gradients is not None and p.trainable
             },
         )
 

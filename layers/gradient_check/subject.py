@@ -168,7 +168,8 @@ class Subject:
         """Propagate; return copies of the gradients of all blocks."""
         given = cotangent.copy()
         if y.wants and y.call is not None:
-            y.backward(given)
+            # `y.backward` would copy it, and nothing be seen of who writes into it.
+            y.tape.backward(y, given, None)
         self.dy_kept = self.dy_kept and given.tobytes() == cotangent.tobytes()
         found: dict[str, Array] = {}
         for i in self.free:
@@ -177,7 +178,9 @@ class Subject:
                 np.zeros_like(arguments[i].array) if gradient is None else np.array(gradient)
             )
         return found | {
-            name: parameter.gradient.copy() for name, parameter in self.parameters.items()
+            name: parameter.gradient.copy()
+            for name, parameter in self.parameters.items()
+            if parameter.trainable
         }
 
     def gradients(self, cotangent: Array) -> tuple[dict[str, Array], bool]:

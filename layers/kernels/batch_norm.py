@@ -6,45 +6,16 @@ rows into shards. `moments` has a row [n, mean (C), sum of squared deviations fr
 every shard, or one row that holds for all of them; so have the `sums` [sum of dz (C), sum of dz (x
 - mean) (C)] of the backward pass. Both are float64. `gain` and `bias` may be empty: 1 and 0.
 
-Several rows are treated as one slice of up to LANES elements, with the numbers of the channels
-repeated, so that inner loops are long whatever C is. Sums run in the arrays' own type over a few
-such slices at a time, and in float64 over these; they begin anew with every shard, whose result is
-thereby the same wherever it stands.
+Several rows are treated as one slice: see `layers.kernels.slices`. Sums run in the arrays' own type
+over a few such slices at a time, and in float64 over these; they begin anew with every shard, whose
+result is thereby the same wherever it stands.
 """
 
 import numpy as np
 
 from .jit import inlined, kernel
 from .llvm.vmath import constant, fma
-
-# Elements of a slice. Five arrays of this length, which the loops come back to, stay in the
-# first-level cache.
-LANES = 512
-
-
-@inlined
-def _width(channels, size):
-    """Return how many elements a slice of an array of `size` elements has: whole rows, one at
-    least.
-    """
-    return max(1, min(LANES // channels, size // channels)) * channels
-
-
-@inlined
-def _repeat(array, channels):
-    """Repeat the first `channels` elements in the rest of an array."""
-    for start in range(channels, array.size, channels):
-        for c in range(channels):
-            array[start + c] = array[c]
-
-
-@inlined
-def _fold(total, lanes):
-    """Write the sum of a slice's rows; total (C,)."""
-    total[:] = 0
-    for start in range(0, lanes.size, total.size):
-        for c in range(total.size):
-            total[c] += lanes[start + c]
+from .slices import LANES, fold, repeat, slice_width
 
 
 @kernel
@@ -57,7 +28,7 @@ def statistics(moments, x, bounds):
     and LeVeque 1983, "Algorithms for computing the sample variance", eq. 2.1).
     """
     channels = moments.shape[1] // 2
-    most = _width(channels, max(LANES, channels))
+    most = slice_width(channels, max(LANES, channels))
     shifts, parts, squares = (
         np.empty(most, x.dtype),
         np.empty(most, x.dtype),
@@ -73,11 +44,11 @@ def statistics(moments, x, bounds):
         moments[s] = 0
         if count == 0:
             continue
-        width = _width(channels, piece.size)
+        width = slice_width(channels, piece.size)
         shift, part, square = shifts[:width], parts[:width], squares[:width]
         for c in range(channels):
             shift[c] = piece[c]
-        _repeat(shift, channels)
+        repeat(shift, channels)
         sums, sums_of_squares = totals[:width], totals_of_squares[:width]
         sums[:] = 0
         sums_of_squares[:] = 0
@@ -127,8 +98,8 @@ def statistics(moments, x, bounds):
                 sums[i] += d
                 sums_of_squares[i] = fma(d, d, sums_of_squares[i])
             done += width
-        _fold(total, sums)
-        _fold(total_of_squares, sums_of_squares)
+        fold(total, sums)
+        fold(total_of_squares, sums_of_squares)
         moments[s, 0] = count
         for c in range(channels):
             moments[s, 1 + c] = np.float64(shift[c]) + total[c] / count
@@ -159,9 +130,9 @@ def _affine(centre, slope, offset, moments, gain, bias, epsilon):
         offset[c] = (np.float64(centre[c]) - mean) * factor + (
             np.float64(bias[c]) if bias.size else 0.0
         )
-    _repeat(centre, channels)
-    _repeat(slope, channels)
-    _repeat(offset, channels)
+    repeat(centre, channels)
+    repeat(slope, channels)
+    repeat(offset, channels)
 
 
 @kernel
@@ -172,7 +143,7 @@ def normalize(y, x, shortcut, moments, gain, bias, bounds, epsilon, rectified):
     NaN stays NaN.
     """
     channels = moments.shape[1] // 2
-    most = _width(channels, max(LANES, channels))
+    most = slice_width(channels, max(LANES, channels))
     centres, slopes, offsets = (
         np.empty(most, x.dtype),
         np.empty(most, x.dtype),
@@ -181,7 +152,7 @@ def normalize(y, x, shortcut, moments, gain, bias, bounds, epsilon, rectified):
     zero = constant(y, "zero")
     for s in range(len(bounds) - 1):
         begin, end = bounds[s] * channels, bounds[s + 1] * channels
-        width = _width(channels, end - begin)
+        width = slice_width(channels, end - begin)
         centre, slope, offset = centres[:width], slopes[:width], offsets[:width]
         _affine(centre, slope, offset, moments[min(s, len(moments) - 1)], gain, bias, epsilon)
         for start in range(begin, end, width):
@@ -285,7 +256,7 @@ def backward_sums(
     dy where y is positive, else 0. sums (S, 2 C); dw (S, C) and db (S, C), or empty.
     """
     channels = sums.shape[1] // 2
-    most = _width(channels, max(LANES, channels))
+    most = slice_width(channels, max(LANES, channels))
     centres, slopes, offsets = (
         np.empty(most, x.dtype),
         np.empty(most, x.dtype),
@@ -298,7 +269,7 @@ def backward_sums(
     source = dz if y.size else dy
     for s in range(len(sums)):
         begin, end = bounds[s] * channels, bounds[s + 1] * channels
-        width = _width(channels, end - begin)
+        width = slice_width(channels, end - begin)
         centre, slope, offset = centres[:width], slopes[:width], offsets[:width]
         row = moments[min(s, len(moments) - 1)]
         _affine(centre, slope, offset, row, gain, bias, epsilon)
@@ -336,8 +307,8 @@ def backward_sums(
                 total[i] += np.float64(gs[i])
                 total_of_products[i] = fma(np.float64(gs[i]), d, total_of_products[i])
             done += width
-        _fold(sums[s, :channels], total)
-        _fold(sums[s, channels:], total_of_products)
+        fold(sums[s, :channels], total)
+        fold(sums[s, channels:], total_of_products)
         for c in range(channels):
             sums[s, channels + c] += (np.float64(centre[c]) - row[1 + c]) * sums[s, c]
         if db.size:
@@ -348,14 +319,15 @@ def backward_sums(
 
 
 @kernel
-def backward(dx, dy, x, moments, sums, gain, bias, feedback, bounds, epsilon, rectified):
+def backward(dx, dy, x, moments, sums, gain, bias, feedback, carried, bounds, epsilon, rectified):
     """Writes dx = g / sqrt(variance + epsilon) (dz - sum of dz / n - (x - mean) / (variance +
     epsilon) sum of dz (x - mean) / n).
 
-    dz is dy; if rectified, dy where y > 0, else 0. `feedback` (C,) stands for g here; empty: 1.
+    dz is dy; if rectified, dy where y > 0, else 0. `feedback` (C,) stands for g of dz here, and
+    `carried` for g of the sums, which may contain it already; empty: 1.
     """
     channels = moments.shape[1] // 2
-    most = _width(channels, max(LANES, channels))
+    most = slice_width(channels, max(LANES, channels))
     centres, slopes, offsets = (
         np.empty(most, x.dtype),
         np.empty(most, x.dtype),
@@ -365,7 +337,7 @@ def backward(dx, dy, x, moments, sums, gain, bias, feedback, bounds, epsilon, re
     zero = constant(x, "zero")
     for s in range(len(bounds) - 1):
         begin, end = bounds[s] * channels, bounds[s + 1] * channels
-        width = _width(channels, end - begin)
+        width = slice_width(channels, end - begin)
         centre, slope, offset = centres[:width], slopes[:width], offsets[:width]
         by_dz, by_x, free = of_dz[:width], of_x[:width], rest[:width]
         row, total = moments[min(s, len(moments) - 1)], sums[min(s, len(sums) - 1)]
@@ -373,15 +345,16 @@ def backward(dx, dy, x, moments, sums, gain, bias, feedback, bounds, epsilon, re
         for c in range(channels):
             inverse = _inverse_deviation(row, c, epsilon)
             factor = inverse * feedback[c] if feedback.size else inverse
-            of_deviation = -factor * inverse * inverse * total[channels + c] / row[0]
+            of_sums = inverse * carried[c] if carried.size else inverse
+            of_deviation = -of_sums * inverse * inverse * total[channels + c] / row[0]
             by_dz[c] = factor
             by_x[c] = of_deviation
             free[c] = (
-                of_deviation * (np.float64(centre[c]) - row[1 + c]) - factor * total[c] / row[0]
+                of_deviation * (np.float64(centre[c]) - row[1 + c]) - of_sums * total[c] / row[0]
             )
-        _repeat(by_dz, channels)
-        _repeat(by_x, channels)
-        _repeat(free, channels)
+        repeat(by_dz, channels)
+        repeat(by_x, channels)
+        repeat(free, channels)
         for start in range(begin, end, width):
             stop = min(start + width, end)
             to, gs, xs = dx[start:stop], dy[start:stop], x[start:stop]

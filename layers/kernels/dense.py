@@ -77,8 +77,9 @@ def _gradients(
     none = w[0, :0]
     # The input's gradient is computed with the rest of a block; but shards may be small, and w
     # would be packed for each.
-    apart = len(dw) > 1
-    for s in range(len(dw)):
+    shards = len(bounds) - 1
+    apart = shards > 1
+    for s in range(shards):
         start, end = bounds[s], bounds[s + 1]
         while True:
             # A block of what carries the error is read once from afar; an empty shard has a block,
@@ -94,6 +95,8 @@ def _gradients(
             for task in range(0 if dx.size and not apart else 1, 3 if du.size else 2):
                 into, right, add = dx[start:stop], w, False
                 if task == 1:
+                    if not dw.size:
+                        continue
                     into, right, add = dw[s], x[start:stop], begun or add_weight
                 elif task == 2:
                     into, right, add = du[s], h[start:stop], begun or add_second
@@ -112,8 +115,8 @@ def backward(dx, dw, db, dz, dy, kept, x, w, bounds, add_weight, add_bias, activ
 
     dz = dy f'(z), for which `kept` is y if rectified, the slope of GELU; the array dz is room for
     it, (R, O) with several shards, else for a block of it (BLOCK_K or R, O), and empty without an
-    activation. dw (S, O, D); db (S, O), or (S, 0) without a bias; bounds (S + 1,); dx (R, D), or
-    empty if it is not wanted.
+    activation. dw (S, O, D), db (S, O) and dx (R, D) are empty if they are not wanted; bounds
+    (S + 1,).
     """
     _gradients(
         dx, dw, dw[:0], db, dz, dy, kept, x, x, w, bounds, add_weight, False, add_bias, activation

@@ -212,7 +212,7 @@ def weight_gradient(dw, dy, x, bounds, plan, band, part, add_weight):
     zero = constant(dw, "zero")
     pixel = channels * size
     for s in range(len(dw)):
-        total = dw[s].reshape(part.size)
+        total = dw[s]
         if not add_weight:
             total[:] = zero
         for n in range(bounds[s], bounds[s + 1]):
@@ -259,5 +259,7 @@ def weight_gradient(dw, dy, x, bounds, plan, band, part, add_weight):
                                 min(lanes, channels - k),
                             )
                         j += pixels
-            for i in range(part.size):
-                total[i] += part[i]
+            for t in range(len(total)):
+                into = total[t]
+                for k in range(into.size):
+                    into[k] += part[t * into.size + k]

@@ -1,5 +1,5 @@
 """Normalisation of every row: y = g (x - mean) / sqrt(variance + epsilon) + b. x, y, dx, dy (R, C);
-gain (C,), bias (C,) or empty.
+gain and bias (C,), or empty: 1 and 0.
 
 Layer normalisation (Ba et al. 2016, arXiv 1607.06450, eq. 4) if `centred`; else the mean counts as
 0 (Zhang and Sennrich 2019, arXiv 1910.07467, eq. 4). `saved` (2, R) holds of each row the mean and
@@ -28,9 +28,12 @@ def normalize_rows(y, saved, x, gain, bias, epsilon, centred):
         if bias.size:
             for j in range(to.size):
                 to[j] = fma((row[j] - mean) * inverse, gain[j], bias[j])
-        else:
+        elif gain.size:
             for j in range(to.size):
                 to[j] = (row[j] - mean) * inverse * gain[j]
+        else:
+            for j in range(to.size):
+                to[j] = (row[j] - mean) * inverse
 
 
 @kernel
@@ -41,8 +44,9 @@ def normalize_rows_backward(
     = (x - mean) / deviation.
 
     dx = (u - mean of u - h mean of u h) / deviation + `held` with u = g dy; without a centre the
-    mean of u is left out. `feedback` (C,) stands for g. work (2, C), dw (S, C), db (S, C) or (S,
-    0), bounds (S + 1,); dx (R, C), or empty if it is not wanted; held as dx, or empty for nothing.
+    mean of u is left out. `feedback` (C,) stands for g; empty: 1. work (2, C), dw and db (S, C) or
+    (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not wanted; held as dx, or empty for
+    nothing.
     """
     zero, size = constant(x, "zero"), number(x, x.shape[1])
     u, h = work[0], work[1]
@@ -56,11 +60,16 @@ def normalize_rows_backward(
         for i in range(bounds[s], bounds[s + 1]):
             row, gradient = x[i], dy[i]
             mean, inverse = saved[0, i], saved[1, i]
-            for j in range(h.size):
-                centred_and_scaled = (row[j] - mean) * inverse
-                h[j] = centred_and_scaled
-                u[j] = gradient[j] * feedback[j]
-                of_gain[j] = fma(gradient[j], centred_and_scaled, of_gain[j])
+            if of_gain.size:
+                for j in range(h.size):
+                    centred_and_scaled = (row[j] - mean) * inverse
+                    h[j] = centred_and_scaled
+                    u[j] = gradient[j] * feedback[j]
+                    of_gain[j] = fma(gradient[j], centred_and_scaled, of_gain[j])
+            else:
+                for j in range(h.size):
+                    h[j] = (row[j] - mean) * inverse
+                    u[j] = gradient[j]
             for j in range(of_bias.size):
                 of_bias[j] += gradient[j]
             if dx.size:

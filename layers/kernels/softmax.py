@@ -97,6 +97,30 @@ def softmax_backward(dx, dy, y):
 
 
 @kernel
+def log_softmax(y, x):
+    """Writes y_ij = x_ij - max - log sum_k e^(x_ik - max); y, x (R, C)."""
+    highest, totals = np.empty(ROWS, x.dtype), np.empty(ROWS, x.dtype)
+    for start in range(0, len(x), ROWS):
+        block, of = y[start : start + ROWS], x[start : start + ROWS]
+        exponentials(block, highest, totals, of)
+        for i in range(len(block)):
+            row, seen, log_total = block[i], of[i], log_from_one(totals[i])
+            for j in range(row.size):
+                row[j] = below(seen[j], highest[i]) - log_total
+
+
+@kernel
+def log_softmax_backward(dx, dy, y):
+    """Writes dx_ij = dy_ij - e^y_ij sum_k dy_ik; all (R, C)."""
+    exp_of_nonpositive_row(dx.reshape(dx.size), y.reshape(y.size))
+    for i in range(len(dx)):
+        to, given = dx[i], dy[i]
+        total = row_sum(given)
+        for j in range(to.size):
+            to[j] = given[j] - to[j] * total
+
+
+@kernel
 def cross_entropy(sums, dx, logits, labels, weights, smoothing, scale, bounds):
     """Writes dx = scale (p - t) and the sums of each shard's losses -sum_j t_ij log p_ij; p =
     softmax(logits).

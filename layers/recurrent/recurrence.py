@@ -380,14 +380,10 @@ class RecurrentPass(Layer):
         bounds: Integers,
     ) -> None:
         core, nothing = self.core, empty(x, 2)
-        dw, add_weight = call.gradient_buffer(core.weight_ih)
-        du, add_second = call.gradient_buffer(core.weight_hh)
-        db, add_bias = (
-            (nothing, False) if core.bias_ih is None else call.gradient_buffer(core.bias_ih)
-        )
-        db_second, add_bias_second = (
-            (nothing, False) if core.bias_hh is None else call.gradient_buffer(core.bias_hh)
-        )
+        dw, add_weight = call.wanted_gradient(core.weight_ih, nothing)
+        du, add_second = call.wanted_gradient(core.weight_hh, nothing)
+        db, add_bias = call.wanted_gradient(core.bias_ih, nothing)
+        db_second, add_bias_second = call.wanted_gradient(core.bias_hh, nothing)
         if core.biases_apart:
             plain = dense.IDENTITY
             dense.backward(
@@ -399,9 +395,11 @@ class RecurrentPass(Layer):
         dense.backward_of_two(
             dx, dw, du, db, dgates, x, h, weight, bounds, add_weight, add_second, add_bias
         )
-        if add_bias or add_bias_second:
+        if not db_second.size:
+            return
+        if add_bias or add_bias_second or not db.size:
             reduce.column_sums(db_second, dgates, bounds, add_bias_second)
-        elif core.bias_ih is not None:
+        else:
             # Added to the same, both biases have the same gradient.
             db_second[...] = db
 

@@ -116,9 +116,9 @@ class TreeCell(Layer):
             tree_structure.put(dh, dy, trees.roots)
         bounds = call.bounds(count)
         down = self.states_backward(call, dh, (h, *kept), trees, bounds)
-        dw, add_weight = call.gradient_buffer(self.weight_ih)
-        db, add_bias = call.gradient_buffer(self.bias)
         nothing = empty(h, 2)
+        dw, add_weight = call.wanted_gradient(self.weight_ih, nothing)
+        db, add_bias = call.wanted_gradient(self.bias, nothing)
         drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
         weight = call.feedback(self.weight_ih)
         dense.backward(
@@ -147,6 +147,8 @@ class TreeCell(Layer):
         self, call: "Call", parameter: Parameter, dz: Array, states: Array, bounds: Integers
     ) -> None:
         """Add dzᵀ states of each shard to a parameter's gradient; their rows belong together."""
+        if not call.trains(parameter):
+            return
         dw, add = call.gradient_buffer(parameter)
         nothing = empty(dz, 2)
         dense.backward(

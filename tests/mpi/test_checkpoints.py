@@ -1,12 +1,18 @@
 """Runs on ranks that are asked to end by a signal save, and go on elsewhere to the same bits."""
 
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint
 from ddbp.training.signals import SAVED
 
-from .ranks import differences
+from .ranks import arrays, differences
 
 PROGRAM = "checkpointed.py"
 
@@ -44,3 +50,57 @@ def test_process_that_was_asked_to_end_says_by_its_status_that_it_has_saved(
     ended = run_python(PROGRAM, tmp_path, run, "--signal", name, 0, 4, "--exit")
     assert ended.status == SAVED, ended.err
     assert differences(run_alone(PROGRAM, run), undisturbed) == []
+
+
+def test_launch_begins_again_when_ranks_were_killed_and_gives_the_same_bits(
+    mpirun, run_python, undisturbed, tmp_path
+):
+    program = Path(__file__).parent / "programs" / PROGRAM
+    finished = run_python(
+        *("-m", "ddbp", "launch", "-n", 3, "--max-restarts", 1, "--min-ranks", 2, program),
+        *(tmp_path, tmp_path / "run", "--signal", "SIGKILL", 1, 7),
+        *("--signal", "SIGKILL", 0, 16, "--signal", "SIGSEGV", 1, 12),
+        timeout=300,
+    )
+    assert finished.status == 0, finished.err
+    again = [line for line in finished.err.splitlines() if "begins again" in line]
+    assert [line.removeprefix("ddbp launch: begins again on ") for line in again] == [
+        "2 ranks in 0 s"
+    ] * 3
+    results = arrays(tmp_path, 2)
+    assert [differences(result, undisturbed) for result in results] == [[], []]
+
+
+def test_launch_gives_up_a_run_that_does_not_get_further(mpirun, run_python, tmp_path):
+    program = Path(__file__).parent / "programs" / "checkpointed.py"
+    finished = run_python(
+        *("-m", "ddbp", "launch", "-n", 1, "--max-restarts", 1, program),
+        *(tmp_path, program / "no folder"),
+        timeout=300,
+    )
+    assert finished.status != 0
+    assert "gives up after 1 restarts without progress" in finished.err
+    assert finished.err.count("begins again") == 1
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_signal_to_launch_has_all_ranks_save(mpirun, tmp_path, name):
+    run, program = tmp_path / "run", Path(__file__).parent / "programs" / PROGRAM
+    command = [sys.executable, "-m", "ddbp", "launch", "-n", "2", program, tmp_path, run]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as err,
+        subprocess.Popen([*map(str, command), "--epochs", "1000000", "--exit"], stderr=err) as job,
+    ):
+        try:
+            until = time.monotonic() + 120
+            while not folder.found(run / "checkpoints"):
+                assert time.monotonic() < until
+                assert job.poll() is None, log.read_text()
+                time.sleep(0.05)
+            job.send_signal(signal.Signals[name])
+            assert job.wait(60) == SAVED, log.read_text()
+        finally:
+            job.kill()
+    (newest,) = folder.newest_whole(run / "checkpoints")
+    assert newest.step >= 3

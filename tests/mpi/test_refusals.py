@@ -60,6 +60,21 @@ SAID = {
     "batch_size": f"{ALL_SAME} batch_size; got '10' on rank 1, '12' on rank 0. {START}",
     "seed": f"{ALL_SAME} seed; got '5' on rank 1, '0' on rank 0. {START}",
     "shards": f"{ALL_SAME} shards; got '6' on rank 1, '3' on rank 0. {START}",
+    "metrics": (
+        rf"{ALL_SAME} metrics; got 0 on rank 1, 1 on rank 0; the first that differs: none on rank"
+        rf" 1, accuracy: accuracy on rank 0. {START}"
+    ),
+    "callbacks": (
+        rf"{ALL_SAME} callbacks; got the first that differs: BestWeights on rank 1, EarlyStopping"
+        rf" on rank 0. {START}"
+    ),
+    "frozen parameters": (
+        rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.bias \(8,\) float32 frozen"
+        rf" on rank 1, layers\.0\.bias \(8,\) float32 on rank 0. {START}"
+    ),
+    "parameter groups": (
+        rf"{ALL_SAME} optimizer; got .*0\.5.* on rank 1, .*0\.25.* on rank 0. {START}"
+    ),
     "clip_norm": (rf"{ALL_SAME} clip_norm; got '1.0' on rank 1, 'None' on rank 0. {START}"),
     "training x": (
         rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
@@ -110,6 +125,7 @@ SAID = {
         r"(Linear|MeanSquaredError)\(.*\). Lower the learning rate, .+"
     ),
     "state": rf"{ALL_SAME} state to load; got '\w+' on rank 1, '\w+' on rank 0\. .+",
+    "monitor that differs between ranks": "nothing",
     "own schedule and function": "nothing",
 }
 

@@ -13,17 +13,21 @@ from . import (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
     merge,
     operators,
     pool,
+    pool_volume,
     recurrent,
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 from .case import BATCH, Apply, Case
 
@@ -35,17 +39,21 @@ _FAMILIES = (
     conv,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
     merge,
     operators,
     pool,
+    pool_volume,
     recurrent,
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 CASES = tuple(case for family in _FAMILIES for case in family.CASES)
 FAMILY = {

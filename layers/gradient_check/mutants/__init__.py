@@ -19,17 +19,21 @@ from . import (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
     merge,
     operators,
     pool,
+    pool_volume,
     recurrent,
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 from .mutant import Mutant
 
@@ -42,17 +46,21 @@ _FAMILIES = (
     depthwise,
     dropout,
     embedding,
+    group_norm,
     layer_norm,
     linear,
     loss,
     merge,
     operators,
     pool,
+    pool_volume,
     recurrent,
     residual,
     shape,
     shortcut,
+    time_pool,
     tree,
+    upsample,
 )
 MUTANTS = tuple(mutant for family in _FAMILIES for mutant in family.MUTANTS)
 

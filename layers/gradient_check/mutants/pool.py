@@ -6,7 +6,7 @@ import numpy as np
 
 from layers.gradient_check.cases.case import BATCH, distinct, real
 from layers.kernels import pool
-from layers.pool import AvgPool2d, GlobalAveragePool, MaxPool2d
+from layers.pool import AdaptiveAvgPool2d, AvgPool2d, GlobalAveragePool, MaxPool2d
 from layers.types import Array
 
 from .mutant import Gradients, Mutant, of
@@ -14,8 +14,9 @@ from .mutant import Gradients, Mutant, of
 
 class _EveryoneWins(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
-        dx = np.empty_like(call.saved[0])
-        pool.mean_backward(dx, dy, self.window, True)
+        x = call.saved[0]
+        dx = np.empty_like(x)
+        pool.mean_backward(dx, dy, *self.windows(x))
         return (dx,)
 
 
@@ -30,7 +31,11 @@ class _PaddingForgotten(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         x, y = call.saved
         dx = np.zeros_like(x)
-        pool.maximum_backward(dx, dy, y, x, (*self.kernel_size, *self.stride, 0, 0), False)
+        rows, columns, cover = self.windows(x)
+        for table, length in ((rows, x.shape[1]), (columns, x.shape[2])):
+            table[:, 0] = np.arange(len(table)) * self.stride[0]
+            table[:, 1] = np.minimum(self.kernel_size[0], length - table[:, 0])
+        pool.maximum_backward(dx, dy, y, x, rows, columns, cover, False)
         return (dx,)
 
 
@@ -49,14 +54,15 @@ class _GateForgotten(MaxPool2d):
     def backward(self, call: Any, dy: Array, rectified: bool = True) -> Gradients:
         x, y = call.saved
         dx = np.empty_like(x)
-        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), self.window, False)
+        pool.maximum_backward(dx, dy, y, np.maximum(x, 0), *self.windows(x), False)
         return (dx,)
 
 
 class _PaddingCounted(AvgPool2d):
     def backward(self, call: Any, dy: Array) -> Gradients:
-        dx = np.empty(call.saved[0])
-        pool.mean_backward(dx, dy, self.window, not self.count_padding)
+        shape, _ = call.saved
+        dx, other = np.empty(shape), AvgPool2d(self.kernel_size, self.stride, self.padding, False)
+        pool.mean_backward(dx, dy, *other.windows(dx))
         return (dx,)
 
 
@@ -76,6 +82,13 @@ class _AreaForgotten(GlobalAveragePool):
         return (np.broadcast_to(dy[:, np.newaxis, np.newaxis], call.saved[0]),)
 
 
+class _EqualBins(AdaptiveAvgPool2d):
+    def backward(self, call: Any, dy: Array) -> Gradients:
+        for table in call.saved[1][:2]:
+            table[:, 2] = max(table[:, 2])
+        return super().backward(call, dy)
+
+
 _IMAGES = (BATCH, 5, 5, 2)
 
 MUTANTS = (
@@ -91,4 +104,5 @@ MUTANTS = (
     Mutant("padding counted in one direction only", of(_PaddingCounted, 3, 2, 1), real(_IMAGES)),
     Mutant("overlapping windows not summed", of(_OverlapNotSummed, 3, 1), real(_IMAGES)),
     Mutant("1/(H W) forgotten", of(_AreaForgotten), real(_IMAGES)),
+    Mutant("all bins divided by the size of the largest", of(_EqualBins, 3), real(_IMAGES)),
 )

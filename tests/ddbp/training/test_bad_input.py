@@ -336,9 +336,7 @@ def test_fraction_of_1_or_more_is_refused(kind, name):
 @pytest.mark.parametrize("rate", [-0.1, NAN, INF])
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 def test_learning_rate_that_is_negative_or_not_finite_is_refused(kind, rate):
-    with refused(
-        ValueError, "Constant", "the learning rate must be finite and not negative", str(rate)
-    ):
+    with refused(ValueError, kind, "the learning rate must be finite and not negative", str(rate)):
         getattr(ddbp, kind)(rate)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import ddbp
 from layers import (
+    CTC,
+    GRU,
     Composite,
     Linear,
     MeanAbsoluteError,
@@ -222,6 +224,30 @@ def test_metric_that_takes_no_weights_is_refused_where_the_data_have_them():
     trainer = make(metrics={"mine": lambda p, y: y})
     with pytest.raises(TypeError, match=r"metric 'mine' must take \(prediction, target, weights\)"):
         trainer.evaluate(ddbp.ArrayDataset(X, LABELS, weights=np.ones(len(X))))
+
+
+class Reader(Composite):
+    """Says a label or nothing in each frame, and how many frames there are."""
+
+    def __init__(self):
+        rng = np.random.default_rng(1)
+        self.recurrent, self.head = GRU(4, 16, rng=rng), Linear(16, 5, rng=rng)
+
+    def __call__(self, frames, lengths):
+        return self.head(self.recurrent(frames, lengths)), lengths
+
+    def __repr__(self):
+        return "Reader()"
+
+
+def test_ragged_sequences_are_learnt_without_places_in_time():
+    rng = np.random.default_rng(0)
+    words = [np.cumsum(rng.integers(1, 4, rng.integers(1, 4))) % 4 + 1 for _ in range(40)]
+    spoken = [np.repeat(np.eye(4)[word - 1], rng.integers(2, 5), axis=0) for word in words]
+    data = ddbp.ArrayDataset(ddbp.Ragged(spoken), ddbp.Ragged(words, padding=-1))
+    options = {"loss": CTC(), "optimizer": ddbp.Adam(0.02), "batch_size": 10, "shards": 3}
+    history = make(Reader(), **options).fit(data, epochs=6, validation=data)
+    assert history[-1]["validation_loss"] < history[0]["loss"] / 3
 
 
 def test_a_metric_of_the_name_of_the_loss_is_refused():

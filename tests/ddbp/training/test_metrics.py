@@ -5,7 +5,17 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ddbp import accuracy, binary_accuracy, bits_per_character, mean_absolute_error
+from ddbp import (
+    accuracy,
+    binary_accuracy,
+    bits_per_character,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    precision,
+    recall,
+    top_k_accuracy,
+)
 from ddbp.training import metrics
 from ddbp.training.metrics import default_metrics
 from layers import BinaryCrossEntropy, MeanSquaredError, SoftmaxCrossEntropy
@@ -57,6 +67,86 @@ def test_bits_per_character_is_the_cross_entropy_in_bits():
     assert bits.shape == (3,)
     assert np.isclose(bits.mean() * np.log(2), SoftmaxCrossEntropy()(logits, labels))
     assert np.allclose(bits_per_character(np.zeros((2, 3, 8)), np.ones((2, 3), int)), 3)
+
+
+def test_ignored_labels_and_weights_are_left_out_of_a_sample():
+    logits = np.stack([LOGITS, LOGITS, LOGITS])
+    labels = np.array([[1, -1, 2], [1, 0, 0], [-1, -1, -1]])
+    values, counted = accuracy(logits, labels, ignore=-1)
+    assert values.tolist() == [1, 2 / 3, 0]
+    assert counted.tolist() == [2, 3, 0]
+    weights = np.array([[1, 5, 3], [2, 1, 1], [1, 1, 1]])
+    values, counted = accuracy(logits, np.array([[1, 0, 0], [1, 0, 0], [1, 0, 2]]), weights)
+    assert values.tolist() == [6 / 9, 3 / 4, 1]
+    assert counted.tolist() == [9, 4, 3]
+    _, counted = accuracy(logits, labels, np.array([2, 1, 7]), ignore=-1)
+    assert counted.tolist() == [4, 3, 0]
+
+
+def test_accuracy_ignores_what_the_loss_does():
+    (metric,) = default_metrics(SoftmaxCrossEntropy(ignore=2)).values()
+    assert metric(LOGITS, np.array([1, 2, 2]))[1].tolist() == [1, 0, 0]
+
+
+def test_of_equal_logits_the_first_is_guessed():
+    logits, labels = np.zeros((3, 3)), np.arange(3)
+    for k in (1, 2, 3):
+        assert top_k_accuracy(k, logits, labels).tolist() == (labels < k).tolist()
+    assert accuracy(logits, labels).tolist() == [1, 0, 0]
+
+
+def test_squared_errors_are_means_of_a_sample():
+    assert mean_squared_error(np.array([[1.0, 2.0]]), np.array([[2.0, 0.0]])).tolist() == [2.5]
+
+
+def test_what_is_left_out_may_be_nan():
+    x = np.array([[1.0, np.nan], [2.0, 2.0]])
+    weights = np.array([[1.0, 0.0], [1.0, 1.0]])
+    values, counted = mean_absolute_error(x, np.zeros((2, 2)), weights)
+    assert values.tolist() == [1, 2]
+    assert counted.tolist() == [1, 2]
+
+
+COLUMN = np.array([[0.5], [2.0], [-1.0]])
+
+
+@pytest.mark.parametrize(
+    ("metric", "prediction", "target", "words"),
+    [
+        (accuracy, COLUMN, np.zeros((3, 1), int), r"two classes or more; got \(3, 1\).*binary_acc"),
+        (accuracy, COLUMN[:, 0], np.zeros(3, int), r"two classes or more; got \(3,\)"),
+        (
+            accuracy,
+            LOGITS,
+            np.zeros((3, 1), int),
+            r"labels \(3,\) or .*; got \(3, 1\) .* y\[:, 0\]",
+        ),
+        (accuracy, LOGITS, np.zeros(3), r"integer labels \(3,\) or .*; got \(3,\) of float64"),
+        (accuracy, LOGITS, np.array([0, 3, 1]), r"labels must be in 0\.\.2; got 3\. "),
+        (accuracy, LOGITS, np.array([0, -1, 1]), r"got -1\. .*ignore=-1\) leaves it out"),
+        (mean_absolute_error, COLUMN, np.zeros(3), r"shape of the predictions, \(3, 1\); got \(3,"),
+        (mean_squared_error, COLUMN[:, 0], COLUMN, r"the predictions, \(3,\); got \(3, 1\)"),
+        (binary_accuracy, COLUMN, np.zeros(3), r"y\[:, np.newaxis\]"),
+        (precision, COLUMN, np.zeros(3), "precision: targets must have the shape"),
+        (recall, COLUMN, np.zeros(3), "recall: targets must have the shape"),
+        (f1_score, COLUMN, np.zeros(3), "f1_score: targets must have the shape"),
+        (bits_per_character, COLUMN, np.zeros(3, int), "bits_per_character: predictions must be"),
+    ],
+)
+def test_shapes_that_only_broadcast_are_refused(metric, prediction, target, words):
+    with pytest.raises(ValueError, match=words):
+        metric(prediction, target)
+
+
+def test_weights_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"weights must be of shape \(3,\) .*; got \(2,\)"):
+        accuracy(LOGITS, np.zeros(3, int), np.ones(2))
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5])
+def test_number_of_guesses_is_positive(k):
+    with pytest.raises(ValueError, match="k must be a positive integer"):
+        top_k_accuracy(k, LOGITS, np.zeros(3, int))
 
 
 @pytest.mark.parametrize(

@@ -185,9 +185,16 @@ def test_digest_tells_every_part_of_data_apart():
         ({"a": A}, FIRST[1:], r"x\['a'\] and y must have the same length; got \(45, 44\)"),
         (WORDS[1:], FIRST, r"x and y must have the same length; got \(44, 45\)"),
         ((), FIRST, r"x must hold an array; got \(\)"),
+        (
+            {"a": WORDS, "a_lengths": FIRST},
+            FIRST,
+            r"x must leave the name a_lengths to the lengths of 'a'; got \['a', 'a_lengths'\]",
+        ),
+        (A, (0, 1), r"y\[0\] must hold one sample or more; got shape \(\)\. .* a tuple several"),
         ((A, [["cat"]] * 45), FIRST, r"x\[1\] must be numeric; got <U3"),
         ((A, np.where(A > 9, A, np.nan)), FIRST, r"x\[1\] must be finite; got nan at x\[1\]\[0, 0"),
         ([[[1], [1, 2]], [[1], [2, 3]]], [0, 1], r"x must be an array, or a list of arrays that"),
+        (np.array(WORDS, object), FIRST, r"x must be numeric; got object\. Pass sequences of diff"),
         ((row for row in A), FIRST, r"x must be an array; got a generator. Collect it: x=np.stack"),
     ],
 )  # fmt: skip
@@ -202,6 +209,33 @@ def test_tensors_are_arrays_or_told_how_to_become_one():
     assert (data.x.dtype, data.y.dtype) == (np.float32, np.int64)
     with pytest.raises(TypeError, match=r"x must be an array; got Tensor: .* Of a tensor pass"):
         ddbp.ArrayDataset(torch.zeros(3, 2, requires_grad=True), torch.arange(3))
+
+
+@pytest.mark.parametrize(
+    ("x", "inputs", "got"),
+    [
+        ((A, B), "input 0, input 1", "too many positional arguments"),
+        ({"a": A, "c": B}, "a, c", "missing a required argument: 'x'"),
+        (WORDS, "input 0, input 1", "too many positional arguments"),
+    ],
+)
+def test_model_that_takes_other_inputs_is_refused_with_those_that_there_are(x, inputs, got):
+    class One(Composite):
+        def __init__(self):
+            self.layer = Linear(4, 3, rng=np.random.default_rng(0))
+
+        def __call__(self, x):
+            return self.layer(x)
+
+    trainer = make(One(), batch_size=9)
+    said = f"^Trainer: the model must take what the data hold: {inputs}; got {got}"
+    for run in (
+        lambda: trainer.fit(ddbp.ArrayDataset(x, FIRST), epochs=1),
+        lambda: trainer.evaluate(ddbp.ArrayDataset(x, FIRST)),
+        lambda: trainer.predict(x),
+    ):
+        with pytest.raises(TypeError, match=said):
+            run()
 
 
 @pytest.mark.parametrize(
@@ -284,11 +318,14 @@ def test_prediction_for_each_step_has_the_length_of_the_longest():
 
 def test_padding_of_ragged_targets_counts_for_nothing():
     data = ddbp.ArrayDataset(WORDS, [word % 3 for word in WORDS])
-    trainer = make(Labeller(), batch_size=45, metrics={})
+    trainer = make(Labeller(), batch_size=45)
     tokens = np.concatenate(WORDS)
     model = trainer.model
-    expected = SoftmaxCrossEntropy()(model.head(model.embedding(tokens)), tokens % 3)
-    assert trainer.evaluate(data)["loss"] == pytest.approx(float(expected), rel=1e-6)
+    logits = model.head(model.embedding(tokens))
+    expected = SoftmaxCrossEntropy()(logits, tokens % 3)
+    found = trainer.evaluate(data)
+    assert found["loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert found["accuracy"] == pytest.approx((logits.argmax(axis=1) == tokens % 3).mean())
     (record,) = trainer.fit(data, epochs=1)
     assert record["loss"] == pytest.approx(float(expected), rel=1e-6)
 
@@ -424,6 +461,26 @@ def test_class_weights_are_weights_of_the_samples(given):
     plain.fit(DATA, epochs=2)
     assert by_class.parameters_sha256() == by_sample.parameters_sha256()
     assert by_class.parameters_sha256() != plain.parameters_sha256()
+
+
+def test_run_with_class_weights_goes_on_with_the_same_ones_only():
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            if step == 7:
+                self.state = trainer.state()
+                raise KeyError
+
+    stop, weights = Stop(), {1: 3.0}
+    undisturbed, stopped, resumed, forgetful = make(), make(callbacks=[stop]), make(), make()
+    undisturbed.fit(DATA, epochs=3, class_weight=weights)
+    with pytest.raises(KeyError):
+        stopped.fit(DATA, epochs=3, class_weight=weights)
+    forgetful.load_state(stop.state)
+    with pytest.raises(ValueError, match="the data must be those of the epoch"):
+        forgetful.fit(DATA, epochs=3)
+    resumed.load_state(stop.state)
+    resumed.fit(DATA, epochs=3, class_weight=weights)
+    assert resumed.parameters_sha256() == undisturbed.parameters_sha256()
 
 
 def test_class_weights_multiply_the_weights_that_there_are():
@@ -671,6 +728,13 @@ def test_options_of_numpy_become_those_of_python(tmp_path):
     assert kinds == {int, float, bool, type(None)}
     with pytest.raises(ValueError, match=r"^Trainer: drop_last must be True or False; got 'no'"):
         make(drop_last="no")
+
+
+def test_numbers_of_numpy_in_a_schedule_do_not_spoil_the_state():
+    schedule = ddbp.Plateau(np.float32(0.1), patience=np.int64(0), factor=np.float32(0.5))
+    trainer = make(optimizer=ddbp.SGD(schedule, momentum=np.float32(0.9)))
+    trainer.fit(DATA, epochs=3)
+    json.dumps(trainer.state().values)
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int16])

@@ -232,3 +232,12 @@ def test_parameters_without_a_contribution_are_filled_with_zeros_and_named(rng):
         assert (parameter.gradients == 0).all()
     assert net[2].bias.gradients.tolist() == [[1] * 3, [3] * 3]
     assert flat.complete() == []
+
+
+def test_value_in_another_layout_is_kept_as_kernels_take_it():
+    drawn = np.random.default_rng(0).standard_normal((4, 3))
+    for value in (np.asfortranarray(drawn), np.flip(np.flip(drawn).copy())):
+        parameter = layers.Parameter(value)
+        assert parameter.value.flags.carray
+        assert (parameter.value == drawn).all()
+        assert layers.State(value).value.flags.carray

@@ -192,6 +192,34 @@ def test_outside_a_tape_the_output_has_the_same_bits(case):
 
 
 @trained
+@pytest.mark.parametrize("shards", [None, (0, 3, BATCH)], ids=["one shard", "two shards"])
+def test_freezing_parameters_changes_no_bit_of_what_is_left(case, shards):
+    layer, inputs = make(case)
+    whole = Run(case, layer, inputs, shards=shards)
+    parameters = layer.parameters()
+    wanted = any(dx is not None for dx in whole.dx)
+    choices = [*([each] for each in parameters), *([parameters] if wanted else [])]
+    for frozen in choices if len(parameters) > 1 or wanted else []:
+        for parameter in parameters:
+            parameter.trainable = not any(parameter is each for each in frozen)
+        rest = Run(case, layer, inputs, shards=shards)
+        assert rest.y.tobytes() == whole.y.tobytes()
+        pairs = [
+            *zip(rest.dx, whole.dx, strict=True),
+            *zip(rest.gradients, whole.gradients, strict=True),
+        ]
+        for left, right in pairs[: len(rest.dx)]:
+            assert left is right or left.tobytes() == right.tobytes()
+        for parameter, (left, right) in zip(parameters, pairs[len(rest.dx) :], strict=True):
+            if parameter.trainable:
+                assert left.tobytes() == right.tobytes()
+            else:
+                assert parameter.gradients is None
+    layer.unfreeze()
+    assert Run(case, layer, inputs, shards=shards).same_bits(whole)
+
+
+@trained
 def test_two_backward_passes_add(case):
     layer, inputs = make(case, np.float64)
     once = Run(case, layer, inputs)
@@ -419,62 +447,6 @@ def test_sums_of_shards_make_up_the_loss(case):
 
 
 # ---- memory layout, repetition, buffers
-
-
-def foreign(shape, dtype):
-    """Return memory that nobody may read, full of what would be seen in a result."""
-    worst = {"f": np.nan, "b": True}.get(dtype.kind)
-    return np.full(shape, np.iinfo(dtype).max if worst is None else worst, dtype)
-
-
-def spaced(x):
-    room = foreign([2 * size for size in x.shape], x.dtype)[(slice(None, None, 2),) * x.ndim]
-    room[...] = x
-    return room
-
-
-def rows_apart(x):
-    room = foreign((*x.shape[:-1], x.shape[-1] + 3), x.dtype)[..., 1:-2]
-    room[...] = x
-    return room
-
-
-def read_only(x):
-    copy = x.copy()
-    copy.flags.writeable = False
-    return copy
-
-
-def unaligned(x):
-    room = np.ndarray(x.shape, x.dtype, np.empty(x.nbytes + 1, np.uint8).data, offset=1)
-    room[...] = x
-    return room
-
-
-LAYOUTS = {
-    "every second element of every axis": spaced,
-    "rows apart": rows_apart,
-    "reversed": lambda x: np.flip(np.flip(x).copy()),
-    "Fortran order": lambda x: x.copy(order="F"),
-    "read-only": read_only,
-    "unaligned": unaligned,
-    "the first sample again and again": lambda x: np.broadcast_to(x[:1], x.shape),
-}
-
-
-@every
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.replace(" ", "-"))
-def test_layout_of_inputs_and_dy_does_not_matter(case, layout):
-    def laid_out(x):
-        return LAYOUTS[layout](x) if x.ndim else x
-
-    layer, inputs = make(case)
-    inputs = [laid_out(x) for x in inputs]
-    plain = tuple(x.copy(order="C") for x in inputs)
-    dy = laid_out(gradient_of(case, Run(case, layer, plain).y))
-    expected = Run(case, layer, plain, dy.copy(order="C"))
-    found = Run(case, layer, inputs, dy)
-    assert found.same_bits(expected)
 
 
 @every

@@ -17,7 +17,12 @@ from layers import (
     Dropout,
     Dropout2d,
     EncoderBlock,
+    GroupNorm,
+    InstanceNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
     Linear,
+    MaxPool1d,
     MaxPool2d,
     ReLU,
     Residual,
@@ -189,7 +194,9 @@ def test_body_without_fusion_keeps_its_last_norm_apart():
 def samples_of(rng):
     """Return one layer of every type in the table."""
     made = (
-        *(linear(rng, 3, 3), GELU(), ReLU(), MaxPool2d(2), BatchNorm(3), BatchNorm2d(3)),
+        *(linear(rng, 3, 3), GELU(), ReLU(), MaxPool1d(2), MaxPool2d(2)),
+        *(BatchNorm(3), BatchNorm2d(3), GroupNorm(1, 3)),
+        *(InstanceNorm(3), InstanceNorm1d(3), InstanceNorm2d(3)),
         *(Conv1d(3, 3, 1, rng=rng), Conv2d(3, 3, 1, rng=rng), Conv3d(3, 3, 1, rng=rng)),
         Residual(ReLU()),
     )

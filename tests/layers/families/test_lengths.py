@@ -6,12 +6,15 @@ import pytest
 from layers import (
     GRU,
     LSTM,
+    RNN,
     Dropout,
     Embedding,
     EncoderBlock,
     Linear,
     MultiHeadAttention,
+    PoolOverTime,
     ReLU,
+    Residual,
     Sequential,
     Tape,
 )
@@ -37,8 +40,13 @@ def reader(*middle, fuse=True):
         lambda rng: [EncoderBlock(8, 2, rng=rng)],
         lambda rng: [MultiHeadAttention(8, 2, rng=rng)],
         lambda rng: [Sequential(Linear(8, 8, rng=rng), GRU(8, 8, rng=rng))],
+        lambda rng: [
+            Residual(GRU(8, 8, bidirectional=True, rng=rng), Linear(8, 16, rng=rng)),
+            RNN(16, 4, bidirectional=True, rng=rng),
+        ],
+        lambda rng: [Residual(Sequential(GRU(8, 8, rng=rng), EncoderBlock(8, 2, rng=rng))), ReLU()],
     ],
-    ids=["one", "recurrent", "block", "attention", "nested"],
+    ids=["one", "recurrent", "block", "attention", "nested", "residual", "residual and ReLU"],
 )
 def test_sample_in_a_padded_batch_is_the_sample_alone(make, fuse):
     model = reader(*make(np.random.default_rng(2)), fuse=fuse)
@@ -47,6 +55,15 @@ def test_sample_in_a_padded_batch_is_the_sample_alone(make, fuse):
         assert y[n].tobytes() == model(TOKENS[n : n + 1, :length])[0].tobytes()
     other = np.where(np.arange(4) < LENGTHS[:, np.newaxis], TOKENS, 6)
     assert model(other, LENGTHS).tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("kind", ["mean", "max", "last"])
+def test_pool_over_time_in_a_sequential_sees_no_padding(kind):
+    rng = np.random.default_rng(3)
+    model = Sequential(Embedding(7, 8, rng=rng), PoolOverTime(kind), Linear(8, 3, rng=rng))
+    y = model(TOKENS, LENGTHS)
+    for n, length in enumerate(LENGTHS):
+        assert y[n].tobytes() == model(TOKENS[n : n + 1, :length])[0].tobytes()
 
 
 def test_lengths_may_be_a_value():

@@ -1,6 +1,7 @@
 """Every layer and loss against PyTorch: the outputs, and the gradients of inputs and parameters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -122,7 +123,16 @@ def ce(target, **options):
     return theirs
 
 
-SMALL, ODD, LARGE = (4, 3), (7, 5, 13), (33, 300)
+def channels_first(theirs):
+    """Return a function of images (N, H, W, C), given one of PyTorch's."""
+    return lambda x, *p: theirs(x.permute(0, 3, 1, 2), *p).permute(0, 2, 3, 1)
+
+
+def resized(**options):
+    return channels_first(lambda x: F.interpolate(x, **options))
+
+
+SMALL, ODD, LARGE, IMAGES = (4, 3), (7, 5, 13), (33, 300), (3, 5, 6, 8)
 
 CASES = [
     Case(
@@ -167,6 +177,96 @@ CASES = [
     Case(
         "softmax of many classes", layer(layers.Softmax), (LARGE,), lambda x: F.softmax(x, dim=-1)
     ),
+    Case("elu", layer(lambda: layers.ELU(0.7)), (ODD,), lambda x: F.elu(x, 0.7), with_zeros),
+    # PyTorch's own takes 1 / alpha in float32.
+    Case(
+        "celu",
+        layer(lambda: layers.CELU(0.7)),
+        (ODD,),
+        lambda x: torch.where(x > 0, x, 0.7 * torch.expm1(x / 0.7)),
+    ),
+    Case("selu", layer(layers.SELU), (ODD,), F.selu, with_zeros),
+    Case("softplus", layer(layers.Softplus), (ODD,), F.softplus),
+    Case(
+        "softplus of beta 2", layer(lambda: layers.Softplus(2)), (ODD,), lambda x: F.softplus(x, 2)
+    ),
+    Case("mish", layer(layers.Mish), (ODD,), F.mish),
+    Case("hardtanh", layer(layers.Hardtanh), (ODD,), F.hardtanh, with_zeros),
+    Case("relu6", layer(layers.ReLU6), (ODD,), F.relu6, with_zeros),
+    # PyTorch's own takes 1 / 6 in float32.
+    Case("hardsigmoid", layer(layers.Hardsigmoid), (ODD,), lambda x: (x / 6 + 0.5).clamp(0, 1)),
+    Case("hardswish", layer(layers.Hardswish), (ODD,), F.hardswish),
+    Case("prelu", layer(layers.PReLU), (LARGE,), F.prelu, with_zeros),
+    Case(
+        "prelu of channels",
+        layer(lambda: layers.PReLU(13)),
+        (ODD,),
+        lambda x, a: torch.where(x > 0, x, a * x),
+    ),
+    Case("identity", layer(layers.Identity), (ODD,), lambda x: x * 1),
+    Case("softmax of an axis", layer(lambda: layers.Softmax(1)), (ODD,), lambda x: F.softmax(x, 1)),
+    Case("log softmax", layer(layers.LogSoftmax), (ODD,), lambda x: F.log_softmax(x, -1)),
+    Case(
+        "log softmax of many classes",
+        layer(layers.LogSoftmax),
+        (LARGE,),
+        lambda x: x.log_softmax(1),
+    ),
+    Case(
+        "layer norm of images",
+        layer(lambda: layers.LayerNorm((6, 8))),
+        (IMAGES,),
+        lambda x, w, b: F.layer_norm(x, (6, 8), w, b),
+    ),
+    Case(
+        "layer norm without parameters",
+        layer(lambda: layers.LayerNorm(8, affine=False)),
+        (IMAGES,),
+        lambda x: F.layer_norm(x, (8,)),
+    ),
+    Case(
+        "group norm",
+        layer(lambda: layers.GroupNorm(2, 8)),
+        (IMAGES,),
+        channels_first(lambda x, w, b: F.group_norm(x, 2, w, b)),
+    ),
+    Case(
+        "instance norm",
+        layer(lambda: layers.InstanceNorm2d(8)),
+        (IMAGES,),
+        channels_first(F.instance_norm),
+    ),
+    Case(
+        "upsample", layer(lambda: layers.Upsample((2, 3))), (IMAGES,), resized(scale_factor=(2, 3))
+    ),
+    Case(
+        "upsample to a size",
+        layer(lambda: layers.Upsample(size=(7, 4))),
+        (IMAGES,),
+        resized(size=(7, 4)),
+    ),
+    *(
+        Case(
+            f"upsample bilinear, {given}, {corners}",
+            layer(partial(layers.Upsample, **ours, mode="bilinear", align_corners=corners)),
+            (IMAGES,),
+            resized(**theirs, mode="bilinear", align_corners=corners),
+        )
+        for corners in (False, True)
+        for given, ours, theirs in (
+            ("scale", {"scale": 3}, {"scale_factor": 3}),
+            ("size", {"size": (3, 13)}, {"size": (3, 13)}),
+            ("one pixel", {"size": 1}, {"size": 1}),
+        )
+    ),
+    Case("mean over time", layer(layers.PoolOverTime), (ODD,), lambda x: x.mean(1)),
+    Case(
+        "maximum over time",
+        layer(lambda: layers.PoolOverTime("max")),
+        (ODD,),
+        lambda x: x.max(1)[0],
+    ),
+    Case("last of time", layer(lambda: layers.PoolOverTime("last")), (ODD,), lambda x: x[:, -1]),
     Case("flatten", layer(layers.Flatten), (ODD,), lambda x: x.flatten(1)),
     Case("reshape", layer(lambda: layers.Reshape(13, -1)), (ODD,), lambda x: x.reshape(7, 13, 5)),
     Case("add", layer(layers.Add), (ODD, ODD, ODD), lambda a, b, c: a + b + c),
@@ -486,11 +586,13 @@ def test_every_layer_and_loss_has_a_case():
     }
     # Bases have no function of their own; the masks of Dropout are ours, see test_dropout.
     without = {"Module", "Layer", "Composite", "Loss", "Dropout", "Dropout2d", "PaddedShortcut"}
-    in_test_pool = {"MaxPool2d", "AvgPool2d", "GlobalAveragePool", "ChannelsFirst", "ChannelsLast"}
+    in_test_pool = {name for name in public if "Pool" in name and "Time" not in name}
+    in_test_pool |= {"ChannelsFirst", "ChannelsLast"}
     in_test_conv_oracle = {"Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d"}
     in_test_conv_oracle |= {"ConvTranspose3d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
-    of_sequences = {"Embedding", "LayerNorm", "RMSNorm", "Attention", "MultiHeadAttention"}
+    as_others = {"InstanceNorm", "InstanceNorm1d"}
+    of_sequences = {"Embedding", "RMSNorm", "Attention", "MultiHeadAttention"}
     of_sequences |= {
         "SinusoidalPositions",
         "LearnedPositions",
@@ -501,5 +603,6 @@ def test_every_layer_and_loss_has_a_case():
     }
     of_sequences |= {"RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"}
     assert (
-        public - seen == without | in_test_pool | in_test_conv_oracle | in_test_norm | of_sequences
+        public - seen
+        == without | in_test_pool | in_test_conv_oracle | in_test_norm | as_others | of_sequences
     )

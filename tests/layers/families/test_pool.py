@@ -7,11 +7,17 @@ import pytest
 
 import layers
 from layers import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AvgPool1d,
     AvgPool2d,
     ChannelsFirst,
     ChannelsLast,
     Dropout2d,
     GlobalAveragePool,
+    MaxPool1d,
     MaxPool2d,
     ReLU,
     Sequential,
@@ -101,6 +107,72 @@ def test_average_pool_equals_that_of_pytorch(rng, shape, window, count_padding, 
     assert_like_theirs(
         AvgPool2d(*window, count_padding), theirs, images(rng, shape, dtype, ties=False)
     )
+
+
+CEIL_WINDOWS = [
+    ((2, 2), (2, 2), (1, 1)),
+    ((3, 3), (2, 2), (0, 0)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((2, 3), (3, 2), (1, 0)),
+    ((3, 2), (5, 4), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("window", CEIL_WINDOWS, ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_windows_of_what_is_left_over_equal_those_of_pytorch(rng, shape, window):
+    x = images(rng, shape, np.float64, ties=True)
+    assert_like_theirs(
+        MaxPool2d(*window, ceil_mode=True),
+        lambda x: torch.nn.functional.max_pool2d(x, *window, ceil_mode=True),
+        x,
+    )
+    for count_padding in (True, False):
+        assert_like_theirs(
+            AvgPool2d(*window, count_padding, ceil_mode=True),
+            lambda x, counted=count_padding: torch.nn.functional.avg_pool2d(
+                x, *window, ceil_mode=True, count_include_pad=counted
+            ),
+            x,
+        )
+
+
+@pytest.mark.parametrize("outputs", [(1, 1), (2, 3), (5, 4), (7, 9)], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_adaptive_pools_have_the_bins_of_pytorch(rng, shape, outputs):
+    x = images(rng, shape, np.float64, ties=True)
+    functional = torch.nn.functional
+    assert_like_theirs(
+        AdaptiveAvgPool2d(outputs), lambda x: functional.adaptive_avg_pool2d(x, outputs), x
+    )
+    assert_like_theirs(
+        AdaptiveMaxPool2d(outputs), lambda x: functional.adaptive_max_pool2d(x, outputs), x
+    )
+
+
+@both_dtypes
+@pytest.mark.parametrize("shape", [(3, 8, 3), (2, 13, 37), (1, 5, 16)], ids=str)
+def test_pools_of_sequences_equal_those_of_pytorch(rng, shape, dtype):
+    x = images(rng, shape, dtype, ties=True)
+    functional = torch.nn.functional
+    for ours, theirs in (
+        (MaxPool1d(2), lambda x: functional.max_pool1d(x, 2)),
+        (MaxPool1d(3, 2, 1), lambda x: functional.max_pool1d(x, 3, 2, 1)),
+        (MaxPool1d(2, 3, 1, ceil_mode=True), lambda x: functional.max_pool1d(x, 2, 3, 1, 1, True)),
+        (AvgPool1d(3, 2, 1), lambda x: functional.avg_pool1d(x, 3, 2, 1)),
+        (
+            AvgPool1d(2, 3, 1, False, ceil_mode=True),
+            lambda x: functional.avg_pool1d(x, 2, 3, 1, True, False),
+        ),
+        (AdaptiveAvgPool1d(3), lambda x: functional.adaptive_avg_pool1d(x, 3)),
+        (AdaptiveMaxPool1d(3), lambda x: functional.adaptive_max_pool1d(x, 3)),
+    ):
+        y, dy, dx = passes(ours, x)
+        their_x = torch.tensor(x, requires_grad=True)
+        their_y = theirs(their_x.transpose(1, 2)).transpose(1, 2)
+        their_y.backward(torch.tensor(dy))
+        np.testing.assert_allclose(y, their_y.detach(), rtol=1e-5, atol=1e-6, err_msg=repr(ours))
+        np.testing.assert_allclose(dx, their_x.grad, rtol=1e-5, atol=1e-6, err_msg=repr(ours))
 
 
 @both_dtypes
@@ -194,7 +266,7 @@ def test_backward_through_relu_takes_the_input_before_or_after_relu(rng, window,
     y, dy, expected = passes(Sequential(ReLU(), pooling), z)
     for x in (z, np.maximum(z, 0)):
         dx = np.full_like(z, np.nan)
-        pool.maximum_backward(dx, dy, y, x, pooling.window, True)
+        pool.maximum_backward(dx, dy, y, x, *pooling.windows(x), True)
         assert dx.tobytes() == expected.tobytes()
 
 
@@ -238,6 +310,10 @@ REFUSED = [
         ValueError,
         ["GlobalAveragePool()", "at least one element", "(2, 0, 6, 3)"],
     ),
+    (MaxPool1d(2), x32, ValueError, ["MaxPool1d(2)", "(N, T, C)", "(2, 6, 6, 3)"]),
+    (AvgPool1d(9), x32[0], ValueError, ["AvgPool1d(9)", "(1, 9)", "(6, 1, 6, 3)"]),
+    (AdaptiveAvgPool1d(2), x32[:, 0, 0], ValueError, ["AdaptiveAvgPool1d(2)", "(N, T, C)"]),
+    (AdaptiveMaxPool2d(2), x32[:, :0], ValueError, ["AdaptiveMaxPool2d(2)", "at least one"]),
     (Dropout2d(0.5), x32[0], ValueError, ["Dropout2d(0.5)", "(N, H, W, C)", "(6, 6, 3)"]),
     (ChannelsLast(), x32[0], ValueError, ["ChannelsLast()", "(N, C, H, W)", "(6, 6, 3)"]),
     (ChannelsFirst(), x32[0], ValueError, ["ChannelsFirst()", "(N, H, W, C)", "(6, 6, 3)"]),
@@ -307,3 +383,11 @@ def test_options_are_shown_as_they_are_written():
         == "AvgPool2d((2, 3), stride=1, count_padding=False)"
     )
     assert repr(Dropout2d(0.3)) == "Dropout2d(0.3)"
+    assert repr(MaxPool1d(3, 2, 1)) == "MaxPool1d(3, stride=2, padding=1)"
+    assert (
+        repr(AvgPool1d(2, ceil_mode=True, count_padding=False))
+        == "AvgPool1d(2, ceil_mode=True, count_padding=False)"
+    )
+    assert repr(AdaptiveAvgPool2d((3, 4))) == "AdaptiveAvgPool2d((3, 4))"
+    assert repr(AdaptiveMaxPool1d(4)) == "AdaptiveMaxPool1d(4)"
+    assert repr(GlobalAveragePool()) == "GlobalAveragePool()"

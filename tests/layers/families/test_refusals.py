@@ -49,6 +49,56 @@ REFUSED = [
         ["Softmax()", "last axis", "(4, 0)", "(N, C)"],
     ),
     (
+        layers.Softmax(0),
+        (x32,),
+        ValueError,
+        ["Softmax(axis=0)", "axis must not be that of the samples", "(4, 3)", "Leave it out"],
+    ),
+    (
+        layers.LogSoftmax(2),
+        (x32,),
+        ValueError,
+        ["LogSoftmax(axis=2)", "axis 2 must hold", "(4, 3)", "(N, C)"],
+    ),
+    (layers.PReLU(5), (x32,), ValueError, ["PReLU(5)", "(N, …, 5)", "(4, 3)", "last axis"]),
+    (layers.PReLU(), (x32.astype(float),), TypeError, ["PReLU(1)", "float32", "float64", "astype"]),
+    (
+        layers.GroupNorm(3, 3),
+        (x32,),
+        ValueError,
+        ["GroupNorm(3, 3)", "more than one value", "(4, 3)", "LayerNorm"],
+    ),
+    (
+        layers.InstanceNorm2d(3),
+        (np.ones((2, 3, 5, 5), np.float32),),
+        ValueError,
+        ["InstanceNorm2d(3)", "(N, H, W, 3)", "(2, 3, 5, 5)", "transpose"],
+    ),
+    (
+        layers.LayerNorm((2, 3)),
+        (np.ones((4, 4, 3), np.float32),),
+        ValueError,
+        ["LayerNorm((2, 3), 1e-05)", "(N, …, 2, 3)", "(4, 4, 3)", "last axes"],
+    ),
+    (
+        layers.Upsample(2),
+        (x32,),
+        ValueError,
+        ["Upsample(2)", "(N, H, W, C)", "(4, 3)", "reshape"],
+    ),
+    (
+        layers.PoolOverTime(),
+        (np.ones((2, 4, 3), np.float32), np.array([1, 5])),
+        ValueError,
+        ["PoolOverTime('mean')", "1..4", "5 of sample 1", "empty"],
+    ),
+    (
+        layers.PoolOverTime("last"),
+        (np.ones((2, 4, 3), np.float32), np.array([1.0, 2.0])),
+        ValueError,
+        ["PoolOverTime('last')", "integers of shape (2,)", "float64", "valid steps"],
+    ),
+    (
         layers.Dropout(0.5),
         (x32.astype(int),),
         TypeError,
@@ -132,6 +182,54 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, inputs, error, wo
     text = str(caught.value)
     assert all(word in text for word in words), text
     assert "; got " in text
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: layers.ELU(0), ["ELU", "alpha", "positive", "0"]),
+        (lambda: layers.Softplus(np.inf), ["Softplus", "beta", "finite", "inf"]),
+        (lambda: layers.Hardtanh(1, 1), ["Hardtanh", "low must be below high", "(1, 1)"]),
+        (lambda: layers.PReLU(0), ["PReLU", "features", "0"]),
+        (lambda: layers.Softmax(1.5), ["Softmax", "axis", "1.5", "-1"]),
+        (lambda: layers.GroupNorm(3, 8), ["GroupNorm", "divide the 8 channels", "3"]),
+        (lambda: layers.GroupNorm(0, 8), ["GroupNorm", "groups", "0", "32"]),
+        (lambda: layers.LayerNorm((2, 0)), ["LayerNorm", "features", "0"]),
+        (lambda: layers.LayerNorm(()), ["LayerNorm", "features", "()"]),
+        (lambda: layers.Upsample(), ["Upsample", "either scale or size", "None and None"]),
+        (lambda: layers.Upsample(2, size=4), ["Upsample", "either scale or size", "2 and 4"]),
+        (lambda: layers.Upsample(0.5), ["Upsample", "scale", "0.5"]),
+        (lambda: layers.Upsample(2, mode="cubic"), ["Upsample", "mode", "'cubic'"]),
+        (lambda: layers.Upsample(2, align_corners=True), ["Upsample", "bilinear", "nearest"]),
+        (lambda: layers.PoolOverTime("sum"), ["PoolOverTime", "kind", "'sum'", "mean"]),
+        (lambda: layers.MaxPool1d((2, 2)), ["MaxPool1d", "kernel_size", "(2, 2)"]),
+        (lambda: layers.AdaptiveAvgPool2d(0), ["AdaptiveAvgPool2d", "output_size", "0"]),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(make, words):
+    with pytest.raises(ValueError, match="; got ") as caught:
+        make()
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_new_options_are_shown_as_they_are_written():
+    for made, shown in (
+        (layers.ELU(), "ELU(1)"),
+        (layers.Hardtanh(-2, 2), "Hardtanh(-2, 2)"),
+        (layers.ReLU6(), "ReLU6()"),
+        (layers.PReLU(4), "PReLU(4)"),
+        (layers.Softmax(), "Softmax()"),
+        (layers.LogSoftmax(1), "LogSoftmax(axis=1)"),
+        (layers.GroupNorm(2, 8, affine=False), "GroupNorm(2, 8, affine=False)"),
+        (layers.InstanceNorm1d(8, affine=True), "InstanceNorm1d(8, affine=True)"),
+        (layers.LayerNorm((2, 3), affine=False), "LayerNorm((2, 3), 1e-05, affine=False)"),
+        (layers.Upsample(size=(2, 3)), "Upsample(size=(2, 3))"),
+        (
+            layers.Upsample(2, mode="bilinear", align_corners=True),
+            'Upsample(2, mode="bilinear", align_corners=True)',
+        ),
+    ):
+        assert repr(made) == shown
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int64, bool, complex, object])

@@ -18,7 +18,19 @@ def normalised(x, weight, bias=None, epsilon=1e-5, centred=True):
 
 
 def layer(**options):
-    return lambda p, x: normalised(x, p["weight"], p.get("bias"), **options)
+    return lambda p, x: normalised(
+        x, p.get("weight", np.ones(x.shape[-1])), p.get("bias"), **options
+    )
+
+
+def several_axes(count):
+    """Return the twin that takes the last `count` axes for one."""
+
+    def twin(p, x):
+        flat = {name: value.reshape(-1) for name, value in p.items()}
+        return layer()(flat, x.reshape(*x.shape[: x.ndim - count], -1)).reshape(x.shape)
+
+    return twin
 
 
 TWINS = {
@@ -26,6 +38,10 @@ TWINS = {
     "LayerNorm of sequences": layer(epsilon=0.1),
     "LayerNorm of many features": layer(),
     "LayerNorm without bias": layer(),
+    "LayerNorm of images": several_axes(3),
+    "LayerNorm of two axes": several_axes(2),
+    "LayerNorm not affine": layer(),
+    "RMSNorm not affine": layer(epsilon=1e-6, centred=False),
     "RMSNorm": layer(epsilon=1e-6, centred=False),
     "RMSNorm of sequences": layer(epsilon=0.1, centred=False),
 }

@@ -1,9 +1,9 @@
 """Train with checkpoints; be asked to end by a signal, or go on.
 
-Usage: checkpointed.py FOLDER RUN [--signal NAME RANK STEP] [--apart] [--exit]. The ranks write the
-digest of the parameters and the losses of all epochs. With --signal a rank sends itself a signal in
-a step; ranks that end by it write their status, or end with it by --exit. With --apart ranks take
-it that they do not see one folder.
+Usage: checkpointed.py FOLDER RUN [--epochs N] [--signal NAME RANK STEP]... [--apart] [--exit]. The
+ranks write the digest of the parameters and the losses of all epochs. With --signal a rank sends
+itself a signal in a step, once in a run; ranks that end by it write their status, or end with it by
+--exit. With --apart ranks take it that they do not see one folder.
 """
 
 import argparse
@@ -23,14 +23,16 @@ DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), RNG.integers(0, 4, 
 
 
 class SendSignal(ddbp.Callback):
-    """Sends this process a signal in a step."""
+    """Sends this process a signal in a step, once in a run."""
 
-    def __init__(self, name: str, step: int) -> None:
+    def __init__(self, name: str, step: str) -> None:
         self.number = signal.Signals[name]
-        self.step = step
+        self.step = int(step)
 
     def on_step_begin(self, trainer, step):
-        if step == self.step:
+        sent = trainer.run_dir / f"{self.number.name} in step {self.step}"
+        if step == self.step and not sent.exists():
+            sent.touch()
             os.kill(os.getpid(), self.number)
 
 
@@ -39,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--signal", nargs=3)
+    parser.add_argument("--signal", nargs=3, action="append", default=[])
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--exit", action="store_true")
     options = parser.parse_args()
@@ -51,8 +54,7 @@ def main() -> None:
     )
     rank = ddbp.communicator().rank
     callbacks: list[ddbp.Callback] = [ddbp.Checkpoints(every_steps=3)]
-    if options.signal and int(options.signal[1]) == rank:
-        callbacks.append(SendSignal(options.signal[0], int(options.signal[2])))
+    callbacks += [SendSignal(name, step) for name, r, step in options.signal if int(r) == rank]
     trainer = ddbp.Trainer(
         model,
         loss=SoftmaxCrossEntropy(),
@@ -65,7 +67,7 @@ def main() -> None:
         quiet=True,
     )
     try:
-        history = trainer.fit(DATA, epochs=4, validation=DATA)
+        history = trainer.fit(DATA, epochs=options.epochs, validation=DATA)
     except SystemExit as end:
         if options.exit:
             raise

@@ -40,6 +40,13 @@ def model(width: int = 8, p: float = 0.5, dtype: type = np.float32) -> Sequentia
     )
 
 
+def frozen_on_one() -> Sequential:
+    """Return a network of which one rank has frozen a bias."""
+    network = model()
+    network[0].bias.trainable = not ODD
+    return network
+
+
 def trainer(network: Sequential | None = None, **options: Any) -> ddbp.Trainer:
     """Return a trainer with some options other than usual."""
     usual = {
@@ -141,6 +148,12 @@ CASES = {
     "batch_size": lambda: trainer(batch_size=10 if ODD else 12),
     "seed": lambda: trainer(seed=5 if ODD else 0),
     "shards": lambda: trainer(shards=6 if ODD else 3),
+    "metrics": lambda: trainer(metrics=[] if ODD else ["accuracy"]),
+    "callbacks": lambda: trainer(callbacks=[ddbp.BestWeights() if ODD else ddbp.EarlyStopping()]),
+    "frozen parameters": lambda: trainer(frozen_on_one()),
+    "parameter groups": lambda: trainer(
+        optimizer=ddbp.SGD(0.1, groups={"*.bias": {"learning_rate": 0.5 if ODD else 0.25}})
+    ),
     "clip_norm": lambda: trainer(clip_norm=1.0 if ODD else None),
     "training x": lambda: trainer().fit(
         ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1
@@ -186,6 +199,9 @@ CASES = {
     "mean of all ranks": lambda: step(lambda e: (e * e).mean() + 0.1 * (e**3).mean()),
     "divergence": diverge,
     "state": load_state,
+    "monitor that differs between ranks": lambda: trainer(
+        callbacks=[ddbp.EarlyStopping(monitor="seconds", mode="min", patience=1)]
+    ).fit(DATA, epochs=9),
     "own schedule and function": lambda: trainer(
         Sequential(model(), doubled), optimizer=ddbp.SGD(Halving())
     ).fit(DATA, epochs=1),

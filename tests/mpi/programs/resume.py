@@ -82,6 +82,13 @@ def dense(*middle) -> Sequential:
     )
 
 
+def frozen(model: Sequential) -> Sequential:
+    """Return a network of which the first layer and a bias are frozen."""
+    model[0].freeze()
+    model[-1].bias.trainable = False
+    return model
+
+
 def convolutional() -> Sequential:
     """Return a small convolutional network with running statistics."""
     rng = np.random.default_rng(1)
@@ -179,6 +186,11 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "frozen layers": (
+        lambda **options: make(frozen(dense()), ddbp.Adam(0.01), clip_norm=0.5, **options),
+        DATA,
+        12,
+    ),
     "best weights": (
         lambda callbacks=(), **options: make(
             dense(BatchNorm(64)),
@@ -234,6 +246,10 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
 }
 LOOPS: dict[str, tuple[Callable[[], ddbp.Trainer], int]] = {
     "a loop": (lambda: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9)), 8),
+    "a loop over frozen layers in the midst of a group": (
+        lambda: make(frozen(dense(BatchNorm(64))), ddbp.LAMB(0.01), accumulate=4),
+        7,
+    ),
     "a loop in the midst of a group": (
         lambda: make(dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), accumulate=4),
         8,

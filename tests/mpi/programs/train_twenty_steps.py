@@ -18,18 +18,34 @@ from layers import (
     CTC,
     GRU,
     LSTM,
+    AdaptiveAvgPool2d,
     Composite,
     Dropout,
     Embedding,
+    Flatten,
+    GroupNorm,
+    InstanceNorm2d,
+    LayerNorm,
     Linear,
+    LogSoftmax,
+    MaxPool1d,
+    MaxPool2d,
     MeanAbsoluteError,
     MeanSquaredError,
+    PoolOverTime,
+    PReLU,
     ReLU,
+    Reshape,
     Sequential,
     SoftmaxCrossEntropy,
+    Softplus,
     Tanh,
     TreeLSTM,
+    Upsample,
+    erf,
+    logsumexp,
     models,
+    top_k,
 )
 
 EPOCHS = 5
@@ -122,6 +138,29 @@ def network(*middle: object, dtype: type = np.float32) -> Sequential:
     )
 
 
+def windowed() -> Sequential:
+    """Return a network with images in it, that are normalised, pooled and enlarged."""
+    rng = np.random.default_rng(7)
+    return Sequential(
+        Linear(FEATURES, 64, rng=rng),
+        Reshape(4, 4, 4),
+        GroupNorm(2, 4),
+        PReLU(4),
+        Upsample(2, mode="bilinear"),
+        MaxPool2d(3, 2, 1, ceil_mode=True),
+        InstanceNorm2d(4, affine=True),
+        ReLU(),
+        AdaptiveAvgPool2d(3),
+        LayerNorm((3, 3, 4)),
+        Softplus(),
+        Reshape(9, 4),
+        MaxPool1d(2),
+        Flatten(),
+        Linear(16, CLASSES, rng=rng),
+        LogSoftmax(),
+    )
+
+
 class Alternating(Composite):
     """Two branches that take turns, so that in each step the parameters of one of them are not
     used; and a shared layer.
@@ -141,6 +180,26 @@ class Alternating(Composite):
 
     def __repr__(self) -> str:
         return "Alternating()"
+
+
+class Written(Composite):
+    """A network written with NumPy's functions, on each sample by itself."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(12)
+        self.first, self.last = Linear(FEATURES, 16, rng=rng), Linear(32, CLASSES, rng=rng)
+
+    def __call__(self, x):
+        h = self.first(x)
+        h = np.concatenate([np.log1p(np.exp(h)), np.sin(h) ** 2, erf(h)], axis=1)
+        h = (h - np.mean(h, axis=1, keepdims=True)) / (np.std(h, axis=1, keepdims=True) + 0.1)
+        best, _ = top_k(h, 4, axis=1)
+        pairs = np.einsum("ni,nj->nij", best, np.cumsum(h[:, 8:16], axis=1))
+        y = self.last(np.reshape(np.clip(pairs, -3, 3), (-1, 32)))
+        return y - logsumexp(y, axis=1, keepdims=True)
+
+    def __repr__(self) -> str:
+        return "Written()"
 
 
 class Counting(Composite):
@@ -307,6 +366,7 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         shards=shards,
     ),
+    "functions of values": lambda shards: fitted(Written(), ddbp.Adam(0.01), shards=shards),
     "trees": lambda shards: fitted(
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
     ),
@@ -316,6 +376,21 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
             Dropout(0.1),
             LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
             Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=sentences(173, 6),
+        validation=sentences(37, 7),
+        shards=shards,
+    ),
+    "groups, slopes and windows": lambda shards: fitted(
+        windowed(), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
+    ),
+    "means of sentences": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            PReLU(),
+            PoolOverTime("mean"),
+            Linear(8, CLASSES, rng=np.random.default_rng(2)),
         ),
         ddbp.Adam(0.01),
         training=sentences(173, 6),

@@ -1,0 +1,31 @@
+"""What ddbp says: on standard error, if there is one, in letters that it can show."""
+
+import sys
+
+
+def say(text: str) -> None:
+    """Write a line, or several, to standard error; a process without one says nothing."""
+    write(f"{text}\n")
+
+
+def write(text: str) -> None:
+    """Write a text to standard error at once."""
+    stream = sys.stderr
+    if stream is None:
+        return
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:
+        stream.write(text.encode("ascii", "backslashreplace").decode())
+    stream.flush()
+
+
+def is_live() -> bool:
+    """Return whether standard error is a terminal that shows letters of all kinds."""
+    stream = sys.stderr
+    if stream is None or not stream.isatty():
+        return False
+    return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "") in _ALL_LETTERS
+
+
+_ALL_LETTERS = ("utf8", "utf16", "utf32", "cp65001")
