@@ -73,6 +73,7 @@ class BatchNorm(Layer):
     """
 
     analytic = True
+    counts_padding = "in training"
     _axes: tuple[str, ...] = ("N", "…")
     _fix = "Channels are the last axis."
 

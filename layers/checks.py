@@ -149,10 +149,14 @@ _NUMBERS = frozenset("fd?" + np.typecodes["AllInteger"])
 
 
 def require_numbers(owner: Any, x: Any, *, or_complex: bool = False) -> None:
-    """Refuse an array of anything but float32, float64, integers and booleans; with `or_complex`,
-    complex128 is taken, too: the gradient check's complex step.
+    """Refuse an array of anything but float32, float64, integers and booleans in this processor's
+    byte order; with `or_complex`, complex128 is taken, too: the gradient check's complex step.
     """
     kind = x.dtype.char
+    if not x.dtype.isnative:
+        must = "arrays must have the byte order of this processor"
+        fix = 'Convert it with x.astype(x.dtype.newbyteorder("=")).'
+        raise TypeError(message(owner, must, x.dtype, fix))
     if kind not in _NUMBERS and not (or_complex and kind == "D"):
         must = "arrays must be of real numbers: float32, float64, integers or booleans"
         fix = "Convert it with x.astype(np.float32)."

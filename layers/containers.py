@@ -6,6 +6,7 @@ from typing import Any
 from .engine.module import Composite, Fixed, Module, takes_lengths
 from .errors import message
 from .fusion import fuse as fused
+from .padding import refuse_counting, refuse_other_steps
 
 
 class Sequential(Composite):
@@ -17,7 +18,9 @@ class Sequential(Composite):
     table of them). With `fuse=False` every layer of this Sequential is a call of its own.
 
     Called with x or, of sequences of different lengths, x and `lengths` (N,), which go to those
-    layers that take them, such as recurrent ones (`takes_lengths`); others see the padding, too.
+    layers that take them, such as recurrent ones (`takes_lengths`). Others see the padding, too:
+    those whose statistics would count it are refused, and before the last one that takes lengths
+    those that change the number of steps.
     """
 
     layers: Fixed[tuple[Module, ...]] = Fixed()
@@ -55,8 +58,18 @@ class Sequential(Composite):
             must, fix = "lengths need a layer that takes them", "LSTM(…, last=True) is one."
             raise ValueError(message(self, must, "none", fix))
         steps: Sequence[Any] = self._steps
-        for layer in steps:
-            x = layer(x, lengths=lengths) if takes_lengths(layer) else layer(x)
+        last = max(i for i, layer in enumerate(steps) if takes_lengths(layer))
+        padded = True
+        for i, layer in enumerate(steps):
+            if takes_lengths(layer):
+                x = layer(x, lengths=lengths)
+                padded = len(getattr(x, "shape", ())) > 2
+                continue
+            if padded:
+                refuse_counting(self, layer, x)
+            before, x = x, layer(x)
+            if i < last:
+                refuse_other_steps(self, layer, before, x)
         return x
 
     def run(self, x: Any, state: tuple[Any, ...] | None = None) -> tuple[Any, tuple[Any, ...]]:

@@ -47,6 +47,7 @@ class GroupNorm(Layer):
     """
 
     analytic = True
+    counts_padding = "always"
     _axes: tuple[str, ...] = ("N", "…")
     _fix = "Channels are the last axis."
 

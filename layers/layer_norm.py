@@ -66,6 +66,7 @@ class LayerNorm(Layer):
         self.bias = (
             Parameter(np.zeros(shape, dtype), regularized=False) if affine and bias else None
         )
+        self.counts_padding = "always" if len(shape) > 1 else None
         self._shape = shape
         self._size = math.prod(shape)
 

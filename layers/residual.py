@@ -4,6 +4,7 @@ from typing import Any
 
 from .engine.merge import Add
 from .engine.module import Composite, Fixed, Module, takes_lengths
+from .padding import refuse_counting
 
 
 class Residual(Composite):
@@ -35,5 +36,7 @@ class Residual(Composite):
 
     def __call__(self, x: Any, lengths: Any = None) -> Any:
         body: Any = self.body
+        if lengths is not None and self.shortcut is not None:
+            refuse_counting(self, self.shortcut, x)
         y = body(x) if lengths is None else body(x, lengths=lengths)
         return self.add(y, x if self.shortcut is None else self.shortcut(x))

@@ -136,9 +136,12 @@ def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> N
     )
     fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
     if name is not None:
-        where = (
-            f"{name} is not finite, since the update of step {step - 1} or a change by the script"
+        since = (
+            f"since the update of step {step - 1} or a change by the script"
+            if step > 0
+            else "since before the first step"
         )
+        where = f"{name} is not finite, {since}"
         fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
     elif first is not None and (given := _not_finite_input(loss.tape.calls, first)) is not None:
         where, fix = given, "Drop or impute those samples."

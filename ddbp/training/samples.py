@@ -157,7 +157,7 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
         raise ValueError(message(owner, must, f"shape {array.shape}", fix))
     if array.dtype.kind == "f":
         require_finite(owner, name, array)
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def require_finite(owner: str, name: str, array: Array) -> None:

@@ -20,6 +20,10 @@ def _joined(layer: Any) -> Callable[[Any, Any], Any]:
     return lambda a, b: layer(*alike(layer, a, b))
 
 
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:  # noqa: A002
+    return reductions.norm(x, ord, axis, keepdims)
+
+
 RECORDED: dict[Any, Callable[..., Any]] = {
     np.add: _joined(arithmetic.ADD),
     np.subtract: _joined(arithmetic.SUBTRACT),
@@ -55,7 +59,7 @@ RECORDED: dict[Any, Callable[..., Any]] = {
     np.var: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.var(x, axis, ddof, keepdims),
     np.std: lambda x, axis=None, *, ddof=0, keepdims=False: reductions.std(x, axis, ddof, keepdims),
     np.cumsum: reductions.cumsum,
-    np.linalg.norm: reductions.norm,
+    np.linalg.norm: _norm,
     np.dot: products.dot,
     np.einsum: products.einsum,
     np.reshape: shaping.reshape,
@@ -84,7 +88,7 @@ RECORDED: dict[Any, Callable[..., Any]] = {
 CONSTANT: frozenset[Any] = frozenset(
     (
         *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
-        *(np.isnan, np.isinf, np.isfinite, np.signbit),
+        *(np.isnan, np.isinf, np.isfinite, np.signbit, np.sign),
         *(np.isclose, np.allclose, np.array_equal, np.any, np.all),
         *(np.argmax, np.argmin, np.argsort, np.nonzero, np.count_nonzero, np.searchsorted),
         *(np.shape, np.ndim, np.size, np.result_type, np.iscomplexobj, np.isrealobj),

@@ -159,20 +159,61 @@ class Extreme(Reduction):
 
 
 class Norm(Reduction):
-    """Root of the sum of squares over axes. Backward: dx = dy x / y, 0 where y is 0."""
+    """Root of the sum of squares over axes, which neither overflow nor underflow. Backward: dx =
+    dy x / y, 0 where y is 0.
+    """
 
     analytic = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         self.require_samples_apart(call, x)
-        y = np.sqrt(sum_over(x * x, axes_of(self.axis, x.ndim)))
+        factor = self._factor(x)
+        scaled = x * factor
+        squares = sum_over(scaled * scaled, axes_of(self.axis, x.ndim))
+        y = np.asarray(np.sqrt(squares) / factor.reshape(squares.shape))
         call.save(x, y)
         return self.shaped(y, x)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, y = call.saved
-        scale = dy.reshape(y.shape) / np.where(y == 0, y.dtype.type(1), y)
-        return (x * scale.reshape(self.spread(x.shape)),)
+        shape = self.spread(x.shape)
+        return (x / np.where(y == 0, y.dtype.type(1), y).reshape(shape) * dy.reshape(shape),)
+
+    def _factor(self, x: Array) -> Array:
+        """Return powers of two, exact factors that bring the greatest of each vector near 1."""
+        sizes = np.abs(x)
+        if sizes.dtype.kind != "f":
+            sizes = sizes.astype(np.float64)
+        greatest = sizes.max(axis=axes_of(self.axis, x.ndim), keepdims=True, initial=0)
+        _, exponents = np.frexp(np.where(np.isfinite(greatest), greatest, 1))
+        most = np.finfo(sizes.dtype).maxexp - 2
+        return np.asarray(np.ldexp(sizes.dtype.type(1), -np.clip(exponents, -most, most)))
+
+
+class LogSumExp(Reduction):
+    """Logarithm of the sum of exponentials over axes, log Σ eˣ. Backward: dx = dy eˣ / Σ eˣ, which
+    is 1 for a single infinity.
+    """
+
+    analytic = True
+
+    def forward(self, call: ForwardCall, x: Array) -> Array:
+        self.require_samples_apart(call, x)
+        if x.dtype.kind in "biu":
+            x = x.astype(np.float64)
+        axes = axes_of(self.axis, x.ndim)
+        peak = x.real.max(axis=axes, keepdims=True)
+        # Infinities are the limit of numbers that grow together: their differences are 0.
+        shifted = np.zeros_like(x)
+        np.subtract(x, peak, out=shifted, where=(x != peak) | np.isfinite(peak))
+        powers = exp(shifted)
+        sums = sum_over(powers, axes)
+        call.save(powers, sums)
+        return self.shaped(np.asarray(log(sums) + peak.reshape(sums.shape)), x)
+
+    def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
+        powers, sums = call.saved
+        return (powers * (dy.reshape(sums.shape) * (1 / sums)).reshape(self.spread(powers.shape)),)
 
 
 class Product(Reduction):
@@ -308,9 +349,4 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the logarithm of the sum of exponentials over `axis` (an axis, several, or None for
     all), which does not overflow. With `keepdims` the axis stays.
     """
-    peak = np.max(array_of(x), axis=axes_of(axis, np.ndim(array_of(x))), keepdims=True)
-    peak = np.where(np.isfinite(peak), peak, peak.dtype.type(0))
-    if peak.dtype.kind in "biu":
-        peak = peak.astype(np.float64)
-    sums = total(exp(SUBTRACT(x, peak)), axis, keepdims)
-    return log(sums) + (peak if keepdims else np.squeeze(peak, axes_of(axis, peak.ndim)))
+    return LogSumExp(axis, keepdims)(x)

@@ -71,6 +71,14 @@ def test_parameters_that_are_not_finite_are_named_by_the_next_step():
         step(poisoned)
 
 
+def test_parameters_that_are_not_finite_at_first_are_named_without_a_step_before():
+    untrained = trainer(0)
+    untrained.model.layers[0].weight.value[0, 0] = np.nan
+    text = r"got nan in step 0; layers\.0\.weight is not finite, since before the first step\."
+    with pytest.raises(FloatingPointError, match=text):
+        step(untrained)
+
+
 def test_last_update_of_an_epoch_is_looked_at():
     data = ddbp.ArrayDataset(X[:72], LABELS[:72])
     text = (

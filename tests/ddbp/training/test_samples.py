@@ -669,6 +669,14 @@ def test_steps_and_predictions_convert_as_a_fit_does(of):
     assert converted.batch(of(x.astype(float)), LABELS[:20]).x.dtype == np.float32
 
 
+def test_data_in_the_other_byte_order_are_the_same_data():
+    swapped = [a.astype(a.dtype.newbyteorder()) for a in (X[:20].astype(np.float32), LABELS[:20])]
+    plain, converted = make(), make()
+    losses = plain.train_step(X[:20], LABELS[:20]), converted.train_step(*swapped)
+    assert losses[0] == losses[1]
+    assert converted.predict(swapped[0]).tobytes() == plain.predict(X[:20]).tobytes()
+
+
 @pytest.mark.parametrize("method", ["train_step", "batch"])
 @pytest.mark.parametrize(
     ("x", "y", "said"),

@@ -157,6 +157,28 @@ def test_gradient_of_a_norm_and_of_a_deviation_is_0_where_they_are():
     assert not x.grad.any()
 
 
+@pytest.mark.parametrize("size", [1e30, 1e-25, 2.5e38, 2e-38])
+def test_norm_of_very_large_and_small_numbers_is_as_exact_as_others(size):
+    x = Tape().input(np.array([[0.6 * size, 0.8 * size], [0.6, 0.8]], np.float32))
+    y = layers.norm(x, axis=1)
+    y.sum().backward()
+    np.testing.assert_allclose(y.array, [size, 1], rtol=3e-7)
+    np.testing.assert_allclose(x.grad, [[0.6, 0.8], [0.6, 0.8]], rtol=3e-7)
+
+
+def test_norm_of_float64_neither_overflows_nor_underflows():
+    x = np.array([[3e300, 4e300], [3e-300, 4e-300], [np.inf, 1], [0, 0]])
+    y = layers.norm(Tape().input(x), axis=1).array
+    np.testing.assert_allclose(y, [5e300, 5e-300, np.inf, 0], rtol=1e-15)
+
+
+def test_norm_takes_the_order_under_the_name_it_has_in_numpy():
+    x = np.array([[3.0, -4.0], [1.0, 2.0]])
+    for order in (1, 2, np.inf):
+        y = np.linalg.norm(Tape().input(x), ord=order, axis=1)
+        np.testing.assert_allclose(y.array, np.linalg.norm(x, ord=order, axis=1), rtol=1e-15)
+
+
 def test_gradient_of_a_maximum_goes_to_the_first_nan():
     x = Tape().input(np.array([1.0, np.nan, 3.0, np.nan]))
     x.max().backward()
@@ -186,6 +208,15 @@ def test_logsumexp_neither_overflows_nor_underflows():
     np.testing.assert_allclose(y.array, [1000 + np.log(2), -1000 + np.log(2), 0], rtol=1e-15)
     y.sum().backward()
     np.testing.assert_allclose(x.grad, [[0.5, 0.5], [0.5, 0.5], [0, 1]], rtol=1e-15)
+
+
+def test_gradient_of_logsumexp_at_infinities_is_the_limit():
+    inf = np.inf
+    x = Tape().input(np.array([[inf, 0.0], [inf, -inf], [inf, inf], [-inf, -inf]]))
+    y = layers.logsumexp(x, axis=1)
+    assert y.array.tolist() == [inf, inf, inf, -inf]
+    y.sum().backward()
+    assert x.grad.tolist() == [[1, 0], [1, 0], [0.5, 0.5], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize(

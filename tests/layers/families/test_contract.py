@@ -272,7 +272,11 @@ def test_layer_used_twice_in_a_graph_is_two_independent_calls(case):
 
 # ---- types
 
-WRONG_TYPES = (np.float64, np.float16, np.int64, np.bool_, np.complex64, np.complex128, object)
+_SWAPPED = np.dtype(np.float32).newbyteorder()
+WRONG_TYPES = (
+    *(np.float64, np.float16, np.int64, np.bool_, np.complex64, np.complex128, object),
+    _SWAPPED,
+)
 
 
 def wrong_inputs(case, wrong):
@@ -292,7 +296,7 @@ def wrong_inputs(case, wrong):
 
 
 @every
-@pytest.mark.parametrize("wrong", WRONG_TYPES, ids=lambda wrong: np.dtype(wrong).name)
+@pytest.mark.parametrize("wrong", WRONG_TYPES, ids=lambda wrong: np.dtype(wrong).str)
 def test_input_of_another_type_is_refused_by_name_or_keeps_its_type(case, wrong):
     for layer, prepare in wrong_inputs(case, wrong):
         refusal, values = None, []
@@ -303,6 +307,7 @@ def test_input_of_another_type_is_refused_by_name_or_keeps_its_type(case, wrong)
                 y.backward(gradient_of(case, y, y.dtype))
         except (TypeError, ValueError) as error:
             refusal = str(error)
+        assert wrong is not _SWAPPED or refusal is not None
         assert refusal is None or re.match(r"(?s)^\S.*: .*; got .*\. .*\.$", refusal), refusal
         for value in values:
             if refusal is None and isinstance(value, layers.Value) and value.wants:

@@ -7,9 +7,15 @@ from layers import (
     GRU,
     LSTM,
     RNN,
+    AvgPool1d,
+    BatchNorm,
+    Conv1d,
     Dropout,
     Embedding,
     EncoderBlock,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
     Linear,
     MultiHeadAttention,
     PoolOverTime,
@@ -83,3 +89,46 @@ def test_lengths_that_no_layer_takes_are_refused():
     model = Sequential(Linear(4, 3, rng=np.random.default_rng(0)), ReLU())
     with pytest.raises(ValueError, match="lengths need a layer that takes them; got none"):
         model(np.zeros((2, 4), np.float32), LENGTHS)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda rng: [BatchNorm(8)],
+        lambda rng: [BatchNorm(8), ReLU()],
+        lambda rng: [Sequential(Linear(8, 8, rng=rng), Residual(BatchNorm(8)))],
+        lambda rng: [Residual(Sequential(GRU(8, 8, rng=rng), BatchNorm(8)))],
+        lambda rng: [Residual(GRU(8, 8, rng=rng), BatchNorm(8))],
+        lambda rng: [GroupNorm(2, 8)],
+        lambda rng: [InstanceNorm(8)],
+        lambda rng: [LayerNorm((4, 8))],
+    ],
+    ids=["one", "ReLU", "nested", "in a body", "shortcut", "groups", "instances", "steps"],
+)
+def test_statistics_that_would_count_padding_are_refused(make, fuse):
+    model = reader(*make(np.random.default_rng(2)), fuse=fuse)
+    with pytest.raises(ValueError, match=r"must not count their padding; got .*Put LayerNorm"):
+        model(Tape(training=True).input(TOKENS), LENGTHS)
+
+
+def test_batch_norm_takes_what_has_no_padding():
+    rng = np.random.default_rng(2)
+    pooled = Sequential(Linear(3, 5, rng=rng), PoolOverTime(), BatchNorm(5))
+    assert pooled(Tape(training=True).input(rng.random((3, 4, 3), np.float32)), LENGTHS).shape == (
+        3,
+        5,
+    )
+    # Running statistics count nothing.
+    model = reader(BatchNorm(8))
+    assert model(TOKENS, LENGTHS)[1].tobytes() == model(TOKENS[1:2, :1])[0].tobytes()
+
+
+@pytest.mark.parametrize("layer", [AvgPool1d(2), "conv"], ids=["pooling", "convolution"])
+def test_layer_that_changes_the_number_of_steps_lengths_count_is_refused(layer):
+    if layer == "conv":
+        layer = Conv1d(8, 8, 3, rng=np.random.default_rng(2))
+    steps = layer(np.zeros((1, 4, 8), np.float32)).shape[1]
+    text = rf"the number of steps must stay .*; got 4 and {steps} before and after .*Keep it"
+    with pytest.raises(ValueError, match=text):
+        reader(layer)(TOKENS, np.minimum(LENGTHS, steps))
