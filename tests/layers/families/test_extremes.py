@@ -33,6 +33,22 @@ def slope(x):
     return np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))) ** 2
 
 
+def weight_of_mish(x):
+    t = np.exp(-np.abs(x))
+    return np.where(
+        x > 0, (1 + 2 * t) / (1 + 2 * t + 2 * t * t), (t * t + 2 * t) / (2 + t * (t + 2))
+    )
+
+
+def mish(x):
+    return x * weight_of_mish(x)
+
+
+def mish_slope(x):
+    w = weight_of_mish(x)
+    return w + x * (1 - w * w) * sigmoid(x)
+
+
 # Layer, function and derivative, in numbers that are wide enough for both.
 FUNCTIONS = {
     "Sigmoid": (layers.Sigmoid(), sigmoid, slope),
@@ -42,6 +58,7 @@ FUNCTIONS = {
         lambda x: x * sigmoid(x),
         lambda x: sigmoid(x) + x * slope(x),
     ),
+    "Mish": (layers.Mish(), mish, mish_slope),
     "ReLU": (layers.ReLU(), lambda x: np.maximum(x, 0), lambda x: x > 0),
 }
 
@@ -66,6 +83,24 @@ def test_functions_are_right_over_the_whole_range(name, dtype):
     # 1 - y² keeps no more than its own size.
     np.testing.assert_allclose(value.grad, slope, rtol=8 * eps, atol=8 * eps)
     assert not subnormal(y.array, value.grad)
+
+
+@either
+@pytest.mark.parametrize("name", ["SiLU", "Mish"])
+def test_products_with_an_exponential_are_0_where_the_exponential_is(name, dtype):
+    # docs/performance.md, "Underflow", has these numbers.
+    layer, function, derivative = FUNCTIONS[name]
+    end, lost = (-87.33, 1.04e-36) if dtype == np.float32 else (-708.39, 1.6e-305)
+    x = np.linspace(1.1 * end, 0.99 * end, 1001).astype(dtype)
+    value = Tape().input(x)
+    y = layer(value)
+    y.backward(np.ones_like(x))
+    for got, exact in ((y.array, function), (value.grad, derivative)):
+        exact = exact(x.astype(np.longdouble))
+        inside = x > end
+        np.testing.assert_allclose(got[inside], exact[inside], rtol=1e-5)
+        assert (np.abs(exact[got == 0]) < lost).all()
+        assert (got[x < end - 0.01] == 0).all()
 
 
 @either
