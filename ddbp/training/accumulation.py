@@ -145,7 +145,7 @@ class Accumulation:
         """Count a batch whose gradient has been added."""
         assert loss.tape.samples is not None
         sums, divisor = required(loss, "Trainer")
-        weight = _weight(loss)
+        weight = float(loss.tape.samples) if divisor is None else divisor
         # The memory of the sums is used again by the next batch.
         self.sums = self.sums + sums if self.batches else np.array(sums)
         if not self._first:
