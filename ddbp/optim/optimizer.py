@@ -11,7 +11,6 @@ from ddbp.reduction.partition import Chunk, Partition, Span
 from ddbp.snapshot import Schema, State, below, integer, like
 from layers import Parameter
 from layers.checks import fraction, non_negative
-from layers.engine.memory import zeros
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.types import Array
@@ -148,8 +147,7 @@ class Optimizer:
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
-        values = part.values
-        self.moments = {name: zeros(values.shape, values.dtype) for name in self._slots}
+        self.moments = {name: part.zeros() for name in self._slots}
 
     def moments_of(self, chunk: Chunk) -> dict[str, Array]:
         """Return the parts of the moments that belong to a chunk of this group, in the order of
