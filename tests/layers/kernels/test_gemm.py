@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layers.kernels import gemm
+from layers.kernels.gemm import product
+from layers.kernels.jit import kernel
 
 DTYPES = [np.float32, np.float64]
 either = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
@@ -150,14 +152,25 @@ def test_nan_and_infinity_reach_their_row_and_column_only(dtype):
     )
 
 
-def between(x):
-    """Return x with its rows some distance apart, and the array that it is a part of, otherwise
-    full of sevens.
-    """
-    board = np.full((x.shape[0] + 2, x.shape[1] + 40), 7, x.dtype)
-    part = board[1:-1, 20:-20]
-    part[...] = x
-    return part, board
+def board_of(x):
+    """Return an array with x in its middle, and sevens around."""
+    board = np.full((len(x) + 2, x.shape[1] + 40), 7, x.dtype)
+    board[1:-1, 20:-20] = x
+    return board
+
+
+@kernel
+def multiply_on_boards(c, a, b, no_bias):
+    """Writes the product of what lies in the middle of two boards to the middle of a third."""
+    product(
+        c[1:-1, 20 : c.shape[1] - 20],
+        a[1:-1, 20 : a.shape[1] - 20],
+        False,
+        b[1:-1, 20 : b.shape[1] - 20],
+        False,
+        no_bias,
+        False,
+    )
 
 
 @either
@@ -165,10 +178,10 @@ def test_rows_may_lie_apart_and_nothing_between_them_is_written(dtype):
     rng = np.random.default_rng(4)
     for m, n in ((3, 5), (4, 24), (7, 25), (9, 50), (9, 230)):
         a, b = draw(rng, dtype, m, 11), draw(rng, dtype, 11, n)
-        c, board = between(np.empty((m, n), dtype))
-        gemm.multiply(c, between(a)[0], False, between(b)[0], False, np.empty(0, dtype), False)
-        assert c.tobytes() == multiply(a, b).tobytes()
-        c[...] = 7
+        board = board_of(np.empty((m, n), dtype))
+        multiply_on_boards(board, board_of(a), board_of(b), np.empty(0, dtype))
+        assert board[1:-1, 20:-20].tobytes() == multiply(a, b).tobytes()
+        board[1:-1, 20:-20] = 7
         assert (board == 7).all()
 
 

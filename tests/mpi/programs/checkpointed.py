@@ -23,15 +23,16 @@ DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), RNG.integers(0, 4, 
 
 
 class SendSignal(ddbp.Callback):
-    """Sends this process a signal in a step, once in a run."""
+    """Sends the process of a rank a signal in a step, once in a run."""
 
-    def __init__(self, name: str, step: str) -> None:
+    def __init__(self, name: str, rank: str, step: str) -> None:
         self.number = signal.Signals[name]
+        self.rank = int(rank)
         self.step = int(step)
 
     def on_step_begin(self, trainer, step):
         sent = trainer.run_dir / f"{self.number.name} in step {self.step}"
-        if step == self.step and not sent.exists():
+        if (trainer.comm.rank, step) == (self.rank, self.step) and not sent.exists():
             sent.touch()
             os.kill(os.getpid(), self.number)
 
@@ -54,7 +55,7 @@ def main() -> None:
     )
     rank = ddbp.communicator().rank
     callbacks: list[ddbp.Callback] = [ddbp.Checkpoints(every_steps=3)]
-    callbacks += [SendSignal(name, step) for name, r, step in options.signal if int(r) == rank]
+    callbacks += [SendSignal(*given) for given in options.signal]
     trainer = ddbp.Trainer(
         model,
         loss=SoftmaxCrossEntropy(),
