@@ -147,7 +147,7 @@ class Accumulation:
         sums, divisor = required(loss, "Trainer")
         weight = float(loss.tape.samples) if divisor is None else divisor
         # The memory of the sums is used again by the next batch.
-        self.sums = self.sums + sums if self.batches else np.array(sums)
+        self.sums = self.sums + sums if self.batches else sums.copy()
         if not self._first:
             # What came before, if anything, was of no weight.
             self._first = weight

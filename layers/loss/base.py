@@ -9,7 +9,7 @@ import numpy as np
 from layers.checks import require_floating
 from layers.engine.fixed_tree import tree_sum
 from layers.engine.forward_call import ForwardCall
-from layers.engine.layer import Layer
+from layers.engine.layer import Layer, Recorded
 from layers.engine.memory import empty
 from layers.errors import message
 from layers.kernels import loss as kernels
@@ -58,7 +58,7 @@ class Loss(Layer):
     def __call__(self, *inputs: Any) -> Any:
         if inputs and isinstance(inputs[0], tuple):
             inputs = (*inputs[0], *inputs[1:])
-        return super().__call__(*inputs)
+        return Layer.__call__(self, *inputs)
 
     def average(
         self,
@@ -129,20 +129,17 @@ class Loss(Layer):
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         gradients = call.saved
         count = len(gradients)
-        self.require_constants(call, count)
+        for x in call.inputs[count:]:
+            if isinstance(x, Recorded) and x.wants:
+                fix = "Pass an array, or call .detach() on it."
+                must, got = "the targets must be constants", "a value that is differentiated"
+                raise ValueError(message(self, must, got, fix))
         if dy.item() != 1:
             gradients = tuple(
                 np.multiply(dx, dy, out=call.buffer(f"scaled {i}", dx.shape, dx.dtype))
                 for i, dx in enumerate(gradients)
             )
         return *gradients, *[None] * (len(call.inputs) - count)
-
-    def require_constants(self, call: "Call", first: int) -> None:
-        """Refuse a gradient of inputs from number `first` on, if anybody wants one."""
-        if any(map(call.wants, range(first, len(call.inputs)))):
-            fix = "Pass an array, or call .detach() on it."
-            must, got = "the targets must be constants", "a value that is differentiated"
-            raise ValueError(message(self, must, got, fix))
 
     def require_shape(self, target: Array, prediction: Array) -> None:
         """Refuse a prediction that is not floating, and targets of another shape."""
