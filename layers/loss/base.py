@@ -170,9 +170,16 @@ class RowLoss(Loss):
         rows, terms = losses.shape
         average = self.average(call, rows, samples, losses, weights, terms)
         sums, counted, scale, bounds = average[:4]
-        first, *others = (dx.reshape(rows, dx.size // rows if rows else 0) for dx in gradients)
+        first = _rows(gradients[0], rows)
         kernels.average_rows(sums, first, losses, counted, scale, bounds)
-        for dx in others:
-            kernels.scale_rows(dx, counted, scale)
+        for dx in gradients[1:]:
+            kernels.scale_rows(_rows(dx, rows), counted, scale)
         call.save(*gradients)
         return np.array(self.mean(call, average, samples), losses.dtype)
+
+
+def _rows(x: Array, rows: int) -> Array:
+    """Return an array as so many rows (R, D)."""
+    if x.ndim == 2 and len(x) == rows:
+        return x
+    return x.reshape(rows, x.size // rows if rows else 0)
