@@ -136,6 +136,8 @@ class Tape:
             self.workspace.shards = ShardBounds(shards)
         self.shard_bounds = self.workspace.shards
         self.shards = self.shard_bounds.count
+        self.divided = samples is not None and (self.shards > 1 or self.rows != samples)
+        """Whether the global batch is more than one shard, here or on several ranks."""
 
     def input(self, array: Any, *, gradient: bool = True, copy: bool = True) -> Value:
         """Return a value for an array.
@@ -165,11 +167,6 @@ class Tape:
         """The rows of the local batch; 0 where no shards were given."""
         given = self.shard_bounds.given
         return 0 if given is None else int(given[-1])
-
-    @property
-    def divided(self) -> bool:
-        """Whether the global batch is more than one shard, here or on several ranks."""
-        return self.samples is not None and (self.shards > 1 or self.rows != self.samples)
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
