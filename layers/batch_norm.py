@@ -89,7 +89,7 @@ class BatchNorm(Layer):
         owner = type(self).__name__
         fix = "Pass the size of the last axis."
         self.features = positive_int(owner, "the number of channels", features, fix)
-        self.momentum = fraction(owner, "momentum", momentum, "0.1 is usual.", closed=True)
+        self.momentum = momentum
         self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
         self.synchronized = bool(synchronized)
         self.weight = (
@@ -103,6 +103,18 @@ class BatchNorm(Layer):
         options = "" if self.weight else ", affine=False"
         options += ", synchronized=True" if self.synchronized else ""
         return f"{type(self).__name__}({self.features}{options})"
+
+    @property
+    def momentum(self) -> float:
+        """How much of each step the running statistics take; it may be changed between two
+        steps.
+        """
+        return self._momentum
+
+    @momentum.setter
+    def momentum(self, momentum: float) -> None:
+        owner = type(self).__name__
+        self._momentum = fraction(owner, "momentum", momentum, "0.1 is usual.", closed=True)
 
     def forward(
         self, call: ForwardCall, x: Array, rectified: bool = False, shortcut: Array | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .engine.module import Composite, Fixed, Module, takes_lengths
+from .engine.module import Composite, Module, takes_lengths
 from .errors import message
 from .fusion import fuse as fused
 
@@ -20,9 +20,6 @@ class Sequential(Composite):
     layers that take them, such as recurrent ones (`takes_lengths`); others see the padding, too.
     """
 
-    layers: Fixed[tuple[Module, ...]] = Fixed()
-    fuse: Fixed[bool] = Fixed()
-
     def __init__(self, *layers: Any, fuse: bool = True) -> None:
         for layer in layers:
             if not callable(layer):
@@ -30,7 +27,7 @@ class Sequential(Composite):
                 raise TypeError(
                     message("Sequential", "every entry must be a layer", repr(layer), fix)
                 )
-        self.layers = layers
+        self.layers: tuple[Module, ...] = layers
         self.fuse = bool(fuse)
         self._steps: Sequence[Module] = fused(layers) if fuse else layers
 

@@ -27,11 +27,20 @@ class Dropout(Layer):
     analytic = True
 
     def __init__(self, p: float = 0.5) -> None:
-        name = type(self).__name__
-        self.p = fraction(name, "the probability p", p, f"{name}(0.5) drops half.")
+        self.p = p
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.p})"
+
+    @property
+    def p(self) -> float:
+        """The probability of 0; it may be changed between two steps."""
+        return self._p
+
+    @p.setter
+    def p(self, p: float) -> None:
+        name = type(self).__name__
+        self._p = fraction(name, "the probability p", p, f"{name}(0.5) drops half.")
 
     def mask_shape(self, x: Array) -> tuple[int, ...]:
         """Return the shape of the mask: one number for each that is dropped or kept on its own."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 from .engine.merge import Add
-from .engine.module import Composite, Fixed, Module, takes_lengths
+from .engine.module import Composite, Module, takes_lengths
 
 
 class Residual(Composite):
@@ -17,8 +17,6 @@ class Residual(Composite):
     shortcut
         None for the identity, or a layer.
     """
-
-    body: Fixed[Module] = Fixed()
 
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = body

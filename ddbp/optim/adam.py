@@ -54,12 +54,17 @@ class Adam(Optimizer):
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
-        arrays = (chunk.values, chunk.gradient, *moments.values())
-        scalars = (rate / correction1, beta1, beta2, self.epsilon, root_correction2)
-        if self.amsgrad:
-            kernels.amsgrad(*arrays, *scalars)
-        else:
-            kernels.adam(*arrays, *scalars)
+        kernel = kernels.amsgrad if self.amsgrad else kernels.adam
+        kernel(
+            chunk.values,
+            chunk.gradient,
+            *moments.values(),
+            rate / correction1,
+            beta1,
+            beta2,
+            self.epsilon,
+            root_correction2,
+        )
 
 
 class AdamW(Adam):

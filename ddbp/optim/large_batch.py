@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-import numpy as np
-
 from ddbp.reduction.partition import Partition
 from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
@@ -106,7 +104,7 @@ class LAMB(_TrustRatio):
 
     def allocate(self, part: Partition) -> None:
         super().allocate(part)
-        self._direction = np.zeros_like(part.values)
+        self._direction = part.zeros()
 
     def update_slice(self, part: Partition, rate: float) -> None:
         beta1, beta2 = self.betas

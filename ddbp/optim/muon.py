@@ -91,7 +91,7 @@ class Muon(AdamW):
 
     def allocate(self, part: Partition) -> None:
         super().allocate(part)
-        self._direction = np.zeros_like(part.values)
+        self._direction = part.zeros()
 
     def prepare(self, part: Partition) -> None:
         self._matrices = [

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
 
-import numpy as np
-
 from ddbp.reduction.partition import Chunk, Partition, Span
 from ddbp.snapshot import Schema, State, below, integer, like
 from layers import Parameter
@@ -149,7 +147,7 @@ class Optimizer:
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
-        self.moments = {name: np.zeros_like(part.values) for name in self._slots}
+        self.moments = {name: part.zeros() for name in self._slots}
 
     def moments_of(self, chunk: Chunk) -> dict[str, Array]:
         """Return the parts of the moments that belong to a chunk of this group, in the order of

@@ -9,6 +9,7 @@ import numpy as np
 from ddbp.comm.agreement import gather_uneven
 from ddbp.snapshot import Pieces, StoredArray
 from layers.engine.fixed_tree import tree_sum
+from layers.engine.memory import zeros
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
 from layers.types import Array, Integers
@@ -163,6 +164,12 @@ class Partition:
         several.
         """
         return self._ranges[0] if len(self._ranges) == 1 else np.concatenate(self._ranges)
+
+    def zeros(self) -> Array:
+        """Return zeros like the partition (m,), which begin at a cache line as the parameters do:
+        else kernels of both take up to twice as long.
+        """
+        return zeros((sum(part.size for part in self._ranges),), self._flat.dtype)
 
     def _cut_into_blocks(
         self, start: int, stop: int, offset: int

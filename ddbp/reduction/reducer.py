@@ -121,7 +121,7 @@ class Reducer:
         """
         if send and self._overlap is not None:
             return self._sending(tape, self._overlap)
-        return tape.observed(_ADDS_UP) if self._adds_up else nullcontext()
+        return tape.observed(_ADDS_UP) if self._adds_up else _NOTHING
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
@@ -257,6 +257,7 @@ class _AddsUp(TapeHook):
 
 
 _ADDS_UP = _AddsUp()
+_NOTHING = nullcontext()
 
 
 def total_over_ranks(local: Array, plan: ShardPlan, comm: Communicator) -> Array:

@@ -145,9 +145,9 @@ class Accumulation:
         """Count a batch whose gradient has been added."""
         assert loss.tape.samples is not None
         sums, divisor = required(loss, "Trainer")
-        weight = _weight(loss)
+        weight = float(loss.tape.samples) if divisor is None else divisor
         # The memory of the sums is used again by the next batch.
-        self.sums = self.sums + sums if self.batches else np.array(sums)
+        self.sums = self.sums + sums if self.batches else sums.copy()
         if not self._first:
             # What came before, if anything, was of no weight.
             self._first = weight

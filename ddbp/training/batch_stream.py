@@ -157,7 +157,10 @@ class BatchStream:
     def of_arrays(self, x: Array, y: Array) -> LocalBatch:
         """Return this rank's rows of a global batch that is two arrays."""
         start, stop, bounds = self._plan.rows(len(x))
-        return LocalBatch(x[start:stop], y[start:stop], start, bounds, len(x))
+        samples = len(x)
+        if stop - start < samples:
+            x, y = x[start:stop], y[start:stop]
+        return LocalBatch(x, y, start, bounds, samples)
 
     def _take_start(self) -> int:
         """Return where the epoch goes on: loops may take turns, so this is of one of them only."""

@@ -429,13 +429,13 @@ class DataSets:
         """Return whether a global batch is two arrays that need no conversion; what is not finite
         in them, the loss finds.
         """
-        if x.__class__ is not ndarray or y.__class__ is not ndarray or not x.ndim or not y.ndim:
+        if x.__class__ is not ndarray or y.__class__ is not ndarray or not (x.ndim and y.ndim):
             return False
-        of_x, of_y, dtype = x.dtype, y.dtype, self._dtype
+        dtype = self._dtype
         return (
-            (of_x is dtype or of_x.kind in "iub")
-            and (of_y is dtype or of_y.kind in "iub")
-            and 0 < len(x) == len(y)
+            0 < len(x) == len(y)
+            and (x.dtype is dtype or x.dtype.kind in "iub")
+            and (y.dtype is dtype or y.dtype.kind in "iub")
         )
 
     def _compare(self, named: dict[str, ArrayDataset], **facts: str) -> None:

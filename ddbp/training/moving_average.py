@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ddbp.reduction.partition import Partition
 from ddbp.snapshot import Schema, State, integer, like
 from layers.checks import fraction
@@ -64,7 +62,7 @@ class ExponentialMovingAverage(OptionsCallback):
     def on_attach(self, trainer: "Trainer") -> None:
         self.updates = 0
         self._part = trainer.partition
-        self._average = np.zeros_like(self._part.values)
+        self._average = self._part.zeros()
 
     def on_freeze(self, trainer: "Trainer") -> None:
         assert self._part is not None
@@ -72,7 +70,7 @@ class ExponentialMovingAverage(OptionsCallback):
         self._part = trainer.partition
         # Of what has just been unfrozen all values were the same so far.
         named = self._part.to_named(self._part.values)
-        self._average = np.zeros_like(self._part.values)
+        self._average = self._part.zeros()
         self._part.from_named(self._average, {name: known.get(name, named[name]) for name in named})
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:

@@ -441,30 +441,32 @@ class Trainer(OptionsOfBefore):
     @telling_of_errors
     def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
         """Return rows with a new tape, which copies those that may change before its backward."""
-        self._update.require_bound()
+        update = self._update
+        update.require_bound()
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
             self._last_begun = self.step_count
-        if self._flat.freezes != Parameter.freezes:
+        if update.flat.freezes != Parameter.freezes:
             self._follow()
-        self._update.batches += 1
+        update.batches += 1
+        group = update.group
         tape = Tape(
             training=True,
             shards=rows.bounds,
             samples=rows.samples,
             # As if the batches that accumulate were one: random masks are those of its samples.
-            first_sample=rows.first + self._update.group.samples,
+            first_sample=rows.first + group.samples,
             seed=self.options.seed,
             step=self.step_count,
             workspace=self._workspace,
             gather=self._gather,
             deferred=True,
             hooks=self._tape_hooks,
-            owner=self._flat,
+            owner=update.flat,
         )
         if rows.ends_group:
-            self._update.group.last = tape
+            group.last = tape
         x = recorded(tape, rows.x, copy)
         return Batch(x, rows.y, rows.samples, rows.weights, tape)
 

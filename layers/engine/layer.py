@@ -24,6 +24,7 @@ class Recorded:
     __slots__ = ()
     tape: "Tape"
     array: Array
+    wants: bool
 
 
 class Layer(Module):

@@ -1,28 +1,62 @@
 """What owns parameters: layers, and what is made of layers."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Self, TypeVar, overload
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
 
 from layers.checks import require_model_type
 from layers.errors import message
 
+from .fixed_array import FixedArray
 from .parameter import Parameter
 from .state import State, unique_states
 
-Attribute = TypeVar("Attribute")
+
+def _is_of_package(kind: type) -> bool:
+    return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
 class Module:
     """Base of what owns parameters and states, by itself or by other modules in its attributes.
 
     A `Layer` has a forward and a backward of its own; a `Composite` is called in ordinary Python.
+
+    A parameter or state in an attribute can be replaced by another of the same shape and dtype only
+    (`head.weight = table.weight` ties them). Other attributes of the layers of this package are
+    given once, when the layer is made, but for those that are properties; those of your own modules
+    are yours.
     """
+
+    _fixed: ClassVar[frozenset[str] | None] = None
+    """The public attributes that have been given for good, once they have been."""
 
     parts: "Sequence[Module]" = ()
     """The layers that this one runs as one call, in the order of execution, if it stands for
     several.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if _is_of_package(cls) and "__init__" in vars(cls):
+            cls.__init__ = _making(vars(cls)["__init__"])  # type: ignore[method-assign]
+
+    def __setattr__(self, name: str, new: Any) -> None:
+        kind, before = type(self), vars(self).get(name)
+        if isinstance(before, FixedArray):
+            _require_same_kind(self, name, before, new)
+        elif self._fixed is not None and name[0] != "_":
+            must = ""
+            if name in self._fixed:
+                must = f"`{name}` must be given when it is made"
+            elif _is_of_package(kind) and not hasattr(kind, name):
+                must = f"`{name}` must be an attribute of it to be set"
+            if must:
+                fix = f"Make another {kind.__name__}."
+                raise AttributeError(message(kind.__name__, must, f".{name} = {new!r}", fix))
+        super().__setattr__(name, new)
 
     def __call__(self, *inputs: Any) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, *inputs)")
@@ -69,21 +103,30 @@ class Module:
         """Return the parameters that are direct attributes."""
         return [attribute for attribute in vars(self).values() if isinstance(attribute, Parameter)]
 
+    @property
+    def trainable(self) -> bool:
+        """Whether all parameters are trained; True where there are none. Setting it freezes or
+        unfreezes them all.
+        """
+        return all(parameter.trainable for parameter in self.parameters())
+
+    @trainable.setter
+    def trainable(self, trainable: bool) -> None:
+        for parameter in self.parameters():
+            if parameter.trainable is not trainable:
+                parameter.trainable = trainable
+
     def freeze(self) -> Self:
         """Freeze all parameters: set `Parameter.trainable` to False. Return the module itself.
 
         States, such as the running statistics of batch normalisation, go on learning.
         """
-        return self._set_trainable(False)
+        self.trainable = False
+        return self
 
     def unfreeze(self) -> Self:
         """Have all parameters trained again. Return the module itself."""
-        return self._set_trainable(True)
-
-    def _set_trainable(self, trainable: bool) -> Self:
-        for parameter in self.parameters():
-            if parameter.trainable != trainable:
-                parameter.trainable = trainable
+        self.trainable = True
         return self
 
     def astype(self, dtype: Any) -> Self:
@@ -124,35 +167,37 @@ def takes_lengths(layer: Any) -> bool:
     return bool(getattr(layer, "takes_lengths", False))
 
 
-class Fixed(Generic[Attribute]):
-    """An attribute that is given once, when a module is made: what runs as one call with others
-    has been made from it.
+def _making(make: Callable[..., None]) -> Callable[..., None]:
+    """Return a constructor of a layer of this package after which what it has set is fixed."""
+
+    @functools.wraps(make)
+    def made(module: Module, *arguments: Any, **options: Any) -> None:
+        own = set(vars(module))
+        make(module, *arguments, **options)
+        classes = (each for each in type(module).__mro__ if _is_of_package(each))
+        outermost = next(each for each in classes if "__init__" in vars(each))
+        if vars(outermost)["__init__"] is made:
+            vars(module)["_fixed"] = frozenset(
+                name for name in vars(module) if name not in own and name[0] != "_"
+            )
+
+    return made
+
+
+def _require_same_kind(module: Module, name: str, before: FixedArray, new: Any) -> None:
+    """Refuse anything but a parameter for a parameter, and a state for a state, of the same shape
+    and dtype.
     """
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    @overload
-    def __get__(self, module: None, owner: type) -> Self: ...
-
-    @overload
-    def __get__(self, module: Module, owner: type) -> Attribute: ...
-
-    def __get__(self, module: Module | None, owner: type) -> Any:
-        if module is None:
-            return self
-        try:
-            return vars(module)[self._name]
-        except KeyError:
-            raise AttributeError(f"{owner.__name__} has no `{self._name}` yet") from None
-
-    def __set__(self, module: Module, value: Attribute) -> None:
-        if self._name in vars(module):
-            owner = type(module).__name__
-            must = f"`{self._name}` must be given when it is made"
-            fix = f"Make another {owner}."
-            raise AttributeError(message(owner, must, f".{self._name} = {value!r}", fix))
-        vars(module)[self._name] = value
+    kind = Parameter if isinstance(before, Parameter) else State
+    owner = type(module).__name__
+    if not isinstance(new, kind):
+        got = "an array" if isinstance(new, np.ndarray) else repr(new)
+        fix = f"Assign numbers to {name}.value."
+        raise TypeError(message(owner, f"`{name}` must be a {kind.__name__}", got, fix))
+    if (new.shape, new.dtype) != (before.shape, before.dtype):
+        must = f"`{name}` must have shape {before.shape} and dtype {before.dtype}"
+        got = f"shape {new.shape} and dtype {new.dtype}"
+        raise ValueError(message(owner, must, got, f"Make another {owner} of the sizes."))
 
 
 def _named(name: str, attribute: Any, kind: type) -> Iterator[tuple[str, Any]]:

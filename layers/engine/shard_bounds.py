@@ -20,12 +20,15 @@ class ShardBounds:
     ----------
     count
         How many shards, S.
+    rows
+        How many rows the batch has; 0 unless given.
     """
 
     def __init__(self, given: Sequence[int] | Integers | None) -> None:
         self.given = given
         self._of_samples = None if given is None else _checked(given)
         self.count = 1 if self._of_samples is None else len(self._of_samples) - 1
+        self.rows = 0 if self._of_samples is None else int(self._of_samples[-1])
         self._known: dict[int, Integers] = {}
 
     def of(self, rows: int) -> Integers:
@@ -38,7 +41,7 @@ class ShardBounds:
     def _scaled(self, rows: int) -> Integers:
         if self._of_samples is None:
             return np.array((0, rows), np.int64)
-        samples = int(self._of_samples[-1])
+        samples = self.rows
         if rows != samples and (samples == 0 or rows % samples):
             fix = "The first axis of the data must be the batch."
             raise ValueError(

@@ -149,8 +149,9 @@ class Tape:
         copy
             Without a copy, the array must not change before backward has ended.
         """
-        require_unmasked("Tape.input", "x", array)
-        array = np.asarray(array)
+        if array.__class__ is not np.ndarray:
+            require_unmasked("Tape.input", "x", array)
+            array = np.asarray(array)
         require_numbers("Tape.input", array, or_complex=self.complex_step)
         if copy and array.flags.writeable:
             array = self.workspace.copy(array, 0, "tape input", self.inputs)
@@ -163,13 +164,13 @@ class Tape:
     @property
     def rows(self) -> int:
         """The rows of the local batch; 0 where no shards were given."""
-        given = self.shard_bounds.given
-        return 0 if given is None else int(given[-1])
+        return self.shard_bounds.rows
 
     @property
     def divided(self) -> bool:
         """Whether the global batch is more than one shard, here or on several ranks."""
-        return self.samples is not None and (self.shards > 1 or self.rows != self.samples)
+        samples = self.samples
+        return samples is not None and (self.shards > 1 or self.shard_bounds.rows != samples)
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""
@@ -184,45 +185,25 @@ class Tape:
         # after it.
         self.calls.append(call)
         hooks = self._hooks
+        mode = underflow.flush()
         try:
             if hooks is not None:
                 for tell in hooks.forward_begin:
                     tell(call)
             if len(inputs) == 1:
-                wants, arrays = inputs[0].wants, [inputs[0].array]
+                (x,) = inputs
+                wants = x.wants
+                array = layer.forward(call, x.array)
             else:
-                wants, arrays = False, []
-                for x in inputs:
-                    if isinstance(x, Value):
-                        if x.tape is not self:
-                            fix = "Record both on the same tape."
-                            raise ValueError(
-                                message(
-                                    layer,
-                                    "all inputs must be on one tape",
-                                    "values of two tapes",
-                                    fix,
-                                )
-                            )
-                        wants = wants or x.wants
-                        x = x.array
-                    elif x.__class__ is np.ndarray:
-                        require_numbers(layer, x, or_complex=self.complex_step)
-                        if layer.keeps_constants:
-                            x = call.kept(len(arrays), x)
-                    elif isinstance(x, np.ma.MaskedArray):
-                        require_unmasked(layer, "x", x)
-                    arrays.append(x)
-            mode = underflow.flush()
-            try:
+                wants, arrays = self._arrays(call)
                 array = layer.forward(call, *arrays)
-            finally:
-                underflow.restore(mode)
         except BaseException:
             del self.calls[call.index :]
             self.shares = [share for share in self.shares if share.index < call.index]
             self.draws = call.draws
             raise
+        finally:
+            underflow.restore(mode)
         if array.__class__ is tuple:
             wants = wants or self.workspace.is_trainable(layer)
             call.output = Outputs(
@@ -237,6 +218,27 @@ class Tape:
             for tell in hooks.forward_end:
                 tell(call)
         return result
+
+    def _arrays(self, call: Call) -> tuple[bool, list[Any]]:
+        """Return whether any of the inputs of a call wants a gradient, and their arrays."""
+        layer = call.layer
+        wants = False
+        arrays: list[Any] = []
+        for x in call.inputs:
+            if isinstance(x, Value):
+                if x.tape is not self:
+                    must, got = "all inputs must be on one tape", "values of two tapes"
+                    raise ValueError(message(layer, must, got, "Record both on the same tape."))
+                wants = wants or x.wants
+                x = x.array
+            elif x.__class__ is np.ndarray:
+                require_numbers(layer, x, or_complex=self.complex_step)
+                if layer.keeps_constants:
+                    x = call.kept(len(arrays), x)
+            elif isinstance(x, np.ma.MaskedArray):
+                require_unmasked(layer, "x", x)
+            arrays.append(x)
+        return wants, arrays
 
     @contextmanager
     def observed(self, *hooks: TapeHook) -> Iterator[None]:

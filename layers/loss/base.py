@@ -2,14 +2,14 @@
 of them.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from layers.checks import require_floating
 from layers.engine.fixed_tree import tree_sum
 from layers.engine.forward_call import ForwardCall
-from layers.engine.layer import Layer
+from layers.engine.layer import Layer, Recorded
 from layers.engine.memory import empty
 from layers.errors import message
 from layers.kernels import loss as kernels
@@ -24,31 +24,14 @@ _TOTALS = {"f": np.dtype(np.float64), "c": np.dtype(np.complex128)}
 """The types that losses are summed in, for floating and complex ones."""
 
 
-class Average(NamedTuple):
-    """How the losses of rows are averaged.
-
-    Attributes
-    ----------
-    sums
-        Where the sums over each shard's rows go (S,).
-    weights
-        Of the rows (R,); empty if all are 1.
-    scale
-        What the gradient of a row of weight 1 is multiplied by.
-    bounds
-        Of the shards in the rows (S + 1,).
-    divisor
-        The sum of the weights over the global batch, None for the mean over its samples.
-    unit
-        What the sums are multiplied by, so that they are over samples: 1 over the rows of each.
-    """
-
-    sums: Array
-    weights: Array
-    scale: float
-    bounds: Integers
-    divisor: float | None
-    unit: float
+# A tuple without names: it is made in every step.
+Average = tuple[Array, Array, float, Integers, float | None, float]
+"""How the losses of rows are averaged: where the sums over each shard's rows go (S,); the weights
+of the rows (R,), empty if all are 1; what the gradient of a row of weight 1 is multiplied by; the
+bounds of the shards in the rows (S + 1,); the sum of the weights over the global batch, None for
+the mean over its samples; and what the sums are multiplied by, so that they are over samples, 1
+over the rows of each.
+"""
 
 
 class Loss(Layer):
@@ -63,17 +46,19 @@ class Loss(Layer):
     A prediction of several parts, such as a mean and a variance, is passed part by part or as a
     tuple.
 
-    The kernel of a loss writes the gradient of the prediction too, for a gradient 1 of the loss.
+    The kernel of a loss writes the gradient of the prediction too, for a gradient 1 of the loss:
+    backward reads no targets.
     The recorded `Value` has, besides the loss, `shard_sums` (S,): the sum over each shard's samples
     before division, in float64, of which the loss of the global batch is made, and `divisor`.
     """
 
     analytic = True
+    keeps_constants = False
 
     def __call__(self, *inputs: Any) -> Any:
         if inputs and isinstance(inputs[0], tuple):
             inputs = (*inputs[0], *inputs[1:])
-        return super().__call__(*inputs)
+        return Layer.__call__(self, *inputs)
 
     def average(
         self,
@@ -102,12 +87,12 @@ class Loss(Layer):
             per_sample = rows // samples if samples else 1
             scale = 1 / ((call.samples(samples) or 1) * per_sample * terms)
             unit = samples / rows if rows > samples else 1.0
-            return Average(sums, weights, scale, bounds, None, unit)
+            return sums, weights, scale, bounds, None, unit
         of_shards = np.empty((len(bounds) - 1, 1))
         reduce.column_sums(of_shards, counted[:, np.newaxis], bounds, False)
         total = float(tree_sum(call.gather(of_shards)).item())
         scale = 1 / (total * terms) if total else 0.0
-        return Average(sums, weights, scale, bounds, total, 1.0)
+        return sums, weights, scale, bounds, total, 1.0
 
     def mean(self, call: ForwardCall, average: Average, samples: int) -> Any:
         """Report the sums over the rows of each shard, and return the loss."""
@@ -143,24 +128,18 @@ class Loss(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         gradients = call.saved
-        self.require_constants(call, len(gradients))
-        return (
-            *(self.scaled(call, f"scaled {i}", dx, dy) for i, dx in enumerate(gradients)),
-            *[None] * (len(call.inputs) - len(gradients)),
-        )
-
-    def require_constants(self, call: "Call", first: int) -> None:
-        """Refuse a gradient of inputs from number `first` on, if anybody wants one."""
-        if any(map(call.wants, range(first, len(call.inputs)))):
-            fix = "Pass an array, or call .detach() on it."
-            must, got = "the targets must be constants", "a value that is differentiated"
-            raise ValueError(message(self, must, got, fix))
-
-    def scaled(self, call: "Call", name: str, dx: Array, dy: Array) -> Array:
-        """Return dx times the gradient dy of the loss, in the buffer of this name."""
-        if dy.item() == 1:
-            return dx
-        return np.multiply(dx, dy, out=call.buffer(name, dx.shape, dx.dtype))
+        count = len(gradients)
+        for x in call.inputs[count:]:
+            if isinstance(x, Recorded) and x.wants:
+                fix = "Pass an array, or call .detach() on it."
+                must, got = "the targets must be constants", "a value that is differentiated"
+                raise ValueError(message(self, must, got, fix))
+        if dy.item() != 1:
+            gradients = tuple(
+                np.multiply(dx, dy, out=call.buffer(f"scaled {i}", dx.shape, dx.dtype))
+                for i, dx in enumerate(gradients)
+            )
+        return *gradients, *[None] * (len(call.inputs) - count)
 
     def require_shape(self, target: Array, prediction: Array) -> None:
         """Refuse a prediction that is not floating, and targets of another shape."""
@@ -191,9 +170,16 @@ class RowLoss(Loss):
         rows, terms = losses.shape
         average = self.average(call, rows, samples, losses, weights, terms)
         sums, counted, scale, bounds = average[:4]
-        first, *others = (dx.reshape(rows, dx.size // rows if rows else 0) for dx in gradients)
+        first = _rows(gradients[0], rows)
         kernels.average_rows(sums, first, losses, counted, scale, bounds)
-        for dx in others:
-            kernels.scale_rows(dx, counted, scale)
+        for dx in gradients[1:]:
+            kernels.scale_rows(_rows(dx, rows), counted, scale)
         call.save(*gradients)
         return np.array(self.mean(call, average, samples), losses.dtype)
+
+
+def _rows(x: Array, rows: int) -> Array:
+    """Return an array as so many rows (R, D)."""
+    if x.ndim == 2 and len(x) == rows:
+        return x
+    return x.reshape(rows, x.size // rows if rows else 0)

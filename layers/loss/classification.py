@@ -132,9 +132,12 @@ class SoftmaxCrossEntropy(_OfClasses):
                 message(self, must, targets.shape, "Flatten labels of shape (N, 1) with y[:, 0].")
             )
         x = matrix(logits)
-        of_classes = self._class_weights(x)
+        nothing = empty(x.real, 1)
+        of_classes = nothing if self.class_weights is None else self._class_weights(x)
         labels = None if soft else self.labels(targets)
-        given = self._weights(call, weights, labels, logits)
+        given = None
+        if weights is not None or self.ignore is not None:
+            given = self._weights(call, weights, labels, logits)
         # What is left out of the mean, and what the losses of rows are multiplied by.
         counted = given
         if labels is not None and of_classes.size:
@@ -176,7 +179,7 @@ class SoftmaxCrossEntropy(_OfClasses):
     def _weights(
         self, call: ForwardCall, weights: Any, labels: Array | None, logits: Array
     ) -> Array | None:
-        """Return the weight of each row that is given, 0 where it is ignored; None if all are 1."""
+        """Return the weight of each row that is given, 0 where it is ignored."""
         counts = self.row_weights(call, weights, logits.shape[:-1], logits)
         if self.ignore is None:
             return counts
@@ -193,9 +196,8 @@ class SoftmaxCrossEntropy(_OfClasses):
         return counts
 
     def _class_weights(self, x: Array) -> Array:
-        """Return the weights of classes in the type of the logits, empty if there are none."""
-        if self.class_weights is None:
-            return empty(x.real, 1)
+        """Return the weights of classes in the type of the logits."""
+        assert self.class_weights is not None
         if len(self.class_weights) != x.shape[1]:
             must = f"logits must be of {len(self.class_weights)} classes, as class_weights are"
             raise ValueError(message(self, must, x.shape[1], "Pass a weight for each class."))

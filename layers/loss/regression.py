@@ -52,7 +52,7 @@ class ElementwiseLoss(RowLoss):
             counted = self.row_weights(call, weights, axes, losses)
             rows = int(np.prod(axes))
         terms = losses.size // rows if rows else 1
-        shaped = tuple(dx.reshape(shape) for dx in gradients)
+        shaped = tuple([dx.reshape(shape) for dx in gradients])
         return self.of_rows(call, losses.reshape(rows, terms), shaped, samples, counted)
 
     def compute(self, losses: Array, dx: Array, x: Array, t: Array) -> None:

@@ -15,7 +15,7 @@ from layers.gradient_check.cases.case import BATCH, Generator, real
 from layers.init import normal
 from layers.types import Array
 
-from .mutant import Gradients, Mutant
+from .mutant import Gradients, Mutant, having
 
 
 class Convolution(Layer):
@@ -212,25 +212,15 @@ class _OneGroupForAll(Convolution):
 class _InputDilationForgotten(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
-            _with(self, "dilation", 1, lambda: super(_InputDilationForgotten, self).dx(dy, padded))
+            having(self, "dilation", 1, lambda: super(_InputDilationForgotten, self).dx(dy, padded))
         )
 
 
 class _InputStrideForgotten(Convolution):
     def dx(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
-            _with(self, "stride", 1, lambda: super(_InputStrideForgotten, self).dx(dy, padded))
+            having(self, "stride", 1, lambda: super(_InputStrideForgotten, self).dx(dy, padded))
         )
-
-
-def _with(layer: Module, name: str, value: Any, function: Callable[[], Any]) -> Any:
-    """Call the function while an attribute has another value."""
-    before = getattr(layer, name)
-    setattr(layer, name, value)
-    try:
-        return function()
-    finally:
-        setattr(layer, name, before)
 
 
 # ---- the gradients of weight and bias
@@ -239,14 +229,14 @@ def _with(layer: Module, name: str, value: Any, function: Callable[[], Any]) -> 
 class _DilationForgotten(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
-            _with(self, "dilation", 1, lambda: super(_DilationForgotten, self).dw(dy, padded))
+            having(self, "dilation", 1, lambda: super(_DilationForgotten, self).dw(dy, padded))
         )
 
 
 class _StrideForgotten(Convolution):
     def dw(self, dy: Array, padded: Array) -> Array:
         return np.asarray(
-            _with(self, "stride", 1, lambda: super(_StrideForgotten, self).dw(dy, padded))
+            having(self, "stride", 1, lambda: super(_StrideForgotten, self).dw(dy, padded))
         )
 
 
@@ -356,7 +346,7 @@ class _SidesExchanged(Conv2d):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         x, y, _ = call.saved
         ends = [each[::-1] if isinstance(each, tuple) else each for each in self.padding]
-        _with(
+        having(
             self,
             "padding",
             tuple(ends),

@@ -9,16 +9,16 @@ from layers.gradient_check.cases.group_norm import normalising
 from layers.group_norm import GroupNorm
 from layers.types import Array
 
-from .mutant import Gradients, Mutant
+from .mutant import Gradients, Mutant, having
 
 
 class _GroupsOfOne(GroupNorm):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
-        self.groups, groups = self.features, self.groups
-        try:
-            return super().backward(call, dy, rectified)
-        finally:
-            self.groups = groups
+        right = super().backward
+        result: Gradients = having(
+            self, "groups", self.features, lambda: right(call, dy, rectified)
+        )
+        return result
 
 
 class _GainAfterwards(GroupNorm):

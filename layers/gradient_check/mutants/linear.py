@@ -97,11 +97,11 @@ class _LastRowForgotten(_Dense):
 
 class _StaleInput(_Dense):
     def forward(self, call: Any, x: Array) -> Array:
-        self.x = x
+        self._x = x
         return super().forward(call, x)
 
     def add_weight(self, call: Any, dy: Array, x: Array) -> None:
-        super().add_weight(call, dy, self.x)
+        super().add_weight(call, dy, self._x)
 
 
 class _NoInputGradient(_Dense):

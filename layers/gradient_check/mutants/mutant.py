@@ -26,3 +26,14 @@ class Mutant:
 def of(mutant: Callable[..., Module], *options: Any) -> Callable[[Generator], Module]:
     """Return the constructor of a mutant that draws nothing."""
     return lambda rng: mutant(*options)
+
+
+def having(layer: Module, name: str, value: Any, function: Callable[[], Any]) -> Any:
+    """Call the function while an attribute of a layer, which is fixed else, has another value."""
+    attributes = vars(layer)
+    before = attributes[name]
+    attributes[name] = value
+    try:
+        return function()
+    finally:
+        attributes[name] = before

@@ -11,7 +11,7 @@ import pytest
 
 import ddbp
 from ddbp.optim.muon import orthogonal_factor
-from layers import Layer, Parameter
+from layers import Layer, Linear, Parameter
 
 STEPS = 10
 WEIGHT, BIAS = (60, 50), (70,)
@@ -492,3 +492,15 @@ def test_clipped_gradient_has_the_norm_of_the_limit():
         np.square(layer.bias.value - before[1]).sum(),
     ]
     assert math.sqrt(sum(moved)) == pytest.approx(0.125, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [ddbp.Adam(1e-3, amsgrad=True), ddbp.LAMB(1e-3), ddbp.Muon(1e-3)]
+)
+def test_all_that_an_optimizer_keeps_begins_at_a_cache_line(optimizer):
+    models = [Linear(features, 3, rng=np.random.default_rng(0)) for features in range(1, 9)]
+    for model in models:
+        ddbp.Trainer(model, optimizer=optimizer, batch_size=1, quiet=True)
+        kept = [each for each in vars(optimizer).values() if isinstance(each, np.ndarray)]
+        for array in [*optimizer.moments.values(), *kept]:
+            assert array.ctypes.data % 64 == 0
