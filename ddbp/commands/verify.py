@@ -37,7 +37,9 @@ all runs are equal to the last bit."""
 _HINTS = {
     "loss": (
         "Where the loss differs first, the data or a forward pass depend on the ranks: draw random"
-        " numbers for the whole batch, with one seed on all ranks; no layer may mix samples."
+        " numbers for the whole batch, with one seed on all ranks; no layer may mix samples. Or a"
+        " number is computed from this rank's part of the batch: len(), .array.mean() and the like,"
+        " where batch.samples or .mean() is meant."
     ),
     "parameter": (
         "Where a parameter differs and the loss does not, a gradient is not kept per shard, or the"

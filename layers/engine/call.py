@@ -11,6 +11,7 @@ from layers.errors import message, noting
 from layers.kernels.machine import POOLED_BYTES
 from layers.types import Array, Integers
 
+from . import shares
 from .batch_sum import BatchSum
 from .forward_call import ForwardCall
 from .layer import Layer
@@ -123,6 +124,18 @@ class Call(ForwardCall):
     def divided(self, rows: int, index: int) -> bool:
         tape = self.tape
         return tape.divided and rows == tape.rows and self.inputs[index].batch_sum is None
+
+    def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
+        if self.tape.divided and shares.along_samples(self.inputs[index], axis):
+            must = (
+                "samples must not meet along the axis of a batch that is spread over shards, where"
+                " only sums and means are taken"
+            )
+            fix = (
+                "Write a formula of each sample (axis 1 and on); take BatchNorm for statistics of"
+                " the batch, or one process with shards=1."
+            )
+            raise ValueError(message(self.layer, must, self.inputs[index].shape, fix))
 
     def gather(self, numbers: Array) -> Array:
         return noting(self, self.tape.gather, numbers)

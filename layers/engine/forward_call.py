@@ -55,6 +55,11 @@ class ForwardCall(Protocol):
         several shards of one, and not yet averaged over them.
         """
 
+    def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
+        """Refuse to mix what lies along an axis of input number `index` if that are samples, of
+        which other ranks or shards hold a part.
+        """
+
     def gather(self, numbers: Array) -> Array:
         """Return the numbers (S, k) of all shards of the global batch, given those of the local
         ones, in float64.

@@ -42,6 +42,9 @@ class Inference(ForwardCall):
     def divided(self, rows: int, index: int) -> bool:
         return False
 
+    def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
+        """Refuse nothing: there is no other part."""
+
     def gather(self, numbers: Array) -> Array:
         return numbers
 

@@ -144,6 +144,9 @@ class Concatenate(Layer):
         if len(rest) != 1 or not all(shapes):
             fix = f"Only axis {self.axis} may differ."
             raise ValueError(message(self, "the inputs must agree in all other axes", shapes, fix))
+        if self.axis % len(shapes[0]) == 0:
+            for index in range(len(inputs)):
+                call.require_samples_apart(0, index)
         call.save(np.cumsum([shape[self.axis] for shape in shapes])[:-1])
         return np.concatenate(of_one_type(self, inputs), axis=self.axis)
 

@@ -26,8 +26,8 @@ class Module:
 
     A parameter or state in an attribute can be replaced by another of the same shape and dtype only
     (`head.weight = table.weight` ties them). Other attributes of the layers of this package are
-    given once, when the layer is made, but for those that are properties; those of your own modules
-    are yours.
+    given once, when the layer is made, but for those that are properties, and only modules and
+    parameters can be added. Those of your own modules are yours.
     """
 
     _fixed: ClassVar[frozenset[str] | None] = None
@@ -51,7 +51,11 @@ class Module:
             must = ""
             if name in self._fixed:
                 must = f"`{name}` must be given when it is made"
-            elif _is_of_package(kind) and not hasattr(kind, name):
+            elif not (
+                isinstance(new, Module | FixedArray)
+                or hasattr(kind, name)
+                or not _is_of_package(kind)
+            ):
                 must = f"`{name}` must be an attribute of it to be set"
             if must:
                 fix = f"Make another {kind.__name__}."

@@ -16,9 +16,10 @@ from layers.kernels import reduce
 from .batch_sum import BatchSum
 from .layer import Recorded
 from .merge import Add, Multiply
-from .operators.arithmetic import Divide, Subtract
+from .operators.arithmetic import Divide, Power, Subtract
 from .operators.elementary import Function
 from .operators.reductions import Mean, Sum
+from .operators.shaping import Transpose
 
 if TYPE_CHECKING:
     from .call import Call
@@ -61,10 +62,80 @@ def required(value: "Value", owner: str) -> BatchSum:
             "Compute a number for each sample (N,), then its .mean(); or use shards=1 on one rank."
         )
         raise ValueError(message(owner, must, repr(value.call or value), fix))
+    if tape.rows != tape.samples:
+        _require_global(owner, value)
     terms = _terms(value)
     if len(tape.shares) > len(terms):
         _require_independent(owner, terms, tape.shares)
     return found
+
+
+def along_samples(x: Any, axis: int) -> bool:
+    """Return whether the samples of this rank's part of the batch lie along an axis of an input."""
+    if not isinstance(x, Recorded) or x.array.shape[axis] != x.tape.rows:
+        return False
+    value = cast("Value", x)
+    while (call := value.call) is not None:
+        if call.batch_sum is not None:
+            return False
+        shape, values = value.array.shape, _values(call)
+        if isinstance(call.layer, Transpose):
+            axis = call.layer.source(axis, len(shape))
+        elif values and shape == (1, *values[0].array.shape):
+            # A new axis; or that of one sample, which looks alike.
+            axis -= 1
+            if axis < 0 or shape[1] == 1:
+                return False
+        else:
+            values = [x for x in values if x.array.ndim == len(shape)]
+            if not values:
+                break
+            values = [x for x in values if x.array.shape[axis] == shape[axis]]
+            if not values:
+                # An axis along which arrays were put together.
+                return False
+        value = values[0]
+    return axis == 0
+
+
+def _require_global(owner: str, value: "Value") -> None:
+    """Refuse a sum over the batch that is divided by the number of this rank's rows or elements."""
+    tape = value.tape
+    rows, samples = tape.rows, tape.samples or tape.rows
+    left: list[tuple[Call | None, list[float], set[int]]] = [(value.call, [], set())]
+    while left:
+        call, divisors, sizes = left.pop()
+        if call is None or not (call.reported or type(call.layer) in _ELEMENTWISE):
+            own = [x for x in divisors if _is_one_of(x, sizes)]
+            if own and not any(_is_one_of(x * rows / samples, sizes) for x in divisors):
+                must = "a sum over the batch must not be divided by this rank's number of samples"
+                fix = "Write .mean() in place of .sum(), or divide by batch.samples."
+                raise ValueError(message(owner, must, f"a division by {own[0]:.6g}", fix))
+            continue
+        values = _values(call)
+        if type(call.layer) is Divide:
+            divisors = divisors + [float(x) for x in call.inputs[1:] if _is_number(x)]
+        elif type(call.layer) is Multiply:
+            # 1 is a weight, not the inverse of one row.
+            divisors = divisors + [1 / float(x) for x in call.inputs if _is_number(x) and x != 1]
+        if call.reported:
+            if type(call.layer) is not Sum:
+                continue
+            sizes = {rows}
+        if sizes:
+            # Above the sum: what was added up, and of how many elements it is.
+            values = values[:1]
+            sizes = sizes | {values[0].array.size}
+        left += [(x.call, divisors, sizes) for x in values]
+
+
+def _is_number(x: Any) -> bool:
+    return not isinstance(x, Recorded) and np.ndim(x) == 0 and bool(x)
+
+
+def _is_one_of(x: float, sizes: set[int]) -> bool:
+    """Return whether x is a size, up to rounding."""
+    return any(abs(x / size - 1) < 1e-6 for size in sizes)
 
 
 def _terms(value: "Value") -> "dict[int, Call]":
@@ -200,3 +271,5 @@ _COMBINED: "dict[type, Callable[[Call], BatchSum | None]]" = {
     Mean: _reduced,
     Function: _function,
 }
+# What is followed from a loss up to its sums over the batch, and on to what they are of.
+_ELEMENTWISE = {*_COMBINED, Power}

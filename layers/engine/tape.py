@@ -136,6 +136,8 @@ class Tape:
             self.workspace.shards = ShardBounds(shards)
         self.shard_bounds = self.workspace.shards
         self.shards = self.shard_bounds.count
+        self.divided = samples is not None and (self.shards > 1 or self.rows != samples)
+        """Whether the global batch is more than one shard, here or on several ranks."""
 
     def input(self, array: Any, *, gradient: bool = True, copy: bool = True) -> Value:
         """Return a value for an array.
@@ -165,12 +167,6 @@ class Tape:
     def rows(self) -> int:
         """The rows of the local batch; 0 where no shards were given."""
         return self.shard_bounds.rows
-
-    @property
-    def divided(self) -> bool:
-        """Whether the global batch is more than one shard, here or on several ranks."""
-        samples = self.samples
-        return samples is not None and (self.shards > 1 or self.shard_bounds.rows != samples)
 
     def bounds(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) of the shards in an array of so many rows."""

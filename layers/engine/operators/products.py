@@ -38,6 +38,7 @@ class MatMul(Layer):
             raise ValueError(
                 message(self, "the inner sizes of a product must agree", (a.shape, b.shape), fix)
             )
+        self._require_samples_apart(call, a, b)
         call.save(a, b)
         added = ((-2,) if a.ndim == 1 else ()) + ((-1,) if b.ndim == 1 else ())
         return self._product(call, "y", *_matrices(a, b)).squeeze(axis=added)
@@ -57,6 +58,13 @@ class MatMul(Layer):
             db = self._product(call, "db", np.swapaxes(rows, -1, -2), dy)
             db = unbroadcast(db, columns.shape).reshape(b.shape)
         return da, db
+
+    def _require_samples_apart(self, call: ForwardCall, a: Array, b: Array) -> None:
+        """Refuse products that add samples up, or pair each with every other one."""
+        call.require_samples_apart(a.ndim - 1, 0)
+        call.require_samples_apart(max(0, b.ndim - 2), 1)
+        if a.ndim > 1 and b.ndim > 1 and a.shape[-2] == b.shape[-1]:
+            call.require_samples_apart(b.ndim - 1, 1)
 
     def _product(self, call: ForwardCall, name: str, a: Array, b: Array) -> Array:
         if a.dtype != b.dtype or a.dtype not in (np.float32, np.float64):

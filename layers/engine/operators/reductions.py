@@ -1,7 +1,7 @@
 """Sums, and what else makes one number of many."""
 
 import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -45,8 +45,8 @@ class Reduction(Layer):
 
     def require_samples_apart(self, call: ForwardCall, x: Array) -> None:
         """Refuse to reduce samples of which others hold a part."""
-        if self.along_batch(call, x):
-            _refuse_batch(self, x)
+        for axis in axes_of(self.axis, x.ndim):
+            call.require_samples_apart(axis)
 
     def shaped(self, y: Array, x: Array) -> Array:
         """Return a reduction of x, with its axes if they are kept."""
@@ -207,18 +207,11 @@ class CumulativeSum(Layer):
         self.axis = axis
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        if self.axis % x.ndim == 0 and call.divided(len(x), 0):
-            _refuse_batch(self, x)
+        call.require_samples_apart(self.axis % x.ndim)
         return np.add.accumulate(x, self.axis)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (np.flip(np.add.accumulate(np.flip(dy, self.axis), self.axis), self.axis),)
-
-
-def _refuse_batch(layer: Layer, x: Array) -> NoReturn:
-    must = "of what is spread over shards only sums and means can be taken along the batch"
-    fix = "Reduce the other axes, those of each sample."
-    raise ValueError(message(layer, must, x.shape, fix))
 
 
 def total(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

@@ -42,8 +42,30 @@ class Index(Layer):
         return f"Index({self.key!r})"
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        if x.ndim and call.divided(len(x), 0) and not self._keeps_rows(len(x)):
+            call.require_samples_apart()
         call.save(x.shape)
         return np.asarray(x[self.key])
+
+    def _keeps_rows(self, rows: int) -> bool:
+        """Return whether all rows stay in their order, each once or equally often, as in
+        x[:, 0] and x[numpy.arange(len(x)), labels].
+        """
+        key = self.key if isinstance(self.key, tuple) else (self.key,)
+        first = next((part for part in key if part is not None), Ellipsis)
+        if first is Ellipsis:
+            return True
+        if isinstance(first, slice):
+            return first.indices(rows) == (0, rows, 1)
+        if not isinstance(first, np.ndarray) or not first.ndim or not rows:
+            return False
+        numbers = first.nonzero()[0] if first.dtype == bool else first
+        arrays = [part for part in key if isinstance(part, np.ndarray) and part.dtype != bool]
+        times, rest = divmod(len(numbers), rows)
+        if rest or not times or any(part.ndim > numbers.ndim for part in arrays):
+            return False
+        wanted = np.arange(len(numbers)) // times
+        return bool((wanted == numbers.T).all())
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         dx = call.buffer("dx", call.saved[0], dy.dtype)
@@ -70,6 +92,10 @@ class Transpose(Layer):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         return np.ascontiguousarray(np.transpose(x, self.axes))
+
+    def source(self, axis: int, ndim: int) -> int:
+        """Return which axis of the input becomes this one."""
+        return ndim - 1 - axis if self.axes is None else self.axes[axis] % ndim
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         back = None if self.axes is None else np.argsort([axis % dy.ndim for axis in self.axes])
@@ -120,6 +146,8 @@ class Pad(Layer):
         self.number = number
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        if any(self.widths[0]):
+            call.require_samples_apart()
         call.save(
             tuple(
                 slice(before, before + size)

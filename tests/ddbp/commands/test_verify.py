@@ -24,3 +24,16 @@ def test_record_without_room_is_an_error_with_the_path(tmp_path):
         log._write("step 1", {"loss": "0.5"})
     with pytest.raises(OSError, match="No space left"):
         log._file.close()
+
+
+def test_where_a_loss_differs_numbers_of_a_part_of_the_batch_are_named_as_a_cause():
+    one, two = (
+        verify.Run(
+            ranks,
+            0.0,
+            {(0, rank): [{"event": "step 1", "values": {"loss": loss}}] for rank in range(ranks)},
+        )
+        for ranks, loss in ((1, "0x1p+0"), (2, "0x1p+1"))
+    )
+    advice = verify.differences(one, two)[-1]
+    assert "computed from this rank's part of the batch: len(), .array.mean()" in advice

@@ -67,7 +67,6 @@ def test_parameters_and_states_are_replaced_by_their_like_only(case):
         (layers.LSTM(3, 4, rng=rng()), "cells", ()),
         (layers.Conv2d(3, 4, 3, rng=rng()), "stride", 2),
         (Linear(3, 4, bias=False, rng=rng()), "bias", Parameter(np.zeros(3, np.float32))),
-        (Sequential(Dropout(0.5)), "head", Dropout(0.5)),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -76,6 +75,13 @@ def test_what_would_be_dead_is_refused(layer, name, value, copied):
     layer = copy.deepcopy(layer) if copied else layer
     with pytest.raises(AttributeError, match=rf"`{name}` must be .* Make another "):
         setattr(layer, name, value)
+
+
+def test_modules_and_parameters_can_be_added():
+    model = Sequential(Dropout(0.5))
+    model.head = Linear(3, 4, rng=rng())
+    model.gain = Parameter(np.ones(3, np.float32))
+    assert [name for name, _ in model.named_parameters()] == ["head.weight", "head.bias", "gain"]
 
 
 def test_probability_of_dropout_takes_effect_and_is_checked():
