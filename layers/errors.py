@@ -10,10 +10,10 @@ Result = TypeVar("Result")
 
 def message(owner: Any, must: str, got: Any, fix: str) -> str:
     """Return the text of an error: who refuses, what must hold, what was got and what would mend
-    it.
+    it. Ellipses are three dots, which terminals of all encodings show.
     """
     name = owner if isinstance(owner, str) else repr(owner)
-    return f"{name}: {must}; got {got}. {fix}"
+    return f"{name}: {must}; got {got}. {fix}".replace("…", "...")
 
 
 def noting(where: object, function: Callable[..., Result], *arguments: Any) -> Result:

@@ -39,6 +39,9 @@ _OPTIMIZERS: tuple[type[Any], ...] = (
 _OTHER_LOSSES = {
     "mse": "MeanSquaredError",
     "mse_loss": "MeanSquaredError",
+    "mae": "MeanAbsoluteError",
+    "l1": "MeanAbsoluteError",
+    "l1_loss": "MeanAbsoluteError",
     "cross_entropy": "SoftmaxCrossEntropy",
     "bce_with_logits": "BinaryCrossEntropy",
     "binary_cross_entropy_with_logits": "BinaryCrossEntropy",
@@ -50,6 +53,8 @@ _LOGITS = {
     "binary_crossentropy": "BinaryCrossEntropy",
     "bce": "BinaryCrossEntropy",
     "nll_loss": "SoftmaxCrossEntropy",
+    "kld": "KLDivergence",
+    "kl_div": "KLDivergence",
 }
 """Names that mean losses of probabilities elsewhere, and the losses of logits to write for them."""
 _EXAMPLE = 'Write metrics=["accuracy"], or metrics={"hits": hits}.'
@@ -129,12 +134,14 @@ def metrics(given: Any, loss: object) -> dict[str, Metric]:
     functions; those that go with the loss if none are given.
     """
     must = "metrics must be a dictionary of functions by name, or a list of functions and names"
+    if isinstance(given, str) or callable(given):
+        given = [given]
     usual = functions.default_metrics(loss)
     if given is None:
         return usual
     if isinstance(given, Mapping):
         return functions.checked({name: _metric(each, must, usual) for name, each in given.items()})
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if not isinstance(given, Iterable):
         raise _refused(must, repr(given), _EXAMPLE)
     result: dict[str, Metric] = {}
     for each in given:

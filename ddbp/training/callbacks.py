@@ -1,5 +1,6 @@
 """Callbacks: what happens beside training, on every rank, at the same points."""
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook
@@ -18,6 +19,9 @@ class Callback(StepHook):
     The events of steps and evaluations, see `StepHook`, come in `fit` and in custom loops alike;
     those of epochs and of the run come in `fit`. A callback that is a `layers.TapeHook`, too, is
     told what happens in each forward and backward pass.
+
+    All ranks must have callbacks of the same classes and, where a class has a `__repr__` of its
+    own, of the same representations.
     """
 
     def on_attach(self, trainer: "Trainer") -> None:
@@ -60,3 +64,16 @@ class Callback(StepHook):
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
+
+
+class OptionsCallback(Callback):
+    """Base of callbacks that keep their options in attributes of the same names: these are shown,
+    and must be the same on all ranks. A `path` is none of them: hosts may differ in it.
+    """
+
+    def __repr__(self) -> str:
+        names = [*inspect.signature(type(self)).parameters]
+        # A class of a script's own may have other arguments.
+        shown = [name for name in names if name != "path" and hasattr(self, name)]
+        options = ", ".join(f"{name}={getattr(self, name)!r}" for name in shown)
+        return f"{type(self).__name__}({options})"

@@ -18,7 +18,7 @@ from ddbp.observers.observer import Request, StepPhase
 from layers.checks import positive, positive_int
 from layers.errors import message
 
-from .callbacks import Callback, Record
+from .callbacks import OptionsCallback, Record
 from .monitors import Monitor
 from .signals import RunSaved
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _OWNER = "Checkpoints"
 
 
-class Checkpoints(Callback):
+class Checkpoints(OptionsCallback):
     """Write all that training has changed to a folder, whole or not at all, while training goes on.
 
     A checkpoint is a folder `step-000000100` of safetensors files, one of each rank, and of
@@ -92,6 +92,7 @@ class Checkpoints(Callback):
         if busy not in ("wait", "skip"):
             fix = 'busy="skip" leaves out one that would have to wait.'
             raise ValueError(message(_OWNER, 'busy must be "wait" or "skip"', repr(busy), fix))
+        self.keep_best = keep_best
         self.background = background
         self.busy = busy
         self.path = None if path is None else Path(path).expanduser().absolute()

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -14,6 +15,7 @@ from numpy import ndarray
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
+from ddbp.reduction.partition import Partition
 from ddbp.reduction.shards import ShardPlan
 from layers import BatchNorm, FlatParameters, Module, Tape, Value
 from layers.batch_norm import SingleValueError
@@ -110,6 +112,31 @@ def batch_fits(owner: str, batch_size: int, samples: int) -> None:
             f"Use a batch_size of at most {samples}.",
         )
         raise ValueError(message(owner, must, f"{samples} samples", fix))
+
+
+def finite_gradient(part: Partition, transform: Any, step: int) -> None:
+    """Refuse a gradient that a transform has made NaN or infinite on this rank, by name."""
+    if is_finite(part.gradient):
+        return
+    name = next(
+        part.names[span.parameter]
+        for span in part.spans
+        if not is_finite(part.gradient[span.start : span.stop])
+    )
+    must = "the gradient must be finite after a transform"
+    got = f"NaN or inf in {name} after {transform_name(transform)} in step {step}"
+    fix = "It was finite before: look there for a division by zero."
+    raise FloatingPointError(message("Trainer", must, got, fix))
+
+
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether all numbers are finite, without memory of the size of the array."""
+    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+
+
+def transform_name(transform: Any) -> str:
+    """Return what errors call a transform."""
+    return str(getattr(transform, "__qualname__", repr(transform)))
 
 
 def finite_parameters(flat: FlatParameters, step: int) -> None:
@@ -242,9 +269,7 @@ def run_facts(trainer: "Trainer") -> dict[str, Any]:
     return {
         **model_facts(trainer.model, trainer.loss),
         "optimizer": trainer.optimizer,
-        "transforms": [
-            getattr(transform, "__qualname__", repr(transform)) for transform in trainer.transforms
-        ],
+        "transforms": [*map(transform_name, trainer.transforms)],
         **trainer.options.as_dict(),
     }
 
@@ -258,7 +283,10 @@ def same_start(trainer: "Trainer", callbacks: Sequence[object]) -> None:
             f"{name}: {getattr(each, '__qualname__', each)}"
             for name, each in trainer.metrics.items()
         ],
-        "callbacks": [type(each).__qualname__ for each in callbacks],
+        "callbacks": [
+            type(each).__qualname__ if type(each).__repr__ is object.__repr__ else repr(each)
+            for each in callbacks
+        ],
     }
     facts = run_facts(trainer) | watching | settings.of_all_ranks() | code_facts()
     require_agreement(
@@ -309,8 +337,10 @@ def samples_to_predict(x: Any, dtype: Any) -> Samples:
     return of_leaves(lambda leaf: cast(leaf, dtype), samples)
 
 
-def batches_have_variance(trainer: "Trainer", data: ArrayDataset) -> None:
-    """Refuse batches in which a BatchNorm would meet a shard with a single value per channel."""
+def batches_have_variance(trainer: "Trainer", data: ArrayDataset, owner: str) -> None:
+    """Refuse batches that `owner` is to give in which a BatchNorm would meet a shard with a single
+    value per channel.
+    """
     if not any(isinstance(layer, BatchNorm) for _, layer in trainer.model.named_layers()):
         return
     options = trainer.options
@@ -321,14 +351,17 @@ def batches_have_variance(trainer: "Trainer", data: ArrayDataset) -> None:
         batch = local_batch(data, plan, range(size), sliced)
         if 1 not in np.diff(batch.bounds):
             continue
-        with trainer.comm.leader_first():
+        refused = False
+        # A loop of a script's own may call the model with something else.
+        other = nullcontext() if owner == "Trainer.fit" else suppress(Exception)
+        with trainer.comm.leader_first(), other:
             refused = _has_single_values(trainer.model, batch)
         if refused:
             must = "BatchNorm needs more than one value per channel in each shard of a batch"
             got = f"a{' last' if size == last else ''} batch of {size} in {plan.shards} shards"
             fix = "Pass drop_last=True, fewer" if size == last else "Use fewer"
             fix += " shards, another batch_size, or BatchNorm(…, synchronized=True)."
-            raise ValueError(message("Trainer.fit", must, got, fix))
+            raise ValueError(message(owner, must, got, fix))
 
 
 def _has_single_values(model: Any, batch: LocalBatch) -> bool:

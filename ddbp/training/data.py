@@ -153,14 +153,16 @@ class ArrayDataset:
         Parameters
         ----------
         class_weight
-            Label to weight, 1 for those that are not named; or the weights of labels 0, 1, ….
+            Label to weight, 1 for those that are not named; or the weights of labels 0, 1, …; or
+            "balanced": n / (k n_c) for a label that n_c of all n have, of which k are different.
         ignore
             A label of any weight, as the loss leaves it out.
 
         Raises
         ------
         ValueError
-            The targets are no labels, or one of them has no weight, or a weight is negative.
+            The targets are no labels, or one of them has no weight, or a label that is named does
+            not occur, or a weight is negative, or all are 0.
         """
         labels = self.y.values if isinstance(self.y, Ragged) else self.y
         owner, fix = "Trainer.fit", "Pass ArrayDataset(…, weights=…) for targets of another kind."
@@ -168,6 +170,10 @@ class ArrayDataset:
             must = "class_weight needs targets that are integer labels (N, …)"
             raise ValueError(message(owner, must, described(self.y), fix))
         weights = _of_labels(owner, class_weight, labels, ignore)
+        counted = weights if ignore is None else weights[labels != ignore]
+        if not counted.any():
+            must, fix = "class_weight must not be 0 for all labels", "0 leaves a label out."
+            raise ValueError(message(owner, must, class_weight, fix))
         if isinstance(self.y, Ragged):
             weights *= self.weights.values
             return self.unchecked(self.x, self.y, self.y.with_values(weights, 0))
@@ -213,18 +219,31 @@ def _of_positions(owner: str, y: Any, weights: Any) -> Any:
 
 def _of_labels(owner: str, given: Any, labels: Array, ignore: int | None) -> Array:
     """Return the weight of each label."""
-    if isinstance(given, Mapping):
-        keys, values = [*given], np.array([*given.values()], np.float64)
+    kinds, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if isinstance(given, str) and given == "balanced":
+        counts = np.where(kinds == ignore, 0, counts)
+        some = np.maximum(counts, 1) * max(1, np.count_nonzero(counts))
+        return np.asarray((counts.sum() / some)[which.reshape(labels.shape)])
+    write = 'Write {0: 1.0, 1: 5.0}, or "balanced".'
+    keys = [*given] if isinstance(given, Mapping) else None
+    try:
+        values = np.array([*given.values()] if keys is not None else given, np.float64)
+    except (TypeError, ValueError) as error:
+        must = "class_weight must be numbers"
+        raise ValueError(message(owner, must, repr(given), write)) from error
+    if keys is not None:
         if not all(isinstance(key, int | np.integer) for key in keys):
-            must, fix = "class_weight must have labels as keys", "Write {0: 1.0, 1: 5.0}."
-            raise ValueError(message(owner, must, given, fix))
+            raise ValueError(message(owner, "class_weight must have labels as keys", given, write))
+        unknown = [key for key in keys if key not in kinds and key != ignore]
+        if unknown:
+            must, fix = "class_weight must be of labels that occur", "Leave out those that do not."
+            got = f"{unknown[0]}, where labels are in {kinds[0]}..{kinds[-1]}"
+            raise ValueError(message(owner, must, got, fix))
     else:
-        values = np.asarray(given, np.float64)
         keys = [*range(values.size)]
     if values.ndim != 1 or not np.all(values >= 0) or np.isinf(values).any():
-        must, fix = "class_weight must be numbers of at least 0", "Write {0: 1.0, 1: 5.0}."
-        raise ValueError(message(owner, must, given, fix))
-    kinds, which = np.unique(labels, return_inverse=True)
+        must = "class_weight must be numbers of at least 0"
+        raise ValueError(message(owner, must, given, write))
     known = dict(zip(map(int, keys), values.tolist(), strict=True))
     table = []
     for label in kinds.tolist():

@@ -224,6 +224,9 @@ def shard_sums(name: str, metric: Metric, arguments: tuple[Any, ...], bounds: In
 def checked(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """Return metrics by name, of which none may be that of something else."""
     for name in metrics:
+        if not isinstance(name, str) or not name:
+            must, fix = "metrics must have names", 'Write metrics={"hits": hits}.'
+            raise TypeError(message("Trainer", must, repr(name), fix))
         if name in RESERVED:
             must = "no metric may be named as what is reported beside it"
             raise ValueError(message("Trainer", must, repr(name), f"Name it {name}_of_users."))

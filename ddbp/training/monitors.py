@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from layers.checks import non_negative, positive_int
 from layers.errors import message
 from layers.types import Array
 
-from .callbacks import Callback, Record
+from .callbacks import OptionsCallback, Record
 from .run_folder import save_parameters
 
 if TYPE_CHECKING:
@@ -57,12 +58,20 @@ class Monitor:
         self._owner = owner
         self._name = name
         self._sign = -1.0 if mode == "max" else 1.0
-        self._delta = non_negative(owner, "delta", delta, "0 counts any change for the better.")
+        self.delta = non_negative(owner, "delta", delta, "0 counts any change for the better.")
         self.begin()
 
     def begin(self) -> None:
         """Forget all values."""
         self.best = self._sign * math.inf
+        self._nan: str | None = None
+
+    def end(self, trainer: "Trainer") -> None:
+        """Warn on rank 0 of a number that was NaN in all epochs."""
+        if self._nan is not None and math.isinf(self.best) and not trainer.comm.rank:
+            must, fix = "monitor must be a number in some epoch", "See why it is NaN."
+            text = message(self._owner, must, f"{self._nan!r}, which was NaN in all", fix)
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def improved(self, trainer: "Trainer", record: Record) -> bool:
         """Return whether a record has the best value so far, which is kept then; collective.
@@ -84,13 +93,14 @@ class Monitor:
         # Times are not the same on all ranks.
         value = np.array([record[name]], np.float64)
         trainer.comm.broadcast(value)
-        if not self._sign * value.item() < self._sign * self.best - self._delta:
+        self._nan = name if math.isnan(value.item()) else None
+        if not self._sign * value.item() < self._sign * self.best - self.delta:
             return False
         self.best = value.item()
         return True
 
 
-class BestWeights(Callback):
+class BestWeights(OptionsCallback):
     """Keep the parameters and states of the best epoch, and put them back at the end of `fit`.
 
     Parameters
@@ -129,8 +139,11 @@ class BestWeights(Callback):
         path: str | os.PathLike[str] | None = None,
     ) -> None:
         self._monitor = Monitor("BestWeights", monitor, mode, delta)
-        self._restore = restore
-        self._path = path
+        self.monitor = monitor
+        self.mode = mode
+        self.delta = self._monitor.delta
+        self.restore = restore
+        self.path = path
         self._weights: KeptWeights | None = None
         self._loaded: dict[str, Array] = {}
         self.epoch = 0
@@ -156,11 +169,12 @@ class BestWeights(Callback):
         if self._monitor.improved(trainer, record):
             self.epoch = record["epoch"]
             self._weights.keep()
-            if self._path is not None and not trainer.comm.rank:
-                save_parameters(trainer.model, self._path)
+            if self.path is not None and not trainer.comm.rank:
+                save_parameters(trainer.model, self.path)
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
-        if self._restore and self.epoch:
+        self._monitor.end(trainer)
+        if self.restore and self.epoch:
             assert self._weights is not None
             self._weights.restore()
 
@@ -182,7 +196,7 @@ class BestWeights(Callback):
         self._loaded = {name: np.asarray(each) for name, each in below("weights", state).items()}
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(OptionsCallback):
     """Stop when `monitor` has not become better for `patience` epochs.
 
     Parameters
@@ -212,8 +226,11 @@ class EarlyStopping(Callback):
         restore_best_weights: bool = False,
     ) -> None:
         self.patience = positive_int("EarlyStopping", "patience", patience, "5 is usual.")
-        self.monitor = monitor
         self._monitor = Monitor("EarlyStopping", monitor, mode, delta)
+        self.monitor = monitor
+        self.mode = mode
+        self.delta = self._monitor.delta
+        self.restore_best_weights = restore_best_weights
         self._bad = 0
         self._weights = (
             BestWeights(monitor, mode=mode, delta=delta) if restore_best_weights else None
@@ -241,7 +258,9 @@ class EarlyStopping(Callback):
             self._weights.on_epoch_end(trainer, record)
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
-        if self._weights is not None:
+        if self._weights is None:
+            self._monitor.end(trainer)
+        else:
             self._weights.on_fit_end(trainer, history)
 
     def state(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from layers.kernels import optimizer as kernels
 from layers.kernels import underflow
 from layers.types import Array
 
-from .callbacks import Callback, Record
+from .callbacks import OptionsCallback, Record
 from .data import ArrayDataset
 from .modify import modify_parameters
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _OWNER = "ExponentialMovingAverage"
 
 
-class ExponentialMovingAverage(Callback):
+class ExponentialMovingAverage(OptionsCallback):
     """Keeps a = d a + (1 - d) w of all parameters after each update (Polyak and Juditsky 1992, with
     exponential weights), which often generalises better than the last w.
 

@@ -135,12 +135,15 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
     if isinstance(given, Iterator):
         must, fix = f"{name} must be an array", f"Collect it: {name}=np.stack(list(…))."
         raise TypeError(message(owner, must, f"a {type(given).__name__}", fix))
+    if isinstance(given, Value):
+        must, fix = f"{name} must be an array", "Of a value pass .array."
+        raise TypeError(message(owner, must, f"a Value {given.shape}", fix))
     require_unmasked(owner, name, given)
     try:
         array = np.asarray(given)
     except ValueError as error:
         must = f"{name} must be an array, or a list of arrays that differ in their first axis only"
-        raise ValueError(message(owner, must, error, "Pad the other axes.")) from error
+        raise ValueError(message(owner, must, _shapes(given), "Pad the other axes.")) from error
     except Exception as error:
         must, fix = f"{name} must be an array", "Of a tensor pass .detach().cpu().numpy()."
         raise TypeError(message(owner, must, f"{type(given).__name__}: {error}", fix)) from error
@@ -158,6 +161,15 @@ def array_of(owner: str, name: str, given: Any, least: int = 1) -> Array:
     if array.dtype.kind == "f":
         require_finite(owner, name, array)
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _shapes(given: Any) -> str:
+    """Return in words how the parts of a list differ, of which NumPy makes no array."""
+    try:
+        shapes = dict.fromkeys(np.shape(each) for each in given)
+    except ValueError:
+        return "lists of lists that differ in length"
+    return "parts of shapes " + " and ".join(map(str, [*shapes][:2]))
 
 
 def require_finite(owner: str, name: str, array: Array) -> None:

@@ -34,6 +34,7 @@ from layers.types import Array
 
 from .checkpoints import Checkpoints
 from .data import ArrayDataset
+from .options import TrainerOptions
 from .trainer import Trainer
 
 __all__ = [
@@ -126,7 +127,13 @@ class Flags(argparse.ArgumentParser):
         )
 
 
-def cosine(options: argparse.Namespace, training: ArrayDataset) -> Cosine:
+def cosine(
+    options: argparse.Namespace,
+    training: ArrayDataset,
+    *,
+    drop_last: bool = False,
+    accumulate: int = 1,
+) -> Cosine:
     """Return the schedule from `--learning-rate` down to 0 in the steps of the whole run.
 
     Parameters
@@ -135,9 +142,13 @@ def cosine(options: argparse.Namespace, training: ArrayDataset) -> Cosine:
         What `Flags` has parsed.
     training
         The training data.
+    drop_last, accumulate
+        As the script passes them to `fit` or `run`.
     """
-    batches = -(-len(training) // options.batch_size)
-    return Cosine(options.learning_rate, steps=options.epochs * batches)
+    chosen = TrainerOptions(
+        batch_size=options.batch_size, drop_last=drop_last, accumulate=accumulate
+    )
+    return Cosine(options.learning_rate, steps=options.epochs * chosen.steps(len(training)))
 
 
 def run_folder() -> Path:

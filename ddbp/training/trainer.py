@@ -212,6 +212,8 @@ class Trainer(OptionsOfBefore):
         data = self._data.one(dataset)
         if self.options.drop_last:
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
+        if self._truncation is None:
+            checks.batches_have_variance(self, data, "Trainer.batches")
         self._stream.begin(data)
         try:
             with self._signals:
@@ -288,7 +290,7 @@ class Trainer(OptionsOfBefore):
         *,
         epochs: int,
         validation: ArrayDataset | None = None,
-        class_weight: Mapping[int, float] | Any = None,
+        class_weight: Mapping[int, float] | str | Any = None,
     ) -> list[Record]:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
         samples_per_second, seconds; after `load_state` for what is left of them, if the state is
@@ -302,7 +304,8 @@ class Trainer(OptionsOfBefore):
             Passes over the data.
         class_weight
             How much samples of each label count in training, if not alike: label to weight, 1 for
-            those that are not named, or the weights of labels 0, 1, ….
+            those that are not named, or the weights of labels 0, 1, …; or "balanced", as of
+            `ArrayDataset.weighted`.
 
         Raises
         ------
@@ -321,7 +324,7 @@ class Trainer(OptionsOfBefore):
         data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         if self._truncation is None:
-            checks.batches_have_variance(self, data)
+            checks.batches_have_variance(self, data, "Trainer.fit")
         steps = windows * self.options.steps(len(data))
         self._fit.write_configuration(self, dataset, epochs)
         with self._signals:

@@ -157,8 +157,11 @@ class Update:
             value += self.part.penalty(options.l1, options.l2)
         if self._transforms:
             self.part.collect()
+            was_finite = checks.is_finite(self.part.gradient)
             for transform in self._transforms:
                 transform(self._gradient, step)
+                if was_finite:
+                    checks.finite_gradient(self.part, transform, step)
         if options.clip_norm is not None:
             limit_norm(self.part, options.clip_norm, step)
         if loss.tape.pending:

@@ -43,8 +43,8 @@ SAID = {
         rf" {START}"
     ),
     "deep model": (
-        rf"{ALL_SAME} model; got …'.{{20,40}}Dropout\(0\.25\).{{0,40}}'… on rank 1, "
-        rf"…'.{{20,40}}Dropout\(0\.125\).{{0,40}}'… on rank 0\. {START}"
+        rf"{ALL_SAME} model; got \.\.\.'.{{20,40}}Dropout\(0\.25\).{{0,40}}'\.\.\. on rank 1, "
+        rf"\.\.\.'.{{20,40}}Dropout\(0\.125\).{{0,40}}'\.\.\. on rank 0\. {START}"
     ),
     "loss": (
         rf"{ALL_SAME} loss; got .*label_smoothing=0.125.* on rank 1, 'SoftmaxCrossEntropy\(\)' on"
@@ -65,8 +65,16 @@ SAID = {
         rf" 1, accuracy: accuracy on rank 0. {START}"
     ),
     "callbacks": (
-        rf"{ALL_SAME} callbacks; got the first that differs: BestWeights on rank 1, EarlyStopping"
-        rf" on rank 0. {START}"
+        rf"{ALL_SAME} callbacks; got the first that differs: BestWeights\(.+\) on"
+        rf" rank 1, EarlyStopping\(.+\) on rank 0. {START}"
+    ),
+    "options of callbacks": (
+        rf"{ALL_SAME} callbacks; got the first that differs: EarlyStopping\(patience=2, .+\) on"
+        rf" rank 1, EarlyStopping\(patience=1, .+\) on rank 0. {START}"
+    ),
+    "callback with and without data": (
+        rf"{ALL_SAME} callbacks; got .+ validation=None\) on rank 1, .+"
+        rf" validation=ArrayDataset\(.+\)\) on rank 0. {START}"
     ),
     "frozen parameters": (
         rf"{ALL_SAME} parameters; got the first that differs: layers\.0\.bias \(8,\) float32 frozen"

@@ -35,6 +35,8 @@ def test_optimizer_may_be_given_by_its_name(name, kind):
     [
         ("mse", MeanSquaredError),
         ("mean_squared_error", MeanSquaredError),
+        ("mae", layers.MeanAbsoluteError),
+        ("l1", layers.MeanAbsoluteError),
         ("cross_entropy", SoftmaxCrossEntropy),
         ("SoftmaxCrossEntropy", SoftmaxCrossEntropy),
         ("binary_cross_entropy_with_logits", BinaryCrossEntropy),
@@ -51,6 +53,8 @@ def test_metrics_may_be_a_list_of_names_and_functions():
     assert [*listed] == ["loss", "accuracy", "hits"]
     assert listed["accuracy"] == listed["hits"]
     assert [*make(metrics=[]).evaluate(DATA)] == ["loss"]
+    assert make(metrics="accuracy").metrics == make(metrics=["accuracy"]).metrics
+    assert make(metrics=hits).metrics == {"hits": hits}
 
 
 def test_name_of_a_metric_is_that_of_the_one_that_goes_with_the_loss():
@@ -74,7 +78,11 @@ def test_name_of_a_metric_is_that_of_the_one_that_goes_with_the_loss():
             r"Write SoftmaxCrossEntropy\(\): it takes logits, so leave out the last Softmax",
         ),
         ({"loss": "binary_crossentropy"}, r"Write BinaryCrossEntropy\(\): it takes logits"),
-        ({"metrics": "accuracy"}, r"got 'accuracy'. Write metrics=\[\"accuracy\"\]"),
+        ({"loss": "bce"}, r"Write BinaryCrossEntropy\(\): it takes logits"),
+        ({"loss": "kld"}, r"Write KLDivergence\(\): it takes logits"),
+        ({"metrics": 3}, r"got 3. Write metrics=\[\"accuracy\"\]"),
+        ({"metrics": {"": hits}}, "metrics must have names; got ''"),
+        ({"metrics": {3: hits}}, "metrics must have names; got 3"),
         ({"metrics": ["acuracy"]}, r"got 'acuracy'. Names are accuracy, binary_accuracy"),
         ({"metrics": [lambda p, t: p]}, r"must have a name.*metrics=\{\"name\": function\}"),
         ({"metrics": [hits, hits]}, "must have different names; got hits twice"),

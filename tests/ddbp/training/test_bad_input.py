@@ -158,7 +158,7 @@ def test_binary_targets_outside_of_0_to_1_are_refused():
 
 
 def test_features_that_do_not_fit_the_model_are_refused():
-    with refused(ValueError, "Linear(5, 3)", "the input must have shape (N, …, 5)", "(10, 4)"):
+    with refused(ValueError, "Linear(5, 3)", "the input must have shape (N, ..., 5)", "(10, 4)"):
         make().fit(ddbp.ArrayDataset(X[:, :4], LABELS), epochs=1)
 
 

@@ -240,7 +240,7 @@ def test_what_cannot_be_told_of_anything_is_refused(callback, fix):
 
 
 def test_callback_outside_a_list_is_refused():
-    with pytest.raises(TypeError, match=r"got <.*Diary .*>\. Pass a list: callbacks=\[…\]\."):
+    with pytest.raises(TypeError, match=r"got <.*Diary .*>\. Pass a list: callbacks=\[\.\.\.\]\."):
         make(callbacks=Diary())
 
 

@@ -1,5 +1,7 @@
 """Callbacks that watch a number of the records: early stopping, and the best weights."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -122,7 +124,8 @@ def test_early_stopping_puts_the_best_weights_back_if_asked():
 
 def test_value_that_is_no_number_yet_is_no_improvement():
     stopping = ddbp.EarlyStopping(monitor="score", mode="min", patience=2)
-    assert len(make(callbacks=[Scores(np.nan), stopping]).fit(DATA, epochs=9)) == 2
+    with pytest.warns(RuntimeWarning, match="^EarlyStopping: .* got 'score', which was NaN"):
+        assert len(make(callbacks=[Scores(np.nan), stopping]).fit(DATA, epochs=9)) == 2
 
 
 @pytest.mark.parametrize("kind", [ddbp.EarlyStopping, ddbp.BestWeights])
@@ -144,3 +147,39 @@ def test_monitor_that_is_no_number_of_the_record_is_refused_with_those_that_are(
     trainer = make(callbacks=[Scores("high"), kind(monitor="score", mode="max")])
     with pytest.raises(ValueError, match=r"got 'score'\. It has epoch, step, loss"):
         trainer.fit(DATA, epochs=1)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ddbp.BestWeights,
+        partial(ddbp.EarlyStopping, restore_best_weights=True),
+    ],
+)
+def test_monitor_that_is_always_nan_is_warned_of_once(kind):
+    callbacks = [Scores(np.nan, np.nan), kind(monitor="score", mode="max")]
+    with pytest.warns(RuntimeWarning, match="'score', which was NaN in all") as warned:
+        make(callbacks=callbacks).fit(DATA, epochs=2)
+    assert len(warned) == 1
+
+
+@pytest.mark.filterwarnings("error")
+def test_monitor_that_is_a_number_later_is_not_warned_of():
+    make(callbacks=[Scores(np.nan, 1, np.nan), ddbp.BestWeights("score", mode="max")]).fit(
+        DATA, epochs=3
+    )
+
+
+def test_callbacks_show_their_options():
+    class Own(ddbp.EarlyStopping):
+        def __init__(self, often):
+            super().__init__(patience=often)
+
+    assert repr(ddbp.EarlyStopping(patience=2, delta=1)) == (
+        "EarlyStopping(patience=2, monitor=None, mode=None, delta=1.0, restore_best_weights=False)"
+    )
+    assert repr(ddbp.BestWeights("loss", path="x")) == (
+        "BestWeights(monitor='loss', mode=None, delta=0.0, restore=True)"
+    )
+    assert "every_steps=3, " in repr(ddbp.Checkpoints(every_steps=3))
+    assert repr(Own(3)) == "Own()"

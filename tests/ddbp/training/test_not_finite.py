@@ -176,3 +176,25 @@ def test_masked_elements_are_refused_wherever_they_come_in():
 def test_masked_array_that_hides_nothing_is_an_array():
     trainer, other = (make(network(layers.ReLU()), batch_size=24) for _ in range(2))
     assert trainer.train_step(np.ma.masked_array(X[ROWS]), LABELS[ROWS]) == step(other)
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}])
+def test_transform_that_makes_nan_is_named(options):
+    def spoil(gradient, step):
+        for part in gradient.parts():
+            if part.name == "layers.2.bias" and step == 1:
+                part.gradient[-1] = np.nan
+
+    spoilt = make(transforms=[ddbp.ClipParameterNorms(1.0), spoil], **options)
+    step(spoilt)
+    before = parameters(spoilt)
+    said = r"NaN or inf in layers\.2\.bias after .*spoil in step 1\. It was finite before"
+    with pytest.raises(FloatingPointError, match=said):
+        step(spoilt)
+    assert parameters(spoilt).tobytes() == before.tobytes()
+
+
+def test_transform_is_not_blamed_for_the_gradient_that_it_was_given():
+    poisoned = trainer(1, transforms=[ddbp.ClipParameterNorms(1.0)], clip_norm=1.0)
+    with pytest.raises(FloatingPointError, match=r"the gradient must be finite; got nan in step 0"):
+        step(poisoned)

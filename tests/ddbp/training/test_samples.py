@@ -21,6 +21,7 @@ from layers import (
     ReLU,
     Sequential,
     SoftmaxCrossEntropy,
+    Tape,
     Value,
     tanh,
 )
@@ -483,6 +484,21 @@ def test_run_with_class_weights_goes_on_with_the_same_ones_only():
     assert resumed.parameters_sha256() == undisturbed.parameters_sha256()
 
 
+def test_balanced_class_weights_give_every_label_the_same_share():
+    found = DATA.weighted("balanced").weights
+    counts = np.bincount(LABELS)
+    np.testing.assert_array_equal(found, (83 / (3 * counts))[LABELS])
+    padded = ddbp.ArrayDataset(X, np.where(LABELS == 2, -1, LABELS))
+    found = padded.weighted("balanced", ignore=-1).weights[LABELS != 2]
+    np.testing.assert_array_equal(found, (counts[:2].sum() / (2 * counts[:2]))[LABELS[LABELS != 2]])
+
+
+def test_weights_of_0_for_all_labels_that_count_are_refused():
+    data = ddbp.ArrayDataset(X, np.where(LABELS == 2, -1, LABELS))
+    with pytest.raises(ValueError, match="class_weight must not be 0 for all labels"):
+        data.weighted({0: 0, 1: 0}, ignore=-1)
+
+
 def test_class_weights_multiply_the_weights_that_there_are():
     weights = RNG.uniform(1, 2, 83)
     data = ddbp.ArrayDataset(X, LABELS, weights=weights).weighted({2: 4.0})
@@ -499,6 +515,10 @@ def test_class_weights_multiply_the_weights_that_there_are():
         (DATA, [1.0, 2.0], "class_weight must have a weight for label 2; got 2 weights"),
         (DATA, {"a": 1.0}, "class_weight must have labels as keys"),
         (DATA, {0: -1.0}, "class_weight must be numbers of at least 0"),
+        (DATA, {0: 0, 1: 0, 2: 0}, "class_weight must not be 0 for all labels"),
+        (DATA, {7: 2}, r"class_weight must be of labels that occur; got 7, .* in 0\.\.2"),
+        (DATA, "equal", r"class_weight must be numbers; got 'equal'\. Write .* or \"balanced\""),
+        (DATA, {0: "a"}, "class_weight must be numbers"),
         (ddbp.ArrayDataset(X, X), {0: 1.0}, r"class_weight needs targets that are integer labels"),
     ],
 )
@@ -614,6 +634,8 @@ def test_batch_norm_that_would_meet_a_single_sample_is_refused_before_training()
     )
     with pytest.raises(ValueError, match=said):
         trainer.fit(data, epochs=1)
+    with pytest.raises(ValueError, match=said.replace("fit", "batches")):
+        next(trainer.batches(data))
     assert (trainer.step_count, trainer.parameters_sha256()) == (0, before)
     trainer, data = single(81, drop_last=True)
     trainer.fit(data, epochs=1)
@@ -635,6 +657,13 @@ def test_single_images_and_synchronized_statistics_are_enough():
     make(model).fit(ddbp.ArrayDataset(rng.standard_normal((41, 5, 5, 1)), LABELS[:41]), epochs=1)
     synchronized = make(network(BatchNorm(16, synchronized=True)), shards=6)
     synchronized.fit(single(88)[1], epochs=1)
+
+
+def test_loop_that_gives_the_model_something_else_is_not_refused_its_batches():
+    trainer, _ = single(81)
+    noise = np.zeros((81, 3), np.float32)
+    batches = trainer.batches(ddbp.ArrayDataset(noise, np.resize(LABELS, 81)))
+    assert [batch.samples for batch in batches] == [20, 20, 20, 20, 1]
 
 
 # Conversion of what steps and predictions are given
@@ -711,8 +740,8 @@ def test_step_on_data_that_are_not_finite_blames_the_data(part):
 @pytest.mark.parametrize(
     ("x", "said"),
     [
-        (X[:, :4], r"Linear\(6, 16\): the input must have shape \(N, …, 6\); got \(20, 4\)"),
-        (X[0], r"Linear\(6, 16\): the input must have shape \(N, …, 6\); got \(6,\)"),
+        (X[:, :4], r"Linear\(6, 16\): the input must have shape \(N, \.\.\., 6\); got \(20, 4\)"),
+        (X[0], r"Linear\(6, 16\): the input must have shape \(N, \.\.\., 6\); got \(6,\)"),
         (np.ones((3, 6), int), r"Linear\(6, 16\): the input must have the dtype of the weights"),
         (["a"], "Trainer.predict: x must be numeric; got <U1"),
         (None, "Trainer.predict: x must be numeric; got object"),
@@ -757,3 +786,18 @@ def test_all_integer_options_take_numbers_of_numpy(kind):
     assert numbers.parameters_sha256() == plain.parameters_sha256()
     assert parameters(numbers).tobytes() == parameters(plain).tobytes()
     assert re.fullmatch("[0-9a-f]+", numbers.parameters_sha256())
+
+
+def test_value_is_refused_where_an_array_is_meant():
+    value = Tape().input(X)
+    said = (
+        r"^Trainer\.predict: x must be an array; got a Value \(83, 6\)\. Of a value pass \.array\.$"
+    )
+    with pytest.raises(TypeError, match=said):
+        make().predict(value)
+
+
+def test_sequences_that_differ_in_another_axis_are_named_by_their_shapes():
+    said = r"got parts of shapes \(2, 3\) and \(2, 4\)\. Pad the other axes\.$"
+    with pytest.raises(ValueError, match=said):
+        ddbp.ArrayDataset([np.ones((2, 3)), np.ones((2, 4))], [0, 1])

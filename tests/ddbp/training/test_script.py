@@ -3,8 +3,10 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import ddbp
 from ddbp import script
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -47,3 +49,11 @@ def test_flags_refuse_what_no_training_could_do(arguments, told, capsys):
     with pytest.raises(SystemExit):
         flags().parse_args(["=".join(arguments)])
     assert told in capsys.readouterr().err
+
+
+def test_cosine_falls_for_the_updates_that_there_are():
+    options = flags().parse_args([])
+    data = ddbp.ArrayDataset(np.zeros((100, 2)), np.zeros(100))
+    for chosen, updates in (({}, 4), ({"drop_last": True}, 3), ({"accumulate": 3}, 2)):
+        expected = ddbp.Cosine(0.1, steps=3 * updates)
+        assert repr(script.cosine(options, data, **chosen)) == repr(expected)

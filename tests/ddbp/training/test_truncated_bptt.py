@@ -131,6 +131,6 @@ def test_model_without_run_is_refused():
 @pytest.mark.parametrize("y", [Y[:, 0], Y[:, :-1]])
 def test_targets_without_the_time_steps_are_refused(y):
     with pytest.raises(
-        ValueError, match=r"Trainer: truncate needs x \(N, T, …\) and targets \(N, T, …\)"
+        ValueError, match=r"Trainer: truncate needs x \(N, T, \.\.\.\) and targets \(N, T, \.\.\.\)"
     ):
         trainer(truncate=2).fit(ddbp.ArrayDataset(X, y), epochs=1)

@@ -157,8 +157,8 @@ def test_pass_that_fails_has_no_end(rng):
     ("hooks", "fix"),
     [
         ([object()], r"Derive from layers\.TapeHook\."),
-        ([Diary(), Diary], r"Make one: Diary\(…\)\."),
-        (Diary(), r"Pass a list: hooks=\[…\]\."),
+        ([Diary(), Diary], r"Make one: Diary\(\.\.\.\)\."),
+        (Diary(), r"Pass a list: hooks=\[\.\.\.\]\."),
     ],
 )
 def test_what_cannot_be_told_of_anything_is_refused(hooks, fix):

@@ -260,7 +260,7 @@ ones = np.ones((2, 5, 6), np.float32)
 @pytest.mark.parametrize(
     ("layer", "inputs", "words"),
     [
-        (layers.Attention(2), (ones[0],), ["Attention(2)", "(N, T, …)", "[5, 6]"]),
+        (layers.Attention(2), (ones[0],), ["Attention(2)", "(N, T, ...)", "[5, 6]"]),
         (layers.Attention(2), (ones, ones.astype(float)), ["one floating type", "float64"]),
         (layers.Attention(2), (ones, ones), ["must agree", "(2, 5, 6)"]),
         (layers.Attention(2), (ones, ones, ones[:, :4]), ["must agree", "(2, 4, 6)"]),

@@ -78,7 +78,7 @@ def test_ids_without_adjacent_memory():
         (np.array([0, -1]), ValueError, ["0..4", "-1 at (1,)"]),
         (np.array([2**40]), ValueError, ["1099511627776 at (0,)"]),
         (np.array([0.0]), TypeError, ["integers", "float64", "astype"]),
-        (np.array(3), ValueError, ["(N, …)", "()", "np.newaxis"]),
+        (np.array(3), ValueError, ["(N, ...)", "()", "np.newaxis"]),
     ],
 )
 def test_wrong_ids_are_refused(ids, error, words):

@@ -74,8 +74,8 @@ def test_nan_stays_in_its_row(place):
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (np.ones((4, 3), np.float32), ValueError, ["LayerNorm(5, 1e-05)", "(N, …, 5)", "(4, 3)"]),
-        (np.ones(5, np.float32), ValueError, ["(N, …, 5)", "(5,)", "np.newaxis"]),
+        (np.ones((4, 3), np.float32), ValueError, ["LayerNorm(5, 1e-05)", "(N, ..., 5)", "(4, 3)"]),
+        (np.ones(5, np.float32), ValueError, ["(N, ..., 5)", "(5,)", "np.newaxis"]),
         (np.ones((4, 5)), TypeError, ["float32", "float64", "astype"]),
     ],
 )

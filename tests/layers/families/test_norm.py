@@ -380,8 +380,8 @@ def test_layers_that_the_mistakes_are_made_in_are_right(right):
             ValueError,
             ["BatchNorm(4, synchronized=True): ", "the batch must", "larger"],
         ),
-        (np.ones((3, 5)), {}, ValueError, ["(N, …, 4)", "(3, 5)", "last axis"]),
-        (np.ones(4), {}, ValueError, ["(N, …, 4)", "(4,)", "x[np.newaxis]"]),
+        (np.ones((3, 5)), {}, ValueError, ["(N, ..., 4)", "(3, 5)", "last axis"]),
+        (np.ones(4), {}, ValueError, ["(N, ..., 4)", "(4,)", "x[np.newaxis]"]),
         (
             np.ones((3, 4), np.int64),
             {"affine": False},

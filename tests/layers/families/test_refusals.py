@@ -19,13 +19,13 @@ REFUSED = [
         layers.Linear(5, 2, rng=rng),
         (x32,),
         ValueError,
-        ["Linear(5, 2)", "(N, …, 5)", "(4, 3)", "Flatten()"],
+        ["Linear(5, 2)", "(N, ..., 5)", "(4, 3)", "Flatten()"],
     ),
     (
         layers.Linear(3, 2, rng=rng),
         (x32[0],),
         ValueError,
-        ["Linear(3, 2)", "(N, …, 3)", "(3,)", "x[np.newaxis]"],
+        ["Linear(3, 2)", "(N, ..., 3)", "(3,)", "x[np.newaxis]"],
     ),
     (
         layers.Linear(3, 2, rng=rng),
@@ -60,7 +60,7 @@ REFUSED = [
         ValueError,
         ["LogSoftmax(axis=2)", "axis 2 must hold", "(4, 3)", "(N, C)"],
     ),
-    (layers.PReLU(5), (x32,), ValueError, ["PReLU(5)", "(N, …, 5)", "(4, 3)", "last axis"]),
+    (layers.PReLU(5), (x32,), ValueError, ["PReLU(5)", "(N, ..., 5)", "(4, 3)", "last axis"]),
     (layers.PReLU(), (x32.astype(float),), TypeError, ["PReLU(1)", "float32", "float64", "astype"]),
     (
         layers.GroupNorm(3, 3),
@@ -78,7 +78,7 @@ REFUSED = [
         layers.LayerNorm((2, 3)),
         (np.ones((4, 4, 3), np.float32),),
         ValueError,
-        ["LayerNorm((2, 3), 1e-05)", "(N, …, 2, 3)", "(4, 4, 3)", "last axes"],
+        ["LayerNorm((2, 3), 1e-05)", "(N, ..., 2, 3)", "(4, 4, 3)", "last axes"],
     ),
     (
         layers.Upsample(2),
@@ -182,6 +182,7 @@ def test_wrong_inputs_are_refused_by_name_shape_and_fix(layer, inputs, error, wo
     text = str(caught.value)
     assert all(word in text for word in words), text
     assert "; got " in text
+    assert text.isascii()
 
 
 @pytest.mark.parametrize(

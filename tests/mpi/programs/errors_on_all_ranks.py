@@ -150,6 +150,14 @@ CASES = {
     "shards": lambda: trainer(shards=6 if ODD else 3),
     "metrics": lambda: trainer(metrics=[] if ODD else ["accuracy"]),
     "callbacks": lambda: trainer(callbacks=[ddbp.BestWeights() if ODD else ddbp.EarlyStopping()]),
+    "options of callbacks": lambda: trainer(
+        callbacks=[ddbp.EarlyStopping(patience=2 if ODD else 1)]
+    ),
+    "callback with and without data": lambda: trainer(
+        callbacks=[
+            ddbp.ExponentialMovingAverage(validation=None if ODD else ddbp.ArrayDataset(X, LABELS))
+        ]
+    ),
     "frozen parameters": lambda: trainer(frozen_on_one()),
     "parameter groups": lambda: trainer(
         optimizer=ddbp.SGD(0.1, groups={"*.bias": {"learning_rate": 0.5 if ODD else 0.25}})
