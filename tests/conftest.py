@@ -35,6 +35,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> distribution
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Workers must agree on names, and where an object lies is another place in each of them.
+    if placed := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"names of tests must hold no addresses; give ids: {placed[0]}")
     distribution.leave_out_full(config, items)
     if hasattr(config, "workerinput"):
         distribution.longest_first(items)

@@ -89,7 +89,6 @@ def test_name_of_a_metric_is_that_of_the_one_that_goes_with_the_loss():
         ({"metrics": {"hits": 3}}, "functions by name.* got 3"),
         ({"callbacks": [ddbp.EarlyStopping]}, r"Make one: EarlyStopping\("),
     ],
-    ids=str,
 )
 def test_what_is_meant_is_said_where_something_else_is_given(options, words):
     with pytest.raises(TypeError, match=rf"Trainer: .*{words}"):
@@ -120,7 +119,6 @@ def test_model_must_be_made_of_layers(model, words):
         (ddbp.Cosine, r"Make one: Cosine\("),
         ([np.zeros(3)], "Leave the parameters out: a trainer passes them"),
     ],
-    ids=str,
 )
 def test_learning_rate_must_be_a_number_or_a_schedule(kind, rate, words):
     options = {"steps": 3} if kind is ddbp.WarmUp else {}

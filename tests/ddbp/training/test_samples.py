@@ -680,7 +680,7 @@ class Frame:
 
 
 @pytest.mark.parametrize(
-    "of", [np.asarray, np.ndarray.tolist, Frame, lambda a: a.astype(np.float16)], ids=str
+    "of", [np.asarray, np.ndarray.tolist, Frame, lambda a: a.astype(np.float16)]
 )
 def test_steps_and_predictions_convert_as_a_fit_does(of):
     x = X[:20].astype(np.float16)
