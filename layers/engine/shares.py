@@ -71,8 +71,8 @@ def required(value: "Value", owner: str) -> BatchSum:
 
 
 def along_samples(x: Any, axis: int) -> bool:
-    """Return whether the samples of this rank's part of the batch lie along an axis of an input."""
-    if not isinstance(x, Recorded) or x.array.shape[axis] != x.tape.rows:
+    """Return whether samples of this rank's part of the batch lie along an axis of an input."""
+    if not isinstance(x, Recorded) or x.array.shape[axis] != x.tape.rows or not x.tape.rows:
         return False
     value = cast("Value", x)
     while (call := value.call) is not None:

@@ -79,7 +79,8 @@ def test_input_of_another_shape_is_refused_with_what_mends_it(axes, right, wrong
     for shape in right:
         require_input("Owner", np.zeros(shape), axes, None, "usual fix")
     for shape, fix in wrong.items():
-        must = f"Owner: the input must have shape ({', '.join(map(str, axes))}); got {shape}. "
+        wanted = ", ".join(map(str, axes)).replace("…", "...")
+        must = f"Owner: the input must have shape ({wanted}); got {shape}. "
         with pytest.raises(ValueError, match=f"^{re.escape(must)}.*{re.escape(fix)}"):
             require_input("Owner", np.zeros(shape), axes, None, "usual fix")
 
