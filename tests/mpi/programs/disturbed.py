@@ -61,7 +61,9 @@ def train_alone():
 
 def last_words():
     """Call MPI at the end of a script."""
-    print("at the end:", ddbp.communicator().world.allreduce(1), flush=True)
+    # In one piece: ranks print at the same time.
+    sys.stdout.write(f"at the end: {ddbp.communicator().world.allreduce(1)}\n")
+    sys.stdout.flush()
 
 
 def forks() -> None:
