@@ -74,6 +74,12 @@ def found(folder: Path) -> list[Path]:
     ]
 
 
+def within(path: Path) -> Path:
+    """Return the folder of checkpoints in that of a run; what is none has its own."""
+    beneath = path / IN_RUN
+    return beneath if beneath.is_dir() else path
+
+
 def manifest_text(facts: Mapping[str, Any]) -> str:
     """Return the text of a state.json with these facts and its own digest."""
     return json.dumps({**facts, "sha256": _digest(facts)}, indent=1) + "\n"

@@ -79,20 +79,17 @@ class Writer:
         # Nobody writes to it before it is there.
         self._agree()
         if self._comm.rank < self._writers:
-            work = (self._work, new, step, {**facts, "values": snapshot.values})
-            arrays = snapshot.arrays
-            mine = self._mine(arrays)
-            described = {
+            arrays = {
                 name: {
                     "shape": list(each.shape),
                     "dtype": each.dtype.str,
                     "spread": isinstance(each, Pieces),
                 }
-                for name, each in arrays.items()
+                for name, each in snapshot.arrays.items()
             }
-            self._thread = threading.Thread(
-                target=self._attempt, args=(*work, described, mine), daemon=True
-            )
+            stated = {**facts, "values": snapshot.values}
+            work = (self._work, new, step, stated, arrays, self._mine(snapshot.arrays))
+            self._thread = threading.Thread(target=self._attempt, args=work, daemon=True)
             self._thread.start()
         if not background:
             self.wait()

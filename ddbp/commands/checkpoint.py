@@ -44,8 +44,7 @@ def _paths(path: Path) -> list[Path]:
     """Return the checkpoints that are meant by a path, oldest first."""
     if (path / folder.STATE).exists():
         return [path]
-    beneath = path / folder.IN_RUN
-    paths = folder.found(beneath if beneath.is_dir() else path)
+    paths = folder.found(folder.within(path))
     if not paths:
         fix = "Name a checkpoint, or a folder that has some, such as that of a run."
         raise DamagedError(message("ddbp checkpoint", "there must be a checkpoint", path, fix))

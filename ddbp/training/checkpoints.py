@@ -261,8 +261,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()
             return str(path.absolute())
-        if (path / folder.IN_RUN).is_dir():
-            path = path / folder.IN_RUN
+        path = folder.within(path)
     folder.recover(path)
     damages: list[DamagedError] = []
     for found in folder.newest_whole(path):
