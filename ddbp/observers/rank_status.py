@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
+from ddbp.comm.base import Communicator
 from ddbp.comm.deadlines import WHERE
 
 from .observer import StepPhase
-
-if TYPE_CHECKING:
-    from ddbp.comm.mpi import MPICommunicator
 
 # Words of a status: the process, without which nothing else holds; what it does, in which step of
 # which trainer; and, by its id, the layer whose turn it is, or 0.
@@ -105,8 +102,8 @@ def own_status(rank: int) -> RankStatus | None:
     return _OWN[0] if _OWN else None
 
 
-def _start(comm: "MPICommunicator") -> None:
-    own_status(comm.rank)
+def _start(comm: Communicator) -> None:
+    own_status(comm.slot)
 
 
 STARTED.append(_start)

@@ -120,7 +120,7 @@ class Trainer(OptionsOfBefore):
         self.comm = comm
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
-        reporter = status_reporter.start(self.comm.rank, model, loss)
+        reporter = status_reporter.start(self.comm.slot, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
