@@ -21,6 +21,8 @@ BEFORE_ABORT: list[Callable[[], None]] = []
 """What is called before a rank ends all ranks by an exception."""
 ABORTED = 1
 """The exit status of a run that a rank has ended."""
+STALLED = 124
+"""That of a run that came no further: the status of timeout(1)."""
 
 
 class Job(Protocol):

@@ -42,6 +42,8 @@ _NAMED = 4
 
 WHERE: list[Callable[[int], str]] = []
 """What tells where the rank of a slot is, if anything can."""
+GIVES_UP: list[Callable[[], None]] = []
+"""What is called when time is up, before that is an error."""
 
 
 class Notices(Protocol):
@@ -91,6 +93,13 @@ class Deadline:
         The number of this rank, and the slots of all.
     survives
         Whether ranks that are dead are no error, but a `RankLost`.
+
+    Attributes
+    ----------
+    waiting
+        What this rank waits for at present, None if it does not.
+    waited
+        Seconds that it has waited for so far, but for those waits that were over at once.
     """
 
     def __init__(
@@ -102,6 +111,8 @@ class Deadline:
         self._look = _LOOK_TO_SURVIVE if survives else _LOOK
         self._timeout = settings.timeout()
         self._left = False
+        self.waiting: Collective | None = None
+        self.waited = 0.0
         self._told = -_AGAIN
         self._say = _SAY
         if survives or len(slots) > 1:
@@ -153,6 +164,24 @@ class Deadline:
         known; `fence` makes dead ones of those that have not come in time. With `asleep` seconds
         between looks the core is left to others from the beginning.
         """
+        if done():
+            return
+        began, self.waiting = time.monotonic(), collective
+        try:
+            self._wait(done, collective, late, dead, fence, asleep)
+        finally:
+            self.waiting = None
+            self.waited += time.monotonic() - began
+
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        collective: Collective,
+        late: Callable[[], list[int]],
+        dead: Callable[[], list[int]],
+        fence: Callable[[list[int]], None] | None,
+        asleep: float,
+    ) -> None:
         yields, sleep = (0, asleep) if asleep else (_YIELDS, _SLEEP)
         looks = 0
         started = checked = 0.0
@@ -215,6 +244,8 @@ class Deadline:
                 self._tell_the_user(collective, late() or absent, waited)
         compiled = time.monotonic() - max(notices.compiling.values(), default=-np.inf)
         if min(waited, compiled - _COMPILATION) > self._timeout:
+            for tell in GIVES_UP:
+                tell()
             absent = late() or notices.absent()
             if fence is not None:
                 fence(absent)

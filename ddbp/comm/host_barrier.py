@@ -10,6 +10,7 @@ import numpy as np
 
 from layers.engine.parameter import Allocator
 from layers.kernels import sync
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array, Integers
 
 from .processes import Processes, start_of
@@ -19,6 +20,8 @@ WORDS = 8192
 
 # Where a rank says which process it is and when that began; its first cell counts meetings.
 PID, BORN = 1, 2
+# Where its signs begin: on a cache line of their own.
+_SIGNS = CACHE_LINE // 8
 # How often a process looks at first, for some 35 µs, and each time that it is asked later.
 _FIRST_LOOKS, _LOOKS = 1000, 20
 
@@ -133,6 +136,10 @@ class HostBarrier:
             rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS
         )
         return mismatched
+
+    def signs(self) -> list[Integers]:
+        """Return words of the ranks of the host (8,) that are no part of a meeting."""
+        return [self.cells[row, _SIGNS : sync.COUNT_CELLS] for row in self._members]
 
     def late(self) -> list[int]:
         """Return the ranks of the host that have not come to the present meeting."""

@@ -25,6 +25,20 @@ class HostRanks:
     _deadline: Deadline
     _host_barrier: HostBarrier
 
+    @property
+    def waiting(self) -> Collective | None:
+        return self._deadline.waiting
+
+    @property
+    def waited(self) -> float:
+        return self._deadline.waited
+
+    def signs(self) -> dict[int, Integers]:
+        words = self._host_barrier.signs()
+        # Until ranks share memory this one is alone.
+        first = self.rank if len(words) == 1 else self.topology.first
+        return {first + number: of_rank for number, of_rank in enumerate(words)}
+
     def host_barrier(self, collective: Collective) -> None:
         self._deadline.begin()
         if not self._host_barrier.meet():

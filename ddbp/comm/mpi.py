@@ -53,6 +53,7 @@ class MPICommunicator(HostRanks, FixedRanks):
         self.size = self.world.size
         self._notices = MPINotices(mpi, self.world)
         self._deadline = Deadline(self._notices, self.rank, range(self.size))
+        self._host_barrier = HostBarrier(np.zeros, 0, 1)
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)

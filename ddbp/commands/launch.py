@@ -153,6 +153,13 @@ def run(arguments: Sequence[str]) -> int:
         action="store_true",
         help="with --survive: go on with the ranks that are left alone",
     )
+    parser.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="S",
+        help="end a run, or begin it again, that has made no progress for so many seconds (learned"
+        " from its steps); inf waits for ever",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
     least = options.ranks if options.min_ranks is None else options.min_ranks
@@ -163,6 +170,10 @@ def run(arguments: Sequence[str]) -> int:
     ):
         if value < limit:
             parser.error(f"{name} must be at least {limit}; got {value}")
+    if options.stall_timeout is not None:
+        if not options.stall_timeout > 0:
+            parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
+        os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
     what = program.arguments_of_python(parser, options)
     restarts = Restarts(options.max_restarts, options.ranks, least)
     if options.survive:
