@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import settings, terminal
 from layers.types import Array
 
 from . import shared_memory
@@ -139,6 +140,11 @@ class HostCommunicator(HostRanks):
         return [rank for rank in late() if self.slots[rank] in dead]
 
     def _fence(self, ranks: list[int]) -> None:
+        names = ", ".join(map(str, ranks))
+        fix = f"{settings.TIMEOUT} sets the limit in seconds"
+        terminal.say(
+            f"[rank {self.rank} of {self.size}] kills rank {names}, which does not come; {fix}"
+        )
         self._members.kill([self.slots[rank] for rank in ranks])
 
     def regroup(self) -> list[int]:

@@ -9,6 +9,7 @@ from .ranks import (
     ONE_HOST,
     PARTIAL_SUMS,
     PLAIN,
+    SURVIVE,
     differences,
     in_full,
 )
@@ -39,6 +40,10 @@ LAYOUTS = {
     "2+2, buckets": (HALVES | BUCKETS, [2, 2]),
     "3+2, buckets": (ODD_AND_EVEN | BUCKETS, [3, 2]),
     "4+4, buckets": (ODD_AND_EVEN | BUCKETS, [4, 4]),
+    "1 survives": (SURVIVE, [1]),
+    "2 survive": (SURVIVE, [2]),
+    "3 survive": (SURVIVE, [3]),
+    "7 survive, partial sums": (SURVIVE | PARTIAL_SUMS, [7]),
     "1, partial sums": (PARTIAL_SUMS, [1]),
     "2, partial sums": (PARTIAL_SUMS, [2]),
     "3, partial sums": (PARTIAL_SUMS, [3]),
