@@ -93,6 +93,8 @@ class Partition:
     ----------
     comm
         The ranks.
+    ranges
+        Where it is in the flat arrays, (start, stop) of each range.
     names, shapes, regularized, groups
         Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
         numbers of their groups.
@@ -102,6 +104,8 @@ class Partition:
         After `collect`: the gradient (m,), if `whole`.
     chunks
         The parts of the partition; `fetch` gives a chunk its gradient.
+    collected
+        Whether all chunks have their gradients.
     scale
         What the sum of the gradients is multiplied by.
     """
@@ -117,7 +121,8 @@ class Partition:
         self._reducer = reducer
         self.comm = reducer.comm
         self._adjust = adjust
-        self._collected = False
+        self.ranges = reducer.ranges
+        self.collected = False
         self.scale = 1.0
         self._flat = flat = reducer.flat
         self._ranges = [flat.values[start:stop] for start, stop in reducer.ranges]
@@ -242,7 +247,7 @@ class Partition:
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
-        if self._collected:
+        if self.collected:
             return
         if self._reducer.alone is None:
             self._reducer.sum(chunk.gradient, chunk.start)
@@ -255,11 +260,11 @@ class Partition:
         """Give all chunks their gradients."""
         for chunk in self.chunks:
             self.fetch(chunk)
-        self._collected = True
+        self.collected = True
 
     def forget(self) -> None:
         """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
-        self._collected = False
+        self.collected = False
 
     # Whole arrays
 
