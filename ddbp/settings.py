@@ -30,6 +30,10 @@ RESUME = "DDBP_RESUME"
 """1: trainers with a run folder go on from the newest checkpoint in it, as `ddbp launch` asks of a
 run that begins again.
 """
+CHECK_MEMORY = "DDBP_CHECK_MEMORY"
+"""Steps after which ranks and hosts compare what they hold copies of; 0: bits that flip in
+parameters and moments are not looked for at all.
+"""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
@@ -42,6 +46,7 @@ training is over.
 """
 
 SHARD_MEMORY_DEFAULT = 64
+CHECK_MEMORY_DEFAULT = 100
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -123,6 +128,12 @@ def shard_memory() -> int:
     return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
 
 
+def check_memory() -> int:
+    """Return after how many steps copies are compared, 0 if memory is not checked."""
+    chosen = _integer(CHECK_MEMORY, "number of steps", least=0)
+    return CHECK_MEMORY_DEFAULT if chosen is None else chosen
+
+
 def bucket() -> int | None:
     """Return the bytes of a bucket, 0 for a single one."""
     chosen = _integer(BUCKET, "number of KiB", least=0)
@@ -155,7 +166,7 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+    return {name: os.environ.get(name, "") for name in (BUCKET, CHECK_MEMORY, SHARD_MEMORY)}
 
 
 def _folder(name: str) -> Path | None:

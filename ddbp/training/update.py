@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 
+from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.observers.observer import StepPhase
@@ -72,7 +73,7 @@ class Update:
         self._plan = plan
         self._comm = comm
         self._lay_out()
-        optimizer.bind(self.part)
+        optimizer.bind(self.part, checked=settings.check_memory() > 0)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
