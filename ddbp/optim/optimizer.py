@@ -4,6 +4,7 @@ state is sharded because slices are.
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -115,6 +116,11 @@ class Optimizer:
 
     def bind(self, part: Partition) -> None:
         """Begin anew with a partition, `part`, which this optimizer belongs to from now on."""
+        self._bind(part)
+        for member in self.members:
+            member.begin(part)
+
+    def _bind(self, part: Partition) -> None:
         made = parameter_groups.made(self, self.groups)
         self.steps = 0
         self.schedule = self.given.begun()
@@ -136,18 +142,31 @@ class Optimizer:
         """
         assert self._part is not None
         known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
-        before = [(member.steps, member.schedule) for member in self.members]
-        self.bind(part)
+        with self._going_on():
+            self.bind(part)
         for slot, array in self.moments.items():
             named = part.to_named(array)
             part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
+
+    def follow(self, part: Partition) -> None:
+        """Go on with what this rank updates now that ranks are others, whose moments are in memory
+        that ranks share.
+        """
+        with self._going_on():
+            self._bind(part)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Return a context after which the members have the steps and schedules that they had."""
+        before = [(member.steps, member.schedule) for member in self.members]
+        yield
         for member, (steps, schedule) in zip(self.members, before, strict=True):
             member.steps = steps
             member.schedule = schedule
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
-        self.moments = {name: part.zeros() for name in self._slots}
+        self.moments = {name: part.shared(f"moment {name}") for name in self._slots}
 
     def moments_of(self, chunk: Chunk) -> dict[str, Array]:
         """Return the parts of the moments that belong to a chunk of this group, in the order of
@@ -156,7 +175,10 @@ class Optimizer:
         return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
-        """Prepare the update of the `spans` of this group, whose moments are zero."""
+        """Prepare the update of the `spans` of this group."""
+
+    def begin(self, part: Partition) -> None:
+        """Fill the moments of the `spans` of this group, which are zero, for the first step."""
 
     def _member(self, number: int, made: "Optimizer") -> "Optimizer":
         """Return this optimizer, moments and all, with the options of one that was made for the
@@ -228,6 +250,11 @@ class Optimizer:
             if member.weight_decay:
                 member.decay(chunk, member._rate)
             member.update(chunk, moments, member._rate)
+
+    def take_back(self) -> None:
+        """Count a step less, of which nothing has been left."""
+        for member in self.members:
+            member.steps -= 1
 
     def update_slice(self, part: Partition, rate: float) -> None:
         """Update the `spans` of the partition, all of whose gradient is there, if it must be

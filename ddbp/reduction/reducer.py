@@ -25,6 +25,7 @@ from .exchange import Exchange
 from .host_memory import HostMemory
 from .overlap import Overlap
 from .shards import ShardPlan
+from .shared_arrays import SharedArrays
 from .wire import Wire, chosen
 
 _STATED = 4
@@ -52,6 +53,8 @@ class Reducer:
         The ranks.
     wire
         How gradients are sent between hosts; as they are unless given.
+    shared
+        Where memory comes from that the ranks of a host share.
 
     Attributes
     ----------
@@ -61,6 +64,8 @@ class Reducer:
         (start, stop) in the flat arrays of what this rank owns, its slice: one range on one host,
         one of each bucket between hosts. Ranges begin at multiples of
         `layers.kernels.reduce.BLOCK`.
+    shared
+        The memory that the ranks of this host share.
     alone
         The gradient of the partition if there is nothing to be summed, else None.
     request
@@ -70,19 +75,24 @@ class Reducer:
     """
 
     def __init__(
-        self, model: Module, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
+        self,
+        model: Module,
+        plan: ShardPlan,
+        comm: Communicator,
+        wire: str | Wire | None = None,
+        shared: SharedArrays | None = None,
     ) -> None:
-        memory = HostMemory(model, plan, comm)
+        self.shared = SharedArrays(comm) if shared is None else shared
+        memory = HostMemory(model, plan, comm, self.shared)
         self.flat = memory.flat
         self.plan = plan
         self.comm = comm
         several = len(comm.hosts) > 2
         buckets = Buckets(self.flat, comm.size, several=several)
-        owned = buckets.owned(comm.rank)
-        self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
-        self._first = self.ranges[0][0]
+        self._buckets = buckets
+        self.ranges = self.ranges_of(comm.rank)
         # Where they begin in the partition.
-        self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
+        self._offsets = list(accumulate((stop - start for start, stop in self.ranges), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
         self.request = 0
         self.requested = 0
@@ -111,6 +121,10 @@ class Reducer:
         self.alone: Array | None = (
             memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
         )
+
+    def ranges_of(self, rank: int) -> list[tuple[int, int]]:
+        """Return (start, stop) in the flat arrays of what a rank owns."""
+        return [(part.start, part.stop) for part in self._buckets.owned(rank)]
 
     def overlapping(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
         """Return a context for the last backward pass on a tape before `exchange`: what it
@@ -156,7 +170,7 @@ class Reducer:
 
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
-        if not self._begun:
+        if self._exchange is not None and not self._begun:
             self._attempts = next(_ATTEMPTS)
         self._begun = False
         stated = self._stated
@@ -185,12 +199,13 @@ class Reducer:
         if awaited:
             error.add_note(f"Gradients that have not come: {awaited}.")
 
-    def sum(self, gradient: Array, start: int) -> None:
+    def sum(self, gradient: Array, start: int, first: int | None = None) -> None:
         """Write the gradient of the global batch on a part of this rank's partition that begins at
-        `start` of the partition.
+        `start` of the partition; on one host, of one that begins at `first` of the flat array.
         """
         if self._exchange is None:
-            tree_sum(self._gradients, self._sizes, out=gradient, start=self._first + start)
+            first = self.ranges[0][0] if first is None else first
+            tree_sum(self._gradients, self._sizes, out=gradient, start=first + start)
             return
         number = bisect_right(self._offsets, start) - 1
         parts, offset = self._exchange.parts[number], self._offsets[number]

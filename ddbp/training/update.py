@@ -11,7 +11,9 @@ from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
+from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
+from ddbp.reduction.shared_arrays import SharedArrays
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
 from layers.kernels import underflow
@@ -41,6 +43,8 @@ class Update:
         What is done to gradients before the optimizer sees them.
     plan, comm
         Who owns which shards, and the ranks.
+    gather
+        How layers learn of the shards of other ranks.
 
     Attributes
     ----------
@@ -64,6 +68,7 @@ class Update:
         transforms: Sequence[GradientTransform],
         plan: ShardPlan,
         comm: Communicator,
+        gather: ShardGather,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -71,6 +76,8 @@ class Update:
         self._transforms = transforms
         self._plan = plan
         self._comm = comm
+        self._gather = gather
+        self._shared = SharedArrays(comm)
         self._lay_out()
         optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
@@ -80,7 +87,8 @@ class Update:
     def _lay_out(self) -> None:
         """Put parameters and gradients where they can be reduced and updated."""
         optimizer, options = self._optimizer, self._options
-        self.reducer = Reducer(self._model, self._plan, self._comm, options.wire)
+        plan, comm = self._plan, self._comm
+        self.reducer = Reducer(self._model, plan, comm, options.wire, self._shared)
         self.flat = self.reducer.flat
         self.part = Partition(
             self.reducer,
@@ -114,14 +122,36 @@ class Update:
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
-        before = self.reducer
-        self._lay_out()
-        self.reducer.request, self.reducer.requested = before.request, before.requested
-        self._optimizer.move(self.part)
-        self.group.move(self.reducer)
+        # What there is now is still read.
+        self._shared.renew()
+        self._move(self._optimizer.move)
         # Others may still read where the parameters were.
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         return True
+
+    def _move(self, move: Callable[[Partition], None]) -> None:
+        """Lay everything out anew, and have the optimizer go on with that."""
+        before = self.reducer
+        self._lay_out()
+        self.reducer.request, self.reducer.requested = before.request, before.requested
+        move(self.part)
+        self.group.move(self.reducer)
+
+    def regroup(self, plan: ShardPlan, *, newcomers: bool) -> None:
+        """Go on with the ranks that there are now, between two groups of batches; collective. With
+        newcomers, parameters and moments must be loaded then.
+        """
+        self._plan = plan
+        if newcomers:
+            self._shared.renew()
+            self.batches = 0
+        self._move(self._optimizer.follow)
+
+    def lose(self) -> None:
+        """Begin the group anew, and ask once more for what has been asked for in its update."""
+        self.group.lose()
+        self.reducer.request |= self.reducer.requested
+        self.reducer.requested = 0
 
     def __call__(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
@@ -138,6 +168,7 @@ class Update:
     def _update(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
     ) -> float:
+        self._gather.require_all()
         group = self.group
         group.add(loss)
         if group.goes_on(loss.tape):
@@ -164,12 +195,18 @@ class Update:
                     checks.finite_gradient(self.part, transform, step)
         if options.clip_norm is not None:
             limit_norm(self.part, options.clip_norm, step)
-        if loss.tape.pending:
-            loss.tape.settle()
+        if self._comm.survives and self.part.whole:
+            # Others may have to finish what one of them leaves.
+            self._comm.host_barrier((CollectiveKind.EXCHANGE, step))
+        observed = loss.tape.observed_by_all() if loss.tape.pending else ()
+        self._gather.require_all()
+        # Up to here nothing has changed that the step needs if ranks have been lost.
         self._optimizer.step(self.part)
         for tell in phase_hooks:
             tell(_PUBLISH)
         self.reducer.publish(step)
+        for learn, numbers in observed:
+            learn(numbers)
         loss.tape.release()
         return value
 
