@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ddbp import terminal
 
 if TYPE_CHECKING:
+    from .base import Communicator
     from .mpi import MPICommunicator
 
-STARTED: list[Callable[["MPICommunicator"], None]] = []
+STARTED: list[Callable[["Communicator"], None]] = []
 """What is called when a rank has started, before it meets others."""
 BEFORE_ABORT: list[Callable[[], None]] = []
 """What is called before a rank ends all ranks by an exception."""
 ABORTED = 1
 """The exit status of a run that a rank has ended."""
+STALLED = 124
+"""That of a run that came no further: the status of timeout(1)."""
 
 
 def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:

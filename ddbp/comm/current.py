@@ -5,6 +5,7 @@ import os
 
 from ddbp import settings
 
+from .abort import STARTED
 from .base import Communicator
 from .rank_process import end_with_parent, not_a_rank
 from .serial import SerialCommunicator
@@ -45,4 +46,6 @@ def communicator() -> Communicator:
             _CURRENT.append(MPICommunicator())
         else:
             _CURRENT.append(SerialCommunicator())
+            for tell in STARTED:
+                tell(_CURRENT[0])
     return _CURRENT[0]

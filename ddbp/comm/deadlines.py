@@ -42,11 +42,20 @@ _NAMED = 4
 
 WHERE: list[Callable[[int], str]] = []
 """What tells where a rank is, if anything can."""
+GIVES_UP: list[Callable[[], None]] = []
+"""What is called when time is up, before that is an error."""
 
 
 class Deadline:
     """The patience of a rank; it sends notices to the other ranks of `world`, an MPI
     communicator.
+
+    Attributes
+    ----------
+    waiting
+        What this rank waits for at present, None if it does not.
+    waited
+        Seconds that it has waited for so far, but for those waits that were over at once.
     """
 
     def __init__(self, mpi: Any, world: Any) -> None:
@@ -56,6 +65,8 @@ class Deadline:
         self._size = world.size
         self._timeout = settings.timeout()
         self._left = False
+        self.waiting: Collective | None = None
+        self.waited = 0.0
         # All ranks come to the same things in the same order, so their number says where a rank is.
         self._things = 0
         self._noticed = 0
@@ -108,6 +119,23 @@ class Deadline:
         `late` and `dead` return the ranks that have not come yet, or never will, as far as that is
         known. With `asleep` seconds between looks the core is left to others from the beginning.
         """
+        if done():
+            return
+        began, self.waiting = time.monotonic(), collective
+        try:
+            self._wait(done, collective, late, dead, asleep)
+        finally:
+            self.waiting = None
+            self.waited += time.monotonic() - began
+
+    def _wait(
+        self,
+        done: Callable[[], bool],
+        collective: Collective,
+        late: Callable[[], list[int]],
+        dead: Callable[[], list[int]],
+        asleep: float,
+    ) -> None:
         yields, sleep = (0, asleep) if asleep else (_YIELDS, _SLEEP)
         looks = 0
         started = checked = 0.0
@@ -167,6 +195,8 @@ class Deadline:
                 self._tell_the_user(collective, late() or absent, waited)
         compiled = time.monotonic() - max(self._compiling.values(), default=-np.inf)
         if min(waited, compiled - _COMPILATION) > self._timeout:
+            for tell in GIVES_UP:
+                tell()
             absent = late() or self._absent()
             who = f"nothing from rank {_listed(absent)}" if absent else "no answer"
             fix = "A rank may hang or be in another step; DDBP_TIMEOUT sets the limit in seconds."

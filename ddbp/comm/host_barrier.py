@@ -9,6 +9,7 @@ import numpy as np
 
 from layers.engine.parameter import Allocator
 from layers.kernels import sync
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array, Integers
 
 WORDS = 8192
@@ -16,6 +17,8 @@ WORDS = 8192
 
 # Where a rank says which process it is; its first cell counts meetings.
 _PID = 1
+# Where its signs begin: on a cache line of their own.
+_SIGNS = CACHE_LINE // 8
 # How often a process looks at first, for some 35 µs, and each time that it is asked later.
 _FIRST_LOOKS, _LOOKS = 1000, 20
 
@@ -109,6 +112,10 @@ class HostBarrier:
             rows, self._cells, self._mine, self._meetings, same, _FIRST_LOOKS
         )
         return mismatched
+
+    def signs(self) -> list[Integers]:
+        """Return words of the ranks of the host (8,) that are no part of a meeting."""
+        return [cells[_SIGNS : sync.COUNT_CELLS] for cells in self._cells]
 
     def late(self) -> list[int]:
         """Return the ranks of the host that have not come to the present meeting."""

@@ -53,6 +53,7 @@ class MPICommunicator(FixedRanks):
         self.size = self.world.size
         self._deadline = Deadline(mpi, self.world)
         self.progress_hook: Callable[[], None] | None = None
+        self._host_barrier = HostBarrier(np.zeros, 0, 1)
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
@@ -84,6 +85,20 @@ class MPICommunicator(FixedRanks):
         self._shares = False
         self.hosts = np.arange(self.size + 1)
         return HostBarrier(np.zeros, 0, 1)
+
+    @property
+    def waiting(self) -> Collective | None:
+        return self._deadline.waiting
+
+    @property
+    def waited(self) -> float:
+        return self._deadline.waited
+
+    def signs(self) -> dict[int, Integers]:
+        words = self._host_barrier.signs()
+        # Until ranks share memory this one is alone.
+        first = self.rank if len(words) == 1 else self.topology.first
+        return {first + number: of_rank for number, of_rank in enumerate(words)}
 
     # Memory
 

@@ -173,6 +173,13 @@ def run(arguments: Sequence[str]) -> int:
         type=int,
         help="let restarts leave out ranks that have died, down to so many (all ranks)",
     )
+    parser.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="S",
+        help="end a run, or begin it again, that has made no progress for so many seconds (learned"
+        " from its steps); inf waits for ever",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
     least = options.ranks if options.min_ranks is None else options.min_ranks
@@ -183,6 +190,10 @@ def run(arguments: Sequence[str]) -> int:
     ):
         if value < limit:
             parser.error(f"{name} must be at least {limit}; got {value}")
+    if options.stall_timeout is not None:
+        if not options.stall_timeout > 0:
+            parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
+        os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
     what = program.arguments_of_python(parser, options)
     try:
         mpiexec = find_mpiexec()

@@ -10,6 +10,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, count
+from time import monotonic
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +74,8 @@ class Reducer:
         What this rank asks of all ranks after the next exchange, as bits.
     requested
         What any of them has asked for by the last exchange, the same on all.
+    busy
+        Seconds that each rank had not waited for others by the last exchange, since any time (R,).
     """
 
     def __init__(
@@ -96,10 +100,11 @@ class Reducer:
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
         self.request = 0
         self.requested = 0
-        first = _STATED + 1
+        first = _STATED + 2
         self._row = row = SharedRow(first + max(counts), comm.size, comm.rank)
-        self._stated = row.numbers.data
+        self._stated: Any = row.numbers.data
         self._requests: Array = row.all[:, _STATED]
+        self.busy: Array = row.all[:, _STATED + 1]
         self._sums: Array = row.numbers[first : first + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
         self._shown: Array = row.rows.reshape(-1).view(np.float64)
@@ -176,6 +181,7 @@ class Reducer:
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
         stated[_STATED] = self.requested
+        stated[_STATED + 1] = monotonic() - self.comm.waited
         collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:

@@ -13,7 +13,7 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import status_reporter, step_log
+from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
@@ -27,6 +27,7 @@ from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
 
 from . import arguments, checks, evaluation, snapshots
+from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
@@ -170,6 +171,7 @@ class Trainer(OptionsOfBefore, Recovering):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
         saves = any(isinstance(each, Checkpoints) for each in callbacks)
         self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
