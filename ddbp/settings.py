@@ -32,6 +32,10 @@ run that begins again.
 """
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
+SURVIVE = "DDBP_SURVIVE"
+"""Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
+many slots that has, and its own slot.
+"""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
 none.
@@ -56,12 +60,24 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
+def launched_to_survive() -> tuple[int, int, int] | None:
+    """Return what `ddbp launch --survive` tells a rank: file, number of slots and slot; None if it
+    did not start this process (nor with `DDBP_MPI=0`).
+    """
+    text = os.environ.get(SURVIVE)
+    if not text or os.environ.get(MPI) == "0":
+        return None
+    descriptor, slots, slot = map(int, text.split())
+    return descriptor, slots, slot
+
+
 def claim_rank() -> bool:
     """Note that this process is the rank, if a launcher started it, and return whether it is:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
+    launched = launched_under_mpi() or launched_to_survive() is not None
+    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:

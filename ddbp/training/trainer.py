@@ -121,7 +121,7 @@ class Trainer(OptionsOfBefore, Recovering):
         comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
-        reporter = status_reporter.start(comm.rank, model, loss)
+        reporter = status_reporter.start(comm.slot, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
