@@ -27,6 +27,7 @@ class AdaGrad(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
     slots = ("total",)
 
     def __init__(
@@ -47,4 +48,4 @@ class AdaGrad(Optimizer):
             self.moments["total"][span.start : span.stop] = self.initial
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        kernels.adagrad(chunk.values, chunk.gradient, moments["total"], rate, self.epsilon)
+        self.apply(kernels.adagrad, chunk, moments, (rate, self.epsilon))

@@ -94,6 +94,8 @@ class Partition:
     ----------
     comm
         The ranks.
+    ranges
+        Where it is in the flat arrays, (start, stop) of each range.
     names, shapes, regularized, groups
         Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
         numbers of their groups.
@@ -105,6 +107,8 @@ class Partition:
         After `collect`: the gradient (m,), if `whole`.
     chunks
         The parts of the partition; `fetch` gives a chunk its gradient.
+    collected
+        Whether all chunks have their gradients.
     scale
         What the sum of the gradients is multiplied by.
     """
@@ -120,7 +124,7 @@ class Partition:
         self._reducer = reducer
         self.comm = reducer.comm
         self._adjust = adjust
-        self._collected = False
+        self.collected = False
         self.scale = 1.0
         self._flat = flat = reducer.flat
         self.whole = whole or reducer.alone is not None
@@ -136,7 +140,7 @@ class Partition:
         of them.
         """
         self._ranges = [self._flat.values[start:stop] for start, stop in ranges]
-        self._first = ranges[0][0]
+        self.ranges = [*ranges]
         self.chunks: list[Chunk] = []
         self.spans: list[Span] = []
         self.gradient: Array = self._gradient_memory()
@@ -206,7 +210,8 @@ class Partition:
         if not self.comm.survives:
             return self.zeros()
         flat = self._reducer.shared.get(name, self._flat.values.shape, self._flat.dtype)
-        return flat[self._first : self._first + self.size]
+        ((start, stop),) = self.ranges
+        return flat[start:stop]
 
     def _cut_into_blocks(
         self, start: int, stop: int, offset: int
@@ -279,10 +284,10 @@ class Partition:
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
-        if self._collected:
+        if self.collected:
             return
         if self._reducer.alone is None:
-            self._reducer.sum(chunk.gradient, chunk.start, self._first)
+            self._reducer.sum(chunk.gradient, chunk.start, self.ranges[0][0])
         if self.scale != 1:
             kernels.scale(chunk.gradient, self.scale)
         if self._adjust is not None:
@@ -292,11 +297,11 @@ class Partition:
         """Give all chunks their gradients."""
         for chunk in self.chunks:
             self.fetch(chunk)
-        self._collected = True
+        self.collected = True
 
     def forget(self) -> None:
         """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
-        self._collected = False
+        self.collected = False
 
     # Whole arrays
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ddbp.comm.agreement import require_agreement
-from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
@@ -79,7 +81,7 @@ class Update:
         self._gather = gather
         self._shared = SharedArrays(comm)
         self._lay_out()
-        optimizer.bind(self.part)
+        optimizer.bind(self.part, self._journal)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -97,6 +99,14 @@ class Update:
             groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
         )
         self._gradient = GlobalGradient(self.part)
+        self._journal: Journal | None = None
+        if comm.survives:
+            elements = 0 if optimizer.blockwise else self.flat.values.size
+            self._journal = Journal(
+                comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
+            )
+        # The ranks of this layout.
+        self._ranks = {slot: rank for rank, slot in enumerate(comm.slots)}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -129,12 +139,12 @@ class Update:
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         return True
 
-    def _move(self, move: Callable[[Partition], None]) -> None:
+    def _move(self, move: Callable[[Partition, Any], None]) -> None:
         """Lay everything out anew, and have the optimizer go on with that."""
         before = self.reducer
         self._lay_out()
         self.reducer.request, self.reducer.requested = before.request, before.requested
-        move(self.part)
+        move(self.part, self._journal)
         self.group.move(self.reducer)
 
     def regroup(self, plan: ShardPlan, *, newcomers: bool) -> None:
@@ -201,19 +211,50 @@ class Update:
         observed = loss.tape.observed_by_all() if loss.tape.pending else ()
         self._gather.require_all()
         # Up to here nothing has changed that the step needs if ranks have been lost.
-        self._optimizer.step(self.part)
-        for tell in phase_hooks:
-            tell(_PUBLISH)
-        self.reducer.publish(step)
+        try:
+            self._optimizer.step(self.part)
+            for tell in phase_hooks:
+                tell(_PUBLISH)
+            self.reducer.publish(step)
+        except RankLost as error:
+            self._mend(step, error)
         for learn, numbers in observed:
             learn(numbers)
         loss.tape.release()
         return value
 
+    def _mend(self, step: int, error: RankLost) -> None:
+        """Finish the update of ranks that have been lost in it. Where only they could, take it back
+        on all ranks and raise the error.
+        """
+        comm, part, optimizer = self._comm, self.part, self._optimizer
+        lost: list[int] = []
+        while True:
+            # Who is lost in here is mended, too, and how far it has come with others is known.
+            lost += [self._ranks[slot] for slot in comm.regroup()]
+            mine = [
+                (other := part.of_rank(rank), optimizer.moments_in(other), rank)
+                for rank in lost[comm.rank :: comm.size]
+            ]
+            try:
+                if optimizer.blockwise:
+                    for of_dead in mine:
+                        optimizer.finish(*of_dead)
+                else:
+                    optimizer.undo(mine)
+                comm.host_barrier((CollectiveKind.PUBLISH, step))
+            except RankLost:
+                continue
+            break
+        if not optimizer.blockwise:
+            raise error
+
     def _reduce(self, loss: Value, step: int) -> float:
         """Meet with all ranks at the end of a group, and begin the next one; return the loss."""
         group = self.group
         self.flat.complete()
+        if self._journal is not None:
+            self._journal.begin()
         pending = loss.tape.pending = group.pending(loss.tape)
         observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
