@@ -21,10 +21,11 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, described
+from .base import Collective, CollectiveKind, CommunicationError, Ranks, described
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
+from .ranks_of_host import RanksOfHost
 from .topology import Topology
 
 HEAD = 64
@@ -65,6 +66,7 @@ class MPICommunicator:
         self._host_barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
+        self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
 
     def _make_host_barrier(self) -> HostBarrier:
         """Return the barrier of this host's ranks, or one for this rank alone if they share no
@@ -159,6 +161,13 @@ class MPICommunicator:
         gather(collective, rows[self.topology.first : self.topology.last], words)
         self._gather_world(collective, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
+
+    def _gather_of_host(self, row: SharedRow) -> None:
+        self._deadline.begin()
+        collective = CollectiveKind.GATHER, 0
+        row.title[0], row.title[2] = collective
+        gather = self._gather_host if row.rows.shape[1] <= WORDS else self._gather_host_in_parts
+        gather(collective, row.rows, SharedRow.TITLE)
 
     def _gather_host(self, collective: Collective, rows: Integers, same: int) -> bool:
         """Complete the rows of this host's ranks (ranks, words); return whether the first `same`

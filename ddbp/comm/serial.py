@@ -10,7 +10,7 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array
 
-from .base import Collective, PendingMessages
+from .base import Collective, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
@@ -23,6 +23,7 @@ class SerialCommunicator:
         self.size = 1
         self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
+        self.of_host: Ranks = self
         self.progress_hook: Callable[[], None] | None = None
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:

@@ -92,7 +92,7 @@ class Partition:
     Attributes
     ----------
     comm
-        The ranks.
+        The ranks that have a part of it each: see `Reducer.owners`.
     names, shapes, regularized, groups
         Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
         numbers of their groups.
@@ -115,7 +115,7 @@ class Partition:
         groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
-        self.comm = reducer.comm
+        self.comm = reducer.owners
         self._adjust = adjust
         self._collected = False
         self.scale = 1.0
@@ -280,12 +280,17 @@ class Partition:
         }
 
     def pieces(self, array: Array) -> dict[str, Pieces]:
-        """Return views of an array (m,) of the partition as what this rank holds of whole arrays in
-        the shapes of the parameters, by their names.
+        """Return views of an array (m,) of the partition as what this rank, and no other, tells of
+        whole arrays in the shapes of the parameters, by their names.
         """
         parts: list[list[tuple[int, Array]]] = [[] for _ in self.names]
+        first, last = self._reducer.share
         for span in self.spans:
-            parts[span.parameter].append((span.offset, array[span.start : span.stop]))
+            begin = self._flat.starts[span.parameter] + span.offset
+            a, b = max(first - begin, 0), min(last - begin, span.stop - span.start)
+            if a < b:
+                held = array[span.start + a : span.start + b]
+                parts[span.parameter].append((span.offset + a, held))
         return {
             name: Pieces(shape, array.dtype, held)
             for name, shape, held in zip(self.names, self.shapes, parts, strict=True)
