@@ -21,7 +21,14 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, Ranks, described
+from .base import (
+    Collective,
+    CollectiveKind,
+    CommunicationError,
+    FixedRanks,
+    Ranks,
+    described,
+)
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
@@ -32,7 +39,7 @@ HEAD = 64
 """Words with which a row begins, that go to other hosts in one message of a fixed size."""
 
 
-class MPICommunicator:
+class MPICommunicator(FixedRanks):
     """The ranks of MPI_COMM_WORLD, numbered host by host.
 
     Attributes

@@ -10,12 +10,12 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array
 
-from .base import Collective, PendingMessages, Ranks
+from .base import Collective, FixedRanks, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
 
-class SerialCommunicator:
+class SerialCommunicator(FixedRanks):
     """One process, no MPI."""
 
     def __init__(self) -> None:
