@@ -104,6 +104,10 @@ class Communicator(Ranks, Protocol):
         The ranks of this host, which gather without the others.
     progress_hook
         What this rank does again and again while it waits for ranks of its host, if anything.
+    waiting
+        What this rank waits for at present, None if it does not.
+    waited
+        Seconds that it has waited for others so far, but for waits that were over at once.
     survives
         Whether the ranks that are left can go on when one is killed: meetings then raise
         `RankLost`.
@@ -138,6 +142,19 @@ class Communicator(Ranks, Protocol):
     def leads(self) -> bool:
         """Return whether this rank writes files and prints for all of them: rank 0, but no
         newcomer. Not collective.
+        """
+
+    @property
+    def waiting(self) -> Collective | None:
+        """See the attributes."""
+
+    @property
+    def waited(self) -> float:
+        """See the attributes."""
+
+    def signs(self) -> dict[int, Integers]:
+        """Return words (8,) of each rank of this host, in memory that they share, which may be read
+        and written at any time. Not collective.
         """
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:
@@ -217,6 +234,9 @@ class Communicator(Ranks, Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return facts for a bug report."""
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once. Not collective."""
 
     def finalize(self) -> None:
         """Come to the end, after which nothing else is called."""
