@@ -43,7 +43,7 @@ class AdaGrad(Optimizer):
         self.initial = non_negative("AdaGrad", "initial", initial)
         self.epsilon = non_negative("AdaGrad", "epsilon", epsilon)
 
-    def prepare(self, part: Partition) -> None:
+    def begin(self, part: Partition) -> None:
         for span in self.spans(part):
             self.moments["total"][span.start : span.stop] = self.initial
 

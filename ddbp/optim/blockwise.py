@@ -41,7 +41,9 @@ class Blockwise:
         self._journal = journal
         self._checksums = checksums
         self._no_log = np.zeros((0, UNDO_BLOCK), part.gradient.dtype)
-        self._collected = np.empty(max(c.stop - c.start for c in part.chunks), part.gradient.dtype)
+        self._collected = np.empty(
+            max((c.stop - c.start for c in part.chunks), default=0), part.gradient.dtype
+        )
         self._places: dict[int, tuple[int, Integers, Array]] = {}
         before = 0
         for chunk, moments in chunks:

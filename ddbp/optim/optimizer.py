@@ -4,6 +4,7 @@ state is sharded because slices are.
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -149,12 +150,17 @@ class Optimizer:
         an undo log of updates, if there is a journal, and find bits that have changed between two
         updates, if they are `checked`.
         """
+        self._bind(part, journal, checked)
+        for member in self.members:
+            member.begin(part)
+
+    def _bind(self, part: Partition, journal: Journal | None, checked: bool) -> None:
         made = parameter_groups.made(self, self.groups)
         self.steps = 0
         self.schedule = self.given.begun()
         self._part = part
         self.group = 0
-        self._slots = tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
+        self._slots = self._all_slots(made)
         self.allocate(part)
         self.journal = journal
         self._blocks = None
@@ -174,25 +180,52 @@ class Optimizer:
             for member in self.members:
                 member._blocks = blocks
 
-    def move(self, part: Partition) -> None:
+    def move(self, part: Partition, journal: Journal | None = None) -> None:
         """Go on with another partition of the parameters of which some may be frozen and others
         not any more: these begin with moments as in a first step; collective.
         """
         assert self._part is not None
         self.verify()
         known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
-        before = [(member.steps, member.schedule) for member in self.members]
-        self.bind(part, self.journal, checked=self.checksums is not None)
+        with self._going_on():
+            self.bind(part, journal, checked=self.checksums is not None)
         for slot, array in self.moments.items():
             named = part.to_named(array)
             part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
+
+    def follow(self, part: Partition, journal: Journal) -> None:
+        """Go on with what this rank updates now that ranks are others, whose moments are in memory
+        that ranks share.
+        """
+        with self._going_on():
+            self._bind(part, journal, self.checksums is not None)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Return a context after which the members have the steps and schedules that they had."""
+        before = [(member.steps, member.schedule) for member in self.members]
+        yield
         for member, (steps, schedule) in zip(self.members, before, strict=True):
             member.steps = steps
             member.schedule = schedule
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
-        self.moments = {name: part.zeros() for name in self._slots}
+        self.moments = self.moments_in(part)
+
+    def moments_in(self, part: Partition) -> dict[str, Array]:
+        """Return the moments of a partition: new ones, or where ranks survive those that they
+        share.
+        """
+        return {name: part.shared(f"moment {name}") for name in self._slots}
+
+    @property
+    def arrays(self) -> int:
+        """How many arrays updates change: parameters and moments."""
+        return 1 + len(self._all_slots(parameter_groups.made(self, self.groups)))
+
+    def _all_slots(self, made: "list[Optimizer]") -> tuple[str, ...]:
+        return tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
 
     def moments_of(self, chunk: Chunk) -> dict[str, Array]:
         """Return the parts of the moments that belong to a chunk of this group, in the order of
@@ -201,7 +234,10 @@ class Optimizer:
         return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
-        """Prepare the update of the `spans` of this group, whose moments are zero."""
+        """Prepare the update of the `spans` of this group."""
+
+    def begin(self, part: Partition) -> None:
+        """Fill the moments of the `spans` of this group, which are zero, for the first step."""
 
     def _member(self, number: int, made: "Optimizer") -> "Optimizer":
         """Return this optimizer, moments and all, with the options of one that was made for the
