@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ddbp import settings
 from ddbp.comm import shared_memory
-from ddbp.comm.abort import ABORTED
+from ddbp.comm.abort import ABORTED, STALLED
 from ddbp.comm.rank_process import tied
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
@@ -252,7 +252,7 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
         found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
         step = max((each.step for each in found), default=-1)
         dead = sum(each.pid == watch.first for each in found)
-        status = _explained(status, folder, ranks, watch.first)
+        status = _explained(status, folder, ranks, watch)
         return _End(status, status - 128 in _SIGNALS, step, dead)
 
 
@@ -262,21 +262,23 @@ def _pids(folder: Path, ranks: int) -> list[int]:
     return [each.pid for each in found if each is not None and each.phase is not StepPhase.END]
 
 
-def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:
+def _explained(status: int, folder: Path, ranks: int, watch: post_mortem.Watch) -> int:
     """Say what is known of ranks that have not come to their end, and clean up after them; return
     the exit status, which is not 0 then.
     """
     lines = []
     if status == 0:
         # MPICH ends all ranks with status 0 where one has left without a word.
-        lines = post_mortem.unfinished(folder, ranks, first)
+        lines = post_mortem.unfinished(folder, ranks, watch.first)
         status = ABORTED if lines else 0
     elif status > ABORTED and status - 128 not in _SIGNALS:
         # A rank that aborts the run says why, and the others then end in any order.
-        lines = post_mortem.lines(folder, ranks, first)
+        lines = post_mortem.lines(folder, ranks, watch.first, watch.cause)
     for line in lines:
         print(f"ddbp launch: {line}", file=sys.stderr)
     for rank in range(ranks):
         if found := rank_status.read(folder, rank):
             shared_memory.remove_files_of(found.pid)
+            # MPI launchers have statuses of their own for ranks that do not end when told to.
+            status = STALLED if found.stalled else status
     return status

@@ -43,7 +43,22 @@ def stop() -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def crash() -> None:
+    """Read where nothing is."""
+    ctypes.string_at(0)
+
+
+def want_memory() -> None:
+    """Want more than there is."""
+    np.ones(2**31)
+
+
 DEEDS = {
+    "crash": crash,
+    "be killed": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "leave": lambda: os._exit(3),
+    "abort": os.abort,
+    "want memory": want_memory,
     "sleep": lambda: time.sleep(600),
     "loop": loop,
     "hold the interpreter": hold_the_interpreter,
