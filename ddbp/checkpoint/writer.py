@@ -54,7 +54,7 @@ class Writer:
         self._published = published
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._copies: dict[tuple[str, int], Array] = {}
+        self._image: part.Image | None = None
 
     def write(
         self,
@@ -76,6 +76,8 @@ class Writer:
         new = self._path / f".{folder.step_name(step)}.new"
         if self._comm.rank == 0:
             self._attempt(_make, new)
+        if self._comm.rank < self._writers:
+            self._attempt(self._copy, snapshot.arrays)
         # Nobody writes to it before it is there.
         self._agree()
         if self._comm.rank < self._writers:
@@ -88,7 +90,7 @@ class Writer:
                 for name, each in snapshot.arrays.items()
             }
             stated = {**facts, "values": snapshot.values}
-            work = (self._work, new, step, stated, arrays, self._mine(snapshot.arrays))
+            work = (self._work, new, step, stated, arrays)
             self._thread = threading.Thread(target=self._attempt, args=work, daemon=True)
             self._thread.start()
         if not background:
@@ -136,24 +138,18 @@ class Writer:
         must, fix = "every rank must write its part", "Its error says more."
         raise OSError(message("Checkpoints", must, "an error on another rank", fix))
 
-    def _mine(self, arrays: Mapping[str, Array | Pieces]) -> list[tuple[str, int, Array]]:
-        """Return copies of the pieces that this rank writes, as name, start and elements."""
+    def _copy(self, arrays: Mapping[str, Array | Pieces]) -> None:
+        """Copy the pieces that this rank writes, to the memory of the last ones if they fit."""
         mine = []
         for name, entry in arrays.items():
             if isinstance(entry, Pieces):
                 parts = entry.parts
             else:
                 parts = [(0, entry.reshape(-1))] if self._comm.rank == 0 and entry.size else []
-            mine += [(name, start, self._copy(name, start, piece)) for start, piece in parts]
-        return mine
-
-    def _copy(self, name: str, start: int, piece: Array) -> Array:
-        """Return a copy, in the memory of the last one."""
-        held = self._copies.get((name, start))
-        if held is None or held.shape != piece.shape or held.dtype != piece.dtype:
-            held = self._copies[name, start] = np.empty_like(piece)
-        held[...] = piece
-        return held
+            mine += [(name, start, piece) for start, piece in parts]
+        if self._image is None or not self._image.take(mine):
+            self._image = None
+            self._image = part.Image(mine)
 
     def _work(
         self,
@@ -161,11 +157,11 @@ class Writer:
         step: int,
         facts: dict[str, Any],
         arrays: dict[str, Any],
-        mine: list[tuple[str, int, Array]],
     ) -> None:
+        assert self._image is not None
         rank = self._comm.rank
         name = f"part-{rank:04d}-of-{self._writers:04d}.safetensors"
-        places = part.write(new / name, mine)
+        places = self._image.write(new / name)
         folder.write_text(new / f"places-{rank:04d}.json", json.dumps(places))
         if rank == 0:
             self._publish(new, step, facts, arrays)

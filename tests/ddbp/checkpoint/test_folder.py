@@ -78,7 +78,7 @@ def test_arrays_in_pieces_of_several_files_are_put_together(tmp_path):
     whole = RNG.standard_normal(100)
     cuts = [0, 30, 31, 100]
     places = [
-        part.write(tmp_path / f"part-{n}-of-3.safetensors", [("x", a, whole[a:b])])
+        part.Image([("x", a, whole[a:b])]).write(tmp_path / f"part-{n}-of-3.safetensors")
         for n, (a, b) in enumerate(pairwise(cuts))
     ]
     pieces = [piece for each in places for _, piece in each]
