@@ -56,23 +56,21 @@ def _of_zombie(pid: int) -> int | None:
 
 
 class Memory:
-    """The memory of this process's control group, in which its ranks are, too.
+    """The memory of this process's control group, in which its ranks are, too; what the kernel
+    tells of all processes where it has none.
 
     Parameters
     ----------
     root
         Where control groups are mounted.
-    own
-        The text of /proc/self/cgroup.
+    proc
+        Where the kernel tells of processes.
     """
 
-    def __init__(self, root: Path = Path("/sys/fs/cgroup"), own: str | None = None) -> None:
-        if own is None:
-            try:
-                own = Path("/proc/self/cgroup").read_text()
-            except OSError:
-                own = ""
-        paths = {}
+    def __init__(self, root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> None:
+        own, paths = "", {}
+        with suppress(OSError):
+            own = (proc / "self" / "cgroup").read_text()
         for line in own.splitlines():
             _, controllers, path = line.split(":", 2)
             paths[controllers] = path.lstrip("/")
@@ -84,6 +82,7 @@ class Memory:
             version_2 / paths.get("", ""),
             version_2,
         ]
+        self._statistics = proc / "vmstat"
         self._kills = self._killed()
 
     def killed(self) -> bool | None:
@@ -103,6 +102,9 @@ class Memory:
 
     def _killed(self) -> int | None:
         text = self._read("memory.events", "memory.oom_control")
+        if "oom_kill " not in text:
+            with suppress(OSError):
+                text = self._statistics.read_text()
         counts = dict(line.split() for line in text.splitlines())
         return int(counts["oom_kill"]) if "oom_kill" in counts else None
 
@@ -133,7 +135,7 @@ def cause(status: int | None, memory: Memory) -> str:
         return f"killed by the system, for want of memory{memory.usage()}"
     if killed is None:
         return f"killed by SIGKILL, perhaps for want of memory{memory.usage()}"
-    return "killed by SIGKILL, not for want of memory"
+    return "killed by SIGKILL, by somebody: the system has killed nothing for want of memory"
 
 
 def _named(number: int) -> str:

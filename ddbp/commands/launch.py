@@ -31,7 +31,7 @@ from ddbp.training.signals import SAVED
 from layers.errors import message
 
 from . import post_mortem, program
-from .restarts import Restarts
+from .restarts import Restarts, requeue
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _GRACE = 25.0
@@ -180,6 +180,12 @@ def run(arguments: Sequence[str]) -> int:
         help="end a run, or begin it again, that has made no progress for so many seconds (learned"
         " from its steps); inf waits for ever",
     )
+    parser.add_argument(
+        "--requeue",
+        action="store_true",
+        help="within a job of Slurm: have it begin again (scontrol requeue) when a signal has had"
+        " the run save and end",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
     least = options.ranks if options.min_ranks is None else options.min_ranks
@@ -200,7 +206,10 @@ def run(arguments: Sequence[str]) -> int:
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
-    return _run(mpiexec, what, Restarts(options.max_restarts, options.ranks, least))
+    status = _run(mpiexec, what, Restarts(options.max_restarts, options.ranks, least))
+    if status == SAVED and options.requeue:
+        print(f"ddbp launch: {requeue()}", file=sys.stderr)
+    return status
 
 
 def _run(mpiexec: str, what: Sequence[str], restarts: Restarts) -> int:
@@ -251,7 +260,9 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
             status = run_launcher(full, environ, lambda: _pids(folder, ranks))
         found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
         step = max((each.step for each in found), default=-1)
-        dead = sum(each.pid == watch.first for each in found)
+        # Where one has stalled, others have ended all, and none is dead.
+        stalled = any(each.stalled for each in found)
+        dead = 0 if stalled else sum(each.pid == watch.first for each in found)
         status = _explained(status, folder, ranks, watch)
         return _End(status, status - 128 in _SIGNALS, step, dead)
 
