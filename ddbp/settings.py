@@ -18,6 +18,8 @@ STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
 """Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
+"""1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
 """The number of shards of trainers that are given none."""
 SHARD_MEMORY = "DDBP_SHARD_MEMORY"
@@ -32,6 +34,10 @@ run that begins again.
 """
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
+SURVIVE = "DDBP_SURVIVE"
+"""Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
+many slots that has, and its own slot.
+"""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
 none.
@@ -56,12 +62,24 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
+def launched_to_survive() -> tuple[int, int, int] | None:
+    """Return what `ddbp launch --survive` tells a rank: file, number of slots and slot; None if it
+    did not start this process (nor with `DDBP_MPI=0`).
+    """
+    text = os.environ.get(SURVIVE)
+    if not text or os.environ.get(MPI) == "0":
+        return None
+    descriptor, slots, slot = map(int, text.split())
+    return descriptor, slots, slot
+
+
 def claim_rank() -> bool:
     """Note that this process is the rank, if a launcher started it, and return whether it is:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
+    launched = launched_under_mpi() or launched_to_survive() is not None
+    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -112,6 +130,15 @@ def shares_memory() -> bool:
     return os.environ.get(SHARED_MEMORY) != "0"
 
 
+def whole_hosts() -> bool:
+    """Return whether each host updates all parameters, and holds all moments of the optimizer."""
+    text = os.environ.get(WHOLE_HOSTS, "")
+    if text not in ("", "0", "1"):
+        must, fix = f"{WHOLE_HOSTS} must be 0 or 1", "Unset it for 0."
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return text == "1"
+
+
 def shards() -> int | None:
     """Return the number of shards of trainers that are given none."""
     return _integer(SHARDS)
@@ -155,7 +182,7 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY, WHOLE_HOSTS)}
 
 
 def _folder(name: str) -> Path | None:

@@ -30,7 +30,7 @@ def _finalize() -> None:
 
 def communicator() -> Communicator:
     """Return the communicator of this process, made at the first call: MPI if an MPI launcher
-    started it, else serial.
+    started it, one of ranks that survive if `ddbp launch --survive` did, else serial.
 
     Raises
     ------
@@ -38,7 +38,14 @@ def communicator() -> Communicator:
         A rank has started this process, or MPI cannot start.
     """
     if not _CURRENT:
-        if settings.launched_under_mpi():
+        survivor = settings.launched_to_survive()
+        if survivor is not None:
+            if settings.is_started_by_a_rank():
+                raise not_a_rank()
+            from .host import HostCommunicator
+
+            _CURRENT.append(HostCommunicator(*survivor))
+        elif settings.launched_under_mpi():
             if settings.is_started_by_a_rank():
                 raise not_a_rank()
             from .mpi import MPICommunicator

@@ -117,17 +117,17 @@ def own_words() -> tuple[int, ...]:
     return tuple(_OWN[0].words) if _OWN else ()
 
 
-def mark_stalled(rank: int) -> None:
-    """Note in a rank's status, if it has one, that it has been found to stall."""
+def mark_stalled(slot: int) -> None:
+    """Note in the status of a rank, if it has one, that it has been found to stall."""
     folder = settings.status_folder()
     if folder is not None:
-        with suppress(OSError), _file(folder, rank).open("r+b") as file:
+        with suppress(OSError), _file(folder, slot).open("r+b") as file:
             file.seek(8 * _STALLED)
             file.write((1).to_bytes(8, sys.byteorder))
 
 
 def _start(comm: Communicator) -> None:
-    own_status(comm.rank)
+    own_status(comm.slot)
 
 
 STARTED.append(_start)

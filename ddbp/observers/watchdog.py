@@ -262,7 +262,7 @@ class Watchdog:
         signs = self._comm.signs()
         pids = {rank: int(signs[rank][_PID]) for rank in stalled}
         for rank in stalled:
-            rank_status.mark_stalled(rank)
+            rank_status.mark_stalled(self._comm.slots[rank])
         if self._comm.survives:
             self._say(f"kills rank {', '.join(map(str, stalled))}")
             for pid in pids.values():
@@ -291,7 +291,7 @@ class Watchdog:
 
     def _where(self) -> str:
         """Return where this rank is: what its status says, else what its stack does."""
-        told = [text for tell in WHERE if (text := tell(self._comm.rank))]
+        told = [text for tell in WHERE if (text := tell(self._comm.slot))]
         if told:
             return told[0]
         trainer = self._newest()
@@ -322,7 +322,7 @@ class Watchdog:
         """Tell of a rank that does not tell itself."""
         pid = int(words[_PID])
         state = "is stopped, as by SIGSTOP" if _state_of(pid) == "T" else "does not answer"
-        where = "".join(f", {text}" for tell in WHERE if (text := tell(rank)))
+        where = "".join(f", {text}" for tell in WHERE if (text := tell(self._comm.slots[rank])))
         stack = self._stacks.of_process(pid, int(words[_STACKS]), int(words[_THREAD]))
         self._say(f"rank {rank} (process {pid}) {state}{where}{stack and chr(10)}{stack}")
 
