@@ -86,11 +86,14 @@ class Memory:
         self._kills = self._killed()
 
     def killed(self) -> bool | None:
-        """Return whether processes of the group have been killed for want of memory since this was
-        made, None if nobody tells.
+        """Return whether a process has been killed for want of memory that this has not told of
+        yet, None if nobody knows.
         """
         now = self._killed()
-        return None if now is None or self._kills is None else now > self._kills
+        if now is None or self._kills is None:
+            return None
+        told, self._kills = self._kills, min(self._kills + 1, now)
+        return now > told
 
     def usage(self) -> str:
         """Return how much of it has been used at most, in words; "" if it has no limit."""
@@ -136,6 +139,13 @@ def cause(status: int | None, memory: Memory) -> str:
     if killed is None:
         return f"killed by SIGKILL, perhaps for want of memory{memory.usage()}"
     return "killed by SIGKILL, by somebody: the system has killed nothing for want of memory"
+
+
+def stack(fault: str) -> list[str]:
+    """Return the lines that tell of the signal and of the thread that it ended."""
+    told, _, rest = fault.partition("Current thread")
+    stack = (rest or fault).split("\n\n")[0].splitlines()
+    return [line for line in (*told.splitlines()[:1], *stack[1:]) if line]
 
 
 def _named(number: int) -> str:

@@ -15,7 +15,7 @@ from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from ddbp.observers.rank_status import LastStatus
 
-from .deaths import Memory, cause, wait_status
+from .deaths import Memory, cause, stack, wait_status
 
 _LOOK = 0.1
 """Seconds between looks for processes that have begun."""
@@ -122,19 +122,12 @@ def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[
     for rank in dead:
         how = f": {cause}" if cause and found[rank].pid == first else ""
         result.append(f"{_named([rank], found)} died {found[rank].where}{how}")
-        result += _stack(found[rank].fault)
+        result += stack(found[rank].fault)
     result += [f"{_named([rank], found)} stalled {found[rank].where}" for rank in stalled]
     return result + [
         f"{_named(group, found)} {'was' if len(group) == 1 else 'were'} {where}"
         for where, group in groups.items()
     ]
-
-
-def _stack(fault: str) -> list[str]:
-    """Return the lines that tell of the signal and of the thread that it ended."""
-    told, _, rest = fault.partition("Current thread")
-    stack = (rest or fault).split("\n\n")[0].splitlines()
-    return [line for line in (*told.splitlines()[:1], *stack[1:]) if line]
 
 
 def unfinished(folder: Path, ranks: int, first: int | None) -> list[str]:
