@@ -18,6 +18,8 @@ STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
 """Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
+"""1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
 """The number of shards of trainers that are given none."""
 SHARD_MEMORY = "DDBP_SHARD_MEMORY"
@@ -128,6 +130,15 @@ def shares_memory() -> bool:
     return os.environ.get(SHARED_MEMORY) != "0"
 
 
+def whole_hosts() -> bool:
+    """Return whether each host updates all parameters, and holds all moments of the optimizer."""
+    text = os.environ.get(WHOLE_HOSTS, "")
+    if text not in ("", "0", "1"):
+        must, fix = f"{WHOLE_HOSTS} must be 0 or 1", "Unset it for 0."
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return text == "1"
+
+
 def shards() -> int | None:
     """Return the number of shards of trainers that are given none."""
     return _integer(SHARDS)
@@ -171,7 +182,7 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY, WHOLE_HOSTS)}
 
 
 def _folder(name: str) -> Path | None:

@@ -19,12 +19,13 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, FixedRanks
+from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks
 from .deadlines import Deadline
-from .host_barrier import HostBarrier, SharedRow, compile_kernels
+from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .host_ranks import HostRanks
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
 from .mpi_notices import MPINotices
+from .ranks_of_host import RanksOfHost
 from .topology import Topology
 
 HEAD = 64
@@ -66,6 +67,7 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._host_barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
+        self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
 
     def _make_host_barrier(self) -> HostBarrier:
         """Return the barrier of this host's ranks, or one for this rank alone if they share no
@@ -123,6 +125,13 @@ class MPICommunicator(HostRanks, FixedRanks):
         rows, words = row.rows, SharedRow.TITLE + same
         self._gather_world(collective, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
+
+    def _gather_of_host(self, row: SharedRow) -> None:
+        self._deadline.begin()
+        collective = CollectiveKind.GATHER, 0
+        row.title[0], row.title[2] = collective
+        gather = self._gather_host if row.rows.shape[1] <= WORDS else self._gather_host_in_parts
+        gather(collective, row.rows, SharedRow.TITLE)
 
     def _gather_world(self, collective: Collective, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""

@@ -11,7 +11,7 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array, Integers
 
-from .base import Collective, FixedRanks, PendingMessages
+from .base import Collective, FixedRanks, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
@@ -24,6 +24,7 @@ class SerialCommunicator(FixedRanks):
         self.size = 1
         self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
+        self.of_host: Ranks = self
         self._signs: Integers = np.zeros(8, np.int64)
         self.progress_hook: Callable[[], None] | None = None
 
