@@ -101,7 +101,9 @@ class Runner:
         status = launch.end(time.monotonic() + self.limit)
         if status:
             raise RuntimeError(f"the undisturbed run ended with the status {status}")
-        others = [json.loads((marks.place / f"calls-{r}.json").read_text()) for r in range(1, ranks)]
+        others = [
+            json.loads((marks.place / f"calls-{r}.json").read_text()) for r in range(1, ranks)
+        ]
         own = json.loads((marks.place / "result.json").read_text())["disk"]
         shutil.rmtree(marks.place)
         return [_least(each) for each in (own, *others)]
@@ -303,6 +305,7 @@ class _Launch:
         job = marks.job
         self._marks = marks
         options = ["-n", str(job.ranks), "--max-restarts", str(len(job.faults) + 1)]
+        options += ["--survive"] if job.mode == "survive" else []
         freezes = any(each.kind == "freeze" for each in job.faults)
         bench = Path(__file__).parents[1]
         paths = [str(bench), str(bench.parents[1]), os.environ.get("PYTHONPATH", "")]
