@@ -29,7 +29,9 @@ class Blockwise:
 
     def __init__(self, part: Partition, arrays: int, journal: Journal) -> None:
         self._journal = journal
-        self._collected = np.empty(max(c.stop - c.start for c in part.chunks), part.gradient.dtype)
+        self._collected = np.empty(
+            max((c.stop - c.start for c in part.chunks), default=0), part.gradient.dtype
+        )
         self._places: dict[int, tuple[int, Integers, Integers]] = {}
         before = 0
         for chunk in part.chunks:
