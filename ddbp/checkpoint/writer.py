@@ -234,7 +234,7 @@ def sees_the_same(path: Path, comm: Communicator) -> bool:
     error: OSError | None = None
     if comm.rank == 0:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            folder.make(path)
             sign.touch()
         except OSError as found:
             error = found

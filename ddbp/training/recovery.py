@@ -126,6 +126,8 @@ class Recovery:
         """Lay everything out anew; with newcomers, load what the state has of that."""
         trainer, comm = self._trainer, self._comm
         group = comm.group
+        if trainer._truncation is not None:
+            raise _refusal("with truncate=, which needs the states that the killed rank carried")
         if trainer._update.group.batches:
             self._lose()
         self._void = True
@@ -143,18 +145,15 @@ class Recovery:
 
     def _lose(self) -> None:
         """Have the batches of the group given out once more."""
-        must = "a step that a killed rank was in must be one that can be taken again"
         self._trainer._update.lose()
-        if self._trainer._truncation is not None:
-            got = "one with truncate=, which needs the states that the rank carried"
-            raise CommunicationError(message("Trainer", must, got, _RESTART))
         if self._origin is Origin.STREAM:
             self._trainer._stream.again()
         elif self._origin is Origin.GIVEN:
             self._lost = True
         else:
-            got = "one on a batch of Trainer.batch, or on a group of batches of several origins"
-            raise CommunicationError(message("Trainer", must, got, _RESTART))
+            raise _refusal(
+                "on a batch of Trainer.batch, or on a group of batches of several origins"
+            )
 
     # Steps
 
@@ -263,6 +262,12 @@ class Recovery:
                 self._comm.regroup()
             else:
                 return snapshot
+
+
+def _refusal(got: str) -> CommunicationError:
+    """Return the error for a run that cannot go on without a rank."""
+    must = "a step that a killed rank was in must be one that can be taken again"
+    return CommunicationError(message("Trainer", must, f"one {got}", _RESTART))
 
 
 def _ranks(comm: Communicator) -> dict[int, int]:
