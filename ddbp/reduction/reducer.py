@@ -7,6 +7,7 @@ ranks there are, or where.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, count
@@ -16,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from ddbp import settings
-from ddbp.comm.base import Collective, CollectiveKind, CommunicationError, Communicator, Ranks
+from ddbp.comm.base import (
+    Collective,
+    CollectiveKind,
+    CommunicationError,
+    Communicator,
+    RankLost,
+    Ranks,
+)
 from ddbp.comm.host_barrier import SharedRow
 from layers import Module, Parameter, Tape, TapeHook
 from layers.engine.fixed_tree import tree_sum
@@ -37,9 +45,9 @@ batches made.
 """
 
 
-_ATTEMPTS = count(1)
-"""Numbers exchanges, of all models: ranks count alike, and of one that a failed backward pass began
-something may still come.
+_ATTEMPTS: defaultdict[int, "count[int]"] = defaultdict(lambda: count(1))
+"""Numbers exchanges, of all models, in each group of ranks: they count alike, and of one that a
+failed backward pass began something may still come.
 """
 
 
@@ -99,12 +107,15 @@ class Reducer:
         self.plan = plan
         self.comm = comm
         several = len(comm.hosts) > 2
-        self._whole = whole = several and settings.whole_hosts()
+        self._whole = whole = several and (comm.survives or settings.whole_hosts())
         buckets = Buckets(self.flat, comm.size, several=several)
         self._buckets = buckets
         n, number, hosts = self.flat.values.size, comm.topology.own, len(comm.hosts) - 1
         self.owners: Ranks = comm.of_host if whole else comm
         self.share = (n * number // hosts, n * (number + 1) // hosts) if whole else (0, n)
+        # Of this host, if hosts are whole: that of before while ranks are lost.
+        self._first = comm.topology.first
+        self._bounds = cut_into_blocks(0, n, self.owners.size)
         self.ranges = self.ranges_of(comm.rank)
         # Where they begin in the partition.
         self._offsets = list(accumulate((stop - start for start, stop in self.ranges), initial=0))
@@ -133,7 +144,7 @@ class Reducer:
         )
         self._gradients, self._sizes = memory.gradients, memory.sizes
         if whole:
-            self._gradients, self._sizes = memory.gradients[:1], np.array([plan.shards])
+            self._gradients, self._sizes = memory.sums[np.newaxis], np.array([plan.shards])
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts = 0
         self._begun = False
@@ -146,9 +157,8 @@ class Reducer:
         are whole.
         """
         if self._whole:
-            mine = rank - self.comm.topology.first
-            bounds = cut_into_blocks(0, self.flat.values.size, self.owners.size)
-            return [(int(bounds[mine]), int(bounds[mine + 1]))]
+            mine = rank - self._first
+            return [(int(self._bounds[mine]), int(self._bounds[mine + 1]))]
         return [(part.start, part.stop) for part in self._buckets.owned(rank)]
 
     def overlapping(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
@@ -164,7 +174,7 @@ class Reducer:
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
-        self._attempts = next(_ATTEMPTS)
+        self._attempts = next(_ATTEMPTS[self.comm.group])
         overlap.begin(self._attempts)
         self._begun = True
         try:
@@ -196,7 +206,7 @@ class Reducer:
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
         if self._exchange is not None and not self._begun:
-            self._attempts = next(_ATTEMPTS)
+            self._attempts = next(_ATTEMPTS[self.comm.group])
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
@@ -212,6 +222,8 @@ class Reducer:
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
                 self._run(self._exchange, collective)
+        except RankLost:
+            raise
         except CommunicationError as error:
             self._name_what_is_awaited(error)
             raise
@@ -221,11 +233,13 @@ class Reducer:
             self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 
     def _run(self, exchange: Exchange, collective: Collective) -> None:
-        exchange.run(collective, self._attempts)
-        if self._whole:
+        if not self._whole:
+            exchange.run(collective, self._attempts)
+            return
+        with self.comm.joint(collective, [*self._gradients]):
+            exchange.run(collective, self._attempts)
             exchange.add_up()
             exchange.publish(collective)
-            self.comm.host_barrier(collective)
 
     def _name_what_is_awaited(self, error: CommunicationError) -> None:
         awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""

@@ -106,8 +106,9 @@ class Update:
             self._journal = Journal(
                 comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
             )
-        # The ranks of this layout.
-        self._ranks = {slot: rank for rank, slot in enumerate(comm.slots)}
+        # The ranks of this layout that share memory.
+        first, last = comm.topology.first, comm.topology.last
+        self._ranks = {slot: first + i for i, slot in enumerate(comm.slots[first:last])}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -155,7 +156,8 @@ class Update:
         self._plan = plan
         if newcomers:
             self._shared.renew()
-            self.batches = 0
+        # Hosts may be one step apart.
+        self.batches = 0
         self._move(self._optimizer.follow)
 
     def lose(self) -> None:
@@ -234,10 +236,11 @@ class Update:
         lost: list[int] = []
         while True:
             # Who is lost in here is mended, too, and how far it has come with others is known.
-            lost += [self._ranks[slot] for slot in comm.regroup()]
+            lost += [self._ranks[slot] for slot in comm.regroup() if slot in self._ranks]
+            host = comm.of_host
             mine = [
                 (other := part.of_rank(rank), optimizer.moments_in(other), rank)
-                for rank in lost[comm.rank :: comm.size]
+                for rank in lost[host.rank :: host.size]
             ]
             try:
                 if optimizer.blockwise:
