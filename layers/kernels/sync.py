@@ -66,6 +66,25 @@ def _store_release(typingctx: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def store_in_order(typingctx: Any, address: Any, value: Any) -> Any:
+    """Store a 64-bit integer at an address, after all that was written before and before all that
+    is written afterwards, as others find it when this process has been killed.
+
+    What a killed process has stored in the order of its code is seen by all; so what follows only
+    has to be kept from the compiler, which may not move it over an instruction that may write
+    anywhere.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, value = arguments
+        builder.store_atomic(value, builder.inttoptr(address, ir.PointerType(_INT64)), "release", 8)
+        builder.asm(ir.FunctionType(_VOID, []), "", "~{memory}", (), side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def _pause(typingctx: Any) -> Any:
     """Let the processor rest for a moment."""
 
