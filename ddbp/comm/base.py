@@ -213,9 +213,9 @@ class Communicator(Protocol):
     def knocking(self) -> bool:
         """Return whether newcomers are waiting to be let in. Not collective."""
 
-    def admit(self) -> list[int]:
-        """Form a group with the newcomers that wait, who return from `knock`; return their
-        slots.
+    def admit(self, what: str) -> list[int]:
+        """Form a group with the newcomers that wait to join `what`, who return from `knock`; return
+        their slots.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -258,7 +258,7 @@ class FixedRanks:
     def knocking(self) -> bool:
         return False
 
-    def admit(self) -> list[int]:
+    def admit(self, what: str) -> list[int]:
         return []
 
 

@@ -3,7 +3,8 @@
 Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS]; the process
 of the slot sends SIGKILL to itself when it comes to that place in that step, or so much later, by a
 timer of the system. With --joined steps from that one on wait until there are so many ranks again.
-Every rank that is left writes the digest of the parameters and the losses to rankSLOT.npz.
+Every rank that is left writes the digest of the parameters, the losses and how many ranks there
+are to rankSLOT.npz. The run "all" trains all networks.
 """
 
 import argparse
@@ -60,7 +61,7 @@ class Killer(ddbp.Callback, TapeHook):
         self._step = step
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
-            time.sleep(0.3)
+            time.sleep(1)
         self._come_to("beginning")
 
     def on_forward_begin(self, call):
@@ -157,15 +158,17 @@ def main() -> None:
     """Train, as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("run", choices=RUNS)
+    parser.add_argument("run", choices=[*RUNS, "all"])
     parser.add_argument("kills", nargs="*")
     parser.add_argument("--joined", type=int, nargs=2, default=(0, 0))
     options = parser.parse_args()
-    trainer, losses = RUNS[options.run](options.run, Killer(options.kills, options.joined))
-    slot = ddbp.communicator().slot
-    results = {"digest": np.array(trainer.parameters_sha256()), "losses": np.array(losses)}
-    results["ranks"] = np.array(trainer.comm.size)
-    np.savez(options.folder / f"rank{slot}.npz", **results)
+    results = {}
+    for name in RUNS if options.run == "all" else [options.run]:
+        trainer, losses = RUNS[name](name, Killer(options.kills, options.joined))
+        results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
+        results[f"{name}: losses"] = np.array(losses)
+        results[f"{name}: ranks"] = np.array(trainer.comm.size)
+    np.savez(options.folder / f"rank{ddbp.communicator().slot}.npz", **results)
 
 
 if __name__ == "__main__":
