@@ -1,6 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,7 +73,23 @@ def described(collective: Collective) -> str:
     return _WORDS[CollectiveKind(kind)].format(number)
 
 
-class Communicator(Protocol):
+class Ranks(Protocol):
+    """Ranks that gather from each other.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this rank among them, and how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
+
+
+class Communicator(Ranks, Protocol):
     """What training needs of the ranks. All methods are collective: every rank calls them in the
     same order.
 
@@ -84,6 +101,8 @@ class Communicator(Protocol):
         Bounds (H + 1,) of the groups of ranks that share memory.
     topology
         Who of them talks to whom between hosts.
+    of_host
+        The ranks of this host, which gather without the others.
     progress_hook
         What this rank does again and again while it waits for ranks of its host, if anything.
     waiting
@@ -104,10 +123,9 @@ class Communicator(Protocol):
         is alone, rank 0 of 1.
     """
 
-    rank: int
-    size: int
     hosts: Integers
     topology: "Topology"
+    of_host: Ranks
     progress_hook: Callable[[], None] | None
     survives: bool
     group: int
@@ -170,6 +188,14 @@ class Communicator(Protocol):
     def host_barrier(self, collective: Collective) -> None:
         """Wait for the ranks of this host."""
 
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        """Return a context for messages between hosts that all ranks send and get, or none of them;
+        `results` are the arrays that are the same on all ranks then. It ends with a meeting of each
+        host.
+        """
+
     def sendrecv(
         self,
         collective: Collective,
@@ -182,9 +208,6 @@ class Communicator(Protocol):
         """Return what carries messages of so many parts to other hosts while this rank does
         something else.
         """
-
-    def all_gather(self, array: Array) -> Array:
-        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
 
     def broadcast(self, array: Array) -> None:
         """Overwrite the array with that of rank 0."""

@@ -16,7 +16,14 @@ from layers.types import Array
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, PendingMessages, RankLost
+from .base import (
+    Collective,
+    CollectiveKind,
+    CommunicationError,
+    PendingMessages,
+    RankLost,
+    Ranks,
+)
 from .deadlines import Deadline
 from .host_barrier import HostBarrier, compile_kernels
 from .host_ranks import HostRanks
@@ -65,6 +72,7 @@ class HostCommunicator(HostRanks):
         self.size = len(slots)
         self.hosts = np.array([0, self.size])
         self.topology = Topology(self.hosts, self.rank)
+        self.of_host: Ranks = self
         self._host_barrier.form(slots, self.rank, position(group, meeting))
         self._notices.form(slots)
         self._deadline.form(self.rank, slots)

@@ -19,12 +19,13 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, FixedRanks
+from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks
 from .deadlines import Deadline
-from .host_barrier import HostBarrier, SharedRow, compile_kernels
+from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .host_ranks import HostRanks
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
 from .mpi_notices import MPINotices
+from .ranks_of_host import RanksOfHost
 from .topology import Topology
 
 HEAD = 64
@@ -43,7 +44,8 @@ class MPICommunicator(HostRanks, FixedRanks):
     def __init__(self) -> None:
         self._mpi = mpi = _start()
         first = mpi.COMM_WORLD
-        self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        self._local = local.Split(local.rank // (settings.ranks_of_host() or local.size))
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
         # All ranks have started.
         shared_memory.take_names_of_mpi()
@@ -66,6 +68,7 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._host_barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
+        self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
 
     def _make_host_barrier(self) -> HostBarrier:
         """Return the barrier of this host's ranks, or one for this rank alone if they share no
@@ -95,7 +98,10 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._deadline.begin()
         if not self._shares:
             return zeros(shape, dtype)
-        return shared_memory.allocate(shape, dtype, self._local.rank, self._local.size, self)
+        return self._allocate(shape, dtype, self._local.rank, self._local.size)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any, rank: int, ranks: int) -> Array:
+        return shared_memory.allocate(shape, dtype, rank, ranks, self)
 
     def refusal(self, code: int) -> CommunicationError:
         """Return the error for memory that cannot be had, given the error number."""
@@ -123,6 +129,13 @@ class MPICommunicator(HostRanks, FixedRanks):
         rows, words = row.rows, SharedRow.TITLE + same
         self._gather_world(collective, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
+
+    def _gather_of_host(self, row: SharedRow) -> None:
+        self._deadline.begin()
+        collective = CollectiveKind.GATHER, 0
+        row.title[0], row.title[2] = collective
+        gather = self._gather_host if row.rows.shape[1] <= WORDS else self._gather_host_in_parts
+        gather(collective, row.rows, SharedRow.TITLE)
 
     def _gather_world(self, collective: Collective, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""

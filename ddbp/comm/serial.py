@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array, Integers
 
-from .base import Collective, FixedRanks, PendingMessages
+from .base import Collective, FixedRanks, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
@@ -24,6 +24,7 @@ class SerialCommunicator(FixedRanks):
         self.size = 1
         self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
+        self.of_host: Ranks = self
         self._signs: Integers = np.zeros(8, np.int64)
         self.progress_hook: Callable[[], None] | None = None
 
@@ -44,6 +45,11 @@ class SerialCommunicator(FixedRanks):
 
     def host_barrier(self, collective: Collective) -> None:
         pass
+
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def sendrecv(
         self,

@@ -93,6 +93,7 @@ class Partition:
     Attributes
     ----------
     comm
+        The ranks that have a part of it each: see `Reducer.owners`.
         The ranks.
     ranges
         Where it is in the flat arrays, (start, stop) of each range.
@@ -122,7 +123,7 @@ class Partition:
         groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
-        self.comm = reducer.comm
+        self.comm = reducer.owners
         self._adjust = adjust
         self.collected = False
         self.scale = 1.0
@@ -168,7 +169,7 @@ class Partition:
     def _gradient_memory(self) -> Array:
         if self._reducer.alone is not None:
             return self._reducer.alone
-        if self.whole and self.comm.survives:
+        if self.whole and self._reducer.comm.survives:
             return self.shared("gradient")
         size = self.size if self.whole else min(self.size, CHUNK)
         return np.empty(size, self._flat.dtype)
@@ -207,7 +208,7 @@ class Partition:
         """Return the part (m,) of a flat array that ranks share where they survive, by its name:
         zeros at first. Where they do not, that is `zeros`.
         """
-        if not self.comm.survives:
+        if not self._reducer.comm.survives:
             return self.zeros()
         flat = self._reducer.shared.get(name, self._flat.values.shape, self._flat.dtype)
         ((start, stop),) = self.ranges
@@ -322,12 +323,17 @@ class Partition:
         }
 
     def pieces(self, array: Array) -> dict[str, Pieces]:
-        """Return views of an array (m,) of the partition as what this rank holds of whole arrays in
-        the shapes of the parameters, by their names.
+        """Return views of an array (m,) of the partition as what this rank, and no other, tells of
+        whole arrays in the shapes of the parameters, by their names.
         """
         parts: list[list[tuple[int, Array]]] = [[] for _ in self.names]
+        first, last = self._reducer.share
         for span in self.spans:
-            parts[span.parameter].append((span.offset, array[span.start : span.stop]))
+            begin = self._flat.starts[span.parameter] + span.offset
+            a, b = max(first - begin, 0), min(last - begin, span.stop - span.start)
+            if a < b:
+                held = array[span.start + a : span.start + b]
+                parts[span.parameter].append((span.offset + a, held))
         return {
             name: Pieces(shape, array.dtype, held)
             for name, shape, held in zip(self.names, self.shapes, parts, strict=True)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
@@ -81,7 +82,7 @@ class Update:
         self._gather = gather
         self._shared = SharedArrays(comm)
         self._lay_out()
-        optimizer.bind(self.part, self._journal)
+        optimizer.bind(self.part, self._journal, checked=settings.check_memory() > 0)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -105,8 +106,9 @@ class Update:
             self._journal = Journal(
                 comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
             )
-        # The ranks of this layout.
-        self._ranks = {slot: rank for rank, slot in enumerate(comm.slots)}
+        # The ranks of this layout that share memory.
+        first, last = comm.topology.first, comm.topology.last
+        self._ranks = {slot: first + i for i, slot in enumerate(comm.slots[first:last])}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -154,7 +156,8 @@ class Update:
         self._plan = plan
         if newcomers:
             self._shared.renew()
-            self.batches = 0
+        # Hosts may be one step apart.
+        self.batches = 0
         self._move(self._optimizer.follow)
 
     def lose(self) -> None:
@@ -183,6 +186,7 @@ class Update:
         group.add(loss)
         if group.goes_on(loss.tape):
             if not math.isfinite(group.sums.sum()):
+                self._optimizer.verify()
                 checks.refuse_loss(self.flat, loss, group.sums.sum(), step)
             loss.tape.release()
             return math.nan
@@ -192,6 +196,7 @@ class Update:
         for tell in phase_hooks:
             tell(_UPDATE)
         if not math.isfinite(value):
+            self._optimizer.verify()
             checks.refuse_loss(self.flat, loss, value, step)
         options = self._options
         if options.l1 or options.l2:
@@ -231,10 +236,11 @@ class Update:
         lost: list[int] = []
         while True:
             # Who is lost in here is mended, too, and how far it has come with others is known.
-            lost += [self._ranks[slot] for slot in comm.regroup()]
+            lost += [self._ranks[slot] for slot in comm.regroup() if slot in self._ranks]
+            host = comm.of_host
             mine = [
                 (other := part.of_rank(rank), optimizer.moments_in(other), rank)
-                for rank in lost[comm.rank :: comm.size]
+                for rank in lost[host.rank :: host.size]
             ]
             try:
                 if optimizer.blockwise:

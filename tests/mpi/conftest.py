@@ -51,7 +51,7 @@ def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
     leaves no folder.
     """
 
-    def run(ranks: int, program: str, *arguments: object, **environment: str) -> Any:
+    def run(ranks: int, program: str, *arguments: object, **environment: Any) -> Any:
         folder = tmp_path / "temporary"
         folder.mkdir(exist_ok=True)
         path = Path(__file__).parent / "programs" / program
