@@ -2,11 +2,15 @@
 which none was.
 """
 
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from ddbp.checkpoint import folder
+from ddbp.checkpoint.folder import Checkpoint
 
 from .ranks import in_full
 
@@ -86,8 +90,16 @@ def same(run, found, undisturbed):
 def test_ranks_that_are_left_finish_to_the_same_bits(run, ranks, kills, survive, undisturbed):
     ended, found = survive(run, ranks, kills, launch=("--no-replace",))
     assert ended.status == 0, ended.err
-    assert len(re.findall("was killed by SIGKILL", ended.err)) == len(kills)
+    assert len(re.findall("died .*: killed by SIGKILL", ended.err)) == len(kills)
     assert same(run, found, undisturbed) == [[True, True]] * (ranks - len(kills))
+
+
+def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
+    run = "dropout, Adam, a warm-up"
+    kills = ("1:3:update",)
+    ended, found = survive(run, 3, kills, "--unfinished", launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[False, False]] * 2
 
 
 @pytest.mark.parametrize(
@@ -100,3 +112,50 @@ def test_newcomer_takes_the_place_of_a_killed_rank(run, survive, undisturbed):
     assert [each[f"{run}: ranks"].item() for each in found.values()] == [3] * 3
     digests = {each[f"{run}: digest"].item() for each in found.values()}
     assert digests == {undisturbed[f"{run}: digest"].item()}
+
+
+@pytest.mark.parametrize(("slot", "step", "place"), [(0, 6, "forward"), (2, 6, "publish")])
+def test_checkpoints_and_the_run_folder_go_on_without_a_killed_rank(
+    slot, step, place, survive, undisturbed, tmp_path
+):
+    run = "dropout, Adam, a warm-up"
+    ended, found = survive(run, 3, (f"{slot}:{step}:{place}",), "--save", launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[True, True]] * 2
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    whole = [Checkpoint(path) for path in folder.found(tmp_path / "run" / "checkpoints")]
+    assert [checkpoint.step for checkpoint in whole] == [16, 18, 20]
+    assert [checkpoint.damages() for checkpoint in whole] == [[]] * 3
+    assert list((tmp_path / "run" / "checkpoints").glob(".*")) == []
+
+
+def test_job_of_which_no_rank_is_left_begins_again_from_its_checkpoint(survive, undisturbed):
+    run = "dropout, Adam, a warm-up"
+    kills = ("0:9:forward", "1:9:forward", "2:9:forward")
+    ended, found = survive(run, 3, kills, "--save", launch=("--max-restarts", 1))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[True, True]] * 3
+
+
+def test_shard_in_which_two_ranks_have_died_ends_the_job(survive):
+    ended, found = survive("dropout, Adam, a warm-up", 4, (), "--deadly", 7, 3)
+    assert ended.status not in (0, None)
+    assert found == {}
+    assert "a rank must live through the shards of step 7 that another one died in" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        ("windows", "one with truncate=, which needs the states that the killed rank carried"),
+        ("batches of the script", "one on a batch of Trainer.batch"),
+    ],
+)
+def test_run_that_cannot_take_a_step_again_ends_with_what_helps(run, why, survive):
+    ended, found = survive(run, 3, ("1:3:forward",), launch=("--no-replace",))
+    assert ended.status not in (0, None)
+    assert found == {}
+    assert why in ended.err
+    assert "With --max-restarts the job begins again" in ended.err
