@@ -233,8 +233,8 @@ class Communicator(Ranks, Protocol):
             They have come to their end, or are all dead.
         """
 
-    def knocking(self) -> bool:
-        """Return whether newcomers are waiting to be let in. Not collective."""
+    def knocking(self, what: str) -> bool:
+        """Return whether newcomers are waiting to join `what`. Not collective."""
 
     def admit(self, what: str) -> list[int]:
         """Form a group with the newcomers that wait to join `what`, who return from `knock`; return
@@ -278,7 +278,7 @@ class FixedRanks:
     def knock(self, what: str) -> list[int]:
         raise NotImplementedError("these ranks stay the same")
 
-    def knocking(self) -> bool:
+    def knocking(self, what: str) -> bool:
         return False
 
     def admit(self, what: str) -> list[int]:

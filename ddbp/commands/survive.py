@@ -167,9 +167,9 @@ class Job:
         where = rank_status.read(self._folder, slot)
         place = where.where if where else rank_status.BEFORE_TRAINER
         rest = f"{len(left)} go on" if left else "no rank is left to go on"
-        how = cause(number, self._memory)
-        stalled = ", having stalled" if where and where.stalled else ""
-        self._say(slot, f"died {place}: {how}{stalled}; {rest}")
+        stalled = where is not None and where.stalled
+        how = "killed, as it came no further" if stalled else cause(number, self._memory)
+        self._say(slot, f"died {place}: {how}; {rest}")
         for line in stack(where.fault if where else ""):
             print(f"ddbp launch: {line}", file=sys.stderr, flush=True)
         if left:

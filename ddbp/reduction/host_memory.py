@@ -74,5 +74,5 @@ class HostMemory:
             model, [size for _, size in mine], allocate=values, allocate_gradients=part
         )
         self.sums: Array = self.gradients[0]
-        if comm.survives and len(comm.hosts) > 2:
+        if shared.has("sums") or (comm.survives and len(comm.hosts) > 2):
             self.sums = shared.get("sums", self.sums.shape, self.sums.dtype)

@@ -142,9 +142,9 @@ class Reducer:
             if self._exchange is not None and len(buckets) > 1
             else None
         )
+        self._total: Array = memory.sums[np.newaxis]
         self._gradients, self._sizes = memory.gradients, memory.sizes
-        if whole:
-            self._gradients, self._sizes = memory.sums[np.newaxis], np.array([plan.shards])
+        self._resumes = False
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts = 0
         self._begun = False
@@ -196,6 +196,7 @@ class Reducer:
         are named.
         """
         self.requested, self.request = self.request, 0
+        self._resumes = False
         if self.plan.shards == 1:
             return float(sums.item())
         self._sums[:] = sums
@@ -236,7 +237,7 @@ class Reducer:
         if not self._whole:
             exchange.run(collective, self._attempts)
             return
-        with self.comm.joint(collective, [*self._gradients]):
+        with self.comm.joint(collective, [*self._total]):
             exchange.run(collective, self._attempts)
             exchange.add_up()
             exchange.publish(collective)
@@ -250,13 +251,27 @@ class Reducer:
         """Write the gradient of the global batch on a part of this rank's partition that begins at
         `start` of the partition; on one host, of one that begins at `first` of the flat array.
         """
-        if self._exchange is None or self._whole:
-            first = self.ranges[0][0] if first is None else first
+        first = self.ranges[0][0] if first is None else first
+        if self._whole or self._resumes:
+            tree_sum(self._total, np.array([self.plan.shards]), out=gradient, start=first + start)
+            return
+        if self._exchange is None:
             tree_sum(self._gradients, self._sizes, out=gradient, start=first + start)
             return
         number = bisect_right(self._offsets, start) - 1
         parts, offset = self._exchange.parts[number], self._offsets[number]
         tree_sum(parts, self._exchange.sizes, out=gradient, start=start - offset)
+
+    @property
+    def keeps_sums(self) -> bool:
+        """Whether this host has the sums of a step until the next one, whatever ranks are lost."""
+        return self._resumes or (self._whole and self.comm.survives)
+
+    def resume(self) -> None:
+        """Have `sum` tell the sums of the step that the ranks of before have exchanged."""
+        self._resumes = True
+        if self.alone is not None:
+            self.alone[:] = self._total[0]
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its partition, are updated

@@ -227,7 +227,7 @@ class Recovery:
         """Let newcomers in that all ranks know of, between two steps of a loop, or ask all to."""
         trainer, comm = self._trainer, self._comm
         if not trainer.requested & Request.JOIN:
-            if comm.knocking() and trainer._truncation is None:
+            if comm.knocking(self._loop) and trainer._truncation is None:
                 trainer.request(Request.JOIN)
             return
         trainer._update.reducer.requested &= ~Request.JOIN

@@ -9,7 +9,7 @@ import pytest
 
 from ddbp.comm.abort import STALLED
 
-from .ranks import alive, in_full
+from .ranks import alive, arrays, differences, in_full
 
 # Kernels are compiled before, so that no rank waits for one that compiles.
 pytestmark = pytest.mark.usefixtures("without_misdeed")
@@ -45,6 +45,35 @@ def test_rank_that_comes_no_further_ends_the_run_with_all_stacks(
     pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(3)]
     assert f"ddbp launch: rank 1 (process {pids[1]}) stalled {where}" in finished.err
     assert not any(map(alive, pids))
+
+
+@pytest.mark.parametrize(
+    ("deed", "where"), [("stop in a layer", WITHIN), *in_full(("loop", BEFORE))]
+)
+def test_rank_that_comes_no_further_is_killed_where_others_survive(deed, where, launched, tmp_path):
+    options = ("--survive", "--no-replace", "--stall-timeout", LIMIT)
+    finished = launched(3, PROGRAM, deed, tmp_path, options=options)
+    assert finished.status == 0, finished.err
+    assert finished.out.count("has finished") == 2
+    pid = (tmp_path / "pid1").read_text()
+    said = (
+        f"ddbp launch: rank 1 (process {pid}) died {where}: killed, as it came no further; 2 go on"
+    )
+    assert said in finished.err.splitlines()
+
+
+def test_launch_begins_again_when_a_rank_was_stopped_and_gives_the_same_bits(
+    launched, run_alone, tmp_path
+):
+    run, program = tmp_path / "run", "checkpointed.py"
+    options = ("--max-restarts", 1, "--min-ranks", 1, "--stall-timeout", LIMIT)
+    disturbance = ("--signal", "SIGSTOP", 1, 8)
+    finished = launched(2, program, tmp_path, run, *disturbance, options=options)
+    assert finished.status == 0, finished.err
+    # Nobody has died, so none is left out.
+    assert "ddbp launch: begins again on 2 ranks in 0 s" in finished.err
+    undisturbed = run_alone(program, tmp_path / "undisturbed")
+    assert [differences(result, undisturbed) for result in arrays(tmp_path, 2)] == [[], []]
 
 
 def test_rank_that_comes_no_further_is_found_under_mpirun_alone(mpirun, tmp_path):

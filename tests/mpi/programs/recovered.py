@@ -4,10 +4,10 @@ Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STE
 STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
 that step, or so much later, by a timer of the system. With --joined steps from that one on wait
 until there are so many ranks again; with --deadly every process is killed that computes that shard
-in that step; with --save there is a run folder with checkpoints, and who resumes is not killed; with --unfinished
-nobody finishes the update of a rank that was killed in it.
-Every rank that is left writes the digest of the parameters, the losses and how many ranks there
-are to rankSLOT.npz. The run "all" trains all networks.
+in that step; with --save there is a run folder with checkpoints, and who resumes is not killed;
+with --unfinished nobody finishes the update of a rank that was killed in it. Every rank that is
+left writes the digest of the parameters, the losses and how many ranks there are to rankSLOT.npz.
+The run "all" trains all networks.
 """
 
 import argparse
