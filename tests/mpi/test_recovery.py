@@ -95,7 +95,7 @@ def test_ranks_that_are_left_finish_to_the_same_bits(run, ranks, kills, survive,
 
 
 def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
-    run = "dropout, Adam, a warm-up"
+    run = "a loop"
     kills = ("1:3:update",)
     ended, found = survive(run, 3, kills, "--unfinished", launch=("--no-replace",))
     assert ended.status == 0, ended.err
