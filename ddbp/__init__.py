@@ -16,6 +16,7 @@ from .comm.current import communicator
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
+from .optim.checksums import MemoryCorruptionError
 from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
@@ -86,6 +87,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "GlobalGradient",
     "Lion",
+    "MemoryCorruptionError",
     "Muon",
     "OneCycle",
     "Optimizer",

@@ -14,8 +14,14 @@ MPI = "DDBP_MPI"
 """0 or 1: whether this process is one of an MPI job, whatever its launcher says."""
 TIMEOUT = "DDBP_TIMEOUT"
 """Seconds that a rank waits for others."""
+STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
+"""Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+RANKS_OF_HOST = "DDBP_RANKS_OF_HOST"
+"""Take so many neighbouring ranks for a host, of those that share memory."""
+WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
+"""1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
 """The number of shards of trainers that are given none."""
 SHARD_MEMORY = "DDBP_SHARD_MEMORY"
@@ -28,8 +34,16 @@ RESUME = "DDBP_RESUME"
 """1: trainers with a run folder go on from the newest checkpoint in it, as `ddbp launch` asks of a
 run that begins again.
 """
+CHECK_MEMORY = "DDBP_CHECK_MEMORY"
+"""Steps after which ranks and hosts compare what they hold copies of; 0: bits that flip in
+parameters and moments are not looked for at all.
+"""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
+SURVIVE = "DDBP_SURVIVE"
+"""Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
+many slots that has, and its own slot. Or "mpi": ranks under mpirun survive each other.
+"""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
 none.
@@ -40,6 +54,9 @@ training is over.
 """
 
 SHARD_MEMORY_DEFAULT = 64
+CHECK_MEMORY_DEFAULT = 100
+
+_BY_MPI = "mpi"
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -54,12 +71,29 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
+def launched_to_survive() -> tuple[int, int, int] | None:
+    """Return what `ddbp launch --survive` tells a rank: file, number of slots and slot; None if it
+    did not start this process (nor with `DDBP_MPI=0`).
+    """
+    text = os.environ.get(SURVIVE)
+    if not text or text == _BY_MPI or os.environ.get(MPI) == "0":
+        return None
+    descriptor, slots, slot = map(int, text.split())
+    return descriptor, slots, slot
+
+
+def survives_by_mpi() -> bool:
+    """Return whether ranks under mpirun are to survive each other."""
+    return os.environ.get(SURVIVE) == _BY_MPI
+
+
 def claim_rank() -> bool:
     """Note that this process is the rank, if a launcher started it, and return whether it is:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
+    launched = launched_under_mpi() or launched_to_survive() is not None
+    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -92,17 +126,12 @@ def launched_local_ranks() -> int | None:
 
 def timeout() -> float:
     """Return the seconds that a rank waits for others."""
-    text = os.environ.get(TIMEOUT, "300")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        fix = "Unset it for 300 seconds; inf waits for ever."
-        raise ValueError(
-            message("ddbp", f"{TIMEOUT} must be a positive number of seconds", repr(text), fix)
-        )
-    return seconds
+    return _seconds(TIMEOUT, "Unset it for 300 seconds; inf waits for ever.") or 300.0
+
+
+def stall_timeout() -> float | None:
+    """Return the seconds without progress after which a run is ended, None to learn them."""
+    return _seconds(STALL_TIMEOUT, "Unset it to have it learned; inf waits for ever.")
 
 
 def resumes() -> bool:
@@ -115,6 +144,20 @@ def shares_memory() -> bool:
     return os.environ.get(SHARED_MEMORY) != "0"
 
 
+def ranks_of_host() -> int | None:
+    """Return how many of the ranks that share memory are taken for a host, None for all."""
+    return _integer(RANKS_OF_HOST)
+
+
+def whole_hosts() -> bool:
+    """Return whether each host updates all parameters, and holds all moments of the optimizer."""
+    text = os.environ.get(WHOLE_HOSTS, "")
+    if text not in ("", "0", "1"):
+        must, fix = f"{WHOLE_HOSTS} must be 0 or 1", "Unset it for 0."
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return text == "1"
+
+
 def shards() -> int | None:
     """Return the number of shards of trainers that are given none."""
     return _integer(SHARDS)
@@ -124,6 +167,12 @@ def shard_memory() -> int:
     """Return the bytes that the gradients of a rank's shards may take."""
     chosen = _integer(SHARD_MEMORY, "number of MiB", least=0)
     return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
+
+
+def check_memory() -> int:
+    """Return after how many steps copies are compared, 0 if memory is not checked."""
+    chosen = _integer(CHECK_MEMORY, "number of steps", least=0)
+    return CHECK_MEMORY_DEFAULT if chosen is None else chosen
 
 
 def bucket() -> int | None:
@@ -158,12 +207,28 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+    names = (BUCKET, CHECK_MEMORY, SHARD_MEMORY, WHOLE_HOSTS)
+    return {name: os.environ.get(name, "") for name in names}
 
 
 def _folder(name: str) -> Path | None:
     text = os.environ.get(name)
     return Path(text).absolute() if text else None
+
+
+def _seconds(name: str, fix: str) -> float | None:
+    """Return the seconds in a variable, or None if it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        must = f"{name} must be a positive number of seconds"
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return seconds
 
 
 def _integer(name: str, kind: str = "positive integer", least: int = 1) -> int | None:

@@ -54,7 +54,22 @@ class Writer:
         self._published = published
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
-        self._copies: dict[tuple[str, int], Array] = {}
+        self._image: part.Image | None = None
+        self._given_up = threading.Event()
+        # The rank that this was when the last one was begun, and its folder.
+        self._begun: tuple[int, Path] | None = None
+
+    def regroup(self, writers: int) -> None:
+        """Go on with other ranks, so many of which write. What is being written is given up where
+        the part of a rank is missing that was killed.
+        """
+        self._given_up.set()
+        self._given_up = threading.Event()
+        self._writers = writers
+        if self._begun is not None and self._comm.rank == 0 < self._begun[0]:
+            # The rank is gone that would have had it appear.
+            shutil.rmtree(self._begun[1], ignore_errors=True)
+        self._begun = None
 
     def write(
         self,
@@ -74,8 +89,11 @@ class Writer:
             return False
         self.wait()
         new = self._path / f".{folder.step_name(step)}.new"
+        self._given_up = threading.Event()
         if self._comm.rank == 0:
             self._attempt(_make, new)
+        if self._comm.rank < self._writers:
+            self._attempt(self._copy, snapshot.arrays)
         # Nobody writes to it before it is there.
         self._agree()
         if self._comm.rank < self._writers:
@@ -88,8 +106,9 @@ class Writer:
                 for name, each in snapshot.arrays.items()
             }
             stated = {**facts, "values": snapshot.values}
-            work = (self._work, new, step, stated, arrays, self._mine(snapshot.arrays))
-            self._thread = threading.Thread(target=self._attempt, args=work, daemon=True)
+            self._begun = self._comm.rank, new
+            work = self._comm.rank, self._writers, self._given_up, new, step, stated, arrays
+            self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
         if not background:
             self.wait()
@@ -103,9 +122,12 @@ class Writer:
         OSError
             It could not be written, on this rank or on another one.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        # In meetings, where it is seen when a rank is killed or fails whose part would never come.
+        while self._any(self._thread is not None and self._thread.is_alive()):
+            if self._any(self._error is not None):
+                self._given_up.set()
+            time.sleep(_LOOK)
+        self._thread = None
         self._agree()
 
     def require_no_error(self) -> None:
@@ -136,45 +158,50 @@ class Writer:
         must, fix = "every rank must write its part", "Its error says more."
         raise OSError(message("Checkpoints", must, "an error on another rank", fix))
 
-    def _mine(self, arrays: Mapping[str, Array | Pieces]) -> list[tuple[str, int, Array]]:
-        """Return copies of the pieces that this rank writes, as name, start and elements."""
+    def _copy(self, arrays: Mapping[str, Array | Pieces]) -> None:
+        """Copy the pieces that this rank writes, to the memory of the last ones if they fit."""
         mine = []
         for name, entry in arrays.items():
             if isinstance(entry, Pieces):
                 parts = entry.parts
             else:
                 parts = [(0, entry.reshape(-1))] if self._comm.rank == 0 and entry.size else []
-            mine += [(name, start, self._copy(name, start, piece)) for start, piece in parts]
-        return mine
-
-    def _copy(self, name: str, start: int, piece: Array) -> Array:
-        """Return a copy, in the memory of the last one."""
-        held = self._copies.get((name, start))
-        if held is None or held.shape != piece.shape or held.dtype != piece.dtype:
-            held = self._copies[name, start] = np.empty_like(piece)
-        held[...] = piece
-        return held
+            mine += [(name, start, piece) for start, piece in parts]
+        if self._image is None or not self._image.take(mine):
+            self._image = None
+            self._image = part.Image(mine)
 
     def _work(
+        self, rank: int, writers: int, given_up: threading.Event, new: Path, *what: Any
+    ) -> None:
+        self._attempt(self._write_part, rank, writers, given_up, new, *what)
+        if given_up.is_set():
+            self._error = None
+
+    def _write_part(
         self,
+        rank: int,
+        writers: int,
+        given_up: threading.Event,
         new: Path,
         step: int,
         facts: dict[str, Any],
         arrays: dict[str, Any],
-        mine: list[tuple[str, int, Array]],
     ) -> None:
-        rank = self._comm.rank
-        name = f"part-{rank:04d}-of-{self._writers:04d}.safetensors"
-        places = part.write(new / name, mine)
+        assert self._image is not None
+        name = f"part-{rank:04d}-of-{writers:04d}.safetensors"
+        places = self._image.write(new / name)
         folder.write_text(new / f"places-{rank:04d}.json", json.dumps(places))
-        if rank == 0:
-            self._publish(new, step, facts, arrays)
-
-    def _publish(self, new: Path, step: int, facts: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if rank:
+            return
         pieces: dict[str, list[Piece]] = {name: [] for name in arrays}
-        for rank in range(self._writers):
-            path = new / f"places-{rank:04d}.json"
-            for name, piece in json.loads(_awaited(path)):
+        for other in range(writers):
+            path = new / f"places-{other:04d}.json"
+            found = _awaited(path, given_up)
+            if found is None:
+                shutil.rmtree(new, ignore_errors=True)
+                return
+            for name, piece in json.loads(found):
                 pieces[name].append(Piece(*piece))
             path.unlink()
         entries = {
@@ -192,10 +219,12 @@ def _make(path: Path) -> None:
     path.mkdir(parents=True)
 
 
-def _awaited(path: Path) -> str:
-    """Return the text of a file that another rank writes."""
+def _awaited(path: Path, given_up: threading.Event) -> str | None:
+    """Return the text of a file that another rank writes, None if it is given up."""
     until = time.monotonic() + _PATIENCE
     while not path.exists():
+        if given_up.is_set():
+            return None
         if time.monotonic() > until:
             raise OSError(None, f"no rank has written it for {_PATIENCE:.0f} s", str(path))
         time.sleep(_LOOK)
@@ -208,7 +237,7 @@ def sees_the_same(path: Path, comm: Communicator) -> bool:
     error: OSError | None = None
     if comm.rank == 0:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            folder.make(path)
             sign.touch()
         except OSError as found:
             error = found

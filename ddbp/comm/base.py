@@ -1,6 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +17,28 @@ class CommunicationError(RuntimeError):
     """Ranks do not agree, or one did not come."""
 
 
+class RankLost(CommunicationError):  # noqa: N818 - an event, which need not be an error
+    """The processes of ranks have been killed, and those that are left may go on without them: all
+    of them raise this at the same meeting, and call `Communicator.regroup` next.
+
+    Parameters
+    ----------
+    text
+        What the error says.
+    slots
+        The slots of the ranks that are known to be dead.
+
+    Attributes
+    ----------
+    slots
+        As given.
+    """
+
+    def __init__(self, text: str, slots: Sequence[int]) -> None:
+        super().__init__(text)
+        self.slots = [*slots]
+
+
 class CollectiveKind(IntEnum):
     """What ranks meet for."""
 
@@ -26,6 +49,7 @@ class CollectiveKind(IntEnum):
     BROADCAST = 4
     LEADER_FIRST = 5
     END = 6
+    REGROUP = 7
 
 
 _WORDS = {
@@ -36,6 +60,7 @@ _WORDS = {
     CollectiveKind.BROADCAST: "broadcasting from rank 0",
     CollectiveKind.LEADER_FIRST: "letting one rank of each host go first",
     CollectiveKind.END: "ending",
+    CollectiveKind.REGROUP: "forming a new group of ranks",
 }
 
 Collective = tuple[int, int]
@@ -48,7 +73,23 @@ def described(collective: Collective) -> str:
     return _WORDS[CollectiveKind(kind)].format(number)
 
 
-class Communicator(Protocol):
+class Ranks(Protocol):
+    """Ranks that gather from each other.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this rank among them, and how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
+
+
+class Communicator(Ranks, Protocol):
     """What training needs of the ranks. All methods are collective: every rank calls them in the
     same order.
 
@@ -60,15 +101,62 @@ class Communicator(Protocol):
         Bounds (H + 1,) of the groups of ranks that share memory.
     topology
         Who of them talks to whom between hosts.
+    of_host
+        The ranks of this host, which gather without the others.
     progress_hook
         What this rank does again and again while it waits for ranks of its host, if anything.
+    waiting
+        What this rank waits for at present, None if it does not.
+    waited
+        Seconds that it has waited for others so far, but for waits that were over at once.
+    survives
+        Whether the ranks that are left can go on when one is killed: meetings then raise
+        `RankLost`.
+    slot
+        The number of this process, which it keeps when ranks are numbered anew.
+    slots
+        The slot of each rank.
+    group
+        A number that grows whenever ranks are lost or let in.
+    newcomer
+        Whether this process replaces one that was killed, and has not been let in: until then it
+        is alone, rank 0 of 1.
     """
 
-    rank: int
-    size: int
     hosts: Integers
     topology: "Topology"
+    of_host: Ranks
     progress_hook: Callable[[], None] | None
+    survives: bool
+    group: int
+    newcomer: bool
+
+    @property
+    def slot(self) -> int:
+        """See the attributes."""
+
+    @property
+    def slots(self) -> list[int]:
+        """See the attributes."""
+
+    @property
+    def leads(self) -> bool:
+        """Return whether this rank writes files and prints for all of them: rank 0, but no
+        newcomer. Not collective.
+        """
+
+    @property
+    def waiting(self) -> Collective | None:
+        """See the attributes."""
+
+    @property
+    def waited(self) -> float:
+        """See the attributes."""
+
+    def signs(self) -> dict[int, Integers]:
+        """Return words (8,) of each rank of this host, in memory that they share, which may be read
+        and written at any time. Not collective.
+        """
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:
         """Learn what `host_array` will be asked for next, bytes by purpose, so that a refusal can
@@ -100,6 +188,14 @@ class Communicator(Protocol):
     def host_barrier(self, collective: Collective) -> None:
         """Wait for the ranks of this host."""
 
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        """Return a context for messages between hosts that all ranks send and get, or none of them;
+        `results` are the arrays that are the same on all ranks then. It ends with a meeting of each
+        host.
+        """
+
     def sendrecv(
         self,
         collective: Collective,
@@ -113,20 +209,80 @@ class Communicator(Protocol):
         something else.
         """
 
-    def all_gather(self, array: Array) -> Array:
-        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
-
     def broadcast(self, array: Array) -> None:
         """Overwrite the array with that of rank 0."""
 
     def leader_first(self) -> Any:
         """Return a context whose body the first rank of each host runs before the others do."""
 
+    def regroup(self) -> list[int]:
+        """Form a group of the ranks that are left, after all of them have raised `RankLost`;
+        return the slots of those that the group before had more.
+
+        Rank, size, hosts and topology are then those of the new group, in which ranks have the
+        order of their slots.
+        """
+
+    def knock(self, what: str) -> list[int]:
+        """Wait, as a newcomer, until the ranks let this process in; return the slots of all that
+        they have let in. `what` says in words what it is ready to join.
+
+        Raises
+        ------
+        SystemExit
+            They have come to their end, or are all dead.
+        """
+
+    def knocking(self) -> bool:
+        """Return whether newcomers are waiting to be let in. Not collective."""
+
+    def admit(self) -> list[int]:
+        """Form a group with the newcomers that wait, who return from `knock`; return their
+        slots.
+        """
+
     def describe(self) -> dict[str, Any]:
         """Return facts for a bug report."""
 
+    def abort(self, status: int) -> None:
+        """End all ranks at once. Not collective."""
+
     def finalize(self) -> None:
         """Come to the end, after which nothing else is called."""
+
+
+class FixedRanks:
+    """What a communicator is whose ranks stay the same: none can be lost or let in."""
+
+    rank: int
+    size: int
+    survives = False
+    group = 0
+    newcomer = False
+
+    @property
+    def slot(self) -> int:
+        return self.rank
+
+    @property
+    def slots(self) -> list[int]:
+        return [*range(self.size)]
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def regroup(self) -> list[int]:
+        raise NotImplementedError("these ranks stay the same")
+
+    def knock(self, what: str) -> list[int]:
+        raise NotImplementedError("these ranks stay the same")
+
+    def knocking(self) -> bool:
+        return False
+
+    def admit(self) -> list[int]:
+        return []
 
 
 class PendingMessages(Protocol):

@@ -1,21 +1,22 @@
 """One process alone, without MPI."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from layers.engine.memory import zeros
-from layers.types import Array
+from layers.types import Array, Integers
 
-from .base import Collective, PendingMessages
+from .base import Collective, FixedRanks, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
 
-class SerialCommunicator:
+class SerialCommunicator(FixedRanks):
     """One process, no MPI."""
 
     def __init__(self) -> None:
@@ -23,7 +24,15 @@ class SerialCommunicator:
         self.size = 1
         self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
+        self.of_host: Ranks = self
+        self._signs: Integers = np.zeros(8, np.int64)
         self.progress_hook: Callable[[], None] | None = None
+
+    waiting = None
+    waited = 0.0
+
+    def signs(self) -> dict[int, Integers]:
+        return {0: self._signs}
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:
         pass
@@ -36,6 +45,11 @@ class SerialCommunicator:
 
     def host_barrier(self, collective: Collective) -> None:
         pass
+
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def sendrecv(
         self,
@@ -57,6 +71,9 @@ class SerialCommunicator:
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         yield
+
+    def abort(self, status: int) -> None:
+        os._exit(status)
 
     def finalize(self) -> None:
         pass

@@ -6,26 +6,25 @@ writing one takes no system call.
 """
 
 import atexit
+import faulthandler
 import mmap
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
+from ddbp.comm.base import Communicator
 from ddbp.comm.deadlines import WHERE
 
 from .observer import StepPhase
 
-if TYPE_CHECKING:
-    from ddbp.comm.mpi import MPICommunicator
-
 # Words of a status: the process, without which nothing else holds; what it does, in which step of
-# which trainer; and, by its id, the layer whose turn it is, or 0.
-_PID, PHASE, STEP, TRAINER, LAYER = range(5)
+# which trainer; by its id, the layer whose turn it is, or 0; and whether it was found to stall.
+_PID, PHASE, STEP, TRAINER, LAYER, _STALLED = range(6)
 _WORDS = 8
 
 _PHRASES = {
@@ -100,13 +99,35 @@ def own_status(rank: int) -> RankStatus | None:
         except OSError:
             # It is on another host.
             return None
+        _tell_of_faults(_faults(folder, rank))
         BEFORE_ABORT.append(lambda: _OWN[0].end(StepPhase.EXCEPTION))
         WHERE.append(lambda rank: found.where if (found := read(folder, rank)) else "")
     return _OWN[0] if _OWN else None
 
 
-def _start(comm: "MPICommunicator") -> None:
-    own_status(comm.rank)
+def _tell_of_faults(path: Path) -> None:
+    """Have the interpreter write to a file at which line it was when a signal ends it."""
+    if not faulthandler.is_enabled():
+        with suppress(OSError):
+            faulthandler.enable(path.open("w", encoding="utf-8"))
+
+
+def own_words() -> tuple[int, ...]:
+    """Return what the status of this process says, nothing if it has none."""
+    return tuple(_OWN[0].words) if _OWN else ()
+
+
+def mark_stalled(slot: int) -> None:
+    """Note in the status of a rank, if it has one, that it has been found to stall."""
+    folder = settings.status_folder()
+    if folder is not None:
+        with suppress(OSError), _file(folder, slot).open("r+b") as file:
+            file.seek(8 * _STALLED)
+            file.write((1).to_bytes(8, sys.byteorder))
+
+
+def _start(comm: Communicator) -> None:
+    own_status(comm.slot)
 
 
 STARTED.append(_start)
@@ -126,12 +147,16 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What a rank has left of its status: process, phase, that in words, and the step."""
+    """What a rank has left of its status: process, phase, that in words, the step, whether it has
+    been found to stall, and the Python stack at the signal that ended it, if it could tell.
+    """
 
     pid: int
     phase: StepPhase
     where: str
     step: int
+    stalled: bool
+    fault: str
 
 
 def read(folder: Path, rank: int) -> LastStatus | None:
@@ -151,7 +176,11 @@ def read(folder: Path, rank: int) -> LastStatus | None:
         where = BEFORE_TRAINER
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
-    return LastStatus(words[_PID], phase, where, words[STEP])
+    try:
+        fault = _faults(folder, rank).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        fault = ""
+    return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]), fault)
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:
@@ -164,6 +193,10 @@ def _name(path: Path, trainer: int, layer: int) -> str:
 
 def _file(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}"
+
+
+def _faults(folder: Path, rank: int) -> Path:
+    return folder / f"rank{rank}.fault"
 
 
 def _names(folder: Path, rank: int) -> Path:

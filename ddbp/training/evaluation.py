@@ -3,7 +3,8 @@ what that is divided by, are summed over shards and batches by the fixed tree.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +16,30 @@ from layers.engine.hooks import TapeHooks
 from layers.engine.shares import required
 from layers.types import Array
 
+from . import checks
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
 from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
+
+
+def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
+    """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
+    loss = checks.has_loss("Trainer.evaluate", trainer.loss)
+    one = partial(forward, trainer.model, loss, trainer._gather, trainer._tape_hooks)
+    run_pass = partial(trainer._warm_up, one)
+    metrics = {"loss": None, **trainer.metrics}
+    for begin in trainer._hooks.evaluation_begin:
+        begin(trainer)
+    size, comm = trainer.options.batch_size, trainer.comm
+    result = trainer.recovered(lambda: evaluate(run_pass, data, metrics, size, trainer._plan, comm))
+    for end in trainer._hooks.evaluation_end:
+        end(trainer, result)
+    return result
 
 
 def evaluate(

@@ -3,8 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbp.comm.base import CollectiveKind
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
 from layers.errors import message
@@ -32,8 +34,8 @@ class FitLoop(StepHook):
         Where batches come from.
     update
         What follows backward passes.
-    folder
-        Where records and final parameters go, if anywhere.
+    run_dir
+        The folder where records and final parameters go, if anywhere.
 
     Attributes
     ----------
@@ -47,14 +49,29 @@ class FitLoop(StepHook):
         self,
         stream: BatchStream,
         update: Update,
-        folder: RunFolder | None,
+        run_dir: Path | None,
     ) -> None:
         self.history: list[Record] = []
         self.running = False
         self._stream = stream
         self._update = update
-        self._folder = folder
+        self._run_dir = run_dir
+        self._folder: RunFolder | None = None
+        self._configuration: dict[str, Any] | None = None
+        # The records that are in the folder.
+        self._logged: list[Record] = []
         self._begin_epoch()
+
+    def lead(self, trainer: "Trainer") -> None:
+        """Open the folder if this rank leads now; its history goes on."""
+        leads = trainer.comm.leads and self._run_dir is not None
+        if not leads:
+            self._folder = None
+        elif self._folder is None and self._run_dir is not None:
+            self._folder = RunFolder(self._run_dir)
+            if self._configuration is not None:
+                self._folder.write_configuration(self._configuration)
+                self._folder.write_metrics(self._logged)
 
     def _begin_epoch(self) -> None:
         # Sums over the updates of the epoch: of what losses are made of, of what they are divided
@@ -71,10 +88,12 @@ class FitLoop(StepHook):
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
-        if self._folder is not None:
+        if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
-            self._folder.write_configuration(chosen | facts)
+            self._configuration = chosen | facts
+        if self._folder is not None and self._configuration is not None:
+            self._folder.write_configuration(self._configuration)
 
     def run(
         self,
@@ -99,6 +118,8 @@ class FitLoop(StepHook):
                 callback.on_run_begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
+            if trainer.join("fit"):
+                self._stream.begin(data)
             # An epoch that has begun comes to its end.
             stop = trainer.stop and not self._stream.mid_epoch
             for _ in range(0 if stop else self._stream.left(epochs)):
@@ -109,12 +130,18 @@ class FitLoop(StepHook):
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
             finally:
-                if self._folder is not None:
-                    self._folder.write_parameters(trainer.model)
+                trainer.recovered(self._write_parameters, trainer)
         finally:
             self.running = False
         self._stream.end()
         return self.history
+
+    def _write_parameters(self, trainer: "Trainer") -> None:
+        if self._folder is not None:
+            self._folder.write_parameters(trainer.model)
+        if trainer.comm.survives:
+            # If the rank that writes them is lost, another one does.
+            trainer.comm.host_barrier((CollectiveKind.GATHER, 0))
 
     def _run_epoch(
         self,
@@ -157,6 +184,7 @@ class FitLoop(StepHook):
             callback.on_epoch_end(trainer, record)
         if self._folder is not None:
             self._folder.log(record)
+        self._logged.append(record)
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
@@ -190,6 +218,7 @@ class FitLoop(StepHook):
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.history = [*state["history"]]
+        self._logged = [*self.history]
         self._total = state["total"]
         self._counted = state["counted"]
         self._seen = state["seen"]

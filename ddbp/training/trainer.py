@@ -2,6 +2,7 @@
 rank's partition.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -12,7 +13,7 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import status_reporter, step_log
+from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
@@ -26,6 +27,7 @@ from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
 
 from . import arguments, checks, evaluation, snapshots
+from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
@@ -34,7 +36,7 @@ from .fit_loop import FitLoop
 from .metrics import Metric
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
-from .run_folder import RunFolder
+from .recovery import Origin, Recovering, Recovery
 from .samples import call, recorded
 from .signals import Signals
 from .truncated_bptt import Truncation
@@ -42,7 +44,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer(OptionsOfBefore):
+class Trainer(OptionsOfBefore, Recovering):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -116,11 +118,10 @@ class Trainer(OptionsOfBefore):
         use_one_thread()
         if not quiet:
             announce_compilation()
-        comm = communicator()
-        self.comm = comm
+        comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
-        reporter = status_reporter.start(self.comm.rank, model, loss)
+        reporter = status_reporter.start(comm.slot, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -137,29 +138,31 @@ class Trainer(OptionsOfBefore):
             wire=wire,
             l1=l1,
             l2=l2,
-        ).on(self.comm.size)
+        ).on(comm.size)
         self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
         self.stop = False
-        plan = self.options.plan(comm.rank, comm.size)
-        self._plan = plan
+        plan = self._plan = self.options.plan(comm.rank, comm.size)
         window = self.options.truncate
         self._truncation = None if window is None else Truncation(model, window, comm, plan)
         checks.same_start(self, callbacks)
         replicate.broadcast(model, comm)
-        self._update = Update(model, optimizer, self.options, self.transforms, plan, comm)
+        self._gather = ShardGather(plan, comm)
+        self._update = Update(
+            model, optimizer, self.options, self.transforms, plan, comm, self._gather
+        )
         facts = {"initial parameters": self.parameters_sha256()}
         require_agreement(comm, facts, "The broadcast failed; report this.")
         log = step_log.start(model, plan, comm)
-        self._gather = ShardGather(plan, comm)
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
-        self._stream = BatchStream(self.options, plan, self._truncation)
+        self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
         self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
-        folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
-        self._fit = FitLoop(self._stream, self._update, folder)
+        self._fit = FitLoop(self._stream, self._update, self.run_dir)
+        self._fit.lead(self)
+        self._recovery = Recovery(self) if comm.survives else None
         # What callbacks have been told is in a checkpoint.
         callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
@@ -168,11 +171,14 @@ class Trainer(OptionsOfBefore):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
         saves = any(isinstance(each, Checkpoints) for each in callbacks)
         self._signals = Signals(self) if saves else nullcontext()
         for callback in self.callbacks:
             callback.on_attach(self)
-        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
+        # Newcomers get the state of the others.
+        resume = None if comm.newcomer else self.resume
+        if resume and (found := to_resume(resume, self.run_dir, comm)) is not None:
             self._load(found.snapshot(), resume_options)
             for callback in self.callbacks:
                 callback.on_resume(self)
@@ -209,12 +215,14 @@ class Trainer(OptionsOfBefore):
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        data = self._data.one(dataset)
+        data = self.recovered(self._data.one, dataset)
         if self.options.drop_last:
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.batches")
         self._stream.begin(data)
+        if self.join("batches"):
+            self._stream.begin(data)
         try:
             with self._signals:
                 for _ in range(self._stream.left(epochs)):
@@ -229,7 +237,8 @@ class Trainer(OptionsOfBefore):
         """Return this rank's part of the given global batch, with a new tape; what is given is
         what `ArrayDataset` takes.
         """
-        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
+        rows = self._rows("Trainer.batch", x, y, weights)
+        return self._recorded(rows, Origin.NOWHERE, copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -257,30 +266,44 @@ class Trainer(OptionsOfBefore):
 
     @telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
-        """Take a step on the loss that `propagate` returns for the arguments."""
-        loss = propagate(*arguments, **options)
-        self._warm_up.over = True
-        value = self._update(loss, self.step_count, self._phase_hooks)
+        """Take a step on the loss that `propagate` returns for the arguments; return NaN if it is
+        lost, and the batches of its group come once more.
+        """
+        recovery = self._recovery
+        take = self._propagated if recovery is None else recovery.take
+        value = take(propagate, *arguments, **options)
+        if value is None:
+            return math.nan
         self._stream.given_out = False
         if not self._update.group.batches:
             self.step_count += 1
             for tell in self._hooks.step_end:
                 tell(self, self.step_count, value)
+            if recovery is not None:
+                recovery.welcome()
         return value
+
+    def _propagated(
+        self, propagate: Callable[..., Value], *arguments: Any, **options: Any
+    ) -> float:
+        loss = propagate(*arguments, **options)
+        self._warm_up.over = True
+        return self._update(loss, self.step_count, self._phase_hooks)
 
     def train_step(self, x: Any, y: Any, weights: Any = None) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
         return its loss. What is given is what `ArrayDataset` takes.
         """
-        rows = self._rows("Trainer.train_step", x, y, weights)
-        if self._truncation is None:
-            return self._train(rows)
-        checks.windows_update(self.options.accumulate, self._update.group.held)
-        total = counted = 0.0
-        for window in self._truncation.windows([rows]):
-            value, part = self._train(window), self._update.group.counted_of(window.share)
-            total, counted = total + value * part, counted + part
-        return total / counted if counted else 0.0
+        batch = x, y, weights
+        if self._truncation is not None:
+            checks.windows_update(self.options.accumulate, self._update.group.held)
+            train = partial(self._train, origin=Origin.GIVEN)
+            rows = self._rows("Trainer.train_step", *batch)
+            return self._truncation.mean(rows, train, self._update.group)
+        value = math.nan
+        for given in (batch,) if self._recovery is None else self._recovery.given(batch):
+            value = self._train(self._rows("Trainer.train_step", *given), Origin.GIVEN)
+        return value
 
     # Whole runs
 
@@ -321,7 +344,7 @@ class Trainer(OptionsOfBefore):
         if class_weight is not None:
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
-        data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
+        data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.fit")
@@ -334,19 +357,7 @@ class Trainer(OptionsOfBefore):
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
-        data = self._data.one(dataset)
-        loss = checks.has_loss("Trainer.evaluate", self.loss)
-        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
-        run_pass = partial(self._warm_up, forward)
-        metrics = {"loss": None, **self.metrics}
-        for begin in self._hooks.evaluation_begin:
-            begin(self)
-        result = evaluation.evaluate(
-            run_pass, data, metrics, self.options.batch_size, self._plan, self.comm
-        )
-        for end in self._hooks.evaluation_end:
-            end(self, result)
-        return result
+        return evaluation.of_trainer(self, self.recovered(self._data.one, dataset))
 
     def predict(self, x: Any) -> Any:
         """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
@@ -388,7 +399,8 @@ class Trainer(OptionsOfBefore):
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
         self._follow()
-        return (snapshots.take if collected else snapshots.local)(self, self._stateful())
+        take = snapshots.take if collected else snapshots.local
+        return self.recovered(lambda: take(self, snapshots.parts(self)))
 
     def load_state(self, state: Snapshot) -> None:
         """Go on from the state of a trainer that was made alike, on any number of ranks;
@@ -414,20 +426,9 @@ class Trainer(OptionsOfBefore):
 
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         self._follow()
-        snapshots.load(self, self._stateful(), state, differing)
+        snapshots.load(self, snapshots.parts(self), state, differing)
         self._update.batches = 0
         self._last_begun = -1
-
-    def _stateful(self) -> dict[str, snapshots.Stateful]:
-        # Callbacks first: those of the user may refuse what they are to load.
-        return {
-            **snapshots.stateful(self.callbacks),
-            "model": replicate.Replica(self.model, self.comm),
-            "optimizer": self.optimizer,
-            "accumulation": self._update.group,
-            "stream": self._stream,
-            "fit": self._fit,
-        }
 
     # Parts of a step
 
@@ -439,10 +440,14 @@ class Trainer(OptionsOfBefore):
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
     @telling_of_errors
-    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+    def _recorded(
+        self, rows: LocalBatch, origin: Origin = Origin.STREAM, copy: bool = False
+    ) -> Batch:
         """Return rows with a new tape, which copies those that may change before its backward."""
         update = self._update
         update.require_bound()
+        if self._recovery is not None:
+            self._recovery.begin(origin)
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
@@ -476,10 +481,10 @@ class Trainer(OptionsOfBefore):
             for callback in self.callbacks:
                 callback.on_freeze(self)
 
-    def _train(self, rows: LocalBatch) -> float:
+    def _train(self, rows: LocalBatch, origin: Origin = Origin.STREAM) -> float:
         """Take a step on rows; return its loss."""
         checks.has_loss("Trainer.train_step", self.loss)
-        return self._step(self._warm_up, self._run_pass, self._recorded(rows))
+        return self._step(self._warm_up, self._run_pass, self._recorded(rows, origin))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""

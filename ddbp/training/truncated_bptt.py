@@ -6,8 +6,8 @@ trajectories", Neural Computation 2(4), 1990: with windows of k steps, an error 
 at most k steps, while what the network remembers may be older.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from layers.errors import message
 from layers.types import Array
 
 from .data import LocalBatch
+
+if TYPE_CHECKING:
+    from .accumulation import Accumulation
 
 
 def detached(state: Any) -> Any:
@@ -107,6 +110,16 @@ class Truncation:
                 ends_group=last,
             )
         self.begin(())
+
+    def mean(
+        self, batch: LocalBatch, train: Callable[[LocalBatch], float], group: "Accumulation"
+    ) -> float:
+        """Return the mean loss over a batch, on each window of which `train` takes a step."""
+        total = counted = 0.0
+        for window in self.windows([batch]):
+            value, part = train(window), group.counted_of(window.share)
+            total, counted = total + value * part, counted + part
+        return total / counted if counted else 0.0
 
     def __call__(self, x: Value) -> Value:
         """Return the model's output for a window."""

@@ -58,6 +58,8 @@ class Parameter(FixedArray):
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
     freezes: ClassVar[int] = 0
     """How often any parameter has been frozen or unfrozen, likewise."""
+    writes: ClassVar[int] = 0
+    """How often a script, or what it called, has changed the values of parameters, likewise."""
 
     def __init__(self, value: Any, *, regularized: bool = True, trainable: bool = True) -> None:
         value = np.array(array("Parameter", "value", value), order="C")
@@ -83,6 +85,8 @@ class Parameter(FixedArray):
                 raise TypeError(message("Parameter", must, repr(new), fix))
             new = bool(new)
             Parameter.freezes += 1
+        elif name == "value":
+            Parameter.writes += 1
         super().__setattr__(name, new)
 
     def __repr__(self) -> str:

@@ -231,13 +231,13 @@ def test_longer_training_goes_on(tmp_path):
 
 
 def test_writing_in_the_background_takes_what_there_was_at_the_step(tmp_path, monkeypatch):
-    written, go_on = part.write, threading.Event()
+    written, go_on = part.Image.write, threading.Event()
 
-    def slow(path, pieces):
+    def slow(image, path):
         assert go_on.wait(60)
-        return written(path, pieces)
+        return written(image, path)
 
-    monkeypatch.setattr(part, "write", slow)
+    monkeypatch.setattr(part.Image, "write", slow)
 
     class Late(ddbp.Callback):
         def on_step_end(self, trainer, step, loss):
@@ -258,13 +258,13 @@ def test_writing_in_the_background_takes_what_there_was_at_the_step(tmp_path, mo
 
 @pytest.mark.parametrize("background", [False, True])
 def test_disk_that_takes_nothing_is_an_error_with_the_path(tmp_path, monkeypatch, background):
-    def full(path, pieces):
+    def full(image, path):
         raise OSError(28, "No space left on device", str(path))
 
     callback = ddbp.Checkpoints(every_steps=2, background=background)
     trainer = trainer_in(tmp_path, [callback])
     trainer.fit(DATA, epochs=1)
-    monkeypatch.setattr(part, "write", full)
+    monkeypatch.setattr(part.Image, "write", full)
     with pytest.raises(OSError, match=r"part-0000-of-0001\.safetensors: No space left on device"):
         trainer.fit(DATA, epochs=1)
     assert steps(tmp_path) == [2, 4]
@@ -294,7 +294,7 @@ class Disk:
         self.calls = 0
         self.last = last
         for owner, name in [
-            (folder.os, "fsync"),
+            *((folder.os, name) for name in ("fsync", "write", "ftruncate")),
             *((folder.Path, name) for name in ("rename", "mkdir", "unlink", "open", "replace")),
         ]:
             monkeypatch.setattr(owner, name, self.counted(getattr(owner, name)))
