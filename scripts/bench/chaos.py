@@ -5,7 +5,8 @@
 
 What is drawn is printed with every failure, and --replay does it again. Modes: `alone` runs on one
 rank, in a child of a process that has all libraries, so that a start takes no time; `restart` runs
-`ddbp launch --max-restarts`, and `survive` runs `ddbp launch --survive --max-restarts`.
+`ddbp launch --max-restarts`, `survive` runs
+`ddbp launch --survive --max-restarts`, and `hosts` runs ranks on two network namespaces.
 """
 
 import argparse
@@ -22,13 +23,12 @@ from typing import Any
 
 from lib import harness
 
-from faults import training
-from faults.jobs import Outcome, Runner
+from faults.jobs import LIMIT, Outcome, Runner
 from faults.plan import MEANING, Job, Schedule
 
-SHARE = {"alone": 0.3, "restart": 0.35, "survive": 0.35}
+SHARE = {"alone": 0.38, "restart": 0.25, "survive": 0.35, "hosts": 0.02}
 """The share of each mode in the faults."""
-PER_JOB = {"alone": 8, "restart": 6, "survive": 10}
+PER_JOB = {"alone": 8, "restart": 6, "survive": 10, "hosts": 4}
 RANKS = (1, 2, 3, 4)
 
 _RUNNER: list[Runner] = []
@@ -91,7 +91,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[*MEANING], default=[], help="draw these only")
     parser.add_argument("--replay", nargs="+", metavar="JOB", help="texts of jobs")
     parser.add_argument("--workers", type=int, default=2, help="jobs at a time (%(default)s)")
-    parser.add_argument("--limit", type=float, default=240.0, help="seconds until a job hangs")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a job hangs")
     parser.add_argument("--keep", action="store_true", help="leave the folders of failures")
     options = parser.parse_args()
     facts = harness.machine()

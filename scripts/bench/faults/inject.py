@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ _PHASES = {
     StepPhase.UPDATE: "update",
     StepPhase.PUBLISH: "publish",
 }
-_PATIENCE = 0.1
+_PATIENCE = 0.2
 """Seconds that a step takes in which ranks are missing that are to be replaced."""
 _SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
 
@@ -85,6 +86,15 @@ def die_after(nanoseconds: int) -> None:
         raise OSError(ctypes.get_errno(), "timer_create")
     seconds, rest = divmod(max(1, nanoseconds), 10**9)
     libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, seconds, rest), None)
+
+
+def cut_link(milliseconds: int) -> None:
+    """Cut the link between the hosts for so long, or for ever."""
+    change = ["ip", "link", "set", "first"]
+    subprocess.run([*change, "down"], check=True)
+    if milliseconds:
+        heal = f"sleep {milliseconds / 1000}; {' '.join(change)} up"
+        subprocess.Popen(["sh", "-c", heal], start_new_session=True)
 
 
 def log_of(place: Path) -> Callable[..., Any]:
@@ -233,7 +243,8 @@ class Disturber(Callback, TapeHook):
         comm = self._comm
         if comm.newcomer or self._step < fault.step:
             return
-        if comm.survives and comm.size < self._marks.job.ranks and place == "data":
+        least = min(self._marks.job.ranks, 3 if fault.kind == "two" else 2)
+        if comm.survives and comm.size < least and place == "data":
             if comm.leads:
                 time.sleep(_PATIENCE)
             self._now = None
@@ -256,6 +267,8 @@ class Disturber(Callback, TapeHook):
             die_after(fault.amount)
         elif fault.kind in ("stop", "freeze"):
             os.kill(pid, signal.SIGSTOP)
+        elif fault.kind == "link":
+            cut_link(fault.amount)
         elif fault.kind == "clock":
             self._jump(fault.amount)
         elif fault.kind in _SIGNALS:
