@@ -64,7 +64,7 @@ def number(owner: str, name: str, value: Any, fix: str) -> float:
 
 def boolean(owner: str, name: str, value: Any) -> bool:
     """Return True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         fix = f"Write {name}=True or {name}=False."
         raise TypeError(message(owner, f"{name} must be True or False", repr(value), fix))
     return bool(value)
@@ -206,6 +206,14 @@ def require_input(
         require_floating(owner, x)
     elif x.dtype != dtype:
         _refuse_dtype(owner, x.dtype, dtype)
+
+
+def require_layer(owner: str, name: str, layer: Any) -> Any:
+    """Return a layer, or what is called as one."""
+    if not callable(layer) or isinstance(layer, type):
+        fix = "Pass the layers themselves, such as ReLU(), not a list or a class's name."
+        raise TypeError(message(owner, f"{name} must be a layer", repr(layer), fix))
+    return layer
 
 
 def require_array(owner: Any, x: Any) -> None:
