@@ -102,7 +102,9 @@ def log_of(place: Path) -> Callable[..., Any]:
 
     def log(function: Callable[..., Any], name: str, path: Any, *arguments: Any, **options: Any):
         there = Path(path).exists()
-        words = ["write" if there and name in ("open", "mkdir") else name, str(path)]
+        if there and name == "mkdir":
+            return function(*arguments, **options)
+        words = ["write" if there and name == "open" else name, str(path)]
         if name == "rmtree" and there:
             # What the disk still has when the power fails can come back.
             words.append(str(place / f"removed-{os.getpid()}-{time.monotonic_ns()}"))

@@ -127,8 +127,9 @@ class Runner:
             self._run_to_end(marks, outcome)
             self._compare(marks, expected)
             outcome.verdict = "same bits"
-        except WrongError as wrong:
-            outcome.verdict, outcome.detail = wrong.args
+        except (WrongError, OSError, ValueError, subprocess.SubprocessError) as wrong:
+            known = isinstance(wrong, WrongError)
+            outcome.verdict, outcome.detail = wrong.args if known else ("ERROR", repr(wrong))
             with suppress(OSError):
                 log = (marks.place / "log").read_text(errors="replace")
                 outcome.detail += f"\n{log[-3000:]}"
