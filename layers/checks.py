@@ -17,7 +17,6 @@ LARGEST_SIZE = 2**24
 """Above all windows, strides and paddings."""
 _LEAST = 2.0**-1022
 _LARGEST = int(np.finfo(np.float64).max)
-_NO_TYPE = np.dtype("O")
 Pair = tuple[int, int]
 Axes = tuple[str | int, ...]
 
@@ -116,7 +115,8 @@ def non_negative(
     if not value >= 0 or (finite and math.isinf(value)):
         must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
         raise ValueError(message(owner, must, value, fix))
-    return float(value)
+    # Of -0, too, 0.
+    return float(value) + 0.0
 
 
 def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
@@ -191,10 +191,10 @@ def require_input(
     fix
         What mends a shape that is neither without the axis of the batch nor channels-first.
     """
-    try:
-        shape = x.shape
-    except AttributeError:
+    shape = getattr(x, "shape", None)
+    if shape.__class__ is not tuple:
         require_array(owner, x)
+    assert shape is not None
     count, last = len(axes), axes[-1]
     if (
         (len(shape) != count and (axes[1] != "…" or len(shape) < count - 1))
@@ -225,7 +225,7 @@ def require_array(owner: Any, x: Any) -> None:
 
 def require_floating(owner: Any, x: Any) -> None:
     """Refuse an input that is not of a floating type."""
-    if getattr(x, "dtype", _NO_TYPE).kind not in "fc":
+    if getattr(getattr(x, "dtype", None), "kind", None) not in ("f", "c"):
         require_array(owner, x)
         fix = "Convert it with x.astype(np.float32)."
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))

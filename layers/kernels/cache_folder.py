@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 from layers.errors import message
+from layers.files import opened
 
 KEPT = 16
 """So many versions of a file's kernels are kept, those that were used last."""
@@ -126,9 +127,9 @@ def _made(base: Path, distrust: Callable[[os.stat_result], str]) -> Path:
 def read(path: Path) -> bytes | None:
     """Return what `write` has kept in a file; None where there is nothing, or not as written."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             reason = others_may_write(os.fstat(file.fileno()))
-            content = b"" if reason else file.read()
+            content = b"" if reason else file.readall()
     except FileNotFoundError:
         return None
     except OSError as error:
