@@ -3,15 +3,14 @@ refusal.
 """
 
 import math
-import os
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import message
+from .kernels.machine import memory_bytes
 
 LARGEST_SIZE = 2**24
 """Above all windows, strides and paddings."""
@@ -263,24 +262,15 @@ def require_model_type(owner: Any, dtype: Any) -> "np.dtype[Any]":
     return result
 
 
-@cache
-def _memory() -> int:
-    """Return the bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**47
-
-
 def require_room(owner: Any, shape: tuple[int, ...], itemsize: int = 8) -> None:
     """Refuse an array that this machine's memory cannot hold."""
-    if math.prod(map(int, shape)) * itemsize > _memory():
+    if math.prod(map(int, shape)) * itemsize > memory_bytes():
         raise without_room(owner, shape)
 
 
 def without_room(owner: Any, shape: tuple[int, ...]) -> MemoryError:
     """Return the error that an array of this shape does not fit in memory."""
-    fix = f"Choose smaller sizes: this machine has {_memory() / 2**30:.0f} GiB."
+    fix = f"Choose smaller sizes: this machine has {memory_bytes() / 2**30:.0f} GiB."
     return MemoryError(message(owner, "arrays must fit in memory", f"shape {shape}", fix))
 
 

@@ -17,7 +17,7 @@ import safetensors.numpy
 
 from ddbp.snapshot import Snapshot, StoredArray
 from layers.errors import message
-from layers.files import opened
+from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 from . import part

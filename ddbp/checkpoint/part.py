@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layers.errors import message
-from layers.files import opened
+from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 _CHUNK = 1 << 22

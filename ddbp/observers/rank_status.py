@@ -19,7 +19,7 @@ from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
 from ddbp.comm.base import Communicator
 from ddbp.comm.deadlines import WHERE
-from layers.files import opened
+from layers.kernels.cache_folder import opened
 
 from .observer import StepPhase
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from ddbp.reduction.shards import ShardPlan, chosen
 from ddbp.reduction.wire import Wire
-from layers.kernels.cache_folder import opened
 from layers.checks import non_negative_int, positive_int
 from layers.errors import Renamed, message
+from layers.kernels.cache_folder import opened
 
 from . import checks
 

@@ -14,9 +14,9 @@ import safetensors.numpy
 
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
-from layers.kernels.cache_folder import opened
 from layers import Module
 from layers.errors import Renamed, message
+from layers.kernels.cache_folder import opened
 
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _LEAST = 2**16

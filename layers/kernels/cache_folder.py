@@ -4,6 +4,7 @@ nobody else can have written them, as what they hold is executed.
 What cannot be kept or read costs time to compile it, and nothing else.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,10 +14,10 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 
 from layers.errors import message
-from layers.files import opened
 
 KEPT = 16
 """So many versions of a file's kernels are kept, those that were used last."""
@@ -122,6 +123,27 @@ def _made(base: Path, distrust: Callable[[os.stat_result], str]) -> Path:
             raise OSError(message("layers.kernels", must, f"{path}, {why}", fix))
     with tempfile.TemporaryFile(dir=folder):
         return folder
+
+
+def opened(path: str | os.PathLike[str], *, links: bool = False) -> FileIO:
+    """Return a regular file, to be read; one that is a link only where `links` are followed. None
+    waits for a writer, and no device is read.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags if links else flags | os.O_NOFOLLOW)
+    except ValueError as error:
+        # Zeros in the name.
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
 
 
 def read(path: Path) -> bytes | None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ import rows
 from hostile import arrays, values
 from limits import fault, limit
 
-from pathlib import Path
 import ddbp
 from layers.gradient_check.cases import CASES, Apply
 
