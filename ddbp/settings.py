@@ -18,6 +18,8 @@ STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
 """Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+RANKS_OF_HOST = "DDBP_RANKS_OF_HOST"
+"""Take so many neighbouring ranks for a host, of those that share memory."""
 WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
 """1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
@@ -40,7 +42,7 @@ STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 SURVIVE = "DDBP_SURVIVE"
 """Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
-many slots that has, and its own slot.
+many slots that has, and its own slot. Or "mpi": ranks under mpirun survive each other.
 """
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
@@ -53,6 +55,8 @@ training is over.
 
 SHARD_MEMORY_DEFAULT = 64
 COMPARE_EVERY_DEFAULT = 100
+
+_BY_MPI = "mpi"
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -72,10 +76,20 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     did not start this process (nor with `DDBP_MPI=0`).
     """
     text = os.environ.get(SURVIVE)
-    if not text or os.environ.get(MPI) == "0":
+    if not text or text == _BY_MPI or os.environ.get(MPI) == "0":
         return None
     descriptor, slots, slot = map(int, text.split())
     return descriptor, slots, slot
+
+
+def survives_by_mpi() -> bool:
+    """Return whether ranks under mpirun are to survive each other."""
+    return os.environ.get(SURVIVE) == _BY_MPI
+
+
+def launched() -> bool:
+    """Return whether this process has been started as one of several ranks."""
+    return launched_to_survive() is not None or launched_under_mpi()
 
 
 def claim_rank() -> bool:
@@ -83,8 +97,7 @@ def claim_rank() -> bool:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    launched = launched_under_mpi() or launched_to_survive() is not None
-    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
+    return launched() and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -133,6 +146,11 @@ def resumes() -> bool:
 def shares_memory() -> bool:
     """Return whether ranks of one host may share memory."""
     return os.environ.get(SHARED_MEMORY) != "0"
+
+
+def ranks_of_host() -> int | None:
+    """Return how many of the ranks that share memory are taken for a host, None for all."""
+    return _integer(RANKS_OF_HOST)
 
 
 def whole_hosts() -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import fraction, positive, positive_int, require_input
+from .checks import boolean, fraction, positive, positive_int, require_input
 from .engine.fixed_tree import tree_sum
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
@@ -13,6 +13,7 @@ from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
 from .engine.state import State
 from .errors import message
+from .initial import filled
 from .kernels import batch_norm
 from .types import Array
 
@@ -92,11 +93,17 @@ class BatchNorm(Layer):
         self.features = positive_int(owner, "the number of channels", features, fix)
         self.momentum = momentum
         self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
-        self.synchronized = bool(synchronized)
+        self.synchronized = boolean(type(self).__name__, "synchronized", synchronized)
         self.weight = (
-            Parameter(np.ones(self.features, dtype), regularized=False) if affine else None
+            Parameter(filled(type(self).__name__, 1.0, (self.features,), dtype), regularized=False)
+            if boolean(type(self).__name__, "affine", affine)
+            else None
         )
-        self.bias = Parameter(np.zeros(self.features, dtype), regularized=False) if affine else None
+        self.bias = (
+            Parameter(filled(type(self).__name__, 0.0, (self.features,), dtype), regularized=False)
+            if affine
+            else None
+        )
         self.running_mean = State(np.zeros(self.features, dtype))
         self.running_variance = State(np.ones(self.features, dtype))
 

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive_int, require_input
+from .checks import boolean, positive_int, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
 from .init import Initializer, he_uniform, zeros
+from .initial import drawn
 from .kernels import dense
 from .kernels.gemm import BLOCK_K
 from .types import Array
@@ -57,11 +58,13 @@ class Linear(Layer):
         self.in_features = positive_int("Linear", "in_features", in_features)
         self.out_features = positive_int("Linear", "out_features", out_features)
         self.weight = Parameter(
-            weight_init(rng, (self.out_features, self.in_features)).astype(dtype)
+            drawn("Linear", weight_init, rng, (self.out_features, self.in_features), dtype)
         )
         self.bias = (
-            Parameter(bias_init(rng, (self.out_features,)).astype(dtype), regularized=False)
-            if bias
+            Parameter(
+                drawn("Linear", bias_init, rng, (self.out_features,), dtype), regularized=False
+            )
+            if boolean("Linear", "bias", bias)
             else None
         )
 

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive_int, require_input
+from .checks import positive_int, require_input, require_room
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, normal
+from .initial import drawn
 from .kernels import index
 from .types import Array
 
@@ -26,6 +27,7 @@ def sinusoids(length: int, features: int) -> Array:
     """Return p (T, C): p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)),
     in float64.
     """
+    require_room("SinusoidalPositions", (length, features))
     i = np.arange(features)
     angles = np.arange(length)[:, np.newaxis] / 10000 ** ((i - i % 2) / features)
     return np.where(i % 2, np.cos(angles), np.sin(angles))
@@ -115,7 +117,9 @@ class LearnedPositions(_Positions):
         name = type(self).__name__
         self.length = positive_int(name, "length", length)
         self.features = positive_int(name, "features", features)
-        self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
+        self.weight = Parameter(
+            drawn("LearnedPositions", weight_init, rng, (self.length, self.features), dtype)
+        )
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         self._check(x, self.weight.dtype)

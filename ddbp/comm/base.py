@@ -1,6 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -187,6 +188,14 @@ class Communicator(Ranks, Protocol):
     def host_barrier(self, collective: Collective) -> None:
         """Wait for the ranks of this host."""
 
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        """Return a context for messages between hosts that all ranks send and get, or none of them;
+        `results` are the arrays that are the same on all ranks then. It ends with a meeting of each
+        host.
+        """
+
     def sendrecv(
         self,
         collective: Collective,
@@ -224,12 +233,12 @@ class Communicator(Ranks, Protocol):
             They have come to their end, or are all dead.
         """
 
-    def knocking(self) -> bool:
-        """Return whether newcomers are waiting to be let in. Not collective."""
+    def knocking(self, what: str) -> bool:
+        """Return whether newcomers are waiting to join `what`. Not collective."""
 
-    def admit(self) -> list[int]:
-        """Form a group with the newcomers that wait, who return from `knock`; return their
-        slots.
+    def admit(self, what: str) -> list[int]:
+        """Form a group with the newcomers that wait to join `what`, who return from `knock`; return
+        their slots.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -269,10 +278,10 @@ class FixedRanks:
     def knock(self, what: str) -> list[int]:
         raise NotImplementedError("these ranks stay the same")
 
-    def knocking(self) -> bool:
+    def knocking(self, what: str) -> bool:
         return False
 
-    def admit(self) -> list[int]:
+    def admit(self, what: str) -> list[int]:
         return []
 
 

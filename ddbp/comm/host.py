@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import settings, terminal
 from layers.types import Array
 
 from . import shared_memory
@@ -27,9 +28,11 @@ from .base import (
 from .deadlines import Deadline
 from .host_barrier import HostBarrier, compile_kernels
 from .host_ranks import HostRanks
-from .members import HostNotices, Members, NotAMemberError, meeting_of, position
+from .members import HostNotices, Members, meeting_of, position
 from .topology import Topology
 
+_KNOCK = 1.0
+"""Seconds between two times that a newcomer knocks."""
 _NEWCOMER_LOOK = 1e-3
 """Seconds between looks of a process that waits to be let in."""
 
@@ -59,8 +62,17 @@ class HostCommunicator(HostRanks):
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
-        with self.leader_first():
-            compile_kernels()
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile the kernels of a meeting, whoever is lost meanwhile."""
+        while True:
+            try:
+                with self.leader_first():
+                    compile_kernels()
+                return
+            except RankLost:
+                self.regroup()
 
     def _form(self, group: int, slots: list[int], meeting: int) -> None:
         """Become a rank of a group whose members have met so often."""
@@ -147,6 +159,11 @@ class HostCommunicator(HostRanks):
         return [rank for rank in late() if self.slots[rank] in dead]
 
     def _fence(self, ranks: list[int]) -> None:
+        names = ", ".join(map(str, ranks))
+        fix = f"{settings.TIMEOUT} sets the limit in seconds"
+        terminal.say(
+            f"[rank {self.rank} of {self.size}] kills rank {names}, which does not come; {fix}"
+        )
         self._members.kill([self.slots[rank] for rank in ranks])
 
     def regroup(self) -> list[int]:
@@ -163,66 +180,68 @@ class HostCommunicator(HostRanks):
         """Meet with all members of a new group for the first time; of a newer one, if members die
         before they come. All of them go on from there, or none.
         """
-        members, last = self._members, self.group
-
-        def missing() -> list[int]:
-            late = members.assembled(self.slots, self.group, meeting)
-            return [self.slots.index(slot) for slot in late]
-
+        last = self.group
         while True:
-            slots = members.of(group)
-            if self.slot not in slots:
-                raise NotAMemberError
-            self._form(group, slots, meeting)
-            members.come(position(group, meeting))
             try:
-                self._deadline.until(
-                    lambda: not missing(),
-                    (CollectiveKind.REGROUP, group),
-                    late=missing,
-                    dead=lambda: self._dead_of(missing),
-                    fence=self._fence,
-                )
+                self._assemble_once(group, self._members.of(group), meeting)
                 return
             except RankLost:
-                group = members.declare(last)
+                group = self._members.declare(last)
 
-    def knocking(self) -> bool:
-        return self._members.knocking()
+    def _assemble_once(self, group: int, slots: list[int], meeting: int) -> None:
+        members = self._members
+        self._form(group, slots, meeting)
 
-    def admit(self) -> list[int]:
+        def missing() -> list[int]:
+            return [slots.index(slot) for slot in members.assembled(slots, group, meeting)]
+
+        members.come(position(group, meeting))
+        self._deadline.until(
+            lambda: not missing(),
+            (CollectiveKind.REGROUP, group),
+            late=missing,
+            dead=lambda: self._dead_of(missing),
+            fence=self._fence,
+        )
+
+    def knocking(self, what: str) -> bool:
+        return self._members.knocking(what)
+
+    def admit(self, what: str) -> list[int]:
         before, members = self.slots, self._members
         meeting = self._meeting + 1
         if self.rank == 0:
-            members.invite(self.group, meeting)
+            members.invite(self.group, meeting, what)
         self.host_barrier((CollectiveKind.REGROUP, self.group))
         if members.invited_at(meeting):
+            # Who is to be let in is, as nobody who is left can have missed this meeting.
             self.group += 1
             self._assemble(self.group, meeting + 1)
         return sorted({*self.slots} - {*before})
 
     def knock(self, what: str) -> list[int]:
         members, alone = self._members, self._meeting
-        members.knock()
+        knocked = 0.0
         while True:
             if members.deserted():
                 raise SystemExit(0)
-            invited = members.invitation()
-            if invited is None:
-                time.sleep(_NEWCOMER_LOOK)
-                continue
-            group, meeting = invited
-            self.group = group
-            try:
-                self._assemble(group, meeting + 1)
-            except NotAMemberError:
-                self._form(0, [self.slot], alone)
-                continue
-            if members.deserted():
-                raise SystemExit(0)
-            members.accept()
-            self.newcomer = False
-            return [slot for slot in members.together() if slot in self.slots]
+            if time.monotonic() - knocked > _KNOCK:
+                # Again and again: the members may be elsewhere yet.
+                members.knock(what)
+                knocked = time.monotonic()
+            invitation = members.invitation()
+            if invitation is not None:
+                group, slots, meeting = invitation
+                try:
+                    self._assemble_once(group, slots, meeting + 1)
+                    break
+                except RankLost:
+                    # The members see to that, and may not let this process in yet.
+                    self._form(0, [self.slot], alone)
+            time.sleep(_NEWCOMER_LOOK)
+        members.accept()
+        self.newcomer = False
+        return [slot for slot in members.together() if slot in self.slots]
 
     # The job
 

@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,10 +36,6 @@ _MEETINGS = 40
 """Bits of a position that count meetings; those above are the group."""
 
 
-class NotAMemberError(Exception):
-    """This process is not let in after all."""
-
-
 def position(group: int, meeting: int) -> int:
     """Return the position of a process that comes to a meeting of a group."""
     return group << _MEETINGS | meeting
@@ -47,6 +44,11 @@ def position(group: int, meeting: int) -> int:
 def meeting_of(where: int) -> int:
     """Return the meeting of a position."""
     return where & ((1 << _MEETINGS) - 1)
+
+
+def _number(what: str) -> int:
+    """Return a number other than 0 for what processes join."""
+    return 1 + zlib.crc32(what.encode())
 
 
 class Members:
@@ -128,7 +130,8 @@ class Members:
 
     def of(self, group: int) -> list[int]:
         """Return the slots of the members of a group."""
-        joined, dead = self._used[:, _JOINED], self._used[:, _DEAD]
+        used = self._used
+        joined, dead = used[:, _JOINED], used[:, _DEAD]
         inside = (joined > 0) & (joined <= group) & ((dead == 0) | (dead > group))
         return np.flatnonzero(inside).tolist()
 
@@ -161,16 +164,9 @@ class Members:
     def declare(self, group: int) -> int:
         """Return the newest group, a new one if members of the newest are dead. `group` is the last
         that this process has met in: who was to be let in after it is not.
-
-        Raises
-        ------
-        NotAMemberError
-            That was this process.
         """
         with self._lock():
             newest = self._head[_GROUP]
-            if self._mine not in self.of(newest):
-                raise NotAMemberError
             dead = self.dead(self.of(newest))
             invited = np.flatnonzero(self._used[:, _JOINED] > group)
             if dead or len(invited):
@@ -204,20 +200,20 @@ class Members:
 
     # Newcomers
 
-    def knock(self) -> None:
-        """Say that this process waits to be let in."""
+    def knock(self, what: str) -> None:
+        """Say that this process waits to be let in, and to what."""
         with self._lock():
-            self.cells[self._mine, _READY] = 1
+            self.cells[self._mine, _READY] = _number(what)
             self._head[_KNOCKS] += 1
 
-    def knocking(self) -> bool:
-        """Return whether processes wait to be let in."""
-        return self._head[_KNOCKS] != 0
+    def knocking(self, what: str) -> bool:
+        """Return whether processes wait to be let in to that."""
+        return self._head[_KNOCKS] != 0 and bool((self._used[:, _READY] == _number(what)).any())
 
-    def invite(self, group: int, meeting: int) -> None:
-        """Decide, for all members of a group, who is let in after a meeting."""
+    def invite(self, group: int, meeting: int, what: str) -> None:
+        """Decide, for all members of a group, who is let in to what after a meeting."""
         with self._lock():
-            ready = np.flatnonzero(self._used[:, _READY]).tolist()
+            ready = np.flatnonzero(self._used[:, _READY] == _number(what)).tolist()
             gone = [*self.dead(ready), *self.ended(ready)]
             self.cells[gone, _READY] = 0
             welcome = [slot for slot in ready if slot not in gone]
@@ -231,13 +227,14 @@ class Members:
         """Return whether somebody is let in after a meeting that this process has come from."""
         return self._head[_ADMITTED_AT] == meeting
 
-    def invitation(self) -> tuple[int, int] | None:
-        """Return the group that this process becomes a member of, and the meeting after which, if
-        that has been decided.
+    def invitation(self) -> tuple[int, list[int], int] | None:
+        """Return the group that this process becomes a member of, its slots, and the meeting after
+        which, if that has been decided.
         """
         with self._lock():
-            joined = int(self.cells[self._mine, _JOINED])
-            return (joined, self._head[_ADMITTED_AT]) if joined else None
+            if not self.joined(self._mine):
+                return None
+            return self._head[_GROUP], self.newest, self._head[_ADMITTED_AT]
 
     def deserted(self) -> bool:
         """Return whether no member is left, but for those that were let in with this process."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.checks import require_model_type
+from layers.checks import array, require_model_type
 from layers.errors import Renamed, message
 from layers.types import Array
 
@@ -62,7 +62,7 @@ class Parameter(FixedArray):
     """How often a script, or what it called, has changed the values of parameters, likewise."""
 
     def __init__(self, value: Any, *, regularized: bool = True, trainable: bool = True) -> None:
-        value = np.array(value, order="C")
+        value = np.array(array("Parameter", "value", value), order="C")
         require_model_type("Parameter", value.dtype)
         self.replace(value)
         self.regularized = regularized
@@ -130,6 +130,9 @@ class Parameter(FixedArray):
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
+        if dtype is not np.complex128:
+            # That is the complex step of the gradient check.
+            dtype = require_model_type("Parameter", dtype)
         self.rebind(self.value.astype(dtype))
 
     def forget_gradients(self) -> None:
