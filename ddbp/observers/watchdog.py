@@ -363,7 +363,7 @@ _OWN: list[Watchdog] = []
 def _start(comm: Communicator) -> None:
     """Watch this rank; a process alone only if it has a limit."""
     limit = settings.stall_timeout()
-    if _OWN or limit == _NEVER or (comm.size == 1 and limit is None):
+    if _OWN or limit == _NEVER or (comm.size == 1 and limit is None and not comm.survives):
         return
     _OWN.append(Watchdog(comm, limit))
     _OWN[0].start()
