@@ -279,8 +279,6 @@ class Trainer(OptionsOfBefore, Recovering):
             self.step_count += 1
             for tell in self._hooks.step_end:
                 tell(self, self.step_count, value)
-            if recovery is not None:
-                recovery.welcome()
         return value
 
     def _propagated(

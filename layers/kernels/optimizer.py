@@ -25,8 +25,10 @@ elements it has.
 """
 CELLS = 2 * DONE
 """Cells before the numbers of an undo log."""
-NOTE, CHECK = 1, 2
-"""What is done about checksums: new ones are noted, or those of before compared, first."""
+UNCHECKED, CHECK_ALL, CHECK_MOMENTS, NOTE = -1, 0, 1, 1 << 30
+"""What is done about checksums: nothing, or those of before are compared from the array of this
+number on, and then new ones noted.
+"""
 
 
 @kernel
@@ -256,13 +258,15 @@ def _copy(y, x):
 @kernel
 def block_sums(sums, arrays, checks):
     """Writes the checksums of each block of arrays, a tuple of A arrays (n,), to sums (blocks, A)
-    uint32 if `checks` is NOTE; if it is CHECK, returns A times the number of the first block that
-    has another one plus that of the array, -1 if none has.
+    uint32 if `checks` is NOTE.
+
+    Else it compares those of the arrays from number `checks` on; it returns -1, or A times the
+    number of the first block that has another one plus that of the array.
     """
     for block in range(len(sums)):
         a = block * UNDO_BLOCK
         b = min(a + UNDO_BLOCK, arrays[0].size)
-        for k in range(len(arrays)):
+        for k in range(0 if checks == NOTE else checks, len(arrays)):
             total = _sum(arrays[k], a, b)
             if checks == NOTE:
                 sums[block, k] = total
@@ -284,8 +288,8 @@ def by_blocks(update: Callable[..., Any]) -> Any:
     - log (A, UNDO_BLOCK) and cells (CELLS,), the undo log, shared, or none of both (A = 0);
     - before, how many blocks of the update are in chunks before; place, where in the whole the
       first element lies;
-    - sums (blocks, A) uint32, the checksums of the blocks of each array, and `checks`: 0, NOTE or
-      CHECK;
+    - sums (blocks, A) uint32, the checksums of the blocks of each array, and `checks`, what is done
+      about them;
     - scalars, a tuple of what `update` takes after the arrays.
 
     It returns -1, or, if a checksum is not that of before, A times the number of the block plus
@@ -300,8 +304,8 @@ def by_blocks(update: Callable[..., Any]) -> Any:
         for block in range(max(cells[DONE] - before, 0) if len(cells) else 0, len(sums)):
             a = block * UNDO_BLOCK
             b = min(a + UNDO_BLOCK, p.size)
-            if checks == CHECK:
-                for k in range(len(changed)):
+            if checks >= 0:
+                for k in range(checks, len(changed)):
                     if sums[block, k] != _sum(changed[k], a, b):
                         return block * len(changed) + k
             if len(cells):
@@ -327,7 +331,7 @@ def by_blocks(update: Callable[..., Any]) -> Any:
                 step(p[a:b], g[a:b], m[a:b], v[a:b], w[a:b], *scalars)
             if len(cells):
                 store_in_order(header + 8 * DONE, before + block + 1)
-            if checks:
+            if checks >= 0:
                 for k in range(len(changed)):
                     sums[block, k] = _sum(changed[k], a, b)
         return -1

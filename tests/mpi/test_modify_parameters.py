@@ -24,7 +24,7 @@ def test_change_behind_the_back_of_others_is_seen(alone, run_ranks):
     assert found == [["losses", "parameters"]] * 3
 
 
-def test_change_behind_the_back_of_others_is_refused(run_failing):
-    error = run_failing(3, PROGRAM, "--alone")
+def test_change_behind_the_back_of_others_is_refused(mpirun, tmp_path):
+    error = mpirun(3, PROGRAM, tmp_path, "--alone").err
     assert "got other bits in the value of" in error
     assert "must change parameters within ddbp.modify_parameters" in error

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ _PHASES = {
     StepPhase.UPDATE: "update",
     StepPhase.PUBLISH: "publish",
 }
-_PATIENCE = 0.1
+_PATIENCE = 0.2
 """Seconds that a step takes in which ranks are missing that are to be replaced."""
 _SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
 
@@ -87,12 +88,23 @@ def die_after(nanoseconds: int) -> None:
     libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, seconds, rest), None)
 
 
+def cut_link(milliseconds: int) -> None:
+    """Cut the link between the hosts for so long, or for ever."""
+    change = ["ip", "link", "set", "first"]
+    subprocess.run([*change, "down"], check=True)
+    if milliseconds:
+        heal = f"sleep {milliseconds / 1000}; {' '.join(change)} up"
+        subprocess.Popen(["sh", "-c", heal], start_new_session=True)
+
+
 def log_of(place: Path) -> Callable[..., Any]:
     """Return what makes a call that changes the disk and notes it, for `power.cut`."""
 
     def log(function: Callable[..., Any], name: str, path: Any, *arguments: Any, **options: Any):
         there = Path(path).exists()
-        words = ["write" if there and name in ("open", "mkdir") else name, str(path)]
+        if there and name == "mkdir":
+            return function(*arguments, **options)
+        words = ["write" if there and name == "open" else name, str(path)]
         if name == "rmtree" and there:
             # What the disk still has when the power fails can come back.
             words.append(str(place / f"removed-{os.getpid()}-{time.monotonic_ns()}"))
@@ -233,7 +245,8 @@ class Disturber(Callback, TapeHook):
         comm = self._comm
         if comm.newcomer or self._step < fault.step:
             return
-        if comm.survives and comm.size < self._marks.job.ranks and place == "data":
+        least = min(self._marks.job.ranks, 3 if fault.kind == "two" else 2)
+        if comm.survives and comm.size < least and place == "data":
             if comm.leads:
                 time.sleep(_PATIENCE)
             self._now = None
@@ -256,6 +269,8 @@ class Disturber(Callback, TapeHook):
             die_after(fault.amount)
         elif fault.kind in ("stop", "freeze"):
             os.kill(pid, signal.SIGSTOP)
+        elif fault.kind == "link":
+            cut_link(fault.amount)
         elif fault.kind == "clock":
             self._jump(fault.amount)
         elif fault.kind in _SIGNALS:

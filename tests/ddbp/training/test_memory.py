@@ -76,6 +76,15 @@ def test_flipped_bit_is_named_before_it_is_updated(name, dtype):
         trainer.load_state(state)
 
 
+def test_flipped_bit_of_a_moment_is_named_where_a_script_changes_parameters():
+    trainer = make()
+    steps(trainer)
+    flip(trainer.optimizer.moments["momentum"], 20, 3)
+    trainer.model[0].weight.value = np.clip(trainer.model[0].weight.value, -0.1, 0.1)
+    with pytest.raises(ddbp.MemoryCorruptionError, match="the moment 'momentum'"):
+        steps(trainer)
+
+
 def test_flipped_bit_is_named_before_it_is_saved():
     trainer = make()
     steps(trainer)
