@@ -87,13 +87,17 @@ def survives_by_mpi() -> bool:
     return os.environ.get(SURVIVE) == _BY_MPI
 
 
+def launched() -> bool:
+    """Return whether this process has been started as one of several ranks."""
+    return launched_to_survive() is not None or launched_under_mpi()
+
+
 def claim_rank() -> bool:
     """Note that this process is the rank, if a launcher started it, and return whether it is:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    launched = launched_under_mpi() or launched_to_survive() is not None
-    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
+    return launched() and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:

@@ -3,21 +3,19 @@ refusal.
 """
 
 import math
-import os
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import message
+from .kernels.machine import memory_bytes
 
 LARGEST_SIZE = 2**24
 """Above all windows, strides and paddings."""
 _LEAST = 2.0**-1022
 _LARGEST = int(np.finfo(np.float64).max)
-_NO_TYPE = np.dtype("O")
 Pair = tuple[int, int]
 Axes = tuple[str | int, ...]
 
@@ -116,7 +114,8 @@ def non_negative(
     if not value >= 0 or (finite and math.isinf(value)):
         must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
         raise ValueError(message(owner, must, value, fix))
-    return float(value)
+    # Of -0, too, 0.
+    return float(value) + 0.0
 
 
 def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
@@ -191,10 +190,10 @@ def require_input(
     fix
         What mends a shape that is neither without the axis of the batch nor channels-first.
     """
-    try:
-        shape = x.shape
-    except AttributeError:
+    shape = getattr(x, "shape", None)
+    if shape.__class__ is not tuple:
         require_array(owner, x)
+    assert shape is not None
     count, last = len(axes), axes[-1]
     if (
         (len(shape) != count and (axes[1] != "…" or len(shape) < count - 1))
@@ -225,7 +224,7 @@ def require_array(owner: Any, x: Any) -> None:
 
 def require_floating(owner: Any, x: Any) -> None:
     """Refuse an input that is not of a floating type."""
-    if getattr(x, "dtype", _NO_TYPE).kind not in "fc":
+    if getattr(getattr(x, "dtype", None), "kind", None) not in ("f", "c"):
         require_array(owner, x)
         fix = "Convert it with x.astype(np.float32)."
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
@@ -263,24 +262,15 @@ def require_model_type(owner: Any, dtype: Any) -> "np.dtype[Any]":
     return result
 
 
-@cache
-def _memory() -> int:
-    """Return the bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**47
-
-
 def require_room(owner: Any, shape: tuple[int, ...], itemsize: int = 8) -> None:
     """Refuse an array that this machine's memory cannot hold."""
-    if math.prod(map(int, shape)) * itemsize > _memory():
+    if math.prod(map(int, shape)) * itemsize > memory_bytes():
         raise without_room(owner, shape)
 
 
 def without_room(owner: Any, shape: tuple[int, ...]) -> MemoryError:
     """Return the error that an array of this shape does not fit in memory."""
-    fix = f"Choose smaller sizes: this machine has {_memory() / 2**30:.0f} GiB."
+    fix = f"Choose smaller sizes: this machine has {memory_bytes() / 2**30:.0f} GiB."
     return MemoryError(message(owner, "arrays must fit in memory", f"shape {shape}", fix))
 
 

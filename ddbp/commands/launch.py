@@ -180,6 +180,9 @@ def run(arguments: Sequence[str]) -> int:
         if not options.stall_timeout > 0:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
         os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
+    if options.survive:
+        # Of ranks that replace others, and are alone at first, too.
+        os.environ.setdefault(settings.SHARDS, str(options.ranks))
     what = program.arguments_of_python(parser, options)
     try:
         mpiexec = "" if options.survive else find_mpiexec()
@@ -259,7 +262,12 @@ def _survive_once(
     what: Sequence[str], replaces: bool, ranks: int, extra: Mapping[str, str]
 ) -> _End:
     """Run python with these arguments on so many ranks that survive each other."""
-    with tempfile.TemporaryDirectory(prefix="ddbp-status-") as name:
+    try:
+        place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
+    except OSError as error:
+        print(f"ddbp launch: ranks must have a folder for their status: {error}", file=sys.stderr)
+        return _End(ABORTED, asked=False)
+    with place as name:
         environ = environment(**extra, **{settings.STATUS: name})
         full = [sys.executable, *what]
         job = survive.Job(full, environ, Path(name), ranks, replaces=replaces)
