@@ -56,6 +56,8 @@ _INSIST = 5.0
 """Seconds that MPI gets to end all ranks."""
 
 _NEVER = float("inf")
+_ENDED = ("", "Z", "X")
+"""States of processes that run no more."""
 _ASIDE = (
     "ddbp.checkpoint",
     "ddbp.training.evaluation",
@@ -126,8 +128,12 @@ class Watchdog:
         self._parts.update(part.__code__ for part in parts)
         self._thread_of_trainer = threading.get_ident()
 
-    def tell_of_all(self) -> None:
-        """Have the ranks of this host tell where they are, and tell it of those that cannot."""
+    def tell_of_all(self) -> bool:
+        """Have the ranks of this host tell where they are, and tell it of those that cannot.
+
+        Return whether this rank is the first of those that have raised an alarm, who speaks for
+        them.
+        """
         signs = self._comm.signs()
         signs[self._comm.slot][_ALARM] = 1
         self._tell()
@@ -136,14 +142,16 @@ class Watchdog:
         while silent and time.monotonic() < end:
             time.sleep(0.05)
             silent = self._silent(signs)
-        # Of those that have raised an alarm one speaks, and the others let it.
-        if self._comm.slot == min(slot for slot, words in signs.items() if words[_ALARM]):
+        speaks = self._comm.slot == min(slot for slot, words in signs.items() if words[_ALARM])
+        if speaks:
             for slot in silent:
                 self._say_of(slot, signs[slot])
-        elif silent and not self._comm.survives:
+        elif silent:
+            # Let it.
             time.sleep(_LOOK)
         if self._comm.survives:
             signs[self._comm.slot][_ALARM] = 0
+        return speaks
 
     # Looks
 
@@ -261,7 +269,7 @@ class Watchdog:
                 state = _state_of(pid)
                 limit = self._limit_of_others(stopped=state == "T")
                 # Those that have ended are another matter, and so is one that a debugger holds.
-                if state not in ("", "Z", "X", "t") and self._quiet[slot] > limit:
+                if state not in (*_ENDED, "t") and self._quiet[slot] > limit:
                     found.append(slot)
         return found
 
@@ -271,22 +279,28 @@ class Watchdog:
         """Tell where all ranks are, and end them, or those that have stalled if others go on
         without them.
         """
-        self.tell_of_all()
         signs = self._comm.signs()
+        speaks = self.tell_of_all()
         for slot in stalled:
             rank_status.mark_stalled(slot)
         if self._comm.survives:
-            self._say(f"kills rank {', '.join(map(str, map(self._rank_of, stalled)))}")
-            if self._comm.slot in stalled:
-                os.kill(os.getpid(), signal.SIGKILL)
-            for slot in stalled:
-                if slot in signs:
-                    self._processes.kill(int(signs[slot][_PID]))
+            # Who does not speak looks again.
             self._pulses.clear()
+            for slot in stalled if speaks or self._comm.slot in stalled else ():
+                self._kill(slot, int(signs[slot][_PID]))
             return
         self._say(f"ends all ranks; {settings.STALL_TIMEOUT} sets the limit in seconds")
         threading.Thread(target=_insist, daemon=True).start()
         self._comm.abort(STALLED)
+
+    def _kill(self, slot: int, pid: int) -> None:
+        """Kill a rank, unless another one has done so."""
+        if _state_of(pid) in _ENDED:
+            return
+        self._say(f"kills rank {self._rank_of(slot)}")
+        if slot == self._comm.slot:
+            os.kill(pid, signal.SIGKILL)
+        self._processes.kill(pid)
 
     def _tell(self) -> None:
         """Tell where this rank is, once."""
@@ -330,7 +344,7 @@ class Watchdog:
         return [
             slot
             for slot, words in signs.items()
-            if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in ("", "Z")
+            if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in _ENDED
         ]
 
     def _rank_of(self, slot: int) -> int:
@@ -378,10 +392,14 @@ def _start(comm: Communicator) -> None:
         return
     _OWN.append(Watchdog(comm, limit))
     _OWN[0].start()
-    GIVES_UP.append(_OWN[0].tell_of_all)
+    GIVES_UP.append(_give_up)
 
 
 STARTED.append(_start)
+
+
+def _give_up() -> None:
+    _OWN[0].tell_of_all()
 
 
 def _forget() -> None:
