@@ -35,9 +35,9 @@ RESUME = "DDBP_RESUME"
 run that begins again.
 """
 CHECK_MEMORY = "DDBP_CHECK_MEMORY"
-"""Steps after which ranks and hosts compare what they hold copies of; 0: bits that flip in
-parameters and moments are not looked for at all.
-"""
+"""1: bits that have flipped in parameters and moments are looked for ahead of each update."""
+COMPARE_EVERY = "DDBP_COMPARE_EVERY"
+"""Steps after which ranks and hosts compare what they hold copies of, 0 for never."""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 SURVIVE = "DDBP_SURVIVE"
@@ -54,7 +54,7 @@ training is over.
 """
 
 SHARD_MEMORY_DEFAULT = 64
-CHECK_MEMORY_DEFAULT = 100
+COMPARE_EVERY_DEFAULT = 100
 
 BY_MPI = "mpi"
 """What SURVIVE says of ranks under mpirun."""
@@ -174,10 +174,15 @@ def shard_memory() -> int:
     return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
 
 
-def check_memory() -> int:
-    """Return after how many steps copies are compared, 0 if memory is not checked."""
-    chosen = _integer(CHECK_MEMORY, "number of steps", least=0)
-    return CHECK_MEMORY_DEFAULT if chosen is None else chosen
+def checks_memory() -> bool:
+    """Return whether bits that have flipped are looked for ahead of each update."""
+    return os.environ.get(CHECK_MEMORY) == "1"
+
+
+def compare_every() -> int:
+    """Return after how many steps ranks compare copies, 0 for never."""
+    chosen = _integer(COMPARE_EVERY, "number of steps", least=0)
+    return COMPARE_EVERY_DEFAULT if chosen is None else chosen
 
 
 def bucket() -> int | None:
@@ -212,7 +217,7 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    names = (BUCKET, CHECK_MEMORY, SHARD_MEMORY, WHOLE_HOSTS)
+    names = (BUCKET, COMPARE_EVERY, SHARD_MEMORY, WHOLE_HOSTS)
     return {name: os.environ.get(name, "") for name in names}
 
 
