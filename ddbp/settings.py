@@ -56,7 +56,8 @@ training is over.
 SHARD_MEMORY_DEFAULT = 64
 COMPARE_EVERY_DEFAULT = 100
 
-_BY_MPI = "mpi"
+BY_MPI = "mpi"
+"""What SURVIVE says of ranks under mpirun."""
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -76,7 +77,7 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     did not start this process (nor with `DDBP_MPI=0`).
     """
     text = os.environ.get(SURVIVE)
-    if not text or text == _BY_MPI or os.environ.get(MPI) == "0":
+    if not text or text == BY_MPI or os.environ.get(MPI) == "0":
         return None
     descriptor, slots, slot = map(int, text.split())
     return descriptor, slots, slot
@@ -84,7 +85,7 @@ def launched_to_survive() -> tuple[int, int, int] | None:
 
 def survives_by_mpi() -> bool:
     """Return whether ranks under mpirun are to survive each other."""
-    return os.environ.get(SURVIVE) == _BY_MPI
+    return os.environ.get(SURVIVE) == BY_MPI
 
 
 def launched() -> bool:
