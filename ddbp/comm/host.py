@@ -62,8 +62,17 @@ class HostCommunicator(HostRanks):
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
-        with self.leader_first():
-            compile_kernels()
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile the kernels of a meeting, whoever is lost meanwhile."""
+        while True:
+            try:
+                with self.leader_first():
+                    compile_kernels()
+                return
+            except RankLost:
+                self.regroup()
 
     def _form(self, group: int, slots: list[int], meeting: int) -> None:
         """Become a rank of a group whose members have met so often."""

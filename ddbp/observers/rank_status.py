@@ -106,11 +106,14 @@ def own_status(rank: int) -> RankStatus | None:
     return _OWN[0] if _OWN else None
 
 
-def _tell_of_faults(path: Path) -> None:
-    """Have the interpreter write to a file at which line it was when a signal ends it."""
+def _tell_of_faults(path: Path | None) -> None:
+    """Have the interpreter write to a file, or to standard error, at which line it was when a
+    signal ends it.
+    """
     if not faulthandler.is_enabled():
-        with suppress(OSError):
-            faulthandler.enable(path.open("w", encoding="utf-8"))
+        # There may be no room, or no standard error.
+        with suppress(OSError, RuntimeError, AttributeError):
+            faulthandler.enable(path.open("w", encoding="utf-8") if path else sys.stderr)
 
 
 def own_words() -> tuple[int, ...]:
@@ -128,7 +131,8 @@ def mark_stalled(slot: int) -> None:
 
 
 def _start(comm: Communicator) -> None:
-    own_status(comm.slot)
+    if own_status(comm.slot) is None and comm.size > 1:
+        _tell_of_faults(None)
 
 
 STARTED.append(_start)

@@ -92,7 +92,7 @@ def main() -> None:
         share = found["look"] / watchdog._LOOK + found["header"] / own
         rows.append(
             {
-                "workload": name,
+                "network": name,
                 "step_ms": harness.spread(without)["median"],
                 "thread_and_step_to_step": harness.ratio(with_it, without),
                 "look_us": round(found["look"] * 1e6, 1),

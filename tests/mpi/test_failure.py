@@ -108,3 +108,6 @@ def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave
     err = misbehave(misdeed, DDBP_TIMEOUT="6").err
     assert f"all ranks must take part in {doing}; got nothing from rank 1 for 6 s. " in err
     assert "DDBP_TIMEOUT sets the limit in seconds" in err
+    # By what the watchdogs of all ranks have told before.
+    assert f"[rank 0 of 3] waits in {doing}" in err
+    assert re.search(r"\[rank 1 of 3\]   File .*one_rank_misbehaves\.py\", line \d+ in ", err)

@@ -127,10 +127,15 @@ class Disk:
     run
         The run folder.
     called
-        Told of the step of the checkpoint that is written and the number of the call, before it is
-        made.
+        Told of the step of the checkpoint that is written and the number of the call in it, before
+        it is made.
     log
         What makes the calls, if they are to be undone as when the power fails.
+
+    Attributes
+    ----------
+    calls
+        How many there were before the first checkpoint, and in each.
     """
 
     def __init__(
@@ -141,7 +146,7 @@ class Disk:
         self._called = called
         self._log = log
         self._step = -1
-        self.calls: dict[int, int] = {}
+        self.calls = [0]
         for name in ("fsync", "write", "ftruncate"):
             self._wrap(os, name, self._descriptor_path)
         self._wrap(os, "open", lambda path, flags, *_, **more: path if flags & os.O_CREAT else None)
@@ -168,8 +173,12 @@ class Disk:
                 return function(*arguments, **options)
             if match := re.search(r"\.step-(\d+)\.new", str(path)):
                 self._step = int(match[1])
-            number = self.calls[self._step] = self.calls.get(self._step, 0) + 1
-            self._called(self._step, number)
+                # Rank 0 makes the folder, the others begin with their part.
+                begins = name == "mkdir" or (name == "open" and Path(path).name[:5] == "part-")
+                if begins and self.calls[-1] != 1:
+                    self.calls.append(0)
+            self.calls[-1] += 1
+            self._called(self._step, self.calls[-1])
             if self._log is not None:
                 return self._log(function, name, path, *arguments, **options)
             return function(*arguments, **options)
