@@ -20,10 +20,18 @@ Pair = tuple[int, int]
 Axes = tuple[str | int, ...]
 
 
-def positive_int(owner: str, name: str, value: Any, fix: str = "Pass the size of the axis.") -> int:
-    """Return an integer of at least 1."""
+def positive_int(
+    owner: str,
+    name: str,
+    value: Any,
+    fix: str = "Pass the size of the axis.",
+    most: int | None = None,
+) -> int:
+    """Return an integer of at least 1, and at most `most` if there is a limit."""
     if not _is_integer(value) or value < 1:
         raise ValueError(message(owner, f"{name} must be a positive integer", repr(value), fix))
+    if most is not None and value > most:
+        raise ValueError(message(owner, f"{name} must be at most {most}", repr(value), fix))
     return int(value)
 
 
@@ -114,8 +122,7 @@ def non_negative(
     if not value >= 0 or (finite and math.isinf(value)):
         must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
         raise ValueError(message(owner, must, value, fix))
-    # Of -0, too, 0.
-    return float(value) + 0.0
+    return _normal(value)
 
 
 def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
@@ -124,7 +131,12 @@ def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = Fals
     if not (0 <= value < 1 or (closed and value == 1)):
         must = f"{name} must be in [0, 1{']' if closed else ')'}"
         raise ValueError(message(owner, must, value, fix))
-    return float(value)
+    return _normal(value)
+
+
+def _normal(value: Any) -> float:
+    """Return a number, as kernels take it: 0 for -0, and for one below the normal ones."""
+    return float(value) if value >= _LEAST else 0.0
 
 
 def pair(

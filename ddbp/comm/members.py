@@ -213,7 +213,10 @@ class Members:
     def invite(self, group: int, meeting: int, what: str) -> None:
         """Decide, for all members of a group, who is let in to what after a meeting."""
         with self._lock():
-            ready = np.flatnonzero(self._used[:, _READY] == _number(what)).tolist()
+            used = self._used
+            # Some that were let in may not have taken note of that yet.
+            waits = (used[:, _READY] == _number(what)) & (used[:, _JOINED] == 0)
+            ready = np.flatnonzero(waits).tolist()
             gone = [*self.dead(ready), *self.ended(ready)]
             self.cells[gone, _READY] = 0
             welcome = [slot for slot in ready if slot not in gone]

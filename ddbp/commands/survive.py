@@ -202,7 +202,9 @@ class Job:
         print(line, file=sys.stderr, flush=True)
 
     def _running(self) -> list[int]:
-        return [process.pid for process in self._children.values()]
+        """Return the processes of ranks: those who wait to be let in listen to no signals."""
+        joined = self._members.joined
+        return [process.pid for slot, process in self._children.items() if joined(slot)]
 
     def _send(self, number: int) -> None:
         for process in self._children.values():

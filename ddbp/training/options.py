@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.reduction.shards import ShardPlan, chosen
+from ddbp.reduction.shards import MOST_SHARDS, ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
 from layers.errors import Renamed, message
@@ -78,7 +78,7 @@ class TrainerOptions:
         }
         if self.shards is not None:
             checked["shards"] = positive_int(
-                "Trainer", "shards", self.shards, "Leave it out for one per rank."
+                "Trainer", "shards", self.shards, "Leave it out for one per rank.", MOST_SHARDS
             )
         if self.truncate is not None:
             checked["truncate"] = positive_int(

@@ -162,6 +162,11 @@ def _require_snapshot(given: Any) -> None:
     if not isinstance(given, Snapshot):
         must, fix = "the state must be a Snapshot", "Pass what Trainer.state has returned."
         raise TypeError(message(_OWNER, must, type(given).__name__, fix))
+    for part in (given.arrays, given.values):
+        named: Any = part
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named):
+            must, fix = "arrays and values must be dictionaries by name", _WHOLE
+            raise TypeError(message(_OWNER, must, f"a {type(named).__name__}", fix))
     arrays: dict[str, Any] = given.arrays
     for name, entry in arrays.items():
         if not isinstance(entry, np.ndarray | StoredArray):

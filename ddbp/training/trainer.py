@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
@@ -23,7 +22,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
-from layers.checks import positive_int
+from layers.checks import boolean, positive_int
 from layers.engine.hooks import TapeHooks
 
 from . import arguments, checks, evaluation, snapshots
@@ -116,7 +115,7 @@ class Trainer(OptionsOfBefore, Recovering):
         quiet: bool = False,
     ) -> None:
         use_one_thread()
-        if not quiet:
+        if not boolean("Trainer", "quiet", quiet):
             announce_compilation()
         comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
@@ -158,8 +157,8 @@ class Trainer(OptionsOfBefore, Recovering):
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
-        self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
-        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
+        self.run_dir = arguments.path("run_dir", run_dir)
+        self.resume = arguments.resume(resume, self.run_dir)
         self._fit = FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None

@@ -15,6 +15,12 @@ from layers import BatchNorm, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 from ..optim.table import BY_BLOCKS, WHOLE
 from .small import DATA, LABELS, X, make, network, parameters
 
+
+@pytest.fixture(autouse=True)
+def _checked(monkeypatch):
+    monkeypatch.setenv("DDBP_CHECK_MEMORY", "1")
+
+
 OPTIMIZERS = BY_BLOCKS | WHOLE
 
 
@@ -104,8 +110,8 @@ def test_flipped_bit_is_named_before_parameters_move():
         steps(trainer)
 
 
-def test_nothing_is_checked_where_that_is_off(monkeypatch):
-    monkeypatch.setenv("DDBP_CHECK_MEMORY", "0")
+def test_nothing_is_checked_unless_that_is_asked_for(monkeypatch):
+    monkeypatch.delenv("DDBP_CHECK_MEMORY")
     trainer = make()
     steps(trainer)
     flip(trainer.partition.values, 20, 3)
@@ -115,7 +121,7 @@ def test_nothing_is_checked_where_that_is_off(monkeypatch):
 
 def test_checked_training_has_the_bits_of_training_that_is_not(monkeypatch):
     found = []
-    for text in ("0", "100"):
+    for text in ("0", "1"):
         monkeypatch.setenv("DDBP_CHECK_MEMORY", text)
         trainers = [make(deep(), optimizer=each()) for each in OPTIMIZERS.values()]
         for trainer in trainers:

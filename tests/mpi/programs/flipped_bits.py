@@ -19,7 +19,8 @@ class Flips(ddbp.Callback):
 
     def on_step_end(self, trainer, step, loss):
         what = sys.argv[2]
-        if step != 12 or trainer.comm.rank != 1 or what == "nothing":
+        # A copy lives until the next update: this is ahead of a step that compares.
+        if step != (14 if what == "copy" else 11) or trainer.comm.rank != 1 or what == "nothing":
             return
         values, (start, stop) = trainer._flat.values, trainer.partition.ranges[0]
         array = {

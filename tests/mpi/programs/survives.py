@@ -16,6 +16,7 @@ import ddbp
 from ddbp.comm.base import RankLost
 
 STEPS, AT = 20, 5
+LOOP = "the steps"
 
 
 def kill() -> None:
@@ -53,17 +54,17 @@ def main() -> None:
     begin(what, comm.slot, comm.newcomer)
     state = np.zeros(1)
     if comm.newcomer:
-        comm.knock("the steps")
+        comm.knock(LOOP)
         comm.broadcast(state)
     while state[0] < STEPS:
         if state[0] == AT:
             happen(what, comm.slot, folder)
         try:
-            knocking = comm.all_gather(np.array([comm.knocking()])).any()
+            knocking = comm.all_gather(np.array([comm.knocking(LOOP)])).any()
         except RankLost:
             comm.regroup()
             continue
-        if knocking and comm.admit():
+        if knocking and comm.admit(LOOP):
             comm.broadcast(state)
             continue
         # With one that is to come the last step waits.
