@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ddbp import settings
 from ddbp.comm.members import meeting_of
 
 from ...mpi.ranks import in_full
