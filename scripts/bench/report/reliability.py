@@ -8,6 +8,10 @@ from .table import result, source, table
 _MODES = ("alone", "restart", "survive", "hosts")
 _PLACES = ("data", "forward", "backward", "reduction", "update", "publish", "after")
 _MORE = ("evaluation", "epoch", "disk", "start")
+_MORE_RUNS = {
+    "chaos_again": " more, drawn from another seed",
+    "chaos_open_mpi": " under Open MPI's launcher",
+}
 _WRONG = {
     "HANG": "hangs",
     "LOST CHECKPOINT": "lost checkpoints",
@@ -51,7 +55,13 @@ def chaos() -> str:
         f" --faults 1000`: {', '.join(wrong)}; {verdicts.get('same bits', 0)} runs came to the bits"
         " and the history of the undisturbed one, and said of each disturbance what they should. "
     )
-    return f"{table(head, lines)}\n\n{source('chaos', said)}"
+    more = [
+        f"{found['faults']} disturbances{words}: {found['verdicts'].get('same bits', 0)} of"
+        f" {found['runs']} runs came to the same bits (`docs/results/{name}.json`)."
+        for name, words in _MORE_RUNS.items()
+        if (found := result(name))
+    ]
+    return "\n\n".join([table(head, lines), source("chaos", said), *more])
 
 
 def checkpoints() -> str:
