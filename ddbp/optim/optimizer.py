@@ -54,6 +54,8 @@ class Optimizer:
         there: `schedule` is the copy.
     steps
         The steps taken.
+    factor
+        What the rates of all schedules are multiplied by.
     members, group
         What updates the parameters of each group, and which of them this is: number 0 those that
         are in none.
@@ -84,13 +86,14 @@ class Optimizer:
         self.groups = parameter_groups.checked(type(self).__name__, groups or {})
         self.moments: dict[str, Array] = {}
         self.steps = 0
+        self.factor = 1.0
         self._rate = 0.0
         self.members = [self]
         self.group = 0
         self._part: Partition | None = None
 
     def __repr__(self) -> str:
-        hidden = {"given", "members", "group", "moments", "schedule", "slots", "steps"}
+        hidden = {"factor", "given", "members", "group", "moments", "schedule", "slots", "steps"}
         if not self.groups:
             hidden.add("groups")
         shown = {
@@ -216,7 +219,7 @@ class Optimizer:
         """Update the partition by its gradient, at the schedules' rates of this step."""
         self.require_bound(part)
         for member in self.members:
-            member._rate = float(member.schedule.rate(member.steps))
+            member._rate = self.factor * float(member.schedule.rate(member.steps))
             member.steps += 1
         if self.whole:
             part.collect()

@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
 from layers.errors import message
 
-from . import checks
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, LocalBatch
@@ -41,6 +41,8 @@ class FitLoop(StepHook):
         The records of the epochs of this run.
     running
         Whether it is in `run`.
+    between
+        What a validation calls between batches.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class FitLoop(StepHook):
         self._counted = 0.0
         self._seen = 0.0
         self._weight = 1.0
+        self.between: Callable[[], None] | None = None
         # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
         self._started = time.perf_counter()
@@ -97,14 +100,18 @@ class FitLoop(StepHook):
         try:
             for callback in () if goes_on else trainer.callbacks:
                 callback.on_run_begin(trainer)
+            if not goes_on:
+                trainer._guard.begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             # An epoch that has begun comes to its end.
             stop = trainer.stop and not self._stream.mid_epoch
-            for _ in range(0 if stop else self._stream.left(epochs)):
+            for _ in self._stream.epochs(0 if stop else epochs):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
+            if trainer._signals.asked():
+                trainer._signals.save()
             try:
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
@@ -137,16 +144,23 @@ class FitLoop(StepHook):
             self._stream.given_out = False
             samples = self._seen
         seconds = time.perf_counter() - self._started
-        checks.finite_parameters(self._update.flat, trainer.step_count - 1)
+        guard = trainer._guard
+        error = None if self._stream.interrupted else guard.of_parameters(trainer.step_count - 1)
+        if error is not None and not guard.recovers(trainer, error):
+            raise error
+        if self._stream.interrupted:
+            return
         record: Record = {
             "epoch": trainer.epoch,
             "step": trainer.step_count,
             "loss": self._total / self._counted if self._counted else math.nan,
             "samples_per_second": samples / seconds,
             "seconds": seconds,
+            **guard.counts(),
         }
         if validation is not None:
             self._validating = True
+            self.between = partial(self._end_validation, trainer)
             measures = trainer.evaluate(validation)
             record |= {f"validation_{name}": value for name, value in measures.items()}
         self._begin_epoch()
@@ -157,6 +171,13 @@ class FitLoop(StepHook):
             callback.on_epoch_end(trainer, record)
         if self._folder is not None:
             self._folder.log(record)
+
+    def _end_validation(self, trainer: "Trainer") -> None:
+        """Save and end where that was asked for, as after the last step; collective."""
+        if trainer._signals.asked():
+            self._validating = False
+            self._stream.reopen()
+            trainer._signals.save()
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:

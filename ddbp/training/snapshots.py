@@ -159,6 +159,13 @@ def _require_fitting(
         _require_schema(name, state, part.state_schema(state))
 
 
+def parts(callbacks: Sequence[Callback], **others: Stateful) -> dict[str, Stateful]:
+    """Return all parts of a trainer that have a state, callbacks first: those of the user may
+    refuse what they are to load.
+    """
+    return {**stateful(callbacks), **others}
+
+
 def stateful(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     """Return the callbacks that have a state, by names for it."""
     kinds = [each for each in callbacks if type(each).state is not Callback.state]

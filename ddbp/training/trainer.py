@@ -2,8 +2,9 @@
 rank's partition.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log
 from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -32,10 +34,11 @@ from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
 from .fit_loop import FitLoop
 from .metrics import Metric
+from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .run_folder import RunFolder
-from .samples import call, recorded
+from .samples import recorded
 from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
@@ -60,7 +63,8 @@ class Trainer(OptionsOfBefore):
     optimizer
         See `ddbp.optim`; or the name of one, such as "adam", at its usual rate. It belongs to the
         trainer that was made last with it, for which its state begins anew.
-    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2,
+    on_nonfinite
         What decides what is computed: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
@@ -105,6 +109,7 @@ class Trainer(OptionsOfBefore):
         wire: str | Wire | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        on_nonfinite: str | Rollback = "stop",
         transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
@@ -137,6 +142,7 @@ class Trainer(OptionsOfBefore):
             wire=wire,
             l1=l1,
             l2=l2,
+            on_nonfinite=on_nonfinite,
         ).on(self.comm.size)
         self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
@@ -147,11 +153,14 @@ class Trainer(OptionsOfBefore):
         self._truncation = None if window is None else Truncation(model, window, comm, plan)
         checks.same_start(self, callbacks)
         replicate.broadcast(model, comm)
-        self._update = Update(model, optimizer, self.options, self.transforms, plan, comm)
+        self._gather = ShardGather(plan, comm)
+        self._guard = Guard(self.options.on_nonfinite, model, loss, optimizer, self._gather, comm)
+        self._update = Update(
+            model, optimizer, self.options, self.transforms, plan, comm, self._guard
+        )
         facts = {"initial parameters": self.parameters_sha256()}
         require_agreement(comm, facts, "The broadcast failed; report this.")
         log = step_log.start(model, plan, comm)
-        self._gather = ShardGather(plan, comm)
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
@@ -160,22 +169,22 @@ class Trainer(OptionsOfBefore):
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
         folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
         self._fit = FitLoop(self._stream, self._update, folder)
+        checkpoints = [each for each in callbacks if isinstance(each, Checkpoints)]
         # What callbacks have been told is in a checkpoint.
-        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
+        callbacks = sorted(callbacks, key=checkpoints.__contains__)
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
-        saves = any(isinstance(each, Checkpoints) for each in callbacks)
-        self._signals = Signals(self) if saves else nullcontext()
+        self._differing = resume_options
+        self._guard.use(checkpoints, folder)
+        self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
         if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
-            self._load(found.snapshot(), resume_options)
-            for callback in self.callbacks:
-                callback.on_resume(self)
+            self._go_on(found.snapshot())
 
     @property
     def partition(self) -> Partition:
@@ -214,12 +223,16 @@ class Trainer(OptionsOfBefore):
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.batches")
-        self._stream.begin(data)
+        goes_on = self._stream.begin(data)
         try:
             with self._signals:
-                for _ in range(self._stream.left(epochs)):
+                if not goes_on:
+                    self._guard.begin(self)
+                for _ in self._stream.epochs(epochs):
                     self.optimizer.begin_epoch(self.epoch)
                     yield from map(self._recorded, self._stream.batches(data))
+                if self._signals.asked():
+                    self._signals.save()
         except TrainingOver:
             self._stream.given_out = False
             return
@@ -260,7 +273,13 @@ class Trainer(OptionsOfBefore):
         """Take a step on the loss that `propagate` returns for the arguments."""
         loss = propagate(*arguments, **options)
         self._warm_up.over = True
-        value = self._update(loss, self.step_count, self._phase_hooks)
+        try:
+            value = self._update(loss, self.step_count, self._phase_hooks)
+        except NotFiniteError as error:
+            self._stream.given_out = False
+            if not self._guard.recovers(self, error):
+                raise
+            return math.nan
         self._stream.given_out = False
         if not self._update.group.batches:
             self.step_count += 1
@@ -276,11 +295,7 @@ class Trainer(OptionsOfBefore):
         if self._truncation is None:
             return self._train(rows)
         checks.windows_update(self.options.accumulate, self._update.group.held)
-        total = counted = 0.0
-        for window in self._truncation.windows([rows]):
-            value, part = self._train(window), self._update.group.counted_of(window.share)
-            total, counted = total + value * part, counted + part
-        return total / counted if counted else 0.0
+        return self._truncation.train(rows, self._train, self._update.group.counted_of)
 
     # Whole runs
 
@@ -337,16 +352,7 @@ class Trainer(OptionsOfBefore):
         data = self._data.one(dataset)
         loss = checks.has_loss("Trainer.evaluate", self.loss)
         forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
-        run_pass = partial(self._warm_up, forward)
-        metrics = {"loss": None, **self.metrics}
-        for begin in self._hooks.evaluation_begin:
-            begin(self)
-        result = evaluation.evaluate(
-            run_pass, data, metrics, self.options.batch_size, self._plan, self.comm
-        )
-        for end in self._hooks.evaluation_end:
-            end(self, result)
-        return result
+        return evaluation.of_trainer(self, partial(self._warm_up, forward), data)
 
     def predict(self, x: Any) -> Any:
         """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
@@ -412,6 +418,12 @@ class Trainer(OptionsOfBefore):
         checks.between_runs(self._fit.running)
         self._load(state)
 
+    def _go_on(self, state: Snapshot) -> None:
+        """Go on from the state of a checkpoint."""
+        self._load(state, self._differing)
+        for callback in self.callbacks:
+            callback.on_resume(self)
+
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         self._follow()
         snapshots.load(self, self._stateful(), state, differing)
@@ -419,15 +431,15 @@ class Trainer(OptionsOfBefore):
         self._last_begun = -1
 
     def _stateful(self) -> dict[str, snapshots.Stateful]:
-        # Callbacks first: those of the user may refuse what they are to load.
-        return {
-            **snapshots.stateful(self.callbacks),
-            "model": replicate.Replica(self.model, self.comm),
-            "optimizer": self.optimizer,
-            "accumulation": self._update.group,
-            "stream": self._stream,
-            "fit": self._fit,
-        }
+        return snapshots.parts(
+            self.callbacks,
+            model=replicate.Replica(self.model, self.comm),
+            optimizer=self.optimizer,
+            guard=self._guard,
+            accumulation=self._update.group,
+            stream=self._stream,
+            fit=self._fit,
+        )
 
     # Parts of a step
 
@@ -465,6 +477,7 @@ class Trainer(OptionsOfBefore):
             hooks=self._tape_hooks,
             owner=update.flat,
         )
+        tape.numbers = rows.first if rows.numbers is None else rows.numbers
         if rows.ends_group:
             group.last = tape
         x = recorded(tape, rows.x, copy)
@@ -483,15 +496,5 @@ class Trainer(OptionsOfBefore):
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
-        x, y, _, weights, tape = batch
-        assert self.loss is not None
-        assert tape is not None
-        if tape.calls:
-            tape.restart()
-        forward = self._truncation or self.model
-        prediction = forward(x) if x.__class__ is Value else call(forward, x)
-        loss: Value = (
-            self.loss(prediction, y) if weights is None else self.loss(prediction, y, weights)
-        )
-        self._update.group.backward(loss)
-        return loss
+        forward, backward = self._truncation or self.model, self._update.group.backward
+        return evaluation.propagate(forward, self.loss, backward, batch)

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 
-from ddbp.comm.agreement import require_agreement
+from ddbp.comm.agreement import gather_texts, require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.observers.observer import StepPhase
-from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
@@ -18,6 +18,8 @@ from layers.kernels import underflow
 
 from . import checks
 from .accumulation import Accumulation
+from .finite import is_finite
+from .nonfinite import Guard
 from .options import TrainerOptions
 from .warm_up import compile_update
 
@@ -41,6 +43,8 @@ class Update:
         What is done to gradients before the optimizer sees them.
     plan, comm
         Who owns which shards, and the ranks.
+    guard
+        What looks at losses and gradients.
 
     Attributes
     ----------
@@ -64,6 +68,7 @@ class Update:
         transforms: Sequence[GradientTransform],
         plan: ShardPlan,
         comm: Communicator,
+        guard: Guard,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -71,6 +76,12 @@ class Update:
         self._transforms = transforms
         self._plan = plan
         self._comm = comm
+        self._guard = guard
+        # Where the norm of the gradient is looked at, and what it must not exceed.
+        limit = options.clip_norm
+        if limit is None and (transforms or guard.strict):
+            limit = math.inf
+        self._limit = limit
         self._lay_out()
         optimizer.bind(self.part)
         compile_update(comm, optimizer, self.flat.dtype)
@@ -84,11 +95,12 @@ class Update:
         self.flat = self.reducer.flat
         self.part = Partition(
             self.reducer,
-            whole=optimizer.whole or bool(self._transforms) or options.clip_norm is not None,
+            whole=optimizer.whole or self._limit is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
             groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
         )
         self._gradient = GlobalGradient(self.part)
+        self._guard.follow(self.flat)
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -132,6 +144,9 @@ class Update:
         mode = underflow.flush()
         try:
             return self._update(loss, step, phase_hooks)
+        except NotFiniteError:
+            loss.tape.release()
+            raise
         finally:
             underflow.restore(mode)
 
@@ -141,8 +156,7 @@ class Update:
         group = self.group
         group.add(loss)
         if group.goes_on(loss.tape):
-            if not math.isfinite(group.sums.sum()):
-                checks.refuse_loss(self.flat, loss, group.sums.sum(), step)
+            self._guard.look(loss, float(group.sums.sum()), step)
             loss.tape.release()
             return math.nan
         for tell in phase_hooks:
@@ -150,20 +164,12 @@ class Update:
         value = self._reduce(loss, step)
         for tell in phase_hooks:
             tell(_UPDATE)
-        if not math.isfinite(value):
-            checks.refuse_loss(self.flat, loss, value, step)
+        self._guard.require_finite(loss, value, step, self.reducer.requested)
         options = self._options
         if options.l1 or options.l2:
             value += self.part.penalty(options.l1, options.l2)
-        if self._transforms:
-            self.part.collect()
-            was_finite = checks.is_finite(self.part.gradient)
-            for transform in self._transforms:
-                transform(self._gradient, step)
-                if was_finite:
-                    checks.finite_gradient(self.part, transform, step)
-        if options.clip_norm is not None:
-            limit_norm(self.part, options.clip_norm, step)
+        if self._limit is not None:
+            self._limit_gradient(self._limit, step)
         if loss.tape.pending:
             loss.tape.settle()
         self._optimizer.step(self.part)
@@ -173,10 +179,28 @@ class Update:
         loss.tape.release()
         return value
 
+    def _limit_gradient(self, limit: float, step: int) -> None:
+        """Transform the gradient, and limit its norm; collective."""
+        part, spoilt = self.part, ""
+        part.collect()
+        finite = not self._transforms or is_finite(part.gradient)
+        for transform in self._transforms:
+            transform(self._gradient, step)
+            if finite and not spoilt:
+                spoilt = checks.spoilt_by(part, transform, step)
+        try:
+            limit_norm(part, limit, step)
+        except NotFiniteError as error:
+            said = [text for text in gather_texts(self._comm, spoilt) if text]
+            if said:
+                raise NotFiniteError(said[0]) from error
+            raise
+
     def _reduce(self, loss: Value, step: int) -> float:
         """Meet with all ranks at the end of a group, and begin the next one; return the loss."""
         group = self.group
         self.flat.complete()
+        self.reducer.request |= self._guard.look_at_gradients(loss, step)
         pending = loss.tape.pending = group.pending(loss.tape)
         observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
