@@ -14,8 +14,12 @@ MPI = "DDBP_MPI"
 """0 or 1: whether this process is one of an MPI job, whatever its launcher says."""
 TIMEOUT = "DDBP_TIMEOUT"
 """Seconds that a rank waits for others."""
+STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
+"""Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
+"""1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
 """The number of shards of trainers that are given none."""
 SHARD_MEMORY = "DDBP_SHARD_MEMORY"
@@ -30,6 +34,10 @@ run that begins again.
 """
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
+SURVIVE = "DDBP_SURVIVE"
+"""Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
+many slots that has, and its own slot.
+"""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
 none.
@@ -54,12 +62,24 @@ def launched_under_mpi() -> bool:
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
+def launched_to_survive() -> tuple[int, int, int] | None:
+    """Return what `ddbp launch --survive` tells a rank: file, number of slots and slot; None if it
+    did not start this process (nor with `DDBP_MPI=0`).
+    """
+    text = os.environ.get(SURVIVE)
+    if not text or os.environ.get(MPI) == "0":
+        return None
+    descriptor, slots, slot = map(int, text.split())
+    return descriptor, slots, slot
+
+
 def claim_rank() -> bool:
     """Note that this process is the rank, if a launcher started it, and return whether it is:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    return launched_under_mpi() and os.environ.setdefault(RANK_PROCESS, own) == own
+    launched = launched_under_mpi() or launched_to_survive() is not None
+    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -92,17 +112,12 @@ def launched_local_ranks() -> int | None:
 
 def timeout() -> float:
     """Return the seconds that a rank waits for others."""
-    text = os.environ.get(TIMEOUT, "300")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        fix = "Unset it for 300 seconds; inf waits for ever."
-        raise ValueError(
-            message("ddbp", f"{TIMEOUT} must be a positive number of seconds", repr(text), fix)
-        )
-    return seconds
+    return _seconds(TIMEOUT, "Unset it for 300 seconds; inf waits for ever.") or 300.0
+
+
+def stall_timeout() -> float | None:
+    """Return the seconds without progress after which a run is ended, None to learn them."""
+    return _seconds(STALL_TIMEOUT, "Unset it to have it learned; inf waits for ever.")
 
 
 def resumes() -> bool:
@@ -113,6 +128,15 @@ def resumes() -> bool:
 def shares_memory() -> bool:
     """Return whether ranks of one host may share memory."""
     return os.environ.get(SHARED_MEMORY) != "0"
+
+
+def whole_hosts() -> bool:
+    """Return whether each host updates all parameters, and holds all moments of the optimizer."""
+    text = os.environ.get(WHOLE_HOSTS, "")
+    if text not in ("", "0", "1"):
+        must, fix = f"{WHOLE_HOSTS} must be 0 or 1", "Unset it for 0."
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return text == "1"
 
 
 def shards() -> int | None:
@@ -158,12 +182,27 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY)}
+    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY, WHOLE_HOSTS)}
 
 
 def _folder(name: str) -> Path | None:
     text = os.environ.get(name)
     return Path(text).absolute() if text else None
+
+
+def _seconds(name: str, fix: str) -> float | None:
+    """Return the seconds in a variable, or None if it is not set."""
+    text = os.environ.get(name)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        must = f"{name} must be a positive number of seconds"
+        raise ValueError(message("ddbp", must, repr(text), fix))
+    return seconds
 
 
 def _integer(name: str, kind: str = "positive integer", least: int = 1) -> int | None:

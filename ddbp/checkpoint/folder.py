@@ -272,6 +272,15 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         raise OSError(message("ddbp", must, error, fix)) from error
 
 
+def make(path: Path) -> None:
+    """Make a folder, and those that it lies in, unless they are there; the disk keeps them."""
+    path.mkdir(parents=True, exist_ok=True)
+    for parent in path.parents:
+        # One that may not be read was not made here.
+        with suppress(PermissionError):
+            _settle(parent)
+
+
 def replace(new: Path, path: Path) -> None:
     """Give a finished folder its name; one that has it makes way."""
     _settle(new)
@@ -292,9 +301,20 @@ def recover(path: Path) -> None:
             old.rename(name)
 
 
+def tidy(path: Path) -> None:
+    """Remove what a run has left that was killed while it wrote or removed a checkpoint; nobody may
+    write there.
+    """
+    for left in (*path.glob(".step-*.new"), *path.glob(".step-*.old")):
+        # One that made way for another one, which did not come, is the newest, see `recover`.
+        if left.suffix == ".new" or (path / left.stem[1:]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
+
 def remove(path: Path) -> None:
     """Remove a checkpoint: half of one is never seen."""
     old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
     path.rename(old)
     shutil.rmtree(old, ignore_errors=True)
 

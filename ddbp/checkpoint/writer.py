@@ -55,6 +55,21 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._error: Exception | None = None
         self._image: part.Image | None = None
+        self._given_up = threading.Event()
+        # The rank that this was when the last one was begun, and its folder.
+        self._begun: tuple[int, Path] | None = None
+
+    def regroup(self, writers: int) -> None:
+        """Go on with other ranks, so many of which write. What is being written is given up where
+        the part of a rank is missing that was killed.
+        """
+        self._given_up.set()
+        self._given_up = threading.Event()
+        self._writers = writers
+        if self._begun is not None and self._comm.rank == 0 < self._begun[0]:
+            # The rank is gone that would have had it appear.
+            shutil.rmtree(self._begun[1], ignore_errors=True)
+        self._begun = None
 
     def write(
         self,
@@ -90,8 +105,9 @@ class Writer:
                 for name, each in snapshot.arrays.items()
             }
             stated = {**facts, "values": snapshot.values}
-            work = (self._work, new, step, stated, arrays)
-            self._thread = threading.Thread(target=self._attempt, args=work, daemon=True)
+            self._begun = self._comm.rank, new
+            work = self._comm.rank, self._writers, self._given_up, new, step, stated, arrays
+            self._thread = threading.Thread(target=self._work, args=work, daemon=True)
             self._thread.start()
         if not background:
             self.wait()
@@ -105,9 +121,10 @@ class Writer:
         OSError
             It could not be written, on this rank or on another one.
         """
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        # In meetings, where it is seen when a rank is killed whose part would never come.
+        while self._any(self._thread is not None and self._thread.is_alive()):
+            time.sleep(_LOOK)
+        self._thread = None
         self._agree()
 
     def require_no_error(self) -> None:
@@ -152,25 +169,36 @@ class Writer:
             self._image = part.Image(mine)
 
     def _work(
+        self, rank: int, writers: int, given_up: threading.Event, new: Path, *what: Any
+    ) -> None:
+        self._attempt(self._write_part, rank, writers, given_up, new, *what)
+        if given_up.is_set():
+            self._error = None
+
+    def _write_part(
         self,
+        rank: int,
+        writers: int,
+        given_up: threading.Event,
         new: Path,
         step: int,
         facts: dict[str, Any],
         arrays: dict[str, Any],
     ) -> None:
         assert self._image is not None
-        rank = self._comm.rank
-        name = f"part-{rank:04d}-of-{self._writers:04d}.safetensors"
+        name = f"part-{rank:04d}-of-{writers:04d}.safetensors"
         places = self._image.write(new / name)
         folder.write_text(new / f"places-{rank:04d}.json", json.dumps(places))
-        if rank == 0:
-            self._publish(new, step, facts, arrays)
-
-    def _publish(self, new: Path, step: int, facts: dict[str, Any], arrays: dict[str, Any]) -> None:
+        if rank:
+            return
         pieces: dict[str, list[Piece]] = {name: [] for name in arrays}
-        for rank in range(self._writers):
-            path = new / f"places-{rank:04d}.json"
-            for name, piece in json.loads(_awaited(path)):
+        for other in range(writers):
+            path = new / f"places-{other:04d}.json"
+            found = _awaited(path, given_up)
+            if found is None:
+                shutil.rmtree(new, ignore_errors=True)
+                return
+            for name, piece in json.loads(found):
                 pieces[name].append(Piece(*piece))
             path.unlink()
         entries = {
@@ -188,10 +216,12 @@ def _make(path: Path) -> None:
     path.mkdir(parents=True)
 
 
-def _awaited(path: Path) -> str:
-    """Return the text of a file that another rank writes."""
+def _awaited(path: Path, given_up: threading.Event) -> str | None:
+    """Return the text of a file that another rank writes, None if it is given up."""
     until = time.monotonic() + _PATIENCE
     while not path.exists():
+        if given_up.is_set():
+            return None
         if time.monotonic() > until:
             raise OSError(None, f"no rank has written it for {_PATIENCE:.0f} s", str(path))
         time.sleep(_LOOK)
@@ -204,7 +234,7 @@ def sees_the_same(path: Path, comm: Communicator) -> bool:
     error: OSError | None = None
     if comm.rank == 0:
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            folder.make(path)
             sign.touch()
         except OSError as found:
             error = found

@@ -9,23 +9,37 @@ import threading
 import traceback
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from ddbp import terminal
 
-if TYPE_CHECKING:
-    from .mpi import MPICommunicator
+from .base import Communicator
 
-STARTED: list[Callable[["MPICommunicator"], None]] = []
+STARTED: list[Callable[[Communicator], None]] = []
 """What is called when a rank has started, before it meets others."""
 BEFORE_ABORT: list[Callable[[], None]] = []
 """What is called before a rank ends all ranks by an exception."""
 ABORTED = 1
 """The exit status of a run that a rank has ended."""
+STALLED = 124
+"""That of a run that came no further: the status of timeout(1)."""
 
 
-def abort_all_ranks_on_exceptions(comm: "MPICommunicator") -> None:
-    """Install the hooks; called once, when MPI starts."""
+class Job(Protocol):
+    """A rank as part of a job."""
+
+    rank: int
+    size: int
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends, and wait for them."""
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once."""
+
+
+def abort_all_ranks_on_exceptions(comm: Job) -> None:
+    """Install the hooks; called once, when a rank starts."""
 
     def report_and_abort(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None

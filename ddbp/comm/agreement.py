@@ -11,14 +11,14 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
-from .base import CommunicationError, Communicator
+from .base import CommunicationError, Communicator, Ranks
 
 # The most characters of a fact that an error quotes; of longer ones it shows where they begin to
 # differ.
 _EXCERPT = 80
 
 
-def gather_uneven(comm: Communicator, array: Array) -> list[Array]:
+def gather_uneven(comm: Ranks, array: Array) -> list[Array]:
     """Return the arrays of all ranks, which may differ in the length of their first axis;
     collective.
     """

@@ -72,7 +72,23 @@ def described(collective: Collective) -> str:
     return _WORDS[CollectiveKind(kind)].format(number)
 
 
-class Communicator(Protocol):
+class Ranks(Protocol):
+    """Ranks that gather from each other.
+
+    Attributes
+    ----------
+    rank, size
+        The number of this rank among them, and how many there are.
+    """
+
+    rank: int
+    size: int
+
+    def all_gather(self, array: Array) -> Array:
+        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
+
+
+class Communicator(Ranks, Protocol):
     """What training needs of the ranks. All methods are collective: every rank calls them in the
     same order.
 
@@ -84,8 +100,14 @@ class Communicator(Protocol):
         Bounds (H + 1,) of the groups of ranks that share memory.
     topology
         Who of them talks to whom between hosts.
+    of_host
+        The ranks of this host, which gather without the others.
     progress_hook
         What this rank does again and again while it waits for ranks of its host, if anything.
+    waiting
+        What this rank waits for at present, None if it does not.
+    waited
+        Seconds that it has waited for others so far, but for waits that were over at once.
     survives
         Whether the ranks that are left can go on when one is killed: meetings then raise
         `RankLost`.
@@ -100,10 +122,9 @@ class Communicator(Protocol):
         is alone, rank 0 of 1.
     """
 
-    rank: int
-    size: int
     hosts: Integers
     topology: "Topology"
+    of_host: Ranks
     progress_hook: Callable[[], None] | None
     survives: bool
     group: int
@@ -121,6 +142,19 @@ class Communicator(Protocol):
     def leads(self) -> bool:
         """Return whether this rank writes files and prints for all of them: rank 0, but no
         newcomer. Not collective.
+        """
+
+    @property
+    def waiting(self) -> Collective | None:
+        """See the attributes."""
+
+    @property
+    def waited(self) -> float:
+        """See the attributes."""
+
+    def signs(self) -> dict[int, Integers]:
+        """Return words (8,) of each rank of this host, in memory that they share, which may be read
+        and written at any time. Not collective.
         """
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:
@@ -166,9 +200,6 @@ class Communicator(Protocol):
         something else.
         """
 
-    def all_gather(self, array: Array) -> Array:
-        """Return the arrays of all ranks, of one shape, stacked (size, …)."""
-
     def broadcast(self, array: Array) -> None:
         """Overwrite the array with that of rank 0."""
 
@@ -203,6 +234,9 @@ class Communicator(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """Return facts for a bug report."""
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once. Not collective."""
 
     def finalize(self) -> None:
         """Come to the end, after which nothing else is called."""

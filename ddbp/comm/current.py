@@ -5,6 +5,7 @@ import os
 
 from ddbp import settings
 
+from .abort import STARTED
 from .base import Communicator
 from .rank_process import end_with_parent, not_a_rank
 from .serial import SerialCommunicator
@@ -29,7 +30,7 @@ def _finalize() -> None:
 
 def communicator() -> Communicator:
     """Return the communicator of this process, made at the first call: MPI if an MPI launcher
-    started it, else serial.
+    started it, one of ranks that survive if `ddbp launch --survive` did, else serial.
 
     Raises
     ------
@@ -37,7 +38,14 @@ def communicator() -> Communicator:
         A rank has started this process, or MPI cannot start.
     """
     if not _CURRENT:
-        if settings.launched_under_mpi():
+        survivor = settings.launched_to_survive()
+        if survivor is not None:
+            if settings.is_started_by_a_rank():
+                raise not_a_rank()
+            from .host import HostCommunicator
+
+            _CURRENT.append(HostCommunicator(*survivor))
+        elif settings.launched_under_mpi():
             if settings.is_started_by_a_rank():
                 raise not_a_rank()
             from .mpi import MPICommunicator
@@ -45,4 +53,6 @@ def communicator() -> Communicator:
             _CURRENT.append(MPICommunicator())
         else:
             _CURRENT.append(SerialCommunicator())
+            for tell in STARTED:
+                tell(_CURRENT[0])
     return _CURRENT[0]

@@ -3,19 +3,25 @@ they share.
 """
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from layers.engine.parameter import Allocator
 from layers.kernels import sync
+from layers.kernels.machine import CACHE_LINE
 from layers.types import Array, Integers
+
+from .processes import Processes, start_of
 
 WORDS = 8192
 """The longest row, in 64-bit words."""
 
-# Where a rank says which process it is; its first cell counts meetings.
-_PID = 1
+# Where a rank says which process it is and when that began; its first cell counts meetings.
+PID, BORN = 1, 2
+# Where its signs begin: on a cache line of their own.
+_SIGNS = CACHE_LINE // 8
 # How often a process looks at first, for some 35 µs, and each time that it is asked later.
 _FIRST_LOOKS, _LOOKS = 1000, 20
 
@@ -68,33 +74,54 @@ class HostBarrier:
         collective.
     mine, ranks
         The number of this rank among them, and how many they are.
+
+    Attributes
+    ----------
+    cells
+        The shared rows (ranks, CELLS): a count of meetings, and other cells of its rank, in the
+        first `sync.COUNT_CELLS`; then what it shows.
+    meetings
+        The count of this rank.
     """
 
-    _CELLS = sync.COUNT_CELLS + 2 * WORDS
+    CELLS = sync.COUNT_CELLS + 2 * WORDS
 
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
+        self.cells: Integers = allocate((ranks, self.CELLS), np.int64)
+        self.cells[mine, BORN] = start_of(os.getpid()) or 0
+        self.cells[mine, PID] = os.getpid()
+        self._processes = Processes()
+        self.form(range(ranks), mine, 0)
+
+    def form(self, members: Sequence[int], mine: int, meetings: int) -> None:
+        """Have these rows alone meet from now on, of which that of this rank has number `mine`,
+        having met so often.
+        """
+        self._members: Integers = np.array(members, np.int64)
         self._mine = mine
-        self._cells: Integers = allocate((ranks, self._CELLS), np.int64)
-        self._cells[mine, _PID] = os.getpid()
-        self._seen: set[int] = set()
-        self._meetings = 0
+        self.meetings = meetings
 
     @classmethod
     def room(cls, ranks: int) -> int:
         """Return the bytes that it takes."""
-        return 8 * ranks * cls._CELLS
+        return 8 * ranks * cls.CELLS
 
     def meet(self) -> bool:
         """Come to the next meeting; return whether all ranks have come. If not, they have once
         `met()` is true.
         """
-        self._meetings += 1
-        come: bool = sync.meet(self._cells, self._mine, self._meetings, _FIRST_LOOKS)
+        self.meetings += 1
+        come: bool = sync.meet(self.cells, self._members, self._mine, self.meetings, _FIRST_LOOKS)
         return come
+
+    def come(self) -> None:
+        """Come to the next meeting, without kernels; all have once nobody is `late()`."""
+        self.meetings += 1
+        self.cells[self._members[self._mine], 0] = self.meetings
 
     def met(self) -> bool:
         """Return whether all ranks have come to the present meeting."""
-        come: bool = sync.meet(self._cells, self._mine, self._meetings, _LOOKS)
+        come: bool = sync.meet(self.cells, self._members, self._mine, self.meetings, _LOOKS)
         return come
 
     def gather(self, rows: Integers, same: int, *, again: bool = False) -> int:
@@ -104,24 +131,30 @@ class HostBarrier:
         Return the first rank whose first `same` words are not those of this one, or `sync.ALIKE`;
         but `sync.LATE` if not all have come: then, once `met()` is true, ask `again`.
         """
-        self._meetings += not again
+        self.meetings += not again
         mismatched: int = sync.gather(
-            rows, self._cells, self._mine, self._meetings, same, _FIRST_LOOKS
+            rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS
         )
         return mismatched
 
+    def signs(self) -> list[Integers]:
+        """Return words of the ranks of the host (8,) that are no part of a meeting."""
+        return [self.cells[row, _SIGNS : sync.COUNT_CELLS] for row in self._members]
+
     def late(self) -> list[int]:
         """Return the ranks of the host that have not come to the present meeting."""
-        return np.flatnonzero(self._cells[:, 0] < self._meetings).tolist()
+        return np.flatnonzero(self.cells[self._members, 0] < self.meetings).tolist()
 
     def dead(self) -> list[int]:
         """Return those of them whose processes have ended, having been seen to run: not all may be
         visible from here.
         """
-        late = self.late()
-        running = {rank for rank in late if _runs(int(self._cells[rank, _PID]))}
-        self._seen |= running
-        return [rank for rank in late if rank in self._seen and rank not in running]
+        for rank in self.late():
+            pid, born = self.cells[self._members[rank], PID : BORN + 1].tolist()
+            self._processes.follow(rank, pid, born)
+        ended = self._processes.ended()
+        # Only now: what a process that has ended wrote last is final.
+        return [rank for rank in self.late() if rank in ended]
 
 
 def compile_kernels() -> None:
@@ -129,13 +162,3 @@ def compile_kernels() -> None:
     barrier = HostBarrier(np.zeros, 0, 1)
     barrier.gather(SharedRow(1, 1, 0).rows, 0)
     barrier.meet()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -4,9 +4,8 @@ The ranks of a host meet in memory that they share; MPI carries what goes betwee
 shared memory every rank counts as a host of its own.
 """
 
-import os
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -16,22 +15,24 @@ import numpy as np
 from ddbp import settings
 from layers.engine.memory import zeros
 from layers.errors import message
-from layers.kernels import sync
 from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, described
+from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
+from .host_ranks import HostRanks
 from .mpi_messages import MessageTag, MPIPendingMessages, cut
+from .mpi_notices import MPINotices
+from .ranks_of_host import RanksOfHost
 from .topology import Topology
 
 HEAD = 64
 """Words with which a row begins, that go to other hosts in one message of a fixed size."""
 
 
-class MPICommunicator(FixedRanks):
+class MPICommunicator(HostRanks, FixedRanks):
     """The ranks of MPI_COMM_WORLD, numbered host by host.
 
     Attributes
@@ -51,8 +52,9 @@ class MPICommunicator(FixedRanks):
         self.world = first.Split(0, order.index(first.rank))
         self.rank = self.world.rank
         self.size = self.world.size
-        self._deadline = Deadline(mpi, self.world)
-        self.progress_hook: Callable[[], None] | None = None
+        self._notices = MPINotices(mpi, self.world)
+        self._deadline = Deadline(self._notices, self.rank, range(self.size))
+        self._host_barrier = HostBarrier(np.zeros, 0, 1)
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
@@ -65,6 +67,7 @@ class MPICommunicator(FixedRanks):
         self._host_barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._one_host = len(self.hosts) == 2
+        self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
 
     def _make_host_barrier(self) -> HostBarrier:
         """Return the barrier of this host's ranks, or one for this rank alone if they share no
@@ -94,46 +97,17 @@ class MPICommunicator(FixedRanks):
         self._deadline.begin()
         if not self._shares:
             return zeros(shape, dtype)
-        size = shared_memory.size_of(shape, dtype)
-        text, error = np.zeros(256, np.uint8), None
-        if self._local.rank == 0:
-            try:
-                created = os.fsencode(shared_memory.create(size))
-                text[: len(created)] = np.frombuffer(created, np.uint8)
-            except OSError as refused:
-                error = refused
-        self._wait([self._local.Ibcast(text, root=0)], (CollectiveKind.GATHER, 0))
-        path = os.fsdecode(text.tobytes().rstrip(b"\0"))
-        descriptor = -1
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except OSError as refused:
-            error = error or refused
-        try:
-            code = self._error_of_any(error)
-        finally:
-            # Before memory is taken: a process that is killed then, for want of it, must not leave
-            # it behind.
-            if self._local.rank == 0 and path:
-                os.unlink(path)
-        # Nor may a rank that goes on, and fails, end all of them before.
-        self._wait([self._local.Ibarrier()], (CollectiveKind.GATHER, 0))
-        if code:
-            if descriptor >= 0:
-                os.close(descriptor)
-            raise self._demand.refusal(code)
-        try:
-            array = shared_memory.attach(
-                descriptor, shape, dtype, self._local.rank, self._local.size
-            )
-        except OSError as refused:
-            error = refused
-        code = self._error_of_any(error)
-        if code:
-            raise self._demand.refusal(code)
-        return array
+        return shared_memory.allocate(shape, dtype, self._local.rank, self._local.size, self)
 
-    def _error_of_any(self, error: OSError | None) -> int:
+    def refusal(self, code: int) -> CommunicationError:
+        """Return the error for memory that cannot be had, given the error number."""
+        return self._demand.refusal(code)
+
+    def from_first(self, text: Array) -> None:
+        """Overwrite text with that of the first rank of this host."""
+        self._wait([self._local.Ibcast(text, root=0)], (CollectiveKind.GATHER, 0))
+
+    def error_of_any(self, error: OSError | None) -> int:
         """Return the number of the first error of this host's ranks, 0 if none of them failed to
         share memory.
         """
@@ -144,67 +118,20 @@ class MPICommunicator(FixedRanks):
 
     # Meetings
 
-    def host_barrier(self, collective: Collective) -> None:
-        self._deadline.begin()
-        if not self._host_barrier.meet():
-            self._await_host(collective)
-
     def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
-        self._deadline.begin()
-        row.title[0], row.title[2] = collective
-        rows, words = row.rows, SharedRow.TITLE + same
-        gather = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
+        alike = super().gather(collective, row, same)
         if self._one_host:
-            return gather(collective, rows, words)
-        gather(collective, rows[self.topology.first : self.topology.last], words)
+            return alike
+        rows, words = row.rows, SharedRow.TITLE + same
         self._gather_world(collective, rows)
         return bool((rows[:, :words] == rows[self.rank, :words]).all())
 
-    def _gather_host(self, collective: Collective, rows: Integers, same: int) -> bool:
-        """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
-        words are the same.
-        """
-        mismatched = self._host_barrier.gather(rows, same)
-        if mismatched == sync.LATE:
-            self._await_host(collective)
-            mismatched = self._host_barrier.gather(rows, same, again=True)
-        if mismatched == sync.ALIKE:
-            return True
-        self._require_title(collective, rows, self.topology.first, mismatched)
-        return False
-
-    def _gather_host_in_parts(self, collective: Collective, rows: Integers, same: int) -> bool:
-        """Do what `_gather_host` does with rows longer than those of the host barrier: in several
-        meetings, each with the title.
-        """
-        title, equal = SharedRow.TITLE, True
-        for start in range(title, rows.shape[1], WORDS - title):
-            part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
-            first = start == title
-            found = self._gather_host(collective, part, same if first else title)
-            if first:
-                equal = found
-                rows[:, :title] = part[:, :title]
-            rows[:, start : start + WORDS - title] = part[:, title:]
-        return equal
-
-    def _await_host(self, collective: Collective) -> None:
-        """Wait until the ranks of this host have met."""
-
-        def ranks(of_host: list[int]) -> list[int]:
-            return [self.topology.first + rank for rank in of_host]
-
-        def met() -> bool:
-            if self.progress_hook is not None:
-                self.progress_hook()
-            return self._host_barrier.met()
-
-        self._deadline.until(
-            met,
-            collective,
-            late=lambda: ranks(self._host_barrier.late()),
-            dead=lambda: ranks(self._host_barrier.dead()),
-        )
+    def _gather_of_host(self, row: SharedRow) -> None:
+        self._deadline.begin()
+        collective = CollectiveKind.GATHER, 0
+        row.title[0], row.title[2] = collective
+        gather = self._gather_host if row.rows.shape[1] <= WORDS else self._gather_host_in_parts
+        gather(collective, row.rows, SharedRow.TITLE)
 
     def _gather_world(self, collective: Collective, rows: Integers) -> None:
         """Complete the rows (ranks, words) of all ranks, of which those of this host are there."""
@@ -236,29 +163,6 @@ class MPICommunicator(FixedRanks):
                 for rank in self.topology.send_to
             ],
             receives,
-        )
-
-    def _require_title(
-        self, collective: Collective, rows: Integers, first: int, mismatched: int
-    ) -> None:
-        """Refuse a mismatched rank, `first` and so many, if it is at another kind of collective, or
-        has other numbers to gather.
-        """
-        kind, words, number = rows[mismatched, : SharedRow.TITLE].tolist()
-        expected = int(rows[self.rank - first, 1])
-        if (kind, words) == (collective[0], expected):
-            return
-        got = f"{described((kind, number))} on rank {first + mismatched}"
-        if kind == collective[0]:
-            got = f"{words} numbers on rank {first + mismatched}, {expected} here"
-        fix = "Every rank must run the same loop, and the same layers in the same order."
-        raise CommunicationError(
-            message(
-                f"rank {self.rank}",
-                f"all ranks must take part in {described(collective)}",
-                got,
-                fix,
-            )
         )
 
     # Messages
@@ -294,17 +198,6 @@ class MPICommunicator(FixedRanks):
     ) -> None:
         self._deadline.begin()
         self._wait(requests, collective, receive_from)
-
-    def all_gather(self, array: Array) -> Array:
-        array = np.ascontiguousarray(array)
-        row = SharedRow(-(-array.nbytes // 8), self.size, self.rank, np.int64)
-        row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
-        self.gather((CollectiveKind.GATHER, 0), row)
-        rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
-        result: Array = (
-            np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
-        )
-        return result
 
     def broadcast(self, array: Array) -> None:
         self._deadline.begin()
@@ -367,7 +260,7 @@ class MPICommunicator(FixedRanks):
         """
         self._deadline.leave()
         self._wait([self.world.Ibarrier()], (CollectiveKind.END, 0), asleep=1e-3)
-        self._deadline.read_the_last()
+        self._notices.read_the_last()
 
     def finalize(self) -> None:
         """End MPI, unless somebody has. Left to mpi4py, a forked child would do so, too, and end

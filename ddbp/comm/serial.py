@@ -1,5 +1,6 @@
 """One process alone, without MPI."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from layers.engine.memory import zeros
-from layers.types import Array
+from layers.types import Array, Integers
 
-from .base import Collective, FixedRanks, PendingMessages
+from .base import Collective, FixedRanks, PendingMessages, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
@@ -23,7 +24,15 @@ class SerialCommunicator(FixedRanks):
         self.size = 1
         self.hosts = np.array([0, 1])
         self.topology = Topology(self.hosts, 0)
+        self.of_host: Ranks = self
+        self._signs: Integers = np.zeros(8, np.int64)
         self.progress_hook: Callable[[], None] | None = None
+
+    waiting = None
+    waited = 0.0
+
+    def signs(self) -> dict[int, Integers]:
+        return {0: self._signs}
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:
         pass
@@ -57,6 +66,9 @@ class SerialCommunicator(FixedRanks):
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         yield
+
+    def abort(self, status: int) -> None:
+        os._exit(status)
 
     def finalize(self) -> None:
         pass

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -81,8 +81,7 @@ def create(size: int) -> Path:
 
 
 def attach(descriptor: int, shape: tuple[int, ...], dtype: Any, part: int, parts: int) -> Array:
-    """Return the array in an open file, having taken memory for one of so many equal parts of it;
-    the file is closed.
+    """Return the array in an open file, having taken memory for one of so many equal parts of it.
 
     Each process takes the memory of its own part, near its own core. Had nobody taken it, writing
     to memory that is not there would end the process.
@@ -93,15 +92,75 @@ def attach(descriptor: int, shape: tuple[int, ...], dtype: Any, part: int, parts
         There is not enough memory (ENOSPC).
     """
     size = size_of(shape, dtype)
-    try:
-        start, stop = size * part // parts, size * (part + 1) // parts
-        if stop > start and hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, start, stop - start)
-        memory = mmap.mmap(descriptor, size)
-    finally:
-        os.close(descriptor)
+    start, stop = size * part // parts, size * (part + 1) // parts
+    if stop > start and hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, start, stop - start)
+    memory = mmap.mmap(descriptor, size)
     array: Array = np.frombuffer(memory, dtype, math.prod(shape)).reshape(shape)
     return array
+
+
+class Sharers(Protocol):
+    """Ranks of a host that are to share memory; all methods are collective but `refusal`."""
+
+    def from_first(self, text: Array) -> None:
+        """Overwrite text with that of the first of them."""
+
+    def error_of_any(self, error: OSError | None) -> int:
+        """Return the number of the first error, 0 if none of them has one."""
+
+    def refusal(self, code: int) -> CommunicationError:
+        """Return the error for memory that cannot be had, given the error number."""
+
+
+def allocate(shape: tuple[int, ...], dtype: Any, mine: int, ranks: int, sharers: Sharers) -> Array:
+    """Return zeroed memory that so many ranks share, of which this one is number `mine`;
+    collective.
+    """
+    descriptor = -1
+    try:
+        descriptor, error = _open_together(size_of(shape, dtype), mine, sharers)
+        code = sharers.error_of_any(error)
+        if code:
+            raise sharers.refusal(code)
+        try:
+            array = attach(descriptor, shape, dtype, mine, ranks)
+        except OSError as refused:
+            error = refused
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    code = sharers.error_of_any(error)
+    if code:
+        raise sharers.refusal(code)
+    return array
+
+
+def _open_together(size: int, mine: int, sharers: Sharers) -> tuple[int, OSError | None]:
+    """Return a new file, which the first of the ranks has made, or -1 with the error."""
+    path, created = np.zeros(256, np.uint8), ""
+    descriptor, error = -1, None
+    try:
+        if mine == 0:
+            try:
+                created = str(create(size))
+                raw = np.frombuffer(os.fsencode(created), np.uint8)
+                path[: len(raw)] = raw
+            except OSError as refused:
+                error = refused
+        sharers.from_first(path)
+        try:
+            descriptor = os.open(os.fsdecode(path.tobytes().rstrip(b"\0")), os.O_RDWR)
+        except OSError as refused:
+            error = error or refused
+        # All have it open.
+        sharers.error_of_any(None)
+    finally:
+        # Before memory is taken: a process that is killed then, for want of it, must not leave it
+        # behind. Nor may a rank that goes on, and fails, end all of them before.
+        if created:
+            os.unlink(created)
+    return descriptor, error
 
 
 class MemoryPlan:

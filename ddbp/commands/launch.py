@@ -9,15 +9,12 @@ import argparse
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 from ddbp import settings
@@ -30,20 +27,10 @@ from ddbp.observers.observer import StepPhase
 from ddbp.training.signals import SAVED
 from layers.errors import message
 
-from . import post_mortem, program
+from . import end_signals, post_mortem, program, survive
 from .restarts import Restarts
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_GRACE = 25.0
-"""Seconds that the launcher gets to end its ranks, which may save, before it is killed."""
-_SIGNALS = [
-    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
-_PASSED_ON = [signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name)]
-
-
-class _Stopped(BaseException):
-    """A signal has come that is to end the run."""
 
 
 def find_mpiexec() -> str:
@@ -85,10 +72,10 @@ def command(mpiexec: str, ranks: int, arguments: Sequence[str]) -> list[str]:
 
 def environment(**extra: str) -> dict[str, str]:
     """Return the environment of a rank: one thread, and what else is given."""
-    result = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
     # Its ranks are those of another job than this process's, if that is one.
-    result.pop(settings.RANK_PROCESS, None)
-    return result
+    other = (settings.RANK_PROCESS, settings.SURVIVE)
+    kept = {name: text for name, text in os.environ.items() if name not in other}
+    return {**kept, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
 
 
 def run_launcher(
@@ -103,46 +90,29 @@ def run_launcher(
     SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells.
     """
     process: subprocess.Popen[bytes] | None = None
-    # Under nohup, say, one of them is ignored already.
-    previous = {number: signal.getsignal(number) for number in (*_SIGNALS, *_PASSED_ON)}
-    handled = [number for number, handler in previous.items() if handler != signal.SIG_IGN]
-    stopped: list[int] = []
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopped.append(number)
-        if len(stopped) == 1:
-            raise _Stopped
+    def kill() -> None:
         if process is not None:
             process.kill()
 
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for pid in pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    try:
-        for number in handled:
-            signal.signal(number, stop if number in _SIGNALS else pass_on)
-        process = subprocess.Popen(tied(command), env=environment)
-        status = process.wait()
-        return status if status >= 0 else 128 - status
-    except _Stopped:
-        saved = process is not None and _end(process) == SAVED
-        said = f"ended by {signal.Signals(stopped[0]).name}{', saved' if saved else ''}"
-        print(f"ddbp launch: {said}", file=sys.stderr)
-        return SAVED if saved else 128 + stopped[0]
-    finally:
-        if process is not None and process.poll() is None:
-            _end(process)
-        for number in handled:
-            signal.signal(number, previous[number])
+    with end_signals.handled(kill, pids):
+        try:
+            process = subprocess.Popen(tied(command), env=environment)
+            status = process.wait()
+            return status if status >= 0 else 128 - status
+        except end_signals.Stopped as stopped:
+            saved = process is not None and _end(process) == SAVED
+            return end_signals.said(stopped.number, saved=saved)
+        finally:
+            if process is not None and process.poll() is None:
+                _end(process)
 
 
 def _end(process: subprocess.Popen[bytes]) -> int:
     """End a launcher, which ends its ranks; return its exit status."""
     process.terminate()
     try:
-        return process.wait(_GRACE)
+        return process.wait(end_signals.GRACE)
     except subprocess.TimeoutExpired:
         process.kill()
         return process.wait()
@@ -173,6 +143,23 @@ def run(arguments: Sequence[str]) -> int:
         type=int,
         help="let restarts leave out ranks that have died, down to so many (all ranks)",
     )
+    parser.add_argument(
+        "--survive",
+        action="store_true",
+        help="on one host, without MPI: ranks go on when one is killed, and another replaces it",
+    )
+    parser.add_argument(
+        "--no-replace",
+        action="store_true",
+        help="with --survive: go on with the ranks that are left alone",
+    )
+    parser.add_argument(
+        "--stall-timeout",
+        type=float,
+        metavar="S",
+        help="end a run, or begin it again, that has made no progress for so many seconds (learned"
+        " from its steps); inf waits for ever",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
     least = options.ranks if options.min_ranks is None else options.min_ranks
@@ -183,22 +170,35 @@ def run(arguments: Sequence[str]) -> int:
     ):
         if value < limit:
             parser.error(f"{name} must be at least {limit}; got {value}")
+    if options.stall_timeout is not None:
+        if not options.stall_timeout > 0:
+            parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
+        os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
     what = program.arguments_of_python(parser, options)
+    restarts = Restarts(options.max_restarts, options.ranks, least)
+    if options.survive:
+        return _run(lambda *run: _survive_once(what, not options.no_replace, *run), restarts)
     try:
         mpiexec = find_mpiexec()
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
-    return _run(mpiexec, what, Restarts(options.max_restarts, options.ranks, least))
+
+    def once(ranks: int, extra: Mapping[str, str]) -> _End:
+        full = command(mpiexec, ranks, what)
+        print(shlex.join(full), file=sys.stderr, flush=True)
+        return _run_once(full, ranks, extra)
+
+    return _run(once, restarts)
 
 
-def _run(mpiexec: str, what: Sequence[str], restarts: Restarts) -> int:
-    """Run python with these arguments, again and again if need be; return the exit status."""
+def _run(once: Callable[[int, Mapping[str, str]], "_End"], restarts: Restarts) -> int:
+    """Run a script once, on a number of ranks and with more environment, again and again if need
+    be; return the exit status.
+    """
     resuming: dict[str, str] = {}
     while True:
-        full = command(mpiexec, restarts.ranks, what)
-        print(shlex.join(full), file=sys.stderr, flush=True)
-        end = _run_once(full, restarts.ranks, resuming)
+        end = once(restarts.ranks, resuming)
         if end.status in (0, SAVED) or end.asked:
             return end.status
         seconds = restarts.after(end.step, end.dead)
@@ -231,7 +231,7 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
     except OSError as error:
         print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
         status = run_launcher(full, environment(**extra))
-        return _End(status, status - 128 in _SIGNALS)
+        return _End(status, status - 128 in end_signals.ENDING)
     with place as name:
         folder = Path(name)
         watch = post_mortem.Watch(folder, ranks)
@@ -242,7 +242,19 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
         step = max((each.step for each in found), default=-1)
         dead = sum(each.pid == watch.first for each in found)
         status = _explained(status, folder, ranks, watch.first)
-        return _End(status, status - 128 in _SIGNALS, step, dead)
+        return _End(status, status - 128 in end_signals.ENDING, step, dead)
+
+
+def _survive_once(
+    what: Sequence[str], replaces: bool, ranks: int, extra: Mapping[str, str]
+) -> _End:
+    """Run python with these arguments on so many ranks that survive each other."""
+    with tempfile.TemporaryDirectory(prefix="ddbp-status-") as name:
+        environ = environment(**extra, **{settings.STATUS: name})
+        full = [sys.executable, *what]
+        job = survive.Job(full, environ, Path(name), ranks, replaces=replaces)
+        status = job.run()
+        return _End(status, status - 128 in end_signals.ENDING, job.step, len(job.dead))
 
 
 def _pids(folder: Path, ranks: int) -> list[int]:
@@ -260,7 +272,7 @@ def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:
         # MPICH ends all ranks with status 0 where one has left without a word.
         lines = post_mortem.unfinished(folder, ranks, first)
         status = ABORTED if lines else 0
-    elif status > ABORTED and status - 128 not in _SIGNALS:
+    elif status > ABORTED and status - 128 not in end_signals.ENDING:
         # A rank that aborts the run says why, and the others then end in any order.
         lines = post_mortem.lines(folder, ranks, first)
     for line in lines:

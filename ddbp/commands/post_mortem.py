@@ -97,18 +97,21 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
     phases = {status.phase for status in found.values()}
     if StepPhase.EXCEPTION in phases or phases <= {StepPhase.END}:
         return []
+    stalled = [rank for rank, status in found.items() if status.stalled]
     dead = [
         rank
         for rank, status in found.items()
-        if status.pid == first and status.phase is not StepPhase.END
+        # Where one has stalled, others have ended all.
+        if status.pid == first and status.phase is not StepPhase.END and not stalled
     ]
     groups: dict[str, list[int]] = {}
     for rank in range(ranks):
-        if rank not in dead:
+        if rank not in (*dead, *stalled):
             groups.setdefault(
                 found[rank].where if rank in found else rank_status.BEFORE_TRAINER, []
             ).append(rank)
     result = [f"{_named([rank], found)} died {found[rank].where}" for rank in dead]
+    result += [f"{_named([rank], found)} stalled {found[rank].where}" for rank in stalled]
     return result + [
         f"{_named(group, found)} {'was' if len(group) == 1 else 'were'} {where}"
         for where, group in groups.items()

@@ -44,6 +44,8 @@ class Request(IntFlag):
     """Write a checkpoint."""
     STOP = auto()
     """End training."""
+    JOIN = auto()
+    """Let newcomers in, which replace ranks that were killed."""
     NOT_FINITE = auto()
     """Do what shall be done about numbers that are not finite."""
 

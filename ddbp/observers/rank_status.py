@@ -8,24 +8,22 @@ writing one takes no system call.
 import atexit
 import mmap
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
+from ddbp.comm.base import Communicator
 from ddbp.comm.deadlines import WHERE
 
 from .observer import StepPhase
 
-if TYPE_CHECKING:
-    from ddbp.comm.mpi import MPICommunicator
-
 # Words of a status: the process, without which nothing else holds; what it does, in which step of
-# which trainer; and, by its id, the layer whose turn it is, or 0.
-_PID, PHASE, STEP, TRAINER, LAYER = range(5)
+# which trainer; by its id, the layer whose turn it is, or 0; and whether it was found to stall.
+_PID, PHASE, STEP, TRAINER, LAYER, _STALLED = range(6)
 _WORDS = 8
 
 _PHRASES = {
@@ -105,8 +103,22 @@ def own_status(rank: int) -> RankStatus | None:
     return _OWN[0] if _OWN else None
 
 
-def _start(comm: "MPICommunicator") -> None:
-    own_status(comm.rank)
+def own_words() -> tuple[int, ...]:
+    """Return what the status of this process says, nothing if it has none."""
+    return tuple(_OWN[0].words) if _OWN else ()
+
+
+def mark_stalled(slot: int) -> None:
+    """Note in the status of a rank, if it has one, that it has been found to stall."""
+    folder = settings.status_folder()
+    if folder is not None:
+        with suppress(OSError), _file(folder, slot).open("r+b") as file:
+            file.seek(8 * _STALLED)
+            file.write((1).to_bytes(8, sys.byteorder))
+
+
+def _start(comm: Communicator) -> None:
+    own_status(comm.slot)
 
 
 STARTED.append(_start)
@@ -126,12 +138,15 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What a rank has left of its status: process, phase, that in words, and the step."""
+    """What a rank has left of its status: process, phase, that in words, the step, and whether it
+    has been found to stall.
+    """
 
     pid: int
     phase: StepPhase
     where: str
     step: int
+    stalled: bool
 
 
 def read(folder: Path, rank: int) -> LastStatus | None:
@@ -151,7 +166,7 @@ def read(folder: Path, rank: int) -> LastStatus | None:
         where = BEFORE_TRAINER
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
-    return LastStatus(words[_PID], phase, where, words[STEP])
+    return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]))
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:

@@ -27,6 +27,7 @@ class AdaGrad(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
     slots = ("total",)
 
     def __init__(
@@ -42,9 +43,9 @@ class AdaGrad(Optimizer):
         self.initial = non_negative("AdaGrad", "initial", initial)
         self.epsilon = non_negative("AdaGrad", "epsilon", epsilon)
 
-    def prepare(self, part: Partition) -> None:
+    def begin(self, part: Partition) -> None:
         for span in self.spans(part):
             self.moments["total"][span.start : span.stop] = self.initial
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        kernels.adagrad(chunk.values, chunk.gradient, moments["total"], rate, self.epsilon)
+        self.apply(kernels.adagrad, chunk, moments, (rate, self.epsilon))

@@ -32,6 +32,7 @@ class Adam(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
     slots: tuple[str, ...] = ("mean", "square")
 
     def __init__(
@@ -55,16 +56,8 @@ class Adam(Optimizer):
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
         kernel = kernels.amsgrad if self.amsgrad else kernels.adam
-        kernel(
-            chunk.values,
-            chunk.gradient,
-            *moments.values(),
-            rate / correction1,
-            beta1,
-            beta2,
-            self.epsilon,
-            root_correction2,
-        )
+        scalars = (rate / correction1, beta1, beta2, self.epsilon, root_correction2)
+        self.apply(kernel, chunk, moments, scalars)
 
 
 class AdamW(Adam):
@@ -118,6 +111,7 @@ class RAdam(Optimizer):
         As those of `Adam`.
     """
 
+    blockwise = True
     slots = ("mean", "square")
 
     def __init__(
@@ -134,17 +128,16 @@ class RAdam(Optimizer):
         self.epsilon = non_negative("RAdam", "epsilon", epsilon)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        arrays = (chunk.values, chunk.gradient, moments["mean"], moments["square"])
         beta1, beta2 = self.betas
         rate /= 1 - beta1**self.steps
         rest = 1 - beta2**self.steps
         limit = 2 / (1 - beta2) - 1
         length = limit - 2 * self.steps * beta2**self.steps / rest
         if length <= 5:
-            kernels.unscaled_adam(*arrays, rate, beta1, beta2)
+            self.apply(kernels.unscaled_adam, chunk, moments, (rate, beta1, beta2))
             return
         rate *= math.sqrt(
             (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
         )
         root = math.sqrt(rest)
-        kernels.adam(*arrays, rate, beta1, beta2, self.epsilon / root, root)
+        self.apply(kernels.adam, chunk, moments, (rate, beta1, beta2, self.epsilon / root, root))

@@ -27,6 +27,7 @@ class Lion(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
     decoupled = True
     slots = ("mean",)
 
@@ -42,4 +43,4 @@ class Lion(Optimizer):
         self.betas = decay_rates("Lion", betas)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        kernels.lion(chunk.values, chunk.gradient, moments["mean"], rate, *self.betas)
+        self.apply(kernels.lion, chunk, moments, (rate, *self.betas))

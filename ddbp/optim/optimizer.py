@@ -3,7 +3,8 @@ state is sharded because slices are.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -13,11 +14,14 @@ from layers import Parameter
 from layers.checks import fraction, non_negative
 from layers.errors import message
 from layers.kernels import optimizer as kernels
+from layers.kernels.optimizer import BEGUN
 from layers.types import Array
 
 from . import groups as parameter_groups
+from .blockwise import Blockwise
 from .clipping import add_penalty
 from .groups import Groups
+from .journal import Journal
 from .schedule import Schedule, as_schedule
 
 USUAL = "0.9 is usual."
@@ -59,6 +63,8 @@ class Optimizer:
     members, group
         What updates the parameters of each group, and which of them this is: number 0 those that
         are in none.
+    journal
+        The undo log that updates leave, if they do.
 
     Notes
     -----
@@ -72,6 +78,14 @@ class Optimizer:
     """Names of the moments, arrays each as large as the partition."""
     whole = False
     """Whether the gradient of the whole partition must be there at once."""
+    blockwise = False
+    """Whether `update` does all by one `apply`, with at most three moments, so that another rank
+    can finish it. A class with an `update` or `decay` of its own is asked itself, not its base.
+    """
+
+    def __init_subclass__(cls) -> None:
+        if {"update", "decay", "update_slice", "step"} & vars(cls).keys():
+            cls.blockwise = bool(vars(cls).get("blockwise", False))
 
     def __init__(
         self,
@@ -91,9 +105,12 @@ class Optimizer:
         self.members = [self]
         self.group = 0
         self._part: Partition | None = None
+        self.journal: Journal | None = None
+        self._blocks: Blockwise | None = None
 
     def __repr__(self) -> str:
-        hidden = {"factor", "given", "members", "group", "moments", "schedule", "slots", "steps"}
+        hidden = {"factor", "given", "members", "group", "journal"}
+        hidden |= {"moments", "schedule", "slots", "steps"}
         if not self.groups:
             hidden.add("groups")
         shown = {
@@ -116,15 +133,26 @@ class Optimizer:
         """
         return parameter_groups.numbers(self, parameter_groups.made(self, self.groups), named)
 
-    def bind(self, part: Partition) -> None:
-        """Begin anew with a partition, `part`, which this optimizer belongs to from now on."""
+    def bind(self, part: Partition, journal: Journal | None = None) -> None:
+        """Begin anew with a partition, `part`, which this optimizer belongs to from now on, and
+        leave an undo log of updates, if there is a journal.
+        """
+        self._bind(part, journal)
+        for member in self.members:
+            member.begin(part)
+
+    def _bind(self, part: Partition, journal: Journal | None) -> None:
         made = parameter_groups.made(self, self.groups)
         self.steps = 0
         self.schedule = self.given.begun()
         self._part = part
         self.group = 0
-        self._slots = tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
+        self._slots = self._all_slots(made)
         self.allocate(part)
+        self.journal = journal
+        self._blocks = None
+        if journal is not None and self.blockwise:
+            self._blocks = Blockwise(part, 1 + len(self._slots), journal)
         self.members = [self, *(self._member(*each) for each in enumerate(made, 1))]
         for member in self.members:
             member.prepare(part)
@@ -133,24 +161,51 @@ class Optimizer:
             for chunk in part.chunks
         ]
 
-    def move(self, part: Partition) -> None:
+    def move(self, part: Partition, journal: Journal | None = None) -> None:
         """Go on with another partition of the parameters of which some may be frozen and others
         not any more: these begin with moments as in a first step; collective.
         """
         assert self._part is not None
         known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
-        before = [(member.steps, member.schedule) for member in self.members]
-        self.bind(part)
+        with self._going_on():
+            self.bind(part, journal)
         for slot, array in self.moments.items():
             named = part.to_named(array)
             part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
+
+    def follow(self, part: Partition, journal: Journal) -> None:
+        """Go on with what this rank updates now that ranks are others, whose moments are in memory
+        that ranks share.
+        """
+        with self._going_on():
+            self._bind(part, journal)
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        """Return a context after which the members have the steps and schedules that they had."""
+        before = [(member.steps, member.schedule) for member in self.members]
+        yield
         for member, (steps, schedule) in zip(self.members, before, strict=True):
             member.steps = steps
             member.schedule = schedule
 
     def allocate(self, part: Partition) -> None:
         """Allocate the moments of a partition, and what else all groups share."""
-        self.moments = {name: part.zeros() for name in self._slots}
+        self.moments = self.moments_in(part)
+
+    def moments_in(self, part: Partition) -> dict[str, Array]:
+        """Return the moments of a partition: new ones, or where ranks survive those that they
+        share.
+        """
+        return {name: part.shared(f"moment {name}") for name in self._slots}
+
+    @property
+    def arrays(self) -> int:
+        """How many arrays updates change: parameters and moments."""
+        return 1 + len(self._all_slots(parameter_groups.made(self, self.groups)))
+
+    def _all_slots(self, made: "list[Optimizer]") -> tuple[str, ...]:
+        return tuple(dict.fromkeys(chain(self.slots, *(each.slots for each in made))))
 
     def moments_of(self, chunk: Chunk) -> dict[str, Array]:
         """Return the parts of the moments that belong to a chunk of this group, in the order of
@@ -159,14 +214,17 @@ class Optimizer:
         return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
-        """Prepare the update of the `spans` of this group, whose moments are zero."""
+        """Prepare the update of the `spans` of this group."""
+
+    def begin(self, part: Partition) -> None:
+        """Fill the moments of the `spans` of this group, which are zero, for the first step."""
 
     def _member(self, number: int, made: "Optimizer") -> "Optimizer":
         """Return this optimizer, moments and all, with the options of one that was made for the
         group of this number.
         """
         member = copy.copy(self)
-        kept = {"group", "groups", "members", "moments", "steps"}
+        kept = {"group", "groups", "journal", "members", "moments", "steps"}
         for name, value in vars(made).items():
             if name not in kept and name[0] != "_":
                 setattr(member, name, value)
@@ -223,14 +281,72 @@ class Optimizer:
             member.steps += 1
         if self.whole:
             part.collect()
+        if self.journal is not None and not self.blockwise:
+            self.journal.save(part, self.moments)
+        if self.whole:
             for member in self.members:
                 member.update_slice(part, member._rate)
-            return
-        for chunk, moments, member in self._chunks:
+        else:
+            self._update_chunks(part, self._chunks)
+
+    def _update_chunks(
+        self, part: Partition, chunks: "Sequence[tuple[Chunk, dict[str, Array], Optimizer]]"
+    ) -> None:
+        for chunk, moments, member in chunks:
             part.fetch(chunk)
-            if member.weight_decay:
+            if member._blocks is not None:
+                chunk = member._blocks.detached(part, chunk)
+            if member.weight_decay and not (member.decoupled and member._blocks is not None):
                 member.decay(chunk, member._rate)
             member.update(chunk, moments, member._rate)
+
+    def apply(
+        self, kernel: Any, chunk: Chunk, moments: Mapping[str, Array], scalars: Sequence[Any]
+    ) -> None:
+        """Update a chunk by a kernel (values, gradient, \\*moments, \\*scalars), in which each
+        element depends on those of the same place only, and which changes no gradient.
+
+        An optimizer whose `update` does all by one `apply` is `blockwise`.
+        """
+        if self._blocks is None:
+            kernel(chunk.values, chunk.gradient, *moments.values(), *scalars)
+            return
+        factor = 1 - self._rate * self.weight_decay if self.decoupled else 1.0
+        self._blocks(kernel, chunk, moments, scalars, factor)
+
+    def finish(self, part: Partition, moments: Mapping[str, Array], slot: int) -> None:
+        """Finish the update of this step on the partition of another rank, which has died in it,
+        with its moments and the undo log of its slot.
+
+        The partition must have the gradient, and the scale, that it had there. Whoever dies in here
+        leaves it to be finished by others, in the same way.
+        """
+        assert self.journal is not None
+        members = [copy.copy(member) for member in self.members]
+        blocks = Blockwise(part, 1 + len(moments), self.journal)
+        for member in members:
+            member.moments = dict(moments)
+            member._blocks = blocks
+        chunks = [
+            (chunk, members[chunk.group].moments_of(chunk), members[chunk.group])
+            for chunk in part.chunks
+        ]
+        with self.journal.resumed(slot, [(chunk, of) for chunk, of, _ in chunks]):
+            self._update_chunks(part, chunks)
+
+    def undo(self, lost: Sequence[tuple[Partition, Mapping[str, Array], int]]) -> None:
+        """Take back the update of this step, one that is not `blockwise`, if it has begun: on the
+        partition of this rank and on those of others, with their moments and slots, that have died
+        in it.
+        """
+        assert self.journal is not None
+        assert self._part is not None
+        for part, moments, slot in [(self._part, self.moments, self.journal.slot), *lost]:
+            self.journal.put_back(slot, part, moments)
+        if self.journal.cells[BEGUN]:
+            self.journal.begin()
+            for member in self.members:
+                member.steps -= 1
 
     def update_slice(self, part: Partition, rate: float) -> None:
         """Update the `spans` of the partition, all of whose gradient is there, if it must be

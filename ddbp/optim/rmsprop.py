@@ -29,6 +29,8 @@ class RMSProp(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
+
     def __init__(
         self,
         learning_rate: float | Schedule = 1e-2,
@@ -46,9 +48,8 @@ class RMSProp(Optimizer):
         self.slots = ("square", "momentum") if momentum else ("square",)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        arrays = (chunk.values, chunk.gradient, moments["square"])
         scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            kernels.rmsprop_momentum(*arrays, moments["momentum"], *scalars, self.momentum)
+            self.apply(kernels.rmsprop_momentum, chunk, moments, (*scalars, self.momentum))
         else:
-            kernels.rmsprop(*arrays, *scalars)
+            self.apply(kernels.rmsprop, chunk, moments, scalars)

@@ -28,6 +28,8 @@ class SGD(Optimizer):
         Options of their own for some parameters: see `Optimizer`.
     """
 
+    blockwise = True
+
     def __init__(
         self,
         learning_rate: float | Schedule,
@@ -53,9 +55,7 @@ class SGD(Optimizer):
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         if not self.momentum:
-            kernels.gradient_descent(chunk.values, chunk.gradient, rate)
+            self.apply(kernels.gradient_descent, chunk, moments, (rate,))
             return
         kernel = kernels.nesterov if self.nesterov else kernels.momentum
-        kernel(
-            chunk.values, chunk.gradient, moments["momentum"], rate, self.momentum, self.steps == 1
-        )
+        self.apply(kernel, chunk, moments, (rate, self.momentum, self.steps == 1))

@@ -49,11 +49,8 @@ class Buckets:
         n = flat.values.size
         bounds = _bounds(flat.starts, n, _least(flat.dtype.itemsize, ranks)) if several else [0, n]
         self._bounds = bounds
-        blocks = [
-            (start // reduce.BLOCK, -(-stop // reduce.BLOCK)) for start, stop in pairwise(bounds)
-        ]
-        shares = [first + cut(last - first, ranks) for first, last in blocks]
-        self.ranges: Integers = np.minimum(np.array(shares) * reduce.BLOCK, n)
+        shares = [cut_into_blocks(start, stop, ranks) for start, stop in pairwise(bounds)]
+        self.ranges: Integers = np.array(shares)
 
     def __len__(self) -> int:
         return len(self.ranges)
@@ -73,6 +70,15 @@ class Buckets:
                 (name, parameter, range(first, max(first + 1, bisect_left(self._bounds, stop))))
             )
         return result
+
+
+def cut_into_blocks(start: int, stop: int, parts: int) -> Integers:
+    """Return the bounds (parts + 1,) of neighbouring ranges of whole blocks, but for the end of the
+    last, from `start`, where a block begins, to `stop`.
+    """
+    first, last = start // reduce.BLOCK, -(-stop // reduce.BLOCK)
+    bounds: Integers = np.minimum((first + cut(last - first, parts)) * reduce.BLOCK, stop)
+    return bounds
 
 
 def counts_of(buckets: int, comm: Communicator) -> tuple[int, int, int]:

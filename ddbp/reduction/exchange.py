@@ -31,6 +31,9 @@ class Exchange:
         Who owns what.
     wire
         How gradients are sent; as they are if None.
+    whole
+        Whether it is sums that are published, to the first row of the host's gradients, and not
+        parameters.
 
     Attributes
     ----------
@@ -46,6 +49,8 @@ class Exchange:
         comm: Communicator,
         buckets: Buckets,
         wire: Wire | None = None,
+        *,
+        whole: bool = False,
     ) -> None:
         self._comm = comm
         self._wire = wire
@@ -63,7 +68,9 @@ class Exchange:
         self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
         self._pending = comm.pending_messages(len(buckets))
         self._allocate()
-        values, mine = memory.flat.values, self._owned[comm.rank]
+        mine = self._owned[comm.rank]
+        self._sums = [memory.gradients[0, part] for part in mine]
+        values = memory.gradients[0] if whole else memory.flat.values
         receive_from, send_to = (
             [rank for rank, _ in comm.topology.receive_from],
             comm.topology.send_to,
@@ -130,9 +137,17 @@ class Exchange:
         ]
         return [(host, numbers) for host, numbers in of_host if numbers]
 
+    def add_up(self) -> None:
+        """Sum this rank's ranges, after `run`, to what is published.
+
+        Of the gradients of its host it alone has read these ranges, and those that it takes in.
+        """
+        for sums, parts in zip(self._sums, self.parts, strict=True):
+            tree_sum(parts, self.sizes, out=sums)
+
     def publish(self, collective: Collective) -> None:
-        """Send this rank's ranges of the parameters to the other hosts, and take in the ranges of
-        those whom it serves.
+        """Send this rank's ranges of the parameters, or of the sums, to other hosts, and take in
+        the ranges of those whom it serves.
         """
         self._comm.sendrecv(collective, self._published, self._updated)
 

@@ -12,11 +12,21 @@ from layers.types import Array, Integers
 
 from .buckets import room_for_counts
 from .shards import ShardPlan
+from .shared_arrays import SharedArrays
 
 
 class HostMemory:
     """The flat parameters of a model in memory that the ranks of a host share, and the gradients of
     the host's ranks.
+
+    Parameters
+    ----------
+    model
+        Its parameters are moved there.
+    plan, comm
+        Who owns which shards, and the ranks.
+    shared
+        Where the memory comes from.
 
     Attributes
     ----------
@@ -29,7 +39,9 @@ class HostMemory:
         numbers (P,).
     """
 
-    def __init__(self, model: Module, plan: ShardPlan, comm: Communicator) -> None:
+    def __init__(
+        self, model: Module, plan: ShardPlan, comm: Communicator, shared: SharedArrays
+    ) -> None:
         trained = [parameter for parameter in model.parameters() if parameter.trainable]
         size = sum(parameter.size * parameter.dtype.itemsize for parameter in trained)
         kept = [plan.kept(rank, size) for rank in range(comm.topology.first, comm.topology.last)]
@@ -45,13 +57,12 @@ class HostMemory:
                 "parameters": total * itemsize,
                 "gradients": len(self.pieces) * elements * itemsize,
             }
-            comm.plan_memory(
-                needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)}
-            )
-            return comm.host_array(shape, dtype)
+            shared.plan(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
+            return shared.get("parameters", shape, dtype)
 
         def part(shape: tuple[int, ...], dtype: Any) -> Array:
-            self.gradients: Array = comm.host_array((len(self.pieces), *shape[1:]), dtype)
+            rows = len(self.pieces), *shape[1:]
+            self.gradients: Array = shared.get("gradients", rows, dtype)
             own: Array = self.gradients[first : first + len(mine)]
             return own
 

@@ -37,6 +37,7 @@ class Overlap(TapeHook):
         self._parameters = np.bincount(np.array(numbers, np.int64), minlength=len(buckets)).tolist()
         topology = comm.topology
         self._mine = comm.rank - topology.first
+        self._members = np.arange(topology.last - topology.first)
         self._counts: Integers = comm.host_array(counts_of(len(buckets), comm), np.int64)
         self._attempt = 0
         self._pending: list[int] = []
@@ -77,7 +78,7 @@ class Overlap(TapeHook):
         """
         waiting = []
         for number in self._complete:
-            if sync.meet(self._counts[number], self._mine, self._attempt, 0):
+            if sync.meet(self._counts[number], self._members, self._mine, self._attempt, 0):
                 self._exchange.start(number)
             else:
                 waiting.append(number)

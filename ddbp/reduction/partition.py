@@ -1,6 +1,7 @@
 """This rank's partition of the flat arrays, as optimizers see it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -92,16 +93,23 @@ class Partition:
     Attributes
     ----------
     comm
+        The ranks that have a part of it each: see `Reducer.owners`.
         The ranks.
+    ranges
+        Where it is in the flat arrays, (start, stop) of each range.
     names, shapes, regularized, groups
         Of all parameters: their names, their shapes, whether L1, L2 and weight decay apply, and the
         numbers of their groups.
     spans
         What of which parameters is in it.
+    whole
+        Whether the gradient exists at once.
     gradient
         After `collect`: the gradient (m,), if `whole`.
     chunks
         The parts of the partition; `fetch` gives a chunk its gradient.
+    collected
+        Whether all chunks have their gradients.
     scale
         What the sum of the gradients is multiplied by.
     """
@@ -115,27 +123,31 @@ class Partition:
         groups: Mapping[str, int] | None = None,
     ) -> None:
         self._reducer = reducer
-        self.comm = reducer.comm
+        self.comm = reducer.owners
         self._adjust = adjust
-        self._collected = False
+        self.collected = False
         self.scale = 1.0
         self._flat = flat = reducer.flat
-        self._ranges = [flat.values[start:stop] for start, stop in reducer.ranges]
-        size = sum(part.size for part in self._ranges)
-        whole = whole or reducer.alone is not None
-        self.gradient: Array = np.empty(size if whole else min(size, CHUNK), flat.dtype)
-        if reducer.alone is not None:
-            self.gradient = reducer.alone
-        self.chunks: list[Chunk] = []
-        self.spans: list[Span] = []
+        self.whole = whole or reducer.alone is not None
         self.names = flat.names
         self.shapes = [parameter.shape for parameter in flat.parameters]
         self.regularized = [parameter.regularized for parameter in flat.parameters]
         self.parameters = len(flat.parameters)
         self.groups = [groups[name] if groups else 0 for name in flat.names]
+        self._arrange(self._cut(reducer.ranges))
+
+    def _cut(self, ranges: Sequence[tuple[int, int]]) -> Integers:
+        """Cut ranges of the flat arrays into spans and chunks; return what `_cut_into_blocks` does
+        of them.
+        """
+        self._ranges = [self._flat.values[start:stop] for start, stop in ranges]
+        self.ranges = [*ranges]
+        self.chunks: list[Chunk] = []
+        self.spans: list[Span] = []
+        self.gradient: Array = self._gradient_memory()
         blocks: list[tuple[int, int, int, int]] = []
         offset = 0
-        for (start, stop), values in zip(reducer.ranges, self._ranges, strict=True):
+        for (start, stop), values in zip(ranges, self._ranges, strict=True):
             blocks += self._cut_into_blocks(start, stop, offset)
             for a, b, group in self._cut_into_chunks(offset, values.size):
                 place = slice(offset + a, offset + b)
@@ -147,16 +159,37 @@ class Partition:
                     for run in self.spans
                     if run.regularized and run.start < place.stop and run.stop > place.start
                 ]
-                gradient = self.gradient[place] if whole else self.gradient[: b - a]
+                gradient = self.gradient[place] if self.whole else self.gradient[: b - a]
                 self.chunks.append(
                     Chunk(place.start, place.stop, values[a:b], gradient, regularized, group)
                 )
             offset += values.size
-        self._arrange(np.array(blocks, np.int64).reshape(-1, 4))
+        return np.array(blocks, np.int64).reshape(-1, 4)
+
+    def _gradient_memory(self) -> Array:
+        if self._reducer.alone is not None:
+            return self._reducer.alone
+        if self.whole and self._reducer.comm.survives:
+            return self.shared("gradient")
+        size = self.size if self.whole else min(self.size, CHUNK)
+        return np.empty(size, self._flat.dtype)
+
+    def of_rank(self, rank: int) -> "Partition":
+        """Return what a rank of this host updates, for another one to do that; `gradient` is there
+        if it is `whole` and ranks survive.
+        """
+        other = copy(self)
+        other._cut(self._reducer.ranges_of(rank))
+        return other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Partition":
         """Return itself: it is a view of memory that the ranks share."""
         return self
+
+    @property
+    def size(self) -> int:
+        """The number of its elements, m."""
+        return sum(part.size for part in self._ranges)
 
     @property
     def values(self) -> Array:
@@ -169,7 +202,17 @@ class Partition:
         """Return zeros like the partition (m,), which begin at a cache line as the parameters do:
         else kernels of both take up to twice as long.
         """
-        return zeros((sum(part.size for part in self._ranges),), self._flat.dtype)
+        return zeros((self.size,), self._flat.dtype)
+
+    def shared(self, name: str) -> Array:
+        """Return the part (m,) of a flat array that ranks share where they survive, by its name:
+        zeros at first. Where they do not, that is `zeros`.
+        """
+        if not self._reducer.comm.survives:
+            return self.zeros()
+        flat = self._reducer.shared.get(name, self._flat.values.shape, self._flat.dtype)
+        ((start, stop),) = self.ranges
+        return flat[start:stop]
 
     def _cut_into_blocks(
         self, start: int, stop: int, offset: int
@@ -242,10 +285,10 @@ class Partition:
 
     def fetch(self, chunk: Chunk) -> None:
         """Give a chunk its gradient; the one before may lose its own."""
-        if self._collected:
+        if self.collected:
             return
         if self._reducer.alone is None:
-            self._reducer.sum(chunk.gradient, chunk.start)
+            self._reducer.sum(chunk.gradient, chunk.start, self.ranges[0][0])
         if self.scale != 1:
             kernels.scale(chunk.gradient, self.scale)
         if self._adjust is not None:
@@ -255,11 +298,11 @@ class Partition:
         """Give all chunks their gradients."""
         for chunk in self.chunks:
             self.fetch(chunk)
-        self._collected = True
+        self.collected = True
 
     def forget(self) -> None:
         """Let the next `fetch` or `collect` begin anew, with the gradients of another step."""
-        self._collected = False
+        self.collected = False
 
     # Whole arrays
 
@@ -280,12 +323,17 @@ class Partition:
         }
 
     def pieces(self, array: Array) -> dict[str, Pieces]:
-        """Return views of an array (m,) of the partition as what this rank holds of whole arrays in
-        the shapes of the parameters, by their names.
+        """Return views of an array (m,) of the partition as what this rank, and no other, tells of
+        whole arrays in the shapes of the parameters, by their names.
         """
         parts: list[list[tuple[int, Array]]] = [[] for _ in self.names]
+        first, last = self._reducer.share
         for span in self.spans:
-            parts[span.parameter].append((span.offset, array[span.start : span.stop]))
+            begin = self._flat.starts[span.parameter] + span.offset
+            a, b = max(first - begin, 0), min(last - begin, span.stop - span.start)
+            if a < b:
+                held = array[span.start + a : span.start + b]
+                parts[span.parameter].append((span.offset + a, held))
         return {
             name: Pieces(shape, array.dtype, held)
             for name, shape, held in zip(self.names, self.shapes, parts, strict=True)

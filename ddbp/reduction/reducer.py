@@ -10,21 +10,25 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, count
+from time import monotonic
+from typing import Any
 
 import numpy as np
 
-from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
+from ddbp import settings
+from ddbp.comm.base import Collective, CollectiveKind, CommunicationError, Communicator, Ranks
 from ddbp.comm.host_barrier import SharedRow
 from layers import Module, Parameter, Tape, TapeHook
 from layers.engine.fixed_tree import tree_sum
 from layers.errors import message
 from layers.types import Array
 
-from .buckets import Buckets
+from .buckets import Buckets, cut_into_blocks
 from .exchange import Exchange
 from .host_memory import HostMemory
 from .overlap import Overlap
 from .shards import ShardPlan
+from .shared_arrays import SharedArrays
 from .wire import Wire, chosen
 
 _STATED = 4
@@ -52,44 +56,66 @@ class Reducer:
         The ranks.
     wire
         How gradients are sent between hosts; as they are unless given.
+    shared
+        Where memory comes from that the ranks of a host share.
 
     Attributes
     ----------
     flat
         Parameters, once per host; gradients of this rank's shards.
     ranges
-        (start, stop) in the flat arrays of what this rank owns, its slice: one range on one host,
-        one of each bucket between hosts. Ranges begin at multiples of
+        (start, stop) in the flat arrays of what this rank updates: one range on one host, or where
+        hosts are whole, else one of each bucket. Ranges begin at multiples of
         `layers.kernels.reduce.BLOCK`.
+    owners
+        The ranks among whom the flat arrays are cut into ranges: all of them, or those of this
+        host, if hosts are whole.
+    share
+        (start, stop) in the flat arrays of what these ranks tell of a state that ranks share out:
+        all, or this host's share.
+    shared
+        The memory that the ranks of this host share.
     alone
         The gradient of the partition if there is nothing to be summed, else None.
     request
         What this rank asks of all ranks after the next exchange, as bits.
     requested
         What any of them has asked for by the last exchange, the same on all.
+    busy
+        Seconds that each rank had not waited for others by the last exchange, since any time (R,).
     """
 
     def __init__(
-        self, model: Module, plan: ShardPlan, comm: Communicator, wire: str | Wire | None = None
+        self,
+        model: Module,
+        plan: ShardPlan,
+        comm: Communicator,
+        wire: str | Wire | None = None,
+        shared: SharedArrays | None = None,
     ) -> None:
-        memory = HostMemory(model, plan, comm)
+        self.shared = SharedArrays(comm) if shared is None else shared
+        memory = HostMemory(model, plan, comm, self.shared)
         self.flat = memory.flat
         self.plan = plan
         self.comm = comm
         several = len(comm.hosts) > 2
+        self._whole = whole = several and settings.whole_hosts()
         buckets = Buckets(self.flat, comm.size, several=several)
-        owned = buckets.owned(comm.rank)
-        self.ranges: list[tuple[int, int]] = [(part.start, part.stop) for part in owned]
-        self._first = self.ranges[0][0]
+        self._buckets = buckets
+        n, number, hosts = self.flat.values.size, comm.topology.own, len(comm.hosts) - 1
+        self.owners: Ranks = comm.of_host if whole else comm
+        self.share = (n * number // hosts, n * (number + 1) // hosts) if whole else (0, n)
+        self.ranges = self.ranges_of(comm.rank)
         # Where they begin in the partition.
-        self._offsets = list(accumulate((part.stop - part.start for part in owned), initial=0))
+        self._offsets = list(accumulate((stop - start for start, stop in self.ranges), initial=0))
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
         self.request = 0
         self.requested = 0
-        first = _STATED + 1
+        first = _STATED + 2
         self._row = row = SharedRow(first + max(counts), comm.size, comm.rank)
-        self._stated = row.numbers.data
+        self._stated: Any = row.numbers.data
         self._requests: Array = row.all[:, _STATED]
+        self.busy: Array = row.all[:, _STATED + 1]
         self._sums: Array = row.numbers[first : first + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
         self._shown: Array = row.rows.reshape(-1).view(np.float64)
@@ -97,20 +123,33 @@ class Reducer:
         self._places = np.array(
             [rank * width + first + i for rank, count in enumerate(counts) for i in range(count)]
         )
-        self._exchange = Exchange(memory, plan, comm, buckets, chosen(wire)) if several else None
+        self._exchange = (
+            Exchange(memory, plan, comm, buckets, chosen(wire), whole=whole) if several else None
+        )
         self._overlap = (
             Overlap(buckets, comm, self._exchange)
             if self._exchange is not None and len(buckets) > 1
             else None
         )
-        self._gradients = memory.gradients
-        self._sizes = memory.sizes if self._exchange is None else self._exchange.sizes
+        self._gradients, self._sizes = memory.gradients, memory.sizes
+        if whole:
+            self._gradients, self._sizes = memory.gradients[:1], np.array([plan.shards])
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts = 0
         self._begun = False
         self.alone: Array | None = (
             memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
         )
+
+    def ranges_of(self, rank: int) -> list[tuple[int, int]]:
+        """Return (start, stop) in the flat arrays of what a rank updates; of this host, if hosts
+        are whole.
+        """
+        if self._whole:
+            mine = rank - self.comm.topology.first
+            bounds = cut_into_blocks(0, self.flat.values.size, self.owners.size)
+            return [(int(bounds[mine]), int(bounds[mine + 1]))]
+        return [(part.start, part.stop) for part in self._buckets.owned(rank)]
 
     def overlapping(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
         """Return a context for the last backward pass on a tape before `exchange`: what it
@@ -156,12 +195,13 @@ class Reducer:
 
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
-        if not self._begun:
+        if self._exchange is not None and not self._begun:
             self._attempts = next(_ATTEMPTS)
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
         stated[_STATED] = self.requested
+        stated[_STATED + 1] = monotonic() - self.comm.waited
         collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:
@@ -171,7 +211,7 @@ class Reducer:
                 overlap.end()
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
-                self._exchange.run(collective, self._attempts)
+                self._run(self._exchange, collective)
         except CommunicationError as error:
             self._name_what_is_awaited(error)
             raise
@@ -180,21 +220,29 @@ class Reducer:
         if self._requests.any():
             self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 
+    def _run(self, exchange: Exchange, collective: Collective) -> None:
+        exchange.run(collective, self._attempts)
+        if self._whole:
+            exchange.add_up()
+            exchange.publish(collective)
+            self.comm.host_barrier(collective)
+
     def _name_what_is_awaited(self, error: CommunicationError) -> None:
         awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""
         if awaited:
             error.add_note(f"Gradients that have not come: {awaited}.")
 
-    def sum(self, gradient: Array, start: int) -> None:
+    def sum(self, gradient: Array, start: int, first: int | None = None) -> None:
         """Write the gradient of the global batch on a part of this rank's partition that begins at
-        `start` of the partition.
+        `start` of the partition; on one host, of one that begins at `first` of the flat array.
         """
-        if self._exchange is None:
-            tree_sum(self._gradients, self._sizes, out=gradient, start=self._first + start)
+        if self._exchange is None or self._whole:
+            first = self.ranges[0][0] if first is None else first
+            tree_sum(self._gradients, self._sizes, out=gradient, start=first + start)
             return
         number = bisect_right(self._offsets, start) - 1
         parts, offset = self._exchange.parts[number], self._offsets[number]
-        tree_sum(parts, self._sizes, out=gradient, start=start - offset)
+        tree_sum(parts, self._exchange.sizes, out=gradient, start=start - offset)
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its partition, are updated
@@ -203,7 +251,7 @@ class Reducer:
         if self.comm.size == 1:
             return
         collective = CollectiveKind.PUBLISH, step
-        if self._exchange is not None:
+        if self._exchange is not None and not self._whole:
             self._exchange.publish(collective)
         self.comm.host_barrier(collective)
 

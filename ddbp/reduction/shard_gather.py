@@ -5,7 +5,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator, described
+from ddbp.comm.base import (
+    CollectiveKind,
+    CommunicationError,
+    Communicator,
+    RankLost,
+    described,
+)
 from ddbp.comm.host_barrier import SharedRow
 from layers.errors import message
 from layers.types import Array
@@ -21,14 +27,26 @@ class ShardGather:
     ----------
     asked_alone
         Whether it was called within `alone`.
+    lost
+        What was raised when ranks were lost: numbers are placeholders since.
     """
 
     def __init__(self, plan: ShardPlan, comm: Communicator) -> None:
         self._comm = comm
-        self._counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
-        self._calls = 0
         self._alone = False
         self.asked_alone = False
+        self.follow(plan)
+
+    def follow(self, plan: ShardPlan) -> None:
+        """Go on with another plan."""
+        self._counts = [last - first for first, last in map(plan.owned, range(plan.ranks))]
+        self._calls = 0
+        self.lost: RankLost | None = None
+
+    def require_all(self) -> None:
+        """Raise what was raised when ranks were lost."""
+        if self.lost is not None:
+            raise self.lost
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -47,14 +65,20 @@ class ShardGather:
             return numbers
         if self._alone:
             self.asked_alone = True
-            # Any numbers will do, but as a count of values 1 would have no variance, and 0 no mean.
-            return np.full((sum(self._counts), numbers.shape[1]), 2.0)
+        if self._alone or self.lost is not None:
+            return self._placeholders(numbers.shape[1])
         self._calls += 1
         width = numbers.shape[1]
         row = SharedRow(max(self._counts) * width, self._comm.size, self._comm.rank)
         row.numbers[: numbers.size] = numbers.reshape(-1)
         collective = CollectiveKind.STATISTICS, self._calls
-        if not self._comm.gather(collective, row):
+        try:
+            same = self._comm.gather(collective, row)
+        except RankLost as lost:
+            # Passes are code of users, who do not expect it; the step knows that they are void.
+            self.lost = lost
+            return self._placeholders(width)
+        if not same:
             # Of another trainer, say, whose gatherings are counted apart.
             numbers = row.rows[:, 2].tolist()
             rank = next(rank for rank, number in enumerate(numbers) if number != self._calls)
@@ -73,3 +97,7 @@ class ShardGather:
             for shown, count in zip(row.all, self._counts, strict=True)
         ]
         return np.concatenate(parts)
+
+    def _placeholders(self, width: int) -> Array:
+        # Any numbers will do, but as a count of values 1 would have no variance, and 0 no mean.
+        return np.full((sum(self._counts), width), 2.0)

@@ -191,6 +191,11 @@ class Accumulation:
         self._reducer = reducer
         self.updated = 0
 
+    def lose(self) -> None:
+        """Begin the group anew, whose gradients have been lost."""
+        self._begin()
+        self._reducer.flat.zero_gradients()
+
     def restart(self) -> None:
         """Forget gradients that were only computed for practice, before the first batch."""
         self._reducer.flat.zero_gradients()

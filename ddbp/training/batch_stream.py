@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from ddbp.comm.base import CommunicationError
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
 from layers.errors import message
 from layers.types import Array, Integers
 
+from .accumulation import Accumulation
 from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation, sliced
 from .options import TrainerOptions
 from .truncated_bptt import Truncation
@@ -28,6 +30,8 @@ class BatchStream:
         Which rows of a global batch are whose.
     truncation
         What cuts the batches of a fit into windows, if anything.
+    group
+        The batches that the next update is for.
 
     Attributes
     ----------
@@ -44,7 +48,11 @@ class BatchStream:
     """
 
     def __init__(
-        self, options: TrainerOptions, plan: ShardPlan, truncation: Truncation | None
+        self,
+        options: TrainerOptions,
+        plan: ShardPlan,
+        truncation: Truncation | None,
+        group: Accumulation,
     ) -> None:
         self.epoch = 0
         self.position = 0
@@ -54,8 +62,11 @@ class BatchStream:
         self._seed = options.seed
         self._options = options
         self._batch_size = options.batch_size
-        self._group = options.accumulate
-        self._plan = plan
+        self._accumulate = options.accumulate
+        self._group = group
+        # Whether the batches of the group shall be given out once more.
+        self._again = False
+        self.follow(plan)
         self._truncation = truncation
         self._rows = Rows()
         self._data: ArrayDataset | None = None
@@ -69,6 +80,14 @@ class BatchStream:
         # loaded: loops from before that do not go on.
         self._samples: int | None = None
         self._loads = 0
+
+    def follow(self, plan: ShardPlan) -> None:
+        """Go on with another plan."""
+        self._plan = plan
+
+    def again(self) -> None:
+        """Give out the batches of the group that has not come to its update once more, next."""
+        self._again = True
 
     def begin(self, data: ArrayDataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
@@ -139,9 +158,18 @@ class BatchStream:
     def _batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
         end = self._options.samples(len(data))
-        for start in range(self._take_start(), end, self._batch_size):
-            self.position = min(start + self._batch_size, end)
-            yield self._take(data, order, start, ends_group=self.position == end)
+        first = start = self._take_start()
+        begun_here = not self._group.batches
+        while start < end:
+            if not self._group.batches:
+                first, begun_here = start, True
+            stop = self.position = min(start + self._batch_size, end)
+            yield self._take(data, order, start, ends_group=stop == end)
+            start = stop
+            if self._again:
+                self._again = False
+                self._require_known(begun_here)
+                start = first
         self._end_epoch()
 
     def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
@@ -154,7 +182,7 @@ class BatchStream:
 
     def _windows(self, data: ArrayDataset, truncation: Truncation) -> Iterator[LocalBatch]:
         order = permutation(len(data), self._seed, self.epoch)
-        size, end = self._group * self._batch_size, self._options.samples(len(data))
+        size, end = self._accumulate * self._batch_size, self._options.samples(len(data))
         for first in range(self._take_start(), end, size):
             stop = min(first + size, end)
             starts = range(first, stop, self._batch_size)
@@ -180,6 +208,12 @@ class BatchStream:
                 got = "one that was begun before load_state"
                 raise RuntimeError(message("Trainer.batches", must, got, fix))
         self.given_out = False
+
+    def _require_known(self, begun_here: bool) -> None:
+        if not begun_here:
+            must = "a group of batches that a killed rank was in must have begun in this epoch"
+            fix = "It begins again from the newest checkpoint with --max-restarts."
+            raise CommunicationError(message("Trainer", must, "one from before", fix))
 
     def of(self, batch: ArrayDataset) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""

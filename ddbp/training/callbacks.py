@@ -30,6 +30,12 @@ class Callback(StepHook):
     def on_freeze(self, trainer: "Trainer") -> None:
         """Run when parameters have been frozen or unfrozen: `trainer.partition` is another one."""
 
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        """Run when ranks have been lost, or newcomers have been let in: `trainer.partition` is
+        another one. With newcomers, `load_state` has been run before, on all ranks, and memory that
+        ranks share must be made anew.
+        """
+
     def on_resume(self, trainer: "Trainer") -> None:
         """Run when the trainer goes on from a checkpoint, after states are loaded."""
 

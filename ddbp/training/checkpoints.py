@@ -109,12 +109,21 @@ class Checkpoints(OptionsCallback):
         writers = 1 if self._collected else trainer.comm.size
         self._writer = Writer(path, trainer.comm, writers, self._prune)
         self._folder = path
-        self._comm = trainer.comm
-        if trainer.resume is None and trainer.comm.rank == 0 and folder.found(path):
+        self._trainer = trainer
+        if trainer.resume is None and trainer.comm.leads and folder.found(path):
             must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
             fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
             raise ValueError(message(_OWNER, must, got, fix))
+        if trainer.comm.rank == 0:
+            folder.tidy(path)
         self._since = time.monotonic()
+
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        self._writer.regroup(1 if self._collected else trainer.comm.size)
+        if newcomers and self._monitor is not None:
+            best = np.array([self._monitor.best])
+            trainer.comm.broadcast(best)
+            self._monitor.best = best.item()
 
     def on_run_begin(self, trainer: "Trainer") -> None:
         if self._monitor is not None:
@@ -161,7 +170,7 @@ class Checkpoints(OptionsCallback):
         OSError
             One could not be written.
         """
-        self._writer.wait()
+        self._trainer.recovered(self._writer.wait)
 
     def newest(self) -> Checkpoint | None:
         """Return the newest checkpoint that is whole, once all that was begun is written, the same
@@ -169,7 +178,7 @@ class Checkpoints(OptionsCallback):
         """
         self.wait()
         try:
-            return to_resume(self._folder, None, self._comm)
+            return self._trainer.recovered(to_resume, self._folder, None, self._trainer.comm)
         except DamagedError:
             return None
 
@@ -197,16 +206,17 @@ class Checkpoints(OptionsCallback):
         facts = {
             "epoch": trainer.epoch,
             "best": best,
-            "ranks": trainer.comm.size,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
         }
-        return self._writer.write(
-            trainer.step_count,
-            facts,
-            trainer.state(collected=self._collected),
-            background=self.background,
-            skip=self.busy == "skip",
+        return trainer.recovered(
+            lambda: self._writer.write(
+                trainer.step_count,
+                facts | {"ranks": trainer.comm.size},
+                trainer.state(collected=self._collected),
+                background=self.background,
+                skip=self.busy == "skip",
+            )
         )
 
     def _prune(self) -> None:

@@ -37,6 +37,7 @@ from .samples import (
 )
 
 if TYPE_CHECKING:
+    from .options import TrainerOptions
     from .trainer import Trainer
 
 
@@ -334,7 +335,11 @@ class DataSets:
         return dataset.astype(self._dtype)
 
     def of_fit(
-        self, dataset: ArrayDataset, validation: ArrayDataset | None, epochs: int, batch_size: int
+        self,
+        dataset: ArrayDataset,
+        validation: ArrayDataset | None,
+        epochs: int,
+        options: "TrainerOptions",
     ) -> ArrayDataset:
         """Return the data set to use for training; collective. It must hold a batch; data sets are
         compared however often used.
@@ -346,7 +351,7 @@ class DataSets:
             require_data_set(each)
             if each.weights is not None and self._loss is not None:
                 _require_loss_of_weights(self._loss, name)
-        batch_fits("Trainer.fit", batch_size, len(dataset))
+        batch_fits("Trainer.fit", options.batch_size, len(dataset))
         self._compare(named, epochs=str(epochs))
         result = dataset.astype(self._dtype)
         self._compared.add(result)

@@ -3,6 +3,7 @@ what that is divided by, are summed over shards and batches by the fixed tree.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from layers.engine.hooks import TapeHooks
 from layers.engine.shares import required
 from layers.types import Array
 
+from . import checks
 from .data import ArrayDataset, Batch, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
 from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
@@ -28,16 +30,18 @@ _BETWEEN = 8
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
 
-def of_trainer(trainer: "Trainer", run_pass: Passes, data: ArrayDataset) -> dict[str, float]:
-    """Return the loss and the metrics of a trainer over data, and tell its hooks; collective.
-
-    `run_pass` takes this rank's part of a batch, and returns prediction and loss.
-    """
+def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
+    """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
+    loss = checks.has_loss("Trainer.evaluate", trainer.loss)
+    one = partial(forward, trainer.model, loss, trainer._gather, trainer._tape_hooks)
+    run_pass = partial(trainer._warm_up, one)
     metrics = {"loss": None, **trainer.metrics}
-    size, between = trainer.options.batch_size, trainer._fit.between
     for begin in trainer._hooks.evaluation_begin:
         begin(trainer)
-    result = evaluate(run_pass, data, metrics, size, trainer._plan, trainer.comm, between)
+    size, comm, between = trainer.options.batch_size, trainer.comm, trainer._fit.between
+    result = trainer.recovered(
+        lambda: evaluate(run_pass, data, metrics, size, trainer._plan, comm, between)
+    )
     for end in trainer._hooks.evaluation_end:
         end(trainer, result)
     return result

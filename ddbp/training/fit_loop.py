@@ -2,17 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbp.comm.base import CollectiveKind
 from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
 from layers.errors import message
 
 from .batch_stream import BatchStream
 from .callbacks import Record
-from .data import ArrayDataset, LocalBatch
+from .data import ArrayDataset, Batch, LocalBatch
 from .run_folder import RunFolder
 from .update import Update
 
@@ -32,8 +34,8 @@ class FitLoop(StepHook):
         Where batches come from.
     update
         What follows backward passes.
-    folder
-        Where records and final parameters go, if anywhere.
+    run_dir
+        The folder where records and final parameters go, if anywhere.
 
     Attributes
     ----------
@@ -49,14 +51,34 @@ class FitLoop(StepHook):
         self,
         stream: BatchStream,
         update: Update,
-        folder: RunFolder | None,
+        run_dir: Path | None,
     ) -> None:
         self.history: list[Record] = []
         self.running = False
         self._stream = stream
         self._update = update
-        self._folder = folder
+        self._run_dir = run_dir
+        self._folder: RunFolder | None = None
+        self._configuration: dict[str, Any] | None = None
+        # The records that are in the folder.
+        self._logged: list[Record] = []
         self._begin_epoch()
+
+    def lead(self, trainer: "Trainer") -> None:
+        """Open the folder if this rank leads now; its history goes on."""
+        leads = trainer.comm.leads and self._run_dir is not None
+        if not leads:
+            self._folder = None
+        elif self._folder is None and self._run_dir is not None:
+            self._folder = RunFolder(self._run_dir)
+            if self._configuration is not None:
+                self._folder.write_configuration(self._configuration)
+                self._folder.write_metrics(self._logged)
+
+    def note(self, line: str) -> None:
+        """Write to the folder, if there is one, what was done about numbers that are not finite."""
+        if self._folder is not None:
+            self._folder.note(line)
 
     def _begin_epoch(self) -> None:
         # Sums over the updates of the epoch: of what losses are made of, of what they are divided
@@ -74,10 +96,12 @@ class FitLoop(StepHook):
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
-        if self._folder is not None:
+        if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
-            self._folder.write_configuration(chosen | facts)
+            self._configuration = chosen | facts
+        if self._folder is not None and self._configuration is not None:
+            self._folder.write_configuration(self._configuration)
 
     def run(
         self,
@@ -100,28 +124,36 @@ class FitLoop(StepHook):
         try:
             for callback in () if goes_on else trainer.callbacks:
                 callback.on_run_begin(trainer)
-            if not goes_on:
-                trainer._guard.begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
+            if trainer.join("fit"):
+                goes_on = self._stream.begin(data)
+            if not goes_on:
+                trainer._guard.begin(trainer)
             # An epoch that has begun comes to its end.
             stop = trainer.stop and not self._stream.mid_epoch
             for _ in self._stream.epochs(0 if stop else epochs):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
-            if trainer._signals.asked():
+            if trainer.recovered(trainer._signals.asked):
                 trainer._signals.save()
             try:
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
             finally:
-                if self._folder is not None:
-                    self._folder.write_parameters(trainer.model)
+                trainer.recovered(self._write_parameters, trainer)
         finally:
             self.running = False
         self._stream.end()
         return self.history
+
+    def _write_parameters(self, trainer: "Trainer") -> None:
+        if self._folder is not None:
+            self._folder.write_parameters(trainer.model)
+        if trainer.comm.survives:
+            # If the rank that writes them is lost, another one does.
+            trainer.comm.host_barrier((CollectiveKind.GATHER, 0))
 
     def _run_epoch(
         self,
@@ -171,6 +203,7 @@ class FitLoop(StepHook):
             callback.on_epoch_end(trainer, record)
         if self._folder is not None:
             self._folder.log(record)
+        self._logged.append(record)
 
     def _end_validation(self, trainer: "Trainer") -> None:
         """Save and end where that was asked for, as after the last step; collective."""
@@ -211,6 +244,7 @@ class FitLoop(StepHook):
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.history = [*state["history"]]
+        self._logged = [*self.history]
         self._total = state["total"]
         self._counted = state["counted"]
         self._seen = state["seen"]
@@ -218,3 +252,24 @@ class FitLoop(StepHook):
         self._validating = False
         if self._folder is not None:
             self._folder.write_metrics(self.history)
+
+
+def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Batch]:
+    """Yield what is left of so many epochs of a script's own loop, batch by batch; collective."""
+    stream, signals = trainer._stream, trainer._signals
+    goes_on = stream.begin(data)
+    if trainer.join("batches"):
+        goes_on = stream.begin(data)
+    try:
+        with signals:
+            if not goes_on:
+                trainer._guard.begin(trainer)
+            for _ in stream.epochs(epochs):
+                trainer.optimizer.begin_epoch(trainer.epoch)
+                yield from map(trainer._recorded, stream.batches(data))
+            if trainer.recovered(signals.asked):
+                signals.save()
+    except TrainingOver:
+        stream.given_out = False
+        return
+    stream.end()

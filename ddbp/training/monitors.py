@@ -68,7 +68,7 @@ class Monitor:
 
     def end(self, trainer: "Trainer") -> None:
         """Warn on rank 0 of a number that was NaN in all epochs."""
-        if self._nan is not None and math.isinf(self.best) and not trainer.comm.rank:
+        if self._nan is not None and math.isinf(self.best) and trainer.comm.leads:
             must, fix = "monitor must be a number in some epoch", "See why it is NaN."
             text = message(self._owner, must, f"{self._nan!r}, which was NaN in all", fix)
             warnings.warn(text, RuntimeWarning, stacklevel=2)
@@ -92,7 +92,7 @@ class Monitor:
             raise ValueError(message(self._owner, must, repr(name), fix))
         # Times are not the same on all ranks.
         value = np.array([record[name]], np.float64)
-        trainer.comm.broadcast(value)
+        trainer.recovered(trainer.comm.broadcast, value)
         self._nan = name if math.isnan(value.item()) else None
         if not self._sign * value.item() < self._sign * self.best - self.delta:
             return False
@@ -159,24 +159,31 @@ class BestWeights(OptionsCallback):
         self.epoch = 0
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
-        self._weights = KeptWeights(trainer.model, trainer.comm)
+        self._weights = trainer.recovered(KeptWeights, trainer.model, trainer.comm)
         if self._loaded:
-            self._weights.load(self._loaded)
+            trainer.recovered(self._weights.load, self._loaded)
             self._loaded = {}
+
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        if newcomers and self._weights is not None:
+            self._weights = KeptWeights(trainer.model, trainer.comm)
+            if self._loaded:
+                self._weights.load(self._loaded)
+                self._loaded = {}
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         assert self._weights is not None
         if self._monitor.improved(trainer, record):
             self.epoch = record["epoch"]
-            self._weights.keep()
-            if self.path is not None and not trainer.comm.rank:
+            trainer.recovered(self._weights.keep)
+            if self.path is not None and trainer.comm.leads:
                 save_parameters(trainer.model, self.path)
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         self._monitor.end(trainer)
         if self.restore and self.epoch:
             assert self._weights is not None
-            self._weights.restore()
+            trainer.recovered(self._weights.restore)
 
     def state(self) -> dict[str, Any]:
         kept: Mapping[str, Array | Pieces] = self._loaded
@@ -250,6 +257,10 @@ class EarlyStopping(OptionsCallback):
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
         if self._weights is not None:
             self._weights.on_fit_begin(trainer, epochs, steps_per_epoch)
+
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        if self._weights is not None:
+            self._weights.on_regroup(trainer, newcomers)
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         self._bad = 0 if self._monitor.improved(trainer, record) else self._bad + 1

@@ -26,7 +26,6 @@ from layers.errors import message
 from . import finite
 from .checkpoints import Checkpoints
 from .diagnosis import Diagnosis
-from .run_folder import RunFolder
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -119,7 +118,6 @@ class Guard:
         self.skipped = 0
         self.rollbacks = 0
         self._checkpoints: Sequence[Checkpoints] = ()
-        self._folder: RunFolder | None = None
         self._policy = policy
         self._optimizer = optimizer
         optimizer.factor = 1.0
@@ -134,6 +132,10 @@ class Guard:
         self._gradients_finite = finite.GradientCheck(flat, whole=self.strict)
 
     # What is found
+
+    def begin_group(self) -> None:
+        """Forget what was found in a group that has not come to its update."""
+        self._found = ""
 
     def look(self, loss: Value, total: float, step: int) -> None:
         """Look at a batch that more batches of its group follow, whose loss sums have this
@@ -215,15 +217,12 @@ class Guard:
 
     # What is done
 
-    def use(self, checkpoints: Sequence[Checkpoints], folder: RunFolder | None) -> None:
-        """Go back to these checkpoints, of which there must be some for a rollback, and note it in
-        the run folder, if there is one.
-        """
+    def use(self, checkpoints: Sequence[Checkpoints]) -> None:
+        """Go back to these checkpoints, of which there must be some for a rollback."""
         if isinstance(self._policy, Rollback) and not checkpoints:
             must, fix = "a rollback needs checkpoints", "Pass callbacks=[Checkpoints(…)]."
             raise ValueError(message("Trainer", must, "no Checkpoints among callbacks", fix))
         self._checkpoints = checkpoints
-        self._folder = folder
 
     def begin(self, trainer: "Trainer") -> None:
         """Have a checkpoint to go back to when a run begins; collective."""
@@ -298,11 +297,10 @@ class Guard:
         return {name: count for name, count in counts.items() if count}
 
     def _say(self, trainer: "Trainer", error: NotFiniteError, done: str) -> None:
-        if trainer.comm.rank:
-            return
-        terminal.say(f"{error} {done}")
-        if self._folder is not None:
-            self._folder.note(json.dumps({**self.counts(), "error": str(error), "done": done}))
+        if trainer.comm.leads:
+            terminal.say(f"{error} {done}")
+            line = {"step": trainer.step_count, **self.counts(), "error": str(error), "done": done}
+            trainer._fit.note(json.dumps(line))
 
     # State
 

@@ -35,7 +35,7 @@ class Progress(Callback):
         self._pending = 0
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
-        if trainer.comm.rank or not terminal.is_live():
+        if not trainer.comm.leads or not terminal.is_live():
             return
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -68,7 +68,7 @@ class Progress(Callback):
             self._pending = 0
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
-        if trainer.comm.rank:
+        if not trainer.comm.leads:
             return
         if self._live is not None:
             self._live.console.print(summary(record))

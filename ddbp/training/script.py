@@ -226,7 +226,7 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
     trainer, result
         What `fit` has returned; the result must be JSON.
     """
-    if trainer.comm.rank == 0:
+    if trainer.comm.leads:
         line = json.dumps(result)
         print(line, flush=True)
         if options.json:

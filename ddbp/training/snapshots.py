@@ -5,12 +5,14 @@ loaded.
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
-from ddbp.comm.base import Communicator
+from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.reduction.replicate import Replica
 from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, StoredArray, integer
 from layers.errors import message
 from layers.types import Array
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _OWNER = "Trainer.load_state"
 _WHOLE = "Load the whole of a state."
+_PLACE = ("accumulation", "stream", "fit")
+"""The parts that say where a run is."""
 _OWN = {"step_count": integer(0), "stop": BOOLEAN}
 
 
@@ -108,11 +112,47 @@ def load(
     """
     _require_snapshot(snapshot)
     _require_fitting(trainer, parts, snapshot, differing)
+    load_shared(parts, snapshot)
+    load_own(trainer, parts, snapshot)
+
+
+def load_shared(parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
+    """Load what depends on who the ranks are, or may do so; collective."""
     for name, part in parts.items():
-        part.load_state(snapshot.part(name))
+        if name not in _PLACE:
+            part.load_state(snapshot.part(name))
+
+
+def load_own(trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot) -> None:
+    """Load the rest, which is where the run is."""
+    for name in _PLACE:
+        parts[name].load_state(snapshot.part(name))
     own = snapshot.part("trainer")
     trainer.step_count = own["step_count"]
     trainer.stop = own["stop"]
+
+
+def hand_over(comm: Communicator, snapshot: Snapshot | None) -> Snapshot:
+    """Return the snapshot that ranks have, on those, too, that have none; collective."""
+    held = None
+    if snapshot is not None:
+        arrays = [(name, a.shape, a.dtype.str, a.nbytes) for name, a in snapshot.arrays.items()]
+        held = {"arrays": arrays, "values": snapshot.values}
+    texts = gather_texts(comm, json.dumps(held))
+    giver, stated = next(
+        (rank, found) for rank, text in enumerate(texts) if (found := json.loads(text))
+    )
+    starts = [0, *accumulate(-(-nbytes // 8) * 8 for *_, nbytes in stated["arrays"])]
+    memory = comm.host_array((starts.pop(),), np.uint8)
+    places = {
+        name: memory[start : start + nbytes].view(dtype).reshape(shape)
+        for (name, shape, dtype, nbytes), start in zip(stated["arrays"], starts, strict=True)
+    }
+    if comm.rank == giver and snapshot is not None:
+        for name, array in snapshot.arrays.items():
+            places[name][...] = array
+    comm.host_barrier((CollectiveKind.GATHER, 0))
+    return snapshot or Snapshot(places, stated["values"])
 
 
 def _require_snapshot(given: Any) -> None:
@@ -159,11 +199,18 @@ def _require_fitting(
         _require_schema(name, state, part.state_schema(state))
 
 
-def parts(callbacks: Sequence[Callback], **others: Stateful) -> dict[str, Stateful]:
-    """Return all parts of a trainer that have a state, callbacks first: those of the user may
-    refuse what they are to load.
-    """
-    return {**stateful(callbacks), **others}
+def parts(trainer: "Trainer") -> dict[str, Stateful]:
+    """Return all parts of a trainer that change, by name."""
+    # Callbacks first: those of the user may refuse what they are to load.
+    return {
+        **stateful(trainer.callbacks),
+        "model": Replica(trainer.model, trainer.comm),
+        "optimizer": trainer.optimizer,
+        "guard": trainer._guard,
+        "accumulation": trainer._update.group,
+        "stream": trainer._stream,
+        "fit": trainer._fit,
+    }
 
 
 def stateful(callbacks: Sequence[Callback]) -> dict[str, Callback]:

@@ -13,8 +13,8 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.observers import status_reporter, step_log
-from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
+from ddbp.observers import status_reporter, step_log, watchdog
+from ddbp.observers.observer import Request, StepHooks, telling_of_errors
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
@@ -27,17 +27,17 @@ from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Wor
 from layers.checks import positive_int
 from layers.engine.hooks import TapeHooks
 
-from . import arguments, checks, evaluation, snapshots
+from . import arguments, checks, evaluation, fit_loop, snapshots
+from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
-from .fit_loop import FitLoop
 from .metrics import Metric
 from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
-from .run_folder import RunFolder
+from .recovery import Origin, Recovering, Recovery
 from .samples import recorded
 from .signals import Signals
 from .truncated_bptt import Truncation
@@ -45,7 +45,7 @@ from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer(OptionsOfBefore):
+class Trainer(OptionsOfBefore, Recovering):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -121,11 +121,10 @@ class Trainer(OptionsOfBefore):
         use_one_thread()
         if not quiet:
             announce_compilation()
-        comm = communicator()
-        self.comm = comm
+        comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
-        reporter = status_reporter.start(self.comm.rank, model, loss)
+        reporter = status_reporter.start(comm.slot, model, loss)
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
@@ -143,12 +142,11 @@ class Trainer(OptionsOfBefore):
             l1=l1,
             l2=l2,
             on_nonfinite=on_nonfinite,
-        ).on(self.comm.size)
+        ).on(comm.size)
         self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
         self.stop = False
-        plan = self.options.plan(comm.rank, comm.size)
-        self._plan = plan
+        plan = self._plan = self.options.plan(comm.rank, comm.size)
         window = self.options.truncate
         self._truncation = None if window is None else Truncation(model, window, comm, plan)
         checks.same_start(self, callbacks)
@@ -156,7 +154,7 @@ class Trainer(OptionsOfBefore):
         self._gather = ShardGather(plan, comm)
         self._guard = Guard(self.options.on_nonfinite, model, loss, optimizer, self._gather, comm)
         self._update = Update(
-            model, optimizer, self.options, self.transforms, plan, comm, self._guard
+            model, optimizer, self.options, self.transforms, plan, comm, self._gather, self._guard
         )
         facts = {"initial parameters": self.parameters_sha256()}
         require_agreement(comm, facts, "The broadcast failed; report this.")
@@ -164,11 +162,12 @@ class Trainer(OptionsOfBefore):
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
-        self._stream = BatchStream(self.options, plan, self._truncation)
+        self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
         self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
         self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
-        folder = RunFolder(self.run_dir) if self.run_dir and self.comm.rank == 0 else None
-        self._fit = FitLoop(self._stream, self._update, folder)
+        self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
+        self._fit.lead(self)
+        self._recovery = Recovery(self) if comm.survives else None
         checkpoints = [each for each in callbacks if isinstance(each, Checkpoints)]
         # What callbacks have been told is in a checkpoint.
         callbacks = sorted(callbacks, key=checkpoints.__contains__)
@@ -179,11 +178,14 @@ class Trainer(OptionsOfBefore):
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
         self._differing = resume_options
-        self._guard.use(checkpoints, folder)
+        watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
+        self._guard.use(checkpoints)
         self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
-        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
+        # Newcomers get the state of the others.
+        resume = None if comm.newcomer else self.resume
+        if resume and (found := to_resume(resume, self.run_dir, comm)) is not None:
             self._go_on(found.snapshot())
 
     @property
@@ -218,31 +220,19 @@ class Trainer(OptionsOfBefore):
         ...     loss = criterion(model(batch.x), batch.y)
         ...     trainer.step(loss)
         """
-        data = self._data.one(dataset)
+        data = self.recovered(self._data.one, dataset)
         if self.options.drop_last:
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.batches")
-        goes_on = self._stream.begin(data)
-        try:
-            with self._signals:
-                if not goes_on:
-                    self._guard.begin(self)
-                for _ in self._stream.epochs(epochs):
-                    self.optimizer.begin_epoch(self.epoch)
-                    yield from map(self._recorded, self._stream.batches(data))
-                if self._signals.asked():
-                    self._signals.save()
-        except TrainingOver:
-            self._stream.given_out = False
-            return
-        self._stream.end()
+        yield from fit_loop.batches(self, data, epochs)
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
         """Return this rank's part of the given global batch, with a new tape; what is given is
         what `ArrayDataset` takes.
         """
-        return self._recorded(self._rows("Trainer.batch", x, y, weights), copy=True)
+        rows = self._rows("Trainer.batch", x, y, weights)
+        return self._recorded(rows, Origin.NOWHERE, copy=True)
 
     def step(self, loss: Value, **backward: Any) -> float:
         """Propagate backwards and update; return the loss of the global batch (with penalties, if
@@ -270,32 +260,50 @@ class Trainer(OptionsOfBefore):
 
     @telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
-        """Take a step on the loss that `propagate` returns for the arguments."""
-        loss = propagate(*arguments, **options)
-        self._warm_up.over = True
+        """Take a step on the loss that `propagate` returns for the arguments; return NaN if it is
+        lost, and the batches of its group come once more, or no update is made.
+        """
+        recovery = self._recovery
+        take = self._propagated if recovery is None else recovery.take
         try:
-            value = self._update(loss, self.step_count, self._phase_hooks)
+            value = take(propagate, *arguments, **options)
         except NotFiniteError as error:
             self._stream.given_out = False
             if not self._guard.recovers(self, error):
                 raise
+            return math.nan
+        if value is None:
             return math.nan
         self._stream.given_out = False
         if not self._update.group.batches:
             self.step_count += 1
             for tell in self._hooks.step_end:
                 tell(self, self.step_count, value)
+            if recovery is not None:
+                recovery.welcome()
         return value
+
+    def _propagated(
+        self, propagate: Callable[..., Value], *arguments: Any, **options: Any
+    ) -> float:
+        loss = propagate(*arguments, **options)
+        self._warm_up.over = True
+        return self._update(loss, self.step_count, self._phase_hooks)
 
     def train_step(self, x: Any, y: Any, weights: Any = None) -> float:
         """Take a `step` on a global batch (every rank passes the whole of it), or one per window;
         return its loss. What is given is what `ArrayDataset` takes.
         """
-        rows = self._rows("Trainer.train_step", x, y, weights)
-        if self._truncation is None:
-            return self._train(rows)
-        checks.windows_update(self.options.accumulate, self._update.group.held)
-        return self._truncation.train(rows, self._train, self._update.group.counted_of)
+        batch = x, y, weights
+        if self._truncation is not None:
+            checks.windows_update(self.options.accumulate, self._update.group.held)
+            train = partial(self._train, origin=Origin.GIVEN)
+            rows = self._rows("Trainer.train_step", *batch)
+            return self._truncation.mean(rows, train, self._update.group)
+        value = math.nan
+        for given in (batch,) if self._recovery is None else self._recovery.given(batch):
+            value = self._train(self._rows("Trainer.train_step", *given), Origin.GIVEN)
+        return value
 
     # Whole runs
 
@@ -336,7 +344,7 @@ class Trainer(OptionsOfBefore):
         if class_weight is not None:
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
-        data = self._data.of_fit(dataset, validation, epochs, self.options.batch_size)
+        data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.fit")
@@ -349,10 +357,7 @@ class Trainer(OptionsOfBefore):
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
-        data = self._data.one(dataset)
-        loss = checks.has_loss("Trainer.evaluate", self.loss)
-        forward = partial(evaluation.forward, self.model, loss, self._gather, self._tape_hooks)
-        return evaluation.of_trainer(self, partial(self._warm_up, forward), data)
+        return evaluation.of_trainer(self, self.recovered(self._data.one, dataset))
 
     def predict(self, x: Any) -> Any:
         """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
@@ -394,7 +399,8 @@ class Trainer(OptionsOfBefore):
             A batch was given out, and no step has been taken since, or a validation goes on.
         """
         self._follow()
-        return (snapshots.take if collected else snapshots.local)(self, self._stateful())
+        take = snapshots.take if collected else snapshots.local
+        return self.recovered(lambda: take(self, snapshots.parts(self)))
 
     def load_state(self, state: Snapshot) -> None:
         """Go on from the state of a trainer that was made alike, on any number of ranks;
@@ -426,20 +432,9 @@ class Trainer(OptionsOfBefore):
 
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         self._follow()
-        snapshots.load(self, self._stateful(), state, differing)
+        snapshots.load(self, snapshots.parts(self), state, differing)
         self._update.batches = 0
         self._last_begun = -1
-
-    def _stateful(self) -> dict[str, snapshots.Stateful]:
-        return snapshots.parts(
-            self.callbacks,
-            model=replicate.Replica(self.model, self.comm),
-            optimizer=self.optimizer,
-            guard=self._guard,
-            accumulation=self._update.group,
-            stream=self._stream,
-            fit=self._fit,
-        )
 
     # Parts of a step
 
@@ -451,10 +446,14 @@ class Trainer(OptionsOfBefore):
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
     @telling_of_errors
-    def _recorded(self, rows: LocalBatch, copy: bool = False) -> Batch:
+    def _recorded(
+        self, rows: LocalBatch, origin: Origin = Origin.STREAM, copy: bool = False
+    ) -> Batch:
         """Return rows with a new tape, which copies those that may change before its backward."""
         update = self._update
         update.require_bound()
+        if self._recovery is not None:
+            self._recovery.begin(origin)
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)
@@ -489,10 +488,10 @@ class Trainer(OptionsOfBefore):
             for callback in self.callbacks:
                 callback.on_freeze(self)
 
-    def _train(self, rows: LocalBatch) -> float:
+    def _train(self, rows: LocalBatch, origin: Origin = Origin.STREAM) -> float:
         """Take a step on rows; return its loss."""
         checks.has_loss("Trainer.train_step", self.loss)
-        return self._step(self._warm_up, self._run_pass, self._recorded(rows))
+        return self._step(self._warm_up, self._run_pass, self._recorded(rows, origin))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""

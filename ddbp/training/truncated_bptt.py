@@ -8,7 +8,7 @@ at most k steps, while what the network remembers may be older.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from layers.errors import message
 from layers.types import Array
 
 from .data import LocalBatch
+
+if TYPE_CHECKING:
+    from .accumulation import Accumulation
 
 
 def detached(state: Any) -> Any:
@@ -113,24 +116,20 @@ class Truncation:
             )
         self.begin(())
 
-    def train(
-        self,
-        batch: LocalBatch,
-        step: Callable[[LocalBatch], float],
-        counted_of: Callable[[float], float],
+    def mean(
+        self, batch: LocalBatch, train: Callable[[LocalBatch], float], group: "Accumulation"
     ) -> float:
-        """Take a step on each window of a batch; return the mean of their losses by what they
-        count, but for those that were left out; NaN if all were, or the state was loaded anew
-        meanwhile.
+        """Return the mean loss over a batch, on each window of which `train` takes a step, but for
+        those whose update is left out; NaN if all were, or the state was loaded anew meanwhile.
         """
         total, counted, mean = 0.0, 0.0, math.nan
         for window in self.windows([batch]):
             loaded = self._loads
-            value = step(window)
+            value = train(window)
             if self._loads != loaded:
                 return math.nan
             if not math.isnan(value):
-                part = counted_of(window.share)
+                part = group.counted_of(window.share)
                 total, counted = total + value * part, counted + part
                 mean = total / counted if counted else 0.0
         return mean

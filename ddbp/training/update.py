@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ddbp.comm.agreement import gather_texts, require_agreement
-from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
+from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
+from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
+from ddbp.reduction.shared_arrays import SharedArrays
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
 from layers.kernels import underflow
@@ -43,6 +47,8 @@ class Update:
         What is done to gradients before the optimizer sees them.
     plan, comm
         Who owns which shards, and the ranks.
+    gather
+        How layers learn of the shards of other ranks.
     guard
         What looks at losses and gradients.
 
@@ -68,6 +74,7 @@ class Update:
         transforms: Sequence[GradientTransform],
         plan: ShardPlan,
         comm: Communicator,
+        gather: ShardGather,
         guard: Guard,
     ) -> None:
         self._model = model
@@ -76,14 +83,16 @@ class Update:
         self._transforms = transforms
         self._plan = plan
         self._comm = comm
+        self._gather = gather
         self._guard = guard
-        # Where the norm of the gradient is looked at, and what it must not exceed.
+        # What the norm of the gradient must not exceed, where anybody looks at it.
         limit = options.clip_norm
         if limit is None and (transforms or guard.strict):
             limit = math.inf
         self._limit = limit
+        self._shared = SharedArrays(comm)
         self._lay_out()
-        optimizer.bind(self.part)
+        optimizer.bind(self.part, self._journal)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -91,7 +100,8 @@ class Update:
     def _lay_out(self) -> None:
         """Put parameters and gradients where they can be reduced and updated."""
         optimizer, options = self._optimizer, self._options
-        self.reducer = Reducer(self._model, self._plan, self._comm, options.wire)
+        plan, comm = self._plan, self._comm
+        self.reducer = Reducer(self._model, plan, comm, options.wire, self._shared)
         self.flat = self.reducer.flat
         self.part = Partition(
             self.reducer,
@@ -101,6 +111,14 @@ class Update:
         )
         self._gradient = GlobalGradient(self.part)
         self._guard.follow(self.flat)
+        self._journal: Journal | None = None
+        if comm.survives:
+            elements = 0 if optimizer.blockwise else self.flat.values.size
+            self._journal = Journal(
+                comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
+            )
+        # The ranks of this layout.
+        self._ranks = {slot: rank for rank, slot in enumerate(comm.slots)}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -126,14 +144,36 @@ class Update:
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
-        before = self.reducer
-        self._lay_out()
-        self.reducer.request, self.reducer.requested = before.request, before.requested
-        self._optimizer.move(self.part)
-        self.group.move(self.reducer)
+        # What there is now is still read.
+        self._shared.renew()
+        self._move(self._optimizer.move)
         # Others may still read where the parameters were.
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         return True
+
+    def _move(self, move: Callable[[Partition, Any], None]) -> None:
+        """Lay everything out anew, and have the optimizer go on with that."""
+        before = self.reducer
+        self._lay_out()
+        self.reducer.request, self.reducer.requested = before.request, before.requested
+        move(self.part, self._journal)
+        self.group.move(self.reducer)
+
+    def regroup(self, plan: ShardPlan, *, newcomers: bool) -> None:
+        """Go on with the ranks that there are now, between two groups of batches; collective. With
+        newcomers, parameters and moments must be loaded then.
+        """
+        self._plan = plan
+        if newcomers:
+            self._shared.renew()
+            self.batches = 0
+        self._move(self._optimizer.follow)
+
+    def lose(self) -> None:
+        """Begin the group anew, and ask once more for what has been asked for in its update."""
+        self.group.lose()
+        self.reducer.request |= self.reducer.requested
+        self.reducer.requested = 0
 
     def __call__(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
@@ -153,8 +193,11 @@ class Update:
     def _update(
         self, loss: Value, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]
     ) -> float:
+        self._gather.require_all()
         group = self.group
         group.add(loss)
+        if group.batches == 1:
+            self._guard.begin_group()
         if group.goes_on(loss.tape):
             self._guard.look(loss, float(group.sums.sum()), step)
             loss.tape.release()
@@ -170,12 +213,21 @@ class Update:
             value += self.part.penalty(options.l1, options.l2)
         if self._limit is not None:
             self._limit_gradient(self._limit, step)
-        if loss.tape.pending:
-            loss.tape.settle()
-        self._optimizer.step(self.part)
-        for tell in phase_hooks:
-            tell(_PUBLISH)
-        self.reducer.publish(step)
+        if self._comm.survives and self.part.whole:
+            # Others may have to finish what one of them leaves.
+            self._comm.host_barrier((CollectiveKind.EXCHANGE, step))
+        observed = loss.tape.observed_by_all() if loss.tape.pending else ()
+        self._gather.require_all()
+        # Up to here nothing has changed that the step needs if ranks have been lost.
+        try:
+            self._optimizer.step(self.part)
+            for tell in phase_hooks:
+                tell(_PUBLISH)
+            self.reducer.publish(step)
+        except RankLost as error:
+            self._mend(step, error)
+        for learn, numbers in observed:
+            learn(numbers)
         loss.tape.release()
         return value
 
@@ -196,11 +248,39 @@ class Update:
                 raise NotFiniteError(said[0]) from error
             raise
 
+    def _mend(self, step: int, error: RankLost) -> None:
+        """Finish the update of ranks that have been lost in it. Where only they could, take it back
+        on all ranks and raise the error.
+        """
+        comm, part, optimizer = self._comm, self.part, self._optimizer
+        lost: list[int] = []
+        while True:
+            # Who is lost in here is mended, too, and how far it has come with others is known.
+            lost += [self._ranks[slot] for slot in comm.regroup()]
+            mine = [
+                (other := part.of_rank(rank), optimizer.moments_in(other), rank)
+                for rank in lost[comm.rank :: comm.size]
+            ]
+            try:
+                if optimizer.blockwise:
+                    for of_dead in mine:
+                        optimizer.finish(*of_dead)
+                else:
+                    optimizer.undo(mine)
+                comm.host_barrier((CollectiveKind.PUBLISH, step))
+            except RankLost:
+                continue
+            break
+        if not optimizer.blockwise:
+            raise error
+
     def _reduce(self, loss: Value, step: int) -> float:
         """Meet with all ranks at the end of a group, and begin the next one; return the loss."""
         group = self.group
         self.flat.complete()
         self.reducer.request |= self._guard.look_at_gradients(loss, step)
+        if self._journal is not None:
+            self._journal.begin()
         pending = loss.tape.pending = group.pending(loss.tape)
         observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)

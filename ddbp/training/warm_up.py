@@ -12,6 +12,7 @@ from numba.core import event
 from ddbp import terminal
 from ddbp.comm.base import Communicator
 from ddbp.comm.serial import SerialCommunicator
+from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
@@ -63,7 +64,9 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
         part.square_norm(part.gradient)
         for member in map(copy.copy, optimizer.members):
             member.groups = {}
-            member.bind(part)
+            arrays, size = 1 + len(member.slots), part.values.size
+            journal = member.journal and Journal(alone, 1, 0, arrays, part.values.dtype, size)
+            member.bind(part, journal)
             member.step(part)
         # Gradients of shards are summed in the type of the model, what states learn in float64.
         for kind in (dtype, np.float64):

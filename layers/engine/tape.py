@@ -269,17 +269,25 @@ class Tape:
 
     def settle(self) -> None:
         """Gather all that layers have observed at once, and call what they passed with it."""
+        for apply, numbers in self.observed_by_all():
+            apply(numbers)
+
+    def observed_by_all(self) -> list[tuple[Callable[[Array], None], Array]]:
+        """Gather all that layers have observed at once; return what they passed with what it is to
+        be called with.
+        """
         pending, self.pending = self.pending, ()
         local = [numbers for numbers, _, gathered in pending if not gathered]
         everywhere = self.gather(np.concatenate(local, axis=1)) if local else None
+        found = []
         start = 0
         for numbers, apply, gathered in pending:
-            if everywhere is None or gathered:
-                apply(numbers)
-                continue
-            stop = start + numbers.shape[1]
-            apply(everywhere[:, start:stop])
-            start = stop
+            if everywhere is not None and not gathered:
+                stop = start + numbers.shape[1]
+                numbers = everywhere[:, start:stop]
+                start = stop
+            found.append((apply, numbers))
+        return found
 
     @contextmanager
     def drawing_again(self, call: Call) -> Iterator[None]:

@@ -2,10 +2,31 @@
 the type of the arrays.
 """
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
 
-from .jit import kernel
+from .jit import inlined, kernel
+from .llvm.memory import address_of
 from .llvm.vmath import constant, fma, number
+from .machine import CACHE_LINE
+from .sync import store_in_order
+
+UNDO_BLOCK = 128
+"""Elements that `by_blocks` changes at a time: what the undo log holds of them stays in the
+first-level cache.
+"""
+BEGUN, DONE, PLACE = 0, 2 * CACHE_LINE // 8, 1
+"""Cells of an undo log: how many blocks of an update have been begun and how many are done, on
+cache lines of their own; from PLACE on where in the whole the last begun one starts, and how many
+elements it has.
+"""
+CELLS = 2 * DONE
+"""Cells before the numbers of an undo log."""
+NOTE, CHECK = 1, 2
+"""What `by_blocks` does about checksums: note new ones, or compare those of before first."""
 
 
 @kernel
@@ -211,3 +232,86 @@ def lamb_direction(u, p, g, m, v, beta1, beta2, epsilon, correction1, root_corre
         m[i] = fma(beta1, m[i], rest1 * g[i])
         v[i] = fma(beta2, v[i], rest2 * (g[i] * g[i]))
         u[i] = fma(decay, p[i], m[i] * inverse1 / fma(np.sqrt(v[i]), inverse2, epsilon))
+
+
+@inlined
+def _sum(x, start, stop):
+    """Return the sum of the 32-bit words of x[start:stop], modulo 2^32: no single word can change
+    without it.
+    """
+    words = x[start:stop].view(np.uint32)
+    total = np.uint32(0)
+    for i in range(words.size):
+        total = np.uint32(total + words[i])
+    return total
+
+
+@inlined
+def _copy(y, x):
+    """Write y = x, in its beginning."""
+    for i in range(x.size):
+        y[i] = x[i]
+
+
+@cache
+def by_blocks(update: Callable[..., Any]) -> Any:
+    """Return the kernel of an update that does it block by block, as `update`, a kernel, does all
+    at once, so that one that was broken off can be finished, and so that bits that flipped are
+    found.
+
+    Its arguments are
+
+    - changed, a tuple of one to four arrays (n,), the parameters and their moments, and g (n,);
+    - runs (R, 2), the elements [start, stop) that are multiplied by `factor` before;
+    - log (A, UNDO_BLOCK) and cells (CELLS,), the undo log, shared, or none of both (A = 0);
+    - before, how many blocks of the update are in chunks before; place, where in the whole the
+      first element lies;
+    - sums (blocks, A) uint32, the checksums of the blocks of each array, and `checks`: 0, NOTE or
+      CHECK;
+    - scalars, a tuple of what `update` takes after the arrays.
+
+    It returns -1, or, if a checksum is not that of before, A times the number of the block plus
+    that of the array, and writes nothing from that block on. Blocks that the cells call done are
+    left out: who did them has died since.
+    """
+    step = inlined(getattr(update, "py_func", update))
+
+    def updated(changed, g, runs, factor, log, cells, before, place, sums, checks, scalars):
+        p, header, run = changed[0], address_of(cells), 0
+        factor = number(p, factor)
+        for block in range(max(cells[DONE] - before, 0) if len(cells) else 0, len(sums)):
+            a = block * UNDO_BLOCK
+            b = min(a + UNDO_BLOCK, p.size)
+            if checks == CHECK:
+                for k in range(len(changed)):
+                    if sums[block, k] != _sum(changed[k], a, b):
+                        return block * len(changed) + k
+            if len(cells):
+                for k in range(len(changed)):
+                    _copy(log[k], changed[k][a:b])
+                cells[PLACE] = place + a
+                cells[PLACE + 1] = b - a
+                store_in_order(header, before + block + 1)
+            while run < len(runs) and runs[run, 0] < b:
+                for i in range(max(a, runs[run, 0]), min(b, runs[run, 1])):
+                    p[i] *= factor
+                if runs[run, 1] > b:
+                    break
+                run += 1
+            if len(changed) == 1:
+                step(p[a:b], g[a:b], *scalars)
+            elif len(changed) == 2:
+                step(p[a:b], g[a:b], changed[1][a:b], *scalars)
+            elif len(changed) == 3:
+                step(p[a:b], g[a:b], changed[1][a:b], changed[2][a:b], *scalars)
+            else:
+                m, v, w = changed[1], changed[2], changed[3]
+                step(p[a:b], g[a:b], m[a:b], v[a:b], w[a:b], *scalars)
+            if len(cells):
+                store_in_order(header + 8 * DONE, before + block + 1)
+            if checks:
+                for k in range(len(changed)):
+                    sums[block, k] = _sum(changed[k], a, b)
+        return -1
+
+    return kernel(updated, cache=update.__module__ == __name__)

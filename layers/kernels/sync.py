@@ -66,6 +66,25 @@ def _store_release(typingctx: Any, address: Any, value: Any) -> Any:
 
 
 @intrinsic
+def store_in_order(typingctx: Any, address: Any, value: Any) -> Any:
+    """Store a 64-bit integer at an address, after all that was written before and before all that
+    is written afterwards, as others find it when this process has been killed.
+
+    What a killed process has stored in the order of its code is seen by all; so what follows only
+    has to be kept from the compiler, which may not move it over an instruction that may write
+    anywhere.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        address, value = arguments
+        builder.store_atomic(value, builder.inttoptr(address, ir.PointerType(_INT64)), "release", 8)
+        builder.asm(ir.FunctionType(_VOID, []), "", "~{memory}", (), side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
 def _pause(typingctx: Any) -> Any:
     """Let the processor rest for a moment."""
 
@@ -85,14 +104,14 @@ def _pause(typingctx: Any) -> Any:
 
 
 @inlined
-def _all_come(cells, mine, number, looks):
-    """Store `number` as the count of process `mine`; return whether all others have counted so far
+def _all_come(cells, members, mine, number, looks):
+    """Store `number` as the count of member `mine`; return whether all others have counted so far
     within so many looks.
     """
     first, step = address_of(cells), 8 * cells.shape[1]
-    _store_release(first + mine * step, number)
-    for process in range(len(cells)):
-        while _load_acquire(first + process * step) < number:
+    _store_release(first + members[mine] * step, number)
+    for member in range(len(members)):
+        while _load_acquire(first + members[member] * step) < number:
             if looks == 0:
                 return False
             looks -= 1
@@ -101,23 +120,23 @@ def _all_come(cells, mine, number, looks):
 
 
 @kernel
-def meet(cells, mine, number, looks):
-    """Writes `number` as the count of process `mine`; returns whether all processes have counted so
+def meet(cells, members, mine, number, looks):
+    """Writes `number` as the count of member `mine`; returns whether all members have counted so
     far within so many looks.
 
     If not, call it again. cells (P, at least COUNT_CELLS) are shared int64, the first of each row a
-    count.
+    count; members (M,) int64 are the rows of those that meet.
     """
-    return _all_come(cells, mine, number, looks)
+    return _all_come(cells, members, mine, number, looks)
 
 
 @kernel
-def gather(rows, board, mine, number, same, looks):
-    """Writes the rows of all processes to rows (P, w), in which that of process `mine` is, when
-    they have met, as `meet` does.
+def gather(rows, board, members, mine, number, same, looks):
+    """Writes the rows of all members to rows (M, w), in which that of member `mine` is, when they
+    have met, as `meet` does.
 
-    Returns the first process whose first `same` words are not those of `mine`, or ALIKE; but LATE
-    if not all have come. Then call it again. board (P, COUNT_CELLS + 2 W), W >= w, is shared: cells
+    Returns the first member whose first `same` words are not those of `mine`, or ALIKE; but LATE if
+    not all have come. Then call it again. board (P, COUNT_CELLS + 2 W), W >= w, is shared: cells
     for meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
     what another still reads. All are int64.
     """
@@ -125,15 +144,15 @@ def gather(rows, board, mine, number, same, looks):
     start = COUNT_CELLS + number % 2 * ((board.shape[1] - COUNT_CELLS) // 2)
     own, shown = rows[mine], board[:, start : start + width]
     for i in range(width):
-        shown[mine, i] = own[i]
-    if not _all_come(board, mine, number, looks):
+        shown[members[mine], i] = own[i]
+    if not _all_come(board, members, mine, number, looks):
         return LATE
     strange = ALIKE
-    for process in range(len(rows) - 1, -1, -1):
-        to, of = rows[process], shown[process]
+    for member in range(len(rows) - 1, -1, -1):
+        to, of = rows[member], shown[members[member]]
         for i in range(width):
             to[i] = of[i]
         for i in range(same):
             if to[i] != own[i]:
-                strange = process
+                strange = member
     return strange

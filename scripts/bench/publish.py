@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "language": quality.language,
     "reductions": scale.reductions,
     "overlaps": scale.overlaps,
+    "whole hosts": scale.whole_hosts,
     "update": scale.update,
     "efficiencies": scale.efficiencies,
     "validation": scale.validation,

@@ -1,5 +1,6 @@
 """The same bits wherever the ranks are: on one host or several, with shared memory or without."""
 
+import numpy as np
 import pytest
 
 from .ranks import (
@@ -9,6 +10,7 @@ from .ranks import (
     ONE_HOST,
     PARTIAL_SUMS,
     PLAIN,
+    WHOLE,
     differences,
     in_full,
 )
@@ -47,6 +49,13 @@ LAYOUTS = {
     "2+1, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [2, 1]),
     "2+2, buckets, partial sums": (HALVES | BUCKETS | PARTIAL_SUMS, [2, 2]),
     "3+2, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [3, 2]),
+    "2, whole": (WHOLE, [2]),
+    "1+1, whole": (HALVES | WHOLE, [1, 1]),
+    "2+1, whole": (ODD_AND_EVEN | WHOLE, [2, 1]),
+    "3 plain, whole, buckets": (PLAIN | WHOLE | BUCKETS, [1, 1, 1]),
+    "2+2, whole, buckets, partial sums": (HALVES | WHOLE | BUCKETS | PARTIAL_SUMS, [2, 2]),
+    "4+3, whole, buckets": (ODD_AND_EVEN | WHOLE | BUCKETS, [4, 3]),
+    "7 plain, whole": (PLAIN | WHOLE, [1] * 7),
 }
 
 
@@ -58,7 +67,7 @@ MANY = [name for name in LAYOUTS if name not in FEW]
 def by_job(name):
     """Return what brings together the layouts that live ranks may have one after the other."""
     environment, hosts = LAYOUTS[name]
-    return sum(hosts), sorted(environment.keys() - BUCKETS.keys() - PARTIAL_SUMS.keys())
+    return sum(hosts), sorted(environment.keys() - (BUCKETS | PARTIAL_SUMS | WHOLE).keys())
 
 
 @pytest.mark.parametrize("name", [*sorted(FEW, key=by_job), *in_full(*sorted(MANY, key=by_job))])
@@ -76,6 +85,12 @@ def test_every_rank_has_the_bits_of_the_process_without_mpi(name, alone, run_ran
         several = [count for network, count in of_networks.items() if network in result]
         assert result["buckets"].tolist() == (several if "buckets" in name else [1] * len(several))
         assert differences(result, expected) == []
+    # Once each by all ranks, or by those of each host.
+    owners = hosts if "whole" in name else [sum(hosts)]
+    updated = np.split(np.array([result["updated"] for result in results]), np.cumsum(owners)[:-1])
+    assert [of_owners.sum(0).tolist() for of_owners in updated] == [
+        results[0]["sizes"].tolist()
+    ] * len(owners)
 
 
 def test_losses_fall(alone):

@@ -4,10 +4,10 @@ bits of the run that was not.
 
 import pytest
 
-from .ranks import BUCKETS, PARTIAL_SUMS, PLAIN, differences
+from .ranks import BUCKETS, HALVES, PARTIAL_SUMS, PLAIN, WHOLE, differences
 
 PROGRAM = "resume.py"
-ENVIRONMENTS = {1: PARTIAL_SUMS, 2: {}, 3: PLAIN | BUCKETS}
+ENVIRONMENTS = {1: PARTIAL_SUMS, 2: {}, 3: PLAIN | BUCKETS, 4: HALVES | WHOLE}
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_states_are_the_same_on_all_ranks_and_for_any_number_of_them(stopped):
         assert [differences(result, expected) for result in results] == [[]] * len(results)
 
 
-@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1), (2, 3), (3, 1), (3, 4), (4, 2)])
 def test_run_goes_on_to_the_bits_of_the_undisturbed_one(before, after, alone, stopped, run_ranks):
     states, _ = stopped[before]
     results = run_ranks(after, PROGRAM, "--load", states, **ENVIRONMENTS[after])

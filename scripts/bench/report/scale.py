@@ -32,6 +32,22 @@ def overlaps() -> str:
     return f"{table(head, lines)}\n\n{source('overlap')}"
 
 
+def whole_hosts() -> str:
+    """Return the table of hosts that publish parameters or sums, if they were measured."""
+    if not (measured := result("whole_hosts")):
+        return ""
+    head = ["workload", "ranks", "parameters, ms", "sums, ms", "sums / parameters"]
+    head += ["sent, MB", "sent as sums, MB", "moments, MB", "whole moments, MB"]
+    lines = []
+    for row in measured["rows"]:
+        kinds = ("parameters", "sums")
+        times = [milliseconds(row["ms"][kind]) for kind in kinds]
+        sizes = [row["bytes"][kind][of] for of in ("sent", "moments") for kind in kinds]
+        megabytes = [f"{size / 1e6:.2f}" for size in sizes]
+        lines.append([row["name"], row["ranks"], *times, factor(row["ratio"]["ratio"]), *megabytes])
+    return f"{table(head, lines)}\n\n{source('whole_hosts')}"
+
+
 def efficiencies() -> str:
     """Return the table of one rank against several, if they were measured."""
     if not (measured := result("efficiency")):

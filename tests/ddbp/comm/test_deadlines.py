@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from ddbp import settings
-from ddbp.comm import deadlines
+from ddbp.comm import deadlines, mpi_notices
 from ddbp.comm.base import CollectiveKind, CommunicationError
 from ddbp.comm.deadlines import Deadline
 from ddbp.comm.mpi_messages import MessageTag
+from ddbp.comm.mpi_notices import MPINotices
 
 EXCHANGE = (CollectiveKind.EXCHANGE, 17)
 
@@ -46,6 +47,7 @@ def clock(monkeypatch):
     clock.monotonic = lambda: clock.now
     clock.sleep = lambda seconds: setattr(clock, "now", clock.now + max(seconds, 1.0))
     monkeypatch.setattr(deadlines, "time", clock)
+    monkeypatch.setattr(mpi_notices, "time", clock)
     monkeypatch.setattr(deadlines, "_YIELDS", 0)
     return clock
 
@@ -57,12 +59,13 @@ def wait(clock, monkeypatch):
     """
     monkeypatch.setattr(deadlines, "WHERE", [])
 
-    def run(timeout, *, rank=0, coming=(), late=list, seconds=np.inf):
+    def run(timeout, *, rank=0, ranks=4, coming=(), late=list, seconds=np.inf):
         monkeypatch.setenv(settings.TIMEOUT, str(timeout))
-        world = World(clock, 4, rank)
+        world = World(clock, ranks, rank)
         world.coming = [(clock.now + after, tag, source) for after, tag, source in coming]
         mpi = SimpleNamespace(Status=SimpleNamespace, ANY_SOURCE=-1)
-        deadline, started = Deadline(mpi, world), clock.now
+        notices, started = MPINotices(mpi, world), clock.now
+        deadline = Deadline(notices, rank, range(ranks))
         deadline.begin()
         error = ""
         try:
@@ -92,7 +95,7 @@ def test_rank_that_compiles_is_not_missing_under_a_short_limit(wait):
 def test_rank_tells_all_others_that_it_compiles_but_not_all_the_time(clock, monkeypatch):
     monkeypatch.setenv(settings.TIMEOUT, "10")
     world = World(clock, 3, 1)
-    deadline = Deadline(SimpleNamespace(), world)
+    deadline = Deadline(MPINotices(SimpleNamespace(), world), 1, range(3))
     for _ in range(3):
         deadline.compiling()
     assert world.sent == [(0, MessageTag.COMPILING), (2, MessageTag.COMPILING)]
@@ -143,6 +146,6 @@ def test_rank_that_compiles_is_said_to(wait, capsys):
 
 
 def test_many_ranks_are_counted(wait, capsys):
-    wait(1000, late=lambda: [*range(1, 4), *range(9, 20)], seconds=40)
+    wait(1000, ranks=20, late=lambda: [*range(1, 4), *range(9, 20)], seconds=40)
     (said,) = lines(capsys.readouterr().err)
     assert "waits for rank 1, rank 2, rank 3, rank 9, 10 more since" in said

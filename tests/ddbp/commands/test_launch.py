@@ -8,7 +8,7 @@ import tempfile
 import pytest
 
 from ddbp import settings
-from ddbp.commands import cli, launch, post_mortem
+from ddbp.commands import cli, end_signals, launch, post_mortem
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 
@@ -41,7 +41,7 @@ def test_status_is_that_of_the_launcher_or_128_and_its_signal(line, status, scri
 
 
 def test_signal_ends_a_launcher_that_does_not_listen(script, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(launch, "_GRACE", 0.5)
+    monkeypatch.setattr(end_signals, "GRACE", 0.5)
     pid = tmp_path / "pid"
     line = (
         "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"

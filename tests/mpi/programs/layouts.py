@@ -4,7 +4,7 @@ an LSTM for twenty steps, in eight shards.
 The MLP trains in sixteen, and in seven, on as many ranks or fewer.
 
 Usage: layouts.py FOLDER; every rank writes its parameters, states and losses, how many ranks share
-memory, and how many buckets there are.
+memory, how many buckets there are, and how many parameters it updates of how many.
 """
 
 import sys
@@ -96,7 +96,7 @@ RUNS = {
 
 def main() -> None:
     """Run all."""
-    results, buckets = {}, []
+    results, buckets, sizes, updated = {}, [], [], []
     for name, (network, shape, optimizer, options) in RUNS.items():
         if options["shards"] < ddbp.communicator().size:
             continue
@@ -112,7 +112,10 @@ def main() -> None:
             quiet=True,
             **options,
         )
-        buckets.append(len(trainer._update.reducer.ranges))
+        reducer = trainer._update.reducer
+        buckets.append(1 if reducer._exchange is None else len(reducer._exchange.parts))
+        sizes.append(reducer.flat.values.size)
+        updated.append(sum(stop - start for start, stop in reducer.ranges))
         losses = []
         while trainer.step_count < STEPS:
             losses += [
@@ -125,9 +128,8 @@ def main() -> None:
             [*losses, *trainer.evaluate(ddbp.ArrayDataset(x, y)).values()]
         )
     hosts = np.diff(trainer.comm.hosts)
-    np.savez(
-        Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", hosts=hosts, buckets=buckets, **results
-    )
+    results |= {"hosts": hosts, "buckets": buckets, "sizes": sizes, "updated": updated}
+    np.savez(Path(sys.argv[1]) / f"rank{trainer.comm.rank}.npz", **results)
 
 
 if __name__ == "__main__":

@@ -244,18 +244,27 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         11,
     ),
 }
-LOOPS: dict[str, tuple[Callable[[], ddbp.Trainer], int]] = {
-    "a loop": (lambda: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9)), 8),
+LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
+    "a loop": (
+        lambda **options: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9), **options),
+        8,
+    ),
     "a loop over frozen layers in the midst of a group": (
-        lambda: make(frozen(dense(BatchNorm(64))), ddbp.LAMB(0.01), accumulate=4),
+        lambda **options: make(
+            frozen(dense(BatchNorm(64))), ddbp.LAMB(0.01), accumulate=4, **options
+        ),
         7,
     ),
     "a loop in the midst of a group": (
-        lambda: make(dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), accumulate=4),
+        lambda **options: make(
+            dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), accumulate=4, **options
+        ),
         8,
     ),
     "a loop in the midst of a group, synchronized": (
-        lambda: make(dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), accumulate=4),
+        lambda **options: make(
+            dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), accumulate=4, **options
+        ),
         7,
     ),
 }

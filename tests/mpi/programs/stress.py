@@ -76,8 +76,8 @@ def come_without_waiting():
     """Count the meetings at which parameters are published, but wait for nobody."""
 
     def meet(barrier):
-        barrier._meetings += 1
-        sync.meet(barrier._cells, barrier._mine, barrier._meetings, 0)
+        barrier.meetings += 1
+        sync.meet(barrier.cells, barrier._members, barrier._mine, barrier.meetings, 0)
         return True
 
     replace(HostBarrier, "meet", meet)
@@ -117,7 +117,8 @@ def send_without_looking():
 
     def progress(overlap):
         for number in overlap._complete:
-            sync.meet(overlap._counts[number], overlap._mine, overlap._attempt, 0)
+            counts = overlap._counts[number]
+            sync.meet(counts, overlap._members, overlap._mine, overlap._attempt, 0)
             overlap._exchange.start(number)
         overlap._complete = []
 

@@ -1,0 +1,257 @@
+"""The ranks of one host that `ddbp launch --survive` has started, without MPI: those that are left
+go on when some are killed, and let in others that replace them.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from layers.types import Array
+
+from . import shared_memory
+from .abort import STARTED, abort_all_ranks_on_exceptions
+from .base import (
+    Collective,
+    CollectiveKind,
+    CommunicationError,
+    PendingMessages,
+    RankLost,
+    Ranks,
+)
+from .deadlines import Deadline
+from .host_barrier import HostBarrier, compile_kernels
+from .host_ranks import HostRanks
+from .members import HostNotices, Members, NotAMemberError, meeting_of, position
+from .topology import Topology
+
+_NEWCOMER_LOOK = 1e-3
+"""Seconds between looks of a process that waits to be let in."""
+
+
+class HostCommunicator(HostRanks):
+    """The ranks of a job on one host that survives deaths.
+
+    Parameters
+    ----------
+    descriptor, slots, slot
+        The file that the job shares, the number of its slots, and that of this process.
+    """
+
+    survives = True
+
+    def __init__(self, descriptor: int, slots: int, slot: int) -> None:
+        # Processes that this one starts are no ranks.
+        os.set_inheritable(descriptor, False)
+        self.slot = slot
+        self.progress_hook: Callable[[], None] | None = None
+        self._members = members = Members(descriptor, slots, slot)
+        self._host_barrier = HostBarrier(lambda shape, dtype: members.cells, slot, slots)
+        self._notices = HostNotices(members, slot)
+        self._deadline = Deadline(self._notices, 0, [slot], survives=True)
+        self.newcomer = not members.joined(slot)
+        self._form(*((0, [slot]) if self.newcomer else (1, members.of(1))), 0)
+        abort_all_ranks_on_exceptions(self)
+        for tell in STARTED:
+            tell(self)
+        with self.leader_first():
+            compile_kernels()
+
+    def _form(self, group: int, slots: list[int], meeting: int) -> None:
+        """Become a rank of a group whose members have met so often."""
+        self.group = group
+        self.slots = slots
+        self.rank = slots.index(self.slot)
+        self.size = len(slots)
+        self.hosts = np.array([0, self.size])
+        self.topology = Topology(self.hosts, self.rank)
+        self.of_host: Ranks = self
+        self._host_barrier.form(slots, self.rank, position(group, meeting))
+        self._notices.form(slots)
+        self._deadline.form(self.rank, slots)
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0 and not self.newcomer
+
+    # Memory
+
+    def plan_memory(self, needs: Mapping[str, int]) -> None:
+        self._demand = shared_memory.MemoryPlan(needs, {})
+
+    def host_array(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return shared_memory.allocate(shape, dtype, self.rank, self.size, self)
+
+    def from_first(self, text: Array) -> None:
+        """Overwrite text with that of rank 0."""
+        text[...] = self.all_gather(text)[0]
+
+    def error_of_any(self, error: OSError | None) -> int:
+        """Return the number of the first error, 0 if no rank has one."""
+        codes = self.all_gather(np.array([0 if error is None else error.errno or -1]))
+        return int(codes[codes != 0][0]) if codes.any() else 0
+
+    def refusal(self, code: int) -> CommunicationError:
+        """Return the error for memory that cannot be had, given the error number."""
+        return self._demand.refusal(code)
+
+    # Meetings
+
+    def broadcast(self, array: Array) -> None:
+        shared = self.host_array(array.shape, array.dtype)
+        if self.rank == 0:
+            shared[...] = array
+        self.host_barrier((CollectiveKind.BROADCAST, 0))
+        if self.rank:
+            array[...] = shared
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        if self.rank == 0:
+            yield
+        # Kernels may not be compiled yet, and a spinning barrier would take the core on which the
+        # first rank does that.
+        self._host_barrier.come()
+        self._await_host(
+            (CollectiveKind.LEADER_FIRST, 0),
+            lambda: not self._host_barrier.late(),
+            asleep=5e-3 if self.rank else 0.0,
+        )
+        if self.rank:
+            yield
+
+    def sendrecv(
+        self,
+        collective: Collective,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
+    ) -> None:
+        pass
+
+    def pending_messages(self, parts: int) -> PendingMessages:
+        raise NotImplementedError("the ranks of one host have no messages")
+
+    # Members
+
+    def _dead(self) -> list[int]:
+        return self._dead_of(self._late)
+
+    def _dead_of(self, late: Callable[[], list[int]]) -> list[int]:
+        dead = self._members.dead([self.slots[rank] for rank in late()])
+        # Only now: where a process has come to that is dead is final.
+        return [rank for rank in late() if self.slots[rank] in dead]
+
+    def _fence(self, ranks: list[int]) -> None:
+        self._members.kill([self.slots[rank] for rank in ranks])
+
+    def regroup(self) -> list[int]:
+        before = self.slots
+        self._assemble(self._members.declare(self.group), self._meeting + 1)
+        return sorted({*before} - {*self.slots})
+
+    @property
+    def _meeting(self) -> int:
+        """Which meeting this rank has come to."""
+        return meeting_of(self._host_barrier.meetings)
+
+    def _assemble(self, group: int, meeting: int) -> None:
+        """Meet with all members of a new group for the first time; of a newer one, if members die
+        before they come. All of them go on from there, or none.
+        """
+        members, last = self._members, self.group
+
+        def missing() -> list[int]:
+            late = members.assembled(self.slots, self.group, meeting)
+            return [self.slots.index(slot) for slot in late]
+
+        while True:
+            slots = members.of(group)
+            if self.slot not in slots:
+                raise NotAMemberError
+            self._form(group, slots, meeting)
+            members.come(position(group, meeting))
+            try:
+                self._deadline.until(
+                    lambda: not missing(),
+                    (CollectiveKind.REGROUP, group),
+                    late=missing,
+                    dead=lambda: self._dead_of(missing),
+                    fence=self._fence,
+                )
+                return
+            except RankLost:
+                group = members.declare(last)
+
+    def knocking(self) -> bool:
+        return self._members.knocking()
+
+    def admit(self) -> list[int]:
+        before, members = self.slots, self._members
+        meeting = self._meeting + 1
+        if self.rank == 0:
+            members.invite(self.group, meeting)
+        self.host_barrier((CollectiveKind.REGROUP, self.group))
+        if members.invited_at(meeting):
+            self.group += 1
+            self._assemble(self.group, meeting + 1)
+        return sorted({*self.slots} - {*before})
+
+    def knock(self, what: str) -> list[int]:
+        members, alone = self._members, self._meeting
+        members.knock()
+        while True:
+            if members.deserted():
+                raise SystemExit(0)
+            invited = members.invitation()
+            if invited is None:
+                time.sleep(_NEWCOMER_LOOK)
+                continue
+            group, meeting = invited
+            self.group = group
+            try:
+                self._assemble(group, meeting + 1)
+            except NotAMemberError:
+                self._form(0, [self.slot], alone)
+                continue
+            if members.deserted():
+                raise SystemExit(0)
+            members.accept()
+            self.newcomer = False
+            return [slot for slot in members.together() if slot in self.slots]
+
+    # The job
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "mpi": "not used: launched by ddbp launch --survive",
+            "ranks": self.size,
+            "hosts": [socket.gethostname()],
+            "ranks that share memory": [self.size],
+        }
+
+    def leave(self) -> None:
+        """Tell the other ranks that this one ends, and wait for them, but not for dead ones."""
+        self._deadline.leave()
+        members = self._members
+        if not self.newcomer:
+            self._deadline.until(
+                lambda: len(members.ended(self.slots)) + len(members.dead(self.slots)) == self.size,
+                (CollectiveKind.END, 0),
+                asleep=1e-3,
+            )
+
+    def finalize(self) -> None:
+        pass
+
+    def abort(self, status: int) -> None:
+        """End all ranks at once: the launcher does, when it sees that this one has ended."""
+        self._members.end(abort=True)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        os._exit(status)

@@ -1,0 +1,148 @@
+"""How the ranks of one host meet in memory that they share; communicators build on it."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from layers.errors import message
+from layers.kernels import sync
+from layers.types import Array, Integers
+
+from .base import Collective, CollectiveKind, CommunicationError, described
+from .deadlines import Deadline
+from .host_barrier import WORDS, HostBarrier, SharedRow
+from .topology import Topology
+
+
+class HostRanks:
+    """Meetings of the ranks of this host."""
+
+    rank: int
+    size: int
+    topology: Topology
+    progress_hook: Callable[[], None] | None = None
+    _one_host = True
+    _deadline: Deadline
+    _host_barrier: HostBarrier
+
+    @property
+    def waiting(self) -> Collective | None:
+        return self._deadline.waiting
+
+    @property
+    def waited(self) -> float:
+        return self._deadline.waited
+
+    def signs(self) -> dict[int, Integers]:
+        words = self._host_barrier.signs()
+        # Until ranks share memory this one is alone.
+        first = self.rank if len(words) == 1 else self.topology.first
+        return {first + number: of_rank for number, of_rank in enumerate(words)}
+
+    def host_barrier(self, collective: Collective) -> None:
+        self._deadline.begin()
+        if not self._host_barrier.meet():
+            self._await_host(collective)
+
+    def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
+        self._deadline.begin()
+        row.title[0], row.title[2] = collective
+        rows = row.rows
+        if not self._one_host:
+            rows = rows[self.topology.first : self.topology.last]
+        parts = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
+        return parts(collective, rows, SharedRow.TITLE + same)
+
+    def all_gather(self, array: Array) -> Array:
+        array = np.ascontiguousarray(array)
+        row = SharedRow(-(-array.nbytes // 8), self.size, self.rank, np.int64)
+        row.numbers.view(np.uint8)[: array.nbytes] = array.reshape(-1).view(np.uint8)
+        self.gather((CollectiveKind.GATHER, 0), row)
+        rows = np.ascontiguousarray(row.all).view(np.uint8)[:, : array.nbytes]
+        result: Array = (
+            np.ascontiguousarray(rows).view(array.dtype).reshape(self.size, *array.shape)
+        )
+        return result
+
+    def _gather_host(self, collective: Collective, rows: Integers, same: int) -> bool:
+        """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
+        words are the same.
+        """
+        mismatched = self._host_barrier.gather(rows, same)
+        if mismatched == sync.LATE:
+            self._await_host(collective)
+            mismatched = self._host_barrier.gather(rows, same, again=True)
+        if mismatched == sync.ALIKE:
+            return True
+        self._require_title(collective, rows, self.topology.first, mismatched)
+        return False
+
+    def _gather_host_in_parts(self, collective: Collective, rows: Integers, same: int) -> bool:
+        """Do what `_gather_host` does with rows longer than those of the host barrier: in several
+        meetings, each with the title.
+        """
+        title, equal = SharedRow.TITLE, True
+        for start in range(title, rows.shape[1], WORDS - title):
+            part = np.concatenate([rows[:, :title], rows[:, start : start + WORDS - title]], axis=1)
+            first = start == title
+            found = self._gather_host(collective, part, same if first else title)
+            if first:
+                equal = found
+                rows[:, :title] = part[:, :title]
+            rows[:, start : start + WORDS - title] = part[:, title:]
+        return equal
+
+    def _await_host(
+        self,
+        collective: Collective,
+        met: Callable[[], bool] | None = None,
+        *,
+        asleep: float = 0.0,
+    ) -> None:
+        """Wait until the ranks of this host have met."""
+        self._deadline.until(
+            met or self._met,
+            collective,
+            late=self._late,
+            dead=self._dead,
+            fence=self._fence,
+            asleep=asleep,
+        )
+
+    def _met(self) -> bool:
+        if self.progress_hook is not None:
+            self.progress_hook()
+        return self._host_barrier.met()
+
+    def _late(self) -> list[int]:
+        """Return the ranks of this host that have not come to the present meeting."""
+        return [self.topology.first + rank for rank in self._host_barrier.late()]
+
+    def _dead(self) -> list[int]:
+        """Return those of them that never will."""
+        return [self.topology.first + rank for rank in self._host_barrier.dead()]
+
+    _fence: Callable[[list[int]], None] | None = None
+
+    def _require_title(
+        self, collective: Collective, rows: Integers, first: int, mismatched: int
+    ) -> None:
+        """Refuse a mismatched rank, `first` and so many, if it is at another kind of collective, or
+        has other numbers to gather.
+        """
+        kind, words, number = rows[mismatched, : SharedRow.TITLE].tolist()
+        expected = int(rows[self.rank - first, 1])
+        if (kind, words) == (collective[0], expected):
+            return
+        got = f"{described((kind, number))} on rank {first + mismatched}"
+        if kind == collective[0]:
+            got = f"{words} numbers on rank {first + mismatched}, {expected} here"
+        fix = "Every rank must run the same loop, and the same layers in the same order."
+        raise CommunicationError(
+            message(
+                f"rank {self.rank}",
+                f"all ranks must take part in {described(collective)}",
+                got,
+                fix,
+            )
+        )

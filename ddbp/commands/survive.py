@@ -1,0 +1,219 @@
+"""The job of `ddbp launch --survive`: its ranks are processes of the launcher itself, which lets
+those that are left go on when one is killed, and starts another in its place.
+"""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ddbp import settings
+from ddbp.comm import shared_memory
+from ddbp.comm.abort import ABORTED
+from ddbp.comm.members import Members
+from ddbp.comm.rank_process import tied
+from ddbp.observers import rank_status
+from ddbp.training.signals import SAVED
+
+from . import end_signals
+
+_NEWCOMERS = 1000
+"""So many processes may replace others in the life of a job."""
+_IN_VAIN = 3
+"""After so many newcomers in a row that ended before they were let in, no more are started."""
+_LOOK = 0.1
+"""Seconds between looks at processes, where the system does not tell when they end."""
+
+
+class Job:
+    """Ranks that survive each other.
+
+    Parameters
+    ----------
+    command, environment
+        What a rank runs.
+    folder
+        Where ranks keep their status.
+    ranks
+        How many there are at the beginning.
+    replaces
+        Whether those that are killed are replaced.
+
+    Attributes
+    ----------
+    dead
+        The slots of ranks that were killed.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: dict[str, str],
+        folder: Path,
+        ranks: int,
+        *,
+        replaces: bool,
+    ) -> None:
+        self._command = tied(command)
+        self._environment = environment
+        self._folder = folder
+        self._replaces = replaces
+        self._slots = ranks + _NEWCOMERS
+        self._members = Members.create(ranks, self._slots)
+        self._ranks = ranks
+        self._children: dict[int, subprocess.Popen[bytes]] = {}
+        self._pids: list[int] = []
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        # Of each slot.
+        self._cores = dict(enumerate(cores[:ranks])) if ranks <= len(cores) else {}
+        self._poll = select.poll()
+        self._in_vain = 0
+        self._status = 0
+        self._over = False
+        self.dead: list[int] = []
+
+    def run(self) -> int:
+        """Return the exit status: that of a rank which has ended with another one than 0, 128 and
+        the number of the signal if none was left, or of one that has come to this process.
+        """
+        with end_signals.handled(lambda: self._send(signal.SIGKILL), self._running):
+            try:
+                for slot in range(self._ranks):
+                    self._start(slot)
+                while self._children:
+                    self._look()
+                return self._status or self._unnoticed()
+            except end_signals.Stopped as stopped:
+                return end_signals.said(stopped.number, saved=self._stop() == SAVED)
+            finally:
+                self._send(signal.SIGKILL)
+                for process in self._children.values():
+                    process.wait()
+                self._clean_up()
+
+    @property
+    def step(self) -> int:
+        """The step that the ranks have come to, -1 if they came to none."""
+        found = (rank_status.read(self._folder, slot) for slot in range(len(self._pids)))
+        return max((each.step for each in found if each is not None), default=-1)
+
+    def _start(self, slot: int) -> None:
+        descriptor = self._members.descriptor
+        told = f"{descriptor} {self._slots} {slot}"
+        process = subprocess.Popen(
+            self._command,
+            # Only one of them can read.
+            stdin=None if slot == 0 else subprocess.DEVNULL,
+            env={**self._environment, settings.SURVIVE: told},
+            pass_fds=[descriptor],
+            # What a terminal sends to the launcher is passed on once.
+            start_new_session=True,
+        )
+        self._children[slot] = process
+        self._pids.append(process.pid)
+        self._members.register(slot, process.pid)
+        if slot in self._cores:
+            # A process of one thread still.
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, [self._cores[slot]])
+        if hasattr(os, "pidfd_open"):
+            self._poll.register(os.pidfd_open(process.pid), select.POLLIN)
+
+    def _look(self) -> None:
+        """Wait until a rank ends, and see to it."""
+        for descriptor, _ in self._poll.poll(1000 * _LOOK):
+            self._poll.unregister(descriptor)
+            os.close(descriptor)
+        for slot, process in list(self._children.items()):
+            if process.poll() is not None:
+                del self._children[slot]
+                self._see_to(slot, process.returncode)
+        if not any(map(self._members.joined, self._children)):
+            # Newcomers have nobody to join.
+            self._over = True
+            self._send(signal.SIGKILL)
+
+    def _see_to(self, slot: int, status: int) -> None:
+        members = self._members
+        if self._over:
+            return
+        if members.left(slot):
+            self._status = self._status or status
+        elif status < 0:
+            self._survive(slot, signal.Signals(-status))
+        elif members.joined(slot):
+            if status == 0:
+                self._say(slot, "left without coming to the end of the script, as by os._exit")
+            self._status = self._status or status or ABORTED
+            self._over = True
+            self._send(signal.SIGKILL)
+        else:
+            self._say(slot, "has failed before it was let in")
+            self._replace(slot)
+
+    def _survive(self, slot: int, number: signal.Signals) -> None:
+        """Say that a rank was killed, and replace it if others go on."""
+        left = [other for other in self._members.newest if other in self._children]
+        left = [other for other in left if not self._members.left(other)]
+        if self._members.joined(slot):
+            self.dead.append(slot)
+            self._in_vain = 0
+        where = rank_status.read(self._folder, slot)
+        place = where.where if where else rank_status.BEFORE_TRAINER
+        rest = f"{len(left)} go on" if left else "no rank is left to go on"
+        self._say(slot, f"was killed by {number.name} {place}; {rest}")
+        if left:
+            self._replace(slot)
+        elif self._members.joined(slot):
+            self._status = self._status or 128 + number
+
+    def _replace(self, slot: int) -> None:
+        """Start a newcomer in the place of a process that has ended."""
+        new = len(self._pids)
+        self._in_vain += not self._members.joined(slot)
+        if not self._replaces or new == self._slots or self._in_vain == _IN_VAIN:
+            return
+        if slot in self._cores:
+            self._cores[new] = self._cores[slot]
+        self._members.take(new)
+        self._start(new)
+        self._say(new, f"is to replace rank {slot}")
+
+    def _unnoticed(self) -> int:
+        """Return the status of a job whose ranks have come to their end, but for some that were
+        killed, unnoticed by the others, in the midst of what comes after their last meeting.
+        """
+        members = self._members
+        lost = [slot for slot in members.newest if not members.left(slot)]
+        return ABORTED if lost else 0
+
+    def _say(self, slot: int, text: str) -> None:
+        line = f"ddbp launch: rank {slot} (process {self._pids[slot]}) {text}"
+        print(line, file=sys.stderr, flush=True)
+
+    def _running(self) -> list[int]:
+        return [process.pid for process in self._children.values()]
+
+    def _send(self, number: int) -> None:
+        for process in self._children.values():
+            process.send_signal(number)
+
+    def _stop(self) -> int:
+        """Have all ranks end, which may save; return their exit status."""
+        self._send(signal.SIGTERM)
+        statuses = []
+        for process in self._children.values():
+            try:
+                statuses.append(process.wait(end_signals.GRACE))
+            except subprocess.TimeoutExpired:
+                self._send(signal.SIGKILL)
+        return SAVED if SAVED in statuses else 0
+
+    def _clean_up(self) -> None:
+        for pid in self._pids:
+            shared_memory.remove_files_of(pid)
+        os.close(self._members.descriptor)

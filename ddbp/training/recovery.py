@@ -1,0 +1,275 @@
+"""Recovery: a run goes on when ranks are killed, to the bits of the run in which none was, and lets
+newcomers take their places.
+
+A step has two phases, each of which can be done again from what it only reads. Until the update
+begins parameters and moments are as they were: the ranks that are left share the shards out anew,
+and compute the batches of the group once more. The update of a rank that was killed in it is
+finished by the others, see `Update`. What is done beside steps changes nothing before its last
+meeting, so it is done again.
+"""
+
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from ddbp.comm.base import CommunicationError, Communicator, RankLost
+from ddbp.observers.observer import Request
+from ddbp.snapshot import Snapshot
+from layers import Value
+from layers.errors import message
+
+from . import snapshots
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+GlobalBatch = tuple[Any, Any, Any]
+
+_RESTART = "With --max-restarts the job begins again from its newest checkpoint."
+
+
+class Origin(Enum):
+    """Where a batch comes from, which decides whether there is a way to have it once more."""
+
+    NOWHERE = auto()
+    """A script's own `batch`, or several of the others in one group."""
+    STREAM = auto()
+    """`fit` or `batches`."""
+    GIVEN = auto()
+    """`train_step`."""
+
+
+class Recovering:
+    """What a trainer offers to what is collective beside its steps."""
+
+    _recovery: "Recovery | None"
+
+    def recovered(
+        self,
+        operation: Callable[Arguments, Result],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result:
+        """Return what a collective operation does. If ranks are killed in it, under `ddbp launch
+        --survive`, those that are left do it again: it must change nothing before its last meeting.
+        """
+        if self._recovery is None:
+            return operation(*arguments, **options)
+        return self._recovery(operation, *arguments, **options)
+
+    def join(self, loop: str) -> bool:
+        """Come to a loop over batches; return whether this process was a newcomer, which goes on
+        where the others are in it.
+        """
+        return self._recovery is not None and self._recovery.join(loop)
+
+
+class Recovery:
+    """Has a trainer go on when ranks are lost, or let in.
+
+    Parameters
+    ----------
+    trainer
+        The trainer, on ranks that survive.
+    """
+
+    def __init__(self, trainer: "Trainer") -> None:
+        self._trainer = trainer
+        self._comm = trainer.comm
+        # What everything is laid out for: the group of ranks, and the rank of each slot.
+        self._group = trainer.comm.group
+        self._ranks = _ranks(trainer.comm)
+        self._origin = Origin.NOWHERE
+        # Whether the batch that was made last is one of a layout of before.
+        self._void = False
+        # Whether the group was lost of which `train_step` was given these batches.
+        self._lost = False
+        self._given: list[GlobalBatch] = []
+        # The last step that ranks were lost in, and their shards.
+        self._suspects: tuple[int, set[int]] = -1, set()
+        # How many loops over batches there have been, and which one goes on.
+        self._loops = 0
+        self._loop = ""
+
+    # Beside steps
+
+    def __call__(
+        self,
+        operation: Callable[Arguments, Result],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result:
+        """Return what a collective operation does, which changes nothing before its last meeting:
+        if ranks are lost in it, those that are left do it again.
+        """
+        while True:
+            self.follow()
+            try:
+                return operation(*arguments, **options)
+            except RankLost:
+                self._comm.regroup()
+
+    def follow(self) -> None:
+        """Lay everything out for the ranks that there are now; collective if they are others. What
+        has accumulated is lost.
+        """
+        while self._group != self._comm.group:
+            try:
+                self._lay_out()
+            except RankLost:
+                self._comm.regroup()
+
+    def _lay_out(self, newcomers: Snapshot | None = None) -> None:
+        """Lay everything out anew; with newcomers, load what the state has of that."""
+        trainer, comm = self._trainer, self._comm
+        group = comm.group
+        if trainer._truncation is not None:
+            raise _refusal("with truncate=, which needs the states that the killed rank carried")
+        if trainer._update.group.batches:
+            self._lose()
+        self._void = True
+        plan = trainer.options.plan(comm.rank, comm.size)
+        trainer._plan = plan
+        trainer._gather.follow(plan)
+        trainer._stream.follow(plan)
+        trainer._update.regroup(plan, newcomers=newcomers is not None)
+        if newcomers is not None:
+            snapshots.load_shared(snapshots.parts(trainer), newcomers)
+        trainer._fit.lead(trainer)
+        for callback in trainer.callbacks:
+            callback.on_regroup(trainer, newcomers is not None)
+        self._group, self._ranks = group, _ranks(comm)
+
+    def _lose(self) -> None:
+        """Have the batches of the group given out once more."""
+        self._trainer._update.lose()
+        if self._origin is Origin.STREAM:
+            self._trainer._stream.again()
+        elif self._origin is Origin.GIVEN:
+            self._lost = True
+        else:
+            raise _refusal(
+                "on a batch of Trainer.batch, or on a group of batches of several origins"
+            )
+
+    # Steps
+
+    def begin(self, origin: Origin) -> None:
+        """Learn where the batch comes from that is made next."""
+        if not self._trainer._update.group.batches:
+            self._origin = origin
+        elif self._origin is not origin:
+            self._origin = Origin.NOWHERE
+        self._void = False
+
+    def given(self, batch: GlobalBatch) -> Iterator[GlobalBatch]:
+        """Yield a batch that `train_step` was given, and again, after those of its group that came
+        before, as long as that is lost.
+        """
+        group = self._trainer._update.group
+        if not group.batches and not self._lost:
+            self._given = []
+        before, todo = [*self._given], [batch]
+        while todo or self._lost:
+            if self._lost:
+                self._lost, todo = False, [*before, batch]
+            yield todo.pop(0)
+        if group.batches:
+            # Its arrays may be filled with the next one.
+            self._given.append(deepcopy(batch))
+
+    def take(
+        self, propagate: Callable[..., Value], *arguments: Any, **options: Any
+    ) -> float | None:
+        """Take a step on the loss that `propagate` returns for the arguments; return None if its
+        batches are lost, and come once more.
+        """
+        value = None
+        try:
+            if not self._void:
+                value = self._trainer._propagated(propagate, *arguments, **options)
+        except RankLost as lost:
+            self._require_other_work(lost)
+            if self._comm.group == self._group:
+                self._comm.regroup()
+        except Exception:
+            # What is computed with placeholders may go wrong.
+            if self._trainer._gather.lost is None:
+                raise
+            self._comm.regroup()
+        if value is None:
+            self._lose()
+        self.follow()
+        return value
+
+    def _require_other_work(self, lost: RankLost) -> None:
+        """Refuse to have others do what ranks have died of that did it for those that had died."""
+        step, plan = self._trainer.step_count, self._trainer._plan
+        owned = [plan.owned(self._ranks[slot]) for slot in lost.slots if slot in self._ranks]
+        shards = {shard for first, last in owned for shard in range(first, last)}
+        last_step, before = self._suspects
+        if step == last_step and not before.isdisjoint(shards):
+            must = f"a rank must live through the shards of step {step} that another one died in"
+            got = f"shard {min(before & shards)}, which two have died in"
+            raise CommunicationError(message("Trainer", must, got, _RESTART)) from lost
+        self._suspects = step, shards | (before if step == last_step else set())
+
+    # Newcomers
+
+    def welcome(self) -> None:
+        """Let newcomers in that all ranks know of, at the end of a step, or ask all to."""
+        trainer, comm = self._trainer, self._comm
+        if not trainer.requested & Request.JOIN:
+            if comm.knocking():
+                trainer.request(Request.JOIN)
+            return
+        snapshot = trainer.state()
+        try:
+            comm.admit()
+        except RankLost:
+            comm.regroup()
+        if self._ranks.keys() >= {*comm.slots}:
+            self.follow()
+        else:
+            self._share(snapshot)
+
+    def join(self, loop: str) -> bool:
+        """Come to a loop over batches; if this is a newcomer, go on where the others are in it."""
+        self._loops += 1
+        self._loop = f"{loop}, loop {self._loops}"
+        if not self._comm.newcomer:
+            return False
+        trainer = self._trainer
+        self._comm.knock(self._loop)
+        snapshot = self._share(None)
+        snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)
+        trainer._warm_up.over = True
+        trainer._last_begun = -1
+        return True
+
+    def _share(self, snapshot: Snapshot | None) -> Snapshot:
+        """Have newcomers, who give None, get a state, and lay everything out with them; return the
+        state.
+        """
+        while True:
+            try:
+                snapshot = snapshots.hand_over(self._comm, snapshot)
+                self._lay_out(newcomers=snapshot)
+            except RankLost:
+                self._comm.regroup()
+            else:
+                return snapshot
+
+
+def _refusal(got: str) -> CommunicationError:
+    """Return the error for a run that cannot go on without a rank."""
+    must = "a step that a killed rank was in must be one that can be taken again"
+    return CommunicationError(message("Trainer", must, f"one {got}", _RESTART))
+
+
+def _ranks(comm: Communicator) -> dict[int, int]:
+    """Return the rank of each slot."""
+    return {slot: rank for rank, slot in enumerate(comm.slots)}

@@ -1,0 +1,3 @@
+"""Disturbances of training, drawn from a seed: where they come, how they are made, and what came
+of them.
+"""

@@ -1,0 +1,287 @@
+"""What happens to a rank, done by the rank itself at the place that a job names.
+
+Each fault leaves a mark in the folder of the job before it happens, and so happens once.
+"""
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ddbp import Callback, Trainer
+from ddbp.checkpoint import folder
+from ddbp.observers.observer import StepPhase
+from layers import TapeHook
+
+from .plan import Fault, Job
+
+_PHASES = {
+    StepPhase.EXCHANGE: "reduction",
+    StepPhase.UPDATE: "update",
+    StepPhase.PUBLISH: "publish",
+}
+_SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
+
+
+class Marks:
+    """What has happened of a job so far, in its folder.
+
+    Parameters
+    ----------
+    place
+        The folder of the job, which all its processes see.
+    job
+        What is to happen.
+    """
+
+    def __init__(self, place: Path, job: Job) -> None:
+        self.place = place
+        self.job = job
+
+    def path(self, number: int) -> Path:
+        """Return the file that says that a fault has happened."""
+        return self.place / f"fault-{number}"
+
+    def next(self) -> tuple[int, Fault] | None:
+        """Return the first fault that has not happened, with its number."""
+        for number, fault in enumerate(self.job.faults):
+            if not self.path(number).exists():
+                return number, fault
+        return None
+
+    def set(self, number: int, *words: object) -> bool:
+        """Note that a fault happens; return whether it had not yet."""
+        try:
+            descriptor = os.open(self.path(number), os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            return False
+        os.write(descriptor, " ".join(map(str, words)).encode())
+        os.close(descriptor)
+        return True
+
+    def say(self, *words: object) -> None:
+        """Add a line to what is known of checkpoints: made, damaged, taken."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        descriptor = os.open(self.place / "ledger", flags)
+        os.write(descriptor, f"{' '.join(map(str, words))}\n".encode())
+        os.close(descriptor)
+
+
+def die_after(nanoseconds: int) -> None:
+    """Have the system send this process SIGKILL, whatever it does then."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL, 0)
+    timer = ctypes.c_void_p()
+    if libc.timer_create(1, event, ctypes.byref(timer)):
+        raise OSError(ctypes.get_errno(), "timer_create")
+    seconds, rest = divmod(max(1, nanoseconds), 10**9)
+    libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, seconds, rest), None)
+
+
+def log_of(place: Path) -> Callable[..., Any]:
+    """Return what makes a call that changes the disk and notes it, for `power.cut`."""
+
+    def log(function: Callable[..., Any], name: str, path: Any, *arguments: Any, **options: Any):
+        there = Path(path).exists()
+        words = ["write" if there and name in ("open", "mkdir") else name, str(path)]
+        if name == "rmtree" and there:
+            # What the disk still has when the power fails can come back.
+            words.append(str(place / f"removed-{os.getpid()}-{time.monotonic_ns()}"))
+            result = os.rename(path, words[-1])
+        else:
+            words += map(str, arguments[1:2]) if name in ("rename", "replace") else []
+            result = function(*arguments, **options)
+        with (place / "disk").open("a") as file:
+            file.write("\t".join(words) + "\n")
+        return result
+
+    return log
+
+
+class Disk:
+    """Sees all calls that change the folder of checkpoints.
+
+    Parameters
+    ----------
+    run
+        The run folder.
+    called
+        Told of the step of the checkpoint that is written and the number of the call, before it is
+        made.
+    log
+        What makes the calls, if they are to be undone as when the power fails.
+    """
+
+    def __init__(
+        self, run: Path, called: Callable[[int, int], None], log: Callable[..., Any] | None
+    ) -> None:
+        self._run = str(run)
+        self._outside = str(run.parent)
+        self._called = called
+        self._log = log
+        self._step = -1
+        self.calls: dict[int, int] = {}
+        for name in ("fsync", "write", "ftruncate"):
+            self._wrap(os, name, self._descriptor_path)
+        self._wrap(os, "open", lambda path, flags, *_, **more: path if flags & os.O_CREAT else None)
+        for name in ("rename", "replace", "mkdir", "unlink"):
+            self._wrap(Path, name, lambda path, *_, **more: path)
+        self._wrap(Path, "open", lambda path, mode="r", **more: path if mode[0] == "w" else None)
+        self._wrap(shutil, "rmtree", lambda path, **more: path)
+
+    @staticmethod
+    def _descriptor_path(descriptor: int, *more: Any) -> str:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+
+    def _concerns(self, path: str) -> bool:
+        if path in (self._run, self._outside):
+            return True
+        return path.startswith(f"{self._run}/{folder.IN_RUN}")
+
+    def _wrap(self, owner: Any, name: str, path_of: Callable[..., Any]) -> None:
+        function = getattr(owner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            path = path_of(*arguments, **options)
+            if path is None or not self._concerns(str(path)):
+                return function(*arguments, **options)
+            if match := re.search(r"\.step-(\d+)\.new", str(path)):
+                self._step = int(match[1])
+            number = self.calls[self._step] = self.calls.get(self._step, 0) + 1
+            self._called(self._step, number)
+            if self._log is not None:
+                return self._log(function, name, path, *arguments, **options)
+            return function(*arguments, **options)
+
+        setattr(owner, name, call)
+
+
+class Disturber(Callback, TapeHook):
+    """Has the faults of a job happen to this rank.
+
+    Parameters
+    ----------
+    marks
+        The job, and what has happened.
+    rank, ranks
+        This rank, and how many there are.
+    """
+
+    def __init__(self, marks: Marks, rank: int, ranks: int) -> None:
+        self._marks = marks
+        self._rank = rank
+        self._ranks = ranks
+        self._now: tuple[int, Fault] | None = None
+        self._step = 0
+        kept = folder.replace
+
+        def replace(new: Path, path: Path) -> None:
+            kept(new, path)
+            marks.say("made", int(path.name.removeprefix("step-")))
+
+        folder.replace = replace
+        powers = any(each.kind == "power" for each in marks.job.faults)
+        self.disk = Disk(
+            marks.place / "run", self._on_disk, log_of(marks.place) if powers else None
+        )
+
+    def __repr__(self) -> str:
+        return "Disturber()"
+
+    def begin(self) -> None:
+        """Look for what comes next."""
+        self._now = self._marks.next()
+
+    # Where faults come.
+
+    def on_step_begin(self, trainer: Trainer, step: int) -> None:
+        self._rank, self._ranks = trainer.comm.rank, trainer.comm.size
+        self._step = step
+        self.begin()
+        self._at("data")
+
+    def on_forward_begin(self, call: Any) -> None:
+        if self._now is not None and not call.index and call.tape.training:
+            self._at("forward")
+
+    def on_backward_pass_begin(self, tape: Any) -> None:
+        self._at("backward")
+
+    def on_phase(self, trainer: Trainer, phase: StepPhase) -> None:
+        self._at(_PHASES[phase])
+
+    def on_step_end(self, trainer: Trainer, step: int, loss: float) -> None:
+        self._at("after")
+
+    def on_evaluation_begin(self, trainer: Trainer) -> None:
+        self._at("evaluation")
+
+    def on_epoch_end(self, trainer: Trainer, record: Any) -> None:
+        self._at("epoch")
+
+    def _at(self, place: str) -> None:
+        if self._now is None:
+            return
+        number, fault = self._now
+        if self._step < fault.step or fault.place not in (place, "step"):
+            return
+        if fault.rank % self._ranks == self._rank:
+            self._now = None
+            self._happen(number, fault)
+
+    def _happen(self, number: int, fault: Fault) -> None:
+        pid = os.getpid()
+        if not self._marks.set(number, pid, self._step, self._ranks):
+            return
+        if fault.kind == "kill":
+            die_after(fault.amount)
+        elif fault.kind in ("two", "all"):
+            everybody = range(self._ranks)
+            chosen = everybody if fault.kind == "all" else {(fault.rank + 1) % self._ranks}
+            for rank in chosen:
+                if rank != self._rank:
+                    os.kill(int((self._marks.place / f"pid-{rank}").read_text()), signal.SIGKILL)
+            die_after(fault.amount)
+        elif fault.kind in ("stop", "freeze"):
+            os.kill(pid, signal.SIGSTOP)
+        elif fault.kind == "clock":
+            self._jump(fault.amount)
+        elif fault.kind in _SIGNALS:
+            os.kill(pid, _SIGNALS[fault.kind])
+        else:
+            launcher = int((self._marks.place / "launcher").read_text())
+            kind = fault.kind.removesuffix("-launcher")
+            os.kill(launcher, _SIGNALS.get(kind, signal.SIGKILL))
+
+    def _jump(self, seconds: int) -> None:
+        """Set this process's clock, not that of timers."""
+        real = time.time
+        time.time = lambda: real() + seconds  # type: ignore[assignment]
+
+    # What happens to the disk.
+
+    def _on_disk(self, step: int, number: int) -> None:
+        if self._now is None:
+            return
+        which, fault = self._now
+        if fault.place != "disk" or step < fault.step or number <= fault.amount:
+            return
+        if fault.rank % self._ranks != self._rank or not self._marks.set(
+            which, os.getpid(), step, self._ranks
+        ):
+            return
+        self._now = None
+        if fault.kind == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault.kind == "power":
+            # All end at once.
+            os.kill(int((self._marks.place / "launcher").read_text()), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        code = getattr(errno, fault.kind.upper())
+        raise OSError(code, os.strerror(code))

@@ -1,0 +1,172 @@
+"""Train a network while ranks are killed, as the command line says.
+
+Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS]; the process
+of the slot sends SIGKILL to itself when it comes to that place in that step, or so much later, by a
+timer of the system. With --joined steps from that one on wait until there are so many ranks again.
+Every rank that is left writes the digest of the parameters and the losses to rankSLOT.npz.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
+
+import ddbp
+from ddbp.observers.observer import StepPhase
+from layers import BatchNorm, Dropout, TapeHook
+
+PHASES = {StepPhase.EXCHANGE: "exchange", StepPhase.UPDATE: "update", StepPhase.PUBLISH: "publish"}
+
+
+def end_process(nanoseconds: int) -> None:
+    """Have this process killed so much later, wherever it is then."""
+    if not nanoseconds:
+        os.kill(os.getpid(), signal.SIGKILL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    event = (ctypes.c_int * 16)(0, 0, signal.SIGKILL, 0)
+    timer = ctypes.c_void_p()
+    assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
+    assert libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, 0, nanoseconds), None) == 0
+
+
+class Killer(ddbp.Callback, TapeHook):
+    """Kills this process at places of steps."""
+
+    def __init__(self, kills: list[str], joined: tuple[int, int]) -> None:
+        self._joined = joined
+        slot = ddbp.communicator().slot
+        split = [kill.split(":") for kill in kills]
+        self._kills = {
+            (int(step), place): int(later[0]) if later else 0
+            for which, step, place, *later in split
+            if int(which) == slot
+        }
+        self._step = -1
+
+    def __repr__(self) -> str:
+        return "Killer()"
+
+    def _come_to(self, place: str) -> None:
+        later = self._kills.pop((self._step, place), None)
+        if later is not None:
+            end_process(later)
+
+    def on_step_begin(self, trainer, step):
+        self._step = step
+        since, ranks = self._joined
+        if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
+            time.sleep(0.3)
+        self._come_to("beginning")
+
+    def on_forward_begin(self, call):
+        if call.tape.training and call.index == 2:
+            self._come_to("forward")
+
+    def on_backward_begin(self, call):
+        if call.index == 1:
+            self._come_to("backward")
+
+    def on_phase(self, trainer, phase):
+        self._come_to(PHASES[phase])
+
+    def on_step_end(self, trainer, step, loss):
+        self._come_to("end")
+
+    def on_evaluation_begin(self, trainer):
+        self._come_to("evaluation")
+
+    def on_epoch_end(self, trainer, record):
+        self._come_to("epoch end")
+
+    def on_fit_end(self, trainer, history):
+        self._come_to("fit end")
+
+
+def fitted(name: str, killer: Killer):
+    """Return the trainer and its losses."""
+    start, data, _ = FITS[name]
+    trainer = start(callbacks=[killer])
+    if name == "a second fit":
+        trainer.fit(data, epochs=1)
+    history = trainer.fit(data, epochs=EPOCHS, validation=data)
+    names = ("epoch", "step", "loss", "validation_loss", "average_loss")
+    return trainer, [record[name] for record in history for name in names if name in record]
+
+
+def looped(name: str, killer: Killer):
+    """Return the trainer and its losses."""
+    start, _ = LOOPS[name]
+    trainer = start(callbacks=[killer])
+    losses = []
+    for batch in trainer.batches(DATA, epochs=EPOCHS):
+        loss = trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        if not np.isnan(loss):
+            losses.append(loss)
+    return trainer, losses
+
+
+def stepped(name: str, killer: Killer):
+    """Return the trainer and its losses, of steps on batches of the script's own in one array."""
+    trainer = make(
+        dense(BatchNorm(64, synchronized=True), Dropout(0.2)),
+        ddbp.AdamW(0.01),
+        accumulate=3,
+        l1=1e-4,
+        l2=1e-3,
+        clip_value=0.5,
+        callbacks=[killer],
+    )
+    losses = []
+    x, y = np.empty((14, 20), np.float32), np.empty(14, np.int64)
+    for number in range(60):
+        rows = np.arange(14) + number % 50
+        x[...], y[...] = DATA.x[rows], DATA.y[rows]
+        losses.append(trainer.train_step(x, y))
+    return trainer, losses
+
+
+def mixed(name: str, killer: Killer):
+    """Return the trainer and its losses, of loops of all kinds, with evaluations in between."""
+    trainer = make(dense(BatchNorm(64)), ddbp.SGD(0.1, momentum=0.9), callbacks=[killer])
+    losses = [record["loss"] for record in trainer.fit(DATA, epochs=1)]
+    for batch in trainer.batches(DATA, epochs=2):
+        loss = trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        losses += [] if np.isnan(loss) else [loss, trainer.evaluate(DATA)["loss"]]
+    for number in range(6):
+        rows = np.arange(14) + number
+        losses.append(trainer.train_step(DATA.x[rows], DATA.y[rows]))
+        losses.append(trainer.evaluate(DATA)["accuracy"])
+    losses += [record["loss"] for record in trainer.fit(DATA, epochs=2)]
+    return trainer, losses
+
+
+RUNS = {
+    **dict.fromkeys(FITS, fitted),
+    **dict.fromkeys(LOOPS, looped),
+    "single steps": stepped,
+    "loops of all kinds": mixed,
+}
+
+
+def main() -> None:
+    """Train, as the command line says."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("run", choices=RUNS)
+    parser.add_argument("kills", nargs="*")
+    parser.add_argument("--joined", type=int, nargs=2, default=(0, 0))
+    options = parser.parse_args()
+    trainer, losses = RUNS[options.run](options.run, Killer(options.kills, options.joined))
+    slot = ddbp.communicator().slot
+    results = {"digest": np.array(trainer.parameters_sha256()), "losses": np.array(losses)}
+    results["ranks"] = np.array(trainer.comm.size)
+    np.savez(options.folder / f"rank{slot}.npz", **results)
+
+
+if __name__ == "__main__":
+    main()
