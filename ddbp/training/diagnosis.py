@@ -6,7 +6,7 @@ its tape still has what each layer has given, and backward runs once more with a
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,25 @@ from . import finite
 
 _NAMED = 8
 """So many samples, and parameters, are named."""
+_BACKWARD, LAST = 10**8, 10**9
+"""The order of what is found in a backward pass, after all that is found in forward passes, and of
+that for which no layer is known.
+"""
+
+
+class Finding(NamedTuple):
+    """Where numbers of a rank are not finite.
+
+    Attributes
+    ----------
+    order
+        Less, the earlier in the passes that is: what comes later on other ranks comes of it.
+    text
+        It, in words.
+    """
+
+    order: int
+    text: str
 
 
 class Diagnosis:
@@ -40,24 +59,25 @@ class Diagnosis:
             self._names.setdefault(id(loss), f"the loss, {loss!r}")
         self._gather = gather
 
-    def of_loss(self, loss: Value) -> str:
-        """Return where the loss of a batch is not finite, "" if it is."""
+    def of_loss(self, loss: Value) -> Finding | None:
+        """Return where the loss of a batch is not finite, None if it is."""
         calls = loss.tape.calls
         first = next((call for call in calls if not _finite(call.output.arrays)), None)
         if first is None:
-            return ""
+            return None
         given = _given(calls, first)
         if given is not None:
             call, array = given
             samples = _samples(loss.tape, _rows(loss.tape, [array]))
-            return f"{self._name(call)} was given {_value(array)}{samples}"
+            return Finding(-1, f"{self._name(call)} was given {_value(array)}{samples}")
         rows = _rows(loss.tape, first.output.arrays)
         if not rows.size and first is loss.call and not loss.ndim:
             rows = _rows_of_loss(first)
         of = _samples(loss.tape, rows)
-        return f"the first layer whose output is not finite is {self._name(first)}{of}"
+        where = f"the first layer whose output is not finite is {self._name(first)}{of}"
+        return Finding(first.index, where)
 
-    def of_gradient(self, loss: Value, flat: FlatParameters, names: list[str]) -> str:
+    def of_gradient(self, loss: Value, flat: FlatParameters, names: list[str]) -> Finding:
         """Return where the gradient of a batch, which is not finite for the parameters of the
         given names, is so first; gradients are zero then.
         """
@@ -77,10 +97,11 @@ class Diagnosis:
             self._gather.asked_alone = False
             flat.zero_gradients()
         if observer.call is None:
-            return f"for {parameters}{_samples(tape, shards)}"
+            return Finding(LAST, f"for {parameters}{_samples(tape, shards)}")
         rows = observer.rows if observer.rows.size else shards
         where = f"the first layer whose gradient is not finite is {self._name(observer.call)}"
-        return f"for {parameters}; {where}{_samples(tape, rows)}"
+        order = _BACKWARD - observer.call.index
+        return Finding(order, f"for {parameters}; {where}{_samples(tape, rows)}")
 
     def _name(self, call: Call) -> str:
         name = self._names.get(id(call.layer))

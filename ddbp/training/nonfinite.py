@@ -25,7 +25,7 @@ from layers.errors import message
 
 from . import finite
 from .checkpoints import Checkpoints
-from .diagnosis import Diagnosis
+from .diagnosis import LAST, Diagnosis, Finding
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -36,6 +36,9 @@ _NAMED = 4
 _SAID = 10
 """So many updates that are left out are told of one by one, and then each hundredth."""
 _FACTOR = Entry("a number in (0, 1]", lambda entry: NUMBER.holds(entry) and 0 < entry <= 1)
+
+
+_SUM = Finding(LAST, "a sum of finite numbers is too large")
 
 
 class Rollback(NamedTuple):
@@ -124,7 +127,7 @@ class Guard:
         self._comm = comm
         self._diagnosis = Diagnosis(model, loss, gather)
         # What this rank has found in the group of batches.
-        self._found = ""
+        self._found: Finding | None = None
 
     def follow(self, flat: FlatParameters) -> None:
         """Look at these parameters and their gradients from now on."""
@@ -135,7 +138,7 @@ class Guard:
 
     def begin_group(self) -> None:
         """Forget what was found in a group that has not come to its update."""
-        self._found = ""
+        self._found = None
 
     def look(self, loss: Value, total: float, step: int) -> None:
         """Look at a batch that more batches of its group follow, whose loss sums have this
@@ -144,7 +147,7 @@ class Guard:
         if self._found:
             return
         if not math.isfinite(total):
-            self._found = self._of_loss(loss)
+            self._found = self._diagnosis.of_loss(loss) or _SUM
             return
         # Of partial sums, and of parameters that have no gradient yet, there may be old ones.
         if not self._gradients_finite(step) and (names := finite.gradients_not_finite(self._flat)):
@@ -172,8 +175,8 @@ class Guard:
             return
         if not self._found and not math.isfinite(value):
             self._found = self._diagnosis.of_loss(loss)
-        here, self._found = self._found, ""
-        found = gather_texts(self._comm, here)
+        here, self._found = self._found, None
+        found = gather_texts(self._comm, json.dumps(here))
         what = "gradient" if math.isfinite(value) else "loss"
         name = finite.first_parameter(self._flat)
         fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
@@ -186,7 +189,7 @@ class Guard:
             where = f"; {name} is not finite, {since}"
             fix = "The learning rate was too high, or a sum of gradients or moments too large."
         else:
-            where = self._of_ranks(found)
+            where = _of_ranks([json.loads(text) for text in found])
             if " was given " in where:
                 fix = "Drop or impute those samples."
             elif what == "gradient":
@@ -198,22 +201,6 @@ class Guard:
         error = NotFiniteError(message("Trainer", f"the {what} must be finite", got, fix))
         error.of_parameters = name is not None
         raise error
-
-    def _of_loss(self, loss: Value) -> str:
-        # The parameters tell when nothing else is to be seen.
-        return self._diagnosis.of_loss(loss) or "it is a sum that is too large"
-
-    def _of_ranks(self, found: list[str]) -> str:
-        """Return what ranks have found, in one text."""
-        some = [(rank, text) for rank, text in enumerate(found) if text]
-        if not some:
-            return "; it is finite on each rank" if len(found) > 1 else ""
-        if len(found) == 1:
-            text = some[0][1]
-            return f" {text}" if text.startswith("for ") else f"; {text}"
-        parts = [f"on rank {rank} {text}" for rank, text in some[:_NAMED]]
-        more = [f"on {len(some) - _NAMED} ranks more"] if len(some) > _NAMED else []
-        return f": {'; '.join(parts + more)}"
 
     # What is done
 
@@ -321,4 +308,20 @@ class Guard:
         self.skipped = state["skipped"]
         self.rollbacks = state["rollbacks"]
         self._optimizer.factor = state["factor"]
-        self._found = ""
+        self._found = None
+
+
+def _of_ranks(found: list[list[Any] | None]) -> str:
+    """Return what ranks have found, `Finding`s as JSON has them, in one text; what is found first
+    on one rank may be the cause of what others find later.
+    """
+    first = min((each[0] for each in found if each), default=None)
+    some = [(rank, each[1]) for rank, each in enumerate(found) if each and each[0] == first]
+    if not some:
+        return "; it is finite on each rank" if len(found) > 1 else ""
+    if len(found) == 1:
+        text = str(some[0][1])
+        return f" {text}" if text.startswith("for ") else f"; {text}"
+    parts = [f"on rank {rank} {text}" for rank, text in some[:_NAMED]]
+    more = [f"on {len(some) - _NAMED} ranks more"] if len(some) > _NAMED else []
+    return f": {'; '.join(parts + more)}"
