@@ -79,13 +79,14 @@ class Diagnosis:
 
     def of_gradient(self, loss: Value, flat: FlatParameters, names: list[str]) -> Finding:
         """Return where the gradient of a batch, which is not finite for the parameters of the
-        given names, is so first; gradients are zero then.
+        given names, is so first; it stays as it is.
         """
         parameters = _listed(names)
         tape = loss.tape
         shards = _shards(flat, names, tape)
         observer = _Observer(tape)
-        flat.zero_gradients()
+        nobody: Any = _Nobody()
+        tape.owner = nobody
         try:
             # Numbers of other ranks do not come: any will do.
             with self._gather.alone(), tape.observed(observer, alone=True):
@@ -95,13 +96,17 @@ class Diagnosis:
             observer.call = None
         finally:
             self._gather.asked_alone = False
-            flat.zero_gradients()
-        if observer.call is None:
-            return Finding(LAST, f"for {parameters}{_samples(tape, shards)}")
-        rows = observer.rows if observer.rows.size else shards
-        where = f"the first layer whose gradient is not finite is {self._name(observer.call)}"
-        order = _BACKWARD - observer.call.index
-        return Finding(order, f"for {parameters}; {where}{_samples(tape, rows)}")
+            tape.owner = flat
+        call, rows = observer.call, observer.rows
+        if call is not None:
+            where = f"; the first layer whose gradient is not finite is {self._name(call)}"
+            order = _BACKWARD - call.index
+        elif (call := _last_with(names, flat, tape)) is not None:
+            where, order = f"; what comes back to {self._name(call)} is finite", LAST
+        else:
+            where, order = "", LAST
+        samples = _samples(tape, rows if rows.size else shards)
+        return Finding(order, f"for {parameters}{where}{samples}")
 
     def _name(self, call: Call) -> str:
         name = self._names.get(id(call.layer))
@@ -113,8 +118,15 @@ class Diagnosis:
         return " + ".join(known) if known and len(known) == len(parts) else repr(call.layer)
 
 
+class _Nobody:
+    """The owner of no parameters: what a tape computes for it adds to no gradient."""
+
+    def begin_pass(self) -> None:
+        """Begin a backward pass."""
+
+
 class _Observer(TapeHook):
-    """Remembers the first call of a backward pass that has given a gradient that is not finite."""
+    """Remembers the first call of a backward pass that passes back what is not finite."""
 
     def __init__(self, tape: Tape) -> None:
         self.call: Call | None = None
@@ -122,18 +134,21 @@ class _Observer(TapeHook):
         self._tape = tape
 
     def on_backward_end(self, call: Call) -> None:
-        if self.call is not None:
-            return
         given = [x.received for x in call.inputs if isinstance(x, Value) and x.wants]
         arrays = [dx for dx in given if dx is not None]
-        own = [
-            held
-            for parameter in call.layer.own_parameters()
-            if call.trains(parameter) and (held := finite.gradient_of(parameter)) is not None
-        ]
-        if not (_finite(arrays) and _finite(own)):
+        if self.call is None and not _finite(arrays):
             self.call = call
             self.rows = _rows(self._tape, arrays)
+
+
+def _last_with(names: list[str], flat: FlatParameters, tape: Tape) -> Call | None:
+    """Return the last call of a layer that has one of the parameters of these names."""
+    pairs = zip(flat.names, flat.parameters, strict=True)
+    wanted = {id(parameter) for name, parameter in pairs if name in names}
+    return next(
+        (call for call in reversed(tape.calls) if wanted & {*map(id, call.layer.own_parameters())}),
+        None,
+    )
 
 
 def _finite(arrays: Iterable[Array]) -> bool:

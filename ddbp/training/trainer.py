@@ -115,7 +115,7 @@ class Trainer(OptionsOfBefore, Recovering):
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         resume: str | Path | None = None,
-        resume_options: Sequence[str] = (),
+        resume_options: str | Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -177,7 +177,7 @@ class Trainer(OptionsOfBefore, Recovering):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
-        self._differing = resume_options
+        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
         self._guard.use(checkpoints)
         self._signals = Signals(self, checkpoints)

@@ -50,7 +50,8 @@ def test_gradient_that_is_not_finite_is_refused_before_the_update(shards, norm):
     before = parameters(poisoned)
     text = (
         r"the gradient must be finite; got NaN or inf in step 2 for layers\.0\.weight,"
-        r" layers\.0\.bias\. Look for"
+        r" layers\.0\.bias; what comes back to layers\.0: Linear\(6, 16\) \+ ReLU\(\) is finite\."
+        r" Look for"
     )
     with pytest.raises(FloatingPointError, match=text):
         step(poisoned)

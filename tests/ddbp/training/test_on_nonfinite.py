@@ -101,6 +101,28 @@ def test_layer_of_a_loop_of_its_own_is_named(where):
     assert f"{said(where)}, in sample 4 of the batch. " in error_of(trainer.update, loss)
 
 
+def test_layer_whose_own_gradient_alone_is_too_large_is_named_with_the_samples_of_the_shard():
+    trainer = make(layers.Linear(1, 1, rng=np.random.default_rng(0)), loss="mse", shards=4)
+    x = np.ones((20, 1), np.float32)
+    x[6] = 1e23
+    trainer.model.weight.value[...] = 1e-4
+    text = error_of(trainer.train_step, x, np.zeros((20, 1), np.float32))
+    assert "for weight; what comes back to Linear(1, 1) is finite, in samples 5, 6, 7, 8, 9" in text
+
+
+def test_gradients_of_a_group_stay_as_they_are():
+    trainer = faulty("backward", accumulate=3)
+    trainer.train_step(X[ROWS], LABELS[ROWS])
+    trainer.train_step(marked(X[ROWS], 4), LABELS[ROWS])
+    gradients = trainer.state().arrays["accumulation.gradients.layers.3.weight"]
+    assert np.isfinite(gradients).all()
+    assert gradients.any()
+    other = faulty("backward", accumulate=3)
+    other.load_state(trainer.state())
+    for each in (trainer, other):
+        assert "for layers.0.weight" in error_of(each.train_step, X[ROWS], LABELS[ROWS])
+
+
 def test_sample_whose_own_loss_is_not_finite_is_named():
     trainer = make(layers.Linear(6, 3, rng=np.random.default_rng(0)), loss="mse")
     y = np.zeros((20, 3), np.float32)
