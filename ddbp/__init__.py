@@ -16,6 +16,7 @@ from .comm.current import communicator
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
+from .optim.checksums import MemoryCorruptionError
 from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
@@ -56,6 +57,7 @@ from .training.metrics import (
 from .training.modify import changing, modify_parameters
 from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
+from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
@@ -86,6 +88,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "GlobalGradient",
     "Lion",
+    "MemoryCorruptionError",
     "Muon",
     "OneCycle",
     "Optimizer",
@@ -94,6 +97,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "Rollback",
     "Schedule",
     "Snapshot",
     "StepDecay",

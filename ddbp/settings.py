@@ -18,6 +18,8 @@ STALL_TIMEOUT = "DDBP_STALL_TIMEOUT"
 """Seconds without progress after which the watchdog of a rank ends the run."""
 SHARED_MEMORY = "DDBP_SHARED_MEMORY"
 """0: ranks of one host share no memory."""
+RANKS_OF_HOST = "DDBP_RANKS_OF_HOST"
+"""Take so many neighbouring ranks for a host, of those that share memory."""
 WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
 """1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
@@ -32,11 +34,15 @@ RESUME = "DDBP_RESUME"
 """1: trainers with a run folder go on from the newest checkpoint in it, as `ddbp launch` asks of a
 run that begins again.
 """
+CHECK_MEMORY = "DDBP_CHECK_MEMORY"
+"""Steps after which ranks and hosts compare what they hold copies of; 0: bits that flip in
+parameters and moments are not looked for at all.
+"""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 SURVIVE = "DDBP_SURVIVE"
 """Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
-many slots that has, and its own slot.
+many slots that has, and its own slot. Or "mpi": ranks under mpirun survive each other.
 """
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
@@ -48,6 +54,9 @@ training is over.
 """
 
 SHARD_MEMORY_DEFAULT = 64
+CHECK_MEMORY_DEFAULT = 100
+
+_BY_MPI = "mpi"
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -67,10 +76,15 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     did not start this process (nor with `DDBP_MPI=0`).
     """
     text = os.environ.get(SURVIVE)
-    if not text or os.environ.get(MPI) == "0":
+    if not text or text == _BY_MPI or os.environ.get(MPI) == "0":
         return None
     descriptor, slots, slot = map(int, text.split())
     return descriptor, slots, slot
+
+
+def survives_by_mpi() -> bool:
+    """Return whether ranks under mpirun are to survive each other."""
+    return os.environ.get(SURVIVE) == _BY_MPI
 
 
 def claim_rank() -> bool:
@@ -130,6 +144,11 @@ def shares_memory() -> bool:
     return os.environ.get(SHARED_MEMORY) != "0"
 
 
+def ranks_of_host() -> int | None:
+    """Return how many of the ranks that share memory are taken for a host, None for all."""
+    return _integer(RANKS_OF_HOST)
+
+
 def whole_hosts() -> bool:
     """Return whether each host updates all parameters, and holds all moments of the optimizer."""
     text = os.environ.get(WHOLE_HOSTS, "")
@@ -148,6 +167,12 @@ def shard_memory() -> int:
     """Return the bytes that the gradients of a rank's shards may take."""
     chosen = _integer(SHARD_MEMORY, "number of MiB", least=0)
     return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
+
+
+def check_memory() -> int:
+    """Return after how many steps copies are compared, 0 if memory is not checked."""
+    chosen = _integer(CHECK_MEMORY, "number of steps", least=0)
+    return CHECK_MEMORY_DEFAULT if chosen is None else chosen
 
 
 def bucket() -> int | None:
@@ -182,7 +207,8 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    return {name: os.environ.get(name, "") for name in (BUCKET, SHARD_MEMORY, WHOLE_HOSTS)}
+    names = (BUCKET, CHECK_MEMORY, SHARD_MEMORY, WHOLE_HOSTS)
+    return {name: os.environ.get(name, "") for name in names}
 
 
 def _folder(name: str) -> Path | None:

@@ -4,12 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive, positive_int, require_floating, require_input
+from .checks import number, one_of, positive, positive_int, require_floating, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import flat, matrix
 from .engine.parameter import Parameter
 from .errors import message
+from .initial import filled
 from .kernels import elementwise, piecewise, softmax
 from .types import Array
 
@@ -62,7 +63,7 @@ class LeakyReLU(Activation):
     backward_kernel = staticmethod(elementwise.leaky_relu_backward)
 
     def __init__(self, slope: float = 0.01) -> None:
-        self.slope = float(slope)
+        self.slope = number("LeakyReLU", "slope", slope, "0.01 is usual.")
 
     def __repr__(self) -> str:
         return f"LeakyReLU({self.slope})"
@@ -107,12 +108,8 @@ class GELU(Activation):
     """
 
     def __init__(self, approximate: str = "none") -> None:
-        if approximate not in ("none", "tanh"):
-            fix = "Leave it out for the exact function."
-            raise ValueError(
-                message("GELU", 'approximate must be "none" or "tanh"', repr(approximate), fix)
-            )
-        self.approximate = approximate
+        fix = "Leave it out for the exact function."
+        self.approximate = one_of("GELU", "approximate", approximate, ("none", "tanh"), fix)
         self.analytic = approximate == "tanh"
         self.forward_kernel = elementwise.gelu_tanh if self.analytic else elementwise.gelu
         self.backward_kernel = (
@@ -238,11 +235,14 @@ class Hardtanh(Activation):
     backward_kernel = staticmethod(piecewise.clip_backward)
 
     def __init__(self, low: float = -1.0, high: float = 1.0) -> None:
+        fix = "Hardtanh(-1, 1) is usual."
+        low, high = (
+            number("Hardtanh", name, bound, fix) for name, bound in (("low", low), ("high", high))
+        )
         if not low < high:
-            fix = "Hardtanh(-1, 1) is usual."
             raise ValueError(message("Hardtanh", "low must be below high", (low, high), fix))
-        self.low = float(low)
-        self.high = float(high)
+        self.low = low
+        self.high = high
 
     def __repr__(self) -> str:
         return f"Hardtanh({self.low:g}, {self.high:g})"
@@ -295,7 +295,12 @@ class PReLU(Layer):
 
     def __init__(self, features: int = 1, slope: float = 0.25, *, dtype: Any = np.float32) -> None:
         self.features = positive_int("PReLU", "features", features)
-        self.weight = Parameter(np.full(self.features, slope, dtype), regularized=False)
+        self.weight = Parameter(
+            filled(
+                "PReLU", number("PReLU", "slope", slope, "0.25 is usual."), (self.features,), dtype
+            ),
+            regularized=False,
+        )
 
     def __repr__(self) -> str:
         return f"PReLU({self.features})"

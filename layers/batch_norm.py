@@ -13,6 +13,7 @@ from .engine.memory import empty, flat, matrix
 from .engine.parameter import Parameter
 from .engine.state import State
 from .errors import message
+from .initial import filled
 from .kernels import batch_norm
 from .types import Array
 
@@ -94,9 +95,15 @@ class BatchNorm(Layer):
         self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
         self.synchronized = bool(synchronized)
         self.weight = (
-            Parameter(np.ones(self.features, dtype), regularized=False) if affine else None
+            Parameter(filled(type(self).__name__, 1.0, (self.features,), dtype), regularized=False)
+            if affine
+            else None
         )
-        self.bias = Parameter(np.zeros(self.features, dtype), regularized=False) if affine else None
+        self.bias = (
+            Parameter(filled(type(self).__name__, 0.0, (self.features,), dtype), regularized=False)
+            if affine
+            else None
+        )
         self.running_mean = State(np.zeros(self.features, dtype))
         self.running_variance = State(np.ones(self.features, dtype))
 

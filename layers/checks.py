@@ -3,13 +3,21 @@ refusal.
 """
 
 import math
+import os
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import message
 
+LARGEST_SIZE = 2**24
+"""Above all windows, strides and paddings."""
+_LEAST = 2.0**-1022
+_LARGEST = int(np.finfo(np.float64).max)
+_NO_TYPE = np.dtype("O")
 Pair = tuple[int, int]
 Axes = tuple[str | int, ...]
 
@@ -29,16 +37,72 @@ def non_negative_int(owner: str, name: str, value: Any, fix: str) -> int:
     return int(value)
 
 
+def integer(owner: str, name: str, value: Any, fix: str) -> int:
+    """Return an integer that 64 bits hold."""
+    if not _is_integer(value) or not -(2**63) <= value < 2**63:
+        must = f"{name} must be an integer from -2^63 to 2^63 - 1"
+        raise ValueError(message(owner, must, repr(value), fix))
+    return int(value)
+
+
 def require_number(owner: str, name: str, value: Any, fix: str) -> None:
-    """Refuse what is no real number."""
+    """Refuse what is no real number, or an integer that no floating type holds."""
     if not is_number(value):
         raise TypeError(message(owner, f"{name} must be a number", repr(value), fix))
+    if isinstance(value, int) and not -_LARGEST <= value <= _LARGEST:
+        must = f"{name} must be a number within ±{_LARGEST:.4g}"
+        raise ValueError(message(owner, must, f"an integer of {value.bit_length()} bits", fix))
+
+
+def number(owner: str, name: str, value: Any, fix: str) -> float:
+    """Return a real number that is not NaN."""
+    require_number(owner, name, value, fix)
+    if math.isnan(value):
+        raise ValueError(message(owner, f"{name} must be a number", value, fix))
+    return float(value)
+
+
+def boolean(owner: str, name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool | np.bool_):
+        fix = f"Write {name}=True or {name}=False."
+        raise TypeError(message(owner, f"{name} must be True or False", repr(value), fix))
+    return bool(value)
+
+
+def one_of(owner: str, name: str, value: Any, choices: Iterable[str], fix: str = "") -> str:
+    """Return one of some words."""
+    words = tuple(choices)
+    if not isinstance(value, str) or value not in words:
+        must = f"{name} must be one of {', '.join(words)}"
+        raise ValueError(message(owner, must, repr(value), fix or f'Write {name}="{words[0]}".'))
+    return str(value)
+
+
+def array(owner: Any, name: str, given: Any) -> Any:
+    """Return what is given as an array, itself if it is one."""
+    try:
+        return np.asarray(given)
+    except Exception as error:
+        must, fix = f"{name} must be an array", "Pass numbers, or lists of them, of equal lengths."
+        raise ValueError(message(owner, must, " ".join(str(error).split()), fix)) from error
+
+
+def numbers(owner: Any, name: str, given: Any, dtype: Any = np.float64) -> Any:
+    """Return what is given as a new array of a floating type."""
+    require_unmasked(owner, name, given)
+    result = array(owner, name, given)
+    if result.dtype.kind not in "fiubc":
+        must, fix = f"{name} must be an array of numbers", "Pass numbers, or lists of them."
+        raise TypeError(message(owner, must, f"an array of {result.dtype}", fix))
+    return result.astype(dtype)
 
 
 def positive(owner: str, name: str, value: Any, fix: str, *, finite: bool = False) -> float:
     """Return a number above 0, which must be `finite` if that is asked for."""
     require_number(owner, name, value, fix)
-    if not value > 0 or (finite and math.isinf(value)):
+    # Kernels take numbers below the normal ones for 0.
+    if not value >= _LEAST or (finite and math.isinf(value)):
         must = f"{name} must be positive{' and finite' if finite else ''}"
         raise ValueError(message(owner, must, value, fix))
     return float(value)
@@ -80,6 +144,8 @@ def sizes(owner: str, name: str, size: Any, least: int, count: int, fix: str) ->
         raise ValueError(
             message(owner, f"{name} must be {some} of at least {least}", repr(size), fix)
         )
+    if max(each) >= LARGEST_SIZE:
+        raise ValueError(message(owner, f"{name} must be below 2^24", repr(size), fix))
     return tuple(map(int, each))
 
 
@@ -90,7 +156,7 @@ def require_hooks(
     `kinds`, as others would never be told of anything.
     """
     must = f"{name} must be {' or '.join(kind.__name__ for kind in kinds)} objects"
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or (isinstance(given, np.ndarray) and not given.ndim):
         listed = f"Pass a list: {name}=[…]."
         raise TypeError(message(owner, must, repr(given), listed))
     hooks = tuple(given)
@@ -125,7 +191,11 @@ def require_input(
     fix
         What mends a shape that is neither without the axis of the batch nor channels-first.
     """
-    shape, count, last = x.shape, len(axes), axes[-1]
+    try:
+        shape = x.shape
+    except AttributeError:
+        require_array(owner, x)
+    count, last = len(axes), axes[-1]
     if (
         (len(shape) != count and (axes[1] != "…" or len(shape) < count - 1))
         or (shape[-1] != last and last.__class__ is not str)
@@ -138,9 +208,17 @@ def require_input(
         _refuse_dtype(owner, x.dtype, dtype)
 
 
+def require_array(owner: Any, x: Any) -> None:
+    """Refuse an input that is neither an array nor a value of a tape."""
+    if not (hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)):
+        must, fix = "the input must be an array", "Convert it with np.asarray(x, np.float32)."
+        raise TypeError(message(owner, must, f"a {type(x).__name__}", fix))
+
+
 def require_floating(owner: Any, x: Any) -> None:
     """Refuse an input that is not of a floating type."""
-    if x.dtype.kind not in "fc":
+    if getattr(x, "dtype", _NO_TYPE).kind not in "fc":
+        require_array(owner, x)
         fix = "Convert it with x.astype(np.float32)."
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
 
@@ -163,12 +241,39 @@ def require_numbers(owner: Any, x: Any, *, or_complex: bool = False) -> None:
         raise TypeError(message(owner, must, x.dtype, fix))
 
 
-def require_model_type(owner: Any, dtype: Any) -> None:
-    """Refuse a type that models are not made of."""
-    if np.dtype(dtype) not in (np.float32, np.float64):
+def require_model_type(owner: Any, dtype: Any) -> "np.dtype[Any]":
+    """Return a type that models are made of, in this processor's byte order."""
+    kind: Any = None
+    with suppress(Exception):
+        kind = np.dtype(dtype)
+    # Not a type, or None, which NumPy takes for float64.
+    if dtype is None or kind not in (np.float32, np.float64):
         fix = "Take np.float32: dtype= of layers, .astype(np.float32) of arrays and models."
         must = "parameters must be of float32 or float64"
-        raise TypeError(message(owner, must, np.dtype(dtype), fix))
+        raise TypeError(message(owner, must, repr(dtype) if kind is None else kind, fix))
+    result: np.dtype[Any] = kind
+    return result
+
+
+@cache
+def _memory() -> int:
+    """Return the bytes of memory of this machine."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**47
+
+
+def require_room(owner: Any, shape: tuple[int, ...], itemsize: int = 8) -> None:
+    """Refuse an array that this machine's memory cannot hold."""
+    if math.prod(map(int, shape)) * itemsize > _memory():
+        raise without_room(owner, shape)
+
+
+def without_room(owner: Any, shape: tuple[int, ...]) -> MemoryError:
+    """Return the error that an array of this shape does not fit in memory."""
+    fix = f"Choose smaller sizes: this machine has {_memory() / 2**30:.0f} GiB."
+    return MemoryError(message(owner, "arrays must fit in memory", f"shape {shape}", fix))
 
 
 def require_unmasked(owner: Any, name: str, x: Any) -> None:

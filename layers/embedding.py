@@ -11,6 +11,7 @@ from .engine.memory import flat, matrix
 from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, normal
+from .initial import drawn
 from .kernels import index
 from .types import Array, Integers
 
@@ -74,7 +75,9 @@ class Embedding(Layer):
                 )
             )
         self.padding = None if padding is None else int(padding)
-        self.weight = Parameter(weight_init(rng, (self.tokens, self.features)).astype(dtype))
+        self.weight = Parameter(
+            drawn("Embedding", weight_init, rng, (self.tokens, self.features), dtype)
+        )
 
     def __repr__(self) -> str:
         padding = "" if self.padding is None else f", padding={self.padding}"

@@ -1,6 +1,7 @@
 """Messages of errors: `<Owner>: <what must hold>; got <value>. <likely fix>`."""
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Any, ClassVar, NoReturn, ParamSpec, TypeVar
 
@@ -14,6 +15,44 @@ def message(owner: Any, must: str, got: Any, fix: str) -> str:
     """
     name = owner if isinstance(owner, str) else repr(owner)
     return f"{name}: {must}; got {got}. {fix}".replace("…", "...")
+
+
+_WORDED = re.compile(r"[^\s:][^:]*: .+; got .*\. .+", re.DOTALL)
+_KINDS = (MemoryError, TypeError, ValueError)
+
+
+def worded(owner: Any, error: Exception) -> Exception:
+    """Return an error that NumPy, Numba or Python has raised because of what `owner` was given, in
+    the words of ours; one of ours, or of a user's class, as it is.
+    """
+    foreign = type(error).__module__.partition(".")[0] in ("builtins", "numpy", "numba")
+    if not foreign or _WORDED.fullmatch(str(error)):
+        return error
+    kind = next((each for each in _KINDS if isinstance(error, each)), None)
+    if kind is None:
+        kind = ValueError if isinstance(error, ArithmeticError | LookupError) else TypeError
+    text = " ".join(str(error).split()) or type(error).__name__
+    fix = "Its documentation says what each may be."
+    return kind(message(owner, "the arguments must be ones that it can take", text, fix))
+
+
+def wording(owner: str) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Have a function of `owner` raise what NumPy, Numba or Python raises in our words."""
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(function)
+        def called(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+            try:
+                return function(*arguments, **options)
+            except Exception as error:
+                ours = worded(owner, error)
+                if ours is error:
+                    raise
+                raise ours from error
+
+        return called
+
+    return decorate
 
 
 def noting(where: object, function: Callable[..., Result], *arguments: Any) -> Result:

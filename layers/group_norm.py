@@ -10,6 +10,7 @@ from .engine.layer import Layer
 from .engine.memory import empty, flat
 from .engine.parameter import Parameter
 from .errors import message
+from .initial import filled
 from .kernels import batch_norm, group_norm, reduce
 from .types import Array, Integers
 
@@ -67,8 +68,16 @@ class GroupNorm(Layer):
             must, fix = f"groups must divide the {features} channels", "Choose a divisor."
             raise ValueError(message(name, must, groups, fix))
         self.epsilon = positive(name, "epsilon", epsilon, "1e-5 is usual.")
-        self.weight = Parameter(np.ones(features, dtype), regularized=False) if affine else None
-        self.bias = Parameter(np.zeros(features, dtype), regularized=False) if affine else None
+        self.weight = (
+            Parameter(filled(type(self).__name__, 1.0, (features,), dtype), regularized=False)
+            if affine
+            else None
+        )
+        self.bias = (
+            Parameter(filled(type(self).__name__, 0.0, (features,), dtype), regularized=False)
+            if affine
+            else None
+        )
 
     def __repr__(self) -> str:
         options = "" if self.weight else ", affine=False"

@@ -11,6 +11,7 @@ from .engine.layer import Layer
 from .engine.memory import contiguous, empty
 from .engine.parameter import Parameter
 from .errors import message
+from .initial import filled
 from .kernels import layer_norm
 from .types import Array
 
@@ -62,9 +63,15 @@ class LayerNorm(Layer):
         shape = tuple(positive_int(name, "features", size) for size in sizes)
         self.features = shape if isinstance(features, tuple | list) else shape[0]
         self.epsilon = positive(name, "epsilon", epsilon, "1e-5 is usual.")
-        self.weight = Parameter(np.ones(shape, dtype), regularized=False) if affine else None
+        self.weight = (
+            Parameter(filled(type(self).__name__, 1.0, shape, dtype), regularized=False)
+            if affine
+            else None
+        )
         self.bias = (
-            Parameter(np.zeros(shape, dtype), regularized=False) if affine and bias else None
+            Parameter(filled(type(self).__name__, 0.0, shape, dtype), regularized=False)
+            if affine and bias
+            else None
         )
         self.counts_padding = "always" if len(shape) > 1 else None
         self._shape = shape

@@ -10,6 +10,7 @@ from .engine.layer import Layer
 from .engine.memory import empty, matrix
 from .engine.parameter import Parameter
 from .init import Initializer, he_uniform, zeros
+from .initial import drawn
 from .kernels import dense
 from .kernels.gemm import BLOCK_K
 from .types import Array
@@ -57,10 +58,12 @@ class Linear(Layer):
         self.in_features = positive_int("Linear", "in_features", in_features)
         self.out_features = positive_int("Linear", "out_features", out_features)
         self.weight = Parameter(
-            weight_init(rng, (self.out_features, self.in_features)).astype(dtype)
+            drawn("Linear", weight_init, rng, (self.out_features, self.in_features), dtype)
         )
         self.bias = (
-            Parameter(bias_init(rng, (self.out_features,)).astype(dtype), regularized=False)
+            Parameter(
+                drawn("Linear", bias_init, rng, (self.out_features,), dtype), regularized=False
+            )
             if bias
             else None
         )

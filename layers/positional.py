@@ -13,6 +13,7 @@ from .engine.memory import contiguous
 from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, normal
+from .initial import drawn
 from .kernels import index
 from .types import Array
 
@@ -115,7 +116,9 @@ class LearnedPositions(_Positions):
         name = type(self).__name__
         self.length = positive_int(name, "length", length)
         self.features = positive_int(name, "features", features)
-        self.weight = Parameter(weight_init(rng, (self.length, self.features)).astype(dtype))
+        self.weight = Parameter(
+            drawn("LearnedPositions", weight_init, rng, (self.length, self.features), dtype)
+        )
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         self._check(x, self.weight.dtype)

@@ -105,12 +105,16 @@ def run_python() -> Callable[..., Finished]:
     """
 
     def run(
-        *arguments: object, timeout: float = 120, cwd: Path | None = None, **environment: str
+        *arguments: object,
+        timeout: float = 120,
+        cwd: Path | None = None,
+        prefix: Sequence[str] = (),
+        **environment: str,
     ) -> Finished:
         first, *others = arguments
         known = isinstance(first, str) and (PROGRAMS / first).is_file()
         return run_process(
-            [sys.executable, PROGRAMS / first if known else first, *others],
+            [*prefix, sys.executable, PROGRAMS / first if known else first, *others],
             timeout=timeout,
             cwd=cwd,
             **environment,

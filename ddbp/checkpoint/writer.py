@@ -89,6 +89,7 @@ class Writer:
             return False
         self.wait()
         new = self._path / f".{folder.step_name(step)}.new"
+        self._given_up = threading.Event()
         if self._comm.rank == 0:
             self._attempt(_make, new)
         if self._comm.rank < self._writers:
@@ -121,8 +122,10 @@ class Writer:
         OSError
             It could not be written, on this rank or on another one.
         """
-        # In meetings, where it is seen when a rank is killed whose part would never come.
+        # In meetings, where it is seen when a rank is killed or fails whose part would never come.
         while self._any(self._thread is not None and self._thread.is_alive()):
+            if self._any(self._error is not None):
+                self._given_up.set()
             time.sleep(_LOOK)
         self._thread = None
         self._agree()

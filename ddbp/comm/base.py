@@ -1,6 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -186,6 +187,14 @@ class Communicator(Ranks, Protocol):
 
     def host_barrier(self, collective: Collective) -> None:
         """Wait for the ranks of this host."""
+
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        """Return a context for messages between hosts that all ranks send and get, or none of them;
+        `results` are the arrays that are the same on all ranks then. It ends with a meeting of each
+        host.
+        """
 
     def sendrecv(
         self,

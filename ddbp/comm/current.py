@@ -48,9 +48,14 @@ def communicator() -> Communicator:
         elif settings.launched_under_mpi():
             if settings.is_started_by_a_rank():
                 raise not_a_rank()
-            from .mpi import MPICommunicator
+            if settings.survives_by_mpi():
+                from .ulfm import SurvivingMPICommunicator
 
-            _CURRENT.append(MPICommunicator())
+                _CURRENT.append(SurvivingMPICommunicator())
+            else:
+                from .mpi import MPICommunicator
+
+                _CURRENT.append(MPICommunicator())
         else:
             _CURRENT.append(SerialCommunicator())
             for tell in STARTED:

@@ -121,10 +121,11 @@ class Deadline:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._refuse)
 
-    def form(self, rank: int, slots: Sequence[int]) -> None:
-        """Number the ranks anew."""
+    def form(self, rank: int, slots: Sequence[int], notices: Notices | None = None) -> None:
+        """Number the ranks anew, who may tell each other by other notices."""
         self._rank = rank
         self._slots = slots
+        self._notices = notices or self._notices
 
     def begin(self) -> None:
         """Count something that all ranks come to, whether or not this one will have to wait

@@ -27,7 +27,7 @@ from .base import (
 from .deadlines import Deadline
 from .host_barrier import HostBarrier, compile_kernels
 from .host_ranks import HostRanks
-from .members import HostNotices, Members, NotAMemberError, meeting_of, position
+from .members import HostNotices, Members, meeting_of, position
 from .topology import Topology
 
 _NEWCOMER_LOOK = 1e-3
@@ -163,29 +163,29 @@ class HostCommunicator(HostRanks):
         """Meet with all members of a new group for the first time; of a newer one, if members die
         before they come. All of them go on from there, or none.
         """
-        members, last = self._members, self.group
-
-        def missing() -> list[int]:
-            late = members.assembled(self.slots, self.group, meeting)
-            return [self.slots.index(slot) for slot in late]
-
+        last = self.group
         while True:
-            slots = members.of(group)
-            if self.slot not in slots:
-                raise NotAMemberError
-            self._form(group, slots, meeting)
-            members.come(position(group, meeting))
             try:
-                self._deadline.until(
-                    lambda: not missing(),
-                    (CollectiveKind.REGROUP, group),
-                    late=missing,
-                    dead=lambda: self._dead_of(missing),
-                    fence=self._fence,
-                )
+                self._assemble_once(group, self._members.of(group), meeting)
                 return
             except RankLost:
-                group = members.declare(last)
+                group = self._members.declare(last)
+
+    def _assemble_once(self, group: int, slots: list[int], meeting: int) -> None:
+        members = self._members
+        self._form(group, slots, meeting)
+
+        def missing() -> list[int]:
+            return [slots.index(slot) for slot in members.assembled(slots, group, meeting)]
+
+        members.come(position(group, meeting))
+        self._deadline.until(
+            lambda: not missing(),
+            (CollectiveKind.REGROUP, group),
+            late=missing,
+            dead=lambda: self._dead_of(missing),
+            fence=self._fence,
+        )
 
     def knocking(self) -> bool:
         return self._members.knocking()
@@ -197,6 +197,7 @@ class HostCommunicator(HostRanks):
             members.invite(self.group, meeting)
         self.host_barrier((CollectiveKind.REGROUP, self.group))
         if members.invited_at(meeting):
+            # Who is to be let in is, as nobody who is left can have missed this meeting.
             self.group += 1
             self._assemble(self.group, meeting + 1)
         return sorted({*self.slots} - {*before})
@@ -207,22 +208,19 @@ class HostCommunicator(HostRanks):
         while True:
             if members.deserted():
                 raise SystemExit(0)
-            invited = members.invitation()
-            if invited is None:
-                time.sleep(_NEWCOMER_LOOK)
-                continue
-            group, meeting = invited
-            self.group = group
-            try:
-                self._assemble(group, meeting + 1)
-            except NotAMemberError:
-                self._form(0, [self.slot], alone)
-                continue
-            if members.deserted():
-                raise SystemExit(0)
-            members.accept()
-            self.newcomer = False
-            return [slot for slot in members.together() if slot in self.slots]
+            invitation = members.invitation()
+            if invitation is not None:
+                group, slots, meeting = invitation
+                try:
+                    self._assemble_once(group, slots, meeting + 1)
+                    break
+                except RankLost:
+                    # The members see to that, and may not let this process in yet.
+                    self._form(0, [self.slot], alone)
+            time.sleep(_NEWCOMER_LOOK)
+        members.accept()
+        self.newcomer = False
+        return [slot for slot in members.together() if slot in self.slots]
 
     # The job
 

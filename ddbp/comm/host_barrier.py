@@ -149,12 +149,18 @@ class HostBarrier:
         """Return those of them whose processes have ended, having been seen to run: not all may be
         visible from here.
         """
-        for rank in self.late():
-            pid, born = self.cells[self._members[rank], PID : BORN + 1].tolist()
-            self._processes.follow(rank, pid, born)
-        ended = self._processes.ended()
+        ended = self.ended()
         # Only now: what a process that has ended wrote last is final.
-        return [rank for rank in self.late() if rank in ended]
+        return [rank for rank in self.late() if self._members[rank] in ended]
+
+    def ended(self) -> set[int]:
+        """Return the rows of ranks of the host whose processes have ended, having been seen to
+        run.
+        """
+        for row in self._members.tolist():
+            pid, born = self.cells[row, PID : BORN + 1].tolist()
+            self._processes.follow(row, pid, born)
+        return self._processes.ended()
 
 
 def compile_kernels() -> None:

@@ -1,6 +1,7 @@
 """How the ranks of one host meet in memory that they share; communicators build on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -52,6 +53,11 @@ class HostRanks:
             rows = rows[self.topology.first : self.topology.last]
         parts = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
         return parts(collective, rows, SharedRow.TITLE + same)
+
+    @contextmanager
+    def joint(self, collective: Collective, results: Sequence[Array]) -> Iterator[None]:
+        yield
+        self.host_barrier(collective)
 
     def all_gather(self, array: Array) -> Array:
         array = np.ascontiguousarray(array)

@@ -35,10 +35,6 @@ _MEETINGS = 40
 """Bits of a position that count meetings; those above are the group."""
 
 
-class NotAMemberError(Exception):
-    """This process is not let in after all."""
-
-
 def position(group: int, meeting: int) -> int:
     """Return the position of a process that comes to a meeting of a group."""
     return group << _MEETINGS | meeting
@@ -128,7 +124,8 @@ class Members:
 
     def of(self, group: int) -> list[int]:
         """Return the slots of the members of a group."""
-        joined, dead = self._used[:, _JOINED], self._used[:, _DEAD]
+        used = self._used
+        joined, dead = used[:, _JOINED], used[:, _DEAD]
         inside = (joined > 0) & (joined <= group) & ((dead == 0) | (dead > group))
         return np.flatnonzero(inside).tolist()
 
@@ -161,16 +158,9 @@ class Members:
     def declare(self, group: int) -> int:
         """Return the newest group, a new one if members of the newest are dead. `group` is the last
         that this process has met in: who was to be let in after it is not.
-
-        Raises
-        ------
-        NotAMemberError
-            That was this process.
         """
         with self._lock():
             newest = self._head[_GROUP]
-            if self._mine not in self.of(newest):
-                raise NotAMemberError
             dead = self.dead(self.of(newest))
             invited = np.flatnonzero(self._used[:, _JOINED] > group)
             if dead or len(invited):
@@ -231,13 +221,14 @@ class Members:
         """Return whether somebody is let in after a meeting that this process has come from."""
         return self._head[_ADMITTED_AT] == meeting
 
-    def invitation(self) -> tuple[int, int] | None:
-        """Return the group that this process becomes a member of, and the meeting after which, if
-        that has been decided.
+    def invitation(self) -> tuple[int, list[int], int] | None:
+        """Return the group that this process becomes a member of, its slots, and the meeting after
+        which, if that has been decided.
         """
         with self._lock():
-            joined = int(self.cells[self._mine, _JOINED])
-            return (joined, self._head[_ADMITTED_AT]) if joined else None
+            if not self.joined(self._mine):
+                return None
+            return self._head[_GROUP], self.newest, self._head[_ADMITTED_AT]
 
     def deserted(self) -> bool:
         """Return whether no member is left, but for those that were let in with this process."""

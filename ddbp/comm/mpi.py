@@ -44,7 +44,8 @@ class MPICommunicator(HostRanks, FixedRanks):
     def __init__(self) -> None:
         self._mpi = mpi = _start()
         first = mpi.COMM_WORLD
-        self._local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        self._local = local.Split(local.rank // (settings.ranks_of_host() or local.size))
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
         # All ranks have started.
         shared_memory.take_names_of_mpi()
@@ -97,7 +98,10 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._deadline.begin()
         if not self._shares:
             return zeros(shape, dtype)
-        return shared_memory.allocate(shape, dtype, self._local.rank, self._local.size, self)
+        return self._allocate(shape, dtype, self._local.rank, self._local.size)
+
+    def _allocate(self, shape: tuple[int, ...], dtype: Any, rank: int, ranks: int) -> Array:
+        return shared_memory.allocate(shape, dtype, rank, ranks, self)
 
     def refusal(self, code: int) -> CommunicationError:
         """Return the error for memory that cannot be had, given the error number."""

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class SerialCommunicator(FixedRanks):
 
     def host_barrier(self, collective: Collective) -> None:
         pass
+
+    def joint(
+        self, collective: Collective, results: Sequence[Array]
+    ) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def sendrecv(
         self,

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from ddbp import settings
 from ddbp.comm import shared_memory
-from ddbp.comm.abort import ABORTED
+from ddbp.comm.abort import ABORTED, STALLED
 from ddbp.comm.rank_process import tied
 from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
@@ -28,7 +28,7 @@ from ddbp.training.signals import SAVED
 from layers.errors import message
 
 from . import end_signals, post_mortem, program, survive
-from .restarts import Restarts
+from .restarts import Restarts, requeue
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -160,6 +160,12 @@ def run(arguments: Sequence[str]) -> int:
         help="end a run, or begin it again, that has made no progress for so many seconds (learned"
         " from its steps); inf waits for ever",
     )
+    parser.add_argument(
+        "--requeue",
+        action="store_true",
+        help="within a job of Slurm: have it begin again (scontrol requeue) when a signal has had"
+        " the run save and end",
+    )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
     least = options.ranks if options.min_ranks is None else options.min_ranks
@@ -175,21 +181,23 @@ def run(arguments: Sequence[str]) -> int:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
         os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
     what = program.arguments_of_python(parser, options)
-    restarts = Restarts(options.max_restarts, options.ranks, least)
-    if options.survive:
-        return _run(lambda *run: _survive_once(what, not options.no_replace, *run), restarts)
     try:
-        mpiexec = find_mpiexec()
+        mpiexec = "" if options.survive else find_mpiexec()
     except FileNotFoundError as error:
         print(error, file=sys.stderr)
         return 1
 
     def once(ranks: int, extra: Mapping[str, str]) -> _End:
+        if options.survive:
+            return _survive_once(what, not options.no_replace, ranks, extra)
         full = command(mpiexec, ranks, what)
         print(shlex.join(full), file=sys.stderr, flush=True)
         return _run_once(full, ranks, extra)
 
-    return _run(once, restarts)
+    status = _run(once, Restarts(options.max_restarts, options.ranks, least))
+    if status == SAVED and options.requeue:
+        print(f"ddbp launch: {requeue()}", file=sys.stderr)
+    return status
 
 
 def _run(once: Callable[[int, Mapping[str, str]], "_End"], restarts: Restarts) -> int:
@@ -240,8 +248,10 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
             status = run_launcher(full, environ, lambda: _pids(folder, ranks))
         found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
         step = max((each.step for each in found), default=-1)
-        dead = sum(each.pid == watch.first for each in found)
-        status = _explained(status, folder, ranks, watch.first)
+        # Where one has stalled, others have ended all, and none is dead.
+        stalled = any(each.stalled for each in found)
+        dead = 0 if stalled else sum(each.pid == watch.first for each in found)
+        status = _explained(status, folder, ranks, watch)
         return _End(status, status - 128 in end_signals.ENDING, step, dead)
 
 
@@ -263,21 +273,23 @@ def _pids(folder: Path, ranks: int) -> list[int]:
     return [each.pid for each in found if each is not None and each.phase is not StepPhase.END]
 
 
-def _explained(status: int, folder: Path, ranks: int, first: int | None) -> int:
+def _explained(status: int, folder: Path, ranks: int, watch: post_mortem.Watch) -> int:
     """Say what is known of ranks that have not come to their end, and clean up after them; return
     the exit status, which is not 0 then.
     """
     lines = []
     if status == 0:
         # MPICH ends all ranks with status 0 where one has left without a word.
-        lines = post_mortem.unfinished(folder, ranks, first)
+        lines = post_mortem.unfinished(folder, ranks, watch.first)
         status = ABORTED if lines else 0
     elif status > ABORTED and status - 128 not in end_signals.ENDING:
         # A rank that aborts the run says why, and the others then end in any order.
-        lines = post_mortem.lines(folder, ranks, first)
+        lines = post_mortem.lines(folder, ranks, watch.first, watch.cause)
     for line in lines:
         print(f"ddbp launch: {line}", file=sys.stderr)
     for rank in range(ranks):
         if found := rank_status.read(folder, rank):
             shared_memory.remove_files_of(found.pid)
+            # MPI launchers have statuses of their own for ranks that do not end when told to.
+            status = STALLED if found.stalled else status
     return status

@@ -15,6 +15,8 @@ from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from ddbp.observers.rank_status import LastStatus
 
+from .deaths import Memory, cause, stack, wait_status
+
 _LOOK = 0.1
 """Seconds between looks for processes that have begun."""
 
@@ -27,14 +29,18 @@ class Watch:
     first
         The first of them that ended, None if none has, or if that cannot be told: before all of
         them were watched, say.
+    cause
+        How it ended, in words, "" if that is not known.
     """
 
     def __init__(self, folder: Path, ranks: int) -> None:
+        self._memory = Memory()
         self._folder = folder
         self._strangers = set(range(ranks))
         self._pids = dict[int, int]()
         self._over = threading.Event()
         self.first: int | None = None
+        self.cause = ""
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -81,13 +87,14 @@ class Watch:
             over = self._over.is_set()
             for descriptor, _ in ended.poll(0 if over else _LOOK, 1):
                 self.first = self._pids[descriptor]
+                self.cause = cause(wait_status(descriptor, self.first), self._memory)
 
 
-def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
+def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[str]:
     """Return what is to be said of so many ranks whose run has failed, nothing if an exception has
     said it, or none had begun.
 
-    `first` is the process that ended first, if that is known.
+    `first` is the process that ended first, if that is known, and `cause` how it did.
     """
     found = {
         rank: status
@@ -102,7 +109,8 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
         rank
         for rank, status in found.items()
         # Where one has stalled, others have ended all.
-        if status.pid == first and status.phase is not StepPhase.END and not stalled
+        if status.fault
+        or (status.pid == first and status.phase is not StepPhase.END and not stalled)
     ]
     groups: dict[str, list[int]] = {}
     for rank in range(ranks):
@@ -110,7 +118,11 @@ def lines(folder: Path, ranks: int, first: int | None) -> list[str]:
             groups.setdefault(
                 found[rank].where if rank in found else rank_status.BEFORE_TRAINER, []
             ).append(rank)
-    result = [f"{_named([rank], found)} died {found[rank].where}" for rank in dead]
+    result = []
+    for rank in dead:
+        how = f": {cause}" if cause and found[rank].pid == first else ""
+        result.append(f"{_named([rank], found)} died {found[rank].where}{how}")
+        result += stack(found[rank].fault)
     result += [f"{_named([rank], found)} stalled {found[rank].where}" for rank in stalled]
     return result + [
         f"{_named(group, found)} {'was' if len(group) == 1 else 'were'} {where}"

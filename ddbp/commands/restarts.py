@@ -1,4 +1,8 @@
-"""Whether a run that has failed begins again, when, and on how many ranks."""
+"""Whether a run that has failed begins again, when, and on how many ranks; or its job does."""
+
+import os
+import shutil
+import subprocess
 
 _LONGEST = 60.0
 """Seconds that a restart waits at most."""
@@ -49,3 +53,16 @@ class Restarts:
             return None
         self.ranks = max(min(self._least, self.ranks), self.ranks - dead)
         return min(_LONGEST, 2.0 ** (self._failures - 1)) if self._failures > 1 else 0.0
+
+
+def requeue() -> str:
+    """Have the job of Slurm that this process is a part of begin again; return what came of it, in
+    words.
+    """
+    job, scontrol = os.environ.get("SLURM_JOB_ID"), shutil.which("scontrol")
+    if job is None or scontrol is None:
+        return "nothing to requeue: this is no job of Slurm, or there is no scontrol"
+    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, check=False)
+    if done.returncode:
+        return f"job {job} could not be requeued: {done.stderr.strip()}"
+    return f"job {job} is requeued"

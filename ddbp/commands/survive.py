@@ -20,6 +20,7 @@ from ddbp.observers import rank_status
 from ddbp.training.signals import SAVED
 
 from . import end_signals
+from .deaths import Memory, cause, stack
 
 _NEWCOMERS = 1000
 """So many processes may replace others in the life of a job."""
@@ -65,6 +66,7 @@ class Job:
         self._slots = ranks + _NEWCOMERS
         self._members = Members.create(ranks, self._slots)
         self._ranks = ranks
+        self._memory = Memory()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._pids: list[int] = []
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
@@ -165,7 +167,11 @@ class Job:
         where = rank_status.read(self._folder, slot)
         place = where.where if where else rank_status.BEFORE_TRAINER
         rest = f"{len(left)} go on" if left else "no rank is left to go on"
-        self._say(slot, f"was killed by {number.name} {place}; {rest}")
+        stalled = where is not None and where.stalled
+        how = "killed, as it came no further" if stalled else cause(number, self._memory)
+        self._say(slot, f"died {place}: {how}; {rest}")
+        for line in stack(where.fault if where else ""):
+            print(f"ddbp launch: {line}", file=sys.stderr, flush=True)
         if left:
             self._replace(slot)
         elif self._members.joined(slot):

@@ -6,6 +6,7 @@ writing one takes no system call.
 """
 
 import atexit
+import faulthandler
 import mmap
 import os
 import sys
@@ -98,9 +99,17 @@ def own_status(rank: int) -> RankStatus | None:
         except OSError:
             # It is on another host.
             return None
+        _tell_of_faults(_faults(folder, rank))
         BEFORE_ABORT.append(lambda: _OWN[0].end(StepPhase.EXCEPTION))
         WHERE.append(lambda rank: found.where if (found := read(folder, rank)) else "")
     return _OWN[0] if _OWN else None
+
+
+def _tell_of_faults(path: Path) -> None:
+    """Have the interpreter write to a file at which line it was when a signal ends it."""
+    if not faulthandler.is_enabled():
+        with suppress(OSError):
+            faulthandler.enable(path.open("w", encoding="utf-8"))
 
 
 def own_words() -> tuple[int, ...]:
@@ -138,8 +147,8 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class LastStatus:
-    """What a rank has left of its status: process, phase, that in words, the step, and whether it
-    has been found to stall.
+    """What a rank has left of its status: process, phase, that in words, the step, whether it has
+    been found to stall, and the Python stack at the signal that ended it, if it could tell.
     """
 
     pid: int
@@ -147,6 +156,7 @@ class LastStatus:
     where: str
     step: int
     stalled: bool
+    fault: str
 
 
 def read(folder: Path, rank: int) -> LastStatus | None:
@@ -166,7 +176,11 @@ def read(folder: Path, rank: int) -> LastStatus | None:
         where = BEFORE_TRAINER
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
-    return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]))
+    try:
+        fault = _faults(folder, rank).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        fault = ""
+    return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]), fault)
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:
@@ -179,6 +193,10 @@ def _name(path: Path, trainer: int, layer: int) -> str:
 
 def _file(folder: Path, rank: int) -> Path:
     return folder / f"rank{rank}"
+
+
+def _faults(folder: Path, rank: int) -> Path:
+    return folder / f"rank{rank}.fault"
 
 
 def _names(folder: Path, rank: int) -> Path:

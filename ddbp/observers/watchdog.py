@@ -15,7 +15,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from ddbp import settings, terminal
 from ddbp.comm.abort import STALLED, STARTED
 from ddbp.comm.base import Communicator, described
 from ddbp.comm.deadlines import GIVES_UP, WHERE
+from ddbp.comm.processes import Processes, start_of
 from layers.types import Integers
 
 from . import rank_status
@@ -103,6 +103,7 @@ class Watchdog:
         # Of other ranks of the host: the last pulse, and since when it is that.
         self._pulses: dict[int, int] = {}
         self._quiet: dict[int, float] = {}
+        self._processes = Processes()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -137,6 +138,8 @@ class Watchdog:
         if self._comm.rank == min(rank for rank, words in signs.items() if words[_ALARM]):
             for rank in silent:
                 self._say_of(rank, signs[rank])
+        if self._comm.survives:
+            signs[self._comm.rank][_ALARM] = 0
 
     # Looks
 
@@ -244,8 +247,10 @@ class Watchdog:
             same = pulse == self._pulses.get(rank)
             self._pulses[rank] = pulse
             self._quiet[rank] = self._quiet[rank] + passed if same else 0.0
+            pid = int(words[_PID])
+            self._processes.follow(pid, pid, start_of(pid) or 0)
             if self._quiet[rank] > self._limit_of_others(stopped=True):
-                state = _state_of(int(words[_PID]))
+                state = _state_of(pid)
                 limit = self._limit_of_others(stopped=state == "T")
                 # Those that have ended are another matter, and so is one that a debugger holds.
                 if state not in ("", "Z", "X", "t") and self._quiet[rank] > limit:
@@ -260,14 +265,16 @@ class Watchdog:
         """
         self.tell_of_all()
         signs = self._comm.signs()
-        pids = {rank: int(signs[rank][_PID]) for rank in stalled}
+        pids = [int(signs[rank][_PID]) for rank in stalled]
         for rank in stalled:
             rank_status.mark_stalled(self._comm.slots[rank])
         if self._comm.survives:
             self._say(f"kills rank {', '.join(map(str, stalled))}")
-            for pid in pids.values():
-                _kill(pid)
-            signs[self._comm.rank][_ALARM] = 0
+            if self._comm.rank in stalled:
+                os.kill(os.getpid(), signal.SIGKILL)
+            for pid in pids:
+                self._processes.kill(pid)
+            self._pulses.clear()
             return
         self._say(f"ends all ranks; {settings.STALL_TIMEOUT} sets the limit in seconds")
         threading.Thread(target=_insist, daemon=True).start()
@@ -338,11 +345,6 @@ def _state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except OSError:
         return ""
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 def _insist() -> None:

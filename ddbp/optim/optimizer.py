@@ -19,6 +19,7 @@ from layers.types import Array
 
 from . import groups as parameter_groups
 from .blockwise import Blockwise
+from .checksums import Checksums
 from .clipping import add_penalty
 from .groups import Groups
 from .journal import Journal
@@ -65,6 +66,8 @@ class Optimizer:
         are in none.
     journal
         The undo log that updates leave, if they do.
+    checksums
+        Those that tell whether bits have changed between two updates, if that is checked.
 
     Notes
     -----
@@ -107,10 +110,11 @@ class Optimizer:
         self._part: Partition | None = None
         self.journal: Journal | None = None
         self._blocks: Blockwise | None = None
+        self.checksums: Checksums | None = None
 
     def __repr__(self) -> str:
-        hidden = {"factor", "given", "members", "group", "journal"}
-        hidden |= {"moments", "schedule", "slots", "steps"}
+        hidden = {"checksums", "factor", "given", "group", "journal", "members", "moments"}
+        hidden |= {"schedule", "slots", "steps"}
         if not self.groups:
             hidden.add("groups")
         shown = {
@@ -133,15 +137,18 @@ class Optimizer:
         """
         return parameter_groups.numbers(self, parameter_groups.made(self, self.groups), named)
 
-    def bind(self, part: Partition, journal: Journal | None = None) -> None:
-        """Begin anew with a partition, `part`, which this optimizer belongs to from now on, and
-        leave an undo log of updates, if there is a journal.
+    def bind(
+        self, part: Partition, journal: Journal | None = None, *, checked: bool = False
+    ) -> None:
+        """Begin anew with a partition, `part`, which this optimizer belongs to from now on; leave
+        an undo log of updates, if there is a journal, and find bits that have changed between two
+        updates, if they are `checked`.
         """
-        self._bind(part, journal)
+        self._bind(part, journal, checked)
         for member in self.members:
             member.begin(part)
 
-    def _bind(self, part: Partition, journal: Journal | None) -> None:
+    def _bind(self, part: Partition, journal: Journal | None, checked: bool) -> None:
         made = parameter_groups.made(self, self.groups)
         self.steps = 0
         self.schedule = self.given.begun()
@@ -151,8 +158,7 @@ class Optimizer:
         self.allocate(part)
         self.journal = journal
         self._blocks = None
-        if journal is not None and self.blockwise:
-            self._blocks = Blockwise(part, 1 + len(self._slots), journal)
+        self.checksums = None
         self.members = [self, *(self._member(*each) for each in enumerate(made, 1))]
         for member in self.members:
             member.prepare(part)
@@ -160,15 +166,23 @@ class Optimizer:
             (chunk, self.members[chunk.group].moments_of(chunk), self.members[chunk.group])
             for chunk in part.chunks
         ]
+        held = [(chunk, moments) for chunk, moments, _ in self._chunks]
+        if checked:
+            self.checksums = Checksums(part, held)
+        if self.blockwise and (checked or journal is not None):
+            blocks = Blockwise(part, held, journal, self.checksums)
+            for member in self.members:
+                member._blocks = blocks
 
     def move(self, part: Partition, journal: Journal | None = None) -> None:
         """Go on with another partition of the parameters of which some may be frozen and others
         not any more: these begin with moments as in a first step; collective.
         """
         assert self._part is not None
+        self.verify()
         known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
         with self._going_on():
-            self.bind(part, journal)
+            self.bind(part, journal, checked=self.checksums is not None)
         for slot, array in self.moments.items():
             named = part.to_named(array)
             part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
@@ -178,7 +192,7 @@ class Optimizer:
         that ranks share.
         """
         with self._going_on():
-            self._bind(part, journal)
+            self._bind(part, journal, self.checksums is not None)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -224,7 +238,7 @@ class Optimizer:
         group of this number.
         """
         member = copy.copy(self)
-        kept = {"group", "groups", "journal", "members", "moments", "steps"}
+        kept = {"checksums", "group", "groups", "journal", "members", "moments", "steps"}
         for name, value in vars(made).items():
             if name not in kept and name[0] != "_":
                 setattr(member, name, value)
@@ -276,6 +290,8 @@ class Optimizer:
     def step(self, part: Partition) -> None:
         """Update the partition by its gradient, at the schedules' rates of this step."""
         self.require_bound(part)
+        if not self.blockwise:
+            self.verify()
         for member in self.members:
             member._rate = self.factor * float(member.schedule.rate(member.steps))
             member.steps += 1
@@ -283,11 +299,15 @@ class Optimizer:
             part.collect()
         if self.journal is not None and not self.blockwise:
             self.journal.save(part, self.moments)
+        if self.checksums is not None:
+            self.checksums.begin(self.steps - 1)
         if self.whole:
             for member in self.members:
                 member.update_slice(part, member._rate)
         else:
             self._update_chunks(part, self._chunks)
+        if self.checksums is not None:
+            self.checksums.end(noted=self.blockwise)
 
     def _update_chunks(
         self, part: Partition, chunks: "Sequence[tuple[Chunk, dict[str, Array], Optimizer]]"
@@ -323,16 +343,30 @@ class Optimizer:
         """
         assert self.journal is not None
         members = [copy.copy(member) for member in self.members]
-        blocks = Blockwise(part, 1 + len(moments), self.journal)
         for member in members:
             member.moments = dict(moments)
-            member._blocks = blocks
         chunks = [
             (chunk, members[chunk.group].moments_of(chunk), members[chunk.group])
             for chunk in part.chunks
         ]
-        with self.journal.resumed(slot, [(chunk, of) for chunk, of, _ in chunks]):
+        held = [(chunk, of) for chunk, of, _ in chunks]
+        blocks = Blockwise(part, held, self.journal, None)
+        for member in members:
+            member._blocks = blocks
+        with self.journal.resumed(slot, held):
             self._update_chunks(part, chunks)
+
+    def verify(self) -> None:
+        """See to it that parameters and moments are what the last update has left, if they are
+        checked.
+
+        Raises
+        ------
+        MemoryCorruptionError
+            Bits have changed since.
+        """
+        if self.checksums is not None:
+            self.checksums.verify(self.steps)
 
     def undo(self, lost: Sequence[tuple[Partition, Mapping[str, Array], int]]) -> None:
         """Take back the update of this step, one that is not `blockwise`, if it has begun: on the
@@ -370,6 +404,10 @@ class Optimizer:
         """Return the steps taken, the state of the schedule, and what this rank holds of the
         moments of each parameter.
         """
+        self.verify()
+        return self._state()
+
+    def _state(self) -> dict[str, Any]:
         assert self._part is not None
         return {
             "steps": self.steps,
@@ -388,7 +426,7 @@ class Optimizer:
     def state_schema(self, state: State) -> Schema:
         """Return what all entries of a state must be, if it is to be loaded."""
         return {
-            **like(self.state()),
+            **like(self._state()),
             **{
                 f"{prefix}.{name}": entry
                 for prefix, schedule in self._named_schedules().items()
@@ -406,6 +444,8 @@ class Optimizer:
             schedule.load_state(below(prefix, state))
         for slot, array in self.moments.items():
             self._part.from_named(array, below(slot, state))
+        if self.checksums is not None:
+            self.checksums.forget()
 
     def _named_schedules(self) -> dict[str, Schedule]:
         """Return the schedules by the names that they have in a state."""

@@ -32,8 +32,7 @@ class Exchange:
     wire
         How gradients are sent; as they are if None.
     whole
-        Whether it is sums that are published, to the first row of the host's gradients, and not
-        parameters.
+        Whether it is sums that are published, and not parameters.
 
     Attributes
     ----------
@@ -69,8 +68,8 @@ class Exchange:
         self._pending = comm.pending_messages(len(buckets))
         self._allocate()
         mine = self._owned[comm.rank]
-        self._sums = [memory.gradients[0, part] for part in mine]
-        values = memory.gradients[0] if whole else memory.flat.values
+        self._sums = [memory.sums[part] for part in mine]
+        values = memory.sums if whole else memory.flat.values
         receive_from, send_to = (
             [rank for rank, _ in comm.topology.receive_from],
             comm.topology.send_to,

@@ -37,6 +37,9 @@ class HostMemory:
     pieces, sizes
         The shards that each of them is the sum of, (first shard, number of shards); and these
         numbers (P,).
+    sums
+        Where sums over all shards go if hosts are whole (n,): the first of the gradients, but
+        memory of its own where ranks survive, as another host may need them later.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class HostMemory:
             needs = {
                 "parameters": total * itemsize,
                 "gradients": len(self.pieces) * elements * itemsize,
+                "sums": elements * itemsize if comm.survives and len(comm.hosts) > 2 else 0,
             }
             shared.plan(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
             return shared.get("parameters", shape, dtype)
@@ -69,3 +73,6 @@ class HostMemory:
         self.flat = FlatParameters(
             model, [size for _, size in mine], allocate=values, allocate_gradients=part
         )
+        self.sums: Array = self.gradients[0]
+        if shared.has("sums") or (comm.survives and len(comm.hosts) > 2):
+            self.sums = shared.get("sums", self.sums.shape, self.sums.dtype)

@@ -7,6 +7,7 @@ ranks there are, or where.
 """
 
 from bisect import bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import accumulate, count
@@ -16,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from ddbp import settings
-from ddbp.comm.base import Collective, CollectiveKind, CommunicationError, Communicator, Ranks
+from ddbp.comm.base import (
+    Collective,
+    CollectiveKind,
+    CommunicationError,
+    Communicator,
+    RankLost,
+    Ranks,
+)
 from ddbp.comm.host_barrier import SharedRow
 from layers import Module, Parameter, Tape, TapeHook
 from layers.engine.fixed_tree import tree_sum
@@ -37,9 +45,9 @@ batches made.
 """
 
 
-_ATTEMPTS = count(1)
-"""Numbers exchanges, of all models: ranks count alike, and of one that a failed backward pass began
-something may still come.
+_ATTEMPTS: defaultdict[int, "count[int]"] = defaultdict(lambda: count(1))
+"""Numbers exchanges, of all models, in each group of ranks: they count alike, and of one that a
+failed backward pass began something may still come.
 """
 
 
@@ -99,12 +107,15 @@ class Reducer:
         self.plan = plan
         self.comm = comm
         several = len(comm.hosts) > 2
-        self._whole = whole = several and settings.whole_hosts()
+        self._whole = whole = several and (comm.survives or settings.whole_hosts())
         buckets = Buckets(self.flat, comm.size, several=several)
         self._buckets = buckets
         n, number, hosts = self.flat.values.size, comm.topology.own, len(comm.hosts) - 1
         self.owners: Ranks = comm.of_host if whole else comm
         self.share = (n * number // hosts, n * (number + 1) // hosts) if whole else (0, n)
+        # Of this host, if hosts are whole: that of before while ranks are lost.
+        self._first = comm.topology.first
+        self._bounds = cut_into_blocks(0, n, self.owners.size)
         self.ranges = self.ranges_of(comm.rank)
         # Where they begin in the partition.
         self._offsets = list(accumulate((stop - start for start, stop in self.ranges), initial=0))
@@ -131,9 +142,9 @@ class Reducer:
             if self._exchange is not None and len(buckets) > 1
             else None
         )
+        self._total: Array = memory.sums[np.newaxis]
         self._gradients, self._sizes = memory.gradients, memory.sizes
-        if whole:
-            self._gradients, self._sizes = memory.gradients[:1], np.array([plan.shards])
+        self._resumes = False
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts = 0
         self._begun = False
@@ -146,9 +157,8 @@ class Reducer:
         are whole.
         """
         if self._whole:
-            mine = rank - self.comm.topology.first
-            bounds = cut_into_blocks(0, self.flat.values.size, self.owners.size)
-            return [(int(bounds[mine]), int(bounds[mine + 1]))]
+            mine = rank - self._first
+            return [(int(self._bounds[mine]), int(self._bounds[mine + 1]))]
         return [(part.start, part.stop) for part in self._buckets.owned(rank)]
 
     def overlapping(self, tape: Tape, *, send: bool) -> AbstractContextManager[None]:
@@ -164,7 +174,7 @@ class Reducer:
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
-        self._attempts = next(_ATTEMPTS)
+        self._attempts = next(_ATTEMPTS[self.comm.group])
         overlap.begin(self._attempts)
         self._begun = True
         try:
@@ -186,6 +196,7 @@ class Reducer:
         are named.
         """
         self.requested, self.request = self.request, 0
+        self._resumes = False
         if self.plan.shards == 1:
             return float(sums.item())
         self._sums[:] = sums
@@ -196,7 +207,7 @@ class Reducer:
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
         if self._exchange is not None and not self._begun:
-            self._attempts = next(_ATTEMPTS)
+            self._attempts = next(_ATTEMPTS[self.comm.group])
         self._begun = False
         stated = self._stated
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
@@ -212,6 +223,8 @@ class Reducer:
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
                 self._run(self._exchange, collective)
+        except RankLost:
+            raise
         except CommunicationError as error:
             self._name_what_is_awaited(error)
             raise
@@ -221,11 +234,13 @@ class Reducer:
             self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 
     def _run(self, exchange: Exchange, collective: Collective) -> None:
-        exchange.run(collective, self._attempts)
-        if self._whole:
+        if not self._whole:
+            exchange.run(collective, self._attempts)
+            return
+        with self.comm.joint(collective, [*self._total]):
+            exchange.run(collective, self._attempts)
             exchange.add_up()
             exchange.publish(collective)
-            self.comm.host_barrier(collective)
 
     def _name_what_is_awaited(self, error: CommunicationError) -> None:
         awaited = self._overlap.awaited(self._attempts) if self._overlap is not None else ""
@@ -236,13 +251,27 @@ class Reducer:
         """Write the gradient of the global batch on a part of this rank's partition that begins at
         `start` of the partition; on one host, of one that begins at `first` of the flat array.
         """
-        if self._exchange is None or self._whole:
-            first = self.ranges[0][0] if first is None else first
+        first = self.ranges[0][0] if first is None else first
+        if self._whole or self._resumes:
+            tree_sum(self._total, np.array([self.plan.shards]), out=gradient, start=first + start)
+            return
+        if self._exchange is None:
             tree_sum(self._gradients, self._sizes, out=gradient, start=first + start)
             return
         number = bisect_right(self._offsets, start) - 1
         parts, offset = self._exchange.parts[number], self._offsets[number]
         tree_sum(parts, self._exchange.sizes, out=gradient, start=start - offset)
+
+    @property
+    def keeps_sums(self) -> bool:
+        """Whether this host has the sums of a step until the next one, whatever ranks are lost."""
+        return self._resumes or (self._whole and self.comm.survives)
+
+    def resume(self) -> None:
+        """Have `sum` tell the sums of the step that the ranks of before have exchanged."""
+        self._resumes = True
+        if self.alone is not None:
+            self.alone[:] = self._total[0]
 
     def publish(self, step: int) -> None:
         """Wait until the parameters, of which this rank has updated its partition, are updated

@@ -36,6 +36,10 @@ class SharedArrays:
             found = self._arrays[name] = self._comm.host_array(shape, dtype)
         return found
 
+    def has(self, name: str) -> bool:
+        """Return whether there is an array of this name."""
+        return name in self._arrays
+
     def renew(self) -> None:
         """Have all arrays made anew when they are next asked for."""
         self._arrays = {}

@@ -114,7 +114,7 @@ class Checkpoints(OptionsCallback):
             must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
             fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
             raise ValueError(message(_OWNER, must, got, fix))
-        if trainer.comm.rank == 0:
+        if trainer.comm.leads:
             folder.tidy(path)
         self._since = time.monotonic()
 

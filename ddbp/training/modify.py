@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ddbp.comm.base import CollectiveKind
+from layers import Parameter
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -24,6 +25,7 @@ def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     comm = trainer.comm
     # What the others still compute is of the parameters as they were.
     comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
+    Parameter.writes += 1
     yield comm.rank == comm.topology.first
     comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
 

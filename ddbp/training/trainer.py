@@ -63,9 +63,10 @@ class Trainer(OptionsOfBefore, Recovering):
     optimizer
         See `ddbp.optim`; or the name of one, such as "adam", at its usual rate. It belongs to the
         trainer that was made last with it, for which its state begins anew.
-    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2,
-    on_nonfinite
+    batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
+    on_nonfinite
+        What is done about losses and gradients that are not finite: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ddbp import settings
 from ddbp.comm.agreement import gather_texts, require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
@@ -92,7 +93,7 @@ class Update:
         self._limit = limit
         self._shared = SharedArrays(comm)
         self._lay_out()
-        optimizer.bind(self.part, self._journal)
+        optimizer.bind(self.part, self._journal, checked=settings.check_memory() > 0)
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0
@@ -117,8 +118,10 @@ class Update:
             self._journal = Journal(
                 comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
             )
-        # The ranks of this layout.
-        self._ranks = {slot: rank for rank, slot in enumerate(comm.slots)}
+        self._group = comm.group
+        # The ranks of this layout that share memory.
+        first, last = comm.topology.first, comm.topology.last
+        self._ranks = {slot: first + i for i, slot in enumerate(comm.slots[first:last])}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -166,7 +169,8 @@ class Update:
         self._plan = plan
         if newcomers:
             self._shared.renew()
-            self.batches = 0
+        # Hosts may be one step apart.
+        self.batches = 0
         self._move(self._optimizer.follow)
 
     def lose(self) -> None:
@@ -199,26 +203,66 @@ class Update:
         if group.batches == 1:
             self._guard.begin_group()
         if group.goes_on(loss.tape):
-            self._guard.look(loss, float(group.sums.sum()), step)
+            total = float(group.sums.sum())
+            if not math.isfinite(total):
+                self._optimizer.verify()
+            self._guard.look(loss, total, step)
             loss.tape.release()
             return math.nan
         for tell in phase_hooks:
             tell(_EXCHANGE)
-        value = self._reduce(loss, step)
+        pending = loss.tape.pending = group.pending(loss.tape)
+        count = sum(each.numbers.shape[1] for each in pending)
+        observed: Sequence[tuple[Callable[[Any], None], Any]] = ()
+        if pending and self.reducer.keeps_sums:
+            # Nothing may be needed of other hosts once they can have taken the step.
+            observed = self._observed(loss)
+        value = self._reduce(loss, step, count)
+        scale = self.part.scale
         for tell in phase_hooks:
             tell(_UPDATE)
+        if not math.isfinite(value):
+            self._optimizer.verify()
         self._guard.require_finite(loss, value, step, self.reducer.requested)
-        options = self._options
+        while True:
+            try:
+                penalty = self._prepare(step)
+                if loss.tape.pending:
+                    observed = self._observed(loss)
+                # Up to here nothing has changed that the step needs if ranks have been lost.
+                self._change(step, phase_hooks)
+                break
+            except RankLost:
+                if not self.reducer.keeps_sums:
+                    raise
+                self._resume(scale)
+        for learn, numbers in observed:
+            learn(numbers)
+        loss.tape.release()
+        return value + penalty
+
+    def _observed(self, loss: Value) -> Sequence[tuple[Callable[[Any], None], Any]]:
+        """Return what layers have observed of the group, of all shards, with what learns it."""
+        observed = loss.tape.observed_by_all()
+        self._gather.require_all()
+        return observed
+
+    def _prepare(self, step: int) -> float:
+        """Do to the gradient what comes before the update; return what penalties add to the
+        loss.
+        """
+        options, penalty = self._options, 0.0
         if options.l1 or options.l2:
-            value += self.part.penalty(options.l1, options.l2)
+            penalty = self.part.penalty(options.l1, options.l2)
         if self._limit is not None:
             self._limit_gradient(self._limit, step)
         if self._comm.survives and self.part.whole:
             # Others may have to finish what one of them leaves.
             self._comm.host_barrier((CollectiveKind.EXCHANGE, step))
-        observed = loss.tape.observed_by_all() if loss.tape.pending else ()
-        self._gather.require_all()
-        # Up to here nothing has changed that the step needs if ranks have been lost.
+        return penalty
+
+    def _change(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> None:
+        """Update the parameters on all ranks."""
         try:
             self._optimizer.step(self.part)
             for tell in phase_hooks:
@@ -226,10 +270,22 @@ class Update:
             self.reducer.publish(step)
         except RankLost as error:
             self._mend(step, error)
-        for learn, numbers in observed:
-            learn(numbers)
-        loss.tape.release()
-        return value
+
+    def _resume(self, scale: float) -> None:
+        """Go on with the ranks that are left of this host, from the sums of gradients that it has:
+        others may have taken the step.
+        """
+        comm = self._comm
+        while True:
+            try:
+                if self._group == comm.group:
+                    comm.regroup()
+                self.regroup(self._options.plan(comm.rank, comm.size), newcomers=False)
+                break
+            except RankLost:
+                self._group = comm.group
+        self.reducer.resume()
+        self.part.scale = scale
 
     def _limit_gradient(self, limit: float, step: int) -> None:
         """Transform the gradient, and limit its norm; collective."""
@@ -256,10 +312,11 @@ class Update:
         lost: list[int] = []
         while True:
             # Who is lost in here is mended, too, and how far it has come with others is known.
-            lost += [self._ranks[slot] for slot in comm.regroup()]
+            lost += [self._ranks[slot] for slot in comm.regroup() if slot in self._ranks]
+            host = comm.of_host
             mine = [
                 (other := part.of_rank(rank), optimizer.moments_in(other), rank)
-                for rank in lost[comm.rank :: comm.size]
+                for rank in lost[host.rank :: host.size]
             ]
             try:
                 if optimizer.blockwise:
@@ -274,15 +331,15 @@ class Update:
         if not optimizer.blockwise:
             raise error
 
-    def _reduce(self, loss: Value, step: int) -> float:
-        """Meet with all ranks at the end of a group, and begin the next one; return the loss."""
+    def _reduce(self, loss: Value, step: int, observed: int) -> float:
+        """Meet with all ranks at the end of a group, in which layers have observed so many numbers
+        of a shard, and begin the next one; return the loss.
+        """
         group = self.group
         self.flat.complete()
         self.reducer.request |= self._guard.look_at_gradients(loss, step)
         if self._journal is not None:
             self._journal.begin()
-        pending = loss.tape.pending = group.pending(loss.tape)
-        observed = sum(each.numbers.shape[1] for each in pending)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
         value = group.loss(total)
         self.part.scale = group.scale

@@ -66,7 +66,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
             member.groups = {}
             arrays, size = 1 + len(member.slots), part.values.size
             journal = member.journal and Journal(alone, 1, 0, arrays, part.values.dtype, size)
-            member.bind(part, journal)
+            member.bind(part, journal, checked=optimizer.checksums is not None)
             member.step(part)
         # Gradients of shards are summed in the type of the model, what states learn in float64.
         for kind in (dtype, np.float64):

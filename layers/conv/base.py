@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.checks import Pair, require_input, sizes
+from layers.checks import Pair, one_of, positive_int, require_input, sizes
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
 from layers.errors import Renamed, message
 from layers.init import Initializer
+from layers.initial import drawn
 from layers.kernels import conv
 from layers.types import Array
 
@@ -56,39 +57,25 @@ class Convolution(Layer):
         self.kernel_size = self._sizes("kernel_size", kernel_size, 1)
         self.stride = self._sizes("stride", stride, 1)
         self.dilation = self._sizes("dilation", dilation, 1)
-        for label, count in zip(
-            ("channels", "channels", "groups"), (*channels, groups), strict=True
-        ):
-            if not isinstance(count, int | np.integer) or count < 1:
-                raise ValueError(
-                    message(
-                        name,
-                        f"{label} must be positive integers",
-                        repr(count),
-                        "Count the last axis.",
-                    )
-                )
+        fix = "Count the last axis."
+        channels = (
+            positive_int(name, "channels", channels[0], fix),
+            positive_int(name, "channels", channels[1], fix),
+        )
+        groups = positive_int(name, "groups", groups, "1 is usual.")
         if channels[0] % groups or channels[1] % groups:
             fix = "Choose a common divisor; groups=in_channels convolves each channel by itself."
             must = f"groups must divide the channels, {channels[0]} and {channels[1]}"
             raise ValueError(message(name, must, groups, fix))
-        if algorithm not in ALGORITHMS:
-            raise ValueError(
-                message(
-                    name,
-                    f"algorithm must be one of {', '.join(ALGORITHMS)}",
-                    repr(algorithm),
-                    "Leave it out.",
-                )
-            )
-        self.groups = int(groups)
+        one_of(name, "algorithm", algorithm, ALGORITHMS, "Leave it out.")
+        self.groups = groups
         self.algorithm = algorithm
         # Drawn as (K, C / groups, rows, columns), the order that the fans are defined for.
-        drawn = weight_init(rng, (channels[1], channels[0] // groups, *self.kernel_size))
-        drawn = np.moveaxis(drawn, (1, 0), (-2, -1))
-        self.weight = Parameter(np.ascontiguousarray(drawn).astype(dtype))
+        shape = (channels[1], channels[0] // groups, *self.kernel_size)
+        weight = drawn(name, weight_init, rng, shape, dtype)
+        self.weight = Parameter(np.ascontiguousarray(np.moveaxis(weight, (1, 0), (-2, -1))))
         self.bias = (
-            Parameter(bias_init(rng, (biases,)).astype(dtype), regularized=False)
+            Parameter(drawn(name, bias_init, rng, (biases,), dtype), regularized=False)
             if biases
             else None
         )

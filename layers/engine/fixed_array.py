@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import array
 from layers.errors import message
 from layers.types import Array
 
@@ -25,7 +26,11 @@ class FixedArray:
         if name != "value":
             object.__setattr__(self, name, new)
             return
-        new = np.asarray(new)
+        if new.__class__ is not np.ndarray:
+            new = array(type(self).__name__, "value", new)
+        if new.dtype.kind not in "fiub":
+            must, fix = "a new value must be of numbers", f"Convert it to {self.dtype}."
+            raise TypeError(message(type(self).__name__, must, f"an array of {new.dtype}", fix))
         if new.shape != self.shape:
             must, fix = f"a new value must have shape {self.shape}", "Reshape or transpose it."
             raise ValueError(message(type(self).__name__, must, new.shape, fix))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from layers.checks import positive_int, require_room, without_room
 from layers.errors import message
 from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
@@ -56,7 +57,10 @@ class FlatParameters:
         allocate: Allocator = zeros,
         allocate_gradients: Allocator | None = None,
     ) -> None:
-        sizes = [1] * shards if isinstance(shards, int) else list(shards)
+        if not hasattr(model, "named_parameters"):
+            must, fix = "model must be a layer or made of layers", "Derive from layers.Composite."
+            raise TypeError(message("FlatParameters", must, repr(model), fix))
+        sizes = _sizes(shards)
         named = unique_parameters(model)
         if not named:
             raise ValueError(
@@ -197,6 +201,20 @@ def sizes(model: "Module") -> tuple[int, int]:
     parameters = [parameter for _, parameter in unique_parameters(model)]
     trained = _starts([parameter for parameter in parameters if parameter.trainable])[-1]
     return trained + _starts([each for each in parameters if not each.trainable])[-1], trained
+
+
+def _sizes(shards: int | Sequence[int]) -> list[int]:
+    """Return how many parts each shard is added up from."""
+    owner, fix = "FlatParameters", "Pass the number of shards."
+    if isinstance(shards, list | tuple) and shards:
+        return [positive_int(owner, "the parts of a shard", size, fix) for size in shards]
+    count = positive_int(owner, "shards", shards, fix)
+    # A pointer each, and more, before there are any gradients.
+    require_room(owner, (count,), 64)
+    try:
+        return [1] * count
+    except MemoryError as error:
+        raise without_room(owner, (count,)) from error
 
 
 def _starts(parameters: Sequence[Parameter]) -> list[int]:

@@ -9,7 +9,7 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from .forward_call import ForwardCall
-from .memory import matrix
+from .memory import allocated, matrix
 
 
 class Inference(ForwardCall):
@@ -27,14 +27,16 @@ class Inference(ForwardCall):
         pass
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
-        return np.empty(shape, dtype)
+        return allocated(shape, dtype)
 
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
         array = self.buffer(name, shape, dtype)
         return array, matrix(array)
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
-        return [np.empty(shape, dtype) for shape in shapes]
+        return [
+            allocated(shape if isinstance(shape, tuple) else (shape,), dtype) for shape in shapes
+        ]
 
     def report(self, sums: Array, divisor: float | None = None) -> None:
         pass

@@ -7,15 +7,30 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import without_room
 from layers.kernels.machine import CACHE_LINE
 from layers.types import Array
+
+
+def allocated(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Return an uninitialised array.
+
+    Raises
+    ------
+    MemoryError
+        There is no room for it.
+    """
+    try:
+        return np.empty(shape, dtype)
+    except (MemoryError, ValueError) as error:
+        raise without_room("layers", shape) from error
 
 
 def room(size: int) -> Array:
     """Return so many uninitialised bytes that begin at a cache line, as an array that its views
     refer to.
     """
-    owner = np.empty(size + CACHE_LINE, np.uint8)
+    owner = allocated((size + CACHE_LINE,), np.uint8)
     start = -owner.ctypes.data % CACHE_LINE
     # By way of its buffer, or views of the result would refer to `owner`.
     return np.frombuffer(owner[start : start + size].data, np.uint8) if size else owner[:0]

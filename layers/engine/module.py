@@ -135,7 +135,7 @@ class Module:
 
     def astype(self, dtype: Any) -> Self:
         """Return a copy whose parameters and states have another floating type."""
-        require_model_type(self, dtype)
+        dtype = require_model_type(self, dtype)
         result = copy.deepcopy(self)
         for parameter in result.parameters():
             parameter.cast(dtype)

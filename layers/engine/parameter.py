@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from layers.checks import require_model_type
+from layers.checks import array, require_model_type
 from layers.errors import Renamed, message
 from layers.types import Array
 
@@ -58,9 +58,11 @@ class Parameter(FixedArray):
     """How often any parameter has taken other memory, so that it is cheap to see that none has."""
     freezes: ClassVar[int] = 0
     """How often any parameter has been frozen or unfrozen, likewise."""
+    writes: ClassVar[int] = 0
+    """How often a script, or what it called, has changed the values of parameters, likewise."""
 
     def __init__(self, value: Any, *, regularized: bool = True, trainable: bool = True) -> None:
-        value = np.array(value, order="C")
+        value = np.array(array("Parameter", "value", value), order="C")
         require_model_type("Parameter", value.dtype)
         self.replace(value)
         self.regularized = regularized
@@ -83,6 +85,8 @@ class Parameter(FixedArray):
                 raise TypeError(message("Parameter", must, repr(new), fix))
             new = bool(new)
             Parameter.freezes += 1
+        elif name == "value":
+            Parameter.writes += 1
         super().__setattr__(name, new)
 
     def __repr__(self) -> str:
@@ -126,7 +130,7 @@ class Parameter(FixedArray):
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place; gradients are dropped."""
-        self.rebind(self.value.astype(dtype))
+        self.rebind(self.value.astype(require_model_type("Parameter", dtype)))
 
     def forget_gradients(self) -> None:
         """Drop the gradients and their memory: the next backward pass may have another number of

@@ -56,7 +56,12 @@ class ShardBounds:
 
 
 def _checked(shards: Sequence[int] | Integers) -> Integers:
-    bounds = np.asarray(shards, np.int64)
+    try:
+        # Not from numbers that are none, or that are cut off.
+        bounds = np.asarray(shards).astype(np.int64, casting="same_kind")
+    except Exception as error:
+        must, fix = "shards must be integers", "Two shards of a batch of 8 are (0, 4, 8)."
+        raise TypeError(message("Tape", must, error, fix)) from error
     values = bounds.tolist() if bounds.ndim == 1 else []
     if len(values) < 2 or values[0] != 0 or sorted(values) != values:
         fix = "Two shards of a batch of 8 are (0, 4, 8)."

@@ -4,6 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import array, require_model_type
+from layers.errors import message
+
 from .fixed_array import FixedArray
 
 if TYPE_CHECKING:
@@ -26,12 +29,19 @@ class State(FixedArray):
     __slots__ = ()
 
     def __init__(self, value: Any) -> None:
-        self.replace(np.array(value, order="C"))
+        value = np.array(array("State", "value", value), order="C")
+        if value.dtype.kind not in "fiub":
+            must, fix = (
+                "a state must be an array of numbers",
+                "Convert it with .astype(np.float32).",
+            )
+            raise TypeError(message("State", must, f"an array of {value.dtype}", fix))
+        self.replace(value)
 
     def cast(self, dtype: Any) -> None:
         """Change the type in place, if it is a floating one."""
         if self.dtype.kind in "fc":
-            self.replace(self.value.astype(dtype))
+            self.replace(self.value.astype(require_model_type("State", dtype)))
 
 
 def unique_states(model: "Module") -> list[tuple[str, State]]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_hooks, require_numbers, require_unmasked
+from layers.checks import array as as_array
+from layers.checks import non_negative_int, require_hooks, require_numbers, require_unmasked
 from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
@@ -47,6 +48,17 @@ def _bound(owner: str, hooks: Any) -> TapeHooks | None:
     """Return the methods of what users pass as hooks, none of which may be anything else."""
     fix = "Derive from layers.TapeHook."
     return TapeHooks.of(require_hooks(owner, "hooks", hooks, (TapeHook,), fix))
+
+
+_KEYS = {"first_sample": 2**63, "seed": 2**64, "step": 2**63}
+"""What the numbers that key random masks must be below."""
+
+
+def _refuse_key(name: str, number: Any) -> None:
+    """Refuse what is no integer from 0 to below the limit."""
+    if not isinstance(number, int | np.integer) or not 0 <= number < _KEYS[name]:
+        must = f"{name} must be an integer from 0 to 2^{_KEYS[name].bit_length() - 1} - 1"
+        raise ValueError(message("Tape", must, repr(number), "Leave it out for 0."))
 
 
 class Tape:
@@ -110,6 +122,18 @@ class Tape:
         if observer is not None:
             must, fix = "what it tells must go to hooks", "Pass hooks=[…]: see layers.TapeHook."
             raise TypeError(message("Tape", must, f"observer={observer!r}", fix))
+        for name, number in (("first_sample", first_sample), ("seed", seed), ("step", step)):
+            if number.__class__ is not int or not 0 <= number < _KEYS[name]:
+                _refuse_key(name, number)
+        if samples is not None and (samples.__class__ is not int or samples < 0):
+            samples = non_negative_int("Tape", "samples", samples, "Leave it out for the rows.")
+        memory: Any = workspace
+        if memory is not None and not isinstance(memory, Workspace):
+            must, fix = "workspace must be a Workspace", "Pass one layers.Workspace() every step."
+            raise TypeError(message("Tape", must, repr(workspace), fix))
+        if owner is not None and not hasattr(owner, "begin_pass"):
+            must, fix = "owner must be FlatParameters", "Leave it out for all parameters."
+            raise TypeError(message("Tape", must, repr(owner), fix))
         self.training = training
         self.samples = samples
         self.first_sample = first_sample
@@ -157,7 +181,7 @@ class Tape:
         """
         if array.__class__ is not np.ndarray:
             require_unmasked("Tape.input", "x", array)
-            array = np.asarray(array)
+            array = as_array("Tape.input", "x", array)
         require_numbers("Tape.input", array, or_complex=self.complex_step)
         if copy and array.flags.writeable:
             array = self.workspace.copy(array, 0, "tape input", self.inputs)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import numbers
 from layers.errors import message
 from layers.types import Array
 
@@ -182,7 +183,7 @@ class Value(Arithmetic):
             if gradient is None:
                 gradient = np.ones(self.array.shape, self.array.dtype)
         else:
-            gradient = np.array(gradient, self.dtype)
+            gradient = numbers("Value.backward", "gradient", gradient, self.dtype)
             if gradient.shape != self.shape:
                 raise ValueError(
                     message(
@@ -192,6 +193,12 @@ class Value(Arithmetic):
                         "Reshape it.",
                     )
                 )
+        given: Any = rule
+        if given is not None and not isinstance(given, Rule):
+            fix = "Derive from layers.Rule, and make one."
+            raise TypeError(
+                message("Value.backward", "rule must be a layers.Rule", repr(rule), fix)
+            )
         self.tape.backward(self, gradient, rule)
 
     # What a tape and its calls do while backward is on its way.

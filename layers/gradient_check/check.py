@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import non_negative_int, positive_int
 from layers.engine.module import Module
+from layers.errors import message
 
 from .probe import Probe
 from .report import GradientReport
@@ -87,6 +89,15 @@ def gradcheck(
     statistics of shards do, output and gradients must be those of each shard alone. Of several
     outputs, side by side as rows, each is propagated alone, too: these gradients must add up.
     """
+    if not callable(function) or isinstance(function, type):
+        must, fix = "function must be a layer or a function of values", "Pass the layer itself."
+        raise TypeError(message("gradcheck", must, repr(function), fix))
+    if not isinstance(constant, list | tuple | set | frozenset | range):
+        must = "constant must be a collection of numbers of inputs"
+        raise TypeError(message("gradcheck", must, repr(constant), "Write constant=(1,)."))
+    seed = non_negative_int("gradcheck", "seed", seed, "Leave it out for 0.")
+    entries = positive_int("gradcheck", "entries", entries, "200 is usual.")
+    directions = positive_int("gradcheck", "directions", directions, "2 is usual.")
     subject = Subject(function, inputs, constant, training, seed)
     report = GradientReport(_name(function))
     # A step may leave the domain of a logarithm; what is NaN then is left out, and what stays NaN

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import array, require_numbers
 from layers.engine.merge import Concatenate
 from layers.engine.module import Module
 from layers.engine.parameter import Parameter
@@ -43,14 +44,23 @@ class Subject:
         self.only: int | None = None
         """Number of the output to look at, of several; all unless set."""
         self.inputs = [
-            np.array(x, order="C") if isinstance(x, np.ndarray | np.generic | list | float) else x
+            np.array(array("gradcheck", "an input", x), order="C")
+            if isinstance(x, np.ndarray | np.generic | list | float)
+            else x
             for x in inputs
         ]
+        for x in self.inputs:
+            if isinstance(x, np.ndarray):
+                require_numbers("gradcheck", x)
         self.free = [
             i
             for i, x in enumerate(self.inputs)
             if isinstance(x, np.ndarray) and x.dtype.kind == "f" and i not in constant
         ]
+        for i in constant:
+            if not isinstance(i, int | np.integer) or not -len(inputs) <= i < len(inputs):
+                must = "constant must hold numbers of inputs"
+                raise ValueError(message("gradcheck", must, repr(i), "Inputs count from 0."))
         self.constant = [
             i
             for i in constant

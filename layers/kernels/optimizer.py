@@ -26,7 +26,7 @@ elements it has.
 CELLS = 2 * DONE
 """Cells before the numbers of an undo log."""
 NOTE, CHECK = 1, 2
-"""What `by_blocks` does about checksums: note new ones, or compare those of before first."""
+"""What is done about checksums: new ones are noted, or those of before compared, first."""
 
 
 @kernel
@@ -251,6 +251,24 @@ def _copy(y, x):
     """Write y = x, in its beginning."""
     for i in range(x.size):
         y[i] = x[i]
+
+
+@kernel
+def block_sums(sums, arrays, checks):
+    """Writes the checksums of each block of arrays, a tuple of A arrays (n,), to sums (blocks, A)
+    uint32 if `checks` is NOTE; if it is CHECK, returns A times the number of the first block that
+    has another one plus that of the array, -1 if none has.
+    """
+    for block in range(len(sums)):
+        a = block * UNDO_BLOCK
+        b = min(a + UNDO_BLOCK, arrays[0].size)
+        for k in range(len(arrays)):
+            total = _sum(arrays[k], a, b)
+            if checks == NOTE:
+                sums[block, k] = total
+            elif sums[block, k] != total:
+                return block * len(arrays) + k
+    return -1
 
 
 @cache

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import fraction, positive, require_floating
+from layers.checks import fraction, numbers, positive, require_floating
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import empty, flat, matrix
 from layers.errors import message
@@ -105,7 +105,7 @@ class SoftmaxCrossEntropy(_OfClasses):
         self.ignore = None if ignore is None else int(ignore)
         self.class_weights: Array | None = None
         if class_weights is not None:
-            given = np.asarray(class_weights, np.float64)
+            given = numbers(name, "class_weights", class_weights)
             if given.ndim != 1 or not (given.size and given.min() >= 0 and given.max() < np.inf):
                 must = "class_weights must be numbers (C,), finite and at least 0"
                 fix = "Pass one for each class."

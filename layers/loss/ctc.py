@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import non_negative_int, require_input
+from layers.checks import integer, non_negative_int, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous
@@ -52,7 +52,7 @@ class CTC(RowLoss):
         zero_infinity: bool = False,
     ) -> None:
         self.blank = non_negative_int("CTC", "blank", blank, "0 is usual.")
-        self.padding = int(padding)
+        self.padding = integer("CTC", "padding", padding, "-1 is usual.")
         self.per_label = bool(per_label)
         self.zero_infinity = bool(zero_infinity)
 

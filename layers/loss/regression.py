@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import positive
+from layers.checks import numbers, positive
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import flat
 from layers.errors import message
@@ -164,7 +164,7 @@ class BinaryCrossEntropy(ElementwiseLoss):
     def __init__(self, pos_weight: Any = None) -> None:
         self.pos_weight = None
         if pos_weight is not None:
-            given = np.asarray(pos_weight, np.float64)
+            given = numbers("BinaryCrossEntropy", "pos_weight", pos_weight)
             if given.ndim > 1 or not given.size or not (given.min() >= 0 and given.max() < np.inf):
                 must = "pos_weight must be a number or one for each feature, finite and at least 0"
                 fix = "The number of negatives over that of positives is usual."

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import number
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import flat, matrix
 from layers.errors import message
@@ -69,10 +70,12 @@ class CosineEmbedding(_OfVectors):
     """
 
     def __init__(self, margin: float = 0.0) -> None:
+        fix = "0 to 0.5 is usual."
+        margin = number("CosineEmbedding", "margin", margin, fix)
         if not -1 <= margin <= 1:
             must = "margin must be in [-1, 1]"
-            raise ValueError(message("CosineEmbedding", must, margin, "0 to 0.5 is usual."))
-        self.margin = float(margin)
+            raise ValueError(message("CosineEmbedding", must, margin, fix))
+        self.margin = margin
 
     def __repr__(self) -> str:
         return f"CosineEmbedding(margin={self.margin})"

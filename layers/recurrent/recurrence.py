@@ -17,6 +17,7 @@ from layers.engine.module import Module
 from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
+from layers.initial import drawn, filled
 from layers.kernels import dense, gemm, recurrent, reduce
 from layers.types import Array, Integers
 
@@ -68,21 +69,24 @@ class Recurrence(Module):
     ) -> None:
         self.input_size = input_size
         self.hidden_size = hidden_size
+        owner = type(self).__name__
         draws = [
             (
-                xavier_uniform(rng, (hidden_size, input_size)),
-                orthogonal(rng, (hidden_size, hidden_size)),
+                drawn(owner, xavier_uniform, rng, (hidden_size, input_size), dtype),
+                drawn(owner, orthogonal, rng, (hidden_size, hidden_size), dtype),
             )
             for _ in range(self.gates)
         ]
-        of_inputs, of_hidden = (
-            np.concatenate(gates).astype(dtype) for gates in zip(*draws, strict=True)
-        )
+        of_inputs, of_hidden = (np.concatenate(gates) for gates in zip(*draws, strict=True))
         self.weight_ih = Parameter(of_inputs)
         self.weight_hh = Parameter(of_hidden)
         size = self.gates * hidden_size
-        self.bias_ih = Parameter(np.zeros(size, dtype), regularized=False) if bias else None
-        self.bias_hh = Parameter(np.zeros(size, dtype), regularized=False) if bias else None
+        self.bias_ih = (
+            Parameter(filled(owner, 0.0, (size,), dtype), regularized=False) if bias else None
+        )
+        self.bias_hh = (
+            Parameter(filled(owner, 0.0, (size,), dtype), regularized=False) if bias else None
+        )
 
     def input_bias(self) -> Array:
         """Return the biases that are added to the inputs' contribution (G H,), or empty."""

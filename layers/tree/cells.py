@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import positive_int, require_input
+from layers.checks import number, positive_int, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.parameter import Parameter
 from layers.errors import Renamed, message, renamed
 from layers.init import Initializer, lecun_uniform, zeros
+from layers.initial import drawn
 from layers.kernels import dense, gemm, tree, tree_structure
 from layers.types import Array, Integers
 
@@ -52,10 +53,10 @@ class TreeCell(Layer):
         self.hidden_size = positive_int(owner, "hidden_size", hidden_size)
         self.all_nodes = bool(all_nodes)
         self.weight_ih = Parameter(
-            weight_init(rng, (gates * self.hidden_size, self.input_size)).astype(dtype)
+            drawn(owner, weight_init, rng, (gates * self.hidden_size, self.input_size), dtype)
         )
         self.bias = Parameter(
-            bias_init(rng, (gates * self.hidden_size,)).astype(dtype), regularized=False
+            drawn(owner, bias_init, rng, (gates * self.hidden_size,), dtype), regularized=False
         )
 
     def __repr__(self) -> str:
@@ -229,7 +230,13 @@ class TreeRNN(TreeCell):
         }
         super().__init__(input_size, hidden_size, 1, rng=rng, all_nodes=all_nodes, **options)
         self.weight_hh = Parameter(
-            weight_init(rng, (self.hidden_size, self.children * self.hidden_size)).astype(dtype)
+            drawn(
+                "TreeRNN",
+                weight_init,
+                rng,
+                (self.hidden_size, self.children * self.hidden_size),
+                dtype,
+            )
         )
 
     def check(self, trees: TreeBatch) -> None:
@@ -313,12 +320,13 @@ class TreeLSTM(TreeCell):
             "dtype": dtype,
         }
         super().__init__(input_size, hidden_size, 4, rng=rng, all_nodes=all_nodes, **options)
+        forget_bias = number("TreeLSTM", "forget_bias", forget_bias, "1 is usual.")
         self.bias.value[3 * self.hidden_size :] += forget_bias
         self.weight_hh = Parameter(
-            weight_init(rng, (3 * self.hidden_size, self.hidden_size)).astype(dtype)
+            drawn("TreeLSTM", weight_init, rng, (3 * self.hidden_size, self.hidden_size), dtype)
         )
         self.weight_hh_forget = Parameter(
-            weight_init(rng, (self.hidden_size, self.hidden_size)).astype(dtype)
+            drawn("TreeLSTM", weight_init, rng, (self.hidden_size, self.hidden_size), dtype)
         )
 
     def _scratch(self, call: ForwardCall, trees: TreeBatch, dtype: Any) -> list[Array]:

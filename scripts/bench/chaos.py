@@ -5,7 +5,7 @@
 
 What is drawn is printed with every failure, and --replay does it again. Modes: `alone` runs on one
 rank, in a child of a process that has all libraries, so that a start takes no time; `restart` runs
-`ddbp launch --max-restarts`.
+`ddbp launch --max-restarts`, and `survive` runs `ddbp launch --survive --max-restarts`.
 """
 
 import argparse
@@ -26,9 +26,9 @@ from faults import training
 from faults.jobs import Outcome, Runner
 from faults.plan import MEANING, Job, Schedule
 
-SHARE = {"alone": 0.5, "restart": 0.5}
+SHARE = {"alone": 0.3, "restart": 0.35, "survive": 0.35}
 """The share of each mode in the faults."""
-PER_JOB = {"alone": 8, "restart": 6}
+PER_JOB = {"alone": 8, "restart": 6, "survive": 10}
 RANKS = (1, 2, 3, 4)
 
 _RUNNER: list[Runner] = []

@@ -1,6 +1,6 @@
 """Programs that write what every rank has computed, run alone and on ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,18 @@ def launched(mpirun, run_python, tmp_path) -> Callable[..., Any]:
     leaves no folder.
     """
 
-    def run(ranks: int, program: str, *arguments: object, **environment: str) -> Any:
+    def run(
+        ranks: int,
+        program: str,
+        *arguments: object,
+        options: Sequence[object] = (),
+        **environment: Any,
+    ) -> Any:
         folder = tmp_path / "temporary"
         folder.mkdir(exist_ok=True)
         path = Path(__file__).parent / "programs" / program
-        finished = run_python(
-            "-m", "ddbp", "launch", "-n", ranks, path, *arguments, TMPDIR=str(folder), **environment
-        )
+        command = ("-m", "ddbp", "launch", "-n", ranks, *options, path, *arguments)
+        finished = run_python(*command, TMPDIR=str(folder), **environment)
         assert list(folder.glob("ddbp-*")) == []
         return finished
 

@@ -10,6 +10,7 @@ from layers.engine.layer import Layer
 from layers.engine.memory import flat
 from layers.engine.merge import Add, Multiply, broadcast_buffer
 from layers.engine.sums import unbroadcast
+from layers.errors import wording
 from layers.kernels import elementary
 from layers.types import Array
 
@@ -135,11 +136,13 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE, POWER = Add(), Subtract(), Multiply(), Divide()
 _WHERE = Where()
 
 
+@wording("where")
 def where(condition: Any, a: Any, b: Any) -> Any:
     """Return a where the condition holds, else b; the condition is a constant of the graph."""
     return _WHERE(np.asarray(array_of(condition), bool), *alike("where", a, b))
 
 
+@wording("maximum")
 def maximum(a: Any, b: Any) -> Any:
     """Return the greater of a and b, element by element, NaN if either is; among equals the
     gradient goes to a.
@@ -148,6 +151,7 @@ def maximum(a: Any, b: Any) -> Any:
     return where((first >= array_of(b)) | np.not_equal(first, first), a, b)
 
 
+@wording("minimum")
 def minimum(a: Any, b: Any) -> Any:
     """Return the smaller of a and b, element by element, NaN if either is; among equals the
     gradient goes to a.
@@ -156,6 +160,7 @@ def minimum(a: Any, b: Any) -> Any:
     return where((first <= array_of(b)) | np.not_equal(first, first), a, b)
 
 
+@wording("clip")
 def clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
     """Return a within [a_min, a_max], None being no bound; the gradient goes to a where that lies
     within, bounds included.

@@ -14,6 +14,7 @@ from layers.checks import require_floating
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import flat
+from layers.errors import wording
 from layers.kernels import elementary, elementwise
 from layers.types import Array
 
@@ -138,56 +139,67 @@ _ABSOLUTE = Function(np.abs, lambda x, y: np.sign(x), name="absolute", analytic=
 _NEGATIVE = Function(np.negative, lambda x, y: -1, name="negative")
 
 
+@wording("exp")
 def exp(x: Any) -> Any:
     """Return the exponential; 0 where that would be no normal number."""
     return _EXP(x)
 
 
+@wording("expm1")
 def expm1(x: Any) -> Any:
     """Return the exponential less 1, accurate near 0."""
     return _EXPM1(x)
 
 
+@wording("log")
 def log(x: Any) -> Any:
     """Return the natural logarithm."""
     return _LOG(x)
 
 
+@wording("log1p")
 def log1p(x: Any) -> Any:
     """Return the natural logarithm of 1 + x, accurate near 0."""
     return _LOG1P(x)
 
 
+@wording("sqrt")
 def sqrt(x: Any) -> Any:
     """Return the square root."""
     return _SQRT(x)
 
 
+@wording("sin")
 def sin(x: Any) -> Any:
     """Return the sine."""
     return _SIN(x)
 
 
+@wording("cos")
 def cos(x: Any) -> Any:
     """Return the cosine."""
     return _COS(x)
 
 
+@wording("tanh")
 def tanh(x: Any) -> Any:
     """Return the hyperbolic tangent."""
     return _TANH(x)
 
 
+@wording("erf")
 def erf(x: Any) -> Any:
     """Return the error function, 2/√π times the integral of e^-t² from 0 to x."""
     return _ERF(x)
 
 
+@wording("absolute")
 def absolute(x: Any) -> Any:
     """Return the absolute value; the derivative at 0 is 0."""
     return _ABSOLUTE(x)
 
 
+@wording("negative")
 def negative(x: Any) -> Any:
     """Return the number with the opposite sign."""
     return _NEGATIVE(x)

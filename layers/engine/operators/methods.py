@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from layers.engine.layer import Layer, Recorded
-from layers.errors import message
+from layers.errors import message, worded, wording
 from layers.types import Array
 
 from . import arithmetic, elementary, numpy_protocols, products, reductions, shaping
@@ -31,13 +31,25 @@ def _joined(layer: Layer, value: "Arithmetic", other: Any) -> "Value":
         or kind is int
         or ((kind is np.ndarray or kind is value.__class__) and other.dtype == value.array.dtype)
     ):
-        return recorded(layer(value, other))
-    return recorded(layer(*alike(layer, value, other)))
+        return _recorded_with(layer, value, other)
+    return _joined_to(layer, value, other)
 
 
-def _joined_to(layer: Layer, other: Any, value: "Arithmetic") -> "Value":
-    """Record y = layer(other, value)."""
-    return recorded(layer(*alike(layer, other, value)))
+@wording("Value")
+def _joined_to(layer: Layer, one: Any, other: Any) -> "Value":
+    """Record y = layer(one, other), of constants in the type of the value."""
+    return _recorded_with(layer, *alike(layer, one, other))
+
+
+def _recorded_with(layer: Layer, *pair: Any) -> "Value":
+    """Record y = layer(*pair)."""
+    try:
+        return recorded(layer(*pair))
+    except Exception as error:
+        ours = worded(layer, error)
+        if ours is error:
+            raise
+        raise ours from error
 
 
 class Arithmetic(Recorded):
@@ -94,6 +106,7 @@ class Arithmetic(Recorded):
     def __abs__(self) -> "Value":
         return recorded(elementary.absolute(self))
 
+    @wording("Value")
     def __getitem__(self, key: Any) -> "Value":
         return recorded(shaping.Index(key)(self))
 
@@ -166,6 +179,7 @@ class Arithmetic(Recorded):
         """Return the product with a vector or matrix."""
         return recorded(products.dot(self, other))
 
+    @wording("Value.reshape")
     def reshape(self, *shape: Any) -> "Value":
         """Return the same elements in another shape, as `numpy.reshape`."""
         return recorded(shaping.reshape(self, _one_or_more(shape)))
@@ -176,6 +190,7 @@ class Arithmetic(Recorded):
 
     flatten = ravel
 
+    @wording("Value.transpose")
     def transpose(self, *axes: Any) -> "Value":
         """Return it with its axes in this order; in the reverse one if none are given."""
         return recorded(shaping.transpose(self, _one_or_more(axes) if axes else None))
@@ -197,19 +212,23 @@ class Arithmetic(Recorded):
         """Return each element `repeats` times along `axis`; see `layers.repeat`."""
         return recorded(shaping.repeat(self, repeats, axis))
 
+    @wording("Value.astype")
     def astype(self, dtype: Any) -> "Value":
         """Return the same numbers in another floating type; gradients are converted back."""
         return recorded(shaping.Cast(dtype)(self))
 
     # Indices are constants of the graph.
+    @wording("Value.argmax")
     def argmax(self, axis: int | None = None) -> Any:
         """Return the index of the greatest along `axis`, of all in one row if that is None."""
         return self.array.argmax(axis)
 
+    @wording("Value.argmin")
     def argmin(self, axis: int | None = None) -> Any:
         """Return the index of the smallest along `axis`, of all in one row if that is None."""
         return self.array.argmin(axis)
 
+    @wording("Value.argsort")
     def argsort(self, axis: int = -1) -> Array:
         """Return the indices of the elements in ascending order along `axis`, equals in theirs."""
         return self.array.argsort(axis, kind="stable")

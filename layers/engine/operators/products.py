@@ -9,7 +9,7 @@ from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
 from layers.engine.sums import unbroadcast
-from layers.errors import message
+from layers.errors import message, wording
 from layers.kernels import gemm
 from layers.types import Array
 
@@ -101,6 +101,7 @@ def _rows(x: Array) -> tuple[Array, bool]:
 MATMUL = MatMul()
 
 
+@wording("dot")
 def dot(a: Any, b: Any) -> Any:
     """Return the product of vectors or matrices, or with a number, as `numpy.dot`; b has two axes
     at most.
@@ -113,6 +114,7 @@ def dot(a: Any, b: Any) -> Any:
     return MATMUL(*alike("dot", a, b))
 
 
+@wording("einsum")
 def einsum(subscripts: str, *operands: Any) -> Any:
     """Return the sum of products that Einstein's notation names, as `numpy.einsum`.
 

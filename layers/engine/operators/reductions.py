@@ -10,7 +10,7 @@ from layers.engine.fixed_tree import tree_sum
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.sums import axes_of, sum_over
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array
 
 from .arithmetic import SUBTRACT
@@ -255,26 +255,31 @@ class CumulativeSum(Layer):
         return (np.flip(np.add.accumulate(np.flip(dy, self.axis), self.axis), self.axis),)
 
 
+@wording("sum")
 def total(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the sum over `axis` (an axis, several, or None for all)."""
     return Sum(axis, keepdims)(x)
 
 
+@wording("mean")
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the mean over `axis` (an axis, several, or None for all)."""
     return Mean(axis, keepdims)(x)
 
 
+@wording("max")
 def greatest(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the greatest along `axis` (an axis, several, or None for all)."""
     return Extreme(1, axis, keepdims)(x)
 
 
+@wording("min")
 def smallest(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the smallest along `axis` (an axis, several, or None for all)."""
     return Extreme(-1, axis, keepdims)(x)
 
 
+@wording("prod")
 def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the product over `axis` (an axis, several, or None for all), which stays as 1 with
     `keepdims`.
@@ -282,6 +287,7 @@ def prod(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return Product(axis, keepdims)(x)
 
 
+@wording("var")
 def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Return the variance over `axis` (an axis, several, or None for all): the mean of squared
     deviations, or their sum over `ddof` less than their number. With `keepdims` the axis stays.
@@ -290,6 +296,7 @@ def var(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     return total(deviations * deviations, axis, keepdims) / _freedom(x, axis, ddof)
 
 
+@wording("std")
 def std(x: Any, axis: Any = None, ddof: int = 0, keepdims: bool = False) -> Any:
     """Return the standard deviation over `axis`, the root of `var`; where it is 0, so is its
     gradient. `ddof` is subtracted from the number of terms. With `keepdims` the axis stays.
@@ -310,6 +317,7 @@ def _freedom(x: Any, axis: Any, ddof: int) -> int:
     return terms - ddof
 
 
+@wording("norm")
 def norm(x: Any, order: Any = None, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the length of vectors along `axis` (an axis, several, or None for all): the root of
     the sum of squares; where it is 0, so is its gradient. With `keepdims` the axis stays.
@@ -331,6 +339,7 @@ def _along_one_axis(x: Any, axis: Any) -> bool:
     return isinstance(axis, int) or (axis is None and np.ndim(array_of(x)) == 1)
 
 
+@wording("cumsum")
 def cumsum(x: Any, axis: int | None = None) -> Any:
     """Return the sums of all elements up to each along `axis`, of all in one row if that is
     None.
@@ -338,6 +347,7 @@ def cumsum(x: Any, axis: int | None = None) -> Any:
     return CumulativeSum(0)(x.reshape(-1)) if axis is None else CumulativeSum(axis)(x)
 
 
+@wording("logsumexp")
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the logarithm of the sum of exponentials over `axis` (an axis, several, or None for
     all), which does not overflow. With `keepdims` the axis stays.

@@ -12,7 +12,7 @@ from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer, Recorded
 from layers.engine.merge import Concatenate
 from layers.engine.sums import axes_of, unbroadcast
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array, Integers
 
 from .constants import alike, array_of
@@ -181,21 +181,25 @@ def _given(x: Any) -> Any:
     return x if isinstance(x, Recorded) else np.asarray(x)
 
 
+@wording("reshape")
 def reshape(x: Any, shape: Any) -> Any:
     """Return the same elements in another `shape`, in which one size may be -1."""
     return ReshapeOp(shape)(_given(x))
 
 
+@wording("transpose")
 def transpose(x: Any, axes: Any = None) -> Any:
     """Return x with its axes in this order; in the reverse one if none are given."""
     return Transpose(None if axes is None else tuple(axes))(_given(x))
 
 
+@wording("swapaxes")
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """Return x with `axis1` and `axis2` exchanged."""
     return transpose(x, np.swapaxes(_numbered(x), axis1, axis2).shape)
 
 
+@wording("moveaxis")
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """Return x with axes moved from `source` (one or several) to `destination`; the others keep
     their order.
@@ -208,21 +212,25 @@ def _numbered(x: Any) -> Array:
     return np.empty(range(np.ndim(array_of(x))))
 
 
+@wording("squeeze")
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Return x without axes of size 1: `axis` (one or several), or all of them."""
     return reshape(x, np.squeeze(array_of(x), axis).shape)
 
 
+@wording("expand_dims")
 def expand_dims(x: Any, axis: Any) -> Any:
     """Return x with new axes of size 1, which `axis` (one or several) then numbers."""
     return reshape(x, np.expand_dims(array_of(x), axis).shape)
 
 
+@wording("broadcast_to")
 def broadcast_to(x: Any, shape: Any) -> Any:
     """Return x repeated along new axes in front and along those of size 1, to this `shape`."""
     return BroadcastTo(shape)(_given(x))
 
 
+@wording("flip")
 def flip(x: Any, axis: Any = None) -> Any:
     """Return x in the reverse order along `axis` (an axis, several, or None for all)."""
     axes = axes_of(axis, np.ndim(array_of(x)))
@@ -233,6 +241,7 @@ def _index(x: Any, key: Any) -> Any:
     return Index(key)(_given(x))
 
 
+@wording("take")
 def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     """Return the elements at `indices` along `axis`, of all in one row if that is None."""
     if axis is None:
@@ -241,6 +250,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     return _index(x, (*[slice(None)] * axis, np.asarray(array_of(indices))))
 
 
+@wording("take_along_axis")
 def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     """Return of each row along `axis` the elements at that row's own `indices`: the numbers that
     `argsort` and `argmax` give.
@@ -258,6 +268,7 @@ def _taken(x: Any, axis: int | None, order: Callable[[Integers], Any]) -> Any:
     return take(x, order(np.arange(size)), axis)
 
 
+@wording("repeat")
 def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     """Return each element along `axis` (of all in one row if that is None) `repeats` times; a
     number for all, or one for each.
@@ -265,6 +276,7 @@ def repeat(x: Any, repeats: Any, axis: int | None = None) -> Any:
     return _taken(x, axis, lambda numbers: np.repeat(numbers, repeats))
 
 
+@wording("tile")
 def tile(x: Any, reps: Any) -> Any:
     """Return x put side by side with itself, so often along each axis as `reps` says (a number is
     that of the last axis).
@@ -276,6 +288,7 @@ def tile(x: Any, reps: Any) -> Any:
     return x
 
 
+@wording("roll")
 def roll(x: Any, shift: int, axis: int | None = None) -> Any:
     """Return x with its elements moved by `shift` along `axis` (all in one row if that is None),
     those that leave at the end entering at the beginning.
@@ -284,6 +297,7 @@ def roll(x: Any, shift: int, axis: int | None = None) -> Any:
     return y if axis is not None else reshape(y, np.shape(array_of(x)))
 
 
+@wording("pad")
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float = 0) -> Any:
     """Return x with a margin, as `numpy.pad`.
 
@@ -308,16 +322,19 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
     return x
 
 
+@wording("concatenate")
 def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
     """Return `arrays` side by side along `axis`."""
     return Concatenate(axis)(*alike("concatenate", *map(_given, arrays)))
 
 
+@wording("stack")
 def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
     """Return `arrays` of one shape side by side along a new `axis`."""
     return concatenate([expand_dims(x, axis) for x in arrays], axis)
 
 
+@wording("split")
 def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
     """Return the parts of x along `axis`: so many of one size, or those between indices.
 
@@ -338,11 +355,13 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> tuple[Any, ...]:
     return tuple(_index(x, (*before, slice(*part))) for part in pairwise(cuts))
 
 
+@wording("sort")
 def sort(x: Any, axis: int = -1) -> Any:
     """Return x in ascending order along `axis`; the gradient goes where each element came from."""
     return take_along_axis(x, np.argsort(array_of(x), axis, kind="stable"), axis)
 
 
+@wording("top_k")
 def top_k(x: Any, k: int, axis: int = -1) -> tuple[Any, Integers]:
     """Return the `k` greatest along `axis`, in descending order, and their indices, which have no
     gradient; of equals the first, and NaN before all.

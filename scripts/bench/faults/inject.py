@@ -16,6 +16,7 @@ from typing import Any
 
 from ddbp import Callback, Trainer
 from ddbp.checkpoint import folder
+from ddbp.comm.base import Communicator
 from ddbp.observers.observer import StepPhase
 from layers import TapeHook
 
@@ -26,6 +27,8 @@ _PHASES = {
     StepPhase.UPDATE: "update",
     StepPhase.PUBLISH: "publish",
 }
+_PATIENCE = 0.1
+"""Seconds that a step takes in which ranks are missing that are to be replaced."""
 _SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
 
 
@@ -169,14 +172,13 @@ class Disturber(Callback, TapeHook):
     ----------
     marks
         The job, and what has happened.
-    rank, ranks
-        This rank, and how many there are.
+    comm
+        The ranks.
     """
 
-    def __init__(self, marks: Marks, rank: int, ranks: int) -> None:
+    def __init__(self, marks: Marks, comm: Communicator) -> None:
         self._marks = marks
-        self._rank = rank
-        self._ranks = ranks
+        self._comm = comm
         self._now: tuple[int, Fault] | None = None
         self._step = 0
         kept = folder.replace
@@ -201,7 +203,6 @@ class Disturber(Callback, TapeHook):
     # Where faults come.
 
     def on_step_begin(self, trainer: Trainer, step: int) -> None:
-        self._rank, self._ranks = trainer.comm.rank, trainer.comm.size
         self._step = step
         self.begin()
         self._at("data")
@@ -229,24 +230,29 @@ class Disturber(Callback, TapeHook):
         if self._now is None:
             return
         number, fault = self._now
-        if self._step < fault.step or fault.place not in (place, "step"):
+        comm = self._comm
+        if comm.newcomer or self._step < fault.step:
             return
-        if fault.rank % self._ranks == self._rank:
+        if comm.survives and comm.size < self._marks.job.ranks and place == "data":
+            if comm.leads:
+                time.sleep(_PATIENCE)
+            self._now = None
+        elif fault.place in (place, "step") and fault.rank % comm.size == comm.rank:
             self._now = None
             self._happen(number, fault)
 
     def _happen(self, number: int, fault: Fault) -> None:
-        pid = os.getpid()
-        if not self._marks.set(number, pid, self._step, self._ranks):
+        pid, comm = os.getpid(), self._comm
+        if not self._marks.set(number, pid, self._step, comm.size):
             return
         if fault.kind == "kill":
             die_after(fault.amount)
         elif fault.kind in ("two", "all"):
-            everybody = range(self._ranks)
-            chosen = everybody if fault.kind == "all" else {(fault.rank + 1) % self._ranks}
-            for rank in chosen:
-                if rank != self._rank:
-                    os.kill(int((self._marks.place / f"pid-{rank}").read_text()), signal.SIGKILL)
+            next_one = (comm.rank + 1) % comm.size
+            for rank in range(comm.size) if fault.kind == "all" else [next_one]:
+                if rank != comm.rank:
+                    path = self._marks.place / f"pid-{comm.slots[rank]}"
+                    os.kill(int(path.read_text()), signal.SIGKILL)
             die_after(fault.amount)
         elif fault.kind in ("stop", "freeze"):
             os.kill(pid, signal.SIGSTOP)
@@ -272,8 +278,9 @@ class Disturber(Callback, TapeHook):
         which, fault = self._now
         if fault.place != "disk" or step < fault.step or number <= fault.amount:
             return
-        if fault.rank % self._ranks != self._rank or not self._marks.set(
-            which, os.getpid(), step, self._ranks
+        comm = self._comm
+        if fault.rank % comm.size != comm.rank or not self._marks.set(
+            which, os.getpid(), step, comm.size
         ):
             return
         self._now = None

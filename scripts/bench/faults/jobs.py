@@ -305,6 +305,7 @@ class _Launch:
         job = marks.job
         self._marks = marks
         options = ["-n", str(job.ranks), "--max-restarts", str(len(job.faults) + 1)]
+        options += ["--survive"] if job.mode == "survive" else []
         freezes = any(each.kind == "freeze" for each in job.faults)
         bench = Path(__file__).parents[1]
         paths = [str(bench), str(bench.parents[1]), os.environ.get("PYTHONPATH", "")]

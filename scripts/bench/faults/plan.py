@@ -1,6 +1,6 @@
 """Faults and the jobs that meet them, as text that can be run again, and drawn from a seed.
 
-A job is `MODE RANKS: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7 amount=300;
+A job is `MODE RANKS [waits]: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7 amount=300;
 damage flip`. Its faults come one after the other: each waits for those before it.
 """
 
@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 STEPS_PER_EPOCH = 5
 CHECKPOINT_EVERY = 3
+WAITING = 30
+"""Steps that a run of ranks that survive has for each fault to wait until the dead are replaced."""
 
 PHASES = ("data", "forward", "backward", "reduction", "update", "publish", "after")
 """Places in a step, in their order."""
@@ -116,21 +118,26 @@ class Job(NamedTuple):
         How many ranks it begins with.
     faults
         In their order.
+    waits
+        Whether training waits for checkpoints, which are else written in the background.
     """
 
     mode: str
     ranks: int
     faults: tuple[Fault, ...]
+    waits: bool = False
 
     def __str__(self) -> str:
-        return f"{self.mode} {self.ranks}: {'; '.join(map(str, self.faults))}"
+        head = f"{self.mode} {self.ranks}{' waits' if self.waits else ''}"
+        return f"{head}: {'; '.join(map(str, self.faults))}"
 
     @classmethod
     def of(cls, text: str) -> "Job":
         """Return the job that a text is of."""
         head, _, rest = text.partition(":")
-        mode, ranks = head.split()
-        return cls(mode, int(ranks), tuple(map(Fault.of, filter(str.strip, rest.split(";")))))
+        mode, ranks, *waits = head.split()
+        faults = map(Fault.of, filter(str.strip, rest.split(";")))
+        return cls(mode, int(ranks), tuple(faults), bool(waits))
 
 
 KINDS = {
@@ -200,7 +207,7 @@ class Schedule:
                     drawn.pop()
                     continue
             drawn.append(new)
-        return Job(mode, ranks, tuple(drawn))
+        return Job(mode, ranks, tuple(drawn), rng.random() < 0.5)
 
     def _ends(self, fault: Fault, mode: str) -> bool:
         """Return whether a fault ends all processes of a run."""

@@ -11,18 +11,25 @@ import sys
 from pathlib import Path
 
 from faults.inject import Marks, die_after
-from faults.plan import CHECKPOINT_EVERY, Fault, Job
+from faults.plan import CHECKPOINT_EVERY, STEPS_PER_EPOCH, WAITING, Fault, Job
 
-RANK = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
+_SURVIVE = os.environ.get("DDBP_SURVIVE")
+RANK = int(
+    _SURVIVE.split()[2]
+    if _SURVIVE
+    else os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0
+)
+"""The rank that this process begins as, or its slot: that of one which replaces another is higher."""
 
 
 def start(place: Path) -> tuple[Marks, Fault | None]:
     """Return the job and what happens to this process while it starts, if anything."""
     marks = Marks(place, Job.of((place / "job").read_text()))
     number, fault = marks.next() or (0, None)
-    if fault is None or fault.rank % marks.job.ranks != RANK:
+    replaces = RANK >= marks.job.ranks
+    if fault is None or (fault.rank % marks.job.ranks != RANK and not replaces):
         return marks, None
-    if fault.kind == "damage":
+    if fault.kind == "damage" and not replaces:
         from ddbp.checkpoint import folder
         from faults.damage import damage
 
@@ -44,7 +51,7 @@ def start(place: Path) -> tuple[Marks, Fault | None]:
     return marks, fault
 
 
-def train(marks: Marks, fault: Fault | None, every: int = CHECKPOINT_EVERY) -> dict[str, object]:
+def train(marks: Marks, fault: Fault | None) -> dict[str, object]:
     """Train until the last step after all faults; return what must not depend on them."""
     import numpy as np
 
@@ -54,7 +61,7 @@ def train(marks: Marks, fault: Fault | None, every: int = CHECKPOINT_EVERY) -> d
 
     place, job = marks.place, marks.job
     comm = ddbp.communicator()
-    (place / f"pid-{comm.rank}").write_text(str(os.getpid()))
+    (place / f"pid-{comm.slot}").write_text(str(os.getpid()))
     other = fault.place if fault is not None else ""
     rng = np.random.default_rng(4 if other == "data" else 3)
     data = ddbp.ArrayDataset(rng.standard_normal((68, 20)), rng.integers(0, 4, 68))
@@ -67,11 +74,11 @@ def train(marks: Marks, fault: Fault | None, every: int = CHECKPOINT_EVERY) -> d
         Dropout(0.2),
         Linear(width, 4, rng=rng),
     )
-    disturber = Disturber(marks, comm.rank, comm.size)
-    # Half of the jobs write checkpoints in the background.
-    background = len(str(job)) % 2 == 0
+    disturber = Disturber(marks, comm)
     checkpoints = ddbp.Checkpoints(
-        every_steps=every, keep_best=("validation_loss", 1), background=background
+        every_steps=CHECKPOINT_EVERY,
+        keep_best=("validation_loss", 1),
+        background=not job.waits,
     )
     disturber.begin()
     trainer = ddbp.Trainer(
@@ -85,11 +92,13 @@ def train(marks: Marks, fault: Fault | None, every: int = CHECKPOINT_EVERY) -> d
         resume="auto",
         quiet=True,
     )
-    if comm.rank == 0:
+    if comm.leads:
         marks.say("taken", trainer.step_count)
     history = trainer.fit(data, epochs=epochs(job), validation=data)
     timeless = [{k: v for k, v in each.items() if "second" not in k} for each in history]
     return {
+        "leads": comm.leads,
+        "rank": comm.rank,
         "sha256": trainer.parameters_sha256(),
         "history": timeless,
         "disk": disturber.disk.calls,
@@ -98,7 +107,10 @@ def train(marks: Marks, fault: Fault | None, every: int = CHECKPOINT_EVERY) -> d
 
 def epochs(job: Job) -> int:
     """Return how many epochs a job has, so that there are steps after its last fault."""
-    return max(each.step for each in [*job.faults, Fault("", "")]) // 5 + 3
+    steps = max(each.step for each in [*job.faults, Fault("", "")])
+    if job.mode == "survive":
+        steps += WAITING * len(job.faults)
+    return steps // STEPS_PER_EPOCH + 3
 
 
 def main() -> None:
@@ -106,10 +118,8 @@ def main() -> None:
     place = Path(sys.argv[1])
     marks, fault = start(place)
     result = train(marks, fault)
-    if RANK == 0:
-        (place / "result.json").write_text(json.dumps(result))
-    else:
-        (place / f"calls-{RANK}.json").write_text(json.dumps(result["disk"]))
+    name = "result" if result["leads"] else f"calls-{result['rank']}"
+    (place / f"{name}.json").write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

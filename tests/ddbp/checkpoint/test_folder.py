@@ -235,3 +235,40 @@ def test_types_that_the_format_does_not_know_are_refused(tmp_path):
     with pytest.raises(TypeError, match=r"such as x; got complex128"):
         writer.write(1, {}, snapshot, background=False)
     assert folder.found(tmp_path) == []
+
+
+def test_folders_that_are_made_are_kept_by_the_disk_in_those_that_they_lie_in(
+    tmp_path, monkeypatch
+):
+    settled, fsync = [], os.fsync
+
+    def noted(descriptor):
+        settled.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr(folder.os, "fsync", noted)
+    folder.make(tmp_path / "runs" / "run" / "checkpoints")
+    made = [tmp_path / "runs" / "run", tmp_path / "runs", tmp_path]
+    assert settled[:3] == [str(path.resolve()) for path in made]
+
+
+def test_what_killed_runs_have_left_is_removed_but_for_the_only_one_of_a_step(tmp_path):
+    for name in ("step-000000003", ".step-000000003.old", ".step-000000006.old"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".step-000000009.new").mkdir()
+    (tmp_path / ".step-000000009.new" / "part").touch()
+    folder.tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        ".step-000000006.old",
+        "step-000000003",
+    ]
+    folder.recover(tmp_path)
+    assert [path.name for path in folder.found(tmp_path)] == ["step-000000003", "step-000000006"]
+
+
+def test_checkpoint_is_removed_beside_what_a_killed_run_has_left_of_it(tmp_path):
+    for name in ("step-000000003", ".step-000000003.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+    folder.remove(tmp_path / "step-000000003")
+    assert [*tmp_path.iterdir()] == []

@@ -20,30 +20,10 @@ from layers import Layer, Parameter
 from layers.kernels.optimizer import BEGUN, DONE, PLACE, UNDO_BLOCK
 from layers.kernels.underflow import flush, restore
 
+from .table import BY_BLOCKS, WHOLE
+
 MINE, THEIRS = 0, 1
 """Slots: of who survives and of who dies."""
-
-BY_BLOCKS = {
-    "SGD": lambda: ddbp.SGD(0.1, weight_decay=0.01),
-    "momentum": lambda: ddbp.SGD(0.1, momentum=0.9),
-    "Nesterov": lambda: ddbp.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
-    "RMSProp": lambda: ddbp.RMSProp(0.01),
-    "RMSProp with momentum": lambda: ddbp.RMSProp(0.01, momentum=0.9),
-    "Adam": lambda: ddbp.Adam(0.01, weight_decay=0.1),
-    "AMSGrad": lambda: ddbp.Adam(0.01, amsgrad=True),
-    "AdamW": lambda: ddbp.AdamW(0.01, weight_decay=0.1),
-    "groups": lambda: ddbp.AdamW(
-        0.01, groups={"bias": {"learning_rate": 0.1}, "second": {"amsgrad": True}}
-    ),
-    "RAdam": lambda: ddbp.RAdam(0.01),
-    "AdaGrad": lambda: ddbp.AdaGrad(0.01, weight_decay=0.1),
-    "Lion": lambda: ddbp.Lion(0.01, weight_decay=0.1),
-}
-WHOLE = {
-    "LARS": lambda: ddbp.LARS(0.1),
-    "LAMB": lambda: ddbp.LAMB(0.01),
-    "Muon": lambda: ddbp.Muon(0.01),
-}
 
 
 class Shared(SerialCommunicator):

@@ -343,7 +343,8 @@ class Spoil(ddbp.Callback):
     def on_step_begin(self, trainer, step):
         if step == self.step and self.times:
             self.times -= 1
-            trainer.model.layers[0].weight.value[0, 0] = np.nan
+            with ddbp.modify_parameters(trainer):
+                trainer.model.parameters()[0].value[0, 0] = np.nan
 
 
 GOOD = ddbp.ArrayDataset(X, LABELS)
@@ -414,14 +415,7 @@ def test_windows_go_back(tmp_path, options):
     sequences = np.random.default_rng(0).standard_normal((24, 9, 4)).astype(np.float32)
     data = ddbp.ArrayDataset(sequences, sequences[..., :2])
     callbacks = [ddbp.Checkpoints(every_steps=2, path=tmp_path)]
-
-    class SpoilGate(Spoil):
-        def on_step_begin(self, trainer, step):
-            if step == self.step and self.times:
-                self.times -= 1
-                trainer.model.parameters()[0].value[0, 0] = np.nan
-
-    options = options | {"on_nonfinite": Rollback(0.5), "callbacks": [SpoilGate(4, 1), *callbacks]}
+    options = options | {"on_nonfinite": Rollback(0.5), "callbacks": [Spoil(4, 1), *callbacks]}
     trainer = windowed("forward", **options)
     history = trainer.fit(data, epochs=2)
     assert [record["epoch"] for record in history] == [1, 2]
@@ -450,7 +444,8 @@ def test_parameters_that_are_not_finite_are_never_saved(tmp_path):
     class Late(ddbp.Callback):
         def on_step_end(self, trainer, step, loss):
             if step == 3:
-                trainer.model.layers[0].weight.value[0, 0] = np.nan
+                with ddbp.modify_parameters(trainer):
+                    trainer.model.layers[0].weight.value[0, 0] = np.nan
 
     for policy in ("stop", "skip", Rollback(0.5, 1)):
         path = tmp_path / str(policy)

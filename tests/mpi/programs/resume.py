@@ -74,7 +74,8 @@ class Spoil(ddbp.Callback):
     def on_step_begin(self, trainer, step):
         if step == self.step:
             self.step = -1
-            trainer.model.parameters()[0].value[0, 0] = np.nan
+            with ddbp.modify_parameters(trainer):
+                trainer.model.parameters()[0].value[0, 0] = np.nan
 
 
 class Faulty(Layer):

@@ -1,21 +1,25 @@
-"""All ranks train, and something is wrong with the time that rank 1 takes.
+"""All ranks train, and something is wrong with the time that rank 1 takes, or with its end.
 
-Usage: stalls.py DEED FOLDER; every rank writes its process id.
+Usage: stalls.py DEED FOLDER; every rank writes its process id. "DEED in a layer" is in forward.
 """
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from launcher import await_watch
 
 import ddbp
+from ddbp.observers import slow_rank
 from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 GUILTY, STEP, STEPS = 1, 5, 8
+SLEEP = 600.0
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((12, 5)).astype(np.float32), RNG.integers(0, 3, 12)
 
@@ -28,7 +32,7 @@ def loop() -> None:
 
 def hold_the_interpreter() -> None:
     """Never return from a library that lets no other thread run."""
-    ctypes.PyDLL(None).sleep(600)
+    ctypes.PyDLL(None).sleep(int(SLEEP))
 
 
 def wait_for_a_disk() -> None:
@@ -38,46 +42,115 @@ def wait_for_a_disk() -> None:
     path.read_bytes()
 
 
-def stop() -> None:
-    """Be stopped."""
-    os.kill(os.getpid(), signal.SIGSTOP)
+def want_memory() -> None:
+    """Want more than a control group of a test has, bit by bit."""
+    held = [np.ones(2**22) for _ in range(512)]
+    print(len(held))
+
+
+def leave_the_loop() -> None:
+    """Do something else for long, as if training were over."""
+    time.sleep(SLEEP)
+
+
+def kill(number: signal.Signals) -> None:
+    """Have a signal come."""
+    os.kill(os.getpid(), number)
 
 
 DEEDS = {
-    "sleep": lambda: time.sleep(600),
+    "nothing": lambda: None,
+    "sleep": lambda: time.sleep(SLEEP),
     "loop": loop,
     "hold the interpreter": hold_the_interpreter,
     "wait for a disk": wait_for_a_disk,
-    "stop": stop,
+    "leave the loop": leave_the_loop,
+    "stop": lambda: kill(signal.SIGSTOP),
+    "want memory": want_memory,
+    "crash": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "be killed": lambda: kill(signal.SIGKILL),
+    "leave": lambda: os._exit(3),
+    "raise": lambda: 1 / 0,
 }
 
 
-class Sleepy(ReLU):
-    """Does the deed in forward, once."""
+class Doing(ReLU):
+    """Does the deed in forward."""
 
     def forward(self, call, x):
-        if call.tape.training and call.tape.step == STEP and ddbp.communicator().rank == GUILTY:
+        if call.tape.training and call.tape.step == STEP and ddbp.communicator().slot == GUILTY:
             DEEDS[sys.argv[1].removesuffix(" in a layer")]()
         return super().forward(call, x)
 
 
-def main() -> None:
-    """Train; on rank 1 something happens before or within step 5."""
-    deed = sys.argv[1]
-    rank = ddbp.communicator().rank
-    Path(sys.argv[2], f"pid{rank}").write_text(str(os.getpid()))
+def trainer_of(middle, *callbacks):
+    """Return a trainer of a small model."""
     rng = np.random.default_rng(0)
-    middle = Sleepy() if deed.endswith("in a layer") else ReLU()
     model = Sequential(Linear(5, 4, rng=rng), middle, Linear(4, 3, rng=rng))
-    trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+    loss, sgd = SoftmaxCrossEntropy(), ddbp.SGD(0.1)
+    return ddbp.Trainer(
+        model, loss=loss, optimizer=sgd, batch_size=12, callbacks=callbacks, quiet=True
     )
+
+
+def misbehave(deed: str) -> None:
+    """Train; on rank 1 something happens before or within step 5."""
+    own = trainer_of(Doing() if deed.endswith("in a layer") else ReLU())
+    await_watch()
     for step in range(STEPS):
-        if step == STEP and rank == GUILTY and deed in DEEDS:
+        if step == STEP and own.comm.rank == GUILTY and deed in DEEDS:
             DEEDS[deed]()
-        trainer.train_step(X, Y)
-    print(f"rank {rank} has finished", flush=True)
+        own.train_step(X, Y)
+
+
+def slowly(seconds):
+    """Return a metric that takes so many seconds."""
+
+    def metric(prediction, target):
+        time.sleep(seconds)
+        return np.zeros(len(target))
+
+    return metric
+
+
+def take_time() -> None:
+    """Have everything take longer than two seconds that may, but get on."""
+    folder = Path(sys.argv[2], "checkpoints")
+    checkpoints = ddbp.Checkpoints(path=folder, every_steps=100, background=False)
+    own = trainer_of(ReLU(), checkpoints)
+    for _ in range(STEPS):
+        own.train_step(X, Y)
+    # A disk that is slow.
+    fsync = os.fsync
+    os.fsync = lambda descriptor: (time.sleep(0.7), fsync(descriptor))
+    checkpoints.write(own)
+    os.fsync = fsync
+    own.metrics = {"slow": slowly(4.0)}
+    own.evaluate(ddbp.ArrayDataset(X, Y))
+    own.train_step(X, Y)
+    # The whole job is suspended, then one rank.
+    pids = [str(pid) for pid in own.comm.all_gather(np.array([os.getpid()]))[:, 0]]
+    for stopped, seconds in ((pids, 5), (pids[1:2], 1)):
+        if own.comm.rank == 0:
+            every = " ".join(stopped)
+            line = f"sleep 0.3; kill -STOP {every}; sleep {seconds}; kill -CONT {every}"
+            subprocess.Popen(["sh", "-c", line], start_new_session=True)
+        end = time.monotonic() + 1.0
+        while not own.comm.all_gather(np.array([time.monotonic() >= end])).any():
+            own.train_step(X, Y)
+    # One rank is slow.
+    slow_rank._SECONDS, slow_rank._STEPS = 2.0, 5
+    for _ in range(12):
+        time.sleep(0.5 if own.comm.rank == GUILTY else 0.05)
+        own.train_step(X, Y)
 
 
 if __name__ == "__main__":
-    main()
+    own_rank = ddbp.communicator().rank
+    Path(sys.argv[2], f"pid{own_rank}").write_text(str(os.getpid()))
+    if sys.argv[1] == "take time":
+        take_time()
+    else:
+        misbehave(sys.argv[1])
+    print(f"rank {own_rank} has finished", flush=True)

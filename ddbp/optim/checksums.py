@@ -1,0 +1,118 @@
+"""Checksums of parameters and moments, which tell whether their memory has kept them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ddbp.reduction.partition import Chunk, Partition
+from layers import Parameter
+from layers.errors import message
+from layers.kernels.optimizer import CHECK, NOTE, UNDO_BLOCK, block_sums
+from layers.types import Array
+
+
+class MemoryCorruptionError(RuntimeError):
+    """Parameters or moments are not what was written there: bits have flipped, or somebody else has
+    written.
+    """
+
+
+class Checksums:
+    """Checksums of the parameters and moments of a partition, of each block of 128 elements: noted
+    after an update, compared ahead of the next one.
+
+    Whatever a script changes as it may (`Parameter.writes`) counts from the next update on.
+
+    Parameters
+    ----------
+    part
+        The partition.
+    chunks
+        Its chunks, with the moments of each.
+
+    Attributes
+    ----------
+    checks
+        What an update is to do, NOTE or CHECK.
+    of
+        The checksums of each chunk (blocks, 1 + moments), by its start.
+    """
+
+    def __init__(
+        self, part: Partition, chunks: Sequence[tuple[Chunk, Mapping[str, Array]]]
+    ) -> None:
+        self._part = part
+        self._chunks = chunks
+        self.of: dict[int, Array] = {
+            chunk.start: np.zeros((block_count(chunk), 1 + len(moments)), np.uint32)
+            for chunk, moments in chunks
+        }
+        self.checks = NOTE
+        self._noted = False
+        self._writes = Parameter.writes
+        self._step = 0
+
+    @property
+    def are_current(self) -> bool:
+        """Whether parameters and moments must be what the checksums say."""
+        return self._noted and self._writes == Parameter.writes
+
+    def forget(self) -> None:
+        """Let the next update take what it finds."""
+        self._noted = False
+
+    def begin(self, step: int) -> None:
+        """Begin an update, the one of this step."""
+        self.checks = CHECK if self.are_current else NOTE
+        self._step = step
+        self._noted = False
+
+    def end(self, *, noted: bool) -> None:
+        """End the update, which has noted checksums itself or not."""
+        if not noted:
+            for chunk, moments in self._chunks:
+                block_sums(self.of[chunk.start], (chunk.values, *moments.values()), NOTE)
+        self._noted = True
+        self._writes = Parameter.writes
+
+    def verify(self, step: int) -> None:
+        """Compare all checksums, if they are current, ahead of this step."""
+        self._step = step
+        if self.are_current:
+            for chunk, moments in self._chunks:
+                arrays = (chunk.values, *moments.values())
+                self.require_none(block_sums(self.of[chunk.start], arrays, CHECK), chunk, moments)
+
+    def require_none(self, found: int, chunk: Chunk, moments: Mapping[str, Array]) -> None:
+        """Refuse what a kernel has found in a chunk: -1 for nothing, or the place of a checksum
+        that is another one.
+        """
+        if found < 0:
+            return
+        block, array = divmod(found, 1 + len(moments))
+        start = chunk.start + block * UNDO_BLOCK
+        stop = min(start + UNDO_BLOCK, chunk.stop)
+        names = [
+            f"{self._part.names[span.parameter]}[{a}:{b}]"
+            for span in self._part.spans
+            for a, b in [(max(start, span.start), min(stop, span.stop))]
+            for a, b in [(a - span.start + span.offset, b - span.start + span.offset)]
+            if a < b
+        ]
+        what = ["the value", *(f"the moment {name!r}" for name in moments)][array]
+        where = " or ".join(names) or "the gap between two parameters"
+        must = "parameters and moments must be what the last update has left"
+        got = (
+            f"other bits in {what} of {where} (elements of it flattened), ahead of the update of"
+            f" step {self._step} on rank {self._part.comm.rank}"
+        )
+        fix = (
+            "The memory may be faulty: go on from a checkpoint, on another machine. If it was your"
+            " script, it must change parameters within ddbp.modify_parameters(trainer)."
+        )
+        raise MemoryCorruptionError(message("Trainer", must, got, fix))
+
+
+def block_count(chunk: Chunk) -> int:
+    """Return how many blocks a chunk has."""
+    return -(-(chunk.stop - chunk.start) // UNDO_BLOCK)

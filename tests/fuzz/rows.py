@@ -1,0 +1,462 @@
+"""The table of public calls: each public name with valid arguments, of which the fuzz changes one at
+a time. A new public name needs a row here.
+"""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ddbp
+import layers
+from ddbp import script
+from layers import init, models
+
+RNG = np.random.default_rng(0)
+ROWS = RNG.standard_normal((4, 6)).astype(np.float32)
+LINES = RNG.standard_normal((4, 8, 6)).astype(np.float32)
+IMAGES = RNG.standard_normal((4, 6, 7, 6)).astype(np.float32)
+VOLUMES = RNG.standard_normal((2, 4, 5, 4, 6)).astype(np.float32)
+POSITIVE = np.abs(ROWS) + np.float32(0.5)
+LABELS = np.arange(4) % 3
+TOKENS = np.arange(20).reshape(4, 5) % 7
+STATE = RNG.standard_normal((4, 5)).astype(np.float32)
+TREES = np.array([(-1, 0, 0, 1), (-1, 0, 1, 2), (-1, -2, -2, -2), (1, -1, 3, 1)])
+NODES = RNG.standard_normal((4, 4, 6)).astype(np.float32)
+X = RNG.standard_normal((12, 6)).astype(np.float32)
+Y = np.arange(12) % 3
+DATA = ddbp.ArrayDataset(X, Y)
+
+
+@dataclass
+class Row:
+    """A public function, class or method, called with valid arguments by name.
+
+    Attributes
+    ----------
+    name
+        The full public name; of a method, with that of its class before it.
+    function
+        What is called.
+    arguments
+        Valid ones by name; those that a function takes in order, and without a name, have numbers.
+    then
+        What is done with the result.
+    endless
+        Arguments of which large numbers take as long as they say.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arguments: dict[Any, Any]
+    then: Callable[[Any], Any] = lambda result: None
+    endless: tuple[str, ...] = ()
+    of: Callable[..., Any] | None = field(default=None)
+
+
+def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: Any) -> Row:
+    """Return the row of a name in `layers`, or in the module before its last dot."""
+    module, _, last = name.rpartition(".")
+    where = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}[module]
+    full = {"": "layers", "ddbp": "ddbp", "script": "ddbp.training.script"}.get(
+        module, f"layers.{module}"
+    )
+    arguments = {**dict(enumerate(given)), **named}
+    then = then or (lambda result: None)
+    return Row(f"{full}.{last}", getattr(where, last), arguments, then, endless)
+
+
+def layer(name: str, *given: Any, x: Any, endless: Any = (), **named: Any) -> Row:
+    """Return the row of a layer, which is then called with the inputs `x`: alone, and on a tape."""
+    inputs = x if isinstance(x, tuple) else (x,)
+    return row(name, *given, then=lambda made: passes(made, *inputs), endless=endless, **named)
+
+
+def passes(made: Any, *inputs: Any) -> None:
+    """Run a layer outside a tape, and then forward and backward on one."""
+    made(*inputs)
+    tape = layers.Tape(training=True, seed=1)
+    values = [
+        tape.input(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs
+    ]
+    y = made(*(values if any(isinstance(v, layers.Value) for v in values) else inputs))
+    for each in y if isinstance(y, tuple) else (y,):
+        if isinstance(each, layers.Value) and each.wants:
+            each.sum().backward()
+            break
+
+
+def method(make: Callable[[], Any], name: str, method_name: str, **options: Any) -> Row:
+    """Return the row of a method of what `make` returns, made anew for each call."""
+    endless, then = options.pop("endless", ()), options.pop("then", lambda result: None)
+    owner = type(make())
+
+    def call(*given: Any, **named: Any) -> Any:
+        return getattr(make(), method_name)(*given, **named)
+
+    of = getattr(owner, method_name)
+    return Row(f"{name}.{method_name}", call, options, then, endless, of)
+
+
+def network() -> layers.Sequential:
+    """Return a small network."""
+    rng = np.random.default_rng(1)
+    return layers.Sequential(
+        layers.Linear(6, 5, rng=rng), layers.ReLU(), layers.Linear(5, 3, rng=rng)
+    )
+
+
+def trainer(**options: Any) -> ddbp.Trainer:
+    """Return a quiet trainer of a small network."""
+    usual = {
+        "loss": layers.SoftmaxCrossEntropy(),
+        "optimizer": ddbp.SGD(0.1),
+        "batch_size": 4,
+        "quiet": True,
+    }
+    return ddbp.Trainer(**({"model": network()} | usual | options))
+
+
+def value(x: Any = ROWS) -> layers.Value:
+    """Return a value on a tape of its own."""
+    return layers.Tape().input(x)
+
+
+def _operate(name: str, x: Any) -> Any:
+    return getattr(value(), name)(x)
+
+
+def with_optimizer(made: Any) -> None:
+    """Train a step with an optimizer."""
+    trainer(optimizer=made).train_step(X[:4], Y[:4])
+
+
+def with_callback(made: Any) -> None:
+    """Train an epoch with a callback."""
+    trainer(callbacks=[made]).fit(DATA, epochs=1, validation=DATA)
+
+
+def rates(made: Any) -> None:
+    """Ask a schedule for its first rates."""
+    begun = made.begun()
+    for step in (0, 1, 5, 10**6):
+        begun.rate(step)
+
+
+def flags(**given: Any) -> argparse.Namespace:
+    """Return the options of a script."""
+    parsed = script.Flags("About.", epochs=1, batch_size=4, learning_rate=0.1).parse_args([])
+    for name, each in ({"quiet": True, "run_dir": Path("run")} | given).items():
+        setattr(parsed, name, each)
+    return parsed
+
+
+def common(**options: Any) -> list[Row]:
+    """Return the rows of the optimizers."""
+    names = ("SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Lion", "Muon", "LARS", "LAMB")
+    return [
+        row(f"ddbp.{name}", learning_rate=0.1, then=with_optimizer, endless=("iterations",))
+        for name in names
+    ]
+
+
+ACTIVATIONS = (
+    *("ReLU", "LeakyReLU", "Sigmoid", "Tanh", "SiLU", "GELU", "ELU", "CELU", "SELU"),
+    *("Softplus", "Mish", "ReLU6", "Hardtanh", "Hardsigmoid", "Hardswish", "Softmax", "LogSoftmax"),
+    *("Identity", "Flatten", "Dropout", "PReLU"),
+)
+ELEMENTWISE = ("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "absolute")
+DRAWN = (
+    *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_uniform"),
+    *("lecun_normal", "orthogonal", "zeros", "ones"),
+)
+SCORES = np.random.default_rng(2).standard_normal((4, 3))
+HITS = np.array([0.0, 1, 1, 0])
+
+LAYERS = [
+    *(layer(name, x=POSITIVE) for name in ACTIVATIONS),
+    layer("Linear", in_features=6, out_features=3, rng=RNG, x=ROWS),
+    layer("MeanSquaredError", x=(ROWS, ROWS)),
+    layer("MeanAbsoluteError", x=(ROWS, ROWS)),
+    layer("Huber", x=(ROWS, ROWS)),
+    layer("SmoothL1", x=(ROWS, ROWS)),
+    layer("SoftmaxCrossEntropy", class_weights=(1.0,) * 6, x=(ROWS, LABELS)),
+    layer("KLDivergence", x=(ROWS, np.full((4, 6), 1 / 6, np.float32))),
+    layer("MultiClassHinge", x=(ROWS, LABELS)),
+    layer("BinaryCrossEntropy", x=(ROWS, np.full((4, 6), 0.5, np.float32))),
+    layer("Hinge", x=(ROWS, np.sign(ROWS))),
+    layer("PoissonNLL", x=(ROWS, POSITIVE)),
+    layer("GaussianNLL", x=(ROWS, POSITIVE, ROWS)),
+    layer("CosineDistance", x=(ROWS, ROWS)),
+    layer("CosineEmbedding", x=(ROWS, ROWS, np.array([1.0, -1, 1, -1], np.float32))),
+    layer("CTC", x=(LINES, np.array([[1, 2], [3, -1], [4, 5], [-1, -1]]))),
+    *(
+        layer(f"{kind}{axes}d", 6, 6, 3, rng=RNG, x=x)
+        for axes, x in ((1, LINES), (2, IMAGES), (3, VOLUMES))
+        for kind in ("Conv", "ConvTranspose")
+    ),
+    layer(
+        "Conv2d",
+        *(6, 6, (3, 2)),
+        rng=RNG,
+        groups=2,
+        stride=2,
+        padding=1,
+        dilation=2,
+        padding_mode="reflect",
+        x=IMAGES,
+    ),
+    *(
+        layer(f"{kind}Pool{axes}d", kernel_size=2, x=x)
+        for axes, x in ((1, LINES), (2, IMAGES), (3, VOLUMES))
+        for kind in ("Max", "Avg")
+    ),
+    *(
+        layer(f"Adaptive{kind}Pool{axes}d", output_size=2, x=x)
+        for axes, x in ((1, LINES), (2, IMAGES))
+        for kind in ("Max", "Avg")
+    ),
+    layer("GlobalAveragePool", x=IMAGES),
+    layer("Upsample", scale=2, x=IMAGES),
+    layer("Upsample", size=(9, 8), mode="bilinear", x=IMAGES),
+    layer("Embedding", tokens=7, features=3, rng=RNG, x=TOKENS),
+    layer("SinusoidalPositions", length=8, features=6, x=LINES),
+    layer("LearnedPositions", length=8, features=6, rng=RNG, x=LINES),
+    layer("Attention", heads=2, x=(LINES, LINES, LINES)),
+    layer("MultiHeadAttention", features=6, heads=2, rng=RNG, x=LINES),
+    layer("EncoderBlock", features=6, heads=2, rng=RNG, x=LINES),
+    layer("DecoderBlock", features=6, heads=2, rng=RNG, x=(LINES, LINES)),
+    *(
+        layer(name, input_size=6, hidden_size=5, rng=RNG, endless=("layers",), x=LINES)
+        for name in ("RNN", "LSTM", "GRU")
+    ),
+    *(
+        layer(name, input_size=6, hidden_size=5, rng=RNG, x=(ROWS, STATE))
+        for name in ("RNNCell", "GRUCell")
+    ),
+    layer("LSTMCell", input_size=6, hidden_size=5, rng=RNG, x=(ROWS, (STATE, STATE))),
+    layer("PoolOverTime", x=(LINES, np.array([1, 8, 3, 2]))),
+    row("TreeBatch", parents=TREES),
+    method(
+        lambda: layers.TreeBatch(TREES), "layers.TreeBatch", "from_nested", trees=[(0, (1, 2)), 3]
+    ),
+    layer("TreeRNN", input_size=6, hidden_size=5, rng=RNG, x=(NODES, TREES)),
+    layer("TreeLSTM", input_size=6, hidden_size=5, rng=RNG, x=(NODES, TREES)),
+    layer("BatchNorm", features=6, x=ROWS),
+    layer("BatchNorm2d", features=6, x=IMAGES),
+    layer("LayerNorm", features=6, x=ROWS),
+    layer("RMSNorm", features=6, x=ROWS),
+    layer("GroupNorm", groups=2, features=6, x=IMAGES),
+    layer("InstanceNorm", features=6, x=IMAGES),
+    layer("InstanceNorm1d", features=6, x=LINES),
+    layer("InstanceNorm2d", features=6, x=IMAGES),
+    layer("Dropout2d", x=IMAGES),
+    layer("Reshape", 2, 3, x=ROWS),
+    layer("ChannelsLast", x=IMAGES),
+    layer("ChannelsFirst", x=IMAGES),
+    layer("Add", x=(ROWS, ROWS)),
+    layer("Multiply", x=(ROWS, ROWS)),
+    layer("Concatenate", x=(ROWS, ROWS)),
+    layer("Sequential", layers.Linear(6, 6, rng=RNG), layers.ReLU(), x=ROWS),
+    layer("Residual", body=layers.Linear(6, 6, rng=RNG), shortcut=layers.Identity(), x=ROWS),
+    layer("PaddedShortcut", in_channels=6, out_channels=8, stride=2, x=IMAGES),
+    row("models.lenet5", rng=RNG),
+    row("models.small_cnn", rng=RNG, widths=(2, 3), hidden=4, image=(8, 8, 1)),
+    *(row(f"models.resnet{depth}", rng=RNG, classes=3) for depth in (20, 32, 56)),
+    row(
+        "models.gpt",
+        *(RNG, 7),
+        context=5,
+        features=6,
+        depth=1,
+        heads=2,
+        endless=("depth",),
+        then=lambda made: passes(made, TOKENS),
+    ),
+    *(row(f"init.{name}", rng=RNG, shape=(3, 2)) for name in DRAWN),
+    *(
+        row(f"init.{name}", 0.5, then=lambda drawn: drawn(RNG, (3, 2)))
+        for name in ("constant", "uniform", "normal")
+    ),
+    row("init.fans", shape=(3, 2)),
+]
+
+FUNCTIONS = [
+    *(row(name, x=POSITIVE) for name in ELEMENTWISE),
+    *(row(name, x=value(POSITIVE), then=lambda y: y.sum()) for name in ELEMENTWISE),
+    *(row(name, a=value(), b=ROWS) for name in ("maximum", "minimum")),
+    row("clip", a=value(), a_min=-1.0, a_max=1.0),
+    row("where", condition=ROWS > 0, a=value(), b=ROWS),
+    *(row(name, x=value(), axis=1) for name in ("norm", "var", "std", "prod", "cumsum")),
+    *(row(name, x=value(), axis=1) for name in ("logsumexp", "expand_dims", "flip", "sort")),
+    row("einsum", "ij,kj->ik", value(), ROWS),
+    row("broadcast_to", x=value(), shape=(2, 4, 6)),
+    row("concatenate", arrays=[tape_of := value(), tape_of], axis=1),
+    row("moveaxis", x=value(), source=0, destination=1),
+    row("pad", x=value(), pad_width=((0, 0), (1, 2))),
+    row("repeat", x=value(), repeats=2, axis=1),
+    row("roll", x=value(), shift=2, axis=1),
+    row("split", x=value(), indices_or_sections=2, axis=1),
+    row("squeeze", x=value(ROWS[:, :1]), axis=1),
+    row("stack", arrays=[tape_of, tape_of], axis=1),
+    row("swapaxes", x=value(), axis1=0, axis2=1),
+    row("take_along_axis", x=value(), indices=np.zeros((4, 2), int), axis=1),
+    row("tile", x=value(), reps=(1, 2)),
+    row("top_k", x=value(), k=2, axis=1),
+    *(
+        method(value, "layers.Value", name, axis=1)
+        for name in ("sum", "mean", "max", "min", "argmax", "argmin", "argsort", "prod", "cumsum")
+    ),
+    *(method(value, "layers.Value", name, axis=1) for name in ("std", "var")),
+    method(value, "layers.Value", "clip", min=-1.0, max=1.0),
+    method(value, "layers.Value", "astype", dtype=np.float64),
+    method(value, "layers.Value", "dot", other=ROWS.T),
+    method(value, "layers.Value", "repeat", repeats=2, axis=1),
+    method(value, "layers.Value", "swapaxes", axis1=0, axis2=1),
+    method(lambda: value(ROWS[:, :1]), "layers.Value", "squeeze", axis=1),
+    method(lambda: layers.exp(value()), "layers.Value", "backward", gradient=ROWS),
+    *(
+        Row(f"layers.Value.{name}", partial(_operate, name), {"x": valid})
+        for name, valid in {
+            **dict.fromkeys(("__add__", "__mul__", "__sub__", "__truediv__"), ROWS),
+            **dict.fromkeys(("__radd__", "__rsub__", "__rtruediv__"), ROWS),
+            "__pow__": 3,
+            "__rpow__": 2.0,
+            "__matmul__": ROWS.T,
+            "__rmatmul__": ROWS.T,
+            "__getitem__": (slice(1, 3), 0),
+            "reshape": (6, 4),
+            "transpose": (1, 0),
+        }.items()
+    ),
+    row("Tape", shards=(0, 2, 4), then=lambda tape: layers.exp(tape.input(ROWS)).sum().backward()),
+    row(
+        "Tape",
+        training=True,
+        then=lambda tape: layers.Dropout(0.5)(tape.input(ROWS)).sum().backward(),
+    ),
+    method(layers.Tape, "layers.Tape", "input", array=ROWS),
+    row("Parameter", value=ROWS),
+    row("State", value=ROWS),
+    method(lambda: layers.Parameter(ROWS), "layers.Parameter", "cast", dtype=np.float64),
+    Row(
+        "layers.Parameter.value",
+        lambda x: setattr(layers.Parameter(ROWS), "value", x),
+        {"x": np.zeros_like(ROWS)},
+    ),
+    Row(
+        "layers.State.value",
+        lambda x: setattr(layers.State(ROWS), "value", x),
+        {"x": np.zeros_like(ROWS)},
+    ),
+    Row(
+        "layers.FlatParameters",
+        lambda model, shards=1: layers.FlatParameters(model, shards),
+        {"model": network(), "shards": 2},
+    ),
+    method(network, "layers.Sequential", "astype", dtype=np.float64),
+    row(
+        "gradcheck",
+        function=layers.Linear(6, 2, rng=RNG),
+        entries=3,
+        endless=("entries", "directions"),
+    ),
+    Row(
+        "layers.gradcheck",
+        lambda function, x: layers.gradcheck(function, x, entries=3, directions=1),
+        {"function": layers.Tanh(), "x": ROWS.astype(np.float64)},
+    ),
+]
+
+TRAINING = [
+    *common(),
+    row("ddbp.Optimizer", learning_rate=0.1),
+    row("ddbp.Constant", rate=0.1, then=rates),
+    row("ddbp.StepDecay", rate=0.1, every=3, then=rates),
+    row("ddbp.StepDecay", rate=0.1, at=(3, 5), then=rates),
+    row("ddbp.Exponential", rate=0.1, factor=0.9, then=rates),
+    *(row(f"ddbp.{name}", rate=0.1, steps=9, then=rates) for name in ("Cosine", "CosineRestarts")),
+    *(row(f"ddbp.{name}", rate=0.1, steps=9, then=rates) for name in ("Polynomial", "OneCycle")),
+    row("ddbp.WarmUp", schedule=0.1, steps=3, then=rates),
+    row("ddbp.ByEpoch", schedule=0.1, then=rates),
+    row("ddbp.Plateau", rate=0.1, then=rates),
+    row("ddbp.linear_scaling", rate=0.1, batch_size=64),
+    row(
+        "ddbp.ClipParameterNorms",
+        limit=1.0,
+        then=lambda made: trainer(transforms=[made]).train_step(X[:4], Y[:4]),
+    ),
+    Row(
+        "ddbp.Trainer",
+        lambda **options: trainer(**options),
+        {"metrics": ["accuracy"]},
+        lambda made: made.fit(DATA, epochs=1),
+        of=ddbp.Trainer,
+    ),
+    method(trainer, "ddbp.Trainer", "fit", dataset=DATA, epochs=1, endless=("epochs",)),
+    method(trainer, "ddbp.Trainer", "evaluate", dataset=DATA),
+    method(trainer, "ddbp.Trainer", "predict", x=X),
+    method(trainer, "ddbp.Trainer", "train_step", x=X[:4], y=Y[:4]),
+    method(trainer, "ddbp.Trainer", "batch", x=X[:4], y=Y[:4]),
+    method(trainer, "ddbp.Trainer", "batches", dataset=DATA, epochs=1, then=next),
+    method(trainer, "ddbp.Trainer", "step", loss=value().sum()),
+    method(trainer, "ddbp.Trainer", "update", loss=1.0),
+    method(trainer, "ddbp.Trainer", "load_state", snapshot=trainer().state()),
+    row("ddbp.TrainerOptions", batch_size=4),
+    row(
+        "ddbp.Rollback",
+        factor=0.5,
+        most=3,
+        then=lambda made: ddbp.TrainerOptions(batch_size=4, on_nonfinite=made),
+    ),
+    row("ddbp.Snapshot", arrays={}, values={}, then=lambda made: trainer().load_state(made)),
+    row("ddbp.ArrayDataset", x=X, y=Y, then=lambda made: trainer().fit(made, epochs=1)),
+    method(lambda: DATA, "ddbp.ArrayDataset", "split", fraction=0.5),
+    method(lambda: DATA, "ddbp.ArrayDataset", "astype", dtype=np.float64),
+    row("ddbp.Ragged", sequences=[[1.0, 2.0], [3.0]]),
+    row("ddbp.Callback", then=with_callback),
+    row("ddbp.Checkpoints", path="checkpoints"),
+    row("ddbp.EarlyStopping", then=with_callback),
+    row("ddbp.BestWeights", then=with_callback),
+    row("ddbp.ExponentialMovingAverage", then=with_callback),
+    *(
+        row(f"ddbp.{name}", prediction=SCORES, target=LABELS)
+        for name in ("accuracy", "bits_per_character")
+    ),
+    row("ddbp.top_k_accuracy", k=2, then=lambda made: made(SCORES, LABELS), **{}),
+    *(
+        row(f"ddbp.{name}", prediction=SCORES[:, 0], target=HITS)
+        for name in ("binary_accuracy", "precision", "recall", "f1_score")
+    ),
+    *(
+        row(f"ddbp.{name}", prediction=SCORES, target=SCORES)
+        for name in ("mean_absolute_error", "mean_squared_error")
+    ),
+    row("ddbp.save_parameters", model=network(), path="model.safetensors"),
+    row("ddbp.load_parameters", model=network(), path="good.safetensors"),
+    row("ddbp.communicator"),
+    *(
+        row(f"ddbp.{name}", trainer=trainer(), then=lambda context: context.__enter__())
+        for name in ("modify_parameters", "changing")
+    ),
+    row(
+        "script.Flags",
+        description="About.",
+        epochs=1,
+        batch_size=4,
+        learning_rate=0.1,
+        then=lambda made: made.parse_args([]),
+    ),
+    row("script.cosine", options=flags(), training=DATA),
+    row("script.positive_int", text="3"),
+    row("script.positive_float", text="3.5"),
+    row("script.root_mean_square", error=ROWS),
+    row("script.run_folder"),
+    row("script.use_one_thread"),
+]
+
+PARTS = {"layers": LAYERS, "functions": FUNCTIONS, "training": TRAINING}
