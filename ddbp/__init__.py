@@ -16,7 +16,6 @@ from .comm.current import communicator
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
-from .optim.checksums import MemoryCorruptionError
 from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
@@ -38,6 +37,7 @@ from .optim.schedule import (
 )
 from .optim.sgd import SGD
 from .optim.transform import ClipParameterNorms, GlobalGradient
+from .reduction.corruption import MemoryCorruptionError
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback

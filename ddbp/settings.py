@@ -35,9 +35,9 @@ RESUME = "DDBP_RESUME"
 run that begins again.
 """
 CHECK_MEMORY = "DDBP_CHECK_MEMORY"
-"""Steps after which ranks and hosts compare what they hold copies of; 0: bits that flip in
-parameters and moments are not looked for at all.
-"""
+"""1: bits that have flipped in parameters and moments are looked for ahead of each update."""
+COMPARE_EVERY = "DDBP_COMPARE_EVERY"
+"""Steps after which ranks and hosts compare what they hold copies of, 0 for never."""
 STATUS = "DDBP_STATUS"
 """A folder where ranks keep where they are, for `ddbp launch`."""
 SURVIVE = "DDBP_SURVIVE"
@@ -54,9 +54,10 @@ training is over.
 """
 
 SHARD_MEMORY_DEFAULT = 64
-CHECK_MEMORY_DEFAULT = 100
+COMPARE_EVERY_DEFAULT = 100
 
-_BY_MPI = "mpi"
+BY_MPI = "mpi"
+"""What SURVIVE says of ranks under mpirun."""
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
@@ -76,7 +77,7 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     did not start this process (nor with `DDBP_MPI=0`).
     """
     text = os.environ.get(SURVIVE)
-    if not text or text == _BY_MPI or os.environ.get(MPI) == "0":
+    if not text or text == BY_MPI or os.environ.get(MPI) == "0":
         return None
     descriptor, slots, slot = map(int, text.split())
     return descriptor, slots, slot
@@ -84,7 +85,12 @@ def launched_to_survive() -> tuple[int, int, int] | None:
 
 def survives_by_mpi() -> bool:
     """Return whether ranks under mpirun are to survive each other."""
-    return os.environ.get(SURVIVE) == _BY_MPI
+    return os.environ.get(SURVIVE) == BY_MPI
+
+
+def launched() -> bool:
+    """Return whether this process has been started as one of several ranks."""
+    return launched_to_survive() is not None or launched_under_mpi()
 
 
 def claim_rank() -> bool:
@@ -92,8 +98,7 @@ def claim_rank() -> bool:
     processes that it starts will know that they are not.
     """
     own = str(os.getpid())
-    launched = launched_under_mpi() or launched_to_survive() is not None
-    return launched and os.environ.setdefault(RANK_PROCESS, own) == own
+    return launched() and os.environ.setdefault(RANK_PROCESS, own) == own
 
 
 def is_started_by_a_rank() -> bool:
@@ -169,10 +174,15 @@ def shard_memory() -> int:
     return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
 
 
-def check_memory() -> int:
-    """Return after how many steps copies are compared, 0 if memory is not checked."""
-    chosen = _integer(CHECK_MEMORY, "number of steps", least=0)
-    return CHECK_MEMORY_DEFAULT if chosen is None else chosen
+def checks_memory() -> bool:
+    """Return whether bits that have flipped are looked for ahead of each update."""
+    return os.environ.get(CHECK_MEMORY) == "1"
+
+
+def compare_every() -> int:
+    """Return after how many steps ranks compare copies, 0 for never."""
+    chosen = _integer(COMPARE_EVERY, "number of steps", least=0)
+    return COMPARE_EVERY_DEFAULT if chosen is None else chosen
 
 
 def bucket() -> int | None:
@@ -207,7 +217,7 @@ def verify_steps() -> int | None:
 
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    names = (BUCKET, CHECK_MEMORY, SHARD_MEMORY, WHOLE_HOSTS)
+    names = (BUCKET, COMPARE_EVERY, SHARD_MEMORY, WHOLE_HOSTS)
     return {name: os.environ.get(name, "") for name in names}
 
 

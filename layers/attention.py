@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import fraction, positive_int
+from .checks import boolean, fraction, positive_int
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -58,7 +58,7 @@ class Attention(Layer):
 
     def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
         self.heads = positive_int("Attention", "heads", heads, "8 heads of 64 features are usual.")
-        self.causal = bool(causal)
+        self.causal = boolean(type(self).__name__, "causal", causal)
         self.dropout = fraction("Attention", "dropout", dropout, "Leave it out for none.")
 
     def __repr__(self) -> str:
@@ -250,7 +250,7 @@ class MultiHeadAttention(Composite):
                 message(name, f"features must be a multiple of the {heads} heads", features, fix)
             )
         self.features = features
-        self.cross = bool(cross)
+        self.cross = boolean(type(self).__name__, "cross", cross)
 
         def linear(outputs: int) -> Linear:
             return Linear(

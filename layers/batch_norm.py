@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import fraction, positive, positive_int, require_input
+from .checks import boolean, fraction, positive, positive_int, require_input
 from .engine.fixed_tree import tree_sum
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
@@ -93,10 +93,10 @@ class BatchNorm(Layer):
         self.features = positive_int(owner, "the number of channels", features, fix)
         self.momentum = momentum
         self.epsilon = positive(owner, "epsilon", epsilon, "1e-5 is usual.")
-        self.synchronized = bool(synchronized)
+        self.synchronized = boolean(type(self).__name__, "synchronized", synchronized)
         self.weight = (
             Parameter(filled(type(self).__name__, 1.0, (self.features,), dtype), regularized=False)
-            if affine
+            if boolean(type(self).__name__, "affine", affine)
             else None
         )
         self.bias = (

@@ -3,29 +3,35 @@ refusal.
 """
 
 import math
-import os
 from collections.abc import Iterable
 from contextlib import suppress
-from functools import cache
 from typing import Any, NoReturn
 
 import numpy as np
 
 from .errors import message
+from .kernels.machine import memory_bytes
 
 LARGEST_SIZE = 2**24
 """Above all windows, strides and paddings."""
 _LEAST = 2.0**-1022
 _LARGEST = int(np.finfo(np.float64).max)
-_NO_TYPE = np.dtype("O")
 Pair = tuple[int, int]
 Axes = tuple[str | int, ...]
 
 
-def positive_int(owner: str, name: str, value: Any, fix: str = "Pass the size of the axis.") -> int:
-    """Return an integer of at least 1."""
+def positive_int(
+    owner: str,
+    name: str,
+    value: Any,
+    fix: str = "Pass the size of the axis.",
+    most: int | None = None,
+) -> int:
+    """Return an integer of at least 1, and at most `most` if there is a limit."""
     if not _is_integer(value) or value < 1:
         raise ValueError(message(owner, f"{name} must be a positive integer", repr(value), fix))
+    if most is not None and value > most:
+        raise ValueError(message(owner, f"{name} must be at most {most}", repr(value), fix))
     return int(value)
 
 
@@ -64,7 +70,7 @@ def number(owner: str, name: str, value: Any, fix: str) -> float:
 
 def boolean(owner: str, name: str, value: Any) -> bool:
     """Return True or False."""
-    if not isinstance(value, bool | np.bool_):
+    if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
         fix = f"Write {name}=True or {name}=False."
         raise TypeError(message(owner, f"{name} must be True or False", repr(value), fix))
     return bool(value)
@@ -116,7 +122,7 @@ def non_negative(
     if not value >= 0 or (finite and math.isinf(value)):
         must = f"{name} must {'be finite and not negative' if finite else 'not be negative'}"
         raise ValueError(message(owner, must, value, fix))
-    return float(value)
+    return _normal(value)
 
 
 def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = False) -> float:
@@ -125,7 +131,12 @@ def fraction(owner: str, name: str, value: Any, fix: str, *, closed: bool = Fals
     if not (0 <= value < 1 or (closed and value == 1)):
         must = f"{name} must be in [0, 1{']' if closed else ')'}"
         raise ValueError(message(owner, must, value, fix))
-    return float(value)
+    return _normal(value)
+
+
+def _normal(value: Any) -> float:
+    """Return a number, as kernels take it: 0 for -0, and for one below the normal ones."""
+    return float(value) if value >= _LEAST else 0.0
 
 
 def pair(
@@ -191,10 +202,10 @@ def require_input(
     fix
         What mends a shape that is neither without the axis of the batch nor channels-first.
     """
-    try:
-        shape = x.shape
-    except AttributeError:
+    shape = getattr(x, "shape", None)
+    if shape.__class__ is not tuple:
         require_array(owner, x)
+    assert shape is not None
     count, last = len(axes), axes[-1]
     if (
         (len(shape) != count and (axes[1] != "…" or len(shape) < count - 1))
@@ -208,6 +219,14 @@ def require_input(
         _refuse_dtype(owner, x.dtype, dtype)
 
 
+def require_layer(owner: str, name: str, layer: Any) -> Any:
+    """Return a layer, or what is called as one."""
+    if not callable(layer) or isinstance(layer, type):
+        fix = "Pass the layers themselves, such as ReLU(), not a list or a class's name."
+        raise TypeError(message(owner, f"{name} must be a layer", repr(layer), fix))
+    return layer
+
+
 def require_array(owner: Any, x: Any) -> None:
     """Refuse an input that is neither an array nor a value of a tape."""
     if not (hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)):
@@ -217,7 +236,7 @@ def require_array(owner: Any, x: Any) -> None:
 
 def require_floating(owner: Any, x: Any) -> None:
     """Refuse an input that is not of a floating type."""
-    if getattr(x, "dtype", _NO_TYPE).kind not in "fc":
+    if getattr(getattr(x, "dtype", None), "kind", None) not in ("f", "c"):
         require_array(owner, x)
         fix = "Convert it with x.astype(np.float32)."
         raise TypeError(message(owner, "the input must be of a floating type", x.dtype, fix))
@@ -255,24 +274,15 @@ def require_model_type(owner: Any, dtype: Any) -> "np.dtype[Any]":
     return result
 
 
-@cache
-def _memory() -> int:
-    """Return the bytes of memory of this machine."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 2**47
-
-
 def require_room(owner: Any, shape: tuple[int, ...], itemsize: int = 8) -> None:
     """Refuse an array that this machine's memory cannot hold."""
-    if math.prod(map(int, shape)) * itemsize > _memory():
+    if math.prod(map(int, shape)) * itemsize > memory_bytes():
         raise without_room(owner, shape)
 
 
 def without_room(owner: Any, shape: tuple[int, ...]) -> MemoryError:
     """Return the error that an array of this shape does not fit in memory."""
-    fix = f"Choose smaller sizes: this machine has {_memory() / 2**30:.0f} GiB."
+    fix = f"Choose smaller sizes: this machine has {memory_bytes() / 2**30:.0f} GiB."
     return MemoryError(message(owner, "arrays must fit in memory", f"shape {shape}", fix))
 
 

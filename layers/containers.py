@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .checks import boolean, require_layer
 from .engine.module import Composite, Module, takes_lengths
 from .errors import message
 from .fusion import fuse as fused
@@ -25,13 +26,9 @@ class Sequential(Composite):
 
     def __init__(self, *layers: Any, fuse: bool = True) -> None:
         for layer in layers:
-            if not callable(layer):
-                fix = "Pass the layers themselves: Sequential(a, b), not a list or a class's name."
-                raise TypeError(
-                    message("Sequential", "every entry must be a layer", repr(layer), fix)
-                )
+            require_layer("Sequential", "every entry", layer)
         self.layers: tuple[Module, ...] = layers
-        self.fuse = bool(fuse)
+        self.fuse = boolean(type(self).__name__, "fuse", fuse)
         self._steps: Sequence[Module] = fused(layers) if fuse else layers
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive, positive_int, require_input
+from .checks import boolean, positive, positive_int, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, flat
@@ -70,7 +70,7 @@ class GroupNorm(Layer):
         self.epsilon = positive(name, "epsilon", epsilon, "1e-5 is usual.")
         self.weight = (
             Parameter(filled(type(self).__name__, 1.0, (features,), dtype), regularized=False)
-            if affine
+            if boolean(type(self).__name__, "affine", affine)
             else None
         )
         self.bias = (

@@ -9,12 +9,14 @@ from collections.abc import Callable
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .errors import message
+from .checks import non_negative, number
+from .errors import message, wording
 from .types import Array
 
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 
+@wording("fans")
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return (fan-in, fan-out) of a weight of this shape."""
     if len(shape) < 2:
@@ -26,28 +28,36 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
+@wording("zeros")
 def zeros(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return zeros of `shape`; `rng` draws nothing."""
     return np.zeros(shape)
 
 
+@wording("ones")
 def ones(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     """Return ones of `shape`; `rng` draws nothing."""
     return np.ones(shape)
 
 
+@wording("constant")
 def constant(value: float) -> Initializer:
     """Return the initialiser that gives `value` everywhere."""
-    return lambda rng, shape: np.full(shape, float(value))
+    value = number("constant", "value", value, "0 is usual.")
+    return lambda rng, shape: np.full(shape, value)
 
 
+@wording("uniform")
 def uniform(limit: float) -> Initializer:
     """Return the initialiser that draws from [-limit, limit)."""
+    limit = non_negative("uniform", "limit", limit, "0.1 is usual.", finite=True)
     return lambda rng, shape: rng.uniform(-limit, limit, shape)
 
 
+@wording("normal")
 def normal(deviation: float) -> Initializer:
     """Return the initialiser that draws from the normal distribution N(0, `deviation` squared)."""
+    deviation = non_negative("normal", "deviation", deviation, "0.02 is usual.", finite=True)
     return lambda rng, shape: rng.normal(0, deviation, shape)
 
 
@@ -56,10 +66,12 @@ def _scaled(
 ) -> tuple[Initializer, Initializer]:
     """Return the uniform and the normal initialiser of variance `variance(fan_in, fan_out)`."""
 
+    @wording(f"{name}_uniform")
     def draw_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         limit = np.sqrt(3 * variance(*fans(shape)))
         return rng.uniform(-limit, limit, shape)
 
+    @wording(f"{name}_normal")
     def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         return rng.normal(0, np.sqrt(variance(*fans(shape))), shape)
 
@@ -86,6 +98,7 @@ lecun_uniform, lecun_normal = _scaled(
 )
 
 
+@wording("orthogonal")
 def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1.0) -> Array:
     """Return a weight whose rows (or columns, if there are fewer) are orthonormal times `gain`:
     Saxe et al. 2014.

@@ -47,5 +47,5 @@ def filled(owner: str, value: float, shape: tuple[int, ...], dtype: Any) -> Arra
     require_room(owner, shape)
     try:
         return np.full(shape, value, dtype)
-    except MemoryError as error:
+    except (MemoryError, ValueError) as error:
         raise without_room(owner, shape) from error

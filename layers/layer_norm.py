@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive, positive_int, require_input
+from .checks import boolean, positive, positive_int, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous, empty
@@ -65,12 +65,12 @@ class LayerNorm(Layer):
         self.epsilon = positive(name, "epsilon", epsilon, "1e-5 is usual.")
         self.weight = (
             Parameter(filled(type(self).__name__, 1.0, shape, dtype), regularized=False)
-            if affine
+            if boolean(name, "affine", affine)
             else None
         )
         self.bias = (
             Parameter(filled(type(self).__name__, 0.0, shape, dtype), regularized=False)
-            if affine and bias
+            if boolean(name, "bias", bias) and affine
             else None
         )
         self.counts_padding = "always" if len(shape) > 1 else None

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive_int, require_input
+from .checks import boolean, positive_int, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import empty, matrix
@@ -64,7 +64,7 @@ class Linear(Layer):
             Parameter(
                 drawn("Linear", bias_init, rng, (self.out_features,), dtype), regularized=False
             )
-            if bias
+            if boolean("Linear", "bias", bias)
             else None
         )
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from .activation import ReLU
 from .batch_norm import BatchNorm2d
+from .checks import boolean, pair, positive_int, sizes
 from .containers import Sequential
 from .conv.conv import Conv2d
 from .dropout import Dropout
@@ -71,7 +72,9 @@ def small_cnn(
     algorithm
         That of `Conv2d`.
     """
-    height, width, channels = image
+    fix = "Pass (height, width, channels)."
+    height, width, channels = sizes("small_cnn", "image", image, 1, 3, fix)
+    widths = pair("small_cnn", "widths", widths, 1, "Pass those of the two convolutions.")
     return Sequential(
         Conv2d(channels, widths[0], 3, padding=1, algorithm=algorithm, rng=rng),
         ReLU(),
@@ -208,6 +211,8 @@ def gpt(
     tied
         Whether the output layer shares the weight of the embedding, and has no bias.
     """
+    depth = positive_int("gpt", "depth", depth, "4 is usual.")
+    tied = boolean("gpt", "tied", tied)
     small = normal(0.02)
     table = Embedding(tokens, features, rng=rng, weight_init=small)
     stack: list[Module] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]

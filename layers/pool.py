@@ -4,7 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import Pair, non_negative_int, pair, positive_int, require_images, require_input
+from .checks import (
+    Pair,
+    boolean,
+    non_negative_int,
+    pair,
+    positive_int,
+    require_images,
+    require_input,
+)
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -62,7 +70,7 @@ class _Sliding(_Pooling):
         self.kernel_size = pair(name, "kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else pair(name, "stride", stride, 1)
         self.padding = pair(name, "padding", padding, 0)
-        self.ceil_mode = bool(ceil_mode)
+        self.ceil_mode = boolean(type(self).__name__, "ceil_mode", ceil_mode)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             fix = "More would make windows of padding alone."
             must = f"padding must be at most half the kernel size {self.kernel_size}"
@@ -319,7 +327,7 @@ class AvgPool2d(_Sliding, _Average):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
-        self.count_padding = bool(count_padding)
+        self.count_padding = boolean(type(self).__name__, "count_padding", count_padding)
 
 
 class AvgPool1d(_Sliding1d, _Average):
@@ -343,7 +351,7 @@ class AvgPool1d(_Sliding1d, _Average):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
-        self.count_padding = bool(count_padding)
+        self.count_padding = boolean(type(self).__name__, "count_padding", count_padding)
 
 
 class AdaptiveAvgPool2d(_Adaptive, _Average):

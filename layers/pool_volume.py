@@ -6,7 +6,7 @@ mean: the kernels of images do both.
 
 from typing import TYPE_CHECKING, Any
 
-from .checks import require_input, sizes
+from .checks import boolean, require_input, sizes
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -38,7 +38,7 @@ class _VolumePooling(Layer):
         self.kernel_size = self._sizes("kernel_size", kernel_size, 1)
         self.stride = self.kernel_size if stride is None else self._sizes("stride", stride, 1)
         self.padding = self._sizes("padding", padding, 0)
-        self.ceil_mode = bool(ceil_mode)
+        self.ceil_mode = boolean(type(self).__name__, "ceil_mode", ceil_mode)
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             must = f"padding must be at most half the kernel size {self.kernel_size}"
             fix = "More would make windows of padding alone."
@@ -157,7 +157,7 @@ class AvgPool3d(_VolumePooling):
         ceil_mode: bool = False,
     ) -> None:
         super().__init__(kernel_size, stride, padding, ceil_mode=ceil_mode)
-        self.count_padding = bool(count_padding)
+        self.count_padding = boolean(type(self).__name__, "count_padding", count_padding)
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         of_slice, along = self.windows(x)

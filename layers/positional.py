@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import positive_int, require_input
+from .checks import positive_int, require_input, require_room
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -27,6 +27,7 @@ def sinusoids(length: int, features: int) -> Array:
     """Return p (T, C): p[t, 2i] = sin(t / 10000^(2i/C)) and p[t, 2i + 1] = cos(t / 10000^(2i/C)),
     in float64.
     """
+    require_room("SinusoidalPositions", (length, features))
     i = np.arange(features)
     angles = np.arange(length)[:, np.newaxis] / 10000 ** ((i - i % 2) / features)
     return np.where(i % 2, np.cos(angles), np.sin(angles))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from .checks import require_layer
 from .engine.merge import Add
 from .engine.module import Composite, Module, takes_lengths
 from .padding import refuse_counting
@@ -20,8 +21,10 @@ class Residual(Composite):
     """
 
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
-        self.body = body
-        self.shortcut = shortcut
+        self.body = require_layer("Residual", "body", body)
+        self.shortcut = (
+            None if shortcut is None else require_layer("Residual", "shortcut", shortcut)
+        )
         self.add = Add()
 
     def __repr__(self) -> str:

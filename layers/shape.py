@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .checks import integer
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .errors import message
@@ -23,6 +24,8 @@ class Reshape(Layer):
     analytic = True
 
     def __init__(self, *shape: int) -> None:
+        fix = "Sizes are those of one sample, without the batch axis."
+        shape = tuple(integer("Reshape", "a size", size, fix) for size in shape)
         if sum(size == -1 for size in shape) > 1 or any(size < -1 or size == 0 for size in shape):
             raise ValueError(
                 message(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from .checks import positive_int, require_input
+from .checks import positive_int, require_input, sizes
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -23,13 +23,16 @@ class PaddedShortcut(Layer):
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
-        if not 1 <= in_channels <= out_channels:
+        in_channels = positive_int("PaddedShortcut", "in_channels", in_channels)
+        out_channels = positive_int("PaddedShortcut", "out_channels", out_channels)
+        if in_channels > out_channels:
             fix = "A Conv2d of size 1 changes channels in any way."
             must = f"out_channels must be at least in_channels, {in_channels}"
             raise ValueError(message("PaddedShortcut", must, out_channels, fix))
-        self.in_channels = int(in_channels)
-        self.out_channels = int(out_channels)
-        self.stride = positive_int("PaddedShortcut", "the stride", stride, "1 keeps all pixels.")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        fix = "1 keeps all pixels."
+        (self.stride,) = sizes("PaddedShortcut", "the stride", stride, 1, 1, fix)
 
     def __repr__(self) -> str:
         return f"PaddedShortcut({self.in_channels}, {self.out_channels}, stride={self.stride})"

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import require_input
+from .checks import one_of, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -40,9 +40,7 @@ class PoolOverTime(Layer):
     keeps_constants = False
 
     def __init__(self, kind: str = "mean") -> None:
-        if kind not in _KINDS:
-            must, fix = 'kind must be "mean", "max" or "last"', "Leave it out for the mean."
-            raise ValueError(message("PoolOverTime", must, repr(kind), fix))
+        one_of("PoolOverTime", "kind", kind, _KINDS, "Leave it out for the mean.")
         self.kind = kind
 
     def __repr__(self) -> str:

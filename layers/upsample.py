@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .checks import Pair, pair, require_images
+from .checks import Pair, boolean, one_of, pair, require_images
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -67,16 +67,15 @@ class Upsample(Layer):
         if (scale is None) == (size is None):
             must = "either scale or size must be given"
             raise ValueError(message("Upsample", must, f"{scale!r} and {size!r}", _FIX))
-        if mode not in ("nearest", "bilinear"):
-            must = 'mode must be "nearest" or "bilinear"'
-            raise ValueError(message("Upsample", must, repr(mode), "Leave it out for the nearest."))
+        fix = "Leave it out for the nearest."
+        one_of("Upsample", "mode", mode, ("nearest", "bilinear"), fix)
+        self.align_corners = boolean("Upsample", "align_corners", align_corners)
         if align_corners and mode == "nearest":
             must, fix = 'align_corners needs mode="bilinear"', "Leave it out."
             raise ValueError(message("Upsample", must, f"mode={mode!r}", fix))
         self.scale = None if scale is None else pair("Upsample", "scale", scale, 1)
         self.size = None if size is None else pair("Upsample", "size", size, 1)
         self.mode = mode
-        self.align_corners = bool(align_corners)
         self._windows: dict[Pair, Windows] = {}
         self._between: dict[Any, tuple[Between, Between]] = {}
 

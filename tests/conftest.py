@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from ddbp.commands.launch import find_mpiexec
 
 from . import distribution
 from .mpi.pool.jobs import Pool
+from .mpi.ranks import SURVIVE
 
 PROGRAMS = Path(__file__).parent / "mpi" / "programs"
 PACKAGES = Path(ddbp.__file__).resolve().parents[1]
@@ -136,9 +137,11 @@ def is_mpich() -> bool:
 
 
 @pytest.fixture(scope="session")
-def launcher() -> Callable[[int], list[object]]:
-    """Return the function that gives the command that starts so many ranks; the tests are skipped
-    without an mpiexec.
+def launcher() -> Callable[..., list[object]]:
+    """Return the function that gives the command that runs a script of Python on so many ranks, in
+    an environment: that of MPI, or `ddbp launch --survive`.
+
+    Tests are skipped without an mpiexec.
     """
     try:
         mpiexec = find_mpiexec()
@@ -146,7 +149,13 @@ def launcher() -> Callable[[int], list[object]]:
         pytest.skip(f"needs an MPI launcher: {error}")
     open_mpi = any(name in launcher_banner() for name in ("Open MPI", "prte"))
     crowded = ("--oversubscribe", "--allow-run-as-root") if open_mpi else ()
-    return lambda ranks: [mpiexec, *crowded, "-n", ranks]
+
+    def command(ranks: int, environment: Mapping[str, str]) -> list[object]:
+        if environment.items() >= SURVIVE.items():
+            return [sys.executable, "-m", "ddbp", "launch", "--survive", "-n", ranks]
+        return [mpiexec, *crowded, "-n", ranks, sys.executable]
+
+    return command
 
 
 def require_launcher_of(environment: dict[str, str]) -> None:
@@ -156,7 +165,7 @@ def require_launcher_of(environment: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def mpirun(launcher: Callable[[int], list[object]]) -> Callable[..., Finished]:
+def mpirun(launcher: Callable[..., list[object]]) -> Callable[..., Finished]:
     """Run a script of tests/mpi/programs (or another path) on so many ranks that are started for
     it, and may be killed.
 
@@ -172,7 +181,7 @@ def mpirun(launcher: Callable[[int], list[object]]) -> Callable[..., Finished]:
         **environment: str,
     ) -> Finished:
         require_launcher_of(environment)
-        command = [*prefix, *launcher(ranks), sys.executable, PROGRAMS / script, *arguments]
+        command = [*prefix, *launcher(ranks, environment), PROGRAMS / script, *arguments]
         return run_process(command, timeout=timeout, **environment)
 
     return run
@@ -187,8 +196,8 @@ def pooled(request: pytest.FixtureRequest) -> Iterator[Callable[..., Finished]]:
     as they were.
     """
 
-    def launch(ranks: int) -> list[object]:
-        command: list[object] = request.getfixturevalue("launcher")(ranks)
+    def launch(ranks: int, environment: Mapping[str, str]) -> list[object]:
+        command: list[object] = request.getfixturevalue("launcher")(ranks, environment)
         return command
 
     pool = Pool(launch, clean_environment)

@@ -10,7 +10,9 @@ MOST_LINES = 500
 # Rooms from the bottom up; one may import itself and what stands below it. Of neighbours on one
 # floor none knows the other.
 FLOORS = (
-    ("layers.types", "layers.errors", "layers.checks", "layers.init", "layers.kernels"),
+    ("layers.types", "layers.errors", "layers.kernels"),
+    ("layers.checks",),
+    ("layers.init",),
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check",),

@@ -17,6 +17,7 @@ import safetensors.numpy
 
 from ddbp.snapshot import Snapshot, StoredArray
 from layers.errors import message
+from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 from . import part
@@ -29,6 +30,9 @@ IN_RUN = "checkpoints"
 STATE = "state.json"
 """The file that is written last; a folder without it is no checkpoint."""
 
+_LARGEST_STATE = 1 << 28
+"""Bytes of a state.json, which is read as a whole."""
+_LONGEST_TYPE = 16
 _NAME = re.compile(r"step-(\d{1,12})")
 _PART = re.compile(r"part-\d+-of-\d+\.safetensors")
 _DTYPES = {"f", "i", "u", "b"}
@@ -85,6 +89,14 @@ def manifest_text(facts: Mapping[str, Any]) -> str:
     return json.dumps({**facts, "sha256": _digest(facts)}, indent=1) + "\n"
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, none of whose names may occur twice: readers would differ."""
+    facts = dict(pairs)
+    if len(facts) < len(pairs):
+        raise ValueError("it holds a name twice")
+    return facts
+
+
 def _digest(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -117,20 +129,22 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         try:
-            descriptor = os.open(self.path / STATE, os.O_RDONLY | os.O_NOFOLLOW)
-            with os.fdopen(descriptor, encoding="utf-8") as file:
-                facts = json.load(file)
+            with opened(self.path / STATE) as file:
+                if os.fstat(file.fileno()).st_size > _LARGEST_STATE:
+                    raise ValueError("it is too large")
+                facts = json.loads(file.readall(), object_pairs_hook=_once)
             if not isinstance(facts, dict):
                 raise ValueError("it holds no facts")
             stated = facts.pop("sha256", None)
+            found = _digest(facts)
         except (OSError, ValueError, RecursionError) as error:
             raise self._damaged(f"{STATE} must be whole", error) from error
         if facts.get("format") != FORMAT:
             fix = "Read it with the ddbp that has written it."
             must = f"{self.path} must be of format {FORMAT}"
             raise DamagedError(message("checkpoint", must, facts.get("format"), fix))
-        if stated != _digest(facts):
-            raise self._damaged(f"{STATE} must have its digest {stated}", _digest(facts))
+        if stated != found:
+            raise self._damaged(f"{STATE} must have its digest {stated}", found)
         self.facts: dict[str, Any] = facts
         try:
             self.values: dict[str, Any] = dict(facts["values"])
@@ -147,9 +161,14 @@ class Checkpoint:
 
     def _entry(self, name: str, entry: Mapping[str, Any]) -> ArrayEntry:
         """Return what state.json says of an array, which may be of anybody's making."""
+        if not (isinstance(entry["dtype"], str) and len(entry["dtype"]) < _LONGEST_TYPE):
+            raise self._damaged(f"{name} must have a type", entry["dtype"])
         dtype = np.dtype(entry["dtype"])
         shape = tuple(entry["shape"])
         pieces = [Piece(*piece) for piece in entry["pieces"]]
+        numbers = [*shape, *(number for each in pieces for number in (*each[:2], each.offset))]
+        if any(type(number) is not int or number >= 2**60 for number in numbers) or len(shape) > 32:
+            raise self._damaged(f"shape and places of {name} must be integers", entry["shape"])
         covered = 0
         for piece in pieces:
             if piece.start != covered or piece.stop <= piece.start or piece.offset < 0:

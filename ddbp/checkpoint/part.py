@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layers.errors import message
+from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 _CHUNK = 1 << 22
@@ -198,7 +199,7 @@ def read(path: Path, offset: int, count: int, dtype: np.dtype[Any]) -> Array:
         It ends before.
     """
     size = count * dtype.itemsize
-    with _opened(path) as file:
+    with opened(path) as file:
         held = os.fstat(file.fileno()).st_size
         if held < offset + size:
             must = f"{path} must hold {offset + size} bytes"
@@ -207,11 +208,6 @@ def read(path: Path, offset: int, count: int, dtype: np.dtype[Any]) -> Array:
         file.seek(offset)
         _fill(file, memoryview(raw))
     return np.frombuffer(raw, dtype)
-
-
-def _opened(path: Path) -> FileIO:
-    """Return a file that is no link, to be read."""
-    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0)
 
 
 def _fill(file: FileIO, raw: memoryview) -> int:
@@ -225,7 +221,7 @@ def _fill(file: FileIO, raw: memoryview) -> int:
 def sha256(path: Path, offset: int, size: int) -> str:
     """Return the digest of bytes in a file, of those that are there if it ends before."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(min(size, _CHUNK)))
-    with _opened(path) as file:
+    with opened(path) as file:
         file.seek(offset)
         while size > 0 and (count := _fill(file, buffer[:size])):
             digest.update(buffer[:count])

@@ -233,12 +233,12 @@ class Communicator(Ranks, Protocol):
             They have come to their end, or are all dead.
         """
 
-    def knocking(self) -> bool:
-        """Return whether newcomers are waiting to be let in. Not collective."""
+    def knocking(self, what: str) -> bool:
+        """Return whether newcomers are waiting to join `what`. Not collective."""
 
-    def admit(self) -> list[int]:
-        """Form a group with the newcomers that wait, who return from `knock`; return their
-        slots.
+    def admit(self, what: str) -> list[int]:
+        """Form a group with the newcomers that wait to join `what`, who return from `knock`; return
+        their slots.
         """
 
     def describe(self) -> dict[str, Any]:
@@ -278,10 +278,10 @@ class FixedRanks:
     def knock(self, what: str) -> list[int]:
         raise NotImplementedError("these ranks stay the same")
 
-    def knocking(self) -> bool:
+    def knocking(self, what: str) -> bool:
         return False
 
-    def admit(self) -> list[int]:
+    def admit(self, what: str) -> list[int]:
         return []
 
 

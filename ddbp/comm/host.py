@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import settings, terminal
 from layers.types import Array
 
 from . import shared_memory
@@ -30,6 +31,8 @@ from .host_ranks import HostRanks
 from .members import HostNotices, Members, meeting_of, position
 from .topology import Topology
 
+_KNOCK = 1.0
+"""Seconds between two times that a newcomer knocks."""
 _NEWCOMER_LOOK = 1e-3
 """Seconds between looks of a process that waits to be let in."""
 
@@ -59,8 +62,17 @@ class HostCommunicator(HostRanks):
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
-        with self.leader_first():
-            compile_kernels()
+        self._compile()
+
+    def _compile(self) -> None:
+        """Compile the kernels of a meeting, whoever is lost meanwhile."""
+        while True:
+            try:
+                with self.leader_first():
+                    compile_kernels()
+                return
+            except RankLost:
+                self.regroup()
 
     def _form(self, group: int, slots: list[int], meeting: int) -> None:
         """Become a rank of a group whose members have met so often."""
@@ -147,6 +159,11 @@ class HostCommunicator(HostRanks):
         return [rank for rank in late() if self.slots[rank] in dead]
 
     def _fence(self, ranks: list[int]) -> None:
+        names = ", ".join(map(str, ranks))
+        fix = f"{settings.TIMEOUT} sets the limit in seconds"
+        terminal.say(
+            f"[rank {self.rank} of {self.size}] kills rank {names}, which does not come; {fix}"
+        )
         self._members.kill([self.slots[rank] for rank in ranks])
 
     def regroup(self) -> list[int]:
@@ -187,14 +204,14 @@ class HostCommunicator(HostRanks):
             fence=self._fence,
         )
 
-    def knocking(self) -> bool:
-        return self._members.knocking()
+    def knocking(self, what: str) -> bool:
+        return self._members.knocking(what)
 
-    def admit(self) -> list[int]:
+    def admit(self, what: str) -> list[int]:
         before, members = self.slots, self._members
         meeting = self._meeting + 1
         if self.rank == 0:
-            members.invite(self.group, meeting)
+            members.invite(self.group, meeting, what)
         self.host_barrier((CollectiveKind.REGROUP, self.group))
         if members.invited_at(meeting):
             # Who is to be let in is, as nobody who is left can have missed this meeting.
@@ -204,10 +221,14 @@ class HostCommunicator(HostRanks):
 
     def knock(self, what: str) -> list[int]:
         members, alone = self._members, self._meeting
-        members.knock()
+        knocked = 0.0
         while True:
             if members.deserted():
                 raise SystemExit(0)
+            if time.monotonic() - knocked > _KNOCK:
+                # Again and again: the members may be elsewhere yet.
+                members.knock(what)
+                knocked = time.monotonic()
             invitation = members.invitation()
             if invitation is not None:
                 group, slots, meeting = invitation

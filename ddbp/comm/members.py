@@ -11,6 +11,7 @@ import fcntl
 import mmap
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -43,6 +44,11 @@ def position(group: int, meeting: int) -> int:
 def meeting_of(where: int) -> int:
     """Return the meeting of a position."""
     return where & ((1 << _MEETINGS) - 1)
+
+
+def _number(what: str) -> int:
+    """Return a number other than 0 for what processes join."""
+    return 1 + zlib.crc32(what.encode())
 
 
 class Members:
@@ -194,20 +200,23 @@ class Members:
 
     # Newcomers
 
-    def knock(self) -> None:
-        """Say that this process waits to be let in."""
+    def knock(self, what: str) -> None:
+        """Say that this process waits to be let in, and to what."""
         with self._lock():
-            self.cells[self._mine, _READY] = 1
+            self.cells[self._mine, _READY] = _number(what)
             self._head[_KNOCKS] += 1
 
-    def knocking(self) -> bool:
-        """Return whether processes wait to be let in."""
-        return self._head[_KNOCKS] != 0
+    def knocking(self, what: str) -> bool:
+        """Return whether processes wait to be let in to that."""
+        return self._head[_KNOCKS] != 0 and bool((self._used[:, _READY] == _number(what)).any())
 
-    def invite(self, group: int, meeting: int) -> None:
-        """Decide, for all members of a group, who is let in after a meeting."""
+    def invite(self, group: int, meeting: int, what: str) -> None:
+        """Decide, for all members of a group, who is let in to what after a meeting."""
         with self._lock():
-            ready = np.flatnonzero(self._used[:, _READY]).tolist()
+            used = self._used
+            # Some that were let in may not have taken note of that yet.
+            waits = (used[:, _READY] == _number(what)) & (used[:, _JOINED] == 0)
+            ready = np.flatnonzero(waits).tolist()
             gone = [*self.dead(ready), *self.ended(ready)]
             self.cells[gone, _READY] = 0
             welcome = [slot for slot in ready if slot not in gone]

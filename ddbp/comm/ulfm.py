@@ -343,6 +343,9 @@ class SurvivingMPICommunicator(MPICommunicator):
         with suppress(self._mpi.Exception):
             self._notices.read_the_last()
 
+    def finalize(self) -> None:
+        """Leave MPI as it is: its end may wait for ever for ranks that are lost."""
+
     def abort(self, status: int) -> None:
         self._mpi.COMM_WORLD.Abort(status)
 

@@ -34,10 +34,15 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     try:
         options.command(options)
-    except (DamagedError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (OSError, ValueError) as error:
+        print(_plain(error), file=sys.stderr)
         return 1
     return 0
+
+
+def _plain(text: object) -> str:
+    """Return a text of anybody's making in one line that does nothing to a terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
 def _paths(path: Path) -> list[Path]:
@@ -65,10 +70,10 @@ def _list(options: argparse.Namespace) -> None:
             print(f"{path.name}  damaged")
             continue
         facts = checkpoint.facts
-        size = sum(each.stat().st_size for each in path.iterdir())
-        best = f"  best {facts['best']}" if facts["best"] is not None else ""
-        words = f"epoch {facts['epoch']}  {facts['ranks']} ranks  {size / 2**20:.1f} MiB"
-        print(f"{path.name}  {facts['time']}  {words}{best}")
+        size = sum(each.lstat().st_size for each in path.iterdir())
+        best = f"  best {facts['best']}" if facts.get("best") is not None else ""
+        words = f"epoch {facts.get('epoch')}  {facts.get('ranks')} ranks  {size / 2**20:.1f} MiB"
+        print(_plain(f"{path.name}  {facts.get('time')}  {words}{best}"))
     if damaged:
         raise damaged[0]
 
@@ -77,11 +82,12 @@ def _show(options: argparse.Namespace) -> None:
     checkpoint = _newest(options.folder)
     for name, value in checkpoint.facts.items():
         if name not in ("values", "arrays"):
-            print(f"{name}: {value}")
+            print(_plain(f"{name}: {value}"))
     for name, value in checkpoint.values.items():
-        print(f"{name}: {value}")
+        print(_plain(f"{name}: {value}"))
     for name, entry in checkpoint.arrays.items():
-        print(f"{name}: {entry.shape} {entry.dtype}, in {len(entry.pieces)} pieces")
+        words = f"{entry.shape} {entry.dtype}, in {len(entry.pieces)} pieces"
+        print(_plain(f"{name}: {words}"))
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -73,7 +73,7 @@ def _mpi_facts() -> dict[str, Any]:
         launcher = find_mpiexec()
     except FileNotFoundError:
         launcher = "none found"
-    if settings.launched_under_mpi():
+    if settings.launched():
         return {"mpiexec": launcher, **communicator().describe()}
     # In a process of its own: starting MPI can end a process on machines where it must not run.
     code = "from mpi4py import MPI; print(MPI.Get_library_version().splitlines()[0])"

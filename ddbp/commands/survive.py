@@ -166,10 +166,10 @@ class Job:
             self._in_vain = 0
         where = rank_status.read(self._folder, slot)
         place = where.where if where else rank_status.BEFORE_TRAINER
-        rest = f"{len(left)} go on" if left else "no rank is left to go on"
+        goes = "1 goes on" if len(left) == 1 else f"{len(left) or 'none'} go on"
         stalled = where is not None and where.stalled
         how = "killed, as it came no further" if stalled else cause(number, self._memory)
-        self._say(slot, f"died {place}: {how}; {rest}")
+        self._say(slot, f"died {place}: {how}; {goes}")
         for line in stack(where.fault if where else ""):
             print(f"ddbp launch: {line}", file=sys.stderr, flush=True)
         if left:
@@ -202,7 +202,9 @@ class Job:
         print(line, file=sys.stderr, flush=True)
 
     def _running(self) -> list[int]:
-        return [process.pid for process in self._children.values()]
+        """Return the processes of ranks: those who wait to be let in listen to no signals."""
+        joined = self._members.joined
+        return [process.pid for slot, process in self._children.items() if joined(slot)]
 
     def _send(self, number: int) -> None:
         for process in self._children.values():

@@ -19,6 +19,7 @@ from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
 from ddbp.comm.base import Communicator
 from ddbp.comm.deadlines import WHERE
+from layers.kernels.cache_folder import opened
 
 from .observer import StepPhase
 
@@ -105,11 +106,14 @@ def own_status(rank: int) -> RankStatus | None:
     return _OWN[0] if _OWN else None
 
 
-def _tell_of_faults(path: Path) -> None:
-    """Have the interpreter write to a file at which line it was when a signal ends it."""
+def _tell_of_faults(path: Path | None) -> None:
+    """Have the interpreter write to a file, or to standard error, at which line it was when a
+    signal ends it.
+    """
     if not faulthandler.is_enabled():
-        with suppress(OSError):
-            faulthandler.enable(path.open("w", encoding="utf-8"))
+        # There may be no room, or no standard error.
+        with suppress(OSError, RuntimeError, AttributeError):
+            faulthandler.enable(path.open("w", encoding="utf-8") if path else sys.stderr)
 
 
 def own_words() -> tuple[int, ...]:
@@ -127,7 +131,8 @@ def mark_stalled(slot: int) -> None:
 
 
 def _start(comm: Communicator) -> None:
-    own_status(comm.slot)
+    if own_status(comm.slot) is None and comm.size > 1:
+        _tell_of_faults(None)
 
 
 STARTED.append(_start)
@@ -162,13 +167,14 @@ class LastStatus:
 def read(folder: Path, rank: int) -> LastStatus | None:
     """Return the status of a rank, None if it has none yet."""
     try:
-        content = _file(folder, rank).read_bytes()
-    except FileNotFoundError:
+        with opened(_file(folder, rank)) as file:
+            content = file.read(8 * _WORDS)
+    except OSError:
         return None
     if len(content) < 8 * _WORDS:
         return None
     words = memoryview(content).cast("q")
-    if not words[_PID]:
+    if words[_PID] <= 0 or words[PHASE] not in _PHRASES:
         return None
     phase = StepPhase(words[PHASE])
     where = _PHRASES[phase].format(step=words[STEP])
@@ -177,7 +183,8 @@ def read(folder: Path, rank: int) -> LastStatus | None:
     if phase in _OF_LAYERS and words[LAYER]:
         where += f", at {_name(_names(folder, rank), words[TRAINER], words[LAYER])}"
     try:
-        fault = _faults(folder, rank).read_text(encoding="utf-8", errors="replace")
+        with opened(_faults(folder, rank)) as file:
+            fault = file.readall().decode("utf-8", errors="replace")
     except OSError:
         fault = ""
     return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]), fault)
@@ -185,9 +192,12 @@ def read(folder: Path, rank: int) -> LastStatus | None:
 
 def _name(path: Path, trainer: int, layer: int) -> str:
     start = f"{trainer} {layer} "
-    named = (
-        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(start)
-    )
+    try:
+        with opened(path) as file:
+            text = file.readall().decode("utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = (line for line in text.splitlines() if line.startswith(start))
     return next(named, f"{start}a layer outside of the model").removeprefix(start)
 
 

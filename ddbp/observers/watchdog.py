@@ -135,9 +135,12 @@ class Watchdog:
         while silent and time.monotonic() < end:
             time.sleep(0.05)
             silent = self._silent(signs)
+        # Of those that have raised an alarm one speaks, and the others let it.
         if self._comm.rank == min(rank for rank, words in signs.items() if words[_ALARM]):
             for rank in silent:
                 self._say_of(rank, signs[rank])
+        elif silent and not self._comm.survives:
+            time.sleep(_LOOK)
         if self._comm.survives:
             signs[self._comm.rank][_ALARM] = 0
 
@@ -360,7 +363,7 @@ _OWN: list[Watchdog] = []
 def _start(comm: Communicator) -> None:
     """Watch this rank; a process alone only if it has a limit."""
     limit = settings.stall_timeout()
-    if _OWN or limit == _NEVER or (comm.size == 1 and limit is None):
+    if _OWN or limit == _NEVER or (comm.size == 1 and limit is None and not comm.survives):
         return
     _OWN.append(Watchdog(comm, limit))
     _OWN[0].start()

@@ -3,7 +3,7 @@
 import math
 
 from ddbp.reduction.partition import Chunk
-from layers.checks import non_negative
+from layers.checks import boolean, non_negative
 from layers.kernels import optimizer as kernels
 from layers.types import Array
 
@@ -48,7 +48,7 @@ class Adam(Optimizer):
         super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.betas = decay_rates(type(self).__name__, betas)
         self.epsilon = non_negative(type(self).__name__, "epsilon", epsilon)
-        self.amsgrad = bool(amsgrad)
+        self.amsgrad = boolean(type(self).__name__, "amsgrad", amsgrad)
         if amsgrad:
             self.slots = (*self.slots, "largest")
 

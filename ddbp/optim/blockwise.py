@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
-from layers.kernels.optimizer import UNDO_BLOCK, by_blocks
+from layers.kernels.optimizer import UNCHECKED, UNDO_BLOCK, by_blocks
 from layers.types import Array, Integers
 
 from .checksums import Checksums, block_count
@@ -85,7 +85,7 @@ class Blockwise:
             before,
             chunk.start,
             sums,
-            0 if checksums is None else checksums.checks,
+            UNCHECKED if checksums is None else checksums.checks,
             tuple(scalars),
         )
         if checksums is not None:

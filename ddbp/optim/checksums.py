@@ -4,24 +4,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ddbp.reduction.corruption import FIX, MemoryCorruptionError
 from ddbp.reduction.partition import Chunk, Partition
 from layers import Parameter
 from layers.errors import message
-from layers.kernels.optimizer import CHECK, NOTE, UNDO_BLOCK, block_sums
+from layers.kernels.optimizer import CHECK_ALL, CHECK_MOMENTS, NOTE, UNDO_BLOCK, block_sums
 from layers.types import Array
-
-
-class MemoryCorruptionError(RuntimeError):
-    """Parameters or moments are not what was written there: bits have flipped, or somebody else has
-    written.
-    """
 
 
 class Checksums:
     """Checksums of the parameters and moments of a partition, of each block of 128 elements: noted
     after an update, compared ahead of the next one.
 
-    Whatever a script changes as it may (`Parameter.writes`) counts from the next update on.
+    Parameters that a script changes as it may (`Parameter.writes`) count from the next update on.
 
     Parameters
     ----------
@@ -33,7 +28,7 @@ class Checksums:
     Attributes
     ----------
     checks
-        What an update is to do, NOTE or CHECK.
+        What the update that goes on is to do: NOTE, CHECK_ALL or CHECK_MOMENTS.
     of
         The checksums of each chunk (blocks, 1 + moments), by its start.
     """
@@ -52,20 +47,21 @@ class Checksums:
         self._writes = Parameter.writes
         self._step = 0
 
-    @property
-    def are_current(self) -> bool:
-        """Whether parameters and moments must be what the checksums say."""
-        return self._noted and self._writes == Parameter.writes
-
     def forget(self) -> None:
         """Let the next update take what it finds."""
         self._noted = False
 
     def begin(self, step: int) -> None:
         """Begin an update, the one of this step."""
-        self.checks = CHECK if self.are_current else NOTE
+        self.checks = self._usual()
         self._step = step
         self._noted = False
+
+    def _usual(self) -> int:
+        """Return what there is to be compared."""
+        if not self._noted:
+            return NOTE
+        return CHECK_ALL if self._writes == Parameter.writes else CHECK_MOMENTS
 
     def end(self, *, noted: bool) -> None:
         """End the update, which has noted checksums itself or not."""
@@ -76,12 +72,13 @@ class Checksums:
         self._writes = Parameter.writes
 
     def verify(self, step: int) -> None:
-        """Compare all checksums, if they are current, ahead of this step."""
+        """Compare all checksums, ahead of the update of this step."""
         self._step = step
-        if self.are_current:
-            for chunk, moments in self._chunks:
-                arrays = (chunk.values, *moments.values())
-                self.require_none(block_sums(self.of[chunk.start], arrays, CHECK), chunk, moments)
+        if (checks := self._usual()) == NOTE:
+            return
+        for chunk, moments in self._chunks:
+            arrays = (chunk.values, *moments.values())
+            self.require_none(block_sums(self.of[chunk.start], arrays, checks), chunk, moments)
 
     def require_none(self, found: int, chunk: Chunk, moments: Mapping[str, Array]) -> None:
         """Refuse what a kernel has found in a chunk: -1 for nothing, or the place of a checksum
@@ -106,11 +103,7 @@ class Checksums:
             f"other bits in {what} of {where} (elements of it flattened), ahead of the update of"
             f" step {self._step} on rank {self._part.comm.rank}"
         )
-        fix = (
-            "The memory may be faulty: go on from a checkpoint, on another machine. If it was your"
-            " script, it must change parameters within ddbp.modify_parameters(trainer)."
-        )
-        raise MemoryCorruptionError(message("Trainer", must, got, fix))
+        raise MemoryCorruptionError(message("Trainer", must, got, FIX))
 
 
 def block_count(chunk: Chunk) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.partition import Partition
 from layers import Parameter
-from layers.checks import fraction, positive_int
+from layers.checks import boolean, fraction, positive_int
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.kernels import orthogonal, reduce
@@ -75,10 +75,18 @@ class Muon(AdamW):
             learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay, groups=groups
         )
         self.momentum = fraction("Muon", "momentum", momentum, "0.95 is usual.")
-        self.nesterov = bool(nesterov)
+        self.nesterov = boolean("Muon", "nesterov", nesterov)
         self.iterations = positive_int("Muon", "iterations", iterations, "5 is usual.")
         if isinstance(excluded, str):
             excluded = (excluded,)
+        if not isinstance(excluded, list | tuple) or not all(
+            isinstance(pattern, str) for pattern in excluded
+        ):
+            must, fix = (
+                "excluded must be names, or patterns of names",
+                'Write excluded=("head.*",).',
+            )
+            raise TypeError(message("Muon", must, repr(excluded), fix))
         self.excluded = tuple(excluded)
 
     def group_numbers(self, named: Mapping[str, Parameter]) -> dict[str, int]:

@@ -100,7 +100,9 @@ class Optimizer:
         self.given = as_schedule(learning_rate, type(self).__name__)
         self.schedule = self.given.begun()
         self.weight_decay = non_negative(type(self).__name__, "weight_decay", weight_decay)
-        self.groups = parameter_groups.checked(type(self).__name__, groups or {})
+        self.groups = parameter_groups.checked(
+            type(self).__name__, {} if groups is None else groups
+        )
         self.moments: dict[str, Array] = {}
         self.steps = 0
         self.factor = 1.0

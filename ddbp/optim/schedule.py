@@ -5,8 +5,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from ddbp.snapshot import NUMBER, Schema, State, below, integer, like
-from layers.checks import is_number, non_negative, positive, positive_int
+from layers.checks import is_number, non_negative, positive, positive_int, require_number
 from layers.errors import message
 
 
@@ -64,6 +66,7 @@ def _require_rate(owner: str, rate: Any) -> None:
         fix = "Leave the parameters out: a trainer passes them."
     if not is_number(rate):
         raise TypeError(message(owner, must, repr(rate), fix))
+    require_number(owner, "the learning rate", rate, fix)
     if not (rate >= 0 and math.isfinite(rate)):
         must = "the learning rate must be finite and not negative"
         raise ValueError(message(owner, must, rate, fix))
@@ -77,6 +80,14 @@ def _positive(owner: str, **values: float) -> None:
 def _non_negative(owner: str, **values: float) -> None:
     for name, value in values.items():
         non_negative(owner, name, value, "Leave it out for the default.", finite=True)
+
+
+def _power(base: float, exponent: float) -> float:
+    """Return a power, infinity if that is too large."""
+    try:
+        return float(float(base) ** exponent)
+    except OverflowError:
+        return math.inf
 
 
 class Constant(Schedule):
@@ -100,8 +111,14 @@ class StepDecay(Schedule):
         self, rate: float, *, every: int | None = None, at: Sequence[int] = (), factor: float = 0.1
     ) -> None:
         _positive("StepDecay", rate=rate, factor=factor)
+        fix = "StepDecay(0.1, every=1000) or StepDecay(0.1, at=(1000, 2000))."
+        if not isinstance(at, list | tuple) or not all(
+            isinstance(step, int | np.integer) for step in at
+        ):
+            raise TypeError(message("StepDecay", "at must be a list of steps", repr(at), fix))
+        if every is not None:
+            require_number("StepDecay", "every", every, fix)
         if (every is None) == (not at) or (every is not None and every < 1):
-            fix = "StepDecay(0.1, every=1000) or StepDecay(0.1, at=(1000, 2000))."
             raise ValueError(
                 message(
                     "StepDecay",
@@ -124,7 +141,7 @@ class StepDecay(Schedule):
 
     def rate(self, step: int) -> float:
         times = step // self._every if self._every else sum(step >= bound for bound in self._at)
-        return float(self._rate * self._factor**times)
+        return self._rate * _power(self._factor, times)
 
 
 class Exponential(Schedule):
@@ -142,7 +159,7 @@ class Exponential(Schedule):
         return f"Exponential({self._rate!r}, factor={self._factor!r}, steps={self._steps})"
 
     def rate(self, step: int) -> float:
-        return float(self._rate * self._factor ** (step / self._steps))
+        return self._rate * _power(self._factor, step / self._steps)
 
 
 class Cosine(Schedule):

@@ -1,7 +1,7 @@
 """Gradient descent."""
 
 from ddbp.reduction.partition import Chunk
-from layers.checks import fraction
+from layers.checks import boolean, fraction
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.types import Array
@@ -41,8 +41,8 @@ class SGD(Optimizer):
     ) -> None:
         super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
         self.momentum = fraction("SGD", "momentum", momentum, USUAL)
-        self.nesterov = nesterov
-        if nesterov and not momentum:
+        self.nesterov = boolean("SGD", "nesterov", nesterov)
+        if self.nesterov and not self.momentum:
             raise ValueError(
                 message(
                     "SGD",

@@ -32,6 +32,7 @@ from layers.errors import message
 from layers.types import Array
 
 from .buckets import Buckets, cut_into_blocks
+from .corruption import Copies
 from .exchange import Exchange
 from .host_memory import HostMemory
 from .overlap import Overlap
@@ -122,11 +123,13 @@ class Reducer:
         counts = [last - first for first, last in map(plan.owned, range(comm.size))]
         self.request = 0
         self.requested = 0
-        first = _STATED + 2
+        self._copies = Copies(model, self.flat, comm, settings.compare_every())
+        first = _STATED + 2 + Copies.NUMBERS
         self._row = row = SharedRow(first + max(counts), comm.size, comm.rank)
         self._stated: Any = row.numbers.data
         self._requests: Array = row.all[:, _STATED]
         self.busy: Array = row.all[:, _STATED + 1]
+        self._compared: Array = row.all[:, _STATED + 2 : first]
         self._sums: Array = row.numbers[first : first + plan.local]
         # Where in what all ranks show the loss sums of the shards stand.
         self._shown: Array = row.rows.reshape(-1).view(np.float64)
@@ -196,6 +199,8 @@ class Reducer:
         are named.
         """
         self.requested, self.request = self.request, 0
+        if self._copies.is_due(step) and settings.checks_memory():
+            self._copies.verify_frozen(step)
         self._resumes = False
         if self.plan.shards == 1:
             return float(sums.item())
@@ -213,6 +218,9 @@ class Reducer:
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
         stated[_STATED] = self.requested
         stated[_STATED + 1] = monotonic() - self.comm.waited
+        due = self._copies.is_due(step)
+        if due:
+            stated[_STATED + 2], stated[_STATED + 3] = self._copies.numbers()
         collective = CollectiveKind.EXCHANGE, step
         try:
             if overlap is not None:
@@ -230,6 +238,8 @@ class Reducer:
             raise
         if not same:
             self._refuse(step, samples, observed, batches)
+        if due:
+            self._copies.compare(step, self._compared)
         if self._requests.any():
             self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 

@@ -12,6 +12,9 @@ from layers.checks import positive_int
 from layers.errors import message
 from layers.types import Integers
 
+MOST_SHARDS = 2**20
+"""Shards that gradients may be added up from, each by itself."""
+
 
 def chosen(shards: int | None, ranks: int) -> int:
     """Return the number of shards: the trainer's argument, else that of the environment variable,

@@ -101,6 +101,7 @@ class Accumulation:
         accumulated.
         """
         flat = self._reducer.flat
+        checks.is_value(loss)
         if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
             checks.own_tape(loss, flat)
         factor = self.factor(loss)
@@ -126,6 +127,7 @@ class Accumulation:
     def require_no_factor(self, loss: Value) -> Value:
         """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
         flat = self._reducer.flat
+        checks.is_value(loss)
         if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
             checks.own_tape(loss, flat)
         if self.factor(loss) != 1:

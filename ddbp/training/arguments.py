@@ -3,10 +3,15 @@ where that is not clear.
 """
 
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import layers
+from ddbp import settings
 from ddbp.optim.adagrad import AdaGrad
 from ddbp.optim.adam import Adam, AdamW, RAdam
 from ddbp.optim.large_batch import LAMB, LARS
@@ -141,7 +146,7 @@ def metrics(given: Any, loss: object) -> dict[str, Metric]:
         return usual
     if isinstance(given, Mapping):
         return functions.checked({name: _metric(each, must, usual) for name, each in given.items()})
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, np.ndarray):
         raise _refused(must, repr(given), _EXAMPLE)
     result: dict[str, Metric] = {}
     for each in given:
@@ -181,6 +186,23 @@ def _metric_functions() -> dict[str, Metric]:
         and function.__module__ == functions.__name__
         and [*inspect.signature(function).parameters][:2] == ["prediction", "target"]
     }
+
+
+def path(name: str, given: Any) -> Path | None:
+    """Return a path that may be relative, or begin with ~; None for none."""
+    if given is None:
+        return None
+    if not isinstance(given, str | os.PathLike) or "\0" in (text := os.fspath(given)):
+        must, fix = f"{name} must be a path", f'Write {name}="runs/first".'
+        raise _refused(must, repr(given), fix)
+    return Path(text).expanduser().absolute()
+
+
+def resume(given: Any, run_dir: Path | None) -> str | Path | None:
+    """Return "auto" or a path to go on from, which the environment may ask for; None for none."""
+    if given is None:
+        return "auto" if run_dir is not None and settings.resumes() else None
+    return "auto" if isinstance(given, str) and given == "auto" else path("resume", given)
 
 
 def callbacks(given: Any) -> tuple[Callback | TapeHook, ...]:

@@ -1,6 +1,6 @@
 """The stream of batches: what comes in which order, and how far training has come."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ddbp.comm.base import CommunicationError
@@ -45,6 +45,8 @@ class BatchStream:
     interrupted
         Whether the run goes on from an earlier state of it: the epoch that was given out is not
         over.
+    between
+        Called where the next batch is asked for, between two updates.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class BatchStream:
         self._group = group
         # Whether the batches of the group shall be given out once more.
         self._again = False
+        self.between: Callable[[], None] | None = None
         self.follow(plan)
         self._truncation = truncation
         self._rows = Rows()
@@ -207,6 +210,8 @@ class BatchStream:
                 )
                 got = "one that was begun before load_state"
                 raise RuntimeError(message("Trainer.batches", must, got, fix))
+            if self.between is not None and not (self.given_out or self._group.batches):
+                self.between()
         self.given_out = False
 
     def _require_known(self, begun_here: bool) -> None:

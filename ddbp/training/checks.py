@@ -178,6 +178,14 @@ def between_updates(batches: int) -> None:
         raise RuntimeError(message("Trainer", must, got, fix))
 
 
+def is_value(loss: Any) -> None:
+    """Refuse a loss that no tape has recorded."""
+    if not isinstance(loss, Value):
+        fix = "Return the value that a loss layer gives: SoftmaxCrossEntropy()(model(x), y)."
+        must = "the loss must be a value"
+        raise TypeError(message("Trainer", must, f"a {type(loss).__name__}", fix))
+
+
 def own_tape(loss: Value, flat: FlatParameters) -> None:
     """Refuse a loss from a tape that is not of a batch of this trainer."""
     if loss.tape.owner is not flat:

@@ -10,6 +10,7 @@ from numpy import ndarray
 
 from ddbp.reduction.shards import ShardPlan
 from layers import Tape
+from layers.checks import non_negative_int, require_number
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -132,8 +133,10 @@ class ArrayDataset:
         """Return two random parts, a function of `seed`, the second with the given fraction of the
         samples (at least one each).
         """
+        fix = "0.2 keeps a fifth for validation."
+        require_number("ArrayDataset.split", "the fraction", fraction, fix)
+        seed = non_negative_int("ArrayDataset.split", "seed", seed, "Leave it out for 0.")
         if not 0 < fraction < 1 or len(self) < 2:
-            fix = "0.2 keeps a fifth for validation."
             raise ValueError(
                 message(
                     "ArrayDataset.split",
@@ -228,7 +231,7 @@ def _of_labels(owner: str, given: Any, labels: Array, ignore: int | None) -> Arr
     keys = [*given] if isinstance(given, Mapping) else None
     try:
         values = np.array([*given.values()] if keys is not None else given, np.float64)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         must = "class_weight must be numbers"
         raise ValueError(message(owner, must, repr(given), write)) from error
     if keys is not None:

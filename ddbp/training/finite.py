@@ -10,7 +10,7 @@ from layers.types import Array
 
 _LOOKED_AT, _LEAST = 2**13, 2**9
 """About how many elements of gradients are looked at in a step where not all are, and how many of
-each parameter at least: that takes a microsecond or two.
+each parameter at least: that takes next to no time.
 """
 _START = np.zeros(1, np.int64)
 

@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ddbp.reduction.partition import Partition
 from ddbp.snapshot import Schema, State, integer, like
 from layers.checks import fraction
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.kernels import underflow
-from layers.types import Array
+from layers.types import Array, Integers
 
 from .callbacks import OptionsCallback, Record
 from .data import ArrayDataset
@@ -61,26 +63,64 @@ class ExponentialMovingAverage(OptionsCallback):
 
     def on_attach(self, trainer: "Trainer") -> None:
         self.updates = 0
-        self._part = trainer.partition
-        self._average = self._part.zeros()
+        self._loaded: State = {}
+        self._follow(trainer)
+
+    def _follow(self, trainer: "Trainer") -> None:
+        """Go on with the partition of a trainer, of which there is no average yet."""
+        self._part = part = trainer.partition
+        self._slots = trainer.comm.slots
+        self._before: Array | None = None
+        if not trainer.comm.survives:
+            self._average = part.zeros()
+            return
+        # An update reads one array and writes the other, so that it can be done again.
+        self._names = [f"average {id(self)} {number}" for number in range(2)]
+        self._average, self._before = map(part.shared, self._names)
+        # How many updates each slot has taken part in since then.
+        self._counts: Integers = trainer.comm.host_array((1 + max(self._slots),), np.int64)
+        self._counted = self.updates
 
     def on_freeze(self, trainer: "Trainer") -> None:
         assert self._part is not None
         known = self._part.to_named(self._average)
-        self._part = trainer.partition
+        self._follow(trainer)
         # Of what has just been unfrozen all values were the same so far.
         named = self._part.to_named(self._part.values)
-        self._average = self._part.zeros()
         self._part.from_named(self._average, {name: known.get(name, named[name]) for name in named})
+
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        if newcomers:
+            self._follow(trainer)
+            trainer.partition.from_named(self._average, self._loaded)
+            self._loaded = {}
+            return
+        self._part = trainer.partition
+        self._average, self._before = map(self._part.shared, self._names)
+        if (self._counts[self._slots] < self.updates - self._counted).any():
+            # Whoever is lost in it is lost before the next step: parameters are the same still.
+            self._update()
+        self._slots = trainer.comm.slots
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         self.updates += 1
+        if self._before is not None:
+            self._names.reverse()
+            self._average, self._before = self._before, self._average
+        self._update()
+        if self._before is not None:
+            self._counts[trainer.comm.slot] = self.updates - self._counted
+
+    def _update(self) -> None:
+        assert self._part is not None
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates) if self.warm_up else 1.0)
         if self.updates == 1:
             decay = 0.0
+        if self._before is not None:
+            self._average[...] = self._before
         mode = underflow.flush()
         try:
-            for chunk in trainer.partition.chunks:
+            for chunk in self._part.chunks:
                 kernels.average(self._average[chunk.start : chunk.stop], chunk.values, decay)
         finally:
             underflow.restore(mode)
@@ -103,7 +143,7 @@ class ExponentialMovingAverage(OptionsCallback):
         try:
             yield
         finally:
-            _set_parameters(trainer, kept)
+            trainer.recovered(_set_parameters, trainer, kept)
 
     def apply(self, trainer: "Trainer") -> None:
         """Set the parameters to the averages; collective.
@@ -116,7 +156,8 @@ class ExponentialMovingAverage(OptionsCallback):
         if self._part is not trainer.partition or not self.updates:
             must, fix = "there must be an average", "Pass it to Trainer in callbacks=, and train."
             raise RuntimeError(message(_OWNER, must, f"{self.updates} updates", fix))
-        _set_parameters(trainer, self._part.to_named(self._average))
+        average = trainer.recovered(lambda: trainer.partition.to_named(self._average))
+        trainer.recovered(_set_parameters, trainer, average)
 
     def state(self) -> dict[str, Any]:
         assert self._part is not None
@@ -128,6 +169,7 @@ class ExponentialMovingAverage(OptionsCallback):
     def load_state(self, state: State) -> None:
         assert self._part is not None
         self.updates = state["updates"]
+        self._loaded = state if self._before is not None else {}
         self._part.from_named(self._average, state)
 
 

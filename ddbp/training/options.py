@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.reduction.shards import ShardPlan, chosen
+from ddbp.reduction.shards import MOST_SHARDS, ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from layers.checks import non_negative_int, positive_int
 from layers.errors import Renamed, message
+from layers.kernels.cache_folder import opened
 
 from . import checks, nonfinite
 
@@ -82,7 +83,7 @@ class TrainerOptions:
         }
         if self.shards is not None:
             checked["shards"] = positive_int(
-                "Trainer", "shards", self.shards, "Leave it out for one per rank."
+                "Trainer", "shards", self.shards, "Leave it out for one per rank.", MOST_SHARDS
             )
         if self.truncate is not None:
             checked["truncate"] = positive_int(
@@ -133,9 +134,10 @@ class TrainerOptions:
         """
         path = Path(run_dir) / "config.json"
         try:
-            configuration: Mapping[str, Any] = json.loads(path.read_text())
+            with opened(path, links=True) as file:
+                configuration: Mapping[str, Any] = json.loads(file.readall())
             return cls(**{name: configuration[name] for name in _NAMES if name in configuration})
-        except (OSError, TypeError, ValueError) as error:
+        except (OSError, RecursionError, TypeError, ValueError) as error:
             must = f"{path} must be the configuration of a run"
             fix = "Pass the run_dir= of a trainer whose fit has begun."
             raise ValueError(message("TrainerOptions.read", must, error, fix)) from error

@@ -13,6 +13,7 @@ from copy import deepcopy
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from ddbp import terminal
 from ddbp.comm.base import CommunicationError, Communicator, RankLost
 from ddbp.observers.observer import Request
 from ddbp.snapshot import Snapshot
@@ -93,6 +94,7 @@ class Recovery:
         # How many loops over batches there have been, and which one goes on.
         self._loops = 0
         self._loop = ""
+        trainer._stream.between = self.welcome
 
     # Beside steps
 
@@ -159,6 +161,8 @@ class Recovery:
 
     def begin(self, origin: Origin) -> None:
         """Learn where the batch comes from that is made next."""
+        if self._comm.newcomer:
+            self._stay_away("its first step is not in fit or batches")
         if not self._trainer._update.group.batches:
             self._origin = origin
         elif self._origin is not origin:
@@ -220,15 +224,16 @@ class Recovery:
     # Newcomers
 
     def welcome(self) -> None:
-        """Let newcomers in that all ranks know of, at the end of a step, or ask all to."""
+        """Let newcomers in that all ranks know of, between two steps of a loop, or ask all to."""
         trainer, comm = self._trainer, self._comm
         if not trainer.requested & Request.JOIN:
-            if comm.knocking():
+            if comm.knocking(self._loop) and trainer._truncation is None:
                 trainer.request(Request.JOIN)
             return
+        trainer._update.reducer.requested &= ~Request.JOIN
         snapshot = trainer.state()
         try:
-            comm.admit()
+            comm.admit(self._loop)
         except RankLost:
             comm.regroup()
         if self._ranks.keys() >= {*comm.slots}:
@@ -243,12 +248,19 @@ class Recovery:
         if not self._comm.newcomer:
             return False
         trainer = self._trainer
+        if trainer._truncation is not None:
+            self._stay_away("windows of sequences carry states")
         self._comm.knock(self._loop)
         snapshot = self._share(None)
         snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)
         trainer._warm_up.over = True
         trainer._last_begun = -1
         return True
+
+    def _stay_away(self, why: str) -> None:
+        """End this newcomer."""
+        terminal.say(f"[slot {self._comm.slot}] cannot replace a rank that was killed: {why}")
+        raise SystemExit(0)
 
     def _share(self, snapshot: Snapshot | None) -> Snapshot:
         """Have newcomers, who give None, get a state, and lay everything out with them; return the

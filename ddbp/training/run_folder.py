@@ -17,7 +17,9 @@ from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
 from layers.errors import Renamed, message
+from layers.kernels.cache_folder import opened
 
+_UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
 
@@ -164,9 +166,10 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         The file is not a whole safetensors file, or its names or shapes are not those of the model;
         nothing is changed then.
     """
+    opened(path, links=True).close()
     try:
         arrays = safetensors.numpy.load_file(path)
-    except safetensors.SafetensorError as error:
+    except _UNREADABLE as error:
         fix = "It may be cut off or of another format; save it again."
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)

@@ -192,7 +192,7 @@ def fit(
     The trainer, and the result so far, which a script may add to before `finish` prints it.
     """
     use_one_thread()
-    if not (options.quiet or settings.launched_under_mpi()) and (advice := advise_other_cores()):
+    if not (options.quiet or settings.launched()) and (advice := advise_other_cores()):
         terminal.say(advice)
     started = time.perf_counter()
     callbacks = [*trainer_options.pop("callbacks", ())]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
-from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
 from ddbp.reduction.replicate import Replica
 from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, StoredArray, integer
 from layers.errors import message
@@ -139,9 +139,12 @@ def hand_over(comm: Communicator, snapshot: Snapshot | None) -> Snapshot:
         arrays = [(name, a.shape, a.dtype.str, a.nbytes) for name, a in snapshot.arrays.items()]
         held = {"arrays": arrays, "values": snapshot.values}
     texts = gather_texts(comm, json.dumps(held))
-    giver, stated = next(
-        (rank, found) for rank, text in enumerate(texts) if (found := json.loads(text))
-    )
+    having = ((rank, held) for rank, text in enumerate(texts) if (held := json.loads(text)))
+    giver, stated = next(having, (-1, None))
+    if stated is None:
+        must = "a rank that newcomers get the state from must live until they have it"
+        fix = "With --max-restarts the job begins again from its newest checkpoint."
+        raise CommunicationError(message("Trainer", must, "none", fix))
     starts = [0, *accumulate(-(-nbytes // 8) * 8 for *_, nbytes in stated["arrays"])]
     memory = comm.host_array((starts.pop(),), np.uint8)
     places = {
@@ -159,6 +162,11 @@ def _require_snapshot(given: Any) -> None:
     if not isinstance(given, Snapshot):
         must, fix = "the state must be a Snapshot", "Pass what Trainer.state has returned."
         raise TypeError(message(_OWNER, must, type(given).__name__, fix))
+    for part in (given.arrays, given.values):
+        named: Any = part
+        if not isinstance(named, dict) or not all(isinstance(name, str) for name in named):
+            must, fix = "arrays and values must be dictionaries by name", _WHOLE
+            raise TypeError(message(_OWNER, must, f"a {type(named).__name__}", fix))
     arrays: dict[str, Any] = given.arrays
     for name, entry in arrays.items():
         if not isinstance(entry, np.ndarray | StoredArray):

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
@@ -24,7 +23,7 @@ from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
-from layers.checks import positive_int
+from layers.checks import boolean, positive_int
 from layers.engine.hooks import TapeHooks
 
 from . import arguments, checks, evaluation, fit_loop, snapshots
@@ -120,7 +119,7 @@ class Trainer(OptionsOfBefore, Recovering):
         quiet: bool = False,
     ) -> None:
         use_one_thread()
-        if not quiet:
+        if not boolean("Trainer", "quiet", quiet):
             announce_compilation()
         comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
@@ -164,8 +163,8 @@ class Trainer(OptionsOfBefore, Recovering):
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
-        self.resume = "auto" if resume is None and run_dir and settings.resumes() else resume
-        self.run_dir = None if run_dir is None else Path(run_dir).expanduser().absolute()
+        self.run_dir = arguments.path("run_dir", run_dir)
+        self.resume = arguments.resume(resume, self.run_dir)
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None
@@ -280,8 +279,6 @@ class Trainer(OptionsOfBefore, Recovering):
             self.step_count += 1
             for tell in self._hooks.step_end:
                 tell(self, self.step_count, value)
-            if recovery is not None:
-                recovery.welcome()
         return value
 
     def _propagated(
@@ -336,7 +333,7 @@ class Trainer(OptionsOfBefore, Recovering):
         ValueError
             The batch is larger than the data set; the data do not fit the model.
         FloatingPointError
-            The loss is no longer finite, or a parameter or, with `clip_norm`, a gradient.
+            A loss, a gradient or a parameter is not finite: see `on_nonfinite`.
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """

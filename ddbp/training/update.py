@@ -93,7 +93,7 @@ class Update:
         self._limit = limit
         self._shared = SharedArrays(comm)
         self._lay_out()
-        optimizer.bind(self.part, self._journal, checked=settings.check_memory() > 0)
+        optimizer.bind(self.part, self._journal, checked=settings.checks_memory())
         compile_update(comm, optimizer, self.flat.dtype)
         self.group = Accumulation(options.accumulate, self.reducer)
         self.batches = 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import require_input, sizes
+from layers.checks import boolean, one_of, require_input, sizes
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty, flat
 from layers.errors import message, renamed
@@ -48,10 +48,8 @@ class _Conv(Convolution):
         dtype: Any = np.float32,
     ) -> None:
         self.padding = self._checked_padding(padding)
-        if padding_mode not in PADDING_MODES:
-            must = f"padding_mode must be one of {', '.join(PADDING_MODES)}"
-            fix = "Leave it out for zeros."
-            raise ValueError(message(type(self).__name__, must, repr(padding_mode), fix))
+        fix = "Leave it out for zeros."
+        padding_mode = one_of(type(self).__name__, "padding_mode", padding_mode, PADDING_MODES, fix)
         self.padding_mode = padding_mode
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -62,7 +60,7 @@ class _Conv(Convolution):
             stride=stride,
             dilation=dilation,
             groups=groups,
-            biases=out_channels if bias else 0,
+            biases=out_channels if boolean(type(self).__name__, "bias", bias) else 0,
             algorithm=algorithm,
             weight_init=weight_init,
             bias_init=bias_init,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import require_input
+from layers.checks import boolean, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty
 from layers.errors import message, renamed
@@ -55,7 +55,7 @@ class _ConvTranspose(Convolution):
             stride=stride,
             dilation=dilation,
             groups=groups,
-            biases=out_channels if bias else 0,
+            biases=out_channels if boolean(type(self).__name__, "bias", bias) else 0,
             algorithm=algorithm,
             weight_init=weight_init,
             bias_init=bias_init,

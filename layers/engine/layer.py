@@ -6,6 +6,7 @@ from numpy import ndarray
 from numpy.ma import MaskedArray
 
 from layers.checks import require_numbers, require_unmasked
+from layers.errors import worded
 from layers.kernels import underflow
 from layers.types import Array
 
@@ -66,6 +67,18 @@ class Layer(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(call, *inputs)")
 
+    def answer(self, call: ForwardCall, *inputs: Any) -> Any:
+        """Return what `forward` does; where a layer of this package cannot take its inputs, the
+        error says so in our words.
+        """
+        try:
+            return self.forward(call, *inputs)
+        except Exception as error:
+            ours = worded(self, error) if self.__module__.startswith("layers.") else error
+            if ours is error:
+                raise
+            raise ours from error
+
     def backward(self, call: "Call", dy: Any, *further: Any) -> tuple[Array | None, ...]:
         """Return the gradient of each input (None where there is none), and add those of the
         parameters to `call`'s.
@@ -85,6 +98,6 @@ class Layer(Module):
                     require_unmasked(self, "x", x)
         mode = underflow.flush()
         try:
-            return self.forward(INFERENCE, *inputs)
+            return self.answer(INFERENCE, *inputs)
         finally:
             underflow.restore(mode)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from layers.checks import integer
 from layers.errors import message
 from layers.types import Array
 
@@ -129,13 +130,16 @@ class Concatenate(Layer):
     keeps_constants = False
 
     def __init__(self, axis: int = -1) -> None:
-        self.axis = axis
+        self.axis = integer("Concatenate", "axis", axis, "-1 is that of the features.")
 
     def __repr__(self) -> str:
         return f"Concatenate(axis={self.axis})"
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         shapes = [np.shape(x) for x in inputs]
+        if not all(-len(shape) <= self.axis < len(shape) for shape in shapes):
+            must, fix = f"the inputs must have axis {self.axis}", "Choose one that they have."
+            raise ValueError(message(self, must, shapes, fix))
         rest = {
             shape[: self.axis % len(shape)] + shape[self.axis % len(shape) + 1 :]
             for shape in shapes

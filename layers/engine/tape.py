@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from layers.checks import array as as_array
-from layers.checks import non_negative_int, require_hooks, require_numbers, require_unmasked
+from layers.checks import (
+    boolean,
+    non_negative_int,
+    require_hooks,
+    require_numbers,
+    require_unmasked,
+)
 from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
@@ -52,6 +58,10 @@ def _bound(owner: str, hooks: Any) -> TapeHooks | None:
 
 _KEYS = {"first_sample": 2**63, "seed": 2**64, "step": 2**63}
 """What the numbers that key random masks must be below."""
+
+
+def _flag(name: str, value: Any) -> bool:
+    return value if value.__class__ is bool else boolean("Tape", name, value)
 
 
 def _refuse_key(name: str, number: Any) -> None:
@@ -134,7 +144,7 @@ class Tape:
         if owner is not None and not hasattr(owner, "begin_pass"):
             must, fix = "owner must be FlatParameters", "Leave it out for all parameters."
             raise TypeError(message("Tape", must, repr(owner), fix))
-        self.training = training
+        self.training = _flag("training", training)
         self.samples = samples
         self.first_sample = first_sample
         self.seed = seed
@@ -179,6 +189,7 @@ class Tape:
         copy
             Without a copy, the array must not change before backward has ended.
         """
+        gradient, copy = _flag("gradient", gradient), _flag("copy", copy)
         if array.__class__ is not np.ndarray:
             require_unmasked("Tape.input", "x", array)
             array = as_array("Tape.input", "x", array)
@@ -217,10 +228,10 @@ class Tape:
             if len(inputs) == 1:
                 (x,) = inputs
                 wants = x.wants
-                array = layer.forward(call, x.array)
+                array = layer.answer(call, x.array)
             else:
                 wants, arrays = self._arrays(call)
-                array = layer.forward(call, *arrays)
+                array = layer.answer(call, *arrays)
         except BaseException:
             del self.calls[call.index :]
             self.shares = [share for share in self.shares if share.index < call.index]

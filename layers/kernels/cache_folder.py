@@ -4,6 +4,7 @@ nobody else can have written them, as what they hold is executed.
 What cannot be kept or read costs time to compile it, and nothing else.
 """
 
+import errno
 import hashlib
 import os
 import shutil
@@ -13,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from io import FileIO
 from pathlib import Path
 
 from layers.errors import message
@@ -123,12 +125,33 @@ def _made(base: Path, distrust: Callable[[os.stat_result], str]) -> Path:
         return folder
 
 
+def opened(path: str | os.PathLike[str], *, links: bool = False) -> FileIO:
+    """Return a regular file, to be read; one that is a link only where `links` are followed. None
+    waits for a writer, and no device is read.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, or is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(path, flags if links else flags | os.O_NOFOLLOW)
+    except ValueError as error:
+        # Zeros in the name.
+        raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
 def read(path: Path) -> bytes | None:
     """Return what `write` has kept in a file; None where there is nothing, or not as written."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             reason = others_may_write(os.fstat(file.fileno()))
-            content = b"" if reason else file.read()
+            content = b"" if reason else file.readall()
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -5,6 +5,7 @@ cuts a sum into blocks: so it is the same number for every processor.
 """
 
 import os
+from functools import cache
 
 import llvmlite.binding
 
@@ -65,3 +66,12 @@ FRAME_BYTES = 1024 * 1024
 """Size of the frames that are in memory at a time: they shall stay in the second-level cache until
 they are convolved.
 """
+
+
+@cache
+def memory_bytes() -> int:
+    """Return the bytes of memory of this machine, more than any has if it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**60

@@ -25,8 +25,10 @@ elements it has.
 """
 CELLS = 2 * DONE
 """Cells before the numbers of an undo log."""
-NOTE, CHECK = 1, 2
-"""What is done about checksums: new ones are noted, or those of before compared, first."""
+UNCHECKED, CHECK_ALL, CHECK_MOMENTS, NOTE = -1, 0, 1, 1 << 30
+"""What is done about checksums: nothing, or those of before are compared from the array of this
+number on, and then new ones noted.
+"""
 
 
 @kernel
@@ -235,35 +237,51 @@ def lamb_direction(u, p, g, m, v, beta1, beta2, epsilon, correction1, root_corre
 
 
 @inlined
-def _sum(x, start, stop):
-    """Return the sum of the 32-bit words of x[start:stop], modulo 2^32: no single word can change
-    without it.
+def _sum(words, start, count):
+    """Return the sum of words[start : start + count], modulo 2^32: no single one can change without
+    it.
     """
-    words = x[start:stop].view(np.uint32)
     total = np.uint32(0)
-    for i in range(words.size):
-        total = np.uint32(total + words[i])
+    # Rounds whose number the compiler knows take half the time.
+    if count == UNDO_BLOCK:
+        part = words[start : start + UNDO_BLOCK]
+        for i in range(UNDO_BLOCK):
+            total = np.uint32(total + part[i])
+    else:
+        rest = words[start : start + count]
+        for i in range(rest.size):
+            total = np.uint32(total + rest[i])
     return total
 
 
 @inlined
-def _copy(y, x):
-    """Write y = x, in its beginning."""
-    for i in range(x.size):
-        y[i] = x[i]
+def _copy(y, x, start, count):
+    """Write y = x[start : start + count], in its beginning."""
+    if count == UNDO_BLOCK:
+        part, whole = x[start : start + UNDO_BLOCK], y[:UNDO_BLOCK]
+        for i in range(UNDO_BLOCK):
+            whole[i] = part[i]
+    else:
+        rest = x[start : start + count]
+        for i in range(rest.size):
+            y[i] = rest[i]
 
 
 @kernel
 def block_sums(sums, arrays, checks):
     """Writes the checksums of each block of arrays, a tuple of A arrays (n,), to sums (blocks, A)
-    uint32 if `checks` is NOTE; if it is CHECK, returns A times the number of the first block that
-    has another one plus that of the array, -1 if none has.
+    uint32 if `checks` is NOTE.
+
+    Else it compares those of the arrays from number `checks` on; it returns -1, or A times the
+    number of the first block that has another one plus that of the array.
     """
     for block in range(len(sums)):
         a = block * UNDO_BLOCK
-        b = min(a + UNDO_BLOCK, arrays[0].size)
-        for k in range(len(arrays)):
-            total = _sum(arrays[k], a, b)
+        size = min(UNDO_BLOCK, arrays[0].size - a)
+        for k in range(0 if checks == NOTE else checks, len(arrays)):
+            words = arrays[k].view(np.uint32)
+            width = words.size // arrays[k].size
+            total = _sum(words, a * width, size * width)
             if checks == NOTE:
                 sums[block, k] = total
             elif sums[block, k] != total:
@@ -284,8 +302,8 @@ def by_blocks(update: Callable[..., Any]) -> Any:
     - log (A, UNDO_BLOCK) and cells (CELLS,), the undo log, shared, or none of both (A = 0);
     - before, how many blocks of the update are in chunks before; place, where in the whole the
       first element lies;
-    - sums (blocks, A) uint32, the checksums of the blocks of each array, and `checks`: 0, NOTE or
-      CHECK;
+    - sums (blocks, A) uint32, the checksums of the blocks of each array, and `checks`, what is done
+      about them;
     - scalars, a tuple of what `update` takes after the arrays.
 
     It returns -1, or, if a checksum is not that of before, A times the number of the block plus
@@ -295,18 +313,42 @@ def by_blocks(update: Callable[..., Any]) -> Any:
     step = inlined(getattr(update, "py_func", update))
 
     def updated(changed, g, runs, factor, log, cells, before, place, sums, checks, scalars):
-        p, header, run = changed[0], address_of(cells), 0
+        p, arrays, header, run = changed[0], len(changed), address_of(cells), 0
         factor = number(p, factor)
+        # Loops over the arrays would take twice as long.
+        m = changed[1] if len(changed) > 1 else p
+        v = changed[2] if len(changed) > 2 else p
+        w = changed[3] if len(changed) > 3 else p
+        p_words, m_words = p.view(np.uint32), m.view(np.uint32)
+        v_words, w_words = v.view(np.uint32), w.view(np.uint32)
+        width = p_words.size // max(p.size, 1)
         for block in range(max(cells[DONE] - before, 0) if len(cells) else 0, len(sums)):
             a = block * UNDO_BLOCK
             b = min(a + UNDO_BLOCK, p.size)
-            if checks == CHECK:
-                for k in range(len(changed)):
-                    if sums[block, k] != _sum(changed[k], a, b):
-                        return block * len(changed) + k
+            first, count = width * a, width * (b - a)
+            if checks >= 0:
+                if checks == 0 and sums[block, 0] != _sum(p_words, first, count):
+                    return block * arrays
+                if arrays > 1 and checks < 2:
+                    total = _sum(m_words, first, count)
+                    if sums[block, 1] != total:
+                        return block * arrays + 1
+                if arrays > 2 and checks < 3:
+                    total = _sum(v_words, first, count)
+                    if sums[block, 2] != total:
+                        return block * arrays + 2
+                if arrays > 3 and checks < 4:
+                    total = _sum(w_words, first, count)
+                    if sums[block, 3] != total:
+                        return block * arrays + 3
             if len(cells):
-                for k in range(len(changed)):
-                    _copy(log[k], changed[k][a:b])
+                _copy(log[0], p, a, b - a)
+                if arrays > 1:
+                    _copy(log[1], m, a, b - a)
+                if arrays > 2:
+                    _copy(log[2], v, a, b - a)
+                if arrays > 3:
+                    _copy(log[3], w, a, b - a)
                 cells[PLACE] = place + a
                 cells[PLACE + 1] = b - a
                 store_in_order(header, before + block + 1)
@@ -319,17 +361,21 @@ def by_blocks(update: Callable[..., Any]) -> Any:
             if len(changed) == 1:
                 step(p[a:b], g[a:b], *scalars)
             elif len(changed) == 2:
-                step(p[a:b], g[a:b], changed[1][a:b], *scalars)
+                step(p[a:b], g[a:b], m[a:b], *scalars)
             elif len(changed) == 3:
-                step(p[a:b], g[a:b], changed[1][a:b], changed[2][a:b], *scalars)
+                step(p[a:b], g[a:b], m[a:b], v[a:b], *scalars)
             else:
-                m, v, w = changed[1], changed[2], changed[3]
                 step(p[a:b], g[a:b], m[a:b], v[a:b], w[a:b], *scalars)
             if len(cells):
                 store_in_order(header + 8 * DONE, before + block + 1)
-            if checks:
-                for k in range(len(changed)):
-                    sums[block, k] = _sum(changed[k], a, b)
+            if checks >= 0:
+                sums[block, 0] = _sum(p_words, first, count)
+                if arrays > 1:
+                    sums[block, 1] = _sum(m_words, first, count)
+                if arrays > 2:
+                    sums[block, 2] = _sum(v_words, first, count)
+                if arrays > 3:
+                    sums[block, 3] = _sum(w_words, first, count)
         return -1
 
     return kernel(updated, cache=update.__module__ == __name__)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import integer, non_negative_int, require_input
+from layers.checks import boolean, integer, non_negative_int, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous
@@ -53,8 +53,8 @@ class CTC(RowLoss):
     ) -> None:
         self.blank = non_negative_int("CTC", "blank", blank, "0 is usual.")
         self.padding = integer("CTC", "padding", padding, "-1 is usual.")
-        self.per_label = bool(per_label)
-        self.zero_infinity = bool(zero_infinity)
+        self.per_label = boolean(type(self).__name__, "per_label", per_label)
+        self.zero_infinity = boolean(type(self).__name__, "zero_infinity", zero_infinity)
 
     def __repr__(self) -> str:
         options = [f"blank={self.blank}"]

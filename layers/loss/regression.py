@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import numbers, positive
+from layers.checks import boolean, numbers, positive
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import flat
 from layers.errors import message
@@ -219,7 +219,7 @@ class Hinge(ElementwiseLoss):
     analytic = False
 
     def __init__(self, squared: bool = False) -> None:
-        self.squared = bool(squared)
+        self.squared = boolean(type(self).__name__, "squared", squared)
 
     def __repr__(self) -> str:
         return f"Hinge({'squared=True' if self.squared else ''})"
@@ -243,7 +243,7 @@ class PoissonNLL(ElementwiseLoss):
     """
 
     def __init__(self, log_input: bool = True) -> None:
-        self.log_input = bool(log_input)
+        self.log_input = boolean(type(self).__name__, "log_input", log_input)
 
     def __repr__(self) -> str:
         return f"PoissonNLL({'' if self.log_input else 'log_input=False'})"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import positive_int
+from layers.checks import boolean, positive_int
 from layers.dropout import Dropout
 from layers.engine.merge import Concatenate
 from layers.engine.module import Composite
@@ -43,8 +43,8 @@ class _Sequences(Composite):
         self.input_size = positive_int(name, "input_size", input_size)
         self.hidden_size = positive_int(name, "hidden_size", hidden_size)
         self.layers = positive_int(name, "layers", layers)
-        self.bidirectional = bool(bidirectional)
-        self.last = bool(last)
+        self.bidirectional = boolean(type(self).__name__, "bidirectional", bidirectional)
+        self.last = boolean(type(self).__name__, "last", last)
         directions = 2 if bidirectional else 1
         widths = [self.input_size] + [directions * self.hidden_size] * (self.layers - 1)
         self.cells: tuple[Recurrence, ...] = tuple(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import require_input
+from layers.checks import boolean, number, one_of, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
@@ -81,6 +81,7 @@ class Recurrence(Module):
         self.weight_ih = Parameter(of_inputs)
         self.weight_hh = Parameter(of_hidden)
         size = self.gates * hidden_size
+        bias = boolean(owner, "bias", bias)
         self.bias_ih = (
             Parameter(filled(owner, 0.0, (size,), dtype), regularized=False) if bias else None
         )
@@ -160,7 +161,9 @@ class LSTMRecurrence(Recurrence):
     ) -> None:
         super().__init__(input_size, hidden_size, rng, bias, dtype)
         if self.bias_ih is not None:
-            self.bias_ih.value[hidden_size : 2 * hidden_size] = forget_bias
+            self.bias_ih.value[hidden_size : 2 * hidden_size] = number(
+                "LSTM", "forget_bias", forget_bias, "1 is usual."
+            )
 
     def steps(
         self,
@@ -227,15 +230,7 @@ class RNNRecurrence(Recurrence):
         nonlinearity: str,
     ) -> None:
         super().__init__(input_size, hidden_size, rng, bias, dtype)
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(
-                message(
-                    "RNN",
-                    "nonlinearity must be 'tanh' or 'relu'",
-                    repr(nonlinearity),
-                    "'tanh' is usual.",
-                )
-            )
+        one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"), "'tanh' is usual.")
         self.rectified = nonlinearity == "relu"
 
     def steps(

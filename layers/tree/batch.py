@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import array, positive_int, require_room
 from layers.errors import message
 from layers.kernels import tree_structure
 from layers.kernels.tree_structure import ABSENT, ROOT
@@ -74,7 +75,7 @@ class TreeBatch:
     """
 
     def __init__(self, parents: Any) -> None:
-        parents = np.asarray(parents)
+        parents = array("TreeBatch", "parents", parents)
         if parents.ndim != 2:
             fix = (
                 "Pass one row per tree, filled up with -2; TreeBatch.from_nested takes nested"
@@ -152,6 +153,10 @@ class TreeBatch:
         the root, a subtree at a time; where there is no node the token is 0. `nodes` is the M of
         the batch, the size of the largest tree unless given.
         """
+        if not isinstance(trees, list | tuple):
+            fix = "Pass a list of trees: from_nested([(7, 1, (8, 2))])."
+            must = "trees must be a list"
+            raise TypeError(message("TreeBatch.from_nested", must, type(trees).__name__, fix))
         parents: list[list[int]] = []
         tokens: list[list[int]] = []
         for number, tree in enumerate(trees):
@@ -177,7 +182,11 @@ class TreeBatch:
                 tokens[-1].append(int(token))
                 left += [(subtree, here) for subtree in reversed(subtrees)]
         largest = max(map(len, parents), default=0)
-        room = largest if nodes is None else nodes
+        fix = "Leave it out for the largest tree."
+        room = (
+            largest if nodes is None else positive_int("TreeBatch.from_nested", "nodes", nodes, fix)
+        )
+        require_room("TreeBatch.from_nested", (len(trees), room), 16)
         if largest > room:
             raise ValueError(
                 message(

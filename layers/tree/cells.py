@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers.checks import number, positive_int, require_input
+from layers.checks import boolean, number, positive_int, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
@@ -51,7 +51,7 @@ class TreeCell(Layer):
         owner = type(self).__name__
         self.input_size = positive_int(owner, "input_size", input_size)
         self.hidden_size = positive_int(owner, "hidden_size", hidden_size)
-        self.all_nodes = bool(all_nodes)
+        self.all_nodes = boolean(type(self).__name__, "all_nodes", all_nodes)
         self.weight_ih = Parameter(
             drawn(owner, weight_init, rng, (gates * self.hidden_size, self.input_size), dtype)
         )

@@ -5,13 +5,16 @@
 
 What is drawn is printed with every failure, and --replay does it again. Modes: `alone` runs on one
 rank, in a child of a process that has all libraries, so that a start takes no time; `restart` runs
-`ddbp launch --max-restarts`, and `survive` runs `ddbp launch --survive --max-restarts`.
+`ddbp launch --max-restarts`, `survive` runs
+`ddbp launch --survive --max-restarts`, and `hosts` runs ranks on two network namespaces.
 """
 
 import argparse
 import multiprocessing
 import os
+import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,14 +25,12 @@ from typing import Any
 
 from lib import harness
 
-from faults import training
-from faults.jobs import Outcome, Runner
-from faults.plan import MEANING, Job, Schedule
+from faults.jobs import LIMIT, Outcome, Runner
+from faults.plan import MEANING, RANKS, Job, Schedule
 
-SHARE = {"alone": 0.3, "restart": 0.35, "survive": 0.35}
+SHARE = {"alone": 0.45, "restart": 0.22, "survive": 0.31, "hosts": 0.02}
 """The share of each mode in the faults."""
-PER_JOB = {"alone": 8, "restart": 6, "survive": 10}
-RANKS = (1, 2, 3, 4)
+PER_JOB = {"alone": 8, "restart": 6, "survive": 10, "hosts": 4}
 
 _RUNNER: list[Runner] = []
 """That of a worker."""
@@ -66,24 +67,23 @@ def drawn(options: argparse.Namespace, calls: dict[tuple[int, int], int]) -> lis
                 break
             jobs.append(job)
             left -= len(job.faults)
-    # The long ones first.
-    return sorted(jobs, key=lambda job: job.mode == "alone")
+    random.Random(options.seed).shuffle(jobs)
+    return jobs
 
 
-def rows(results: list[tuple[Job, Outcome]]) -> list[dict[str, Any]]:
-    """Return how often each fault has happened in each mode, and what came of the runs."""
-    found: dict[tuple[str, str], Counter[str]] = {}
-    for job, outcome in results:
-        for fault in outcome.happened:
-            found.setdefault((job.mode, fault.name), Counter())[outcome.verdict] += 1
-    return [
-        {"mode": mode, "fault": name, **verdicts}
-        for (mode, name), verdicts in sorted(found.items())
-    ]
+def in_mounts_of_its_own() -> None:
+    """Run this command again where its mounts are seen by nobody else, if that is allowed."""
+    apart = ["unshare", "-m"]
+    if os.geteuid() or "CHAOS_APART" in os.environ or shutil.which("unshare") is None:
+        return
+    if subprocess.run([*apart, "true"], check=False, capture_output=True).returncode == 0:
+        os.environ["CHAOS_APART"] = "1"
+        os.execvp("unshare", [*apart, sys.executable, *sys.argv])
 
 
 def main() -> int:
     """Run jobs; return 1 if one has come to a bad end."""
+    in_mounts_of_its_own()
     parser = harness.arguments(str(__doc__).splitlines()[0], None)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--faults", type=int, default=100, help="how many (%(default)s)")
@@ -91,13 +91,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[*MEANING], default=[], help="draw these only")
     parser.add_argument("--replay", nargs="+", metavar="JOB", help="texts of jobs")
     parser.add_argument("--workers", type=int, default=2, help="jobs at a time (%(default)s)")
-    parser.add_argument("--limit", type=float, default=240.0, help="seconds until a job hangs")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a job hangs")
     parser.add_argument("--keep", action="store_true", help="leave the folders of failures")
     options = parser.parse_args()
-    facts = harness.machine()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
-    began = time.monotonic()
-    results: list[tuple[Job, Outcome]] = []
+    campaign = Campaign(options)
     try:
         with ProcessPoolExecutor(
             options.workers,
@@ -105,59 +103,99 @@ def main() -> int:
             initializer=begin,
             initargs=(folder, options.limit),
         ) as pool:
-            needed = [n for n in RANKS if n == 1 or options.modes != ["alone"]]
-            counted = pool.map(disk_calls, [] if options.replay else needed)
-            calls = {
-                (ranks, rank): number
-                for ranks, numbers in zip(needed, counted, strict=False)
-                for rank, number in enumerate(numbers)
-            }
-            jobs = drawn(options, calls)
+            if not options.replay:
+                needed = {n for mode in options.modes for n in RANKS[mode]}
+                campaign.calls = {
+                    (ranks, rank): number
+                    for ranks, numbers in zip(needed, pool.map(disk_calls, needed), strict=True)
+                    for rank, number in enumerate(numbers)
+                }
+            jobs = drawn(options, campaign.calls)
             running = {pool.submit(run, str(job)): job for job in jobs}
             for done in as_completed(running):
                 job, outcome = running[done], done.result()
-                results.append((job, outcome))
-                said = f"{len(results)}/{len(jobs)} {outcome.seconds:5.1f} s {outcome.verdict}"
-                print(f"{said}: {job}", flush=True)
+                campaign.add(job, outcome)
+                said = f"{len(campaign.results)}/{len(jobs)} {outcome.seconds:5.1f} s"
+                print(f"{said} {outcome.verdict}: {job}", flush=True)
                 if outcome.detail:
                     print(outcome.detail, flush=True)
     finally:
         if not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
-    return report(options, facts, results, time.monotonic() - began)
+    return campaign.end()
 
 
-def report(
-    options: argparse.Namespace,
-    facts: dict[str, Any],
-    results: list[tuple[Job, Outcome]],
-    seconds: float,
-) -> int:
-    """Print and write what came of all; return 1 if something went wrong."""
-    table = rows(results)
-    verdicts = Counter(outcome.verdict for _, outcome in results)
-    faults = sum(len(outcome.happened) for _, outcome in results)
-    failures = [
-        {"job": str(job), "verdict": outcome.verdict, "detail": outcome.detail}
-        for job, outcome in results
-        if outcome.verdict != "same bits"
-    ]
-    for row in table:
-        print(*row.values())
-    print(f"{faults} faults in {len(results)} runs, {seconds:.0f} s: {dict(verdicts)}")
-    for failure in failures:
-        print(f"{failure['verdict']}: --replay {failure['job']!r}")
-    more = {
-        "seed": options.seed,
-        "faults": faults,
-        "runs": len(results),
-        "starts": sum(outcome.starts for _, outcome in results),
-        "seconds": round(seconds),
-        "verdicts": dict(verdicts),
-        "failures": failures,
-    }
-    harness.write(options.json, facts, table, **more)
-    return int(bool(failures) or not results)
+class Campaign:
+    """What has come of jobs; it is written after each, so that a campaign may be stopped.
+
+    Parameters
+    ----------
+    options
+        The command's.
+
+    Attributes
+    ----------
+    results
+        Jobs and what came of them.
+    calls
+        How many calls change the disk in a checkpoint, by number of ranks and rank.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.results: list[tuple[Job, Outcome]] = []
+        self.calls: dict[tuple[int, int], int] = {}
+        self._options = options
+        self._machine = harness.machine()
+        self._began = time.monotonic()
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Note what came of a job."""
+        self.results.append((job, outcome))
+        harness.write(self._options.json, self._machine, self.rows(), **self.summary())
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return how often each fault has happened in each mode, and what came of the runs."""
+        found: dict[tuple[str, str], Counter[str]] = {}
+        for job, outcome in self.results:
+            for fault in outcome.happened:
+                found.setdefault((job.mode, fault.name), Counter())[outcome.verdict] += 1
+        return [
+            {"mode": mode, "fault": name, **verdicts}
+            for (mode, name), verdicts in sorted(found.items())
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        """Return what is known of all jobs together."""
+        points = {
+            (job.ranks, fault.rank, fault.amount)
+            for job, outcome in self.results
+            for fault in outcome.happened
+            if fault.place == "disk" and fault.kind != "full"
+        }
+        return {
+            "seed": self._options.seed,
+            "faults": sum(len(outcome.happened) for _, outcome in self.results),
+            "runs": len(self.results),
+            "starts": sum(outcome.starts for _, outcome in self.results),
+            "seconds": round(time.monotonic() - self._began),
+            "verdicts": dict(Counter(outcome.verdict for _, outcome in self.results)),
+            "disk_calls": {"in_a_checkpoint": sum(self.calls.values()), "disturbed": len(points)},
+            "failures": [
+                {"job": str(job), "verdict": outcome.verdict, "detail": outcome.detail}
+                for job, outcome in self.results
+                if outcome.verdict != "same bits"
+            ],
+        }
+
+    def end(self) -> int:
+        """Print what came of all; return 1 if something went wrong."""
+        for row in self.rows():
+            print(*(f"{name}={value}" for name, value in row.items()))
+        summary = self.summary()
+        print({name: value for name, value in summary.items() if name != "failures"})
+        for failure in summary["failures"]:
+            print(f"{failure['verdict']}: --replay {failure['job']!r}")
+        return int(bool(summary["failures"]) or not self.results)
 
 
 if __name__ == "__main__":

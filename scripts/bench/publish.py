@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from report import pictures, quality, scale, speed
+from report import pictures, quality, reliability, scale, speed
 from report.table import ROOT
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -36,6 +36,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "scaling": scale.scaling,
     "published": scale.published,
     "memory": scale.memory,
+    "chaos": reliability.chaos,
+    "checkpoints": reliability.checkpoints,
 }
 
 

@@ -4,69 +4,23 @@ memory; prints a line of JSON for each call that ends otherwise than it may.
     python attack.py PART…
 """
 
-import faulthandler
 import inspect
 import json
 import os
-import re
-import resource
-import signal
 import sys
 import tempfile
 import time
-import traceback
-import warnings
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rows
 from hostile import arrays, values
+from limits import fault, limit
 
 import ddbp
-
-MEMORY = 3 << 30
-"""Bytes that a call may take beside what the libraries have."""
-SECONDS = 20.0
-"""Seconds of processor time that a call may take; compiling a kernel is the longest."""
-REFUSAL = re.compile(r"(?s)[^\s:][^:]*: .+; got .*\. .*\S")
-BINDING = re.compile(
-    r"missing \d+ required|unexpected keyword|takes .* positional|multiple values|keyword-only"
-)
-
-
-class TooLong(BaseException):
-    """A call takes too long."""
-
-
-def _too_long(*_: Any) -> None:
-    raise TooLong
-
-
-def fault(function: Any) -> str | None:
-    """Return what is wrong with how a call ends, None if nothing is."""
-    signal.setitimer(signal.ITIMER_VIRTUAL, SECONDS)
-    try:
-        function()
-    except TooLong:
-        return "takes too long"
-    except SystemExit as error:
-        return f"SystemExit({error.code})"
-    except Exception as error:
-        text = str(error)
-        if text == "no array":
-            # What an argument itself raises is its own.
-            return None
-        if REFUSAL.fullmatch(text) or (type(error) is TypeError and BINDING.search(text)):
-            return None
-        last = [
-            f"{os.path.relpath(frame.filename, rows.Path(ddbp.__file__).parents[1])}:{frame.lineno}"
-            for frame in traceback.extract_tb(error.__traceback__)
-            if "/ddbp/" in frame.filename or "/layers/" in frame.filename
-        ]
-        return f"{type(error).__name__}: {text[:160]} @ {last[-1:]}"
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-    return None
+from layers.gradient_check.cases import CASES, Apply
 
 
 def calls(row: Any) -> Any:
@@ -122,29 +76,50 @@ def _refused(x: Any) -> bool:
     return False
 
 
+def ways(part: str) -> Any:
+    """Yield names, descriptions and functions for all calls of a part."""
+    if part != "inputs":
+        for row in rows.PARTS[part]:
+            for text, function in calls(row):
+                yield row.name, text, function
+        return
+    for case in CASES:
+        rng = np.random.default_rng(3)
+        layer = case.make(rng)
+        inputs = tuple(x.astype(np.float32) if x.dtype.kind == "f" else x for x in case.inputs(rng))
+        for index, x in enumerate(inputs):
+            # A case of a function is one of values; any layer is called with anything.
+            function = isinstance(layer, Apply)
+            hostile = arrays(x) if function else {**values(), **arrays(x)}
+            for text, value in hostile.items():
+                if function and not (isinstance(value, np.ndarray) and value.dtype.char in "fd"):
+                    continue
+                given = [value if i == index else each for i, each in enumerate(inputs)]
+                yield case.name, f"{index} {text}", partial(rows.passes, layer, *given)
+        if not isinstance(layer, Apply):
+            yield case.name, "one less", partial(rows.passes, layer, *inputs[1:])
+            yield case.name, "one more", partial(rows.passes, layer, *inputs, inputs[0])
+
+
 def main(parts: list[str]) -> None:
-    faulthandler.enable()
-    warnings.simplefilter("ignore")
-    np.seterr(all="ignore")
-    signal.signal(signal.SIGVTALRM, _too_long)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         ddbp.save_parameters(rows.network(), "good.safetensors")
-        held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-        count = 0
+        limit()
+        count, last = 0, Path("/tmp/fuzz_last")
         out = os.fdopen(os.dup(1), "w")
         os.dup2(2, 1)
         for part in parts:
-            for row in rows.PARTS[part]:
-                for text, function in calls(row):
-                    count += 1
-                    began = time.process_time()
-                    found = fault(function)
-                    if (took := time.process_time() - began) > 0.5 and os.environ.get("FUZZ_TRACE"):
-                        print("SLOW", row.name, text, took, file=sys.stderr, flush=True)
-                    if found:
-                        print(json.dumps([row.name, text, found]), file=out, flush=True)
+            for name, text, function in ways(part):
+                count += 1
+                if os.environ.get("FUZZ_TRACE"):
+                    last.write_text(f"{name} {text}")
+                began = time.process_time()
+                found = fault(function)
+                if os.environ.get("FUZZ_TRACE") and (took := time.process_time() - began) > 0.5:
+                    print("SLOW", name, text, took, file=sys.stderr, flush=True)
+                if found:
+                    print(json.dumps([name, text, found]), file=out, flush=True)
         print(json.dumps(count), file=out, flush=True)
         os.chdir("/")
 

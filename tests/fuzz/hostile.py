@@ -101,7 +101,7 @@ def values() -> dict[str, Any]:
         "nested": _nested(100),
         "endless": _endless(),
         "Lies": Lies(),
-        "memoryview": memoryview(b"abcd"),
+        "memoryview": memoryview(b"\1\2"),
         "array.array": array.array("f", [1, 2, 3, 4]),
         "array(3)": np.array(3),
         "array(nan)": np.array(np.nan),

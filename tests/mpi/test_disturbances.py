@@ -22,12 +22,13 @@ def until(condition, seconds=60.0):
     return condition()
 
 
+@pytest.mark.parametrize("option", [[], ["--survive"]], ids=["mpi", "survive"])
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGKILL", *in_full("SIGINT", "SIGHUP")])
-def test_ranks_end_with_ddbp_launch(name, launcher, tmp_path):
+def test_ranks_end_with_ddbp_launch(name, option, launcher, tmp_path):
     number = signal.Signals[name]
     launch = [sys.executable, "-m", "ddbp", "launch"]
     with subprocess.Popen(
-        [*launch, "-n", "2", str(PROGRAMS / PROGRAM), "ignore signals", str(tmp_path)],
+        [*launch, *option, "-n", "2", str(PROGRAMS / PROGRAM), "ignore signals", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
         env=clean_environment({}),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .ranks import alive, in_full
+from .ranks import ONE_HOST, SURVIVE, alive, in_full
 
 PROGRAM = "one_rank_misbehaves.py"
 
@@ -17,14 +17,14 @@ def _compiled(without_misdeed):
     assert all(f"rank {rank} has finished" in without_misdeed.out for rank in range(3))
 
 
-@pytest.fixture
-def misbehave(mpirun, tmp_path):
+@pytest.fixture(params=[ONE_HOST, SURVIVE], ids=["mpi", "survive"])
+def misbehave(request, mpirun, tmp_path):
     """Return a function that runs a misdeed on three ranks, checks that all have ended badly and
     soon, and returns the output.
     """
 
     def run(misdeed, **environment):
-        finished = mpirun(3, PROGRAM, misdeed, tmp_path, **environment)
+        finished = mpirun(3, PROGRAM, misdeed, tmp_path, **request.param, **environment)
         pids = [int((tmp_path / f"pid{rank}").read_text()) for rank in range(3)]
         assert finished.status != 0
         assert not any(map(alive, pids))
@@ -51,6 +51,7 @@ def test_rank_that_leaves_is_named_by_those_who_wait(misdeed, misbehave):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("misbehave", [ONE_HOST], ids=["mpi"], indirect=True)
 def test_killed_rank_takes_the_others_along(misbehave):
     finished = misbehave("be killed")
     assert "has finished" not in finished.out
@@ -95,6 +96,7 @@ def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     )
 
 
+@pytest.mark.parametrize("misbehave", [ONE_HOST], ids=["mpi"], indirect=True)
 @pytest.mark.parametrize(
     ("misdeed", "doing"),
     [
@@ -106,3 +108,6 @@ def test_rank_that_hangs_is_named_after_the_time_limit(misdeed, doing, misbehave
     err = misbehave(misdeed, DDBP_TIMEOUT="6").err
     assert f"all ranks must take part in {doing}; got nothing from rank 1 for 6 s. " in err
     assert "DDBP_TIMEOUT sets the limit in seconds" in err
+    # By what the watchdogs of all ranks have told before.
+    assert f"[rank 0 of 3] waits in {doing}" in err
+    assert re.search(r"\[rank 1 of 3\]   File .*one_rank_misbehaves\.py\", line \d+ in ", err)

@@ -19,12 +19,11 @@ def test_all_ranks_train_on_with_what_one_has_changed(ranks, environment, alone,
 
 
 def test_change_behind_the_back_of_others_is_seen(alone, run_ranks):
-    off = {"DDBP_CHECK_MEMORY": "0"}
-    found = [differences(result, alone) for result in run_ranks(3, PROGRAM, "--alone", **off)]
+    found = [differences(result, alone) for result in run_ranks(3, PROGRAM, "--alone")]
     assert found == [["losses", "parameters"]] * 3
 
 
-def test_change_behind_the_back_of_others_is_refused(run_failing):
-    error = run_failing(3, PROGRAM, "--alone")
+def test_change_behind_the_back_of_others_is_refused_if_memory_is_checked(mpirun, tmp_path):
+    error = mpirun(3, PROGRAM, tmp_path, "--alone", DDBP_CHECK_MEMORY="1").err
     assert "got other bits in the value of" in error
     assert "must change parameters within ddbp.modify_parameters" in error

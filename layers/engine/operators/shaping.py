@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from layers.engine.call import Call
 
 
+_MOST_AXES = 31
+"""What `np.add.at` takes indices for; with more of them it ends the process."""
+
+
 class Index(Layer):
     """Indexing, y = x[key]. Backward: dy is added at the places it came from.
 
@@ -44,6 +48,9 @@ class Index(Layer):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         if x.ndim and call.divided(len(x), 0) and not self._keeps_rows(len(x)):
             call.require_samples_apart()
+        if x.ndim > _MOST_AXES:
+            must, fix = f"x must have at most {_MOST_AXES} axes", "Reshape it."
+            raise ValueError(message("Index", must, x.ndim, fix))
         call.save(x.shape)
         return np.asarray(x[self.key])
 

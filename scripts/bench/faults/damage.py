@@ -1,5 +1,5 @@
-"""What disks and hands do to checkpoints: damage to one that is whole, and what is left of them when
-the power fails.
+"""What disks and hands do to checkpoints: damage to one that is whole, and what is left of them
+when the power fails.
 """
 
 import json

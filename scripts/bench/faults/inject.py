@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ _PHASES = {
     StepPhase.UPDATE: "update",
     StepPhase.PUBLISH: "publish",
 }
-_PATIENCE = 0.1
+_PATIENCE = 0.2
 """Seconds that a step takes in which ranks are missing that are to be replaced."""
 _SIGNALS = {"term": signal.SIGTERM, "usr1": signal.SIGUSR1, "int": signal.SIGINT}
 
@@ -87,12 +88,23 @@ def die_after(nanoseconds: int) -> None:
     libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, seconds, rest), None)
 
 
+def cut_link(milliseconds: int) -> None:
+    """Cut the link between the hosts for so long, or for ever."""
+    change = ["ip", "link", "set", "first"]
+    subprocess.run([*change, "down"], check=True)
+    if milliseconds:
+        heal = f"sleep {milliseconds / 1000}; {' '.join(change)} up"
+        subprocess.Popen(["sh", "-c", heal], start_new_session=True)
+
+
 def log_of(place: Path) -> Callable[..., Any]:
     """Return what makes a call that changes the disk and notes it, for `power.cut`."""
 
     def log(function: Callable[..., Any], name: str, path: Any, *arguments: Any, **options: Any):
         there = Path(path).exists()
-        words = ["write" if there and name in ("open", "mkdir") else name, str(path)]
+        if there and name == "mkdir":
+            return function(*arguments, **options)
+        words = ["write" if there and name == "open" else name, str(path)]
         if name == "rmtree" and there:
             # What the disk still has when the power fails can come back.
             words.append(str(place / f"removed-{os.getpid()}-{time.monotonic_ns()}"))
@@ -115,10 +127,15 @@ class Disk:
     run
         The run folder.
     called
-        Told of the step of the checkpoint that is written and the number of the call, before it is
-        made.
+        Told of the step of the checkpoint that is written and the number of the call in it, before
+        it is made.
     log
         What makes the calls, if they are to be undone as when the power fails.
+
+    Attributes
+    ----------
+    calls
+        How many there were before the first checkpoint, and in each.
     """
 
     def __init__(
@@ -129,7 +146,7 @@ class Disk:
         self._called = called
         self._log = log
         self._step = -1
-        self.calls: dict[int, int] = {}
+        self.calls = [0]
         for name in ("fsync", "write", "ftruncate"):
             self._wrap(os, name, self._descriptor_path)
         self._wrap(os, "open", lambda path, flags, *_, **more: path if flags & os.O_CREAT else None)
@@ -156,8 +173,12 @@ class Disk:
                 return function(*arguments, **options)
             if match := re.search(r"\.step-(\d+)\.new", str(path)):
                 self._step = int(match[1])
-            number = self.calls[self._step] = self.calls.get(self._step, 0) + 1
-            self._called(self._step, number)
+                # Rank 0 makes the folder, the others begin with their part.
+                begins = name == "mkdir" or (name == "open" and Path(path).name[:5] == "part-")
+                if begins and self.calls[-1] != 1:
+                    self.calls.append(0)
+            self.calls[-1] += 1
+            self._called(self._step, self.calls[-1])
             if self._log is not None:
                 return self._log(function, name, path, *arguments, **options)
             return function(*arguments, **options)
@@ -233,7 +254,8 @@ class Disturber(Callback, TapeHook):
         comm = self._comm
         if comm.newcomer or self._step < fault.step:
             return
-        if comm.survives and comm.size < self._marks.job.ranks and place == "data":
+        least = min(self._marks.job.ranks, 3 if fault.kind == "two" else 2)
+        if comm.survives and comm.size < least and place == "data":
             if comm.leads:
                 time.sleep(_PATIENCE)
             self._now = None
@@ -256,6 +278,8 @@ class Disturber(Callback, TapeHook):
             die_after(fault.amount)
         elif fault.kind in ("stop", "freeze"):
             os.kill(pid, signal.SIGSTOP)
+        elif fault.kind == "link":
+            cut_link(fault.amount)
         elif fault.kind == "clock":
             self._jump(fault.amount)
         elif fault.kind in _SIGNALS:

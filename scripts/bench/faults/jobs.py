@@ -9,26 +9,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddbp.commands.launch import find_mpiexec
+
 from . import training
 from .damage import cut_power
 from .inject import Marks
-from .plan import SAVED_BY, Fault, Job
+from .plan import SAVED_BY, TIMEOUT, Fault, Job
 
 SAVED = 75
-LIMIT = 240.0
-"""Seconds that a job may take between two faults, or hangs."""
-_LOOK = 0.01
+LIMIT = 180.0
+"""Seconds that a job may take from one fault or start to the next one, or hangs."""
+_LOOK = 0.02
+_LOST = "ddbp.comm.base.CommunicationError"
 _SAID = {
     "eio": "the folder of checkpoints must take what is written",
     "enospc": "the folder of checkpoints must take what is written",
     "other": "the same on all ranks|ranks must|must be the same|different",
     "damage": "is taken",
+    "full": "must have room|No space left",
 }
 """What must be said of faults that are no plain deaths."""
 
@@ -58,7 +62,7 @@ class Outcome:
     detail: str = ""
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """A job has come to a bad end: verdict and details."""
 
 
@@ -70,7 +74,7 @@ class Runner:
     folder
         Where their folders are; those that come to a good end are removed.
     limit
-        Seconds after which a job hangs.
+        Seconds from one fault or start to the next, after which a job hangs.
     """
 
     def __init__(self, folder: Path, limit: float = LIMIT) -> None:
@@ -85,7 +89,7 @@ class Runner:
             job = Job("alone", 1, (Fault("none", "nowhere", 0, 5 * (epochs - 3)),))
             marks = self._place(job)
             marks.set(0, "void")
-            status = _reaped(_forked(marks), time.monotonic() + self.limit, marks)
+            status = _reaped(_forked(marks), self.limit, marks)
             if status:
                 raise RuntimeError(f"the undisturbed run ended with the status {status}")
             self._expected[epochs] = json.loads((marks.place / "result.json").read_text())
@@ -93,20 +97,18 @@ class Runner:
         return self._expected[epochs]
 
     def disk_calls(self, ranks: int) -> list[int]:
-        """Return how many calls change the disk in a checkpoint, the least of all, of each rank."""
+        """Return how many calls change the disk in a checkpoint, at most, of each rank."""
         if ranks == 1:
-            return [_least(self.expected(5)["disk"])]
+            return [max(self.expected(5)["disk"][1:])]
         marks = self._place(Job("restart", ranks, ()))
         launch = _Launch(marks)
-        status = launch.end(time.monotonic() + self.limit)
+        status = launch.end(self.limit)
         if status:
             raise RuntimeError(f"the undisturbed run ended with the status {status}")
-        others = [
-            json.loads((marks.place / f"calls-{r}.json").read_text()) for r in range(1, ranks)
-        ]
-        own = json.loads((marks.place / "result.json").read_text())["disk"]
+        names = ["result", *(f"calls-{rank}" for rank in range(1, ranks))]
+        found = [json.loads((marks.place / f"{name}.json").read_text()) for name in names]
         shutil.rmtree(marks.place)
-        return [_least(each) for each in (own, *others)]
+        return [max(each["disk"][1:]) for each in found]
 
     def _place(self, job: Job) -> Marks:
         self._number += 1
@@ -125,8 +127,9 @@ class Runner:
             self._run_to_end(marks, outcome)
             self._compare(marks, expected)
             outcome.verdict = "same bits"
-        except Wrong as wrong:
-            outcome.verdict, outcome.detail = wrong.args
+        except (WrongError, OSError, ValueError, subprocess.SubprocessError) as wrong:
+            known = isinstance(wrong, WrongError)
+            outcome.verdict, outcome.detail = wrong.args if known else ("ERROR", repr(wrong))
             with suppress(OSError):
                 log = (marks.place / "log").read_text(errors="replace")
                 outcome.detail += f"\n{log[-3000:]}"
@@ -144,28 +147,29 @@ class Runner:
         rng = random.Random(str(marks.job))
         for _ in range(3 * len(marks.job.faults) + 3):
             outcome.starts += 1
-            until = time.monotonic() + self.limit
             before = marks.next()
+            space = Space(marks, before)
             if marks.job.mode == "alone":
                 pid = _forked(marks)
-                status = _reaped(pid, until, marks)
+                status = _reaped(pid, self.limit, marks)
             else:
-                status = _Launch(marks).end(until)
+                status = _Launch(marks, space.prefix, full=space.little).end(self.limit)
+            space.free()
             if status is None:
-                raise Wrong("HANG", f"it had not ended after {self.limit:.0f} s")
+                raise WrongError("HANG", f"nothing came after {self.limit:.0f} s")
             self._require_kept(marks)
             if status == 0:
                 return
             happened = _since(marks, before)
             kinds = [each.kind for each in happened]
             if not happened:
-                raise Wrong("ERROR", f"status {status} without a fault")
+                raise WrongError("ERROR", f"status {status} without a fault")
             if "power" in kinds:
                 cut_power(marks.place / "disk", rng)
             asked = any(each in SAVED_BY for each in kinds)
             if status == SAVED and not asked:
-                raise Wrong("ERROR", "it was saved, and nobody had asked for that")
-        raise Wrong("ERROR", "it does not get further")
+                raise WrongError("ERROR", "it was saved, and nobody had asked for that")
+        raise WrongError("ERROR", "it does not get further")
 
     def _require_kept(self, marks: Marks) -> None:
         """Find checkpoints that were made and are not taken."""
@@ -179,7 +183,7 @@ class Runner:
                     made.pop(int(step), None)
                 elif made and int(step) < max(made):
                     got = f"{step} was taken, and there had been {max(made)}"
-                    raise Wrong("LOST CHECKPOINT", got)
+                    raise WrongError("LOST CHECKPOINT", got)
                 elif not made and int(step):
                     made[int(step)] = None
 
@@ -188,17 +192,15 @@ class Runner:
         try:
             found = json.loads((place / "result.json").read_text())
         except (OSError, ValueError) as error:
-            raise Wrong("ERROR", f"status 0 without a result: {error}") from error
+            raise WrongError("ERROR", f"status 0 without a result: {error}") from error
         for name in ("sha256", "history"):
             if found[name] != expected[name]:
-                raise Wrong("WRONG", f"{name}: {found[name]} instead of {expected[name]}")
+                raise WrongError("WRONG", f"{name}: {found[name]} instead of {expected[name]}")
         lines = (place / "run" / "metrics.jsonl").read_text().splitlines()
         records = [json.loads(line) for line in lines]
         timeless = [{k: v for k, v in each.items() if "second" not in k} for each in records]
         if timeless != expected["history"]:
-            raise Wrong("WRONG", f"metrics.jsonl: {timeless} instead of {expected['history']}")
-        left = [path.name for path in (place / "run" / "checkpoints").glob(".*")]
-        del left
+            raise WrongError("WRONG", f"metrics.jsonl: {timeless} instead of {expected['history']}")
         log = (place / "log").read_text(errors="replace")
         for number, fault in enumerate(marks.job.faults):
             path = marks.path(number)
@@ -206,7 +208,7 @@ class Runner:
                 continue
             said = _SAID.get(fault.kind)
             if said and path.read_text() != "void" and not re.search(said, log):
-                raise Wrong("UNCLEAR", f"nothing was said of {fault}")
+                raise WrongError("UNCLEAR", f"nothing was said of {fault}")
 
 
 def _since(marks: Marks, before: tuple[int, Fault] | None) -> list[Fault]:
@@ -215,11 +217,6 @@ def _since(marks: Marks, before: tuple[int, Fault] | None) -> list[Fault]:
         return []
     first, after = before[0], marks.next()
     return list(marks.job.faults[first : None if after is None else after[0]])
-
-
-def _least(calls: dict[str, int]) -> int:
-    """Return the least number of calls in a checkpoint; what comes before the first is not one."""
-    return min(number for step, number in calls.items() if int(step) >= 0)
 
 
 def _forked(marks: Marks) -> int:
@@ -256,25 +253,28 @@ def _forked(marks: Marks) -> int:
         os._exit(status)
 
 
-def _reaped(pid: int, until: float, marks: Marks) -> int | None:
+def _reaped(pid: int, limit: float, marks: Marks) -> int | None:
     """Return the status of a child when it has ended, None if it hangs."""
 
     def poll() -> int | None:
         found, status = os.waitpid(pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if found else None
 
-    status = _awaited(poll, until, marks)
+    status = _awaited(poll, limit, marks)
     if status is None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     return status
 
 
-def _awaited(poll: Callable[[], int | None], until: float, marks: Marks) -> int | None:
+def _awaited(poll: Callable[[], int | None], limit: float, marks: Marks) -> int | None:
     """Return what `poll` tells, having what was stopped go on in its time."""
     woken: set[int] = set()
+    next_one, until = marks.next(), time.monotonic() + limit
     stops = [n for n, each in enumerate(marks.job.faults) if each.kind == "stop"]
     while (status := poll()) is None:
+        if next_one != (now := marks.next()):
+            next_one, until = now, time.monotonic() + limit
         if time.monotonic() > until:
             return None
         for number in stops:
@@ -292,6 +292,66 @@ def _awaited(poll: Callable[[], int | None], until: float, marks: Marks) -> int 
     return status
 
 
+class Space:
+    """What there is of memory and disk for a start, little of it if that is what happens to it.
+
+    Parameters
+    ----------
+    marks
+        The job.
+    fault
+        What comes next.
+
+    Attributes
+    ----------
+    prefix
+        What the command begins with.
+    little
+        Whether there is little.
+    """
+
+    def __init__(self, marks: Marks, fault: tuple[int, Fault] | None) -> None:
+        self.prefix: list[str] = []
+        self.little = fault is not None and fault[1].kind == "full"
+        self._mounted: Path | None = None
+        if fault is None or fault[1].kind != "full":
+            return
+        if os.geteuid():
+            marks.set(fault[0], "void")
+            return
+        marks.set(fault[0], "full")
+        if fault[1].place == "/dev/shm":
+            mount = "mount -t tmpfs -o size=1m tmpfs /dev/shm"
+            self.prefix = ["unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+            return
+        # The folder is moved to a disk that has room for half of a checkpoint.
+        run = marks.place / "run"
+        run.mkdir(exist_ok=True)
+        small = marks.place / "small"
+        small.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", small], check=True)
+        shutil.copytree(run, small, dirs_exist_ok=True)
+        taken = sum(os.statvfs(small)[i] * sign for i, sign in ((2, 1), (3, -1))) * 4096
+        options = f"remount,size={taken + 16384}"
+        subprocess.run(["mount", "-o", options, small], check=True)
+        run.rename(marks.place / "aside")
+        run.mkdir()
+        subprocess.run(["mount", "--move", small, run], check=True)
+        self._mounted = run
+
+    def free(self) -> None:
+        """Have as much as there was before."""
+        if self._mounted is None:
+            return
+        run, aside = self._mounted, self._mounted.with_name("aside")
+        shutil.rmtree(aside)
+        shutil.copytree(run, aside)
+        subprocess.run(["umount", run], check=True)
+        run.rmdir()
+        aside.rename(run)
+        run.with_name("small").rmdir()
+
+
 class _Launch:
     """`ddbp launch` of a job.
 
@@ -299,23 +359,36 @@ class _Launch:
     ----------
     marks
         The job.
+    prefix
+        What the command begins with.
+    full
+        Whether a restart would be in vain.
     """
 
-    def __init__(self, marks: Marks) -> None:
+    def __init__(self, marks: Marks, prefix: Sequence[str] = (), *, full: bool = False) -> None:
         job = marks.job
         self._marks = marks
-        options = ["-n", str(job.ranks), "--max-restarts", str(len(job.faults) + 1)]
+        restarts = 1 if full else len(job.faults) + 1
+        options = ["-n", str(job.ranks), "--max-restarts", str(restarts)]
         options += ["--survive"] if job.mode == "survive" else []
-        freezes = any(each.kind == "freeze" for each in job.faults)
+        freezes = any(
+            each.kind == "freeze" or (each.kind == "link" and each.amount > 1000 * TIMEOUT)
+            for each in job.faults
+        )
         bench = Path(__file__).parents[1]
         paths = [str(bench), str(bench.parents[1]), os.environ.get("PYTHONPATH", "")]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            "DDBP_TIMEOUT": "10" if freezes else "100",
+            "DDBP_TIMEOUT": str(TIMEOUT) if freezes else "100",
             "DDBP_RESUME": "1",
         }
-        command = [sys.executable, "-m", "ddbp", "launch", *options, training.__file__]
+        command = [*prefix, sys.executable, "-m", "ddbp", "launch", *options, training.__file__]
+        if job.mode == "hosts":
+            script = bench.parents[1] / "tests" / "mpi" / "programs" / "namespaces.sh"
+            hosts = ["unshare", "--net", "--uts", "--mount", "sh", str(script), find_mpiexec()]
+            command = [*hosts, str(marks.place), sys.executable, training.__file__]
+            environment |= {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
         with (marks.place / "log").open("a") as log:
             self._process = subprocess.Popen(
                 [*command, str(marks.place)],
@@ -327,9 +400,9 @@ class _Launch:
             )
         (marks.place / "launcher").write_text(str(self._process.pid))
 
-    def end(self, until: float) -> int | None:
+    def end(self, limit: float) -> int | None:
         """Return its exit status when it and all ranks have ended, None if one of them hangs."""
-        status = _awaited(self._process.poll, until, self._marks)
+        status = _awaited(self._poll, limit, self._marks)
         gone = time.monotonic() + 30
         while status is not None and (left := self._left()) and time.monotonic() < gone:
             time.sleep(_LOOK)
@@ -341,6 +414,23 @@ class _Launch:
             self._process.wait()
             return None
         return status
+
+    def _poll(self) -> int | None:
+        """Return its exit status if it has ended; one that waits for a lost host, whose ranks have
+        said so and ended, is ended.
+        """
+        place = self._marks.place
+        if (
+            self._marks.job.mode == "hosts"
+            and _LOST in (place / "log").read_text(errors="replace")
+            and time.time() - (place / "log").stat().st_mtime > 2 * TIMEOUT
+        ):
+            for pid in self._left():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.kill()
+            (place / "log").write_text("")
+        return self._process.poll()
 
     def _left(self) -> list[int]:
         """Return the processes of its session, but for itself."""

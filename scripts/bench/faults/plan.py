@@ -1,6 +1,6 @@
 """Faults and the jobs that meet them, as text that can be run again, and drawn from a seed.
 
-A job is `MODE RANKS [waits]: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7 amount=300;
+A job is `MODE RANKS [waits]: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7;
 damage flip`. Its faults come one after the other: each waits for those before it.
 """
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 STEPS_PER_EPOCH = 5
 CHECKPOINT_EVERY = 3
-WAITING = 30
+WAITING = 40
 """Steps that a run of ranks that survive has for each fault to wait until the dead are replaced."""
 
 PHASES = ("data", "forward", "backward", "reduction", "update", "publish", "after")
@@ -29,7 +29,7 @@ _LONGEST = {
     "epoch": 300_000,
 }
 """Nanoseconds after the beginning of a place in which a rank dies."""
-_START = {"alone": 60e6, "restart": 1200e6, "survive": 1200e6}
+_START = {"alone": 60e6, "restart": 1200e6, "survive": 1200e6, "hosts": 1200e6}
 """Nanoseconds after its beginning in which a process dies that is starting."""
 
 DAMAGES = ("cut", "flip", "swap", "future", "cut-state", "flip-state", "missing")
@@ -50,8 +50,8 @@ class Fault(NamedTuple):
         In which step, or the first later one; of "disk" places the step of the checkpoint, or a
         later one.
     amount
-        Nanoseconds after the beginning of the place; of "disk" places how many calls succeed before;
-        of "stop" milliseconds, 0 for ever; of "clock" seconds.
+        Nanoseconds after the beginning of the place; of "disk" places how many calls succeed
+        before; of "stop" and "link" milliseconds; of "clock" seconds.
     """
 
     kind: str
@@ -99,8 +99,8 @@ MEANING = {
 }
 """What each kind is, in words."""
 
-ENDING = ("two", "all", "launcher", "freeze", "eio", "enospc", "power", "other")
-"""Kinds that end all processes of a run, beside those of `SAVED_BY`, and kills but with survivors."""
+ENDING = ("two", "all", "launcher", "freeze", "eio", "enospc", "power", "other", "full")
+"""Kinds that end all processes of a run, beside those of `SAVED_BY`; kills do without `survive`."""
 SAVED_BY = ("term", "usr1", "int", "term-launcher", "usr1-launcher")
 """Kinds after which a run leaves with the status 75."""
 ON_DISK = ("eio", "enospc", "power")
@@ -113,7 +113,7 @@ class Job(NamedTuple):
     Attributes
     ----------
     mode
-        "alone", "restart", "survive" or "hosts".
+        "alone", "restart", "survive", or "hosts": two network namespaces.
     ranks
         How many ranks it begins with.
     faults
@@ -144,12 +144,21 @@ KINDS = {
     "alone": {"kill": 30, "power": 14, "eio": 5, "enospc": 5, "damage": 14, "clock": 2, "stop": 2}
     | dict.fromkeys(("term", "usr1", "int"), 2),
     "restart": {"kill": 34, "two": 5, "all": 3, "launcher": 8, "stop": 10, "power": 6, "eio": 3}
-    | {"enospc": 3, "damage": 12, "clock": 3, "other": 4, "freeze": 1}
+    | {"enospc": 3, "damage": 12, "clock": 3, "other": 4, "freeze": 1, "full": 4}
     | dict.fromkeys(("term", "usr1", "int", "term-launcher", "usr1-launcher"), 2),
     "survive": {"kill": 60, "two": 8, "all": 3, "stop": 10, "launcher": 2, "freeze": 2, "clock": 2}
     | {"damage": 3, "term": 2, "usr1-launcher": 2},
+    "hosts": {"link": 8, "kill": 2, "cut": 1},
 }
 """How often each kind comes in a mode, relative to the others."""
+
+
+RANKS = {"alone": (1,), "restart": (2, 2, 3, 4), "survive": (3, 4), "hosts": (3,)}
+"""Of which numbers of ranks is drawn."""
+TIMEOUT = 10
+"""Seconds that ranks wait for others in jobs with faults for which that is too long."""
+AT_START = ("damage", "other", "full")
+"""Kinds that come when processes start."""
 
 
 class Schedule:
@@ -182,7 +191,7 @@ class Schedule:
     def job(self, mode: str, faults: int) -> Job:
         """Return a job of so many faults."""
         rng = self._rng
-        ranks = 1 if mode == "alone" else rng.choice((2, 2, 3, 4) if mode == "restart" else (3, 4))
+        ranks = rng.choice(RANKS[mode])
         weights = {
             kind: weight
             for kind, weight in KINDS[mode].items()
@@ -197,11 +206,15 @@ class Schedule:
                 # There must be checkpoints.
                 step += CHECKPOINT_EVERY
             new = self._fault(kind, mode, ranks, step)
-            if (new.kind in ("damage", "other") or new.place == "start") and not (
-                drawn and self._ends(drawn[-1], mode)
+            if (new.kind in AT_START or new.place == "start") and not (
+                drawn
+                and self._ends(drawn[-1], mode)
+                and (new.kind != "full" or drawn[-1].kind in ("launcher", *SAVED_BY))
             ):
                 # What comes at a start needs one.
                 ending = "all" if mode == "survive" else "kill"
+                # The whole job is started anew with little memory or disk.
+                ending = "launcher" if new.kind == "full" else ending
                 drawn.append(self._fault(ending, mode, ranks, step))
                 if drawn[-1].place == "start":
                     drawn.pop()
@@ -211,6 +224,8 @@ class Schedule:
 
     def _ends(self, fault: Fault, mode: str) -> bool:
         """Return whether a fault ends all processes of a run."""
+        if fault.kind == "link":
+            return fault.amount > 1000 * TIMEOUT
         if mode == "survive":
             return fault.kind in ("all", "launcher", "other", *SAVED_BY)
         return fault.kind in ("kill", *ENDING, *SAVED_BY)
@@ -222,7 +237,13 @@ class Schedule:
             return Fault(kind, rng.choice(DAMAGES), 0, 0, rng.randrange(1 << 30))
         if kind == "other":
             return Fault(kind, rng.choice(("data", "model", "code")), rank or 1, 0)
-        if kind in ON_DISK or (kind == "kill" and rng.random() < 0.3):
+        if kind == "full":
+            return Fault(kind, rng.choice(("/dev/shm", "disk")))
+        if kind in ("link", "cut"):
+            # One of the first host has it happen.
+            amount = rng.randint(100, 3000) if kind == "link" else 1500 * TIMEOUT
+            return Fault("link", rng.choice(PHASES), rng.randrange(2), step, amount)
+        if kind in ON_DISK or (kind == "kill" and mode != "hosts" and rng.random() < 0.3):
             # In a survive run it is not known who has which rank then.
             call = next(self._disk[ranks, rank])
             return Fault(kind, "disk", rank, step, call)

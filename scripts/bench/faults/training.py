@@ -19,14 +19,14 @@ RANK = int(
     if _SURVIVE
     else os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0
 )
-"""The rank that this process begins as, or its slot: that of one which replaces another is higher."""
+"""The rank that this process begins as; of one that replaces another it is higher."""
 
 
 def start(place: Path) -> tuple[Marks, Fault | None]:
     """Return the job and what happens to this process while it starts, if anything."""
     marks = Marks(place, Job.of((place / "job").read_text()))
     number, fault = marks.next() or (0, None)
-    replaces = RANK >= marks.job.ranks
+    replaces = marks.job.ranks <= RANK
     if fault is None or (fault.rank % marks.job.ranks != RANK and not replaces):
         return marks, None
     if fault.kind == "damage" and not replaces:

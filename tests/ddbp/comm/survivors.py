@@ -30,6 +30,7 @@ MEETINGS = 14
 LET_IN = 2
 """The steps after which newcomers are let in, if any wait."""
 
+LOOP = "the steps"
 ALL_LOST = 7
 """The exit status of a newcomer which finds that nobody is left who could tell it the state."""
 
@@ -75,7 +76,7 @@ def train(comm: HostCommunicator, folder: Path) -> None:
     told: dict[str, Any] = {"lost": [], "let in": [], "seconds": []}
     state = np.zeros(2)
     if comm.newcomer:
-        told["let in"].append(comm.knock("the steps"))
+        told["let in"].append(comm.knock(LOOP))
         hand_over(comm, state, told)
     while state[0] < STEPS:
         begun = time.perf_counter()
@@ -98,7 +99,8 @@ def let_in(comm: HostCommunicator, state: np.ndarray, told: dict[str, Any]) -> N
     while True:
         try:
             # All must find the same.
-            if comm.all_gather(np.array([comm.knocking()])).any() and (slots := comm.admit()):
+            waiting = comm.all_gather(np.array([comm.knocking(LOOP)])).any()
+            if waiting and (slots := comm.admit(LOOP)):
                 told["let in"].append(slots)
                 break
             return

@@ -48,7 +48,7 @@ def test_step_of_the_tests_meets_as_often_as_they_take_it_to(tmp_path):
         before = meeting_of(comm._host_barrier.meetings)
         one_step(comm, 0)
         assert meeting_of(comm._host_barrier.meetings) - before == MEETINGS
-        assert not comm.knocking()
+        assert not comm.knocking("fit")
 
     ended = job(tmp_path, 2, {}, work=work)
     assert [each.status for each in ended.values()] == [0, 0]

@@ -15,6 +15,12 @@ from layers import BatchNorm, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 from ..optim.table import BY_BLOCKS, WHOLE
 from .small import DATA, LABELS, X, make, network, parameters
 
+
+@pytest.fixture(autouse=True)
+def _checked(monkeypatch):
+    monkeypatch.setenv("DDBP_CHECK_MEMORY", "1")
+
+
 OPTIMIZERS = BY_BLOCKS | WHOLE
 
 
@@ -76,6 +82,15 @@ def test_flipped_bit_is_named_before_it_is_updated(name, dtype):
         trainer.load_state(state)
 
 
+def test_flipped_bit_of_a_moment_is_named_where_a_script_changes_parameters():
+    trainer = make()
+    steps(trainer)
+    flip(trainer.optimizer.moments["momentum"], 20, 3)
+    trainer.model[0].weight.value = np.clip(trainer.model[0].weight.value, -0.1, 0.1)
+    with pytest.raises(ddbp.MemoryCorruptionError, match="the moment 'momentum'"):
+        steps(trainer)
+
+
 def test_flipped_bit_is_named_before_it_is_saved():
     trainer = make()
     steps(trainer)
@@ -95,8 +110,8 @@ def test_flipped_bit_is_named_before_parameters_move():
         steps(trainer)
 
 
-def test_nothing_is_checked_where_that_is_off(monkeypatch):
-    monkeypatch.setenv("DDBP_CHECK_MEMORY", "0")
+def test_nothing_is_checked_unless_that_is_asked_for(monkeypatch):
+    monkeypatch.delenv("DDBP_CHECK_MEMORY")
     trainer = make()
     steps(trainer)
     flip(trainer.partition.values, 20, 3)
@@ -106,7 +121,7 @@ def test_nothing_is_checked_where_that_is_off(monkeypatch):
 
 def test_checked_training_has_the_bits_of_training_that_is_not(monkeypatch):
     found = []
-    for text in ("0", "100"):
+    for text in ("0", "1"):
         monkeypatch.setenv("DDBP_CHECK_MEMORY", text)
         trainers = [make(deep(), optimizer=each()) for each in OPTIMIZERS.values()]
         for trainer in trainers:

@@ -241,9 +241,9 @@ MISMADE = [
         ["padding_mode must be one of zeros, reflect, replicate, circular", "got 'symmetric'"],
     ),
     (Conv2d, (3, 4, 3), {"padding": None}, ["padding must", "got None", '"same"']),
-    (Conv2d, (0, 4, 3), {}, ["channels must be positive integers", "got 0"]),
-    (Conv2d, (3, 2.0, 3), {}, ["channels must be positive integers", "got 2.0"]),
-    (Conv2d, (3, 4, 3), {"groups": 0}, ["groups must be positive integers", "got 0"]),
+    (Conv2d, (0, 4, 3), {}, ["channels must be a positive integer", "got 0"]),
+    (Conv2d, (3, 2.0, 3), {}, ["channels must be a positive integer", "got 2.0"]),
+    (Conv2d, (3, 4, 3), {"groups": 0}, ["groups must be a positive integer", "got 0"]),
     (
         Conv2d,
         (4, 6, 3),

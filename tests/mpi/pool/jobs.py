@@ -54,7 +54,7 @@ class Job:
             door.listen(ranks)
             door.settimeout(START)
             self._process = subprocess.Popen(
-                [*map(str, command), sys.executable, str(RANK), path],
+                [*map(str, command), str(RANK), path],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -134,12 +134,13 @@ class Job:
 class Pool:
     """One job for each layout: a number of ranks, and the environment that they start in.
 
-    `launcher` gives the command that starts so many ranks; `environment` what a process gets.
+    `launcher` gives the command that starts so many ranks of a script in an environment;
+    `environment` what a process gets.
     """
 
     def __init__(
         self,
-        launcher: Callable[[int], Sequence[object]],
+        launcher: Callable[[int, dict[str, str]], Sequence[object]],
         environment: Callable[[dict[str, str]], dict[str, str]],
     ) -> None:
         self._launcher, self._environment = launcher, environment
@@ -175,7 +176,7 @@ class Pool:
             oldest = self._jobs.pop(next(iter(self._jobs)))
             oldest.leave()
             oldest.end()
-        command = self._launcher(ranks) if ranks else []
+        command = self._launcher(ranks, environment) if ranks else [sys.executable]
         return Job(command, max(1, ranks), self._environment(environment))
 
     def end(self) -> None:

@@ -1,9 +1,13 @@
 """Train a network while ranks are killed, as the command line says.
 
-Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS]; the process
-of the slot sends SIGKILL to itself when it comes to that place in that step, or so much later, by a
-timer of the system. With --joined steps from that one on wait until there are so many ranks again.
-Every rank that is left writes the digest of the parameters and the losses to rankSLOT.npz.
+Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS] [--deadly
+STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
+that step, or so much later, by a timer of the system. With --joined steps from that one on wait
+until there are so many ranks again; with --deadly every process is killed that computes that shard
+in that step; with --save there is a run folder with checkpoints, and who resumes is not killed;
+with --unfinished nobody finishes the update of a rank that was killed in it. Every rank that is
+left writes the digest of the parameters, the losses and how many ranks there are to rankSLOT.npz.
+The run "all" trains all networks.
 """
 
 import argparse
@@ -17,6 +21,7 @@ import numpy as np
 from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
 
 import ddbp
+from ddbp import settings
 from ddbp.observers.observer import StepPhase
 from layers import BatchNorm, Dropout, TapeHook
 
@@ -37,14 +42,15 @@ def end_process(nanoseconds: int) -> None:
 class Killer(ddbp.Callback, TapeHook):
     """Kills this process at places of steps."""
 
-    def __init__(self, kills: list[str], joined: tuple[int, int]) -> None:
+    def __init__(self, kills: list[str], joined: tuple[int, int], deadly: tuple[int, int]) -> None:
         self._joined = joined
+        self._deadly = deadly
         slot = ddbp.communicator().slot
         split = [kill.split(":") for kill in kills]
         self._kills = {
             (int(step), place): int(later[0]) if later else 0
             for which, step, place, *later in split
-            if int(which) == slot
+            if int(which) == slot and not settings.resumes()
         }
         self._step = -1
 
@@ -56,11 +62,14 @@ class Killer(ddbp.Callback, TapeHook):
         if later is not None:
             end_process(later)
 
+    def on_attach(self, trainer):
+        self._trainer = trainer
+
     def on_step_begin(self, trainer, step):
         self._step = step
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
-            time.sleep(0.3)
+            time.sleep(1)
         self._come_to("beginning")
 
     def on_forward_begin(self, call):
@@ -68,6 +77,10 @@ class Killer(ddbp.Callback, TapeHook):
             self._come_to("forward")
 
     def on_backward_begin(self, call):
+        step, shard = self._deadly
+        first, last = self._trainer._plan.owned(self._trainer.comm.rank)
+        if self._step == step and first <= shard < last:
+            end_process(0)
         if call.index == 1:
             self._come_to("backward")
 
@@ -87,10 +100,11 @@ class Killer(ddbp.Callback, TapeHook):
         self._come_to("fit end")
 
 
-def fitted(name: str, killer: Killer):
+def fitted(name: str, killer: Killer, run_dir: Path | None = None):
     """Return the trainer and its losses."""
     start, data, _ = FITS[name]
-    trainer = start(callbacks=[killer])
+    saving = [] if run_dir is None else [ddbp.Checkpoints(every_steps=2)]
+    trainer = start(callbacks=[killer, *saving], run_dir=run_dir)
     if name == "a second fit":
         trainer.fit(data, epochs=1)
     history = trainer.fit(data, epochs=EPOCHS, validation=data)
@@ -145,11 +159,23 @@ def mixed(name: str, killer: Killer):
     return trainer, losses
 
 
+def by_hand(name: str, killer: Killer):
+    """Return the trainer and its losses, of batches that the script makes and propagates."""
+    trainer = make(dense(), ddbp.SGD(0.1), callbacks=[killer])
+    losses = []
+    for number in range(8):
+        rows = np.arange(14) + number
+        batch = trainer.batch(DATA.x[rows], DATA.y[rows])
+        losses.append(trainer.step(trainer.loss(trainer.model(batch.x), batch.y)))
+    return trainer, losses
+
+
 RUNS = {
     **dict.fromkeys(FITS, fitted),
     **dict.fromkeys(LOOPS, looped),
     "single steps": stepped,
     "loops of all kinds": mixed,
+    "batches of the script": by_hand,
 }
 
 
@@ -157,15 +183,24 @@ def main() -> None:
     """Train, as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("run", choices=RUNS)
+    parser.add_argument("run", choices=[*RUNS, "all"])
     parser.add_argument("kills", nargs="*")
     parser.add_argument("--joined", type=int, nargs=2, default=(0, 0))
+    parser.add_argument("--deadly", type=int, nargs=2, default=(-1, -1))
+    parser.add_argument("--save", action="store_true")
+    parser.add_argument("--unfinished", action="store_true")
     options = parser.parse_args()
-    trainer, losses = RUNS[options.run](options.run, Killer(options.kills, options.joined))
-    slot = ddbp.communicator().slot
-    results = {"digest": np.array(trainer.parameters_sha256()), "losses": np.array(losses)}
-    results["ranks"] = np.array(trainer.comm.size)
-    np.savez(options.folder / f"rank{slot}.npz", **results)
+    if options.unfinished:
+        ddbp.Optimizer.finish = lambda *of_another: None
+    results = {}
+    for name in RUNS if options.run == "all" else [options.run]:
+        killer = Killer(options.kills, options.joined, options.deadly)
+        folder = {"run_dir": options.folder / "run"} if options.save else {}
+        trainer, losses = RUNS[name](name, killer, **folder)
+        results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
+        results[f"{name}: losses"] = np.array(losses)
+        results[f"{name}: ranks"] = np.array(trainer.comm.size)
+    np.savez(options.folder / f"rank{ddbp.communicator().slot}.npz", **results)
 
 
 if __name__ == "__main__":

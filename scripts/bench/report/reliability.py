@@ -1,0 +1,80 @@
+"""Tables of what disturbed runs have come to, and of what checkpoints cost."""
+
+from collections import Counter
+from typing import Any
+
+from .table import result, source, table
+
+_MODES = ("alone", "restart", "survive", "hosts")
+_PLACES = ("data", "forward", "backward", "reduction", "update", "publish", "after")
+_MORE = ("evaluation", "epoch", "disk", "start")
+_IN_WORDS = {
+    "data": "while a batch is made",
+    "after": "after a step",
+    "evaluation": "in an evaluation",
+    "epoch": "at the end of an epoch",
+    "disk": "between two calls that write a checkpoint",
+    "start": "while it starts",
+}
+
+
+def chaos() -> str:
+    """Return the table of disturbances, if there was a campaign."""
+    if not (measured := result("chaos")):
+        return ""
+    counts: dict[str, Counter[str]] = {}
+    bad: Counter[str] = Counter()
+    for row in measured["rows"]:
+        numbers = {k: v for k, v in row.items() if k not in ("mode", "fault")}
+        name = _merged(row["fault"])
+        counts.setdefault(name, Counter())[row["mode"]] += sum(numbers.values())
+        bad[name] += sum(numbers.values()) - numbers.get("same bits", 0)
+    lines: list[list[Any]] = [
+        [name, *(counts[name][mode] or "" for mode in _MODES), bad[name]]
+        for name in sorted(counts, key=_order)
+    ]
+    whole = [sum(counts[name][mode] for name in counts) for mode in _MODES]
+    lines.append(["**all**", *whole, sum(bad.values())])
+    head = ["disturbance", "one rank", "restarts", "`--survive`", "two hosts", "other end"]
+    points = measured["disk_calls"]
+    said = (
+        f"{measured['faults']} disturbances of {measured['runs']} runs, of which"
+        f" {measured['verdicts'].get('same bits', 0)} came to the bits and the history of the"
+        f" undisturbed run, in {measured['seconds'] / 60:.0f} minutes, by"
+        f" `scripts/bench/chaos.py --seed {measured['seed']} --faults 1000`. Disks failed or"
+        f" processes died at {points['disturbed']} of the {points['in_a_checkpoint']} calls by which"
+        " ranks write a checkpoint. "
+    )
+    return f"{table(head, lines)}\n\n{source('chaos', said)}"
+
+
+def checkpoints() -> str:
+    """Return what checkpoints cost, if it was measured."""
+    if not (measured := result("checkpoint")):
+        return ""
+    rates, steps = measured["rows"]
+    speed = rates["gigabytes_per_second"]
+    said = (
+        f"A checkpoint of {rates['parameters'] / 1e6:.0f} million parameters with Adam's moments"
+        f" ({rates['bytes'] / 1e6:.0f} MB) is written at {speed['checkpoint']:.2f} GB/s with fsync,"
+        f" {rates['ratio_to_plain']['ratio']:.2f} of the rate of a plain file there, and compared"
+        f" with its digests at {speed['verify']:.2f} GB/s. One every {steps['every']} steps in the"
+        f" background makes a step {steps['cost']['ratio']:.3f} times as long"
+        f" ({steps['workload']}). "
+    )
+    return source("checkpoint", said)
+
+
+def _merged(fault: str) -> str:
+    """Return the line of the table that a fault belongs to: places are told apart for deaths."""
+    what, _, place = fault.rpartition(", ")
+    if not what:
+        return fault
+    if what != "SIGKILL":
+        return what
+    return f"{what} {_IN_WORDS.get(place, f'in {place}')}"
+
+
+def _order(name: str) -> tuple[int, str]:
+    places = [f"SIGKILL {_IN_WORDS.get(each, f'in {each}')}" for each in (*_PLACES, *_MORE)]
+    return places.index(name) if name in places else len(places), name

@@ -1,0 +1,94 @@
+"""`ddbp launch --survive`: what it says and returns when ranks are killed, and whom it starts."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddbp.comm import shared_memory
+
+from ...mpi.ranks import in_full
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
+
+PROGRAM = Path(__file__).parents[2] / "mpi" / "programs" / "survives.py"
+
+
+@pytest.fixture
+def survive(run_python, tmp_path):
+    """Return the function that runs the program on three ranks, having checked that nothing is left
+    in memory, and returns status, lines of the launcher and who was there in the end.
+    """
+
+    def run(what, *options):
+        temporary = tmp_path / "temporary"
+        temporary.mkdir(exist_ok=True)
+        before = {*shared_memory.folder().glob("ddbp-*")}
+        launch = ("-m", "ddbp", "launch", "--survive", "-n", 3, *options)
+        finished = run_python(*launch, PROGRAM, what, tmp_path, TMPDIR=str(temporary))
+        assert [*temporary.iterdir()] == []
+        pids = re.findall(r"process (\d+)", finished.err)
+        left = {*shared_memory.folder().glob("ddbp-*")} - before
+        assert not [path for path in left if path.name.split("-")[1] in pids]
+        lines = re.findall("^ddbp launch: (.*)", finished.err, re.MULTILINE)
+        slots = {path.name: path.read_text() for path in tmp_path.glob("slots*")}
+        return finished.status, lines, slots
+
+    return run
+
+
+def test_killed_rank_is_replaced_and_the_others_go_on(survive):
+    status, lines, slots = survive("one is killed")
+    assert status == 0
+    assert re.fullmatch(
+        r"rank 1 \(process \d+\) died before its trainer: killed by SIGKILL.*; 2 go on", lines[0]
+    )
+    assert re.fullmatch(r"rank 3 \(process \d+\) is to replace rank 1", lines[1])
+    assert slots == dict.fromkeys(["slots0", "slots2", "slots3"], "[0, 2, 3]")
+
+
+@pytest.mark.full
+def test_nobody_is_replaced_where_that_is_not_wanted(survive):
+    status, lines, slots = survive("newcomers fail", "--no-replace")
+    assert status == 0
+    assert len(lines) == 1
+    assert slots == dict.fromkeys(["slots0", "slots2"], "[0, 2]")
+
+
+@pytest.mark.parametrize("what", ["newcomers fail", *in_full("newcomers exit")])
+def test_newcomers_that_fail_disturb_nobody(what, survive):
+    status, _, slots = survive(what)
+    assert status == 0
+    assert slots == dict.fromkeys(["slots0", "slots2"], "[0, 2]")
+
+
+def test_death_of_all_ends_the_job_with_the_signal(survive):
+    status, lines, _ = survive("all are killed")
+    assert status == 128 + 9
+    assert "none go on" in lines[-1]
+
+
+def test_death_of_all_is_followed_by_a_restart_if_there_may_be_one(survive):
+    status, lines, slots = survive("all are killed once", "--max-restarts", 1)
+    assert status == 0
+    assert "begins again on 3 ranks in 0 s" in lines
+    assert len(slots) == 3
+
+
+@pytest.mark.parametrize(("status", "expected"), [(0, 1), *in_full((3, 3))])
+def test_rank_that_leaves_without_a_word_ends_all(status, expected, survive):
+    found, lines, slots = survive(f"leave with {status}")
+    assert (found, slots) == (expected, {})
+    if status == 0:
+        assert "left without coming to the end of the script, as by os._exit" in lines[0]
+
+
+def test_status_is_that_of_ranks_that_exit(survive):
+    assert survive("exit with 75") == (75, [], {})
+
+
+def test_rank_that_is_killed_when_all_is_done_is_no_success(survive):
+    status, lines, _ = survive("be killed at the end")
+    assert status != 0
+    assert lines[0].startswith("rank 1 ")

@@ -1,0 +1,80 @@
+"""Ranks that meet again and again without training, while something happens; those that are left
+let in who replaces others.
+
+Usage: survives.py WHAT FOLDER; each rank that comes to its end writes who the ranks are then.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+import ddbp
+from ddbp.comm.base import RankLost
+
+STEPS, AT = 20, 5
+LOOP = "the steps"
+
+
+def kill() -> None:
+    """Be killed."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def begin(what: str, slot: int, newcomer: bool) -> None:
+    """Do what happens before ranks meet, in their program."""
+    if newcomer and what == "newcomers fail":
+        raise RuntimeError("the misdeed")
+    if newcomer and what == "newcomers exit":
+        os._exit(3)
+
+
+def happen(what: str, slot: int, folder: Path) -> None:
+    """Do what happens at a step."""
+    if (what, slot) in (("one is killed", 1), ("newcomers fail", 1), ("newcomers exit", 1)):
+        kill()
+    if what == "all are killed":
+        kill()
+    if what == "all are killed once" and not (folder / f"killed{slot}").exists():
+        (folder / f"killed{slot}").touch()
+        kill()
+    if slot == 1 and what.startswith("leave with "):
+        os._exit(int(what.removeprefix("leave with ")))
+    if what.startswith("exit with "):
+        sys.exit(int(what.removeprefix("exit with ")))
+
+
+def main() -> None:
+    """Meet; at a step something happens."""
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    comm = ddbp.communicator()
+    begin(what, comm.slot, comm.newcomer)
+    state = np.zeros(1)
+    if comm.newcomer:
+        comm.knock(LOOP)
+        comm.broadcast(state)
+    while state[0] < STEPS:
+        if state[0] == AT:
+            happen(what, comm.slot, folder)
+        try:
+            knocking = comm.all_gather(np.array([comm.knocking(LOOP)])).any()
+        except RankLost:
+            comm.regroup()
+            continue
+        if knocking and comm.admit(LOOP):
+            comm.broadcast(state)
+            continue
+        # With one that is to come the last step waits.
+        if what != "one is killed" or state[0] < STEPS - 1 or comm.size == 3:
+            state += 1
+        time.sleep(1e-3)
+    (folder / f"slots{comm.slot}").write_text(str(comm.slots))
+    if what == "be killed at the end" and comm.slot == 1:
+        kill()
+
+
+if __name__ == "__main__":
+    main()

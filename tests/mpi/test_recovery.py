@@ -1,0 +1,161 @@
+"""A run whose ranks are killed goes on in the processes that are left, to the bits of the run in
+which none was.
+"""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddbp.checkpoint import folder
+from ddbp.checkpoint.folder import Checkpoint
+
+from .ranks import in_full
+
+PROGRAM = "recovered.py"
+
+# Which ranks are killed, in which step and where; of four the last one finishes alone.
+EVERYWHERE = ("1:1:forward", "2:3:update:15000", "0:5:publish")
+ELSEWHERE = ("3:1:backward", "0:3:exchange", "2:4:update")
+LATE = ("2:2:end", "0:4:publish:30000", "1:6:beginning")
+TOGETHER = ("0:3:update:20000", "2:3:publish")
+BESIDE = ("0:4:evaluation", "1:9:epoch end", "2:19:fit end")
+
+RUNS = [
+    ("dropout, Adam, a warm-up", 4, EVERYWHERE),
+    ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
+    ("batch norm, momentum", 4, ELSEWHERE),
+    ("LAMB, one cycle", 4, TOGETHER),
+    ("a moving average", 4, LATE),
+    ("best weights", 4, BESIDE),
+    ("groups", 3, EVERYWHERE[:2]),
+    ("weighted sentences without the last batch", 2, ("0:3:update",)),
+    ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
+    ("single steps", 4, LATE),
+    ("loops of all kinds", 6, EVERYWHERE),
+]
+MORE = [
+    ("dropout, Adam, a warm-up", 6, ELSEWHERE),
+    ("batch norm, momentum", 6, TOGETHER),
+    ("LAMB, one cycle", 6, EVERYWHERE),
+    ("Muon, a rate by epoch", 4, EVERYWHERE),
+    ("Muon, a rate by epoch", 4, TOGETHER),
+    ("a plateau", 4, BESIDE),
+    ("parameter groups", 4, ELSEWHERE),
+    ("early stopping", 4, BESIDE),
+    ("frozen layers", 4, EVERYWHERE),
+    ("a second fit", 4, LATE),
+    ("a loop", 4, LATE),
+    ("a loop over frozen layers in the midst of a group", 4, EVERYWHERE),
+    ("a loop in the midst of a group", 4, ELSEWHERE),
+    ("single steps", 6, TOGETHER),
+    ("loops of all kinds", 4, ELSEWHERE),
+]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(run_alone):
+    """Return what all runs give if nobody is killed."""
+    return run_alone(PROGRAM, "all")
+
+
+@pytest.fixture
+def survive(run_python, tmp_path):
+    """Return the function that trains a network on ranks of which some are killed; it returns how
+    the job ended and what each slot wrote.
+    """
+
+    def run(run, ranks, kills, *options, launch=()):
+        program = Path(__file__).parent / "programs" / PROGRAM
+        command = ("-m", "ddbp", "launch", "--survive", "-n", ranks, *launch, program)
+        ended = run_python(*command, tmp_path, run, *kills, *options, timeout=300)
+        found = {path.stem: dict(np.load(path)) for path in tmp_path.glob("rank*.npz")}
+        return ended, found
+
+    return run
+
+
+def same(run, found, undisturbed):
+    """Return whether ranks have the parameters and the losses of the undisturbed run."""
+    names = [f"{run}: digest", f"{run}: losses"]
+    return [
+        [each[name].tobytes() == undisturbed[name].tobytes() for name in names]
+        for each in found.values()
+    ]
+
+
+@pytest.mark.parametrize(("run", "ranks", "kills"), [*RUNS, *in_full(*MORE)])
+def test_ranks_that_are_left_finish_to_the_same_bits(run, ranks, kills, survive, undisturbed):
+    ended, found = survive(run, ranks, kills, launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    assert len(re.findall("died .*: killed by SIGKILL", ended.err)) == len(kills)
+    assert same(run, found, undisturbed) == [[True, True]] * (ranks - len(kills))
+
+
+def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
+    run = "a loop"
+    kills = ("1:3:update",)
+    ended, found = survive(run, 3, kills, "--unfinished", launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[False, False]] * 2
+
+
+@pytest.mark.parametrize(
+    "run", ["dropout, Adam, a warm-up", *in_full("best weights", "a moving average", "a loop")]
+)
+def test_newcomer_takes_the_place_of_a_killed_rank(run, survive, undisturbed):
+    ended, found = survive(run, 3, ("0:2:publish:10000",), "--joined", 3, 3)
+    assert ended.status == 0, ended.err
+    assert sorted(found) == ["rank1", "rank2", "rank3"]
+    assert [each[f"{run}: ranks"].item() for each in found.values()] == [3] * 3
+    digests = {each[f"{run}: digest"].item() for each in found.values()}
+    assert digests == {undisturbed[f"{run}: digest"].item()}
+
+
+@pytest.mark.parametrize(("slot", "step", "place"), [(0, 6, "forward"), (2, 6, "publish")])
+def test_checkpoints_and_the_run_folder_go_on_without_a_killed_rank(
+    slot, step, place, survive, undisturbed, tmp_path
+):
+    run = "dropout, Adam, a warm-up"
+    ended, found = survive(run, 3, (f"{slot}:{step}:{place}",), "--save", launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[True, True]] * 2
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    whole = [Checkpoint(path) for path in folder.found(tmp_path / "run" / "checkpoints")]
+    assert [checkpoint.step for checkpoint in whole] == [16, 18, 20]
+    assert [checkpoint.damages() for checkpoint in whole] == [[]] * 3
+    assert list((tmp_path / "run" / "checkpoints").glob(".*")) == []
+
+
+def test_job_of_which_no_rank_is_left_begins_again_from_its_checkpoint(survive, undisturbed):
+    run = "dropout, Adam, a warm-up"
+    kills = ("0:9:forward", "1:9:forward", "2:9:forward")
+    ended, found = survive(run, 3, kills, "--save", launch=("--max-restarts", 1))
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[True, True]] * 3
+
+
+def test_shard_in_which_two_ranks_have_died_ends_the_job(survive):
+    ended, found = survive("dropout, Adam, a warm-up", 4, (), "--deadly", 7, 3)
+    assert ended.status not in (0, None)
+    assert found == {}
+    assert "a rank must live through the shards of step 7 that another one died in" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        ("windows", "one with truncate=, which needs the states that the killed rank carried"),
+        ("batches of the script", "one on a batch of Trainer.batch"),
+    ],
+)
+def test_run_that_cannot_take_a_step_again_ends_with_what_helps(run, why, survive):
+    ended, found = survive(run, 3, ("1:3:forward",), launch=("--no-replace",))
+    assert ended.status not in (0, None)
+    assert found == {}
+    assert why in ended.err
+    assert "With --max-restarts the job begins again" in ended.err

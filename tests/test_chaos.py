@@ -1,0 +1,92 @@
+"""Runs that are disturbed come to the bits of the undisturbed one, and a campaign that disturbs them
+finds those that do not.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[1] / "scripts" / "bench"
+
+# Each was once the end of a run, or a hang.
+KNOWN = [
+    # The name of the folder of checkpoints was not on the disk.
+    "alone 1: power disk step=6 amount=2; power disk step=9 amount=9; power disk step=14 amount=16",
+    # Rank 0 waited ten minutes for the part of a rank whose disk was full.
+    "restart 2 waits: enospc disk rank=1 step=3 amount=2; launcher update rank=1 step=7",
+    "survive 3: kill update rank=1 step=3 amount=20000; kill publish rank=2 step=6; kill data step=9",
+]
+
+
+@pytest.fixture
+def chaos(run_python, launcher):
+    """Return the function that runs a campaign, and returns what it writes."""
+
+    def run(folder, *arguments, timeout=600, **environment):
+        path = folder / "chaos.json"
+        command = [BENCH / "chaos.py", "--json", path, *arguments]
+        finished = run_python(*command, timeout=timeout, TMPDIR=str(folder), **environment)
+        return finished, json.loads(path.read_text())
+
+    return run
+
+
+def test_disturbed_runs_come_to_the_same_bits(chaos, tmp_path):
+    finished, found = chaos(tmp_path, "--replay", *KNOWN)
+    assert finished.status == 0, finished.out
+    assert found["verdicts"] == {"same bits": len(KNOWN)}
+    assert found["faults"] == sum(job.count(";") + 1 for job in KNOWN)
+
+
+def test_faults_drawn_from_a_seed_leave_the_bits(chaos, tmp_path):
+    finished, found = chaos(tmp_path, "--modes", "alone", "--faults", 24, "--seed", 3)
+    assert finished.status == 0, finished.out
+    assert found["faults"] >= 20
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [1, 2])
+def test_ranks_are_disturbed_in_all_modes(chaos, tmp_path, seed):
+    finished, found = chaos(tmp_path, "--faults", 60, "--seed", seed, timeout=800)
+    assert finished.status == 0, finished.out
+    assert found["faults"] > 50
+
+
+CONTROLS = {
+    "LOST CHECKPOINT": (
+        "alone 1: power disk step=12 amount=1; kill after step=18",
+        "from ddbp.checkpoint import folder; folder._settle = lambda path: None",
+    ),
+    "WRONG": (
+        "alone 1: kill after step=7; kill after step=12",
+        "from ddbp.optim.optimizer import Optimizer; Optimizer.load_state = lambda *_: None",
+    ),
+    "HANG": (
+        "alone 1: kill after step=7",
+        "from ddbp.checkpoint import folder; folder.recover = lambda path: time.sleep(60)",
+    ),
+    "UNCLEAR": (
+        "alone 1: kill after step=9; damage flip",
+        "import ddbp.training.checkpoints as c; c.print = lambda *_, **__: None",
+    ),
+}
+
+
+@pytest.mark.parametrize("verdict", CONTROLS)
+def test_campaign_finds(verdict, run_python, tmp_path):
+    job, broken = CONTROLS[verdict]
+    code = f"""
+import os, sys, time
+sys.path.insert(0, {str(BENCH)!r})
+from pathlib import Path
+from faults.jobs import Runner
+from faults.plan import Job
+runner = Runner(Path({str(tmp_path)!r}), limit=60)
+job = Job.of({job!r})
+runner.expected(__import__("faults.training").training.epochs(job))
+runner.limit = 20
+{broken}
+print(runner.run(job).verdict)
+"""
+    assert run_python("-c", code).out.strip() == verdict
