@@ -154,8 +154,8 @@ class Communicator(Ranks, Protocol):
         """See the attributes."""
 
     def signs(self) -> dict[int, Integers]:
-        """Return words (8,) of each rank of this host, in memory that they share, which may be read
-        and written at any time. Not collective.
+        """Return words (8,) of each rank of this host by its slot, in memory that they share, which
+        may be read and written at any time, in any thread. Not collective.
         """
 
     def plan_memory(self, needs: Mapping[str, int]) -> None:

@@ -137,9 +137,9 @@ class HostBarrier:
         )
         return mismatched
 
-    def signs(self) -> list[Integers]:
-        """Return words of the ranks of the host (8,) that are no part of a meeting."""
-        return [self.cells[row, _SIGNS : sync.COUNT_CELLS] for row in self._members]
+    def signs(self) -> dict[int, Integers]:
+        """Return words (8,) of each row that meets which are no part of a meeting."""
+        return {row: self.cells[row, _SIGNS : sync.COUNT_CELLS] for row in self._members.tolist()}
 
     def late(self) -> list[int]:
         """Return the ranks of the host that have not come to the present meeting."""

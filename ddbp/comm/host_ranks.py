@@ -34,11 +34,13 @@ class HostRanks:
     def waited(self) -> float:
         return self._deadline.waited
 
+    # The slot of the first row of the barrier.
+    _first_slot = 0
+
     def signs(self) -> dict[int, Integers]:
-        words = self._host_barrier.signs()
-        # Until ranks share memory this one is alone.
-        first = self.rank if len(words) == 1 else self.topology.first
-        return {first + number: of_rank for number, of_rank in enumerate(words)}
+        return {
+            self._first_slot + row: of_row for row, of_row in self._host_barrier.signs().items()
+        }
 
     def host_barrier(self, collective: Collective) -> None:
         self._deadline.begin()

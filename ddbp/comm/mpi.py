@@ -55,7 +55,8 @@ class MPICommunicator(HostRanks, FixedRanks):
         self.size = self.world.size
         self._notices = MPINotices(mpi, self.world)
         self._deadline = Deadline(self._notices, self.rank, range(self.size))
-        self._host_barrier = HostBarrier(np.zeros, 0, 1)
+        # Until ranks share memory this one is alone.
+        self._host_barrier, self._first_slot = HostBarrier(np.zeros, 0, 1), self.rank
         abort_all_ranks_on_exceptions(self)
         for tell in STARTED:
             tell(self)
@@ -65,8 +66,9 @@ class MPICommunicator(HostRanks, FixedRanks):
             [True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True]
         )
         self._held: dict[str, int] = {}
-        self._host_barrier = self._make_host_barrier()
+        barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
+        self._host_barrier, self._first_slot = barrier, self.topology.first
         self._one_host = len(self.hosts) == 2
         self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
 

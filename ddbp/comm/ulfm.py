@@ -79,6 +79,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         self._lost: RankLost | None = None
         self._looked = 0.0
         self._formed = True
+        self._renew_notices()
 
     @property
     def slot(self) -> int:
@@ -140,6 +141,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         if self._lost is not None:
             raise self._lost
         self._present = results
+        self._notices.come_to(self._joints + 1)
         try:
             try:
                 yield
@@ -314,9 +316,12 @@ class SurvivingMPICommunicator(MPICommunicator):
         mine = neighbours.index(self.slot)
         self._host_barrier.form(self._rows, mine, self.group << _MEETINGS)
         self.of_host = self if self._one_host else RanksOfHost(self, self._gather_of_host)
-        self._notices = MPINotices(self._mpi, self.world)
-        self._deadline.form(self.rank, self.slots, self._notices)
+        self._renew_notices()
         return sorted({*before} - {*self.slots})
+
+    def _renew_notices(self) -> None:
+        self._notices: _Notices = _Notices(self._mpi, self.world)
+        self._deadline.form(self.rank, self.slots, self._notices)
 
     def _end_messages(self) -> None:
         """Wait until MPI writes no more to the arrays of messages that are given up."""
@@ -354,6 +359,24 @@ def _broadcast(world: Any, arrays: Sequence[Array], root: int) -> None:
     """Overwrite arrays, which have no gaps, with those of a rank."""
     for array in arrays:
         world.Bcast(array.reshape(-1).view(np.uint8), root)
+
+
+class _Notices(MPINotices):
+    """Those of ranks of which some may have waited more often than others: what counts are
+    joints.
+    """
+
+    def begin(self) -> None:
+        """Count nothing."""
+
+    def come_to(self, joint: int) -> None:
+        """Come to a joint."""
+        self._things = joint
+
+    def _tell(self, tag: int) -> None:
+        # Whoever waits learns that a rank is lost.
+        with suppress(self._mpi.Exception):
+            super()._tell(tag)
 
 
 class _Messages(MPIPendingMessages):

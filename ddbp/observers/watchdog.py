@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
@@ -55,6 +56,8 @@ _INSIST = 5.0
 """Seconds that MPI gets to end all ranks."""
 
 _NEVER = float("inf")
+_ENDED = ("", "Z", "X")
+"""States of processes that run no more."""
 _ASIDE = (
     "ddbp.checkpoint",
     "ddbp.training.evaluation",
@@ -100,7 +103,7 @@ class Watchdog:
         self._idle = 0.0
         self._in_step = True
         self._looked = time.monotonic()
-        # Of other ranks of the host: the last pulse, and since when it is that.
+        # Of other slots of the host: the last pulse, and since when it is that.
         self._pulses: dict[int, int] = {}
         self._quiet: dict[int, float] = {}
         self._processes = Processes()
@@ -125,37 +128,47 @@ class Watchdog:
         self._parts.update(part.__code__ for part in parts)
         self._thread_of_trainer = threading.get_ident()
 
-    def tell_of_all(self) -> None:
-        """Have the ranks of this host tell where they are, and tell it of those that cannot."""
+    def tell_of_all(self) -> bool:
+        """Have the ranks of this host tell where they are, and tell it of those that cannot.
+
+        Return whether this rank is the first of those that have raised an alarm, who speaks for
+        them.
+        """
         signs = self._comm.signs()
-        signs[self._comm.rank][_ALARM] = 1
+        signs[self._comm.slot][_ALARM] = 1
         self._tell()
         end = time.monotonic() + max(_ANSWER, 3 * self._look)
         silent = self._silent(signs)
         while silent and time.monotonic() < end:
             time.sleep(0.05)
             silent = self._silent(signs)
-        # Of those that have raised an alarm one speaks, and the others let it.
-        if self._comm.rank == min(rank for rank, words in signs.items() if words[_ALARM]):
-            for rank in silent:
-                self._say_of(rank, signs[rank])
-        elif silent and not self._comm.survives:
+        speaks = self._comm.slot == min(slot for slot, words in signs.items() if words[_ALARM])
+        if speaks:
+            for slot in silent:
+                self._say_of(slot, signs[slot])
+        elif silent:
+            # Let it.
             time.sleep(_LOOK)
         if self._comm.survives:
-            signs[self._comm.rank][_ALARM] = 0
+            signs[self._comm.slot][_ALARM] = 0
+        return speaks
 
     # Looks
 
     def _run(self) -> None:
-        while not self._over.wait(self._look):
-            self._look_once()
+        try:
+            while not self._over.wait(self._look):
+                self._look_once()
+        except Exception:
+            # The run is worth more than its watchdog.
+            self._say(f"has no watchdog any more:\n{traceback.format_exc()}")
 
     def _look_once(self) -> None:
         now = time.monotonic()
         passed = min(now - self._looked, 2 * self._look)
         self._looked = now
         signs = self._comm.signs()
-        own = signs[self._comm.rank]
+        own = signs[self._comm.slot]
         own[_PULSE] += 1
         own[_PID] = os.getpid()
         own[_STACKS] = self._stacks.descriptor
@@ -174,8 +187,9 @@ class Watchdog:
                 self._end(stuck)
             return
         self._pulses.clear()
-        if self._idle > self._own_limit():
-            self._end([self._comm.rank])
+        # A newcomer waits to be let in, for as long as that takes.
+        if self._idle > self._own_limit() and not self._comm.newcomer:
+            self._end([self._comm.slot])
 
     def _count(self, passed: float) -> None:
         """Count for how long there has been no progress, and learn from that when there is."""
@@ -239,25 +253,24 @@ class Watchdog:
         return self._learned() if stopped else max(self._learned(), settings.timeout())
 
     def _stuck(self, signs: dict[int, Integers], passed: float) -> list[int]:
-        """Return the ranks of this host whose threads have not run for too long while this rank
-        waits.
+        """Return the slots of the ranks of this host whose threads have not run for too long while
+        this rank waits.
         """
         found = []
-        for rank, words in signs.items():
-            pulse = int(words[_PULSE])
-            if rank == self._comm.rank or pulse == 0:
+        for slot, words in signs.items():
+            pulse, pid = int(words[_PULSE]), int(words[_PID])
+            if slot == self._comm.slot or pulse == 0:
                 continue
-            same = pulse == self._pulses.get(rank)
-            self._pulses[rank] = pulse
-            self._quiet[rank] = self._quiet[rank] + passed if same else 0.0
-            pid = int(words[_PID])
+            same = pulse == self._pulses.get(slot)
+            self._pulses[slot] = pulse
+            self._quiet[slot] = self._quiet[slot] + passed if same else 0.0
             self._processes.follow(pid, pid, start_of(pid) or 0)
-            if self._quiet[rank] > self._limit_of_others(stopped=True):
+            if self._quiet[slot] > self._limit_of_others(stopped=True):
                 state = _state_of(pid)
                 limit = self._limit_of_others(stopped=state == "T")
                 # Those that have ended are another matter, and so is one that a debugger holds.
-                if state not in ("", "Z", "X", "t") and self._quiet[rank] > limit:
-                    found.append(rank)
+                if state not in (*_ENDED, "t") and self._quiet[slot] > limit:
+                    found.append(slot)
         return found
 
     # Alarms
@@ -266,22 +279,28 @@ class Watchdog:
         """Tell where all ranks are, and end them, or those that have stalled if others go on
         without them.
         """
-        self.tell_of_all()
         signs = self._comm.signs()
-        pids = [int(signs[rank][_PID]) for rank in stalled]
-        for rank in stalled:
-            rank_status.mark_stalled(self._comm.slots[rank])
+        speaks = self.tell_of_all()
+        for slot in stalled:
+            rank_status.mark_stalled(slot)
         if self._comm.survives:
-            self._say(f"kills rank {', '.join(map(str, stalled))}")
-            if self._comm.rank in stalled:
-                os.kill(os.getpid(), signal.SIGKILL)
-            for pid in pids:
-                self._processes.kill(pid)
+            # Who does not speak looks again.
             self._pulses.clear()
+            for slot in stalled if speaks or self._comm.slot in stalled else ():
+                self._kill(slot, int(signs[slot][_PID]))
             return
         self._say(f"ends all ranks; {settings.STALL_TIMEOUT} sets the limit in seconds")
         threading.Thread(target=_insist, daemon=True).start()
         self._comm.abort(STALLED)
+
+    def _kill(self, slot: int, pid: int) -> None:
+        """Kill a rank, unless another one has done so."""
+        if _state_of(pid) in _ENDED:
+            return
+        self._say(f"kills rank {self._rank_of(slot)}")
+        if slot == self._comm.slot:
+            os.kill(pid, signal.SIGKILL)
+        self._processes.kill(pid)
 
     def _tell(self) -> None:
         """Tell where this rank is, once."""
@@ -297,7 +316,7 @@ class Watchdog:
             since = f"gets no further since {self._idle:.0f} s, " if stalls else "is "
             text = since + self._where()
         self._say(f"{text}\n{self._stacks.of_threads(self._thread.ident or 0)}")
-        self._comm.signs()[self._comm.rank][_TOLD] = 1
+        self._comm.signs()[self._comm.slot][_TOLD] = 1
 
     def _where(self) -> str:
         """Return where this rank is: what its status says, else what its stack does."""
@@ -319,22 +338,28 @@ class Watchdog:
         return f"in step {trainer.step_count}"
 
     def _silent(self, signs: dict[int, Integers]) -> list[int]:
-        """Return the ranks of the host that have not told where they are, of those that still
-        run.
+        """Return the slots of the ranks of the host that have not told where they are, of those
+        that still run.
         """
         return [
-            rank
-            for rank, words in signs.items()
-            if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in ("", "Z")
+            slot
+            for slot, words in signs.items()
+            if not words[_TOLD] and words[_PID] and _state_of(int(words[_PID])) not in _ENDED
         ]
 
-    def _say_of(self, rank: int, words: Integers) -> None:
+    def _rank_of(self, slot: int) -> int:
+        # Ranks may be numbered anew at any time.
+        slots = self._comm.slots
+        return slots.index(slot) if slot in slots else slot
+
+    def _say_of(self, slot: int, words: Integers) -> None:
         """Tell of a rank that does not tell itself."""
         pid = int(words[_PID])
         state = "is stopped, as by SIGSTOP" if _state_of(pid) == "T" else "does not answer"
-        where = "".join(f", {text}" for tell in WHERE if (text := tell(self._comm.slots[rank])))
+        where = "".join(f", {text}" for tell in WHERE if (text := tell(slot)))
         stack = self._stacks.of_process(pid, int(words[_STACKS]), int(words[_THREAD]))
-        self._say(f"rank {rank} (process {pid}) {state}{where}{stack and chr(10)}{stack}")
+        who = f"rank {self._rank_of(slot)} (process {pid})"
+        self._say(f"{who} {state}{where}{stack and chr(10)}{stack}")
 
     def _say(self, text: str) -> None:
         start = f"[rank {self._comm.rank} of {self._comm.size}]"
@@ -363,14 +388,18 @@ _OWN: list[Watchdog] = []
 def _start(comm: Communicator) -> None:
     """Watch this rank; a process alone only if it has a limit."""
     limit = settings.stall_timeout()
-    if _OWN or limit == _NEVER or (comm.size == 1 and limit is None and not comm.survives):
+    if _OWN or (comm.size == 1 and limit is None and not comm.survives):
         return
     _OWN.append(Watchdog(comm, limit))
     _OWN[0].start()
-    GIVES_UP.append(_OWN[0].tell_of_all)
+    GIVES_UP.append(_give_up)
 
 
 STARTED.append(_start)
+
+
+def _give_up() -> None:
+    _OWN[0].tell_of_all()
 
 
 def _forget() -> None:
