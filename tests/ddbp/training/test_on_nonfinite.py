@@ -110,6 +110,17 @@ def test_layer_whose_own_gradient_alone_is_too_large_is_named_with_the_samples_o
     assert "for weight; what comes back to Linear(1, 1) is finite, in samples 5, 6, 7, 8, 9" in text
 
 
+def test_what_was_found_in_a_group_that_came_to_nothing_is_forgotten():
+    trainer = faulty("forward", accumulate=2)
+    trainer.train_step(marked(X[ROWS], 4), LABELS[ROWS])
+    with pytest.raises(ValueError, match="must have shape"):
+        trainer.train_step(X[ROWS, :3], LABELS[ROWS])
+    trainer._update.group.lose()
+    for _ in range(2):
+        loss = trainer.train_step(X[ROWS], LABELS[ROWS])
+    assert np.isfinite(loss)
+
+
 def test_gradients_of_a_group_stay_as_they_are():
     trainer = faulty("backward", accumulate=3)
     trainer.train_step(X[ROWS], LABELS[ROWS])
