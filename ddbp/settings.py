@@ -165,7 +165,7 @@ def whole_hosts() -> bool:
 
 def shards() -> int | None:
     """Return the number of shards of trainers that are given none."""
-    return _integer(SHARDS)
+    return _integer(SHARDS, most=2**20)
 
 
 def shard_memory() -> int:
@@ -241,10 +241,12 @@ def _seconds(name: str, fix: str) -> float | None:
     return seconds
 
 
-def _integer(name: str, kind: str = "positive integer", least: int = 1) -> int | None:
+def _integer(
+    name: str, kind: str = "positive integer", least: int = 1, most: int = 2**40
+) -> int | None:
     """Return the integer in a variable, or None if it is not set; `kind` says what it must be."""
     text = os.environ.get(name, "")
-    if text and not (text.isdecimal() and int(text) >= least):
+    if text and not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
         raise ValueError(
             message("ddbp", f"{name} must be a {kind}", repr(text), "Unset it for the default.")
         )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .checks import boolean, fraction, positive_int
+from .checks import array, boolean, fraction, positive_int
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
@@ -290,7 +290,7 @@ class MultiHeadAttention(Composite):
         )
         further = []
         if mask is not None:
-            mask = _array(mask)
+            mask = _array(self, "mask", mask)
             if mask.dtype != np.bool_:
                 raise ValueError(
                     message(
@@ -301,7 +301,7 @@ class MultiHeadAttention(Composite):
                     )
                 )
         if keys is not None:
-            keys = _array(keys)
+            keys = _array(self, "keys", keys)
             if keys.dtype != np.bool_ or keys.ndim != 2:
                 fix = "keys is True where there is a key."
                 raise ValueError(
@@ -310,14 +310,20 @@ class MultiHeadAttention(Composite):
                     )
                 )
             keys = keys[:, np.newaxis, np.newaxis]
-            mask = keys if mask is None else keys & mask
+            try:
+                mask = keys if mask is None else keys & mask
+            except ValueError as error:
+                must, fix = "keys and mask must broadcast", "A mask is (N, H, T, U), or less."
+                got = f"{list(keys.shape)} and {list(mask.shape)}"
+                raise ValueError(message(self, must, got, fix)) from error
         if mask is not None:
             further.append(mask)
         if lengths is not None:
-            further.append(_array(lengths))
+            further.append(_array(self, "lengths", lengths))
         return self.output(self.attention(*projected, *further))
 
 
-def _array(given: Any) -> Array:
+def _array(owner: Any, name: str, given: Any) -> Array:
     """Return lengths or a mask as an array, though a model may get them as values."""
-    return given.array if isinstance(given, Value) else np.asarray(given)
+    result: Array = given.array if isinstance(given, Value) else array(owner, name, given)
+    return result

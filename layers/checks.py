@@ -227,6 +227,13 @@ def require_layer(owner: str, name: str, layer: Any) -> Any:
     return layer
 
 
+def require_count(owner: Any, count: int, inputs: tuple[Any, ...]) -> None:
+    """Refuse another number of inputs."""
+    if len(inputs) != count:
+        fix = "Masks are passed by name."
+        raise ValueError(message(owner, f"there must be {count} sequences", len(inputs), fix))
+
+
 def require_array(owner: Any, x: Any) -> None:
     """Refuse an input that is neither an array nor a value of a tape."""
     if not (hasattr(x, "shape") and isinstance(getattr(x, "dtype", None), np.dtype)):

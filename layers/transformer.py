@@ -8,6 +8,7 @@ import numpy as np
 
 from .activation import GELU
 from .attention import MultiHeadAttention
+from .checks import require_count
 from .containers import Sequential
 from .dropout import Dropout
 from .engine.module import Composite, Module
@@ -84,6 +85,7 @@ class EncoderBlock(Composite):
         self.dropout = Dropout(dropout) if dropout else None
 
     def __call__(self, *inputs: Any, **masks: Any) -> Any:
+        require_count(self, 1, inputs)
         (x,) = inputs
         h = x + self._dropped(self.attention(self.norm_attention(x), **masks))
         return h + self._dropped(self.dense(self.norm_dense(h)))
@@ -130,6 +132,7 @@ class DecoderBlock(EncoderBlock):
         )
 
     def __call__(self, *inputs: Any, **masks: Any) -> Any:
+        require_count(self, 2, inputs)
         x, context = inputs
         h = x + self._dropped(self.attention(self.norm_attention(x)))
         g = h + self._dropped(self.cross(self.norm_cross(h), context, **masks))

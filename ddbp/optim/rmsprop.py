@@ -45,7 +45,7 @@ class RMSProp(Optimizer):
         self.alpha = fraction("RMSProp", "alpha", alpha, USUAL)
         self.epsilon = non_negative("RMSProp", "epsilon", epsilon)
         self.momentum = fraction("RMSProp", "momentum", momentum, USUAL)
-        self.slots = ("square", "momentum") if momentum else ("square",)
+        self.slots = ("square", "momentum") if self.momentum else ("square",)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         scalars = (rate, self.alpha, self.epsilon)

@@ -51,7 +51,7 @@ class SGD(Optimizer):
                     "SGD(0.1, momentum=0.9, nesterov=True).",
                 )
             )
-        self.slots = ("momentum",) if momentum else ()
+        self.slots = ("momentum",) if self.momentum else ()
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         if not self.momentum:

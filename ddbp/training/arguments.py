@@ -3,7 +3,6 @@ where that is not clear.
 """
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,6 +26,7 @@ from layers.errors import message
 from . import metrics as functions
 from .callbacks import Callback
 from .metrics import Metric
+from .paths import path_of
 
 _OWNER = "Trainer"
 _OPTIMIZERS: tuple[type[Any], ...] = (
@@ -189,13 +189,8 @@ def _metric_functions() -> dict[str, Metric]:
 
 
 def path(name: str, given: Any) -> Path | None:
-    """Return a path that may be relative, or begin with ~; None for none."""
-    if given is None:
-        return None
-    if not isinstance(given, str | os.PathLike) or "\0" in (text := os.fspath(given)):
-        must, fix = f"{name} must be a path", f'Write {name}="runs/first".'
-        raise _refused(must, repr(given), fix)
-    return Path(text).expanduser().absolute()
+    """Return a path, None for none."""
+    return None if given is None else path_of(_OWNER, name, given)
 
 
 def resume(given: Any, run_dir: Path | None) -> str | Path | None:

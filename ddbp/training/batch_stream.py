@@ -6,6 +6,7 @@ from typing import Any
 from ddbp.comm.base import CommunicationError
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
+from layers.checks import positive_int
 from layers.errors import message
 from layers.types import Array, Integers
 
@@ -118,7 +119,8 @@ class BatchStream:
     def left(self, epochs: int) -> int:
         """Return how many of so many epochs are left of the run that begins or goes on."""
         assert self._first_epoch is not None
-        return max(0, self._first_epoch + epochs - self.epoch)
+        count = positive_int("Trainer", "epochs", epochs, "1 is the least.")
+        return max(0, self._first_epoch + count - self.epoch)
 
     def epochs(self, epochs: int) -> Iterator[None]:
         """Yield once for each of so many epochs that is left, and begins."""

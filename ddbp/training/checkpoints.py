@@ -15,11 +15,12 @@ from ddbp.checkpoint.writer import Writer, sees_the_same
 from ddbp.comm.agreement import gather_texts
 from ddbp.comm.base import Communicator
 from ddbp.observers.observer import Request, StepPhase
-from layers.checks import positive, positive_int
+from layers.checks import boolean, one_of, positive, positive_int
 from layers.errors import message
 
 from .callbacks import OptionsCallback, Record
 from .monitors import Monitor
+from .paths import path_of
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -88,13 +89,11 @@ class Checkpoints(OptionsCallback):
         self.every_seconds = every_seconds
         self.every_epochs = every_epochs
         self.keep_last = positive_int(_OWNER, "keep_last", keep_last, "1 is the least.")
-        if busy not in ("wait", "skip"):
-            fix = 'busy="skip" leaves out one that would have to wait.'
-            raise ValueError(message(_OWNER, 'busy must be "wait" or "skip"', repr(busy), fix))
+        fix = 'busy="skip" leaves out one that would have to wait.'
+        self.busy = one_of(_OWNER, "busy", busy, ("wait", "skip"), fix)
         self.keep_best = keep_best
-        self.background = background
-        self.busy = busy
-        self.path = None if path is None else Path(path).expanduser().absolute()
+        self.background = boolean(_OWNER, "background", background)
+        self.path = None if path is None else path_of(_OWNER, "path", path)
         self._monitor: Monitor | None = None
         self._best = 0
         if keep_best is not None:

@@ -11,7 +11,7 @@ from numpy import ndarray
 from ddbp.reduction.shards import ShardPlan
 from layers import Tape
 from layers.checks import non_negative_int, require_number
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array, Integers
 
 from .samples import (
@@ -101,6 +101,7 @@ class ArrayDataset:
         result._samples = len(x)
         return result
 
+    @wording("ArrayDataset.astype")
     def astype(self, dtype: Any, owner: str = "ArrayDataset") -> "ArrayDataset":
         """Return the data with floating arrays in another type; itself, if nothing changes.
 

@@ -18,7 +18,7 @@ import numpy as np
 from layers import BinaryCrossEntropy, MultiClassHinge, SoftmaxCrossEntropy
 from layers.checks import positive_int
 from layers.engine.memory import empty, flat, matrix
-from layers.errors import message
+from layers.errors import message, wording
 from layers.kernels import reduce, softmax
 from layers.types import Array, Integers
 
@@ -31,6 +31,7 @@ RESERVED = ("loss",)
 """Names in what `Trainer.evaluate` returns that are no metrics."""
 
 
+@wording("accuracy")
 def accuracy(
     prediction: Array, target: Array, weights: Array | None = None, *, ignore: int | None = None
 ) -> Values:
@@ -54,6 +55,7 @@ def accuracy(
     return top_k_accuracy(1, prediction, target, weights, ignore=ignore)
 
 
+@wording("top_k_accuracy")
 def top_k_accuracy(
     k: int,
     prediction: Array,
@@ -85,6 +87,7 @@ def top_k_accuracy(
     return per_sample(owner, known, weights, counted)
 
 
+@wording("binary_accuracy")
 def binary_accuracy(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return per sample the fraction of outputs where logit > 0 agrees with target > 1/2, both
     `prediction` and `target` (N, …), by `weights` as of `accuracy`.
@@ -93,6 +96,7 @@ def binary_accuracy(prediction: Array, target: Array, weights: Array | None = No
     return per_sample("binary_accuracy", 1 - abs(_positive(prediction) - (target > 0.5)), weights)
 
 
+@wording("precision")
 def precision(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the fraction of positive predictions that are right: of outputs with logit
     > 0 those with target > 1/2, both `prediction` and `target` (N, …), over all samples and
@@ -103,6 +107,7 @@ def precision(prediction: Array, target: Array, weights: Array | None = None) ->
     return per_sample("precision", (target > 0.5) + 0 * found, weights, found != 0)
 
 
+@wording("recall")
 def recall(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the fraction of positive targets that are found: of outputs with target >
     1/2 those with logit > 0, both `prediction` and `target` (N, …), over all samples and outputs,
@@ -112,6 +117,7 @@ def recall(prediction: Array, target: Array, weights: Array | None = None) -> Va
     return per_sample("recall", _positive(prediction), weights, target > 0.5)
 
 
+@wording("f1_score")
 def f1_score(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return what makes the harmonic mean of `precision` and `recall`: 2 TP / (2 TP + FP + FN),
     both `prediction` and `target` (N, …), over all samples and outputs, by `weights` as of
@@ -122,6 +128,7 @@ def f1_score(prediction: Array, target: Array, weights: Array | None = None) -> 
     return per_sample("f1_score", found * true, weights, 1 * (found != 0) + true)
 
 
+@wording("bits_per_character")
 def bits_per_character(
     prediction: Array, target: Array, weights: Array | None = None, *, ignore: int | None = None
 ) -> Values:
@@ -151,6 +158,7 @@ def bits_per_character(
     return per_sample("bits_per_character", bits, weights, counted)
 
 
+@wording("mean_absolute_error")
 def mean_absolute_error(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return per sample the mean `|prediction - target|`, both (N, …), by `weights` as of
     `accuracy`.
@@ -159,6 +167,7 @@ def mean_absolute_error(prediction: Array, target: Array, weights: Array | None 
     return per_sample("mean_absolute_error", np.abs(prediction - target), weights)
 
 
+@wording("mean_squared_error")
 def mean_squared_error(prediction: Array, target: Array, weights: Array | None = None) -> Values:
     """Return per sample the mean (`prediction` - `target`)², both (N, …), by `weights` as of
     `accuracy`.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ddbp.comm.base import CollectiveKind
 from layers import Parameter
+from layers.errors import message
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -22,6 +23,9 @@ def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     ...     if mine:
     ...         model[0].weight.value = np.clip(model[0].weight.value, -1, 1)
     """
+    if not hasattr(trainer, "step_count"):
+        must, fix = "it must be given a trainer", "with ddbp.modify_parameters(trainer): …"
+        raise TypeError(message("modify_parameters", must, f"a {type(trainer).__name__}", fix))
     comm = trainer.comm
     # What the others still compute is of the parameters as they were.
     comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))

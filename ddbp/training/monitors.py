@@ -11,11 +11,12 @@ import numpy as np
 
 from ddbp.reduction.replicate import KeptWeights
 from ddbp.snapshot import NUMBER, Entry, Pieces, Schema, State, StoredArray, below, integer
-from layers.checks import non_negative, positive_int
+from layers.checks import boolean, non_negative, one_of, positive_int
 from layers.errors import message
 from layers.types import Array
 
 from .callbacks import OptionsCallback, Record
+from .paths import path_of
 from .run_folder import save_parameters
 
 if TYPE_CHECKING:
@@ -40,9 +41,13 @@ class Monitor:
     """
 
     def __init__(self, owner: str, name: str | None, mode: str | None, delta: float) -> None:
-        if mode not in (None, "min", "max"):
+        if mode is not None:
             fix = 'Write "min" for losses and errors, "max" for accuracies and scores.'
-            raise ValueError(message(owner, 'mode must be "min" or "max"', repr(mode), fix))
+            one_of(owner, "mode", mode, ("min", "max"), fix)
+        given: Any = name
+        if given is not None and not isinstance(given, str):
+            must, fix = "monitor must be the name of a number", 'Write monitor="validation_loss".'
+            raise TypeError(message(owner, must, repr(name), fix))
         if name is not None and mode is None:
             if name.endswith(("loss", "error")):
                 mode = "min"
@@ -142,8 +147,8 @@ class BestWeights(OptionsCallback):
         self.monitor = monitor
         self.mode = mode
         self.delta = self._monitor.delta
-        self.restore = restore
-        self.path = path
+        self.restore = boolean("BestWeights", "restore", restore)
+        self.path = None if path is None else path_of("BestWeights", "path", path)
         self._weights: KeptWeights | None = None
         self._loaded: dict[str, Array] = {}
         self.epoch = 0
@@ -237,7 +242,9 @@ class EarlyStopping(OptionsCallback):
         self.monitor = monitor
         self.mode = mode
         self.delta = self._monitor.delta
-        self.restore_best_weights = restore_best_weights
+        self.restore_best_weights = boolean(
+            "EarlyStopping", "restore_best_weights", restore_best_weights
+        )
         self._bad = 0
         self._weights = (
             BestWeights(monitor, mode=mode, delta=delta) if restore_best_weights else None

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddbp.reduction.partition import Partition
 from ddbp.snapshot import Schema, State, integer, like
-from layers.checks import fraction
+from layers.checks import boolean, fraction
 from layers.errors import message
 from layers.kernels import optimizer as kernels
 from layers.kernels import underflow
@@ -56,7 +56,7 @@ class ExponentialMovingAverage(OptionsCallback):
         validation: ArrayDataset | None = None,
     ) -> None:
         self.decay = fraction(_OWNER, "decay", decay, "0.999 is usual.")
-        self.warm_up = bool(warm_up)
+        self.warm_up = boolean(_OWNER, "warm_up", warm_up)
         self.validation = validation
         self.updates = 0
         self._part: Partition | None = None

@@ -19,6 +19,8 @@ from layers import Module
 from layers.errors import Renamed, message
 from layers.kernels.cache_folder import opened
 
+from .paths import path_of
+
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
@@ -142,8 +144,17 @@ def save_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     OSError
         The file cannot be written.
     """
-    arrays = {name: array.value.copy() for name, array in named_arrays(model).items()}
-    write_arrays(Path(path), arrays)
+    target = path_of("save_parameters", "path", path)
+    arrays = {name: array.value.copy() for name, array in _arrays("save_parameters", model).items()}
+    write_arrays(target, arrays)
+
+
+def _arrays(owner: str, model: Any) -> dict[str, Any]:
+    """Return the parameters and states of a model by name, or refuse what has none."""
+    if not isinstance(model, Module):
+        must, fix = "model must be a layer or made of layers", "Pass the model itself."
+        raise TypeError(message(owner, must, f"a {type(model).__name__}", fix))
+    return dict(named_arrays(model))
 
 
 def _warn(text: str) -> None:
@@ -166,6 +177,8 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         The file is not a whole safetensors file, or its names or shapes are not those of the model;
         nothing is changed then.
     """
+    path = path_of("load_parameters", "path", path)
+    wanted = _arrays("load_parameters", model)
     opened(path, links=True).close()
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -174,7 +187,6 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)
         ) from error
-    wanted = named_arrays(model)
     if arrays.keys() != wanted.keys():
         missing = sorted(wanted.keys() - arrays.keys())
         unexpected = sorted(arrays.keys() - wanted.keys())

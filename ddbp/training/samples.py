@@ -10,7 +10,7 @@ import numpy as np
 
 from layers import Tape, Value
 from layers.checks import require_unmasked
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array, Integers
 
 _FIX = "Encode it as numbers; labels as integers from 0."
@@ -48,6 +48,7 @@ class Ragged:
         They are not numeric.
     """
 
+    @wording("Ragged")
     def __init__(self, sequences: Sequence[Any], padding: float = 0) -> None:
         arrays = [array_of("Ragged", f"sequence {n}", each) for n, each in enumerate(sequences)]
         if not arrays:

@@ -29,7 +29,7 @@ from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from layers import Module
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array
 
 from .checkpoints import Checkpoints
@@ -70,6 +70,7 @@ class Flags(argparse.ArgumentParser):
         Parsers whose flags are added.
     """
 
+    @wording("Flags")
     def __init__(
         self,
         description: str,
@@ -136,6 +137,7 @@ class Flags(argparse.ArgumentParser):
         )
 
 
+@wording("script.cosine")
 def cosine(
     options: argparse.Namespace,
     training: ArrayDataset,
@@ -255,11 +257,13 @@ def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) ->
     finish(options, *fit(options, *arguments, **trainer_options))
 
 
+@wording("script.root_mean_square")
 def root_mean_square(error: Array) -> float:
     """Return the root of the mean square of all elements of `error`."""
     return float(np.sqrt(np.mean(error**2)))
 
 
+@wording("script.positive_int")
 def positive_int(text: str) -> int:
     """Return the positive integer in a flag's `text`."""
     if not text.isdecimal() or int(text) < 1:
@@ -267,6 +271,7 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+@wording("script.positive_float")
 def positive_float(text: str) -> float:
     """Return the positive finite number in a flag's `text`."""
     try:

@@ -1,5 +1,6 @@
 """What holds for all attacks: little memory, little time, and errors in the words of this project."""
 
+import argparse
 import faulthandler
 import os
 import re
@@ -60,6 +61,8 @@ def fault(function: Callable[[], object], *, system: bool = False) -> str | None
         if _REFUSAL.fullmatch(text) or text == "no array":
             return None
         if isinstance(error, TypeError) and _BINDING.search(text):
+            return None
+        if isinstance(error, argparse.ArgumentTypeError):
             return None
         if system and isinstance(error, OSError) and error.filename is not None:
             return None

@@ -402,7 +402,9 @@ TRAINING = [
     method(trainer, "ddbp.Trainer", "predict", x=X),
     method(trainer, "ddbp.Trainer", "train_step", x=X[:4], y=Y[:4]),
     method(trainer, "ddbp.Trainer", "batch", x=X[:4], y=Y[:4]),
-    method(trainer, "ddbp.Trainer", "batches", dataset=DATA, epochs=1, then=next),
+    method(
+        trainer, "ddbp.Trainer", "batches", dataset=DATA, epochs=1, then=list, endless=("epochs",)
+    ),
     method(trainer, "ddbp.Trainer", "step", loss=value().sum()),
     method(trainer, "ddbp.Trainer", "update", loss=1.0),
     method(trainer, "ddbp.Trainer", "load_state", snapshot=trainer().state()),
@@ -449,7 +451,6 @@ TRAINING = [
         epochs=1,
         batch_size=4,
         learning_rate=0.1,
-        then=lambda made: made.parse_args([]),
     ),
     row("script.cosine", options=flags(), training=DATA),
     row("script.positive_int", text="3"),

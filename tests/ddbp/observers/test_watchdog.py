@@ -156,6 +156,15 @@ def test_rank_that_waits_for_others_has_not_stalled(watched):
     assert seconds_until_ended(watched, within=True) is None
 
 
+def test_time_begins_anew_after_a_wait(watched):
+    watched.make(limit=8.0)
+    watched.ranks.waiting = EXCHANGE
+    for _ in range(100):
+        in_step(watched)
+    watched.ranks.waiting = None
+    assert 8 <= seconds_until_ended(watched, within=True) <= 10
+
+
 def test_time_in_which_the_process_did_not_run_does_not_count(watched):
     watched.make(limit=8.0)
     for _ in range(3):
