@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .errors import message
-from .kernels.machine import memory_bytes
+from .kernels.cache_folder import memory_bytes
 
 LARGEST_SIZE = 2**24
 """Above all windows, strides and paddings."""

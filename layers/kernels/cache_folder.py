@@ -125,6 +125,15 @@ def _made(base: Path, distrust: Callable[[os.stat_result], str]) -> Path:
         return folder
 
 
+@cache
+def memory_bytes() -> int:
+    """Return the bytes of memory of this machine, more than any has if it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 2**60
+
+
 def opened(path: str | os.PathLike[str], *, links: bool = False) -> FileIO:
     """Return a regular file, to be read; one that is a link only where `links` are followed. None
     waits for a writer, and no device is read.

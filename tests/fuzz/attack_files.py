@@ -1,5 +1,5 @@
-"""Reads files of anybody's making, in a process of its own with little memory; prints a line of JSON
-for each that ends otherwise than it may.
+"""Reads files of anybody's making, in a process of its own with little memory; prints a line of
+JSON for each that ends otherwise than it may.
 
     python attack_files.py [STRIDE]
 """
@@ -14,6 +14,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ class Reports:
 
 
 def run_command(arguments: list[str]) -> None:
-    """Run `ddbp checkpoint`; it says one line where the status is not 0, and escapes what it shows."""
+    """Run `ddbp checkpoint`; where the status is not 0 it says one line, all of it printable."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         status = command.run(arguments)
@@ -243,7 +244,7 @@ def attack_checkpoints(reports: Reports, stride: int) -> None:
         reports.check(f"read: {what}", lambda: read_whole(path))
         for name in ("list", "show", "verify", "export"):
             more = ["-o", "exported.safetensors"] * (name == "export")
-            reports.check(f"{name}: {what}", lambda: run_command([name, str(runs), *more]))
+            reports.check(f"{name}: {what}", partial(run_command, [name, str(runs), *more]))
             assert not TARGET.exists(), what
 
     reports.check("whole", lambda: read_whole(path))
@@ -273,10 +274,8 @@ def attack_checkpoints(reports: Reports, stride: int) -> None:
             what, path.touch
         )()
         commands(f"{what} in place of the folder")
-        try:
+        with contextlib.suppress(DamagedError):
             list(folder.newest_whole(path.parent))
-        except DamagedError:
-            pass
         path.unlink()
         shutil.copytree(secret, path)
 

@@ -1,4 +1,4 @@
-"""What holds for all attacks: little memory, little time, and errors in the words of this project."""
+"""What holds for all attacks: little memory, little time, and errors in our own words."""
 
 import argparse
 import faulthandler

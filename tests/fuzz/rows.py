@@ -1,5 +1,5 @@
-"""The table of public calls: each public name with valid arguments, of which the fuzz changes one at
-a time. A new public name needs a row here.
+"""The table of public calls: each public name with valid arguments, of which the fuzz changes one
+at a time. A new public name needs a row here.
 """
 
 import argparse

@@ -34,7 +34,7 @@ WITHOUT_ROW = {
 
 
 def attacked(program, *arguments):
-    """Run an attack in a process of its own; return what it has found, and how many calls it made."""
+    """Run an attack in a process of its own; return its findings, and how many calls it made."""
     found = run_process(
         [sys.executable, HERE / program, *arguments], timeout=800, OPENBLAS_NUM_THREADS="1"
     )
@@ -131,8 +131,6 @@ def test_errors_of_others_are_put_in_our_words(error, kind):
     assert "\n" not in str(worded)
 
 
-@pytest.mark.parametrize(
-    "error", [OwnError("mine"), ValueError("Tape: x must be 1; got 2. Try 1.")]
-)
+@pytest.mark.parametrize("error", [OwnError("mine"), ValueError("Tape: x must be 1; got 2. Do.")])
 def test_errors_of_ours_and_of_users_classes_stay_what_they_are(error):
     assert errors.worded("owner", error) is error

@@ -2,6 +2,7 @@
 a clock that the test sets.
 """
 
+import os
 import sys
 import threading
 from types import SimpleNamespace
@@ -263,3 +264,18 @@ reader.wait()
 """
     finished = run_python("-c", code)
     assert "in held" in finished.out, finished.err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_of_a_process_with_a_timer_comes_to_its_end(run_python):
+    code = """
+import os, sys
+from ddbp.observers.stacks import Stacks
+stacks = Stacks()
+stacks.arm(300.0)
+pid = os.fork()
+if pid:
+    stacks.arm(300.0)
+    print(os.waitpid(pid, 0)[1])
+"""
+    assert run_python("-c", code, timeout=60).out == "0\n"
