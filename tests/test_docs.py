@@ -4,6 +4,7 @@ file.
 
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -47,6 +48,35 @@ def test_snippets_run_and_print_what_is_said(name, tmp_path, monkeypatch, capsys
         exec(compile("\n" * lines_before + snippet[1], ROOT / name, "exec"), namespace)
         printed = capsys.readouterr().out
         assert snippet[2] is None or as_said(printed, snippet[2]), printed
+
+
+@pytest.mark.full
+def test_a_run_whose_ranks_are_killed_as_the_readme_says_ends_with_its_digest(tmp_path):
+    found = re.search(
+        r"^```bash\n(run=.*?)^```\n\nends with `(.*?)…`",
+        TEXTS["README.md"],
+        re.MULTILINE | re.DOTALL,
+    )
+    assert found is not None
+    # `pkill -f` finds all processes that name the script, those of other tests as well.
+    script = tmp_path / "train_digits_to_be_killed.py"
+    script.write_bytes((ROOT / "scripts" / "train_digits.py").read_bytes())
+    lines = found[1].replace("scripts/train_digits.py", script.name)
+    lines = lines.replace("-f train_digits.py", f"-f {script.name}")
+    # From a file: the command of this shell must not name it.
+    commands = tmp_path / "commands"
+    commands.write_text(lines)
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", commands],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert found[2] in done.stdout.splitlines()[-1], done.stderr
 
 
 def names_of(column):
