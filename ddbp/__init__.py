@@ -57,6 +57,7 @@ from .training.metrics import (
 from .training.modify import changing, modify_parameters
 from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
+from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
@@ -96,6 +97,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "Rollback",
     "Schedule",
     "Snapshot",
     "StepDecay",

@@ -18,7 +18,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
-VERSION = 2
+VERSION = 3
 """The version of the names and meanings of what a trainer's snapshot holds."""
 
 State = Mapping[str, Any]

@@ -46,6 +46,8 @@ class Request(IntFlag):
     """End training."""
     JOIN = auto()
     """Let newcomers in, which replace ranks that were killed."""
+    NOT_FINITE = auto()
+    """Do what shall be done about numbers that are not finite."""
 
 
 class StepHook:

@@ -8,6 +8,18 @@ from layers.errors import message
 from layers.kernels import optimizer as kernels
 
 
+class NotFiniteError(FloatingPointError):
+    """A loss, a gradient or a parameter is not finite, which all ranks find alike.
+
+    Attributes
+    ----------
+    of_parameters
+        Whether parameters are not finite: to leave out an update does not help then.
+    """
+
+    of_parameters = False
+
+
 def add_penalty(chunk: Chunk, l1: float, l2: float) -> None:
     """Add the gradient of l1 |w|_1 + l2 |w|^2 / 2 to the regularized parameters of a chunk."""
     for start, stop in chunk.regularized:
@@ -35,8 +47,8 @@ def limit_norm(part: Partition, norm: float, step: int) -> None:
 
     Raises
     ------
-    FloatingPointError
-        It is not finite; nothing has been updated.
+    NotFiniteError
+        It is not finite, on all ranks; nothing has been updated.
     """
     part.collect()
     found = math.sqrt(part.square_norm(part.gradient))
@@ -51,7 +63,7 @@ def limit_norm(part: Partition, norm: float, step: int) -> None:
             "Look for a division by zero, or a logarithm or a root of zero, in the layers from"
             " there on and in the loss."
         )
-        raise FloatingPointError(
+        raise NotFiniteError(
             message(
                 "Trainer", "the gradient must be finite", f"{found} in step {step} for {name}", fix
             )

@@ -59,6 +59,8 @@ class Optimizer:
         there: `schedule` is the copy.
     steps
         The steps taken.
+    factor
+        What the rates of all schedules are multiplied by.
     members, group
         What updates the parameters of each group, and which of them this is: number 0 those that
         are in none.
@@ -103,6 +105,7 @@ class Optimizer:
         )
         self.moments: dict[str, Array] = {}
         self.steps = 0
+        self.factor = 1.0
         self._rate = 0.0
         self.members = [self]
         self.group = 0
@@ -112,17 +115,8 @@ class Optimizer:
         self.checksums: Checksums | None = None
 
     def __repr__(self) -> str:
-        hidden = {
-            "checksums",
-            "given",
-            "members",
-            "group",
-            "journal",
-            "moments",
-            "schedule",
-            "slots",
-            "steps",
-        }
+        hidden = {"checksums", "factor", "given", "group", "journal", "members", "moments"}
+        hidden |= {"schedule", "slots", "steps"}
         if not self.groups:
             hidden.add("groups")
         shown = {
@@ -301,7 +295,7 @@ class Optimizer:
         if not self.blockwise:
             self.verify()
         for member in self.members:
-            member._rate = float(member.schedule.rate(member.steps))
+            member._rate = self.factor * float(member.schedule.rate(member.steps))
             member.steps += 1
         if self.whole:
             part.collect()

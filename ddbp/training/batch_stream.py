@@ -43,6 +43,9 @@ class BatchStream:
         whose windows are not.
     given_out
         Whether a batch was given out, and no step has been taken since.
+    interrupted
+        Whether the run goes on from an earlier state of it: the epoch that was given out is not
+        over.
     between
         Called where the next batch is asked for, between two updates.
     """
@@ -57,6 +60,7 @@ class BatchStream:
         self.epoch = 0
         self.position = 0
         self.given_out = False
+        self.interrupted = False
         self._start = 0
         self._seed = options.seed
         self._options = options
@@ -94,6 +98,7 @@ class BatchStream:
         resumes = self._resuming
         self._resuming = False
         self.given_out = False
+        self.interrupted = False
         if not resumes:
             self._first_epoch = self.epoch
             self.position = 0
@@ -116,6 +121,30 @@ class BatchStream:
         assert self._first_epoch is not None
         count = positive_int("Trainer", "epochs", epochs, "1 is the least.")
         return max(0, self._first_epoch + count - self.epoch)
+
+    def epochs(self, epochs: int) -> Iterator[None]:
+        """Yield once for each of so many epochs that is left, and begins."""
+        left = self.left(epochs)
+        while left:
+            yield
+            left = self.left(epochs) if self.interrupted else left - 1
+            self.interrupted = False
+
+    def is_within_run(self, state: State) -> bool:
+        """Return whether a state is of the run that goes on."""
+        first: Any = state["first_epoch"]
+        return bool(first == self._first_epoch)
+
+    def reopen(self) -> None:
+        """Be where the last step of the epoch that has just ended was over."""
+        assert self._data is not None
+        self.epoch -= 1
+        self.position = self._options.samples(len(self._data))
+
+    def interrupt(self) -> None:
+        """Go on within the run after a state of it was loaded."""
+        self._resuming = False
+        self.interrupted = True
 
     def end(self) -> None:
         """End the run."""
@@ -175,6 +204,8 @@ class BatchStream:
             self.given_out = True
             yield batch
             if self._loads != loads:
+                if self.interrupted:
+                    return
                 must, fix = (
                     "a loop must be left when a state is loaded",
                     "Begin another one with trainer.batches after load_state.",

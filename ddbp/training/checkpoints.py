@@ -21,7 +21,6 @@ from layers.errors import message
 from .callbacks import OptionsCallback, Record
 from .monitors import Monitor
 from .paths import path_of
-from .signals import RunSaved
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -150,9 +149,7 @@ class Checkpoints(OptionsCallback):
         self._writer.require_no_error()
         every = self.every_steps
         if trainer.requested & Request.STOP:
-            self.write(trainer)
-            self.wait()
-            raise RunSaved
+            trainer._signals.save()
         if trainer.requested & Request.CHECKPOINT or (every and step % every == 0):
             self.write(trainer)
 
@@ -174,8 +171,19 @@ class Checkpoints(OptionsCallback):
         """
         self._trainer.recovered(self._writer.wait)
 
+    def newest(self) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, once all that was begun is written, the same
+        on all ranks; collective.
+        """
+        self.wait()
+        try:
+            return self._trainer.recovered(to_resume, self._folder, None, self._trainer.comm)
+        except DamagedError:
+            return None
+
     def write(self, trainer: "Trainer", *, best: float | None = None) -> bool:
         """Write a checkpoint now, between two steps; return whether it is, or will be; collective.
+        None is of parameters that are not finite.
 
         Parameters
         ----------
@@ -188,7 +196,11 @@ class Checkpoints(OptionsCallback):
         ------
         OSError
             One could not be written, this one or the one before.
+        FloatingPointError
+            A parameter is not finite, and `on_nonfinite` of the trainer is no rollback.
         """
+        if not trainer._guard.may_be_saved(trainer):
+            return False
         self._since = time.monotonic()
         facts = {
             "epoch": trainer.epoch,

@@ -20,16 +20,15 @@ from ddbp.reduction.shards import ShardPlan
 from layers import BatchNorm, FlatParameters, Module, Tape, Value
 from layers.batch_norm import SingleValueError
 from layers.checks import non_negative, positive
-from layers.engine.call import Call
 from layers.errors import message
 from layers.kernels import cache
 
 from .data import ArrayDataset, LocalBatch, local_batch, sliced
+from .finite import is_finite
 from .samples import (
     Samples,
     call,
     cast,
-    first_not_finite,
     of_leaves,
     recorded,
     require_equal_lengths,
@@ -40,8 +39,6 @@ from .samples import (
 if TYPE_CHECKING:
     from .options import TrainerOptions
     from .trainer import Trainer
-
-_CLIP = "With clip_norm= a gradient that is not finite is refused by name, before the update."
 
 
 def gradient_changes(
@@ -115,10 +112,12 @@ def batch_fits(owner: str, batch_size: int, samples: int) -> None:
         raise ValueError(message(owner, must, f"{samples} samples", fix))
 
 
-def finite_gradient(part: Partition, transform: Any, step: int) -> None:
-    """Refuse a gradient that a transform has made NaN or infinite on this rank, by name."""
+def spoilt_by(part: Partition, transform: Any, step: int) -> str:
+    """Return the words that refuse a gradient that a transform has made NaN or infinite on this
+    rank, by name; "" if it is finite.
+    """
     if is_finite(part.gradient):
-        return
+        return ""
     name = next(
         part.names[span.parameter]
         for span in part.spans
@@ -127,83 +126,12 @@ def finite_gradient(part: Partition, transform: Any, step: int) -> None:
     must = "the gradient must be finite after a transform"
     got = f"NaN or inf in {name} after {transform_name(transform)} in step {step}"
     fix = "It was finite before: look there for a division by zero."
-    raise FloatingPointError(message("Trainer", must, got, fix))
-
-
-def is_finite(array: np.ndarray) -> bool:
-    """Return whether all numbers are finite, without memory of the size of the array."""
-    return not array.size or bool(np.isfinite(array.min()) and np.isfinite(array.max()))
+    return message("Trainer", must, got, fix)
 
 
 def transform_name(transform: Any) -> str:
     """Return what errors call a transform."""
     return str(getattr(transform, "__qualname__", repr(transform)))
-
-
-def finite_parameters(flat: FlatParameters, step: int) -> None:
-    """Refuse parameters that are not finite after the update of a step, by name."""
-    name = _first_not_finite(flat)
-    if name is not None:
-        got, fix = (
-            f"NaN or inf in {name} after step {step}",
-            f"A gradient was not finite, or the learning rate too high. {_CLIP}",
-        )
-        raise FloatingPointError(message("Trainer", "the parameters must be finite", got, fix))
-
-
-def refuse_loss(flat: FlatParameters, loss: Value, value: float, step: int) -> None:
-    """Refuse a loss that is not finite, naming the parameter or the layer that it comes from."""
-    name = _first_not_finite(flat)
-    first = next(
-        (
-            call
-            for call in loss.tape.calls
-            if not all(np.isfinite(y).all() for y in call.output.arrays)
-        ),
-        None,
-    )
-    fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
-    if name is not None:
-        since = (
-            f"since the update of step {step - 1} or a change by the script"
-            if step > 0
-            else "since before the first step"
-        )
-        where = f"{name} is not finite, {since}"
-        fix = f"A gradient was not finite, or the learning rate too high. {_CLIP}"
-    elif first is not None and (given := _not_finite_input(loss.tape.calls, first)) is not None:
-        where, fix = given, "Drop or impute those samples."
-    elif first is not None:
-        where = f"the first layer whose output is not finite here is {first!r}"
-    else:
-        where = "it is finite on this rank"
-    raise FloatingPointError(
-        message("Trainer", "the loss must be finite", f"{value} in step {step}; {where}", fix)
-    )
-
-
-def _not_finite_input(calls: list[Call], last: Call) -> str | None:
-    """Return where calls up to the last one were given a value that is not finite, from outside of
-    the tape.
-    """
-    for each in calls[: last.index + 1]:
-        for x in each.inputs:
-            array = x.array if isinstance(x, Value) and x.call is None else x
-            if isinstance(array, np.ndarray) and array.dtype.kind == "f":
-                place = first_not_finite("", array)
-                if place is not None:
-                    return f"{each!r} was given {place}, on this rank"
-    return None
-
-
-def _first_not_finite(flat: FlatParameters) -> str | None:
-    """Return the name of the first parameter that is not finite."""
-    if np.isfinite(flat.values).all() and not flat.frozen:
-        return None
-    named = {**dict(zip(flat.names, flat.parameters, strict=True)), **flat.frozen}
-    return next(
-        (name for name, parameter in named.items() if not np.isfinite(parameter.value).all()), None
-    )
 
 
 def model_facts(model: Module, loss: Any) -> dict[str, Any]:

@@ -304,6 +304,8 @@ class LocalBatch(NamedTuple):
         The part of the batch that a window is.
     ends_group
         Whether batches that accumulate end with it, however many came before.
+    numbers
+        The numbers of the rows in the data set (R,), where they are not neighbours.
     """
 
     x: Any
@@ -314,6 +316,7 @@ class LocalBatch(NamedTuple):
     weights: Array | None = None
     share: float = 1.0
     ends_group: bool = False
+    numbers: Integers | None = None
 
 
 class Batch(NamedTuple):
@@ -367,7 +370,8 @@ def local_batch(
     if weights is not None:
         weights = take(f"weights{slot}", weights, rows, mine)
         weights = weights.values if weights.__class__ is Padded else weights
-    return LocalBatch(x, y, first, bounds, len(rows), weights, 1.0, ends_group)
+    numbers = mine if mine.__class__ is ndarray else None
+    return LocalBatch(x, y, first, bounds, len(rows), weights, 1.0, ends_group, numbers)
 
 
 def sliced(name: str, samples: Any, rows: range, mine: range) -> Any:

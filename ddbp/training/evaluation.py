@@ -17,12 +17,15 @@ from layers.engine.shares import required
 from layers.types import Array
 
 from . import checks
-from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
+from .data import ArrayDataset, Batch, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
 from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+_BETWEEN = 8
+"""Batches of an evaluation from one look at whether it shall end to the next."""
 
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
@@ -35,8 +38,10 @@ def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
     metrics = {"loss": None, **trainer.metrics}
     for begin in trainer._hooks.evaluation_begin:
         begin(trainer)
-    size, comm = trainer.options.batch_size, trainer.comm
-    result = trainer.recovered(lambda: evaluate(run_pass, data, metrics, size, trainer._plan, comm))
+    size, comm, between = trainer.options.batch_size, trainer.comm, trainer._fit.between
+    result = trainer.recovered(
+        lambda: evaluate(run_pass, data, metrics, size, trainer._plan, comm, between)
+    )
     for end in trainer._hooks.evaluation_end:
         end(trainer, result)
     return result
@@ -49,30 +54,34 @@ def evaluate(
     batch_size: int,
     plan: ShardPlan,
     comm: Communicator,
+    between: Callable[[], None] | None,
 ) -> dict[str, float]:
     """Return the mean of each metric over what counts, of the loss where the function is None; NaN
     if nothing does; collective.
 
-    `run_pass` takes this rank's part of a batch, and returns prediction and loss.
+    `run_pass` takes this rank's part of a batch, and returns prediction and loss; `between`, if
+    given, is called now and then.
     """
     totals = []
     first, _ = plan.owned(plan.rank)
-    for rows in batches(len(data), batch_size):
+    for number, rows in enumerate(batches(len(data), batch_size), 1):
+        if between is not None and number % _BETWEEN == 0:
+            between()
         batch = local_batch(data, plan, rows, sliced)
         # Of each shard and metric what is averaged, and what it counts for.
         sums = np.zeros((plan.local, len(metrics), 2))
         prediction, loss = run_pass(batch)
         arrays = of_leaves(_array, prediction)
         weights = () if batch.weights is None else (batch.weights,)
-        for number, (name, metric) in enumerate(metrics.items()):
+        for place, (name, metric) in enumerate(metrics.items()):
             if metric is None:
-                sums[:, number, 0], divisor = required(loss, "Trainer.evaluate")
+                sums[:, place, 0], divisor = required(loss, "Trainer.evaluate")
                 # All ranks know it: that of the first shard has it added.
                 if first == 0:
-                    sums[0, number, 1] = len(rows) if divisor is None else divisor
+                    sums[0, place, 1] = len(rows) if divisor is None else divisor
             else:
                 arguments = arrays, batch.y, *weights
-                sums[:, number] = shard_sums(name, metric, arguments, batch.bounds)
+                sums[:, place] = shard_sums(name, metric, arguments, batch.bounds)
         totals.append(sums.reshape(plan.local, -1))
     values, counted = total_over_ranks(np.array(totals), plan, comm).reshape(-1, 2).T
     means = np.divide(values, counted, out=np.full(len(values), np.nan), where=counted != 0)
@@ -93,6 +102,16 @@ def forward(
     prediction = call(model, recorded(tape, rows.x))
     weights = () if rows.weights is None else (rows.weights,)
     return prediction, loss(prediction, rows.y, *weights)
+
+
+def propagate(forward: Any, loss: Any, backward: Callable[[Value], Value], batch: Batch) -> Value:
+    """Propagate a batch forward and backward, from the beginning of its tape; return the loss."""
+    x, y, _, weights, tape = batch
+    assert tape is not None
+    if tape.calls:
+        tape.restart()
+    prediction = forward(x) if x.__class__ is Value else call(forward, x)
+    return backward(loss(prediction, y) if weights is None else loss(prediction, y, weights))
 
 
 def _array(part: Any) -> Any:

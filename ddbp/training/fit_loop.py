@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,9 @@ from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
 from layers.errors import message
 
-from . import checks
 from .batch_stream import BatchStream
 from .callbacks import Record
-from .data import ArrayDataset, LocalBatch
+from .data import ArrayDataset, Batch, LocalBatch
 from .run_folder import RunFolder
 from .update import Update
 
@@ -43,6 +43,8 @@ class FitLoop(StepHook):
         The records of the epochs of this run.
     running
         Whether it is in `run`.
+    between
+        What a validation calls between batches.
     """
 
     def __init__(
@@ -73,6 +75,11 @@ class FitLoop(StepHook):
                 self._folder.write_configuration(self._configuration)
                 self._folder.write_metrics(self._logged)
 
+    def note(self, line: str) -> None:
+        """Write to the folder, if there is one, what was done about numbers that are not finite."""
+        if self._folder is not None:
+            self._folder.note(line)
+
     def _begin_epoch(self) -> None:
         # Sums over the updates of the epoch: of what losses are made of, of what they are divided
         # by, and of samples. A window of time steps is so much of its batches' samples.
@@ -80,6 +87,7 @@ class FitLoop(StepHook):
         self._counted = 0.0
         self._seen = 0.0
         self._weight = 1.0
+        self.between: Callable[[], None] | None = None
         # How long the epoch took until the last update, and since when it goes on.
         self._seconds = 0.0
         self._started = time.perf_counter()
@@ -119,13 +127,17 @@ class FitLoop(StepHook):
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
             if trainer.join("fit"):
-                self._stream.begin(data)
+                goes_on = self._stream.begin(data)
+            if not goes_on:
+                trainer._guard.begin(trainer)
             # An epoch that has begun comes to its end.
             stop = trainer.stop and not self._stream.mid_epoch
-            for _ in range(0 if stop else self._stream.left(epochs)):
+            for _ in self._stream.epochs(0 if stop else epochs):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
+            if trainer.recovered(trainer._signals.asked):
+                trainer._signals.save()
             try:
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
@@ -164,16 +176,23 @@ class FitLoop(StepHook):
             self._stream.given_out = False
             samples = self._seen
         seconds = time.perf_counter() - self._started
-        checks.finite_parameters(self._update.flat, trainer.step_count - 1)
+        guard = trainer._guard
+        error = None if self._stream.interrupted else guard.of_parameters(trainer.step_count - 1)
+        if error is not None and not guard.recovers(trainer, error):
+            raise error
+        if self._stream.interrupted:
+            return
         record: Record = {
             "epoch": trainer.epoch,
             "step": trainer.step_count,
             "loss": self._total / self._counted if self._counted else math.nan,
             "samples_per_second": samples / seconds,
             "seconds": seconds,
+            **guard.counts(),
         }
         if validation is not None:
             self._validating = True
+            self.between = partial(self._end_validation, trainer)
             measures = trainer.evaluate(validation)
             record |= {f"validation_{name}": value for name, value in measures.items()}
         self._begin_epoch()
@@ -185,6 +204,13 @@ class FitLoop(StepHook):
         if self._folder is not None:
             self._folder.log(record)
         self._logged.append(record)
+
+    def _end_validation(self, trainer: "Trainer") -> None:
+        """Save and end where that was asked for, as after the last step; collective."""
+        if trainer._signals.asked():
+            self._validating = False
+            self._stream.reopen()
+            trainer._signals.save()
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
@@ -226,3 +252,24 @@ class FitLoop(StepHook):
         self._validating = False
         if self._folder is not None:
             self._folder.write_metrics(self.history)
+
+
+def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Batch]:
+    """Yield what is left of so many epochs of a script's own loop, batch by batch; collective."""
+    stream, signals = trainer._stream, trainer._signals
+    goes_on = stream.begin(data)
+    if trainer.join("batches"):
+        goes_on = stream.begin(data)
+    try:
+        with signals:
+            if not goes_on:
+                trainer._guard.begin(trainer)
+            for _ in stream.epochs(epochs):
+                trainer.optimizer.begin_epoch(trainer.epoch)
+                yield from map(trainer._recorded, stream.batches(data))
+            if trainer.recovered(signals.asked):
+                signals.save()
+    except TrainingOver:
+        stream.given_out = False
+        return
+    stream.end()

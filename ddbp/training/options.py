@@ -15,7 +15,7 @@ from layers.checks import non_negative_int, positive_int
 from layers.errors import Renamed, message
 from layers.kernels.cache_folder import opened
 
-from . import checks
+from . import checks, nonfinite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +47,10 @@ class TrainerOptions:
         `ddbp.reduction.wire`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    on_nonfinite
+        What is done where a loss or a gradient is not finite: "stop" with an error that names where
+        it comes from; "skip" that update; go back to the last checkpoint, "rollback" or a
+        `Rollback`. See `ddbp.training.nonfinite`.
 
     Raises
     ------
@@ -65,6 +69,7 @@ class TrainerOptions:
     wire: str | Wire | None = None
     l1: float = 0.0
     l2: float = 0.0
+    on_nonfinite: Any = "stop"
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -84,6 +89,7 @@ class TrainerOptions:
             checked["truncate"] = positive_int(
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
             )
+        checked["on_nonfinite"] = nonfinite.checked(self.on_nonfinite)
         checked |= checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
         drop_last: Any = self.drop_last
         if not isinstance(drop_last, bool | np.bool_):

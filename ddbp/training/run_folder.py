@@ -7,6 +7,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ _LEAST = 2**16
 
 class RunFolder:
     """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end,
-    `model.safetensors`.
+    `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left out an
+    update or gone back, as numbers were not finite.
 
     Before training begins, whatever cannot be written is an error. After that training goes on:
     records wait for the next epoch, and parameters go to the temporary folder, with a warning.
@@ -82,6 +84,11 @@ class RunFolder:
                 _warn(message("Trainer", must, error.strerror, fix))
         else:
             self._waiting.clear()
+
+    def note(self, line: str) -> None:
+        """Append a line to nonfinite.jsonl, if that is possible."""
+        with suppress(OSError), (self.path / "nonfinite.jsonl").open("a") as file:
+            file.write(line + "\n")
 
     def write_metrics(self, records: Sequence[dict[str, Any]]) -> None:
         """Write metrics.jsonl anew."""

@@ -57,7 +57,8 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
-    `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--json` and `--quiet`.
+    `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`,
+    `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -107,6 +108,14 @@ class Flags(argparse.ArgumentParser):
             const="auto",
             metavar="CHECKPOINT",
             help="go on from the newest checkpoint in the folder of --run-dir, or from this one",
+        )
+        self.add_argument(
+            "--resume-options",
+            nargs="+",
+            default=[],
+            metavar="NAME",
+            help="what may differ from the run that goes on: optimizer (a longer run, another rate)"
+            ", clip_norm, ...",
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -201,6 +210,7 @@ def fit(
         callbacks=callbacks,
         run_dir=options.run_dir or run_folder(),
         resume=options.resume,
+        resume_options=options.resume_options,
         quiet=options.quiet,
         **trainer_options,
     )

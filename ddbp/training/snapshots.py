@@ -199,8 +199,13 @@ def _require_fitting(
     if unknown := [name for name in differing if name not in here]:
         fix = f"They are {', '.join(here)}."
         raise ValueError(message("Trainer", "resume_options must be facts of a run", unknown, fix))
-    same = {name: fact for name, fact in here.items() if name not in differing}
-    _require_same_facts(snapshot.part("facts"), same)
+    there = snapshot.part("facts")
+    _require_same_facts(there, here, differing)
+    if there.get("seed") != here["seed"] and snapshot.values.get("stream.position"):
+        must = "the seed of a state from the midst of an epoch must be the same"
+        got = f"{there.get('seed')} in the state, {here['seed']} here"
+        fix = "It decides which samples are left: take the state of the end of an epoch."
+        raise ValueError(message(_OWNER, must, got, fix))
     _require_schema("trainer", snapshot.part("trainer"), _OWN)
     for name, part in parts.items():
         state = snapshot.part(name)
@@ -214,6 +219,7 @@ def parts(trainer: "Trainer") -> dict[str, Stateful]:
         **stateful(trainer.callbacks),
         "model": Replica(trainer.model, trainer.comm),
         "optimizer": trainer.optimizer,
+        "guard": trainer._guard,
         "accumulation": trainer._update.group,
         "stream": trainer._stream,
         "fit": trainer._fit,
@@ -233,11 +239,13 @@ def _facts(trainer: "Trainer") -> dict[str, Any]:
     return in_words(checks.run_facts(trainer) | {"callbacks": [*stateful(trainer.callbacks)]})
 
 
-def _require_same_facts(there: State, here: State) -> None:
-    for name, fact in here.items():
-        found = there.get(name, "absent")
-        if found == fact:
-            continue
+def _require_same_facts(there: State, here: State, differing: Sequence[str]) -> None:
+    """Refuse other facts than those of a state, but for those that may differ."""
+    others = [name for name, fact in here.items() if there.get(name, "absent") != fact]
+    refused = [name for name in others if name not in differing]
+    if refused:
+        name = refused[0]
+        found, fact = there.get(name, "absent"), here[name]
         if isinstance(fact, list) and isinstance(found, list):
             only_there = [str(part) for part in found if part not in fact]
             only_here = [part for part in fact if part not in found]
@@ -246,7 +254,11 @@ def _require_same_facts(there: State, here: State) -> None:
         if found == fact:
             got = "them in another order"
         must = f"the state must be of a trainer with the same {name}"
-        fix = f"Make the trainer alike, or resume with resume_options=({name!r},)."
+        names = " ".join(others)
+        fix = (
+            f"Make the trainer alike, or resume with resume_options={others!r}"
+            f" (--resume-options {names})."
+        )
         raise ValueError(message(_OWNER, must, got, fix))
 
 

@@ -4,7 +4,7 @@ rank's partition.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log, watchdog
-from ddbp.observers.observer import Request, StepHooks, TrainingOver, telling_of_errors
+from ddbp.observers.observer import Request, StepHooks, telling_of_errors
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
 from ddbp.reduction import replicate
@@ -25,18 +26,18 @@ from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Wor
 from layers.checks import boolean, positive_int
 from layers.engine.hooks import TapeHooks
 
-from . import arguments, checks, evaluation, snapshots
+from . import arguments, checks, evaluation, fit_loop, snapshots
 from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback, Record
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
-from .fit_loop import FitLoop
 from .metrics import Metric
+from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .recovery import Origin, Recovering, Recovery
-from .samples import call, recorded
+from .samples import recorded
 from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
@@ -64,6 +65,8 @@ class Trainer(OptionsOfBefore, Recovering):
         trainer that was made last with it, for which its state begins anew.
     batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
+    on_nonfinite
+        What is done about losses and gradients that are not finite: see `TrainerOptions`.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -107,12 +110,13 @@ class Trainer(OptionsOfBefore, Recovering):
         wire: str | Wire | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        on_nonfinite: str | Rollback = "stop",
         transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
         run_dir: str | Path | None = None,
         resume: str | Path | None = None,
-        resume_options: Sequence[str] = (),
+        resume_options: str | Sequence[str] = (),
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -138,6 +142,7 @@ class Trainer(OptionsOfBefore, Recovering):
             wire=wire,
             l1=l1,
             l2=l2,
+            on_nonfinite=on_nonfinite,
         ).on(comm.size)
         self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
@@ -148,8 +153,9 @@ class Trainer(OptionsOfBefore, Recovering):
         checks.same_start(self, callbacks)
         replicate.broadcast(model, comm)
         self._gather = ShardGather(plan, comm)
+        self._guard = Guard(self.options.on_nonfinite, model, loss, optimizer, self._gather, comm)
         self._update = Update(
-            model, optimizer, self.options, self.transforms, plan, comm, self._gather
+            model, optimizer, self.options, self.transforms, plan, comm, self._gather, self._guard
         )
         facts = {"initial parameters": self.parameters_sha256()}
         require_agreement(comm, facts, "The broadcast failed; report this.")
@@ -160,28 +166,28 @@ class Trainer(OptionsOfBefore, Recovering):
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
-        self._fit = FitLoop(self._stream, self._update, self.run_dir)
+        self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None
+        checkpoints = [each for each in callbacks if isinstance(each, Checkpoints)]
         # What callbacks have been told is in a checkpoint.
-        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Checkpoints))
+        callbacks = sorted(callbacks, key=checkpoints.__contains__)
         hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self._tape_hooks = TapeHooks.of(hooks)
         self._last_begun = -1
+        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
-        saves = any(isinstance(each, Checkpoints) for each in callbacks)
-        self._signals = Signals(self) if saves else nullcontext()
+        self._guard.use(checkpoints)
+        self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
         # Newcomers get the state of the others.
         resume = None if comm.newcomer else self.resume
         if resume and (found := to_resume(resume, self.run_dir, comm)) is not None:
-            self._load(found.snapshot(), resume_options)
-            for callback in self.callbacks:
-                callback.on_resume(self)
+            self._go_on(found.snapshot())
 
     @property
     def partition(self) -> Partition:
@@ -220,18 +226,7 @@ class Trainer(OptionsOfBefore, Recovering):
             checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.batches")
-        self._stream.begin(data)
-        if self.join("batches"):
-            self._stream.begin(data)
-        try:
-            with self._signals:
-                for _ in range(self._stream.left(epochs)):
-                    self.optimizer.begin_epoch(self.epoch)
-                    yield from map(self._recorded, self._stream.batches(data))
-        except TrainingOver:
-            self._stream.given_out = False
-            return
-        self._stream.end()
+        yield from fit_loop.batches(self, data, epochs)
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
         """Return this rank's part of the given global batch, with a new tape; what is given is
@@ -267,11 +262,17 @@ class Trainer(OptionsOfBefore, Recovering):
     @telling_of_errors
     def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments; return NaN if it is
-        lost, and the batches of its group come once more.
+        lost, and the batches of its group come once more, or no update is made.
         """
         recovery = self._recovery
         take = self._propagated if recovery is None else recovery.take
-        value = take(propagate, *arguments, **options)
+        try:
+            value = take(propagate, *arguments, **options)
+        except NotFiniteError as error:
+            self._stream.given_out = False
+            if not self._guard.recovers(self, error):
+                raise
+            return math.nan
         if value is None:
             return math.nan
         self._stream.given_out = False
@@ -333,7 +334,7 @@ class Trainer(OptionsOfBefore, Recovering):
         ValueError
             The batch is larger than the data set; the data do not fit the model.
         FloatingPointError
-            The loss is no longer finite, or a parameter or, with `clip_norm`, a gradient.
+            A loss, a gradient or a parameter is not finite: see `on_nonfinite`.
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
         """
@@ -422,6 +423,12 @@ class Trainer(OptionsOfBefore, Recovering):
         checks.between_runs(self._fit.running)
         self._load(state)
 
+    def _go_on(self, state: Snapshot) -> None:
+        """Go on from the state of a checkpoint."""
+        self._load(state, self._differing)
+        for callback in self.callbacks:
+            callback.on_resume(self)
+
     def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
         self._follow()
         snapshots.load(self, snapshots.parts(self), state, differing)
@@ -468,6 +475,7 @@ class Trainer(OptionsOfBefore, Recovering):
             hooks=self._tape_hooks,
             owner=update.flat,
         )
+        tape.numbers = rows.first if rows.numbers is None else rows.numbers
         if rows.ends_group:
             group.last = tape
         x = recorded(tape, rows.x, copy)
@@ -486,15 +494,5 @@ class Trainer(OptionsOfBefore, Recovering):
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
-        x, y, _, weights, tape = batch
-        assert self.loss is not None
-        assert tape is not None
-        if tape.calls:
-            tape.restart()
-        forward = self._truncation or self.model
-        prediction = forward(x) if x.__class__ is Value else call(forward, x)
-        loss: Value = (
-            self.loss(prediction, y) if weights is None else self.loss(prediction, y, weights)
-        )
-        self._update.group.backward(loss)
-        return loss
+        forward, backward = self._truncation or self.model, self._update.group.backward
+        return evaluation.propagate(forward, self.loss, backward, batch)

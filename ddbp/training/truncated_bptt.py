@@ -6,6 +6,7 @@ trajectories", Neural Computation 2(4), 1990: with windows of k steps, an error 
 at most k steps, while what the network remembers may be older.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,7 @@ class Truncation:
         self._model: Any = model
         self._comm = comm
         self._plan = plan
+        self._loads = 0
         self.begin(())
 
     def begin(self, group: Sequence[LocalBatch]) -> None:
@@ -70,6 +72,7 @@ class Truncation:
         # what the present one has begun with, so that a window may be computed twice.
         self._samples = [batch.samples for batch in group]
         self._following: list[Any] = [None] * len(group)
+        self._before = self._following
         self._current: tuple[int, Any] = 0, None
 
     @property
@@ -94,6 +97,8 @@ class Truncation:
         while self._window * self.steps < length:
             start, number = self._window * self.steps, self._turn
             stop = min(start + self.steps, length)
+            if not number:
+                self._before = [*self._following]
             self._current = number, self._following[number]
             last = number == len(group) - 1
             self._window += last
@@ -114,12 +119,26 @@ class Truncation:
     def mean(
         self, batch: LocalBatch, train: Callable[[LocalBatch], float], group: "Accumulation"
     ) -> float:
-        """Return the mean loss over a batch, on each window of which `train` takes a step."""
-        total = counted = 0.0
+        """Return the mean loss over a batch, on each window of which `train` takes a step, but for
+        those whose update is left out; NaN if all were, or the state was loaded anew meanwhile.
+        """
+        total, counted, mean = 0.0, 0.0, math.nan
         for window in self.windows([batch]):
-            value, part = train(window), group.counted_of(window.share)
-            total, counted = total + value * part, counted + part
-        return total / counted if counted else 0.0
+            loaded = self._loads
+            value = train(window)
+            if self._loads != loaded:
+                return math.nan
+            if not math.isnan(value):
+                part = group.counted_of(window.share)
+                total, counted = total + value * part, counted + part
+                mean = total / counted if counted else 0.0
+        return mean
+
+    def undo(self) -> None:
+        """Have what follows begin with the states from before the windows that the last update was
+        to be for: in them there may be numbers that are not finite.
+        """
+        self._following = self._before
 
     def __call__(self, x: Value) -> Value:
         """Return the model's output for a window."""
@@ -170,6 +189,7 @@ class Truncation:
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned, on any number of ranks."""
+        self._loads += 1
         self._window = state["window"]
         self._turn = state["turn"]
         self._samples = state["samples"]

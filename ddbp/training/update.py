@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ddbp import settings
-from ddbp.comm.agreement import require_agreement
+from ddbp.comm.agreement import gather_texts, require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
-from ddbp.optim.clipping import adjustment, limit_norm
+from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
 from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GlobalGradient, GradientTransform
@@ -23,6 +23,8 @@ from layers.kernels import underflow
 
 from . import checks
 from .accumulation import Accumulation
+from .finite import is_finite
+from .nonfinite import Guard
 from .options import TrainerOptions
 from .warm_up import compile_update
 
@@ -48,6 +50,8 @@ class Update:
         Who owns which shards, and the ranks.
     gather
         How layers learn of the shards of other ranks.
+    guard
+        What looks at losses and gradients.
 
     Attributes
     ----------
@@ -72,6 +76,7 @@ class Update:
         plan: ShardPlan,
         comm: Communicator,
         gather: ShardGather,
+        guard: Guard,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
@@ -80,6 +85,12 @@ class Update:
         self._plan = plan
         self._comm = comm
         self._gather = gather
+        self._guard = guard
+        # What the norm of the gradient must not exceed, where anybody looks at it.
+        limit = options.clip_norm
+        if limit is None and (transforms or guard.strict):
+            limit = math.inf
+        self._limit = limit
         self._shared = SharedArrays(comm)
         self._journal: Journal | None = None
         self._lay_out()
@@ -96,11 +107,12 @@ class Update:
         self.flat = self.reducer.flat
         self.part = Partition(
             self.reducer,
-            whole=optimizer.whole or bool(self._transforms) or options.clip_norm is not None,
+            whole=optimizer.whole or self._limit is not None,
             adjust=adjustment(options.l1, options.l2, options.clip_value),
             groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
         )
         self._gradient = GlobalGradient(self.part)
+        self._guard.follow(self.flat)
         if self._journal is not None:
             self._journal.follow(comm.rank)
         elif comm.survives:
@@ -183,6 +195,9 @@ class Update:
         mode = underflow.flush()
         try:
             return self._update(loss, step, phase_hooks)
+        except NotFiniteError:
+            loss.tape.release()
+            raise
         finally:
             underflow.restore(mode)
 
@@ -192,10 +207,13 @@ class Update:
         self._gather.require_all()
         group = self.group
         group.add(loss)
+        if group.batches == 1:
+            self._guard.begin_group()
         if group.goes_on(loss.tape):
-            if not math.isfinite(group.sums.sum()):
+            total = float(group.sums.sum())
+            if not math.isfinite(total):
                 self._optimizer.verify()
-                checks.refuse_loss(self.flat, loss, group.sums.sum(), step)
+            self._guard.look(loss, total, step)
             loss.tape.release()
             return math.nan
         for tell in phase_hooks:
@@ -211,7 +229,8 @@ class Update:
         for tell in phase_hooks:
             tell(_UPDATE)
         if not math.isfinite(value):
-            checks.refuse_loss(self.flat, loss, value, step)
+            self._optimizer.verify()
+        self._guard.require_finite(loss, value, step, self.reducer.requested)
         while True:
             try:
                 penalty = self._prepare(step)
@@ -242,15 +261,8 @@ class Update:
         options, penalty = self._options, 0.0
         if options.l1 or options.l2:
             penalty = self.part.penalty(options.l1, options.l2)
-        if self._transforms:
-            self.part.collect()
-            was_finite = checks.is_finite(self.part.gradient)
-            for transform in self._transforms:
-                transform(self._gradient, step)
-                if was_finite:
-                    checks.finite_gradient(self.part, transform, step)
-        if options.clip_norm is not None:
-            limit_norm(self.part, options.clip_norm, step)
+        if self._limit is not None:
+            self._limit_gradient(self._limit, step)
         if self._comm.survives and self.part.whole:
             # Others may have to finish what one of them leaves.
             self._comm.host_barrier((CollectiveKind.EXCHANGE, step))
@@ -281,6 +293,23 @@ class Update:
                 self._group = comm.group
         self.reducer.resume()
         self.part.scale = scale
+
+    def _limit_gradient(self, limit: float, step: int) -> None:
+        """Transform the gradient, and limit its norm; collective."""
+        part, spoilt = self.part, ""
+        part.collect()
+        finite = not self._transforms or is_finite(part.gradient)
+        for transform in self._transforms:
+            transform(self._gradient, step)
+            if finite and not spoilt:
+                spoilt = checks.spoilt_by(part, transform, step)
+        try:
+            limit_norm(part, limit, step)
+        except NotFiniteError as error:
+            said = [text for text in gather_texts(self._comm, spoilt) if text]
+            if said:
+                raise NotFiniteError(said[0]) from error
+            raise
 
     def _mend(self, step: int, error: RankLost) -> None:
         """Finish the update of ranks that have been lost in it. Where only they could, take it back
@@ -315,6 +344,7 @@ class Update:
         """
         group = self.group
         self.flat.complete()
+        self.reducer.request |= self._guard.look_at_gradients(loss, step)
         if self._journal is not None:
             self._journal.begin()
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)

@@ -108,6 +108,10 @@ class Tape:
     """Whether inputs may be complex, which is for the gradient check."""
     pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
+    numbers: Any = None
+    """What tells who the rows of the local batch are: their numbers in a data set (rows,), or the
+    first one's in the global batch; None where that is not known.
+    """
 
     def __init__(
         self,
@@ -272,10 +276,12 @@ class Tape:
         return wants, arrays
 
     @contextmanager
-    def observed(self, *hooks: TapeHook) -> Iterator[None]:
-        """Return a context in which the tape tells these hooks, too, after those that it has."""
+    def observed(self, *hooks: TapeHook, alone: bool = False) -> Iterator[None]:
+        """Return a context in which the tape tells these hooks, too, after those that it has, or
+        these `alone`.
+        """
         before, more = self._hooks, _bound("Tape.observed", hooks)
-        if before is not None and more is not None:
+        if before is not None and more is not None and not alone:
             more = TapeHooks._make(map(add, before, more))
         self._hooks = more or before
         try:

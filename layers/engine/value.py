@@ -231,6 +231,11 @@ class Value(Arithmetic):
             self._gradient = None
         return dy
 
+    @property
+    def received(self) -> Array | None:
+        """What it has received so far in a backward pass, if anything."""
+        return self._gradient
+
     def take(self) -> Array | None:
         """Return what it has received so far, if anything, and forget that."""
         held = self._gradient

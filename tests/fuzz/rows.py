@@ -409,6 +409,12 @@ TRAINING = [
     method(trainer, "ddbp.Trainer", "update", loss=1.0),
     method(trainer, "ddbp.Trainer", "load_state", snapshot=trainer().state()),
     row("ddbp.TrainerOptions", batch_size=4),
+    row(
+        "ddbp.Rollback",
+        factor=0.5,
+        most=3,
+        then=lambda made: ddbp.TrainerOptions(batch_size=4, on_nonfinite=made),
+    ),
     row("ddbp.Snapshot", arrays={}, values={}, then=lambda made: trainer().load_state(made)),
     row("ddbp.ArrayDataset", x=X, y=Y, then=lambda made: trainer().fit(made, epochs=1)),
     method(lambda: DATA, "ddbp.ArrayDataset", "split", fraction=0.5),

@@ -42,6 +42,17 @@ def test_signal_to_one_rank_has_all_save_and_end(
     assert [differences(result, undisturbed) for result in results] == [[]] * after
 
 
+def test_signal_in_the_midst_of_a_group_has_its_update_saved(run_alone, run_ranks, tmp_path):
+    group = ("--accumulate", 2)
+    expected, run = run_alone(PROGRAM, tmp_path / "whole", *group), tmp_path / "run"
+    # The first batch of a group is made when it comes.
+    ended = run_ranks(2, PROGRAM, run, *group, "--signal", "SIGUSR1", 1, 4)
+    assert [result["status"].item() for result in ended] == [SAVED] * 2
+    assert Checkpoint(folder.found(run / "checkpoints")[-1]).step == 5
+    results = run_ranks(3, PROGRAM, run, *group)
+    assert [differences(result, expected) for result in results] == [[]] * 3
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR2"])
 def test_process_that_was_asked_to_end_says_by_its_status_that_it_has_saved(
     name, run_python, tmp_path, undisturbed, run_alone

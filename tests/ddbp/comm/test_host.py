@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ddbp import settings
 from ddbp.comm.members import meeting_of
 
 from ...mpi.ranks import in_full
@@ -98,6 +99,13 @@ def test_rank_that_stops_is_killed_when_time_is_up(run, monkeypatch):
     ended, found = run(3, {1: Kill("before a meeting", 30, signal.SIGSTOP)})
     assert found == []
     assert killed(ended) == {1}
+
+
+@pytest.mark.parametrize("text", ["3 4", "a b c", "3 4 -1"])
+def test_place_in_a_job_that_is_none_is_refused(text, monkeypatch):
+    monkeypatch.setenv("DDBP_SURVIVE", text)
+    with pytest.raises(ValueError, match="DDBP_SURVIVE must be three numbers or mpi; got "):
+        settings.launched_to_survive()
 
 
 # Newcomers

@@ -203,7 +203,7 @@ def test_checkpoints_without_a_folder_are_refused():
 def test_other_options_are_refused_unless_they_may_differ(tmp_path):
     stopped(tmp_path, 3, checkpoints(every_steps=2))
     faster = {"optimizer": ddbp.SGD(0.2, momentum=0.9)}
-    with pytest.raises(ValueError, match=r"same optimizer.*resume_options=\('optimizer',\)"):
+    with pytest.raises(ValueError, match=r"same optimizer.*resume_options=\['optimizer'\]"):
         trainer_in(tmp_path, resume="auto", **faster)
     trainer = trainer_in(tmp_path, resume="auto", resume_options=("optimizer",), **faster)
     assert trainer.optimizer.schedule.rate(0) == 0.2

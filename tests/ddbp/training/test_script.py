@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import ddbp
+import layers
 from ddbp import script
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
@@ -57,3 +58,78 @@ def test_cosine_falls_for_the_updates_that_there_are():
     for chosen, updates in (({}, 4), ({"drop_last": True}, 3), ({"accumulate": 3}, 2)):
         expected = ddbp.Cosine(0.1, steps=3 * updates)
         assert repr(script.cosine(options, data, **chosen)) == repr(expected)
+
+
+DATA = ddbp.ArrayDataset(*np.random.default_rng(2).standard_normal((2, 100, 1)))
+
+
+def fitted(path, *arguments):
+    """Return the trainer of a script that was run with arguments."""
+    given = ["--run-dir", str(path), "--checkpoint-every", "3", "--shards", "2", "--quiet"]
+    options = flags().parse_args([*given, *map(str, arguments)])
+    model = layers.Linear(1, 1, rng=np.random.default_rng(0))
+    optimizer = ddbp.Adam(script.cosine(options, DATA))
+    return script.fit(options, model, layers.MeanSquaredError(), optimizer, DATA, DATA)[0]
+
+
+LONGER = ("--resume", "--epochs", 5, "--learning-rate", 0.05)
+
+
+def test_longer_training_at_another_rate_goes_on_if_it_may(tmp_path):
+    fitted(tmp_path)
+    text = (
+        r"same optimizer; got Adam\(Cosine\(0\.1, steps=12.* in the state, Adam\(Cosine\(0\.05,"
+        r" steps=20.* \(--resume-options optimizer\)"
+    )
+    with pytest.raises(ValueError, match=text):
+        fitted(tmp_path, *LONGER)
+    trainer = fitted(tmp_path, *LONGER, "--resume-options", "optimizer")
+    assert [record["epoch"] for record in trainer.history] == [1, 2, 3, 4, 5]
+    assert trainer.step_count == trainer.optimizer.steps == 20
+    # It is saved with what it has now.
+    again = fitted(tmp_path, *LONGER)
+    assert again.parameters_sha256() == trainer.parameters_sha256()
+
+
+def test_what_differs_is_named_at_once(tmp_path):
+    fitted(tmp_path)
+    other = ("--resume", "--batch-size", 50)
+    with pytest.raises(ValueError, match=r"resume_options=\['optimizer', 'batch_size'\]"):
+        fitted(tmp_path, *other)
+    options = ("--resume-options", "optimizer", "batch_size")
+    trainer = fitted(tmp_path, *other, "--epochs", 4, *options)
+    assert trainer.step_count == 12 + 2
+
+
+def test_what_can_not_go_on_is_refused_whatever_may_differ(tmp_path):
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            if step == 6:
+                raise InterruptedError
+
+    def trained(**options):
+        usual = {"batch_size": 32, "shards": 2, "resume": "auto", "quiet": True}
+        callbacks = [Stop(), ddbp.Checkpoints(every_steps=5)]
+        trainer = ddbp.Trainer(
+            layers.Linear(1, 1, rng=np.random.default_rng(0)),
+            loss="mse",
+            optimizer=options.pop("optimizer", None) or ddbp.Adam(0.1),
+            run_dir=tmp_path,
+            callbacks=callbacks,
+            **(usual | options),
+        )
+        trainer.fit(DATA, epochs=3)
+
+    with pytest.raises(InterruptedError):
+        trained()
+    refused = {
+        "seed": ({"seed": 7}, "the seed of a state from the midst of an epoch must be the same"),
+        "batch_size": ({"batch_size": 30}, "stream.position must be a multiple of 30 below 100"),
+        "optimizer": (
+            {"optimizer": ddbp.SGD(0.1, momentum=0.9)},
+            "optimizer.momentum.weight must be an array",
+        ),
+    }
+    for name, (options, text) in refused.items():
+        with pytest.raises(ValueError, match=text):
+            trained(**options, resume_options=name)

@@ -1,9 +1,9 @@
 """Train with checkpoints; be asked to end by a signal, or go on.
 
-Usage: checkpointed.py FOLDER RUN [--epochs N] [--signal NAME RANK STEP]... [--apart] [--exit]. The
-ranks write the digest of the parameters and the losses of all epochs. With --signal a rank sends
-itself a signal in a step, once in a run; ranks that end by it write their status, or end with it by
---exit. With --apart ranks take it that they do not see one folder.
+Usage: checkpointed.py FOLDER RUN [--epochs N] [--accumulate N] [--signal NAME RANK STEP]...
+[--apart] [--exit]. The ranks write the digest of the parameters and the losses of all epochs. With
+--signal a rank sends itself a signal in a step, once in a run; ranks that end by it write their
+status, or end with it by --exit. With --apart ranks take it that they do not see one folder.
 """
 
 import argparse
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--signal", nargs=3, action="append", default=[])
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--exit", action="store_true")
     options = parser.parse_args()
@@ -61,6 +62,7 @@ def main() -> None:
         loss=SoftmaxCrossEntropy(),
         optimizer=ddbp.Adam(0.01),
         batch_size=14,
+        accumulate=options.accumulate,
         shards=6,
         callbacks=callbacks,
         run_dir=options.run,

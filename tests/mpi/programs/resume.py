@@ -22,6 +22,7 @@ from layers import (
     Dropout,
     Embedding,
     GlobalAveragePool,
+    Layer,
     Linear,
     MeanSquaredError,
     ReLU,
@@ -33,6 +34,8 @@ EPOCHS, SAMPLES = 4, 68
 RNG = np.random.default_rng(3)
 LABELS = RNG.integers(0, 4, SAMPLES)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 20)), LABELS)
+_MARKS = np.where(np.isin(np.arange(SAMPLES), (5, 40)), 1e6, 0)
+MARKED = ddbp.ArrayDataset(DATA.x + _MARKS[:, None], LABELS)
 IMAGES = ddbp.ArrayDataset(RNG.standard_normal((SAMPLES, 6, 6, 2)), LABELS)
 SENTENCES = ddbp.ArrayDataset(
     [RNG.integers(0, 9, n) for n in RNG.integers(1, 8, SAMPLES)],
@@ -60,6 +63,31 @@ class Stop(ddbp.Callback):
         if step == self.step and self.path is not None:
             self.snapshot = write(trainer, self.path)
             raise StopError
+
+
+class Spoil(ddbp.Callback):
+    """Makes a weight NaN in a step, once."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, trainer, step):
+        if step == self.step:
+            self.step = -1
+            with ddbp.modify_parameters(trainer):
+                trainer.model.parameters()[0].value[0, 0] = np.nan
+
+
+class Faulty(Layer):
+    """Passes on what it gets, and NaN instead of gradients of samples that are marked."""
+
+    def forward(self, call, x):
+        call.save(np.abs(x).max(axis=1) > 1e4)
+        return np.minimum(x, 1e4)
+
+    def backward(self, call, dy):
+        (marked,) = call.saved
+        return (np.where(marked[:, None], np.float32(np.nan), dy),)
 
 
 def make(model, optimizer, **options) -> ddbp.Trainer:
@@ -243,8 +271,25 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         SEQUENCES,
         11,
     ),
+    "updates that are left out": (
+        lambda **options: make(
+            dense(Faulty(), BatchNorm(64)), ddbp.Adam(0.01), on_nonfinite="skip", **options
+        ),
+        MARKED,
+        6,
+    ),
 }
 LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
+    "a loop in the midst of a group that will be left out": (
+        lambda **options: make(
+            dense(Faulty(), BatchNorm(64)),
+            ddbp.Adam(0.01),
+            accumulate=4,
+            on_nonfinite="skip",
+            **options,
+        ),
+        8,
+    ),
     "a loop": (
         lambda **options: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9), **options),
         8,
@@ -294,7 +339,8 @@ def looped(name: str, loaded: ddbp.Snapshot | None, stopping: Path | None):
     if loaded is not None:
         trainer.load_state(loaded)
     losses = []
-    for number, batch in enumerate(trainer.batches(DATA, epochs=EPOCHS), 1):
+    data = MARKED if "left out" in name else DATA
+    for number, batch in enumerate(trainer.batches(data, epochs=EPOCHS), 1):
         losses.append(trainer.step(trainer.loss(trainer.model(batch.x), batch.y)))
         if stopping and number == last:
             return trainer, [], write(trainer, stopping)
