@@ -76,7 +76,8 @@ def checkpoints() -> str:
         f" {rates['ratio_to_plain']['ratio']:.2f} of the rate of a plain file there, and compared"
         f" with its digests at {speed['verify']:.2f} GB/s. One every {steps['every']} steps in the"
         f" background makes a step {steps['cost']['ratio']:.3f} times as long"
-        f" ({steps['workload']}). "
+        f" ({steps['workload']}). Others were at work, too: the load was"
+        f" {measured['machine']['load'][0]:.1f}. "
     )
     return source("checkpoint", said)
 
