@@ -1,5 +1,5 @@
-"""Runs that are disturbed come to the bits of the undisturbed one, and a campaign that disturbs them
-finds those that do not.
+"""Runs that are disturbed come to the bits of the undisturbed one, and a campaign that disturbs
+them finds those that do not.
 """
 
 import json
@@ -15,7 +15,7 @@ KNOWN = [
     "alone 1: power disk step=6 amount=2; power disk step=9 amount=9; power disk step=14 amount=16",
     # Rank 0 waited ten minutes for the part of a rank whose disk was full.
     "restart 2 waits: enospc disk rank=1 step=3 amount=2; launcher update rank=1 step=7",
-    "survive 3: kill update rank=1 step=3 amount=20000; kill publish rank=2 step=6; kill data step=9",
+    "survive 3: kill update rank=1 step=3 amount=20000; kill publish rank=2 step=6; two data",
 ]
 
 

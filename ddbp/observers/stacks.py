@@ -28,6 +28,16 @@ class Stacks:
             self.descriptor, name = tempfile.mkstemp(prefix="ddbp-stacks-")
             os.unlink(name)
         self._lock = threading.Lock()
+        if hasattr(os, "register_at_fork"):
+            release = self._lock.release
+            os.register_at_fork(
+                before=self._be_forked, after_in_parent=release, after_in_child=release
+            )
+
+    def _be_forked(self) -> None:
+        """Stop the timer: a forked child would wait for its thread at the end, which it lacks."""
+        self._lock.acquire()
+        self.disarm()
 
     def arm(self, seconds: float) -> None:
         """Have stacks written unless this is called again within so many seconds: where no thread

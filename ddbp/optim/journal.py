@@ -50,6 +50,10 @@ class Journal:
             (row[:CELLS], row[CELLS:].view(dtype).reshape(arrays, UNDO_BLOCK)) for row in memory
         ]
         self._copies: Array = comm.host_array((arrays, elements), dtype)
+        self.follow(slot)
+
+    def follow(self, slot: int) -> None:
+        """Have another log from now on, between two updates."""
         self.slot = slot
         self.cells, self.log = self._rows[slot]
 

@@ -48,7 +48,8 @@ class Trainer(OptionsOfBefore, Recovering):
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
     and the shard gradients are summed in one fixed tree. So with a given number of shards,
-    parameters are the same bits for any number of ranks.
+    parameters are the same bits for any number of ranks, and for those that are left when some are
+    killed under `ddbp launch --survive`.
 
     Parameters
     ----------

@@ -81,6 +81,7 @@ class Update:
         self._comm = comm
         self._gather = gather
         self._shared = SharedArrays(comm)
+        self._journal: Journal | None = None
         self._lay_out()
         optimizer.bind(self.part, self._journal, checked=settings.checks_memory())
         compile_update(comm, optimizer, self.flat.dtype)
@@ -100,8 +101,9 @@ class Update:
             groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
         )
         self._gradient = GlobalGradient(self.part)
-        self._journal: Journal | None = None
-        if comm.survives:
+        if self._journal is not None:
+            self._journal.follow(comm.rank)
+        elif comm.survives:
             elements = 0 if optimizer.blockwise else self.flat.values.size
             self._journal = Journal(
                 comm, comm.size, comm.rank, optimizer.arrays, self.flat.dtype, elements
@@ -136,11 +138,16 @@ class Update:
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
         # What there is now is still read.
-        self._shared.renew()
+        self._renew()
         self._move(self._optimizer.move)
         # Others may still read where the parameters were.
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         return True
+
+    def _renew(self) -> None:
+        """Have memory that ranks share made anew."""
+        self._shared.renew()
+        self._journal = None
 
     def _move(self, move: Callable[[Partition, Any], None]) -> None:
         """Lay everything out anew, and have the optimizer go on with that."""
@@ -156,7 +163,7 @@ class Update:
         """
         self._plan = plan
         if newcomers:
-            self._shared.renew()
+            self._renew()
         # Hosts may be one step apart.
         self.batches = 0
         self._move(self._optimizer.follow)

@@ -31,6 +31,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "overlaps": scale.overlaps,
     "whole hosts": scale.whole_hosts,
     "update": scale.update,
+    "guards": scale.guards,
     "efficiencies": scale.efficiencies,
     "validation": scale.validation,
     "scaling": scale.scaling,

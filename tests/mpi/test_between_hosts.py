@@ -55,6 +55,20 @@ def test_ranks_that_are_left_finish_to_the_same_bits(
             assert of(result, name).tobytes() == of(expected, name).tobytes()
 
 
+def test_host_that_is_behind_gets_the_results_of_another_before_all_learn_of_the_loss(
+    on_open_mpi, tmp_path
+):
+    ended = on_open_mpi(4, "joints.py", tmp_path, options=launch.SURVIVING, **HOSTS)
+    assert ended.status == 0, ended.err
+    found = [dict(np.load(path)) for path in sorted(tmp_path.glob("rank*.npz"))]
+    assert len(found) == 3
+    for result in found:
+        assert result["total"].tolist() == [3, 3, 3]
+        assert result["numbers"].tolist() == [2, 2, 2]
+        assert result["lost"].tolist() == [[2], [2]]
+        assert result["hosts"].tolist() == [0, 2, 3]
+
+
 def test_launch_has_ranks_of_hosts_survive(open_mpi, run_python, run_alone, tmp_path):
     expected = run_alone(PROGRAM, ADAM)
     folder, library = open_mpi

@@ -99,7 +99,7 @@ MEANING = {
 }
 """What each kind is, in words."""
 
-ENDING = ("two", "all", "launcher", "freeze", "eio", "enospc", "power", "other", "full")
+ENDING = ("two", "all", "launcher", "freeze", "eio", "enospc", "power")
 """Kinds that end all processes of a run, beside those of `SAVED_BY`; kills do without `survive`."""
 SAVED_BY = ("term", "usr1", "int", "term-launcher", "usr1-launcher")
 """Kinds after which a run leaves with the status 75."""
@@ -227,7 +227,7 @@ class Schedule:
         if fault.kind == "link":
             return fault.amount > 1000 * TIMEOUT
         if mode == "survive":
-            return fault.kind in ("all", "launcher", "other", *SAVED_BY)
+            return fault.kind in ("all", "launcher", *SAVED_BY)
         return fault.kind in ("kill", *ENDING, *SAVED_BY)
 
     def _fault(self, kind: str, mode: str, ranks: int, step: int) -> Fault:

@@ -8,6 +8,13 @@ from .table import result, source, table
 _MODES = ("alone", "restart", "survive", "hosts")
 _PLACES = ("data", "forward", "backward", "reduction", "update", "publish", "after")
 _MORE = ("evaluation", "epoch", "disk", "start")
+_WRONG = {
+    "HANG": "hangs",
+    "LOST CHECKPOINT": "lost checkpoints",
+    "WRONG": "runs with other bits",
+    "ERROR": "that did not come to their end",
+    "UNCLEAR": "without a word on one of them",
+}
 _IN_WORDS = {
     "data": "while a batch is made",
     "after": "after a step",
@@ -36,14 +43,13 @@ def chaos() -> str:
     whole = [sum(counts[name][mode] for name in counts) for mode in _MODES]
     lines.append(["**all**", *whole, sum(bad.values())])
     head = ["disturbance", "one rank", "restarts", "`--survive`", "two hosts", "other end"]
-    points = measured["disk_calls"]
+    verdicts = measured["verdicts"]
+    wrong = [f"{verdicts.get(each, 0)} {words}" for each, words in _WRONG.items()]
     said = (
-        f"{measured['faults']} disturbances of {measured['runs']} runs, of which"
-        f" {measured['verdicts'].get('same bits', 0)} came to the bits and the history of the"
-        f" undisturbed run, in {measured['seconds'] / 60:.0f} minutes, by"
-        f" `scripts/bench/chaos.py --seed {measured['seed']} --faults 1000`. Disks failed or"
-        f" processes died at {points['disturbed']} of the {points['in_a_checkpoint']} calls by which"
-        " ranks write a checkpoint. "
+        f"{measured['faults']} disturbances of {measured['runs']} runs in"
+        f" {measured['seconds'] / 60:.0f} minutes, `chaos.py --seed {measured['seed']}"
+        f" --faults 1000`: {', '.join(wrong)}; {verdicts.get('same bits', 0)} runs came to the bits"
+        " and the history of the undisturbed one, and said of each disturbance what they should. "
     )
     return f"{table(head, lines)}\n\n{source('chaos', said)}"
 

@@ -81,6 +81,22 @@ def update() -> str:
     return f"{told}\n\n{source('update')}"
 
 
+def guards() -> str:
+    """Return the table of what guards of updates cost, if it was measured."""
+    if not (measured := result("update_guards")):
+        return ""
+    lines = []
+    for row in measured["rows"]:
+        count = f" of {row['parameters'] / 1e6:.0f} million by Adam" if "parameters" in row else ""
+        ratios = [
+            factor(row["ratio"][name]["ratio"]) if name in row["ratio"] else ""
+            for name in ("log", "checksums", "both")
+        ]
+        lines.append([row["name"] + count, milliseconds(row["ms"]["plain"]), *ratios])
+    head = ["", "without, ms", "undo log", "checksums", "both"]
+    return f"{table(head, lines)}\n\n{source('update_guards')}"
+
+
 def memory() -> str:
     """Return the table of the memory of ranks, if it was measured."""
     if not (measured := result("memory")):

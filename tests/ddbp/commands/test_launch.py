@@ -11,6 +11,7 @@ from ddbp import settings
 from ddbp.commands import cli, end_signals, launch, post_mortem
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
+from ddbp.training.signals import SAVED
 
 
 @pytest.fixture
@@ -123,3 +124,36 @@ def test_status_needs_no_room_when_it_is_written_to(tmp_path, monkeypatch):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert rank_status.read(tmp_path, 0) is None
+
+
+@pytest.mark.parametrize(("status", "calls"), [(SAVED, "requeue 4711\n"), (0, ""), (3, "")])
+def test_job_of_slurm_is_requeued_when_its_run_has_saved(
+    status, calls, tmp_path, monkeypatch, capsys
+):
+    called = tmp_path / "called"
+    called.touch()
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {called}\n')
+    scontrol.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    (tmp_path / "train.py").touch()
+    monkeypatch.setattr(launch, "find_mpiexec", lambda: "mpiexec")
+    line = f"import sys; sys.exit({status})"
+    monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", line])
+    assert launch.run(["-n", "1", "--requeue", str(tmp_path / "train.py")]) == status
+    assert called.read_text() == calls
+    assert ("ddbp launch: job 4711 is requeued" in capsys.readouterr().err) == bool(calls)
+
+
+def test_time_limit_of_stalls_reaches_the_ranks(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(settings.STALL_TIMEOUT, "1")
+    (tmp_path / "train.py").touch()
+    monkeypatch.setattr(launch, "find_mpiexec", lambda: "mpiexec")
+    line = f"import os; raise SystemExit(os.environ[{settings.STALL_TIMEOUT!r}] != '7.5')"
+    monkeypatch.setattr(launch, "command", lambda *_: [sys.executable, "-c", line])
+    train = str(tmp_path / "train.py")
+    assert launch.run(["-n", "1", "--stall-timeout", "7.5", train]) == 0
+    with pytest.raises(SystemExit):
+        launch.run(["-n", "1", "--stall-timeout", "-1", train])
+    assert "--stall-timeout must be positive; got -1" in capsys.readouterr().err

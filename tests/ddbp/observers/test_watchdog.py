@@ -2,6 +2,7 @@
 a clock that the test sets.
 """
 
+import os
 import sys
 import threading
 from types import SimpleNamespace
@@ -156,6 +157,15 @@ def test_rank_that_waits_for_others_has_not_stalled(watched):
     assert seconds_until_ended(watched, within=True) is None
 
 
+def test_time_begins_anew_after_a_wait(watched):
+    watched.make(limit=8.0)
+    watched.ranks.waiting = EXCHANGE
+    for _ in range(100):
+        in_step(watched)
+    watched.ranks.waiting = None
+    assert 8 <= seconds_until_ended(watched, within=True) <= 10
+
+
 def test_time_in_which_the_process_did_not_run_does_not_count(watched):
     watched.make(limit=8.0)
     for _ in range(3):
@@ -254,3 +264,18 @@ reader.wait()
 """
     finished = run_python("-c", code)
     assert "in held" in finished.out, finished.err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_forked_child_of_a_process_with_a_timer_comes_to_its_end(run_python):
+    code = """
+import os, sys
+from ddbp.observers.stacks import Stacks
+stacks = Stacks()
+stacks.arm(300.0)
+pid = os.fork()
+if pid:
+    stacks.arm(300.0)
+    print(os.waitpid(pid, 0)[1])
+"""
+    assert run_python("-c", code, timeout=60).out == "0\n"
