@@ -79,11 +79,11 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     text = os.environ.get(SURVIVE)
     if not text or text == BY_MPI or os.environ.get(MPI) == "0":
         return None
-    numbers = text.split()
-    if len(numbers) != 3 or not all(number.isdecimal() for number in numbers):
+    words = text.split()
+    if len(words) != 3 or not all(word.isdecimal() and len(word) < 10 for word in words):
         must, fix = f"{SURVIVE} must be three numbers or {BY_MPI}", "Leave it to `ddbp launch`."
         raise ValueError(message("ddbp", must, repr(text), fix))
-    descriptor, slots, slot = map(int, numbers)
+    descriptor, slots, slot = map(int, words)
     return descriptor, slots, slot
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from layers.checks import require_input
 from layers.engine.module import Composite
 from layers.errors import renamed
 
@@ -19,6 +20,7 @@ class _Cell(Composite):
         return f"{type(self).__name__}({self.layer.input_size}, {self.layer.hidden_size})"
 
     def _step(self, x: Any, state: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        require_input(self, x, ("N", "C"), x.dtype if hasattr(x, "dtype") else None)
         _, (state,) = self.layer.run(x[:, np.newaxis], None if state is None else (state,))
         return state
 

@@ -15,6 +15,7 @@ import ddbp
 import layers
 from ddbp import script
 from layers import init, models
+from layers.gradient_check.cases import Apply
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.standard_normal((4, 6)).astype(np.float32)
@@ -78,7 +79,9 @@ def layer(name: str, *given: Any, x: Any, endless: Any = (), **named: Any) -> Ro
 
 def passes(made: Any, *inputs: Any) -> None:
     """Run a layer outside a tape, and then forward and backward on one."""
-    made(*inputs)
+    # A function of values is NumPy's own business where there are none.
+    if not isinstance(made, Apply):
+        made(*inputs)
     tape = layers.Tape(training=True, seed=1)
     values = [
         tape.input(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x for x in inputs
