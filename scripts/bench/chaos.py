@@ -181,7 +181,12 @@ class Campaign:
             "verdicts": dict(Counter(outcome.verdict for _, outcome in self.results)),
             "disk_calls": {"in_a_checkpoint": sum(self.calls.values()), "disturbed": len(points)},
             "failures": [
-                {"job": str(job), "verdict": outcome.verdict, "detail": outcome.detail}
+                {
+                    "job": str(job),
+                    "verdict": outcome.verdict,
+                    # What processes have said since names paths of this machine.
+                    "detail": outcome.detail.partition("\n")[0],
+                }
                 for job, outcome in self.results
                 if outcome.verdict != "same bits"
             ],
