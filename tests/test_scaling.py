@@ -132,6 +132,8 @@ class _Paper:
     and receive.
     """
 
+    survives = False
+
     def __init__(self, rank, ranks, hosts):
         self.rank, self.size, self.hosts = rank, ranks, cut(ranks, hosts)
         self.topology = Topology(self.hosts, rank)

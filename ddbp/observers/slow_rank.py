@@ -31,6 +31,9 @@ class SlowRank:
     def look(self, trainer: "Trainer", now: float) -> None:
         """Say who is slow if there is enough to compare; `now` is the time in seconds."""
         reducer, step = trainer._update.reducer, trainer.step_count
+        if not reducer.busy.any():
+            # These are readings of clocks, and none has come yet.
+            return
         if self._before is None or self._before[0] is not reducer or step < self._before[1]:
             self._begin(reducer, step, now, reducer.busy)
             return

@@ -64,7 +64,7 @@ def test_rank_that_is_killed_in_backward_is_named_with_step_and_layer_by_the_lau
     assert finished.status != 0
     died = (
         r"^ddbp launch: rank 1 \(process \d+\) died in backward of step 3, at layers\.2:"
-        r" Trouble\(\)$"
+        r" Trouble\(\): killed by SIGKILL"
     )
     assert re.search(died, finished.err, re.MULTILINE), finished.err[-3000:]
     assert "has finished" not in finished.out

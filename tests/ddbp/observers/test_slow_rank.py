@@ -31,7 +31,7 @@ def test_rank_is_slow_that_takes_longer_than_its_work_explains(busy, shards, sai
 
 def test_slow_rank_is_told_of_once_per_interval(capsys):
     plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
-    reducer = SimpleNamespace(busy=np.zeros(2), plan=plan)
+    reducer = SimpleNamespace(busy=np.array([3e4, 3e4]), plan=plan)
     trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
     look = SlowRank()
     for second in range(301):
@@ -43,9 +43,21 @@ def test_slow_rank_is_told_of_once_per_interval(capsys):
     assert lines == [f"{start}, in steps {first} to {first + 600}" for first in range(0, 3000, 600)]
 
 
-def test_few_steps_say_nothing(capsys):
+def test_clocks_are_compared_from_the_first_exchange_on(capsys):
     plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
     reducer = SimpleNamespace(busy=np.zeros(2), plan=plan)
+    trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
+    look = SlowRank()
+    look.look(trainer, 0.0)
+    reducer.busy += (3e4, 1e4)
+    trainer.step_count += 1000
+    look.look(trainer, 100.0)
+    assert capsys.readouterr().err == ""
+
+
+def test_few_steps_say_nothing(capsys):
+    plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
+    reducer = SimpleNamespace(busy=np.array([3e4, 3e4]), plan=plan)
     trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
     look = SlowRank()
     for second in range(150):

@@ -133,7 +133,7 @@ def test_value_that_is_no_number_yet_is_no_improvement():
     ("options", "words"),
     [
         ({"monitor": "score"}, "mode must be given for 'score'"),
-        ({"monitor": "score", "mode": "greatest"}, 'mode must be "min" or "max"'),
+        ({"monitor": "score", "mode": "greatest"}, "mode must be one of min, max"),
         ({"delta": -1}, "delta must not be negative"),
     ],
 )
