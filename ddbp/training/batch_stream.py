@@ -48,6 +48,10 @@ class BatchStream:
         over.
     between
         Called where the next batch is asked for, between two updates.
+    runs
+        How many runs this trainer has come to.
+    over
+        How many of them were over in the state that was loaded.
     """
 
     def __init__(
@@ -69,6 +73,8 @@ class BatchStream:
         self._group = group
         # Whether the batches of the group shall be given out once more.
         self._again = False
+        self.runs = 0
+        self.over = 0
         self.between: Callable[[], None] | None = None
         self.follow(plan)
         self._truncation = truncation
@@ -92,6 +98,11 @@ class BatchStream:
     def again(self) -> None:
         """Give out the batches of the group that has not come to its update once more, next."""
         self._again = True
+
+    def passes(self) -> bool:
+        """Come to the next run; return whether it was over in the state that was loaded."""
+        self.runs += 1
+        return self.runs <= self.over
 
     def begin(self, data: ArrayDataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
@@ -117,10 +128,12 @@ class BatchStream:
         return resumes
 
     def left(self, epochs: int) -> int:
-        """Return how many of so many epochs are left of the run that begins or goes on."""
+        """Return how many of so many epochs are left of the run that begins or goes on; an epoch
+        that has begun comes to its end.
+        """
         assert self._first_epoch is not None
         count = positive_int("Trainer", "epochs", epochs, "1 is the least.")
-        return max(0, self._first_epoch + count - self.epoch)
+        return max(int(self.mid_epoch), self._first_epoch + count - self.epoch)
 
     def epochs(self, epochs: int) -> Iterator[None]:
         """Yield once for each of so many epochs that is left, and begins."""
@@ -273,6 +286,7 @@ class BatchStream:
         return {
             "epoch": self.epoch,
             "position": self.position,
+            "runs": self.runs,
             "first_epoch": self._first_epoch,
             "data": self._begun_with,
             "samples": self._samples,
@@ -292,6 +306,7 @@ class BatchStream:
             "samples": optional(samples),
             "position": self._position(count) if begun else integer(0, 0),
             "first_epoch": optional(integer(0, epoch if epochs.holds(epoch) else None)),
+            "runs": integer(0 if state.get("first_epoch") is None else 1),
             "data": TEXT if begun else Entry("None", lambda entry: entry is None),
             **{f"windows.{name}": entry for name, entry in truncation.items()},
         }
@@ -312,6 +327,7 @@ class BatchStream:
         self._start = self.position
         self._first_epoch = state["first_epoch"]
         self._resuming = self._first_epoch is not None
+        self.over = state["runs"] - self._resuming
         self._begun_with = state["data"]
         self._samples = state["samples"]
         self.given_out = False

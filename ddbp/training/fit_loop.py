@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import CollectiveKind
 from ddbp.observers.observer import StepHook, TrainingOver
-from ddbp.snapshot import NUMBER, Entry, Schema, State, listing
+from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
 from layers.errors import message
 
 from .batch_stream import BatchStream
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 
 _RECORD = Entry("a record", lambda entry: type(entry) is dict)
+_RECORDS = Entry(
+    "the records of each fit",
+    lambda entry: type(entry) is dict and all(map(listing(_RECORD).holds, entry.values())),
+)
 
 
 class FitLoop(StepHook):
@@ -60,8 +65,11 @@ class FitLoop(StepHook):
         self._run_dir = run_dir
         self._folder: RunFolder | None = None
         self._configuration: dict[str, Any] | None = None
-        # The records that are in the folder.
+        # The records that are in the folder; the run that the history is of, and the histories of
+        # those before, by their numbers.
         self._logged: list[Record] = []
+        self._run = -1
+        self._earlier: dict[str, list[Record]] = {}
         self._begin_epoch()
 
     def lead(self, trainer: "Trainer") -> None:
@@ -115,9 +123,15 @@ class FitLoop(StepHook):
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
+        number = self._stream.runs
+        if self._stream.passes():
+            return self.history if number == self._run else self._earlier.get(str(number), [])
         goes_on = self._stream.begin(data)
         if not goes_on:
+            if self._run >= 0:
+                self._earlier[str(self._run)] = self.history
             self.history = []
+            self._run = number
             self._begin_epoch()
             trainer.stop = False
         self.running = True
@@ -132,7 +146,7 @@ class FitLoop(StepHook):
                 trainer._guard.begin(trainer)
             # An epoch that has begun comes to its end.
             stop = trainer.stop and not self._stream.mid_epoch
-            for _ in self._stream.epochs(0 if stop else epochs):
+            for _ in () if stop else self._stream.epochs(epochs):
                 self._run_epoch(trainer, train, data, validation)
                 if trainer.stop:
                     break
@@ -230,6 +244,8 @@ class FitLoop(StepHook):
             raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
         return {
             "history": self.history,
+            "run": self._run,
+            "earlier": self._earlier,
             "total": self._total,
             "counted": self._counted,
             "seen": self._seen,
@@ -239,24 +255,33 @@ class FitLoop(StepHook):
     def state_schema(self, state: State) -> Schema:
         """Return what `load_state` takes."""
         numbers = dict.fromkeys(("total", "counted", "seen", "seconds"), NUMBER)
-        return {"history": listing(_RECORD), **numbers}
+        return {
+            "history": listing(_RECORD),
+            "run": integer(-1),
+            "earlier": _RECORDS,
+            **numbers,
+        }
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
         self.history = [*state["history"]]
-        self._logged = [*self.history]
+        self._run = state["run"]
+        self._earlier = {number: [*records] for number, records in state["earlier"].items()}
+        self._logged = [*chain.from_iterable(self._earlier.values()), *self.history]
         self._total = state["total"]
         self._counted = state["counted"]
         self._seen = state["seen"]
         self._seconds = state["seconds"]
         self._validating = False
         if self._folder is not None:
-            self._folder.write_metrics(self.history)
+            self._folder.write_metrics(self._logged)
 
 
 def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Batch]:
     """Yield what is left of so many epochs of a script's own loop, batch by batch; collective."""
     stream, signals = trainer._stream, trainer._signals
+    if stream.passes():
+        return
     goes_on = stream.begin(data)
     if trainer.join("batches"):
         goes_on = stream.begin(data)

@@ -422,6 +422,7 @@ class Trainer(OptionsOfBefore, Recovering):
         """
         checks.between_runs(self._fit.running)
         self._load(state)
+        self._stream.runs = self._stream.over
 
     def _go_on(self, state: Snapshot) -> None:
         """Go on from the state of a checkpoint."""

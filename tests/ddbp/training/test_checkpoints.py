@@ -94,6 +94,35 @@ def test_run_may_be_stopped_again_and_again(tmp_path):
     assert (trainer.parameters_sha256(), timeless(history)) == expected
 
 
+def train_in_three_runs(trainer):
+    """Train as a script of two fits, and a loop between them, does; return the histories."""
+    first = trainer.fit(DATA, epochs=2, validation=DATA)
+    for batch in trainer.batches(DATA):
+        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+    return timeless(first), timeless(trainer.fit(DATA, epochs=2))
+
+
+# Steps 1 to 10 are those of the first fit, 11 to 15 of the loop, 16 to 25 of the second fit.
+@pytest.mark.parametrize("step", [5, 10, 11, 15, 16, 18, 24, 25])
+def test_script_of_several_runs_goes_on_in_the_one_that_it_was_in(tmp_path, step):
+    whole, run_dir = trainer_in(tmp_path / "whole"), tmp_path / "stopped"
+    expected = train_in_three_runs(whole), whole.parameters_sha256()
+    with pytest.raises(StopError):
+        train_in_three_runs(trainer_in(run_dir, [checkpoints(every_steps=1), Stop(step)]))
+    trainer = trainer_in(run_dir, [checkpoints(every_steps=1)], resume="auto")
+    found = train_in_three_runs(trainer), trainer.parameters_sha256()
+    assert found == expected
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    assert timeless(map(json.loads, lines)) == [*expected[0][0], *expected[0][1]]
+
+
+def test_epoch_that_has_begun_comes_to_its_end_where_fewer_are_asked_for(tmp_path):
+    stopped(tmp_path, 13, checkpoints(every_steps=1))
+    trainer = trainer_in(tmp_path, resume="auto")
+    trainer.fit(DATA, epochs=1, validation=DATA)
+    assert (trainer.epoch, trainer.step_count) == (3, 15)
+
+
 def test_a_run_without_checkpoints_begins(tmp_path):
     trainer = trainer_in(tmp_path, [checkpoints()], resume="auto")
     assert trainer.step_count == 0
