@@ -195,6 +195,8 @@ class Job:
         """
         members = self._members
         lost = [slot for slot in members.newest if not members.left(slot)]
+        for slot in lost:
+            self._say(slot, "died after its last meeting: what it was to do at the end is missing")
         return ABORTED if lost else 0
 
     def _say(self, slot: int, text: str) -> None:

@@ -92,3 +92,11 @@ def test_rank_that_is_killed_when_all_is_done_is_no_success(survive):
     status, lines, _ = survive("be killed at the end")
     assert status != 0
     assert lines[0].startswith("rank 1 ")
+
+
+def test_rank_that_is_killed_after_its_last_meeting_is_told_of_at_the_end(survive):
+    status, lines, _ = survive("be killed before others end")
+    assert status != 0
+    assert "2 go on" in lines[0]
+    said = r"rank 1 \(process \d+\) died after its last meeting: .* is missing"
+    assert re.fullmatch(said, lines[-1])
