@@ -109,7 +109,7 @@ def test_what_can_not_go_on_is_refused_whatever_may_differ(tmp_path):
 
     def trained(**options):
         usual = {"batch_size": 32, "shards": 2, "resume": "auto", "quiet": True}
-        callbacks = [Stop(), ddbp.Checkpoints(every_steps=5)]
+        callbacks = [Stop(), ddbp.Checkpoints(every_steps=5, background=False)]
         trainer = ddbp.Trainer(
             layers.Linear(1, 1, rng=np.random.default_rng(0)),
             loss="mse",
