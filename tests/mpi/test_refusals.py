@@ -128,8 +128,8 @@ SAID = {
     ),
     "mean of all ranks": "nothing",
     "divergence": (
-        r"NotFiniteError: Trainer: the loss must be finite; got (nan|inf) in step \d(; |: on rank \d"
-        r" )the first layer whose output is not finite is .*(Linear|MeanSquaredError)\(.*\), in"
+        r"NotFiniteError: Trainer: the loss must be finite; got (nan|inf) in step \d(; |: on rank"
+        r" \d )the first layer whose output is not finite is .*(Linear|MeanSquaredError)\(.*\), in"
         r" samples \d+, .+ of the data.*\. Lower the learning rate, .+"
     ),
     "state": rf"{ALL_SAME} state to load; got '\w+' on rank 1, '\w+' on rank 0\. .+",
