@@ -66,9 +66,9 @@ def checked(given: Any) -> Any:
     ValueError
         It is nothing of these.
     """
-    if given in ("stop", "skip"):
+    if isinstance(given, str) and given in ("stop", "skip"):
         return given
-    if given == "rollback":
+    if isinstance(given, str) and given == "rollback":
         return Rollback()
     # A configuration that was read has it as a list.
     if isinstance(given, tuple | list) and len(given) == 2:
