@@ -285,6 +285,24 @@ class FixedRanks:
         return []
 
 
+class OneHost:
+    """What a communicator is whose ranks are all on one host: they send no messages."""
+
+    def sendrecv(
+        self,
+        collective: Collective,
+        sends: Sequence[tuple[int, Array]],
+        receives: Sequence[tuple[int, Array]],
+    ) -> None:
+        pass
+
+    def pending_messages(self, parts: int) -> "PendingMessages":
+        raise NotImplementedError("the ranks of one host have no messages")
+
+    def finalize(self) -> None:
+        pass
+
+
 class PendingMessages(Protocol):
     """Messages between hosts that are on their way while a rank does something else; those of a
     part may be sent at any time.

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,10 +18,9 @@ from layers.types import Array
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
 from .base import (
-    Collective,
     CollectiveKind,
     CommunicationError,
-    PendingMessages,
+    OneHost,
     RankLost,
     Ranks,
 )
@@ -37,7 +36,7 @@ _NEWCOMER_LOOK = 1e-3
 """Seconds between looks of a process that waits to be let in."""
 
 
-class HostCommunicator(HostRanks):
+class HostCommunicator(OneHost, HostRanks):
     """The ranks of a job on one host that survives deaths.
 
     Parameters
@@ -136,17 +135,6 @@ class HostCommunicator(HostRanks):
         )
         if self.rank:
             yield
-
-    def sendrecv(
-        self,
-        collective: Collective,
-        sends: Sequence[tuple[int, Array]],
-        receives: Sequence[tuple[int, Array]],
-    ) -> None:
-        pass
-
-    def pending_messages(self, parts: int) -> PendingMessages:
-        raise NotImplementedError("the ranks of one host have no messages")
 
     # Members
 
@@ -263,9 +251,6 @@ class HostCommunicator(HostRanks):
                 (CollectiveKind.END, 0),
                 asleep=1e-3,
             )
-
-    def finalize(self) -> None:
-        pass
 
     def abort(self, status: int) -> None:
         """End all ranks at once: the launcher does, when it sees that this one has ended."""

@@ -11,12 +11,12 @@ import numpy as np
 from layers.engine.memory import zeros
 from layers.types import Array, Integers
 
-from .base import Collective, FixedRanks, PendingMessages, Ranks
+from .base import Collective, FixedRanks, OneHost, Ranks
 from .host_barrier import SharedRow
 from .topology import Topology
 
 
-class SerialCommunicator(FixedRanks):
+class SerialCommunicator(OneHost, FixedRanks):
     """One process, no MPI."""
 
     def __init__(self) -> None:
@@ -51,17 +51,6 @@ class SerialCommunicator(FixedRanks):
     ) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def sendrecv(
-        self,
-        collective: Collective,
-        sends: Sequence[tuple[int, Array]],
-        receives: Sequence[tuple[int, Array]],
-    ) -> None:
-        pass
-
-    def pending_messages(self, parts: int) -> PendingMessages:
-        raise NotImplementedError("one process has no messages")
-
     def all_gather(self, array: Array) -> Array:
         return np.array(array)[np.newaxis]
 
@@ -74,9 +63,6 @@ class SerialCommunicator(FixedRanks):
 
     def abort(self, status: int) -> None:
         os._exit(status)
-
-    def finalize(self) -> None:
-        pass
 
     def describe(self) -> dict[str, Any]:
         return {

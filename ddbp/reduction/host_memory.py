@@ -53,13 +53,15 @@ class HostMemory:
         mine = kept[comm.rank - comm.topology.first]
         first = self.pieces.index(mine[0])
 
+        keeps_sums = comm.survives and len(comm.hosts) > 2
+
         def values(shape: tuple[int, ...], dtype: Any) -> Array:
             itemsize = np.dtype(dtype).itemsize
             total, elements = sizes(model)
             needs = {
                 "parameters": total * itemsize,
                 "gradients": len(self.pieces) * elements * itemsize,
-                "sums": elements * itemsize if comm.survives and len(comm.hosts) > 2 else 0,
+                "sums": elements * itemsize if keeps_sums else 0,
             }
             shared.plan(needs | {"counts of buckets": room_for_counts(elements, itemsize, comm)})
             return shared.get("parameters", shape, dtype)
@@ -74,5 +76,5 @@ class HostMemory:
             model, [size for _, size in mine], allocate=values, allocate_gradients=part
         )
         self.sums: Array = self.gradients[0]
-        if shared.has("sums") or (comm.survives and len(comm.hosts) > 2):
+        if shared.has("sums") or keeps_sums:
             self.sums = shared.get("sums", self.sums.shape, self.sums.dtype)

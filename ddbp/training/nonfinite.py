@@ -66,10 +66,8 @@ def checked(given: Any) -> Any:
     ValueError
         It is nothing of these.
     """
-    if isinstance(given, str) and given in ("stop", "skip"):
-        return given
-    if isinstance(given, str) and given == "rollback":
-        return Rollback()
+    if isinstance(given, str) and given in ("stop", "skip", "rollback"):
+        return Rollback() if given == "rollback" else given
     # A configuration that was read has it as a list.
     if isinstance(given, tuple | list) and len(given) == 2:
         factor, most = given

@@ -4,10 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from layers.checks import require_input
+from layers.checks import require_array, require_input
 from layers.engine.module import Composite
-from layers.engine.value import Value
-from layers.errors import message, renamed
+from layers.errors import renamed
 
 from .layers import GRU, LSTM, RNN
 
@@ -21,10 +20,8 @@ class _Cell(Composite):
         return f"{type(self).__name__}({self.layer.input_size}, {self.layer.hidden_size})"
 
     def _step(self, x: Any, state: tuple[Any, ...] | None) -> tuple[Any, ...]:
-        if not isinstance(x, Value | np.ndarray):
-            must, fix = "the input must be an array or a Value (N, C)", "Convert it first."
-            raise TypeError(message(repr(self), must, type(x).__name__, fix))
-        require_input(self, x, ("N", "C"), x.dtype if hasattr(x, "dtype") else None)
+        require_array(self, x)
+        require_input(self, x, ("N", "C"), x.dtype)
         _, (state,) = self.layer.run(x[:, np.newaxis], None if state is None else (state,))
         return state
 

@@ -29,11 +29,16 @@ def test_rank_is_slow_that_takes_longer_than_its_work_explains(busy, shards, sai
     assert bool(found) == bool(said)
 
 
-def test_slow_rank_is_told_of_once_per_interval(capsys):
+def watched(busy):
+    """Return a trainer of two ranks that were busy so long, its reducer, and what looks at it."""
     plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
-    reducer = SimpleNamespace(busy=np.array([3e4, 3e4]), plan=plan)
+    reducer = SimpleNamespace(busy=busy, plan=plan)
     trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
-    look = SlowRank()
+    return trainer, reducer, SlowRank()
+
+
+def test_slow_rank_is_told_of_once_per_interval(capsys):
+    trainer, reducer, look = watched(np.array([3e4, 3e4]))
     for second in range(301):
         look.look(trainer, float(second))
         reducer.busy += (0.9, 0.3)
@@ -44,10 +49,7 @@ def test_slow_rank_is_told_of_once_per_interval(capsys):
 
 
 def test_clocks_are_compared_from_the_first_exchange_on(capsys):
-    plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
-    reducer = SimpleNamespace(busy=np.zeros(2), plan=plan)
-    trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
-    look = SlowRank()
+    trainer, reducer, look = watched(np.zeros(2))
     look.look(trainer, 0.0)
     reducer.busy += (3e4, 1e4)
     trainer.step_count += 1000
@@ -56,10 +58,7 @@ def test_clocks_are_compared_from_the_first_exchange_on(capsys):
 
 
 def test_few_steps_say_nothing(capsys):
-    plan = SimpleNamespace(ranks=2, owned=lambda rank: (rank, rank + 1))
-    reducer = SimpleNamespace(busy=np.array([3e4, 3e4]), plan=plan)
-    trainer = SimpleNamespace(step_count=0, _update=SimpleNamespace(reducer=reducer))
-    look = SlowRank()
+    trainer, reducer, look = watched(np.array([3e4, 3e4]))
     for second in range(150):
         look.look(trainer, float(second))
         reducer.busy += (0.9, 0.3)
