@@ -112,6 +112,10 @@ class Watchdog:
         """Begin to watch."""
         self._over.clear()
         self._looked = time.monotonic()
+        # A rank that is stopped before its first look is to be found, too.
+        own = self._comm.signs()[self._comm.slot]
+        own[_PULSE] += 1
+        own[_PID] = os.getpid()
         self._thread = threading.Thread(target=self._run, name="ddbp watchdog", daemon=True)
         self._thread.start()
 

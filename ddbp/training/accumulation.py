@@ -18,6 +18,8 @@ from layers.errors import message
 from layers.types import Array
 
 from . import checks
+from .data import Batch
+from .samples import call
 
 
 class Accumulation:
@@ -93,6 +95,18 @@ class Accumulation:
     def factor(self, loss: Value) -> float:
         """Return M_i / M_1 of the next batch."""
         return _weight(loss) / self._first if self._first else 1.0
+
+    def run_pass(self, forward: Any, loss: Any, batch: Batch) -> Value:
+        """Propagate a batch forward, from the beginning of its tape, and backward; return its
+        loss.
+        """
+        x, y, _, weights, tape = batch
+        assert tape is not None
+        if tape.calls:
+            tape.restart()
+        prediction = forward(x) if x.__class__ is Value else call(forward, x)
+        arguments = (y,) if weights is None else (y, weights)
+        return self.backward(loss(prediction, *arguments))
 
     def backward(self, loss: Value, gradient: Any = None, **options: Any) -> Value:
         """Propagate backwards from the loss of the next batch, with its factor; return the loss.

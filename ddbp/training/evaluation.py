@@ -17,7 +17,7 @@ from layers.engine.shares import required
 from layers.types import Array
 
 from . import checks
-from .data import ArrayDataset, Batch, LocalBatch, batches, local_batch, sliced
+from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
 from .metrics import Metric, shard_sums
 from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
@@ -102,16 +102,6 @@ def forward(
     prediction = call(model, recorded(tape, rows.x))
     weights = () if rows.weights is None else (rows.weights,)
     return prediction, loss(prediction, rows.y, *weights)
-
-
-def propagate(forward: Any, loss: Any, backward: Callable[[Value], Value], batch: Batch) -> Value:
-    """Propagate a batch forward and backward, from the beginning of its tape; return the loss."""
-    x, y, _, weights, tape = batch
-    assert tape is not None
-    if tape.calls:
-        tape.restart()
-    prediction = forward(x) if x.__class__ is Value else call(forward, x)
-    return backward(loss(prediction, y) if weights is None else loss(prediction, y, weights))
 
 
 def _array(part: Any) -> Any:

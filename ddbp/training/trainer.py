@@ -495,5 +495,4 @@ class Trainer(OptionsOfBefore, Recovering):
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""
-        forward, backward = self._truncation or self.model, self._update.group.backward
-        return evaluation.propagate(forward, self.loss, backward, batch)
+        return self._update.group.run_pass(self._truncation or self.model, self.loss, batch)

@@ -384,11 +384,14 @@ def read(path: Path) -> ddbp.Snapshot:
 
 def timeless(snapshot: ddbp.Snapshot) -> str:
     """Return the digest of a state without what clocks have to say."""
-    records = [
-        {name: value for name, value in record.items() if "second" not in name}
-        for record in snapshot.values["fit.history"]
-    ]
-    values = snapshot.values | {"fit.history": records, "fit.seconds": 0.0}
+
+    def told(value):
+        if isinstance(value, dict):
+            return {name: told(each) for name, each in value.items() if "second" not in name}
+        return [told(each) for each in value] if isinstance(value, list) else value
+
+    fit = {name: told(value) for name, value in snapshot.values.items() if "fit." in name}
+    values = snapshot.values | fit | {"fit.seconds": 0.0}
     return ddbp.Snapshot(snapshot.arrays, values).digest()
 
 
