@@ -21,6 +21,7 @@ FLOORS = (
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.instruments",),
+    ("ddbp.report",),
     ("ddbp.training",),
     ("ddbp.commands",),
     ("ddbp",),
