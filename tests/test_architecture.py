@@ -20,6 +20,7 @@ FLOORS = (
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
+    ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
     ("ddbp.training",),
     ("ddbp.commands",),
