@@ -21,7 +21,7 @@ FLOORS = (
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.training",),
-    ("ddbp.commands",),
+    ("ddbp.commands", "ddbp.attribution"),
     ("ddbp",),
     ("scripts",),
 )
