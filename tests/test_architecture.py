@@ -23,7 +23,7 @@ FLOORS = (
     ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
     ("ddbp.training",),
-    ("ddbp.commands",),
+    ("ddbp.commands", "ddbp.attribution"),
     ("ddbp",),
     ("scripts",),
 )
