@@ -54,7 +54,12 @@ class Quantity:
 QUANTITIES: Mapping[str, Quantity] = {
     "activation_norm": Quantity("layers", "root mean square of the output"),
     "activation_zeros": Quantity("layers", "share of the outputs that are 0"),
-    "activation_saturated": Quantity("layers", "share of the outputs at the bounds of a sigmoid"),
+    "activation_silent": Quantity(
+        "layers", "share of the units that are 0 for all samples of a shard, mean over shards"
+    ),
+    "activation_saturated": Quantity(
+        "layers", "share of the outputs of Tanh beyond ±0.98, of Sigmoid beyond 0.02 and 0.98"
+    ),
     "activation_histogram": Quantity("layers", "share of |output| in each bin", binned=True),
     "activation_gradient_norm": Quantity(
         "layers", "root mean square of the gradient of the loss with respect to the output"
@@ -121,7 +126,7 @@ class Recording:
         folder = Path(run_folder) / IN_RUN
         path = folder / HEADING
         if not path.exists():
-            must, fix = f"{folder} must hold a recording", "Train with Trainer(instruments=True)."
+            must, fix = f"{folder} must hold a recording", "Train with callbacks=[Instruments()]."
             raise FileNotFoundError(message("Recording.read", must, f"no {HEADING}", fix))
         try:
             with opened(path, links=True) as file:
@@ -266,6 +271,11 @@ class Recorder:
         return stride
 
     @property
+    def has_folder(self) -> bool:
+        """Whether it writes files."""
+        return self._folder is not None
+
+    @property
     def recording(self) -> Recording:
         """All that is kept."""
         return self._heading.of_rows(self._rows)
@@ -340,7 +350,8 @@ class Recorder:
         path = folder / _name(int(recording.steps[0]))
         temporary = path.with_name(f".{path.name}.new")
         with temporary.open("wb") as file:
-            np.savez(file, steps=recording.steps, **recording.values)
+            arrays: Any = recording.values
+            np.savez(file, steps=recording.steps, **arrays)
         temporary.replace(path)
 
 

@@ -163,7 +163,7 @@ def test_quantiles_are_upper_edges_of_bins():
 
 
 def test_a_folder_without_a_recording_is_refused_with_what_to_do(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"instruments=True"):
+    with pytest.raises(FileNotFoundError, match=r"Instruments\(\)"):
         Recording.read(tmp_path)
 
 
