@@ -27,6 +27,7 @@ WITHOUT_ROW = {
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
     *("ddbp.CommunicationError", "ddbp.MemoryCorruptionError", "ddbp.TrainingOver"),
+    "ddbp.attribution.Attribution",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
     *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
@@ -51,7 +52,13 @@ def test_every_public_callable_has_a_row():
 
 @pytest.mark.parametrize(
     ("part", "calls"),
-    [("layers", 1000), ("functions", 1000), ("training", 1000), ("inputs", 1000)],
+    [
+        ("layers", 1000),
+        ("functions", 1000),
+        ("training", 1000),
+        ("attribution", 500),
+        ("inputs", 1000),
+    ],
 )
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, marks=pytest.mark.full, id="all"), pytest.param(17, id="some")]
