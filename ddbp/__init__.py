@@ -14,6 +14,7 @@ if not hasattr(_layers, "Tape"):
 from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .instruments.instruments import Instruments
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -88,6 +89,7 @@ __all__ = [
     "Exponential",
     "ExponentialMovingAverage",
     "GlobalGradient",
+    "Instruments",
     "Lion",
     "MemoryCorruptionError",
     "Muon",
