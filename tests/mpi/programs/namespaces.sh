@@ -9,9 +9,11 @@ shift 2
 ip link add first type veth peer name second
 unshare --net sleep 600 &
 other=$!
-trap 'kill $other 2>/dev/null' EXIT
 # Until that process has a network of its own.
 while [ "$(readlink /proc/$other/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.05; done
+# A launcher that could not reach the other host has left its processes there.
+space=$(readlink /proc/$other/ns/net)
+trap 'for of in /proc/[0-9]*; do if [ "$(readlink $of/ns/net)" = "$space" ]; then kill -9 ${of#/proc/}; fi; done 2>/dev/null' EXIT
 ip link set second netns $other
 ip addr add 10.77.0.1/24 dev first
 ip link set lo up
