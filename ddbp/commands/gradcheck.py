@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import ddbp
 import layers
 from layers.errors import is_worded, message
 
@@ -76,7 +75,7 @@ def _told(target: str, error: Exception) -> str:
     """Return what is said of an error: where it was in code that is not ours, and what it was."""
     if is_worded(error):
         return str(error)
-    ours = tuple(f"{path}{os.sep}" for path in (*ddbp.__path__, *layers.__path__))
+    ours = tuple(f"{path}{os.sep}" for path in (Path(__file__).parents[1], *layers.__path__))
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not frame.filename.startswith((*ours, "<frozen"))]
     fix = "Mend it, or give other inputs by --shape or example_inputs()."

@@ -76,6 +76,10 @@ def calls() -> Iterator[list[str]]:
             f"checkpoint {name}": {"": [], "runs": []}
             for name in ("list", "show", "verify", "export", "nothing")
         },
+        "report": {"": (), "-o": ["runs"]},
+        "runs": {"": (), "--json": ()},
+        "watch --once": {"": ()},
+        "watch --interval": {"": ["runs", "--once"]},
         "checkpoint export -o": {"": ["runs"], "x --overwrite": []},
         **{name: {"": ()} for name in ("", "info", "version", "checkpoint", "launch", "verify")},
     }
