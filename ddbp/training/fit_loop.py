@@ -129,7 +129,7 @@ class FitLoop(StepHook):
         self.validation = validation
         number = self._stream.runs
         if self._stream.passes():
-            return self.history if number == self._run else self._earlier.get(str(number), [])
+            return self._of_run(number)
         goes_on = self._stream.begin(data)
         if not goes_on:
             if self._run >= 0:
@@ -144,7 +144,10 @@ class FitLoop(StepHook):
                 callback.on_run_begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
-            if trainer.join("fit"):
+            joined = trainer.join("fit")
+            if joined is None:
+                return self._of_run(number)
+            if joined:
                 goes_on = self._stream.begin(data)
             if not goes_on:
                 trainer._guard.begin(trainer)
@@ -165,6 +168,10 @@ class FitLoop(StepHook):
             self.running = False
         self._stream.end()
         return self.history
+
+    def _of_run(self, number: int) -> list[Record]:
+        """Return the records of a run that is over."""
+        return self.history if number == self._run else self._earlier.get(str(number), [])
 
     def _write_parameters(self, trainer: "Trainer") -> None:
         if self._folder is not None:
@@ -287,7 +294,10 @@ def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Bat
     if stream.passes():
         return
     goes_on = stream.begin(data)
-    if trainer.join("batches"):
+    joined = trainer.join("batches")
+    if joined is None:
+        return
+    if joined:
         goes_on = stream.begin(data)
     try:
         with signals:
