@@ -12,6 +12,7 @@ commands:
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
+  doctor RUN                  print what was found to be wrong in a run
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
@@ -42,6 +43,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         from . import checkpoint
 
         return checkpoint.run(rest)
+    if command == "doctor":
+        from . import doctor
+
+        return doctor.run(rest)
     if command == "gradcheck":
         from . import gradcheck
 
@@ -56,7 +61,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command in ("", "-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    known = "launch, verify, checkpoint, gradcheck, info, version"
+    known = "launch, verify, checkpoint, doctor, gradcheck, info, version"
     print(
         f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
         file=sys.stderr,

@@ -3,18 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddbp.instruments.recording import Recording
 from ddbp.optim.optimizer import Optimizer
-from ddbp.training.options import TrainerOptions
 from layers import SoftmaxCrossEntropy
 from layers.loss.regression import MeanSquaredError
 from layers.types import Array
 
 from .facts import DataFacts, Stage
+
+if TYPE_CHECKING:
+    from ddbp.training.options import TrainerOptions
 
 EARLY = 80
 """Steps within which weights must not multiply."""
@@ -65,7 +67,7 @@ class Chart:
     probabilities: bool
     loss: Any
     optimizer: Optimizer
-    options: TrainerOptions
+    options: "TrainerOptions"
     recording: Recording
     begun: Sequence[float]
     losses: Sequence[float]

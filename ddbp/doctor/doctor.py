@@ -2,6 +2,7 @@
 
 from collections import deque
 from contextlib import suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
 
 _OWNER = "Doctor"
-_CHECKS = {3, 20, 40, 80, 120, 160, 200}
-_BETWEEN = 100
-"""Steps from one look to the next, later on."""
+_CHECKS = (3, 20, 40, 80, 120, 160, 200)
+"""Steps after which it looks; later on they lie further and further apart."""
+_LATER = 1.2
+_EPOCHS = 1.1
+"""At the end of an epoch it looks if there have been so many times the steps of the last look."""
 _FIRST, _LAST = 64, 2048
 """Losses that are kept of the beginning, and of the last steps."""
 _ALIKE = 1e-3
@@ -50,8 +53,9 @@ class Doctor(OptionsCallback):
     """Says once what is wrong with a run, why, and the one change to try.
 
     It looks at data, model and options when training begins, at what `Instruments` have measured
-    after some of the first steps, every hundred steps from then on, and after each epoch. Of the
-    rules that hold the first in causal order is the finding; the others may be its consequences.
+    after some of the first steps, more and more seldom from then on, and after epochs. Of the
+    rules that hold the first in causal order is the finding; what comes after it in that order may
+    be its consequence, and is not told.
     Findings are printed, kept in `findings` and written to findings.jsonl in the run folder; where
     training ends as numbers are not finite they are noted on the error.
 
@@ -94,6 +98,8 @@ class Doctor(OptionsCallback):
         self._losses = deque[float](maxlen=_LAST)
         self._first: FirstPass | None = None
         self._alike: list[str] = []
+        self._next = trainer.step_count + _CHECKS[0]
+        self._judged = 0
         self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
         named = trainer.model.named_parameters()
         self._weights = {
@@ -124,34 +130,39 @@ class Doctor(OptionsCallback):
         if len(self._begun) < _FIRST:
             self._begun.append(loss)
         self._losses.append(loss)
-        if step in _CHECKS or not step % _BETWEEN:
+        if step >= self._next:
             self._judge(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
-        self._judge(trainer, [*trainer.history])
+        if trainer.step_count >= _EPOCHS * self._judged:
+            self._judge(trainer)
 
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
         if isinstance(error, NotFiniteError) and trainer.comm.leads:
             self._losses.append(np.nan)
-            self._look(trainer, trainer.history)
+            self._look(trainer)
             for each in self.findings:
                 error.add_note(f"doctor: {each}")
 
     # Findings
 
-    def _judge(self, trainer: "Trainer", records: list[Record] | None = None) -> None:
-        found = None
-        if trainer.comm.leads:
-            found = self._look(trainer, trainer.history if records is None else records)
+    def _judge(self, trainer: "Trainer") -> None:
+        """Look, and end the run if something is found and that is asked for; collective."""
+        step = self._judged = trainer.step_count
+        later = max(int(step * _LATER), step + 1)
+        self._next = next((each for each in _CHECKS if each > step), later)
+        found = self._look(trainer) if trainer.comm.leads else None
         if self.strict and trainer.comm.all_gather(np.array([found is not None])).any():
             raise DoctorError(found)
 
-    def _look(self, trainer: "Trainer", records: list[Record]) -> Finding | None:
+    def _look(self, trainer: "Trainer") -> Finding | None:
         """Return what is found for the first time, having told of it."""
-        chart = self.chart(trainer, records)
+        chart = self.chart(trainer)
+        told = {each.rule for each in self.findings}
+        causes = takewhile(lambda each: each.name not in told, RULES)
         with np.errstate(all="ignore"):
-            found = next(filter(None, (each.finding(chart) for each in RULES)), None)
-        if found is None or any(each.rule == found.rule for each in self.findings):
+            found = next(filter(None, (each.finding(chart) for each in causes)), None)
+        if found is None:
             return None
         self.findings.append(found)
         terminal.say(f"doctor: {found}")
@@ -160,7 +171,7 @@ class Doctor(OptionsCallback):
                 file.write(found.line())
         return found
 
-    def chart(self, trainer: "Trainer", records: list[Record]) -> Chart:
+    def chart(self, trainer: "Trainer") -> Chart:
         """Return what is known of the run, on rank 0."""
         first = self._first
         data, validation = trainer._stream.data, trainer._fit.validation
@@ -177,7 +188,7 @@ class Doctor(OptionsCallback):
             recording=self._instruments.recording,
             begun=self._begun,
             losses=[*self._losses],
-            records=records,
+            records=trainer.history,
             weights=self._weights,
             alike=self._alike,
             weighted=data is not None and data.weights is not None,

@@ -12,6 +12,7 @@ from layers.kernels.cache_folder import opened
 FILE = "findings.jsonl"
 """The file of a run folder with a line for each finding."""
 PAGE = "docs/doctor.md"
+"""Where each rule has a paragraph."""
 
 
 @dataclass(frozen=True)
