@@ -62,7 +62,7 @@ class Attribution:
         digest.update(self.scores.tobytes())
         return digest.hexdigest()
 
-    def figure(self, sample: int | None = None) -> Any:
+    def figure(self, *others: "Attribution", sample: int | None = None) -> Any:
         """Return a matplotlib figure of one sample, or of the first eight.
 
         Images are shown with their attributions beside them, red for what speaks for the output and
@@ -70,6 +70,8 @@ class Attribution:
 
         Parameters
         ----------
+        *others
+            Further attributions of the same samples, to compare with.
         sample
             Which one.
 
@@ -77,10 +79,12 @@ class Attribution:
         ------
         ImportError
             Matplotlib is not installed.
+        ValueError
+            There is no such sample, or the others are of another number of samples.
         """
         from .pictures import figure
 
-        return figure(self, sample)
+        return figure((self, *others), sample)
 
     def _repr_html_(self) -> str:
         from .pictures import html
