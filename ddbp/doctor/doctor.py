@@ -36,13 +36,7 @@ _ALIKE = 1e-3
 
 
 class DoctorError(RuntimeError):
-    """A strict doctor has found something.
-
-    Attributes
-    ----------
-    finding
-        What it is, None on ranks that do not lead.
-    """
+    """A strict doctor has found something: `finding`, None on ranks that do not lead."""
 
     def __init__(self, found: Finding | None) -> None:
         self.finding = found
