@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddbp import settings
+from ddbp.comm.base import CommunicationError
 from ddbp.comm.current import communicator
 from ddbp.training.environment import environment
 from layers.kernels import cache
@@ -57,10 +58,14 @@ def _mpi_facts() -> dict[str, Any]:
 
 def run(arguments: Sequence[str]) -> int:
     """Print the facts on rank 0."""
-    description = "Print what a bug report needs."
-    argparse.ArgumentParser(prog="ddbp info", description=description).parse_args(arguments)
-    collected = facts()
-    if communicator().rank == 0:
+    about = "Print versions, processor, MPI and settings: what a bug report needs."
+    argparse.ArgumentParser(prog="ddbp info", description=about).parse_args(arguments)
+    try:
+        rank, collected = communicator().rank, facts()
+    except (ValueError, CommunicationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if rank == 0:
         width = max(map(len, collected))
         for name, fact in collected.items():
             print(f"{name:{width}}  {fact}")
