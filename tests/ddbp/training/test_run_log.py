@@ -1,6 +1,7 @@
 """What a run writes while it goes on: its steps, and how it is."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 import ddbp
 from ddbp.report.run import Run
-from ddbp.training.run_log import is_noted
+from ddbp.training.run_log import RunLog, is_noted
 from layers import SoftmaxCrossEntropy
 
 from .small import DATA, X, make
@@ -66,6 +67,16 @@ def test_line_of_several_steps_has_mean_and_extremes_of_their_losses(tmp_path, m
     four = seen.losses[8:12]
     assert found[12]["loss"] == pytest.approx(sum(four) / 4, rel=1e-12)
     assert (found[12]["low"], found[12]["high"]) == (min(four), max(four))
+
+
+def test_losses_that_are_not_finite_are_lines_of_json(tmp_path):
+    log = RunLog(tmp_path)
+    trainer = make()
+    log.begin(trainer, 1, 3)
+    for step, loss in enumerate((math.nan, math.inf, -math.inf), 1):
+        log.note_step(trainer, step, loss)
+    log.end(trainer)
+    assert [str(line["loss"]) for line in steps(tmp_path)] == ["nan", "inf", "-inf"]
 
 
 def test_run_that_is_over_is_finished_with_its_digest(tmp_path):
