@@ -49,7 +49,7 @@ def written(tmp_path_factory):
     images = {f"input{n}": np.random.default_rng(n).random((8, 8, 1)) for n in range(2)}
     labels = dict.fromkeys(("numbers", "losses", "targets", "predictions", "probabilities"))
     labels = {name: np.arange(2) for name in labels}
-    pairs = np.array([[0, 0, 2], [1, 0, 2]])
+    pairs = np.array([[label, label % 5, 1234] for label in range(20)])
     np.savez(folder / "samples.npz", facts=facts, pairs=pairs, **labels, **images)
     page.write([Run.read(folder)], folder / page.NAME)
     return folder / page.NAME
