@@ -4,8 +4,10 @@ the rank.
 
 import atexit
 import os
+import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -13,7 +15,7 @@ from typing import Any, Protocol
 
 from ddbp import terminal
 
-from .base import Communicator
+from .base import Communicator, NotRecoveredError, RankLost
 
 STARTED: list[Callable[[Communicator], None]] = []
 """What is called when a rank has started, before it meets others."""
@@ -23,6 +25,14 @@ ABORTED = 1
 """The exit status of a run that a rank has ended."""
 STALLED = 124
 """That of a run that came no further: the status of timeout(1)."""
+LOST = 76
+"""That of a rank which cannot go on as others have been killed, for a launcher that starts all of
+them anew.
+"""
+
+
+_INSIST = 5.0
+"""Seconds that MPI gets to end all ranks."""
 
 
 class Job(Protocol):
@@ -38,8 +48,20 @@ class Job(Protocol):
         """End all ranks at once."""
 
 
-def abort_all_ranks_on_exceptions(comm: Job) -> None:
-    """Install the hooks; called once, when a rank starts."""
+def insist() -> None:
+    """End this process in a while, where MPI does not end all ranks."""
+
+    def end() -> None:
+        time.sleep(_INSIST)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def abort_all_ranks_on_exceptions(comm: Job, *, lost: int = ABORTED) -> None:
+    """Install the hooks; called once, when a rank starts. `lost` is the status where the error is
+    that other ranks have been killed.
+    """
 
     def report_and_abort(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -53,7 +75,7 @@ def abort_all_ranks_on_exceptions(comm: Job) -> None:
         terminal.write(
             "".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines())
         )
-        comm.abort(ABORTED)
+        comm.abort(lost if isinstance(error, RankLost | NotRecoveredError) else ABORTED)
 
     def in_thread(arguments: Any) -> None:
         report_and_abort(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)

@@ -21,7 +21,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from ddbp import settings, terminal
-from ddbp.comm.abort import STALLED, STARTED
+from ddbp.comm.abort import STALLED, STARTED, insist
 from ddbp.comm.base import Communicator, described
 from ddbp.comm.deadlines import GIVES_UP, WHERE
 from ddbp.comm.processes import Processes, start_of
@@ -52,8 +52,6 @@ _FIRST = 3
 """Batches of a trainer that may take long."""
 _ANSWER = 3.0
 """Seconds that the ranks of a host get to tell where they are."""
-_INSIST = 5.0
-"""Seconds that MPI gets to end all ranks."""
 
 _NEVER = float("inf")
 _ENDED = ("", "Z", "X")
@@ -112,12 +110,10 @@ class Watchdog:
         """Begin to watch."""
         self._over.clear()
         self._looked = time.monotonic()
-        # A rank that is stopped before its first look is to be found, too.
-        own = self._comm.signs()[self._comm.slot]
-        own[_PULSE] += 1
-        own[_PID] = os.getpid()
         self._thread = threading.Thread(target=self._run, name="ddbp watchdog", daemon=True)
         self._thread.start()
+        # A rank that is stopped before its first look is to be found, too.
+        self._show()
 
     def stop(self) -> None:
         """Watch no more."""
@@ -159,6 +155,14 @@ class Watchdog:
 
     # Looks
 
+    def _show(self) -> None:
+        """Show the ranks of this host that threads run here, and where to read of them."""
+        own = self._comm.signs()[self._comm.slot]
+        own[_PULSE] += 1
+        own[_PID] = os.getpid()
+        own[_STACKS] = self._stacks.descriptor
+        own[_THREAD] = self._thread.ident or 0
+
     def _run(self) -> None:
         try:
             while not self._over.wait(self._look):
@@ -171,12 +175,8 @@ class Watchdog:
         now = time.monotonic()
         passed = min(now - self._looked, 2 * self._look)
         self._looked = now
+        self._show()
         signs = self._comm.signs()
-        own = signs[self._comm.slot]
-        own[_PULSE] += 1
-        own[_PID] = os.getpid()
-        own[_STACKS] = self._stacks.descriptor
-        own[_THREAD] = threading.get_ident()
         self._stacks.arm(self._limit_of_others(stopped=False))
         if self._comm.leads and (trainer := self._newest()) is not None:
             self._slow.look(trainer, now)
@@ -185,7 +185,7 @@ class Watchdog:
             self._tell()
         else:
             self._told = False
-            own[_TOLD] = 0
+            signs[self._comm.slot][_TOLD] = 0
         if self._comm.waiting is not None:
             if stuck := self._stuck(signs, passed):
                 self._end(stuck)
@@ -294,7 +294,7 @@ class Watchdog:
                 self._kill(slot, int(signs[slot][_PID]))
             return
         self._say(f"ends all ranks; {settings.STALL_TIMEOUT} sets the limit in seconds")
-        threading.Thread(target=_insist, daemon=True).start()
+        insist()
         self._comm.abort(STALLED)
 
     def _kill(self, slot: int, pid: int) -> None:
@@ -302,6 +302,7 @@ class Watchdog:
         if _state_of(pid) in _ENDED:
             return
         self._say(f"kills rank {self._rank_of(slot)}")
+        rank_status.mark_killed(slot, self._comm.slot)
         if slot == self._comm.slot:
             os.kill(pid, signal.SIGKILL)
         self._processes.kill(pid)
@@ -377,12 +378,6 @@ def _state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except OSError:
         return ""
-
-
-def _insist() -> None:
-    """End this process where MPI does not."""
-    time.sleep(_INSIST)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 _OWN: list[Watchdog] = []

@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy": quality.accuracies,
     "convolutions": speed.convolutions,
     "convolution errors": speed.convolution_errors,
+    "attributions": quality.attributions,
     "gradients": quality.gradients,
     "trees": speed.trees,
     "language": quality.language,
@@ -39,6 +40,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": scale.memory,
     "chaos": reliability.chaos,
     "checkpoints": reliability.checkpoints,
+    "survivals": reliability.survivals,
+    "watchdogs": reliability.watchdogs,
 }
 
 
