@@ -342,9 +342,9 @@ def _explained(
         # MPICH ends all ranks with status 0 where one has left without a word.
         lines = post_mortem.unfinished(folder, ranks, watch.first)
         status = ABORTED if lines and not survives else 0
-    elif status > ABORTED and status - 128 not in end_signals.ENDING:
-        # A rank that aborts the run says why, and the others then end in any order.
-        lines = post_mortem.lines(folder, ranks, watch.first, watch.cause)
+    elif status - 128 not in end_signals.ENDING:
+        aborted = status <= ABORTED
+        lines = post_mortem.lines(folder, ranks, watch.first, watch.cause, aborted=aborted)
     for line in lines:
         print(f"ddbp launch: {line}", file=sys.stderr)
     for rank in range(ranks):

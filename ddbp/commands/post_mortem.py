@@ -90,11 +90,15 @@ class Watch:
                 self.cause = cause(wait_status(descriptor, self.first), self._memory)
 
 
-def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[str]:
+def lines(
+    folder: Path, ranks: int, first: int | None, cause: str = "", *, aborted: bool = False
+) -> list[str]:
     """Return what is to be said of so many ranks whose run has failed, nothing if an exception has
-    said it, or none had begun.
+    said it, or none had begun. A rank that has crashed is named in any case: others may have seen
+    that its process is gone, and raised an exception, before the launcher could end them.
 
-    `first` is the process that ended first, if that is known, and `cause` how it did.
+    `first` is the process that ended first, if that is known, and `cause` how it did; `aborted`
+    says whether a rank has ended all of them.
     """
     found = {
         rank: status
@@ -102,15 +106,17 @@ def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[
         if (status := rank_status.read(folder, rank)) is not None
     }
     phases = {status.phase for status in found.values()}
-    if StepPhase.EXCEPTION in phases or phases <= {StepPhase.END}:
+    aborted |= StepPhase.EXCEPTION in phases
+    crashed = any(status.fault for status in found.values())
+    if (aborted and not crashed) or phases <= {StepPhase.END}:
         return []
     stalled = [rank for rank, status in found.items() if status.stalled]
     dead = [
         rank
         for rank, status in found.items()
-        # Where one has stalled, others have ended all.
+        # Where one has stalled, or aborted the run, others end in any order.
         if status.fault
-        or (status.pid == first and status.phase is not StepPhase.END and not stalled)
+        or (status.pid == first and status.phase is not StepPhase.END and not (stalled or aborted))
     ]
     groups: dict[str, list[int]] = {}
     for rank in range(ranks):
