@@ -2,12 +2,12 @@
 
 Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS] [--deadly
 STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
-that step, or so much later, by a timer of the system. With --joined steps from that one on wait
-until there are so many ranks again; with --deadly every process is killed that computes that shard
-in that step; with --save there is a run folder with checkpoints, and who resumes is not killed;
-with --unfinished nobody finishes the update of a rank that was killed in it. Every rank that is
-left writes the digest of the parameters, the losses and how many ranks there are to rankSLOT.npz.
-The run "all" trains all networks.
+that step, or so much later, by a timer of the system. With --joined steps from that one on take
+a second until there are so many ranks again; with --deadly every process is killed that computes
+that shard in that step; with --save there is a run folder with checkpoints; who resumes is not
+killed; with --unfinished nobody finishes the update of a rank that was killed in it. Every rank
+that is left writes the digest of the parameters, the losses and how many ranks there are to
+rankSLOT.npz. The run "all" trains all networks.
 """
 
 import argparse
@@ -70,6 +70,8 @@ class Killer(ddbp.Callback, TapeHook):
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
             time.sleep(1)
+        elif since <= step:
+            self._joined = 0, 0
         self._come_to("beginning")
 
     def on_forward_begin(self, call):
@@ -100,6 +102,19 @@ class Killer(ddbp.Callback, TapeHook):
         self._come_to("fit end")
 
 
+class Halves(ddbp.Callback):
+    """Halves the parameters once."""
+
+    def __repr__(self) -> str:
+        return "Halves()"
+
+    def on_step_end(self, trainer, step, loss):
+        if step == 10:
+            with trainer.modify_parameters():
+                for parameter in trainer.model.parameters():
+                    parameter.value *= 0.5
+
+
 def fitted(name: str, killer: Killer, run_dir: Path | None = None):
     """Return the trainer and its losses."""
     start, data, _ = FITS[name]
@@ -124,6 +139,12 @@ def looped(name: str, killer: Killer):
     return trainer, losses
 
 
+def halved(name: str, killer: Killer):
+    """Return the trainer and its losses, of a fit in which parameters are changed."""
+    trainer = make(dense(), ddbp.Adam(0.01), callbacks=[killer, Halves()])
+    return trainer, [record["loss"] for record in trainer.fit(DATA, epochs=EPOCHS)]
+
+
 def stepped(name: str, killer: Killer):
     """Return the trainer and its losses, of steps on batches of the script's own in one array."""
     trainer = make(
@@ -141,6 +162,27 @@ def stepped(name: str, killer: Killer):
         rows = np.arange(14) + number % 50
         x[...], y[...] = DATA.x[rows], DATA.y[rows]
         losses.append(trainer.train_step(x, y))
+    return trainer, losses
+
+
+def counted(name: str, killer: Killer):
+    """Return the trainer and its losses, of steps on batches that depend on their number."""
+    trainer = make(dense(Dropout(0.2)), ddbp.Adam(0.01), callbacks=[killer])
+    losses = []
+    for step in trainer.steps(20):
+        rows = np.arange(14) + step
+        losses.append(trainer.train_step(DATA.x[rows], DATA.y[rows]))
+    return trainer, losses
+
+
+def counted_by_hand(name: str, killer: Killer):
+    """Return the trainer and its losses, of such steps in which the script makes the batches."""
+    trainer = make(dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), callbacks=[killer])
+    losses = []
+    for step in trainer.steps(20):
+        batch = trainer.batch(DATA.x[step : step + 14], DATA.y[step : step + 14])
+        loss = trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        losses += [] if np.isnan(loss) else [loss]
     return trainer, losses
 
 
@@ -173,7 +215,10 @@ def by_hand(name: str, killer: Killer):
 RUNS = {
     **dict.fromkeys(FITS, fitted),
     **dict.fromkeys(LOOPS, looped),
+    "changed parameters": halved,
     "single steps": stepped,
+    "steps by their number": counted,
+    "steps by their number by hand": counted_by_hand,
     "loops of all kinds": mixed,
     "batches of the script": by_hand,
 }
