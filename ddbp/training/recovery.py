@@ -34,7 +34,8 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 GlobalBatch = tuple[Any, Any, Any]
 
-_RESTART = "With --max-restarts the job begins again from its newest checkpoint."
+RESTART = "All ranks begin again, from memory, or with --max-restarts from the newest checkpoint."
+"""What helps where the ranks that are left cannot go on."""
 _TRAINERS = count()
 
 
@@ -248,7 +249,7 @@ class Recovery:
         if step == last_step and not before.isdisjoint(shards):
             must = f"a rank must live through the shards of step {step} that another one died in"
             got = f"shard {min(before & shards)}, which two have died in"
-            raise CommunicationError(message("Trainer", must, got, _RESTART)) from lost
+            raise CommunicationError(message("Trainer", must, got, RESTART)) from lost
         self._suspects = step, shards | (before if step == last_step else set())
 
     # Newcomers, and ranks that take over
@@ -298,7 +299,7 @@ class Recovery:
             if keeper.kept.where != self._where:
                 must = "a script must come to the same loops when it is run again"
                 got = "another one than that of the state in memory"
-                raise CommunicationError(message("Trainer", must, got, _RESTART))
+                raise CommunicationError(message("Trainer", must, got, RESTART))
             self(self._take_over, keeper)
             return True
         if not self._comm.newcomer:
@@ -404,7 +405,7 @@ class Recovery:
 def _refusal(got: str) -> NotRecoveredError:
     """Return the error for a run that cannot go on without a rank."""
     must = "a step that a killed rank was in must be one that can be taken again"
-    return NotRecoveredError(message("Trainer", must, f"one {got}", _RESTART))
+    return NotRecoveredError(message("Trainer", must, f"one {got}", RESTART))
 
 
 def _ranks(comm: Communicator) -> dict[int, int]:

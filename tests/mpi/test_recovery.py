@@ -36,6 +36,7 @@ RUNS = [
     ("single steps", 4, LATE),
     ("loops of all kinds", 6, EVERYWHERE),
     ("steps by their number by hand", 4, EVERYWHERE),
+    ("changed parameters", 4, ("0:9:end", "2:9:changed")),
 ]
 MORE = [
     ("dropout, Adam, a warm-up", 6, ELSEWHERE),
@@ -157,7 +158,7 @@ TAKEN_OVER = [
     ("a moving average", all_at("14:end"), True),
     ("a second fit", all_at("12:exchange"), True),
     ("windows", ("1:9:forward",), True),
-    ("changed parameters", ("1:9:end",), True),
+    ("changed parameters", ("0:9:change",), True),
     ("a loop in the midst of a group", all_at("5:backward"), False),
     ("steps by their number", all_at("6:publish"), False),
 ]
@@ -229,4 +230,4 @@ def test_run_that_cannot_take_a_step_again_ends_with_what_helps(run, why, surviv
     assert ended.status not in (0, None)
     assert found == {}
     assert why in ended.err
-    assert "With --max-restarts the job begins again" in ended.err
+    assert "All ranks begin again, from memory, or with --max-restarts" in ended.err

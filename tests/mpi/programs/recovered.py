@@ -57,7 +57,7 @@ class Killer(ddbp.Callback, TapeHook):
     def __repr__(self) -> str:
         return "Killer()"
 
-    def _come_to(self, place: str) -> None:
+    def come_to(self, place: str) -> None:
         later = self._kills.pop((self._step, place), None)
         if later is not None:
             end_process(later)
@@ -72,11 +72,11 @@ class Killer(ddbp.Callback, TapeHook):
             time.sleep(1)
         elif since <= step:
             self._joined = 0, 0
-        self._come_to("beginning")
+        self.come_to("beginning")
 
     def on_forward_begin(self, call):
         if call.tape.training and call.index == 2:
-            self._come_to("forward")
+            self.come_to("forward")
 
     def on_backward_begin(self, call):
         step, shard = self._deadly
@@ -84,35 +84,40 @@ class Killer(ddbp.Callback, TapeHook):
         if self._step == step and first <= shard < last:
             end_process(0)
         if call.index == 1:
-            self._come_to("backward")
+            self.come_to("backward")
 
     def on_phase(self, trainer, phase):
-        self._come_to(PHASES[phase])
+        self.come_to(PHASES[phase])
 
     def on_step_end(self, trainer, step, loss):
-        self._come_to("end")
+        self.come_to("end")
 
     def on_evaluation_begin(self, trainer):
-        self._come_to("evaluation")
+        self.come_to("evaluation")
 
     def on_epoch_end(self, trainer, record):
-        self._come_to("epoch end")
+        self.come_to("epoch end")
 
     def on_fit_end(self, trainer, history):
-        self._come_to("fit end")
+        self.come_to("fit end")
 
 
 class Halves(ddbp.Callback):
-    """Halves the parameters once."""
+    """Halves the parameters once; the killer is asked meanwhile."""
+
+    def __init__(self, killer: "Killer") -> None:
+        self._killer = killer
 
     def __repr__(self) -> str:
         return "Halves()"
 
     def on_step_end(self, trainer, step, loss):
         if step == 10:
-            with trainer.modify_parameters():
-                for parameter in trainer.model.parameters():
+            with ddbp.modify_parameters(trainer) as mine:
+                for parameter in trainer.model.parameters() if mine else ():
                     parameter.value *= 0.5
+                    self._killer.come_to("change")
+                self._killer.come_to("changed")
 
 
 def fitted(name: str, killer: Killer, run_dir: Path | None = None):
@@ -141,7 +146,7 @@ def looped(name: str, killer: Killer):
 
 def halved(name: str, killer: Killer):
     """Return the trainer and its losses, of a fit in which parameters are changed."""
-    trainer = make(dense(), ddbp.Adam(0.01), callbacks=[killer, Halves()])
+    trainer = make(dense(), ddbp.Adam(0.01), callbacks=[killer, Halves(killer)])
     return trainer, [record["loss"] for record in trainer.fit(DATA, epochs=EPOCHS)]
 
 
