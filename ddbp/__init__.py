@@ -11,8 +11,10 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
+from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .instruments.instruments import Instruments
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -87,6 +89,7 @@ __all__ = [
     "Exponential",
     "ExponentialMovingAverage",
     "GlobalGradient",
+    "Instruments",
     "Lion",
     "MemoryCorruptionError",
     "Muon",
@@ -107,6 +110,7 @@ __all__ = [
     "TrainingOver",
     "WarmUp",
     "accuracy",
+    "attribution",
     "binary_accuracy",
     "bits_per_character",
     "changing",

@@ -20,8 +20,11 @@ FLOORS = (
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
+    ("ddbp.training.callbacks",),
+    ("ddbp.instruments",),
+    ("ddbp.report",),
     ("ddbp.training",),
-    ("ddbp.commands",),
+    ("ddbp.commands", "ddbp.attribution"),
     ("ddbp",),
     ("scripts",),
 )

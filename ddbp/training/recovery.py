@@ -313,7 +313,7 @@ class Recovery:
         """
         trainer = self._trainer
         if trainer.loss is not None and trainer._truncation is None:
-            batch = trainer._taped(trainer._stream.first(), None)
+            batch = trainer._taped(trainer._stream.first(), telling=False)
             trainer._run_pass(batch).tape.release()
             trainer._update.group.restart()
 
