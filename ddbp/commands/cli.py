@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from layers.errors import message
+
 USAGE = """usage: ddbp COMMAND …
 
 commands:
@@ -31,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    rest = rest[:-1]
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    if not given:
+        print(USAGE, file=sys.stderr)
+        return 2
+    command, *rest = given
     if command == "launch":
         from . import launch
 
@@ -64,16 +69,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command == "info":
         from . import info
 
-        return info.run()
-    if command == "version":
+        return info.run(rest)
+    if command == "version" and not rest:
         print(metadata.version("ddbp"))
         return 0
-    if command in ("", "-h", "--help"):
+    if command in ("-h", "--help"):
         print(USAGE)
-        return 0 if command else 2
+        return 0
     known = "launch, verify, checkpoint, report, runs, watch, gradcheck, info, version"
-    print(
-        f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
-        file=sys.stderr,
-    )
+    must, got = f"the command must be one of {known}", command
+    if command == "version":
+        must, got = "version takes no arguments", " ".join(rest)
+    print(message("ddbp", must, repr(got), "See ddbp --help."), file=sys.stderr)
     return 2

@@ -304,6 +304,7 @@ class Watchdog:
         if _state_of(pid) in _ENDED:
             return
         self._say(f"kills rank {self._rank_of(slot)}")
+        rank_status.mark_killed(slot, self._comm.slot)
         if slot == self._comm.slot:
             os.kill(pid, signal.SIGKILL)
         self._processes.kill(pid)

@@ -25,12 +25,9 @@ BESIDE = ("0:4:evaluation", "1:9:epoch end", "2:19:fit end")
 
 RUNS = [
     ("dropout, Adam, a warm-up", 4, EVERYWHERE),
-    ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
     ("batch norm, momentum", 4, ELSEWHERE),
     ("LAMB, one cycle", 4, TOGETHER),
-    ("a moving average", 4, LATE),
     ("best weights", 4, BESIDE),
-    ("groups", 3, EVERYWHERE[:2]),
     ("weighted sentences without the last batch", 2, ("0:3:update",)),
     ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
     ("single steps", 4, LATE),
@@ -39,6 +36,9 @@ RUNS = [
     ("changed parameters", 4, ("0:9:end", "2:9:changed")),
 ]
 MORE = [
+    ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
+    ("a moving average", 4, LATE),
+    ("groups", 3, EVERYWHERE[:2]),
     ("dropout, Adam, a warm-up", 6, ELSEWHERE),
     ("batch norm, momentum", 6, TOGETHER),
     ("LAMB, one cycle", 6, EVERYWHERE),
@@ -153,21 +153,21 @@ def all_at(place, ranks=3):
 # Where no rank is left, or none can go on, new ones take over. Losses of a loop are the script's.
 TAKEN_OVER = [
     ("dropout, Adam, a warm-up", all_at("9:forward"), True),
-    ("batch norm, momentum", all_at("7:update:20000"), True),
-    ("best weights", ("0:14:evaluation", "1:15:publish", "2:15:publish"), True),
-    ("a moving average", all_at("14:end"), True),
-    ("a second fit", all_at("12:exchange"), True),
+    ("a second fit", all_at("12:update:20000"), True),
     ("windows", ("1:9:forward",), True),
-    ("changed parameters", ("0:9:change",), True),
-    ("a loop in the midst of a group", all_at("5:backward"), False),
     ("steps by their number", all_at("6:publish"), False),
 ]
 MORE_TAKEN_OVER = [
+    ("batch norm, momentum", all_at("7:update:20000"), True),
+    ("best weights", ("0:14:evaluation", "1:15:publish", "2:15:publish"), True),
+    ("a moving average", all_at("14:end"), True),
+    ("changed parameters", ("0:9:change",), True),
     ("LAMB, one cycle", all_at("8:publish:10000"), True),
     ("early stopping", all_at("9:epoch end"), True),
     ("frozen layers", all_at("11:beginning"), True),
     ("groups", all_at("6:update"), True),
     ("a loop", all_at("3:end"), False),
+    ("a loop in the midst of a group", all_at("5:backward"), False),
 ]
 
 
