@@ -10,13 +10,14 @@ that they have kept.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from enum import Enum, auto
 from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ddbp import terminal
+from ddbp.checkpoint.folder import Checkpoint
 from ddbp.comm.base import CommunicationError, Communicator, NotRecoveredError, RankLost
 from ddbp.observers.observer import Request
 from ddbp.snapshot import Snapshot
@@ -254,17 +255,21 @@ class Recovery:
 
     # Newcomers, and ranks that take over
 
-    def inherit(self) -> bool:
-        """Learn how far the script is, as a process that replaces another; return whether this is
-        one, which goes on from no checkpoint.
+    def inherit(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """Learn how far the script is, as a process that replaces another, unless the checkpoint is
+        newer; return what is to go on from, None for none.
         """
-        replaces, keeper = self._takes_over or self._comm.newcomer, self._keeper
-        if replaces and keeper is not None and keeper.kept.count:
-            if self._takes_over and keeper.kept.where % 2:
-                self(self._take_over, keeper)
-            else:
-                self(self._learn, keeper)
-        return replaces
+        keeper = self._keeper
+        if not (self._takes_over or self._comm.newcomer) or keeper is None:
+            return checkpoint
+        if checkpoint is not None and checkpoint.step > keeper.kept.step:
+            self._takes_over = False
+            return checkpoint
+        if self._takes_over and keeper.kept.where % 2:
+            self(self._take_over, keeper)
+        elif keeper.kept.count:
+            self(self._learn, keeper)
+        return None
 
     def _learn(self, keeper: Keeper) -> None:
         """Take over what is seen between loops: which of them are over, and what has come of
@@ -295,7 +300,7 @@ class Recovery:
         """
         trainer, keeper = self._trainer, self._keeper
         self._come_to(loop, 2 * trainer._stream.runs)
-        if self._takes_over and keeper is not None and keeper.kept.count:
+        if self._takes_over and keeper is not None:
             if keeper.kept.where != self._where:
                 must = "a script must come to the same loops when it is run again"
                 got = "another one than that of the state in memory"
@@ -304,7 +309,9 @@ class Recovery:
             return True
         if not self._comm.newcomer:
             return False
-        self._practise()
+        # A loop of a script's own may call the model with something else.
+        with nullcontext() if loop == "fit" else suppress(Exception):
+            self._practise()
         return True if self._join() else None
 
     def _practise(self) -> None:
@@ -313,9 +320,11 @@ class Recovery:
         """
         trainer = self._trainer
         if trainer.loss is not None and trainer._truncation is None:
-            batch = trainer._taped(trainer._stream.first(), telling=False)
-            trainer._run_pass(batch).tape.release()
-            trainer._update.group.restart()
+            try:
+                batch = trainer._taped(trainer._stream.first(), telling=False)
+                trainer._run_pass(batch).tape.release()
+            finally:
+                trainer._update.group.restart()
 
     def _join(self) -> bool:
         """Join the others in a loop, as a newcomer; return False if they have left it."""
@@ -325,7 +334,7 @@ class Recovery:
         if not self._comm.knock(
             self._loop, lambda: keeper is not None and keeper.kept.where > self._where
         ):
-            self.inherit()
+            self.inherit(None)
             return False
         snapshot = self._share(None)
         snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)

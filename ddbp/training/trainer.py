@@ -183,8 +183,9 @@ class Trainer(OptionsOfBefore, Recovering):
         self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
-        resume = None if self._recovery and self._recovery.inherit() else self.resume
-        if resume and (found := to_resume(resume, self.run_dir, comm)) is not None:
+        resume = None if comm.newcomer else self.resume
+        found = to_resume(resume, self.run_dir, comm) if resume else None
+        if (found := self._recovery.inherit(found) if self._recovery else found) is not None:
             self._go_on(found.snapshot())
 
     @property
