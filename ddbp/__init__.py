@@ -14,6 +14,7 @@ if not hasattr(_layers, "Tape"):
 from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .doctor.doctor import Doctor, DoctorError
 from .instruments.instruments import Instruments
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
@@ -85,6 +86,8 @@ __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "Doctor",
+    "DoctorError",
     "EarlyStopping",
     "Exponential",
     "ExponentialMovingAverage",
