@@ -6,6 +6,7 @@ Ranks share the images, and what they find is the same bits for any number of th
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -94,9 +95,13 @@ def main() -> None:
         if each.error is not None
     }
     if trainer.comm.leads:
-        result["picture"] = str(trainer.run_dir / "attributions.png")
+        picture = trainer.run_dir / "attributions.png"
         first, *others = found.values()
-        first.figure(*others).savefig(result["picture"], dpi=150)
+        try:
+            first.figure(*others).savefig(picture, dpi=150)
+            result["picture"] = str(picture)
+        except ImportError as error:
+            print(error, file=sys.stderr)
     script.finish(options, trainer, result)
 
 

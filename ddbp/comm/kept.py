@@ -11,8 +11,9 @@ from layers.types import Array
 
 # Words of the head: how many states have been kept, whether any may be; then of each place.
 _COUNT, _ALLOWED, _PLACES = range(3)
-# Words of a place: the step and the loop that the state is of; where its text begins, and bytes.
-_STEP, _LOOP, _TEXT, _LENGTH = range(4)
+# Words of a place: the step, and where in the script the state is of; where its text begins, and
+# its bytes.
+_STEP, _WHERE, _TEXT, _LENGTH = range(4)
 _OF_PLACE = 4
 _APART = 1 << 40
 """Bytes from one place to the next in the file, of which only what is written takes memory."""
@@ -60,9 +61,9 @@ class Kept:
         return self._word(_STEP) if self.count else -1
 
     @property
-    def loop(self) -> int:
-        """The loop of the script that the newest state is of, 0 if there is none."""
-        return self._word(_LOOP) if self.count else 0
+    def where(self) -> int:
+        """Where in the script the newest state is of, a number that grows; -1 if there is none."""
+        return self._word(_WHERE) if self.count else -1
 
     def _word(self, which: int) -> int:
         return int(self._head[_PLACES + _OF_PLACE * (self.count % 2) + which])
@@ -80,11 +81,11 @@ class Kept:
         """Return so many bytes (size,) for the next state, which have been reserved."""
         return self._mapped(self.count + 1, size)
 
-    def publish(self, step: int, loop: int, text: int, length: int) -> None:
+    def publish(self, step: int, where: int, text: int, length: int) -> None:
         """Have the next state be the newest, whose text begins there."""
         number = self.count + 1
         first = _PLACES + _OF_PLACE * (number % 2)
-        for word, value in enumerate((step, loop, text, length)):
+        for word, value in enumerate((step, where, text, length)):
             self._head[first + word] = value
         self._head[_COUNT] = number
 

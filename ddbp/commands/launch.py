@@ -352,9 +352,9 @@ def _explained(
         # MPICH ends all ranks with status 0 where one has left without a word.
         lines = post_mortem.unfinished(folder, ranks, watch.first)
         status = ABORTED if lines else 0
-    elif status > ABORTED and status - 128 not in end_signals.ENDING:
-        # A rank that aborts the run says why, and the others then end in any order.
-        lines = post_mortem.lines(folder, ranks, watch.first, watch.causes)
+    elif status - 128 not in end_signals.ENDING:
+        aborted = status <= ABORTED
+        lines = post_mortem.lines(folder, ranks, watch.first, watch.causes, aborted=aborted)
     if watch.killed:
         after = f"{end_signals.GRACE:.0f} s after the error of a rank"
         lines = [f"the launcher was killed: it had not ended {after}"]

@@ -142,11 +142,20 @@ class Watch:
         ]
 
 
-def lines(folder: Path, ranks: int, first: int | None, causes: Mapping[int, str] = {}) -> list[str]:
+def lines(
+    folder: Path,
+    ranks: int,
+    first: int | None,
+    causes: Mapping[int, str] = {},
+    *,
+    aborted: bool = False,
+) -> list[str]:
     """Return what is to be said of so many ranks whose run has failed, nothing if an exception has
-    said it, or none had begun.
+    said it, or none had begun. A rank that has crashed is named in any case: others may have seen
+    that its process is gone, and raised an exception, before the launcher could end them.
 
-    `first` is the process that ended first, if that is known, and `causes` how processes did.
+    `first` is the process that ended first, if that is known, and `causes` how processes did;
+    `aborted` says whether a rank has ended all of them.
     """
     found = {
         rank: status
@@ -154,15 +163,17 @@ def lines(folder: Path, ranks: int, first: int | None, causes: Mapping[int, str]
         if (status := rank_status.read(folder, rank)) is not None
     }
     phases = {status.phase for status in found.values()}
-    if StepPhase.EXCEPTION in phases or phases <= {StepPhase.END}:
+    aborted |= StepPhase.EXCEPTION in phases
+    crashed = any(status.fault for status in found.values())
+    if (aborted and not crashed) or phases <= {StepPhase.END}:
         return []
     stalled = [rank for rank, status in found.items() if status.stalled]
     dead = [
         rank
         for rank, status in found.items()
-        # Where one has stalled, others have ended all.
+        # Where one has stalled, or aborted the run, others end in any order.
         if status.fault
-        or (status.pid == first and status.phase is not StepPhase.END and not stalled)
+        or (status.pid == first and status.phase is not StepPhase.END and not (stalled or aborted))
     ]
     groups: dict[str, list[int]] = {}
     for rank in range(ranks):
@@ -172,7 +183,8 @@ def lines(folder: Path, ranks: int, first: int | None, causes: Mapping[int, str]
             ).append(rank)
     result = []
     for rank in dead:
-        how = causes.get(found[rank].pid, "") if found[rank].pid == first else ""
+        known = found[rank].pid == first or found[rank].fault
+        how = causes.get(found[rank].pid, "") if known else ""
         result.append(_died(rank, found, how))
         result += stack(found[rank].fault)
     result += [f"{_named([rank], found)} stalled {found[rank].where}" for rank in stalled]

@@ -213,7 +213,7 @@ class Job:
         # Other trainers of the script than the one whose state is kept have checkpoints at best.
         self._environment = {**self._environment, settings.RESUME: "1"}
         names = ", ".join(map(str, slots))
-        said = f"none is left: ranks {names} take over, from the state after {kept} steps in memory"
+        said = f"none is left: ranks {names} take over, from the {kept} steps that are in memory"
         print(f"ddbp launch: {said}", file=sys.stderr, flush=True)
         for slot in slots:
             self._start(slot)

@@ -2,7 +2,7 @@
 
 from ddbp.reduction.partition import Chunk, Partition
 from layers.checks import non_negative
-from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
@@ -48,4 +48,4 @@ class AdaGrad(Optimizer):
             self.moments["total"][span.start : span.stop] = self.initial
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        self.apply(kernels.adagrad, chunk, moments, (rate, self.epsilon))
+        self.apply(updates.adagrad, chunk, moments, (rate, self.epsilon))

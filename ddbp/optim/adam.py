@@ -4,7 +4,7 @@ import math
 
 from ddbp.reduction.partition import Chunk
 from layers.checks import boolean, non_negative
-from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
@@ -55,9 +55,9 @@ class Adam(Optimizer):
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
         correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
-        kernel = kernels.amsgrad if self.amsgrad else kernels.adam
+        formula = updates.amsgrad if self.amsgrad else updates.adam
         scalars = (rate / correction1, beta1, beta2, self.epsilon, root_correction2)
-        self.apply(kernel, chunk, moments, scalars)
+        self.apply(formula, chunk, moments, scalars)
 
 
 class AdamW(Adam):
@@ -134,10 +134,10 @@ class RAdam(Optimizer):
         limit = 2 / (1 - beta2) - 1
         length = limit - 2 * self.steps * beta2**self.steps / rest
         if length <= 5:
-            self.apply(kernels.unscaled_adam, chunk, moments, (rate, beta1, beta2))
+            self.apply(updates.unscaled_adam, chunk, moments, (rate, beta1, beta2))
             return
         rate *= math.sqrt(
             (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
         )
         root = math.sqrt(rest)
-        self.apply(kernels.adam, chunk, moments, (rate, beta1, beta2, self.epsilon / root, root))
+        self.apply(updates.adam, chunk, moments, (rate, beta1, beta2, self.epsilon / root, root))

@@ -1,12 +1,13 @@
 """Updates block by block, which can be finished by others, and find bits that have changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
-from layers.kernels.optimizer import UNCHECKED, UNDO_BLOCK, by_blocks
+from layers.kernels.updates import CHECK_ALL, UNDO_BLOCK, kernel_of
 from layers.types import Array, Integers
 
 from .checksums import Checksums, block_count
@@ -39,20 +40,19 @@ class Blockwise:
         checksums: Checksums | None,
     ) -> None:
         self._journal = journal
+        self._factors = np.empty(UNDO_BLOCK, part.gradient.dtype)
         self._checksums = checksums
-        self._no_log = np.zeros((0, UNDO_BLOCK), part.gradient.dtype)
         self._collected = np.empty(
             max((c.stop - c.start for c in part.chunks), default=0), part.gradient.dtype
         )
-        self._places: dict[int, tuple[int, Integers, Array]] = {}
+        self._places: dict[int, tuple[tuple[Array, ...], Integers, int, Array | None]] = {}
         before = 0
         for chunk, moments in chunks:
             runs = np.array(chunk.regularized, np.int64).reshape(-1, 2)
-            sums: Array = np.zeros((block_count(chunk), 1 + len(moments)), np.uint32)
-            if checksums is not None:
-                sums = checksums.of[chunk.start]
-            self._places[chunk.start] = before, runs, sums
-            before += len(sums)
+            sums = None if checksums is None else checksums.of[chunk.start]
+            changed = (chunk.values, *moments.values())
+            self._places[chunk.start] = changed, runs, before, sums
+            before += block_count(chunk)
 
     def detached(self, part: Partition, chunk: Chunk) -> Chunk:
         """Return a chunk whose gradient may be changed: what has been collected must stay as it is
@@ -65,28 +65,42 @@ class Blockwise:
         return chunk._replace(gradient=gradient)
 
     def __call__(
-        self,
-        kernel: Any,
-        chunk: Chunk,
-        moments: Mapping[str, Array],
-        scalars: Sequence[Any],
-        factor: float,
+        self, formula: Callable[..., Any], chunk: Chunk, scalars: tuple[Any, ...], factor: float
     ) -> None:
-        """Multiply what is regularized of a chunk by a factor, and update it by a kernel."""
-        before, runs, sums = self._places[chunk.start]
+        """Multiply what is regularized of a chunk by a factor, and update it by a formula."""
+        changed, runs, before, sums = self._places[chunk.start]
         journal, checksums = self._journal, self._checksums
-        found = by_blocks(kernel)(
-            (chunk.values, *moments.values()),
+        found = kernel_of(formula)(
+            changed,
             chunk.gradient,
             _NO_RUNS if factor == 1 else runs,
             factor,
-            self._no_log if journal is None else journal.log,
+            self._factors,
+            None if journal is None else journal.log,
             _NO_CELLS if journal is None else journal.cells,
             before,
             chunk.start,
             sums,
-            UNCHECKED if checksums is None else checksums.checks,
-            tuple(scalars),
+            CHECK_ALL if checksums is None else checksums.first,
+            scalars,
         )
-        if checksums is not None:
-            checksums.require_none(found, chunk, moments)
+        if found >= 0 and checksums is not None:
+            checksums.refuse(found, chunk)
+
+
+def update_unguarded(
+    formula: Callable[..., Any],
+    changed: tuple[Array, ...],
+    gradient: Array,
+    scalars: tuple[Any, ...],
+) -> None:
+    """Update values and moments, arrays (n,), by a formula, without looking at anything."""
+    factors = _ones(gradient.dtype)
+    kernel_of(formula)(
+        changed, gradient, _NO_RUNS, 1.0, factors, None, _NO_CELLS, 0, 0, None, CHECK_ALL, scalars
+    )
+
+
+@cache
+def _ones(dtype: np.dtype[Any]) -> Array:
+    return np.ones(UNDO_BLOCK, dtype)

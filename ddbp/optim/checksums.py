@@ -8,12 +8,19 @@ from ddbp.reduction.corruption import FIX, MemoryCorruptionError
 from ddbp.reduction.partition import Chunk, Partition
 from layers import Parameter
 from layers.errors import message
-from layers.kernels.optimizer import CHECK_ALL, CHECK_MOMENTS, NOTE, UNDO_BLOCK, block_sums
+from layers.kernels.updates import (
+    CHECK_ALL,
+    CHECK_MOMENTS,
+    NOTE,
+    SUM_WORDS,
+    UNDO_BLOCK,
+    block_sums,
+)
 from layers.types import Array
 
 
 class Checksums:
-    """Checksums of the parameters and moments of a partition, of each block of 128 elements: noted
+    """Checksums of the parameters and moments of a partition, of each block of elements: noted
     after an update, compared ahead of the next one.
 
     Parameters that a script changes as it may (`Parameter.writes`) count from the next update on.
@@ -27,22 +34,24 @@ class Checksums:
 
     Attributes
     ----------
-    checks
-        What the update that goes on is to do: NOTE, CHECK_ALL or CHECK_MOMENTS.
+    first
+        Which checksums the update that goes on is to compare, from which array on: CHECK_ALL,
+        CHECK_MOMENTS, or NOTE for none.
     of
-        The checksums of each chunk (blocks, 1 + moments), by its start.
+        The checksums of each chunk (blocks, 1 + moments, SUM_WORDS), by its start.
     """
 
     def __init__(
         self, part: Partition, chunks: Sequence[tuple[Chunk, Mapping[str, Array]]]
     ) -> None:
         self._part = part
-        self._chunks = chunks
+        self._moments = {chunk.start: [*moments] for chunk, moments in chunks}
+        self._arrays = [(chunk, (chunk.values, *moments.values())) for chunk, moments in chunks]
         self.of: dict[int, Array] = {
-            chunk.start: np.zeros((block_count(chunk), 1 + len(moments)), np.uint32)
-            for chunk, moments in chunks
+            chunk.start: np.zeros((block_count(chunk), len(arrays), SUM_WORDS), np.uint32)
+            for chunk, arrays in self._arrays
         }
-        self.checks = NOTE
+        self.first = NOTE
         self._noted = False
         self._writes = Parameter.writes
         self._step = 0
@@ -53,7 +62,7 @@ class Checksums:
 
     def begin(self, step: int) -> None:
         """Begin an update, the one of this step."""
-        self.checks = self._usual()
+        self.first = self._usual()
         self._step = step
         self._noted = False
 
@@ -66,26 +75,31 @@ class Checksums:
     def end(self, *, noted: bool) -> None:
         """End the update, which has noted checksums itself or not."""
         if not noted:
-            for chunk, moments in self._chunks:
-                block_sums(self.of[chunk.start], (chunk.values, *moments.values()), NOTE)
+            for chunk, arrays in self._arrays:
+                block_sums(arrays, self.of[chunk.start], NOTE)
         self._noted = True
         self._writes = Parameter.writes
 
     def verify(self, step: int) -> None:
         """Compare all checksums, ahead of the update of this step."""
         self._step = step
-        if (checks := self._usual()) == NOTE:
+        if (first := self._usual()) == NOTE:
             return
-        for chunk, moments in self._chunks:
-            arrays = (chunk.values, *moments.values())
-            self.require_none(block_sums(self.of[chunk.start], arrays, checks), chunk, moments)
+        for chunk, arrays in self._arrays:
+            found = block_sums(arrays, self.of[chunk.start], first)
+            if found >= 0:
+                self.refuse(found, chunk)
 
-    def require_none(self, found: int, chunk: Chunk, moments: Mapping[str, Array]) -> None:
-        """Refuse what a kernel has found in a chunk: -1 for nothing, or the place of a checksum
-        that is another one.
+    def refuse(self, found: int, chunk: Chunk) -> None:
+        """Refuse the place of a checksum, found by a kernel in a chunk, that is another one than
+        before.
+
+        Raises
+        ------
+        MemoryCorruptionError
+            It names the block.
         """
-        if found < 0:
-            return
+        moments = self._moments[chunk.start]
         block, array = divmod(found, 1 + len(moments))
         start = chunk.start + block * UNDO_BLOCK
         stop = min(start + UNDO_BLOCK, chunk.stop)

@@ -7,17 +7,17 @@ import numpy as np
 
 from ddbp.comm.base import Communicator
 from ddbp.reduction.partition import Chunk, Partition
-from layers.kernels.optimizer import BEGUN, CELLS, DONE, PLACE, UNDO_BLOCK
+from layers.kernels.updates import BEGUN, CELLS, COUNT, DONE, PLACE, UNDO_BLOCK
 from layers.types import Array, Integers
 
 
 class Journal:
     """Undo logs in memory that the ranks of a host share, one for each slot that a rank may have.
 
-    An update by blocks (`Optimizer.blockwise`) copies each block of parameters and moments to the
-    log of its slot before it changes them, and counts blocks there. So whoever survives can put
-    back the one block that may be torn, and finish. Of other updates the whole partition is copied
-    before, and put back.
+    An update by blocks (`Optimizer.blockwise`) copies each vector of parameters and moments to the
+    log of its slot before it changes them, and counts there what it has copied of a block, and
+    blocks. So whoever survives can put back the one block that may be torn, and finish. Of other
+    updates the whole partition is copied before, and put back.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Journal:
         self.cells, self.log = self._rows[slot]
         try:
             if self.cells[BEGUN] != self.cells[DONE]:
-                start, size = self.cells[PLACE : PLACE + 2].tolist()
+                start, size = int(self.cells[PLACE]), int(self.cells[COUNT])
                 chunk, moments = next(
                     each for each in chunks if each[0].start <= start < each[0].stop
                 )

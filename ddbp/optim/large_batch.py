@@ -6,7 +6,9 @@ from typing import Any
 from ddbp.reduction.partition import Partition
 from layers.checks import fraction, non_negative
 from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 
+from .blockwise import update_unguarded
 from .groups import Groups
 from .optimizer import USUAL, Optimizer, decay_rates
 from .schedule import Schedule
@@ -70,7 +72,12 @@ class LARS(_TrustRatio):
             # The rate belongs inside the momentum, so that a change of it does not rescale what is
             # past: m = mu m + local g.
             kernels.scale(g, local)
-            kernels.momentum(p, g, momentum[start:stop], 1.0, self.momentum, self.steps == 1)
+            update_unguarded(
+                updates.momentum,
+                (p, momentum[start:stop]),
+                g,
+                (1.0, self.momentum, self.steps == 1),
+            )
 
 
 class LAMB(_TrustRatio):
@@ -125,4 +132,4 @@ class LAMB(_TrustRatio):
             trust = 1.0
             if regularized and weights[parameter] > 0 and directions[parameter] > 0:
                 trust = weights[parameter] / directions[parameter]
-            kernels.gradient_descent(p, direction[start:stop], rate * trust)
+            update_unguarded(updates.gradient_descent, (p,), direction[start:stop], (rate * trust,))

@@ -1,7 +1,7 @@
 """Lion."""
 
 from ddbp.reduction.partition import Chunk
-from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
@@ -43,4 +43,4 @@ class Lion(Optimizer):
         self.betas = decay_rates("Lion", betas)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
-        self.apply(kernels.lion, chunk, moments, (rate, *self.betas))
+        self.apply(updates.lion, chunk, moments, (rate, *self.betas))

@@ -12,10 +12,11 @@ from layers import Parameter
 from layers.checks import boolean, fraction, positive_int
 from layers.errors import message
 from layers.kernels import optimizer as kernels
-from layers.kernels import orthogonal, reduce
+from layers.kernels import orthogonal, reduce, updates
 from layers.types import Array
 
 from .adam import AdamW
+from .blockwise import update_unguarded
 from .groups import Groups
 from .schedule import Schedule
 
@@ -137,7 +138,8 @@ class Muon(AdamW):
             kernels.scale(span.values, 1 - rate * self.weight_decay)
             rows, columns = steps[span.parameter].shape
             step = steps[span.parameter].reshape(-1)[span.offset : span.offset + span.values.size]
-            kernels.gradient_descent(span.values, step, rate * 0.2 * math.sqrt(max(rows, columns)))
+            scaled = rate * 0.2 * math.sqrt(max(rows, columns))
+            update_unguarded(updates.gradient_descent, (span.values,), step, (scaled,))
 
     def _orthogonal_steps(self, part: Partition) -> dict[int, Array]:
         """Return what each matrix moves along, by its number; collective."""

@@ -3,7 +3,7 @@ state is sharded because slices are.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -14,11 +14,11 @@ from layers import Parameter
 from layers.checks import fraction, non_negative
 from layers.errors import message
 from layers.kernels import optimizer as kernels
-from layers.kernels.optimizer import BEGUN
+from layers.kernels.updates import BEGUN
 from layers.types import Array
 
 from . import groups as parameter_groups
-from .blockwise import Blockwise
+from .blockwise import Blockwise, update_unguarded
 from .checksums import Checksums
 from .clipping import add_penalty
 from .groups import Groups
@@ -82,8 +82,8 @@ class Optimizer:
     whole = False
     """Whether the gradient of the whole partition must be there at once."""
     blockwise = False
-    """Whether `update` does all by one `apply`, with at most three moments, so that another rank
-    can finish it. A class with an `update` or `decay` of its own is asked itself, not its base.
+    """Whether `update` does all by one `apply`, so that another rank can finish it. A class with an
+    `update` or `decay` of its own is asked itself, not its base.
     """
 
     def __init_subclass__(cls) -> None:
@@ -171,7 +171,7 @@ class Optimizer:
         held = [(chunk, moments) for chunk, moments, _ in self._chunks]
         if checked:
             self.checksums = Checksums(part, held)
-        if self.blockwise and (checked or journal is not None):
+        if self.blockwise:
             blocks = Blockwise(part, held, journal, self.checksums)
             for member in self.members:
                 member._blocks = blocks
@@ -328,18 +328,22 @@ class Optimizer:
             member.update(chunk, moments, member._rate)
 
     def apply(
-        self, kernel: Any, chunk: Chunk, moments: Mapping[str, Array], scalars: Sequence[Any]
+        self,
+        formula: Callable[..., Any],
+        chunk: Chunk,
+        moments: Mapping[str, Array],
+        scalars: tuple[Any, ...],
     ) -> None:
-        """Update a chunk by a kernel (values, gradient, \\*moments, \\*scalars), in which each
-        element depends on those of the same place only, and which changes no gradient.
+        """Update a chunk by a formula (values, gradient, \\*moments, \\*scalars), which returns
+        what takes the places of values and moments: see `layers.kernels.updates`.
 
         An optimizer whose `update` does all by one `apply` is `blockwise`.
         """
         if self._blocks is None:
-            kernel(chunk.values, chunk.gradient, *moments.values(), *scalars)
+            update_unguarded(formula, (chunk.values, *moments.values()), chunk.gradient, scalars)
             return
         factor = 1 - self._rate * self.weight_decay if self.decoupled else 1.0
-        self._blocks(kernel, chunk, moments, scalars, factor)
+        self._blocks(formula, chunk, scalars, factor)
 
     def finish(self, part: Partition, moments: Mapping[str, Array], slot: int) -> None:
         """Finish the update of this step on the partition of another rank, which has died in it,

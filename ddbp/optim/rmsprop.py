@@ -2,7 +2,7 @@
 
 from ddbp.reduction.partition import Chunk
 from layers.checks import fraction, non_negative
-from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
@@ -50,6 +50,6 @@ class RMSProp(Optimizer):
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         scalars = (rate, self.alpha, self.epsilon)
         if self.momentum:
-            self.apply(kernels.rmsprop_momentum, chunk, moments, (*scalars, self.momentum))
+            self.apply(updates.rmsprop_momentum, chunk, moments, (*scalars, self.momentum))
         else:
-            self.apply(kernels.rmsprop, chunk, moments, scalars)
+            self.apply(updates.rmsprop, chunk, moments, scalars)

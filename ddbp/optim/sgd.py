@@ -3,7 +3,7 @@
 from ddbp.reduction.partition import Chunk
 from layers.checks import boolean, fraction
 from layers.errors import message
-from layers.kernels import optimizer as kernels
+from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
@@ -55,7 +55,7 @@ class SGD(Optimizer):
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         if not self.momentum:
-            self.apply(kernels.gradient_descent, chunk, moments, (rate,))
+            self.apply(updates.gradient_descent, chunk, moments, (rate,))
             return
-        kernel = kernels.nesterov if self.nesterov else kernels.momentum
-        self.apply(kernel, chunk, moments, (rate, self.momentum, self.steps == 1))
+        formula = updates.nesterov if self.nesterov else updates.momentum
+        self.apply(formula, chunk, moments, (rate, self.momentum, self.steps == 1))

@@ -192,6 +192,11 @@ class BatchStream:
                 start = first
         self._end_epoch()
 
+    def first(self) -> LocalBatch:
+        """Return the first batch of the data of the run, whatever has been given out."""
+        assert self.data is not None
+        return self._take(self.data, permutation(len(self.data), self._seed, 0), 0)
+
     def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is computed at once of what is left of the epoch that has begun, and end it:
         its batches, or the windows of a group's batches in turn.

@@ -41,7 +41,7 @@ class Keeper:
         """Return whether a state is to be kept."""
         return time.monotonic() >= self._due and self.kept.allowed
 
-    def keep(self) -> None:
+    def keep(self, where: int) -> None:
         """Put the state by, between two steps; collective."""
         began = time.monotonic()
         trainer, kept, comm = self._trainer, self.kept, self._trainer.comm
@@ -63,7 +63,7 @@ class Keeper:
             memory[end : end + len(text)] = np.frombuffer(text, np.uint8)[: len(memory) - end]
             comm.host_barrier((CollectiveKind.GATHER, 0))
             if comm.leads:
-                kept.publish(trainer.step_count, trainer._stream.runs, end, len(text))
+                kept.publish(trainer.step_count, where, end, len(text))
         ended = time.monotonic()
         self._due = ended + (ended - began) / _SHARE
 

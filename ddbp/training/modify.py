@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ddbp.comm.base import CollectiveKind
+from ddbp.comm.base import CollectiveKind, NotRecoveredError
 from layers import Parameter
 from layers.errors import message
+
+from .recovery import RESTART
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -26,12 +28,20 @@ def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     if not hasattr(trainer, "step_count"):
         must, fix = "it must be given a trainer", "with ddbp.modify_parameters(trainer): …"
         raise TypeError(message("modify_parameters", must, f"a {type(trainer).__name__}", fix))
-    comm = trainer.comm
+    comm, collective = trainer.comm, (CollectiveKind.GATHER, trainer.step_count)
     # What the others still compute is of the parameters as they were.
-    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
+    trainer.recovered(comm.host_barrier, collective)
     Parameter.writes += 1
-    yield comm.rank == comm.topology.first
-    comm.host_barrier((CollectiveKind.GATHER, trainer.step_count))
+    first = comm.slots[comm.topology.first]
+    yield comm.slot == first
+
+    def meet() -> None:
+        if first not in comm.slots:
+            must, fix = "the rank that changes parameters must live until it has", RESTART
+            raise NotRecoveredError(message("modify_parameters", must, "it killed", fix))
+        comm.host_barrier(collective)
+
+    trainer.recovered(meet)
 
 
 changing = modify_parameters

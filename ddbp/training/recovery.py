@@ -10,16 +10,19 @@ that they have kept.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from copy import deepcopy
 from enum import Enum, auto
 from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ddbp import terminal
+from ddbp.checkpoint.folder import Checkpoint
 from ddbp.comm.base import CommunicationError, Communicator, NotRecoveredError, RankLost
 from ddbp.observers.observer import Request
 from ddbp.snapshot import Snapshot
 from layers import Value
+from layers.checks import positive_int
 from layers.errors import message
 
 from . import snapshots
@@ -32,7 +35,8 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 GlobalBatch = tuple[Any, Any, Any]
 
-_RESTART = "With --max-restarts the job begins again from its newest checkpoint."
+RESTART = "All ranks begin again, from memory, or with --max-restarts from the newest checkpoint."
+"""What helps where the ranks that are left cannot go on."""
 _TRAINERS = count()
 
 
@@ -51,6 +55,23 @@ class Recovering:
     """What a trainer offers to what is collective beside its steps."""
 
     _recovery: "Recovery | None"
+    step_count: int
+
+    def steps(self, count: int) -> Iterator[int]:
+        """Yield the number of the next step until there have been so many updates: for a loop over
+        `train_step`, or over `batch` and `step`, that goes on where training is. So it does after
+        `load_state`, and under `ddbp launch --survive` in a process that replaces one that was
+        killed; a step that was lost comes once more.
+
+        >>> for step in trainer.steps(1000):
+        ...     trainer.train_step(*batch_of(step))
+        """
+        count = positive_int("Trainer.steps", "count", count)
+        with nullcontext() if self._recovery is None else self._recovery.loop_of_steps():
+            while self.step_count < count:
+                yield self.step_count
+                if self._recovery is not None:
+                    self._recovery.between_steps()
 
     def recovered(
         self,
@@ -93,11 +114,14 @@ class Recovery:
         # Whether the group was lost of which `train_step` was given these batches.
         self._lost = False
         self._given: list[GlobalBatch] = []
+        # Whether a script is in a loop that gives out a step once more which is lost.
+        self._repeats = False
         # The last step that ranks were lost in, and their shards.
         self._suspects: tuple[int, set[int]] = -1, set()
-        # Which trainer of the script this is, and which loop over batches goes on.
+        # Which trainer of the script this is; which loop goes on, and where in the script that is:
+        # twice the number of a loop over batches, 1 more for steps after it.
         self._number = next(_TRAINERS)
-        self._loop = ""
+        self._loop, self._where = "", -1
         # What is kept is the state of one trainer, which ranks that take over go on with.
         kept = None if self._number else trainer.comm.kept
         self._keeper = None if kept is None else Keeper(trainer, kept)
@@ -160,7 +184,7 @@ class Recovery:
             self._trainer._stream.again()
         elif self._origin is Origin.GIVEN:
             self._lost = True
-        else:
+        elif not self._repeats or self._trainer.options.accumulate > 1:
             raise _refusal(
                 "on a batch of Trainer.batch, or on a group of batches of several origins"
             )
@@ -170,7 +194,7 @@ class Recovery:
     def begin(self, origin: Origin) -> None:
         """Learn where the batch comes from that is made next."""
         if self._comm.newcomer:
-            self._stay_away("its first step is not in fit or batches")
+            self._stay_away("its first step is in no loop of fit, batches or steps")
         if not self._trainer._update.group.batches:
             self._origin = origin
         elif self._origin is not origin:
@@ -226,43 +250,135 @@ class Recovery:
         if step == last_step and not before.isdisjoint(shards):
             must = f"a rank must live through the shards of step {step} that another one died in"
             got = f"shard {min(before & shards)}, which two have died in"
-            raise CommunicationError(message("Trainer", must, got, _RESTART)) from lost
+            raise CommunicationError(message("Trainer", must, got, RESTART)) from lost
         self._suspects = step, shards | (before if step == last_step else set())
 
     # Newcomers, and ranks that take over
 
-    def inherit(self) -> bool:
-        """Learn which loops of the script are over, and what has come of them, as a process that
-        replaces another; return whether this is one, which goes on from no checkpoint.
+    def inherit(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """Learn how far the script is, as a process that replaces another, unless the checkpoint is
+        newer; return what is to go on from, None for none.
         """
-        replaces = self._takes_over or self._comm.newcomer
-        if replaces and self._keeper is not None and self._keeper.kept.count:
-            self(self._learn, self._keeper)
-        return replaces
+        keeper = self._keeper
+        if not (self._takes_over or self._comm.newcomer) or keeper is None:
+            return checkpoint
+        if checkpoint is not None and checkpoint.step > keeper.kept.step:
+            self._takes_over = False
+            return checkpoint
+        if self._takes_over and keeper.kept.where % 2:
+            self(self._take_over, keeper)
+        elif keeper.kept.count:
+            self(self._learn, keeper)
+        return None
 
     def _learn(self, keeper: Keeper) -> None:
-        parts, number = snapshots.parts(self._trainer), -1
+        """Take over what is seen between loops: which of them are over, and what has come of
+        them.
+        """
+        trainer, number = self._trainer, -1
+        parts = snapshots.parts(trainer)
         while number != keeper.kept.count:
             number, state = keeper.newest()
             for name in ("model", "fit"):
                 parts[name].load_state(state.part(name))
-            self._trainer._stream.over = state.values["stream.runs"] - 1
+            trainer.step_count = state.part("trainer")["step_count"]
+            trainer._stream.over = (keeper.kept.where + 1) // 2 - 1
+
+    def _take_over(self, keeper: Keeper) -> None:
+        """Go on from the state that those before have kept."""
+        self._trainer._go_on(keeper.newest()[1])
+        self._takes_over = False
+
+    def _come_to(self, loop: str, where: int) -> None:
+        """Come to a loop, which newcomers are let in to from now on."""
+        self._where = where
+        self._loop = f"{loop}, place {where} of trainer {self._number}"
+
+    def join(self, loop: str) -> bool | None:
+        """Come to a loop over batches; return whether this process goes on in the midst of it,
+        where the others are or those before it were; None if the loop is over.
+        """
+        trainer, keeper = self._trainer, self._keeper
+        self._come_to(loop, 2 * trainer._stream.runs)
+        if self._takes_over and keeper is not None:
+            if keeper.kept.where != self._where:
+                must = "a script must come to the same loops when it is run again"
+                got = "another one than that of the state in memory"
+                raise CommunicationError(message("Trainer", must, got, RESTART))
+            self(self._take_over, keeper)
+            return True
+        if not self._comm.newcomer:
+            return False
+        # A loop of a script's own may call the model with something else.
+        with nullcontext() if loop == "fit" else suppress(Exception):
+            self._practise()
+        return True if self._join() else None
+
+    def _practise(self) -> None:
+        """Propagate the first batch of the run before others wait for this process, and forget it:
+        kernels are there then.
+        """
+        trainer = self._trainer
+        if trainer.loss is not None and trainer._truncation is None:
+            try:
+                batch = trainer._taped(trainer._stream.first(), telling=False)
+                trainer._run_pass(batch).tape.release()
+            finally:
+                trainer._update.group.restart()
+
+    def _join(self) -> bool:
+        """Join the others in a loop, as a newcomer; return False if they have left it."""
+        trainer, keeper = self._trainer, self._keeper
+        if trainer._truncation is not None:
+            self._stay_away("windows of sequences carry states")
+        if not self._comm.knock(
+            self._loop, lambda: keeper is not None and keeper.kept.where > self._where
+        ):
+            self.inherit(None)
+            return False
+        snapshot = self._share(None)
+        snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)
+        trainer._warm_up.over = True
+        trainer._last_begun = -1
+        return True
+
+    @contextmanager
+    def loop_of_steps(self) -> Iterator[None]:
+        """Return a context for a loop of `Trainer.steps`, which goes on in the midst of it in a
+        process that replaces another one.
+        """
+        self._come_to("steps", 2 * self._trainer._stream.runs + 1)
+        if self._comm.newcomer:
+            # Who comes too late has learnt how far the others are.
+            self._join()
+        self._repeats = True
+        try:
+            yield
+        finally:
+            self._repeats = False
+
+    def between_steps(self) -> None:
+        """Do what there is to be done between two of its steps."""
+        trainer = self._trainer
+        if not (trainer._update.group.batches or trainer._stream.given_out):
+            self.welcome()
 
     def welcome(self) -> None:
         """Do between two steps of a loop what all ranks know of, or ask all to: keep the state, let
         newcomers in.
         """
-        trainer, keeper = self._trainer, self._keeper
+        trainer, keeper, comm = self._trainer, self._keeper, self._comm
         requested = trainer.requested
-        if requested & Request.KEEP and keeper is not None:
-            trainer._update.reducer.requested &= ~Request.KEEP
-            self(keeper.keep)
-        elif keeper is not None and self._comm.leads and keeper.is_due():
+        if requested & (Request.KEEP | Request.JOIN):
+            trainer._update.reducer.requested &= ~(Request.KEEP | Request.JOIN)
+            if requested & Request.KEEP and keeper is not None:
+                self(keeper.keep, self._where)
+            if requested & Request.JOIN:
+                self._let_in()
+            return
+        if keeper is not None and comm.leads and keeper.is_due():
             trainer.request(Request.KEEP)
-        if requested & Request.JOIN:
-            trainer._update.reducer.requested &= ~Request.JOIN
-            self._let_in()
-        elif self._comm.knocking(self._loop) and trainer._truncation is None:
+        if comm.knocking(self._loop) and trainer._truncation is None:
             trainer.request(Request.JOIN)
 
     def _let_in(self) -> None:
@@ -275,36 +391,6 @@ class Recovery:
             self.follow()
         else:
             self._share(snapshot)
-
-    def join(self, loop: str) -> bool | None:
-        """Come to a loop over batches; return whether this process goes on in the midst of it,
-        where the others are or those before it were; None if the loop is over.
-        """
-        trainer, keeper = self._trainer, self._keeper
-        number = trainer._stream.runs
-        self._loop = f"{loop}, loop {number} of trainer {self._number}"
-        if self._takes_over:
-            self._takes_over = False
-            if keeper is None or keeper.kept.loop != number:
-                must = "a script must come to the same loops when it is run again"
-                got = f"loop {number} where the state in memory is of another one"
-                raise CommunicationError(message("Trainer", must, got, _RESTART))
-            self(lambda: trainer._go_on(keeper.newest()[1]))
-            return True
-        if not self._comm.newcomer:
-            return False
-        if trainer._truncation is not None:
-            self._stay_away("windows of sequences carry states")
-        if not self._comm.knock(
-            self._loop, lambda: keeper is not None and keeper.kept.loop > number
-        ):
-            self.inherit()
-            return None
-        snapshot = self._share(None)
-        snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)
-        trainer._warm_up.over = True
-        trainer._last_begun = -1
-        return True
 
     def _stay_away(self, why: str) -> None:
         """End this newcomer."""
@@ -328,7 +414,7 @@ class Recovery:
 def _refusal(got: str) -> NotRecoveredError:
     """Return the error for a run that cannot go on without a rank."""
     must = "a step that a killed rank was in must be one that can be taken again"
-    return NotRecoveredError(message("Trainer", must, f"one {got}", _RESTART))
+    return NotRecoveredError(message("Trainer", must, f"one {got}", RESTART))
 
 
 def _ranks(comm: Communicator) -> dict[int, int]:

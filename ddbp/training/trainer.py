@@ -183,9 +183,9 @@ class Trainer(OptionsOfBefore, Recovering):
         self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
-        if self._recovery is not None and self._recovery.inherit():
-            return
-        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
+        resume = None if comm.newcomer else self.resume
+        found = to_resume(resume, self.run_dir, comm) if resume else None
+        if (found := self._recovery.inherit(found) if self._recovery else found) is not None:
             self._go_on(found.snapshot())
 
     @property
@@ -460,26 +460,29 @@ class Trainer(OptionsOfBefore, Recovering):
         if update.flat.freezes != Parameter.freezes:
             self._follow()
         update.batches += 1
-        group = update.group
+        batch = self._taped(rows, copy=copy)
+        if rows.ends_group:
+            update.group.last = batch.tape
+        return batch
+
+    def _taped(self, rows: LocalBatch, *, copy: bool = False, telling: bool = True) -> Batch:
+        """Return rows with a new tape, which hooks are told of or not."""
         tape = Tape(
             training=True,
             shards=rows.bounds,
             samples=rows.samples,
             # As if the batches that accumulate were one: random masks are those of its samples.
-            first_sample=rows.first + group.samples,
+            first_sample=rows.first + self._update.group.samples,
             seed=self.options.seed,
             step=self.step_count,
             workspace=self._workspace,
             gather=self._gather,
             deferred=True,
-            hooks=self.tape_watchers.hooks,
-            owner=update.flat,
+            hooks=self.tape_watchers.hooks if telling else None,
+            owner=self._flat,
         )
         tape.numbers = rows.first if rows.numbers is None else rows.numbers
-        if rows.ends_group:
-            group.last = tape
-        x = recorded(tape, rows.x, copy)
-        return Batch(x, rows.y, rows.samples, rows.weights, tape)
+        return Batch(recorded(tape, rows.x, copy), rows.y, rows.samples, rows.weights, tape)
 
     def _follow(self) -> None:
         """Go on with the parameters that are trained now."""

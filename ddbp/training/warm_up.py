@@ -52,7 +52,7 @@ def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None
     """Update a tiny model once, one rank of each host first: that compiles the kernels of an
     update.
     """
-    if comm.size == 1:
+    if comm.size == 1 and not comm.newcomer:
         return
     with comm.leader_first():
         underflow.restore(underflow.flush())

@@ -1,15 +1,17 @@
-"""Time what guards an update: the undo log that lets survivors finish it, and the checksums that
-find bits which have flipped since the one before.
+"""Time what guards an update: the undo log that lets survivors finish it, the checksums that find
+bits which have flipped since the one before, and a look at all gradients ahead of it.
 
     python scripts/bench/update_guards.py [--parameters N ...] [--workloads NAME ...] [--json FILE]
     [--rounds R]
 
-The update alone, of gradients of two shards by Adam, with and without; and whole training steps
-with and without checksums (DDBP_CHECK_MEMORY=1). All take turns in one process, and what is
+The update alone, of gradients of two shards by Adam, with and without log and checksums; whole
+training steps with and without checksums (DDBP_CHECK_MEMORY), and with on_nonfinite="skip", or
+"rollback", in place of "stop". All take turns in one process, and what is
 measured is the time of the processor: so others that run there count little.
 """
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -28,6 +30,7 @@ from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan
 
 GUARDS = {"plain": (), "log": ("log",), "checksums": ("sums",), "both": ("log", "sums")}
+GUARDED_STEPS = "plain", "checksums", "skip", "rollback"
 SECONDS = 0.05
 
 
@@ -80,10 +83,16 @@ def update(parameters: int, guards: tuple[str, ...]) -> Callable[[], None]:
     return run
 
 
-def step(workload: str, guards: tuple[str, ...]) -> Callable[[], Any]:
+def step(workload: str, guard: str, folder: str) -> Callable[[], Any]:
     """Return a training step of a workload."""
-    os.environ["DDBP_CHECK_MEMORY"] = str(int("sums" in guards))
-    return steps.ours(WORKLOADS[workload], steps.TIMING_RATE)
+    os.environ["DDBP_CHECK_MEMORY"] = str(int(guard == "checksums"))
+    options: dict[str, Any] = {"on_nonfinite": "stop"}
+    if guard in ("skip", "rollback"):
+        options = {
+            "on_nonfinite": guard,
+            "callbacks": [ddbp.Checkpoints(path=folder, every_steps=10**9)],
+        }
+    return steps.ours(WORKLOADS[workload], steps.TIMING_RATE, **options)
 
 
 def main() -> None:
@@ -102,8 +111,9 @@ def main() -> None:
         print(rows[-1], flush=True)
         del contestants
     for workload in options.workloads:
-        contestants = {name: step(workload, GUARDS[name]) for name in ("plain", "checksums")}
-        rows.append(row(f"step of {workload}", in_turns(contestants, options.rounds)))
+        with tempfile.TemporaryDirectory() as folder:
+            contestants = {name: step(workload, name, folder) for name in GUARDED_STEPS}
+            rows.append(row(f"step of {workload}", in_turns(contestants, options.rounds)))
         print(rows[-1], flush=True)
     harness.write(options.json, facts, rows)
 

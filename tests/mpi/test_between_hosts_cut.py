@@ -82,7 +82,7 @@ def undisturbed(run_alone):
             (("0:3:publish",), 3),
             (("0:3:forward:cut 2",), 4),
             (("0:3:forward:lose 2",), 4),
-            (("2:3:update", "3:5:before catch_up"), 3),
+            (("2:3:exchange", "0:3:before agreed"), 2),
             (("2:3:update", "3:3:before catch_up"), 2),
             (("2:3:exchange", "3:3:after regroup"), 2),
         ),
@@ -128,8 +128,8 @@ def test_link_that_does_not_heal_ends_the_job_with_who_is_missing(how, between_h
     [
         ("2:3:update:stop",),
         ("2:3:update", "3:3:before catch_up:stop"),
-        ("2:3:update", "0:3:before recover:cut 150"),
-        ("2:3:update", "0:3:before catch_up:lose 150"),
+        ("2:3:exchange", "0:3:before recover:cut 150"),
+        ("2:3:exchange", "0:3:before catch_up:lose 150"),
     ],
 )
 def test_rank_that_cannot_be_reached_ends_the_job(kills, between_hosts):

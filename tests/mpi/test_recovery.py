@@ -32,6 +32,8 @@ RUNS = [
     ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
     ("single steps", 4, LATE),
     ("loops of all kinds", 6, EVERYWHERE),
+    ("steps by their number by hand", 4, EVERYWHERE),
+    ("changed parameters", 4, ("0:9:end", "2:9:changed")),
 ]
 MORE = [
     ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
@@ -44,7 +46,7 @@ MORE = [
     ("Muon, a rate by epoch", 4, TOGETHER),
     ("a plateau", 4, BESIDE),
     ("parameter groups", 4, ELSEWHERE),
-    ("early stopping", 4, BESIDE),
+    ("early stopping", 4, (*BESIDE[:2], "2:14:fit end")),
     ("frozen layers", 4, EVERYWHERE),
     ("a second fit", 4, LATE),
     ("a loop", 4, LATE),
@@ -102,13 +104,25 @@ def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
     assert same(run, found, undisturbed) == [[False, False]] * 2
 
 
-@pytest.mark.parametrize(
-    "run", ["dropout, Adam, a warm-up", *in_full("best weights", "a moving average", "a loop")]
-)
-def test_newcomer_takes_the_place_of_a_killed_rank(run, survive, undisturbed):
-    ended, found = survive(run, 3, ("0:2:publish:10000",), "--joined", 3, 3)
+NEW = [
+    ("dropout, Adam, a warm-up", "0:2:publish:10000", 3),
+    ("a second fit", "0:7:publish:10000", 8),
+    ("steps by their number", "1:3:update", 4),
+]
+MORE_NEW = [
+    ("steps by their number by hand", "1:3:forward", 4),
+    ("best weights", "0:2:publish:10000", 3),
+    ("a moving average", "0:2:publish:10000", 3),
+    ("a loop", "0:2:publish:10000", 3),
+]
+
+
+@pytest.mark.parametrize(("run", "kill", "waiting"), [*NEW, *in_full(*MORE_NEW)])
+def test_newcomer_takes_the_place_of_a_killed_rank(run, kill, waiting, survive, undisturbed):
+    ended, found = survive(run, 3, (kill,), "--joined", waiting, 3)
     assert ended.status == 0, ended.err
-    assert sorted(found) == ["rank1", "rank2", "rank3"]
+    assert len(found) == 3
+    assert "rank3" in found
     assert [each[f"{run}: ranks"].item() for each in found.values()] == [3] * 3
     digests = {each[f"{run}: digest"].item() for each in found.values()}
     assert digests == {undisturbed[f"{run}: digest"].item()}
@@ -139,19 +153,21 @@ def all_at(place, ranks=3):
 # Where no rank is left, or none can go on, new ones take over. Losses of a loop are the script's.
 TAKEN_OVER = [
     ("dropout, Adam, a warm-up", all_at("9:forward"), True),
+    ("a second fit", all_at("12:update:20000"), True),
+    ("windows", ("1:9:forward",), True),
+    ("steps by their number", all_at("6:publish"), False),
+]
+MORE_TAKEN_OVER = [
     ("batch norm, momentum", all_at("7:update:20000"), True),
     ("best weights", ("0:14:evaluation", "1:15:publish", "2:15:publish"), True),
     ("a moving average", all_at("14:end"), True),
-    ("a second fit", all_at("12:exchange"), True),
-    ("windows", ("1:9:forward",), True),
-    ("a loop in the midst of a group", all_at("5:backward"), False),
-]
-MORE_TAKEN_OVER = [
+    ("changed parameters", ("0:9:change",), True),
     ("LAMB, one cycle", all_at("8:publish:10000"), True),
     ("early stopping", all_at("9:epoch end"), True),
     ("frozen layers", all_at("11:beginning"), True),
     ("groups", all_at("6:update"), True),
     ("a loop", all_at("3:end"), False),
+    ("a loop in the midst of a group", all_at("5:backward"), False),
 ]
 
 
@@ -214,4 +230,4 @@ def test_run_that_cannot_take_a_step_again_ends_with_what_helps(run, why, surviv
     assert ended.status not in (0, None)
     assert found == {}
     assert why in ended.err
-    assert "With --max-restarts the job begins again" in ended.err
+    assert "All ranks begin again, from memory, or with --max-restarts" in ended.err

@@ -139,6 +139,10 @@ class Emitter:
             *(ir.Constant(_I32, i) for i in (int(write), 3 if near else 2, 1)),
         )
 
+    def keep_order(self) -> None:
+        """Keep the compiler from moving an access to memory to the other side of this place."""
+        self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", (), side_effect=True)
+
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return fused(self.builder, a, b, c)
 

@@ -212,7 +212,7 @@ class Schedule:
                 and (new.kind != "full" or drawn[-1].kind in ("launcher", *SAVED_BY))
             ):
                 # What comes at a start needs one.
-                ending = "all" if mode == "survive" else "kill"
+                ending = "launcher" if mode == "survive" else "kill"
                 # The whole job is started anew with little memory or disk.
                 ending = "launcher" if new.kind == "full" else ending
                 drawn.append(self._fault(ending, mode, ranks, step))
@@ -227,7 +227,8 @@ class Schedule:
         if fault.kind == "link":
             return fault.amount > 1000 * TIMEOUT
         if mode == "survive":
-            return fault.kind in ("all", "launcher", *SAVED_BY)
+            # Where all ranks are killed others take over, and nothing starts anew.
+            return fault.kind in ("launcher", *SAVED_BY)
         return fault.kind in ("kill", *ENDING, *SAVED_BY)
 
     def _fault(self, kind: str, mode: str, ranks: int, step: int) -> Fault:

@@ -26,9 +26,10 @@ def ours(
     shards: int | None = None,
     parts: int = 1,
     callbacks: Sequence[layers.TapeHook] = (),
+    **options: Any,
 ) -> Step:
-    """Return our step: forward, backward, reduction and update by the trainer, on this rank's part
-    of the batch.
+    """Return our step: forward, backward, reduction and update by the trainer, with more of its
+    options, on this rank's part of the batch.
 
     The batch is the first of so many parts of the workload's.
     """
@@ -43,6 +44,7 @@ def ours(
         shards=shards,
         callbacks=callbacks,
         quiet=True,
+        **options,
     )
     following = itertools.cycle(batches)
     return lambda: trainer.train_step(*next(following))

@@ -90,10 +90,10 @@ def guards() -> str:
         count = f" of {row['parameters'] / 1e6:.0f} million by Adam" if "parameters" in row else ""
         ratios = [
             factor(row["ratio"][name]["ratio"]) if name in row["ratio"] else ""
-            for name in ("log", "checksums", "both")
+            for name in ("log", "checksums", "both", "skip", "rollback")
         ]
         lines.append([row["name"] + count, milliseconds(row["ms"]["plain"]), *ratios])
-    head = ["", "without, ms", "undo log", "checksums", "both"]
+    head = ["", "without, ms", "undo log", "checksums", "both", "skip", "rollback"]
     return f"{table(head, lines)}\n\n{source('update_guards')}"
 
 

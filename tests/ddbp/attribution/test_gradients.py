@@ -63,7 +63,7 @@ def test_contributions_add_up_to_the_difference_and_the_error_says_how_nearly():
         np.testing.assert_allclose(found.error, total, atol=1e-12)
         errors.append(np.abs(found.error).max())
     assert errors[2] < errors[0] / 10
-    assert errors[2] < 2e-3
+    assert errors[2] < 5e-3
     logits = cnn()(images())
     np.testing.assert_allclose(found.scores, logits[np.arange(5), LABELS], rtol=1e-12)
     np.testing.assert_allclose(

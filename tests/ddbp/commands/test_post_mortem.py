@@ -135,6 +135,19 @@ def test_ranks_are_grouped_by_where_they_were(folder):
     ]
 
 
+@pytest.mark.parametrize("aborted", [False, True])
+def test_crashed_rank_is_named_though_another_has_raised_an_exception_for_it(aborted, folder):
+    leave(folder, 0, 100, StepPhase.EXCEPTION, 7)
+    leave(folder, 1, 101, StepPhase.BACKWARD, 7)
+    leave(folder, 2, 102, StepPhase.EXCHANGE, 7)
+    assert post_mortem.lines(folder, 3, 102, {102: "killed"}, aborted=aborted) == []
+    (folder / "rank1.fault").write_text("Fatal Python error: Aborted\n")
+    causes = {101: "killed by SIGABRT", 102: "killed by SIGKILL"}
+    said = post_mortem.lines(folder, 3, 102, causes, aborted=aborted)
+    assert said[0] == "rank 1 (process 101) died in backward of step 7: killed by SIGABRT"
+    assert "rank 2 (process 102) was in the gradient exchange of step 7" in said
+
+
 def test_without_knowing_who_died_all_are_listed(folder):
     leave(folder, 0, 100, StepPhase.UPDATE, 7)
     assert post_mortem.lines(folder, 2, None) == [

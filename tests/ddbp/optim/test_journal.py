@@ -17,8 +17,8 @@ from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
 from ddbp.reduction.shards import ShardPlan
 from layers import Layer, Parameter
-from layers.kernels.optimizer import BEGUN, DONE, PLACE, UNDO_BLOCK
 from layers.kernels.underflow import flush, restore
+from layers.kernels.updates import BEGUN, COUNT, DONE, PLACE, UNDO_BLOCK
 
 from .table import BY_BLOCKS, WHOLE
 
@@ -153,21 +153,25 @@ def broken_off_everywhere(job):
     cells, log = job.journal._rows[THEIRS]
     for number, (start, stop, arrays) in enumerate(blocks):
         middle = (start + stop) // 2
-        for where, begun, done, end in (
-            ("log half written", 0, 0, start),
-            ("begun", 1, 0, start),
-            ("half changed", 1, 0, middle),
-            ("changed", 1, 0, stop),
-            ("done", 1, 1, stop),
+        for where, begun, done, logged, ends in (
+            ("not begun", 0, 0, start, [start]),
+            ("begun", 1, 0, start, [start]),
+            ("half of it in the log", 1, 0, middle, [start]),
+            ("half changed", 1, 0, middle, [middle]),
+            ("values changed and moments not", 1, 0, stop, [stop, middle]),
+            ("changed", 1, 0, stop, [stop]),
+            ("done", 1, 1, stop, [stop]),
         ):
             cells[:] = -1
             cells[BEGUN], cells[DONE] = number + begun, number + done
-            cells[PLACE : PLACE + 2] = start, stop - start
+            cells[PLACE], cells[COUNT] = start, logged - start
             log[:] = np.nan
             for saved, old in zip(log[:arrays], job.before, strict=False):
-                size = stop - start if begun else middle - start
-                saved[:size] = old[start : start + size]
-            for array, old, new in zip(job.arrays, job.before, job.after, strict=True):
+                saved[: logged - start] = old[start:logged]
+            for k, (array, old, new) in enumerate(
+                zip(job.arrays, job.before, job.after, strict=True)
+            ):
+                end = ends[min(k, len(ends) - 1)]
                 array[:end], array[end:] = new[:end], old[end:]
             yield f"block {number}, {where}"
 

@@ -138,6 +138,34 @@ def test_train_step_on_the_same_batches_has_the_bits_of_the_loop():
     assert stepped.parameters_sha256() == looped.parameters_sha256()
 
 
+def test_steps_go_on_where_training_is():
+    trainer, other = make(accumulate=2), make(accumulate=2)
+    x, taken, again = X.astype(np.float32), [], []
+
+    def train(trainer, count, told):
+        for step in trainer.steps(count):
+            told.append(step)
+            rows = slice(20 * (step % 4), 20 * (step % 4) + 20)
+            trainer.train_step(x[rows], LABELS[rows])
+
+    train(trainer, 3, taken)
+    state = trainer.state()
+    train(trainer, 5, taken)
+    assert taken == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    other.load_state(state)
+    train(other, 5, again)
+    assert again == taken[6:]
+    assert other.parameters_sha256() == trainer.parameters_sha256()
+    train(trainer, 5, taken)
+    assert len(taken) == 10
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "3", None])
+def test_count_of_steps_must_be_a_positive_integer(count):
+    with pytest.raises((TypeError, ValueError), match=r"Trainer\.steps: count must be"):
+        next(make().steps(count))
+
+
 def test_backward_and_update_are_a_step():
     stepped, updated = make(), make()
     for trainer, by_hand in ((stepped, False), (updated, True)):

@@ -4,12 +4,12 @@ Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STE
 STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
 that step, or so much later, by a timer of the system. In place of NANOSECONDS `daemon` kills its
 parent, `stop` stops it, and `cut SECONDS` and `lose SECONDS` take the link between two hosts down
-for a time, or have all be lost that the first one sends. With --joined steps from that one on wait
-until there are so many ranks again; with --deadly every process is killed that computes that shard
-in that step; with --save there is a run folder with checkpoints, and who resumes is not killed;
-with --unfinished nobody finishes the update of a rank that was killed in it. Every rank that is
-left writes the digest of the parameters, the losses and how many ranks there are to rankSLOT.npz.
-The run "all" trains all networks.
+for a time, or have all be lost that the first one sends. With --joined steps from that one on take
+a second until there are so many ranks again; with --deadly every process is killed that computes
+that shard in that step; with --save there is a run folder with checkpoints; who resumes is not
+killed; with --unfinished nobody finishes the update of a rank that was killed in it. Every rank
+that is left writes the digest of the parameters, the losses and how many ranks there are to
+rankSLOT.npz. The run "all" trains all networks.
 """
 
 import argparse
@@ -92,9 +92,9 @@ class Killer(ddbp.Callback, TapeHook):
         function = getattr(comm, f"_{name}", None) or getattr(comm, name, None)
 
         def watched(*given):
-            self._come_to(f"before {name}")
+            self.come_to(f"before {name}")
             result = function(*given)
-            self._come_to(f"after {name}")
+            self.come_to(f"after {name}")
             return result
 
         if function is not None:
@@ -103,7 +103,7 @@ class Killer(ddbp.Callback, TapeHook):
     def __repr__(self) -> str:
         return "Killer()"
 
-    def _come_to(self, place: str) -> None:
+    def come_to(self, place: str) -> None:
         what = self._kills.pop((self._step, place), None)
         if what is not None:
             disturb(what)
@@ -116,11 +116,13 @@ class Killer(ddbp.Callback, TapeHook):
         since, ranks = self._joined
         if since <= step and trainer.comm.size < ranks and not trainer.comm.newcomer:
             time.sleep(1)
-        self._come_to("beginning")
+        elif since <= step:
+            self._joined = 0, 0
+        self.come_to("beginning")
 
     def on_forward_begin(self, call):
         if call.tape.training and call.index == 2:
-            self._come_to("forward")
+            self.come_to("forward")
 
     def on_backward_begin(self, call):
         step, shard = self._deadly
@@ -128,22 +130,40 @@ class Killer(ddbp.Callback, TapeHook):
         if self._step == step and first <= shard < last:
             end_process(0)
         if call.index == 1:
-            self._come_to("backward")
+            self.come_to("backward")
 
     def on_phase(self, trainer, phase):
-        self._come_to(PHASES[phase])
+        self.come_to(PHASES[phase])
 
     def on_step_end(self, trainer, step, loss):
-        self._come_to("end")
+        self.come_to("end")
 
     def on_evaluation_begin(self, trainer):
-        self._come_to("evaluation")
+        self.come_to("evaluation")
 
     def on_epoch_end(self, trainer, record):
-        self._come_to("epoch end")
+        self.come_to("epoch end")
 
     def on_fit_end(self, trainer, history):
-        self._come_to("fit end")
+        self.come_to("fit end")
+
+
+class Halves(ddbp.Callback):
+    """Halves the parameters once; the killer is asked meanwhile."""
+
+    def __init__(self, killer: "Killer") -> None:
+        self._killer = killer
+
+    def __repr__(self) -> str:
+        return "Halves()"
+
+    def on_step_end(self, trainer, step, loss):
+        if step == 10:
+            with ddbp.modify_parameters(trainer) as mine:
+                for parameter in trainer.model.parameters() if mine else ():
+                    parameter.value *= 0.5
+                    self._killer.come_to("change")
+                self._killer.come_to("changed")
 
 
 def fitted(name: str, killer: Killer, run_dir: Path | None = None):
@@ -170,6 +190,12 @@ def looped(name: str, killer: Killer):
     return trainer, losses
 
 
+def halved(name: str, killer: Killer):
+    """Return the trainer and its losses, of a fit in which parameters are changed."""
+    trainer = make(dense(), ddbp.Adam(0.01), callbacks=[killer, Halves(killer)])
+    return trainer, [record["loss"] for record in trainer.fit(DATA, epochs=EPOCHS)]
+
+
 def stepped(name: str, killer: Killer):
     """Return the trainer and its losses, of steps on batches of the script's own in one array."""
     trainer = make(
@@ -187,6 +213,27 @@ def stepped(name: str, killer: Killer):
         rows = np.arange(14) + number % 50
         x[...], y[...] = DATA.x[rows], DATA.y[rows]
         losses.append(trainer.train_step(x, y))
+    return trainer, losses
+
+
+def counted(name: str, killer: Killer):
+    """Return the trainer and its losses, of steps on batches that depend on their number."""
+    trainer = make(dense(Dropout(0.2)), ddbp.Adam(0.01), callbacks=[killer])
+    losses = []
+    for step in trainer.steps(20):
+        rows = np.arange(14) + step
+        losses.append(trainer.train_step(DATA.x[rows], DATA.y[rows]))
+    return trainer, losses
+
+
+def counted_by_hand(name: str, killer: Killer):
+    """Return the trainer and its losses, of such steps in which the script makes the batches."""
+    trainer = make(dense(BatchNorm(64, synchronized=True)), ddbp.Adam(0.01), callbacks=[killer])
+    losses = []
+    for step in trainer.steps(20):
+        batch = trainer.batch(DATA.x[step : step + 14], DATA.y[step : step + 14])
+        loss = trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
+        losses += [] if np.isnan(loss) else [loss]
     return trainer, losses
 
 
@@ -219,7 +266,10 @@ def by_hand(name: str, killer: Killer):
 RUNS = {
     **dict.fromkeys(FITS, fitted),
     **dict.fromkeys(LOOPS, looped),
+    "changed parameters": halved,
     "single steps": stepped,
+    "steps by their number": counted,
+    "steps by their number by hand": counted_by_hand,
     "loops of all kinds": mixed,
     "batches of the script": by_hand,
 }
