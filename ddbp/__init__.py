@@ -13,6 +13,12 @@ if not hasattr(_layers, "Tape"):
 
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .figures import figure
+from .loggers.logger import Logger
+from .loggers.mlflow import MLflow
+from .loggers.tensorboard import TensorBoard
+from .loggers.trackio import Trackio
+from .loggers.weights_and_biases import WeightsAndBiases
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -43,6 +49,7 @@ from .training import script
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
+from .training.history import History
 from .training.metrics import (
     accuracy,
     binary_accuracy,
@@ -61,6 +68,7 @@ from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
+from .training.trace import Trace
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -87,7 +95,10 @@ __all__ = [
     "Exponential",
     "ExponentialMovingAverage",
     "GlobalGradient",
+    "History",
     "Lion",
+    "Logger",
+    "MLflow",
     "MemoryCorruptionError",
     "Muon",
     "OneCycle",
@@ -102,16 +113,21 @@ __all__ = [
     "Snapshot",
     "StepDecay",
     "StepPhase",
+    "TensorBoard",
+    "Trace",
+    "Trackio",
     "Trainer",
     "TrainerOptions",
     "TrainingOver",
     "WarmUp",
+    "WeightsAndBiases",
     "accuracy",
     "binary_accuracy",
     "bits_per_character",
     "changing",
     "communicator",
     "f1_score",
+    "figure",
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",

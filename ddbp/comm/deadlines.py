@@ -44,6 +44,10 @@ WHERE: list[Callable[[int], str]] = []
 """What tells where the rank of a slot is, if anything can."""
 GIVES_UP: list[Callable[[], None]] = []
 """What is called when time is up, before that is an error."""
+WAITED: list[Callable[[Collective, float], None]] = []
+"""What is told of each wait that was not over at once, when it is over: what it was for, and when
+it began, by `time.monotonic()`.
+"""
 
 
 class Notices(Protocol):
@@ -173,6 +177,8 @@ class Deadline:
         finally:
             self.waiting = None
             self.waited += time.monotonic() - began
+            for tell in WAITED:
+                tell(collective, began)
 
     def _wait(
         self,

@@ -16,6 +16,7 @@ from layers.errors import message
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, Batch, LocalBatch
+from .history import History
 from .run_folder import RunFolder
 from .update import Update
 
@@ -58,7 +59,7 @@ class FitLoop(StepHook):
         update: Update,
         run_dir: Path | None,
     ) -> None:
-        self.history: list[Record] = []
+        self.history = History()
         self.running = False
         self._stream = stream
         self._update = update
@@ -69,7 +70,7 @@ class FitLoop(StepHook):
         # those before, by their numbers.
         self._logged: list[Record] = []
         self._run = -1
-        self._earlier: dict[str, list[Record]] = {}
+        self._earlier: dict[str, History] = {}
         self._begin_epoch()
 
     def lead(self, trainer: "Trainer") -> None:
@@ -119,18 +120,19 @@ class FitLoop(StepHook):
         epochs: int,
         steps_per_epoch: int,
         validation: ArrayDataset | None,
-    ) -> list[Record]:
+    ) -> History:
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
         number = self._stream.runs
         if self._stream.passes():
-            return self.history if number == self._run else self._earlier.get(str(number), [])
+            earlier = self._earlier.get(str(number), History())
+            return self.history if number == self._run else earlier
         goes_on = self._stream.begin(data)
         if not goes_on:
             if self._run >= 0:
                 self._earlier[str(self._run)] = self.history
-            self.history = []
+            self.history = History()
             self._run = number
             self._begin_epoch()
             trainer.stop = False
@@ -243,9 +245,9 @@ class FitLoop(StepHook):
             )
             raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
         return {
-            "history": self.history,
+            "history": [*self.history],
             "run": self._run,
-            "earlier": self._earlier,
+            "earlier": {number: [*records] for number, records in self._earlier.items()},
             "total": self._total,
             "counted": self._counted,
             "seen": self._seen,
@@ -264,9 +266,9 @@ class FitLoop(StepHook):
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
-        self.history = [*state["history"]]
+        self.history = History(state["history"])
         self._run = state["run"]
-        self._earlier = {number: [*records] for number, records in state["earlier"].items()}
+        self._earlier = {number: History(records) for number, records in state["earlier"].items()}
         self._logged = [*chain.from_iterable(self._earlier.values()), *self.history]
         self._total = state["total"]
         self._counted = state["counted"]

@@ -35,6 +35,7 @@ from layers.types import Array
 from .checkpoints import Checkpoints
 from .data import ArrayDataset
 from .options import TrainerOptions
+from .trace import Trace
 from .trainer import Trainer
 
 __all__ = [
@@ -58,7 +59,7 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
     `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`,
-    `--json` and `--quiet`.
+    `--trace`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -116,6 +117,12 @@ class Flags(argparse.ArgumentParser):
             metavar="NAME",
             help="what may differ from the run that goes on: optimizer (a longer run, another rate)"
             ", clip_norm, ...",
+        )
+        self.add_argument(
+            "--trace",
+            action="store_true",
+            help="write a timeline of the first 100 steps to trace.json in the run folder, for"
+            " https://ui.perfetto.dev",
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -200,6 +207,8 @@ def fit(
     callbacks = [*trainer_options.pop("callbacks", ())]
     if options.checkpoint_every or options.resume:
         callbacks.append(Checkpoints(every_steps=options.checkpoint_every))
+    if options.trace:
+        callbacks.append(Trace())
     trainer = Trainer(
         model,
         loss=loss,

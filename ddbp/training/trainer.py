@@ -29,9 +29,10 @@ from layers.engine.hooks import TapeHooks
 from . import arguments, checks, evaluation, fit_loop, snapshots
 from .accumulation import Accumulation
 from .batch_stream import BatchStream
-from .callbacks import Callback, Record
+from .callbacks import Callback
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
+from .history import History
 from .metrics import Metric
 from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
@@ -204,7 +205,7 @@ class Trainer(OptionsOfBefore, Recovering):
         return self._stream.epoch
 
     @property
-    def history(self) -> list[Record]:
+    def history(self) -> History:
         """The records of the epochs of the last fit."""
         return self._fit.history
 
@@ -313,7 +314,7 @@ class Trainer(OptionsOfBefore, Recovering):
         epochs: int,
         validation: ArrayDataset | None = None,
         class_weight: Mapping[int, float] | str | Any = None,
-    ) -> list[Record]:
+    ) -> History:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
         samples_per_second, seconds; after `load_state` for what is left of them, if the state is
         from a fit.
