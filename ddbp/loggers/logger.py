@@ -101,6 +101,10 @@ class Logger(OptionsCallback):
     def on_resume(self, trainer: "Trainer") -> None:
         self._resumed = True
 
+    def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
+        # Another rank may lead now.
+        self._resumed = True
+
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
         if trainer.comm.leads:
             self._begin(trainer)

@@ -1,5 +1,6 @@
 """Runs in MLflow."""
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,9 @@ class MLflow(Logger):
         if uri is None:
             assert trainer.run_dir is not None
             uri = (trainer.run_dir / "mlruns").as_uri()
+        if uri.startswith("file:"):
+            # MLflow 3 has one ask for files in so many words; databases need all of MLflow.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         client = self._client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(self.experiment)
         number = client.create_experiment(self.experiment) if found is None else found.experiment_id
