@@ -11,6 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
+from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .figures import figure
@@ -19,6 +20,7 @@ from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
 from .loggers.trackio import Trackio
 from .loggers.weights_and_biases import WeightsAndBiases
+from .instruments.instruments import Instruments
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -96,6 +98,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "GlobalGradient",
     "History",
+    "Instruments",
     "Lion",
     "Logger",
     "MLflow",
@@ -122,6 +125,7 @@ __all__ = [
     "WarmUp",
     "WeightsAndBiases",
     "accuracy",
+    "attribution",
     "binary_accuracy",
     "bits_per_character",
     "changing",

@@ -79,6 +79,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> Any:
         axis.grid(alpha=0.3)
         axis.legend()
     axes[-1].set_xlabel("epoch")
+    axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return drawn
 
 

@@ -20,8 +20,10 @@ FLOORS = (
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
+    ("ddbp.training.callbacks",),
+    ("ddbp.instruments",),
     ("ddbp.training",),
-    ("ddbp.loggers", "ddbp.commands"),
+    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
     ("ddbp",),
     ("scripts",),
 )

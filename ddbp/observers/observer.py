@@ -5,7 +5,7 @@ from enum import IntEnum, IntFlag, auto
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-from layers.engine.hooks import overridden
+from layers.engine.hooks import TapeHook, TapeHooks, overridden
 
 if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
@@ -113,6 +113,42 @@ class StepHooks(NamedTuple):
         """Return the methods of those that are `StepHook`s."""
         hooks = list(hooks)
         return cls(*(overridden(hooks, StepHook, f"on_{event}") for event in cls._fields))
+
+
+class TapeWatchers:
+    """Who watches a trainer's tapes: some hooks all of them, others those of some steps, in which
+    they are added and removed.
+
+    Parameters
+    ----------
+    always
+        What watches all tapes, as far as it is a `TapeHook`.
+
+    Attributes
+    ----------
+    hooks
+        What the next tape tells.
+    """
+
+    def __init__(self, always: Iterable[object]) -> None:
+        self._always = [*always]
+        self._added: list[TapeHook] = []
+        self._bind()
+
+    def _bind(self) -> None:
+        self.hooks = TapeHooks.of([*self._always, *self._added])
+
+    def add(self, hook: TapeHook) -> None:
+        """Have a hook watch the tapes that are made from now on, in `on_step_begin` that of the
+        step.
+        """
+        self._added.append(hook)
+        self._bind()
+
+    def remove(self, hook: TapeHook) -> None:
+        """Have it watch no more tapes, if it does."""
+        self._added = [each for each in self._added if each is not hook]
+        self._bind()
 
 
 class TrainingOver(SystemExit):

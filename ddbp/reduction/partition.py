@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -74,6 +74,18 @@ class Span(NamedTuple):
     group: int
 
 
+class ChunkWatcher(Protocol):
+    """What is told of the gradients of a partition's chunks, as they come, before anything but
+    their mean is taken.
+    """
+
+    def on_fetch_begin(self) -> None:
+        """Run before a chunk gets its gradient."""
+
+    def on_fetch_end(self, chunk: Chunk) -> None:
+        """Run when it has it."""
+
+
 class Partition:
     """What a rank updates: its ranges of the flat arrays, one after the other.
 
@@ -112,7 +124,11 @@ class Partition:
         Whether all chunks have their gradients.
     scale
         What the sum of the gradients is multiplied by.
+    watcher
+        What is told of the gradients of chunks, if anything.
     """
+
+    watcher: ChunkWatcher | None = None
 
     def __init__(
         self,
@@ -179,6 +195,7 @@ class Partition:
         if it is `whole` and ranks survive.
         """
         other = copy(self)
+        other.watcher = None
         other._cut(self._reducer.ranges_of(rank))
         return other
 
@@ -274,6 +291,9 @@ class Partition:
         owners, starts = gathered[self._present].T
         self._order = np.argsort(starts)
         self._owner_of_block = owners[self._order]
+        # Those of a parameter follow each other.
+        cuts = np.searchsorted(self._owner_of_block, np.arange(self.parameters + 1)).tolist()
+        self._blocks_of = [slice(*pair) for pair in pairwise(cuts)]
 
     def chunk(self, span: Span) -> Chunk:
         """Return what lies of a parameter in the partition as a chunk, whose gradient is there
@@ -287,10 +307,15 @@ class Partition:
         """Give a chunk its gradient; the one before may lose its own."""
         if self.collected:
             return
+        watcher = self.watcher
+        if watcher is not None:
+            watcher.on_fetch_begin()
         if self._reducer.alone is None:
             self._reducer.sum(chunk.gradient, chunk.start, self.ranges[0][0])
         if self.scale != 1:
             kernels.scale(chunk.gradient, self.scale)
+        if watcher is not None:
+            watcher.on_fetch_end(chunk)
         if self._adjust is not None:
             self._adjust(chunk)
 
@@ -350,34 +375,41 @@ class Partition:
 
     # Norms
 
-    def _block_sums(self, kernel: Any, array: Array) -> Array:
-        """Return the sums of all blocks of all ranks, in the order of the flat array."""
-        sums = np.zeros(self._present.shape[1])
-        kernel(sums[: len(self._blocks)], array, self._blocks)
-        result: Array = self.comm.all_gather(sums)[self._present][self._order]
+    def _block_sums(self, kernel: Any, *arrays: Array) -> Array:
+        """Return the sums of all blocks of all ranks, in the order of the flat array, for each of
+        some arrays: (blocks, arrays).
+        """
+        sums = np.zeros((len(arrays), self._present.shape[1]))
+        for row, array in zip(sums, arrays, strict=True):
+            kernel(row[: len(self._blocks)], array, self._blocks)
+        gathered = self.comm.all_gather(np.ascontiguousarray(sums.T))
+        result: Array = gathered[self._present][self._order]
         return result
 
     def square_norm(self, array: Array) -> float:
         """Return the squared Euclidean norm of an array over all slices; collective."""
-        return float(tree_sum(self._block_sums(reduce.square_sums, array)))
+        return float(tree_sum(self._block_sums(reduce.square_sums, array)[:, 0]))
 
     def parameter_norms(self, array: Array) -> Array:
         """Return the Euclidean norm of each parameter's part of an array over all slices;
         collective.
         """
-        sums = self._block_sums(reduce.square_sums, array)
-        return np.sqrt(
-            [
-                float(tree_sum(sums[self._owner_of_block == number]))
-                for number in range(self.parameters)
-            ]
-        )
+        return self.norms_of_parameters(array)[:, 0].copy()
+
+    def norms_of_parameters(self, *arrays: Array) -> Array:
+        """Return the Euclidean norms of each parameter's part of some arrays over all slices,
+        (parameters, arrays); collective.
+        """
+        sums = self._block_sums(reduce.square_sums, *arrays)
+        return np.sqrt([tree_sum(sums[blocks]) for blocks in self._blocks_of])
 
     def penalty(self, l1: float, l2: float) -> float:
         """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
         chosen = np.array(self.regularized)[self._owner_of_block]
         absolute = (
-            tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen]) if l1 else 0.0
+            tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen, 0]) if l1 else 0.0
         )
-        squares = tree_sum(self._block_sums(reduce.square_sums, self.values)[chosen]) if l2 else 0.0
+        squares = (
+            tree_sum(self._block_sums(reduce.square_sums, self.values)[chosen, 0]) if l2 else 0.0
+        )
         return float(l1 * absolute + l2 * squares / 2)

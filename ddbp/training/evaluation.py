@@ -33,7 +33,7 @@ Passes = Callable[[LocalBatch], tuple[Any, Value]]
 def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
     """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
     loss = checks.has_loss("Trainer.evaluate", trainer.loss)
-    one = partial(forward, trainer.model, loss, trainer._gather, trainer._tape_hooks)
+    one = partial(forward, trainer.model, loss, trainer._gather, trainer.tape_watchers.hooks)
     run_pass = partial(trainer._warm_up, one)
     metrics = {"loss": None, **trainer.metrics}
     for begin in trainer._hooks.evaluation_begin:

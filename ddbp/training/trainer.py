@@ -13,7 +13,7 @@ from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log, watchdog
-from ddbp.observers.observer import Request, StepHooks, telling_of_errors
+from ddbp.observers.observer import Request, StepHooks, TapeWatchers, telling_of_errors
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform, require_transforms
@@ -24,7 +24,6 @@ from ddbp.reduction.wire import Wire
 from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
 from layers.checks import boolean, positive_int
-from layers.engine.hooks import TapeHooks
 
 from . import arguments, checks, evaluation, fit_loop, snapshots
 from .accumulation import Accumulation
@@ -177,7 +176,7 @@ class Trainer(OptionsOfBefore, Recovering):
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
-        self._tape_hooks = TapeHooks.of(hooks)
+        self.tape_watchers = TapeWatchers(hooks)
         self._last_begun = -1
         self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
@@ -474,7 +473,7 @@ class Trainer(OptionsOfBefore, Recovering):
             workspace=self._workspace,
             gather=self._gather,
             deferred=True,
-            hooks=self._tape_hooks,
+            hooks=self.tape_watchers.hooks,
             owner=update.flat,
         )
         tape.numbers = rows.first if rows.numbers is None else rows.numbers

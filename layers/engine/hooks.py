@@ -32,7 +32,9 @@ class TapeHook:
         """Run before the first call of a backward pass."""
 
     def on_backward_begin(self, call: "Call") -> None:
-        """Run before the backward of a call that the pass has reached."""
+        """Run before the backward of a call that the pass has reached: `call.output.received` is
+        the gradient that it gets.
+        """
 
     def on_backward_end(self, call: "Call") -> None:
         """Run when a call's inputs have received their gradients."""

@@ -408,11 +408,11 @@ class Tape:
                 begin(self)
         value.receive(gradient)
         for call in reversed(self.calls):
+            if hooks is not None and call.output.received is not None:
+                for tell in hooks.backward_begin:
+                    tell(call)
             dy = call.output.hand_on()
             if dy is not None:
-                if hooks is not None:
-                    for tell in hooks.backward_begin:
-                        tell(call)
                 call.backward(dy, rule)
                 if hooks is not None:
                     for tell in hooks.backward_end:

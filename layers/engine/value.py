@@ -266,6 +266,12 @@ class Outputs:
         dys = tuple([value.hand_on() for value in self.values])
         return None if all(dy is None for dy in dys) else dys
 
+    @property
+    def received(self) -> tuple[Array | None, ...] | None:
+        """What the values have received so far in a backward pass, None if none has."""
+        dys = tuple([value.received for value in self.values])
+        return None if all(dy is None for dy in dys) else dys
+
     def clear(self) -> None:
         """Forget what they have received."""
         for value in self.values:

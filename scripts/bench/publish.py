@@ -39,6 +39,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": scale.memory,
     "chaos": reliability.chaos,
     "checkpoints": reliability.checkpoints,
+    "survivals": reliability.survivals,
+    "watchdogs": reliability.watchdogs,
 }
 
 

@@ -76,10 +76,62 @@ def checkpoints() -> str:
         f" {rates['ratio_to_plain']['ratio']:.2f} of the rate of a plain file there, and compared"
         f" with its digests at {speed['verify']:.2f} GB/s. One every {steps['every']} steps in the"
         f" background makes a step {steps['cost']['ratio']:.3f} times as long"
-        f" ({steps['workload']}). Others were at work, too: the load was"
-        f" {measured['machine']['load'][0]:.1f}. "
+        f" ({steps['workload']}). The load was {measured['machine']['load'][0]:.1f}. "
     )
     return source("checkpoint", said)
+
+
+def survivals() -> str:
+    """Return how soon ranks go on after a death, and what that costs, if it was measured."""
+    if not (measured := result("survive")):
+        return ""
+    deaths = [row for row in measured["rows"] if "kills" in row]
+    lines = [
+        [
+            row["ranks"],
+            row["kills"],
+            *(
+                f"{row[until]['median']:,.0f} ms ({row[until]['most']:,.0f})"
+                for until in ("to_completed_step_ms", "to_newcomer_in_step_ms")
+            ),
+        ]
+        for row in deaths
+    ]
+    head = ["ranks", "kills", "to the completed step, median (most)", "to the newcomer's first"]
+    costs = [
+        f"{row['ratio']['ratio']:.2f} for {row['name']} ({row['ms']['mpirun']['median']:.1f} ms;"
+        f" quartiles {row['ratio']['low']:.2f} to {row['ratio']['high']:.2f})"
+        for row in measured["rows"]
+        if "ratio" in row
+    ]
+    said = (
+        "A newcomer shares the cores with those that train meanwhile. Against the same two ranks"
+        f" under `mpirun` a step takes {', '.join(costs)} times as long. The load was"
+        f" {measured['machine']['load'][0]:.1f}. "
+    )
+    return f"{table(head, lines)}\n\n{source('survive', said)}"
+
+
+def watchdogs() -> str:
+    """Return what the watchdog costs, if it was measured."""
+    if not (measured := result("watchdog")):
+        return ""
+    rows = measured["rows"]
+    parts = " and ".join(
+        f"{row['looks_and_header_to_step']:.3%} of {row['network']}'s step of"
+        f" {row['step_ms']:.2f} ms"
+        for row in rows
+    )
+    ratios = " and ".join(
+        f"{ratio['ratio']:.3f} (quartiles {ratio['low']:.3f} to {ratio['high']:.3f})"
+        for ratio in (row["thread_and_step_to_step"] for row in rows)
+    )
+    said = (
+        f"A look takes {rows[0]['look_us']:.0f} µs of a second and the number in the exchange"
+        f" {rows[0]['header_us']:.1f} µs: together {parts}. Steps with the thread take {ratios}"
+        " times those without. "
+    )
+    return source("watchdog", said)
 
 
 def _merged(fault: str) -> str:

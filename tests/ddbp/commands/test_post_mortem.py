@@ -98,7 +98,7 @@ def test_nothing_watches_a_trainer_unless_there_is_a_folder(value, folder, monke
     else:
         monkeypatch.setenv(settings.STATUS, str(folder / value))
     trained = trainer(Linear(5, 3, rng=RNG))
-    assert trained._tape_hooks is None
+    assert trained.tape_watchers.hooks is None
     assert not trained._hooks.phase
 
 

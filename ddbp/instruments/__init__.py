@@ -1,0 +1,1 @@
+"""What instruments record of training, and how it is read again."""

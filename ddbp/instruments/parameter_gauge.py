@@ -1,0 +1,176 @@
+"""What instruments measure of parameters: their norms, those of their gradients, of all and of
+shards, and of what updates add to them.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ddbp.reduction.partition import Chunk, Partition
+from layers import FlatParameters, Module, Parameter, TapeHook
+from layers.engine.memory import flat
+from layers.engine.parameter import unique_parameters
+from layers.kernels import reduce
+from layers.kernels.measure import BINS, FIRST_BIN
+from layers.types import Array
+
+from .clock import StepClock
+from .layer_gauge import Measures
+
+
+class ShardNorms(TapeHook):
+    """Measures the gradients of this rank's shards where only their sums are kept: when the last
+    use of a parameter has contributed.
+
+    Parameters
+    ----------
+    parameters
+        The parameters.
+    shards
+        How many shards this rank has.
+
+    Attributes
+    ----------
+    flat
+        The parameters.
+    squares
+        Sums of squares (shards, parameters).
+    """
+
+    def __init__(self, parameters: FlatParameters, shards: int) -> None:
+        self.flat = parameters
+        self.squares = np.zeros((shards, len(parameters.parameters)))
+        self._numbers = {id(each): i for i, each in enumerate(parameters.parameters)}
+        segments = [(start, stop) for _, _, start, stop in parameters.segments()]
+        self._segments = np.array(segments, np.int64)
+
+    @property
+    def apart(self) -> bool:
+        """Whether the gradients of shards are kept until the exchange."""
+        return len(self.flat.gradients) == len(self.squares)
+
+    def on_parameter_ready(self, parameter: Parameter) -> None:
+        store: Any = parameter.store
+        number = self._numbers.get(id(parameter))
+        if number is None or store.stale or store.apart is None:
+            return
+        whole, found = np.array([[0, parameter.size]]), np.zeros(1)
+        for s, gradient in enumerate(store.apart):
+            reduce.square_sums(found, flat(gradient), whole)
+            self.squares[s, number] = found[0]
+
+    def begin(self) -> None:
+        """Begin a step."""
+        self.squares[...] = 0
+
+    def collect(self) -> None:
+        """Measure what is kept, when all gradients are there."""
+        if self.apart:
+            self.flat.complete()
+            for into, row in zip(self.squares, self.flat.gradients, strict=True):
+                reduce.square_sums(into, row, self._segments)
+
+    def totals(self) -> Array:
+        """Return the sums over all parameters, in their order (shards,)."""
+        result = np.zeros(len(self.squares))
+        reduce.row_sums(result, self.squares)
+        return result
+
+
+class ParameterGauge:
+    """Measures what this rank updates of the parameters, before and after.
+
+    Parameters
+    ----------
+    model
+        Its parameters, frozen ones too, are the columns.
+    clock
+        What is told of the phases of the update.
+
+    Attributes
+    ----------
+    parameters
+        The names of the columns.
+    """
+
+    def __init__(self, model: Module, clock: StepClock) -> None:
+        self.parameters = [name for name, _ in unique_parameters(model)]
+        self._clock = clock
+        self._part: Partition | None = None
+        self._before = np.zeros(0)
+        self._gradient = np.zeros(0)
+        self._step = np.zeros(0)
+
+    def follow(self, part: Partition) -> None:
+        """Go on with a partition, if it is another one."""
+        if part is self._part:
+            return
+        self._part = part
+        self._before, self._gradient, self._step = part.zeros(), part.zeros(), part.zeros()
+        self._measures = Measures(part.gradient.dtype)
+        place = {name: i for i, name in enumerate(self.parameters)}
+        self._places = np.array([place[name] for name in part.names])
+        spans = [(span.start, span.stop) for span in part.spans]
+        self._spans = np.array(spans, np.int64).reshape(-1, 2)
+        self._numbers = np.array([span.parameter for span in part.spans], np.int64)
+        self._found = np.zeros((len(spans), FIRST_BIN + BINS))
+        sizes = [int(np.prod(shape)) for shape in part.shapes]
+        self._sizes = np.array(sizes, np.float64)[:, np.newaxis]
+
+    def follows(self, part: Partition) -> bool:
+        """Return whether it has measured the last update of a partition."""
+        return part is self._part
+
+    def watch(self) -> None:
+        """Watch the update that begins."""
+        assert self._part is not None
+        self._clock.pause()
+        self._part.watcher = self
+        self._before[:] = self._part.values
+        self._clock.go_on()
+
+    def leave(self) -> None:
+        """Watch no more."""
+        if self._part is not None:
+            self._part.watcher = None
+
+    def on_fetch_begin(self) -> None:
+        """Count what was before as the optimizer's."""
+        self._clock.mark("optimizer")
+
+    def on_fetch_end(self, chunk: Chunk) -> None:
+        """Keep a chunk's gradient: its memory is that of the next one, too."""
+        self._clock.mark("reduction")
+        self._clock.pause()
+        self._gradient[chunk.start : chunk.stop] = chunk.gradient
+        self._clock.go_on()
+
+    def row(self) -> dict[str, Array]:
+        """Return what is recorded, after the update; collective."""
+        part = self._part
+        assert part is not None
+        np.subtract(part.values, self._before, out=self._step)
+        norms = part.norms_of_parameters(self._before, self._gradient, self._step)
+        weights, gradients, updates = norms.T
+        self._measures(self._found, self._gradient, self._spans)
+        counts = np.zeros((part.parameters, BINS))
+        np.add.at(counts, self._numbers, self._found[:, FIRST_BIN:])
+        # Whole numbers: in whatever order they are added.
+        counts = part.comm.all_gather(counts).sum(axis=0)
+        with np.errstate(all="ignore"):
+            ratio = updates / np.where(weights > 0, weights, np.nan)
+        return {
+            "parameter_norm": self._of_all(weights),
+            "gradient_norm": self._of_all(gradients),
+            "gradient_histogram": self._of_all(counts / self._sizes),
+            "update_norm": self._of_all(updates),
+            "update_ratio": self._of_all(ratio),
+        }
+
+    def _of_all(self, found: Array) -> Array:
+        """Return the numbers of the parameters that are trained among those of all: NaN for
+        others.
+        """
+        result = np.full((len(self.parameters), *found.shape[1:]), np.nan)
+        result[self._places] = found
+        return result
