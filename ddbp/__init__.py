@@ -15,12 +15,12 @@ from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .figures import figure
+from .instruments.instruments import Instruments
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
 from .loggers.trackio import Trackio
 from .loggers.weights_and_biases import WeightsAndBiases
-from .instruments.instruments import Instruments
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
