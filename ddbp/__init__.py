@@ -68,6 +68,7 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
+from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
 from .training.trace import Trace
@@ -115,6 +116,7 @@ __all__ = [
     "Schedule",
     "Snapshot",
     "StepDecay",
+    "StepDigests",
     "StepPhase",
     "TensorBoard",
     "Trace",

@@ -11,6 +11,7 @@ commands:
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
+  replay RUN --step N         a step of a run once more, bit for bit, with every instrument
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
@@ -38,6 +39,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         from . import verify
 
         return verify.run(rest)
+    if command == "replay":
+        from . import replay
+
+        return replay.run(rest)
     if command == "checkpoint":
         from . import checkpoint
 
@@ -56,7 +61,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command in ("", "-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    known = "launch, verify, checkpoint, gradcheck, info, version"
+    known = "launch, verify, replay, checkpoint, gradcheck, info, version"
     print(
         f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
         file=sys.stderr,

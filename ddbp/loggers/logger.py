@@ -52,6 +52,8 @@ class Logger(OptionsCallback):
         Updates from one loss to the next.
     """
 
+    sends: ClassVar[bool] = True
+    """That a replay of a step has to leave it out."""
     package: ClassVar[str] = ""
     """What must be installed."""
     extra: ClassVar[str] = ""

@@ -1,6 +1,7 @@
 """The loop of `fit`: epochs, their records, and who is told of them."""
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,7 @@ from ddbp.observers.observer import StepHook, TrainingOver
 from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
 from layers.errors import message
 
+from . import replay
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, Batch, LocalBatch
@@ -105,6 +107,7 @@ class FitLoop(StepHook):
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+        facts["process"] = replay.origin(trainer)
         if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
@@ -235,6 +238,12 @@ class FitLoop(StepHook):
             self._counted += counted
             self._seen += self._weight * self._update.group.updated
             self._seconds = time.perf_counter() - self._started
+
+    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        if self._configuration is not None and trainer.comm.leads:
+            run = shlex.quote(str(self._run_dir))
+            command = f"ddbp replay {run} --step {trainer.step_count}"
+            error.add_note(f"To see this step once more: {command}")
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""

@@ -25,7 +25,7 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
 from layers.checks import boolean, positive_int
 
-from . import arguments, checks, evaluation, fit_loop, snapshots
+from . import arguments, checks, evaluation, fit_loop, replay, snapshots
 from .accumulation import Accumulation
 from .batch_stream import BatchStream
 from .callbacks import Callback
@@ -166,6 +166,8 @@ class Trainer(OptionsOfBefore, Recovering):
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
+        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
+        callbacks = replay.begin(self, callbacks)
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None
@@ -178,7 +180,6 @@ class Trainer(OptionsOfBefore, Recovering):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self.tape_watchers = TapeWatchers(hooks)
         self._last_begun = -1
-        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
         self._guard.use(checkpoints)
         self._signals = Signals(self, checkpoints)

@@ -439,6 +439,7 @@ TRAINING = [
         most_events=2000,
         then=with_callback,
     ),
+    row("ddbp.StepDigests"),
     row("ddbp.Logger", every_steps=3),
     row("ddbp.TensorBoard", path="events", every_steps=3),
     row("ddbp.WeightsAndBiases", project="ddbp", mode="offline", every_steps=3),
