@@ -1,7 +1,6 @@
 """The loop of `fit`: epochs, their records, and who is told of them."""
 
 import math
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -241,9 +240,7 @@ class FitLoop(StepHook):
 
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
         if self._configuration is not None and trainer.comm.leads:
-            run = shlex.quote(str(self._run_dir))
-            command = f"ddbp replay {run} --step {trainer.step_count}"
-            error.add_note(f"To see this step once more: {command}")
+            replay.note(trainer, error)
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""

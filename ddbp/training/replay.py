@@ -8,6 +8,7 @@ files in place of their own.
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from itertools import count
@@ -55,6 +56,14 @@ def origin(trainer: "Trainer") -> dict[str, Any]:
 def of_rank(rank: int) -> str:
     """Return the name of the files of a rank, but for the suffix."""
     return f"rank{rank}"
+
+
+def note(trainer: "Trainer", error: Exception) -> None:
+    """Add the command that shows a step once more to the error that it has ended with."""
+    if settings.replay_folder() is None:
+        run = shlex.quote(str(trainer.run_dir))
+        command = f"ddbp replay {run} --step {trainer.step_count}"
+        error.add_note(f"To see this step once more: {command}")
 
 
 def begin(
