@@ -1,6 +1,16 @@
 """What ddbp says: on standard error, if there is one, in letters that it can show."""
 
+import io
 import sys
+
+
+def by_lines() -> None:
+    """Have what is printed go out line by line, each in one piece, so that lines of several
+    processes do not mix.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def say(text: str) -> None:
@@ -18,6 +28,11 @@ def write(text: str) -> None:
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "backslashreplace").decode())
     stream.flush()
+
+
+def plain(text: object) -> str:
+    """Return a text of anybody's making in one line that does nothing to a terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
 def is_live() -> bool:

@@ -22,6 +22,7 @@ FLOORS = (
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
+    ("ddbp.report",),
     ("ddbp.training",),
     ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
     ("ddbp",),

@@ -59,14 +59,14 @@ class PointsTape(Tape):
     vectors
         What embeddings give in turn, in place of what they would.
     watched
-        A layer whose output keeps its gradient.
+        A layer whose output keeps its gradient, or what is made of layers.
 
     Attributes
     ----------
     lookups
         Of each use of an embedding the number of the input and the value of the vectors.
     seen
-        The last output of the watched layer.
+        The last output of the watched layer, the first one of several.
     """
 
     def __init__(
@@ -99,10 +99,17 @@ class PointsTape(Tape):
             result: Any = self.lookups[-1][1]
         else:
             result = super().record(layer, inputs)
-        if layer is self._watched and isinstance(result, Value):
-            self.seen = result if result.wants else None
-            result.keep_grad()
+        if self._watches(layer):
+            self.seen = result[0] if isinstance(result, tuple) else result
+            self.seen.keep_grad()
         return result
+
+    def _watches(self, layer: Layer) -> bool:
+        """Return whether a layer is the watched one, or of those that it is made of, which some
+        make when they are called.
+        """
+        watched = self._watched
+        return watched is not None and any(layer is each for _, each in watched.named_layers())
 
 
 class Pass(NamedTuple):

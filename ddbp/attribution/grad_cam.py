@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 
 from ddbp.training.samples import Padded, Ragged, leaves
-from layers import Layer, Module, Upsample
+from layers import Module, Upsample
 from layers.engine.sums import sum_over
 from layers.errors import message, wording
-from layers.fusion import Fused
 from layers.types import Array
 
 from .explained import BATCH, Explained, Part, as_given
@@ -38,12 +37,13 @@ def grad_cam(
     layer
         A layer of the model whose output is images (N, H, W, C) or sequences (N, T, C), or its name
         as of `Module.named_layers`. A convolution, or the activation after it, near the output is
-        usual. Of one that is called several times the last call counts.
+        usual. Of one that is called several times the last call counts, and of one that is made of
+        layers the last of these.
 
     Raises
     ------
     ValueError
-        The layer is not in the model, is not called by itself, or its output has no such axes.
+        The layer is not in the model, is not called, or its output has no such axes.
 
     Notes
     -----
@@ -61,9 +61,9 @@ def grad_cam(
     for part in explained.parts():
         done = part.run(watched=watched)
         seen = done.tape.seen
-        if seen is None:
+        if seen is None or not seen.wants:
             must = "the layer must be one that the model calls with what depends on x"
-            fix = "Name a layer, not what is made of layers: the last one in it."
+            fix = "Name another: model.named_layers() yields them."
             raise ValueError(message(owner, must, repr(watched), fix))
         if seen.ndim not in (3, 4):
             must = "the output of the layer must have axes of space, (N, H, W, C) or (N, T, C)"
@@ -90,19 +90,15 @@ def _layer(owner: str, model: Any, layer: Any) -> Module:
     if not isinstance(model, Module):
         fix = "Derive it from layers.Composite."
         raise TypeError(message(owner, "model must be a Module", type(model).__name__, fix))
-    named = {name: each for name, each in model.named_layers() if _is_called(each)}
-    if isinstance(layer, str) and layer in named:
-        return named[layer]
-    if any(layer is each for each in named.values()):
-        found: Module = layer
-        return found
-    must = f"layer must be one of the model: {', '.join(named)}"
+    # Those with parts stand for layers of the user, which have names of their own.
+    named = {name: each for name, each in model.named_layers() if not each.parts}
+    for name, each in named.items():
+        if layer is each or (isinstance(layer, str) and layer == name):
+            return each
+    public = [name for name in named if name and not name.startswith("_") and "._" not in name]
+    must = f"layer must be one of the model: {', '.join(public)}"
     fix = "Pass the layer itself, or its name as of model.named_layers()."
     raise ValueError(message(owner, must, repr(layer), fix))
-
-
-def _is_called(layer: Module) -> bool:
-    return isinstance(layer, Layer) and not isinstance(layer, Fused)
 
 
 def _map(activation: Array, gradient: Array, part: Part) -> Array:

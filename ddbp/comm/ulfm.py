@@ -18,6 +18,7 @@ import numpy as np
 
 from ddbp import settings
 from layers.errors import message
+from layers.kernels import sync
 from layers.types import Array
 
 from .base import Collective, CollectiveKind, CommunicationError, RankLost, described
@@ -220,6 +221,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         self._revoke()
         barrier = self._host_barrier
         heading = barrier.meetings + (met is None)
+        sync.fence()
         barrier.cells[self._row, _STOPPED] = heading
         end = time.monotonic() + settings.timeout()
         while True:
@@ -228,6 +230,7 @@ class SurvivingMPICommunicator(MPICommunicator):
             ended = barrier.ended()
             left = [row for row in self._rows if row not in ended]
             if (barrier.cells[left, _STOPPED] == heading).all():
+                sync.fence()
                 break
             if time.monotonic() > end:
                 must = f"the ranks that are left must stop in {described(collective)}"
@@ -251,6 +254,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         if not behind:
             raise lost
         self._lost = lost
+        sync.fence()
         barrier.meetings = barrier.cells[self._row, 0] = heading
         raise _Supplied
 

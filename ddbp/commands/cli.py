@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
+from layers.errors import message
+
 USAGE = """usage: ddbp COMMAND …
 
 commands:
@@ -13,6 +15,9 @@ commands:
                               (both take -m module, as python does, instead of script.py)
   replay RUN --step N         a step of a run once more, bit for bit, with every instrument
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
+  report RUN [RUN …]          write the report of a run anew, or a page that compares several
+  runs [FOLDER]               list the runs in a folder
+  watch RUN                   follow a run that goes on, from wherever its folder is seen
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
@@ -29,8 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    rest = rest[:-1]
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    if not given:
+        print(USAGE, file=sys.stderr)
+        return 2
+    command, *rest = given
     if command == "launch":
         from . import launch
 
@@ -47,6 +55,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         from . import checkpoint
 
         return checkpoint.run(rest)
+    if command == "report":
+        from . import report
+
+        return report.run(rest)
+    if command == "runs":
+        from . import runs
+
+        return runs.run(rest)
+    if command == "watch":
+        from . import watch
+
+        return watch.run(rest)
     if command == "gradcheck":
         from . import gradcheck
 
@@ -54,16 +74,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command == "info":
         from . import info
 
-        return info.run()
-    if command == "version":
+        return info.run(rest)
+    if command == "version" and not rest:
         print(metadata.version("ddbp"))
         return 0
-    if command in ("", "-h", "--help"):
+    if command in ("-h", "--help"):
         print(USAGE)
-        return 0 if command else 2
-    known = "launch, verify, replay, checkpoint, gradcheck, info, version"
-    print(
-        f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
-        file=sys.stderr,
-    )
+        return 0
+    known = "launch, verify, replay, checkpoint, report, runs, watch, gradcheck, info, version"
+    must, got = f"the command must be one of {known}", command
+    if command == "version":
+        must, got = "version takes no arguments", " ".join(rest)
+    print(message("ddbp", must, repr(got), "See ddbp --help."), file=sys.stderr)
     return 2

@@ -109,7 +109,8 @@ class Checkpoints(OptionsCallback):
         self._writer = Writer(path, trainer.comm, writers, self._prune)
         self._folder = path
         self._trainer = trainer
-        if trainer.resume is None and trainer.comm.leads and folder.found(path):
+        begins = trainer.resume is None and not trainer.comm.takes_over
+        if begins and trainer.comm.leads and folder.found(path):
             must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
             fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
             raise ValueError(message(_OWNER, must, got, fix))
@@ -282,6 +283,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             fix = "Pass run_dir=, the folder of the run to go on with."
             raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
         path = run_dir / folder.IN_RUN
+        folder.recover(path)
     else:
         path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
@@ -289,7 +291,6 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             checkpoint.require_whole()
             return str(path.absolute())
         path = folder.within(path)
-    folder.recover(path)
     damages: list[DamagedError] = []
     for found in folder.newest_whole(path):
         if isinstance(found, Checkpoint):

@@ -61,8 +61,8 @@ def test_guided_backpropagation_is_captums(pool, stride):
     np.testing.assert_allclose(ours.values, theirs, rtol=1e-9, atol=1e-12)
 
 
-# Over maxima and a baseline that is not 0, Captum's contributions do not add up, by its own delta of
-# 0.09; ours do.
+# Over maxima and a baseline that is not 0, Captum's contributions do not add up, by its own delta
+# of 0.09; ours do.
 @pytest.mark.parametrize(("pool", "stride", "baseline"), [(2, 2, 0), (3, 1, 0), (1, 1, 0.25)])
 def test_deep_lift_is_captums(pool, stride, baseline):
     ours = attribution.deep_lift(cnn(pool, stride), images(), LABELS, baseline=baseline)
