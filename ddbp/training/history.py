@@ -1,12 +1,13 @@
 """The records of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from typing import Any
 
 import numpy as np
 
 from ddbp import figures
+from layers.errors import message
 from layers.tables import html_table
 
 
@@ -24,7 +25,12 @@ class History(list[dict[str, Any]]):
     """
 
     def __init__(self, records: Iterable[dict[str, Any]] = ()) -> None:
-        super().__init__(records)
+        given: Any = records
+        held = [*given] if isinstance(given, list | tuple | Iterator) else None
+        if held is None or not all(type(record) is dict for record in held):
+            must, fix = "records must be dictionaries", "Pass those of a fit, or of metrics.jsonl."
+            raise TypeError(message("History", must, type(given).__name__, fix))
+        super().__init__(held)
 
     def _repr_html_(self) -> str:
         names = list(dict.fromkeys(name for record in self for name in record))
