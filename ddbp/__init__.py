@@ -15,6 +15,7 @@ from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .figures import figure
+from .doctor.doctor import Doctor, DoctorError
 from .instruments.instruments import Instruments
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
@@ -94,6 +95,8 @@ __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "Doctor",
+    "DoctorError",
     "EarlyStopping",
     "Exponential",
     "ExponentialMovingAverage",

@@ -8,6 +8,7 @@ them, and those of another host one more at most. When a rank is lost, all that 
 `_recover`: hosts that are behind get the results of their joint from one that has them.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from layers.errors import message
 from layers.kernels import sync
 from layers.types import Array
 
+from .abort import insist
 from .base import Collective, CollectiveKind, CommunicationError, RankLost, described
 from .host_barrier import BORN, SharedRow
 from .mpi import MPICommunicator
@@ -240,7 +242,8 @@ class SurvivingMPICommunicator(MPICommunicator):
         if self._lost is not None:
             raise self._lost
         self._end_messages()
-        behind = self._recover()
+        with self._limited():
+            behind = self._recover()
         gone = [slot for slot in self.slots if slot not in self._left[1]]
         lost = RankLost(
             message(
@@ -263,6 +266,28 @@ class SurvivingMPICommunicator(MPICommunicator):
         if self._lost is None:
             with suppress(self._mpi.Exception):
                 self.world.Revoke()
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Return a context of calls of MPI that may wait for ever for ranks which are not dead, but
+        cannot be reached.
+        """
+        limit = settings.timeout()
+
+        def give_up() -> None:
+            must = "the ranks that are left must come together"
+            fix = "A rank may hang, or the link to a host be cut; DDBP_TIMEOUT sets the limit."
+            got = f"no answer for {limit:.0f} s"
+            raise CommunicationError(message(f"rank {self.rank}", must, got, fix))
+
+        timer = threading.Timer(limit, give_up)
+        timer.daemon = True
+        if limit < threading.TIMEOUT_MAX:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _recover(self) -> bool:
         """Come together with all that are left; return whether this host was behind, and has the
@@ -356,6 +381,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         """Leave MPI as it is: its end may wait for ever for ranks that are lost."""
 
     def abort(self, status: int) -> None:
+        insist()
         self._mpi.COMM_WORLD.Abort(status)
 
 

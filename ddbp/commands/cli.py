@@ -3,7 +3,7 @@
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
 
 from layers.errors import message
 
@@ -18,11 +18,26 @@ commands:
   report RUN [RUN …]          write the report of a run anew, or a page that compares several
   runs [FOLDER]               list the runs in a folder
   watch RUN                   follow a run that goes on, from wherever its folder is seen
+  doctor RUN                  print what was found to be wrong in a run
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
 
 ddbp COMMAND --help tells more."""
+
+COMMANDS = (
+    "launch",
+    "verify",
+    "replay",
+    "checkpoint",
+    "report",
+    "runs",
+    "watch",
+    "doctor",
+    "gradcheck",
+    "info",
+)
+"""Each is a module of this room with a function `run`, which is imported when it is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,50 +54,16 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(USAGE, file=sys.stderr)
         return 2
     command, *rest = given
-    if command == "launch":
-        from . import launch
-
-        return launch.run(rest)
-    if command == "verify":
-        from . import verify
-
-        return verify.run(rest)
-    if command == "replay":
-        from . import replay
-
-        return replay.run(rest)
-    if command == "checkpoint":
-        from . import checkpoint
-
-        return checkpoint.run(rest)
-    if command == "report":
-        from . import report
-
-        return report.run(rest)
-    if command == "runs":
-        from . import runs
-
-        return runs.run(rest)
-    if command == "watch":
-        from . import watch
-
-        return watch.run(rest)
-    if command == "gradcheck":
-        from . import gradcheck
-
-        return gradcheck.run(rest)
-    if command == "info":
-        from . import info
-
-        return info.run(rest)
+    if command in COMMANDS:
+        status: int = import_module(f".{command}", __package__).run(rest)
+        return status
     if command == "version" and not rest:
         print(metadata.version("ddbp"))
         return 0
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
-    known = "launch, verify, replay, checkpoint, report, runs, watch, gradcheck, info, version"
-    must, got = f"the command must be one of {known}", command
+    must, got = f"the command must be one of {', '.join([*COMMANDS, 'version'])}", command
     if command == "version":
         must, got = "version takes no arguments", " ".join(rest)
     print(message("ddbp", must, repr(got), "See ddbp --help."), file=sys.stderr)

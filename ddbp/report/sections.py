@@ -121,7 +121,8 @@ def instruments(run: Run) -> list[Section]:
             series = Series(title.lower(), steps, np.asarray(values[:, 0], np.float64))
             return lines(title, [series], log=log, note=note)
         rows = names.get(of) or [f"{of.removesuffix('s')} {n}" for n in range(values.shape[1])]
-        return heat_map(title, steps, rows, values, of=of, log=log, note=note)
+        bounds = None if log else (0.0, 1.0)
+        return heat_map(title, steps, rows, values, of=of, log=log, note=note, bounds=bounds)
 
     fade = "From the input (above) to the output (below)."
     flow = _known(
@@ -166,19 +167,20 @@ def _time(run: Run, steps: Array) -> list[Block]:
     if not phases:
         return []
     ranks = max(values.shape[1] for values in phases.values())
-    means = {name: float(np.nanmean(values)) for name, values in phases.items()}
-    total = math.fsum(means.values()) or 1.0
-    rows = [(name, f"{1e3 * mean:.4g} ms", f"{mean / total:.1%}") for name, mean in means.items()]
+    # Not the mean: the first step compiles.
+    typical = {name: float(np.nanmedian(values)) for name, values in phases.items()}
+    total = math.fsum(typical.values()) or 1.0
+    rows = [(name, f"{1e3 * each:.4g} ms", f"{each / total:.1%}") for name, each in typical.items()]
     bars = "".join(
-        f'<div><dt>{escape(name)}</dt><dd><span class="bar" style="--share:{mean / total:.4f}">'
-        f"</span>{mean / total:.1%}</dd></div>"
-        for name, mean in means.items()
+        f'<div><dt>{escape(name)}</dt><dd><span class="bar" style="--share:{each / total:.4f}">'
+        f"</span>{each / total:.1%}</dd></div>"
+        for name, each in typical.items()
     )
     with np.errstate(all="ignore"):
         curves = [Series(name, steps, 1e3 * _row_means(values)) for name, values in phases.items()]
     result = _known(
         f'<dl class="bars">{bars}</dl>',
-        table(("phase", "mean of a step", "share"), rows),
+        table(("phase", "median of a step", "share"), rows),
         lines("Time of a step", curves, note="Milliseconds, mean over the ranks.", log=True),
     )
     if ranks > 1:

@@ -55,6 +55,8 @@ class FitLoop(StepHook):
         The records of the epochs of this run.
     running
         Whether it is in `run`.
+    validation
+        The data set that is evaluated after each epoch, if any.
     between
         What a validation calls between batches.
     """
@@ -67,6 +69,7 @@ class FitLoop(StepHook):
     ) -> None:
         self.history = History()
         self.running = False
+        self.validation: ArrayDataset | None = None
         self._stream = stream
         self._update = update
         self._run_dir = run_dir
@@ -134,6 +137,7 @@ class FitLoop(StepHook):
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
+        self.validation = validation
         number = self._stream.runs
         if self._stream.passes():
             return self._of_run(number)

@@ -148,6 +148,11 @@ def with_callback(made: Any) -> None:
     trainer(callbacks=[made]).fit(DATA, epochs=1, validation=DATA)
 
 
+def with_doctor(made: Any) -> None:
+    """Train an epoch with a doctor."""
+    trainer(callbacks=[ddbp.Instruments(), made]).fit(DATA, epochs=1, validation=DATA)
+
+
 def rates(made: Any) -> None:
     """Ask a schedule for its first rates."""
     begun = made.begun()
@@ -434,6 +439,7 @@ TRAINING = [
     row("ddbp.Callback", then=with_callback),
     row("ddbp.Checkpoints", path="checkpoints"),
     row("ddbp.EarlyStopping", then=with_callback),
+    row("ddbp.Doctor", then=with_doctor),
     row("ddbp.BestWeights", then=with_callback),
     row("ddbp.ExponentialMovingAverage", then=with_callback),
     row(

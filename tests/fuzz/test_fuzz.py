@@ -25,7 +25,8 @@ WITHOUT_ROW = {
     *("layers.Call", "layers.ForwardCall", "layers.Value", "layers.Workspace", "layers.Rule"),
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
-    *("ddbp.CommunicationError", "ddbp.MemoryCorruptionError", "ddbp.TrainingOver"),
+    *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
+    "ddbp.TrainingOver",
     "ddbp.attribution.Attribution",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.

@@ -123,8 +123,17 @@ def test_link_that_does_not_heal_ends_the_job_with_who_is_missing(how, between_h
 
 
 @pytest.mark.full
-def test_rank_that_is_stopped_ends_the_job(between_hosts):
-    ended, found = between_hosts("2:3:update:stop")
+@pytest.mark.parametrize(
+    "kills",
+    [
+        ("2:3:update:stop",),
+        ("2:3:update", "3:3:before catch_up:stop"),
+        ("2:3:update", "0:3:before recover:cut 150"),
+        ("2:3:update", "0:3:before catch_up:lose 150"),
+    ],
+)
+def test_rank_that_cannot_be_reached_ends_the_job(kills, between_hosts):
+    ended, found = between_hosts(*kills)
     assert ended.status != 0
     assert found == []
-    assert re.search(f"rank . .*|rank 2 .* for {TIMEOUT} s", ended.err)
+    assert re.search(f"rank .: .* for {TIMEOUT} s", ended.err)

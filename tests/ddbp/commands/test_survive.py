@@ -70,6 +70,7 @@ def test_death_of_all_ends_the_job_with_the_signal(survive):
     assert "none go on" in lines[-1]
 
 
+@pytest.mark.full
 def test_death_of_all_is_followed_by_a_restart_if_there_may_be_one(survive):
     status, lines, slots = survive("all are killed once", "--max-restarts", 1)
     assert status == 0
