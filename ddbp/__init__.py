@@ -14,8 +14,8 @@ if not hasattr(_layers, "Tape"):
 from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
-from .figures import figure
 from .doctor.doctor import Doctor, DoctorError
+from .figures import figure
 from .instruments.instruments import Instruments
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
