@@ -15,7 +15,13 @@ from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .doctor.doctor import Doctor, DoctorError
+from .figures import figure
 from .instruments.instruments import Instruments
+from .loggers.logger import Logger
+from .loggers.mlflow import MLflow
+from .loggers.tensorboard import TensorBoard
+from .loggers.trackio import Trackio
+from .loggers.weights_and_biases import WeightsAndBiases
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -46,6 +52,7 @@ from .training import script
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
+from .training.history import History
 from .training.metrics import (
     accuracy,
     binary_accuracy,
@@ -62,8 +69,10 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
+from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
+from .training.trace import Trace
 from .training.trainer import Trainer
 
 __version__ = "0.1.0"
@@ -92,8 +101,11 @@ __all__ = [
     "Exponential",
     "ExponentialMovingAverage",
     "GlobalGradient",
+    "History",
     "Instruments",
     "Lion",
+    "Logger",
+    "MLflow",
     "MemoryCorruptionError",
     "Muon",
     "OneCycle",
@@ -107,11 +119,16 @@ __all__ = [
     "Schedule",
     "Snapshot",
     "StepDecay",
+    "StepDigests",
     "StepPhase",
+    "TensorBoard",
+    "Trace",
+    "Trackio",
     "Trainer",
     "TrainerOptions",
     "TrainingOver",
     "WarmUp",
+    "WeightsAndBiases",
     "accuracy",
     "attribution",
     "binary_accuracy",
@@ -119,6 +136,7 @@ __all__ = [
     "changing",
     "communicator",
     "f1_score",
+    "figure",
     "linear_scaling",
     "load_parameters",
     "mean_absolute_error",

@@ -52,6 +52,8 @@ VERIFY, VERIFY_STEPS = "DDBP_VERIFY", "DDBP_VERIFY_STEPS"
 """A folder where ranks log their steps, for `ddbp verify`, and the number of steps after which
 training is over.
 """
+REPLAY = "DDBP_REPLAY"
+"""A folder with what `ddbp replay` asks for, where the answer goes."""
 
 SHARD_MEMORY_DEFAULT = 64
 COMPARE_EVERY_DEFAULT = 100
@@ -217,6 +219,11 @@ def verify_folder() -> Path | None:
 def verify_steps() -> int | None:
     """Return the number of steps after which training is over."""
     return _integer(VERIFY_STEPS)
+
+
+def replay_folder() -> Path | None:
+    """Return the folder with what `ddbp replay` asks for."""
+    return _folder(REPLAY)
 
 
 def of_all_ranks() -> dict[str, str]:

@@ -102,6 +102,7 @@ from .loss.regression import (
     SmoothL1,
 )
 from .loss.similarity import CosineDistance, CosineEmbedding
+from .model_summary import LayerSummary, Summary, summary
 from .pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -187,6 +188,7 @@ __all__ = [
     "LSTMCell",
     "Layer",
     "LayerNorm",
+    "LayerSummary",
     "LeakyReLU",
     "LearnedPositions",
     "Linear",
@@ -223,6 +225,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "Softplus",
     "State",
+    "Summary",
     "Tanh",
     "Tape",
     "TapeHook",
@@ -266,6 +269,7 @@ __all__ = [
     "squeeze",
     "stack",
     "std",
+    "summary",
     "swapaxes",
     "take_along_axis",
     "tanh",

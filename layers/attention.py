@@ -69,6 +69,12 @@ class Attention(Layer):
         ]
         return f"Attention({', '.join(options)})"
 
+    def flops(self, y: Array, *inputs: Array) -> int:
+        # Those of both products, as if every query saw every key.
+        holders = [x for x in inputs if x.dtype.kind == "f"]
+        keys = holders[min(1, len(holders) - 1)].shape[1]
+        return 4 * y.size * int(keys)
+
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         arrays = [contiguous(x) for x in inputs if x.dtype.kind == "f"]
         columns, features = _columns(self.heads, self.causal, *((x.shape, x.dtype) for x in arrays))

@@ -73,6 +73,9 @@ class Linear(Layer):
             f"Linear({self.in_features}, {self.out_features}{'' if self.bias else ', bias=False'})"
         )
 
+    def flops(self, y: Array, *inputs: Array) -> int:
+        return 2 * y.size * self.in_features
+
     def forward(self, call: ForwardCall, x: Array, activation: int = dense.IDENTITY) -> Array:
         weight, bias = self.weight.value, None if self.bias is None else self.bias.value
         fix = "Flatten() turns (N, H, W) into (N, D)."

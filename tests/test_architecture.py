@@ -16,7 +16,7 @@ FLOORS = (
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check",),
-    ("ddbp.settings", "ddbp.snapshot", "ddbp.terminal"),
+    ("ddbp.settings", "ddbp.snapshot", "ddbp.terminal", "ddbp.figures"),
     ("ddbp.comm",),
     ("ddbp.reduction", "ddbp.checkpoint"),
     ("ddbp.optim", "ddbp.observers"),
@@ -24,7 +24,7 @@ FLOORS = (
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
-    ("ddbp.commands", "ddbp.attribution"),
+    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
     ("ddbp",),
     ("scripts",),
 )

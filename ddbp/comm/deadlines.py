@@ -46,6 +46,10 @@ KILLS: list[Callable[[int, int], None]] = []
 """What is told that the rank of a slot is killed by that of another one."""
 GIVES_UP: list[Callable[[], None]] = []
 """What is called when time is up, before that is an error."""
+WAITED: list[Callable[[Collective, float], None]] = []
+"""What is told of each wait that was not over at once, when it is over: what it was for, and when
+it began, by `time.monotonic()`.
+"""
 
 
 class Notices(Protocol):
@@ -175,6 +179,8 @@ class Deadline:
         finally:
             self.waiting = None
             self.waited += time.monotonic() - began
+            for tell in WAITED:
+                tell(collective, began)
 
     def _wait(
         self,

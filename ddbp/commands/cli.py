@@ -13,6 +13,7 @@ commands:
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
+  replay RUN --step N         a step of a run once more, bit for bit, with every instrument
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
   report RUN [RUN …]          write the report of a run anew, or a page that compares several
   runs [FOLDER]               list the runs in a folder
@@ -27,6 +28,7 @@ ddbp COMMAND --help tells more."""
 COMMANDS = (
     "launch",
     "verify",
+    "replay",
     "checkpoint",
     "report",
     "runs",

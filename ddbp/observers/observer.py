@@ -82,6 +82,12 @@ class StepHook:
     def on_evaluation_end(self, trainer: "Trainer", values: Mapping[str, float]) -> None:
         """Run after an evaluation; `values` are what it returns."""
 
+    def on_checkpoint_begin(self, trainer: "Trainer", step: int) -> None:
+        """Run before a checkpoint of so many updates is taken."""
+
+    def on_checkpoint_end(self, trainer: "Trainer", step: int) -> None:
+        """Run when training goes on after a checkpoint, which may be written meanwhile."""
+
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
         """Run on the rank where a step raises an error, before that goes on to the caller.
 
@@ -100,6 +106,8 @@ class StepHooks(NamedTuple):
     step_end: tuple[Callable[["Trainer", int, float], None], ...]
     evaluation_begin: tuple[Callable[["Trainer"], None], ...]
     evaluation_end: tuple[Callable[["Trainer", Mapping[str, float]], None], ...]
+    checkpoint_begin: tuple[Callable[["Trainer", int], None], ...]
+    checkpoint_end: tuple[Callable[["Trainer", int], None], ...]
     exception: tuple[Callable[["Trainer", Exception], None], ...]
 
     @classmethod

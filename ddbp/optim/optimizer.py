@@ -275,6 +275,11 @@ class Optimizer:
             if span.group == self.group:
                 yield span
 
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step, 0 before the first."""
+        return self._rate
+
     def require_bound(self, part: Partition) -> None:
         """Refuse a partition, `part`, that this optimizer does not belong to any more.
 

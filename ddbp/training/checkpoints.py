@@ -209,7 +209,9 @@ class Checkpoints(OptionsCallback):
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
         }
-        return trainer.recovered(
+        for tell in trainer._hooks.checkpoint_begin:
+            tell(trainer, trainer.step_count)
+        written = trainer.recovered(
             lambda: self._writer.write(
                 trainer.step_count,
                 facts | {"ranks": trainer.comm.size},
@@ -218,6 +220,9 @@ class Checkpoints(OptionsCallback):
                 skip=self.busy == "skip",
             )
         )
+        for tell in trainer._hooks.checkpoint_end:
+            tell(trainer, trainer.step_count)
+        return written
 
     def _prune(self) -> None:
         """Remove what shall not stay."""

@@ -16,11 +16,12 @@ from ddbp.report.run import Run
 from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
 from layers.errors import message
 
-from . import outcome
+from . import outcome, replay
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, Batch, LocalBatch
 from .environment import environment
+from .history import History
 from .run_folder import RunFolder
 from .run_log import RunLog
 from .update import Update
@@ -66,7 +67,7 @@ class FitLoop(StepHook):
         update: Update,
         run_dir: Path | None,
     ) -> None:
-        self.history: list[Record] = []
+        self.history = History()
         self.running = False
         self.validation: ArrayDataset | None = None
         self._stream = stream
@@ -79,7 +80,7 @@ class FitLoop(StepHook):
         # those before, by their numbers.
         self._logged: list[Record] = []
         self._run = -1
-        self._earlier: dict[str, list[Record]] = {}
+        self._earlier: dict[str, History] = {}
         self._begin_epoch()
 
     def lead(self, trainer: "Trainer") -> None:
@@ -116,6 +117,7 @@ class FitLoop(StepHook):
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+        facts["process"] = replay.origin(trainer)
         if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
@@ -131,7 +133,7 @@ class FitLoop(StepHook):
         epochs: int,
         steps_per_epoch: int,
         validation: ArrayDataset | None,
-    ) -> list[Record]:
+    ) -> History:
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
@@ -143,7 +145,7 @@ class FitLoop(StepHook):
         if not goes_on:
             if self._run >= 0:
                 self._earlier[str(self._run)] = self.history
-            self.history = []
+            self.history = History()
             self._run = number
             self._begin_epoch()
             trainer.stop = False
@@ -184,9 +186,10 @@ class FitLoop(StepHook):
         self._stream.end()
         return self.history
 
-    def _of_run(self, number: int) -> list[Record]:
+    def _of_run(self, number: int) -> History:
         """Return the records of a run that is over."""
-        return self.history if number == self._run else self._earlier.get(str(number), [])
+        earlier = self._earlier.get(str(number), History())
+        return self.history if number == self._run else earlier
 
     def _write_parameters(self, trainer: "Trainer") -> None:
         if self._folder is not None:
@@ -290,6 +293,10 @@ class FitLoop(StepHook):
             if self._log is not None:
                 self._log.note_step(trainer, step, loss)
 
+    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        if self._configuration is not None and trainer.comm.leads:
+            replay.note(trainer, error)
+
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""
         if self._validating:
@@ -299,9 +306,9 @@ class FitLoop(StepHook):
             )
             raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
         return {
-            "history": self.history,
+            "history": [*self.history],
             "run": self._run,
-            "earlier": self._earlier,
+            "earlier": {number: [*records] for number, records in self._earlier.items()},
             "total": self._total,
             "counted": self._counted,
             "seen": self._seen,
@@ -320,9 +327,9 @@ class FitLoop(StepHook):
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
-        self.history = [*state["history"]]
+        self.history = History(state["history"])
         self._run = state["run"]
-        self._earlier = {number: [*records] for number, records in state["earlier"].items()}
+        self._earlier = {number: History(records) for number, records in state["earlier"].items()}
         self._logged = [*chain.from_iterable(self._earlier.values()), *self.history]
         self._total = state["total"]
         self._counted = state["counted"]

@@ -1,4 +1,6 @@
-"""What rank 0 shows: one live line on a terminal, plain lines elsewhere."""
+"""What rank 0 shows: one live line on a terminal, plain lines elsewhere, as in the log of a batch
+system.
+"""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,10 @@ from .callbacks import Callback, Record
 
 if TYPE_CHECKING:
     from .trainer import Trainer
+
+
+_INTERVAL = 60.0
+"""Seconds after which there is a line of an epoch that goes on."""
 
 
 def summary(record: Record) -> str:
@@ -25,7 +31,9 @@ def summary(record: Record) -> str:
 
 
 class Progress(Callback):
-    """Epoch, loss, samples per second and time left, on the terminal of rank 0."""
+    """Epoch, loss, samples per second and time left, on the terminal of rank 0; elsewhere a line
+    per epoch, and one in each minute of an epoch that goes on.
+    """
 
     def __init__(self) -> None:
         self._live: Any = None
@@ -35,6 +43,7 @@ class Progress(Callback):
         self._pending = 0
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        self._shown = time.monotonic()
         if not trainer.comm.leads or not terminal.is_live():
             return
         from rich.console import Console
@@ -57,6 +66,7 @@ class Progress(Callback):
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self._live is None:
+            self._say_where(trainer, step, loss)
             return
         self._pending += 1
         now = time.monotonic()
@@ -67,7 +77,15 @@ class Progress(Callback):
             self._shown = now
             self._pending = 0
 
+    def _say_where(self, trainer: "Trainer", step: int, loss: float) -> None:
+        """Write a line, unless there was one in the last minute."""
+        now = time.monotonic()
+        if trainer.comm.leads and trainer._fit.running and now - self._shown >= _INTERVAL:
+            self._shown = now
+            terminal.say(f"epoch {trainer.epoch + 1}: step {step}, loss {loss:.4f}")
+
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        self._shown = time.monotonic()
         if not trainer.comm.leads:
             return
         if self._live is not None:

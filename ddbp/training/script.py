@@ -35,6 +35,8 @@ from layers.types import Array
 from .checkpoints import Checkpoints
 from .data import ArrayDataset
 from .options import TrainerOptions
+from .replay import StepDigests
+from .trace import Trace
 from .trainer import Trainer
 
 __all__ = [
@@ -58,7 +60,7 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
     `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`,
-    `--json` and `--quiet`.
+    `--trace`, `--digests`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -116,6 +118,17 @@ class Flags(argparse.ArgumentParser):
             metavar="NAME",
             help="what may differ from the run that goes on: optimizer (a longer run, another rate)"
             ", clip_norm, ...",
+        )
+        self.add_argument(
+            "--trace",
+            action="store_true",
+            help="write a timeline of the first 100 steps to trace.json in the run folder, for"
+            " https://ui.perfetto.dev",
+        )
+        self.add_argument(
+            "--digests",
+            action="store_true",
+            help="write a digest of the parameters after each step, which `ddbp replay` compares",
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -200,6 +213,7 @@ def fit(
     callbacks = [*trainer_options.pop("callbacks", ())]
     if options.checkpoint_every or options.resume:
         callbacks.append(Checkpoints(every_steps=options.checkpoint_every))
+    callbacks += [Trace()] * options.trace + [StepDigests()] * options.digests
     trainer = Trainer(
         model,
         loss=loss,

@@ -25,12 +25,13 @@ from ddbp.snapshot import Snapshot
 from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
 from layers.checks import boolean, positive_int
 
-from . import arguments, checks, evaluation, fit_loop, snapshots
+from . import arguments, checks, evaluation, fit_loop, replay, snapshots
 from .accumulation import Accumulation
 from .batch_stream import BatchStream
-from .callbacks import Callback, Record
+from .callbacks import Callback
 from .checkpoints import Checkpoints, to_resume
 from .data import ArrayDataset, Batch, LocalBatch
+from .history import History
 from .metrics import Metric
 from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
@@ -165,6 +166,8 @@ class Trainer(OptionsOfBefore, Recovering):
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
+        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
+        callbacks = replay.begin(self, callbacks)
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None
@@ -177,7 +180,6 @@ class Trainer(OptionsOfBefore, Recovering):
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
         self.tape_watchers = TapeWatchers(hooks)
         self._last_begun = -1
-        self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         watchdog.watch(self, (Trainer._run_pass, Update.__call__, Accumulation.backward))
         self._guard.use(checkpoints)
         self._signals = Signals(self, checkpoints)
@@ -203,7 +205,7 @@ class Trainer(OptionsOfBefore, Recovering):
         return self._stream.epoch
 
     @property
-    def history(self) -> list[Record]:
+    def history(self) -> History:
         """The records of the epochs of the last fit."""
         return self._fit.history
 
@@ -312,7 +314,7 @@ class Trainer(OptionsOfBefore, Recovering):
         epochs: int,
         validation: ArrayDataset | None = None,
         class_weight: Mapping[int, float] | str | Any = None,
-    ) -> list[Record]:
+    ) -> History:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
         samples_per_second, seconds; after `load_state` for what is left of them, if the state is
         from a fit.

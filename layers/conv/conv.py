@@ -159,6 +159,10 @@ class _Conv(Convolution):
         algorithm.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         return y, x, algorithm
 
+    def flops(self, y: Array, *inputs: Array) -> int:
+        # Of the sums that define it, whatever the algorithm.
+        return 2 * y.size * (self.weight.value.size // self.out_channels)
+
     def forward(self, call: ForwardCall, x: Array, rectified: bool = False) -> Array:
         y, x, algorithm = self.convolve(call, x, rectified)
         call.save(x, y, algorithm)

@@ -127,6 +127,9 @@ class _ConvTranspose(Convolution):
             transposed=True,
         )
 
+    def flops(self, y: Array, *inputs: Array) -> int:
+        return 2 * inputs[0].size * (self.weight.value.size // self.in_channels)
+
     def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)

@@ -88,6 +88,16 @@ class Layer(Module):
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(call, dy)")
 
+    def flops(self, y: Any, *inputs: Any) -> int:
+        """Return the floating-point operations of the products in the forward that gave y, or a
+        tuple of outputs, for the input arrays: 2 for each multiplication and addition. 0 unless
+        defined.
+
+        Those of matrix products, convolutions and attention are meant, as in PyTorch's
+        `FlopCounterMode`, not what is done element by element. See `layers.summary`.
+        """
+        return 0
+
     def __call__(self, *inputs: Any) -> Any:
         for x in inputs:
             if isinstance(x, Recorded):

@@ -139,6 +139,13 @@ class Workspace:
             self._trainable[layer] = known
         return known
 
+    def of_calls(self) -> dict[int, list[Array]]:
+        """Return the memory of the buffers of each call, by its number."""
+        result: dict[int, list[Array]] = {}
+        for (call, _), memory in self._memory.items():
+            result.setdefault(call, []).append(memory)
+        return result
+
     def spoil(self) -> None:
         """Overwrite all memory with NaN, so that a layer which reads what it has not written is
         found out.

@@ -1,10 +1,12 @@
 """What the gradient check found, as text that a person can read."""
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import Self
 
 import numpy as np
 
+from layers.tables import html_table
 from layers.types import Array
 
 OK, WRONG, KINK, UNCLEAR, NONDETERMINISTIC = "ok", "WRONG", "kink", "unclear", "nondeterministic"
@@ -128,6 +130,20 @@ class GradientReport:
         lines += [f"  fault: {fault}" for fault in self.faults]
         lines += map(str, self.blocks)
         return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+    def _repr_html_(self) -> str:
+        head = ("block", "verdict", "method", "shape", "entries compared", "error", "order", "hint")
+        rows = [
+            (
+                *(block.name, block.verdict, block.method, str(block.shape), block.coverage),
+                *(f"{block.error:.1e}", block.order_text, block.hint),
+            )
+            for block in self.blocks
+        ]
+        said = [f"fault: {fault}" for fault in self.faults] + [f"note: {n}" for n in self.notes]
+        title = f"gradient check of {self.name}: {'passed' if self.passed else 'FAILED'}"
+        below = "".join(f"<p>{escape(line)}</p>" for line in said)
+        return f"<p>{escape(title)}</p>{html_table(head, rows, left=3)}{below}"
 
     def raise_if_wrong(self) -> Self:
         """Return the report if it passed, else raise `WrongGradientError` with its text."""

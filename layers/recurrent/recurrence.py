@@ -277,6 +277,13 @@ class RecurrentPass(Layer):
     def own_parameters(self) -> list[Parameter]:
         return self.core.own_parameters()
 
+    def flops(self, y: tuple[Array, ...], *inputs: Array) -> int:
+        samples, steps = inputs[0].shape[:2]
+        core = self.core
+        return (
+            2 * int(samples) * int(steps) * (core.weight_ih.value.size + core.weight_hh.value.size)
+        )
+
     def forward(self, call: ForwardCall, x: Array, *rest: Any) -> tuple[Array, ...]:
         core = self.core
         weight = core.weight_ih.value

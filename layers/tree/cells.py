@@ -79,6 +79,14 @@ class TreeCell(Layer):
         """
         raise NotImplementedError
 
+    def flops(self, y: Array, *inputs: Any) -> int:
+        trees = inputs[1] if isinstance(inputs[1], TreeBatch) else TreeBatch(inputs[1])
+        return 2 * (len(trees.slots) * self.weight_ih.value.size + self._of_states(trees))
+
+    def _of_states(self, trees: TreeBatch) -> int:
+        """Return the multiplications that the states of children take part in."""
+        raise NotImplementedError
+
     def forward(self, call: ForwardCall, x: Array, trees: TreeBatch | Integers) -> Array:
         if not isinstance(trees, TreeBatch):
             trees = TreeBatch(trees)
@@ -245,6 +253,9 @@ class TreeRNN(TreeCell):
             must = f"nodes must have at most {self.children} children"
             raise ValueError(message(self, must, trees.most_children, fix))
 
+    def _of_states(self, trees: TreeBatch) -> int:
+        return len(trees.inner) * self.weight_hh.value.size
+
     def states(self, call: ForwardCall, own: Array, trees: TreeBatch) -> tuple[Array, ...]:
         weight, dtype = self.weight_hh.value, own.dtype
         h = call.buffer("h", own.shape, dtype)
@@ -328,6 +339,10 @@ class TreeLSTM(TreeCell):
         self.weight_hh_forget = Parameter(
             drawn("TreeLSTM", weight_init, rng, (self.hidden_size, self.hidden_size), dtype)
         )
+
+    def _of_states(self, trees: TreeBatch) -> int:
+        forgetting = len(trees.children) * self.weight_hh_forget.value.size
+        return len(trees.inner) * self.weight_hh.value.size + forgetting
 
     def _scratch(self, call: ForwardCall, trees: TreeBatch, dtype: Any) -> list[Array]:
         """Return the rows of a level (m, 3 H) and (m, H), and of its edges, twice (edges, H); then

@@ -372,6 +372,9 @@ FUNCTIONS = [
         {"model": network(), "shards": 2},
     ),
     method(network, "layers.Sequential", "astype", dtype=np.float64),
+    row("summary", network(), (4, 6)),
+    row("Summary", rows=[], inputs=((4, 6),), parameter_memory=0),
+    row("LayerSummary", "a", "Linear(6, 2)", ((4, 2),), 14, 14, 96, 32, 1),
     row(
         "gradcheck",
         function=layers.Linear(6, 2, rng=RNG),
@@ -439,6 +442,22 @@ TRAINING = [
     row("ddbp.Doctor", then=with_doctor),
     row("ddbp.BestWeights", then=with_callback),
     row("ddbp.ExponentialMovingAverage", then=with_callback),
+    row(
+        "ddbp.Trace",
+        path="trace.json",
+        first_step=0,
+        steps=3,
+        most_events=2000,
+        then=with_callback,
+    ),
+    row("ddbp.StepDigests"),
+    row("ddbp.Logger", every_steps=3),
+    row("ddbp.TensorBoard", path="events", every_steps=3),
+    row("ddbp.WeightsAndBiases", project="ddbp", mode="offline", every_steps=3),
+    row("ddbp.MLflow", uri="file:mlruns", experiment="ddbp", every_steps=3),
+    row("ddbp.Trackio", project="ddbp", every_steps=3),
+    row("ddbp.History", [{"epoch": 1, "loss": 0.5}], then=lambda made: made._repr_html_()),
+    row("ddbp.figure", thing=layers.summary(network(), (4, 6))),
     *(
         row(f"ddbp.{name}", prediction=SCORES, target=LABELS)
         for name in ("accuracy", "bits_per_character")

@@ -43,6 +43,9 @@ class MatMul(Layer):
         added = ((-2,) if a.ndim == 1 else ()) + ((-1,) if b.ndim == 1 else ())
         return self._product(call, "y", *_matrices(a, b)).squeeze(axis=added)
 
+    def flops(self, y: Any, *inputs: Any) -> int:
+        return 2 * int(np.size(y)) * int(np.shape(inputs[0])[-1])
+
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b = call.saved
         rows, columns = _matrices(a, b)

@@ -279,3 +279,22 @@ def test_plateau_hears_of_the_validation_loss():
     trainer = make(optimizer=ddbp.SGD(schedule))
     trainer.fit(DATA, epochs=4, validation=DATA)
     assert trainer.optimizer.schedule.rate(0) == 1e-30 / 8
+
+
+def test_checkpoints_are_told_of_before_and_after(tmp_path):
+    class Watching(ddbp.Callback):
+        def __init__(self):
+            self.lines = []
+
+        def on_checkpoint_begin(self, trainer, step):
+            found = [path.name for path in tmp_path.glob("checkpoints/step-*")]
+            self.lines.append(("begin", step, len(found)))
+
+        def on_checkpoint_end(self, trainer, step):
+            found = [path.name for path in tmp_path.glob("checkpoints/step-*")]
+            self.lines.append(("end", step, len(found)))
+
+    watching = Watching()
+    checkpoints = ddbp.Checkpoints(every_steps=2, background=False)
+    make(callbacks=[checkpoints, watching], run_dir=tmp_path).fit(DATA, epochs=1)
+    assert watching.lines == [("begin", 2, 0), ("end", 2, 1), ("begin", 4, 1), ("end", 4, 2)]

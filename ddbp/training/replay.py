@@ -1,0 +1,282 @@
+"""A step once more, as `ddbp replay` asks for it: what a trainer does differently then, and what it
+tells.
+
+A script is run as it was, up to the end of the step; its trainers write to a folder for temporary
+files in place of their own.
+"""
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ddbp import settings
+from ddbp.instruments.instruments import Instruments
+from ddbp.instruments.recording import Recording
+from layers import Call, Module, Tape, TapeHook, Value
+from layers.errors import message
+from layers.types import Array
+
+from .callbacks import Callback
+from .checkpoints import Checkpoints
+from .nonfinite import Rollback
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+REQUEST, RESULT = "request.json", "step.json"
+"""What is asked for, and what rank 0 tells."""
+DIGESTS = "digests.jsonl"
+"""The file of `StepDigests` in a run folder."""
+_FOLDER = os.getcwd()
+_COUNT = count()
+_NUMBERS: "WeakKeyDictionary[Trainer, int]" = WeakKeyDictionary()
+_MOST_ELEMENTS = 2**24
+"""Of a layer's arrays no more are kept on a rank."""
+
+
+def origin(trainer: "Trainer") -> dict[str, Any]:
+    """Return how the process of a trainer was started, and which of its trainers that is."""
+    return {
+        "python": sys.orig_argv[1:],
+        "folder": _FOLDER,
+        "trainer": _NUMBERS[trainer],
+        "shards": trainer.options.shards,
+    }
+
+
+def of_rank(rank: int) -> str:
+    """Return the name of the files of a rank, but for the suffix."""
+    return f"rank{rank}"
+
+
+def note(trainer: "Trainer", error: Exception) -> None:
+    """Add the command that shows a step once more to the error that it has ended with."""
+    if settings.replay_folder() is None:
+        run = shlex.quote(str(trainer.run_dir))
+        command = f"ddbp replay {run} --step {trainer.step_count}"
+        error.add_note(f"To see this step once more: {command}")
+
+
+def begin(
+    trainer: "Trainer", callbacks: Sequence[Callback | TapeHook]
+) -> Sequence[Callback | TapeHook]:
+    """Count a trainer, and return its callbacks; where a step is replayed they write nothing that
+    was there, and the trainer begins at the checkpoint before that.
+    """
+    number = _NUMBERS[trainer] = next(_COUNT)
+    folder = settings.replay_folder()
+    if folder is None:
+        return callbacks
+    request = json.loads((folder / REQUEST).read_text())
+    if trainer.run_dir is not None:
+        trainer.run_dir = folder / f"run{number}"
+    rolls_back = isinstance(trainer.options.on_nonfinite, Rollback)
+    kept = [
+        each
+        for each in callbacks
+        if not getattr(each, "sends", False) and (rolls_back or not isinstance(each, Checkpoints))
+    ]
+    for each in kept:
+        if isinstance(each, Callback) and getattr(each, "path", None) is not None:
+            cast(Any, each).path = None
+    trainer.resume = None
+    if number != request["trainer"]:
+        return kept
+    trainer.resume = Path(request["checkpoint"]) if request["checkpoint"] else None
+    trainer._differing = [*trainer._differing, "callbacks"]
+    instruments = _Every(request["step"])
+    return [*kept, instruments, Replayed(trainer, instruments, request, folder)]
+
+
+class _Every(Instruments):
+    """Instruments of one step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(1)
+        self._step = step
+
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        if step == self._step:
+            self._stride = 1
+            super().on_step_begin(trainer, step)
+
+
+class Replayed(Callback, TapeHook):
+    """Tells of a step, and ends the process after it.
+
+    Parameters
+    ----------
+    trainer
+        Whose step it is.
+    instruments
+        What measures it.
+    request
+        What is asked for: `step`, and the name of a `layer` whose arrays are wanted, or None.
+    folder
+        Where the answer goes.
+    """
+
+    def __init__(
+        self, trainer: "Trainer", instruments: Instruments, request: dict[str, Any], folder: Path
+    ) -> None:
+        self._instruments = instruments
+        self._step: int = request["step"]
+        self._layer: str | None = request["layer"]
+        self._folder = folder
+        names = {id(layer): name for name, layer in trainer.model.named_layers()}
+        if isinstance(trainer.loss, Module):
+            names.setdefault(id(trainer.loss), "loss")
+        self._names = names
+        if self._layer is not None and self._layer not in names.values():
+            shown = ", ".join(name for name in names.values() if name and "._" not in name)
+            must, fix = "--layer must name a layer", f"They are {shown}."
+            raise ValueError(message("ddbp replay", must, self._layer, fix))
+        self._on = False
+        self._samples: list[int] = []
+        self._arrays: dict[str, Array] = {}
+        self._calls: list[Call] = []
+
+    def __repr__(self) -> str:
+        return "Replayed()"
+
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        self._on = step == self._step
+        self._samples.clear()
+        self._arrays.clear()
+        if step > self._step:
+            # The step was left out, as its numbers were not finite.
+            self._tell(trainer, math.nan)
+
+    def on_forward_begin(self, call: Call) -> None:
+        if self._on and call.training and not call.index:
+            self._calls.clear()
+            numbers, rows = call.tape.numbers, call.tape.rows
+            known = isinstance(numbers, np.ndarray)
+            self._samples += [*map(int, numbers if known else np.arange(rows) + (numbers or 0))]
+
+    def on_forward_end(self, call: Call) -> None:
+        parts = call.layer.parts or (call.layer,)
+        if self._on and call.training and self._layer in [self._names.get(id(p)) for p in parts]:
+            for number, x in enumerate(call.inputs):
+                self._keep(call, f"input {number}", getattr(x, "array", x))
+            for number, y in enumerate(call.output.arrays):
+                self._keep(call, f"output {number}", y)
+            self._calls.append(call)
+            for value in _values(call):
+                value.keep_grad()
+
+    def on_backward_pass_end(self, tape: Tape) -> None:
+        if not self._on:
+            return
+        for call in self._calls:
+            for number, value in enumerate(_values(call)):
+                if value.grad is not None:
+                    self._keep(call, f"gradient of output {number}", value.grad)
+        self._calls.clear()
+
+    def _keep(self, call: Call, name: str, array: Any) -> None:
+        held = sum(each.size for each in self._arrays.values())
+        if isinstance(array, np.ndarray) and held + array.size <= _MOST_ELEMENTS:
+            self._arrays[f"call {call.index}, {name}"] = array.copy()
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        if self._on:
+            self._tell(trainer, loss)
+
+    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        if self._on:
+            self._write(trainer, str(error))
+
+    def _tell(self, trainer: "Trainer", loss: float) -> None:
+        """Write what is known, and end on all ranks; collective."""
+        self._write(trainer, "")
+        if trainer.comm.leads:
+            facts = {
+                "step": self._step,
+                "epoch": trainer.epoch,
+                "loss": loss,
+                "rate": trainer.optimizer.rate,
+                "sha256": trainer.parameters_sha256(),
+                "ranks": trainer.comm.size,
+                "shards": trainer.options.shards,
+                **_measured(self._instruments.recording, self._step),
+            }
+            (self._folder / RESULT).write_text(json.dumps(facts))
+        trainer.comm.all_gather(np.zeros(1))
+        raise SystemExit(0)
+
+    def _write(self, trainer: "Trainer", error: str) -> None:
+        """Write what this rank knows."""
+        path = self._folder / of_rank(trainer.comm.rank)
+        if self._arrays:
+            np.savez(path.with_suffix(".npz"), **cast(Any, self._arrays))
+        path.with_suffix(".json").write_text(json.dumps({"samples": self._samples, "error": error}))
+
+
+def _values(call: Call) -> list[Value]:
+    """Return the outputs of a call that have a gradient."""
+    output: Any = call.output
+    return [value for value in getattr(output, "values", (output,)) if value.wants]
+
+
+def _measured(recording: Recording, step: int) -> dict[str, Any]:
+    """Return what instruments have measured of a step, by quantity, as lists."""
+    found = np.flatnonzero(recording.steps == step)
+    values = recording.values if found.size else {}
+    return {
+        "layers": [*recording.layers],
+        "parameters": [*recording.parameters],
+        "quantities": {
+            name: np.asarray(array[found[0]], np.float64).tolist()
+            for name, array in values.items()
+            if not recording.quantities[name].binned
+        },
+    }
+
+
+class StepDigests(Callback):
+    """Write a line with loss and digest of the parameters after each step to `digests.jsonl` in the
+    run folder: `ddbp replay` compares a step with them.
+
+    A digest reads all parameters once.
+    """
+
+    def __repr__(self) -> str:
+        return "StepDigests()"
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        if trainer.run_dir is None:
+            must, fix = "digests must have a folder", "Pass run_dir= to Trainer."
+            raise ValueError(message("StepDigests", must, None, fix))
+        self._path = trainer.run_dir / DIGESTS
+        if trainer.comm.leads and trainer.resume is None:
+            self._path.write_text("")
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        if trainer.comm.leads:
+            line = {"step": step - 1, "loss": loss, "sha256": trainer.parameters_sha256()}
+            with self._path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def recorded_digest(run: Path, step: int) -> str | None:
+    """Return the digest after a step that is in a run folder, None if there is none."""
+    result = None
+    try:
+        with (run / DIGESTS).open() as file:
+            for line in file:
+                found = json.loads(line)
+                # A run that went back has come to a step twice.
+                result = found["sha256"] if found["step"] == step else result
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        pass
+    return result
