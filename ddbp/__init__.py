@@ -14,6 +14,7 @@ if not hasattr(_layers, "Tape"):
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .instruments.instruments import Instruments
+from .instruments.recording import Recording
 from .observers.observer import StepPhase, TrainingOver
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
@@ -99,6 +100,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "Recording",
     "Rollback",
     "Schedule",
     "Snapshot",

@@ -282,4 +282,5 @@ class Instruments(OptionsCallback):
         self._require_recorder().flush()
 
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        self._leave(trainer)
         self._require_recorder().flush()

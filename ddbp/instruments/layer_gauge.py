@@ -1,5 +1,6 @@
 """What instruments measure of layers: their outputs, and the gradients of these."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -66,10 +67,14 @@ class _Rows(NamedTuple):
         Where they begin and end in its elements (S, 2).
     bounds
         Their bounds in its rows (S + 1,), when it is seen as a matrix.
+    elements, units
+        How many elements each has, and how many units: none without samples.
     """
 
     parts: Integers
     bounds: Integers
+    elements: Integers
+    units: Integers
 
 
 def _written(layer: Module) -> Module:
@@ -163,13 +168,13 @@ class LayerGauge(TapeHook):
         y = call.output.arrays[0]
         rows = self._rows_of(y)
         if rows is not None:
-            into, parts = self.numbers[:, column], rows.parts
-            self._measures(self._found, flat(y), parts, kind)
+            into = self.numbers[:, column]
+            self._measures(self._found, flat(y), rows.parts, kind)
             into[:, :_MEASURES] += self._found
-            into[:, _ELEMENTS] += parts[:, 1] - parts[:, 0]
+            into[:, _ELEMENTS] += rows.elements
             measure.silent_units(self._counted, matrix(y), rows.bounds)
             into[:, _SILENT] += self._counted
-            into[:, _UNITS] += y.shape[-1]
+            into[:, _UNITS] += rows.units
         self._clock.go_on()
 
     def on_backward_pass_begin(self, tape: Tape) -> None:
@@ -184,10 +189,10 @@ class LayerGauge(TapeHook):
         dy = given[0] if type(given) is tuple else given
         rows = None if dy is None else self._rows_of(dy)
         if rows is not None:
-            into, parts = self.numbers[:, found[0]], rows.parts
-            reduce.square_sums(self._counted, flat(dy), parts)
+            into = self.numbers[:, found[0]]
+            reduce.square_sums(self._counted, flat(dy), rows.parts)
             into[:, _GRADIENT_SQUARES] += self._counted
-            into[:, _GRADIENTS] += parts[:, 1] - parts[:, 0]
+            into[:, _GRADIENTS] += rows.elements
         self._clock.go_on()
 
     def on_backward_pass_end(self, tape: Tape) -> None:
@@ -218,9 +223,13 @@ class LayerGauge(TapeHook):
         if len(shape) < 2 or 0 in shape or not bounds.rows or shape[0] % bounds.rows:
             return None
         of = bounds.of(shape[0])
-        parts = of * int(np.prod(shape[1:]))
+        ends = of * math.prod(shape[1:])
+        elements = np.diff(ends)
         return _Rows(
-            np.stack([parts[:-1], parts[1:]], axis=1), of * int(np.prod(shape[1:-1], dtype=int))
+            parts=np.stack([ends[:-1], ends[1:]], axis=1),
+            bounds=of * math.prod(shape[1:-1]),
+            elements=elements,
+            units=np.where(elements > 0, shape[-1], 0),
         )
 
     def row(self, total: Array) -> dict[str, Array]:

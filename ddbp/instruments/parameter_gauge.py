@@ -112,7 +112,7 @@ class ParameterGauge:
         self._places = np.array([place[name] for name in part.names])
         spans = [(span.start, span.stop) for span in part.spans]
         self._spans = np.array(spans, np.int64).reshape(-1, 2)
-        self._numbers = np.array([span.parameter for span in part.spans], np.int64)
+        self._numbers = [span.parameter for span in part.spans]
         self._found = np.zeros((len(spans), FIRST_BIN + BINS))
         sizes = [int(np.prod(shape)) for shape in part.shapes]
         self._sizes = np.array(sizes, np.float64)[:, np.newaxis]
@@ -154,7 +154,8 @@ class ParameterGauge:
         weights, gradients, updates = norms.T
         self._measures(self._found, self._gradient, self._spans)
         counts = np.zeros((part.parameters, BINS))
-        np.add.at(counts, self._numbers, self._found[:, FIRST_BIN:])
+        for number, found in zip(self._numbers, self._found, strict=True):
+            counts[number] += found[FIRST_BIN:]
         # Whole numbers: in whatever order they are added.
         counts = part.comm.all_gather(counts).sum(axis=0)
         with np.errstate(all="ignore"):
@@ -171,6 +172,8 @@ class ParameterGauge:
         """Return the numbers of the parameters that are trained among those of all: NaN for
         others.
         """
+        if len(self._places) == len(self.parameters):
+            return found
         result = np.full((len(self.parameters), *found.shape[1:]), np.nan)
         result[self._places] = found
         return result

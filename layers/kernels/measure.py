@@ -71,8 +71,8 @@ def measures(sums, x, bits, bounds, low, high, shift, first):
 
 @kernel
 def silent_units(sums, x, bounds):
-    """Writes how many columns of x are 0 in all rows of each shard; sums (S,) float64, x (R, C),
-    bounds (S + 1,).
+    """Writes how many columns of x are 0 in all rows of each shard, none in one without rows; sums
+    (S,) float64, x (R, C), bounds (S + 1,).
     """
     fired = np.empty(x.shape[1], np.uint8)
     for s in range(sums.size):
@@ -85,4 +85,4 @@ def silent_units(sums, x, bounds):
         silent = 0
         for c in range(fired.size):
             silent += fired[c] == 0
-        sums[s] = silent
+        sums[s] = silent if bounds[s] < bounds[s + 1] else 0
