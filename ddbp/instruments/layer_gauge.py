@@ -9,17 +9,19 @@ import numpy as np
 from layers import Call, Layer, Module, Sigmoid, Tanh, Tape, TapeHook
 from layers.engine.memory import flat, matrix
 from layers.engine.shard_bounds import ShardBounds
-from layers.kernels import measure, reduce
+from layers.kernels import measure
 from layers.kernels.measure import BINS, FIRST_BIN, SATURATED, SQUARES, ZEROS
 from layers.types import Array, Integers
 
 from .clock import StepClock
 
 _MEASURES = FIRST_BIN + BINS
-_ELEMENTS, _SILENT, _UNITS, _GRADIENT_SQUARES, _GRADIENTS = range(_MEASURES, _MEASURES + 5)
-WIDTH = _MEASURES + 5
-"""How many numbers there are of a layer and a shard: what `measures` counts in the output, how many
-elements that has, its silent and all units, and the squares and elements of its gradient.
+_OUTPUT, _GRADIENT = slice(_MEASURES), slice(_MEASURES, 2 * _MEASURES)
+_ELEMENTS, _SILENT, _UNITS, _GRADIENTS = range(2 * _MEASURES, 2 * _MEASURES + 4)
+WIDTH = 2 * _MEASURES + 4
+"""How many numbers there are of a layer and a shard: what `measures` counts in the output and in
+its gradient, how many elements the output has, its silent and all units, and the gradient's
+elements.
 """
 _SATURATED: Mapping[type, tuple[float, float]] = {Sigmoid: (0.02, 0.98), Tanh: (-0.98, 0.98)}
 """Beyond what outputs a unit passes next to no gradient on: less than a twelfth of the most."""
@@ -170,7 +172,7 @@ class LayerGauge(TapeHook):
         if rows is not None:
             into = self.numbers[:, column]
             self._measures(self._found, flat(y), rows.parts, kind)
-            into[:, :_MEASURES] += self._found
+            into[:, _OUTPUT] += self._found
             into[:, _ELEMENTS] += rows.elements
             measure.silent_units(self._counted, matrix(y), rows.bounds)
             into[:, _SILENT] += self._counted
@@ -190,8 +192,8 @@ class LayerGauge(TapeHook):
         rows = None if dy is None else self._rows_of(dy)
         if rows is not None:
             into = self.numbers[:, found[0]]
-            reduce.square_sums(self._counted, flat(dy), rows.parts)
-            into[:, _GRADIENT_SQUARES] += self._counted
+            self._measures(self._found, flat(dy), rows.parts)
+            into[:, _GRADIENT] += self._found
             into[:, _GRADIENTS] += rows.elements
         self._clock.go_on()
 
@@ -235,14 +237,14 @@ class LayerGauge(TapeHook):
     def row(self, total: Array) -> dict[str, Array]:
         """Return what is recorded, given the sums over all shards (layers, WIDTH)."""
         with np.errstate(all="ignore"):
-            share = total[:, :_MEASURES] / total[:, _ELEMENTS : _ELEMENTS + 1]
+            share = total[:, _OUTPUT] / total[:, _ELEMENTS, np.newaxis]
+            gradient = total[:, _GRADIENT] / total[:, _GRADIENTS, np.newaxis]
             return {
                 "activation_norm": np.sqrt(share[:, SQUARES]),
                 "activation_zeros": share[:, ZEROS],
                 "activation_silent": total[:, _SILENT] / total[:, _UNITS],
                 "activation_saturated": np.where(self._saturates, share[:, SATURATED], np.nan),
                 "activation_histogram": share[:, FIRST_BIN:],
-                "activation_gradient_norm": np.sqrt(
-                    total[:, _GRADIENT_SQUARES] / total[:, _GRADIENTS]
-                ),
+                "activation_gradient_norm": np.sqrt(gradient[:, SQUARES]),
+                "activation_gradient_histogram": gradient[:, FIRST_BIN:],
             }

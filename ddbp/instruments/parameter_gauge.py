@@ -152,19 +152,21 @@ class ParameterGauge:
         np.subtract(part.values, self._before, out=self._step)
         norms = part.norms_of_parameters(self._before, self._gradient, self._step)
         weights, gradients, updates = norms.T
-        self._measures(self._found, self._gradient, self._spans)
-        counts = np.zeros((part.parameters, BINS))
-        for number, found in zip(self._numbers, self._found, strict=True):
-            counts[number] += found[FIRST_BIN:]
+        counts = np.zeros((2, part.parameters, BINS))
+        for into, array in zip(counts, (self._gradient, self._step), strict=True):
+            self._measures(self._found, array, self._spans)
+            for number, found in zip(self._numbers, self._found, strict=True):
+                into[number] += found[FIRST_BIN:]
         # Whole numbers: in whatever order they are added.
-        counts = part.comm.all_gather(counts).sum(axis=0)
+        shares = part.comm.all_gather(counts).sum(axis=0) / self._sizes
         with np.errstate(all="ignore"):
             ratio = updates / np.where(weights > 0, weights, np.nan)
         return {
             "parameter_norm": self._of_all(weights),
             "gradient_norm": self._of_all(gradients),
-            "gradient_histogram": self._of_all(counts / self._sizes),
+            "gradient_histogram": self._of_all(shares[0]),
             "update_norm": self._of_all(updates),
+            "update_histogram": self._of_all(shares[1]),
             "update_ratio": self._of_all(ratio),
         }
 

@@ -64,10 +64,14 @@ QUANTITIES: Mapping[str, Quantity] = {
     "activation_gradient_norm": Quantity(
         "layers", "root mean square of the gradient of the loss with respect to the output"
     ),
+    "activation_gradient_histogram": Quantity(
+        "layers", "share of |gradient with respect to the output| in each bin", binned=True
+    ),
     "parameter_norm": Quantity("parameters", "Euclidean norm before the update"),
     "gradient_norm": Quantity("parameters", "Euclidean norm of the mean gradient, not clipped"),
     "gradient_histogram": Quantity("parameters", "share of |gradient| in each bin", binned=True),
     "update_norm": Quantity("parameters", "Euclidean norm of what the update adds"),
+    "update_histogram": Quantity("parameters", "share of |update| in each bin", binned=True),
     "update_ratio": Quantity("parameters", "update_norm / parameter_norm"),
     "shard_gradient_norm": Quantity("shards", "Euclidean norm of a shard's mean gradient"),
     "noise_scale": Quantity("run", "samples: tr(Σ) / |G|² (McCandlish et al. 2018, appendix A.1)"),

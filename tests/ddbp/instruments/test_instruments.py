@@ -1,9 +1,12 @@
 """What instruments measure, against NumPy; and that they change nothing of training."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.instruments.layer_gauge import bin_edges
 from ddbp.instruments.noise import noise_scale
 from ddbp.instruments.recording import QUANTITIES
 from layers import (
@@ -86,15 +89,10 @@ def norms(arrays):
 
 
 def shares(array):
-    edges = ddbp_edges()
+    edges = bin_edges()
     found = np.abs(array).reshape(-1)
-    counts = [np.sum((found >= a) & (found < b)) for a, b in zip(edges[:-1], edges[1:])]
+    counts = [np.sum((found >= a) & (found < b)) for a, b in pairwise(edges)]
     return np.array(counts) / found.size
-
-
-def ddbp_edges():
-    recording, _ = recorded()
-    return recording.bins
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +126,13 @@ def test_outputs_and_their_gradients_are_those_of_numpy(first_step):
     silent = np.mean([(part == 0).all(axis=0).mean() for part in np.split(outputs[0], 4)])
     np.testing.assert_allclose(found["activation_silent"], [silent, 0], rtol=1e-6)
     np.testing.assert_allclose(found["activation_histogram"], [*map(shares, outputs)], atol=1e-6)
-    assert np.isnan(found["activation_saturated"]).all(), "neither layer saturates"
+    found = found["activation_gradient_histogram"]
+    np.testing.assert_allclose(found, [*map(shares, gradients)], atol=1e-6)
+
+
+def test_layers_that_do_not_saturate_have_no_share(first_step):
+    recording, _, _ = first_step
+    assert np.isnan(recording.values["activation_saturated"]).all(), "neither layer saturates"
 
 
 def test_parameters_gradients_and_updates_are_those_of_numpy(first_step):
@@ -142,6 +146,7 @@ def test_parameters_gradients_and_updates_are_those_of_numpy(first_step):
     ratios = [s / w if w else np.nan for s, w in zip(norms(steps), norms(before), strict=True)]
     np.testing.assert_allclose(found["update_ratio"], ratios, rtol=1e-3)
     np.testing.assert_allclose(found["gradient_histogram"], [*map(shares, gradients)], atol=1e-6)
+    np.testing.assert_allclose(found["update_histogram"], [*map(shares, steps)], atol=1e-6)
 
 
 def test_norms_of_shards_and_the_noise_scale_are_those_of_numpy(first_step):
@@ -404,7 +409,7 @@ def test_a_run_that_goes_on_has_the_recording_of_one_that_was_not_stopped(tmp_pa
         trainer = make(
             None,
             ddbp.Instruments(2),
-            callbacks=[ddbp.Checkpoints(every_steps=stop), *callbacks],
+            callbacks=[ddbp.Checkpoints(every_steps=stop, background=False), *callbacks],
             run_dir=folder,
             resume="auto",
         )
@@ -444,7 +449,7 @@ def test_frozen_parameters_have_no_gradient_and_no_update():
 
 
 def test_seconds_of_a_step_are_positive_and_sum_up_to_less_than_it_took():
-    recording, trainer = recorded(epochs=2)
+    recording, _ = recorded(epochs=2)
     values = np.stack([recording.values[name][:, 0] for name in TIMES])
     assert (values >= 0).all()
     assert (values[:, 1:].sum() > 0).all()

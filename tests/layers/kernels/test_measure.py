@@ -1,5 +1,7 @@
 """What instruments count in arrays, against NumPy."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -29,10 +31,7 @@ def histogram(x):
     """Return how many magnitudes are in each bin, by comparisons alone."""
     edges = [0.0, *(2.0**power for power in range(LOWEST, HIGHEST + 1)), np.inf]
     magnitudes = np.abs(x.astype(np.float64))
-    found = [
-        np.sum((magnitudes >= low) & (magnitudes < high))
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    found = [np.sum((magnitudes >= low) & (magnitudes < high)) for low, high in pairwise(edges)]
     found[-1] += np.sum(~np.isfinite(magnitudes))
     return found
 
