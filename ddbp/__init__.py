@@ -11,6 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
+from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .instruments.instruments import Instruments
@@ -111,6 +112,7 @@ __all__ = [
     "TrainingOver",
     "WarmUp",
     "accuracy",
+    "attribution",
     "binary_accuracy",
     "bits_per_character",
     "changing",

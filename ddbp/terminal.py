@@ -20,6 +20,11 @@ def write(text: str) -> None:
     stream.flush()
 
 
+def plain(text: object) -> str:
+    """Return a text of anybody's making in one line that does nothing to a terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
+
+
 def is_live() -> bool:
     """Return whether standard error is a terminal that shows letters of all kinds."""
     stream = sys.stderr

@@ -41,6 +41,14 @@ class Fused(Layer):
     def own_parameters(self) -> list[Parameter]:
         return [parameter for part in self.parts for parameter in part.own_parameters()]
 
+    def apart(self, x: Any, *others: Any) -> Any:
+        """Return what the layers give one after the other, each called by itself, the same bits;
+        `others` are what is added to the input of an `Add` among them.
+        """
+        for part in self.parts:
+            x = part(x, *others) if isinstance(part, Add) else part(x)
+        return x
+
 
 class Activated(Fused):
     """An activation and another layer, `main`, whose kernels do both when its forward and backward

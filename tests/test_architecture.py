@@ -22,8 +22,9 @@ FLOORS = (
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
+    ("ddbp.report",),
     ("ddbp.training",),
-    ("ddbp.commands",),
+    ("ddbp.commands", "ddbp.attribution"),
     ("ddbp",),
     ("scripts",),
 )

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ddbp import terminal
 
-from .base import Communicator
+from .base import Communicator, NotRecoveredError, RankLost
 
 STARTED: list[Callable[[Communicator], None]] = []
 """What is called when a rank has started, before it meets others."""
@@ -23,6 +23,10 @@ ABORTED = 1
 """The exit status of a run that a rank has ended."""
 STALLED = 124
 """That of a run that came no further: the status of timeout(1)."""
+LOST = 76
+"""That of a rank which cannot go on as others have been killed, for a launcher that starts all of
+them anew.
+"""
 
 
 class Job(Protocol):
@@ -38,8 +42,10 @@ class Job(Protocol):
         """End all ranks at once."""
 
 
-def abort_all_ranks_on_exceptions(comm: Job) -> None:
-    """Install the hooks; called once, when a rank starts."""
+def abort_all_ranks_on_exceptions(comm: Job, *, lost: int = ABORTED) -> None:
+    """Install the hooks; called once, when a rank starts. `lost` is the status where the error is
+    that other ranks have been killed.
+    """
 
     def report_and_abort(
         kind: type[BaseException], error: BaseException, trace: TracebackType | None
@@ -53,7 +59,7 @@ def abort_all_ranks_on_exceptions(comm: Job) -> None:
         terminal.write(
             "".join(f"[rank {comm.rank} of {comm.size}] {line}\n" for line in lines.splitlines())
         )
-        comm.abort(ABORTED)
+        comm.abort(lost if isinstance(error, RankLost | NotRecoveredError) else ABORTED)
 
     def in_thread(arguments: Any) -> None:
         report_and_abort(arguments.exc_type, arguments.exc_value, arguments.exc_traceback)

@@ -10,6 +10,7 @@ from layers.types import Array, Integers
 from .host_barrier import SharedRow
 
 if TYPE_CHECKING:
+    from .kept import Kept
     from .topology import Topology
 
 
@@ -37,6 +38,10 @@ class RankLost(CommunicationError):  # noqa: N818 - an event, which need not be 
     def __init__(self, text: str, slots: Sequence[int]) -> None:
         super().__init__(text)
         self.slots = [*slots]
+
+
+class NotRecoveredError(CommunicationError):
+    """The processes of ranks have been killed where those that are left cannot go on without."""
 
 
 class CollectiveKind(IntEnum):
@@ -121,6 +126,11 @@ class Communicator(Ranks, Protocol):
     newcomer
         Whether this process replaces one that was killed, and has not been let in: until then it
         is alone, rank 0 of 1.
+    takes_over
+        Whether it has been started with the others of its first group as none was left of those
+        before.
+    kept
+        The state that outlives all ranks, if there can be one.
     """
 
     hosts: Integers
@@ -130,6 +140,11 @@ class Communicator(Ranks, Protocol):
     survives: bool
     group: int
     newcomer: bool
+    takes_over: bool
+
+    @property
+    def kept(self) -> "Kept | None":
+        """See the attributes."""
 
     @property
     def slot(self) -> int:
@@ -223,9 +238,10 @@ class Communicator(Ranks, Protocol):
         order of their slots.
         """
 
-    def knock(self, what: str) -> list[int]:
+    def knock(self, what: str, missed: Callable[[], bool] = bool) -> list[int]:
         """Wait, as a newcomer, until the ranks let this process in; return the slots of all that
-        they have let in. `what` says in words what it is ready to join.
+        they have let in, or none once they have `missed` it. `what` says in words what it is ready
+        to join.
 
         Raises
         ------
@@ -259,6 +275,8 @@ class FixedRanks:
     survives = False
     group = 0
     newcomer = False
+    takes_over = False
+    kept: "Kept | None" = None
 
     @property
     def slot(self) -> int:
@@ -275,7 +293,7 @@ class FixedRanks:
     def regroup(self) -> list[int]:
         raise NotImplementedError("these ranks stay the same")
 
-    def knock(self, what: str) -> list[int]:
+    def knock(self, what: str, missed: Callable[[], bool] = bool) -> list[int]:
         raise NotImplementedError("these ranks stay the same")
 
     def knocking(self, what: str) -> bool:

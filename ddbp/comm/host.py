@@ -16,7 +16,7 @@ from ddbp import settings, terminal
 from layers.types import Array
 
 from . import shared_memory
-from .abort import STARTED, abort_all_ranks_on_exceptions
+from .abort import LOST, STARTED, abort_all_ranks_on_exceptions
 from .base import (
     CollectiveKind,
     CommunicationError,
@@ -27,6 +27,7 @@ from .base import (
 from .deadlines import Deadline
 from .host_barrier import HostBarrier, compile_kernels
 from .host_ranks import HostRanks
+from .kept import Kept
 from .members import HostNotices, Members, meeting_of, position
 from .topology import Topology
 
@@ -56,9 +57,11 @@ class HostCommunicator(OneHost, HostRanks):
         self._host_barrier = HostBarrier(lambda shape, dtype: members.cells, slot, slots)
         self._notices = HostNotices(members, slot)
         self._deadline = Deadline(self._notices, 0, [slot], survives=True)
-        self.newcomer = not members.joined(slot)
-        self._form(*((0, [slot]) if self.newcomer else (1, members.of(1))), 0)
-        abort_all_ranks_on_exceptions(self)
+        group = members.joined(slot)
+        self.newcomer = not group
+        self.takes_over = group > 1
+        self._form(group, members.of(group) if group else [slot], 0)
+        abort_all_ranks_on_exceptions(self, lost=LOST)
         for tell in STARTED:
             tell(self)
         self._compile()
@@ -89,6 +92,10 @@ class HostCommunicator(OneHost, HostRanks):
     @property
     def leads(self) -> bool:
         return self.rank == 0 and not self.newcomer
+
+    @property
+    def kept(self) -> Kept:
+        return self._members.kept
 
     # Memory
 
@@ -207,12 +214,15 @@ class HostCommunicator(OneHost, HostRanks):
             self._assemble(self.group, meeting + 1)
         return sorted({*self.slots} - {*before})
 
-    def knock(self, what: str) -> list[int]:
+    def knock(self, what: str, missed: Callable[[], bool] = bool) -> list[int]:
         members, alone = self._members, self._meeting
         knocked = 0.0
         while True:
             if members.deserted():
+                members.withdraw()
                 raise SystemExit(0)
+            if missed() and members.decline():
+                return []
             if time.monotonic() - knocked > _KNOCK:
                 # Again and again: the members may be elsewhere yet.
                 members.knock(what)

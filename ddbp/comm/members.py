@@ -21,11 +21,13 @@ from layers.types import Integers
 
 from .base import RankLost
 from .host_barrier import BORN, PID, HostBarrier
+from .kept import Kept
 from .processes import Processes, start_of
 
 # Words at the beginning of the file: slots that have been used, the newest group, newcomers that
-# have knocked since the last admission, and the meeting at which that was decided.
-_USED, _GROUP, _KNOCKS, _ADMITTED_AT = range(4)
+# have knocked since the last admission, and the meeting at which that was decided. Those of what is
+# kept come after them.
+_USED, _GROUP, _KNOCKS, _ADMITTED_AT, _KEPT = range(5)
 _HEAD = mmap.PAGESIZE
 # Words of a slot, after those of a barrier: the first group that it is a member of and the first
 # that it is no more, 0 for none; how it has ended; whether it waits to be let in, and when it began
@@ -44,6 +46,12 @@ def position(group: int, meeting: int) -> int:
 def meeting_of(where: int) -> int:
     """Return the meeting of a position."""
     return where & ((1 << _MEETINGS) - 1)
+
+
+def _bytes_of(slots: int) -> int:
+    """Return the bytes of the head and of so many slots, in whole pages."""
+    size = _HEAD + HostBarrier.room(slots)
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def _number(what: str) -> int:
@@ -67,6 +75,8 @@ class Members:
     ----------
     cells
         Those of the slots (slots, words), as `HostBarrier` has them.
+    kept
+        The state that outlives all of them.
     """
 
     def __init__(self, descriptor: int, slots: int, mine: int = -1) -> None:
@@ -77,6 +87,8 @@ class Members:
         shape = slots, HostBarrier.CELLS
         self.cells: Integers = np.frombuffer(memory, np.int64, -1, _HEAD).reshape(shape)
         self._processes = Processes()
+        head = self._head[_KEPT : _KEPT + Kept.WORDS]
+        self.kept = Kept(descriptor, head, _bytes_of(slots))
 
     # The launcher
 
@@ -84,14 +96,25 @@ class Members:
     def create(cls, ranks: int, slots: int) -> "Members":
         """Return those of a new job, of which so many are members from the beginning."""
         descriptor = os.memfd_create("ddbp")
-        os.ftruncate(descriptor, _HEAD + HostBarrier.room(slots))
+        os.ftruncate(descriptor, _bytes_of(slots) + Kept.ROOM)
         os.posix_fallocate(descriptor, 0, _HEAD)
         members = cls(descriptor, slots)
-        for slot in range(ranks):
-            members.take(slot)
-        members.cells[:ranks, _JOINED] = 1
-        members._head[_GROUP] = 1
+        members.succeed(range(ranks))
         return members
+
+    def succeed(self, slots: range) -> None:
+        """Have the next slots be the members of a new group, as no process of the one before is
+        left.
+        """
+        with self._lock():
+            group = self._head[_GROUP] + 1
+            used = self._used
+            used[(used[:, _JOINED] > 0) & (used[:, _DEAD] == 0), _DEAD] = group
+            for slot in slots:
+                self.take(slot)
+            self.cells[slots, _JOINED] = group
+            self._head[_KNOCKS] = 0
+            self._head[_GROUP] = group
 
     @property
     def descriptor(self) -> int:
@@ -118,9 +141,9 @@ class Members:
         """Return whether the process of a slot has come to its end."""
         return bool(self.cells[slot, _END] == _LEFT)
 
-    def joined(self, slot: int) -> bool:
-        """Return whether the process of a slot is a member, or was one."""
-        return bool(self.cells[slot, _JOINED])
+    def joined(self, slot: int) -> int:
+        """Return the first group that the process of a slot is or was a member of, 0 for none."""
+        return int(self.cells[slot, _JOINED])
 
     # Groups
 
@@ -252,6 +275,19 @@ class Members:
     def accept(self) -> None:
         """Wait no longer to be let in."""
         self.cells[self._mine, _READY] = 0
+
+    def decline(self) -> bool:
+        """Wait no longer; return whether that is so, and this process has not been let in yet."""
+        with self._lock():
+            if not self.joined(self._mine):
+                self.accept()
+            return not self.joined(self._mine)
+
+    def withdraw(self) -> None:
+        """Be no member, as a newcomer that nobody is left to let in."""
+        with self._lock():
+            self.accept()
+            self.cells[self._mine, _JOINED] = 0
 
     # The end
 

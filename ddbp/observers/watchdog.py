@@ -112,12 +112,10 @@ class Watchdog:
         """Begin to watch."""
         self._over.clear()
         self._looked = time.monotonic()
-        # A rank that is stopped before its first look is to be found, too.
-        own = self._comm.signs()[self._comm.slot]
-        own[_PULSE] += 1
-        own[_PID] = os.getpid()
         self._thread = threading.Thread(target=self._run, name="ddbp watchdog", daemon=True)
         self._thread.start()
+        # A rank that is stopped before its first look is to be found, too.
+        self._show()
 
     def stop(self) -> None:
         """Watch no more."""
@@ -159,6 +157,14 @@ class Watchdog:
 
     # Looks
 
+    def _show(self) -> None:
+        """Show the ranks of this host that threads run here, and where to read of them."""
+        own = self._comm.signs()[self._comm.slot]
+        own[_PULSE] += 1
+        own[_PID] = os.getpid()
+        own[_STACKS] = self._stacks.descriptor
+        own[_THREAD] = self._thread.ident or 0
+
     def _run(self) -> None:
         try:
             while not self._over.wait(self._look):
@@ -171,12 +177,8 @@ class Watchdog:
         now = time.monotonic()
         passed = min(now - self._looked, 2 * self._look)
         self._looked = now
+        self._show()
         signs = self._comm.signs()
-        own = signs[self._comm.slot]
-        own[_PULSE] += 1
-        own[_PID] = os.getpid()
-        own[_STACKS] = self._stacks.descriptor
-        own[_THREAD] = threading.get_ident()
         self._stacks.arm(self._limit_of_others(stopped=False))
         if self._comm.leads and (trainer := self._newest()) is not None:
             self._slow.look(trainer, now)
@@ -185,7 +187,7 @@ class Watchdog:
             self._tell()
         else:
             self._told = False
-            own[_TOLD] = 0
+            signs[self._comm.slot][_TOLD] = 0
         if self._comm.waiting is not None:
             if stuck := self._stuck(signs, passed):
                 self._end(stuck)

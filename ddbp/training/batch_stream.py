@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ddbp.comm.base import CommunicationError
+from ddbp.comm.base import NotRecoveredError
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
 from layers.checks import positive_int
@@ -233,7 +233,7 @@ class BatchStream:
         if not begun_here:
             must = "a group of batches that a killed rank was in must have begun in this epoch"
             fix = "It begins again from the newest checkpoint with --max-restarts."
-            raise CommunicationError(message("Trainer", must, "one from before", fix))
+            raise NotRecoveredError(message("Trainer", must, "one from before", fix))
 
     def of(self, batch: ArrayDataset) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""

@@ -109,7 +109,8 @@ class Checkpoints(OptionsCallback):
         self._writer = Writer(path, trainer.comm, writers, self._prune)
         self._folder = path
         self._trainer = trainer
-        if trainer.resume is None and trainer.comm.leads and folder.found(path):
+        begins = trainer.resume is None and not trainer.comm.takes_over
+        if begins and trainer.comm.leads and folder.found(path):
             must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
             fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
             raise ValueError(message(_OWNER, must, got, fix))

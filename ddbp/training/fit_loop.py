@@ -2,6 +2,7 @@
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -10,13 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import CollectiveKind
 from ddbp.observers.observer import StepHook, TrainingOver
+from ddbp.report import page
+from ddbp.report.run import Run
 from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
 from layers.errors import message
 
+from . import outcome
 from .batch_stream import BatchStream
 from .callbacks import Record
 from .data import ArrayDataset, Batch, LocalBatch
+from .environment import environment
 from .run_folder import RunFolder
+from .run_log import RunLog
 from .update import Update
 
 if TYPE_CHECKING:
@@ -64,6 +70,7 @@ class FitLoop(StepHook):
         self._update = update
         self._run_dir = run_dir
         self._folder: RunFolder | None = None
+        self._log = None if run_dir is None else RunLog(run_dir)
         self._configuration: dict[str, Any] | None = None
         # The records that are in the folder; the run that the history is of, and the histories of
         # those before, by their numbers.
@@ -82,6 +89,8 @@ class FitLoop(StepHook):
             if self._configuration is not None:
                 self._folder.write_configuration(self._configuration)
                 self._folder.write_metrics(self._logged)
+        if self._log is not None:
+            self._log.follow(trainer)
 
     def note(self, line: str) -> None:
         """Write to the folder, if there is one, what was done about numbers that are not finite."""
@@ -107,7 +116,7 @@ class FitLoop(StepHook):
         if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
-            self._configuration = chosen | facts
+            self._configuration = chosen | facts | {"environment": environment()}
         if self._folder is not None and self._configuration is not None:
             self._folder.write_configuration(self._configuration)
 
@@ -125,7 +134,7 @@ class FitLoop(StepHook):
         """
         number = self._stream.runs
         if self._stream.passes():
-            return self.history if number == self._run else self._earlier.get(str(number), [])
+            return self._of_run(number)
         goes_on = self._stream.begin(data)
         if not goes_on:
             if self._run >= 0:
@@ -135,12 +144,17 @@ class FitLoop(StepHook):
             self._begin_epoch()
             trainer.stop = False
         self.running = True
+        if self._log is not None:
+            self._log.begin(trainer, epochs, steps_per_epoch)
         try:
             for callback in () if goes_on else trainer.callbacks:
                 callback.on_run_begin(trainer)
             for callback in trainer.callbacks:
                 callback.on_fit_begin(trainer, epochs, steps_per_epoch)
-            if trainer.join("fit"):
+            joined = trainer.join("fit")
+            if joined is None:
+                return self._of_run(number)
+            if joined:
                 goes_on = self._stream.begin(data)
             if not goes_on:
                 trainer._guard.begin(trainer)
@@ -157,10 +171,18 @@ class FitLoop(StepHook):
                     callback.on_fit_end(trainer, self.history)
             finally:
                 trainer.recovered(self._write_parameters, trainer)
+            self._end_log(trainer, data, validation)
+        except Exception as error:
+            self._end_log(trainer, error=error)
+            raise
         finally:
             self.running = False
         self._stream.end()
         return self.history
+
+    def _of_run(self, number: int) -> list[Record]:
+        """Return the records of a run that is over."""
+        return self.history if number == self._run else self._earlier.get(str(number), [])
 
     def _write_parameters(self, trainer: "Trainer") -> None:
         if self._folder is not None:
@@ -168,6 +190,32 @@ class FitLoop(StepHook):
         if trainer.comm.survives:
             # If the rank that writes them is lost, another one does.
             trainer.comm.host_barrier((CollectiveKind.GATHER, 0))
+
+    def _end_log(
+        self,
+        trainer: "Trainer",
+        data: ArrayDataset | None = None,
+        validation: ArrayDataset | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        """Note how the run has ended, and write the report, with what the model makes of samples if
+        there are data. What goes wrong is a warning.
+        """
+        if self._log is not None:
+            self._log.end(trainer, error)
+        if self._folder is None:
+            return
+        folder = self._folder.path
+        try:
+            if data is not None:
+                outcome.write(trainer, data, validation, folder)
+            page.write([Run.read(folder)], folder / page.NAME)
+        except Exception as wrong:
+            # An error that ends the run says enough.
+            if error is None:
+                must, fix = f"{folder} should hold a report", f"Try `ddbp report {folder}`."
+                got = f"{type(wrong).__name__}: {wrong}".rstrip(".")
+                warnings.warn(message("Trainer", must, got, fix), RuntimeWarning, stacklevel=2)
 
     def _run_epoch(
         self,
@@ -218,6 +266,8 @@ class FitLoop(StepHook):
         if self._folder is not None:
             self._folder.log(record)
         self._logged.append(record)
+        if self._log is not None:
+            self._log.note_epoch(trainer)
 
     def _end_validation(self, trainer: "Trainer") -> None:
         """Save and end where that was asked for, as after the last step; collective."""
@@ -233,6 +283,8 @@ class FitLoop(StepHook):
             self._counted += counted
             self._seen += self._weight * self._update.group.updated
             self._seconds = time.perf_counter() - self._started
+            if self._log is not None:
+                self._log.note_step(trainer, step, loss)
 
     def state(self) -> dict[str, Any]:
         """Return the records, and what is known of the epoch that has begun."""
@@ -283,7 +335,10 @@ def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Bat
     if stream.passes():
         return
     goes_on = stream.begin(data)
-    if trainer.join("batches"):
+    joined = trainer.join("batches")
+    if joined is None:
+        return
+    if joined:
         goes_on = stream.begin(data)
     try:
         with signals:

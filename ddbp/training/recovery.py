@@ -5,22 +5,25 @@ A step has two phases, each of which can be done again from what it only reads. 
 begins parameters and moments are as they were: the ranks that are left share the shards out anew,
 and compute the batches of the group once more. The update of a rank that was killed in it is
 finished by the others, see `Update`. What is done beside steps changes nothing before its last
-meeting, so it is done again.
+meeting, so it is done again. Where none is left, or none can go on, all begin anew from the state
+that they have kept.
 """
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from enum import Enum, auto
+from itertools import count
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from ddbp import terminal
-from ddbp.comm.base import CommunicationError, Communicator, RankLost
+from ddbp.comm.base import CommunicationError, Communicator, NotRecoveredError, RankLost
 from ddbp.observers.observer import Request
 from ddbp.snapshot import Snapshot
 from layers import Value
 from layers.errors import message
 
 from . import snapshots
+from .keeping import Keeper
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -30,6 +33,7 @@ Result = TypeVar("Result")
 GlobalBatch = tuple[Any, Any, Any]
 
 _RESTART = "With --max-restarts the job begins again from its newest checkpoint."
+_TRAINERS = count()
 
 
 class Origin(Enum):
@@ -61,9 +65,9 @@ class Recovering:
             return operation(*arguments, **options)
         return self._recovery(operation, *arguments, **options)
 
-    def join(self, loop: str) -> bool:
-        """Come to a loop over batches; return whether this process was a newcomer, which goes on
-        where the others are in it.
+    def join(self, loop: str) -> bool | None:
+        """Come to a loop over batches; return whether this process goes on in the midst of it, as
+        it replaces one that was killed; None if the loop is over.
         """
         return self._recovery is not None and self._recovery.join(loop)
 
@@ -91,9 +95,13 @@ class Recovery:
         self._given: list[GlobalBatch] = []
         # The last step that ranks were lost in, and their shards.
         self._suspects: tuple[int, set[int]] = -1, set()
-        # How many loops over batches there have been, and which one goes on.
-        self._loops = 0
+        # Which trainer of the script this is, and which loop over batches goes on.
+        self._number = next(_TRAINERS)
         self._loop = ""
+        # What is kept is the state of one trainer, which ranks that take over go on with.
+        kept = None if self._number else trainer.comm.kept
+        self._keeper = None if kept is None else Keeper(trainer, kept)
+        self._takes_over = kept is not None and trainer.comm.takes_over
         trainer._stream.between = self.welcome
 
     # Beside steps
@@ -221,17 +229,44 @@ class Recovery:
             raise CommunicationError(message("Trainer", must, got, _RESTART)) from lost
         self._suspects = step, shards | (before if step == last_step else set())
 
-    # Newcomers
+    # Newcomers, and ranks that take over
+
+    def inherit(self) -> bool:
+        """Learn which loops of the script are over, and what has come of them, as a process that
+        replaces another; return whether this is one, which goes on from no checkpoint.
+        """
+        replaces = self._takes_over or self._comm.newcomer
+        if replaces and self._keeper is not None and self._keeper.kept.count:
+            self(self._learn, self._keeper)
+        return replaces
+
+    def _learn(self, keeper: Keeper) -> None:
+        parts, number = snapshots.parts(self._trainer), -1
+        while number != keeper.kept.count:
+            number, state = keeper.newest()
+            for name in ("model", "fit"):
+                parts[name].load_state(state.part(name))
+            self._trainer._stream.over = state.values["stream.runs"] - 1
 
     def welcome(self) -> None:
-        """Let newcomers in that all ranks know of, between two steps of a loop, or ask all to."""
-        trainer, comm = self._trainer, self._comm
-        if not trainer.requested & Request.JOIN:
-            if comm.knocking(self._loop) and trainer._truncation is None:
-                trainer.request(Request.JOIN)
-            return
-        trainer._update.reducer.requested &= ~Request.JOIN
-        snapshot = trainer.state()
+        """Do between two steps of a loop what all ranks know of, or ask all to: keep the state, let
+        newcomers in.
+        """
+        trainer, keeper = self._trainer, self._keeper
+        requested = trainer.requested
+        if requested & Request.KEEP and keeper is not None:
+            trainer._update.reducer.requested &= ~Request.KEEP
+            self(keeper.keep)
+        elif keeper is not None and self._comm.leads and keeper.is_due():
+            trainer.request(Request.KEEP)
+        if requested & Request.JOIN:
+            trainer._update.reducer.requested &= ~Request.JOIN
+            self._let_in()
+        elif self._comm.knocking(self._loop) and trainer._truncation is None:
+            trainer.request(Request.JOIN)
+
+    def _let_in(self) -> None:
+        snapshot, comm = self._trainer.state(), self._comm
         try:
             comm.admit(self._loop)
         except RankLost:
@@ -241,16 +276,30 @@ class Recovery:
         else:
             self._share(snapshot)
 
-    def join(self, loop: str) -> bool:
-        """Come to a loop over batches; if this is a newcomer, go on where the others are in it."""
-        self._loops += 1
-        self._loop = f"{loop}, loop {self._loops}"
+    def join(self, loop: str) -> bool | None:
+        """Come to a loop over batches; return whether this process goes on in the midst of it,
+        where the others are or those before it were; None if the loop is over.
+        """
+        trainer, keeper = self._trainer, self._keeper
+        number = trainer._stream.runs
+        self._loop = f"{loop}, loop {number} of trainer {self._number}"
+        if self._takes_over:
+            self._takes_over = False
+            if keeper is None or keeper.kept.loop != number:
+                must = "a script must come to the same loops when it is run again"
+                got = f"loop {number} where the state in memory is of another one"
+                raise CommunicationError(message("Trainer", must, got, _RESTART))
+            self(lambda: trainer._go_on(keeper.newest()[1]))
+            return True
         if not self._comm.newcomer:
             return False
-        trainer = self._trainer
         if trainer._truncation is not None:
             self._stay_away("windows of sequences carry states")
-        self._comm.knock(self._loop)
+        if not self._comm.knock(
+            self._loop, lambda: keeper is not None and keeper.kept.loop > number
+        ):
+            self.inherit()
+            return None
         snapshot = self._share(None)
         snapshots.load_own(trainer, snapshots.parts(trainer), snapshot)
         trainer._warm_up.over = True
@@ -276,10 +325,10 @@ class Recovery:
                 return snapshot
 
 
-def _refusal(got: str) -> CommunicationError:
+def _refusal(got: str) -> NotRecoveredError:
     """Return the error for a run that cannot go on without a rank."""
     must = "a step that a killed rank was in must be one that can be taken again"
-    return CommunicationError(message("Trainer", must, f"one {got}", _RESTART))
+    return NotRecoveredError(message("Trainer", must, f"one {got}", _RESTART))
 
 
 def _ranks(comm: Communicator) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ddbp.comm.agreement import gather_texts, gather_uneven, in_words, require_agreement
-from ddbp.comm.base import CollectiveKind, CommunicationError, Communicator
+from ddbp.comm.base import CollectiveKind, Communicator, NotRecoveredError
 from ddbp.reduction.replicate import Replica
 from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, StoredArray, integer
 from layers.errors import message
@@ -144,7 +144,7 @@ def hand_over(comm: Communicator, snapshot: Snapshot | None) -> Snapshot:
     if stated is None:
         must = "a rank that newcomers get the state from must live until they have it"
         fix = "With --max-restarts the job begins again from its newest checkpoint."
-        raise CommunicationError(message("Trainer", must, "none", fix))
+        raise NotRecoveredError(message("Trainer", must, "none", fix))
     starts = [0, *accumulate(-(-nbytes // 8) * 8 for *_, nbytes in stated["arrays"])]
     memory = comm.host_array((starts.pop(),), np.uint8)
     places = {

@@ -183,9 +183,9 @@ class Trainer(OptionsOfBefore, Recovering):
         self._signals = Signals(self, checkpoints)
         for callback in self.callbacks:
             callback.on_attach(self)
-        # Newcomers get the state of the others.
-        resume = None if comm.newcomer else self.resume
-        if resume and (found := to_resume(resume, self.run_dir, comm)) is not None:
+        if self._recovery is not None and self._recovery.inherit():
+            return
+        if self.resume and (found := to_resume(self.resume, self.run_dir, comm)) is not None:
             self._go_on(found.snapshot())
 
     @property

@@ -167,11 +167,14 @@ class Call(ForwardCall):
         the inputs theirs.
         """
         self._own = []
-        if type(dy) is tuple:
-            dys = dy if rule is None else [d if d is None else self._error(rule, d) for d in dy]
-            gradients = self.layer.backward(self, *dys)
+        if rule is not None:
+            dys = dy if type(dy) is tuple else (dy,)
+            asked = [d if d is None else self._error(rule, d) for d in dys]
+            gradients = rule.backward(self, *asked)
+        elif type(dy) is tuple:
+            gradients = self.layer.backward(self, *dy)
         else:
-            gradients = self.layer.backward(self, dy if rule is None else self._error(rule, dy))
+            gradients = self.layer.backward(self, dy)
         inputs, count = self.inputs, len(gradients)
         if count != len(inputs):
             must = f"backward must return {len(inputs)} gradients"

@@ -2,7 +2,7 @@
 given.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from layers.types import Array
 
@@ -16,7 +16,7 @@ class Rule:
     """A rule of the backward pass, passed as `loss.backward(rule=…)`; this base is exact
     backpropagation.
 
-    Derive from it and override either question; the model stays as it is.
+    Derive from it and override any of the questions; the model stays as it is.
     """
 
     def error(self, call: "Call", dy: Array) -> Array:
@@ -30,3 +30,10 @@ class Rule:
         shape).
         """
         return parameter.value
+
+    def backward(self, call: "Call", *dys: Any) -> tuple[Array | None, ...]:
+        """Return the gradient of each input of `call`, None where there is none, as
+        `Layer.backward` does, which this one asks; there is one dy per output, as `error` has
+        answered it.
+        """
+        return call.layer.backward(call, *dys)

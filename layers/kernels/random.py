@@ -2,8 +2,11 @@
 1, 2, 3", SC 2011).
 """
 
+import math
+
 import numpy as np
 
+from .elementary import log_of, sin_of
 from .jit import inlined, kernel
 from .llvm.vmath import constant
 
@@ -11,6 +14,7 @@ from .llvm.vmath import constant
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 _32 = np.uint64(32)
+_UNIT = 2.0**-32
 
 
 @inlined
@@ -57,6 +61,41 @@ def dropout_mask(mask, bits, first_sample, step, draw, seed, threshold, scale):
         row = mask[i]
         for j in range(row.size):
             row[j] = scale if bits[j] >= threshold else zero
+
+
+@inlined
+def normal_pair(a, b):
+    """Return two independent standard normal numbers of two random 32-bit integers."""
+    log_u, _ = log_of((np.float64(a) + 0.5) * _UNIT)
+    radius = math.sqrt(-2.0 * log_u)
+    angle = (np.float64(b) + 0.5) * (2.0 * math.pi * _UNIT)
+    return radius * sin_of(angle, 1), radius * sin_of(angle, 0)
+
+
+@kernel
+def standard_normal(z, first_sample, step, draw, seed):
+    """Writes z_ij, a standard normal number of (seed, step, sample, draw, j), z (R, D).
+
+    Row i is sample first_sample + i. Of u and v, uniform in (0, 1), are made √(-2 log u) cos(2 pi
+    v) and √(-2 log u) sin(2 pi v) (Box and Muller, "A note on the generation of random normal
+    deviates", 1958); four neighbours are made of one output of Philox, however long the row is.
+    """
+    k0, k1 = np.uint32(seed), np.uint32(np.uint64(seed) >> _32)
+    for i in range(len(z)):
+        row, sample = z[i], np.uint32(first_sample + i)
+        for start in range(0, row.size, 4):
+            a, b, c, d = philox(
+                np.uint32(start // 4), sample, np.uint32(step), np.uint32(draw), k0, k1
+            )
+            z0, z1 = normal_pair(a, b)
+            z2, z3 = normal_pair(c, d)
+            row[start] = z0
+            if start + 1 < row.size:
+                row[start + 1] = z1
+            if start + 2 < row.size:
+                row[start + 2] = z2
+            if start + 3 < row.size:
+                row[start + 3] = z3
 
 
 @kernel

@@ -25,6 +25,10 @@ def test_run_folder_is_written_once_and_states_the_ranks(run):
         "config.json",
         "metrics.jsonl",
         "model.safetensors",
+        "report.html",
+        "samples.npz",
+        "status.json",
+        "steps.jsonl",
     ]
     assert json.loads((folder / "config.json").read_text())["ranks"] == 3
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -131,11 +131,67 @@ def test_checkpoints_and_the_run_folder_go_on_without_a_killed_rank(
     assert list((tmp_path / "run" / "checkpoints").glob(".*")) == []
 
 
-def test_job_of_which_no_rank_is_left_begins_again_from_its_checkpoint(survive, undisturbed):
-    run = "dropout, Adam, a warm-up"
-    kills = ("0:9:forward", "1:9:forward", "2:9:forward")
-    ended, found = survive(run, 3, kills, "--save", launch=("--max-restarts", 1))
+def all_at(place, ranks=3):
+    """Return the kills of all ranks there."""
+    return tuple(f"{slot}:{place}" for slot in range(ranks))
+
+
+# Where no rank is left, or none can go on, new ones take over. Losses of a loop are the script's.
+TAKEN_OVER = [
+    ("dropout, Adam, a warm-up", all_at("9:forward"), True),
+    ("batch norm, momentum", all_at("7:update:20000"), True),
+    ("best weights", ("0:14:evaluation", "1:15:publish", "2:15:publish"), True),
+    ("a moving average", all_at("14:end"), True),
+    ("a second fit", all_at("12:exchange"), True),
+    ("windows", ("1:9:forward",), True),
+    ("a loop in the midst of a group", all_at("5:backward"), False),
+]
+MORE_TAKEN_OVER = [
+    ("LAMB, one cycle", all_at("8:publish:10000"), True),
+    ("early stopping", all_at("9:epoch end"), True),
+    ("frozen layers", all_at("11:beginning"), True),
+    ("groups", all_at("6:update"), True),
+    ("a loop", all_at("3:end"), False),
+]
+
+
+@pytest.mark.parametrize(("run", "kills", "kept"), [*TAKEN_OVER, *in_full(*MORE_TAKEN_OVER)])
+def test_new_ranks_take_over_from_memory_where_none_can_go_on(
+    run, kills, kept, survive, undisturbed
+):
+    ended, found = survive(run, 3, kills)
     assert ended.status == 0, ended.err
+    assert len(re.findall("none is left: .* take over", ended.err)) == 1
+    assert [same_run[: 1 + kept] for same_run in same(run, found, undisturbed)] == [
+        [True, True][: 1 + kept]
+    ] * 3
+
+
+def test_ranks_that_take_over_go_on_with_checkpoints_and_the_run_folder(
+    survive, undisturbed, tmp_path
+):
+    run = "dropout, Adam, a warm-up"
+    ended, found = survive(run, 3, all_at("9:forward"), "--save")
+    assert ended.status == 0, ended.err
+    assert same(run, found, undisturbed) == [[True, True]] * 3
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
+    whole = [Checkpoint(path) for path in folder.found(tmp_path / "run" / "checkpoints")]
+    assert [checkpoint.damages() for checkpoint in whole] == [[]] * 3
+
+
+@pytest.mark.parametrize(
+    ("kills", "launch"),
+    [(all_at("9:forward"), ("--no-replace",)), (all_at("0:forward"), ())],
+    ids=["nothing is kept", "before the first step is over"],
+)
+def test_job_of_which_neither_ranks_nor_memory_is_left_begins_again_from_its_checkpoint(
+    kills, launch, survive, undisturbed
+):
+    run = "dropout, Adam, a warm-up"
+    ended, found = survive(run, 3, kills, "--save", launch=("--max-restarts", 1, *launch))
+    assert ended.status == 0, ended.err
+    assert "begins again on 3 ranks" in ended.err
     assert same(run, found, undisturbed) == [[True, True]] * 3
 
 

@@ -23,8 +23,9 @@ BEFORE, WITHIN = "after step 4", "in forward of step 5, at layers.1: Doing()"
     [
         ("loop in a layer", "gets no further since ", "loop", WITHIN),
         ("hold the interpreter", "does not answer", "hold_the_interpreter", BEFORE),
-        ("stop", "is stopped, as by SIGSTOP", "", BEFORE),
+        ("stop without a look", "is stopped, as by SIGSTOP", "", BEFORE),
         *in_full(
+            ("stop", "is stopped, as by SIGSTOP", "", BEFORE),
             ("sleep", "gets no further since ", "<lambda>", BEFORE),
             ("leave the loop", "gets no further since ", "leave_the_loop", BEFORE),
             ("wait for a disk", "gets no further since ", "wait_for_a_disk", BEFORE),

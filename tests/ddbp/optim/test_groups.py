@@ -6,7 +6,7 @@ import pytest
 import ddbp
 from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
-from .test_optim import STEPS, Given, assert_close, gradients, ours
+from .given import STEPS, Given, assert_close, gradients, ours
 
 RNG = np.random.default_rng(4)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((24, 20)), RNG.integers(0, 4, 24))

@@ -12,6 +12,16 @@ from layers import SoftmaxCrossEntropy
 
 from .small import DATA, X, make, network
 
+FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "report.html",
+    "samples.npz",
+    "status.json",
+    "steps.jsonl",
+}
+
 
 def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     folder = tmp_path / "deep" / "run"
@@ -29,11 +39,7 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     other = network()
     ddbp.load_parameters(other, folder / "model.safetensors")
     assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "config.json",
-        "metrics.jsonl",
-        "model.safetensors",
-    ]
+    assert {path.name for path in folder.iterdir()} == FILES
 
 
 def test_options_are_read_from_the_configuration(tmp_path):
@@ -133,7 +139,8 @@ def test_run_goes_on_without_its_folder_and_keeps_its_parameters(tmp_path, tempo
     trainer = make(run_dir=folder, callbacks=[Disturb(epoch1=lambda: lose(folder))])
     with pytest.warns(RuntimeWarning) as said:
         assert len(trainer.fit(DATA, epochs=3)) == 3
-    lines, parameters = (str(warning.message) for warning in said)
+    lines, parameters, report = (str(warning.message) for warning in said)
+    assert report.startswith(f"Trainer: {folder} should hold a report; got NotADirectoryError: ")
     assert lines.startswith(f"Trainer: {folder}/metrics.jsonl should hold a line for each epoch; ")
     assert f"ddbp: {folder}/model.safetensors must be a file to write to" in parameters
     (kept,) = temporary.glob("ddbp-run-*/model.safetensors")
@@ -226,10 +233,6 @@ def test_run_folder_stays_where_it_is_when_the_process_changes_its_own(name, tmp
     trainer = make(run_dir=name)
     monkeypatch.chdir(tmp_path / "elsewhere")
     trainer.fit(DATA, epochs=1)
-    assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "config.json",
-        "metrics.jsonl",
-        "model.safetensors",
-    }
+    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
     assert not (tmp_path / "~").exists()
     assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -1,4 +1,4 @@
-"""States of trainers in one process: what goes on from them, and what is refused. On ranks:
+"""States of trainers in one process: when they are taken, and what goes on from them. On ranks:
 tests/mpi/test_resume.py.
 """
 
@@ -10,66 +10,10 @@ import numpy as np
 import pytest
 
 import ddbp
-from ddbp.snapshot import VERSION
-from layers import (
-    GRU,
-    BatchNorm,
-    Dropout,
-    Linear,
-    MeanSquaredError,
-    Sequential,
-    SoftmaxCrossEntropy,
-)
+from layers import GRU, BatchNorm, Dropout, MeanSquaredError
 
 from .small import DATA, LABELS, X, make, network
-
-SEQUENCES = ddbp.ArrayDataset(
-    np.random.default_rng(2).standard_normal((83, 7, 4)),
-    np.random.default_rng(3).standard_normal((83, 7, 2)),
-)
-
-
-class StopError(Exception):
-    """The run ends here."""
-
-
-class Stop(ddbp.Callback):
-    """Takes the state after a step, and ends the run."""
-
-    def __init__(self, step):
-        self.step, self.snapshot = step, None
-
-    def on_step_end(self, trainer, step, loss):
-        if step == self.step:
-            self.snapshot = trainer.state()
-            raise StopError
-
-
-def stopped(step, data=DATA, epochs=3, callbacks=(), **options):
-    """Return the state after a step of a fit."""
-    stop = Stop(step)
-    with pytest.raises(StopError):
-        make(callbacks=[*callbacks, stop], **options).fit(data, epochs=epochs)
-    return stop.snapshot
-
-
-def through_json(snapshot):
-    """Return a snapshot whose values have been written and read."""
-    return ddbp.Snapshot(dict(snapshot.arrays), json.loads(json.dumps(snapshot.values)))
-
-
-def changed(snapshot, **values):
-    """Return a snapshot with other values; two underscores stand for a dot."""
-    new = {name.replace("__", "."): value for name, value in values.items()}
-    return ddbp.Snapshot(snapshot.arrays, snapshot.values | new)
-
-
-def without_times(history):
-    """Return records without what a clock has to say."""
-    return [{name: v for name, v in record.items() if "second" not in name} for record in history]
-
-
-# Going on
+from .snapshots import SEQUENCES, Stop, StopError, changed, stopped, through_json, without_times
 
 
 @pytest.mark.parametrize("step", [1, 5, 8, 15])
@@ -179,9 +123,6 @@ def test_state_is_a_copy():
     assert snapshot.digest() == before.digest()
 
 
-# The stream
-
-
 @pytest.mark.parametrize("options", [{}, {"truncate": 3}, {"truncate": 3, "accumulate": 2}])
 def test_stream_goes_on_from_every_place(options):
     def recurrent():
@@ -209,202 +150,6 @@ def test_stream_goes_on_from_every_place(options):
         other.load_state(begun.state())
         assert other.begin(SEQUENCES)
         assert rest(other) == expected[place:], place
-
-
-# Refusals
-
-
-OTHERS = {
-    "parameters": (
-        {"model": Sequential(Linear(6, 16, rng=np.random.default_rng(0)))},
-        "layers.2.weight (3, 16) float32, layers.2.bias (3,) float32 in the state, none here",
-    ),
-    "states": (
-        {"model": Sequential(*network(), BatchNorm(3, affine=False))},
-        "none in the state, layers.3.running_mean (3,)",
-    ),
-    "model": ({"model": Sequential(*network(), Dropout(0.5))}, "Dropout(0.5)) here"),
-    "loss": (
-        {"loss": SoftmaxCrossEntropy(label_smoothing=0.1)},
-        "SoftmaxCrossEntropy() in the state, SoftmaxCrossEntropy(label_smoothing=0.1) here",
-    ),
-    "optimizer": ({"optimizer": ddbp.Adam(0.1)}, "SGD(0.1, "),
-    "batch_size": ({"batch_size": 21}, "20 in the state, 21 here"),
-    "accumulate": ({"accumulate": 2}, "1 in the state, 2 here"),
-    "seed": ({"seed": 1}, "0 in the state, 1 here"),
-    "shards": ({"shards": 2}, "1 in the state, 2 here"),
-    "clip_norm": ({"clip_norm": 1.0}, "None in the state, 1.0 here"),
-    "clip_value": ({"clip_value": 1.0}, "None in the state, 1.0 here"),
-    "wire": ({"wire": "float16"}, "None in the state, float16 here"),
-    "l1": ({"l1": 0.5}, "0.0 in the state, 0.5 here"),
-    "l2": ({"l2": 0.5}, "0.0 in the state, 0.5 here"),
-    "callbacks": (
-        {"callbacks": [ddbp.EarlyStopping()]},
-        "none in the state, EarlyStopping.0 here",
-    ),
-}
-
-
-def refused(trainer, snapshot, kind, said):
-    """Expect an error of `load_state` that says so, and that nothing has changed."""
-    before = trainer.state()
-    with pytest.raises(kind, match=re.escape(said)):
-        trainer.load_state(snapshot)
-    after = trainer.state()
-    assert after.digest() == before.digest()
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_state_of_another_trainer_is_refused_by_what_differs(name):
-    options, got = OTHERS[name]
-    trainer = make(**options)
-    refused(
-        trainer,
-        stopped(3),
-        ValueError,
-        f"Trainer.load_state: the state must be of a trainer with the same {name}; got ",
-    )
-    with pytest.raises(ValueError, match=re.escape(got)):
-        trainer.load_state(stopped(3))
-
-
-@pytest.mark.parametrize("version", [None, 0, VERSION + 1, str(VERSION)])
-def test_state_of_unknown_version_is_refused(version):
-    said = f"Trainer.load_state: the state must be of version {VERSION}; got {version}. "
-    refused(make(), changed(stopped(3), snapshot__version=version), ValueError, said)
-
-
-def test_what_is_no_snapshot_is_refused():
-    said = "Trainer.load_state: the state must be a Snapshot; got dict. "
-    refused(make(), {"step": 3}, TypeError, said)
-
-
-@pytest.mark.parametrize(
-    ("name", "array", "said"),
-    [
-        ("model.layers.0.weight", None, "an array (16, 6) float32; got absent"),
-        ("model.layers.0.bias", np.zeros(3, np.float32), "(16,) float32; got an array (3,)"),
-        ("optimizer.momentum.layers.0.bias", np.zeros(16), "float32; got an array (16,) float64"),
-        ("optimizer.square.layers.0.bias", np.zeros(16), "must be absent; got an array (16,)"),
-    ],
-)
-def test_state_that_is_not_whole_is_refused_by_name(name, array, said):
-    snapshot = stopped(3)
-    arrays = {other: value for other, value in snapshot.arrays.items() if other != name}
-    arrays |= {} if array is None else {name: array}
-    other = ddbp.Snapshot(arrays, snapshot.values)
-    refused(make(), other, ValueError, f"Trainer.load_state: {name} must be ")
-    refused(make(), other, ValueError, said)
-
-
-MODELS = {
-    "observed": lambda: {"model": network(BatchNorm(16)), "accumulate": 3},
-    "windows": lambda: {
-        "model": GRU(4, 2, rng=np.random.default_rng(0)),
-        "loss": MeanSquaredError(),
-        "truncate": 3,
-    },
-    "schedule": lambda: {
-        "optimizer": ddbp.Adam(ddbp.WarmUp(ddbp.Plateau(0.1), steps=2)),
-        "callbacks": [ddbp.EarlyStopping()],
-    },
-}
-
-
-def in_the_midst(kind):
-    """Return the state in the midst of a group, an epoch, or the windows of a batch."""
-    if kind != "observed":
-        return stopped(2, SEQUENCES if kind == "windows" else DATA, **MODELS[kind]())
-    trainer = make(**MODELS[kind]())
-    for number, batch in enumerate(trainer.batches(DATA, epochs=2), 1):
-        trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
-        if number == 2:
-            return trainer.state()
-    return None
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_state_that_lacks_an_entry_is_refused_by_name(kind):
-    snapshot = in_the_midst(kind)
-    make(**MODELS[kind]()).load_state(snapshot)
-    trainer = make(**MODELS[kind]())
-    for name in [*snapshot.arrays, *snapshot.values]:
-        arrays, values = (
-            {other: entry for other, entry in entries.items() if other != name}
-            for entries in (snapshot.arrays, snapshot.values)
-        )
-        refused(trainer, ddbp.Snapshot(arrays, values), ValueError, "Trainer.load_state: ")
-        if not name.startswith(("facts", "snapshot")):
-            with pytest.raises(ValueError, match=r"Load the whole of a state\."):
-                trainer.load_state(ddbp.Snapshot(arrays, values))
-
-
-@pytest.mark.parametrize("kind", MODELS)
-def test_array_that_is_cut_and_value_of_another_kind_are_refused_by_name(kind):
-    snapshot = in_the_midst(kind)
-    trainer = make(**MODELS[kind]())
-    for name, entry in snapshot.arrays.items():
-        arrays = snapshot.arrays | {name: entry[:-1]}
-        said = f"Trainer.load_state: {name} must be an array ("
-        refused(trainer, ddbp.Snapshot(arrays, snapshot.values), ValueError, said)
-    for name in snapshot.values:
-        values = snapshot.values | {name: {"rubbish": True}}
-        said = "Trainer.load_state: " + ("" if name.startswith(("facts", "snapshot")) else name)
-        refused(trainer, ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "value", "must"),
-    [
-        ("schedule", "trainer.step_count", "rubbish", "an integer of at least 0; got 'rubbish'"),
-        ("schedule", "trainer.step_count", -5, "an integer of at least 0; got -5"),
-        ("schedule", "trainer.step_count", True, "an integer of at least 0; got True"),
-        ("schedule", "trainer.stop", 0, "True or False; got 0"),
-        ("schedule", "optimizer.steps", 1.5, "an integer of at least 0; got 1.5"),
-        ("schedule", "optimizer.schedule.rate", None, "a number; got None"),
-        ("schedule", "EarlyStopping.0.bad", -1, "an integer of at least 0; got -1"),
-        ("schedule", "stream.position", 999, "a multiple of 20 below 83, or 83; got 999"),
-        ("schedule", "stream.position", -5, "a multiple of 20 below 83, or 83; got -5"),
-        ("schedule", "stream.position", 7, "a multiple of 20 below 83, or 83; got 7"),
-        ("schedule", "stream.first_epoch", 1, "an integer in 0...0 or None; got 1"),
-        ("schedule", "stream.samples", None, "an integer in 0...0; got 40"),
-        ("schedule", "stream.more", 1, "absent; got 1"),
-        ("schedule", "fit.history", [1], "a list of a record; got [1]"),
-        ("observed", "accumulation.batches", -1, "an integer of at least 1; got -1"),
-        ("observed", "accumulation.batches", 0, "absent; got"),
-        ("observed", "accumulation.gathered", [True], "absent; got an array (1, 33) float64"),
-        ("observed", "accumulation.gradients", ["nobody"], "a list of a name of a parameter; got"),
-        ("windows", "stream.windows.window", -1, "an integer of at least 0; got -1"),
-        ("windows", "stream.windows.turn", 1, "an integer in 0...0; got 1"),
-        ("windows", "stream.windows.samples", [], "a list of 0 times the structure of"),
-        ("windows", "stream.windows.carried", [[7]], "a list of 1 times the structure of a state"),
-    ],
-)
-def test_value_out_of_range_is_refused_by_what_must_hold(kind, name, value, must):
-    snapshot = in_the_midst(kind)
-    damaged = ddbp.Snapshot(snapshot.arrays, snapshot.values | {name: value})
-    trainer = make(**MODELS[kind]())
-    refused(trainer, damaged, ValueError, f" must be {must}")
-
-
-def test_entries_that_no_snapshot_holds_are_refused_by_name():
-    snapshot, name = stopped(3), "model.layers.0.bias"
-    said = f"Trainer.load_state: {name} must be an array; got list. Load the whole of a state."
-    arrays = snapshot.arrays | {name: [1.0, 2.0]}
-    refused(make(), ddbp.Snapshot(arrays, snapshot.values), TypeError, said)
-    said = "Trainer.load_state: fit.total must be what JSON can hold; got {1, 2}. "
-    refused(make(), changed(snapshot, fit__total={1, 2}), TypeError, said)
-
-
-def test_facts_in_another_order_or_absent_are_refused_as_such():
-    snapshot = stopped(3)
-    start = "Trainer.load_state: the state must be of a trainer with the same "
-    turned = changed(snapshot, facts__parameters=snapshot.values["facts.parameters"][::-1])
-    refused(make(), turned, ValueError, f"{start}parameters; got them in another order. ")
-    for name in ("clip_norm", "clip_value", "wire", "truncate"):
-        values = {k: v for k, v in snapshot.values.items() if k != f"facts.{name}"}
-        said = f"{start}{name}; got absent in the state, None here. "
-        refused(make(), ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
 
 
 # When

@@ -1,6 +1,4 @@
-"""Recurrent layers against PyTorch: outputs, last states and all gradients; what lengths mean;
-cells; wrong inputs.
-"""
+"""Recurrent layers: what lengths and states mean; cells; shards and memory; wrong inputs."""
 
 from itertools import pairwise
 
@@ -11,153 +9,7 @@ import layers
 from layers import GRU, LSTM, RNN, Tape, Workspace
 from layers.gradient_check.mutants import recurrent as mutants
 
-from .oracle import torch
-
-N, T, C, H = 6, 5, 4, 9
-LENGTHS = np.array([5, 1, 3, 5, 2, 4])
-# Relative to the largest element of an array; gradients of weights sum 30 terms, through five steps
-# of rounding.
-ROUNDINGS = 128
-
-KINDS = {
-    "LSTM": (LSTM, {}),
-    "GRU": (GRU, {}),
-    "RNN": (RNN, {}),
-    "RNN relu": (RNN, {"nonlinearity": "relu"}),
-}
-SHAPES = {
-    "one layer": {},
-    "without bias": {"bias": False},
-    "three layers": {"layers": 3},
-    "both directions": {"bidirectional": True},
-    "two layers, both directions": {"layers": 2, "bidirectional": True},
-}
-kinds = pytest.mark.parametrize("kind", KINDS)
-dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-
-
-def made(kind, dtype=np.float64, **options):
-    """Return a layer of a kind with weights that are not small."""
-    make, given = KINDS[kind]
-    rng = np.random.default_rng(2)
-    layer = make(C, H, rng=rng, dtype=dtype, **given, **options)
-    for parameter in layer.parameters():
-        parameter.value = rng.standard_normal(parameter.shape) * 0.5
-    return layer
-
-
-def in_pytorch(kind, layer, dtype, **options):
-    """Return PyTorch's layer of a kind with the weights of ours."""
-    make, given = KINDS[kind]
-    named = {"num_layers" if name == "layers" else name: option for name, option in options.items()}
-    other = getattr(torch.nn, make.__name__)(
-        C,
-        H,
-        batch_first=True,
-        dtype=torch.float32 if dtype is np.float32 else torch.float64,
-        **given,
-        **named,
-    )
-    with torch.no_grad():
-        for mine, parameter in zip(layer.parameters(), other.parameters(), strict=True):
-            parameter.copy_(torch.tensor(mine.value))
-    return other
-
-
-def arrays(layer, dtype=np.float64):
-    """Return an input, the initial state, and gradients of output and last state."""
-    rng = np.random.default_rng(3)
-    width = layer.hidden_size * (2 if layer.bidirectional else 1)
-    states = layer.cells[0].states
-
-    def state():
-        return tuple(
-            tuple(rng.standard_normal((N, H)).astype(dtype) for _ in range(states))
-            for _ in layer.cells
-        )
-
-    x, dy = (rng.standard_normal(shape).astype(dtype) for shape in ((N, T, C), (N, T, width)))
-    return x, state(), dy, state()
-
-
-def stacked(state):
-    """Return a state as PyTorch has it: (h, c) or h, each (layers, N, H)."""
-    parts = [torch.tensor(np.stack(part)) for part in zip(*state, strict=True)]
-    return [part.requires_grad_() for part in parts]
-
-
-def assert_close(ours, theirs, what):
-    theirs = theirs.detach().numpy() if isinstance(theirs, torch.Tensor) else theirs
-    assert ours.shape == theirs.shape, what
-    assert ours.dtype == theirs.dtype, what
-    scale = max(1e-30, float(np.abs(theirs).max(initial=0)))
-    np.testing.assert_allclose(
-        ours / scale,
-        theirs / scale,
-        rtol=0,
-        atol=ROUNDINGS * np.finfo(theirs.dtype).eps,
-        err_msg=what,
-    )
-
-
-def total(y, dy, last, dlast):
-    """Return the sum of outputs and last states times their gradients."""
-    loss = (y * dy).sum()
-    for states, gradients in zip(last, dlast, strict=True):
-        for state, gradient in zip(states, gradients, strict=True):
-            loss = loss + (state * gradient).sum()
-    return loss
-
-
-@kinds
-@dtypes
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "ragged"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_outputs_states_and_all_gradients_equal_those_of_pytorch(kind, shape, lengths, dtype):
-    ours = made(kind, dtype, **SHAPES[shape])
-    theirs = in_pytorch(kind, ours, dtype, **SHAPES[shape])
-    x, first, dy, dlast = arrays(ours, dtype)
-    tape = Tape()
-    value = tape.input(x)
-    initial = tuple(tuple(map(tape.input, states)) for states in first)
-    y, last = ours.run(value, initial, lengths)
-
-    their_x, their_first = torch.tensor(x, requires_grad=True), stacked(first)
-    given = their_x
-    if lengths is not None:
-        given = torch.nn.utils.rnn.pack_padded_sequence(
-            their_x, torch.tensor(lengths), batch_first=True, enforce_sorted=False
-        )
-    their_y, their_last = theirs(
-        given, tuple(their_first) if len(their_first) > 1 else their_first[0]
-    )
-    if lengths is not None:
-        their_y, _ = torch.nn.utils.rnn.pad_packed_sequence(
-            their_y, batch_first=True, total_length=T
-        )
-    their_last = their_last if isinstance(their_last, tuple) else (their_last,)
-
-    assert_close(y.array, their_y, "output")
-    for k, expected in enumerate(their_last):
-        assert_close(np.stack([states[k].array for states in last]), expected, f"last state {k}")
-
-    total(y, dy, last, dlast).backward()
-    loss = (their_y * torch.tensor(dy)).sum()
-    for state, gradient in zip(their_last, stacked(dlast), strict=True):
-        loss = loss + (state * gradient.detach()).sum()
-    loss.backward()
-    assert_close(value.grad, their_x.grad, "gradient of x")
-    for k, state in enumerate(their_first):
-        assert_close(
-            np.stack([states[k].grad for states in initial]),
-            state.grad,
-            f"gradient of initial state {k}",
-        )
-    for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert_close(mine.gradient, parameter.grad, f"gradient of {name}")
-
-
-# ---- lengths
+from .recurrent_layers import LENGTHS, SHAPES, C, H, N, T, arrays, assert_close, kinds, made, total
 
 
 @kinds
@@ -208,34 +60,6 @@ def test_sample_with_a_length_is_the_sample_cut(kind, options):
 
 
 @kinds
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["whole", "ragged"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_last_output_is_the_last_state_of_pytorch(kind, shape, lengths):
-    ours = made(kind, last=True, **SHAPES[shape])
-    theirs = in_pytorch(kind, ours, np.float64, **SHAPES[shape])
-    x = arrays(ours)[0]
-    given = torch.tensor(x, requires_grad=True)
-    packed = given
-    if lengths is not None:
-        packed = torch.nn.utils.rnn.pack_padded_sequence(
-            given, torch.tensor(lengths), batch_first=True, enforce_sorted=False
-        )
-    _, states = theirs(packed)
-    directions = 2 if ours.bidirectional else 1
-    last = (states[0] if isinstance(states, tuple) else states)[-directions:]
-    expected = torch.cat(tuple(last), axis=-1)
-    dy = np.random.default_rng(5).standard_normal(expected.shape)
-    (expected * torch.tensor(dy)).sum().backward()
-    value = Tape().input(x)
-    y = ours(value, lengths)
-    (y * dy).sum().backward()
-    assert_close(y.array, expected, "output")
-    assert_close(value.grad, given.grad, "gradient of x")
-    for (name, mine), parameter in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert_close(mine.gradient, parameter.grad, f"gradient of {name}")
-
-
-@kinds
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_last_output_and_its_gradients_do_not_depend_on_the_padding(kind, shards, shape):
@@ -249,9 +73,6 @@ def test_last_output_and_its_gradients_do_not_depend_on_the_padding(kind, shards
         gradients = [parameter.gradients.tobytes() for parameter in layer.parameters()]
         found.append((y.array.tobytes(), value.grad[:, :T].tobytes(), *gradients))
     assert found[1:] == found[:1] * 3
-
-
-# ---- states
 
 
 @kinds
@@ -326,9 +147,6 @@ def test_state_of_none_is_that_of_zeros(kind):
     )
 
 
-# ---- cells
-
-
 CELLS = {"LSTM": layers.LSTMCell, "GRU": layers.GRUCell, "RNN": layers.RNNCell}
 
 
@@ -356,9 +174,6 @@ def test_loop_of_cells_is_the_layer_bit_for_bit(kind, dtype):
     assert_close(two.grad, one.grad, "gradient of x")
     for mine, parameter in zip(cell.parameters(), layer.parameters(), strict=True):
         assert_close(mine.gradient, parameter.gradient, "gradient of a parameter")
-
-
-# ---- batches, shards, memory
 
 
 @kinds
@@ -423,9 +238,6 @@ def test_dropout_acts_between_layers_in_training_only(kind):
     assert 0.2 < (dropout.output.array == 0).mean() < 0.9
 
 
-# ---- initial weights
-
-
 def test_weights_begin_orthogonal_by_gate_and_the_forget_gate_open():
     layer = LSTM(5, 8, rng=np.random.default_rng(0), dtype=np.float64)
     cell = layer.cells[0]
@@ -442,8 +254,6 @@ def test_layers_that_mistakes_are_made_in_are_right(right):
     rng = np.random.default_rng(0)
     layers.gradcheck(right(rng), *mutants.inputs(rng)).raise_if_wrong()
 
-
-# ---- refusals
 
 x32 = np.ones((2, 3, 4), np.float32)
 h32 = np.ones((2, 5), np.float32)

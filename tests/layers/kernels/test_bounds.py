@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[2]
-FAMILIES = "attention conv ctc dropout embedding layer_norm linear loss norm pool recurrent tree"
+FAMILIES = "attention conv ctc dropout embedding layer_norm linear loss norm pool recurrent "
+FAMILIES += "recurrent_oracle tree"
 PROGRAM = """
 import numpy as np
 from layers.kernels.jit import kernel
@@ -43,6 +44,6 @@ def test_bounds_checking_is_not_turned_off_by_the_options_of_kernels(tmp_path):
 def test_kernels_stay_within_their_arrays(tmp_path):
     families = [TESTS / "layers" / "families" / f"test_{name}.py" for name in FAMILIES.split()]
     gradients = TESTS / "layers" / "gradcheck" / "test_gradient_check.py"
-    optimizers = TESTS / "ddbp" / "optim" / "test_optim.py"
-    done = run_checked(tmp_path, "-m", "pytest", "-q", "-n", "2", gradients, optimizers, *families)
+    optimizers = [TESTS / "ddbp" / "optim" / f"test_{name}.py" for name in ("optim", "slow_twins")]
+    done = run_checked(tmp_path, "-m", "pytest", "-q", "-n", "2", gradients, *optimizers, *families)
     assert done.returncode == 0, done.stdout[-5000:]

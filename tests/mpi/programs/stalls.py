@@ -1,6 +1,7 @@
 """All ranks train, and something is wrong with the time that rank 1 takes, or with its end.
 
-Usage: stalls.py DEED FOLDER; every rank writes its process id. "DEED in a layer" is in forward.
+Usage: stalls.py DEED FOLDER; every rank writes its process id. "DEED in a layer" is in forward;
+before "DEED without a look" the watchdog of rank 1 has never looked.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ import numpy as np
 from launcher import await_watch
 
 import ddbp
-from ddbp.observers import slow_rank
+from ddbp.observers import slow_rank, watchdog
 from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 GUILTY, STEP, STEPS = 1, 5, 8
@@ -66,6 +67,7 @@ DEEDS = {
     "wait for a disk": wait_for_a_disk,
     "leave the loop": leave_the_loop,
     "stop": lambda: kill(signal.SIGSTOP),
+    "stop without a look": lambda: kill(signal.SIGSTOP),
     "want memory": want_memory,
     "crash": lambda: ctypes.string_at(0),
     "abort": os.abort,
@@ -92,6 +94,12 @@ def trainer_of(middle, *callbacks):
     return ddbp.Trainer(
         model, loss=loss, optimizer=sgd, batch_size=12, callbacks=callbacks, quiet=True
     )
+
+
+def never_look() -> None:
+    """Have the watchdog of rank 1 look never, as if it had had no time to."""
+    look = watchdog.Watchdog._look_once
+    watchdog.Watchdog._look_once = lambda own: None if own._comm.slot == GUILTY else look(own)
 
 
 def misbehave(deed: str) -> None:
@@ -147,6 +155,8 @@ def take_time() -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1].endswith("without a look"):
+        never_look()
     own_rank = ddbp.communicator().rank
     Path(sys.argv[2], f"pid{own_rank}").write_text(str(os.getpid()))
     if sys.argv[1] == "take time":

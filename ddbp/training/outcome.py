@@ -1,0 +1,172 @@
+"""What a model makes of samples at the end of a run, for its report: `samples.npz` in the run
+folder, with which labels were taken for which, the samples of the greatest loss, and what was
+predicted for numbers.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ddbp.reduction.shards import ShardPlan
+from layers import BinaryCrossEntropy, Tape
+from layers.types import Array, Integers
+
+from .data import ArrayDataset, Rows, local_batch, permutation
+from .samples import Ragged, call, leaves, recorded
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+MOST_SAMPLES = 2000
+"""So many samples are looked at, drawn at random."""
+_SECONDS = 2.0
+"""After so long no further batch of them is."""
+WORST = 12
+_OUTPUTS = 4
+"""So many numbers of each sample are kept, where there are more."""
+_SIDE, _STEPS = 64, 256
+"""The greatest side of an image, and length of a sequence, that is kept."""
+
+
+class _Labelled(NamedTuple):
+    """Of samples (n,): their losses, and of all positions that count the labels, what they were
+    taken for and the probability of that; and of each sample the first such position.
+    """
+
+    losses: Array
+    pairs: Integers
+    target: Integers
+    predicted: Integers
+    probability: Array
+
+
+def write(
+    trainer: "Trainer", training: ArrayDataset, validation: ArrayDataset | None, folder: Path
+) -> None:
+    """Write `samples.npz` from samples for validation, or for training if there are no others;
+    nothing where targets are neither labels nor numbers.
+
+    On one rank; the model's states stay as they are.
+    """
+    data, kind = (training, "training") if validation is None else (validation, "validation")
+    data = data.astype(trainer._flat.dtype)
+    order = permutation(len(data), 0, 0)[:MOST_SAMPLES]
+    began, size = time.monotonic(), trainer.options.batch_size
+    parts: list[tuple[Integers, Any, Any, Any]] = []
+    for start in range(0, len(order), size):
+        rows = order[start : start + size]
+        batch = local_batch(data, ShardPlan(1, 1, 0), rows, Rows().take)
+        tape = Tape(samples=len(rows))
+        output = call(trainer.model, recorded(tape, batch.x))
+        if not hasattr(output, "array") or type(batch.y) is not np.ndarray:
+            return
+        parts.append((rows, output.array, batch.y, batch.weights))
+        if time.monotonic() - began > _SECONDS:
+            break
+    seen = np.concatenate([rows for rows, *_ in parts])
+    facts: dict[str, Any] = {"data": kind, "samples": len(data), "seen": len(seen)}
+    binary = isinstance(trainer.loss, BinaryCrossEntropy)
+    _, prediction, target, _ = parts[0]
+    if binary and target.shape == prediction.shape and prediction[0].size == 1:
+        arrays = _of_labels([_two_classes(*part[1:]) for part in parts])
+    elif target.dtype.kind in "iu" and target.shape == prediction.shape[:-1] != prediction.shape:
+        ignore = getattr(trainer.loss, "ignore", None)
+        arrays = _of_labels([_labelled(*part[1:], ignore) for part in parts])
+    elif target.shape == prediction.shape and target.dtype.kind == "f" and not binary:
+        arrays = _of_numbers(parts)
+    else:
+        return
+    numbers = seen[arrays.pop("places")]
+    first, leaf = next(iter(leaves("x", data.x)))
+    inputs = {f"input{n}": _small(leaf, number) for n, number in enumerate(numbers)}
+    facts["input"] = first
+    arrays |= {"numbers": numbers, "facts": np.array(json.dumps(facts)), **inputs}
+    temporary = folder / ".samples.npz.new"
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    temporary.replace(folder / "samples.npz")
+
+
+def _labelled(logits: Array, labels: Integers, weights: Any, ignore: int | None) -> _Labelled:
+    """Return what logits (N, …, C) make of labels (N, …)."""
+    rows = len(labels)
+    classes = logits.shape[-1]
+    counted = np.ones(labels.shape, bool) if ignore is None else labels != ignore
+    if weights is not None:
+        weights = np.asarray(weights)
+        counted = counted & (
+            weights.reshape(weights.shape + (1,) * (labels.ndim - weights.ndim)) > 0
+        )
+    counted = counted.reshape(rows, -1)
+    labels = np.where(counted, labels.reshape(rows, -1), 0)
+    logits = logits.reshape(rows, -1, classes).astype(np.float64)
+    with np.errstate(all="ignore"):
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        sums = np.exp(shifted).sum(axis=-1)
+        own = np.take_along_axis(shifted, labels[..., np.newaxis], axis=-1)[..., 0]
+        losses = np.where(counted, np.log(sums) - own, 0)
+        predicted = logits.argmax(axis=-1)
+        means = losses.sum(axis=1) / np.maximum(1, counted.sum(axis=1))
+    # Of a sample the position of the greatest loss stands for it.
+    place = np.nan_to_num(losses, nan=np.inf).argmax(axis=1)[:, np.newaxis]
+    chosen = [np.take_along_axis(each, place, axis=1)[:, 0] for each in (labels, predicted, sums)]
+    pairs = np.stack((labels[counted], predicted[counted]), axis=1)
+    return _Labelled(means, pairs, chosen[0], chosen[1], 1 / chosen[2])
+
+
+def _two_classes(logits: Array, targets: Array, weights: Any) -> _Labelled:
+    """Return what logits of one output make of targets 0 and 1."""
+    rows = len(logits)
+    both = np.stack((np.zeros(rows), logits.reshape(rows)), axis=-1)
+    return _labelled(both, (targets.reshape(rows) > 0.5).astype(np.int64), weights, None)
+
+
+def _of_labels(parts: list[_Labelled]) -> dict[str, Any]:
+    every = _Labelled(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    pairs, counts = np.unique(every.pairs, axis=0, return_counts=True)
+    places = _worst(every.losses)
+    return {
+        "places": places,
+        "pairs": np.column_stack((pairs, counts)),
+        "losses": every.losses[places],
+        "targets": every.target[places],
+        "predictions": every.predicted[places],
+        "probabilities": every.probability[places],
+    }
+
+
+def _of_numbers(parts: list[tuple[Integers, Any, Any, Any]]) -> dict[str, Any]:
+    outputs = [part[1].reshape(len(part[0]), -1)[:, :_OUTPUTS] for part in parts]
+    targets = [part[2].reshape(len(part[0]), -1)[:, :_OUTPUTS] for part in parts]
+    squares = [
+        np.square(part[1].astype(np.float64) - part[2]).reshape(len(part[0]), -1).mean(axis=1)
+        for part in parts
+    ]
+    losses = np.concatenate(squares)
+    places = _worst(losses)
+    return {
+        "places": places,
+        "outputs": np.concatenate(outputs).astype(np.float32),
+        "expected": np.concatenate(targets).astype(np.float32),
+        "losses": losses[places],
+    }
+
+
+def _worst(losses: Array) -> Integers:
+    """Return the places of the greatest losses, NaN first."""
+    return np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable")[:WORST]
+
+
+def _small(samples: Any, number: int) -> Array:
+    """Return a sample, of a large one some rows and columns, or its first steps."""
+    sample = samples[[number]].values if isinstance(samples, Ragged) else samples[number]
+    sample = np.asarray(sample)
+    if sample.ndim < 2:
+        return sample[:4096] if sample.ndim else sample
+    if sample.ndim == 2 and sample.shape[0] != sample.shape[1]:
+        return sample[:_STEPS, :_OUTPUTS]
+    steps = [max(1, -(-side // _SIDE)) for side in sample.shape[:2]]
+    return sample[:: steps[0], :: steps[1]][:_SIDE, :_SIDE]

@@ -1,0 +1,167 @@
+"""What rank 0 writes of a run while it goes on, for those who watch it: `steps.jsonl` and
+`status.json` in the run folder.
+"""
+
+import json
+import math
+import os
+import socket
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from layers.kernels.cache_folder import opened
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_PER_OCTAVE = 9
+"""Of steps 2^k to 2^(k + 1) so many binary digits are told apart: 512 lines, all steps before."""
+_INTERVAL = 1.0
+"""Seconds from one writing to the next."""
+
+
+def is_noted(step: int) -> bool:
+    """Return whether a step ends a line of `steps.jsonl`, of which there are 512 for each doubling
+    of the steps.
+    """
+    return not step & ((1 << max(0, step.bit_length() - 1 - _PER_OCTAVE)) - 1)
+
+
+class RunLog:
+    """Writes a line for each step to `steps.jsonl`, of later ones for every second, fourth, …, and
+    to `status.json` how far the run is and how it ended. What cannot be written is left out.
+
+    Parameters
+    ----------
+    folder
+        That of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._status: dict[str, Any] = {}
+        self._lines: list[str] = []
+        self._written = -math.inf
+        self._steps_per_epoch = 0
+        self._begin_line()
+
+    def _begin_line(self) -> None:
+        self._losses = 0
+        self._total = 0.0
+        self._low = math.inf
+        self._high = -math.inf
+
+    def begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        """Begin with a fit, or go on with it."""
+        self._steps_per_epoch = steps_per_epoch
+        self._status = {"status": "running", "started": _now(), "epochs": epochs}
+        self._expect(trainer)
+        self._start(trainer)
+
+    def _expect(self, trainer: "Trainer") -> None:
+        """Note how far the run is, and how many steps it will have."""
+        left = self._status["epochs"] - len(trainer.history)
+        steps = trainer.step_count + left * self._steps_per_epoch
+        self._status |= {"epoch": len(trainer.history), "step": trainer.step_count, "steps": steps}
+
+    def _start(self, trainer: "Trainer") -> None:
+        self._status |= {"host": socket.gethostname(), "process": os.getpid()}
+        self._lines.clear()
+        self._begin_line()
+        if trainer.comm.leads:
+            self._keep_until(trainer.step_count)
+            self._write_status()
+
+    def follow(self, trainer: "Trainer") -> None:
+        """Go on with other ranks, perhaps on this one."""
+        if self._status:
+            self._start(trainer)
+
+    def _keep_until(self, step: int) -> None:
+        """Leave out the lines of steps that come again."""
+        kept: list[bytes] = []
+        with suppress(OSError):
+            with opened(self._path) as file:
+                lines = file.readall().splitlines(keepends=True)
+            kept = [line for line in lines if 0 < _step_of(line) <= step] if step else []
+        with suppress(OSError):
+            self._path.write_bytes(b"".join(kept))
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / "steps.jsonl"
+
+    def note_step(self, trainer: "Trainer", step: int, loss: float) -> None:
+        """Note a step and its loss."""
+        if not (self._status and trainer.comm.leads):
+            return
+        self._losses += 1
+        self._total += loss
+        self._low = min(self._low, loss)
+        self._high = max(self._high, loss)
+        if not is_noted(step):
+            return
+        line = {
+            "step": step,
+            "loss": self._total / self._losses,
+            "low": self._low,
+            "high": self._high,
+            "learning_rate": trainer.optimizer.last_rate,
+            "time": round(time.time(), 3),
+        }
+        self._begin_line()
+        self._lines.append(json.dumps(line) + "\n")
+        if time.monotonic() - self._written > _INTERVAL:
+            self._flush(step)
+
+    def _flush(self, step: int) -> None:
+        self._written = time.monotonic()
+        with suppress(OSError):
+            with self._path.open("a") as file:
+                file.writelines(self._lines)
+            self._lines.clear()
+        self._status["step"] = step
+        self._write_status()
+
+    def note_epoch(self, trainer: "Trainer") -> None:
+        """Note that an epoch is over."""
+        if self._status and trainer.comm.leads:
+            self._expect(trainer)
+            if time.monotonic() - self._written > _INTERVAL:
+                self._flush(trainer.step_count)
+
+    def end(self, trainer: "Trainer", error: Exception | None = None) -> None:
+        """Come to the end of the fit, or to an error."""
+        if self._status and trainer.comm.leads:
+            if error is None:
+                self._status["status"] = "finished"
+                self._status["parameters_sha256"] = trainer.parameters_sha256()
+            else:
+                self._status["status"] = "failed"
+                self._status["error"] = f"{type(error).__name__}: {error}"
+            self._status["ended"] = _now()
+            self._flush(trainer.step_count)
+        self._status = {}
+
+    def _write_status(self) -> None:
+        temporary = self._folder / ".status.json.new"
+        self._status["written"] = _now()
+        with suppress(OSError):
+            temporary.write_text(json.dumps(self._status, indent=2) + "\n")
+            temporary.replace(self._folder / "status.json")
+
+
+def _step_of(line: bytes) -> int:
+    """Return the step of a line, 0 of one that is not whole."""
+    try:
+        step = json.loads(line)["step"]
+    except (LookupError, RecursionError, TypeError, ValueError):
+        return 0
+    return step if type(step) is int and line.endswith(b"\n") else 0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

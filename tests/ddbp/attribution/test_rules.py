@@ -1,0 +1,153 @@
+"""Guided backpropagation and DeepLIFT: rules of the backward pass."""
+
+import numpy as np
+import pytest
+
+import layers
+from ddbp import attribution
+from layers import (
+    CELU,
+    ELU,
+    GELU,
+    SELU,
+    AdaptiveMaxPool2d,
+    Composite,
+    Conv1d,
+    Conv2d,
+    EncoderBlock,
+    Flatten,
+    Hardsigmoid,
+    Hardswish,
+    Hardtanh,
+    LeakyReLU,
+    Linear,
+    MaxPool2d,
+    Mish,
+    PoolOverTime,
+    PReLU,
+    ReLU,
+    ReLU6,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softplus,
+    Tanh,
+)
+
+from .networks import cnn, images
+
+LABELS = np.array([0, 2, 1, 1, 0])
+ACTIVATIONS = (
+    *(CELU(), ELU(), GELU(), GELU("tanh"), SELU(), Hardsigmoid(), Hardswish(), Hardtanh()),
+    *(LeakyReLU(), Mish(), PReLU(6, dtype=np.float64), ReLU(), ReLU6(), Sigmoid(), SiLU()),
+    *(Softplus(), Tanh()),
+)
+
+
+POOLS = (MaxPool2d(2), MaxPool2d(3, stride=1), AdaptiveMaxPool2d(3))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=repr)
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+def test_deep_lift_is_complete_through_every_activation(activation, baseline):
+    rng = np.random.default_rng(0)
+    x = 3 * rng.standard_normal((5, 4))
+    model = Sequential(Linear(4, 6, rng=rng), activation, Linear(6, 3, rng=rng)).astype(np.float64)
+    found = attribution.deep_lift(model, x, LABELS, baseline=baseline)
+    assert np.abs(found.error).max() < 1e-12
+
+
+@pytest.mark.parametrize(
+    "pool", [MaxPool2d(2), MaxPool2d(3, stride=1), AdaptiveMaxPool2d(3)], ids=repr
+)
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+def test_deep_lift_is_complete_through_maxima(pool, baseline):
+    rng = np.random.default_rng(0)
+    first = (Conv2d(2, 4, 3, padding=1, rng=rng), ReLU(), pool)
+    width = Flatten()(Sequential(*first)(images(dtype=np.float32))).shape[1]
+    model = Sequential(*first, Flatten(), Linear(width, 3, rng=rng)).astype(np.float64)
+    found = attribution.deep_lift(model, images(), LABELS, baseline=baseline)
+    assert np.abs(found.error).max() < 1e-12
+
+
+@pytest.mark.parametrize("last", [PoolOverTime("max"), PoolOverTime("mean")], ids=repr)
+def test_deep_lift_is_complete_for_sequences_of_several_lengths(last):
+    rng = np.random.default_rng(0)
+
+    class Net(Composite):
+        def __init__(self):
+            self.first = Sequential(Conv1d(2, 4, 3, padding="same", rng=rng), ReLU())
+            self.head = Linear(4, 3, rng=rng)
+
+        def __call__(self, x, lengths):
+            return self.head(last(self.first(x), lengths))
+
+    x = [rng.standard_normal((n, 2)) for n in (5, 3, 8, 4, 4)]
+    found = attribution.deep_lift(Net().astype(np.float64), x, LABELS, baseline=[0.5, -1])
+    assert np.abs(found.error).max() < 1e-12
+    assert found.values.lengths.tolist() == [5, 3, 8, 4, 4]
+
+
+def test_functions_of_values_are_rescaled():
+    x = np.random.default_rng(0).standard_normal((5, 4))
+    for function in (layers.exp, np.tanh, np.abs, layers.sin):
+        found = attribution.deep_lift(lambda x, f=function: f(2 * x + 1).sum(axis=1), x)
+        assert np.abs(found.error).max() < 1e-12
+
+
+def test_the_error_of_deep_lift_says_where_it_is_not_complete():
+    rng = np.random.default_rng(0)
+    model = Sequential(EncoderBlock(8, 2, rng=rng), PoolOverTime(), Linear(8, 3, rng=rng)).astype(
+        np.float64
+    )
+    x = rng.standard_normal((5, 6, 8))
+    found = attribution.deep_lift(model, x, LABELS)
+    assert np.abs(found.error).max() > 1e-3
+    total = found.values.reshape(5, -1).sum(axis=1) - (found.scores - found.baseline_scores)
+    np.testing.assert_allclose(found.error, total, atol=1e-12)
+
+
+def test_where_sample_and_baseline_are_equal_the_slope_is_the_derivative():
+    rng = np.random.default_rng(0)
+    model = Sequential(Linear(4, 6, rng=rng), Tanh(), Linear(6, 3, rng=rng)).astype(np.float64)
+    x = rng.standard_normal((5, 4))
+    near = attribution.deep_lift(model, x, LABELS, baseline=x * (1 + 1e-12))
+    exact = attribution.saliency(model, x, LABELS)
+    np.testing.assert_allclose(np.abs(near.values / (x - x * (1 + 1e-12))), exact.values, rtol=1e-6)
+    assert (attribution.deep_lift(model, x, LABELS, baseline=x).values == 0).all()
+
+
+@pytest.mark.parametrize(("pool", "stride"), [(2, 2), (3, 1)])
+def test_rules_meet_the_layers_that_the_user_wrote(pool, stride):
+    model = cnn(pool, stride)
+    apart = Sequential(*model.layers, fuse=False)
+    for method in (attribution.guided_backpropagation, attribution.deep_lift):
+        fused, plain = (method(each, images(), LABELS).sha256() for each in (model, apart))
+        assert fused == plain
+
+
+def test_guided_backpropagation_lets_only_what_is_positive_through():
+    rng = np.random.default_rng(0)
+    first, second = Linear(4, 6, rng=rng), Linear(6, 3, rng=rng)
+    model = Sequential(first, ReLU(), second).astype(np.float64)
+    x = rng.standard_normal((5, 4))
+    w, v = model.layers[0].weight.value, model.layers[2].weight.value
+    on = x @ w.T + model.layers[0].bias.value > 0
+    found = attribution.guided_backpropagation(model, x, LABELS)
+    np.testing.assert_allclose(found.values, (np.maximum(v[LABELS], 0) * on) @ w, rtol=1e-9)
+
+
+def test_guided_backpropagation_of_a_model_without_relu_is_refused():
+    model = Sequential(Linear(4, 3, rng=np.random.default_rng(0)), Tanh())
+    with pytest.raises(ValueError, match="the model must have a ReLU; got none"):
+        attribution.guided_backpropagation(model, np.ones((2, 4)))
+
+
+def test_a_model_that_branches_on_its_input_is_refused():
+    deep = Sequential(Linear(4, 4, rng=np.random.default_rng(0)), Tanh())
+
+    def branching(x):
+        return deep(x).sum(axis=1) if x.array.any() else x.sum(axis=1)
+
+    with pytest.raises(ValueError, match="must call the same layers at the"):
+        attribution.deep_lift(branching, np.ones((2, 4), np.float32))
