@@ -88,7 +88,7 @@ def size_of_a_row() -> dict[str, float]:
 def main() -> None:
     """Print the results and write the file."""
     parser = harness.arguments(str(__doc__).splitlines()[0], 15)
-    usual = ["mlp-tiny", "mlp", "lenet", "resnet20", "lstm", "gpt"]
+    usual = ["mlp-tiny", "mlp", "lenet", "lstm-128", "gpt"]
     parser.add_argument("--workloads", nargs="*", default=usual, choices=WORKLOADS)
     options = parser.parse_args()
     harness.pin_to_one_core()

@@ -72,8 +72,10 @@ def test_a_part_is_the_same_bits_wherever_it_lies():
     np.testing.assert_array_equal(measured(x, PARTS), measured(shifted, PARTS + 3))
 
 
-def test_silent_units_are_those_that_are_0_in_all_rows_of_a_shard():
-    x = np.array([[0, 0, 1], [0, 2, 0], [0, 0, 0], [np.nan, 0, -1]], np.float32)
-    found = np.full(4, -1.0)
-    measure.silent_units(found, x, np.array([0, 2, 3, 3, 4]))
-    assert found.tolist() == [1, 3, 0, 1]
+def test_units_that_are_not_0_in_all_rows_have_fired():
+    x = np.array([[0, 0, 1, 0], [0, 2, 0, 0], [0, 0, 0, np.nan]], np.float32)
+    fired = np.array([0, 0, 0, 0], np.uint8)
+    measure.fired_units(fired, x[:2])
+    assert fired.tolist() == [0, 1, 1, 0]
+    measure.fired_units(fired, x[2:])
+    assert fired.tolist() == [0, 1, 1, 1]
