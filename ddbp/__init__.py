@@ -14,6 +14,7 @@ if not hasattr(_layers, "Tape"):
 from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .doctor.doctor import Doctor, DoctorError
 from .instruments.instruments import Instruments
 from .instruments.recording import Recording
 from .observers.observer import StepPhase, TrainingOver
@@ -86,6 +87,8 @@ __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "Doctor",
+    "DoctorError",
     "EarlyStopping",
     "Exponential",
     "ExponentialMovingAverage",

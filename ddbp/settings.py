@@ -68,7 +68,7 @@ def launched_under_mpi() -> bool:
     chosen = os.environ.get(MPI)
     if chosen in ("0", "1"):
         return chosen == "1"
-    slurm = "SLURM_STEP_ID" in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    slurm = "SLURM_STEP_ID" in os.environ and (_integer("SLURM_STEP_NUM_TASKS") or 1) > 1
     return slurm or any(name in os.environ for name in _LAUNCHED)
 
 
@@ -125,7 +125,7 @@ def launched_by_open_mpi() -> bool:
 
 def launched_ranks() -> int | None:
     """Return the number of ranks that the launcher has started, as far as it says so."""
-    return next((int(os.environ[name]) for name in _SIZES if name in os.environ), None)
+    return next((size for name in _SIZES if (size := _integer(name))), None)
 
 
 def launched_local_ranks() -> int | None:
@@ -251,7 +251,7 @@ def _integer(
     """Return the integer in a variable, or None if it is not set; `kind` says what it must be."""
     text = os.environ.get(name, "")
     if text and not (text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
-        raise ValueError(
-            message("ddbp", f"{name} must be a {kind}", repr(text), "Unset it for the default.")
-        )
+        own = name.startswith("DDBP_")
+        fix = "Unset it for the default." if own else "Unset it: a launcher of MPI sets it anew."
+        raise ValueError(message("ddbp", f"{name} must be a {kind}", repr(text), fix))
     return int(text) if text else None

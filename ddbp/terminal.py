@@ -1,6 +1,16 @@
 """What ddbp says: on standard error, if there is one, in letters that it can show."""
 
+import io
 import sys
+
+
+def by_lines() -> None:
+    """Have what is printed go out line by line, each in one piece, so that lines of several
+    processes do not mix.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def say(text: str) -> None:

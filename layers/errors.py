@@ -21,12 +21,17 @@ _WORDED = re.compile(r"[^\s:][^:]*: .+; got .*\. .+", re.DOTALL)
 _KINDS = (MemoryError, TypeError, ValueError)
 
 
+def is_worded(error: Exception) -> bool:
+    """Return whether an error is in our words."""
+    return _WORDED.fullmatch(str(error)) is not None
+
+
 def worded(owner: Any, error: Exception) -> Exception:
     """Return an error that NumPy, Numba or Python has raised because of what `owner` was given, in
     the words of ours; one of ours, or of a user's class, as it is.
     """
     foreign = type(error).__module__.partition(".")[0] in ("builtins", "numpy", "numba")
-    if not foreign or _WORDED.fullmatch(str(error)):
+    if not foreign or is_worded(error):
         return error
     kind = next((each for each in _KINDS if isinstance(error, each)), None)
     if kind is None:

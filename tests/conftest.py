@@ -67,6 +67,8 @@ def clean_environment(extra: dict[str, str]) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_VARIABLES)
     }
+    # Hundreds of processes would compile all modules, each for itself: a third of their start.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     path = os.pathsep.join(filter(None, (str(PACKAGES), kept.get("PYTHONPATH"))))
     return {**kept, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **extra}
 

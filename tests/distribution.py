@@ -13,6 +13,13 @@ from xdist.scheduler import LoadScopeScheduling
 MOST = 8
 MPI, FAMILIES = "tests/mpi/", "tests/layers/families/"
 
+# Files that start ranks of their own for each test, and in which no limit is a few seconds: they
+# may be run beside the others.
+APART = tuple(
+    f"{MPI}test_{name}.py"
+    for name in ("recovery", "verify", "checkpoints", "flipped_bits", "post_mortem")
+)
+
 # Families of layers whose kernels take longest to compile.
 ORDER = ("conv", "recurrent", "attention")
 
@@ -34,13 +41,13 @@ def workers(config: pytest.Config) -> int:
 
 
 def scope(nodeid: str) -> str:
-    """Return what a test is run together with: all that start ranks, a family of layers, a file.
+    """Return what a test is run together with: those that start ranks, a family of layers, a file.
 
     Whatever runs the kernels of a family is done by one process, which compiles them once.
     """
     file = nodeid.split("::", 1)[0]
     if file.startswith(MPI):
-        return MPI
+        return file if file in APART else MPI
     family = re.search(r"[\[-]([a-z_]+): ", nodeid)
     if family:
         return family[1]
@@ -81,6 +88,6 @@ def longest_first(items: list[pytest.Item]) -> None:
         of = scope(item.nodeid)
         if of in ORDER:
             return ORDER.index(of)
-        return len(ORDER) + (1 if of == MPI else 2 if "/" in of else 0)
+        return len(ORDER) + (1 if of == MPI else 2 if of in APART else 3 if "/" in of else 0)
 
     items.sort(key=place)

@@ -22,7 +22,7 @@ FLOORS = (
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
-    ("ddbp.report",),
+    ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
     ("ddbp.commands", "ddbp.attribution"),
     ("ddbp",),

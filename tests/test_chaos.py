@@ -13,9 +13,11 @@ BENCH = Path(__file__).parents[1] / "scripts" / "bench"
 KNOWN = [
     # The name of the folder of checkpoints was not on the disk.
     "alone 1: power disk step=6 amount=2; power disk step=9 amount=9; power disk step=14 amount=16",
+    "survive 3: kill update rank=1 step=3 amount=20000; kill publish rank=2 step=6; two data",
+]
+WAITING = [
     # Rank 0 waited ten minutes for the part of a rank whose disk was full.
     "restart 2 waits: enospc disk rank=1 step=3 amount=2; launcher update rank=1 step=7",
-    "survive 3: kill update rank=1 step=3 amount=20000; kill publish rank=2 step=6; two data",
 ]
 
 
@@ -32,17 +34,18 @@ def chaos(run_python, launcher):
     return run
 
 
-def test_disturbed_runs_come_to_the_same_bits(chaos, tmp_path):
-    finished, found = chaos(tmp_path, "--replay", *KNOWN)
+@pytest.mark.parametrize("jobs", [KNOWN, pytest.param(WAITING, marks=pytest.mark.full)])
+def test_disturbed_runs_come_to_the_same_bits(jobs, chaos, tmp_path):
+    finished, found = chaos(tmp_path, "--replay", *jobs)
     assert finished.status == 0, finished.out
-    assert found["verdicts"] == {"same bits": len(KNOWN)}
-    assert found["faults"] == sum(job.count(";") + 1 for job in KNOWN)
+    assert found["verdicts"] == {"same bits": len(jobs)}
+    assert found["faults"] == sum(job.count(";") + 1 for job in jobs)
 
 
 def test_faults_drawn_from_a_seed_leave_the_bits(chaos, tmp_path):
-    finished, found = chaos(tmp_path, "--modes", "alone", "--faults", 24, "--seed", 3)
+    finished, found = chaos(tmp_path, "--modes", "alone", "--faults", 12, "--seed", 3)
     assert finished.status == 0, finished.out
-    assert found["faults"] >= 20
+    assert found["faults"] >= 10
 
 
 @pytest.mark.full
@@ -85,7 +88,7 @@ from faults.plan import Job
 runner = Runner(Path({str(tmp_path)!r}), limit=60)
 job = Job.of({job!r})
 runner.expected(__import__("faults.training").training.epochs(job))
-runner.limit = 20
+runner.limit = {6 if verdict == "HANG" else 60}
 {broken}
 print(runner.run(job).verdict)
 """

@@ -5,16 +5,17 @@ import html as markup
 import io
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ddbp.training.samples import Ragged, leaves
 from layers.checks import positive_int
-from layers.errors import message, wording
+from layers.errors import message
 from layers.types import Array
 
-from .result import Attribution
+if TYPE_CHECKING:
+    from .result import Attribution
 
 SHOWN = 8
 """Samples in a figure, unless one is asked for."""
@@ -41,20 +42,14 @@ class Panel(NamedTuple):
     attributed: bool
 
 
-@wording("Attribution.figure")
-def figure(attributions: Sequence[Attribution], sample: int | None = None) -> Any:
+def figure(attributions: Sequence["Attribution"], sample: int | None = None) -> Any:
     """See `Attribution.figure`."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         must, fix = "matplotlib must be installed", "pip install matplotlib"
         raise ImportError(message("Attribution.figure", must, "none", fix)) from error
-    first, *others = attributions
-    for other in others:
-        if not isinstance(other, Attribution) or len(other) != len(first):
-            must = f"the others must be attributions of the same {len(first)} samples"
-            fix = "Pass what other methods give for the same x."
-            raise ValueError(message("Attribution.figure", must, repr(other), fix))
+    first = attributions[0]
     samples = _samples(first, sample)
     rows = [
         _inputs(first, n) + [panel for each in attributions for panel in _attributed(each, n)]
@@ -75,7 +70,7 @@ def figure(attributions: Sequence[Attribution], sample: int | None = None) -> An
     return result
 
 
-def html(attribution: Attribution) -> str:
+def html(attribution: "Attribution") -> str:
     """Return what a notebook shows: tokens on the colour of their attributions, and everything else
     as the figure; where matplotlib is not installed, in words.
     """
@@ -92,20 +87,20 @@ def html(attribution: Attribution) -> str:
     return head + "".join(_line(attribution, n) for n in _samples(attribution, None))
 
 
-def _samples(attribution: Attribution, sample: int | None) -> list[int]:
+def _samples(attribution: "Attribution", sample: int | None) -> list[int]:
     if sample is None:
         return list(range(min(SHOWN, len(attribution))))
     fix = "Samples count from 0."
     return [positive_int("Attribution.figure", "sample + 1", sample + 1, fix, len(attribution)) - 1]
 
 
-def _title(attribution: Attribution, n: int) -> str:
+def _title(attribution: "Attribution", n: int) -> str:
     index = attribution.indices
     which = "" if index is None else f"{', '.join(map(str, index[n].tolist()))}: "
     return f"{which}{attribution.scores[n]:.3g}"
 
 
-def _is_tokens(attribution: Attribution) -> bool:
+def _is_tokens(attribution: "Attribution") -> bool:
     return bool(attribution.x.dtype.kind in "iu")
 
 
@@ -113,7 +108,7 @@ def _of_sample(leaf: Any, n: int) -> Array:
     return leaf[n : n + 1].values if isinstance(leaf, Ragged) else np.asarray(leaf[n])
 
 
-def _inputs(attribution: Attribution, n: int) -> list[Panel]:
+def _inputs(attribution: "Attribution", n: int) -> list[Panel]:
     """Return the images of a sample."""
     panels = []
     values = (leaf for _, leaf in leaves("values", attribution.values))
@@ -126,7 +121,7 @@ def _inputs(attribution: Attribution, n: int) -> list[Panel]:
     return panels
 
 
-def _attributed(attribution: Attribution, n: int) -> list[Panel]:
+def _attributed(attribution: "Attribution", n: int) -> list[Panel]:
     """Return the attributions of a sample, which of images are added over channels."""
     title = attribution.method.replace("_", " ")
     panels = []
@@ -157,7 +152,7 @@ def _draw(place: Any, panel: Panel) -> None:
     place.tick_params(labelsize=6)
 
 
-def _line(attribution: Attribution, n: int) -> str:
+def _line(attribution: "Attribution", n: int) -> str:
     """Return the tokens of a sample in HTML, each on the colour of its attribution."""
     tokens, values = _of_sample(attribution.x, n), _of_sample(attribution.values, n)
     largest = float(np.abs(values).max(initial=0)) or 1.0

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from ddbp.training.samples import Ragged, Samples, described, leaves
+from layers.errors import message, wording
 from layers.types import Array, Integers
+
+from . import pictures
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,6 +65,7 @@ class Attribution:
         digest.update(self.scores.tobytes())
         return digest.hexdigest()
 
+    @wording("Attribution.figure")
     def figure(self, *others: "Attribution", sample: int | None = None) -> Any:
         """Return a matplotlib figure of one sample, or of the first eight.
 
@@ -82,14 +86,15 @@ class Attribution:
         ValueError
             There is no such sample, or the others are of another number of samples.
         """
-        from .pictures import figure
-
-        return figure((self, *others), sample)
+        for other in others:
+            if not isinstance(other, Attribution) or len(other) != len(self):
+                must = f"the others must be attributions of the same {len(self)} samples"
+                fix = "Pass what other methods give for the same x."
+                raise ValueError(message("Attribution.figure", must, repr(other), fix))
+        return pictures.figure((self, *others), sample)
 
     def _repr_html_(self) -> str:
-        from .pictures import html
-
-        return html(self)
+        return pictures.html(self)
 
 
 def _shapes(values: Any) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ddbp.training.samples import Ragged, leaves
 from layers import Module
-from layers.checks import non_negative_int
+from layers.checks import boolean, non_negative_int
 from layers.errors import message, wording
 from layers.types import Array
 
@@ -17,12 +17,14 @@ from .result import Attribution
 
 @wording("sanity_check")
 def sanity_check(
-    explain: Callable[[Any], Attribution], model: Module, *, seed: int = 0
+    explain: Callable[[Any], Attribution], model: Module, *, signed: bool = False, seed: int = 0
 ) -> dict[str, float]:
     """Return how alike attributions stay while the weights of more and more layers are shuffled,
     from the output down: the cascading randomisation of Adebayo et al. 2018, arXiv 1810.03292.
 
     A method whose similarity stays near 1 shows the input, not what the model has learned of it.
+    Where attributions are multiplied by the input, zeros of the input keep their sizes alike; their
+    signs tell more.
 
     Parameters
     ----------
@@ -31,21 +33,24 @@ def sanity_check(
         target, as without one each model explains its own choice.
     model
         A trained model, which stays as it is.
+    signed
+        Whether attributions are compared with their signs, not by their sizes.
     seed
         Of the shuffling.
 
     Returns
     -------
     By the name of each layer with parameters, from the last to the first: Spearman's rank
-    correlation between the sizes of the attributions of the model and those of a copy in which this
-    layer and all behind it are shuffled, the mean over samples. 0 where attributions are constant.
+    correlation between the attributions of the model and those of a copy in which this layer and
+    all behind it are shuffled, the mean over samples. 0 where attributions are constant.
     """
     owner = "sanity_check"
     rng = np.random.default_rng(non_negative_int(owner, "seed", seed, "Leave it out for 0."))
     if not isinstance(model, Module) or not model.parameters():
         must, fix = "model must have parameters", "Without any there is nothing to shuffle."
         raise ValueError(message(owner, must, repr(model), fix))
-    whole = _ranks(owner, explain(model))
+    signed = boolean(owner, "signed", signed)
+    whole = _ranks(owner, explain(model), signed)
     shuffled = copy.deepcopy(model)
     layers = [
         (name, parameters)
@@ -57,14 +62,14 @@ def sanity_check(
         for parameter in parameters:
             mixed = rng.permutation(parameter.value.reshape(-1))
             parameter.value = mixed.reshape(parameter.shape)
-        ranks = _ranks(owner, explain(shuffled))
+        ranks = _ranks(owner, explain(shuffled), signed)
         pairs = zip(whole, ranks, strict=True)
         result[name] = float(np.mean([_correlation(a, b) for a, b in pairs]))
     return result
 
 
-def _ranks(owner: str, found: Any) -> list[Array]:
-    """Return the ranks of the sizes of each sample's attributions."""
+def _ranks(owner: str, found: Any, signed: bool) -> list[Array]:
+    """Return the ranks of each sample's attributions, or of their sizes."""
     from scipy.stats import rankdata
 
     if not isinstance(found, Attribution):
@@ -75,8 +80,8 @@ def _ranks(owner: str, found: Any) -> list[Array]:
     result = []
     for n in range(len(found)):
         sample = [leaf[n : n + 1].values if isinstance(leaf, Ragged) else leaf[n] for leaf in parts]
-        sizes = np.abs(np.concatenate([np.ravel(each) for each in sample]))
-        result.append(rankdata(sizes))
+        numbers = np.concatenate([np.ravel(each) for each in sample])
+        result.append(rankdata(numbers if signed else np.abs(numbers)))
     return result
 
 

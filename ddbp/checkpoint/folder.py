@@ -33,7 +33,7 @@ STATE = "state.json"
 _LARGEST_STATE = 1 << 28
 """Bytes of a state.json, which is read as a whole."""
 _LONGEST_TYPE = 16
-_NAME = re.compile(r"step-(\d{1,12})")
+_NAME = re.compile(r"(?P<old>\.)?(?P<name>step-(?P<step>\d{1,12}))(?(old)\.old)")
 _PART = re.compile(r"part-\d+-of-\d+\.safetensors")
 _DTYPES = {"f", "i", "u", "b"}
 
@@ -67,14 +67,18 @@ def step_name(step: int) -> str:
 
 
 def found(folder: Path) -> list[Path]:
-    """Return the checkpoints in a folder, whole or not, oldest first."""
+    """Return the checkpoints in a folder, whole or not, oldest first; also one that has made way
+    for another one of its step, as long as that has not come.
+    """
     if not folder.is_dir():
         return []
     named = [(match, path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
     return [
         path
-        for match, path in sorted(named, key=lambda each: int(each[0][1]))
-        if path.is_dir() and not path.is_symlink()
+        for match, path in sorted(named, key=lambda each: int(each[0]["step"]))
+        if path.is_dir()
+        and not path.is_symlink()
+        and not (match["old"] and (folder / match["name"]).exists())
     ]
 
 
@@ -93,7 +97,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON, none of whose names may occur twice: readers would differ."""
     facts = dict(pairs)
     if len(facts) < len(pairs):
-        raise ValueError("it holds a name twice")
+        raise ValueError("an object of JSON with a name twice")
     return facts
 
 
@@ -131,13 +135,15 @@ class Checkpoint:
         try:
             with opened(self.path / STATE) as file:
                 if os.fstat(file.fileno()).st_size > _LARGEST_STATE:
-                    raise ValueError("it is too large")
+                    raise ValueError(f"more than {_LARGEST_STATE} bytes")
                 facts = json.loads(file.readall(), object_pairs_hook=_once)
             if not isinstance(facts, dict):
-                raise ValueError("it holds no facts")
+                raise ValueError("no object of JSON")
             stated = facts.pop("sha256", None)
             found = _digest(facts)
-        except (OSError, ValueError, RecursionError) as error:
+        except OSError as error:
+            raise self._damaged(f"{STATE} must be there", error.strerror) from error
+        except (ValueError, RecursionError) as error:
             raise self._damaged(f"{STATE} must be whole", error) from error
         if facts.get("format") != FORMAT:
             fix = "Read it with the ddbp that has written it."
@@ -230,7 +236,7 @@ class Checkpoint:
             It names the array.
         """
         if damages := self.damages():
-            more = f" and {len(damages) - 1} more" if len(damages) > 1 else ""
+            more = f" ({len(damages)} damaged pieces in all)" if damages[1:] else ""
             raise self._damaged("its arrays must be as they were written", damages[0] + more)
 
 
@@ -248,13 +254,19 @@ class _OnDisk(StoredArray):
 
 
 def newest_whole(folder: Path) -> Iterator[Checkpoint | DamagedError]:
-    """Yield what is wrong with checkpoints, from the newest on, and the first one that is whole."""
-    for path in reversed(found(folder)):
+    """Yield what is wrong with checkpoints, from the newest on, and the first one that is whole.
+    A run may write there, and remove some, meanwhile.
+    """
+    seen = set[Path]()
+    while paths := [path for path in found(folder) if path not in seen]:
+        path = paths[-1]
+        seen.add(path)
         try:
             checkpoint = Checkpoint(path)
             checkpoint.require_whole()
         except DamagedError as error:
-            yield error
+            if path.exists():
+                yield error
         else:
             yield checkpoint
             return
@@ -313,7 +325,9 @@ def replace(new: Path, path: Path) -> None:
 
 
 def recover(path: Path) -> None:
-    """Give back its name to a checkpoint that made way for another one, which did not come."""
+    """Give back its name to a checkpoint that made way for another one, which did not come; nobody
+    may write there.
+    """
     for old in path.glob(".step-*.old"):
         name = path / old.name[1:-4]
         if not name.exists():
@@ -324,18 +338,19 @@ def tidy(path: Path) -> None:
     """Remove what a run has left that was killed while it wrote or removed a checkpoint; nobody may
     write there.
     """
-    for left in (*path.glob(".step-*.new"), *path.glob(".step-*.old")):
+    for left in path.glob(".step-*"):
         # One that made way for another one, which did not come, is the newest, see `recover`.
-        if left.suffix == ".new" or (path / left.stem[1:]).exists():
+        only = left.suffix == ".old" and not (path / left.stem[1:]).exists()
+        if left.suffix in (".new", ".old", ".gone") and not only:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
     """Remove a checkpoint: half of one is never seen."""
-    old = path.with_name(f".{path.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    path.rename(old)
-    shutil.rmtree(old, ignore_errors=True)
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)
+    path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _settle(path: Path) -> None:

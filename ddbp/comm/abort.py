@@ -4,8 +4,10 @@ the rank.
 
 import atexit
 import os
+import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
@@ -29,6 +31,10 @@ them anew.
 """
 
 
+_INSIST = 5.0
+"""Seconds that MPI gets to end all ranks."""
+
+
 class Job(Protocol):
     """A rank as part of a job."""
 
@@ -40,6 +46,16 @@ class Job(Protocol):
 
     def abort(self, status: int) -> None:
         """End all ranks at once."""
+
+
+def insist() -> None:
+    """End this process in a while, where MPI does not end all ranks."""
+
+    def end() -> None:
+        time.sleep(_INSIST)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 def abort_all_ranks_on_exceptions(comm: Job, *, lost: int = ABORTED) -> None:

@@ -2,8 +2,9 @@
 
 import atexit
 import os
+from contextlib import suppress
 
-from ddbp import settings
+from ddbp import settings, terminal
 
 from .abort import STARTED
 from .base import Communicator
@@ -12,9 +13,13 @@ from .serial import SerialCommunicator
 
 _CURRENT: list[Communicator] = []
 
-if settings.claim_rank() and settings.status_folder():
-    # Open MPI leaves ranks alone when its launcher is killed.
-    end_with_parent()
+# Settings that are not right are an error where they are needed, and not when this is imported.
+with suppress(ValueError):
+    if settings.claim_rank():
+        terminal.by_lines()
+        if settings.status_folder():
+            # Open MPI leaves ranks alone when its launcher is killed.
+            end_with_parent()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_CURRENT.clear)
 

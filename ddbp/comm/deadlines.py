@@ -42,6 +42,8 @@ _NAMED = 4
 
 WHERE: list[Callable[[int], str]] = []
 """What tells where the rank of a slot is, if anything can."""
+KILLS: list[Callable[[int, int], None]] = []
+"""What is told that the rank of a slot is killed by that of another one."""
 GIVES_UP: list[Callable[[], None]] = []
 """What is called when time is up, before that is an error."""
 

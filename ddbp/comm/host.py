@@ -24,7 +24,7 @@ from .base import (
     RankLost,
     Ranks,
 )
-from .deadlines import Deadline
+from .deadlines import KILLS, Deadline
 from .host_barrier import HostBarrier, compile_kernels
 from .host_ranks import HostRanks
 from .kept import Kept
@@ -159,7 +159,11 @@ class HostCommunicator(OneHost, HostRanks):
         terminal.say(
             f"[rank {self.rank} of {self.size}] kills rank {names}, which does not come; {fix}"
         )
-        self._members.kill([self.slots[rank] for rank in ranks])
+        slots = [self.slots[rank] for rank in ranks]
+        for slot in slots:
+            for tell in KILLS:
+                tell(slot, self.slot)
+        self._members.kill(slots)
 
     def regroup(self) -> list[int]:
         before = self.slots

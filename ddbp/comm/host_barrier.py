@@ -88,8 +88,7 @@ class HostBarrier:
 
     def __init__(self, allocate: Allocator, mine: int, ranks: int) -> None:
         self.cells: Integers = allocate((ranks, self.CELLS), np.int64)
-        self.cells[mine, BORN] = start_of(os.getpid()) or 0
-        self.cells[mine, PID] = os.getpid()
+        note_process(self.cells[mine], os.getpid())
         self._processes = Processes()
         self.form(range(ranks), mine, 0)
 
@@ -117,6 +116,7 @@ class HostBarrier:
     def come(self) -> None:
         """Come to the next meeting, without kernels; all have once nobody is `late()`."""
         self.meetings += 1
+        sync.fence()
         self.cells[self._members[self._mine], 0] = self.meetings
 
     def met(self) -> bool:
@@ -143,7 +143,9 @@ class HostBarrier:
 
     def late(self) -> list[int]:
         """Return the ranks of the host that have not come to the present meeting."""
-        return np.flatnonzero(self.cells[self._members, 0] < self.meetings).tolist()
+        late: list[int] = np.flatnonzero(self.cells[self._members, 0] < self.meetings).tolist()
+        sync.fence()
+        return late
 
     def dead(self) -> list[int]:
         """Return those of them whose processes have ended, having been seen to run: not all may be
@@ -158,9 +160,22 @@ class HostBarrier:
         run.
         """
         for row in self._members.tolist():
-            pid, born = self.cells[row, PID : BORN + 1].tolist()
-            self._processes.follow(row, pid, born)
+            self._processes.follow(row, *process_of(self.cells[row]))
         return self._processes.ended()
+
+
+def note_process(cells: Integers, pid: int) -> None:
+    """Note in the cells of a rank which process it is."""
+    cells[BORN] = start_of(pid) or 0
+    sync.fence()
+    cells[PID] = pid
+
+
+def process_of(cells: Integers) -> tuple[int, int]:
+    """Return which process a rank is, and when that began; 0 if it has not been noted yet."""
+    pid = int(cells[PID])
+    sync.fence()
+    return pid, int(cells[BORN])
 
 
 def compile_kernels() -> None:

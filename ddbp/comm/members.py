@@ -17,12 +17,13 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from layers.kernels import sync
 from layers.types import Integers
 
 from .base import RankLost
-from .host_barrier import BORN, PID, HostBarrier
+from .host_barrier import BORN, HostBarrier, note_process, process_of
 from .kept import Kept
-from .processes import Processes, start_of
+from .processes import Processes
 
 # Words at the beginning of the file: slots that have been used, the newest group, newcomers that
 # have knocked since the last admission, and the meeting at which that was decided. Those of what is
@@ -129,8 +130,7 @@ class Members:
 
     def register(self, slot: int, pid: int) -> None:
         """Note which process has a slot: that which this one has started, and not waited for."""
-        self.cells[slot, BORN] = start_of(pid) or 0
-        self.cells[slot, PID] = pid
+        note_process(self.cells[slot], pid)
 
     @property
     def newest(self) -> list[int]:
@@ -161,7 +161,7 @@ class Members:
     def dead(self, slots: list[int]) -> list[int]:
         """Return those of them whose processes have been killed."""
         for slot in slots:
-            pid, born = self.cells[slot, PID : BORN + 1].tolist()
+            pid, born = process_of(self.cells[slot])
             # One that the launcher has not registered yet cannot be known to be dead.
             if pid and slot != self._mine and not self._processes.follow(slot, pid, born):
                 self._processes.count_as_ended(slot)
@@ -209,6 +209,7 @@ class Members:
             One of them has gone on to a newer group instead.
         """
         groups, meetings = np.divmod(self.cells[slots, 0], 1 << _MEETINGS)
+        sync.fence()
         # Who has passed it may have come to newer groups since.
         come = (groups >= group) & (
             (meetings > meeting) | (groups == group) & (meetings == meeting)
@@ -219,6 +220,7 @@ class Members:
 
     def come(self, where: int) -> None:
         """Come to a position."""
+        sync.fence()
         self.cells[self._mine, 0] = where
 
     # Newcomers
@@ -297,6 +299,7 @@ class Members:
 
     def end(self, *, abort: bool = False) -> None:
         """Come to the end of this process, or have it end all others."""
+        sync.fence()
         self.cells[self._mine, _END] = _ABORTED if abort else _LEFT
 
 

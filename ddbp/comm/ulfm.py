@@ -8,6 +8,7 @@ them, and those of another host one more at most. When a rank is lost, all that 
 `_recover`: hosts that are behind get the results of their joint from one that has them.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +19,10 @@ import numpy as np
 
 from ddbp import settings
 from layers.errors import message
+from layers.kernels import sync
 from layers.types import Array
 
+from .abort import insist
 from .base import Collective, CollectiveKind, CommunicationError, RankLost, described
 from .host_barrier import BORN, SharedRow
 from .mpi import MPICommunicator
@@ -220,6 +223,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         self._revoke()
         barrier = self._host_barrier
         heading = barrier.meetings + (met is None)
+        sync.fence()
         barrier.cells[self._row, _STOPPED] = heading
         end = time.monotonic() + settings.timeout()
         while True:
@@ -228,6 +232,7 @@ class SurvivingMPICommunicator(MPICommunicator):
             ended = barrier.ended()
             left = [row for row in self._rows if row not in ended]
             if (barrier.cells[left, _STOPPED] == heading).all():
+                sync.fence()
                 break
             if time.monotonic() > end:
                 must = f"the ranks that are left must stop in {described(collective)}"
@@ -237,7 +242,8 @@ class SurvivingMPICommunicator(MPICommunicator):
         if self._lost is not None:
             raise self._lost
         self._end_messages()
-        behind = self._recover()
+        with self._limited():
+            behind = self._recover()
         gone = [slot for slot in self.slots if slot not in self._left[1]]
         lost = RankLost(
             message(
@@ -251,6 +257,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         if not behind:
             raise lost
         self._lost = lost
+        sync.fence()
         barrier.meetings = barrier.cells[self._row, 0] = heading
         raise _Supplied
 
@@ -259,6 +266,28 @@ class SurvivingMPICommunicator(MPICommunicator):
         if self._lost is None:
             with suppress(self._mpi.Exception):
                 self.world.Revoke()
+
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """Return a context of calls of MPI that may wait for ever for ranks which are not dead, but
+        cannot be reached.
+        """
+        limit = settings.timeout()
+
+        def give_up() -> None:
+            must = "the ranks that are left must come together"
+            fix = "A rank may hang, or the link to a host be cut; DDBP_TIMEOUT sets the limit."
+            got = f"no answer for {limit:.0f} s"
+            raise CommunicationError(message(f"rank {self.rank}", must, got, fix))
+
+        timer = threading.Timer(limit, give_up)
+        timer.daemon = True
+        if limit < threading.TIMEOUT_MAX:
+            timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def _recover(self) -> bool:
         """Come together with all that are left; return whether this host was behind, and has the
@@ -352,6 +381,7 @@ class SurvivingMPICommunicator(MPICommunicator):
         """Leave MPI as it is: its end may wait for ever for ranks that are lost."""
 
     def abort(self, status: int) -> None:
+        insist()
         self._mpi.COMM_WORLD.Abort(status)
 
 

@@ -1,6 +1,7 @@
 """Looking at checkpoints: `ddbp checkpoint list|show|verify|export FOLDER`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command; return the exit status: 1 if a checkpoint is damaged."""
     parser = argparse.ArgumentParser(prog="ddbp checkpoint", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    about = "a checkpoint, or a folder that has some, such as that of a run"
+    of_folder = "a checkpoint, or a folder that has some, such as that of a run"
     helps: list[tuple[str, Callable[[argparse.Namespace], None], str]] = [
         ("list", _list, "list checkpoints, oldest first"),
         ("show", _show, "show what is in the newest"),
@@ -28,10 +29,13 @@ def run(arguments: Sequence[str]) -> int:
     ]
     for name, command, text in helps:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.add_argument("folder", type=Path, help=about)
+        sub.add_argument("folder", type=Path, help=of_folder)
         sub.set_defaults(command=command)
         if name == "export":
-            sub.add_argument("-o", "--output", type=Path, default=Path("model.safetensors"))
+            default = Path("model.safetensors")
+            about = "the file to write (%(default)s)"
+            sub.add_argument("-o", "--output", type=Path, default=default, help=about)
+            sub.add_argument("--overwrite", action="store_true", help="even if there is one")
     options = parser.parse_args(arguments)
     try:
         options.command(options)
@@ -43,9 +47,15 @@ def run(arguments: Sequence[str]) -> int:
 
 def _paths(path: Path) -> list[Path]:
     """Return the checkpoints that are meant by a path, oldest first."""
-    if (path / folder.STATE).exists():
-        return [path]
-    paths = folder.found(folder.within(path))
+    try:
+        if (path / folder.STATE).exists():
+            return [path]
+        paths = folder.found(folder.within(path))
+    except OSError as error:
+        fix = "Name a folder that you may read."
+        must = "the folder of checkpoints must be readable"
+        got = f"{path}: {error.strerror}"
+        raise OSError(message("ddbp checkpoint", must, got, fix)) from error
     if not paths:
         fix = "Name a checkpoint, or a folder that has some, such as that of a run."
         raise DamagedError(message("ddbp checkpoint", "there must be a checkpoint", path, fix))
@@ -101,6 +111,9 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _export(options: argparse.Namespace) -> None:
+    if os.path.lexists(options.output) and not options.overwrite:
+        must, fix = "export must write a new file", "Name one by -o, or add --overwrite."
+        raise ValueError(message("ddbp checkpoint", must, options.output, fix))
     checkpoint = _newest(options.folder)
     checkpoint.require_whole()
     arrays = checkpoint.snapshot().arrays

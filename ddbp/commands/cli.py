@@ -3,7 +3,9 @@
 import signal
 import sys
 from collections.abc import Sequence
-from importlib import metadata
+from importlib import import_module, metadata
+
+from layers.errors import message
 
 USAGE = """usage: ddbp COMMAND …
 
@@ -15,11 +17,25 @@ commands:
   report RUN [RUN …]          write the report of a run anew, or a page that compares several
   runs [FOLDER]               list the runs in a folder
   watch RUN                   follow a run that goes on, from wherever its folder is seen
+  doctor RUN                  print what was found to be wrong in a run
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version
 
 ddbp COMMAND --help tells more."""
+
+COMMANDS = (
+    "launch",
+    "verify",
+    "checkpoint",
+    "report",
+    "runs",
+    "watch",
+    "doctor",
+    "gradcheck",
+    "info",
+)
+"""Each is a module of this room with a function `run`, which is imported when it is asked for."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,49 +47,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    command, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
-    rest = rest[:-1]
-    if command == "launch":
-        from . import launch
-
-        return launch.run(rest)
-    if command == "verify":
-        from . import verify
-
-        return verify.run(rest)
-    if command == "checkpoint":
-        from . import checkpoint
-
-        return checkpoint.run(rest)
-    if command == "report":
-        from . import report
-
-        return report.run(rest)
-    if command == "runs":
-        from . import runs
-
-        return runs.run(rest)
-    if command == "watch":
-        from . import watch
-
-        return watch.run(rest)
-    if command == "gradcheck":
-        from . import gradcheck
-
-        return gradcheck.run(rest)
-    if command == "info":
-        from . import info
-
-        return info.run()
-    if command == "version":
+    given = [*(sys.argv[1:] if arguments is None else arguments)]
+    if not given:
+        print(USAGE, file=sys.stderr)
+        return 2
+    command, *rest = given
+    if command in COMMANDS:
+        status: int = import_module(f".{command}", __package__).run(rest)
+        return status
+    if command == "version" and not rest:
         print(metadata.version("ddbp"))
         return 0
-    if command in ("", "-h", "--help"):
+    if command in ("-h", "--help"):
         print(USAGE)
-        return 0 if command else 2
-    known = "launch, verify, checkpoint, report, runs, watch, gradcheck, info, version"
-    print(
-        f"ddbp: the command must be one of {known}; got {command!r}. See ddbp --help.",
-        file=sys.stderr,
-    )
+        return 0
+    must, got = f"the command must be one of {', '.join([*COMMANDS, 'version'])}", command
+    if command == "version":
+        must, got = "version takes no arguments", " ".join(rest)
+    print(message("ddbp", must, repr(got), "See ddbp --help."), file=sys.stderr)
     return 2

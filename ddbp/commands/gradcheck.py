@@ -6,7 +6,9 @@ import argparse
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import layers
-from layers.errors import message
+from layers.errors import is_worded, message
 
 _OWNER = "ddbp gradcheck"
 # Tried in this order where neither the layer nor the command line says which inputs it takes.
@@ -60,13 +62,25 @@ def run(arguments: Sequence[str]) -> int:
         return _check_table(console, options)
     try:
         name, layer, inputs = _load(options.target, options.shape, options.seed)
-    except (ValueError, TypeError, ImportError) as error:
-        print(error, file=sys.stderr)
+        report = layers.gradcheck(layer, *inputs, seed=options.seed)
+    except Exception as error:
+        print(_told(options.target, error), file=sys.stderr)
         return 2
-    report = layers.gradcheck(layer, *inputs, seed=options.seed)
     console.print(_table([(name, report)]))
     console.print(escape(str(report)), highlight=False)
     return 0 if report.passed else 1
+
+
+def _told(target: str, error: Exception) -> str:
+    """Return what is said of an error: where it was in code that is not ours, and what it was."""
+    if is_worded(error):
+        return str(error)
+    ours = tuple(f"{path}{os.sep}" for path in (Path(__file__).parents[1], *layers.__path__))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith((*ours, "<frozen"))]
+    fix = "Mend it, or give other inputs by --shape or example_inputs()."
+    got = f"{type(error).__name__}: {error}"
+    return "".join(traceback.format_list(theirs)) + message(_OWNER, f"{target} must run", got, fix)
 
 
 # ---- all layers

@@ -1,11 +1,14 @@
 """What a bug report needs: `ddbp info`."""
 
+import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from ddbp import settings
+from ddbp.comm.base import CommunicationError
 from ddbp.comm.current import communicator
 from ddbp.training.environment import environment
 from layers.kernels import cache
@@ -53,10 +56,16 @@ def _mpi_facts() -> dict[str, Any]:
     return {"mpiexec": launcher, "mpi library": library, **communicator().describe()}
 
 
-def run() -> int:
+def run(arguments: Sequence[str]) -> int:
     """Print the facts on rank 0."""
-    collected = facts()
-    if communicator().rank == 0:
+    about = "Print versions, processor, MPI and settings: what a bug report needs."
+    argparse.ArgumentParser(prog="ddbp info", description=about).parse_args(arguments)
+    try:
+        rank, collected = communicator().rank, facts()
+    except (ValueError, CommunicationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if rank == 0:
         width = max(map(len, collected))
         for name, fact in collected.items():
             print(f"{name:{width}}  {fact}")

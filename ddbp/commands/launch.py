@@ -7,13 +7,14 @@ the launcher.
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from ddbp.observers.observer import StepPhase
 from ddbp.training.signals import SAVED
 from layers.errors import message
 
-from . import end_signals, post_mortem, program, survive
+from . import end_signals, post_mortem, program, survive, temporary
 from .restarts import Restarts, requeue
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -38,6 +39,8 @@ SURVIVING = (
     *("--mca", "coll", "^han,cuda"),
 )
 """What has Open MPI go on when ranks are killed."""
+_HOST = re.compile(r"[^\s:]+:(\d{1,7})", re.ASCII)
+_MOST = 2**20
 _PASSED_ON = ("DDBP_", "MPI4PY_", "PYTHONPATH")
 """How the names begin of variables that ranks on other hosts get, too."""
 
@@ -111,12 +114,14 @@ def run_launcher(
     command: Sequence[str],
     environment: dict[str, str],
     pids: Callable[[], Sequence[int]] = tuple,
+    began: Callable[[Callable[[], None]], None] = lambda kill: None,
 ) -> int:
     """Run a launcher, which ends when this process does; return its exit status, or 128 and the
     number of the signal that has ended one or the other.
 
     A signal has the launcher end its ranks, which may save before; a second one ends it at once.
-    SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells.
+    SIGUSR1 and SIGUSR2 are passed on to the ranks, whose processes `pids` tells. `began` is given
+    what kills the launcher.
     """
     process: subprocess.Popen[bytes] | None = None
 
@@ -127,6 +132,7 @@ def run_launcher(
     with end_signals.handled(kill, pids):
         try:
             process = subprocess.Popen(tied(command), env=environment)
+            began(process.kill)
             status = process.wait()
             return status if status >= 0 else 128 - status
         except end_signals.Stopped as stopped:
@@ -204,23 +210,21 @@ def run(arguments: Sequence[str]) -> int:
     )
     program.add_arguments(parser)
     options = program.parse(parser, arguments)
+    if options.hosts:
+        if not options.survive:
+            parser.error("--hosts goes with --survive")
+        hosts = [_HOST.fullmatch(host) for host in options.hosts.split(",")]
+        if None in hosts:
+            parser.error(f"--hosts must be as A:4,B:4; got {options.hosts}")
+        options.ranks = options.min_ranks = sum(int(host[1]) for host in hosts if host)
     least = options.ranks if options.min_ranks is None else options.min_ranks
     for name, value, limit in (
         ("-n", options.ranks, 1),
         ("--min-ranks", least, 1),
         ("--max-restarts", options.max_restarts, 0),
     ):
-        if value < limit:
-            parser.error(f"{name} must be at least {limit}; got {value}")
-    if options.hosts:
-        if not options.survive:
-            parser.error("--hosts goes with --survive")
-        try:
-            options.ranks = least = sum(
-                int(host.split(":")[1]) for host in options.hosts.split(",")
-            )
-        except (IndexError, ValueError):
-            parser.error(f"--hosts must be as A:4,B:4; got {options.hosts}")
+        if not limit <= value <= _MOST:
+            parser.error(f"{name} must be an integer from {limit} to {_MOST}; got {value}")
     if options.stall_timeout is not None:
         if not options.stall_timeout > 0:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
@@ -287,18 +291,17 @@ class _End(NamedTuple):
 
 def _run_once(full: Sequence[str], ranks: int, extra: Mapping[str, str]) -> _End:
     """Run a launcher on so many ranks, and say what is known of those that could not."""
-    try:
-        place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
-    except OSError as error:
-        print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
-        status = run_launcher(full, environment(**extra))
-        return _End(status, status - 128 in end_signals.ENDING)
-    with place as name:
-        folder = Path(name)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(temporary.folder("status"))
+        except OSError as error:
+            print(f"ddbp launch: it will not be known where ranks are: {error}", file=sys.stderr)
+            status = run_launcher(full, environment(**extra))
+            return _End(status, status - 128 in end_signals.ENDING)
         watch = post_mortem.Watch(folder, ranks)
         with watch.running():
-            environ = environment(**extra, **{settings.STATUS: name})
-            status = run_launcher(full, environ, lambda: _pids(folder, ranks))
+            environ = environment(**extra, **{settings.STATUS: str(folder)})
+            status = run_launcher(full, environ, lambda: _pids(folder, ranks), watch.began)
         found = [each for rank in range(ranks) if (each := rank_status.read(folder, rank))]
         step = max((each.step for each in found), default=-1)
         # Where one has stalled, others have ended all, and none is dead.
@@ -312,15 +315,17 @@ def _survive_once(
     what: Sequence[str], replaces: bool, ranks: int, extra: Mapping[str, str]
 ) -> _End:
     """Run python with these arguments on so many ranks that survive each other."""
-    try:
-        place = tempfile.TemporaryDirectory(prefix="ddbp-status-", ignore_cleanup_errors=True)
-    except OSError as error:
-        print(f"ddbp launch: ranks must have a folder for their status: {error}", file=sys.stderr)
-        return _End(ABORTED, asked=False)
-    with place as name:
-        environ = environment(**extra, **{settings.STATUS: name})
+    with ExitStack() as stack:
         full = [sys.executable, *what]
-        job = survive.Job(full, environ, Path(name), ranks, replaces=replaces)
+        try:
+            folder = stack.enter_context(temporary.folder("status"))
+            environ = environment(**extra, **{settings.STATUS: str(folder)})
+            job = survive.Job(full, environ, folder, ranks, replaces=replaces)
+        except OSError as error:
+            must = f"{ranks} ranks must have a folder for their status, and memory to meet in"
+            fix = "Make room, or take fewer."
+            print(message("ddbp launch", must, error.strerror or error, fix), file=sys.stderr)
+            return _End(ABORTED, asked=False)
         status = job.run()
         return _End(status, status - 128 in end_signals.ENDING, job.step, len(job.dead))
 
@@ -337,14 +342,23 @@ def _explained(
     """Say what is known of ranks that have not come to their end, and clean up after them; return
     the exit status, which is not 0 then, unless others survive that.
     """
-    lines = []
-    if status == 0:
+    lines: list[str] = []
+    if status == 0 and survives:
+        lines, ended = post_mortem.lost(folder, ranks, watch.causes)
+        if not ended:
+            lines.append("no rank has come to its end: the launcher has ended the job")
+            status = ABORTED
+    elif status == 0:
         # MPICH ends all ranks with status 0 where one has left without a word.
         lines = post_mortem.unfinished(folder, ranks, watch.first)
-        status = ABORTED if lines and not survives else 0
+        status = ABORTED if lines else 0
     elif status > ABORTED and status - 128 not in end_signals.ENDING:
         # A rank that aborts the run says why, and the others then end in any order.
-        lines = post_mortem.lines(folder, ranks, watch.first, watch.cause)
+        lines = post_mortem.lines(folder, ranks, watch.first, watch.causes)
+    if watch.killed:
+        after = f"{end_signals.GRACE:.0f} s after the error of a rank"
+        lines = [f"the launcher was killed: it had not ended {after}"]
+        status = ABORTED
     for line in lines:
         print(f"ddbp launch: {line}", file=sys.stderr)
     for rank in range(ranks):

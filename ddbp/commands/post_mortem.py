@@ -7,7 +7,8 @@ the launcher's own process watches them, and reads their status afterwards.
 import os
 import select
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,32 +16,51 @@ from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from ddbp.observers.rank_status import LastStatus
 
+from . import end_signals
 from .deaths import Memory, cause, stack, wait_status
+
+_TOLD = (StepPhase.END, StepPhase.EXCEPTION)
+"""Where ranks end that need no cause."""
 
 _LOOK = 0.1
 """Seconds between looks for processes that have begun."""
+_LOOK_FOR_ERRORS = 2.0
+"""Seconds between looks for ranks that have come to an exception."""
 
 
 class Watch:
     """Watches the processes of ranks from the moment that they have a status.
 
+    Parameters
+    ----------
+    folder
+        Where ranks keep their status.
+    ranks
+        How many there are.
     Attributes
     ----------
     first
         The first of them that ended, None if none has, or if that cannot be told: before all of
         them were watched, say.
-    cause
-        How it ended, in words, "" if that is not known.
+    causes
+        How those ended, in words, that did not come to their end; "" if that is not known.
+    killed
+        Whether the launcher had to be killed.
     """
 
     def __init__(self, folder: Path, ranks: int) -> None:
         self._memory = Memory()
         self._folder = folder
+        self._ranks = ranks
         self._strangers = set(range(ranks))
         self._pids = dict[int, int]()
+        self._kill: Callable[[], None] | None = None
+        self.killed = False
         self._over = threading.Event()
+        self._looked = time.monotonic()
+        self._error = 0.0
         self.first: int | None = None
-        self.cause = ""
+        self.causes = dict[int, str]()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -56,13 +76,28 @@ class Watch:
             self._over.set()
             thread.join()
 
+    def began(self, kill: Callable[[], None]) -> None:
+        """Take note of what kills the launcher, where it has not ended `GRACE` seconds after an
+        exception of a rank: it may wait for ever for ranks of a host that cannot be reached.
+        """
+        self._kill = kill
+
     def _run(self) -> None:
+        over, ordered = False, True
         with select.epoll() as ended:
-            while self._strangers and not self._over.is_set() and not ended.poll(_LOOK):
-                self._meet_strangers(ended)
-            # Those that had ended before they were watched are there in no order.
-            if not self._strangers and len(ended.poll(0)) < 2:
-                self._await_the_first(ended)
+            while not over:
+                # One more look when all is over.
+                over = self._over.is_set()
+                if self._strangers:
+                    self._meet_strangers(ended)
+                    # Those that had ended before all were watched are there in no order.
+                    ready = len(ended.poll(0))
+                    ordered = ordered and ready < (1 if self._strangers else 2)
+                # Processes come in the order in which they ended.
+                for descriptor, _ in ended.poll(0 if over else _LOOK, 1):
+                    ended.unregister(descriptor)
+                    self._note(descriptor, first=ordered and self.first is None)
+                self._look_for_errors()
         for descriptor in self._pids:
             os.close(descriptor)
 
@@ -80,21 +115,38 @@ class Watch:
             self._pids[descriptor] = found.pid
             ended.register(descriptor, select.EPOLLIN)
 
-    def _await_the_first(self, ended: select.epoll) -> None:
-        # One more look when all is over: processes come in the order in which they ended.
-        over = False
-        while self.first is None and not over:
-            over = self._over.is_set()
-            for descriptor, _ in ended.poll(0 if over else _LOOK, 1):
-                self.first = self._pids[descriptor]
-                self.cause = cause(wait_status(descriptor, self.first), self._memory)
+    def _note(self, descriptor: int, *, first: bool) -> None:
+        """Note that a process has ended."""
+        pid = self._pids[descriptor]
+        if first:
+            self.first = pid
+        if not any(found.pid == pid and found.phase in _TOLD for found in self._found()):
+            self.causes[pid] = cause(wait_status(descriptor, pid), self._memory)
+
+    def _look_for_errors(self) -> None:
+        now = time.monotonic()
+        if now - self._looked < _LOOK_FOR_ERRORS:
+            return
+        self._looked = now
+        if any(found.phase is StepPhase.EXCEPTION for found in self._found()):
+            self._error = self._error or now
+            if now - self._error > end_signals.GRACE and self._kill is not None:
+                self.killed = True
+                self._kill()
+
+    def _found(self) -> list[LastStatus]:
+        return [
+            found
+            for rank in range(self._ranks)
+            if (found := rank_status.read(self._folder, rank)) is not None
+        ]
 
 
-def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[str]:
+def lines(folder: Path, ranks: int, first: int | None, causes: Mapping[int, str] = {}) -> list[str]:
     """Return what is to be said of so many ranks whose run has failed, nothing if an exception has
     said it, or none had begun.
 
-    `first` is the process that ended first, if that is known, and `cause` how it did.
+    `first` is the process that ended first, if that is known, and `causes` how processes did.
     """
     found = {
         rank: status
@@ -120,14 +172,32 @@ def lines(folder: Path, ranks: int, first: int | None, cause: str = "") -> list[
             ).append(rank)
     result = []
     for rank in dead:
-        how = f": {cause}" if cause and found[rank].pid == first else ""
-        result.append(f"{_named([rank], found)} died {found[rank].where}{how}")
+        how = causes.get(found[rank].pid, "") if found[rank].pid == first else ""
+        result.append(_died(rank, found, how))
         result += stack(found[rank].fault)
     result += [f"{_named([rank], found)} stalled {found[rank].where}" for rank in stalled]
     return result + [
         f"{_named(group, found)} {'was' if len(group) == 1 else 'were'} {where}"
         for where, group in groups.items()
     ]
+
+
+def lost(folder: Path, ranks: int, causes: Mapping[int, str]) -> tuple[list[str], bool]:
+    """Return what is to be said of ranks that others have survived, and whether any has come to its
+    end: if none has, the launcher has ended the job, whatever it says.
+    """
+    found = {
+        rank: status
+        for rank in range(ranks)
+        if (status := rank_status.read(folder, rank)) is not None
+    }
+    dead = [rank for rank, status in found.items() if status.phase not in _TOLD]
+    result = [_died(rank, found, causes.get(found[rank].pid, "")) for rank in dead]
+    return result, not found or any(each.phase is StepPhase.END for each in found.values())
+
+
+def _died(rank: int, found: dict[int, LastStatus], how: str) -> str:
+    return f"{_named([rank], found)} died {found[rank].where}{how and f': {how}'}"
 
 
 def unfinished(folder: Path, ranks: int, first: int | None) -> list[str]:

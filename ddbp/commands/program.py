@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 # In a process of its own: to find a module, Python imports the packages that it lies in.
 _FIND = """
@@ -55,7 +54,8 @@ def arguments_of_python(parser: argparse.ArgumentParser, options: argparse.Names
         if reason := _missing(name):
             parser.error(f"python -m must find the module; got {name}: {reason}")
         return ["-m", name, *options.arguments]
-    if not Path(name).is_file():
+    # Of a Path, a name that is too long is an error.
+    if not os.path.isfile(name):
         is_module = all(map(str.isidentifier, name.split("."))) and not _missing(name)
         fix = f". It is a module: write -m {name}" if is_module else ""
         parser.error(f"the script must exist; got {name}{fix}")

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     if not runs:
         must = f"{options.folder} must hold the folder of a run"
         fix = "Name another folder: ddbp runs FOLDER."
-        got = "none" if options.folder.is_dir() else "no folder"
+        got = "none" if os.path.isdir(options.folder) else "no folder"
         print(plain(message("ddbp runs", must, got, fix)), file=sys.stderr)
         return 1
     runs.sort(key=_started, reverse=True)

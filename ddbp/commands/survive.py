@@ -174,8 +174,7 @@ class Job:
         where = rank_status.read(self._folder, slot)
         place = where.where if where else rank_status.BEFORE_TRAINER
         goes = "1 goes on" if len(left) == 1 else f"{len(left) or 'none'} go on"
-        stalled = where is not None and where.stalled
-        how = "killed, as it came no further" if stalled else cause(number, self._memory)
+        how = (where.killed if where else "") or cause(number, self._memory)
         self._say(slot, f"died {place}: {how}; {goes}")
         for line in stack(where.fault if where else ""):
             print(f"ddbp launch: {line}", file=sys.stderr, flush=True)

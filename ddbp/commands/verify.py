@@ -6,10 +6,10 @@ import argparse
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,8 +25,9 @@ from rich.table import Table
 from ddbp import settings
 from ddbp.comm.rank_process import tied
 from ddbp.observers.step_log import CHANGE
+from layers.errors import message
 
-from . import launch, program
+from . import launch, program, temporary
 
 DESCRIPTION = """Run a script or a module on several numbers of ranks, with the same number of
 shards, and compare losses, metrics and digests of all parameters and layer states step by step and
@@ -59,6 +60,7 @@ _HINTS = {
 # Seconds that a launcher gets to end its ranks before they are killed.
 _GRACE = 5.0
 _LINES = 100
+_RANKS = re.compile(r"\d{1,6}", re.ASCII)
 _RECORDS = "trainer*-rank*.jsonl"
 
 Event = dict[str, Any]
@@ -107,17 +109,20 @@ def run(arguments: Sequence[str]) -> int:
         return _verify(launch.find_mpiexec(), options, console)
     except OSError as error:
         # There is no launcher, or no room for what is recorded.
-        print(error if error.errno is None else f"ddbp verify: {error}", file=sys.stderr)
+        must, fix = "there must be a folder to record to", "Make room, or name one by --keep."
+        got = f"{error.filename or ''}: {error.strerror}".removeprefix(": ")
+        said = error if error.errno is None else message("ddbp verify", must, got, fix)
+        print(said, file=sys.stderr)
         return 1
 
 
 def _verify(mpiexec: str, options: argparse.Namespace, console: Console) -> int:
     """Run the script on all numbers of ranks and print what differs; return the exit status."""
-    with tempfile.TemporaryDirectory(prefix="ddbp-verify-") as temporary:
+    with temporary.folder("verify") as place:
         runs: list[Run] = []
         verdicts: list[list[str]] = []
         for number, ranks in enumerate([options.ranks[0], *options.ranks]):
-            folder = (options.keep or Path(temporary)).resolve() / f"run{number}-{ranks}-ranks"
+            folder = (options.keep or place).resolve() / f"run{number}-{ranks}-ranks"
             try:
                 with console.status(f"{ranks} {_ranks(ranks)} …"):
                     runs.append(_run(mpiexec, ranks, options, folder))
@@ -170,7 +175,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _numbers(text: str) -> list[int]:
     parts = text.split(",")
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+    if not all(_RANKS.fullmatch(part.strip()) and int(part) > 0 for part in parts):
         raise argparse.ArgumentTypeError(
             f"must be numbers of ranks with commas, such as 1,2,3; got {text!r}"
         )

@@ -18,14 +18,15 @@ from pathlib import Path
 from ddbp import settings
 from ddbp.comm.abort import BEFORE_ABORT, STARTED
 from ddbp.comm.base import Communicator
-from ddbp.comm.deadlines import WHERE
+from ddbp.comm.deadlines import KILLS, WHERE
 from layers.kernels.cache_folder import opened
 
 from .observer import StepPhase
 
 # Words of a status: the process, without which nothing else holds; what it does, in which step of
-# which trainer; by its id, the layer whose turn it is, or 0; and whether it was found to stall.
-_PID, PHASE, STEP, TRAINER, LAYER, _STALLED = range(6)
+# which trainer; by its id, the layer whose turn it is, or 0; whether it was found to stall; and 1
+# and the slot of the rank that killed it, or 0.
+_PID, PHASE, STEP, TRAINER, LAYER, _STALLED, _KILLER = range(7)
 _WORDS = 8
 
 _PHRASES = {
@@ -123,11 +124,23 @@ def own_words() -> tuple[int, ...]:
 
 def mark_stalled(slot: int) -> None:
     """Note in the status of a rank, if it has one, that it has been found to stall."""
+    _note(slot, _STALLED, 1)
+
+
+def mark_killed(slot: int, killer: int) -> None:
+    """Note in the status of a rank, if it has one, that of a slot kills it."""
+    _note(slot, _KILLER, 1 + killer)
+
+
+KILLS.append(mark_killed)
+
+
+def _note(slot: int, word: int, value: int) -> None:
     folder = settings.status_folder()
     if folder is not None:
         with suppress(OSError), _file(folder, slot).open("r+b") as file:
-            file.seek(8 * _STALLED)
-            file.write((1).to_bytes(8, sys.byteorder))
+            file.seek(8 * word)
+            file.write(value.to_bytes(8, sys.byteorder))
 
 
 def _start(comm: Communicator) -> None:
@@ -153,7 +166,8 @@ if hasattr(os, "register_at_fork"):
 @dataclass(frozen=True)
 class LastStatus:
     """What a rank has left of its status: process, phase, that in words, the step, whether it has
-    been found to stall, and the Python stack at the signal that ended it, if it could tell.
+    been found to stall, by which rank it was killed and why, if it was, and the Python stack at the
+    signal that ended it, if it could tell.
     """
 
     pid: int
@@ -161,6 +175,7 @@ class LastStatus:
     where: str
     step: int
     stalled: bool
+    killed: str
     fault: str
 
 
@@ -187,7 +202,12 @@ def read(folder: Path, rank: int) -> LastStatus | None:
             fault = file.readall().decode("utf-8", errors="replace")
     except OSError:
         fault = ""
-    return LastStatus(words[_PID], phase, where, words[STEP], bool(words[_STALLED]), fault)
+    stalled, killer, killed = bool(words[_STALLED]), words[_KILLER] - 1, ""
+    if killer >= 0:
+        who = "its watchdog" if killer == rank else f"rank {killer}"
+        why = "came no further" if stalled else f"did not come within {settings.TIMEOUT}"
+        killed = f"killed by {who}, as it {why}"
+    return LastStatus(words[_PID], phase, where, words[STEP], stalled, killed, fault)
 
 
 def _name(path: Path, trainer: int, layer: int) -> str:

@@ -21,7 +21,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any
 
 from ddbp import settings, terminal
-from ddbp.comm.abort import STALLED, STARTED
+from ddbp.comm.abort import STALLED, STARTED, insist
 from ddbp.comm.base import Communicator, described
 from ddbp.comm.deadlines import GIVES_UP, WHERE
 from ddbp.comm.processes import Processes, start_of
@@ -52,8 +52,6 @@ _FIRST = 3
 """Batches of a trainer that may take long."""
 _ANSWER = 3.0
 """Seconds that the ranks of a host get to tell where they are."""
-_INSIST = 5.0
-"""Seconds that MPI gets to end all ranks."""
 
 _NEVER = float("inf")
 _ENDED = ("", "Z", "X")
@@ -296,7 +294,7 @@ class Watchdog:
                 self._kill(slot, int(signs[slot][_PID]))
             return
         self._say(f"ends all ranks; {settings.STALL_TIMEOUT} sets the limit in seconds")
-        threading.Thread(target=_insist, daemon=True).start()
+        insist()
         self._comm.abort(STALLED)
 
     def _kill(self, slot: int, pid: int) -> None:
@@ -304,6 +302,7 @@ class Watchdog:
         if _state_of(pid) in _ENDED:
             return
         self._say(f"kills rank {self._rank_of(slot)}")
+        rank_status.mark_killed(slot, self._comm.slot)
         if slot == self._comm.slot:
             os.kill(pid, signal.SIGKILL)
         self._processes.kill(pid)
@@ -379,12 +378,6 @@ def _state_of(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
     except OSError:
         return ""
-
-
-def _insist() -> None:
-    """End this process where MPI does not."""
-    time.sleep(_INSIST)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 _OWN: list[Watchdog] = []

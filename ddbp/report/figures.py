@@ -90,9 +90,10 @@ def heat_map(
     of: str,
     note: str = "",
     log: bool = False,
+    bounds: tuple[float, float] | None = None,
 ) -> Figure | None:
     """Return a figure of values (n, rows), a column for each step and a row for each name, of
-    which `of` says what they are; None if there is no number.
+    which `of` says what they are, in colours between bounds; None if there is no number.
     """
     if not np.isfinite(values).any():
         return None
@@ -107,7 +108,7 @@ def heat_map(
         "of": of,
         "steps": steps[columns].tolist(),
         "names": [str(names[row]) for row in rows],
-        **thin.coded(shown, log=log),
+        **thin.coded(shown, log=log, bounds=bounds),
     }
     listed = [
         (str(names[row]), *map(text, (found[0], np.median(found), found[-1])))

@@ -83,7 +83,7 @@ class Run:
         folder = Path(path).expanduser().absolute()
         if not is_run(folder):
             must = f"{folder} must be the folder of a run"
-            got = f"one without {', '.join(PARTS)}" if folder.is_dir() else "no folder"
+            got = f"one without {', '.join(PARTS)}" if os.path.isdir(folder) else "no folder"
             fix = "Pass what run_dir= of a trainer was; `ddbp runs` lists them."
             raise ValueError(message("ddbp.report", must, got, fix))
         run = cls(folder, folder.name)

@@ -69,8 +69,8 @@ def _confusion(pairs: Array) -> list[Block]:
         )
         rows.append(f'<tr><th scope="row">{label}</th>{cells}<td>{shares[label]:.1%}</td></tr>')
     matrix = (
-        '<div class="scroll" tabindex="0"><table class="confusion"><caption>Confusion matrix: a row'
-        " for each label, a column for what was predicted</caption><thead><tr>"
+        '<div class="scroll" tabindex="0"><table class="confusion"><caption>Confusion matrix: rows'
+        " are labels, columns predictions</caption><thead><tr>"
         f'<th scope="col">label</th>{head}<th scope="col">right</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )

@@ -121,7 +121,8 @@ def instruments(run: Run) -> list[Section]:
             series = Series(title.lower(), steps, np.asarray(values[:, 0], np.float64))
             return lines(title, [series], log=log, note=note)
         rows = names.get(of) or [f"{of.removesuffix('s')} {n}" for n in range(values.shape[1])]
-        return heat_map(title, steps, rows, values, of=of, log=log, note=note)
+        bounds = None if log else (0.0, 1.0)
+        return heat_map(title, steps, rows, values, of=of, log=log, note=note, bounds=bounds)
 
     fade = "From the input (above) to the output (below)."
     flow = _known(
@@ -166,19 +167,20 @@ def _time(run: Run, steps: Array) -> list[Block]:
     if not phases:
         return []
     ranks = max(values.shape[1] for values in phases.values())
-    means = {name: float(np.nanmean(values)) for name, values in phases.items()}
-    total = math.fsum(means.values()) or 1.0
-    rows = [(name, f"{1e3 * mean:.4g} ms", f"{mean / total:.1%}") for name, mean in means.items()]
+    # Not the mean: the first step compiles.
+    typical = {name: float(np.nanmedian(values)) for name, values in phases.items()}
+    total = math.fsum(typical.values()) or 1.0
+    rows = [(name, f"{1e3 * each:.4g} ms", f"{each / total:.1%}") for name, each in typical.items()]
     bars = "".join(
-        f'<div><dt>{escape(name)}</dt><dd><span class="bar" style="--share:{mean / total:.4f}">'
-        f"</span>{mean / total:.1%}</dd></div>"
-        for name, mean in means.items()
+        f'<div><dt>{escape(name)}</dt><dd><span class="bar" style="--share:{each / total:.4f}">'
+        f"</span>{each / total:.1%}</dd></div>"
+        for name, each in typical.items()
     )
     with np.errstate(all="ignore"):
         curves = [Series(name, steps, 1e3 * _row_means(values)) for name, values in phases.items()]
     result = _known(
         f'<dl class="bars">{bars}</dl>',
-        table(("phase", "mean of a step", "share"), rows),
+        table(("phase", "median of a step", "share"), rows),
         lines("Time of a step", curves, note="Milliseconds, mean over the ranks.", log=True),
     )
     if ranks > 1:
@@ -277,46 +279,40 @@ def duration(seconds: float) -> str:
 
 
 def curves(runs: Sequence[Run]) -> Section:
-    """Return losses, metrics, learning rate and speed over the steps."""
-    several = len(runs) > 1
-    prefix = {run.name: f"{run.name}: " if several else "" for run in runs}
-    result: list[Block | None] = []
-    losses = []
-    for run in runs:
-        if "loss" in run.steps:
-            low, high = (run.steps.get(name) for name in ("low", "high"))
-            training = Series(
-                f"{prefix[run.name]}training", _steps(run), run.steps["loss"], low, high
-            )
-        else:
-            training = _recorded(run, "loss", f"{prefix[run.name]}training")
-        losses.append(training)
-        losses.append(_recorded(run, "validation_loss", f"{prefix[run.name]}validation"))
-    result.append(lines("Loss", losses, note="", log=False))
-    names = dict.fromkeys(name for run in runs for name in run.metrics)
-    for name in names:
-        if name not in ("loss", "validation_loss"):
-            title = name.replace("_", " ").capitalize()
-            label = name.removeprefix("validation_")
-            result.append(
-                lines(title, [_recorded(run, name, run.name if several else label) for run in runs])
-            )
+    """Return losses, metrics, learning rate and speed over the steps; of several runs each has its
+    own colour.
+    """
+    alone = len(runs) == 1
+    losses = [_losses(run, "training" if alone else run.name) for run in runs]
+    if alone:
+        losses.append(_recorded(runs[0], "validation_loss", "validation"))
+    names = dict.fromkeys(name for run in runs for name in run.metrics if name != "loss")
+    if alone:
+        names.pop("validation_loss", None)
+    metrics = [_metric(runs, name, name.removeprefix("validation_")) for name in names]
     rates = [
-        Series(run.name if several else "learning rate", _steps(run), run.steps["learning_rate"])
+        Series("learning rate" if alone else run.name, _steps(run), run.steps["learning_rate"])
         for run in runs
         if "learning_rate" in run.steps
     ]
-    result.append(lines("Learning rate", rates))
-    result.append(
-        lines(
-            "Samples per second",
-            [
-                _recorded(run, "samples_per_second", run.name if several else "samples per second")
-                for run in runs
-            ],
-        )
-    )
-    return Section("Curves", _known(*result))
+    speed = _metric(runs, "samples_per_second", "samples per second")
+    shown = [lines("Loss", losses), *metrics, lines("Learning rate", rates), speed]
+    return Section("Curves", _known(*shown))
+
+
+def _losses(run: Run, label: str) -> Series:
+    """Return the training loss, by steps if they are known."""
+    if "loss" not in run.steps:
+        return _recorded(run, "loss", label)
+    low, high = (run.steps.get(name) for name in ("low", "high"))
+    return Series(label, _steps(run), run.steps["loss"], low, high)
+
+
+def _metric(runs: Sequence[Run], name: str, label: str) -> Figure | None:
+    """Return a figure of a number of the records."""
+    title = name.replace("_", " ").capitalize()
+    shown = [_recorded(run, name, label if len(runs) == 1 else run.name) for run in runs]
+    return lines(title, shown)
 
 
 def _steps(run: Run) -> Array:

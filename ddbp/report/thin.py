@@ -59,20 +59,22 @@ def chosen(count: int, most: int) -> Integers:
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
-def coded(values: Array, *, log: bool) -> dict[str, Any]:
-    """Return numbers as 16-bit codes between the least and the greatest, by their logarithms if
-    they are shown by these: {"cells": base64, "low", "high", "log"}.
+def coded(values: Array, *, log: bool, bounds: tuple[float, float] | None = None) -> dict[str, Any]:
+    """Return numbers as 16-bit codes between bounds, the least and the greatest unless given, by
+    their logarithms if they are shown by these: {"cells": base64, "low", "high", "log"}.
     """
     values = np.asarray(values, np.float64)
     with np.errstate(all="ignore"):
         levels = np.log10(values) if log else values
     known = np.isfinite(levels)
-    low, high = (levels[known].min(), levels[known].max()) if known.any() else (0.0, 0.0)
+    low, high = bounds or (0.0, 0.0)
+    if bounds is None and known.any():
+        low, high = levels[known].min(), levels[known].max()
     span = high - low if high > low else 1.0
     codes = np.full(values.shape, MISSING, "<u2")
     if log:
         codes[values == 0] = _ZERO
-    codes[known] = np.round((levels[known] - low) / span * _CODES)
+    codes[known] = np.round(np.clip((levels[known] - low) / span, 0, 1) * _CODES)
     return {"cells": packed(codes), "low": float(low), "high": float(high), "log": log}
 
 

@@ -36,6 +36,8 @@ class BatchStream:
 
     Attributes
     ----------
+    data
+        The data set of the run, None before the first one.
     epoch
         How many epochs are over.
     position
@@ -79,7 +81,7 @@ class BatchStream:
         self.follow(plan)
         self._truncation = truncation
         self._rows = Rows()
-        self._data: ArrayDataset | None = None
+        self.data: ArrayDataset | None = None
         # The epoch that the run has begun with, or None if there is no run.
         self._first_epoch: int | None = None
         # The digest of the data of the epoch that has begun, once asked for; and whether the next
@@ -124,7 +126,7 @@ class BatchStream:
                 "Load the same data, or the state of the end of an epoch.",
             )
             raise ValueError(message("Trainer", must, data, fix))
-        self._data = data
+        self.data = data
         return resumes
 
     def left(self, epochs: int) -> int:
@@ -150,9 +152,9 @@ class BatchStream:
 
     def reopen(self) -> None:
         """Be where the last step of the epoch that has just ended was over."""
-        assert self._data is not None
+        assert self.data is not None
         self.epoch -= 1
-        self.position = self._options.samples(len(self._data))
+        self.position = self._options.samples(len(self.data))
 
     def interrupt(self) -> None:
         """Go on within the run after a state of it was loaded."""
@@ -280,9 +282,9 @@ class BatchStream:
             got = "a call before the step on a batch that was given out"
             raise RuntimeError(message("Trainer.state", must, got, fix))
         truncation = {} if self._truncation is None else self._truncation.state()
-        if self._begun_with is None and self._data is not None and self.mid_epoch:
-            self._begun_with = self._data.digest()
-            self._samples = len(self._data)
+        if self._begun_with is None and self.data is not None and self.mid_epoch:
+            self._begun_with = self.data.digest()
+            self._samples = len(self.data)
         return {
             "epoch": self.epoch,
             "position": self.position,

@@ -278,6 +278,7 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             fix = "Pass run_dir=, the folder of the run to go on with."
             raise ValueError(message("Trainer", 'resume="auto" needs a run folder', None, fix))
         path = run_dir / folder.IN_RUN
+        folder.recover(path)
     else:
         path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
@@ -285,7 +286,6 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
             checkpoint.require_whole()
             return str(path.absolute())
         path = folder.within(path)
-    folder.recover(path)
     damages: list[DamagedError] = []
     for found in folder.newest_whole(path):
         if isinstance(found, Checkpoint):

@@ -54,6 +54,8 @@ class FitLoop(StepHook):
         The records of the epochs of this run.
     running
         Whether it is in `run`.
+    validation
+        The data set that is evaluated after each epoch, if any.
     between
         What a validation calls between batches.
     """
@@ -66,6 +68,7 @@ class FitLoop(StepHook):
     ) -> None:
         self.history: list[Record] = []
         self.running = False
+        self.validation: ArrayDataset | None = None
         self._stream = stream
         self._update = update
         self._run_dir = run_dir
@@ -132,6 +135,7 @@ class FitLoop(StepHook):
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
         """
+        self.validation = validation
         number = self._stream.runs
         if self._stream.passes():
             return self._of_run(number)

@@ -107,10 +107,13 @@ class RunFolder:
         try:
             save_parameters(model, path)
         except OSError as error:
+            other = None
             try:
                 other = Path(tempfile.mkdtemp(prefix="ddbp-run-"), path.name)
                 save_parameters(model, other)
             except OSError as second:
+                if other is not None:
+                    other.parent.rmdir()
                 raise error from second
             _warn(f"{error} Meanwhile they are in {other}: move them.")
 

@@ -149,6 +149,11 @@ def opened(path: str | os.PathLike[str], *, links: bool = False) -> FileIO:
     except ValueError as error:
         # Zeros in the name.
         raise OSError(errno.EINVAL, str(error), os.fspath(path)) from error
+    except OSError as error:
+        if error.errno != errno.ELOOP or links:
+            raise
+        # What the system says of it speaks of too many links.
+        raise OSError(errno.ELOOP, "A link, which is not followed", os.fspath(path)) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "Not a regular file", os.fspath(path))

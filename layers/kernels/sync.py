@@ -6,6 +6,9 @@ wrote (the C11 and LLVM memory model, which holds between processes as it does b
 no process reads too early, on weakly ordered processors either.
 """
 
+import ctypes
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import llvmlite.binding
@@ -101,6 +104,31 @@ def _pause(typingctx: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+def fence_code(triple: str) -> llvmlite.binding.ModuleRef:
+    """Return the code of a fence for processors of a kind."""
+    text = "define void @fence() {\n fence acq_rel\n ret void\n}"
+    return llvmlite.binding.parse_assembly(f'target triple = "{triple}"\n{text}')
+
+
+@cache
+def _fence() -> tuple[Callable[[], None], object]:
+    """Return the function, and what holds its machine code."""
+    binding = llvmlite.binding
+    code = fence_code(binding.get_process_triple())
+    machine = binding.Target.from_default_triple().create_target_machine()
+    engine = binding.create_mcjit_compiler(code, machine)
+    engine.finalize_object()
+    return ctypes.PYFUNCTYPE(None)(engine.get_function_address("fence")), engine
+
+
+def fence() -> None:
+    """Order what Python reads and writes in shared memory, where no kernels are compiled yet: a
+    number that is stored after it is seen by nobody before what was written ahead of it, and what
+    is read after it is at least as new as a number that was loaded ahead of it.
+    """
+    _fence()[0]()
 
 
 @inlined

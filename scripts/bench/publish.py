@@ -24,6 +24,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy": quality.accuracies,
     "convolutions": speed.convolutions,
     "convolution errors": speed.convolution_errors,
+    "attributions": quality.attributions,
     "gradients": quality.gradients,
     "trees": speed.trees,
     "language": quality.language,

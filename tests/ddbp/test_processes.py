@@ -302,7 +302,7 @@ def test_launch_returns_the_status_of_a_failure(mpirun, run_python, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["-n", "0", "{script}"], "-n must be at least 1; got 0"),
+        (["-n", "0", "{script}"], "-n must be an integer from 1 to 1048576; got 0"),
         (["nowhere.py"], "the script must exist; got nowhere.py"),
     ],
 )

@@ -13,7 +13,7 @@ import numpy as np
 
 import ddbp
 import layers
-from ddbp import script
+from ddbp import attribution, script
 from layers import init, models
 from layers.gradient_check.cases import Apply
 
@@ -62,10 +62,9 @@ class Row:
 def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: Any) -> Row:
     """Return the row of a name in `layers`, or in the module before its last dot."""
     module, _, last = name.rpartition(".")
-    where = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}[module]
-    full = {"": "layers", "ddbp": "ddbp", "script": "ddbp.training.script"}.get(
-        module, f"layers.{module}"
-    )
+    places = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}
+    where: Any = {**places, "attribution": attribution}[module]
+    full = where.__name__
     arguments = {**dict(enumerate(given)), **named}
     then = then or (lambda result: None)
     return Row(f"{full}.{last}", getattr(where, last), arguments, then, endless)
@@ -113,6 +112,12 @@ def network() -> layers.Sequential:
     )
 
 
+def pooled(first: Any) -> layers.Sequential:
+    """Return a classifier of sequences that begins with a layer of five outputs."""
+    rng = np.random.default_rng(1)
+    return layers.Sequential(first, layers.PoolOverTime(), layers.Linear(5, 3, rng=rng))
+
+
 def trainer(**options: Any) -> ddbp.Trainer:
     """Return a quiet trainer of a small network."""
     usual = {
@@ -141,6 +146,11 @@ def with_optimizer(made: Any) -> None:
 def with_callback(made: Any) -> None:
     """Train an epoch with a callback."""
     trainer(callbacks=[made]).fit(DATA, epochs=1, validation=DATA)
+
+
+def with_doctor(made: Any) -> None:
+    """Train an epoch with a doctor."""
+    trainer(callbacks=[ddbp.Instruments(), made]).fit(DATA, epochs=1, validation=DATA)
 
 
 def rates(made: Any) -> None:
@@ -426,6 +436,7 @@ TRAINING = [
     row("ddbp.Callback", then=with_callback),
     row("ddbp.Checkpoints", path="checkpoints"),
     row("ddbp.EarlyStopping", then=with_callback),
+    row("ddbp.Doctor", then=with_doctor),
     row("ddbp.BestWeights", then=with_callback),
     row("ddbp.ExponentialMovingAverage", then=with_callback),
     *(
@@ -463,4 +474,26 @@ TRAINING = [
     row("script.use_one_thread"),
 ]
 
-PARTS = {"layers": LAYERS, "functions": FUNCTIONS, "training": TRAINING}
+EXPLAINED = {"model": network(), "x": ROWS, "target": LABELS}
+TABLE, KERNEL = layers.Embedding(7, 5, rng=RNG), layers.Conv1d(6, 5, 3, rng=RNG)
+ATTRIBUTION = [
+    row("attribution.saliency", **EXPLAINED),
+    row("attribution.saliency", model=pooled(TABLE), x=TOKENS, target=(0,)),
+    row("attribution.gradient_times_input", **EXPLAINED),
+    row("attribution.guided_backpropagation", **EXPLAINED),
+    *(
+        row(f"attribution.{name}", **EXPLAINED, baseline=ROWS)
+        for name in ("deep_lift", "occlusion")
+    ),
+    row("attribution.integrated_gradients", **EXPLAINED, steps=2, endless=("steps",)),
+    row("attribution.smooth_grad", **EXPLAINED, draws=2, endless=("draws",)),
+    row("attribution.grad_cam", model=pooled(KERNEL), x=LINES, layer=KERNEL, target=LABELS),
+    row("attribution.sanity_check", explain=lambda m: attribution.saliency(m, X), model=network()),
+]
+
+PARTS = {
+    "layers": LAYERS,
+    "functions": FUNCTIONS,
+    "training": TRAINING,
+    "attribution": ATTRIBUTION,
+}

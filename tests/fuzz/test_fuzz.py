@@ -4,7 +4,6 @@ Numba, no crash, no hang, nothing executed and no more memory than there is.
 
 import inspect
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -26,7 +25,9 @@ WITHOUT_ROW = {
     *("layers.Call", "layers.ForwardCall", "layers.Value", "layers.Workspace", "layers.Rule"),
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
-    *("ddbp.CommunicationError", "ddbp.MemoryCorruptionError", "ddbp.TrainingOver"),
+    *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
+    "ddbp.TrainingOver",
+    "ddbp.attribution.Attribution",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
     *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
@@ -51,7 +52,13 @@ def test_every_public_callable_has_a_row():
 
 @pytest.mark.parametrize(
     ("part", "calls"),
-    [("layers", 1000), ("functions", 1000), ("training", 1000), ("inputs", 1000)],
+    [
+        ("layers", 1000),
+        ("functions", 1000),
+        ("training", 1000),
+        ("attribution", 500),
+        ("inputs", 1000),
+    ],
 )
 @pytest.mark.parametrize(
     "stride", [pytest.param(1, marks=pytest.mark.full, id="all"), pytest.param(17, id="some")]
@@ -71,6 +78,15 @@ def test_hostile_files_are_refused_in_our_words_and_nothing_is_executed(stride):
     assert count > 1000
 
 
+@pytest.mark.parametrize(
+    "stride", [pytest.param(1, marks=pytest.mark.full, id="all"), pytest.param(7, id="some")]
+)
+def test_hostile_arguments_of_commands_are_refused_in_our_words(stride):
+    faults, count = attacked("attack_commands.py", stride)
+    assert faults == []
+    assert count > 1000 / stride
+
+
 NAMES = {
     name: getattr(ddbp.settings, name)
     for name in vars(ddbp.settings)
@@ -85,6 +101,10 @@ READERS = [
     and found.__name__[0] != "_"
     and found.__name__ != "claim_rank"
 ]
+OF_LAUNCHERS = (
+    *("SLURM_STEP_ID", "SLURM_STEP_NUM_TASKS", "PMI_SIZE", "PMI_RANK", "PMI_FD", "PMIX_RANK"),
+    *("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS"),
+)
 HOSTILE = ("", " ", "x", "-1", "0", "1", "1.5", "nan", "inf", "-inf", "1e999", "²", "9" * 5000)
 TEXTS = st.sampled_from(HOSTILE) | st.text(
     st.characters(codec="utf-8", exclude_characters="\0"), max_size=20
@@ -95,20 +115,15 @@ TEXTS = st.sampled_from(HOSTILE) | st.text(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=100,
+    max_examples=300,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-@given(name=st.sampled_from(sorted(NAMES.values())), text=TEXTS)
+@given(name=st.sampled_from(sorted([*NAMES.values(), *OF_LAUNCHERS])), text=TEXTS)
 def test_hostile_settings_are_refused_in_our_words(name, text):
-    before = os.environ.get(name)
-    os.environ[name] = text
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SLURM_STEP_ID", "0")
+        patch.setenv(name, text)
         assert [found for reader in READERS if (found := fault(reader))] == []
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 class OwnError(ValueError):

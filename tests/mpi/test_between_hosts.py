@@ -23,7 +23,20 @@ RUNS = [
     (BATCH_NORM, 4, ("3:1:backward", "0:3:exchange", "2:4:update")),
     ("LAMB, one cycle", 6, ("0:3:update:20000", "1:3:update:20000", "4:5:publish")),
 ]
+# Others die while ranks recover: when they stop, in Shrink, before and after all have agreed on
+# who is left and what each host has, and when they go on. Steps 3 and 5 begin with six and four.
+AGAIN = [
+    ("before stop", "before recover"),
+    ("before catch_up", "after agreed"),
+    ("after catch_up", "before regroup"),
+    ("after regroup", "before recover:500000"),
+]
 MORE = [
+    *(
+        (ADAM, 6, ("5:3:exchange", f"0:3:{first}", "4:5:exchange", f"1:5:{second}"))
+        for first, second in AGAIN
+    ),
+    (ADAM, 6, ("4:3:exchange", "5:3:exchange", "0:3:before catch_up")),
     (ADAM, 6, ("2:2:exchange", "3:2:exchange:30000")),
     (ADAM, 6, ("4:4:publish", "5:4:publish", "0:4:publish:3000000")),
     (ADAM, 4, ("0:4:evaluation", "3:9:end")),

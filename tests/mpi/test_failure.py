@@ -17,7 +17,18 @@ def _compiled(without_misdeed):
     assert all(f"rank {rank} has finished" in without_misdeed.out for rank in range(3))
 
 
-@pytest.fixture(params=[ONE_HOST, SURVIVE], ids=["mpi", "survive"])
+BOTH, NAMES = (ONE_HOST, SURVIVE), ("mpi", "survive")
+
+
+def of(*few):
+    """Return the mark of a test that is run with these ways to start ranks, and in full with both:
+    what ranks say of each other does not depend on that.
+    """
+    ways = [way if way in few else in_full(way)[0] for way in BOTH]
+    return pytest.mark.parametrize("misbehave", ways, ids=NAMES, indirect=True)
+
+
+@pytest.fixture(params=BOTH, ids=NAMES)
 def misbehave(request, mpirun, tmp_path):
     """Return a function that runs a misdeed on three ranks, checks that all have ended badly and
     soon, and returns the output.
@@ -40,6 +51,7 @@ def test_exception_prints_one_traceback_that_names_the_rank(misbehave):
     assert err.count("Traceback") == 1
 
 
+@of(SURVIVE)
 def test_exception_in_a_thread_ends_all_ranks(misbehave):
     assert "[rank 1 of 3] RuntimeError: the misdeed" in misbehave("raise in a thread").err
 
@@ -57,6 +69,7 @@ def test_killed_rank_takes_the_others_along(misbehave):
     assert "has finished" not in finished.out
 
 
+@of(ONE_HOST)
 def test_rank_that_skips_a_step_is_named_with_the_step(misbehave):
     finished = misbehave("skip a step")
     assert "on rank 1" in finished.err
@@ -64,6 +77,7 @@ def test_rank_that_skips_a_step_is_named_with_the_step(misbehave):
     assert "has finished" not in finished.out
 
 
+@of(SURVIVE)
 def test_rank_with_a_batch_of_another_size_is_named_with_both_sizes(misbehave):
     err = misbehave("take another batch").err
     must = "all ranks must be in the same step with the same global batch"
@@ -73,6 +87,7 @@ def test_rank_with_a_batch_of_another_size_is_named_with_both_sizes(misbehave):
     )
 
 
+@of(ONE_HOST)
 def test_wrong_label_in_the_part_of_one_rank_ends_all(misbehave):
     err = misbehave("have a wrong label").err
     said = (
@@ -82,11 +97,13 @@ def test_wrong_label_in_the_part_of_one_rank_ends_all(misbehave):
     assert err.count("Traceback") == 1
 
 
+@of(SURVIVE)
 def test_run_folder_that_rank_0_cannot_write_ends_all(misbehave):
     err = misbehave("have no run folder").err
     assert "[rank 0 of 3] OSError: Trainer: the run folder must be writable; got " in err
 
 
+@of(ONE_HOST)
 def test_rank_that_evaluates_alone_is_told_that_another_has_ended(misbehave):
     err = misbehave("evaluate once more").err
     assert "[rank 1 of 3]" in err

@@ -25,18 +25,18 @@ BESIDE = ("0:4:evaluation", "1:9:epoch end", "2:19:fit end")
 
 RUNS = [
     ("dropout, Adam, a warm-up", 4, EVERYWHERE),
-    ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
     ("batch norm, momentum", 4, ELSEWHERE),
     ("LAMB, one cycle", 4, TOGETHER),
-    ("a moving average", 4, LATE),
     ("best weights", 4, BESIDE),
-    ("groups", 3, EVERYWHERE[:2]),
     ("weighted sentences without the last batch", 2, ("0:3:update",)),
     ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
     ("single steps", 4, LATE),
     ("loops of all kinds", 6, EVERYWHERE),
 ]
 MORE = [
+    ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
+    ("a moving average", 4, LATE),
+    ("groups", 3, EVERYWHERE[:2]),
     ("dropout, Adam, a warm-up", 6, ELSEWHERE),
     ("batch norm, momentum", 6, TOGETHER),
     ("LAMB, one cycle", 6, EVERYWHERE),

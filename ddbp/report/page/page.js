@@ -45,7 +45,7 @@
     return text.length > room ? `…${text.slice(1 - room)}` : text;
   }
 
-  // Two rows of keys: zooming for all, and what a figure of one kind has more.
+  // What acts on a figure: zooming for all, and what one kind has more.
   function tools(plot, ...more) {
     const zoom = factor => () => zoomed(plot.u, factor);
     const all = element("div", { class: "tools" },
@@ -182,7 +182,7 @@
     const steps = figure.x === "step";
     const make = () => {
       const options = {
-        ...sized(plot, place, 260), series: looks, bands, legend: { show: false },
+        ...sized(plot, place, 230), series: looks, bands, legend: { show: false },
         scales: { x: { time: false }, y: { distr: log ? 3 : 1 } },
         axes: [axis({ label: figure.x, labelSize: 18, labelFont: "12px system-ui, sans-serif", values }), axis({ size: 64, values: log ? (u, splits) => splits.map(v => v === null ? "" : v.toExponential(0)) : values })],
         cursor: { drag: { x: true, y: false }, focus: { prox: 30 }, ...(steps ? { sync: { key: "step", scales: ["x", null], setSeries: false } } : {}) },
@@ -207,7 +207,7 @@
     };
     make();
     keyboard(plot, place);
-    const keys = element("div", { class: "keys" });
+    const keys = [];
     if (series.length > 1) series.forEach((each, n) => {
       const rows = looks.flatMap((look, row) => (look.of === n || (look.label === each.label && look.of === undefined)) ? [row] : []);
       const stroke = element("span");
@@ -216,12 +216,12 @@
       for (const [key, value] of Object.entries({ x1: 0, x2: 26, y1: 4, y2: 4, "stroke-width": 3, "stroke-dasharray": dash(n).join(" "), style: `stroke: var(--c${n % COLOURS})` })) line.setAttribute(key, value);
       svg.append(line);
       stroke.append(svg);
-      const key = element("button", { type: "button", "aria-pressed": "true", onclick: () => {
+      const key = element("button", { type: "button", class: "key", "aria-pressed": "true", onclick: () => {
         const on = key.getAttribute("aria-pressed") !== "true";
         key.setAttribute("aria-pressed", String(on));
         rows.forEach(row => { looks[row].show = on; plot.u.setSeries(row, { show: on }); });
       } }, stroke, each.label);
-      keys.append(key);
+      keys.push(key);
     });
     const more = [];
     if (!points && !bars && series.some(each => each.y.some(y => y > 0))) {
@@ -232,7 +232,7 @@
       } }, "logarithmic");
       more.push(button);
     }
-    place.after(keys, tools(plot, ...more));
+    place.after(tools(plot, ...more, ...keys));
   }
 
   // Cells on a plot of uPlot: a column for each step, `rows` of them, coloured by `share(column, row)` in 0 to 1, NaN for none.
@@ -316,7 +316,7 @@
       said: (column, row) => `${names[row]}: ${shown(value(codes[row * columns + column]))}`,
     });
     const end = at => shown(figure.log ? 10 ** at : at);
-    place.after(scale(end(figure.low), end(figure.high)), tools(plot));
+    place.after(tools(plot, scale(end(figure.low), end(figure.high))));
   }
 
   function distributions(figure, place, plot, readout) {
@@ -344,7 +344,7 @@
     const select = element("select", { "aria-label": `${figure.title}: which of the ${figure.of}` }, ...figure.names.map((each, n) => element("option", { value: n }, each)));
     select.addEventListener("change", () => { layer = Number(select.value); find(); tell(); plot.u.redraw(false); });
     tell();
-    place.after(scale("0 %", end), tools(plot, select));
+    place.after(tools(plot, select, scale("0 %", end)));
   }
 
   function image(picture) {

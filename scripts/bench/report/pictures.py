@@ -118,6 +118,24 @@ def vanishing_gradients(figure: Any) -> None:
     axes.grid(alpha=0.25)
 
 
+def attributions(figure: Any) -> None:
+    """Draw digits, and what methods of attribution say of their pixels."""
+    measured = result("attributions")
+    rows = measured["rows"]
+    figure.set_size_inches(9, 5.4)
+    grid = figure.subplots(len(measured["images"]), 1 + len(rows))
+    columns = [measured["images"], *(row["maps"] for row in rows)]
+    for column, maps in enumerate(columns):
+        for axes, pixels in zip(grid[:, column], maps, strict=True):
+            numbers = [float(pixel) for pixel in pixels.split()]
+            image = [numbers[start : start + 8] for start in range(0, 64, 8)]
+            colours = {"cmap": "RdBu_r", "vmin": -1} if column else {"cmap": "gray", "vmin": 0}
+            axes.imshow(image, vmax=1, **colours)
+            axes.set_axis_off()
+        title = rows[column - 1]["method"] if column else ""
+        grid[0, column].set_title(title.replace(" ", "\n"), fontsize=8, loc="center")
+
+
 def scaling(figure: Any, local: int = 16) -> None:
     """Draw the efficiencies that the model of scale predicts over the number of ranks."""
     rows = [row for row in result("scaling_model")["rows"] if row["ranks_per_host"] == local]
@@ -151,6 +169,7 @@ PICTURES: dict[Callable[[Any], None], tuple[str, ...]] = {
     gradient_flow: ("gradient_flow",),
     speed: ("train_step", *(f"train_step_2_ranks_{k}" for k in ("dense", "images", "sequences"))),
     vanishing_gradients: ("vanishing_gradients",),
+    attributions: ("attributions",),
     scaling: ("scaling_model",),
 }
 

@@ -41,6 +41,22 @@ def language() -> str:
     return f"{table(['epoch', 'ours', 'PyTorch'], lines)}\n\n{origin}"
 
 
+def attributions() -> str:
+    """Return the table of methods of attribution, if they were compared."""
+    if not (measured := result("attributions")):
+        return ""
+    head = ["method", "error, relative", "alike in size", "alike with signs", "fall"]
+    lines = []
+    for row in measured["rows"]:
+        *_, size = row["similarity"].values()
+        *_, signs = row["signed"].values()
+        error = "" if row["error"] is None else f"{row['error']:.1e}"
+        lines.append(
+            [row["method"], error, f"{size:.2f}", f"{signs:.2f}", f"{row['area_over_curve']:.2f}"]
+        )
+    return f"{table(head, lines)}\n\n{source('attributions')}"
+
+
 def verified() -> str:
     """Return a line on the scripts that were verified on several numbers of ranks, if they were."""
     if not (measured := result("verify")):

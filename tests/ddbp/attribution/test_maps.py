@@ -136,6 +136,8 @@ def test_attributions_change_when_the_weights_are_shuffled(trained, method):
     alike = attribution.sanity_check(lambda model: method(model, x, y), model)
     assert list(alike) == ["layers.6", "layers.4", "layers.0"]
     assert alike["layers.0"] < 0.6, alike
+    with_signs = attribution.sanity_check(lambda model: method(model, x, y), model, signed=True)
+    assert abs(with_signs["layers.0"]) < 0.6, with_signs
     assert 0 not in alike.values(), "the maps are of something"
     for parameter, value in zip(model.parameters(), before, strict=True):
         np.testing.assert_array_equal(parameter.value, value)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.snapshot import Pieces, Snapshot
+from ddbp.training.checkpoints import to_resume
 
 RNG = np.random.default_rng(0)
 ARRAYS = {
@@ -129,6 +131,30 @@ def test_a_missing_file_is_named(tmp_path):
         Checkpoint(path).require_whole()
 
 
+def test_emptied_folder_and_links_are_told_in_words(tmp_path):
+    path = written(tmp_path)
+    file = path / "part-0000-of-0001.safetensors"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DamagedError, match=r"A link, which is not followed \(5 damaged"):
+        Checkpoint(path).require_whole()
+    for each in path.iterdir():
+        each.unlink()
+    said = r"state\.json must be there; got No such file or directory\. It was cut off or changed"
+    with pytest.raises(DamagedError, match=said):
+        Checkpoint(path)
+
+
+def test_number_of_damaged_pieces_is_told_apart_from_what_is_wrong_with_the_first(tmp_path):
+    path = written(tmp_path)
+    with (path / "part-0000-of-0001.safetensors").open("r+b") as file:
+        file.seek(min(piece.offset for piece in pieces(path)))
+        file.write(b"x" * 10_000)
+    said = r": other bytes than were written \(\d damaged pieces in all\)\. It was cut off"
+    with pytest.raises(DamagedError, match=said):
+        Checkpoint(path).require_whole()
+
+
 def forged(tmp_path, change):
     """Write a checkpoint whose state.json is changed, with the digest that it should have."""
     path = written(tmp_path)
@@ -223,10 +249,61 @@ def test_one_of_the_same_step_takes_the_place_of_an_older_one(tmp_path):
 
 def test_one_that_made_way_comes_back_where_the_new_one_did_not_come(tmp_path):
     path = written(tmp_path)
-    path.rename(tmp_path / f".{path.name}.old")
-    assert folder.found(tmp_path) == []
+    old = path.rename(tmp_path / f".{path.name}.old")
+    assert folder.found(tmp_path) == [old]
     folder.recover(tmp_path)
+    assert folder.found(tmp_path) == [path]
     assert Checkpoint(path).damages() == []
+
+
+def test_reader_leaves_a_run_alone_that_writes_one_of_the_same_step(tmp_path, monkeypatch):
+    """Between the two renames of the writer another run looks for a checkpoint to go on from."""
+    path, taken = written(tmp_path), []
+    rename = Path.rename
+
+    def meanwhile(self, target):
+        result = rename(self, target)
+        if self == path:
+            taken.append(to_resume(tmp_path, None, SerialCommunicator()).step)
+        return result
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    changed = {**ARRAYS, "counts": np.arange(4) * 2}
+    checkpoint = Checkpoint(written(tmp_path, arrays=changed))
+    assert taken == [5]
+    assert np.asarray(checkpoint.snapshot().arrays["counts"]).tolist() == [0, 2, 4, 6]
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_one_that_is_being_removed_is_never_taken(tmp_path, monkeypatch):
+    paths = [written(tmp_path, step) for step in (3, 5)]
+    found, rmtree = [], shutil.rmtree
+
+    def meanwhile(path, **options):
+        if path.exists():
+            (path / folder.STATE).unlink()
+            folder.recover(tmp_path)
+            found.extend(folder.found(tmp_path))
+        rmtree(path, **options)
+
+    monkeypatch.setattr(folder.shutil, "rmtree", meanwhile)
+    folder.remove(paths[1])
+    assert found == [paths[0]]
+    assert [*tmp_path.iterdir()] == [paths[0]]
+
+
+def test_one_that_goes_while_it_is_looked_for_is_not_called_damaged(tmp_path, monkeypatch):
+    written(tmp_path, 3)
+    opened = folder.opened
+
+    def meanwhile(path):
+        monkeypatch.setattr(folder, "opened", opened)
+        written(tmp_path, 7)
+        folder.remove(tmp_path / folder.step_name(3))
+        return opened(path)
+
+    monkeypatch.setattr(folder, "opened", meanwhile)
+    assert [each.step for each in folder.newest_whole(tmp_path)] == [7]
 
 
 def test_types_that_the_format_does_not_know_are_refused(tmp_path):
@@ -253,7 +330,8 @@ def test_folders_that_are_made_are_kept_by_the_disk_in_those_that_they_lie_in(
 
 
 def test_what_killed_runs_have_left_is_removed_but_for_the_only_one_of_a_step(tmp_path):
-    for name in ("step-000000003", ".step-000000003.old", ".step-000000006.old"):
+    names = ("step-000000003", ".step-000000003.old", ".step-000000006.old", ".step-000000001.gone")
+    for name in names:
         (tmp_path / name).mkdir()
     (tmp_path / ".step-000000009.new").mkdir()
     (tmp_path / ".step-000000009.new" / "part").touch()
@@ -267,7 +345,7 @@ def test_what_killed_runs_have_left_is_removed_but_for_the_only_one_of_a_step(tm
 
 
 def test_checkpoint_is_removed_beside_what_a_killed_run_has_left_of_it(tmp_path):
-    for name in ("step-000000003", ".step-000000003.old"):
+    for name in ("step-000000003", ".step-000000003.gone"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "part").touch()
     folder.remove(tmp_path / "step-000000003")

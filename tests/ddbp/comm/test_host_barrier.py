@@ -9,10 +9,11 @@ import re
 import time
 from types import SimpleNamespace
 
+import llvmlite.binding
 import numpy as np
 import pytest
 
-from ddbp.comm import shared_memory
+from ddbp.comm import host_barrier, shared_memory
 from ddbp.comm.base import CommunicationError
 from ddbp.comm.host_barrier import WORDS, HostBarrier, SharedRow
 from layers.kernels import sync
@@ -124,6 +125,33 @@ def test_dead_process_that_nobody_has_waited_for_is_noticed_by_those_who_saw_it_
     # Its parent waits for the other one first: until then it has ended, but is still there.
     assert in_processes(2, work) == [0, 0]
     assert reported.read_text() == "[1]"
+
+
+@pytest.mark.parametrize("triple", ["x86_64-linux-gnu", "aarch64-linux-gnu"])
+def test_fence_is_an_instruction_where_processors_reorder(triple):
+    binding = llvmlite.binding
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+    machine = binding.Target.from_triple(triple).create_target_machine()
+    text = machine.emit_assembly(sync.fence_code(triple))
+    assert ("dmb\tish" in text) == triple.startswith("aarch64"), text
+    sync.fence()
+
+
+def test_what_python_stores_for_others_comes_after_a_fence_and_what_it_loads_before(monkeypatch):
+    """What `fence` sees of the cells: nothing of the store that follows it."""
+    cells = np.zeros((2, HostBarrier.CELLS), np.int64)
+    barrier = HostBarrier(lambda shape, dtype: cells, 0, 2)
+    seen = []
+    monkeypatch.setattr(sync, "fence", lambda: seen.append(cells[0, :3].tolist()))
+    barrier.come()
+    assert seen == [[0, *cells[0, 1:3]]]
+    assert cells[0, 0] == 1
+    assert barrier.late() == [1]
+    assert len(seen) == 2
+    host_barrier.note_process(cells[1], os.getpid())
+    assert host_barrier.process_of(cells[1])[0] == os.getpid()
+    assert len(seen) == 4
 
 
 # Memory

@@ -58,7 +58,7 @@ def test_damaged_ones_make_the_status_one(run, capsys):
 
 def test_exported_model_is_that_of_the_trainer(run, tmp_path):
     run_dir, trainer = run
-    target = tmp_path / "model.safetensors"
+    target = tmp_path / "exported.safetensors"
     assert checkpoint.run(["export", str(run_dir), "-o", str(target)]) == 0
     expected = {name: p.value for name, p in trainer.model.named_parameters()}
     found = safetensors.numpy.load_file(target)
@@ -75,6 +75,27 @@ def test_a_damaged_one_is_not_exported(run, tmp_path, capsys):
     assert checkpoint.run(["export", str(run[0]), "-o", str(target)]) == 1
     assert "its arrays must be as they were written" in capsys.readouterr().err
     assert not target.exists()
+
+
+def test_file_that_is_there_is_overwritten_where_that_is_asked_for_alone(run, tmp_path, capsys):
+    target = tmp_path / "export.safetensors"
+    command = ["export", str(run[0]), "-o", str(target)]
+    target.write_text("precious")
+    assert checkpoint.run(command) == 1
+    assert f"export must write a new file; got {target}. Name one by -o" in capsys.readouterr().err
+    assert target.read_text() == "precious"
+    assert checkpoint.run([*command, "--overwrite"]) == 0
+    assert safetensors.numpy.load_file(target).keys()
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "nowhere")
+    assert checkpoint.run(["export", str(run[0]), "-o", str(link)]) == 1
+
+
+def test_one_that_has_made_way_for_another_is_listed(run, capsys):
+    path = run[0] / "checkpoints" / folder.step_name(15)
+    path.rename(path.with_name(f".{path.name}.old"))
+    assert checkpoint.run(["verify", str(run[0])]) == 0
+    assert f".{path.name}.old  whole" in capsys.readouterr().out
 
 
 def test_folder_without_checkpoints_is_refused(tmp_path, capsys):

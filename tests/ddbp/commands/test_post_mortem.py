@@ -189,3 +189,59 @@ def test_watch_does_not_guess_who_ended_before_it_looked(folder, sleepers):
     with watch.running():
         time.sleep(0.3)
     assert watch.first is None
+
+
+def test_ranks_that_others_survive_are_told_with_how_each_died(folder):
+    phases = [StepPhase.END, StepPhase.UPDATE, StepPhase.EXCHANGE, StepPhase.END]
+    for rank, phase in enumerate(phases):
+        leave(folder, rank, 100 + rank, phase, 7)
+    assert post_mortem.lost(folder, 4, {101: "killed by SIGKILL"}) == (
+        [
+            "rank 1 (process 101) died in the update of step 7: killed by SIGKILL",
+            "rank 2 (process 102) died in the gradient exchange of step 7",
+        ],
+        True,
+    )
+
+
+def test_job_of_which_no_rank_has_come_to_its_end_is_no_success(folder):
+    leave(folder, 0, 100, StepPhase.UPDATE, 7)
+    leave(folder, 1, 101, StepPhase.EXCHANGE, 7)
+    assert not post_mortem.lost(folder, 4, {})[1]
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_watch_tells_how_each_process_was_killed(folder, sleepers):
+    for rank, process in enumerate(sleepers):
+        leave(folder, rank, process.pid, StepPhase.EXCHANGE)
+    watch = post_mortem.Watch(folder, 3)
+    with watch.running():
+        for process in sleepers[:2]:
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        time.sleep(0.5)
+    assert watch.causes == dict.fromkeys(
+        [process.pid for process in sleepers[:2]], "killed by SIGTERM (Terminated)"
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+@pytest.mark.parametrize(
+    ("phase", "kills"), [(StepPhase.EXCEPTION, True), (StepPhase.EXCHANGE, False)]
+)
+def test_launcher_that_does_not_end_after_an_error_is_killed(phase, kills, folder, monkeypatch):
+    monkeypatch.setattr(post_mortem, "_LOOK_FOR_ERRORS", 0.0)
+    monkeypatch.setattr(post_mortem.end_signals, "GRACE", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as launcher:
+        watch = post_mortem.Watch(folder, 1)
+        watch.began(launcher.kill)
+        leave(folder, 0, os.getpid(), phase)
+        with watch.running():
+            if kills:
+                assert launcher.wait(30) == -signal.SIGKILL
+            else:
+                time.sleep(1)
+                assert launcher.poll() is None
+        launcher.kill()
+    assert watch.killed == kills

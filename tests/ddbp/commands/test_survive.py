@@ -21,12 +21,13 @@ def survive(run_python, tmp_path):
     in memory, and returns status, lines of the launcher and who was there in the end.
     """
 
-    def run(what, *options):
+    def run(what, *options, **environment):
         temporary = tmp_path / "temporary"
         temporary.mkdir(exist_ok=True)
         before = {*shared_memory.folder().glob("ddbp-*")}
         launch = ("-m", "ddbp", "launch", "--survive", "-n", 3, *options)
-        finished = run_python(*launch, PROGRAM, what, tmp_path, TMPDIR=str(temporary))
+        environment["TMPDIR"] = str(temporary)
+        finished = run_python(*launch, PROGRAM, what, tmp_path, **environment)
         assert [*temporary.iterdir()] == []
         pids = re.findall(r"process (\d+)", finished.err)
         left = {*shared_memory.folder().glob("ddbp-*")} - before
@@ -69,6 +70,7 @@ def test_death_of_all_ends_the_job_with_the_signal(survive):
     assert "none go on" in lines[-1]
 
 
+@pytest.mark.full
 def test_death_of_all_is_followed_by_a_restart_if_there_may_be_one(survive):
     status, lines, slots = survive("all are killed once", "--max-restarts", 1)
     assert status == 0
@@ -100,3 +102,20 @@ def test_rank_that_is_killed_after_its_last_meeting_is_told_of_at_the_end(surviv
     assert "2 go on" in lines[0]
     said = r"rank 1 \(process \d+\) died after its last meeting: .* is missing"
     assert re.fullmatch(said, lines[-1])
+
+
+def test_rank_that_others_kill_as_it_does_not_come_is_said_to_be(survive):
+    status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="4")
+    assert status == 0
+    said = "killed by rank [02], as it did not come within DDBP_TIMEOUT; 2 go on"
+    assert re.fullmatch(f"rank 1 .* died .*: {said}", lines[0])
+    assert "slots1" not in slots
+
+
+def test_lines_of_ranks_do_not_mix(run_python, tmp_path):
+    command = ("-m", "ddbp", "launch", "--survive", "-n", 3, PROGRAM, "all speak", tmp_path)
+    for unbuffered in ("", "1"):
+        finished = run_python(*command, PYTHONUNBUFFERED=unbuffered)
+        assert finished.status == 0, finished.err
+        whole = {" ".join([*[str(slot)] * 20, "end"]) for slot in range(3)}
+        assert {*finished.out.splitlines()} == whole

@@ -48,7 +48,7 @@ def watched(monkeypatch):
     clock.monotonic = lambda: clock.now
     clock.sleep = lambda seconds: setattr(clock, "now", clock.now + 1.0)
     monkeypatch.setattr(watchdog, "time", clock)
-    monkeypatch.setattr(watchdog, "_insist", lambda: None)
+    monkeypatch.setattr(watchdog, "insist", lambda: None)
     states = {}
     monkeypatch.setattr(watchdog, "_state_of", lambda pid: states.get(pid, "S"))
     made = SimpleNamespace(clock=clock, ranks=Ranks(), states=states)

@@ -80,6 +80,64 @@ def test_rule_replaces_the_error_of_the_layers_it_chooses(rng):
     assert (model[2].bias.gradient == 5).all()
 
 
+def test_rule_may_answer_for_the_backward_of_a_call(rng):
+    class Straight(layers.Rule):
+        """As if every function of one number were the identity."""
+
+        def error(self, call, dy):
+            return 2 * dy
+
+        def backward(self, call, *dys):
+            if isinstance(call.layer, layers.Tanh):
+                return dys
+            return super().backward(call, *dys)
+
+    model = Sequential(linear(rng, 3, 4), layers.Tanh(), linear(rng, 4, 2))
+    x = Tape().input(rng.standard_normal((5, 3)))
+    model(x).backward(np.ones((5, 2)), rule=Straight())
+    weights = model[2].weight.value @ model[0].weight.value
+    np.testing.assert_allclose(x.grad, 8 * np.ones((5, 2)) @ weights, rtol=1e-12)
+
+
+def test_backward_of_a_rule_gets_a_gradient_for_each_output_that_has_one(rng):
+    class Split(layers.Layer):
+        def forward(self, call, x):
+            return x[:, :1] * 1, x[:, 1:] * 1
+
+        def backward(self, call, first, second):
+            given = [np.zeros((5, 1)) if dy is None else dy for dy in (first, second)]
+            return (np.concatenate(given, axis=1),)
+
+    class Counts(layers.Rule):
+        def backward(self, call, *dys):
+            counted.append([dy is not None for dy in dys])
+            return super().backward(call, *dys)
+
+    counted = []
+    x = Tape().input(rng.standard_normal((5, 2)))
+    first, _ = Split()(x)
+    first.sum().backward(rule=Counts())
+    assert counted[-1] == [True, False]
+    np.testing.assert_array_equal(x.grad, np.tile([1.0, 0.0], (5, 1)))
+
+
+def test_gradients_of_a_rule_must_be_one_for_each_input_in_its_shape(rng):
+    class Wrong(layers.Rule):
+        def __init__(self, gradients):
+            self.gradients = gradients
+
+        def backward(self, call, *dys):
+            return self.gradients
+
+    y = linear(rng, 3, 2)(Tape().input(np.ones((5, 3))))
+    for gradients, words in (
+        ((), "backward must return 1 gradients; got 0"),
+        ((np.ones((5, 2)),), r"of the input's shape \(5, 3\); got \(5, 2\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            y.backward(np.ones((5, 2)), rule=Wrong(gradients))
+
+
 def test_rule_does_not_outlast_its_backward(rng):
     layer = linear(rng, 3, 2)
     x = Tape().input(np.ones((1, 3)))

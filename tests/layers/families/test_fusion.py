@@ -30,7 +30,7 @@ from layers import (
     Tanh,
     Tape,
 )
-from layers.fusion import PATTERNS, fuse
+from layers.fusion import PATTERNS, Fused, fuse
 
 ROWS, IMAGES, SEQUENCES = (7, 6), (7, 6, 6, 3), (7, 5, 8)
 SHARDS = (0, 3, 7)
@@ -147,6 +147,28 @@ def test_fused_layers_have_the_bits_of_the_same_layers_one_by_one(make, dtype):
         )
         assert fused[0] == apart[0]
         assert fused[1] < apart[1], "nothing was fused"
+
+
+class ApartTape(Tape):
+    """A tape on which fused layers are called apart."""
+
+    def record(self, layer, inputs):
+        return layer.apart(*inputs) if isinstance(layer, Fused) else super().record(layer, inputs)
+
+
+@pytest.mark.parametrize("make", NETWORKS, ids=lambda make: make.__name__)
+def test_parts_of_fused_layers_called_apart_have_the_bits_of_their_one_call(make):
+    x = np.random.default_rng(1).standard_normal(NETWORKS[make]).astype(np.float32)
+    found = []
+    for kind in (Tape, ApartTape):
+        model, tape = Sequential(*make(np.random.default_rng(2))), kind(training=True, seed=5)
+        value = tape.input(x)
+        y = model(value)
+        y.backward(np.cos(np.arange(y.array.size, dtype=np.float32)).reshape(y.shape))
+        gradients = [parameter.gradient for parameter in model.parameters()]
+        found.append([array.tobytes() for array in (y.array, value.grad, *gradients)])
+    assert found[0] == found[1]
+    assert all(not call.layer.parts for call in tape.calls)
 
 
 class ByHand(layers.Composite):

@@ -3,6 +3,7 @@ and with folders that others can write to.
 """
 
 import os
+import shutil
 import stat
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -42,24 +43,45 @@ print(Compiled.number)
 """
 
 
+@pytest.fixture(scope="module")
+def doubles(tmp_path_factory):
+    """Return the file of the program."""
+    path = tmp_path_factory.mktemp("program") / "doubles.py"
+    path.write_text(PROGRAM)
+    return path
+
+
 @pytest.fixture
-def program(run_python, tmp_path):
+def program(doubles, run_python, tmp_path):
     """Return a function that calls a kernel for two types in a new process, whose cache is in a
     folder, and returns how many it compiled and what it said.
     """
-    path = tmp_path / "doubles.py"
-    path.write_text(PROGRAM)
 
     def run(before="", **environment):
-        path.with_name("limited.py").write_text(
-            f"{before}\nimport runpy\nrunpy.run_path({str(path)!r})"
-        )
-        script = path.with_name("limited.py") if before else path
+        script = tmp_path / "limited.py"
+        script.write_text(f"{before}\nimport runpy\nrunpy.run_path({str(doubles)!r})")
         done = run_python(script, **{"NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment})
         assert done.status == 0, done.err
         return int(done.out), done.err
 
     return run
+
+
+@pytest.fixture(scope="module")
+def kept(doubles, run_python, tmp_path_factory):
+    """Return a cache with the code for both types."""
+    folder = tmp_path_factory.mktemp("kept") / "cache"
+    done = run_python(doubles, NUMBA_CACHE_DIR=str(folder))
+    assert (done.status, done.out, done.err) == (0, "2\n", "")
+    return folder
+
+
+@pytest.fixture
+def both(kept, tmp_path):
+    """Return the files of the code for both types, in the cache of the program."""
+    shutil.copytree(kept, tmp_path / "cache")
+    first, second = files(tmp_path / "cache")
+    return first, second
 
 
 def files(folder):
@@ -83,31 +105,31 @@ def with_its_digest_flipped(content):
     return bytes([content[0] ^ 1]) + content[1:]
 
 
-@pytest.mark.parametrize("damaged", [emptied, cut_off, with_a_bit_flipped, with_its_digest_flipped])
-def test_damaged_file_is_found_and_compiled_again(damaged, program, tmp_path):
-    assert program() == (2, "")
-    for path in files(tmp_path / "cache"):
+@pytest.mark.parametrize(
+    "damages", [(emptied, cut_off), (with_a_bit_flipped, with_its_digest_flipped)]
+)
+def test_damaged_file_is_found_and_compiled_again(damages, program, both):
+    for path, damaged in zip(both, damages, strict=True):
         path.write_bytes(damaged(path.read_bytes()))
     compiled, said = program()
     assert compiled == 2
-    assert "a file of compiled kernels must be as written; got " in said
-    assert "which is cut off or altered. The kernel is compiled again." in said
+    for path in both:
+        must = "a file of compiled kernels must be as written; got "
+        assert f"{must}{path}, which is cut off or altered. The kernel is compiled again." in said
     assert program() == (0, "")
 
 
-def test_file_under_the_name_of_another_is_compiled_again(program, tmp_path):
+def test_file_under_the_name_of_another_is_compiled_again(program, both):
     # Its code is for other types: it would read and write beyond its arrays.
-    assert program()[0] == 2
-    first, second = files(tmp_path / "cache")
+    first, second = both
     first.write_bytes(second.read_bytes())
     compiled, said = program()
     assert compiled == 1
     assert f"got {first}, which is cut off or altered" in said
 
 
-def test_file_that_cannot_be_read_is_compiled_again(program, tmp_path):
-    assert program()[0] == 2
-    first, _ = files(tmp_path / "cache")
+def test_file_that_cannot_be_read_is_compiled_again(program, both):
+    first, _ = both
     first.unlink()
     first.mkdir()
     compiled, said = program()
@@ -115,9 +137,8 @@ def test_file_that_cannot_be_read_is_compiled_again(program, tmp_path):
     assert f"got {first}, which cannot be read: " in said
 
 
-def test_file_that_others_may_write_is_not_unpickled(program, tmp_path):
-    assert program()[0] == 2
-    first, _ = files(tmp_path / "cache")
+def test_file_that_others_may_write_is_not_unpickled(program, both):
+    first, _ = both
     first.chmod(0o666)
     compiled, said = program()
     assert compiled == 1

@@ -2,7 +2,9 @@
 
 Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS] [--deadly
 STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
-that step, or so much later, by a timer of the system. With --joined steps from that one on wait
+that step, or so much later, by a timer of the system. In place of NANOSECONDS `daemon` kills its
+parent, `stop` stops it, and `cut SECONDS` and `lose SECONDS` take the link between two hosts down
+for a time, or have all be lost that the first one sends. With --joined steps from that one on wait
 until there are so many ranks again; with --deadly every process is killed that computes that shard
 in that step; with --save there is a run folder with checkpoints, and who resumes is not killed;
 with --unfinished nobody finishes the update of a rank that was killed in it. Every rank that is
@@ -14,6 +16,7 @@ import argparse
 import ctypes
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -25,7 +28,30 @@ from ddbp import settings
 from ddbp.observers.observer import StepPhase
 from layers import BatchNorm, Dropout, TapeHook
 
+LINK = {
+    "cut": ("ip link set first down", "ip link set first up"),
+    "lose": (
+        "ip neigh replace 10.77.0.2 lladdr 2:0:0:0:0:9 dev first nud permanent",
+        "ip neigh del 10.77.0.2 dev first",
+    ),
+}
 PHASES = {StepPhase.EXCHANGE: "exchange", StepPhase.UPDATE: "update", StepPhase.PUBLISH: "publish"}
+
+
+def disturb(what: str) -> None:
+    """Do what is to happen where this process is."""
+    word, _, seconds = what.partition(" ")
+    if word == "daemon":
+        os.kill(os.getppid(), signal.SIGKILL)
+    elif word == "stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif word in LINK:
+        cut, heal = LINK[word]
+        subprocess.run(cut, shell=True, check=True)
+        heal = f"sleep {seconds}; {heal}"
+        subprocess.Popen(heal, shell=True, start_new_session=True)
+    else:
+        end_process(int(word or 0))
 
 
 def end_process(nanoseconds: int) -> None:
@@ -39,6 +65,10 @@ def end_process(nanoseconds: int) -> None:
     assert libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, 0, nanoseconds), None) == 0
 
 
+RECOVERY = ("stop", "recover", "catch_up", "agreed", "regroup")
+"""What ranks of several hosts do when one is lost."""
+
+
 class Killer(ddbp.Callback, TapeHook):
     """Kills this process at places of steps."""
 
@@ -48,19 +78,35 @@ class Killer(ddbp.Callback, TapeHook):
         slot = ddbp.communicator().slot
         split = [kill.split(":") for kill in kills]
         self._kills = {
-            (int(step), place): int(later[0]) if later else 0
+            (int(step), place): later[0] if later else ""
             for which, step, place, *later in split
             if int(which) == slot and not settings.resumes()
         }
         self._step = -1
+        for name in RECOVERY:
+            self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        """Have a function of the communicator be a place, before it does something and after."""
+        comm = ddbp.communicator()
+        function = getattr(comm, f"_{name}", None) or getattr(comm, name, None)
+
+        def watched(*given):
+            self._come_to(f"before {name}")
+            result = function(*given)
+            self._come_to(f"after {name}")
+            return result
+
+        if function is not None:
+            setattr(comm, function.__name__, watched)
 
     def __repr__(self) -> str:
         return "Killer()"
 
     def _come_to(self, place: str) -> None:
-        later = self._kills.pop((self._step, place), None)
-        if later is not None:
-            end_process(later)
+        what = self._kills.pop((self._step, place), None)
+        if what is not None:
+            disturb(what)
 
     def on_attach(self, trainer):
         self._trainer = trainer

@@ -36,6 +36,11 @@ def happen(what: str, slot: int, folder: Path) -> None:
     """Do what happens at a step."""
     if (what, slot) in (("one is killed", 1), ("newcomers fail", 1), ("newcomers exit", 1)):
         kill()
+    if (what, slot) == ("one is stopped", 1):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if what == "all speak":
+        for _ in range(1000):
+            print(*[f"{slot}"] * 20, "end")
     if what == "all are killed":
         kill()
     if what == "all are killed once" and not (folder / f"killed{slot}").exists():

@@ -1,0 +1,215 @@
+"""The callback that watches over a run, and says what is wrong with it."""
+
+from collections import deque
+from contextlib import suppress
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbp import terminal
+from ddbp.instruments.instruments import Instruments
+from ddbp.optim.clipping import NotFiniteError
+from ddbp.training.callbacks import OptionsCallback, Record
+from layers.checks import boolean
+from layers.errors import message
+from layers.types import Array
+
+from . import finding
+from .chart import Chart
+from .facts import DataFacts, FirstPass
+from .finding import Finding
+from .rules import RULES
+
+if TYPE_CHECKING:
+    from ddbp.training.trainer import Trainer
+
+_OWNER = "Doctor"
+_CHECKS = (3, 20, 40, 80, 120, 160, 200)
+"""Steps after which it looks; later on they lie further and further apart."""
+_LATER = 1.2
+_EPOCHS = 1.1
+"""At the end of an epoch it looks if there have been so many times the steps of the last look."""
+_FIRST, _LAST = 64, 2048
+"""Losses that are kept of the beginning, and of the last steps."""
+_ALIKE = 1e-3
+
+
+class DoctorError(RuntimeError):
+    """A strict doctor has found something: `finding`, None on ranks that do not lead."""
+
+    def __init__(self, found: Finding | None) -> None:
+        self.finding = found
+        super().__init__("the doctor of rank 0 has ended the run" if found is None else str(found))
+
+
+class Doctor(OptionsCallback):
+    """Says once what is wrong with a run, why, and the one change to try.
+
+    It looks at data, model and options when training begins, at what `Instruments` have measured
+    after some of the first steps, more and more seldom from then on, and after epochs. Of the
+    rules that hold the first in causal order is the finding; what comes after it in that order may
+    be its consequence, and is not told.
+    Findings are printed, kept in `findings` and written to findings.jsonl in the run folder; where
+    training ends as numbers are not finite they are noted on the error.
+
+    >>> callbacks = [Instruments(every=10), Doctor()]
+    >>> Trainer(model, …, callbacks=callbacks, run_dir="runs/first").fit(data, epochs=5)
+
+    Parameters
+    ----------
+    strict
+        End training with a `DoctorError` when something is found.
+
+    Attributes
+    ----------
+    findings
+        What was found so far, on rank 0.
+
+    Raises
+    ------
+    ValueError
+        The trainer has no `Instruments` before it among its callbacks.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = boolean(_OWNER, "strict", strict)
+        self.findings: list[Finding] = []
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        """Begin anew, with the model of a trainer."""
+        before = trainer.callbacks[: trainer.callbacks.index(self)]
+        found = [each for each in before if isinstance(each, Instruments)]
+        if not found:
+            must, fix = (
+                "it must come after Instruments",
+                "callbacks=[Instruments(every=10), Doctor()]",
+            )
+            raise ValueError(message(_OWNER, must, "none of them before it", f"Pass {fix}."))
+        self._instruments = found[-1]
+        self.findings = []
+        self._begun: list[float] = []
+        self._losses = deque[float](maxlen=_LAST)
+        self._first: FirstPass | None = None
+        self._alike: list[str] = []
+        self._next = trainer.step_count + _CHECKS[0]
+        self._judged = 0
+        self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
+        named = trainer.model.named_parameters()
+        self._weights = {
+            name: (parameter.size, 0.8 * parameter.size**0.25)
+            for name, parameter in named
+            if parameter.value.ndim > 1
+        }
+        if trainer.comm.leads and trainer.run_dir is not None and not trainer.resume:
+            with suppress(OSError):
+                (trainer.run_dir / finding.FILE).unlink(missing_ok=True)
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        """Know what was said before."""
+        if trainer.comm.leads and trainer.run_dir is not None:
+            self.findings = finding.read(trainer.run_dir)
+
+    # The events
+
+    def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        if self._first is None and trainer.comm.leads:
+            self._first = FirstPass(trainer.model, trainer.loss)
+            self._alike = _of_one_unit(trainer) if step == 0 else []
+            trainer.tape_watchers.add(self._first)
+
+    def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
+        if self._first is not None:
+            trainer.tape_watchers.remove(self._first)
+        if len(self._begun) < _FIRST:
+            self._begun.append(loss)
+        self._losses.append(loss)
+        if step >= self._next:
+            self._judge(trainer)
+
+    def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
+        if trainer.step_count >= _EPOCHS * self._judged:
+            self._judge(trainer)
+
+    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        if isinstance(error, NotFiniteError) and trainer.comm.leads:
+            self._losses.append(np.nan)
+            self._look(trainer)
+            for each in self.findings:
+                error.add_note(f"doctor: {each}")
+
+    # Findings
+
+    def _judge(self, trainer: "Trainer") -> None:
+        """Look, and end the run if something is found and that is asked for; collective."""
+        step = self._judged = trainer.step_count
+        later = max(int(step * _LATER), step + 1)
+        self._next = next((each for each in _CHECKS if each > step), later)
+        found = self._look(trainer) if trainer.comm.leads else None
+        if self.strict and trainer.comm.all_gather(np.array([found is not None])).any():
+            raise DoctorError(found)
+
+    def _look(self, trainer: "Trainer") -> Finding | None:
+        """Return what is found for the first time, having told of it."""
+        chart = self.chart(trainer)
+        told = {each.rule for each in self.findings}
+        causes = takewhile(lambda each: each.name not in told, RULES)
+        with np.errstate(all="ignore"):
+            found = next(filter(None, (each.finding(chart) for each in causes)), None)
+        if found is None:
+            return None
+        self.findings.append(found)
+        terminal.say(f"doctor: {found}")
+        if trainer.run_dir is not None:
+            with suppress(OSError), (trainer.run_dir / finding.FILE).open("a") as file:
+                file.write(found.line())
+        return found
+
+    def chart(self, trainer: "Trainer") -> Chart:
+        """Return what is known of the run, on rank 0."""
+        first = self._first
+        data, validation = trainer._stream.data, trainer._fit.validation
+        return Chart(
+            step=trainer.step_count,
+            epochs=trainer.epoch,
+            training=self._facts_of(data),
+            validation=self._facts_of(validation),
+            stages=[] if first is None else first.stages,
+            probabilities=first is not None and first.probabilities(),
+            loss=trainer.loss,
+            optimizer=trainer.optimizer,
+            options=trainer.options,
+            recording=self._instruments.recording,
+            begun=self._begun,
+            losses=[*self._losses],
+            records=trainer.history,
+            weights=self._weights,
+            alike=self._alike,
+            weighted=data is not None and data.weights is not None,
+        )
+
+    def _facts_of(self, data: Any) -> DataFacts | None:
+        if data is None:
+            return None
+        known, facts = self._facts.get(id(data), (None, None))
+        if known is not data:
+            facts = DataFacts.of(data)
+            self._facts[id(data)] = data, facts
+        return facts
+
+
+def _of_one_unit(trainer: "Trainer") -> list[str]:
+    """Return the names of weights that are the same for all units, and not 0."""
+    found = []
+    for name, parameter in trainer.model.named_parameters():
+        values: Array = parameter.value
+        if values.ndim < 2 or min(values.shape[0], values.shape[-1]) < 3:
+            continue
+        norm = float(np.linalg.norm(values))
+        apart = min(
+            float(np.linalg.norm(values - values.mean(axis=axis, keepdims=True)))
+            for axis in (0, -1)
+        )
+        if norm > 0 and apart < _ALIKE * norm:
+            found.append(name)
+    return found

@@ -1,0 +1,191 @@
+"""What the doctor knows of the data and of the first pass, before there is anything to measure."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers import Call, Embedding, Layer, Module, Tape, TapeHook
+from layers.engine.memory import flat
+from layers.types import Array
+
+if TYPE_CHECKING:
+    from ddbp.training.data import ArrayDataset
+
+_ROWS = 2000
+"""Samples that facts are drawn from, at equal distances."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What is known of a data set whose samples and targets are one array each.
+
+    Attributes
+    ----------
+    samples
+        How many there are.
+    rms, mean, std
+        Of the inputs; NaN where these are whole numbers, such as tokens.
+    alike
+        Whether all samples are the same.
+    classes
+        The number of labels, 0 where targets are no labels.
+    entropy
+        That of the labels, in nats.
+    most
+        The share of the most frequent label.
+    target_rms, target_variance
+        Of targets that are numbers, else NaN.
+    least, largest
+        The range of such targets.
+    one_hot
+        Whether each target is a row of zeros and a one.
+    """
+
+    samples: int
+    rms: float
+    mean: float
+    std: float
+    alike: bool
+    classes: int
+    entropy: float
+    most: float
+    target_rms: float
+    target_variance: float
+    least: float
+    largest: float
+    one_hot: bool
+
+    @classmethod
+    def of(cls, data: "ArrayDataset") -> "DataFacts | None":
+        """Return what is known of a data set, None of one with several or ragged arrays."""
+        x, y = data.x, data.y
+        if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+            return None
+        rows = np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(np.int64)
+        x, y = x[rows], y[rows]
+        rms = mean = std = np.nan
+        if x.dtype.kind == "f":
+            numbers = x.astype(np.float64)
+            rms, mean, std = (
+                float(np.sqrt(np.mean(np.square(numbers)))),
+                float(numbers.mean()),
+                float(numbers.std()),
+            )
+        classes, entropy, most = 0, np.nan, np.nan
+        target_rms = variance = least = largest = np.nan
+        one_hot = False
+        if y.dtype.kind in "iub":
+            counts = np.unique(y[y >= 0], return_counts=True)[1]
+            share = counts / max(counts.sum(), 1)
+            classes = len(counts)
+            entropy = float(-(share * np.log(share)).sum())
+            most = float(share.max(initial=0.0))
+        else:
+            numbers = y.astype(np.float64)
+            target_rms = float(np.sqrt(np.mean(np.square(numbers))))
+            variance = float(np.mean(np.var(numbers, axis=0)))
+            least, largest = float(numbers.min()), float(numbers.max())
+            zero_or_one = ((numbers == 0) | (numbers == 1)).all()
+            one_hot = y.ndim > 1 and zero_or_one and bool((numbers.sum(axis=-1) == 1).all())
+        return cls(
+            samples=len(data),
+            rms=rms,
+            mean=mean,
+            std=std,
+            alike=len(x) > 1 and bool((x == x[:1]).all()),
+            classes=classes,
+            entropy=entropy,
+            most=most,
+            target_rms=target_rms,
+            target_variance=variance,
+            least=least,
+            largest=largest,
+            one_hot=bool(one_hot),
+        )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A call of the first pass.
+
+    Attributes
+    ----------
+    name
+        The column of the instruments: the layer, as written, whose output it is.
+    layers
+        What it consists of: more than one where layers are fused.
+    follows
+        Whether its input is what the stage before has put out, and nothing else.
+    """
+
+    name: str
+    layers: tuple[Module, ...]
+    follows: bool
+
+    @property
+    def weighs(self) -> bool:
+        """Whether it multiplies by weights, and does not look rows up."""
+        return any(
+            parameter.value.ndim > 1
+            for layer in self.layers
+            if not isinstance(layer, Embedding)
+            for parameter in layer.own_parameters()
+        )
+
+
+def _written(layer: Module) -> tuple[Module, ...]:
+    """Return the layers that the user wrote, of one that may be fused."""
+    return tuple(each for part in layer.parts for each in _written(part)) or (layer,)
+
+
+class FirstPass(TapeHook):
+    """Writes down which layers are called, in which order, and what the loss gets.
+
+    Attributes
+    ----------
+    stages
+        The calls before that of the loss.
+    prediction
+        What the loss gets (N, …), None if that is no single array.
+    """
+
+    def __init__(self, model: Module, loss: Any) -> None:
+        self._loss = loss
+        self._names = {
+            id(layer): name or type(layer).__name__
+            for name, layer in model.named_layers()
+            if isinstance(layer, Layer)
+        }
+        self.stages: list[Stage] = []
+        self.prediction: Array | None = None
+        self.over = False
+        self._tape: Tape | None = None
+        self._before: Any = None
+
+    def on_forward_begin(self, call: Call) -> None:
+        if self.over or call.layer is not self._loss:
+            return
+        self.over = True
+        given: Any = call.inputs[0]
+        array = getattr(given, "array", None)
+        if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
+            self.prediction = array.copy()
+
+    def on_forward_end(self, call: Call) -> None:
+        if self.over or call.layer is self._loss:
+            return
+        written = _written(call.layer)
+        name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
+        if name is not None:
+            alone = len(call.inputs) > 0 and call.inputs[0] is self._before
+            self.stages.append(Stage(name, written, alone))
+        self._before = call.output
+
+    def probabilities(self) -> bool:
+        """Return whether each row of the prediction is a distribution."""
+        if self.prediction is None or self.prediction.ndim < 2 or self.prediction.shape[-1] < 2:
+            return False
+        rows = self.prediction.reshape(-1, self.prediction.shape[-1])
+        sums = np.abs(rows.sum(axis=1, dtype=np.float64) - 1)
+        return bool(flat(self.prediction).min() >= 0 and sums.max() < 1e-3)

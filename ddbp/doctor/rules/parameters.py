@@ -1,0 +1,55 @@
+"""Diseases that are seen in single parameters."""
+
+import numpy as np
+
+from ddbp.doctor.chart import Chart
+from ddbp.doctor.rule import Evidence, rule
+
+_LEAST_ROWS = 4
+_MOVING = 1e-6
+
+
+@rule(
+    "Units that begin alike get the same gradients, and stay alike: a layer of one unit.",
+    "Draw the weights at random: leave out weight_init=, or use layers.init.he_uniform.",
+)
+def units_alike(chart: Chart) -> Evidence | None:
+    """All units of a layer have the same weights."""
+    if not chart.alike:
+        return None
+    return Evidence("all units have the same weights", chart.alike[0])
+
+
+@rule(
+    "What lies before the place where the gradient is cut is never trained.",
+    "Look for .array, detach() or NumPy functions between this layer and the loss.",
+)
+def no_gradient(chart: Chart) -> Evidence | None:
+    """No gradient reaches a layer that is used."""
+    if chart.recorded < 3:
+        return None
+    outputs = chart.values("activation_norm").sum(axis=0)
+    gradients = chart.values("activation_gradient_norm")
+    if not np.isfinite(gradients).any():
+        return None
+    for column in chart.chain:
+        if np.isfinite(outputs[column]) and np.isnan(gradients[:, column]).all():
+            return Evidence("no gradient reaches its output", chart.recording.layers[column])
+    return None
+
+
+@rule(
+    "A parameter that never changes does not learn.",
+    "Give it to the optimizer: look at groups= (a learning rate of 0?) and transforms=.",
+)
+def never_changes(chart: Chart) -> Evidence | None:
+    """A parameter has gradients, and updates leave it as it is, while others move."""
+    if chart.recorded < _LEAST_ROWS or chart.ratio < _MOVING:
+        return None
+    gradients, updates = chart.values("gradient_norm"), chart.values("update_norm")
+    for column in chart.weight_columns:
+        if (gradients[:, column] > 0).all() and (updates[:, column] == 0).all():
+            return Evidence(
+                "it has gradients, and never changes", chart.recording.parameters[column]
+            )
+    return None

@@ -1,0 +1,167 @@
+"""Diseases of the signal on its way through the layers, forward and backward."""
+
+import math
+
+import numpy as np
+
+from ddbp.doctor.chart import Chart
+from ddbp.doctor.rule import Evidence, rule
+from layers import Sigmoid, Tanh
+
+_SATURATED = 0.55
+_GAIN, _TOTAL = 2.0, 30.0
+_HEAD, _FIRST_LOSS = 8.0, 4.0
+_DEAD = 0.65
+_ROWS = 8
+_STEPS = 60
+_FALL, _ERRORS = 1e-3, 4.0
+_FALL_UNLEARNT, _UNLEARNT = 0.05, 0.95
+
+
+def _gains(chart: Chart) -> np.ndarray:
+    """Return the sizes of the input and of what each layer of the chain puts out in the first
+    recorded step; empty if they are not known.
+    """
+    data = chart.training
+    if data is None or not data.rms > 0 or not chart.recorded or chart.recording.steps[0] > 0:
+        return np.zeros(0)
+    sizes = chart.values("activation_norm")[0, chart.chain].astype(np.float64)
+    return np.array([data.rms, *sizes])
+
+
+@rule(
+    "Saturated units pass no gradient on.",
+    "Draw smaller weights: layers.init.xavier_uniform, and standardise the inputs.",
+)
+def saturated(chart: Chart) -> Evidence | None:
+    """Units of tanh or sigmoid are at their limits from the beginning."""
+    if not chart.recorded:
+        return None
+    found = np.nan_to_num(chart.values("activation_saturated"))
+    inner = [
+        i
+        for i, name in enumerate(chart.recording.layers)
+        if not chart.stages or name != chart.stages[-1].name
+    ]
+    if not inner:
+        return None
+    most = found[:, inner].max(axis=1)
+    if most[0] < 0.8 * _SATURATED or chart.share(lambda row: most[row] > _SATURATED) <= 0.6:
+        return None
+    column = inner[int(np.argmax(found[-1, inner]))]
+    text = f"{most[-1]:.0%} of its outputs are at their limits, {most[0]:.0%} at the beginning"
+    return Evidence(text, chart.recording.layers[column], {"share": float(most[-1])})
+
+
+@rule(
+    "What grows from layer to layer grows in the gradient, too: steps become wild.",
+    "Draw smaller weights: layers.init.he_uniform for ReLU, xavier_uniform for tanh.",
+)
+def activations_explode(chart: Chart) -> Evidence | None:
+    """Outputs grow from layer to layer at the beginning."""
+    sizes = _gains(chart)[:-1]
+    if len(sizes) < 4 or not (np.isfinite(sizes) & (sizes > 0)).all():
+        return None
+    total = float(sizes[-1] / sizes[0])
+    gain = total ** (1 / (len(sizes) - 1))
+    if gain <= _GAIN or total <= _TOTAL:
+        return None
+    text = f"outputs grow {gain:.1f}-fold per layer at the beginning, {total:.3g}-fold in all"
+    return Evidence(text, numbers={"gain": gain, "total": total})
+
+
+@rule(
+    "Wrong and sure from the first step: the loss falls by shrinking the last layer first.",
+    "Draw smaller weights for the last layer: weight_init=layers.init.xavier_uniform.",
+)
+def last_layer_large(chart: Chart) -> Evidence | None:
+    """The first loss is far above that of a guess, and the last layer makes it so."""
+    sizes = _gains(chart)
+    data = chart.training
+    if len(sizes) < 3 or data is None or not chart.of_classes or not chart.begun:
+        return None
+    guess = math.log(max(data.classes, 2))
+    head, total = float(sizes[-1] / sizes[-2]), float(sizes[-2] / sizes[0])
+    if not (chart.begun[0] > _FIRST_LOSS * guess and head > _HEAD and total < _TOTAL):
+        return None
+    text = f"the first loss is {chart.begun[0]:.3g}, a guess has {guess:.2f}, and outputs grow"
+    return Evidence(f"{text} {head:.0f}-fold there", chart.stages[-1].name, {"times": head})
+
+
+@rule(
+    "A unit that is 0 for all samples has no gradient, and never comes back.",
+    "Begin with biases of 0 (bias_init), or use LeakyReLU.",
+)
+def units_dead(chart: Chart) -> Evidence | None:
+    """Most units of a layer are 0 for all samples, from the beginning on."""
+    found = _silent(chart)
+    if found is None or found[0] <= 0.5 * _DEAD:
+        return None
+    return _dead(chart, found)
+
+
+@rule(
+    "Steps that are too large throw units beyond what any sample reaches.",
+    "Divide the learning rate by 10.",
+)
+def units_die(chart: Chart) -> Evidence | None:
+    """Most units of a layer become 0 for all samples while training."""
+    found = _silent(chart)
+    if found is None or found[0] > 0.5 * _DEAD:
+        return None
+    return _dead(chart, found)
+
+
+def _silent(chart: Chart) -> np.ndarray | None:
+    """Return the largest share of silent units of a layer (n,), if it has lasted."""
+    if chart.options.batch_size / (chart.options.shards or 1) < _ROWS or not chart.recorded:
+        return None
+    found = np.nan_to_num(chart.values("activation_silent"))
+    most: np.ndarray = found.max(axis=1, initial=0.0)
+    return most if chart.share(lambda row: most[row] > _DEAD) > 0.6 else None
+
+
+def _dead(chart: Chart, found: np.ndarray) -> Evidence:
+    column = int(np.argmax(np.nan_to_num(chart.values("activation_silent")[-1])))
+    text = f"{found[-1]:.0%} of its units are 0 for all samples, {found[0]:.0%} at the beginning"
+    return Evidence(text, chart.recording.layers[column], {"share": float(found[-1])})
+
+
+@rule(
+    "The first layers get next to no gradient, and do not learn.",
+    "Use ReLU instead of sigmoid or tanh, a norm after each layer, or Residual.",
+)
+def gradients_vanish(chart: Chart) -> Evidence | None:
+    """Gradients fall by the same factor from layer to layer, towards the first."""
+    if chart.recorded < 3 or len(chart.chain) < 4:
+        return None
+    rows = chart.values("activation_gradient_norm")[-12:, chart.chain].astype(np.float64)
+    rows = rows[(np.isfinite(rows) & (rows > 0)).all(axis=1)]
+    if len(rows) < 3:
+        return None
+    depth = np.arange(rows.shape[1], dtype=np.float64)
+    falls, errors = zip(*(_slope(depth, np.log(row)) for row in rows), strict=True)
+    ratio = float(np.median(np.exp(-np.array(falls) * (len(depth) - 1))))
+    # Where nothing is learnt, less is enough.
+    unlearnt = chart.step >= _STEPS and chart.recent > _UNLEARNT * chart.base
+    if ratio >= (_FALL_UNLEARNT if unlearnt else _FALL) or np.median(errors) <= _ERRORS:
+        return None
+    text = f"gradients fall {1 / ratio:.1g}-fold from the last layer to the first"
+    squashes = [
+        layer
+        for stage in chart.stages
+        for layer in stage.layers
+        if isinstance(layer, Sigmoid | Tanh)
+    ]
+    if squashes:
+        text += f", through {len(squashes)} × {type(squashes[0]).__name__}"
+    return Evidence(text, chart.recording.layers[chart.chain[0]], {"ratio": ratio})
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return the slope of y against x, and how many standard errors that is from 0."""
+    x = x - x.mean()
+    slope = float(x @ y / (x @ x))
+    rest = y - y.mean() - slope * x
+    error = math.sqrt(max(float(rest @ rest), 1e-12) / (len(x) - 2) / float(x @ x))
+    return slope, slope / error

@@ -1,0 +1,135 @@
+"""Diseases of the model and of options, which are told exactly."""
+
+from typing import Any
+
+from ddbp.doctor.chart import Chart
+from ddbp.doctor.facts import Stage
+from ddbp.doctor.rule import Evidence, rule
+from layers import BatchNorm, BatchNorm2d, Dropout, Linear, Module, ReLU, Sigmoid, Softmax, Tanh
+
+_SQUASHES: dict[type, tuple[float, float]] = {
+    ReLU: (0.0, float("inf")),
+    Sigmoid: (0.0, 1.0),
+    Tanh: (-1.0, 1.0),
+}
+"""What these layers can put out."""
+_ROWS = 4
+_DROPOUT = 0.8
+_MOMENTUM = 0.99
+_OUTSIDE = 0.01
+
+
+@rule(
+    "The loss takes logits and applies softmax itself; twice, gradients nearly vanish.",
+    "Leave out the softmax at the end of the model.",
+)
+def softmax_twice(chart: Chart) -> Evidence | None:
+    """A cross-entropy of logits gets probabilities."""
+    if not chart.of_classes or not chart.probabilities:
+        return None
+    last = _last(chart)
+    layer = chart.stages[-1].name if isinstance(last, Softmax) else ""
+    return Evidence("the rows that the loss gets are positive and sum to 1", layer)
+
+
+@rule(
+    "Squared errors behind a squashing layer have next to no gradient where a guess is most wrong.",
+    "Use SoftmaxCrossEntropy on labels, without an activation at the end.",
+)
+def squared_error_of_classes(chart: Chart) -> Evidence | None:
+    """Classes are learnt by squared errors of squashed outputs."""
+    data = chart.training
+    if data is None or not (chart.of_squares and data.one_hot):
+        return None
+    if not isinstance(_last(chart), Sigmoid | Tanh | ReLU | Softmax):
+        return None
+    text = f"targets are rows with a single one, and the last layer is {_last(chart)!r}"
+    return Evidence(text, chart.stages[-1].name)
+
+
+@rule(
+    "The model cannot put out what is asked of it.",
+    "Leave out the activation at the end of the model.",
+)
+def output_squashed(chart: Chart) -> Evidence | None:
+    """The last layer cannot take the values of the targets, or logits of both signs."""
+    last = _last(chart)
+    bounds = _SQUASHES.get(type(last))
+    if bounds is None:
+        return None
+    name = chart.stages[-1].name
+    if chart.of_classes:
+        return Evidence(f"logits come out of {last!r}", name)
+    data = chart.training
+    if data is None or not chart.of_squares:
+        return None
+    least, largest = bounds
+    room = _OUTSIDE * (data.largest - data.least)
+    if data.least >= least - room and data.largest <= largest + room:
+        return None
+    text = f"targets are in {data.least:.3g} to {data.largest:.3g}, and the last layer is {last!r}"
+    return Evidence(text, name)
+
+
+@rule(
+    "Two linear maps in a row are one: depth without an activation adds no power.",
+    "Put an activation, such as ReLU(), between the two.",
+)
+def linear_twice(chart: Chart) -> Evidence | None:
+    """A dense layer follows a dense layer, and is no narrower: no bottleneck is meant."""
+    for before, stage in zip(chart.stages, chart.stages[1:], strict=False):
+        first, second = before.layers[-1], stage.layers[0]
+        if not (stage.follows and isinstance(first, Linear) and isinstance(second, Linear)):
+            continue
+        inner, outer = first.weight.shape[1], min(first.weight.shape[0], second.weight.shape[1])
+        if inner >= outer:
+            return Evidence(f"{second!r} takes what {first!r} puts out", stage.name)
+    return None
+
+
+@rule(
+    "Means and variances of a few samples are noise, which differs in validation.",
+    "Use fewer shards or a larger batch, BatchNorm(…, synchronized=True), or a LayerNorm.",
+)
+def batch_norm_of_few(chart: Chart) -> Evidence | None:
+    """Batch norm over a few samples in each shard."""
+    rows = chart.options.batch_size / (chart.options.shards or 1)
+    if rows > _ROWS:
+        return None
+    for stage, layer in _layers(chart):
+        if isinstance(layer, BatchNorm | BatchNorm2d) and not layer.synchronized:
+            return Evidence(
+                f"{layer!r} takes its means over {rows:g} samples", stage.name, {"rows": rows}
+            )
+    return None
+
+
+@rule("Little of the signal is left, and its gradient is mostly noise.", "Try p = 0.5 or less.")
+def dropout_high(chart: Chart) -> Evidence | None:
+    """Dropout leaves out nearly all."""
+    for stage, layer in _layers(chart):
+        if isinstance(layer, Dropout) and layer.p >= _DROPOUT:
+            return Evidence(f"{layer!r} leaves out {layer.p:.0%}", stage.name, {"p": layer.p})
+    return None
+
+
+@rule(
+    "A step is felt for hundreds more: the weights overshoot and swing.",
+    "Use momentum=0.9, and raise the learning rate by as much as that takes away.",
+)
+def momentum_high(chart: Chart) -> Evidence | None:
+    """The momentum is nearly 1."""
+    momentum: float = getattr(chart.optimizer, "momentum", 0.0)
+    if momentum <= _MOMENTUM:
+        return None
+    text = f"with momentum={momentum:g} a step is felt for {1 / (1 - momentum):.0f} more"
+    return Evidence(text, numbers={"momentum": momentum})
+
+
+def _layers(chart: Chart) -> "list[tuple[Stage, Module]]":
+    return [(stage, layer) for stage in chart.stages for layer in stage.layers]
+
+
+def _last(chart: Chart) -> Any:
+    """Return the last layer before the loss, as the user wrote it."""
+    return chart.stages[-1].layers[-1] if chart.stages else None

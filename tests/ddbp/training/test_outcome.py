@@ -1,0 +1,163 @@
+"""What is kept of samples at the end of a run: labels taken for others, losses, residuals."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ddbp
+from ddbp.report.figures import Figure
+from ddbp.report.samples import blocks
+from layers import LSTM, Embedding, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy
+
+from .small import DATA, LABELS, X, make, network
+
+RNG = np.random.default_rng(3)
+
+
+def outcome(folder):
+    """Return the arrays of a run, which a report can show, and what it says of them."""
+    with np.load(folder / "samples.npz", allow_pickle=False) as arrays:
+        found = dict(arrays)
+    assert blocks(found)
+    return found, json.loads(str(found["facts"]))
+
+
+def losses_of(logits, labels):
+    """Return -log softmax(logits)[label], the slow way."""
+    return np.array(
+        [np.log(np.exp(row - row[label]).sum()) for row, label in zip(logits, labels, strict=True)]
+    )
+
+
+def test_labels_and_worst_samples_are_those_of_the_model_at_the_end(tmp_path):
+    trainer = make(run_dir=tmp_path)
+    trainer.fit(DATA, epochs=2)
+    found, facts = outcome(tmp_path)
+    logits = trainer.predict(X).astype(np.float64)
+    assert facts == {"data": "training", "samples": 83, "seen": 83, "input": "x"}
+    confusion = np.zeros((3, 3), int)
+    np.add.at(confusion, (LABELS, logits.argmax(axis=1)), 1)
+    counted = np.zeros((3, 3), int)
+    counted[found["pairs"][:, 0], found["pairs"][:, 1]] = found["pairs"][:, 2]
+    np.testing.assert_array_equal(counted, confusion)
+    losses = losses_of(logits, LABELS)
+    np.testing.assert_array_equal(found["numbers"], np.argsort(-losses)[:12])
+    np.testing.assert_allclose(found["losses"], np.sort(losses)[:-13:-1], rtol=1e-6)
+    worst = found["numbers"][0]
+    np.testing.assert_array_equal(found["input0"], X[worst].astype(np.float32))
+    assert found["targets"][0] == LABELS[worst]
+    sure = np.exp(-losses_of(logits[[worst]], logits[[worst]].argmax(axis=1)))
+    np.testing.assert_allclose(found["probabilities"][0], sure, rtol=1e-6)
+
+
+def test_validation_data_are_preferred(tmp_path):
+    make(run_dir=tmp_path).fit(DATA, epochs=1, validation=ddbp.ArrayDataset(X[:30], LABELS[:30]))
+    assert outcome(tmp_path)[1] == {
+        "data": "validation",
+        "samples": 30,
+        "seen": 30,
+        "input": "x",
+    }
+
+
+def test_of_many_samples_some_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("ddbp.training.outcome.MOST_SAMPLES", 50)
+    make(run_dir=tmp_path).fit(DATA, epochs=1)
+    found, facts = outcome(tmp_path)
+    assert facts["seen"] == found["pairs"][:, 2].sum() == 50
+    assert len({*found["numbers"].tolist()}) == 12
+
+
+def test_residuals_are_kept_for_numbers(tmp_path):
+    model = Sequential(Linear(6, 8, rng=RNG), ReLU(), Linear(8, 2, rng=RNG))
+    data = ddbp.ArrayDataset(X, X[:, :2] ** 2)
+    trainer = make(model, loss="mse", run_dir=tmp_path)
+    trainer.fit(data, epochs=1)
+    found, _ = outcome(tmp_path)
+    squares = ((trainer.predict(X) - X[:, :2] ** 2) ** 2).mean(axis=1)
+    np.testing.assert_array_equal(found["numbers"], np.argsort(-squares)[:12])
+    order = np.lexsort(found["expected"].T)
+    known = np.lexsort((X[:, :2] ** 2).T)
+    np.testing.assert_allclose(found["outputs"][order], trainer.predict(X)[known], rtol=1e-6)
+    titles = {each.title for each in blocks(found) if isinstance(each, Figure)}
+    assert {"Residuals of output 0", "Distribution of the residuals of output 1"} <= titles
+
+
+def test_two_classes_of_one_output_are_labels(tmp_path):
+    model = Sequential(Linear(6, 1, rng=RNG))
+    targets = (X[:, :1] > 0).astype(float)
+    trainer = make(model, loss="binary_cross_entropy", run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(X, targets), epochs=1)
+    found, _ = outcome(tmp_path)
+    right = found["pairs"][found["pairs"][:, 0] == found["pairs"][:, 1], 2].sum()
+    assert right == ((trainer.predict(X) > 0) == (targets > 0.5)).sum()
+
+
+def test_positions_that_do_not_count_are_left_out(tmp_path):
+    words = [RNG.integers(0, 6, length) for length in RNG.integers(2, 9, 40)]
+    tags = [np.where(word == 0, -1, word % 2) for word in words]
+    data = ddbp.ArrayDataset(ddbp.Ragged(words), ddbp.Ragged(tags))
+    model = Sequential(Embedding(6, 4, rng=RNG), LSTM(4, 8, rng=RNG), Linear(8, 2, rng=RNG))
+    make(model, loss=SoftmaxCrossEntropy(ignore=-1), run_dir=tmp_path).fit(data, epochs=1)
+    found, _ = outcome(tmp_path)
+    assert found["pairs"][:, 2].sum() == sum((tag >= 0).sum() for tag in tags)
+    np.testing.assert_array_equal(found["input0"], words[found["numbers"][0]])
+
+
+def test_what_is_neither_labels_nor_numbers_is_left_out(tmp_path):
+    data = ddbp.ArrayDataset(X, {"a": LABELS})
+    trainer = make(loss=lambda p, y: SoftmaxCrossEntropy()(p, y["a"]), run_dir=tmp_path)
+    trainer.fit(data, epochs=1)
+    assert not (tmp_path / "samples.npz").exists()
+    assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (8, 8, 3), (64,), (100, 80, 1)])
+def test_images_are_drawn_as_images(tmp_path, shape):
+    x = RNG.uniform(0, 1, (30, *shape))
+    size = int(np.prod(shape))
+    model = Sequential(Reshape(size), Linear(size, 3, rng=RNG))
+    make(model, run_dir=tmp_path).fit(ddbp.ArrayDataset(x, LABELS[:30]), epochs=1)
+    found, _ = outcome(tmp_path)
+    gallery = next(each for each in blocks(found) if isinstance(each, Figure))
+    assert {picture["kind"] for picture in gallery.data["pictures"]} == {"image"}
+    assert max(gallery.data["pictures"][0][side] for side in ("height", "width")) <= 64
+
+
+def test_sequences_of_numbers_are_drawn_as_curves(tmp_path):
+    x = RNG.standard_normal((30, 12, 2))
+    model = Sequential(LSTM(2, 4, last=True, rng=RNG), Linear(4, 3, rng=RNG))
+    make(model, run_dir=tmp_path).fit(ddbp.ArrayDataset(x, LABELS[:30]), epochs=1)
+    gallery = next(each for each in blocks(outcome(tmp_path)[0]) if isinstance(each, Figure))
+    picture = gallery.data["pictures"][0]
+    assert picture["kind"] == "curves"
+    assert np.shape(picture["values"]) == (2, 12)
+
+
+def test_outcome_that_is_not_finite_comes_first(tmp_path):
+    from ddbp.training.outcome import _labelled
+
+    logits = np.array([[0.0, 1.0], [np.nan, 0.0], [np.inf, 0.0]])
+    found = _labelled(logits, np.array([1, 0, 0]), None, None)
+    assert np.isnan(found.losses[1])
+    assert np.isfinite(found.losses[0])
+
+
+def test_more_classes_than_a_matrix_shows_are_a_list(tmp_path):
+    pairs = np.array([[n, (n + 1) % 300, 2] for n in range(300)])
+    facts = np.array(json.dumps({"data": "validation", "samples": 9, "seen": 9}))
+    empty = np.zeros(0)
+    shown = blocks({"facts": facts, "pairs": pairs, "numbers": empty, "losses": empty})
+    text = "".join(each for each in shown if isinstance(each, str))
+    assert "0 taken for 1" in text
+    assert "confusion" not in text
+
+
+def test_a_model_keeps_its_states(tmp_path):
+    trainer = make(network(), run_dir=tmp_path)
+    trainer.fit(DATA, epochs=1)
+    assert (
+        trainer.parameters_sha256()
+        == json.loads((tmp_path / "status.json").read_text())["parameters_sha256"]
+    )

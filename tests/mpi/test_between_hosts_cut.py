@@ -1,0 +1,139 @@
+"""What becomes of ranks that survive each other on two hosts, which are network namespaces, when
+ranks, a host or the link between them goes: each case ends in the bits of the undisturbed run, or
+soon and with an error that says what was missing.
+"""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .ranks import in_full
+
+PROGRAMS = Path(__file__).parent / "programs"
+PROGRAM, RUN = "recovered.py", "dropout, Adam, a warm-up"
+TIMEOUT = 10
+# Ranks 0 and 1 are on the first host, 2 and 3 on the other one. A launcher that waits for a host
+# that it cannot reach is given little time.
+LAUNCH = """
+import sys
+from ddbp.commands import end_signals, launch
+launch.find_mpiexec = lambda: sys.argv[1]
+end_signals.GRACE = 5.0
+sys.exit(launch.run(["--survive", "--hosts", "10.77.0.1:2,10.77.0.2:2", *sys.argv[2:]]))
+"""
+
+
+@pytest.fixture
+def between_hosts(open_mpi, run_python, tmp_path):
+    """Return the function that trains on four ranks of two hosts, and returns how that ended, with
+    the digest and the losses of each rank that has come to its end.
+    """
+    missing = [name for name in ("unshare", "nsenter", "ip") if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"needs {' '.join(missing)}")
+    separate = ["unshare", "--net", "--uts", "--mount"]
+    link = [*separate, "ip", "link", "add", "first", "type", "veth"]
+    allowed = subprocess.run(link, capture_output=True, text=True, check=False)
+    if allowed.returncode:
+        pytest.skip(f"needs the right to make network namespaces: {allowed.stderr.strip()}")
+    folder, library = open_mpi
+
+    def run(*kills, options=(), program_options=()):
+        mpirun = folder / "bin" / "mpirun"
+        program = [PROGRAMS / PROGRAM, tmp_path, RUN, *kills, *program_options]
+        command = [shutil.which("python"), "-c", LAUNCH, mpirun, *options, *program]
+        code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+        hosts = [*separate, "sh", PROGRAMS / "namespaces.sh", "-", tmp_path]
+        ended = run_python(
+            "-c",
+            code,
+            *hosts,
+            *command,
+            timeout=200,
+            OPAL_PREFIX=str(folder),
+            LD_LIBRARY_PATH=str(folder / "lib"),
+            MPI4PY_MPIABI="openmpi",
+            MPI4PY_LIBMPI=str(library),
+            DDBP_TIMEOUT=str(TIMEOUT),
+        )
+        found = [dict(np.load(path)) for path in sorted(tmp_path.glob("rank*.npz"))]
+        names = (f"{RUN}: digest", f"{RUN}: losses")
+        return ended, [[each[name].tobytes() for name in names] for each in found]
+
+    return run
+
+
+@pytest.fixture
+def undisturbed(run_alone):
+    """Return digest and losses of the run that nobody disturbs."""
+    found = run_alone(PROGRAM, RUN)
+    return [found[f"{RUN}: {name}"].tobytes() for name in ("digest", "losses")]
+
+
+@pytest.mark.parametrize(
+    ("kills", "left"),
+    [
+        (("2:3:update", "3:3:update"), 2),
+        *in_full(
+            (("0:3:publish",), 3),
+            (("0:3:forward:cut 2",), 4),
+            (("0:3:forward:lose 2",), 4),
+            (("2:3:update", "3:5:before catch_up"), 3),
+            (("2:3:update", "3:3:before catch_up"), 2),
+            (("2:3:exchange", "3:3:after regroup"), 2),
+        ),
+    ],
+)
+def test_ranks_that_are_left_finish_to_the_same_bits(kills, left, between_hosts, undisturbed):
+    ended, found = between_hosts(*kills)
+    assert ended.status == 0, ended.err
+    assert found == [undisturbed] * left
+    assert len(re.findall(r"rank \d .* died .*: killed by SIGKILL", ended.err)) == 4 - left
+
+
+def test_host_that_is_lost_with_its_daemon_ends_the_job(between_hosts):
+    ended, found = between_hosts("2:3:update:daemon")
+    assert (ended.status, found) == (1, [])
+    assert "ddbp launch: no rank has come to its end: the launcher has ended the job" in ended.err
+
+
+@pytest.mark.full
+def test_job_begins_again_from_its_checkpoint_when_a_host_was_lost(between_hosts, undisturbed):
+    options = ("--max-restarts", 1)
+    ended, found = between_hosts("2:9:update:daemon", options=options, program_options=("--save",))
+    assert ended.status == 0, ended.err
+    assert "ddbp launch: begins again on 4 ranks in 0 s" in ended.err
+    assert found == [undisturbed] * 4
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("how", ["cut", "lose"])
+def test_link_that_does_not_heal_ends_the_job_with_who_is_missing(how, between_hosts):
+    ended, found = between_hosts(f"0:3:forward:{how} 150")
+    assert (ended.status, found) == (1, [])
+    said = (
+        f"rank [01]: all ranks must take part in .* got nothing from rank 2(, 3)? for {TIMEOUT} s"
+    )
+    assert re.search(said, ended.err)
+    assert "the launcher was killed: it had not ended 5 s after the error of a rank" in ended.err
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "kills",
+    [
+        ("2:3:update:stop",),
+        ("2:3:update", "3:3:before catch_up:stop"),
+        ("2:3:update", "0:3:before recover:cut 150"),
+        ("2:3:update", "0:3:before catch_up:lose 150"),
+    ],
+)
+def test_rank_that_cannot_be_reached_ends_the_job(kills, between_hosts):
+    ended, found = between_hosts(*kills)
+    assert ended.status != 0
+    assert found == []
+    assert re.search(f"rank .: .* for {TIMEOUT} s", ended.err)
