@@ -271,6 +271,16 @@ def test_saturated_and_silent_units_are_shares():
     assert values["activation_saturated"][column["layers.5"]] == 0.75
 
 
+def test_a_unit_that_fired_in_the_step_before_may_be_silent_now():
+    instruments = ddbp.Instruments(1)
+    trainer = make(None, instruments, optimizer=ddbp.SGD(0.0))
+    trainer.train_step(X[:16], Y[:16])
+    trainer.train_step(np.zeros_like(X[:16]), Y[:16])
+    silent = instruments.recording.values["activation_silent"][:, 0]
+    assert silent[0] < 1
+    assert silent[1] == 1
+
+
 def test_fused_convolutions_are_shown_by_the_layer_whose_output_they_give():
     rng = np.random.default_rng(0)
     model = Sequential(
