@@ -66,7 +66,9 @@ def findings(run: Run) -> Section:
     items = []
     for finding in run.findings:
         where = " ".join(
-            f"{name} {finding[name]}" for name in ("layer", "step") if finding.get(name) is not None
+            f"{name} {finding[name]}"
+            for name in ("layer", "step")
+            if finding.get(name) not in (None, "")
         )
         numbers = finding.get("numbers")
         if isinstance(numbers, dict):
@@ -74,7 +76,11 @@ def findings(run: Run) -> Section:
         parts = [
             f"<h3>{escape(str(finding.get('rule', 'finding')))}</h3>",
             f'<p class="note">{escape(where)}</p>' if where else "",
-            f"<p>{escape(str(finding.get('cause', '')))}</p>",
+            *(
+                f"<p>{escape(str(finding[name]))}</p>"
+                for name in ("evidence", "cause")
+                if finding.get(name)
+            ),
             f"<p><strong>To try:</strong> {escape(str(finding['remedy']))}</p>"
             if finding.get("remedy")
             else "",

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from report import pages as report_pages
 from report import pictures, quality, reliability, scale, speed
 from report.table import ROOT
 
@@ -40,6 +41,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "memory": scale.memory,
     "chaos": reliability.chaos,
     "checkpoints": reliability.checkpoints,
+    "reports": report_pages.weights,
     "survivals": reliability.survivals,
     "watchdogs": reliability.watchdogs,
 }

@@ -56,7 +56,7 @@ def test_every_public_callable_has_a_row():
         ("layers", 1000),
         ("functions", 1000),
         ("training", 1000),
-        ("attribution", 500),
+        ("attribution", 300),
         ("inputs", 1000),
     ],
 )

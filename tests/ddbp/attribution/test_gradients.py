@@ -58,7 +58,7 @@ def test_nothing_of_the_model_changes_and_gradients_that_it_holds_stay(method):
 def test_contributions_add_up_to_the_difference_and_the_error_says_how_nearly():
     errors = []
     for steps in (4, 40, 400):
-        found = attribution.integrated_gradients(cnn(), images(), LABELS, steps=steps)
+        found = attribution.integrated_gradients(cnn(), images(), LABELS, steps=steps, baseline=0.5)
         total = found.values.reshape(5, -1).sum(axis=1) - (found.scores - found.baseline_scores)
         np.testing.assert_allclose(found.error, total, atol=1e-12)
         errors.append(np.abs(found.error).max())
@@ -67,7 +67,7 @@ def test_contributions_add_up_to_the_difference_and_the_error_says_how_nearly():
     logits = cnn()(images())
     np.testing.assert_allclose(found.scores, logits[np.arange(5), LABELS], rtol=1e-12)
     np.testing.assert_allclose(
-        found.baseline_scores, cnn()(np.zeros((5, 8, 8, 2)))[np.arange(5), LABELS], rtol=1e-12
+        found.baseline_scores, cnn()(np.full((5, 8, 8, 2), 0.5))[np.arange(5), LABELS], rtol=1e-12
     )
 
 

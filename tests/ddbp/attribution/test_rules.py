@@ -11,6 +11,7 @@ from layers import (
     GELU,
     SELU,
     AdaptiveMaxPool2d,
+    BatchNorm2d,
     Composite,
     Conv1d,
     Conv2d,
@@ -27,11 +28,13 @@ from layers import (
     PReLU,
     ReLU,
     ReLU6,
+    Residual,
     Sequential,
     Sigmoid,
     SiLU,
     Softplus,
     Tanh,
+    Tape,
 )
 
 from .networks import cnn, images
@@ -86,6 +89,23 @@ def test_deep_lift_is_complete_for_sequences_of_several_lengths(last):
     found = attribution.deep_lift(Net().astype(np.float64), x, LABELS, baseline=[0.5, -1])
     assert np.abs(found.error).max() < 1e-12
     assert found.values.lengths.tolist() == [5, 3, 8, 4, 4]
+
+
+def test_deep_lift_is_complete_through_residual_blocks_and_batch_norms():
+    rng = np.random.default_rng(0)
+    body = (Conv2d(2, 2, 3, padding=1, rng=rng), BatchNorm2d(2), ReLU())
+    model = Sequential(
+        *(Residual(Sequential(*body, Conv2d(2, 2, 1, rng=rng), BatchNorm2d(2))), ReLU()),
+        *(Flatten(), Linear(128, 3, rng=rng)),
+    ).astype(np.float64)
+    model(Tape(training=True).input(images()))  # The norms have seen a batch.
+    found = attribution.deep_lift(model, images(), LABELS)
+    assert np.abs(found.error).max() < 1e-12
+    guided = attribution.guided_backpropagation(model, images(), LABELS)
+    apart = attribution.guided_backpropagation(
+        Sequential(*model.layers, fuse=False), images(), LABELS
+    )
+    assert guided.sha256() == apart.sha256()
 
 
 def test_functions_of_values_are_rescaled():

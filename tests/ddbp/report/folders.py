@@ -55,4 +55,5 @@ def find(folder, **finding):
     """Add a finding."""
     usual = {"rule": "dying units", "layer": "layers.1", "step": 20, "cause": "They never fire."}
     usual |= {"remedy": "Lower the rate.", "numbers": {"share": 0.75}}
+    usual["evidence"] = "3 of 4 units are 0"
     lines(folder / "findings.jsonl", [usual | finding])

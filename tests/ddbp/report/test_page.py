@@ -73,9 +73,9 @@ def test_page_has_a_section_for_all_that_the_folder_holds(tmp_path):
     assert outline(text).sections == parts
     assert {"Loss", "Validation accuracy", "Learning rate", "Update to weight ratio"} <= {*headings}
     assert drawn(text)["marks"] == [{"x": 20.0, "text": "dying units"}]
-    assert {"Lower the rate.", "They never fire.", "layer layers.1 step 20"} <= {
-        words.strip() for words in outline(text).words
-    }
+    said = {words.strip() for words in outline(text).words}
+    assert {"Lower the rate.", "3 of 4 units are 0", "They never fire."} <= said
+    assert {"layer layers.1 step 20", "share 0.75"} <= said
 
 
 def test_curves_are_the_numbers_of_the_folder(tmp_path):
