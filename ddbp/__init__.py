@@ -17,6 +17,7 @@ from .comm.current import communicator
 from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
+from .instruments.recording import Recording
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
@@ -115,6 +116,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "Recording",
     "Rollback",
     "Schedule",
     "Snapshot",

@@ -198,6 +198,7 @@ class Instruments(OptionsCallback):
         found = self._layers.numbers
         width = len(self._layers.layers) * WIDTH
         layers = self._total(found.reshape(len(found), width), plan).reshape(-1, WIDTH)
+        silent = self._layers.silent(self._comm)
         shards = self._of_all(self._shard_norms(trainer), plan)[:, 0]
         parameters = self._parameters.row()
         seconds = self._comm.all_gather(np.array([*self._clock.seconds.values()]))
@@ -206,7 +207,7 @@ class Instruments(OptionsCallback):
         total = total if np.isfinite(shards).all() else np.nan
         samples = trainer._update.group.updated
         return {
-            **self._layers.row(layers),
+            **self._layers.row(layers, silent),
             **parameters,
             "shard_gradient_norm": shards,
             "noise_scale": np.array([noise_scale(shards, total, samples)]),
@@ -282,4 +283,5 @@ class Instruments(OptionsCallback):
         self._require_recorder().flush()
 
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+        self._leave(trainer)
         self._require_recorder().flush()

@@ -1,24 +1,27 @@
 """What instruments measure of layers: their outputs, and the gradients of these."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddbp.comm.base import Ranks
 from layers import Call, Layer, Module, Sigmoid, Tanh, Tape, TapeHook
 from layers.engine.memory import flat, matrix
 from layers.engine.shard_bounds import ShardBounds
-from layers.kernels import measure, reduce
+from layers.kernels import measure
 from layers.kernels.measure import BINS, FIRST_BIN, SATURATED, SQUARES, ZEROS
 from layers.types import Array, Integers
 
 from .clock import StepClock
 
 _MEASURES = FIRST_BIN + BINS
-_ELEMENTS, _SILENT, _UNITS, _GRADIENT_SQUARES, _GRADIENTS = range(_MEASURES, _MEASURES + 5)
-WIDTH = _MEASURES + 5
-"""How many numbers there are of a layer and a shard: what `measures` counts in the output, how many
-elements that has, its silent and all units, and the squares and elements of its gradient.
+_OUTPUT, _GRADIENT = slice(_MEASURES), slice(_MEASURES, 2 * _MEASURES)
+_ELEMENTS, _GRADIENTS = 2 * _MEASURES, 2 * _MEASURES + 1
+WIDTH = 2 * _MEASURES + 2
+"""How many numbers there are of a layer and a shard: what `measures` counts in the output and in
+its gradient, and how many elements these have.
 """
 _SATURATED: Mapping[type, tuple[float, float]] = {Sigmoid: (0.02, 0.98), Tanh: (-0.98, 0.98)}
 """Beyond what outputs a unit passes next to no gradient on: less than a twelfth of the most."""
@@ -64,12 +67,12 @@ class _Rows(NamedTuple):
     ----------
     parts
         Where they begin and end in its elements (S, 2).
-    bounds
-        Their bounds in its rows (S + 1,), when it is seen as a matrix.
+    elements
+        How many elements each has.
     """
 
     parts: Integers
-    bounds: Integers
+    elements: Integers
 
 
 def _written(layer: Module) -> Module:
@@ -127,12 +130,13 @@ class LayerGauge(TapeHook):
         self._measures = Measures(dtype)
         self.tape: Tape | None = None
         self._passes = 0
+        # Which units of a layer have fired, by its column.
+        self._fired: dict[int, Array] = {}
         self._make_room(0)
 
     def _make_room(self, shards: int) -> None:
         self.numbers = np.zeros((shards, len(self.layers), WIDTH))
         self._found = np.zeros((shards, _MEASURES))
-        self._counted = np.zeros(shards)
         self._bounds: ShardBounds | None = None
         self._rows: dict[tuple[int, ...], _Rows | None] = {}
 
@@ -153,6 +157,8 @@ class LayerGauge(TapeHook):
         if len(self.numbers) != tape.shards:
             self._make_room(tape.shards)
         self.numbers[...] = 0
+        for fired in self._fired.values():
+            fired[:] = 0
 
     def on_forward_end(self, call: Call) -> None:
         found = self._column(call)
@@ -163,13 +169,11 @@ class LayerGauge(TapeHook):
         y = call.output.arrays[0]
         rows = self._rows_of(y)
         if rows is not None:
-            into, parts = self.numbers[:, column], rows.parts
-            self._measures(self._found, flat(y), parts, kind)
-            into[:, :_MEASURES] += self._found
-            into[:, _ELEMENTS] += parts[:, 1] - parts[:, 0]
-            measure.silent_units(self._counted, matrix(y), rows.bounds)
-            into[:, _SILENT] += self._counted
-            into[:, _UNITS] += y.shape[-1]
+            into = self.numbers[:, column]
+            self._measures(self._found, flat(y), rows.parts, kind)
+            into[:, _OUTPUT] += self._found
+            into[:, _ELEMENTS] += rows.elements
+            measure.fired_units(self._fired_of(column, y.shape[-1]), matrix(y))
         self._clock.go_on()
 
     def on_backward_pass_begin(self, tape: Tape) -> None:
@@ -184,10 +188,10 @@ class LayerGauge(TapeHook):
         dy = given[0] if type(given) is tuple else given
         rows = None if dy is None else self._rows_of(dy)
         if rows is not None:
-            into, parts = self.numbers[:, found[0]], rows.parts
-            reduce.square_sums(self._counted, flat(dy), parts)
-            into[:, _GRADIENT_SQUARES] += self._counted
-            into[:, _GRADIENTS] += parts[:, 1] - parts[:, 0]
+            into = self.numbers[:, found[0]]
+            self._measures(self._found, flat(dy), rows.parts)
+            into[:, _GRADIENT] += self._found
+            into[:, _GRADIENTS] += rows.elements
         self._clock.go_on()
 
     def on_backward_pass_end(self, tape: Tape) -> None:
@@ -217,23 +221,53 @@ class LayerGauge(TapeHook):
     def _located(shape: tuple[int, ...], bounds: ShardBounds) -> _Rows | None:
         if len(shape) < 2 or 0 in shape or not bounds.rows or shape[0] % bounds.rows:
             return None
-        of = bounds.of(shape[0])
-        parts = of * int(np.prod(shape[1:]))
-        return _Rows(
-            np.stack([parts[:-1], parts[1:]], axis=1), of * int(np.prod(shape[1:-1], dtype=int))
-        )
+        ends = bounds.of(shape[0]) * math.prod(shape[1:])
+        return _Rows(np.stack([ends[:-1], ends[1:]], axis=1), np.diff(ends))
 
-    def row(self, total: Array) -> dict[str, Array]:
-        """Return what is recorded, given the sums over all shards (layers, WIDTH)."""
+    def _fired_of(self, column: int, units: int) -> Array:
+        """Return which of so many units have fired, to be added to."""
+        fired = self._fired.get(column)
+        if fired is None or fired.size < units:
+            known, fired = fired, np.zeros(units, np.uint8)
+            if known is not None:
+                fired[: known.size] = known
+            self._fired[column] = fired
+        return fired[:units]
+
+    def silent(self, ranks: Ranks) -> Array:
+        """Return the shares of units that are 0 in all samples of all ranks (layers,); collective.
+
+        A unit is an index of the last axis.
+        """
+        widths = np.zeros(len(self.layers), np.int64)
+        for column, fired in self._fired.items():
+            widths[column] = fired.size if self.numbers[:, column, _ELEMENTS].any() else 0
+        # A rank without samples does not know.
+        widths, own = ranks.all_gather(widths).max(axis=0), widths
+        ends = np.cumsum(widths)
+        bits = np.zeros(ends[-1] if len(ends) else 0, np.uint8)
+        for column, fired in self._fired.items():
+            start = ends[column] - widths[column]
+            bits[start : start + own[column]] = fired[: own[column]]
+        everywhere = np.bitwise_or.reduce(ranks.all_gather(np.packbits(bits)), axis=0)
+        bits = np.unpackbits(everywhere, count=len(bits))
+        parts = zip((ends - widths).tolist(), ends.tolist(), strict=True)
+        counts = np.array([np.count_nonzero(bits[start:end]) for start, end in parts])
+        return 1 - counts / np.where(widths > 0, widths, np.nan)
+
+    def row(self, total: Array, silent: Array) -> dict[str, Array]:
+        """Return what is recorded, given the sums over all shards (layers, WIDTH) and the silent
+        units.
+        """
         with np.errstate(all="ignore"):
-            share = total[:, :_MEASURES] / total[:, _ELEMENTS : _ELEMENTS + 1]
+            share = total[:, _OUTPUT] / total[:, _ELEMENTS, np.newaxis]
+            gradient = total[:, _GRADIENT] / total[:, _GRADIENTS, np.newaxis]
             return {
                 "activation_norm": np.sqrt(share[:, SQUARES]),
                 "activation_zeros": share[:, ZEROS],
-                "activation_silent": total[:, _SILENT] / total[:, _UNITS],
+                "activation_silent": silent,
                 "activation_saturated": np.where(self._saturates, share[:, SATURATED], np.nan),
                 "activation_histogram": share[:, FIRST_BIN:],
-                "activation_gradient_norm": np.sqrt(
-                    total[:, _GRADIENT_SQUARES] / total[:, _GRADIENTS]
-                ),
+                "activation_gradient_norm": np.sqrt(gradient[:, SQUARES]),
+                "activation_gradient_histogram": gradient[:, FIRST_BIN:],
             }

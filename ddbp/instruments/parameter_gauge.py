@@ -112,7 +112,7 @@ class ParameterGauge:
         self._places = np.array([place[name] for name in part.names])
         spans = [(span.start, span.stop) for span in part.spans]
         self._spans = np.array(spans, np.int64).reshape(-1, 2)
-        self._numbers = np.array([span.parameter for span in part.spans], np.int64)
+        self._numbers = [span.parameter for span in part.spans]
         self._found = np.zeros((len(spans), FIRST_BIN + BINS))
         sizes = [int(np.prod(shape)) for shape in part.shapes]
         self._sizes = np.array(sizes, np.float64)[:, np.newaxis]
@@ -152,18 +152,21 @@ class ParameterGauge:
         np.subtract(part.values, self._before, out=self._step)
         norms = part.norms_of_parameters(self._before, self._gradient, self._step)
         weights, gradients, updates = norms.T
-        self._measures(self._found, self._gradient, self._spans)
-        counts = np.zeros((part.parameters, BINS))
-        np.add.at(counts, self._numbers, self._found[:, FIRST_BIN:])
+        counts = np.zeros((2, part.parameters, BINS))
+        for into, array in zip(counts, (self._gradient, self._step), strict=True):
+            self._measures(self._found, array, self._spans)
+            for number, found in zip(self._numbers, self._found, strict=True):
+                into[number] += found[FIRST_BIN:]
         # Whole numbers: in whatever order they are added.
-        counts = part.comm.all_gather(counts).sum(axis=0)
+        shares = part.comm.all_gather(counts).sum(axis=0) / self._sizes
         with np.errstate(all="ignore"):
             ratio = updates / np.where(weights > 0, weights, np.nan)
         return {
             "parameter_norm": self._of_all(weights),
             "gradient_norm": self._of_all(gradients),
-            "gradient_histogram": self._of_all(counts / self._sizes),
+            "gradient_histogram": self._of_all(shares[0]),
             "update_norm": self._of_all(updates),
+            "update_histogram": self._of_all(shares[1]),
             "update_ratio": self._of_all(ratio),
         }
 
@@ -171,6 +174,8 @@ class ParameterGauge:
         """Return the numbers of the parameters that are trained among those of all: NaN for
         others.
         """
+        if len(self._places) == len(self.parameters):
+            return found
         result = np.full((len(self.parameters), *found.shape[1:]), np.nan)
         result[self._places] = found
         return result

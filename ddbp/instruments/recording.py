@@ -54,9 +54,7 @@ class Quantity:
 QUANTITIES: Mapping[str, Quantity] = {
     "activation_norm": Quantity("layers", "root mean square of the output"),
     "activation_zeros": Quantity("layers", "share of the outputs that are 0"),
-    "activation_silent": Quantity(
-        "layers", "share of the units that are 0 for all samples of a shard, mean over shards"
-    ),
+    "activation_silent": Quantity("layers", "share of the units that are 0 in all samples"),
     "activation_saturated": Quantity(
         "layers", "share of the outputs of Tanh beyond ±0.98, of Sigmoid beyond 0.02 and 0.98"
     ),
@@ -64,10 +62,14 @@ QUANTITIES: Mapping[str, Quantity] = {
     "activation_gradient_norm": Quantity(
         "layers", "root mean square of the gradient of the loss with respect to the output"
     ),
+    "activation_gradient_histogram": Quantity(
+        "layers", "share of |gradient with respect to the output| in each bin", binned=True
+    ),
     "parameter_norm": Quantity("parameters", "Euclidean norm before the update"),
     "gradient_norm": Quantity("parameters", "Euclidean norm of the mean gradient, not clipped"),
     "gradient_histogram": Quantity("parameters", "share of |gradient| in each bin", binned=True),
     "update_norm": Quantity("parameters", "Euclidean norm of what the update adds"),
+    "update_histogram": Quantity("parameters", "share of |update| in each bin", binned=True),
     "update_ratio": Quantity("parameters", "update_norm / parameter_norm"),
     "shard_gradient_norm": Quantity("shards", "Euclidean norm of a shard's mean gradient"),
     "noise_scale": Quantity("run", "samples: tr(Σ) / |G|² (McCandlish et al. 2018, appendix A.1)"),
@@ -261,6 +263,8 @@ class Recorder:
         # The rows up to this one are in files that are complete.
         self._begun = False
         self._complete = 0
+        # Else one that is forgotten late would write over what another one has written since.
+        self._changed = False
         self._warned = False
 
     def stride(self, step: int) -> int:
@@ -306,6 +310,7 @@ class Recorder:
                 each: row for each, row in self._rows.items() if each < step and each % stride == 0
             }
             self._begun = False
+        self._changed = True
         self._rows[step] = {
             name: np.asarray(array).astype(np.float32) for name, array in row.items()
         }
@@ -314,7 +319,7 @@ class Recorder:
         """Write what is not in files yet. What cannot be written waits for the next time, with a
         warning.
         """
-        if self._folder is None or not self._rows:
+        if self._folder is None or not self._changed:
             return
         try:
             with np.errstate(all="ignore"):
@@ -343,6 +348,7 @@ class Recorder:
                 if path.name not in names:
                     path.unlink()
         self._begun = True
+        self._changed = False
         self._complete = len(steps) - len(steps) % CHUNK
 
     def _write_chunk(self, folder: Path, rows: Mapping[int, Mapping[str, Array]]) -> None:

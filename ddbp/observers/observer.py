@@ -135,10 +135,15 @@ class TapeWatchers:
     def __init__(self, always: Iterable[object]) -> None:
         self._always = [*always]
         self._added: list[TapeHook] = []
+        # By those that are added: they come and go, and are few.
+        self._known: dict[tuple[TapeHook, ...], TapeHooks | None] = {}
         self._bind()
 
     def _bind(self) -> None:
-        self.hooks = TapeHooks.of([*self._always, *self._added])
+        added = (*self._added,)
+        if added not in self._known:
+            self._known[added] = TapeHooks.of([*self._always, *added])
+        self.hooks = self._known[added]
 
     def add(self, hook: TapeHook) -> None:
         """Have a hook watch the tapes that are made from now on, in `on_step_begin` that of the

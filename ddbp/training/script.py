@@ -26,6 +26,7 @@ import numpy as np
 import layers
 from ddbp import settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
+from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from layers import Module
@@ -60,7 +61,7 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
     `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`,
-    `--trace`, `--digests`, `--json` and `--quiet`.
+    `--trace`, `--digests`, `--instruments`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -129,6 +130,14 @@ class Flags(argparse.ArgumentParser):
             "--digests",
             action="store_true",
             help="write a digest of the parameters after each step, which `ddbp replay` compares",
+        )
+        self.add_argument(
+            "--instruments",
+            nargs="?",
+            const=Instruments().every,
+            type=positive_int,
+            metavar="STEPS",
+            help="measure one step of so many, layer by layer (%(const)s)",
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -214,6 +223,8 @@ def fit(
     if options.checkpoint_every or options.resume:
         callbacks.append(Checkpoints(every_steps=options.checkpoint_every))
     callbacks += [Trace()] * options.trace + [StepDigests()] * options.digests
+    if options.instruments:
+        callbacks.append(Instruments(options.instruments))
     trainer = Trainer(
         model,
         loss=loss,

@@ -31,6 +31,9 @@ def tree_sum(
     if not len(parts):
         total[...] = 0
         return total
+    if len(parts) == 1 and out is None:
+        total[...] = parts[0]
+        return total
     if sizes is None:
         sizes = np.ones(len(parts), np.int64)
     rows = contiguous(parts).reshape(len(parts), -1)

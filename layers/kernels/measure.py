@@ -70,19 +70,11 @@ def measures(sums, x, bits, bounds, low, high, shift, first):
 
 
 @kernel
-def silent_units(sums, x, bounds):
-    """Writes how many columns of x are 0 in all rows of each shard; sums (S,) float64, x (R, C),
-    bounds (S + 1,).
+def fired_units(fired, x):
+    """Adds to `fired` (C,) uint8, by setting them to 1, the columns of x (R, C) that are not 0 in
+    all rows.
     """
-    fired = np.empty(x.shape[1], np.uint8)
-    for s in range(sums.size):
+    for r in range(len(x)):
+        row = x[r]
         for c in range(fired.size):
-            fired[c] = 0
-        for r in range(bounds[s], bounds[s + 1]):
-            row = x[r]
-            for c in range(fired.size):
-                fired[c] |= row[c] != 0
-        silent = 0
-        for c in range(fired.size):
-            silent += fired[c] == 0
-        sums[s] = silent
+            fired[c] |= row[c] != 0

@@ -202,3 +202,14 @@ def test_what_cannot_be_written_is_said_once_and_written_later(tmp_path):
     place.unlink()
     kept.flush()
     assert Recording.read(place).steps.tolist() == [0, 1]
+
+
+def test_who_has_nothing_new_writes_nothing(tmp_path):
+    first, second = recorder(tmp_path), recorder(tmp_path)
+    first.add(0, row(0))
+    first.flush()
+    second.add(0, row(0))
+    second.add(1, row(1))
+    second.flush()
+    first.flush()
+    assert Recording.read(tmp_path).steps.tolist() == [0, 1]

@@ -7,6 +7,7 @@ lowest bit of one parameter after that step of a single run.
 
 import argparse
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from verdict import assert_on_all_ranks
 
 import ddbp
+from ddbp.comm.agreement import gather_texts
 from layers import (
     CTC,
     GRU,
@@ -265,6 +267,7 @@ def make(model, optimizer, *, loss=None, batch_size=50, **options):
         batch_size=batch_size,
         seed=11,
         quiet=True,
+        callbacks=[*options.pop("callbacks", ()), ddbp.Instruments(3)],
         **options,
     )
 
@@ -449,14 +452,15 @@ def main() -> None:
         trainer, history = fitted(
             network(), ddbp.SGD(0.1, momentum=0.9), shards=8, callbacks=[Corrupt(*options.corrupt)]
         )
-        parameters[key], histories[key] = flat(trainer), without_times(history)
+        parameters[key] = flat(trainer)
+        histories[key] = without_times(history) + recorded(trainer)
     else:
         for shards in (8, None):
             for name, run in RUNS.items():
                 trainer, history = run(shards)
                 key = f"{name}, {'one shard per rank' if shards is None else f'{shards} shards'}"
                 parameters[key] = flat(trainer)
-                histories[key] = without_times(history)
+                histories[key] = without_times(history) + recorded(trainer)
                 assert_on_all_ranks(
                     np.isfinite(parameters[key]).all(), f"parameters of {key} are finite"
                 )
@@ -467,6 +471,20 @@ def main() -> None:
 def flat(trainer: ddbp.Trainer) -> np.ndarray:
     """Return all parameters of a model one after the other."""
     return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])
+
+
+def recorded(trainer: ddbp.Trainer) -> list[dict]:
+    """Return the digests of what instruments have measured, but for times; those of rank 0, which
+    keeps it.
+    """
+    (instruments,) = [each for each in trainer.callbacks if isinstance(each, ddbp.Instruments)]
+    values = instruments.recording.values
+    digests = {
+        name: f"{array.shape} {zlib.crc32(array.tobytes()):08x}"
+        for name, array in values.items()
+        if not name.startswith("seconds")
+    }
+    return [json.loads(gather_texts(trainer.comm, json.dumps(digests))[0])]
 
 
 def without_times(history: list[dict]) -> list[dict]:

@@ -1,0 +1,476 @@
+"""What instruments measure, against NumPy; and that they change nothing of training."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+import ddbp
+from ddbp.instruments.layer_gauge import bin_edges
+from ddbp.instruments.noise import noise_scale
+from ddbp.instruments.recording import QUANTITIES
+from layers import (
+    Composite,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    Linear,
+    MaxPool2d,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
+
+SAMPLES, FEATURES, CLASSES = 48, 5, 3
+RNG = np.random.default_rng(2)
+X = RNG.standard_normal((SAMPLES, FEATURES)).astype(np.float32)
+Y = RNG.integers(0, CLASSES, SAMPLES)
+DATA = ddbp.ArrayDataset(X, Y)
+TIMES = [name for name in QUANTITIES if name.startswith("seconds")]
+
+
+def network(*middle):
+    rng = np.random.default_rng(1)
+    return Sequential(Linear(FEATURES, 8, rng=rng), ReLU(), *middle, Linear(8, CLASSES, rng=rng))
+
+
+def make(model=None, *instruments, callbacks=(), **options):
+    usual = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": ddbp.SGD(0.1),
+        "batch_size": 16,
+        "shards": 4,
+        "quiet": True,
+    }
+    return ddbp.Trainer(
+        model or network(), callbacks=[*instruments, *callbacks], **(usual | options)
+    )
+
+
+def recorded(model=None, *, epochs=1, every=1, data=DATA, **options):
+    """Return what instruments measure in a fit, and the trainer."""
+    instruments = ddbp.Instruments(every)
+    trainer = make(model, instruments, **options)
+    trainer.fit(data, epochs=epochs)
+    return instruments.recording, trainer
+
+
+class FirstBatch(ddbp.Callback):
+    """Keeps the samples of the first step."""
+
+    def on_step_end(self, trainer, step, loss):
+        if step == 1:
+            self.after = [each.value.astype(np.float64) for each in trainer.model.parameters()]
+
+
+def by_hand(weights, x, y):
+    """Return outputs, gradients of these and of parameters of the network of two layers."""
+    w1, b1, w2, b2 = weights
+    hidden = np.maximum(x @ w1.T + b1, 0)
+    logits = hidden @ w2.T + b2
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    dlogits = (p - np.eye(CLASSES)[y]) / len(x)
+    dhidden = dlogits @ w2
+    dz = dhidden * (hidden > 0)
+    gradients = [dz.T @ x, dz.sum(axis=0), dlogits.T @ hidden, dlogits.sum(axis=0)]
+    return (hidden, logits), (dhidden, dlogits), gradients
+
+
+def rms(array):
+    return np.sqrt(np.mean(np.square(array)))
+
+
+def norms(arrays):
+    return [np.linalg.norm(array) for array in arrays]
+
+
+def shares(array):
+    edges = bin_edges()
+    found = np.abs(array).reshape(-1)
+    counts = [np.sum((found >= a) & (found < b)) for a, b in pairwise(edges)]
+    return np.array(counts) / found.size
+
+
+@pytest.fixture(scope="module")
+def first_step():
+    """Return the recording of a step with all of 48 samples in order of the data, and by hand what
+    it must hold.
+    """
+    before = [each.value.astype(np.float64) for each in network().parameters()]
+    kept, instruments = FirstBatch(), ddbp.Instruments()
+    trainer = make(None, instruments, callbacks=[kept], batch_size=SAMPLES)
+    trainer.train_step(X, Y)
+    return instruments.recording, before, kept.after
+
+
+def test_names_are_those_that_the_user_wrote(first_step):
+    recording, _, _ = first_step
+    assert recording.layers == ["layers.1", "layers.2"], "Linear and ReLU run as one call"
+    assert recording.parameters == [name for name, _ in network().named_parameters()]
+    assert recording.steps.tolist() == [0]
+    assert recording.values.keys() == QUANTITIES.keys()
+
+
+def test_outputs_and_their_gradients_are_those_of_numpy(first_step):
+    recording, before, _ = first_step
+    outputs, gradients, _ = by_hand(before, X, Y)
+    found = {name: array[0] for name, array in recording.values.items()}
+    np.testing.assert_allclose(found["activation_norm"], [*map(rms, outputs)], rtol=1e-5)
+    np.testing.assert_allclose(found["activation_gradient_norm"], [*map(rms, gradients)], rtol=1e-5)
+    zeros = [np.mean(each == 0) for each in outputs]
+    np.testing.assert_allclose(found["activation_zeros"], zeros, rtol=1e-6)
+    silent = [(each == 0).all(axis=0).mean() for each in outputs]
+    np.testing.assert_allclose(found["activation_silent"], silent, rtol=1e-6)
+    np.testing.assert_allclose(found["activation_histogram"], [*map(shares, outputs)], atol=1e-6)
+    found = found["activation_gradient_histogram"]
+    np.testing.assert_allclose(found, [*map(shares, gradients)], atol=1e-6)
+
+
+def test_layers_that_do_not_saturate_have_no_share(first_step):
+    recording, _, _ = first_step
+    assert np.isnan(recording.values["activation_saturated"]).all(), "neither layer saturates"
+
+
+def test_parameters_gradients_and_updates_are_those_of_numpy(first_step):
+    recording, before, after = first_step
+    _, _, gradients = by_hand(before, X, Y)
+    found = {name: array[0] for name, array in recording.values.items()}
+    steps = [b - a for a, b in zip(before, after, strict=True)]
+    np.testing.assert_allclose(found["parameter_norm"], norms(before), rtol=1e-6)
+    np.testing.assert_allclose(found["gradient_norm"], norms(gradients), rtol=1e-5)
+    np.testing.assert_allclose(found["update_norm"], norms(steps), rtol=1e-3)
+    ratios = [s / w if w else np.nan for s, w in zip(norms(steps), norms(before), strict=True)]
+    np.testing.assert_allclose(found["update_ratio"], ratios, rtol=1e-3)
+    np.testing.assert_allclose(found["gradient_histogram"], [*map(shares, gradients)], atol=1e-6)
+    np.testing.assert_allclose(found["update_histogram"], [*map(shares, steps)], atol=1e-6)
+
+
+def test_norms_of_shards_and_the_noise_scale_are_those_of_numpy(first_step):
+    recording, before, _ = first_step
+    squares = []
+    for x, y in zip(np.split(X, 4), np.split(Y, 4), strict=True):
+        _, _, gradients = by_hand(before, x, y)
+        squares.append(sum(np.sum(each**2) for each in gradients))
+    _, _, gradients = by_hand(before, X, Y)
+    total = sum(np.sum(each**2) for each in gradients)
+    found = {name: array[0] for name, array in recording.values.items()}
+    np.testing.assert_allclose(found["shard_gradient_norm"], np.sqrt(squares), rtol=1e-5)
+    small, b = np.mean(squares), SAMPLES / 4
+    noise = (small - total) / (1 / b - 1 / SAMPLES)
+    signal = (SAMPLES * total - b * small) / (SAMPLES - b)
+    np.testing.assert_allclose(found["noise_scale"], noise / signal, rtol=1e-4)
+
+
+def test_the_noise_scale_of_known_noise_is_found():
+    # Of gradients G + noise / √b, over many steps: numerator and denominator have no bias.
+    rng = np.random.default_rng(0)
+    dimension, samples, count = 400, 64, 8
+    g = np.full(dimension, 0.5)
+    found = []
+    for _ in range(200):
+        shards = g + rng.standard_normal((count, dimension)) * 3 / np.sqrt(samples / count)
+        total = np.sum(shards.mean(axis=0) ** 2)
+        found.append(noise_scale(np.linalg.norm(shards, axis=1), total, samples))
+    assert np.median(found) == pytest.approx(9 * dimension / np.sum(g**2), rel=0.1)
+    assert np.isnan(noise_scale(np.ones(1), 1.0, 64)), "one shard does not tell"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"clip_norm": 0.1},
+        {"optimizer": ddbp.LAMB(0.01)},
+        {"accumulate": 2},
+        {"optimizer": ddbp.Adam(0.01), "l2": 0.01},
+    ],
+    ids=str,
+)
+def test_training_has_the_same_bits_with_and_without(options):
+    plain = make(network(Dropout(0.2)), **options)
+    plain.fit(DATA, epochs=3)
+    _, measured = recorded(network(Dropout(0.2)), epochs=3, every=2, **options)
+    assert measured.parameters_sha256() == plain.parameters_sha256()
+
+
+def test_gradients_are_recorded_before_they_are_clipped():
+    free, _ = recorded(optimizer=ddbp.SGD(0.0))
+    clipped, _ = recorded(optimizer=ddbp.SGD(0.0), clip_norm=1e-3)
+    for name in ("gradient_norm", "shard_gradient_norm"):
+        np.testing.assert_array_equal(free.values[name], clipped.values[name])
+
+
+def test_nobody_is_told_of_anything_between_two_measured_steps():
+    told = []
+
+    class Look(ddbp.Callback):
+        def on_step_begin(self, trainer, step):
+            told.append((trainer.tape_watchers.hooks is not None, trainer.partition.watcher))
+
+    recorded(epochs=2, every=3, callbacks=[Look()])
+    assert [watched for watched, _ in told] == [True, False, False, True, False, False]
+    assert {watcher for _, watcher in told} == {None}
+
+
+def test_without_instruments_no_tape_has_a_hook():
+    assert make().tape_watchers.hooks is None
+
+
+def test_nothing_large_is_allocated_by_further_measured_steps():
+    import tracemalloc
+
+    instruments = ddbp.Instruments(1)
+    trainer = make(
+        Sequential(
+            Linear(FEATURES, 20000, rng=np.random.default_rng(0)),
+            ReLU(),
+            Flatten(),
+            Linear(20000, CLASSES, rng=np.random.default_rng(1)),
+        ),
+        instruments,
+    )
+    for _ in range(3):
+        trainer.train_step(X[:16], Y[:16])
+    tracemalloc.start()
+    for _ in range(3):
+        trainer.train_step(X[:16], Y[:16])
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 200_000, "of 160,000 parameters, 640 kB"
+
+
+def test_saturated_and_silent_units_are_shares():
+    rng = np.random.default_rng(0)
+    first = Linear(FEATURES, 4, rng=rng)
+    first.weight.value[...] = 0
+    first.bias.value[...] = [-1.0, 3.0, 0.5, -2.0]
+    model = Sequential(
+        first,
+        ReLU(),
+        Linear(4, 4, rng=rng),
+        Tanh(),
+        Linear(4, 4, rng=rng),
+        Sigmoid(),
+        Linear(4, CLASSES, rng=rng),
+        fuse=False,
+    )
+    model[2].weight.value[...] = 0
+    model[2].bias.value[...] = [5, -5, 0, 0.1]
+    model[4].weight.value[...] = 0
+    model[4].bias.value[...] = [9, -9, 9, 0]
+    recording, _ = recorded(model)
+    column = {name: i for i, name in enumerate(recording.layers)}
+    values = {name: array[0] for name, array in recording.values.items()}
+    assert values["activation_silent"][column["layers.1"]] == 0.5
+    assert values["activation_zeros"][column["layers.1"]] == 0.5
+    assert values["activation_saturated"][column["layers.3"]] == 0.5
+    assert values["activation_saturated"][column["layers.5"]] == 0.75
+
+
+def test_a_unit_that_fired_in_the_step_before_may_be_silent_now():
+    instruments = ddbp.Instruments(1)
+    trainer = make(None, instruments, optimizer=ddbp.SGD(0.0))
+    trainer.train_step(X[:16], Y[:16])
+    trainer.train_step(np.zeros_like(X[:16]), Y[:16])
+    silent = instruments.recording.values["activation_silent"][:, 0]
+    assert silent[0] < 1
+    assert silent[1] == 1
+
+
+def test_fused_convolutions_are_shown_by_the_layer_whose_output_they_give():
+    rng = np.random.default_rng(0)
+    model = Sequential(
+        Conv2d(1, 4, 3, rng=rng), ReLU(), MaxPool2d(2), Flatten(), Linear(16, CLASSES, rng=rng)
+    )
+    images = ddbp.ArrayDataset(RNG.standard_normal((32, 6, 6, 1)).astype(np.float32), Y[:32])
+    recording, _ = recorded(model, data=images)
+    assert recording.layers == ["layers.2", "layers.3", "layers.4"]
+    assert np.isfinite(recording.values["activation_norm"]).all()
+    assert np.isfinite(recording.values["activation_gradient_norm"]).all()
+
+
+def test_the_same_layer_fused_or_not_has_the_same_numbers():
+    rng = np.random.default_rng
+    fused = Sequential(Linear(FEATURES, 8, rng=rng(1)), ReLU(), Linear(8, CLASSES, rng=rng(2)))
+    plain = Sequential(*fused.layers, fuse=False)
+    weights = [each.value.copy() for each in fused.parameters()]
+    one, _ = recorded(fused)
+    for parameter, value in zip(fused.parameters(), weights, strict=True):
+        parameter.value = value
+    other, _ = recorded(plain)
+    assert other.layers == ["layers.0", *one.layers]
+    for name in ("activation_norm", "activation_histogram", "activation_gradient_norm"):
+        np.testing.assert_array_equal(one.values[name], other.values[name][:, 1:])
+
+
+class Twice(Composite):
+    """Uses a layer twice, and another one not at all."""
+
+    def __init__(self):
+        rng = np.random.default_rng(3)
+        self.shared = Linear(FEATURES, FEATURES, rng=rng)
+        self.last = Linear(FEATURES, CLASSES, rng=rng)
+        self.unused = Linear(2, 2, rng=rng)
+
+    def __call__(self, x):
+        return self.last(self.shared(self.shared(x)))
+
+
+def test_a_layer_that_is_used_twice_has_one_column_and_an_unused_one_nan():
+    recording, _ = recorded(Twice())
+    assert recording.layers == ["shared", "last", "unused"]
+    values = {name: array[0] for name, array in recording.values.items()}
+    assert np.isfinite(values["activation_norm"][:2]).all()
+    assert np.isnan(values["activation_norm"][2])
+    unused = recording.parameters.index("unused.weight")
+    assert values["gradient_norm"][unused] == 0
+    assert values["update_norm"][unused] == 0
+
+
+class Spoiling(Layer):
+    """Passes on what it gets, and NaN from some step on."""
+
+    calls = 0
+
+    def forward(self, call, x):
+        self.calls += 1
+        return x if self.calls < 4 else np.full_like(x, np.nan)
+
+    def backward(self, call, dy):
+        return (dy,)
+
+
+def test_a_run_that_ends_by_nan_leaves_what_was_measured_before(tmp_path):
+    instruments = ddbp.Instruments(1)
+    trainer = make(network(Spoiling()), instruments, run_dir=tmp_path)
+    with pytest.raises(FloatingPointError):
+        trainer.fit(DATA, epochs=4)
+    steps = ddbp.Recording.read(tmp_path).steps.tolist()
+    assert steps
+    assert steps == [*range(len(steps))]
+    assert trainer.partition.watcher is None
+    assert trainer.tape_watchers.hooks is None
+
+
+class Aside(Composite):
+    """Has a branch that is NaN and leads nowhere."""
+
+    def __init__(self):
+        self.main, self.aside = network(), Tanh()
+
+    def __call__(self, x):
+        self.aside(x * np.float32(np.nan))
+        return self.main(x)
+
+
+def test_nan_is_recorded_as_nan_and_in_the_last_bin(tmp_path):
+    recording, _ = recorded(Aside(), run_dir=tmp_path)
+    column = recording.layers.index("aside")
+    for found in (recording, ddbp.Recording.read(tmp_path)):
+        of = {name for name in QUANTITIES if QUANTITIES[name].of == "layers"}
+        values = {name: found.values[name][:, column] for name in of}
+        assert np.isnan(values["activation_norm"]).all()
+        assert (values["activation_histogram"][:, -1] == 1).all()
+        assert (values["activation_saturated"] == 0).all()
+        assert np.isnan(values["activation_gradient_norm"]).all(), "backward does not reach it"
+
+
+def test_one_step_is_a_recording(tmp_path):
+    recording, _ = recorded(batch_size=SAMPLES, run_dir=tmp_path)
+    assert recording.steps.tolist() == [0]
+    assert ddbp.Recording.read(tmp_path).steps.tolist() == [0]
+
+
+def test_a_model_of_thousands_of_layers_is_recorded_within_bounds(tmp_path):
+    rng = np.random.default_rng(0)
+    middle = [Linear(2, 2, rng=rng) for _ in range(2000)]
+    for layer in middle:
+        layer.weight.value[...] = np.eye(2)
+    model = Sequential(Linear(FEATURES, 2, rng=rng), *middle, Linear(2, CLASSES, rng=rng))
+    recording, _ = recorded(model, run_dir=tmp_path, epochs=2, optimizer=ddbp.SGD(1e-6))
+    assert len(recording.layers) == 2002
+    assert recording.values["gradient_norm"].shape == (6, 4004)
+    assert len(ddbp.Recording.read(tmp_path).steps) == 6
+
+
+def test_a_folder_that_cannot_be_written_does_not_end_training(tmp_path):
+    (tmp_path / "instruments").write_text("no folder")
+    with pytest.warns(RuntimeWarning, match="Training goes on"):
+        recording, _ = recorded(run_dir=tmp_path)
+    assert len(recording.steps) == 3
+
+
+class StopError(Exception):
+    """The run ends here."""
+
+
+@pytest.mark.parametrize("stop", [4, 5])
+def test_a_run_that_goes_on_has_the_recording_of_one_that_was_not_stopped(tmp_path, stop):
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            if step == stop + 1:
+                raise StopError
+
+    def run(folder, *callbacks):
+        trainer = make(
+            None,
+            ddbp.Instruments(2),
+            callbacks=[ddbp.Checkpoints(every_steps=stop, background=False), *callbacks],
+            run_dir=folder,
+            resume="auto",
+        )
+        trainer.fit(DATA, epochs=4)
+
+    run(tmp_path / "whole")
+    with pytest.raises(StopError):
+        run(tmp_path / "cut", Stop())
+    run(tmp_path / "cut")
+    whole, cut = (ddbp.Recording.read(tmp_path / name) for name in ("whole", "cut"))
+    assert whole.steps.tolist() == [*range(0, 12, 2)]
+    assert cut.steps.tolist() == whole.steps.tolist()
+    for name, array in whole.values.items():
+        if name not in TIMES:
+            np.testing.assert_array_equal(cut.values[name], array, err_msg=name)
+
+
+def test_another_fit_of_the_trainer_goes_on_with_the_recording():
+    instruments = ddbp.Instruments(2)
+    trainer = make(None, instruments)
+    trainer.fit(DATA, epochs=1)
+    trainer.fit(DATA, epochs=1)
+    assert instruments.recording.steps.tolist() == [0, 2, 4]
+
+
+def test_frozen_parameters_have_no_gradient_and_no_update():
+    instruments = ddbp.Instruments(1)
+    trainer = make(None, instruments)
+    trainer.fit(DATA, epochs=1)
+    trainer.model[0].freeze()
+    trainer.fit(DATA, epochs=1)
+    recording = instruments.recording
+    gradients = recording.values["gradient_norm"]
+    assert np.isfinite(gradients[:3]).all()
+    assert np.isnan(gradients[3:, :2]).all()
+    assert np.isfinite(gradients[3:, 2:]).all()
+
+
+def test_seconds_of_a_step_are_positive_and_sum_up_to_less_than_it_took():
+    recording, _ = recorded(epochs=2)
+    values = np.stack([recording.values[name][:, 0] for name in TIMES])
+    assert (values >= 0).all()
+    assert (values[:, 1:].sum() > 0).all()
+
+
+def test_instruments_without_a_trainer_have_no_recording():
+    with pytest.raises(RuntimeError, match="callbacks="):
+        _ = ddbp.Instruments().recording
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "many", None])
+def test_what_is_no_number_of_steps_is_refused(every):
+    with pytest.raises((ValueError, TypeError), match="every must be"):
+        ddbp.Instruments(every)
