@@ -231,6 +231,12 @@ def same_start(trainer: "Trainer", callbacks: Sequence[object]) -> None:
     )
 
 
+def same_parameters(trainer: "Trainer") -> None:
+    """Refuse ranks that do not begin with the same parameters; collective."""
+    facts = {"initial parameters": trainer.parameters_sha256()}
+    require_agreement(trainer.comm, facts, "The broadcast failed; report this.")
+
+
 def require_data_set(dataset: Any) -> None:
     """Refuse data of another kind than `ArrayDataset`, with what to write for it."""
     if isinstance(dataset, ArrayDataset):

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ddbp.comm.agreement import require_agreement
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
 from ddbp.observers import status_reporter, step_log, watchdog
@@ -157,8 +156,7 @@ class Trainer(OptionsOfBefore, Recovering):
         self._update = Update(
             model, optimizer, self.options, self.transforms, plan, comm, self._gather, self._guard
         )
-        facts = {"initial parameters": self.parameters_sha256()}
-        require_agreement(comm, facts, "The broadcast failed; report this.")
+        checks.same_parameters(self)
         log = step_log.start(model, plan, comm)
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
