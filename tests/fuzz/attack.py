@@ -14,10 +14,12 @@ from typing import Any
 
 import numpy as np
 import rows
+import valid
 from hostile import arrays, values
 from limits import fault, limit
 
 import ddbp
+from layers import Value
 from layers.gradient_check.cases import CASES, Apply
 
 
@@ -46,14 +48,14 @@ def calls(row: Any) -> Any:
         hostile = values()
         if isinstance(row.arguments.get(name), np.ndarray):
             hostile = {**hostile, **arrays(row.arguments[name])}
-        elif isinstance(row.arguments.get(name), rows.layers.Value):
+        elif isinstance(row.arguments.get(name), Value):
             hostile = {
                 **hostile,
                 **{
-                    text: rows.value(x)
+                    text: valid.value(x)
                     for text, x in arrays(row.arguments[name].array).items()
                     if isinstance(x, np.ndarray)
-                    and fault(lambda x=x: rows.value(x)) is None
+                    and fault(lambda x=x: valid.value(x)) is None
                     and not _refused(x)
                 },
             }
@@ -68,7 +70,7 @@ def calls(row: Any) -> Any:
 
 def _refused(x: Any) -> bool:
     try:
-        rows.value(x)
+        valid.value(x)
     except (TypeError, ValueError):
         return True
     return False
@@ -93,16 +95,16 @@ def ways(part: str) -> Any:
                 if function and not (isinstance(value, np.ndarray) and value.dtype.char in "fd"):
                     continue
                 given = [value if i == index else each for i, each in enumerate(inputs)]
-                yield case.name, f"{index} {text}", partial(rows.passes, layer, *given)
+                yield case.name, f"{index} {text}", partial(valid.passes, layer, *given)
         if not isinstance(layer, Apply):
-            yield case.name, "one less", partial(rows.passes, layer, *inputs[1:])
-            yield case.name, "one more", partial(rows.passes, layer, *inputs, inputs[0])
+            yield case.name, "one less", partial(valid.passes, layer, *inputs[1:])
+            yield case.name, "one more", partial(valid.passes, layer, *inputs, inputs[0])
 
 
 def main(part: str, stride: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        ddbp.save_parameters(rows.network(), "good.safetensors")
+        ddbp.save_parameters(valid.network(), "good.safetensors")
         limit()
         # What is printed meanwhile is none of the report.
         out = os.fdopen(os.dup(1), "w")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rows
+import valid
 from limits import fault, limit
 
 import ddbp
@@ -225,14 +225,14 @@ def read_whole(path: Path) -> None:
     checkpoint.require_whole()
     for array in checkpoint.snapshot().arrays.values():
         np.asarray(array)
-    rows.trainer(resume=path)
+    valid.trainer(resume=path)
 
 
 def attack_checkpoints(reports: Reports, stride: int) -> None:
     runs = Path("run").absolute()
     callback = ddbp.Checkpoints(background=False)
-    rows.trainer(run_dir=runs, callbacks=[callback, ddbp.EarlyStopping(patience=3)]).fit(
-        rows.DATA, epochs=1, validation=rows.DATA
+    valid.trainer(run_dir=runs, callbacks=[callback, ddbp.EarlyStopping(patience=3)]).fit(
+        valid.DATA, epochs=1, validation=valid.DATA
     )
     (path,) = folder.found(folder.within(runs))
     good = (path / folder.STATE).read_text()
@@ -282,9 +282,9 @@ def attack_checkpoints(reports: Reports, stride: int) -> None:
 
 def attack_parameters(reports: Reports) -> None:
     path = Path("model.safetensors").absolute()
-    ddbp.save_parameters(rows.network(), path)
+    ddbp.save_parameters(valid.network(), path)
     good = path.read_bytes()
-    model = rows.network()
+    model = valid.network()
     before = [parameter.value.tobytes() for parameter in model.parameters()]
     for what, raw in tensors(good).items():
         path.write_bytes(raw)

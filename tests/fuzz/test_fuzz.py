@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import rows
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from limits import fault
 
 import ddbp.settings
 from layers import errors
 
 from ..conftest import run_process
 from ..test_reference import PUBLIC
-from . import rows
-from .limits import fault
 
 HERE = Path(__file__).parent
 # What scripts do not make, or what takes no arguments of anybody's making.
@@ -26,7 +26,7 @@ WITHOUT_ROW = {
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
-    "ddbp.TrainingOver",
+    *("ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
