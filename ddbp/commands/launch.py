@@ -225,13 +225,14 @@ def run(arguments: Sequence[str]) -> int:
     ):
         if not limit <= value <= _MOST:
             parser.error(f"{name} must be an integer from {limit} to {_MOST}; got {value}")
+    extra: dict[str, str] = {}
     if options.stall_timeout is not None:
         if not options.stall_timeout > 0:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
-        os.environ[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
-    if options.survive:
+        extra[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
+    if options.survive and settings.SHARDS not in os.environ:
         # Of ranks that replace others, and are alone at first, too.
-        os.environ.setdefault(settings.SHARDS, str(options.ranks))
+        extra[settings.SHARDS] = str(options.ranks)
     what = program.arguments_of_python(parser, options)
     try:
         mpiexec = "" if options.survive and not options.hosts else find_mpiexec()
@@ -251,19 +252,20 @@ def run(arguments: Sequence[str]) -> int:
         print(shlex.join(full), file=sys.stderr, flush=True)
         return _run_once(full, ranks, extra)
 
-    status = _run(once, Restarts(options.max_restarts, options.ranks, least))
+    status = _run(once, Restarts(options.max_restarts, options.ranks, least), extra)
     if status == SAVED and options.requeue:
         print(f"ddbp launch: {requeue()}", file=sys.stderr)
     return status
 
 
-def _run(once: Callable[[int, Mapping[str, str]], "_End"], restarts: Restarts) -> int:
+def _run(
+    once: Callable[[int, Mapping[str, str]], "_End"], restarts: Restarts, extra: Mapping[str, str]
+) -> int:
     """Run a script once, on a number of ranks and with more environment, again and again if need
     be; return the exit status.
     """
-    resuming: dict[str, str] = {}
     while True:
-        end = once(restarts.ranks, resuming)
+        end = once(restarts.ranks, extra)
         if end.status in (0, SAVED) or end.asked:
             return end.status
         seconds = restarts.after(end.step, end.dead)
@@ -275,7 +277,7 @@ def _run(once: Callable[[int, Mapping[str, str]], "_End"], restarts: Restarts) -
         said = f"begins again on {restarts.ranks} ranks in {seconds:.0f} s"
         print(f"ddbp launch: {said}", file=sys.stderr, flush=True)
         time.sleep(seconds)
-        resuming = {settings.RESUME: "1"}
+        extra = {**extra, settings.RESUME: "1"}
 
 
 class _End(NamedTuple):

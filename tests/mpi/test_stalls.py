@@ -57,9 +57,8 @@ def test_rank_that_comes_no_further_is_killed_where_others_survive(deed, where, 
     assert finished.status == 0, finished.err
     assert finished.out.count("has finished") == 2
     pid = (tmp_path / "pid1").read_text()
-    said = (
-        f"ddbp launch: rank 1 (process {pid}) died {where}: killed, as it came no further; 2 go on"
-    )
+    cause = "killed by rank 0, as it came no further; 2 go on"
+    said = f"ddbp launch: rank 1 (process {pid}) died {where}: {cause}"
     assert said in finished.err.splitlines()
 
 

@@ -95,7 +95,7 @@ def test_one_rank_is_enough(run):
 
 
 def test_rank_that_stops_is_killed_when_time_is_up(run, monkeypatch):
-    monkeypatch.setenv("DDBP_TIMEOUT", "0.5")
+    monkeypatch.setenv("DDBP_TIMEOUT", "2")
     ended, found = run(3, {1: Kill("before a meeting", 30, signal.SIGSTOP)})
     assert found == []
     assert killed(ended) == {1}
