@@ -117,11 +117,14 @@ class Stage:
         What it consists of: more than one where layers are fused.
     follows
         Whether its input is what the stage before has put out, and nothing else.
+    trained
+        Whether a gradient of its output is wanted: for itself or for what lies before it.
     """
 
     name: str
     layers: tuple[Module, ...]
     follows: bool
+    trained: bool
 
     @property
     def weighs(self) -> bool:
@@ -179,7 +182,8 @@ class FirstPass(TapeHook):
         name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
-            self.stages.append(Stage(name, written, alone))
+            trained = bool(getattr(call.output, "wants", False))
+            self.stages.append(Stage(name, written, alone, trained))
         self._before = call.output
 
     def probabilities(self) -> bool:
