@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -25,7 +24,8 @@ from .paths import path_of
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _OF_ONE_RUN = (
     "findings.jsonl",
-    "instruments",
+    "instruments/[0-9]*.npz",
+    "instruments/layers.json",
     "nonfinite.jsonl",
     "report.html",
     "samples.npz",
@@ -73,11 +73,9 @@ class RunFolder:
     def clear(self) -> None:
         """Remove what only another run can have left."""
         try:
-            for path in (self.path / name for name in _OF_ONE_RUN):
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
+            for pattern in _OF_ONE_RUN:
+                for path in self.path.glob(pattern):
+                    path.unlink()
         except OSError as error:
             raise self._refusal(error) from error
 

@@ -47,9 +47,10 @@ def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
     make(run_dir=tmp_path, callbacks=first).fit(DATA, epochs=2)
     for name in ("findings.jsonl", "nonfinite.jsonl"):
         (tmp_path / name).write_text("{}\n")
+    (tmp_path / "instruments" / "mine.py").touch()
     make(run_dir=tmp_path)
-    left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"config.json", "metrics.jsonl", "model.safetensors"}
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "metrics.jsonl", "model.safetensors", "mine.py"}
 
 
 def test_run_that_goes_on_keeps_what_the_folder_holds(tmp_path):
