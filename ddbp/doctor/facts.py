@@ -1,5 +1,6 @@
 """What the doctor knows of the data and of the first pass, before there is anything to measure."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +116,18 @@ class Stage:
         The column of the instruments: the layer, as written, whose output it is.
     layers
         What it consists of: more than one where layers are fused.
+    names
+        Those of the layers, as written.
+    positions
+        How many numbers its output has for each sample and channel.
     follows
         Whether its input is what the stage before has put out, and nothing else.
     """
 
     name: str
     layers: tuple[Module, ...]
+    names: tuple[str, ...]
+    positions: int
     follows: bool
 
     @property
@@ -179,7 +186,9 @@ class FirstPass(TapeHook):
         name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
-            self.stages.append(Stage(name, written, alone))
+            names = tuple(self._names.get(id(layer), name) for layer in written)
+            shape = call.output.arrays[0].shape
+            self.stages.append(Stage(name, written, names, math.prod(shape[1:-1]), alone))
         self._before = call.output
 
     def probabilities(self) -> bool:
