@@ -101,9 +101,6 @@ class Doctor(OptionsCallback):
             for name, parameter in named
             if parameter.value.ndim > 1
         }
-        if trainer.comm.leads and trainer.run_dir is not None and not trainer.resume:
-            with suppress(OSError):
-                (trainer.run_dir / finding.FILE).unlink(missing_ok=True)
 
     def on_resume(self, trainer: "Trainer") -> None:
         """Know what was said before."""

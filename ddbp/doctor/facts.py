@@ -122,6 +122,8 @@ class Stage:
         How many numbers its output has for each sample and channel.
     follows
         Whether its input is what the stage before has put out, and nothing else.
+    trained
+        Whether a gradient of its output is wanted: for itself or for what lies before it.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Stage:
     names: tuple[str, ...]
     positions: int
     follows: bool
+    trained: bool
 
     @property
     def weighs(self) -> bool:
@@ -186,9 +189,10 @@ class FirstPass(TapeHook):
         name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
+            trained = bool(getattr(call.output, "wants", False))
             names = tuple(self._names.get(id(layer), name) for layer in written)
-            shape = call.output.arrays[0].shape
-            self.stages.append(Stage(name, written, names, math.prod(shape[1:-1]), alone))
+            positions = math.prod(call.output.arrays[0].shape[1:-1])
+            self.stages.append(Stage(name, written, names, positions, alone, trained))
         self._before = call.output
 
     def probabilities(self) -> bool:

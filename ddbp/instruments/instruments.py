@@ -61,6 +61,7 @@ class Instruments(OptionsCallback):
     def on_attach(self, trainer: "Trainer") -> None:
         """Begin anew, with the model of a trainer."""
         flat = trainer._flat
+        self._trainer = weakref.ref(trainer)
         self._comm: Communicator = trainer.comm
         self._clock = StepClock(trainer.comm)
         self._layers = LayerGauge(trainer.model, flat.dtype, self._clock)
@@ -118,6 +119,10 @@ class Instruments(OptionsCallback):
     # The events of a step
 
     def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        if self._trainer() is not trainer:
+            must, fix = "a trainer must have instruments of its own", "Make others for each."
+            got = "those that a later trainer was made with"
+            raise RuntimeError(message(_OWNER, must, got, fix))
         if self._measuring:
             # A step that was begun and not ended: it has failed, or comes once more.
             self._leave(trainer)
@@ -125,8 +130,11 @@ class Instruments(OptionsCallback):
             return
         recorder = self._require_recorder()
         self._stride = recorder.stride(step)
-        if step % self._stride:
-            return
+        if not step % self._stride:
+            self._begin(trainer)
+
+    def _begin(self, trainer: "Trainer") -> None:
+        """Begin to measure a step."""
         self._measuring = True
         self._clock.begin(self._ended)
         self._clock.mark("data")
@@ -271,6 +279,12 @@ class Instruments(OptionsCallback):
         if self._comm.leads and trainer.run_dir is not None and not recorder.has_folder:
             self._recorder = self._made(trainer.options.shards or 1, trainer.run_dir)
             self._resumed = True
+        # The ranks that there are now have other shards, and may take the step again.
+        measuring = self._measuring
+        self._leave(trainer)
+        self._shards = None
+        if measuring:
+            self._begin(trainer)
 
     def on_evaluation_end(self, trainer: "Trainer", values: Mapping[str, float]) -> None:
         self._ended = perf_counter()

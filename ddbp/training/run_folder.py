@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -22,6 +23,18 @@ from layers.kernels.cache_folder import opened
 from .paths import path_of
 
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
+_OF_ONE_RUN = (
+    "findings.jsonl",
+    "instruments",
+    "nonfinite.jsonl",
+    "report.html",
+    "samples.npz",
+    "status.json",
+    "steps.jsonl",
+)
+"""What a run leaves beside its configuration, records and parameters, which the next one writes
+over.
+"""
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
 
@@ -54,6 +67,17 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=self.path) as file:
                 file.write(bytes(_LEAST))
             (self.path / "metrics.jsonl").write_text("")
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def clear(self) -> None:
+        """Remove what only another run can have left."""
+        try:
+            for path in (self.path / name for name in _OF_ONE_RUN):
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise self._refusal(error) from error
 

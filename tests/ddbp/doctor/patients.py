@@ -73,6 +73,12 @@ def convolutional() -> Sequential:
     return Sequential(*first, Flatten(), Linear(128, 10, rng=rng))
 
 
+def frozen(model: Sequential) -> Sequential:
+    """Return a network of which the first layer is frozen."""
+    model.layers[0].freeze()
+    return model
+
+
 def times(factor, weights):
     """Return a way to draw weights, so many times as large."""
     return lambda rng, shape: factor * weights(rng, shape)
@@ -102,6 +108,7 @@ def run(**options: Any) -> ddbp.Doctor:
     }
     fit = {"data": TRAINING, "validation": VALIDATION, "epochs": 5}
     fit |= {name: options.pop(name) for name in [*fit] if name in options}
+    weight = options.pop("class_weight", None)
     callbacks = [*options.pop("callbacks", ()), ddbp.Instruments(every=6), doctor]
     trainer = ddbp.Trainer(**{**usual, **options}, callbacks=callbacks, quiet=True)
     try:
@@ -109,6 +116,7 @@ def run(**options: Any) -> ddbp.Doctor:
             ddbp.ArrayDataset(*fit["data"]),
             epochs=fit["epochs"],
             validation=ddbp.ArrayDataset(*fit["validation"]),
+            class_weight=weight,
         )
     except FloatingPointError as error:
         doctor.error = error
@@ -201,6 +209,14 @@ HEALTHY: dict[str, dict[str, Any]] = {
         "optimizer": ddbp.AdamW(3e-3, weight_decay=0.1),
     },
     "one shard": {"shards": 1},
+    "a slow start on one shard": {"shards": 1, "optimizer": ddbp.Adam(3e-4), "epochs": 12},
+    "a frozen first layer": {"model": frozen(dense())},
+    "weighed labels": {
+        "model": dense(outputs=2),
+        "data": (TRAINING[0], (TRAINING[1] == 0).astype(np.int64)),
+        "validation": (VALIDATION[0], (VALIDATION[1] == 0).astype(np.int64)),
+        "class_weight": "balanced",
+    },
     "regression": {
         "model": dense(outputs=1),
         "loss": MeanSquaredError(),
