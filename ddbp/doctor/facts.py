@@ -1,5 +1,6 @@
 """What the doctor knows of the data and of the first pass, before there is anything to measure."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,10 @@ class Stage:
         The column of the instruments: the layer, as written, whose output it is.
     layers
         What it consists of: more than one where layers are fused.
+    names
+        Those of the layers, as written.
+    positions
+        How many numbers its output has for each sample and channel.
     follows
         Whether its input is what the stage before has put out, and nothing else.
     trained
@@ -123,6 +128,8 @@ class Stage:
 
     name: str
     layers: tuple[Module, ...]
+    names: tuple[str, ...]
+    positions: int
     follows: bool
     trained: bool
 
@@ -183,7 +190,9 @@ class FirstPass(TapeHook):
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
             trained = bool(getattr(call.output, "wants", False))
-            self.stages.append(Stage(name, written, alone, trained))
+            names = tuple(self._names.get(id(layer), name) for layer in written)
+            positions = math.prod(call.output.arrays[0].shape[1:-1])
+            self.stages.append(Stage(name, written, names, positions, alone, trained))
         self._before = call.output
 
     def probabilities(self) -> bool:

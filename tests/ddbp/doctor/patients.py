@@ -9,9 +9,13 @@ from sklearn.datasets import load_digits
 import ddbp
 from layers import (
     BatchNorm,
+    BatchNorm2d,
     Composite,
+    Conv2d,
     Dropout,
+    Flatten,
     Linear,
+    MaxPool2d,
     MeanSquaredError,
     ReLU,
     Sequential,
@@ -60,6 +64,13 @@ def dense(
         stages += [] if activation is None else [activation()]
         size = width
     return Sequential(*stages, Linear(size, outputs, rng=rng), *last)
+
+
+def convolutional() -> Sequential:
+    """Return a network of images (N, 8, 8, 1) with a batch norm."""
+    rng = np.random.default_rng(1)
+    first = Conv2d(1, 8, 3, padding=1, rng=rng), BatchNorm2d(8), ReLU(), MaxPool2d(2)
+    return Sequential(*first, Flatten(), Linear(128, 10, rng=rng))
 
 
 def frozen(model: Sequential) -> Sequential:
@@ -187,6 +198,12 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "tanh": {"model": dense(Tanh)},
     "deep": {"model": dense(depth=4)},
     "batch norm": {"model": dense(middle=(BatchNorm(48),)), "batch_size": 64},
+    "batch norm of two images": {
+        "model": convolutional(),
+        "shards": 16,
+        "data": (TRAINING[0].reshape(-1, 8, 8, 1), TRAINING[1]),
+        "validation": (VALIDATION[0].reshape(-1, 8, 8, 1), VALIDATION[1]),
+    },
     "dropout and decay": {
         "model": dense(middle=(Dropout(0.3),)),
         "optimizer": ddbp.AdamW(3e-3, weight_decay=0.1),
