@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.training.samples import Ragged, Samples
+from ddbp.training.samples import Ragged, Samples, require_range
 from layers.checks import is_number, numbers
 from layers.errors import message
 from layers.types import Array
@@ -54,7 +54,9 @@ def _of_leaf(owner: str, x: Any, baseline: Any, rows: slice) -> Array | None:
     if not np.isfinite(given).all():
         must, fix = "baseline must be finite", "0 is usual."
         raise ValueError(message(owner, must, "NaN or infinite values", fix))
-    if x.dtype.kind in "iu" and (given != np.floor(given)).any():
+    if x.dtype.kind == "f":
+        require_range(owner, "baseline", given, x.dtype)
+    elif (given != np.floor(given)).any() or (np.abs(given) > np.iinfo(x.dtype).max).any():
         must, fix = "the baseline of tokens must be tokens", "Leave it out for vectors of zeros."
         raise TypeError(message(owner, must, repr(baseline), fix))
     if not ragged and given.ndim == len(shape) and len(given) == len(x):

@@ -42,14 +42,14 @@ def occlusion(
         Its sizes along the axes after that of the samples, whole along those that are not named;
         one number is that of both axes of images, and of the first one of everything else.
     stride
-        Steps from one window to the next along each of these axes.
+        Steps from one window to the next along each of these axes; no longer than the window.
     baseline
         See `integrated_gradients`.
 
     Raises
     ------
     ValueError
-        The window has more axes than a sample.
+        The window has more axes than a sample, or numbers between windows would never be hidden.
     """
     owner = "occlusion"
     fix = "Pass a size, or one for each axis, such as (3, 3)."
@@ -96,6 +96,10 @@ def _windows(
         raise ValueError(message(owner, must, sizes, fix))
     axes = []
     for size, length in zip(sizes, shape, strict=False):
+        if size < min(stride, length):
+            must = f"stride must be at most the window's {size}, or numbers are never hidden"
+            fix = "Pass a larger window or a smaller stride."
+            raise ValueError(message(owner, must, stride, fix))
         number = max(1, ceil((length - size) / stride) + 1)
         starts = range(0, number * stride, stride)
         axes.append([slice(start, min(start + size, length)) for start in starts])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddbp.training.samples import Ragged, leaves
-from layers.checks import positive_int
+from layers.checks import integer
 from layers.errors import message
 from layers.types import Array
 
@@ -91,7 +91,11 @@ def _samples(attribution: "Attribution", sample: int | None) -> list[int]:
     if sample is None:
         return list(range(min(SHOWN, len(attribution))))
     fix = "Samples count from 0."
-    return [positive_int("Attribution.figure", "sample + 1", sample + 1, fix, len(attribution)) - 1]
+    number = integer("Attribution.figure", "sample", sample, fix)
+    if not 0 <= number < len(attribution):
+        must = f"sample must be in 0..{len(attribution) - 1}"
+        raise ValueError(message("Attribution.figure", must, number, fix))
+    return [number]
 
 
 def _title(attribution: "Attribution", n: int) -> str:

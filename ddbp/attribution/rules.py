@@ -19,15 +19,19 @@ from layers import (
     Rule,
 )
 from layers.activation import Activation
+from layers.engine.operators.arithmetic import Divide, Power, Where
 from layers.engine.operators.elementary import Function
+from layers.engine.sums import unbroadcast
 from layers.errors import message, wording
 from layers.types import Array
 
-from .explained import BATCH, Explained, Found, Part, Pass
+from .explained import BATCH, Explained, Found, Part
 from .result import Attribution
 from .target import Target
 
 ELEMENTWISE = (Activation, PReLU, Function)
+WITH_CONSTANT = (Divide, Power, Where)
+"""Functions of one number where the other input is a constant."""
 MAXIMA = (AdaptiveMaxPool1d, AdaptiveMaxPool2d, MaxPool1d, MaxPool2d, MaxPool3d, PoolOverTime)
 
 
@@ -50,24 +54,39 @@ class Rescale(Rule):
 
     Parameters
     ----------
+    owner
+        The method, for errors.
     reference
-        The calls of a pass at the reference.
+        The calls of a pass at the reference, with those of the target.
     """
 
-    def __init__(self, reference: Sequence[Call]) -> None:
+    def __init__(self, owner: str, reference: Sequence[Call]) -> None:
+        self.owner = owner
         self.reference = reference
+        self.compared = False
 
     def backward(self, call: Call, *dys: Any) -> tuple[Array | None, ...]:
+        if not self.compared:
+            _require_same(self.owner, call.tape.calls, self.reference)
+            self.compared = True
         gradients = super().backward(call, *dys)
         layer = call.layer
         maximum = isinstance(layer, MAXIMA) and getattr(layer, "kind", "max") == "max"
-        if not (maximum or isinstance(layer, ELEMENTWISE)) or gradients[0] is None:
+        of_one = isinstance(layer, ELEMENTWISE) and gradients[0] is not None
+        places = [place for place, gradient in enumerate(gradients) if gradient is not None]
+        if isinstance(layer, WITH_CONSTANT):
+            of_one = len(places) == 1
+        if not places or not (maximum or of_one):
             return gradients
         (dy,) = dys
         other = self.reference[call.index]
-        x, x0 = _input(call), _input(other)
-        rise = call.output.arrays[0] - other.output.arrays[0]
-        first = gradients[0].copy()
+        place = places[0]
+        x, x0 = call.inputs[place].array, other.inputs[place].array
+        with np.errstate(invalid="ignore"):
+            run, rise = x - x0, call.output.arrays[0] - other.output.arrays[0]
+        # Nothing comes through a mask of -inf.
+        rise = np.where(np.isfinite(rise), rise, 0)
+        first = np.array(gradients[place])
         if maximum:
             # What the sample's maximum has above the reference's is due to where the sample has
             # it, and what it lacks to where the reference has its own.
@@ -77,17 +96,12 @@ class Rescale(Rule):
             assert down is not None
             rises = up + down
         else:
-            rises = dy * rise
-        run = x - x0
-        # Nearer than that the slope of a line says less than the derivative, for rounding.
-        near = np.abs(run) <= np.sqrt(np.finfo(x.dtype).eps) * np.maximum(np.abs(x), np.abs(x0))
-        slopes = np.divide(rises, run, out=first, where=~near)
-        return (slopes, *gradients[1:])
-
-
-def _input(call: Call) -> Array:
-    found: Array = call.inputs[0].array
-    return found
+            rises = unbroadcast(dy * rise, x.shape)
+        # Nearer than that the slope of a line says less than the derivative, for rounding; so it
+        # does where x is infinite.
+        far = np.abs(run) > np.sqrt(np.finfo(x.dtype).eps) * np.maximum(np.abs(x), np.abs(x0))
+        slopes = np.divide(rises, run, out=first, where=far)
+        return (*gradients[:place], slopes, *gradients[place + 1 :])
 
 
 @wording("guided_backpropagation")
@@ -157,20 +171,18 @@ def deep_lift(
         reference = part.run(others, reference=True)
         at_baseline = part.numbers(reference)
         done = part.run(points)
-        _require_same(owner, done, reference)
-        gradients, _ = part.gradients(done, Rescale(reference.tape.calls))
+        gradients, _ = part.gradients(done, Rescale(owner, reference.tape.calls))
         found = [g * (p - b) for g, p, b in zip(gradients, points, others, strict=True)]
         return found, numbers, at_baseline
 
     return explained.attributions(one)
 
 
-def _require_same(owner: str, done: Pass, reference: Pass) -> None:
-    """Refuse a model that did something else at the baseline."""
-    layers, others = ([call.layer for call in each.tape.calls] for each in (done, reference))
-    if len(layers) != len(others) or any(
-        type(layer) is not type(other) for layer, other in zip(layers, others, strict=True)
+def _require_same(owner: str, calls: Sequence[Call], others: Sequence[Call]) -> None:
+    """Refuse a model, with its target, that did something else at the baseline."""
+    if len(calls) != len(others) or any(
+        type(call.layer) is not type(other.layer) for call, other in zip(calls, others, strict=True)
     ):
         must = "the model must call the same layers at the samples and at the baseline"
         fix = "Let no branch depend on numbers of the input."
-        raise ValueError(message(owner, must, f"{len(layers)} and {len(others)} calls", fix))
+        raise ValueError(message(owner, must, f"{len(calls)} and {len(others)} calls", fix))

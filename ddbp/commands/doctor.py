@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddbp.doctor import finding
+from ddbp.report.run import is_run
 from layers.errors import message
 
 
@@ -17,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("run", type=Path, metavar="RUN", help="the run folder")
     folder = parser.parse_args(arguments).run
     try:
-        if not folder.is_dir():
+        if not is_run(folder):
             must, fix = "RUN must be a run folder", "Pass the run_dir= of the trainer."
             raise ValueError(message("ddbp doctor", must, f"{folder}, which is none", fix))
         findings = finding.read(folder)

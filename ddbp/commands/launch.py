@@ -218,13 +218,13 @@ def run(arguments: Sequence[str]) -> int:
             parser.error(f"--hosts must be as A:4,B:4; got {options.hosts}")
         options.ranks = options.min_ranks = sum(int(host[1]) for host in hosts if host)
     least = options.ranks if options.min_ranks is None else options.min_ranks
-    for name, value, limit in (
-        ("-n", options.ranks, 1),
-        ("--min-ranks", least, 1),
-        ("--max-restarts", options.max_restarts, 0),
+    for name, value, low, high in (
+        ("-n", options.ranks, 1, _MOST),
+        ("--min-ranks", least, 1, options.ranks),
+        ("--max-restarts", options.max_restarts, 0, _MOST),
     ):
-        if not limit <= value <= _MOST:
-            parser.error(f"{name} must be an integer from {limit} to {_MOST}; got {value}")
+        if not low <= value <= high:
+            parser.error(f"{name} must be an integer from {low} to {high}; got {value}")
     extra: dict[str, str] = {}
     if options.stall_timeout is not None:
         if not options.stall_timeout > 0:

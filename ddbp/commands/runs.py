@@ -15,7 +15,12 @@ from ddbp.report.run import Run, found, instant
 from ddbp.terminal import plain
 from layers.errors import message
 
-_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "cut short": "yellow"}
+_COLOURS = {
+    "finished": "green",
+    "running": "cyan",
+    "failed": "red",
+    **dict.fromkeys(("saved", "interrupted", "cut short"), "yellow"),
+}
 
 
 def run(arguments: Sequence[str]) -> int:

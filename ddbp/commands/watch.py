@@ -20,7 +20,7 @@ _LAST = 5
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Show the run until it ends; return the exit status: 1 if it failed or was cut short."""
+    """Show the run until it ends; return the exit status: 1 if it ended early."""
     parser = argparse.ArgumentParser(prog="ddbp watch", description=__doc__)
     parser.add_argument("run", metavar="RUN", help="the folder of a run (run_dir=)")
     parser.add_argument(
@@ -37,7 +37,7 @@ def run(arguments: Sequence[str]) -> int:
     except (OSError, ValueError) as error:
         print(plain(error), file=sys.stderr)
         return 1
-    return int(seen.status in ("failed", "cut short"))
+    return int(seen.status in ("failed", "saved", "interrupted", "cut short"))
 
 
 def _seconds(given: str) -> float:

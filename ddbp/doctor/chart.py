@@ -92,12 +92,12 @@ class Chart:
 
     @cached_property
     def base(self) -> float:
-        """The loss of the best constant prediction; NaN where that is not known."""
-        if self.training is None:
+        """The loss of the best constant prediction; NaN where that is not known, or is 0."""
+        if self.training is None or self.weighted:
             return np.nan
-        if self.of_classes:
-            return self.training.entropy
-        return self.training.target_variance if self.of_squares else np.nan
+        found = self.training.entropy if self.of_classes else np.nan
+        found = self.training.target_variance if self.of_squares else found
+        return found if found > 0 else np.nan
 
     @cached_property
     def recent(self) -> float:
@@ -108,6 +108,15 @@ class Chart:
             return np.nan
         last = np.array(self.losses[-max(_FEW, len(self.losses) // 5) :])
         return float(np.median(last)) if last.size else np.nan
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss falls still: by a hundredth from the third quarter of the steps to the
+        last one.
+        """
+        quarter = len(self.losses) // 4
+        before, last = self.losses[-2 * quarter : -quarter], self.losses[-quarter:]
+        return quarter > 0 and float(np.median(last)) < 0.99 * float(np.median(before))
 
     @property
     def finite(self) -> bool:

@@ -155,16 +155,8 @@ class Doctor(OptionsCallback):
             del self._begun[step:]
         if self._first is None and trainer.comm.leads:
             self._first = FirstPass(trainer.model, trainer.loss)
-            if step == 0:
-                self._alike = _of_one_unit(trainer)
-                self._forget(trainer)
+            self._alike = _of_one_unit(trainer) if step == 0 else []
             trainer.tape_watchers.add(self._first)
-
-    def _forget(self, trainer: "Trainer") -> None:
-        """Remove the findings of another run from the folder: this one begins."""
-        if trainer.run_dir is not None and not self.findings:
-            with suppress(OSError):
-                (trainer.run_dir / finding.FILE).unlink(missing_ok=True)
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self._first is not None:

@@ -1,5 +1,6 @@
 """What the doctor knows of the data and of the first pass, before there is anything to measure."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -115,13 +116,22 @@ class Stage:
         The column of the instruments: the layer, as written, whose output it is.
     layers
         What it consists of: more than one where layers are fused.
+    names
+        Those of the layers, as written.
+    positions
+        How many numbers its output has for each sample and channel.
     follows
         Whether its input is what the stage before has put out, and nothing else.
+    trained
+        Whether a gradient of its output is wanted: for itself or for what lies before it.
     """
 
     name: str
     layers: tuple[Module, ...]
+    names: tuple[str, ...]
+    positions: int
     follows: bool
+    trained: bool
 
     @property
     def weighs(self) -> bool:
@@ -179,7 +189,10 @@ class FirstPass(TapeHook):
         name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
-            self.stages.append(Stage(name, written, alone))
+            trained = bool(getattr(call.output, "wants", False))
+            names = tuple(self._names.get(id(layer), name) for layer in written)
+            positions = math.prod(call.output.arrays[0].shape[1:-1])
+            self.stages.append(Stage(name, written, names, positions, alone, trained))
         self._before = call.output
 
     def probabilities(self) -> bool:

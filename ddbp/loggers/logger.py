@@ -96,6 +96,9 @@ class Logger(OptionsCallback):
         }
 
     def on_attach(self, trainer: "Trainer") -> None:
+        if not hasattr(self, "every_steps"):
+            must, fix = "its __init__ must call that of Logger", "Begin it with super().__init__()."
+            raise TypeError(message(type(self).__name__, must, "one that does not", fix))
         if self.package:
             require_package(type(self).__name__, self.package, self.extra)
         self._resumed = False

@@ -104,9 +104,11 @@ class Run:
 
     @property
     def status(self) -> str:
-        """How the run is or has ended: running, finished, failed, cut short, or unknown."""
+        """How the run is or has ended: running, finished, failed, saved, interrupted, cut short, or
+        unknown.
+        """
         said = self.facts.get("status")
-        if said in ("finished", "failed"):
+        if said in ("finished", "failed", "saved", "interrupted"):
             return str(said)
         if said != "running":
             return "finished" if (self.path / "model.safetensors").exists() else "unknown"

@@ -58,7 +58,7 @@ def overview(run: Run) -> Section:
 
 
 def _of(run: Run, name: str) -> str:
-    return str(run.configuration.get(name, run.facts.get(name, "?")))
+    return str(run.facts.get(name, run.configuration.get(name, "?")))
 
 
 def findings(run: Run) -> Section:

@@ -96,6 +96,11 @@ class FitLoop(StepHook):
         if self._log is not None:
             self._log.follow(trainer)
 
+    def begin_folder(self) -> None:
+        """Remove what another run has left in the folder, if there is one."""
+        if self._folder is not None:
+            self._folder.clear()
+
     def note(self, line: str) -> None:
         """Write to the folder, if there is one, what was done about numbers that are not finite."""
         if self._folder is not None:
@@ -178,7 +183,7 @@ class FitLoop(StepHook):
             finally:
                 trainer.recovered(self._write_parameters, trainer)
             self._end_log(trainer, data, validation)
-        except Exception as error:
+        except BaseException as error:
             self._end_log(trainer, error=error)
             raise
         finally:
@@ -203,7 +208,7 @@ class FitLoop(StepHook):
         trainer: "Trainer",
         data: ArrayDataset | None = None,
         validation: ArrayDataset | None = None,
-        error: Exception | None = None,
+        error: BaseException | None = None,
     ) -> None:
         """Note how the run has ended, and write the report, with what the model makes of samples if
         there are data. What goes wrong is a warning.
@@ -305,6 +310,8 @@ class FitLoop(StepHook):
                 "Take it in on_step_end or on_epoch_end.",
             )
             raise RuntimeError(message("Trainer.state", must, "a call within a validation", fix))
+        if self._log is not None:
+            self._log.flush()
         return {
             "history": [*self.history],
             "run": self._run,

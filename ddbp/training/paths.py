@@ -9,7 +9,7 @@ from layers.errors import message
 
 def path_of(owner: str, name: str, given: Any) -> Path:
     """Return a path, which may be relative or begin with ~, as an absolute one."""
-    if not isinstance(given, str | Path) or "\0" in os.fspath(given):
+    if not isinstance(given, str | Path) or given == "" or "\0" in os.fspath(given):
         must, fix = f"{name} must be a path", f'Write {name}="runs/first".'
         raise TypeError(message(owner, must, repr(given), fix))
     return Path(given).expanduser().absolute()

@@ -22,6 +22,19 @@ from layers.kernels.cache_folder import opened
 from .paths import path_of
 
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
+_OF_ONE_RUN = (
+    "findings.jsonl",
+    "instruments/[0-9]*.npz",
+    "instruments/layers.json",
+    "nonfinite.jsonl",
+    "report.html",
+    "samples.npz",
+    "status.json",
+    "steps.jsonl",
+)
+"""What a run leaves beside its configuration, records and parameters, which the next one writes
+over.
+"""
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
 
@@ -54,6 +67,15 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=self.path) as file:
                 file.write(bytes(_LEAST))
             (self.path / "metrics.jsonl").write_text("")
+        except OSError as error:
+            raise self._refusal(error) from error
+
+    def clear(self) -> None:
+        """Remove what only another run can have left."""
+        try:
+            for pattern in _OF_ONE_RUN:
+                for path in self.path.glob(pattern):
+                    path.unlink()
         except OSError as error:
             raise self._refusal(error) from error
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from layers.kernels.cache_folder import opened
 
+from .signals import RunSaved
+
 if TYPE_CHECKING:
     from .trainer import Trainer
 
@@ -59,15 +61,16 @@ class RunLog:
     def begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
         """Begin with a fit, or go on with it."""
         self._steps_per_epoch = steps_per_epoch
-        self._status = {"status": "running", "started": _now(), "epochs": epochs}
+        before = trainer.epoch - len(trainer.history)
+        self._status = {"status": "running", "started": _now(), "epochs": before + epochs}
         self._expect(trainer)
         self._start(trainer)
 
     def _expect(self, trainer: "Trainer") -> None:
         """Note how far the run is, and how many steps it will have."""
-        left = self._status["epochs"] - len(trainer.history)
+        left = self._status["epochs"] - trainer.epoch
         steps = trainer.step_count + left * self._steps_per_epoch
-        self._status |= {"epoch": len(trainer.history), "step": trainer.step_count, "steps": steps}
+        self._status |= {"epoch": trainer.epoch, "step": trainer.step_count, "steps": steps}
 
     def _start(self, trainer: "Trainer") -> None:
         self._status |= {"host": socket.gethostname(), "process": os.getpid()}
@@ -100,6 +103,7 @@ class RunLog:
         """Note a step and its loss."""
         if not (self._status and trainer.comm.leads):
             return
+        self._status["step"] = step
         self._losses += 1
         self._total += loss
         self._low = min(self._low, loss)
@@ -112,15 +116,19 @@ class RunLog:
         # Where a number is not finite, as `json` writes it.
         self._lines.append(line.replace("nan", "NaN").replace("inf", "Infinity"))
         if time.monotonic() - self._written > _INTERVAL:
-            self._flush(step)
+            self._flush()
 
-    def _flush(self, step: int) -> None:
+    def flush(self) -> None:
+        """Write the lines of all steps so far: a state that is being taken has them."""
+        if self._lines:
+            self._flush()
+
+    def _flush(self) -> None:
         self._written = time.monotonic()
         with suppress(OSError):
             with self._path.open("a") as file:
                 file.writelines(self._lines)
             self._lines.clear()
-        self._status["step"] = step
         self._write_status()
 
     def note_epoch(self, trainer: "Trainer") -> None:
@@ -128,19 +136,22 @@ class RunLog:
         if self._status and trainer.comm.leads:
             self._expect(trainer)
             if time.monotonic() - self._written > _INTERVAL:
-                self._flush(trainer.step_count)
+                self._flush()
 
-    def end(self, trainer: "Trainer", error: Exception | None = None) -> None:
-        """Come to the end of the fit, or to an error."""
+    def end(self, trainer: "Trainer", error: BaseException | None = None) -> None:
+        """Come to the end of the fit, or to what ends it early."""
         if self._status and trainer.comm.leads:
             if error is None:
                 self._status["status"] = "finished"
                 self._status["parameters_sha256"] = trainer.parameters_sha256()
-            else:
+            elif isinstance(error, Exception):
                 self._status["status"] = "failed"
                 self._status["error"] = f"{type(error).__name__}: {error}"
-            self._status["ended"] = _now()
-            self._flush(trainer.step_count)
+            else:
+                saved = isinstance(error, RunSaved)
+                self._status["status"] = "saved" if saved else "interrupted"
+            self._status |= {"step": trainer.step_count, "ended": _now()}
+            self._flush()
         self._status = {}
 
     def _write_status(self) -> None:
@@ -161,4 +172,4 @@ def _step_of(line: bytes) -> int:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

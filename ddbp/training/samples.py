@@ -285,7 +285,8 @@ def require_range(owner: str, name: str, samples: Samples, dtype: Any) -> None:
             must = (
                 f"{where} must be at most {largest:.2e} in size, as {largest.dtype} holds no more"
             )
-            got = f"{array[first]} at {where}[{', '.join(map(str, first))}]"
+            place = f" at {where}[{', '.join(map(str, first))}]" if first else ""
+            got = f"{array[first]}{place}"
             fix = "Scale the data, or make a float64 model: model.astype(np.float64)."
             raise ValueError(message(owner, must, got, fix))
 

@@ -187,6 +187,8 @@ class Trainer(OptionsOfBefore, Recovering):
         found = to_resume(resume, self.run_dir, comm) if resume else None
         if (found := self._recovery.inherit(found) if self._recovery else found) is not None:
             self._go_on(found.snapshot())
+        elif not comm.takes_over:
+            self._fit.begin_folder()
 
     @property
     def partition(self) -> Partition:
@@ -228,9 +230,7 @@ class Trainer(OptionsOfBefore, Recovering):
         yield from fit_loop.batches(self, data, epochs)
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
-        """Return this rank's part of the given global batch, with a new tape; what is given is
-        what `ArrayDataset` takes.
-        """
+        """Return this rank's part of a global batch, as `ArrayDataset` takes it, on a new tape."""
         rows = self._rows("Trainer.batch", x, y, weights)
         return self._recorded(rows, Origin.NOWHERE, copy=True)
 

@@ -25,16 +25,19 @@ def units_alike(chart: Chart) -> Evidence | None:
     "Look for .array, detach() or NumPy functions between this layer and the loss.",
 )
 def no_gradient(chart: Chart) -> Evidence | None:
-    """No gradient reaches a layer that is used."""
+    """No gradient reaches a layer that is used, although it or one before it is trained."""
     if chart.recorded < 3:
         return None
     outputs = chart.values("activation_norm").sum(axis=0)
     gradients = chart.values("activation_gradient_norm")
     if not np.isfinite(gradients).any():
         return None
+    trained = {each.name for each in chart.stages if each.trained}
     for column in chart.chain:
-        if np.isfinite(outputs[column]) and np.isnan(gradients[:, column]).all():
-            return Evidence("no gradient reaches its output", chart.recording.layers[column])
+        name = chart.recording.layers[column]
+        unreached = np.isfinite(outputs[column]) and np.isnan(gradients[:, column]).all()
+        if name in trained and unreached:
+            return Evidence("no gradient reaches its output", name)
     return None
 
 

@@ -18,6 +18,7 @@ _COHERENT = 5.0
 _GAP, _TIMES = 0.35, 30.0
 _LEAST_STEPS, _STEPS = 16, 60
 _EPOCHS = 2
+_MANY_STEPS = 200
 
 
 @rule(
@@ -95,6 +96,8 @@ def rate_high(chart: Chart) -> Evidence | None:
     """The loss is not finite, or weights multiply early while the loss stays high or rises."""
     remedy = f"Try a learning rate of {chart.learning_rate / 10:.1g}."
     if not chart.finite:
+        if not chart.step:
+            return None
         numbers = {"learning_rate": chart.learning_rate}
         return Evidence(f"the loss was not finite by step {chart.step}", "", numbers, remedy)
     if chart.step < _LEAST_STEPS or not chart.from_beginning:
@@ -145,7 +148,9 @@ def rate_low(chart: Chart) -> Evidence | None:
     "Look whether inputs and targets belong together: shuffled apart, or shifted by one?",
 )
 def learns_nothing(chart: Chart) -> Evidence | None:
-    """The loss is that of a constant guess, while weights move and shards do not agree."""
+    """The loss is that of a constant guess while weights move, and gradients of shards have nothing
+    in common or, where that is not known, it falls no more after many steps.
+    """
     if not chart.finite or chart.step < _STEPS or chart.epochs < _EPOCHS:
         return None
     if not chart.recent > _UNLEARNT * chart.base or chart.ratio < 2 * _LOW:
@@ -153,7 +158,8 @@ def learns_nothing(chart: Chart) -> Evidence | None:
     if not chart.from_beginning:
         return None
     agreement = chart.coherence()
-    if agreement is not None and agreement >= _COHERENT:
+    unknown = chart.step < _MANY_STEPS or chart.falls
+    if unknown if agreement is None else agreement >= _COHERENT:
         return None
     text = f"the loss is {chart.recent:.3g}, that of the best constant {chart.base:.3g}"
     return Evidence(text, numbers={"loss": chart.recent, "base": chart.base})

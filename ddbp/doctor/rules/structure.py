@@ -5,7 +5,7 @@ from typing import Any
 from ddbp.doctor.chart import Chart
 from ddbp.doctor.facts import Stage
 from ddbp.doctor.rule import Evidence, rule
-from layers import BatchNorm, BatchNorm2d, Dropout, Linear, Module, ReLU, Sigmoid, Softmax, Tanh
+from layers import BatchNorm, Dropout, Linear, Module, ReLU, Sigmoid, Softmax, Tanh
 
 _SQUASHES: dict[type, tuple[float, float]] = {
     ReLU: (0.0, float("inf")),
@@ -13,7 +13,7 @@ _SQUASHES: dict[type, tuple[float, float]] = {
     Tanh: (-1.0, 1.0),
 }
 """What these layers can put out."""
-_ROWS = 4
+_VALUES = 4
 _DROPOUT = 0.8
 _MOMENTUM = 0.99
 _OUTSIDE = 0.01
@@ -83,33 +83,31 @@ def linear_twice(chart: Chart) -> Evidence | None:
             continue
         inner, outer = first.weight.shape[1], min(first.weight.shape[0], second.weight.shape[1])
         if inner >= outer:
-            return Evidence(f"{second!r} takes what {first!r} puts out", stage.name)
+            return Evidence(f"{second!r} takes what {first!r} puts out", stage.names[0])
     return None
 
 
 @rule(
-    "Means and variances of a few samples are noise, which differs in validation.",
+    "Means and variances of a few values are noise, which differs in validation.",
     "Use fewer shards or a larger batch, BatchNorm(…, synchronized=True), or a LayerNorm.",
 )
 def batch_norm_of_few(chart: Chart) -> Evidence | None:
-    """Batch norm over a few samples in each shard."""
+    """Batch norm over a few values of each channel in each shard."""
     rows = chart.options.batch_size / (chart.options.shards or 1)
-    if rows > _ROWS:
-        return None
-    for stage, layer in _layers(chart):
-        if isinstance(layer, BatchNorm | BatchNorm2d) and not layer.synchronized:
-            return Evidence(
-                f"{layer!r} takes its means over {rows:g} samples", stage.name, {"rows": rows}
-            )
+    for stage, name, layer in _layers(chart):
+        values = rows * stage.positions
+        if isinstance(layer, BatchNorm) and not layer.synchronized and values <= _VALUES:
+            text = f"{layer!r} takes its means over {values:g} values"
+            return Evidence(text, name, {"values": values})
     return None
 
 
 @rule("Little of the signal is left, and its gradient is mostly noise.", "Try p = 0.5 or less.")
 def dropout_high(chart: Chart) -> Evidence | None:
     """Dropout leaves out nearly all."""
-    for stage, layer in _layers(chart):
+    for _, name, layer in _layers(chart):
         if isinstance(layer, Dropout) and layer.p >= _DROPOUT:
-            return Evidence(f"{layer!r} leaves out {layer.p:.0%}", stage.name, {"p": layer.p})
+            return Evidence(f"{layer!r} leaves out {layer.p:.0%}", name, {"p": layer.p})
     return None
 
 
@@ -126,8 +124,13 @@ def momentum_high(chart: Chart) -> Evidence | None:
     return Evidence(text, numbers={"momentum": momentum})
 
 
-def _layers(chart: Chart) -> "list[tuple[Stage, Module]]":
-    return [(stage, layer) for stage in chart.stages for layer in stage.layers]
+def _layers(chart: Chart) -> list[tuple[Stage, str, Module]]:
+    """Return all layers as the user wrote them, each behind its stage and its name."""
+    return [
+        (stage, name, layer)
+        for stage in chart.stages
+        for name, layer in zip(stage.names, stage.layers, strict=True)
+    ]
 
 
 def _last(chart: Chart) -> Any:

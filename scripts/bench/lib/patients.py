@@ -32,6 +32,7 @@ from layers import (
     Softmax,
     SoftmaxCrossEntropy,
     Tanh,
+    Value,
     init,
 )
 
@@ -158,7 +159,8 @@ class Net(Composite):
 
     def __call__(self, x: Any) -> Any:
         for number, stage in enumerate(self.stages):
-            if number == self._cut:
+            # A prediction records nothing, and has no gradient to cut.
+            if number == self._cut and isinstance(x, Value):
                 x = x.detach()
             x = stage(x)
         return x

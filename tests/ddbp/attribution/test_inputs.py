@@ -57,6 +57,19 @@ def test_the_baseline_of_tokens_is_a_token():
         attribution.integrated_gradients(Bag(), (TOKENS, ROW, MASK), baseline=(0, None))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "method", [attribution.integrated_gradients, attribution.deep_lift, attribution.occlusion]
+)
+def test_a_baseline_that_the_type_of_the_model_cannot_hold_is_refused(method):
+    with pytest.raises(ValueError, match=r"baseline must be at most 3\.40.*got 1e\+300\. Scale"):
+        method(cnn(dtype=np.float32), images(), 1, baseline=1e300)
+    with pytest.raises(ValueError, match=r"got -1e\+300 at baseline\[1\]"):
+        method(cnn(dtype=np.float32), images(), 1, baseline=[0, -1e300])
+    with pytest.raises(TypeError, match=r"the baseline of tokens must be tokens; got 1e\+300"):
+        method(tagger(), TOKENS, baseline=1e300)
+
+
 @pytest.mark.parametrize("method", METHODS[:-2] + METHODS[-1:])
 def test_sequences_of_different_lengths_get_attributions_of_their_lengths(method):
     x = [RNG.integers(0, 11, n) for n in (3, 7, 2)]

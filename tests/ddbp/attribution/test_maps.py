@@ -106,6 +106,10 @@ def test_windows_beyond_a_sample_hide_all_of_it_and_too_many_axes_are_refused():
         attribution.occlusion(model, x, LABELS, window=(0, 1))
     with pytest.raises(ValueError, match="stride must be a positive integer; got 0"):
         attribution.occlusion(model, x, LABELS, stride=0)
+    with pytest.raises(ValueError, match="at most the window's 3, or numbers are never hidden; go"):
+        attribution.occlusion(model, x, LABELS, window=(8, 3), stride=4)
+    whole = attribution.occlusion(model, x, LABELS, window=(8, 8), stride=9)
+    assert whole.sha256() == found.sha256()
 
 
 @pytest.fixture(scope="module")
@@ -167,8 +171,12 @@ def test_results_show_themselves_in_words_figures_and_notebooks(monkeypatch):
     np.testing.assert_array_equal(shown, found.values[2].sum(axis=2))
     assert len(found.figure().axes) == 10
     assert "data:image/png;base64," in found._repr_html_()
-    with pytest.raises(ValueError, match="sample"):
-        found.figure(sample=5)
+    for sample in (5, -1):
+        with pytest.raises(ValueError, match=f"sample must be in 0..4; got {sample}. Sam"):
+            found.figure(sample=sample)
+    for sample in ("a", 1.5):
+        with pytest.raises(ValueError, match=f"sample must be an integer.*got {sample!r}"):
+            found.figure(sample=sample)
     with pytest.raises(ValueError, match="the others must be attributions of the same 5 samples"):
         found.figure(attribution.saliency(cnn(), images(2)))
     several = attribution.saliency(Bag(), (TOKENS, ROW, MASK), 1)

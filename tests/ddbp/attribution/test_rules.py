@@ -115,6 +115,58 @@ def test_functions_of_values_are_rescaled():
         assert np.abs(found.error).max() < 1e-12
 
 
+ONE_NUMBER = {
+    "v ** 2": lambda v: v**2,
+    "v ** 3": lambda v: v**3,
+    "2 ** v": lambda v: 2**v,
+    "1 / (v ** 2 + 1)": lambda v: 1 / (v**2 + 1),
+    "sqrt(v ** 2 + 1)": lambda v: layers.sqrt(v**2 + 1),
+    "maximum(v, 0.3)": lambda v: layers.maximum(v, 0.3),
+    "clip(v, -0.5, 0.5)": lambda v: layers.clip(v, -0.5, 0.5),
+    "v ** [1, 2, 3]": lambda v: v.reshape(-1, 6, 1) ** np.arange(1, 4),
+}
+
+
+@pytest.mark.parametrize("function", ONE_NUMBER.values(), ids=[*ONE_NUMBER])
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+def test_deep_lift_is_complete_through_operators_with_a_constant(function, baseline):
+    rng = np.random.default_rng(0)
+    model = Linear(4, 6, rng=rng).astype(np.float64)
+    weights = rng.standard_normal(6)
+
+    def whole(x):
+        y = function(model(x))
+        return (y.reshape(len(y), 6, -1).sum(axis=2) * weights).sum(axis=1)
+
+    found = attribution.deep_lift(whole, rng.standard_normal((5, 4)), baseline=baseline)
+    assert np.abs(found.error).max() < 1e-12
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_masked_by_infinity_has_no_share():
+    def masked(x):
+        return layers.exp(layers.where(np.array([True, False]), x, -np.inf)).sum(axis=1)
+
+    found = attribution.deep_lift(masked, np.random.default_rng(0).standard_normal((5, 2)))
+    assert (found.values[:, 1] == 0).all()
+    assert np.abs(found.error).max() < 1e-12
+
+
+def test_deep_lift_takes_functions_of_the_output_as_targets():
+    model, x = cnn(), images()
+    by_class = attribution.deep_lift(model, x, 1, baseline=0.3)
+    found = attribution.deep_lift(model, x, lambda output: output[:, 1], baseline=0.3)
+    np.testing.assert_array_equal(found.values, by_class.values)
+    squared = attribution.deep_lift(model, x, lambda output: output[:, 1] ** 2, baseline=0.3)
+    assert np.abs(squared.error).max() < 1e-12
+
+    def branching(output):
+        return output[:, 1] if output.array[0, 1] == by_class.scores[0] else 2 * output[:, 1]
+
+    with pytest.raises(ValueError, match="must call the same layers at the"):
+        attribution.deep_lift(model, x, branching, baseline=0.3)
+
+
 def test_the_error_of_deep_lift_says_where_it_is_not_complete():
     rng = np.random.default_rng(0)
     model = Sequential(EncoderBlock(8, 2, rng=rng), PoolOverTime(), Linear(8, 3, rng=rng)).astype(

@@ -157,3 +157,10 @@ def test_time_limit_of_stalls_reaches_the_ranks(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         launch.run(["-n", "1", "--stall-timeout", "-1", train])
     assert "--stall-timeout must be positive; got -1" in capsys.readouterr().err
+
+
+def test_more_ranks_at_least_than_there_are_is_refused(capsys):
+    with pytest.raises(SystemExit) as ended:
+        launch.run(["-n", "2", "--min-ranks", "5", "train.py"])
+    assert ended.value.code == 2
+    assert "--min-ranks must be an integer from 1 to 2; got 5" in capsys.readouterr().err

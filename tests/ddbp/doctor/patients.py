@@ -9,9 +9,13 @@ from sklearn.datasets import load_digits
 import ddbp
 from layers import (
     BatchNorm,
+    BatchNorm2d,
     Composite,
+    Conv2d,
     Dropout,
+    Flatten,
     Linear,
+    MaxPool2d,
     MeanSquaredError,
     ReLU,
     Sequential,
@@ -62,6 +66,19 @@ def dense(
     return Sequential(*stages, Linear(size, outputs, rng=rng), *last)
 
 
+def convolutional() -> Sequential:
+    """Return a network of images (N, 8, 8, 1) with a batch norm."""
+    rng = np.random.default_rng(1)
+    first = Conv2d(1, 8, 3, padding=1, rng=rng), BatchNorm2d(8), ReLU(), MaxPool2d(2)
+    return Sequential(*first, Flatten(), Linear(128, 10, rng=rng))
+
+
+def frozen(model: Sequential) -> Sequential:
+    """Return a network of which the first layer is frozen."""
+    model.layers[0].freeze()
+    return model
+
+
 def times(factor, weights):
     """Return a way to draw weights, so many times as large."""
     return lambda rng, shape: factor * weights(rng, shape)
@@ -91,6 +108,7 @@ def run(**options: Any) -> ddbp.Doctor:
     }
     fit = {"data": TRAINING, "validation": VALIDATION, "epochs": 5}
     fit |= {name: options.pop(name) for name in [*fit] if name in options}
+    weight = options.pop("class_weight", None)
     callbacks = [*options.pop("callbacks", ()), ddbp.Instruments(every=6), doctor]
     trainer = ddbp.Trainer(**{**usual, **options}, callbacks=callbacks, quiet=True)
     try:
@@ -98,6 +116,7 @@ def run(**options: Any) -> ddbp.Doctor:
             ddbp.ArrayDataset(*fit["data"]),
             epochs=fit["epochs"],
             validation=ddbp.ArrayDataset(*fit["validation"]),
+            class_weight=weight,
         )
     except FloatingPointError as error:
         doctor.error = error
@@ -179,11 +198,25 @@ HEALTHY: dict[str, dict[str, Any]] = {
     "tanh": {"model": dense(Tanh)},
     "deep": {"model": dense(depth=4)},
     "batch norm": {"model": dense(middle=(BatchNorm(48),)), "batch_size": 64},
+    "batch norm of two images": {
+        "model": convolutional(),
+        "shards": 16,
+        "data": (TRAINING[0].reshape(-1, 8, 8, 1), TRAINING[1]),
+        "validation": (VALIDATION[0].reshape(-1, 8, 8, 1), VALIDATION[1]),
+    },
     "dropout and decay": {
         "model": dense(middle=(Dropout(0.3),)),
         "optimizer": ddbp.AdamW(3e-3, weight_decay=0.1),
     },
     "one shard": {"shards": 1},
+    "a slow start on one shard": {"shards": 1, "optimizer": ddbp.Adam(3e-4), "epochs": 12},
+    "a frozen first layer": {"model": frozen(dense())},
+    "weighed labels": {
+        "model": dense(outputs=2),
+        "data": (TRAINING[0], (TRAINING[1] == 0).astype(np.int64)),
+        "validation": (VALIDATION[0], (VALIDATION[1] == 0).astype(np.int64)),
+        "class_weight": "balanced",
+    },
     "regression": {
         "model": dense(outputs=1),
         "loss": MeanSquaredError(),

@@ -110,6 +110,13 @@ def test_numbers_that_are_missing_are_no_findings_and_no_warnings():
     assert doctor._look(trainer) == []
 
 
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert command.run([str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"ddbp doctor: RUN must be a run folder; got {tmp_path}")
+    assert not said.out
+
+
 def test_a_strict_doctor_ends_the_run():
     with pytest.raises(ddbp.DoctorError, match="rate_low, step 60") as caught:
         trained(ddbp.Instruments(every=10), ddbp.Doctor(strict=True))
@@ -153,6 +160,7 @@ def test_one_step_and_no_step_at_all_are_no_error(tmp_path):
 @pytest.mark.parametrize("line", ["", "[]", "{", '{"rule": 1}', '"text"', "\x00"])
 def test_a_damaged_file_of_findings_is_named(line, tmp_path, capsys):
     (tmp_path / finding.FILE).write_text(Finding("a", 1, "b", "c", "d").line() + line + "\n")
+    (tmp_path / "config.json").touch()
     assert command.run([str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert f"line 2 of {tmp_path / finding.FILE} must be a finding" in said

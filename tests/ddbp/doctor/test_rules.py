@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ddbp.doctor.rules import RULES
+from layers import Linear, ReLU, Sequential
 
 from .patients import HEALTHY, SICK, run
 
@@ -26,6 +28,19 @@ def test_a_disease_is_named_by_the_first_finding(name):
     findings = run(**SICK[name]).findings
     assert [each.rule for each in findings[:1]] == [name], findings
     assert all(each.remedy and each.evidence and each.numbers is not None for each in findings)
+
+
+@pytest.mark.parametrize("name", ["batch_norm_of_few", "dropout_high"])
+def test_the_layer_itself_is_named_also_where_it_runs_as_one_call_with_others(name):
+    (finding,) = run(**SICK[name]).findings
+    assert finding.layer == "layers.1"
+
+
+def test_the_second_of_two_linear_maps_is_named_and_not_the_activation_behind_it():
+    rng = np.random.default_rng(1)
+    maps = Linear(64, 48, rng=rng), Linear(48, 48, rng=rng), ReLU(), Linear(48, 10, rng=rng)
+    (finding,) = run(model=Sequential(*maps)).findings
+    assert (finding.rule, finding.layer) == ("linear_twice", "layers.1")
 
 
 @pytest.mark.parametrize("name", HEALTHY)

@@ -91,6 +91,16 @@ def run_with(folder, epochs, resume=None):
     return diary.lines[0]
 
 
+def test_a_tool_of_ones_own_that_does_not_begin_as_a_logger_is_refused():
+    class Mute(ddbp.Logger):
+        def __init__(self):
+            pass
+
+    said = r"^Mute: its __init__ must call that of Logger; .* Begin it with super"
+    with pytest.raises(TypeError, match=said):
+        make(callbacks=[Mute()])
+
+
 def test_a_run_that_is_resumed_goes_on_under_its_name_and_another_one_does_not(tmp_path):
     first = run_with(tmp_path / "run", 1)
     assert run_with(tmp_path / "run", 2, "auto") == ("begin", first[1], True)

@@ -92,7 +92,7 @@ def test_steps_that_came_again_count_once_and_numbers_that_are_none_are_nan(tmp_
     ("facts", "status"),
     [
         ({}, "finished"),
-        ({"status": "failed"}, "failed"),
+        *(({"status": each}, each) for each in ("failed", "saved", "interrupted")),
         ({"status": "running", "process": os.getpid()}, "running"),
         ({"status": "running", "process": 2**22 + 1}, "cut short"),
         ({"status": "running", "process": "x"}, "cut short"),

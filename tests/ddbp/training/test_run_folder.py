@@ -42,6 +42,35 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES
 
 
+def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
+    first = [ddbp.Instruments(every=2)]
+    make(run_dir=tmp_path, callbacks=first).fit(DATA, epochs=2)
+    for name in ("findings.jsonl", "nonfinite.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    (tmp_path / "instruments" / "mine.py").touch()
+    make(run_dir=tmp_path)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"config.json", "metrics.jsonl", "model.safetensors", "mine.py"}
+
+
+def test_run_that_goes_on_keeps_what_the_folder_holds(tmp_path):
+    def callbacks():
+        return [ddbp.Instruments(every=2), ddbp.Checkpoints()]
+
+    make(run_dir=tmp_path, callbacks=callbacks()).fit(DATA, epochs=2)
+    (tmp_path / "findings.jsonl").write_text("")
+    there = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    make(run_dir=tmp_path, callbacks=callbacks(), resume="auto")
+    assert {path: path.read_bytes() for path in there} == there
+
+
+def test_empty_path_is_no_run_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TypeError, match=r"^Trainer: run_dir must be a path; got ''\. Write"):
+        make(run_dir="")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_options_are_read_from_the_configuration(tmp_path):
     trainer = make(run_dir=tmp_path, seed=4, l2=0.5, clip_norm=2.0, accumulate=3, wire="float16")
     trainer.fit(DATA, epochs=1)

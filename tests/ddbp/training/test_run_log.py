@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import signal
 
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.commands import runs, watch
 from ddbp.report.run import Run
 from ddbp.training.run_log import RunLog, is_noted
 from layers import SoftmaxCrossEntropy
@@ -112,6 +114,57 @@ def test_run_that_ends_with_an_error_says_which_and_has_a_report(tmp_path):
     assert "The run failed: OSError: the disk is &lt;gone&gt;" in page
 
 
+def interrupt(trainer):
+    raise KeyboardInterrupt
+
+
+def end(trainer):
+    signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("deed", "raised", "how", "last"),
+    # All ranks know of a signal by the exchange of the next step.
+    [(interrupt, KeyboardInterrupt, "interrupted", 7), (end, SystemExit, "saved", 8)],
+)
+def test_run_that_is_ended_from_outside_says_so_and_has_a_report(
+    tmp_path, deed, raised, how, last, capsys
+):
+    callbacks = [Losses(7, deed), ddbp.Checkpoints()]
+    with pytest.raises(raised):
+        make(run_dir=tmp_path, callbacks=callbacks).fit(DATA, epochs=2)
+    run = Run.read(tmp_path)
+    assert (run.status, status(tmp_path)["step"]) == (how, last)
+    assert [line["step"] for line in steps(tmp_path)] == [*range(1, last + 1)]
+    assert f"<dd>{how}</dd>" in (tmp_path / "report.html").read_text()
+    assert runs.run([str(tmp_path)]) == 0
+    assert watch.run([str(tmp_path)]) == 1
+    assert capsys.readouterr().out.count(how) == 2
+
+
+def test_checkpoint_finds_the_lines_of_all_steps_before_it(tmp_path):
+    class Killed(BaseException):
+        pass
+
+    found = []
+
+    def look(trainer):
+        found.extend(line["step"] for line in steps(tmp_path))
+        raise Killed
+
+    class Late(ddbp.Checkpoints):
+        """Looks where a process may be killed: at the next step after a checkpoint."""
+
+        def on_step_end(self, trainer, step, loss):
+            super().on_step_end(trainer, step, loss)
+            if step == 4:
+                look(trainer)
+
+    with pytest.raises(Killed):
+        make(run_dir=tmp_path, callbacks=[Late(every_steps=3)]).fit(DATA, epochs=2)
+    assert found == [1, 2, 3]
+
+
 def test_run_that_goes_on_keeps_the_steps_before_and_no_others(tmp_path):
     callback = ddbp.Checkpoints(background=False)
     make(run_dir=tmp_path, callbacks=[callback]).fit(DATA, epochs=2)
@@ -131,12 +184,24 @@ def test_folder_that_is_used_again_has_the_steps_of_the_new_run_only(tmp_path):
     assert [line["step"] for line in steps(tmp_path)] == [*range(1, 6)]
 
 
-def test_second_fit_goes_on_with_the_steps_of_the_first(tmp_path):
+def test_second_fit_goes_on_with_the_steps_and_epochs_of_the_first(tmp_path, capsys):
     trainer = make(run_dir=tmp_path)
     trainer.fit(DATA, epochs=1)
     trainer.fit(DATA, epochs=1)
     assert [line["step"] for line in steps(tmp_path)] == [*range(1, 11)]
     assert status(tmp_path)["steps"] == 10
+    assert runs.run([str(tmp_path)]) == 0
+    assert " 2/2 " in capsys.readouterr().out
+    tile = "<dt>epochs</dt><dd>2 of 2</dd>"
+    assert tile in (tmp_path / "report.html").read_text()
+
+
+def test_fractions_of_a_second_are_told(tmp_path):
+    make(run_dir=tmp_path).fit(DATA, epochs=1)
+    run = Run.read(tmp_path)
+    whole = sum(record["seconds"] for record in run.records)
+    assert whole - 0.002 <= run.seconds < whole + 60
+    assert run.seconds % 1
 
 
 def test_report_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
