@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 EARLY = 80
 """Steps within which weights must not multiply."""
+_FEW = 8
+"""Losses that a median is taken of."""
 _LAST = 12
 """Recorded steps that a state must have lasted for."""
 
@@ -99,8 +101,12 @@ class Chart:
 
     @cached_property
     def recent(self) -> float:
-        """The median loss of the last fifth of the steps, at least of eight."""
-        last = np.array(self.losses[-max(8, len(self.losses) // 5) :])
+        """The median loss of the last fifth of the steps, at least of eight; NaN if a run that has
+        gone on had fewer since.
+        """
+        if len(self.losses) < min(_FEW, self.step):
+            return np.nan
+        last = np.array(self.losses[-max(_FEW, len(self.losses) // 5) :])
         return float(np.median(last)) if last.size else np.nan
 
     @property
@@ -137,6 +143,14 @@ class Chart:
         return self.recording.values[name]
 
     @property
+    def from_beginning(self) -> bool:
+        """Whether the first losses are known, and the first step is recorded: not where ranks go on
+        that had no part in it.
+        """
+        known = bool(self.begun) and self.recorded > 0
+        return known and int(self.recording.steps[0]) == 0
+
+    @property
     def recorded(self) -> int:
         """How many steps are recorded."""
         return len(self.recording.steps)
@@ -165,13 +179,11 @@ class Chart:
         median over weights, against their first norm or that of Glorot's weights if this is larger.
         """
         columns = self.weight_columns
-        if not columns or not self.recorded:
+        if not columns or not self.from_beginning:
             return 1.0
         names = [self.recording.parameters[i] for i in columns]
         norms = self.values("parameter_norm")[self.recording.steps <= EARLY][:, columns]
         usual = np.array([self.weights[name][1] for name in names])
-        if not len(norms):
-            return 1.0
         return float(np.nanmax(np.nanmedian(norms / np.maximum(norms[0], usual), axis=1)))
 
     def share(self, test: Callable[[int], bool], least: int = 3) -> float:

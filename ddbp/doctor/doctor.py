@@ -1,15 +1,20 @@
 """The callback that watches over a run, and says what is wrong with it."""
 
+import json
 from collections import deque
 from contextlib import suppress
-from itertools import takewhile
+from dataclasses import asdict
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings
 
 import numpy as np
 
 from ddbp import terminal
+from ddbp.comm.agreement import gather_texts
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.clipping import NotFiniteError
+from ddbp.snapshot import Schema, State, array, integer, listing
 from ddbp.training.callbacks import OptionsCallback, Record
 from layers.checks import boolean
 from layers.errors import message
@@ -36,11 +41,11 @@ _ALIKE = 1e-3
 
 
 class DoctorError(RuntimeError):
-    """A strict doctor has found something: `finding`, None on ranks that do not lead."""
+    """A strict doctor has found something: `finding`."""
 
-    def __init__(self, found: Finding | None) -> None:
+    def __init__(self, found: Finding) -> None:
         self.finding = found
-        super().__init__("the doctor of rank 0 has ended the run" if found is None else str(found))
+        super().__init__(str(found))
 
 
 class Doctor(OptionsCallback):
@@ -64,7 +69,7 @@ class Doctor(OptionsCallback):
     Attributes
     ----------
     findings
-        What was found so far, on rank 0.
+        What was found so far.
 
     Raises
     ------
@@ -92,8 +97,9 @@ class Doctor(OptionsCallback):
         self._losses = deque[float](maxlen=_LAST)
         self._first: FirstPass | None = None
         self._alike: list[str] = []
-        self._next = trainer.step_count + _CHECKS[0]
+        self._next = _CHECKS[0]
         self._judged = 0
+        self._ended = 0
         self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
         named = trainer.model.named_parameters()
         self._weights = {
@@ -102,14 +108,51 @@ class Doctor(OptionsCallback):
             if parameter.value.ndim > 1
         }
 
+    # When it goes on
+
     def on_resume(self, trainer: "Trainer") -> None:
-        """Know what was said before."""
+        """Know what was said after the state, too."""
+        told: list[Finding] = []
         if trainer.comm.leads and trainer.run_dir is not None:
-            self.findings = finding.read(trainer.run_dir)
+            with suppress(OSError):
+                told, _ = finding.found_in(trainer.run_dir)
+        known = {each.rule for each in self.findings}
+        self.findings += [each for each in _shared(trainer, told) if each.rule not in known]
+
+    def state(self) -> dict[str, Any]:
+        """Return what was found, the first losses, and when it looks next."""
+        begun = np.zeros(_FIRST)
+        begun[: len(self._begun)] = self._begun
+        return {
+            "findings": [asdict(each) for each in self.findings],
+            "begun": begun,
+            "losses": len(self._begun),
+            "next": self._next,
+            "judged": self._judged,
+        }
+
+    def state_schema(self, state: State) -> Schema:
+        return {
+            "findings": listing(finding.ENTRY),
+            "begun": array(np.float64, _FIRST),
+            "losses": integer(0, _FIRST),
+            "next": integer(0),
+            "judged": integer(0),
+        }
+
+    def load_state(self, state: State) -> None:
+        self.findings = [Finding(**each) for each in state["findings"]]
+        self._begun = np.asarray(state["begun"])[: state["losses"]].tolist()
+        self._next = state["next"]
+        self._judged = state["judged"]
 
     # The events
 
     def on_step_begin(self, trainer: "Trainer", step: int) -> None:
+        if step != self._ended:
+            # The run goes on elsewhere, and what comes after comes once more.
+            self._losses.clear()
+            del self._begun[step:]
         if self._first is None and trainer.comm.leads:
             self._first = FirstPass(trainer.model, trainer.loss)
             self._alike = _of_one_unit(trainer) if step == 0 else []
@@ -118,7 +161,8 @@ class Doctor(OptionsCallback):
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self._first is not None:
             trainer.tape_watchers.remove(self._first)
-        if len(self._begun) < _FIRST:
+        self._ended = step
+        if len(self._begun) == step - 1 and step <= _FIRST:
             self._begun.append(loss)
         self._losses.append(loss)
         if step >= self._next:
@@ -131,7 +175,7 @@ class Doctor(OptionsCallback):
     def on_exception(self, trainer: "Trainer", error: Exception) -> None:
         if isinstance(error, NotFiniteError) and trainer.comm.leads:
             self._losses.append(np.nan)
-            self._look(trainer)
+            self._tell(trainer, self._look(trainer))
             for each in self.findings:
                 error.add_note(f"doctor: {each}")
 
@@ -142,25 +186,30 @@ class Doctor(OptionsCallback):
         step = self._judged = trainer.step_count
         later = max(int(step * _LATER), step + 1)
         self._next = next((each for each in _CHECKS if each > step), later)
-        found = self._look(trainer) if trainer.comm.leads else None
-        if self.strict and trainer.comm.all_gather(np.array([found is not None])).any():
-            raise DoctorError(found)
+        found = trainer.recovered(self._agreed, trainer)
+        self._tell(trainer, found)
+        if self.strict and found:
+            raise DoctorError(found[0])
 
-    def _look(self, trainer: "Trainer") -> Finding | None:
-        """Return what is found for the first time, having told of it."""
+    def _agreed(self, trainer: "Trainer") -> list[Finding]:
+        """Return what the leading rank finds; collective."""
+        return _shared(trainer, self._look(trainer) if trainer.comm.leads else [])
+
+    def _look(self, trainer: "Trainer") -> list[Finding]:
+        """Return what is found for the first time: one, or nothing."""
         chart = self.chart(trainer)
         told = {each.rule for each in self.findings}
         causes = takewhile(lambda each: each.name not in told, RULES)
-        with np.errstate(all="ignore"):
-            found = next(filter(None, (each.finding(chart) for each in causes)), None)
-        if found is None:
-            return None
-        self.findings.append(found)
-        terminal.say(f"doctor: {found}")
-        if trainer.run_dir is not None:
-            with suppress(OSError), (trainer.run_dir / finding.FILE).open("a") as file:
-                file.write(found.line())
-        return found
+        with np.errstate(all="ignore"), catch_warnings(category=RuntimeWarning, action="ignore"):
+            return [*islice(filter(None, (each.finding(chart) for each in causes)), 1)]
+
+    def _tell(self, trainer: "Trainer", found: list[Finding]) -> None:
+        self.findings += found
+        for each in found if trainer.comm.leads else ():
+            terminal.say(f"doctor: {each}")
+            if trainer.run_dir is not None:
+                with suppress(OSError):
+                    finding.append(trainer.run_dir, each)
 
     def chart(self, trainer: "Trainer") -> Chart:
         """Return what is known of the run, on rank 0."""
@@ -193,6 +242,12 @@ class Doctor(OptionsCallback):
             facts = DataFacts.of(data)
             self._facts[id(data)] = data, facts
         return facts
+
+
+def _shared(trainer: "Trainer", found: list[Finding]) -> list[Finding]:
+    """Return what the leading rank has found; collective."""
+    text = gather_texts(trainer.comm, json.dumps([asdict(each) for each in found]))[0]
+    return [Finding(**each) for each in json.loads(text)]
 
 
 def _of_one_unit(trainer: "Trainer") -> list[str]:

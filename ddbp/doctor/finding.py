@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
+from ddbp.snapshot import Entry
 from layers.errors import message
 from layers.kernels.cache_folder import opened
 
@@ -57,6 +59,25 @@ class Finding:
         return json.dumps(asdict(self)) + "\n"
 
 
+def _is_finding(entry: Any) -> bool:
+    """Return whether an object of JSON is a finding."""
+    if type(entry) is not dict or not {*_TEXTS, "step"} <= entry.keys() <= {*_ALL}:
+        return False
+    numbers = entry.get("numbers", {})
+    return (
+        all(type(entry.get(name, "")) is str for name in (*_TEXTS, "layer"))
+        and type(entry["step"]) is int
+        and type(numbers) is dict
+        and all(type(number) in (int, float) for number in numbers.values())
+    )
+
+
+_TEXTS = ("rule", "evidence", "cause", "remedy")
+_ALL = [each.name for each in fields(Finding)]
+ENTRY = Entry("a finding", _is_finding)
+"""What a finding in a state, or in a line of JSON, must be."""
+
+
 def read(run_folder: str | os.PathLike[str]) -> list[Finding]:
     """Return the findings in a run folder, none if it has no file of them.
 
@@ -65,16 +86,38 @@ def read(run_folder: str | os.PathLike[str]) -> list[Finding]:
     ValueError
         A line is none of a finding.
     """
+    found, damage = found_in(run_folder)
+    if damage:
+        raise ValueError(damage)
+    return found
+
+
+def found_in(run_folder: str | os.PathLike[str]) -> tuple[list[Finding], str]:
+    """Return the findings in a run folder, and what is wrong with the first line that is none, ""
+    if all are.
+    """
     path = Path(run_folder) / FILE
     if not path.exists():
-        return []
+        return [], ""
     with opened(path, links=True) as file:
         lines = file.readall().decode(errors="replace").splitlines()
-    found = []
+    found, damage = [], ""
     for number, line in enumerate(lines, 1):
         try:
-            found.append(Finding(**json.loads(line)))
-        except (RecursionError, TypeError, ValueError) as error:
+            entry = json.loads(line)
+            if not ENTRY.holds(entry):
+                raise ValueError(f"not {ENTRY.kind}")
+            found.append(Finding(**entry))
+        except (RecursionError, ValueError) as error:
             must, fix = f"line {number} of {path} must be a finding", "Remove it, or train again."
-            raise ValueError(message("doctor", must, error, fix)) from error
-    return found
+            damage = damage or message("doctor", must, error, fix)
+    return found, damage
+
+
+def append(run_folder: Path, found: Finding) -> None:
+    """Write a finding to a run folder, on a line of its own even if the last one is torn."""
+    with (run_folder / FILE).open("ab+") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(end - 1, 0))
+        torn = file.read() not in (b"", b"\n")
+        file.write(b"\n" * torn + found.line().encode())

@@ -28,6 +28,8 @@ RUNS = [
     ("batch norm, momentum", 4, ELSEWHERE),
     ("LAMB, one cycle", 4, TOGETHER),
     ("best weights", 4, BESIDE),
+    ("a doctor", 4, ("1:1:forward", "0:4:publish", "2:9:end")),
+    ("a strict doctor", 3, ("1:2:end",)),
     ("weighted sentences without the last batch", 2, ("0:3:update",)),
     ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
     ("single steps", 4, LATE),
@@ -73,6 +75,8 @@ def survive(run_python, tmp_path):
         program = Path(__file__).parent / "programs" / PROGRAM
         command = ("-m", "ddbp", "launch", "--survive", "-n", ranks, *launch, program)
         ended = run_python(*command, tmp_path, run, *kills, *options, timeout=300)
+        told = re.findall(r"^doctor: (\w+)", ended.err, re.M)
+        assert told == ["linear_twice"] * (run == "a doctor")
         found = {path.stem: dict(np.load(path)) for path in tmp_path.glob("rank*.npz")}
         return ended, found
 
@@ -183,10 +187,10 @@ def test_new_ranks_take_over_from_memory_where_none_can_go_on(
     ] * 3
 
 
+@pytest.mark.parametrize("run", ["dropout, Adam, a warm-up", "a doctor"])
 def test_ranks_that_take_over_go_on_with_checkpoints_and_the_run_folder(
-    survive, undisturbed, tmp_path
+    run, survive, undisturbed, tmp_path
 ):
-    run = "dropout, Adam, a warm-up"
     ended, found = survive(run, 3, all_at("9:forward"), "--save")
     assert ended.status == 0, ended.err
     assert same(run, found, undisturbed) == [[True, True]] * 3

@@ -23,7 +23,7 @@ def _gains(chart: Chart) -> np.ndarray:
     recorded step; empty if they are not known.
     """
     data = chart.training
-    if data is None or not data.rms > 0 or not chart.recorded or chart.recording.steps[0] > 0:
+    if data is None or not data.rms > 0 or not chart.from_beginning:
         return np.zeros(0)
     sizes = chart.values("activation_norm")[0, chart.chain].astype(np.float64)
     return np.array([data.rms, *sizes])
@@ -35,7 +35,7 @@ def _gains(chart: Chart) -> np.ndarray:
 )
 def saturated(chart: Chart) -> Evidence | None:
     """Units of tanh or sigmoid are at their limits from the beginning."""
-    if not chart.recorded:
+    if not chart.from_beginning:
         return None
     found = np.nan_to_num(chart.values("activation_saturated"))
     inner = [
@@ -114,7 +114,7 @@ def units_die(chart: Chart) -> Evidence | None:
 
 def _silent(chart: Chart) -> np.ndarray | None:
     """Return the largest share of silent units of a layer (n,), if it has lasted."""
-    if chart.options.batch_size / (chart.options.shards or 1) < _ROWS or not chart.recorded:
+    if chart.options.batch_size / (chart.options.shards or 1) < _ROWS or not chart.from_beginning:
         return None
     found = np.nan_to_num(chart.values("activation_silent"))
     most: np.ndarray = found.max(axis=1, initial=0.0)

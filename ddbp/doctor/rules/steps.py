@@ -73,6 +73,8 @@ def decay_high(chart: Chart) -> Evidence | None:
     if not penalty or chart.step < _STEPS or not chart.recent > 0.15 * chart.base:
         return None
     columns = chart.weight_columns
+    if not columns or not chart.from_beginning:
+        return None
     norms = chart.values("parameter_norm")[:, columns]
     whole = np.sqrt(np.nansum(np.square(norms), axis=1))
     gradients = np.sqrt(np.nansum(np.square(chart.values("gradient_norm")), axis=1))
@@ -98,7 +100,7 @@ def rate_high(chart: Chart) -> Evidence | None:
             return None
         numbers = {"learning_rate": chart.learning_rate}
         return Evidence(f"the loss was not finite by step {chart.step}", "", numbers, remedy)
-    if chart.step < _LEAST_STEPS:
+    if chart.step < _LEAST_STEPS or not chart.from_beginning:
         return None
     grown = chart.growth > _GROWTH
     start = float(np.median(chart.begun[:8]))
@@ -119,7 +121,7 @@ def rate_high(chart: Chart) -> Evidence | None:
 )
 def rate_swings(chart: Chart) -> Evidence | None:
     """Weights multiply early, and the loss falls nevertheless."""
-    if not chart.finite or chart.step < _LEAST_STEPS or chart.growth <= _GROWTH:
+    if not chart.finite or chart.step < _LEAST_STEPS or not chart.growth > _GROWTH:
         return None
     text = f"weights grew {chart.growth:.1f}-fold within {min(chart.step, EARLY)} steps"
     remedy = f"Try a learning rate of {chart.learning_rate / 5:.1g}."
@@ -134,7 +136,7 @@ def rate_low(chart: Chart) -> Evidence | None:
     """Updates are tiny against the weights, and the loss is still high."""
     if not chart.finite or chart.step < _STEPS or not chart.recent > 0.3 * chart.base:
         return None
-    if not 0 < chart.ratio < _LOW:
+    if not (chart.from_beginning and 0 < chart.ratio < _LOW):
         return None
     remedy = f"Try a learning rate of {30 * chart.learning_rate:.1g}."
     text = f"an update is {chart.ratio:.1g} of the weights, and the loss is {chart.recent:.3g}"
@@ -152,6 +154,8 @@ def learns_nothing(chart: Chart) -> Evidence | None:
     if not chart.finite or chart.step < _STEPS or chart.epochs < _EPOCHS:
         return None
     if not chart.recent > _UNLEARNT * chart.base or chart.ratio < 2 * _LOW:
+        return None
+    if not chart.from_beginning:
         return None
     agreement = chart.coherence()
     unknown = chart.step < _MANY_STEPS or chart.falls

@@ -21,10 +21,12 @@ def waits_for_data(chart: Chart) -> Evidence | None:
     if chart.recorded < _ROWS or chart.step < _STEPS * max(chart.epochs, 1):
         return None
     names = [name for name in chart.recording.quantities if name.startswith("seconds_")]
-    seconds = {name: np.nanmean(chart.values(name)[-_ROWS:], axis=1) for name in names}
-    whole = np.sum([*seconds.values()], axis=0)
-    share = float(np.median(seconds["seconds_data"] / np.maximum(whole, 1e-12)))
-    if share <= _SHARE or np.median(whole) < _SECONDS:
+    # Summed, as of ranks there may be fewer than at other times: NaN for those.
+    seconds = {name: np.nansum(chart.values(name)[-_ROWS:], axis=1) for name in names}
+    ranks = np.isfinite(chart.values("seconds_data")[-_ROWS:]).sum(axis=1)
+    whole = np.sum([*seconds.values()], axis=0) / np.maximum(ranks, 1)
+    share = float(np.median(seconds["seconds_data"] / np.maximum(whole * ranks, 1e-12)))
+    if not share > _SHARE or np.median(whole) < _SECONDS:
         return None
     text = f"{share:.0%} of the time goes by between steps"
     return Evidence(text, numbers={"share": share})

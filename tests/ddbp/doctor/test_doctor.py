@@ -1,11 +1,15 @@
 """When the doctor looks, whom it tells, and what is left of what it has found."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import ddbp
 from ddbp.commands import doctor as command
 from ddbp.doctor import finding
 from ddbp.doctor.finding import Finding
+from ddbp.doctor.rules import RULES
 from ddbp.optim.clipping import NotFiniteError
 from layers import SoftmaxCrossEntropy, Tanh
 
@@ -50,6 +54,60 @@ def test_a_run_that_goes_on_does_not_say_it_again(tmp_path, capsys):
     # A run that begins anew forgets.
     trained(ddbp.Instruments(every=10), ddbp.Doctor(), run_dir=tmp_path, epochs=1)
     assert finding.read(tmp_path) == []
+
+
+def test_a_torn_line_of_findings_does_not_keep_a_run_from_going_on(tmp_path, capsys):
+    for epochs in (5, 7):
+        callbacks = [ddbp.Instruments(every=10), ddbp.Doctor(), ddbp.Checkpoints()]
+        trained(*callbacks, run_dir=tmp_path, epochs=epochs, resume="auto")
+        with (tmp_path / finding.FILE).open("a") as file:
+            file.write('{"rule": "torn')
+    assert capsys.readouterr().err.count("doctor: rate_low") == 1
+    another = Finding("another", 1, "b", "c", "d")
+    finding.append(tmp_path, another)
+    found, damage = finding.found_in(tmp_path)
+    assert [each.rule for each in found] == ["rate_low", "another"]
+    assert "line 2 of" in damage
+
+
+def test_a_run_that_goes_on_knows_its_first_losses():
+    whole = trained(ddbp.Instruments(every=10), first := ddbp.Doctor(), epochs=1)
+    state = whole.state()
+    whole.fit(ddbp.ArrayDataset(*TRAINING), epochs=1)
+    trainer = trained(ddbp.Instruments(every=10), doctor := ddbp.Doctor(), epochs=2)
+    trainer.load_state(state)
+    trainer.fit(ddbp.ArrayDataset(*TRAINING), epochs=1)
+    assert len(first._begun) == 40
+    assert doctor.state()["begun"].tobytes() == first.state()["begun"].tobytes()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("rate", [1e-6, 50.0])
+def test_rules_that_need_the_beginning_are_silent_where_it_is_not_known(rate):
+    doctor = ddbp.Doctor()
+    trainer = trained(ddbp.Instruments(every=2), doctor, optimizer=ddbp.SGD(rate), epochs=5)
+    chart = doctor.chart(trainer)
+    assert any(each.finding(chart) for each in RULES)
+    recording = chart.recording
+    rows = {
+        int(step): {name: array[i] for name, array in recording.values.items()}
+        for i, step in enumerate(recording.steps)
+    }
+    later = {step: row for step, row in rows.items() if step >= 30}
+    for kept, begun in (({}, []), (later, chart.begun), (rows, []), (later, [])):
+        other = replace(chart, recording=recording.of_rows(kept), begun=begun)
+        assert not any(each.finding(other) for each in RULES)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_are_missing_are_no_findings_and_no_warnings():
+    doctor = ddbp.Doctor()
+    trainer = trained(ddbp.Instruments(every=2), doctor, optimizer=ddbp.SGD(0.1), epochs=5)
+    chart = doctor.chart(trainer)
+    nothing = {name: np.full_like(array, np.nan) for name, array in chart.recording.values.items()}
+    missing = replace(chart, recording=replace(chart.recording, values=nothing))
+    doctor.chart = lambda of: missing
+    assert doctor._look(trainer) == []
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):

@@ -474,3 +474,23 @@ def test_instruments_without_a_trainer_have_no_recording():
 def test_what_is_no_number_of_steps_is_refused(every):
     with pytest.raises((ValueError, TypeError), match="every must be"):
         ddbp.Instruments(every)
+
+
+def test_instruments_of_two_trainers_are_refused_in_the_step_of_the_first():
+    x = np.random.default_rng(0).standard_normal((64, 20)).astype(np.float32)
+    instruments = ddbp.Instruments(1)
+    first, second = (
+        ddbp.Trainer(
+            Sequential(Linear(20, 4, rng=np.random.default_rng(1))),
+            loss="cross_entropy",
+            optimizer=ddbp.SGD(0.1),
+            batch_size=16,
+            callbacks=[instruments],
+            quiet=True,
+        )
+        for _ in range(2)
+    )
+    data = ddbp.ArrayDataset(x, x[:, :4].argmax(1))
+    second.fit(data, epochs=1)
+    with pytest.raises(RuntimeError, match="Instruments: a trainer must have instruments of its"):
+        first.fit(data, epochs=1)

@@ -182,6 +182,26 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         8,
     ),
+    "a doctor": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.SGD(0.1),
+            callbacks=[ddbp.Instruments(1), ddbp.Doctor(), *callbacks],
+            **options,
+        ),
+        DATA,
+        12,
+    ),
+    "a strict doctor": (
+        lambda callbacks=(), **options: make(
+            Sequential(Linear(20, 4, rng=np.random.default_rng(1))),
+            ddbp.SGD(0.1),
+            callbacks=[*callbacks, ddbp.Instruments(3), ddbp.Doctor(strict=True)],
+            **options,
+        ),
+        DATA,
+        7,
+    ),
     "a plateau": (
         lambda **options: make(
             dense(), ddbp.RMSProp(ddbp.Plateau(0.01, patience=1, threshold=0.5)), **options
