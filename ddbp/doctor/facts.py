@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers import Call, Embedding, Layer, Module, Tape, TapeHook
+from layers import Call, Embedding, Layer, Module, Tape, TapeHook, Value
 from layers.engine.memory import flat
+from layers.engine.value import Outputs
+from layers.recurrent.recurrence import Recurrence, RecurrentPass
 from layers.types import Array
 
 if TYPE_CHECKING:
@@ -146,7 +148,12 @@ class Stage:
 
 def _written(layer: Module) -> tuple[Module, ...]:
     """Return the layers that the user wrote, of one that may be fused."""
-    return tuple(each for part in layer.parts for each in _written(part)) or (layer,)
+    whole = layer.core if isinstance(layer, RecurrentPass) else layer
+    return tuple(each for part in layer.parts for each in _written(part)) or (whole,)
+
+
+def _values(output: Value | Outputs) -> tuple[Value, ...]:
+    return (output,) if isinstance(output, Value) else tuple(output.values)
 
 
 class FirstPass(TapeHook):
@@ -165,7 +172,7 @@ class FirstPass(TapeHook):
         self._names = {
             id(layer): name or type(layer).__name__
             for name, layer in model.named_layers()
-            if isinstance(layer, Layer)
+            if isinstance(layer, Layer | Recurrence)
         }
         self.stages: list[Stage] = []
         self.prediction: Array | None = None
@@ -189,7 +196,7 @@ class FirstPass(TapeHook):
         name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
-            trained = bool(getattr(call.output, "wants", False))
+            trained = any(each.wants for each in _values(call.output))
             names = tuple(self._names.get(id(layer), name) for layer in written)
             positions = math.prod(call.output.arrays[0].shape[1:-1])
             self.stages.append(Stage(name, written, names, positions, alone, trained))

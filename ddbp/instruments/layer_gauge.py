@@ -12,6 +12,7 @@ from layers.engine.memory import flat, matrix
 from layers.engine.shard_bounds import ShardBounds
 from layers.kernels import measure
 from layers.kernels.measure import BINS, FIRST_BIN, SATURATED, SQUARES, ZEROS
+from layers.recurrent.recurrence import Recurrence, RecurrentPass
 from layers.types import Array, Integers
 
 from .clock import StepClock
@@ -76,10 +77,12 @@ class _Rows(NamedTuple):
 
 
 def _written(layer: Module) -> Module:
-    """Return the layer as the user wrote it whose output is that of a fused one."""
+    """Return the layer as the user wrote it whose output is that of a fused one, or the cell of a
+    recurrence.
+    """
     while layer.parts:
         layer = layer.parts[-1]
-    return layer
+    return layer.core if isinstance(layer, RecurrentPass) else layer
 
 
 def _columns(model: Module) -> dict[int, tuple[str, type]]:
@@ -87,7 +90,8 @@ def _columns(model: Module) -> dict[int, tuple[str, type]]:
 
     Those within a fused one have none: what they give exists for a moment in registers.
     """
-    named = [(name, layer) for name, layer in model.named_layers() if isinstance(layer, Layer)]
+    kinds = (Layer, Recurrence)
+    named = [(name, layer) for name, layer in model.named_layers() if isinstance(layer, kinds)]
     inner = {id(part) for _, layer in named for part in layer.parts[:-1]}
     return {
         id(layer): (name or type(layer).__name__, type(layer))
@@ -185,7 +189,9 @@ class LayerGauge(TapeHook):
             return
         self._clock.pause()
         given: Any = call.output.received
-        dy = given[0] if type(given) is tuple else given
+        # Of a recurrence there may be a gradient of its last states only.
+        parts: Any = given if type(given) is tuple else (given,)
+        dy = next((part for part in parts if part is not None), None)
         rows = None if dy is None else self._rows_of(dy)
         if rows is not None:
             into = self.numbers[:, found[0]]
@@ -202,7 +208,7 @@ class LayerGauge(TapeHook):
         if call.tape is not self.tape:
             return None
         layer: Module = call.layer
-        return self._columns.get(id(_written(layer) if layer.parts else layer))
+        return self._columns.get(id(_written(layer)))
 
     def _rows_of(self, array: Array) -> _Rows | None:
         """Return where the shards are in an array, None if it is none of numbers of samples."""

@@ -332,6 +332,7 @@ def run(o: Options) -> Result:
         batch_size=min(o.batch, len(training)),
         shards=o.shards,
         seed=o.seed,
+        drop_last=True,
         clip_norm=o.clip,
         callbacks=[ddbp.Instruments(every=6), doctor],
         quiet=True,
