@@ -274,6 +274,8 @@ def duration(seconds: float) -> str:
     """Return a time for people."""
     if not math.isfinite(seconds):
         return "unknown"
+    if seconds < 1:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -10,6 +10,7 @@ import pytest
 
 import ddbp
 from ddbp.commands import runs, watch
+from ddbp.report import sections
 from ddbp.report.run import Run
 from ddbp.training.run_log import RunLog, is_noted
 from layers import SoftmaxCrossEntropy
@@ -202,6 +203,7 @@ def test_fractions_of_a_second_are_told(tmp_path):
     whole = sum(record["seconds"] for record in run.records)
     assert whole - 0.002 <= run.seconds < whole + 60
     assert run.seconds % 1
+    assert sections.duration(0.0124) == "12 ms"
 
 
 def test_report_that_cannot_be_made_is_a_warning(tmp_path, monkeypatch):
