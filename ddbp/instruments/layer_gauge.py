@@ -193,7 +193,7 @@ class LayerGauge(TapeHook):
         parts: Any = given if type(given) is tuple else (given,)
         dy = next((part for part in parts if part is not None), None)
         rows = None if dy is None else self._rows_of(dy)
-        if rows is not None:
+        if dy is not None and rows is not None:
             into = self.numbers[:, found[0]]
             self._measures(self._found, flat(dy), rows.parts)
             into[:, _GRADIENT] += self._found
