@@ -48,7 +48,7 @@ MORE = [
     ("Muon, a rate by epoch", 4, TOGETHER),
     ("a plateau", 4, BESIDE),
     ("parameter groups", 4, ELSEWHERE),
-    ("early stopping", 4, (*BESIDE[:2], "2:14:fit end")),
+    ("early stopping", 4, (*BESIDE[:2], "2:12:update")),
     ("frozen layers", 4, EVERYWHERE),
     ("a second fit", 4, LATE),
     ("a loop", 4, LATE),
