@@ -29,6 +29,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gradients": quality.gradients,
     "trees": speed.trees,
     "language": quality.language,
+    "clinic": quality.clinic,
     "reductions": scale.reductions,
     "overlaps": scale.overlaps,
     "whole hosts": scale.whole_hosts,
