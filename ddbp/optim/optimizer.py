@@ -254,11 +254,6 @@ class Optimizer:
         """The schedules of all groups, each once."""
         return list({id(member.schedule): member.schedule for member in self.members}.values())
 
-    @property
-    def last_rate(self) -> float:
-        """The learning rate of the last update, of parameters that are in no group; 0 before."""
-        return self._rate
-
     def begin_epoch(self, epoch: int) -> None:
         """See `Schedule.begin_epoch`."""
         for schedule in self.schedules:
@@ -277,7 +272,7 @@ class Optimizer:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the last step, 0 before the first."""
+        """The learning rate of the last update, of parameters that are in no group; 0 before."""
         return self._rate
 
     def require_bound(self, part: Partition) -> None:

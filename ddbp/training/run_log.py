@@ -110,7 +110,7 @@ class RunLog:
         self._high = max(self._high, loss)
         if not is_noted(step):
             return
-        numbers = (self._total / self._losses, self._low, self._high, trainer.optimizer.last_rate)
+        numbers = (self._total / self._losses, self._low, self._high, trainer.optimizer.rate)
         line = _LINE % (step, *map(float, numbers), time.time())
         self._begin_line()
         # Where a number is not finite, as `json` writes it.
