@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from layers import Call, Embedding, Layer, Module, Tape, TapeHook, Value
+from ddbp.instruments.calls import named, values_with_gradients, written
+from layers import Call, Embedding, Module, TapeHook
 from layers.engine.memory import flat
-from layers.engine.value import Outputs
-from layers.recurrent.recurrence import Recurrence, RecurrentPass
 from layers.types import Array
 
 if TYPE_CHECKING:
@@ -146,16 +145,6 @@ class Stage:
         )
 
 
-def _written(layer: Module) -> tuple[Module, ...]:
-    """Return the layers that the user wrote, of one that may be fused."""
-    whole = layer.core if isinstance(layer, RecurrentPass) else layer
-    return tuple(each for part in layer.parts for each in _written(part)) or (whole,)
-
-
-def _values(output: Value | Outputs) -> tuple[Value, ...]:
-    return (output,) if isinstance(output, Value) else tuple(output.values)
-
-
 class FirstPass(TapeHook):
     """Writes down which layers are called, in which order, and what the loss gets.
 
@@ -169,15 +158,10 @@ class FirstPass(TapeHook):
 
     def __init__(self, model: Module, loss: Any) -> None:
         self._loss = loss
-        self._names = {
-            id(layer): name or type(layer).__name__
-            for name, layer in model.named_layers()
-            if isinstance(layer, Layer | Recurrence)
-        }
+        self._names = {id(layer): name for name, layer in named(model)}
         self.stages: list[Stage] = []
         self.prediction: Array | None = None
         self.over = False
-        self._tape: Tape | None = None
         self._before: Any = None
 
     def on_forward_begin(self, call: Call) -> None:
@@ -192,14 +176,14 @@ class FirstPass(TapeHook):
     def on_forward_end(self, call: Call) -> None:
         if self.over or call.layer is self._loss:
             return
-        written = _written(call.layer)
-        name = self._names.get(id(written[-1])) or self._names.get(id(call.layer))
+        layers = written(call.layer)
+        name = self._names.get(id(layers[-1])) or self._names.get(id(call.layer))
         if name is not None:
             alone = len(call.inputs) > 0 and call.inputs[0] is self._before
-            trained = any(each.wants for each in _values(call.output))
-            names = tuple(self._names.get(id(layer), name) for layer in written)
+            trained = bool(values_with_gradients(call))
+            names = tuple(self._names.get(id(layer), name) for layer in layers)
             positions = math.prod(call.output.arrays[0].shape[1:-1])
-            self.stages.append(Stage(name, written, names, positions, alone, trained))
+            self.stages.append(Stage(name, layers, names, positions, alone, trained))
         self._before = call.output
 
     def probabilities(self) -> bool:

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ddbp.comm.base import Ranks
-from layers import Call, Layer, Module, Sigmoid, Tanh, Tape, TapeHook
+from layers import Call, Module, Sigmoid, Tanh, Tape, TapeHook
 from layers.engine.memory import flat, matrix
 from layers.engine.shard_bounds import ShardBounds
 from layers.kernels import measure
 from layers.kernels.measure import BINS, FIRST_BIN, SATURATED, SQUARES, ZEROS
-from layers.recurrent.recurrence import Recurrence, RecurrentPass
 from layers.types import Array, Integers
 
+from .calls import named, written
 from .clock import StepClock
 
 _MEASURES = FIRST_BIN + BINS
@@ -76,26 +76,16 @@ class _Rows(NamedTuple):
     elements: Integers
 
 
-def _written(layer: Module) -> Module:
-    """Return the layer as the user wrote it whose output is that of a fused one, or the cell of a
-    recurrence.
-    """
-    while layer.parts:
-        layer = layer.parts[-1]
-    return layer.core if isinstance(layer, RecurrentPass) else layer
-
-
 def _columns(model: Module) -> dict[int, tuple[str, type]]:
     """Return by their ids the names and classes of the layers of a model that have an output.
 
     Those within a fused one have none: what they give exists for a moment in registers.
     """
-    kinds = (Layer, Recurrence)
-    named = [(name, layer) for name, layer in model.named_layers() if isinstance(layer, kinds)]
-    inner = {id(part) for _, layer in named for part in layer.parts[:-1]}
+    found = named(model)
+    inner = {id(part) for _, layer in found for part in layer.parts[:-1]}
     return {
-        id(layer): (name or type(layer).__name__, type(layer))
-        for name, layer in named
+        id(layer): (name, type(layer))
+        for name, layer in found
         if not layer.parts and id(layer) not in inner
     }
 
@@ -208,7 +198,7 @@ class LayerGauge(TapeHook):
         if call.tape is not self.tape:
             return None
         layer: Module = call.layer
-        return self._columns.get(id(_written(layer)))
+        return self._columns.get(id(written(layer)[-1]))
 
     def _rows_of(self, array: Array) -> _Rows | None:
         """Return where the shards are in an array, None if it is none of numbers of samples."""

@@ -19,9 +19,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ddbp import settings
+from ddbp.instruments.calls import values_with_gradients
 from ddbp.instruments.instruments import Instruments
 from ddbp.instruments.recording import Recording
-from layers import Call, Module, Tape, TapeHook, Value
+from layers import Call, Module, Tape, TapeHook
 from layers.errors import message
 from layers.types import Array
 
@@ -171,14 +172,14 @@ class Replayed(Callback, TapeHook):
             for number, y in enumerate(call.output.arrays):
                 self._keep(call, f"output {number}", y)
             self._calls.append(call)
-            for value in _values(call):
+            for value in values_with_gradients(call):
                 value.keep_grad()
 
     def on_backward_pass_end(self, tape: Tape) -> None:
         if not self._on:
             return
         for call in self._calls:
-            for number, value in enumerate(_values(call)):
+            for number, value in enumerate(values_with_gradients(call)):
                 if value.grad is not None:
                     self._keep(call, f"gradient of output {number}", value.grad)
         self._calls.clear()
@@ -220,12 +221,6 @@ class Replayed(Callback, TapeHook):
         if self._arrays:
             np.savez(path.with_suffix(".npz"), **cast(Any, self._arrays))
         path.with_suffix(".json").write_text(json.dumps({"samples": self._samples, "error": error}))
-
-
-def _values(call: Call) -> list[Value]:
-    """Return the outputs of a call that have a gradient."""
-    output: Any = call.output
-    return [value for value in getattr(output, "values", (output,)) if value.wants]
 
 
 def _measured(recording: Recording, step: int) -> dict[str, Any]:
