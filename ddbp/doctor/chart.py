@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbp.instruments.noise import signal_and_noise
 from ddbp.instruments.recording import Recording
 from ddbp.optim.optimizer import Optimizer
 from layers import SoftmaxCrossEntropy
@@ -210,10 +211,9 @@ class Chart:
         of_shards = np.mean(np.square(shards), axis=1)
         gradients = self.values("gradient_norm").astype(np.float64)
         of_batch = np.nansum(np.square(gradients), axis=1)
-        count = shards.shape[1]
+        # In shards, not in samples: the ratio is free of scale but for a factor.
+        signal, noise = signal_and_noise(of_shards, of_batch, 1, shards.shape[1])
         with np.errstate(all="ignore"):
-            signal = (count * of_batch - of_shards) / (count - 1)
-            noise = (of_shards - of_batch) * count / (count - 1)
             found = (signal / noise)[-60:]
         found = found[np.isfinite(found)]
         if len(found) < _LAST:

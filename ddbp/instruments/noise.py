@@ -1,6 +1,7 @@
 """The gradient noise scale, which tells about how large a batch is worth its cost."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,15 @@ def noise_scale(shards: Array, total: float, samples: int) -> float:
     if count < 2 or samples <= count:
         return math.nan
     small = float(tree_sum(np.square(shards))) / count
-    part = samples / count
+    signal, noise = signal_and_noise(small, total, samples / count, samples)
+    return noise / signal if signal > 0 else math.nan
+
+
+def signal_and_noise(small: Any, total: Any, part: float, samples: float) -> tuple[Any, Any]:
+    """Return the estimates of |G|² and tr(Σ) from the mean square of the norms of shards' gradients
+    and the squared norm of the batch's, numbers or arrays of them; so many samples are a shard, and
+    the batch.
+    """
     signal = (samples * total - part * small) / (samples - part)
     noise = (small - total) / (1 / part - 1 / samples)
-    return noise / signal if signal > 0 else math.nan
+    return signal, noise
