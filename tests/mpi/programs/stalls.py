@@ -149,6 +149,7 @@ def take_time() -> None:
             own.train_step(X, Y)
     # One rank is slow.
     slow_rank._SECONDS, slow_rank._STEPS = 2.0, 5
+    print(f"slow from step {own.step_count}", flush=True)
     for _ in range(12):
         time.sleep(0.5 if own.comm.rank == GUILTY else 0.05)
         own.train_step(X, Y)
