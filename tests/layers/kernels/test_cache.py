@@ -58,9 +58,9 @@ def program(doubles, run_python, tmp_path):
     """
 
     def run(before="", **environment):
-        script = tmp_path / "limited.py"
-        script.write_text(f"{before}\nimport runpy\nrunpy.run_path({str(doubles)!r})")
-        done = run_python(script, **{"NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment})
+        code = f"{before}\nimport runpy\nrunpy.run_path({str(doubles)!r})"
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), **environment}
+        done = run_python("-c", code, **environment)
         assert done.status == 0, done.err
         return int(done.out), done.err
 
