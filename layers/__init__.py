@@ -2,7 +2,7 @@
 tape.
 """
 
-from . import init, models
+from . import init, models, rules
 from .activation import (
     CELU,
     ELU,
@@ -26,6 +26,7 @@ from .activation import (
 )
 from .attention import Attention, MultiHeadAttention
 from .batch_norm import BatchNorm, BatchNorm2d
+from .coefficients import Coefficients
 from .containers import Sequential
 from .conv.conv import Conv1d, Conv2d, Conv3d
 from .conv.transposed import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
@@ -78,7 +79,7 @@ from .engine.operators import (
     where,
 )
 from .engine.parameter import Parameter
-from .engine.rules import Rule
+from .engine.rules import KeptGradients, Rule
 from .engine.state import State
 from .engine.tape import Tape
 from .engine.value import Value
@@ -116,6 +117,8 @@ from .pool import (
 )
 from .pool_volume import AvgPool3d, MaxPool3d
 from .positional import LearnedPositions, SinusoidalPositions
+from .precision import set_precision
+from .recompute import Recompute
 from .recurrent.cells import GRUCell, LSTMCell, RNNCell
 from .recurrent.layers import GRU, LSTM, RNN
 from .residual import Residual
@@ -152,6 +155,7 @@ __all__ = [
     "Call",
     "ChannelsFirst",
     "ChannelsLast",
+    "Coefficients",
     "Composite",
     "Concatenate",
     "Conv1d",
@@ -185,6 +189,7 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "KLDivergence",
+    "KeptGradients",
     "LSTMCell",
     "Layer",
     "LayerNorm",
@@ -213,6 +218,7 @@ __all__ = [
     "RNNCell",
     "ReLU",
     "ReLU6",
+    "Recompute",
     "Reshape",
     "Residual",
     "Rule",
@@ -262,6 +268,8 @@ __all__ = [
     "prod",
     "repeat",
     "roll",
+    "rules",
+    "set_precision",
     "sin",
     "sort",
     "split",

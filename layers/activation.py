@@ -26,6 +26,8 @@ class Activation(Layer):
     forward_kernel: Any
     backward_kernel: Any
     saves_output = False
+    takes_words = False
+    replayable = True
 
     def scalars(self, x: Array) -> tuple[Any, ...]:
         """Return the scalar arguments of both kernels, in the type of x."""
@@ -33,16 +35,19 @@ class Activation(Layer):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         require_floating(self, x)
-        y = call.buffer("y", x.shape, x.dtype)
+        y = call.output_buffer("y", x.shape, x.dtype)
         x = flat(x)
-        self.forward_kernel(y.reshape(-1), x, *self.scalars(x))
-        call.save(y.reshape(-1) if self.saves_output else x)
+        call.run(self.forward_kernel, y.reshape(-1), x, *self.scalars(x))
+        kept, source = (y.reshape(-1), None) if self.saves_output else (x, 0)
+        call.save(self.precision.keep(call, kept, source))
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (kept,) = call.saved
+        if not self.takes_words:
+            kept = call.kept("kept", kept)
         dx = call.pooled("dx", dy.shape, dy.dtype)
-        self.backward_kernel(dx.reshape(-1), flat(dy), kept, *self.scalars(kept))
+        call.run(self.backward_kernel, dx.reshape(-1), flat(dy), kept, *self.scalars(dy))
         return (dx,)
 
 
@@ -52,6 +57,7 @@ class ReLU(Activation):
     forward_kernel = staticmethod(elementwise.relu)
     backward_kernel = staticmethod(elementwise.relu_backward)
     saves_output = True
+    takes_words = True
 
 
 class LeakyReLU(Activation):
@@ -124,9 +130,10 @@ class GELU(Activation):
             return super().forward(call, x)
         # The derivative is made of what the function is made of: with it, backward is one product.
         require_floating(self, x)
-        y, slope = call.buffer("y", x.shape, x.dtype), call.buffer("slope", (x.size,), x.dtype)
-        elementwise.gelu_with_slope(y.reshape(-1), slope, flat(x))
-        call.save(slope)
+        y = call.output_buffer("y", x.shape, x.dtype)
+        slope = call.output_buffer("slope", (x.size,), x.dtype)
+        call.run(elementwise.gelu_with_slope, y.reshape(-1), slope, flat(x))
+        call.save(self.precision.keep(call, slope, "slope"))
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -134,7 +141,7 @@ class GELU(Activation):
             return super().backward(call, dy)
         (slope,) = call.saved
         dx = call.pooled("dx", dy.shape, dy.dtype)
-        elementwise.times_slope(dx.reshape(-1), flat(dy), slope)
+        call.run(elementwise.times_slope, dx.reshape(-1), flat(dy), slope)
         return (dx,)
 
 
@@ -293,6 +300,8 @@ class PReLU(Layer):
         The initial slope.
     """
 
+    replayable = True
+
     def __init__(self, features: int = 1, slope: float = 0.25, *, dtype: Any = np.float32) -> None:
         self.features = positive_int("PReLU", "features", features)
         self.weight = Parameter(
@@ -308,17 +317,17 @@ class PReLU(Layer):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         last = "C" if self.features == 1 else self.features
         require_input(self, x, ("N", "…", last), self.weight.dtype)
-        y, x = call.buffer("y", x.shape, x.dtype), flat(x)
-        piecewise.prelu(y.reshape(-1), x, self.weight.value)
-        call.save(x)
+        y, x = call.output_buffer("y", x.shape, x.dtype), flat(x)
+        call.run(piecewise.prelu, y.reshape(-1), x, self.weight.value)
+        call.save(self.precision.keep(call, x, 0))
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        (x,) = call.saved
+        x = call.kept("x", call.saved[0])
         dx = call.pooled("dx", dy.shape, dy.dtype)
         dw, add = call.gradient_buffer(self.weight)
         slopes, bounds = call.feedback(self.weight), call.bounds(x.size // self.features)
-        piecewise.prelu_backward(dx.reshape(-1), dw, flat(dy), x, slopes, bounds, add)
+        call.run(piecewise.prelu_backward, dx.reshape(-1), dw, flat(dy), x, slopes, bounds, add)
         return (dx,)
 
 
@@ -326,6 +335,7 @@ class Identity(Layer):
     """y = x. Backward: dx = dy."""
 
     analytic = True
+    replayable = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         return x
@@ -337,6 +347,7 @@ class Identity(Layer):
 class _AlongAxis(Layer):
     """A function of the numbers along an axis, whose kernels take rows."""
 
+    replayable = True
     forward_kernel: Any
     backward_kernel: Any
 
@@ -359,9 +370,9 @@ class _AlongAxis(Layer):
         if axis == 0 and x.ndim > 1:
             must, fix = "the axis must not be that of the samples, 0", "Leave it out: classes last."
             raise ValueError(message(self, must, f"shape {x.shape}", fix))
-        y = call.buffer("y", x.shape, x.dtype)
+        y = call.output_buffer("y", x.shape, x.dtype)
         rows = self._rows(call, "rows", x, y)
-        self.forward_kernel(rows, matrix(self._moved(x)))
+        call.run(self.forward_kernel, rows, matrix(self._moved(x)))
         self._put(y, rows)
         call.save(rows)
         return y
@@ -370,7 +381,7 @@ class _AlongAxis(Layer):
         (y,) = call.saved
         dx = call.pooled("dx", dy.shape, dy.dtype)
         rows = self._rows(call, "gradient rows", dy, dx)
-        self.backward_kernel(rows, matrix(self._moved(dy)), y)
+        call.run(self.backward_kernel, rows, matrix(self._moved(dy)), y)
         self._put(dx, rows)
         return (dx,)
 

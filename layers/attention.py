@@ -8,7 +8,7 @@ import numpy as np
 from .checks import array, boolean, fraction, positive_int
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
-from .engine.memory import contiguous
+from .engine.memory import contiguous, empty
 from .engine.module import Composite
 from .engine.value import Value
 from .errors import message
@@ -56,6 +56,8 @@ class Attention(Layer):
     gradient on.
     """
 
+    replayable = True
+
     def __init__(self, heads: int, *, causal: bool = False, dropout: float = 0.0) -> None:
         self.heads = positive_int("Attention", "heads", heads, "8 heads of 64 features are usual.")
         self.causal = boolean(type(self).__name__, "causal", causal)
@@ -84,33 +86,42 @@ class Attention(Layer):
         mask, lengths = _EVERYWHERE, None
         for x in inputs[len(arrays) :]:
             if x.dtype == np.bool_:
-                mask = self._mask(x, (n, self.heads, queries, keys))
+                mask = self._mask(call, x, (n, self.heads, queries, keys))
             else:
-                lengths = self._lengths(x, n, keys)
+                lengths = self._lengths(call, x, n, keys)
         if lengths is None:
             lengths = _all_keys(n, keys)
-        y = call.buffer("y", (n, queries, features), q.dtype)
+        y = call.output_buffer("y", (n, queries, features), q.dtype)
         saved = call.buffer("saved", (2, n, self.heads, queries), q.dtype)
         width = features // self.heads
         options = (lengths, mask, 1 / width**0.5, self.causal, self._dropping(call, q.dtype))
-        bits = call.buffer("bits", (attention.STRIP * attention.KEYS,), np.uint32)
-        work = tuple(call.scratch(q.dtype, *attention.forward_work(keys, width, q.itemsize)))
-        attention.forward(y, saved, work, bits, *parts, *columns, *options)
-        call.save(y, saved, parts, columns, owners, options, bits)
+        precision = self.precision.elsewhere
+        halved, order = precision.words is not None, precision.like(empty(y, 2))
+        bits = call.buffer("bits", (attention.scores(halved),), np.uint32)
+        sizes = attention.forward_work(keys, width, q.itemsize, halved)
+        work = tuple(call.scratch(q.dtype, *sizes))
+        call.run(attention.forward, y, saved, work, bits, order, *parts, *columns, *options)
+        kept = [precision.keep(call, x, i) for i, x in enumerate(arrays)]
+        call.save(precision.keep(call, y), saved, kept, columns, owners, options, bits)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        y, saved, parts, columns, owners, options, bits = call.saved
+        y, saved, arrays, columns, owners, options, bits = call.saved
+        y, arrays = call.kept("y", y), [call.kept(f"x{i}", x) for i, x in enumerate(arrays)]
+        parts = [arrays[owner] for owner in owners]
         # One gradient for each input, of all the parts that it holds; one array may be several
         # inputs.
-        shapes = {owner: x.shape for owner, x in zip(owners, parts, strict=True)}
-        found = [call.pooled(f"dx{i}", shape, y.dtype) for i, shape in shapes.items()]
-        sizes = attention.backward_work(y.shape[1], y.shape[2] // self.heads, y.itemsize)
+        found = [call.pooled(f"dx{i}", x.shape, y.dtype) for i, x in enumerate(arrays)]
+        precision = self.precision.elsewhere
+        halved, order = precision.words is not None, precision.like(empty(y, 2))
+        sizes = attention.backward_work(y.shape[1], y.shape[2] // self.heads, y.itemsize, halved)
         work = tuple(call.scratch(y.dtype, *sizes))
-        attention.backward(
+        call.run(
+            attention.backward,
             *(found[owner] for owner in owners),
             work,
             bits,
+            order,
             contiguous(dy),
             y,
             saved,
@@ -123,7 +134,7 @@ class Attention(Layer):
             *[None] * (len(call.inputs) - len(found)),
         )
 
-    def _mask(self, mask: Array, shape: tuple[int, ...]) -> Array:
+    def _mask(self, call: ForwardCall, mask: Array, shape: tuple[int, ...]) -> Array:
         """Return a mask (N or 1, H or 1, T or 1, U)."""
         whole = (1,) * (4 - mask.ndim) + mask.shape
         if len(whole) != 4 or any(
@@ -135,19 +146,24 @@ class Attention(Layer):
                     self, f"the mask must broadcast to (N, heads, T, U) = {shape}", mask.shape, fix
                 )
             )
-        mask = mask.reshape(whole)
-        return contiguous(np.broadcast_to(mask, (*whole[:3], shape[3])))
+        if whole[3] == shape[3] and mask.flags.carray:
+            return mask.reshape(whole)
+        of_all = call.buffer("mask", (*whole[:3], shape[3]), np.bool_)
+        call.run(np.copyto, of_all, mask.reshape(whole))
+        return of_all
 
-    def _lengths(self, lengths: Array, n: int, keys: int) -> Integers:
+    def _lengths(self, call: ForwardCall, lengths: Array, n: int, keys: int) -> Integers:
         if (
             lengths.dtype.kind not in "iu"
             or lengths.shape != (n,)
-            or (n and not 0 <= lengths.min() <= lengths.max() <= keys)
+            or not call.returns(True, _are_lengths, lengths, keys)
         ):
             got = f"{lengths.dtype}{list(lengths.shape)} {lengths.tolist()}"
             fix = "Further inputs are a boolean mask, or one integer per sample."
             raise ValueError(message(self, f"lengths must be {n} integers in 0..{keys}", got, fix))
-        return contiguous(lengths, np.int64)
+        result = call.buffer("lengths", (n,), np.int64)
+        call.run(np.copyto, result, lengths)
+        return result
 
     def _dropping(self, call: ForwardCall, dtype: Any) -> tuple[Any, ...]:
         """Return what the kernels are told of dropout."""
@@ -155,6 +171,11 @@ class Attention(Layer):
             return _DROPPING_NOTHING[dtype]
         threshold, scale = round(self.dropout * 2**32), 1 / (1 - self.dropout)
         return np.uint32(threshold), dtype.type(scale), *call.random_key()
+
+
+def _are_lengths(lengths: Integers, keys: int) -> bool:
+    """Return whether all lengths are in 0..keys."""
+    return not lengths.size or bool(0 <= lengths.min() <= lengths.max() <= keys)
 
 
 @lru_cache
@@ -233,6 +254,7 @@ class MultiHeadAttention(Composite):
     """
 
     takes_lengths = True
+    replayable = True
 
     def __init__(
         self,

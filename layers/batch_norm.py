@@ -74,6 +74,7 @@ class BatchNorm(Layer):
     """
 
     analytic = True
+    replayable = True
     counts_padding = "in training"
     _axes: tuple[str, ...] = ("N", "…")
     _fix = "Channels are the last axis."
@@ -138,9 +139,10 @@ class BatchNorm(Layer):
             if call.training
             else self._running_moments()
         )
-        y = call.buffer("y", x.shape, x.dtype)
+        y = call.output_buffer("y", x.shape, x.dtype)
         more = empty(y, 1) if shortcut is None else flat(shortcut)
-        batch_norm.normalize(
+        call.run(
+            batch_norm.normalize,
             y.reshape(-1),
             values,
             more,
@@ -150,7 +152,10 @@ class BatchNorm(Layer):
             self.epsilon,
             rectified,
         )
-        call.save(values, y, moments)
+        precision = self.precision
+        # What the gate is read from: of x in 16 bits it would be that of other numbers near 0.
+        gate = precision.keep(call, y.reshape(-1)) if rectified else empty(y, 1)
+        call.save(precision.keep(call, values, 0), gate, moments)
         return y
 
     def backward(
@@ -159,9 +164,9 @@ class BatchNorm(Layer):
         """Return dx; if joined (a shortcut was added, and the sum rectified), also the gradient of
         the shortcut.
         """
-        x, y, moments = call.saved
-        nothing, no_gradient = empty(y, 1), empty(y, 2)
-        gain, bias = self._gain_and_bias(y)
+        x, gate, moments = call.saved
+        nothing, no_gradient = empty(dy, 1), empty(dy, 2)
+        gain, bias = self._gain_and_bias(dy)
         bounds = call.bounds(x.size // self.features)
         dw, add_weight, db, add_bias = no_gradient, False, no_gradient, False
         # The kernel writes both or none.
@@ -173,25 +178,25 @@ class BatchNorm(Layer):
             dw, add_weight = call.gradient_buffer(self.weight)
             db, add_bias = call.gradient_buffer(self.bias)
         sums = call.buffer("sums", (len(bounds) - 1, 2 * self.features), np.float64)
-        dz, gate = (
-            (call.pooled("dz", (x.size,), x.dtype), y.reshape(-1)) if joined else (nothing, nothing)
-        )
+        apart = joined or (rectified and gate.dtype != dy.dtype)
+        dz = call.pooled("dz", (x.size,), dy.dtype) if apart else nothing
         given = flat(dy)
         epsilon = self.epsilon
-        batch_norm.backward_sums(
+        call.run(
+            batch_norm.backward_sums,
             sums,
             dw,
             db,
             dz,
             given,
-            gate,
+            gate if apart else nothing,
             x,
             moments,
             gain,
             bias,
             bounds,
             epsilon,
-            rectified,
+            rectified and not apart,
             add_weight,
             add_bias,
         )
@@ -202,11 +207,16 @@ class BatchNorm(Layer):
         elif self.synchronized:
             sums = tree_sum(call.gather(sums))[np.newaxis]
         if call.wants(0):
-            dx = call.pooled("dx", dy.shape, dy.dtype)
+            dx = (
+                dz.reshape(dy.shape)
+                if apart and not joined
+                else call.pooled("dx", dy.shape, dy.dtype)
+            )
             feedback = nothing if self.weight is None else call.feedback(self.weight)
-            batch_norm.backward(
+            call.run(
+                batch_norm.backward,
                 dx.reshape(-1),
-                dz if joined else given,
+                dz if apart else given,
                 x,
                 moments,
                 sums,
@@ -216,7 +226,7 @@ class BatchNorm(Layer):
                 feedback,
                 bounds,
                 epsilon,
-                rectified,
+                rectified and not apart,
             )
         return (dx, dz.reshape(dy.shape) if call.wants(1) else None) if joined else (dx,)
 
@@ -245,7 +255,7 @@ class BatchNorm(Layer):
                 )
             )
         moments = call.buffer("moments", (len(bounds) - 1, 1 + 2 * self.features), np.float64)
-        batch_norm.statistics(moments, x, bounds)
+        call.run(batch_norm.statistics, moments, x, bounds)
         if not self.synchronized:
             self._refuse_single(
                 moments,

@@ -43,6 +43,13 @@ def non_negative_int(owner: str, name: str, value: Any, fix: str) -> int:
     return int(value)
 
 
+def require_below(owner: str, name: str, value: Any, bits: int) -> None:
+    """Refuse what is no integer from 0 on that so many bits hold."""
+    if not isinstance(value, int | np.integer) or not 0 <= value < 2**bits:
+        must = f"{name} must be an integer from 0 to 2^{bits} - 1"
+        raise ValueError(message(owner, must, repr(value), "Leave it out for 0."))
+
+
 def integer(owner: str, name: str, value: Any, fix: str) -> int:
     """Return an integer that 64 bits hold."""
     if not _is_integer(value) or not -(2**63) <= value < 2**63:
@@ -98,8 +105,8 @@ def numbers(owner: Any, name: str, given: Any, dtype: Any = np.float64) -> Any:
     """Return what is given as a new array of a floating type."""
     require_unmasked(owner, name, given)
     result = array(owner, name, given)
-    if result.dtype.kind not in "fiubc":
-        must, fix = f"{name} must be an array of numbers", "Pass numbers, or lists of them."
+    if result.dtype.kind not in ("fiubc" if np.dtype(dtype).kind == "c" else "fiub"):
+        must, fix = f"{name} must be an array of numbers", "Pass real numbers, or lists of them."
         raise TypeError(message(owner, must, f"an array of {result.dtype}", fix))
     return result.astype(dtype)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from .checks import boolean, require_layer
+from .engine.layer import Recorded
 from .engine.module import Composite, Module, takes_lengths
 from .errors import message
 from .fusion import fuse as fused
@@ -22,6 +23,12 @@ class Sequential(Composite):
     layers that take them, such as recurrent ones (`takes_lengths`). Others see the padding, too:
     those whose statistics would count it are refused, and before the last one that takes lengths
     those that change the number of steps.
+    """
+
+    replayable = True
+    _planned: Any = None
+    """What is called in training in place of the layers, if they shall not keep all they need: see
+    `layers.recompute.use_plan`.
     """
 
     def __init__(self, *layers: Any, fuse: bool = True) -> None:
@@ -43,6 +50,8 @@ class Sequential(Composite):
     def __call__(self, x: Any, lengths: Any = None) -> Any:
         if lengths is not None:
             return self._with_lengths(x, lengths)
+        if self._planned is not None and isinstance(x, Recorded) and x.tape.training:
+            return self._planned(x)
         for layer in self._steps:
             x = layer(x)
         return x
@@ -92,3 +101,14 @@ class Sequential(Composite):
         if type(self) is Sequential and self.fuse and self._steps:
             return self._steps
         return super()._chain()
+
+
+def unnested(model: Sequential, *, fused: bool) -> Iterator[Module]:
+    """Yield the layers of a Sequential, and of those in it, one after the other; neighbours that
+    run as one call as one if `fused`.
+    """
+    for layer in model._steps if fused else model.layers:
+        if type(layer) is Sequential:
+            yield from unnested(layer, fused=fused)
+        else:
+            yield layer

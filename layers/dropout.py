@@ -1,6 +1,6 @@
 """Dropout, with masks that do not depend on how the batch is spread over processes."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ class Dropout(Layer):
     """
 
     analytic = True
+    replayable = True
 
     def __init__(self, p: float = 0.5) -> None:
         self.p = p
@@ -48,27 +49,39 @@ class Dropout(Layer):
 
     def masked(self, call: ForwardCall, name: str, x: Array, mask: Array) -> Array:
         """Return x times the mask, in a buffer of this name."""
-        return np.multiply(x, mask, out=call.buffer(name, x.shape, x.dtype))
+        y = call.output_buffer(name, x.shape, x.dtype)
+        call.run(np.multiply, x, mask, y)
+        return y
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         require_floating(self, x)
         if not call.training or self.p == 0:
             call.save(None)
             return x
-        mask = call.buffer("mask", self.mask_shape(x), x.real.dtype)
-        features = int(np.prod(mask.shape[1:]))
-        bits = call.buffer("bits", (-(-features // 4) * 4,), np.uint32)
-        threshold, scale = np.uint32(round(self.p * 2**32)), mask.dtype.type(1 / (1 - self.p))
-        rows = mask.reshape(len(x), features)
-        random.dropout_mask(rows, bits, *call.random_key(), threshold, scale)
-        call.save(mask)
+        p, key, shape = self.p, call.random_key(), self.mask_shape(x)
+        mask = call.output_buffer("mask", shape, x.real.dtype)
+        self._draw(call, mask, p, key)
+        # Where memory is dear the numbers that it is a function of are enough.
+        call.save(mask if self.precision.storage is None else None, p, key, shape)
         return self.masked(call, "y", x, mask)
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
-        (mask,) = call.saved
-        if mask is None:
+        mask, *drawn = call.saved
+        if not drawn:
             return (dy,)
+        if mask is None:
+            p, key, shape = drawn
+            mask = call.pooled("mask", shape, dy.dtype)
+            self._draw(call, mask, p, key)
         return (self.masked(call, "dx", dy, mask),)
+
+    def _draw(self, call: ForwardCall, mask: Array, p: float, key: tuple[Any, ...]) -> None:
+        """Write the mask that belongs to a random key."""
+        features = int(np.prod(mask.shape[1:]))
+        bits = call.buffer("bits", (-(-features // 4) * 4,), np.uint32)
+        threshold, scale = np.uint32(round(p * 2**32)), mask.dtype.type(1 / (1 - p))
+        rows = mask.reshape(len(mask), features)
+        call.run(random.dropout_mask, rows, bits, *key, threshold, scale)
 
 
 class Dropout2d(Dropout):
@@ -89,11 +102,15 @@ class Dropout2d(Dropout):
     def masked(self, call: ForwardCall, name: str, x: Array, mask: Array) -> Array:
         if x.dtype.kind == "c":
             return super().masked(call, name, x, mask)
-        y = call.buffer(name, x.shape, x.dtype)
+        y = call.output_buffer(name, x.shape, x.dtype)
         n, height, width, channels = x.shape
         rows = (n, height, width * channels)
         factors = call.buffer("factors", rows[2:], x.dtype)
-        random.mask_channels(
-            y.reshape(rows), contiguous(x).reshape(rows), mask.reshape(n, channels), factors
+        call.run(
+            random.mask_channels,
+            y.reshape(rows),
+            contiguous(x).reshape(rows),
+            mask.reshape(n, channels),
+            factors,
         )
         return y

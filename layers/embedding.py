@@ -49,6 +49,7 @@ class Embedding(Layer):
     """
 
     analytic = True
+    replayable = True
 
     def __init__(
         self,
@@ -94,14 +95,15 @@ class Embedding(Layer):
             self._require_rows(ids)
             return np.where((ids == padding)[..., np.newaxis], 0, weight[ids])
         result, y = call.matrix_buffer("y", (*ids.shape, self.features), weight.dtype)
-        if index.take_rows(y, weight, rows, padding) < rows.size:
+        if not call.returns(rows.size, index.take_rows, y, weight, rows, padding):
             self._require_rows(ids)
         return result
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         rows, padding = call.saved
         dw, accumulate = call.gradient_buffer(self.weight)
-        index.add_rows(dw, matrix(dy), rows, padding, call.bounds(rows.size), accumulate)
+        bounds = call.bounds(rows.size)
+        call.run(index.add_rows, dw, matrix(dy), rows, padding, bounds, accumulate)
         return (None,)
 
     def _rows(self, ids: Array) -> Integers:

@@ -59,6 +59,7 @@ class Activated(Fused):
         super().__init__(*parts)
         self.main = main
         self.argument = argument
+        self.replayable = main.replayable
 
     def forward(self, call: ForwardCall, x: Array) -> Any:
         return self.main.forward(call, x, self.argument)
@@ -72,6 +73,8 @@ class PooledConv2d(Fused):
     the convolution.
     """
 
+    replayable = True
+
     def __init__(self, convolution: Conv2d, relu: ReLU, pooling: MaxPool2d) -> None:
         super().__init__(convolution, relu, pooling)
         self.convolution = convolution
@@ -81,14 +84,18 @@ class PooledConv2d(Fused):
         z, x, algorithm = self.convolution.convolve(call, x, rectified=True)
         found = self.pooling.windows(z)
         y = self.pooling.output(call, z, found, "pooled")
-        pool.maximum(y, z, found.rows, found.columns, False)
-        call.save(x, z, algorithm, y)
+        call.run(pool.maximum, y, z, found.rows, found.columns, False)
+        precision = self.precision
+        kept = precision.keep(call, x, 0), precision.keep(call, z, "z")
+        call.save(*kept, algorithm, precision.keep(call, y))
         return y
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
         x, z, algorithm, y = call.saved
+        z, y = call.kept("z", z), call.kept("y", y)
         dz = call.pooled("dz", z.shape, z.dtype)
-        pool.maximum_backward(dz, contiguous(dy), y, z, *self.pooling.windows(z), True)
+        call.run(pool.maximum_backward, dz, contiguous(dy), y, z, *self.pooling.windows(z), True)
+        del z, y
         return self.convolution.gradients(call, dz, x, algorithm)
 
 
@@ -96,6 +103,8 @@ class JoinedBatchNorm(Fused):
     """The end of a residual block, y = max(norm(x) + shortcut, 0). Backward: dy where y > 0, to
     both.
     """
+
+    replayable = True
 
     def __init__(self, norm: BatchNorm, add: Add, relu: ReLU) -> None:
         super().__init__(norm, add, relu)
@@ -111,16 +120,18 @@ class JoinedBatchNorm(Fused):
 class RectifiedAdd(Fused):
     """Sum of two inputs of one shape, y = max(a + b, 0). Backward: dy where y > 0, to both."""
 
+    replayable = True
+
     def forward(self, call: ForwardCall, a: Array, b: Array) -> Array:
-        y = call.buffer("y", a.shape, a.dtype)
-        merge.rectified_sum(y.reshape(-1), flat(a), flat(b))
-        call.save(y.reshape(-1))
+        y = call.output_buffer("y", a.shape, a.dtype)
+        call.run(merge.rectified_sum, y.reshape(-1), flat(a), flat(b))
+        call.save(self.precision.keep(call, y.reshape(-1)))
         return y
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
         (y,) = call.saved
         dx = call.pooled("dx", dy.shape, dy.dtype)
-        elementwise.relu_backward(dx.reshape(-1), flat(dy), y)
+        call.run(elementwise.relu_backward, dx.reshape(-1), flat(dy), y)
         return (dx, dx)
 
 
@@ -128,6 +139,8 @@ class RectifiedResidual(Composite):
     """A Residual and a ReLU: the sum, the ReLU and a batch normalisation that ends the body are one
     call.
     """
+
+    replayable = True
 
     def __init__(self, residual: Residual, relu: ReLU) -> None:
         self.parts = (residual, relu)

@@ -48,6 +48,7 @@ class GroupNorm(Layer):
     """
 
     analytic = True
+    replayable = True
     counts_padding = "always"
     _axes: tuple[str, ...] = ("N", "…")
     _fix = "Channels are the last axis."
@@ -95,11 +96,12 @@ class GroupNorm(Layer):
             return self._complex(x)
         values, samples = flat(x), self._samples(call, len(x), positions)
         moments = call.buffer("moments", (len(x), 1 + 2 * self.features), np.float64)
-        batch_norm.statistics(moments, values, samples)
-        group_norm.share_moments(moments, self.features // self.groups)
-        y = call.buffer("y", x.shape, x.dtype)
+        call.run(batch_norm.statistics, moments, values, samples)
+        call.run(group_norm.share_moments, moments, self.features // self.groups)
+        y = call.output_buffer("y", x.shape, x.dtype)
         gain, bias = self._gain_and_bias(y)
-        batch_norm.normalize(
+        call.run(
+            batch_norm.normalize,
             y.reshape(-1),
             values,
             empty(y, 1),
@@ -110,31 +112,41 @@ class GroupNorm(Layer):
             self.epsilon,
             rectified,
         )
-        call.save(values, moments, samples)
+        precision = self.precision
+        gate = precision.keep(call, y.reshape(-1)) if rectified else empty(y, 1)
+        call.save(precision.keep(call, values, 0), gate, moments, samples)
         return y
 
     def backward(
         self, call: "Call", dy: Array, rectified: bool = False
     ) -> tuple[Array | None, ...]:
-        x, moments, samples = call.saved
-        nothing, given, (gain, bias) = empty(x, 1), flat(dy), self._gain_and_bias(x)
+        x, gate, moments, samples = call.saved
+        nothing, given, (gain, bias) = empty(dy, 1), flat(dy), self._gain_and_bias(dy)
         sums = call.buffer("sums", (len(moments), 2 * self.features), np.float64)
         shape = (0 if self.weight is None else len(moments), self.features)
-        dw, db = (call.buffer(name, shape, x.dtype) for name in ("dw", "db"))
+        dw, db = (call.buffer(name, shape, dy.dtype) for name in ("dw", "db"))
+        dz = nothing
+        if rectified and gate.dtype != dy.dtype:
+            # See `BatchNorm`.
+            dz, rectified = call.pooled("dz", (x.size,), dy.dtype), False
+        else:
+            gate = nothing
         about = (x, moments, gain, bias, samples, self.epsilon, rectified)
-        batch_norm.backward_sums(sums, dw, db, nothing, given, nothing, *about, False, False)
+        arrays = (sums, dw, db, dz, given, gate)
+        call.run(batch_norm.backward_sums, *arrays, *about, False, False)
         if self.weight is not None and self.bias is not None:
             for parameter, of_samples in ((self.weight, dw), (self.bias, db)):
                 gradient, add = call.gradient_buffer(parameter)
-                reduce.column_sums(gradient, of_samples, call.bounds(len(moments)), add)
+                call.run(reduce.column_sums, gradient, of_samples, call.bounds(len(moments)), add)
         if not call.wants(0):
             return (None,)
         feedback = nothing if self.weight is None else call.feedback(self.weight)
-        group_norm.share_sums(sums, feedback, self.features // self.groups)
-        dx = call.pooled("dx", dy.shape, dy.dtype)
-        batch_norm.backward(
+        call.run(group_norm.share_sums, sums, feedback, self.features // self.groups)
+        dx = dz.reshape(dy.shape) if dz.size else call.pooled("dx", dy.shape, dy.dtype)
+        call.run(
+            batch_norm.backward,
             dx.reshape(-1),
-            given,
+            dz if dz.size else given,
             x,
             moments,
             sums,
@@ -151,7 +163,7 @@ class GroupNorm(Layer):
     def _samples(self, call: ForwardCall, count: int, positions: int) -> Integers:
         """Return where the rows of each sample begin, and end (N + 1,)."""
         bounds = call.buffer("samples", (count + 1,), np.int64)
-        np.multiply(np.arange(count + 1), positions, out=bounds)
+        call.run(_cut, bounds, positions)
         return bounds
 
     def _gain_and_bias(self, like: Array) -> tuple[Array, Array]:
@@ -170,6 +182,11 @@ class GroupNorm(Layer):
         if self.weight is None or self.bias is None:
             return np.asarray(y)
         return np.asarray(y * self.weight.value + self.bias.value)
+
+
+def _cut(bounds: Integers, positions: int) -> None:
+    """Write 0, positions, 2 positions, …"""
+    np.multiply(np.arange(len(bounds)), positions, out=bounds)
 
 
 class InstanceNorm(GroupNorm):

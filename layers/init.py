@@ -7,10 +7,10 @@ convolution), the fan-out O times those.
 from collections.abc import Callable
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from .checks import non_negative, number
 from .errors import message, wording
+from .kernels.orthogonal import gram_schmidt
 from .types import Array
 
 Initializer = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -58,7 +58,17 @@ def uniform(limit: float) -> Initializer:
 def normal(deviation: float) -> Initializer:
     """Return the initialiser that draws from the normal distribution N(0, `deviation` squared)."""
     deviation = non_negative("normal", "deviation", deviation, "0.02 is usual.", finite=True)
-    return lambda rng, shape: rng.normal(0, deviation, shape)
+    return lambda rng, shape: _normal(rng, shape, deviation)
+
+
+def _normal(rng: np.random.Generator, shape: tuple[int, ...], deviation: float) -> Array:
+    """Draw from the normal distribution, to the 24 bits of a float32.
+
+    NumPy takes some of these numbers from the C library's logarithm, whose last bit of 53 is not
+    the same on every processor.
+    """
+    fraction, exponent = np.frexp(rng.normal(0, deviation, shape))
+    return np.asarray(np.ldexp(np.rint(fraction * 2.0**24), exponent - 24))
 
 
 def _scaled(
@@ -73,7 +83,7 @@ def _scaled(
 
     @wording(f"{name}_normal")
     def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-        return rng.normal(0, np.sqrt(variance(*fans(shape))), shape)
+        return _normal(rng, shape, np.sqrt(variance(*fans(shape))))
 
     for draw, kind in ((draw_uniform, "uniform"), (draw_normal, "normal")):
         draw.__name__ = f"{name}_{kind}"
@@ -103,13 +113,12 @@ def orthogonal(rng: np.random.Generator, shape: tuple[int, ...], gain: float = 1
     """Return a weight whose rows (or columns, if there are fewer) are orthonormal times `gain`:
     Saxe et al. 2014.
 
-    The distribution is uniform over such matrices: the signs of R's diagonal are taken out of the
-    QR decomposition of a normal matrix (Mezzadri 2007, section 5).
+    The distribution is uniform over such matrices: they are the Q of the QR decomposition of a
+    normal matrix, R's diagonal being positive (Mezzadri 2007, section 5).
     """
     fans(shape)
     rows, columns = shape[0], int(np.prod(shape[1:]))
-    # With more threads the bits would be others.
-    with threadpool_limits(1, user_api="blas"):
-        q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
-    q *= np.sign(np.diag(r))
-    return np.asarray(gain * (q if rows >= columns else q.T).reshape(shape))
+    x = np.array(_normal(rng, (max(rows, columns), min(rows, columns)), 1.0).T, order="C")
+    for _ in range(2):
+        gram_schmidt(x)
+    return np.asarray(gain * (x.T if rows >= columns else x).reshape(shape))

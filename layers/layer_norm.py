@@ -47,6 +47,7 @@ class LayerNorm(Layer):
     """
 
     analytic = True
+    replayable = True
     _centred = True
 
     def __init__(
@@ -90,33 +91,41 @@ class LayerNorm(Layer):
         if x.dtype.kind == "c":
             return self._complex(x)
         rows = contiguous(x).reshape(-1, self._size)
-        y = call.buffer("y", x.shape, x.dtype)
+        y = call.output_buffer("y", x.shape, x.dtype)
         saved = call.buffer("saved", (2, len(rows)), rows.dtype)
         gain, bias = self._flat(x, self.weight), self._flat(x, self.bias)
-        layer_norm.normalize_rows(
-            y.reshape(rows.shape), saved, rows, gain, bias, self.epsilon, self._centred
+        call.run(
+            layer_norm.normalize_rows,
+            y.reshape(rows.shape),
+            saved,
+            rows,
+            gain,
+            bias,
+            self.epsilon,
+            self._centred,
         )
-        call.save(rows, saved)
+        call.save(self.precision.keep(call, rows, 0), saved)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, saved = call.saved
-        dw, add_weight = self._gradient(call, self.weight, x)
-        db, add_bias = self._gradient(call, self.bias, x)
-        result, dx, held = None, empty(x, 2), empty(x, 2)
+        dw, add_weight = self._gradient(call, self.weight, dy)
+        db, add_bias = self._gradient(call, self.bias, dy)
+        result, dx, held = None, empty(dy, 2), empty(dy, 2)
         if call.wants(0):
-            result = call.pooled("dx", dy.shape, x.dtype)
+            result = call.pooled("dx", dy.shape, dy.dtype)
             taken = call.take_gradient(0)
             dx = result.reshape(x.shape)
             held = held if taken is None else contiguous(taken).reshape(x.shape)
         feedback = (
-            empty(x, 1) if self.weight is None else call.feedback(self.weight).reshape(self._size)
+            empty(dy, 1) if self.weight is None else call.feedback(self.weight).reshape(self._size)
         )
-        layer_norm.normalize_rows_backward(
+        call.run(
+            layer_norm.normalize_rows_backward,
             dx,
             dw,
             db,
-            call.buffer("work", (2, self._size), x.dtype),
+            call.buffer("work", (2, self._size), dy.dtype),
             held,
             contiguous(dy).reshape(x.shape),
             x,

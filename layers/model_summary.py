@@ -240,7 +240,7 @@ class _Watch(TapeHook):
         if name is None:
             name = self._owners.get(id(owned[0]), "") if owned else ""
             key = (name, repr(layer))
-        self._keys[call.index] = key
+        self._keys[id(call)] = key
         own = [each for each in owned if id(each) not in self.seen]
         self.seen.update(map(id, own))
         count, trained = _counts(own)
@@ -270,7 +270,7 @@ class _Watch(TapeHook):
                 if isinstance(array, np.ndarray) and id(_root(array)) not in known:
                     known.add(id(_root(array)))
                     held += _root(array).nbytes
-            key = self._keys[call.index]
+            key = self._keys[id(call)]
             self._rows[key] = self._rows[key]._replace(memory=self._rows[key].memory + held)
         return [*self._rows.values()]
 

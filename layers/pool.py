@@ -30,6 +30,8 @@ Gradients = tuple[Array | None, ...]
 class _Pooling(Layer):
     """What pooling layers share: the windows of each size of image."""
 
+    replayable = True
+
     _found: dict[Pair, Windows]
 
     def tables(self, height: int, width: int) -> tuple[Integers, Integers]:
@@ -50,7 +52,7 @@ class _Pooling(Layer):
 
     def output(self, call: ForwardCall, x: Array, found: Windows, name: str = "y") -> Array:
         """Return a buffer for the output of images x."""
-        return call.buffer(name, (len(x), len(found[0]), len(found[1]), x.shape[3]), x.dtype)
+        return call.output_buffer(name, (len(x), len(found[0]), len(found[1]), x.shape[3]), x.dtype)
 
     def _refuse_size(self, x: Array) -> None:
         raise NotImplementedError
@@ -137,14 +139,14 @@ class _Maximum(_Pooling):
             raise TypeError(message(self, must, x.dtype, "Pass x.real."))
         x = contiguous(x)
         y = self.output(call, x, found)
-        pool.maximum(y, x, found.rows, found.columns, rectified)
-        call.save(x, y)
+        call.run(pool.maximum, y, x, found.rows, found.columns, rectified)
+        call.save(self.precision.keep(call, x, 0), self.precision.keep(call, y))
         return y
 
     def backward(self, call: "Call", dy: Array, rectified: bool = False) -> Gradients:
-        x, y = call.saved
+        x, y = (call.kept(name, kept) for name, kept in zip("xy", call.saved, strict=True))
         dx = call.pooled("dx", x.shape, x.dtype)
-        pool.maximum_backward(dx, contiguous(dy), y, x, *self.windows(x), rectified)
+        call.run(pool.maximum_backward, dx, contiguous(dy), y, x, *self.windows(x), rectified)
         return (dx,)
 
 
@@ -164,13 +166,13 @@ class _Average(_Pooling):
                 pool.mean(part, np.array(getattr(x, name), order="C"), found.rows, found.columns)
                 setattr(y, name, part)
         else:
-            pool.mean(y, contiguous(x), found.rows, found.columns)
+            call.run(pool.mean, y, contiguous(x), found.rows, found.columns)
         return y
 
     def backward(self, call: "Call", dy: Array) -> Gradients:
         shape, found = call.saved
         dx = call.pooled("dx", shape, dy.dtype)
-        pool.mean_backward(dx, contiguous(dy), *found)
+        call.run(pool.mean_backward, dx, contiguous(dy), *found)
         return (dx,)
 
 

@@ -26,6 +26,7 @@ class _VolumePooling(Layer):
     """What pooling layers of volumes share: the windows of each size of volume."""
 
     count_padding = True
+    replayable = True
 
     def __init__(
         self,
@@ -108,8 +109,8 @@ class MaxPool3d(_VolumePooling):
         of_slice, along = self.windows(x)
         x = contiguous(x)
         slices, flat, y, shape = _buffers(call, x, of_slice, along)
-        pool.maximum(slices, _slices(x), of_slice.rows, of_slice.columns, False)
-        pool.maximum(y, flat, along.rows, along.columns, False)
+        call.run(pool.maximum, slices, _slices(x), of_slice.rows, of_slice.columns, False)
+        call.run(pool.maximum, y, flat, along.rows, along.columns, False)
         call.save(x, slices, flat, y)
         return y.reshape(shape)
 
@@ -119,8 +120,9 @@ class MaxPool3d(_VolumePooling):
         dslices = call.pooled("dslices", slices.shape, x.dtype)
         dx = call.pooled("dx", x.shape, x.dtype)
         given = contiguous(dy).reshape(y.shape)
-        pool.maximum_backward(dslices.reshape(flat.shape), given, y, flat, *along, False)
-        pool.maximum_backward(_slices(dx), dslices, slices, _slices(x), *of_slice, False)
+        into, images = dslices.reshape(flat.shape), (_slices(dx), dslices, slices, _slices(x))
+        call.run(pool.maximum_backward, into, given, y, flat, *along, False)
+        call.run(pool.maximum_backward, *images, *of_slice, False)
         return (dx,)
 
 
@@ -163,8 +165,8 @@ class AvgPool3d(_VolumePooling):
         of_slice, along = self.windows(x)
         x = contiguous(x)
         slices, flat, y, shape = _buffers(call, x, of_slice, along)
-        pool.mean(slices, _slices(x), of_slice.rows, of_slice.columns)
-        pool.mean(y, flat, along.rows, along.columns)
+        call.run(pool.mean, slices, _slices(x), of_slice.rows, of_slice.columns)
+        call.run(pool.mean, y, flat, along.rows, along.columns)
         call.save(x.shape, of_slice, along, slices.shape, flat.shape, y.shape)
         return y.reshape(shape)
 
@@ -172,8 +174,9 @@ class AvgPool3d(_VolumePooling):
         shape, of_slice, along, of_slices, of_flat, of_y = call.saved
         dslices = call.pooled("dslices", of_slices, dy.dtype)
         dx = call.pooled("dx", shape, dy.dtype)
-        pool.mean_backward(dslices.reshape(of_flat), contiguous(dy).reshape(of_y), *along)
-        pool.mean_backward(_slices(dx), dslices, *of_slice)
+        given = contiguous(dy).reshape(of_y)
+        call.run(pool.mean_backward, dslices.reshape(of_flat), given, *along)
+        call.run(pool.mean_backward, _slices(dx), dslices, *of_slice)
         return (dx,)
 
 
@@ -192,6 +195,6 @@ def _buffers(
     size = len(of_slice.rows), len(of_slice.columns)
     slices = call.buffer("slices", (count * depth, *size, channels), x.dtype)
     pixels = size[0] * size[1]
-    y = call.buffer("y", (count, len(along.rows), pixels, channels), x.dtype)
+    y = call.output_buffer("y", (count, len(along.rows), pixels, channels), x.dtype)
     shape = (count, len(along.rows), *size, channels)
     return slices, slices.reshape(count, depth, pixels, channels), y, shape

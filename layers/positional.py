@@ -9,12 +9,12 @@ import numpy as np
 from .checks import positive_int, require_input, require_room
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
-from .engine.memory import contiguous
+from .engine.memory import contiguous, flat
 from .engine.parameter import Parameter
 from .errors import message
 from .init import Initializer, normal
 from .initial import drawn
-from .kernels import index
+from .kernels import elementary, index
 from .types import Array
 
 if TYPE_CHECKING:
@@ -29,13 +29,20 @@ def sinusoids(length: int, features: int) -> Array:
     """
     require_room("SinusoidalPositions", (length, features))
     i = np.arange(features)
-    angles = np.arange(length)[:, np.newaxis] / 10000 ** ((i - i % 2) / features)
-    return np.where(i % 2, np.cos(angles), np.sin(angles))
+    scales, table = np.empty(features), np.empty((length, features))
+    elementary.power(scales, np.full(features, 10000.0), (i - i % 2) / features)
+    angles = np.arange(length)[:, np.newaxis] / scales
+    for first, wave in enumerate((elementary.sin, elementary.cos)):
+        of = flat(angles[:, first::2])
+        wave(of, of)
+        table[:, first::2] = of.reshape(length, -1)
+    return table
 
 
 class _Positions(Layer):
     """y[n, t] = x[n, t] + p[t]. Backward: dx = dy."""
 
+    replayable = True
     length: int
     features: int
 
@@ -49,8 +56,8 @@ class _Positions(Layer):
     def _sum(self, call: ForwardCall, x: Array, positions: Array) -> Array:
         if x.dtype.kind == "c":
             return np.asarray(x + positions[: x.shape[1]])
-        y = call.buffer("y", x.shape, x.dtype)
-        index.add_positions(y, contiguous(x), positions)
+        y = call.output_buffer("y", x.shape, x.dtype)
+        call.run(index.add_positions, y, contiguous(x), positions)
         return y
 
     def __repr__(self) -> str:
@@ -128,5 +135,6 @@ class LearnedPositions(_Positions):
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         if call.trains(self.weight):
             dw, accumulate = call.gradient_buffer(self.weight)
-            index.positions_backward(dw, contiguous(dy), call.bounds(len(dy)), accumulate)
+            bounds = call.bounds(len(dy))
+            call.run(index.positions_backward, dw, contiguous(dy), bounds, accumulate)
         return (dy,)

@@ -20,6 +20,8 @@ class Residual(Composite):
         None for the identity, or a layer.
     """
 
+    replayable = True
+
     def __init__(self, body: Module, shortcut: Module | None = None) -> None:
         self.body = require_layer("Residual", "body", body)
         self.shortcut = (

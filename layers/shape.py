@@ -22,6 +22,7 @@ class Reshape(Layer):
     """
 
     analytic = True
+    replayable = True
 
     def __init__(self, *shape: int) -> None:
         fix = "Sizes are those of one sample, without the batch axis."
@@ -96,7 +97,7 @@ class ChannelsFirst(_SwappedAxes):
 def _swapped(call: ForwardCall, name: str, x: Array, axes: tuple[int, int, int, int]) -> Array:
     """Return x with its axes in the order _LAST or _FIRST, in a buffer of this name."""
     view = x.transpose(axes)
-    y = call.buffer(name, view.shape, x.dtype)
+    y = call.output_buffer(name, view.shape, x.dtype)
     if x.dtype.kind == "f" and x.flags.carray:
         n, a, b, c = x.shape
         # Height and width stay together: they are the last axes of x, or those in the middle.

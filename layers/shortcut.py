@@ -22,6 +22,8 @@ class PaddedShortcut(Layer):
     Backward: dx is dy at those pixels and channels, and 0 elsewhere.
     """
 
+    replayable = True
+
     def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         in_channels = positive_int("PaddedShortcut", "in_channels", in_channels)
         out_channels = positive_int("PaddedShortcut", "out_channels", out_channels)
@@ -40,17 +42,17 @@ class PaddedShortcut(Layer):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         require_input(self, x, ("N", "H", "W", self.in_channels))
         n, height, width, _ = x.shape
-        y = call.buffer(
+        y = call.output_buffer(
             "y",
             (n, -(-height // self.stride), -(-width // self.stride), self.out_channels),
             x.dtype,
         )
-        shortcut.forward(y, contiguous(x), self.stride)
+        call.run(shortcut.forward, y, contiguous(x), self.stride)
         call.save(x.shape)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (shape,) = call.saved
         dx = call.pooled("dx", shape, dy.dtype)
-        shortcut.backward(dx, contiguous(dy), self.stride)
+        call.run(shortcut.backward, dx, contiguous(dy), self.stride)
         return (dx,)

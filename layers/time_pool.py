@@ -2,14 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .checks import one_of, require_input
 from .engine.forward_call import ForwardCall
 from .engine.layer import Layer
 from .engine.memory import contiguous
 from .errors import message
 from .kernels import time_pool
+from .lengths import valid_steps
 from .types import Array, Integers
 
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ class PoolOverTime(Layer):
 
     takes_lengths = True
     keeps_constants = False
+    replayable = True
 
     def __init__(self, kind: str = "mean") -> None:
         one_of("PoolOverTime", "kind", kind, _KINDS, "Leave it out for the mean.")
@@ -53,15 +53,20 @@ class PoolOverTime(Layer):
         require_input(self, x, ("N", "T", "C"))
         samples, steps, channels = x.shape
         valid = self._valid(call, lengths, samples, steps)
-        x, y = contiguous(x), call.buffer("y", (samples, channels), x.dtype)
-        time_pool.over_time(y, x, valid, _KINDS[self.kind])
-        call.save(x, y, valid, 1 if lengths is None else 2)
+        x, y = contiguous(x), call.output_buffer("y", (samples, channels), x.dtype)
+        call.run(time_pool.over_time, y, x, valid, _KINDS[self.kind])
+        precision = self.precision
+        call.save(
+            precision.keep(call, x, 0), precision.keep(call, y), valid, 1 if lengths is None else 2
+        )
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, y, valid, inputs = call.saved
+        x, y = call.kept("x", x), call.kept("y", y)
         dx = call.pooled("dx", x.shape, x.dtype)
-        time_pool.over_time_backward(dx, contiguous(dy), y, x, valid, _KINDS[self.kind])
+        kind = _KINDS[self.kind]
+        call.run(time_pool.over_time_backward, dx, contiguous(dy), y, x, valid, kind)
         return (dx, None)[:inputs]
 
     def _valid(self, call: ForwardCall, lengths: Any, samples: int, steps: int) -> Integers:
@@ -69,16 +74,4 @@ class PoolOverTime(Layer):
         if steps < 1:
             must, fix = "sequences must have one time step or more", "Leave empty ones out."
             raise ValueError(message(self, must, f"{steps} steps", fix))
-        valid = call.buffer("lengths", (samples,), np.int64)
-        given = np.full((samples,), steps) if lengths is None else np.asarray(lengths)
-        if given.dtype.kind not in "iu" or given.shape != (samples,):
-            must = f"lengths must be integers of shape ({samples},)"
-            fix = "Pass the number of valid steps of each sample."
-            raise ValueError(message(self, must, f"{given.shape} {given.dtype}", fix))
-        valid[...] = given
-        wrong = np.flatnonzero((valid < 1) | (valid > steps))
-        if wrong.size:
-            got = f"{valid[wrong[0]]} of sample {wrong[0]}"
-            fix = "Leave empty sequences out; a length counts valid steps."
-            raise ValueError(message(self, f"lengths must be in 1..{steps}", got, fix))
-        return valid
+        return valid_steps(self, call, lengths, samples, steps)

@@ -60,6 +60,7 @@ class EncoderBlock(Composite):
     """
 
     takes_lengths = True
+    replayable = True
 
     def __init__(
         self,

@@ -55,6 +55,7 @@ class Upsample(Layer):
     """
 
     analytic = True
+    replayable = True
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class Upsample(Layer):
             rows, columns = self.size
         else:
             rows, columns = height * self.scale[0], width * self.scale[1]
-        y = call.buffer("y", (len(x), rows, columns, x.shape[3]), x.dtype)
+        y = call.output_buffer("y", (len(x), rows, columns, x.shape[3]), x.dtype)
         call.save(x.shape)
         if x.dtype.kind == "c":
             # The complex step of the gradient check; all of it is linear.
@@ -116,22 +117,22 @@ class Upsample(Layer):
         dx, dy = call.pooled("dx", shape, dy.dtype), contiguous(dy)
         if self.mode == "nearest":
             found = self._found(size, outputs)
-            pool.mean(dx, dy, found.rows, found.columns)
+            call.run(pool.mean, dx, dy, found.rows, found.columns)
         else:
             rows, columns = self._places(size, outputs, dy.dtype)
             (work,) = call.scratch(dy.dtype, shape[2] * shape[3])
-            upsample.bilinear_backward(dx, work, dy, *rows, *columns)
+            call.run(upsample.bilinear_backward, dx, work, dy, *rows, *columns)
         return (dx,)
 
     def _write(self, call: ForwardCall, y: Array, x: Array, size: Pair) -> None:
         outputs = y.shape[1], y.shape[2]
         if self.mode == "nearest":
             # Each pixel of x is the one number that a window of y is made of.
-            pool.mean_backward(y, x, *self._found(size, outputs))
+            call.run(pool.mean_backward, y, x, *self._found(size, outputs))
         else:
             rows, columns = self._places(size, outputs, x.dtype)
             (work,) = call.scratch(x.dtype, x.shape[2] * x.shape[3])
-            upsample.bilinear(y, work, x, *rows, *columns)
+            call.run(upsample.bilinear, y, work, x, *rows, *columns)
 
     def _found(self, size: Pair, outputs: Pair) -> Windows:
         """Return the windows of the output that have one nearest pixel."""

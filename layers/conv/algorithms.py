@@ -1,8 +1,6 @@
 """The algorithms of computing a convolution, and the choice among them by shape, in this one place.
 
-An algorithm does three things: `apply`, the convolution itself; `adjoint`, which carries a gradient
-of its output back to its input (and is the forward pass of a transposed convolution); and
-`gradient`, of its weight. The measurements behind the choice are in docs/performance.md.
+The measurements behind the choice are in docs/performance.md.
 """
 
 from functools import cached_property
@@ -11,65 +9,27 @@ from typing import Any
 import numpy as np
 
 from layers.checks import Pair
+from layers.engine.precision import BF16_DOT, FLOAT32, Precision
 from layers.kernels import conv, conv_columns, depthwise, winograd
-from layers.kernels.machine import VECTOR_BYTES
+from layers.kernels.machine import WIDEST_VECTOR
 from layers.types import Array, Integers
 
 from . import tables
+from .algorithm import ConvAlgorithm
 from .tables import ConvShape
+from .unrolled import Unrolled
 
 ALGORITHMS = ("default", "fastest", "direct")
 # Winograd's transforms pay from this many channels on, and while partial tiles at the border waste
 # at most this factor.
 WINOGRAD_CHANNELS = 16
 WINOGRAD_WASTE = 1.5
+# From so many inner indices and outputs on dot products take less time than `Direct`: rounding and
+# unrolling costs the same for few outputs. Nowhere do they take less than Winograd's transforms.
+DOT_INNER = 64
+DOT_OUTPUTS = 16
 # With fewer channels than this, the input's gradient leaves most of a vector empty.
 FEW_CHANNELS = 8
-
-
-class ConvAlgorithm:
-    """What computes a convolution of one shape."""
-
-    def __init__(self, shape: ConvShape, dtype: Any) -> None:
-        self.shape = shape
-        self.dtype = np.dtype(dtype)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
-
-    @property
-    def image(self) -> tuple[int, ...]:
-        """The sizes of the input: rows and columns, and the depth before them of a volume."""
-        return self.shape.image
-
-    @property
-    def outputs(self) -> tuple[int, ...]:
-        """The sizes of the output: rows and columns, and the depth before them of a volume."""
-        return self.shape.outputs
-
-    def apply(
-        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        """Write the convolution of x (N, H, W, C) to y (N, P, Q, K); bias (K,), or empty for
-        none.
-        """
-        raise NotImplementedError
-
-    def adjoint(
-        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        """Write the adjoint of the convolution, applied to dy (N, P, Q, K), to dx (N, H, W, C);
-        bias (C,), or empty.
-        """
-        raise NotImplementedError
-
-    def gradient(
-        self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
-    ) -> None:
-        """Write (or add) the weight's gradient of each shard to dw (S, kernel rows, kernel columns,
-        C / groups, K).
-        """
-        raise NotImplementedError
 
 
 class Direct(ConvAlgorithm):
@@ -87,22 +47,23 @@ class Direct(ConvAlgorithm):
     def _gradient(self) -> tables.WeightGradient:
         return tables.weight_gradient(self.shape, self.dtype.itemsize)
 
-    def apply(
-        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._correlate(call, self._forward, y, x, weight, bias, rectified, transposed=False)
-
-    def adjoint(
-        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._correlate(call, self._backward, dx, dy, weight, bias, rectified, transposed=True)
-
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
     ) -> None:
         plan = self._gradient
         scratch = call.scratch(self.dtype, plan.band_size, plan.last_size)
-        conv.weight_gradient(dw, dy, x, bounds, plan.offsets, plan.runs, plan.plan, *scratch, add)
+        call.run(
+            conv.weight_gradient,
+            dw,
+            dy,
+            x,
+            bounds,
+            plan.offsets,
+            plan.runs,
+            plan.plan,
+            *scratch,
+            add,
+        )
 
     def _correlate(
         self,
@@ -118,8 +79,10 @@ class Direct(ConvAlgorithm):
     ) -> None:
         band, packed = call.scratch(self.dtype, plan.band_size, plan.packed_size)
         groups = self.shape.window.groups
-        conv.pack(packed, weight, plan.order, plan.phases, groups, transposed)
-        conv.correlate(y, x, packed, bias, plan.phases, plan.runs, plan.plan, band, rectified)
+        call.run(conv.pack, packed, weight, plan.order, plan.phases, groups, transposed)
+        call.run(
+            conv.correlate, y, x, packed, bias, plan.phases, plan.runs, plan.plan, band, rectified
+        )
 
 
 class FewChannels(Direct):
@@ -136,8 +99,8 @@ class FewChannels(Direct):
             super().adjoint(call, dx, dy, weight, bias, rectified)
             return
         plan = self._columns
-        scratch = call.scratch(self.dtype, plan.padded, plan.panel, plan.columns, plan.planes)
-        conv_columns.input_gradient(dx, dy, weight, plan.plan, *scratch)
+        scratch = call.scratch(self.dtype, plan.padded, plan.panels, plan.planes)
+        call.run(conv_columns.input_gradient, dx, dy, weight, plan.plan, *scratch)
 
 
 class Depthwise(ConvAlgorithm):
@@ -146,29 +109,20 @@ class Depthwise(ConvAlgorithm):
     """
 
     @cached_property
-    def _there(self) -> tables.Depthwise:
+    def _forward(self) -> tables.Depthwise:
         return tables.depthwise(self.shape, self.dtype.itemsize, backward=False)
 
     @cached_property
-    def _back(self) -> tables.Depthwise:
+    def _backward(self) -> tables.Depthwise:
         return tables.depthwise(self.shape, self.dtype.itemsize, backward=True)
-
-    def apply(
-        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._convolve(call, self._there, y, x, weight, bias, rectified, transposed=False)
-
-    def adjoint(
-        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._convolve(call, self._back, dx, dy, weight, bias, rectified, transposed=True)
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
     ) -> None:
-        plan = self._there
+        plan = self._forward
         band, part = call.scratch(self.dtype, plan.band_size, dw[0].size)
-        depthwise.weight_gradient(
+        call.run(
+            depthwise.weight_gradient,
             dw.reshape(len(dw), -1, self.shape.channels[1]),
             dy,
             x,
@@ -179,7 +133,7 @@ class Depthwise(ConvAlgorithm):
             add,
         )
 
-    def _convolve(
+    def _correlate(
         self,
         call: Any,
         plan: tables.Depthwise,
@@ -195,7 +149,19 @@ class Depthwise(ConvAlgorithm):
         band, packed, line = call.scratch(
             self.dtype, plan.band_size, taps.size, y.shape[2] * self.shape.channels[1]
         )
-        depthwise.correlate(y, x, taps, bias, plan.plan, band, packed, line, transposed, rectified)
+        call.run(
+            depthwise.correlate,
+            y,
+            x,
+            taps,
+            bias,
+            plan.plan,
+            band,
+            packed,
+            line,
+            transposed,
+            rectified,
+        )
 
 
 class Winograd(ConvAlgorithm):
@@ -210,31 +176,21 @@ class Winograd(ConvAlgorithm):
         before, itemsize = (shape.axes[0].before, shape.axes[1].before), self.dtype.itemsize
         around = (2 - before[0], 2 - before[1])
         there, back = shape.channels, shape.channels[::-1]
-        self._apply = tables.winograd_tables(before, shape.outputs, there, itemsize, sizes[0])
-        self._adjoint = tables.winograd_tables(around, shape.image, back, itemsize, sizes[1])
+        self._forward = tables.winograd_tables(before, shape.outputs, there, itemsize, sizes[0])
+        self._backward = tables.winograd_tables(around, shape.image, back, itemsize, sizes[1])
         self._weight = tables.winograd_tables(before, shape.outputs, there, itemsize, sizes[2])
 
     def __repr__(self) -> str:
         return f"Winograd{self.sizes}"
-
-    def apply(
-        self, call: Any, y: Array, x: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._transform(call, self._apply, y, x, weight, bias, rectified, transposed=False)
-
-    def adjoint(
-        self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
-    ) -> None:
-        self._transform(call, self._adjoint, dx, dy, weight, bias, rectified, transposed=True)
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
     ) -> None:
         plan = self._weight
         scratch = call.scratch(self.dtype, plan.patch, plan.v, plan.products, plan.packed)
-        winograd.weight_gradient(dw, dy, x, bounds, plan.plan, *scratch, plan.m, add)
+        call.run(winograd.weight_gradient, dw, dy, x, bounds, plan.plan, *scratch, plan.m, add)
 
-    def _transform(
+    def _correlate(
         self,
         call: Any,
         plan: tables.Winograd,
@@ -257,16 +213,19 @@ class Winograd(ConvAlgorithm):
             outputs,
         )
         if not bias.size:
-            zeros[:] = 0
+            call.run(np.copyto, zeros, 0)
             bias = zeros
-        winograd.pack(packed, weight, turned, transposed, plan.m)
-        winograd.correlate(y, x, packed, bias, plan.plan, patch, v, products, plan.m, rectified)
+        call.run(winograd.pack, packed, weight, turned, transposed, plan.m)
+        call.run(
+            winograd.correlate, y, x, packed, bias, plan.plan, patch, v, products, plan.m, rectified
+        )
 
 
 def choose(
     shape: ConvShape,
     dtype: Any,
     algorithm: str = "default",
+    precision: Precision = FLOAT32,
     *,
     transposed: bool = False,
 ) -> ConvAlgorithm:
@@ -275,15 +234,34 @@ def choose(
     The outputs may be fewer than the windows that fit: those of a transposed convolution with
     output padding are.
 
+    In bfloat16 all are products of unrolled windows but those of single channels. Dot products are
+    a way to be faster: where they are not, convolution stays in float32, as it does where operands
+    would be split.
+
     "direct" never transforms. "default" takes Winograd's transforms where they pay and leave the
     gradients of whole networks no less accurate than PyTorch's: F(2 x 2) forward, F(4 x 4)
     backward. "fastest" takes F(4 x 4) both ways. Forward is the map, or its adjoint if
     `transposed`.
     """
     window, channels = shape.window, shape.channels
+    if window.groups == channels[0] > 1:
+        return Depthwise(shape, dtype)
+    precision = precision.elsewhere
+    if precision.words is None:
+        return _in_float32(shape, dtype, algorithm, transposed)
+    inner, outputs = shape.taps * channels[0] // window.groups, channels[1] // window.groups
+    if precision is BF16_DOT:
+        other = _in_float32(shape, dtype, algorithm, transposed)
+        if type(other) is not Direct or inner < DOT_INNER or outputs < DOT_OUTPUTS:
+            return other
+    return Unrolled(shape, dtype, precision)
+
+
+def _in_float32(shape: ConvShape, dtype: Any, algorithm: str, transposed: bool) -> ConvAlgorithm:
+    window, channels = shape.window, shape.channels
     rows, columns = shape.axes
     plain = window.groups == rows.stride == columns.stride == rows.dilation == columns.dilation == 1
-    lanes = VECTOR_BYTES // np.dtype(dtype).itemsize
+    lanes = WIDEST_VECTOR // np.dtype(dtype).itemsize
     if (
         algorithm != "direct"
         and plain
@@ -302,8 +280,6 @@ def choose(
             and min(sizes) > 0
         ):
             return Winograd(shape, dtype, sizes)
-    if window.groups == channels[0] > 1:
-        return Depthwise(shape, dtype)
     if window.groups == rows.stride == columns.stride == 1 and channels[0] < FEW_CHANNELS:
         return FewChannels(shape, dtype)
     return Direct(shape, dtype)

@@ -15,7 +15,8 @@ from layers.initial import drawn
 from layers.kernels import conv
 from layers.types import Array
 
-from .algorithms import ALGORITHMS, ConvAlgorithm
+from .algorithm import ConvAlgorithm
+from .algorithms import ALGORITHMS
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -32,6 +33,7 @@ class Convolution(Layer):
     before the rows, for a map from C to K channels.
     """
 
+    replayable = True
     axes: ClassVar[tuple[str, ...]] = ("rows", "columns")
     letters: ClassVar[tuple[str, ...]] = ("N", "H", "W")
 
@@ -96,7 +98,11 @@ class Convolution(Layer):
             # The slices of a volume are added like samples: sums are shorter, and stay in a cache.
             images = dy.reshape(-1, math.prod(dy.shape[-3:]))
             (sums,) = call.scratch(dy.dtype, images.shape[1])
-            conv.bias_gradient(db, images, call.bounds(len(images)), sums, add)
+            call.run(conv.bias_gradient, db, images, call.bounds(len(images)), sums, add)
+
+    def _saved_images(self, call: "Call", x: Array, algorithm: ConvAlgorithm) -> Array:
+        """Return what the algorithm's gradient takes of images that were saved."""
+        return x if algorithm.takes_words else call.kept("x", x)
 
     def _bias(self, x: Array) -> Array:
         return empty(x, 1) if self.bias is None else self.bias.value

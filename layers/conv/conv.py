@@ -14,7 +14,8 @@ from layers.init import Initializer, he_uniform, zeros
 from layers.kernels import elementwise
 from layers.types import Array
 
-from .algorithms import ConvAlgorithm, choose
+from .algorithm import ConvAlgorithm
+from .algorithms import choose
 from .base import Convolution, Size
 from .frames import PADDING_MODES, framed, padding_limit
 from .tables import Axis, ConvShape, Window
@@ -98,7 +99,7 @@ class _Conv(Convolution):
 
     def algorithm_for(self, x: Array) -> ConvAlgorithm:
         """Return the algorithm for this shape of images, made when it is first seen."""
-        key = (x.shape[1:-1], x.dtype, self.algorithm)
+        key = (x.shape[1:-1], x.dtype, self.algorithm, self.precision)
         algorithm = self._algorithms.get(key)
         if algorithm is None:
             algorithm = self._algorithms[key] = self._planned(x.shape[1:-1], x.dtype)
@@ -125,7 +126,7 @@ class _Conv(Convolution):
         if mode == "zeros" and len(axes) == 2:
             window = Window(axes[0], axes[1], self.groups)
             shape = ConvShape(window, (image[0], image[1]), window.output(*image), channels)
-            return choose(shape, dtype, self.algorithm)
+            return choose(shape, dtype, self.algorithm, self.precision)
         for length, axis in zip(image, axes, strict=True):
             most = padding_limit(mode, length)
             if max(axis.before, axis.after) > most:
@@ -133,7 +134,17 @@ class _Conv(Convolution):
                 fix = "Pad less, or with zeros."
                 raise ValueError(message(self, must, (axis.before, axis.after), fix))
         outputs = tuple(axis.output(length) for length, axis in zip(image, axes, strict=True))
-        return framed(axes, image, outputs, channels, self.groups, mode, dtype, self.algorithm)
+        return framed(
+            axes,
+            image,
+            outputs,
+            channels,
+            self.groups,
+            mode,
+            dtype,
+            self.algorithm,
+            self.precision,
+        )
 
     def _ends(self, image: tuple[int, ...]) -> list[tuple[int, int]]:
         """Return the padding before and after each axis of an image."""
@@ -155,7 +166,7 @@ class _Conv(Convolution):
         """
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.outputs, self.out_channels), x.dtype)
+        y = call.output_buffer("y", (len(x), *algorithm.outputs, self.out_channels), x.dtype)
         algorithm.apply(call, y, x, self.weight.value, self._bias(x), rectified)
         return y, x, algorithm
 
@@ -165,7 +176,8 @@ class _Conv(Convolution):
 
     def forward(self, call: ForwardCall, x: Array, rectified: bool = False) -> Array:
         y, x, algorithm = self.convolve(call, x, rectified)
-        call.save(x, y, algorithm)
+        kept = self.precision.keep(call, y) if rectified else None
+        call.save(self.precision.keep(call, x, 0), kept, algorithm)
         return y
 
     def backward(
@@ -174,8 +186,8 @@ class _Conv(Convolution):
         x, y, algorithm = call.saved
         dy = contiguous(dy)
         if rectified:
-            dz = call.pooled("dz", y.shape, y.dtype)
-            elementwise.relu_backward(flat(dz), flat(dy), flat(y))
+            dz = call.pooled("dz", dy.shape, dy.dtype)
+            call.run(elementwise.relu_backward, flat(dz), flat(dy), flat(y))
             dy = dz
         return self.gradients(call, dy, x, algorithm)
 
@@ -188,11 +200,12 @@ class _Conv(Convolution):
         self._bias_gradient(call, dy)
         if call.trains(self.weight):
             dw, add = call.gradient_buffer(self.weight)
-            algorithm.gradient(call, dw, dy, x, call.bounds(len(x)), add)
+            images = self._saved_images(call, x, algorithm)
+            algorithm.gradient(call, dw, dy, images, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.pooled("dx", x.shape, x.dtype)
-        algorithm.adjoint(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
+        dx = call.pooled("dx", x.shape, dy.dtype)
+        algorithm.adjoint(call, dx, dy, call.feedback(self.weight), empty(dy, 1), False)
         return (dx,)
 
 

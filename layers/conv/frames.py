@@ -11,16 +11,19 @@ channels; and Winograd's transforms and all else that is known of images hold fo
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from layers.checks import Pair
+from layers.engine.precision import Precision
 from layers.kernels import conv_frames, elementwise
 from layers.kernels.machine import FRAME_BYTES
 from layers.types import Array, Integers
 
-from .algorithms import ConvAlgorithm, choose
+from .algorithm import ConvAlgorithm
+from .algorithms import choose
 from .tables import Axis, ConvShape, Window
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -131,11 +134,11 @@ class Framed(ConvAlgorithm):
             part = images[first : first + self.together]
             frames = self._buffer(call)[: len(part)]
             self.inner.adjoint(call, frames, part, weight, bias[:0], False)
-            conv_frames.scatter(volumes, frames, first, *self.frames.kernel_arguments)
+            call.run(conv_frames.scatter, volumes, frames, first, *self.frames.kernel_arguments)
         if bias.size:
-            np.add(dx, bias, out=dx)
+            call.run(np.add, dx, bias, dx)
         if rectified:
-            elementwise.relu(dx.reshape(-1), dx.reshape(-1))
+            call.run(elementwise.relu, dx.reshape(-1), dx.reshape(-1))
 
     def gradient(
         self, call: Any, dw: Array, dy: Array, x: Array, bounds: Integers, add: bool
@@ -151,15 +154,18 @@ class Framed(ConvAlgorithm):
             start, stop = int(bounds[s]) * of_sample, int(bounds[s + 1]) * of_sample
             more = add and not apart
             if start == stop and not more:
-                inner_dw[s] = 0
+                call.run(np.copyto, inner_dw[s], 0)
             for part, frames in self._gathered(call, x, start, stop):
-                whole = np.array((0, len(frames)), np.int64)
+                whole = _whole(len(frames))
                 self.inner.gradient(call, inner_dw[s : s + 1], images[part], frames, whole, more)
                 more = True
         if apart:
             found, slices = _taps_first(inner_dw, self.frames.taps), self.shape.taps
             target = dw.reshape(len(dw), self.frames.taps, slices, found.shape[-1])
-            np.add(target, found, out=target) if add else np.copyto(target, found)
+            if add:
+                call.run(np.add, target, found, target)
+            else:
+                call.run(np.copyto, target, found)
 
     def _gathered(
         self, call: Any, x: Array, start: int, stop: int
@@ -171,7 +177,7 @@ class Framed(ConvAlgorithm):
         volumes = self._volumes(x)
         for first in range(start, stop, self.together):
             frames = self._buffer(call)[: stop - first]
-            conv_frames.gather(frames, volumes, first, *self.frames.kernel_arguments)
+            call.run(conv_frames.gather, frames, volumes, first, *self.frames.kernel_arguments)
             yield slice(first, first + len(frames)), frames
 
     def _buffer(self, call: Any) -> Array:
@@ -194,7 +200,7 @@ class Framed(ConvAlgorithm):
             return weight.reshape(self._weight_shape)
         packed: Array = call.buffer("weight", self._weight_shape, self.dtype)
         by_taps = _taps_first(packed[np.newaxis], taps)
-        np.copyto(by_taps, weight.reshape(by_taps.shape))
+        call.run(np.copyto, by_taps, weight.reshape(by_taps.shape))
         return packed
 
 
@@ -250,9 +256,15 @@ class SlicesApart(ConvAlgorithm):
         part = call.buffer("part", y.shape, self.dtype)
         for of_slice, taps in zip(maps[1:], weight[1:], strict=True):
             of_slice(call, part, x, taps, bias[:0], False)
-            np.add(y, part, out=y)
+            call.run(np.add, y, part, y)
         if rectified:
-            elementwise.relu(y.reshape(-1), y.reshape(-1))
+            call.run(elementwise.relu, y.reshape(-1), y.reshape(-1))
+
+
+@lru_cache
+def _whole(count: int) -> Integers:
+    """Return the bounds of so many frames as one shard."""
+    return np.array((0, count), np.int64)
 
 
 def _images(x: Array) -> Array:
@@ -275,6 +287,7 @@ def framed(
     mode: str,
     dtype: Any,
     algorithm: str,
+    precision: Precision,
     *,
     transposed: bool = False,
 ) -> ConvAlgorithm:
@@ -308,7 +321,8 @@ def framed(
         shape = ConvShape(
             window, size, (outputs[-2], outputs[-1]), (taps * channels[0], channels[1])
         )
-        return Framed(choose(shape, dtype, algorithm, transposed=transposed), frames, image)
+        inner = choose(shape, dtype, algorithm, precision, transposed=transposed)
+        return Framed(inner, frames, image)
 
     if groups == channels[0] > 1 < slices.shape[1]:
         return SlicesApart(

@@ -22,7 +22,8 @@ import numpy as np
 from layers.kernels.llvm.simd_winograd import MATRICES
 
 from . import tables
-from .algorithms import ConvAlgorithm, Depthwise, FewChannels, Winograd
+from .algorithm import ConvAlgorithm
+from .algorithms import Depthwise, FewChannels, Winograd
 from .frames import Framed, SlicesApart
 
 OPERATIONS = ("forward", "input gradient", "weight gradient")

@@ -7,6 +7,7 @@ the roles exchanged: input pixels that lie equally with respect to the stride ("
 same taps of dy, at stride 1.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -186,71 +187,116 @@ class Correlation:
     packed_size: int
 
 
+class Geometry:
+    """What a map, or its adjoint, reads and writes: sizes, the band, and the phases of pixels."""
+
+    def __init__(self, shape: ConvShape, *, backward: bool) -> None:
+        window = shape.window
+        if backward:
+            image, outputs, channels = shape.outputs, shape.image, shape.channels[::-1]
+            rows, columns = window.rows.backward(), window.columns.backward()
+            step, out_step = (1, 1), shape.steps
+        else:
+            image, outputs, channels = shape.image, shape.outputs, shape.channels
+            rows, columns = window.rows.forward(), window.columns.forward()
+            step, out_step = shape.steps, (1, 1)
+        self.window = window
+        self.outputs = outputs
+        self.channels = channels
+        self.rows = rows
+        self.columns = columns
+        self.step = step
+        self.out_step = out_step
+        self.largest = (-(-outputs[0] // out_step[0]), -(-outputs[1] // out_step[1]))
+        self.band = Band.around(rows, columns, step, image, self.largest)
+
+    def phases(self) -> Iterator["Phase"]:
+        """Yield the phases that have pixels."""
+        for a, in_rows in enumerate(self.rows):
+            for b, in_columns in enumerate(self.columns):
+                count = (
+                    -(-(self.outputs[0] - a) // self.out_step[0]),
+                    -(-(self.outputs[1] - b) // self.out_step[1]),
+                )
+                if min(count) > 0:
+                    yield self._phase((a, b), count, in_rows, in_columns)
+
+    def _phase(self, at: Pair, count: Pair, in_rows: list[Pair], in_columns: list[Pair]) -> "Phase":
+        band, offsets = self.band, [e for _, e in in_columns]
+        # Taps at neighbouring pixels are one run of adjacent elements.
+        joined = self.window.groups == 1 and all(f - e == 1 for e, f in pairwise(offsets))
+        taps_of_run = len(offsets) if joined and offsets else 1
+        starts = [
+            ((e + band.top) * band.width + offsets[i] + band.left) * self.channels[0]
+            for _, e in in_rows
+            for i in range(0, len(offsets), taps_of_run)
+        ]
+        taps = [k * self.window.columns.size + q for k, _ in in_rows for q, _ in in_columns]
+        reached = [e for _, e in in_rows]
+        fields = {
+            "row": at[0],
+            "column": at[1],
+            "rows": count[0],
+            "columns": count[1],
+            "taps": len(taps),
+            "tap_rows": len(reached),
+            "tap_offset": reached[0] if reached else 0,
+            "tap_distance": reached[1] - reached[0] if len(reached) > 1 else 1,
+        }
+        return Phase(fields, taps, starts, taps_of_run)
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Pixels that lie equally with respect to the stride.
+
+    Attributes
+    ----------
+    fields
+        Those of `kernels.conv.PHASE` but `runs`.
+    taps
+        The taps that they read, as numbers in the weight.
+    starts
+        The element of the band where each run of taps begins.
+    taps_of_run
+        The taps of a run.
+    """
+
+    fields: dict[str, int]
+    taps: list[int]
+    starts: list[int]
+    taps_of_run: int
+
+
 def correlation(shape: ConvShape, itemsize: int, *, backward: bool) -> Correlation:
     """Return the tables of the map, or of its adjoint."""
-    window, groups = shape.window, shape.window.groups
+    of, groups = Geometry(shape, backward=backward), shape.window.groups
     lanes = VECTOR_BYTES // itemsize
-    if backward:
-        image, outputs, channels = shape.outputs, shape.image, shape.channels[::-1]
-        rows, columns = window.rows.backward(), window.columns.backward()
-        step, out_step = (1, 1), shape.steps
-    else:
-        image, outputs, channels = shape.image, shape.outputs, shape.channels
-        rows, columns = window.rows.forward(), window.columns.forward()
-        step, out_step = shape.steps, (1, 1)
+    channels, step, largest, band = of.channels, of.step, of.largest, of.band
     read, written = channels[0] // groups, channels[1] // groups
-    largest = (-(-outputs[0] // out_step[0]), -(-outputs[1] // out_step[1]))
-    band = Band.around(rows, columns, step, image, largest)
     phases: list[dict[str, int]] = []
     runs: list[dict[str, int]] = []
     order: list[int] = []
-    for a, in_rows in enumerate(rows):
-        for b, in_columns in enumerate(columns):
-            count = (-(-(outputs[0] - a) // out_step[0]), -(-(outputs[1] - b) // out_step[1]))
-            if min(count) < 1:
-                continue
-            offsets = [e for _, e in in_columns]
-            # Taps at neighbouring pixels are one run of adjacent elements.
-            joined = groups == 1 and all(f - e == 1 for e, f in pairwise(offsets))
-            taps_of_run = len(offsets) if joined and offsets else 1
-            starts = [
-                ((e + band.top) * band.width + offsets[i] + band.left) * channels[0]
-                for _, e in in_rows
-                for i in range(0, len(offsets), taps_of_run)
-            ]
-            spans = _runs(starts, taps_of_run * read)
-            runs += [
-                {
-                    "a": start * itemsize,
-                    "b": row * vectors * lanes * itemsize,
-                    "length": length,
-                    "ends": ends,
-                }
-                for vectors in (1, PANEL)
-                for start, row, length, ends in spans
-            ]
-            taps = [k * window.columns.size + q for k, _ in in_rows for q, _ in in_columns]
-            reached = [e for _, e in in_rows]
-            phases.append(
-                {
-                    "row": a,
-                    "column": b,
-                    "rows": count[0],
-                    "columns": count[1],
-                    "taps": len(taps),
-                    "runs": len(spans),
-                    "tap_rows": len(reached),
-                    "tap_offset": reached[0] if reached else 0,
-                    "tap_distance": reached[1] - reached[0] if len(reached) > 1 else 1,
-                }
-            )
-            order += taps
+    for phase in of.phases():
+        spans = _runs(phase.starts, phase.taps_of_run * read)
+        runs += [
+            {
+                "a": start * itemsize,
+                "b": row * vectors * lanes * itemsize,
+                "length": length,
+                "ends": ends,
+            }
+            for vectors in (1, PANEL)
+            for start, row, length, ends in spans
+        ]
+        phases.append({**phase.fields, "runs": len(spans)})
+        order += phase.taps
     band_rows = band.rows(BAND_BYTES, band.width * channels[0] * itemsize, step[0], largest[0])
     return Correlation(
         table(conv.PHASE, phases),
         table(RUN, runs),
         np.array(order, np.int64),
-        band.plan(band_rows, groups, step, out_step),
+        band.plan(band_rows, groups, step, of.out_step),
         band.size(band_rows, step[0], channels[0]),
         groups * len(order) * read * -(-written // lanes) * lanes,
     )
@@ -317,8 +363,7 @@ class Columns:
 
     plan: Array
     padded: Pair
-    panel: int
-    columns: Pair
+    panels: int
     planes: Pair
 
 
@@ -329,8 +374,14 @@ def columns(shape: ConvShape, itemsize: int) -> Columns:
         max(count - 1 + axis.span, size + axis.before)
         for count, size, axis in zip(shape.outputs, shape.image, shape.axes, strict=True)
     )
-    panel = 2 * VECTOR_BYTES // itemsize
-    pixels = -(-shape.outputs[0] * pitch // panel) * panel
+    lanes = VECTOR_BYTES // itemsize
+    pixels = -(-shape.outputs[0] * pitch // lanes) * lanes
+    # The last tap's run, whose end may lie beyond the image.
+    last = sum(
+        (axis.size - 1) * axis.dilation * step
+        for axis, step in zip(shape.axes, (pitch, 1), strict=True)
+    )
+    length = max(rows * pitch, last + pixels)
     plan = {
         "row_dilation": rows_axis.dilation,
         "column_dilation": columns_axis.dilation,
@@ -341,9 +392,8 @@ def columns(shape: ConvShape, itemsize: int) -> Columns:
     return Columns(
         table(conv_columns.PLAN, [plan]),
         (pixels, outputs),
-        panel * outputs,
-        (shape.taps * inputs, pixels),
-        (inputs, rows * pitch),
+        pixels * outputs,
+        (inputs, length),
     )
 
 

@@ -13,7 +13,8 @@ from layers.errors import message, renamed
 from layers.init import Initializer, he_uniform, zeros
 from layers.types import Array
 
-from .algorithms import ConvAlgorithm, choose
+from .algorithm import ConvAlgorithm
+from .algorithms import choose
 from .base import Convolution, Size
 from .frames import framed
 from .tables import Axis, ConvShape, Window
@@ -90,7 +91,7 @@ class _ConvTranspose(Convolution):
 
     def algorithm_for(self, x: Array) -> ConvAlgorithm:
         """Return the algorithm for this shape of images, made when it is first seen."""
-        key = (x.shape[1:-1], x.dtype, self.algorithm)
+        key = (x.shape[1:-1], x.dtype, self.algorithm, self.precision)
         algorithm = self._algorithms.get(key)
         if algorithm is None:
             algorithm = self._algorithms[key] = self._planned(x.shape[1:-1], x.dtype)
@@ -114,7 +115,7 @@ class _ConvTranspose(Convolution):
         if len(axes) == 2:
             window = Window(axes[0], axes[1], self.groups)
             shape = ConvShape(window, (image[0], image[1]), (inputs[0], inputs[1]), channels)
-            return choose(shape, dtype, self.algorithm, transposed=True)
+            return choose(shape, dtype, self.algorithm, self.precision, transposed=True)
         return framed(
             axes,
             image,
@@ -124,6 +125,7 @@ class _ConvTranspose(Convolution):
             "zeros",
             dtype,
             self.algorithm,
+            self.precision,
             transposed=True,
         )
 
@@ -133,9 +135,9 @@ class _ConvTranspose(Convolution):
     def forward(self, call: ForwardCall, x: Array) -> Array:
         x = self._images(x, self.in_channels)
         algorithm = self.algorithm_for(x)
-        y = call.buffer("y", (len(x), *algorithm.image, self.out_channels), x.dtype)
+        y = call.output_buffer("y", (len(x), *algorithm.image, self.out_channels), x.dtype)
         algorithm.adjoint(call, y, x, self.weight.value, self._bias(x), False)
-        call.save(x, algorithm)
+        call.save(self.precision.keep(call, x, 0), algorithm)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -144,11 +146,12 @@ class _ConvTranspose(Convolution):
         self._bias_gradient(call, dy)
         if call.trains(self.weight):
             dw, add = call.gradient_buffer(self.weight)
-            algorithm.gradient(call, dw, x, dy, call.bounds(len(x)), add)
+            images = self._saved_images(call, x, algorithm)
+            algorithm.gradient(call, dw, images, dy, call.bounds(len(x)), add)
         if not call.wants(0):
             return (None,)
-        dx = call.pooled("dx", x.shape, x.dtype)
-        algorithm.apply(call, dx, dy, call.feedback(self.weight), empty(x, 1), False)
+        dx = call.pooled("dx", x.shape, dy.dtype)
+        algorithm.apply(call, dx, dy, call.feedback(self.weight), empty(dy, 1), False)
         return (dx,)
 
 

@@ -1,5 +1,6 @@
 """Sums over the samples of each shard, of which a value is the mean."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -35,7 +36,8 @@ def sum_rows(x: Array, axes: tuple[int, ...], bounds: Integers) -> Array:
     one after the other.
     """
     total = np.float64 if x.dtype.kind != "c" else np.complex128
-    rows = np.ascontiguousarray(x).reshape(len(x), -1)
+    # A rank may have no rows.
+    rows = np.ascontiguousarray(x).reshape(len(x), math.prod(x.shape[1:]))
     sums = np.empty((len(bounds) - 1, rows.shape[1]), total)
     reduce.column_sums(sums, rows, bounds, False)
     sums = sums.reshape(-1, *x.shape[1:])

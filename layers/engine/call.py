@@ -1,6 +1,7 @@
 """One execution of a layer on a tape."""
 
 import math
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -8,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.errors import message, noting
-from layers.kernels.machine import POOLED_BYTES
+from layers.kernels import half
 from layers.types import Array, Integers
 
 from . import shares
 from .batch_sum import BatchSum
 from .forward_call import ForwardCall
 from .layer import Layer
-from .memory import contiguous, empty
+from .memory import contiguous, empty, flat, matrix
 from .parameter import Parameter
+from .storage import Storage
 from .value import Outputs, Value
 
 if TYPE_CHECKING:
-    from .rules import Rule
+    from .rules import KeptGradients, Rule
     from .tape import Tape
 
 
@@ -47,8 +49,11 @@ class Call(ForwardCall):
         "reported",
         "saved",
         "tape",
+        "words",
     )
     recorded = True
+    counts_itself = False
+    """Whether its backward counts the uses of its parameters down: see `Readiness`."""
     output: Value | Outputs
 
     def __init__(self, tape: "Tape", layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
@@ -60,6 +65,8 @@ class Call(ForwardCall):
         self.batch_sum: BatchSum | None = None
         """What the output is the mean of over the batch, if it was reported or asked for."""
         self.reported = False
+        self.words: Array | None = None
+        """What the output is kept in, if it is."""
         self._own: list[Any] | None = None
         self._buffers = tape.workspace.current(index)
         self.draws = tape.draws
@@ -72,26 +79,79 @@ class Call(ForwardCall):
     def training(self) -> bool:
         return self.tape.training
 
+    @property
+    def begins_pass(self) -> bool:
+        """Whether it is the first of a pass over the whole model, not over a segment."""
+        return not self.index and not self.tape.is_segment
+
+    @property
+    def trained(self) -> "list[Parameter]":
+        """The parameters that it uses and that are trained, as often as it uses them."""
+        return self.tape.workspace.trained(self.layer)
+
+    @property
+    def step(self) -> int:
+        """The number of the step."""
+        return self.tape.step
+
     def save(self, *arrays: Any) -> None:
         self.saved = arrays
 
     def buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         array = self._buffers.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
+            if self._own is not None and self.tape.is_segment:
+                return self.pooled(name, shape, dtype)
             array = self.tape.workspace.cut(self.index, name, shape, dtype)
         if self._own is not None:
             self._own.append(array)
         return array
 
-    def kept(self, index: int, constant: Array) -> Array:
+    def constant(self, index: int, constant: Array) -> Array:
         """Return a copy of input number `index`, which is no value, unless it is read-only."""
         if not constant.flags.writeable:
             return constant
         return self.tape.workspace.copy(constant, self.index, "constant", index)
 
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        array = self.buffer(name, shape, dtype)
+        array = self.output_buffer(name, shape, dtype)
+        if self.tape.live is not None or self.tape.is_segment:
+            return array, matrix(array)
         return array, array if array.ndim == 2 else self._buffers[name, "rows"]
+
+    def output_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        take = self.buffer if self.tape.live is None else self.pooled
+        return take(name, shape, dtype)
+
+    def keep(self, storage: Storage, x: Array, source: int | str | None = None) -> Array:
+        owner: Any = self if source is None else None
+        if isinstance(source, int):
+            owner = self.inputs[source]
+        words: Array | None = getattr(owner, "words", None)
+        if words is None or words.dtype != storage.words or words.size != x.size:
+            words = self.buffer(f"words {source}", (x.size,), storage.words)
+            self.run(half.narrow, words, flat(x))
+            if hasattr(owner, "words"):
+                owner.words = words
+        return words.reshape(x.shape)
+
+    def kept(self, name: str, x: Array) -> Array:
+        """Return the numbers of an array that was saved, which may be words: these in memory as of
+        `pooled`.
+        """
+        if x.dtype.kind not in "iu":
+            return x
+        # Not the memory of what was kept, which may be the output.
+        array = self.pooled(f"kept {name}", x.shape, np.float32)
+        self.run(half.widen, flat(array), flat(x))
+        return array
+
+    run: Any = staticmethod(operator.call)
+    make: Any = staticmethod(operator.call)
+
+    def returns(self, expected: Any, function: Callable[..., Any], *arguments: Any) -> bool:
+        # A kernel that has not been compiled yet, where that is prepared, returns None.
+        return function(*arguments) in (expected, None)
 
     def pooled(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
         """Return an uninitialised array for backward to return: a buffer if it is small, and memory
@@ -102,7 +162,8 @@ class Call(ForwardCall):
         array = self._buffers.get(name)
         if array is None or array.shape != shape or array.dtype != dtype:
             dtype = np.dtype(dtype)
-            if math.prod(shape) * dtype.itemsize >= POOLED_BYTES:
+            if math.prod(shape) * dtype.itemsize >= self.tape.workspace.pooled_from:
+                self.tape.end_notes()
                 array = self.tape.workspace.pooled(shape, dtype)
                 if self._own is not None:
                     self._own.append(weakref.ref(array))
@@ -175,6 +236,10 @@ class Call(ForwardCall):
             gradients = self.layer.backward(self, *dy)
         else:
             gradients = self.layer.backward(self, dy)
+        self.give(gradients)
+
+    def give(self, gradients: tuple[Array | None, ...]) -> None:
+        """Give the inputs their gradients."""
         inputs, count = self.inputs, len(gradients)
         if count != len(inputs):
             must = f"backward must return {len(inputs)} gradients"
@@ -194,6 +259,8 @@ class Call(ForwardCall):
             if dx.dtype != x.array.dtype:
                 # Of arrays of a wider type in backward: no gradient drifts away from its value.
                 dx = dx.astype(x.array.dtype)
+            if self.tape.is_segment:
+                dx = self.tape.workspace.lasting(self, index, dx)
             x.receive(dx, self, index)
 
     def release(self) -> None:
@@ -235,15 +302,44 @@ class Call(ForwardCall):
         """Return what `gradient_buffer` does, or an empty array and False if the gradient is not
         wanted: `nothing`, if there is no parameter.
         """
-        if parameter is None:
-            return nothing, False
-        if parameter.trainable:
+        if parameter is not None and parameter.trainable:
             store, owner = parameter.store, self.tape.owner
             if store.owner is owner:
                 return store.buffer(self.tape.shards)
             if owner is None:
                 return self._foreign_buffer(parameter)
-        return empty(parameter.value, parameter.value.ndim + 1), False
+        return self._no_gradient(parameter, nothing), False
+
+    def _no_gradient(self, parameter: Parameter | None, nothing: Array) -> Array:
+        return nothing if parameter is None else empty(parameter.value, parameter.value.ndim + 1)
+
+    def summed_gradients(
+        self, nothing: Array, *parameters: Parameter | None
+    ) -> tuple[Integers, list[tuple[Array, bool]]]:
+        """Return how the shards are grouped, the bounds (P + 1,) of neighbouring ones, and what
+        `wanted_gradient` does of each parameter, for groups in place of shards: of a group's
+        gradients their sum by the fixed tree is wanted.
+
+        Groups are of single shards unless this is all that is contributed to these parameters.
+        """
+        tape = self.tape
+        readiness, owner = tape.readiness, tape.owner
+        if tape.adds_up and readiness is not None and owner is not None:
+            uses = readiness.uses
+            stores: list[Any] = [
+                None if each is None or not self.trains(each) else each.store for each in parameters
+            ]
+            if all(
+                store is None or (store.stale and uses.get(id(each)) == 1)
+                for each, store in zip(parameters, stores, strict=True)
+            ):
+                return owner.groups, [
+                    (self._no_gradient(each, nothing) if store is None else store.added_up(), False)
+                    for each, store in zip(parameters, stores, strict=True)
+                ]
+        return tape.shard_bounds.single, [
+            self.wanted_gradient(each, nothing) for each in parameters
+        ]
 
     def _foreign_buffer(self, parameter: Parameter) -> tuple[Array, bool]:
         """Return gradients of a parameter that is not this tape's, in vain unless it belongs to
@@ -273,6 +369,20 @@ class Call(ForwardCall):
         if rule is None:
             return parameter.value
         return contiguous(_like(parameter.value, rule, "feedback", rule.feedback(parameter)))
+
+    def top_k(self, width: int) -> "KeptGradients | None":
+        """Return which gradients of the outputs of a dense layer, of so many features, are kept;
+        None for all.
+        """
+        rule = self.tape.rule
+        if rule is None:
+            return None
+        top = rule.top_k(self, width)
+        if top is not None and not 1 <= top.k <= width:
+            must = f"k must be from 1 to the {width} outputs of {self.layer!r}"
+            fix = "Keep fewer of them, or all: None."
+            raise ValueError(message(type(rule).__name__, must, top.k, fix))
+        return None if top is None or top.k == width else top
 
     def _error(self, rule: "Rule", dy: Array) -> Array:
         return _like(dy, rule, "error", rule.error(self, dy))

@@ -1,12 +1,15 @@
 """The flat memory that a model's parameters and gradients live in."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from layers.checks import positive_int, require_room, without_room
 from layers.errors import message
 from layers.kernels.machine import CACHE_LINE
-from layers.types import Array
+from layers.types import Array, Integers
 
 from .gradients import Gradients
 from .memory import zeros
@@ -37,6 +40,8 @@ class FlatParameters:
     values, gradients
         The flat arrays, shapes (n,) and (S, n) or (P, n), of the parameters that are trained. Each
         begins at a multiple of 64 bytes; the gaps hold zeros.
+    groups
+        Where groups begin and end in the shards (P + 1,).
     names, parameters, starts
         Of each of them its dotted name, itself, and its first index in the flat arrays.
     frozen
@@ -90,6 +95,7 @@ class FlatParameters:
         memory: Array = allocate((size + held[-1],), self.dtype)
         self.values: Array = memory[:size]
         self.gradients: Array = (allocate_gradients or allocate)((len(sizes), size), self.dtype)
+        self.groups: Integers = np.array([*accumulate(sizes, initial=0)], np.int64)
         self._pending = False
         self._foreign = False
         shard_memory, apart = ShardMemory(self.dtype), max(sizes) == 1
@@ -177,11 +183,11 @@ class FlatParameters:
         """Make all gradients final, zeros for parameters that got no contribution; return the names
         of these.
         """
-        return [
-            name
-            for name, parameter in zip(self.names, self.parameters, strict=True)
-            if not parameter.store.complete()
-        ]
+        without = []
+        for index, parameter in enumerate(self.parameters):
+            if not parameter.store.complete():
+                without.append(self.names[index])
+        return without
 
     def segments(self) -> Sequence[tuple[str, Parameter, int, int]]:
         """Return name, parameter, start and stop (without the gap after it) of each parameter in
@@ -207,7 +213,9 @@ def _sizes(shards: int | Sequence[int]) -> list[int]:
     """Return how many parts each shard is added up from."""
     owner, fix = "FlatParameters", "Pass the number of shards."
     if isinstance(shards, list | tuple) and shards:
-        return [positive_int(owner, "the parts of a shard", size, fix) for size in shards]
+        sizes = [positive_int(owner, "the parts of a shard", size, fix) for size in shards]
+        require_room(owner, (sum(sizes),), 64)
+        return sizes
     count = positive_int(owner, "shards", shards, fix)
     # A pointer each, and more, before there are any gradients.
     require_room(owner, (count,), 64)

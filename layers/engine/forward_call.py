@@ -8,6 +8,8 @@ import numpy as np
 from layers.errors import Renamed
 from layers.types import Array, Integers
 
+from .storage import Storage
+
 
 class ForwardCall(Protocol):
     """The call that `Layer.forward` is given: a `Call` on a tape, or one of which nothing stays."""
@@ -38,11 +40,41 @@ class ForwardCall(Protocol):
         """
 
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
-        """Return what `buffer` returns for a shape (…, D), and the same memory as rows (R, D)."""
+        """Return an array (…, D) for what the layer gives, forward or backward, and the same memory
+        as rows (R, D): a buffer, or memory as of `output_buffer`.
+        """
+
+    def output_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return an uninitialised array for the output: a buffer; or, where calls keep what they
+        need in 16 bits, memory that is used again once nobody refers to the array.
+        """
+
+    def keep(self, storage: Storage, x: Array, source: int | str | None = None) -> Array:
+        """Return the words that keep x until backward, in its shape; outside of a tape, x.
+
+        x has the numbers of input number `source`, in their order, or of the (first) output if that
+        is None: all calls that keep a value share its words. Anything else has a name.
+        """
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
         """Return uninitialised arrays of so many elements, or shapes, whose contents are lost when
         the layer returns.
+        """
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function that writes to some of its arguments, all in their places; what it
+        returns is not told. The next step may call it again by itself: see
+        `Module.replayable`.
+        """
+
+    def returns(self, expected: Any, function: Callable[..., Any], *arguments: Any) -> bool:
+        """Call a function as `run` does; return whether it has returned what is expected of it, as
+        it does unless something is wrong with numbers that it was given.
+        """
+
+    def make(self, function: Callable[..., Array], *arguments: Any) -> Array:
+        """Return what a function makes of arrays that `run` has written: the output, a number, in a
+        new array in every step.
         """
 
     def report(self, sums: Array, divisor: float | None = None) -> None:

@@ -1,5 +1,7 @@
 """Where the gradients of a parameter are: one for each shard, which accumulate."""
 
+import operator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,6 +62,16 @@ class Gradients:
         self.stale = False
         return apart, not stale
 
+    @property
+    def held(self) -> Array | None:
+        """What there is in memory, a row for each shard, or for each sum of neighbouring ones."""
+        return self.apart
+
+    @property
+    def stays(self) -> bool:
+        """Whether what is held lies there in other steps, too."""
+        return True
+
     def total(self) -> Array:
         """Return the sum over the shards by the fixed tree; zeros before any contribution."""
         if self.stale or self.apart is None:
@@ -69,8 +81,10 @@ class Gradients:
             return result
         return tree_sum(self.apart)
 
-    def complete(self) -> bool:
-        """Make them final, zeros without contributions; return whether there were any."""
+    def complete(self, run: Callable[..., Any] = operator.call) -> bool:
+        """Make them final, zeros without contributions; return whether there were any. Kernels are
+        called by `run`.
+        """
         if not self.stale:
             return True
         if self.apart is not None:

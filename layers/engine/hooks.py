@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from layers.checks import require_hooks
+
 from .parameter import Parameter
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ class TapeHook:
     ...     def on_forward_end(self, call):
     ...         print(call, [np.linalg.norm(y) for y in call.output.arrays])
     >>> tape = Tape(hooks=[Norms()])
+    """
+
+    replayable: bool = False
+    """Whether all that it does is done by `call.run` and `tape.run`, with the same arguments in
+    each step but `call.step`: steps that it watches may be replayed, see `layers.engine.replay`.
     """
 
     def on_forward_begin(self, call: "Call") -> None:
@@ -59,6 +66,12 @@ class TapeHooks(NamedTuple):
     parameter_ready: tuple[Callable[[Parameter], None], ...] = ()
     backward_pass_end: tuple[Callable[["Tape"], None], ...] = ()
 
+    @property
+    def replayable(self) -> bool:
+        """Whether all hooks say so of themselves."""
+        methods: Iterable[Any] = (method for event in self for method in event)
+        return all(getattr(method.__self__, "replayable", False) for method in methods)
+
     @classmethod
     def of(cls, hooks: Iterable[object]) -> "TapeHooks | None":
         """Return the methods of those that are `TapeHook`s, or None if they override none."""
@@ -73,3 +86,9 @@ def overridden(hooks: Iterable[object], base: type, name: str) -> tuple[Callable
     return tuple(
         method for method in methods if getattr(method, "__func__", None) is not getattr(base, name)
     )
+
+
+def bound(owner: str, hooks: Any) -> TapeHooks | None:
+    """Return the methods of what users pass as hooks, none of which may be anything else."""
+    fix = "Derive from layers.TapeHook."
+    return TapeHooks.of(require_hooks(owner, "hooks", hooks, (TapeHook,), fix))

@@ -1,5 +1,6 @@
 """The call of a layer outside any tape."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -10,6 +11,7 @@ from layers.types import Array, Integers
 
 from .forward_call import ForwardCall
 from .memory import allocated, matrix
+from .storage import Storage
 
 
 class Inference(ForwardCall):
@@ -32,6 +34,19 @@ class Inference(ForwardCall):
     def matrix_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> tuple[Array, Array]:
         array = self.buffer(name, shape, dtype)
         return array, matrix(array)
+
+    def output_buffer(self, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        return allocated(shape, dtype)
+
+    def keep(self, storage: Storage, x: Array, source: int | str | None = None) -> Array:
+        return x
+
+    run: Any = staticmethod(operator.call)
+
+    def returns(self, expected: Any, function: Callable[..., Any], *arguments: Any) -> bool:
+        return bool(function(*arguments) == expected)
+
+    make: Any = staticmethod(operator.call)
 
     def scratch(self, dtype: Any, *shapes: int | tuple[int, ...]) -> list[Array]:
         return [

@@ -61,6 +61,9 @@ class Layer(Module):
     arrays, so that it does not matter what becomes of them.
     """
 
+    call_kind: "type[Call] | None" = None
+    """The class of its recorded calls, if it is one of its own."""
+
     def forward(self, call: ForwardCall, *inputs: Any) -> Any:
         """Return the output for the input arrays, or a tuple of outputs; what backward needs goes
         to `call.save`.

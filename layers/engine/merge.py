@@ -1,5 +1,6 @@
 """Layers that join several inputs. Add and Multiply broadcast as NumPy does."""
 
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from layers.types import Array
 
 from .forward_call import ForwardCall
 from .layer import Layer
-from .sums import unbroadcast
+from .sums import unbroadcast_buffer
 
 if TYPE_CHECKING:
     from .call import Call
@@ -50,11 +51,17 @@ def broadcast_buffer(
     """Return a buffer for the result of an elementwise operation on the inputs, and these in one
     type.
     """
-    first = inputs[0]
-    if all(
-        type(x) is np.ndarray and x.shape == first.shape and x.dtype == first.dtype for x in inputs
-    ):
-        return call.buffer("y", first.shape, first.dtype), inputs
+    like = inputs[0] if inputs[0].__class__ is np.ndarray else inputs[-1]
+    if like.__class__ is np.ndarray and like.dtype.kind in "fc":
+        for x in inputs:
+            kind = x.__class__
+            if kind is np.ndarray:
+                if x.shape != like.shape or x.dtype != like.dtype:
+                    break
+            elif kind is not float and kind is not int:
+                break
+        else:
+            return call.output_buffer("y", like.shape, like.dtype), inputs
     inputs = of_one_type(layer, inputs)
     shapes = [np.shape(x) for x in inputs]
     try:
@@ -64,29 +71,31 @@ def broadcast_buffer(
         raise ValueError(
             message(layer, "the inputs must broadcast to one shape", shapes, fix)
         ) from None
-    return call.buffer("y", shape, np.result_type(*inputs)), inputs
+    return call.output_buffer("y", shape, np.result_type(*inputs)), inputs
 
 
 class Add(Layer):
     """Sum of two inputs or more. Backward: every input gets dy."""
 
     analytic = True
+    replayable = True
     keeps_constants = False
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         call.save(*(np.shape(x) for x in inputs))
         y, inputs = broadcast_buffer(self, call, *inputs)
         if len(inputs) == 1:
-            y[...] = inputs[0]
+            call.run(np.copyto, y, inputs[0])
             return y
-        np.add(inputs[0], inputs[1], out=y)
+        call.run(np.add, inputs[0], inputs[1], y)
         for x in inputs[2:]:
-            np.add(y, x, out=y)
+            call.run(np.add, y, x, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return tuple(
-            unbroadcast(dy, shape) if call.wants(i) else None for i, shape in enumerate(call.saved)
+            unbroadcast_buffer(call, f"dx{i}", dy, shape) if call.wants(i) else None
+            for i, shape in enumerate(call.saved)
         )
 
 
@@ -94,16 +103,17 @@ class Multiply(Layer):
     """Product of two inputs or more. Backward: input i gets dy times the product of the others."""
 
     analytic = True
+    replayable = True
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Array:
         y, inputs = broadcast_buffer(self, call, *inputs)
         call.save(*inputs)
         if len(inputs) == 1:
-            y[...] = inputs[0]
+            call.run(np.copyto, y, inputs[0])
             return y
-        np.multiply(inputs[0], inputs[1], out=y)
+        call.run(np.multiply, inputs[0], inputs[1], y)
         for x in inputs[2:]:
-            np.multiply(y, x, out=y)
+            call.run(np.multiply, y, x, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
@@ -113,11 +123,11 @@ class Multiply(Layer):
                 gradients.append(None)
                 continue
             dx = call.buffer(f"dx{i}", dy.shape, dy.dtype)
-            dx[...] = dy
-            for j, other in enumerate(call.saved):
-                if j != i:
-                    np.multiply(dx, other, out=dx)
-            gradients.append(unbroadcast(dx, np.shape(x)))
+            others = [other for j, other in enumerate(call.saved) if j != i] or [1]
+            call.run(np.multiply, dy, others[0], dx)
+            for other in others[1:]:
+                call.run(np.multiply, dx, other, dx)
+            gradients.append(unbroadcast_buffer(call, f"dx{i}", dx, np.shape(x)))
         return tuple(gradients)
 
 
@@ -127,6 +137,7 @@ class Concatenate(Layer):
     """
 
     analytic = True
+    replayable = True
     keeps_constants = False
 
     def __init__(self, axis: int = -1) -> None:
@@ -151,9 +162,29 @@ class Concatenate(Layer):
         if self.axis % len(shapes[0]) == 0:
             for index in range(len(inputs)):
                 call.require_samples_apart(0, index)
-        call.save(np.cumsum([shape[self.axis] for shape in shapes])[:-1])
-        return np.concatenate(of_one_type(self, inputs), axis=self.axis)
+        inputs = of_one_type(self, inputs)
+        sizes = [shape[self.axis] for shape in shapes]
+        shape = [*shapes[0]]
+        shape[self.axis] = sum(sizes)
+        y = call.buffer("y", (*shape,), np.result_type(*inputs))
+        call.run(_write_side_by_side, y, self.axis, *inputs)
+        call.save(tuple(accumulate(sizes[:-1])))
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         (cuts,) = call.saved
-        return tuple(np.split(dy, cuts, axis=self.axis))
+        parts = np.split(dy, cuts, axis=self.axis)
+        return tuple(self._apart(call, i, part) for i, part in enumerate(parts))
+
+    def _apart(self, call: "Call", index: int, part: Array) -> Array:
+        """Return a part of dy in memory of its own: whoever goes on reads it row by row."""
+        if part.flags.c_contiguous:
+            return part
+        dx = call.pooled(f"dx{index}", part.shape, part.dtype)
+        call.run(np.copyto, dx, part)
+        return dx
+
+
+def _write_side_by_side(y: Array, axis: int, *inputs: Any) -> None:
+    """Write arrays to y, one after the other along an axis."""
+    np.concatenate(inputs, axis=axis, out=y)

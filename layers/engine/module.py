@@ -12,10 +12,12 @@ from layers.errors import message
 
 from .fixed_array import FixedArray
 from .parameter import Parameter
+from .precision import FLOAT32, Precision
 from .state import State, unique_states
 
 
-def _is_of_package(kind: type) -> bool:
+def is_of_package(kind: type) -> bool:
+    """Return whether a class is one of this package's."""
     return kind.__module__.partition(".")[0] == __name__.partition(".")[0]
 
 
@@ -33,14 +35,28 @@ class Module:
     _fixed: ClassVar[frozenset[str] | None] = None
     """The public attributes that have been given for good, once they have been."""
 
+    changes: ClassVar[int] = 0
+    """How often an attribute of any layer that is replayable has been set, so that it is cheap to
+    see that none has.
+    """
+
+    replayable: bool = False
+    """Whether all that forward and backward do to arrays goes through `Call.run` and `Call.make`,
+    with arguments that depend on shapes and types alone; of a module without these, whether a call
+    calls others alone, the same ones for all inputs: see `layers.engine.replay`.
+    """
+
     parts: "Sequence[Module]" = ()
     """The layers that this one runs as one call, in the order of execution, if it stands for
     several.
     """
 
+    precision: Precision = FLOAT32
+    """What products are computed in: see `layers.set_precision`."""
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        if _is_of_package(cls) and "__init__" in vars(cls):
+        if is_of_package(cls) and "__init__" in vars(cls):
             cls.__init__ = _making(vars(cls)["__init__"])  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, new: Any) -> None:
@@ -54,12 +70,14 @@ class Module:
             elif not (
                 isinstance(new, Module | FixedArray)
                 or hasattr(kind, name)
-                or not _is_of_package(kind)
+                or not is_of_package(kind)
             ):
                 must = f"`{name}` must be an attribute of it to be set"
             if must:
                 fix = f"Make another {kind.__name__}."
                 raise AttributeError(message(kind.__name__, must, f".{name} = {new!r}", fix))
+        if self.replayable and self._fixed is not None and name != "trainable":
+            Module.changes += 1
         super().__setattr__(name, new)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -134,13 +152,18 @@ class Module:
         return self
 
     def astype(self, dtype: Any) -> Self:
-        """Return a copy whose parameters and states have another floating type."""
+        """Return a copy whose parameters and states have another floating type; in float64 it
+        rounds nothing, whatever the precision was.
+        """
         dtype = require_model_type(self, dtype)
         result = copy.deepcopy(self)
         for parameter in result.parameters():
             parameter.cast(dtype)
         for _, state in unique_states(result):
             state.cast(dtype)
+        if dtype != np.float32:
+            for _, layer in result.named_layers():
+                layer.precision = FLOAT32
         return result
 
 
@@ -178,7 +201,7 @@ def _making(make: Callable[..., None]) -> Callable[..., None]:
     def made(module: Module, *arguments: Any, **options: Any) -> None:
         own = set(vars(module))
         make(module, *arguments, **options)
-        classes = (each for each in type(module).__mro__ if _is_of_package(each))
+        classes = (each for each in type(module).__mro__ if is_of_package(each))
         outermost = next(each for each in classes if "__init__" in vars(each))
         if vars(outermost)["__init__"] is made:
             vars(module)["_fixed"] = frozenset(

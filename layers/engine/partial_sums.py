@@ -2,14 +2,16 @@
 kept.
 """
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 
 from layers.errors import message
-from layers.types import Array
+from layers.kernels import reduce
+from layers.types import Array, Integers
 
 from .fixed_tree import tree_sum
 from .gradients import Gradients
@@ -28,6 +30,13 @@ class ShardMemory:
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
         self._free: list[Array] = []
+        self._ones: Integers = np.ones(1, np.int64)
+
+    def ones(self, count: int) -> Integers:
+        """Return so many ones, the sizes of shards that are added up."""
+        if count > self._ones.size:
+            self._ones = np.ones(count, np.int64)
+        return self._ones[:count]
 
     def take(self, shape: tuple[int, ...]) -> Array:
         """Return an uninitialised array, in the smallest free memory that has room for it."""
@@ -92,23 +101,48 @@ class PartialSums(Gradients):
             return super().total()
         return tree_sum(self.sums, self._sizes).reshape(self.shape)
 
-    def complete(self) -> bool:
+    @property
+    def held(self) -> Array | None:
+        return self.sums if self.apart is None else self.apart
+
+    @property
+    def stays(self) -> bool:
+        return self.apart is None
+
+    def added_up(self) -> Array:
+        """Return the partial sums (P, \\*shape), which whoever asks must write: all that is
+        contributed.
+        """
+        self._forget()
+        self.stale = False
+        return self.sums.reshape(len(self.sums), *self.shape)
+
+    def complete(self, run: Callable[..., Any] = operator.call) -> bool:
         contributed = not self.stale
         if not contributed:
             self.sums[...] = 0
         elif self.apart is not None:
+            if len(self.apart) != self._shards:
+                self._refuse(len(self.apart), self._shards)
             rows = self.apart.reshape(self._shards, self.sums.shape[1])
-            for total, group in zip(self.sums, self._groups, strict=True):
-                tree_sum(rows[group], out=total)
-            self._memory.give_back(self.apart)
-        self.apart = None
+            for total, group, size in zip(self.sums, self._groups, self._sizes, strict=True):
+                run(reduce.tree_sum, total, rows[group], self._memory.ones(size), 0)
+        self._forget()
         self.stale = False
         return contributed
 
+    def _forget(self) -> None:
+        """Let go of the gradients of the shards."""
+        if self.apart is not None:
+            self._memory.give_back(self.apart)
+            self.apart = None
+
     def _memory_of(self, shards: int) -> Array:
-        if shards != self._shards:
-            self._refuse(shards, self._shards)
-        if not self.stale:
+        if self.apart is not None:
+            if not self.stale:
+                self._refuse(shards, len(self.apart))
+            self._forget()
+        elif not self.stale:
             must = "a gradient whose shards have been added up must not be added to"
             raise ValueError(
                 message("Tape", must, "another backward pass", "Zero the gradients first.")

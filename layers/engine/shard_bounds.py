@@ -1,6 +1,7 @@
 """Where shards begin and end in the rows of arrays."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class ShardBounds:
         self.count = 1 if self._of_samples is None else len(self._of_samples) - 1
         self.rows = 0 if self._of_samples is None else int(self._of_samples[-1])
         self._known: dict[int, Integers] = {}
+
+    @cached_property
+    def single(self) -> Integers:
+        """The bounds of groups of one shard each (S + 1,)."""
+        return np.arange(self.count + 1, dtype=np.int64)
 
     def of(self, rows: int) -> Integers:
         """Return the bounds (S + 1,) in an array of so many rows, a multiple of the samples."""

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 def of(value: "Value") -> BatchSum | None:
     """Return what a value is the mean of, None if it is no share of a whole."""
+    known = value.known_share
+    if known is not None:
+        return known
     call = value.call
     if call is None:
         return None
@@ -47,6 +50,9 @@ def required(value: "Value", owner: str) -> BatchSum:
         It is no sum of shares, or one of them depends on another share: then it would be another
         one on another number of ranks, or its gradient would.
     """
+    found = value.known_share
+    if found is not None:
+        return found
     tape = value.tape
     found = of(value)
     if not tape.divided:
@@ -168,7 +174,10 @@ def _require_independent(owner: str, terms: "dict[int, Call]", shares: "list[Cal
                 "what was averaged over the batch must only be added up and multiplied by numbers,"
                 " as a rank knows its own samples only"
             )
-            fix = "BatchNorm(…, synchronized=True) has the statistics of the global batch."
+            fix = (
+                "BatchNorm(…, synchronized=True) has the statistics of the global batch; or use"
+                " shards=1 on one rank."
+            )
             raise ValueError(message(owner, must, f"other uses of {call!r}", fix))
         left += [x.call for x in _values(call)]
 

@@ -1,7 +1,7 @@
 """Sums of arrays over axes, in an order that depends on their shapes alone."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from layers.kernels import reduce
 from layers.types import Array
 
 from .memory import contiguous
+
+if TYPE_CHECKING:
+    from .call import Call
 
 
 def axes_of(axis: Any, ndim: int) -> tuple[int, ...]:
@@ -48,3 +51,16 @@ def unbroadcast(dx: Array, shape: tuple[int, ...]) -> Array:
     more = dx.ndim - len(shape)
     stretched = (i + more for i, n in enumerate(shape) if n == 1 and dx.shape[i + more] != 1)
     return sum_over(dx, (*range(more), *stretched)).reshape(shape)
+
+
+def unbroadcast_buffer(call: "Call", name: str, dx: Array, shape: tuple[int, ...]) -> Array:
+    """Return what `unbroadcast` does, in memory of a call where anything is to be summed."""
+    if dx.shape == shape:
+        return dx
+    y = call.pooled(f"{name} summed", shape, dx.dtype)
+    call.run(_write_unbroadcast, y, dx)
+    return y
+
+
+def _write_unbroadcast(y: Array, dx: Array) -> None:
+    y[...] = unbroadcast(dx, y.shape)

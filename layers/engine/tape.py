@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import add
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from layers.checks import array as as_array
 from layers.checks import (
     boolean,
     non_negative_int,
-    require_hooks,
+    require_below,
     require_numbers,
     require_unmasked,
 )
@@ -20,9 +20,14 @@ from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .call import Call, Gather
-from .hooks import TapeHook, TapeHooks
+from .hooks import TapeHook, TapeHooks, bound
 from .layer import Layer
+from .live_outputs import LiveOutputs
+from .observation import Observation
 from .parameter import Parameter
+from .readiness import Readiness
+from .replay.replay import Following, Replay, all_stale
+from .replay.steps import NotedCall, Notes
 from .rules import Rule
 from .shard_bounds import ShardBounds
 from .value import Outputs, Value
@@ -32,43 +37,8 @@ if TYPE_CHECKING:
     from .flat_parameters import FlatParameters
 
 
-class Observation(NamedTuple):
-    """What a layer has observed of the shards, and what it wants to be told then.
-
-    Attributes
-    ----------
-    numbers
-        Those of the local shards (S, k) or, if `gathered`, of all.
-    apply
-        Called with the numbers of all.
-    gathered
-        Whether there is nothing left to gather.
-    """
-
-    numbers: Array
-    apply: Callable[[Array], None]
-    gathered: bool
-
-
-def _bound(owner: str, hooks: Any) -> TapeHooks | None:
-    """Return the methods of what users pass as hooks, none of which may be anything else."""
-    fix = "Derive from layers.TapeHook."
-    return TapeHooks.of(require_hooks(owner, "hooks", hooks, (TapeHook,), fix))
-
-
-_KEYS = {"first_sample": 2**63, "seed": 2**64, "step": 2**63}
-"""What the numbers that key random masks must be below."""
-
-
 def _flag(name: str, value: Any) -> bool:
     return value if value.__class__ is bool else boolean("Tape", name, value)
-
-
-def _refuse_key(name: str, number: Any) -> None:
-    """Refuse what is no integer from 0 to below the limit."""
-    if not isinstance(number, int | np.integer) or not 0 <= number < _KEYS[name]:
-        must = f"{name} must be an integer from 0 to 2^{_KEYS[name].bit_length() - 1} - 1"
-        raise ValueError(message("Tape", must, repr(number), "Leave it out for 0."))
 
 
 class Tape:
@@ -106,12 +76,30 @@ class Tape:
 
     complex_step: bool = False
     """Whether inputs may be complex, which is for the gradient check."""
+    rule: Rule | None = None
+    draws: int = 0
+    """How often calls have asked for a random key."""
+    inputs: int = 0
+    """How many arrays it has copied."""
+    released: bool = False
+    is_segment: bool = False
+    """Whether it is of a pass over a segment."""
+    notes: Notes | None = None
+    """Where what this step runs is noted, if a later one may be replayed."""
     pending: Sequence[Observation] = ()
     """What layers have observed and `settle` will tell them of."""
     numbers: Any = None
-    """What tells who the rows of the local batch are: their numbers in a data set (rows,), or the
-    first one's in the global batch; None where that is not known.
-    """
+    """Numbers of the local rows in a data set (rows,), or the first's in the batch, or None."""
+    completes: bool = False
+    """Whether nothing is added to the owner's gradients after the next backward pass."""
+    readiness: Readiness | None = None
+    """What counts the uses of parameters in the backward pass, where somebody asks."""
+    adds_up: bool = False
+    """Whether nobody asks for the gradients of single shards in that pass."""
+    live: LiveOutputs | None = None
+    """The outputs that may still be read, where calls keep in 16 bits what backward needs."""
+    _following: Following | None = None
+    _unfinished: bool = False
 
     def __init__(
         self,
@@ -132,13 +120,12 @@ class Tape:
         if observer is not None:
             must, fix = "what it tells must go to hooks", "Pass hooks=[…]: see layers.TapeHook."
             raise TypeError(message("Tape", must, f"observer={observer!r}", fix))
-        for name, number in (("first_sample", first_sample), ("seed", seed), ("step", step)):
-            if number.__class__ is not int or not 0 <= number < _KEYS[name]:
-                _refuse_key(name, number)
-        if samples is not None and (samples.__class__ is not int or samples < 0):
+        require_below("Tape", "first_sample", first_sample, 63)
+        require_below("Tape", "seed", seed, 64)
+        require_below("Tape", "step", step, 63)
+        if samples is not None:
             samples = non_negative_int("Tape", "samples", samples, "Leave it out for the rows.")
-        memory: Any = workspace
-        if memory is not None and not isinstance(memory, Workspace):
+        if not isinstance(cast(Any, workspace), Workspace | None):
             must, fix = "workspace must be a Workspace", "Pass one layers.Workspace() every step."
             raise TypeError(message("Tape", must, repr(workspace), fix))
         if owner is not None and not hasattr(owner, "begin_pass"):
@@ -150,32 +137,45 @@ class Tape:
         self.seed = seed
         self.step = step
         self.workspace = Workspace() if workspace is None else workspace
-        self._hooks = hooks if hooks is None or type(hooks) is TapeHooks else _bound("Tape", hooks)
+        self.hooks = hooks if hooks is None or type(hooks) is TapeHooks else bound("Tape", hooks)
         self.deferred = deferred
         self.owner = owner
-        if owner is not self.workspace.owner or self.workspace.freezes != Parameter.freezes:
-            self.workspace.begin(owner)
         self._gather = gather
-        self.rule: Rule | None = None
-        self.calls: list[Call] = []
-        self.draws = 0
-        """How often calls have asked for a random key."""
-        self.inputs = 0
-        """How many arrays it has copied."""
-        self.kept: list[Value] = []
-        """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
-        on.
-        """
-        self.shares: list[Call] = []
-        """Calls that have averaged over the batch."""
-        self.released = False
-        self._unfinished = False
         if shards is not self.workspace.shards.given:
             self.workspace.shards = ShardBounds(shards)
         self.shard_bounds = self.workspace.shards
         self.shards = self.shard_bounds.count
         self.divided = samples is not None and (self.shards > 1 or self.rows != samples)
         """Whether the global batch is more than one shard, here or on several ranks."""
+        self.replays = training and workspace is not None and not self.watched
+        """Whether steps on it may be replayed: nobody watches, and it has the memory of others."""
+        self._made = {**vars(self)}
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be empty."""
+        workspace = self.workspace
+        if self.owner is not workspace.owner or workspace.freezes != Parameter.freezes:
+            workspace.begin(self.owner)
+        self._calls: list[Call] = []
+        self.kept: list[Value] = []
+        """Values whose gradients are kept: inputs, and those that `Value.keep_grad` was called
+        on.
+        """
+        self.shares: list[Call] = []
+        """Calls that have averaged over the batch."""
+        if self.replays and self.__class__ is Tape:
+            if workspace.replay is None:
+                workspace.replay = Replay()
+            self.notes, self._following = workspace.replay.begin(self)
+
+    def next(self, step: int, first_sample: int) -> "Tape":
+        """Return a new tape made as this one, which `replays`, was, for another step."""
+        tape = Tape.__new__(self.__class__)
+        vars(tape).update(self._made, _made=self._made, step=step, first_sample=first_sample)
+        self.workspace.shards = self.shard_bounds
+        tape._begin()
+        return tape
 
     def input(self, array: Any, *, gradient: bool = True, copy: bool = True) -> Value:
         """Return a value for an array.
@@ -200,7 +200,42 @@ class Tape:
         value = Value(self, array, None, gradient and array.dtype.kind in "fc")
         if value.wants:
             value.keep_grad()
+        if self.notes is not None:
+            self.notes.values.append(value)
+        elif self._following is not None and not self._following.take(value):
+            self.unfold()
         return value
+
+    def repeat(self, model: Any, loss: Any, x: Any, constants: tuple[Any, ...]) -> Value | None:
+        """Return the loss of what a model makes of x, beside constants, without calling either
+        where it is known that they do what they have done in the step before; else None. Nothing
+        else may be called on this tape before its backward pass.
+        """
+        if self._following is not None:
+            return self._following.repeat(self, (model, loss), x, constants)
+        if self.notes is not None:
+            self.notes.program = model, loss
+        return None
+
+    @property
+    def calls(self) -> list[Call]:
+        """The calls that have been recorded, in their order."""
+        if self._following is not None and self._following.has_calls:
+            self.unfold()
+        return self._calls
+
+    def unfold(self) -> None:
+        """Be an ordinary tape from now on, if this one replays: see `layers.engine.replay`."""
+        following, self._following = self._following, None
+        if following is not None:
+            self.workspace.replay.miss()
+            self._calls = [*following.calls(self)]
+
+    def end_notes(self) -> None:
+        """Note what this step runs no longer, which cannot be replayed."""
+        if self.notes is not None:
+            self.notes = None
+            self.workspace.replay.refuse()
 
     @property
     def rows(self) -> int:
@@ -212,14 +247,23 @@ class Tape:
         return self.shard_bounds.of(rows)
 
     def record(self, layer: Layer, inputs: tuple[Any, ...]) -> Any:
-        """Run a layer on values and arrays, and remember the call; return its value, or a tuple of
-        them.
-        """
-        call = Call(self, layer, inputs, len(self.calls))
-        # Appended before forward runs, so that calls which a layer makes inside its forward come
-        # after it.
-        self.calls.append(call)
-        hooks = self._hooks
+        """Run a layer on values and arrays, and remember the call; return its value or values."""
+        following = self._following
+        if following is not None:
+            value = following.record(self, layer, inputs)
+            if value is not None:
+                return value
+            self.unfold()
+        if self.live is not None:
+            self.live.sweep()
+        elif layer.precision.storage is not None and self.training:
+            self.live = LiveOutputs()
+        calls = self._calls
+        kind = layer.call_kind or (Call if self.notes is None else NotedCall)
+        call = kind(self, layer, inputs, len(calls))
+        # Before forward runs, so that calls which a layer makes within its own come after it.
+        calls.append(call)
+        hooks = self.hooks
         mode = underflow.flush()
         try:
             if hooks is not None:
@@ -233,22 +277,25 @@ class Tape:
                 wants, arrays = self._arrays(call)
                 array = layer.answer(call, *arrays)
         except BaseException:
-            del self.calls[call.index :]
+            del calls[call.index :]
+            self.notes = None
             self.shares = [share for share in self.shares if share.index < call.index]
             self.draws = call.draws
             raise
         finally:
             underflow.restore(mode)
+        wants = wants or bool(call.trained)
         if array.__class__ is tuple:
-            wants = wants or self.workspace.is_trainable(layer)
             call.output = Outputs(
                 tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
             )
             result: Any = call.output.values
         else:
-            result = call.output = Value(
-                self, array, call, wants or self.workspace.is_trainable(layer)
-            )
+            result = call.output = Value(self, array, call, wants)
+        if self.notes is not None:
+            self.notes.end_call(call, result if result.__class__ is tuple else (result,))
+        if self.live is not None:
+            self.live.add(call)
         if hooks is not None:
             for tell in hooks.forward_end:
                 tell(call)
@@ -269,7 +316,7 @@ class Tape:
             elif x.__class__ is np.ndarray:
                 require_numbers(layer, x, or_complex=self.complex_step)
                 if layer.keeps_constants:
-                    x = call.kept(len(arrays), x)
+                    x = call.constant(len(arrays), x)
             elif isinstance(x, np.ma.MaskedArray):
                 require_unmasked(layer, "x", x)
             arrays.append(x)
@@ -280,14 +327,16 @@ class Tape:
         """Return a context in which the tape tells these hooks, too, after those that it has, or
         these `alone`.
         """
-        before, more = self._hooks, _bound("Tape.observed", hooks)
+        self.unfold()
+        self.end_notes()
+        before, more = self.hooks, bound("Tape.observed", hooks)
         if before is not None and more is not None and not alone:
             more = TapeHooks._make(map(add, before, more))
-        self._hooks = more or before
+        self.hooks = more or before
         try:
             yield
         finally:
-            self._hooks = before
+            self.hooks = before
 
     def gather(self, numbers: Array) -> Array:
         """See `Call.gather`."""
@@ -326,19 +375,26 @@ class Tape:
 
     @contextmanager
     def drawing_again(self, call: Call) -> Iterator[None]:
-        """Give out the random keys that followed the beginning of a call once more: what is
-        computed again then draws the same numbers.
-        """
+        """Give out the random keys that followed the beginning of a call once more."""
         draws, self.draws = self.draws, call.draws
         try:
             yield
         finally:
             self.draws = draws
 
+    @property
+    def watched(self) -> bool:
+        """Whether there are hooks that may look at arrays."""
+        return self.hooks is not None and not self.hooks.replayable
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> None:
+        """Run a function, and note it if this step may be replayed."""
+        if self.notes is not None:
+            self.notes.runs.append((function, arguments))
+        function(*arguments)
+
     def restart(self) -> None:
-        """Forget all calls and what they observed, to record the same step again from its
-        inputs.
-        """
+        """Forget all calls and what they observed, to record the same step from its inputs."""
         inputs = [value for value in self.kept if value.call is None]
         self._forget()
         self.kept = inputs
@@ -352,9 +408,11 @@ class Tape:
         self._forget()
 
     def _forget(self) -> None:
-        for call in self.calls:
+        for call in self._calls:
             call.release()
-        self.calls = []
+        self._calls = []
+        self._following = self.notes = self.live = None
+        self.completes = self.adds_up = False
         self.draws = 0
         self.kept = []
         self.shares = []
@@ -362,31 +420,39 @@ class Tape:
     def backward(self, value: Value, gradient: Array, rule: Rule | None) -> None:
         """Walk the calls up to `value` in reverse."""
         if self.released:
+            must, got = "the tape must still hold its calls", "a released tape"
             fix = "Propagate before Trainer.update, which is the end of a step."
-            raise ValueError(
-                message(
-                    "Value.backward", "the tape must still hold its calls", "a released tape", fix
-                )
-            )
+            raise ValueError(message("Value.backward", must, got, fix))
+        following = self._following
+        if following is not None:
+            if self.owner is not None:
+                self.owner.begin_pass()
+            if rule is None and following.backward(value, gradient):
+                self.workspace.replay.steps += 1
+                return
+            self.unfold()
         if value.call is None or not value.wants:
+            must, got = "the value must depend on something differentiable", "a constant"
             fix = "Compute it from tape.input(…) or from layers with parameters."
-            raise ValueError(
-                message(
-                    "Value.backward",
-                    "the value must depend on something differentiable",
-                    "a constant",
-                    fix,
-                )
-            )
+            raise ValueError(message("Value.backward", must, got, fix))
         if self._unfinished:
-            for call in self.calls:
+            for call in self._calls:
                 call.output.clear()
         for kept in self.kept:
             kept.clear()
         self._unfinished = True
         if self.owner is not None:
             self.owner.begin_pass()
+        if self.live is not None:
+            self.live.sweep()
         self.rule = rule
+        if rule is not None:
+            self.end_notes()
+            rule.begin(value, gradient)
+        notes = self.notes
+        if notes is not None:
+            notes.forward = len(notes.runs)
+            self.notes = notes if all_stale(self) else None
         mode = underflow.flush()
         try:
             self._walk(value, gradient, rule)
@@ -394,50 +460,38 @@ class Tape:
             underflow.restore(mode)
         self.rule = None
         self._unfinished = False
-        if self._hooks is not None:
-            for end in self._hooks.backward_pass_end:
+        if self.hooks is not None:
+            for end in self.hooks.backward_pass_end:
                 end(self)
+        if notes is not None and self.notes is notes:
+            self.notes = None
+            self.workspace.replay.learn(self, notes, value, gradient)
+        self.completes = self.adds_up = False
 
     def _walk(self, value: Value, gradient: Array, rule: Rule | None) -> None:
-        hooks = self._hooks
-        uses: dict[int, int] | None = None
-        if hooks is not None:
-            if hooks.parameter_ready:
-                uses = self._uses()
-            for begin in hooks.backward_pass_begin:
-                begin(self)
+        hooks = self.hooks
+        tells, completes = () if hooks is None else hooks.parameter_ready, self.completes
+        asked = completes or tells
+        self.readiness = Readiness(self._calls, tells, completes=completes) if asked else None
+        for begin in () if hooks is None else hooks.backward_pass_begin:
+            begin(self)
         value.receive(gradient)
-        for call in reversed(self.calls):
-            if hooks is not None and call.output.received is not None:
-                for tell in hooks.backward_begin:
-                    tell(call)
-            dy = call.output.hand_on()
-            if dy is not None:
-                call.backward(dy, rule)
-                if hooks is not None:
-                    for tell in hooks.backward_end:
-                        tell(call)
-            if uses is not None:
-                self._tell_what_is_ready(call, uses)
+        self._walk_calls(rule)
         for kept in self.kept:
             kept.own_gradient()
 
-    def _uses(self) -> dict[int, int]:
-        """Count the uses of each parameter on the tape."""
-        uses: dict[int, int] = {}
-        for call in self.calls:
-            for parameter in call.layer.own_parameters():
-                if call.trains(parameter):
-                    uses[id(parameter)] = uses.get(id(parameter), 0) + 1
-        return uses
-
-    def _tell_what_is_ready(self, call: Call, uses: dict[int, int]) -> None:
-        """Count a call's uses of parameters down, and tell of those that have no other left."""
-        assert self._hooks is not None
-        for parameter in call.layer.own_parameters():
-            if id(parameter) not in uses:
-                continue
-            uses[id(parameter)] -= 1
-            if not uses[id(parameter)]:
-                for tell in self._hooks.parameter_ready:
-                    tell(parameter)
+    def _walk_calls(self, rule: Rule | None) -> None:
+        """Run backward of the calls that are reached, the last first; each alone has its dy."""
+        hooks, readiness = self.hooks, self.readiness
+        for call in reversed(self._calls):
+            reached = call.output.received is not None
+            if hooks is not None and reached:
+                for tell in hooks.backward_begin:
+                    tell(call)
+            if reached:
+                call.backward(call.output.hand_on(), rule)
+                if hooks is not None:
+                    for tell in hooks.backward_end:
+                        tell(call)
+            if readiness is not None and not (reached and call.counts_itself):
+                readiness.count(call)

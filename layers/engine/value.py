@@ -7,6 +7,7 @@ import numpy as np
 
 from layers.checks import numbers
 from layers.errors import message
+from layers.kernels import half
 from layers.types import Array
 
 from . import shares
@@ -23,6 +24,8 @@ _ONE = {np.dtype(dtype): np.ones((), dtype) for dtype in (np.float32, np.float64
 """The gradient that backward starts from; read-only, as it is shared."""
 for _one in _ONE.values():
     _one.flags.writeable = False
+_GONE = np.full(16, 0xFF, np.uint8)
+"""The one element of an array that has been let go of."""
 
 
 class Value(Arithmetic):
@@ -34,7 +37,7 @@ class Value(Arithmetic):
         The array itself. It is valid until the tape's workspace is used by the next step.
     """
 
-    __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants")
+    __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants", "words")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
         self.tape = tape
@@ -44,6 +47,8 @@ class Value(Arithmetic):
         self._kept = False
         self._gradient: Array | None = None
         self._giver: Call | None = None
+        self.words: Array | None = None
+        """What it is kept in by calls whose backward needs it: see `Call.keep`."""
 
     @property
     def batch_sum(self) -> BatchSum | None:
@@ -51,6 +56,11 @@ class Value(Arithmetic):
         batch, or made of such by adding and multiplying by numbers; else None.
         """
         return shares.of(self)
+
+    @property
+    def known_share(self) -> BatchSum | None:
+        """What this is known to be the mean of, without a look at the calls that it came from."""
+        return None
 
     @property
     def shard_sums(self) -> Array | None:
@@ -193,6 +203,8 @@ class Value(Arithmetic):
                         "Reshape it.",
                     )
                 )
+            replay = self.tape.workspace.replay
+            gradient = gradient if replay is None else replay.start(gradient)
         given: Any = rule
         if given is not None and not isinstance(given, Rule):
             fix = "Derive from layers.Rule, and make one."
@@ -215,10 +227,10 @@ class Value(Arithmetic):
         assert giver is not None
         if self._giver is not None and self._giver.owns(held):
             # Nobody else holds the array.
-            held += dx
+            giver.run(np.add, held, dx, held)
             return
         total = giver.pooled(f"sum {index}", dx.shape, dx.dtype)
-        np.add(held, dx, out=total)
+        giver.run(np.add, held, dx, total)
         self._gradient = total
         self._giver = giver
 
@@ -246,11 +258,31 @@ class Value(Arithmetic):
         """Forget what it has received."""
         self._gradient = None
 
+    def let_go(self) -> None:
+        """Let go of the numbers; shape and dtype stay, and NaN everywhere."""
+        self.array = np.ndarray(self.shape, self.dtype, _GONE, strides=(0,) * self.ndim)
+
+    @property
+    def remembered(self) -> tuple[Array, ...]:
+        """The array; where it has been let go of, the numbers of its words; nothing if none are
+        kept.
+        """
+        if self.array.base is not _GONE:
+            return (self.array,)
+        if self.words is None:
+            return ()
+        numbers = np.empty(self.shape, self.dtype)
+        half.widen(numbers.reshape(-1), self.words)
+        return (numbers,)
+
     def own_gradient(self) -> None:
         """Let nothing else refer to a gradient that is kept: the user may write to it."""
-        if self._gradient is not None and not self._gradient.flags.writeable:
-            # A view of what backward started from, or of dy spread over a sum.
-            self._gradient = self._gradient.copy()
+        gradient = self._gradient
+        if gradient is not None and (
+            not gradient.flags.writeable or self.tape.workspace.is_pooled(gradient)
+        ):
+            # A view of what backward started from, or memory that the next step wants again.
+            self._gradient = gradient.copy()
 
 
 class Outputs:
@@ -280,3 +312,8 @@ class Outputs:
     @property
     def arrays(self) -> tuple[Array, ...]:
         return tuple(value.array for value in self.values)
+
+    @property
+    def remembered(self) -> tuple[Array, ...]:
+        """Those of the values."""
+        return tuple(array for value in self.values for array in value.remembered)

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from layers.types import Array
 from .memory import room
 from .parameter import Parameter
 from .shard_bounds import ShardBounds
+from .stack import Stack
 
 if TYPE_CHECKING:
+    from .call import Call
     from .layer import Layer
 
 
@@ -26,6 +29,9 @@ class Workspace:
     it is handed out.
     """
 
+    pooled_from: int = POOLED_BYTES
+    """Of so many bytes on, what backward asks for comes from the pool."""
+
     def __init__(self) -> None:
         self._memory: dict[tuple[int, str], Array] = {}
         self._current: list[dict[str | tuple[str, str], Array]] = []
@@ -34,10 +40,16 @@ class Workspace:
         self._shared: Array = np.empty(0, np.uint8)
         self.shards = ShardBounds(None)
         """Those of the last tape: the very array need not be checked again."""
-        self._trainable: dict[Layer, bool] = {}
+        self._trained: dict[Layer, list[Parameter]] = {}
         self.owner: object = None
         self.freezes = Parameter.freezes
         """For whom the last tape was, and how often parameters had been frozen then."""
+        self.replay: Any = None
+        """What decides which steps are replayed."""
+        self.stack = Stack()
+        """Where passes over segments have their buffers."""
+        self.segments: list[Workspace] = []
+        """Small memory of backward passes over segments, by how deep they lie in each other."""
         self.allocations = 0
         """How often memory was allocated: constant once the network is warm."""
 
@@ -55,7 +67,13 @@ class Workspace:
         if memory is None or memory.size < size:
             memory = self._memory[call, name] = room(size)
             self.allocations += 1
-        view: Array = memory[:size].view(dtype).reshape(shape)
+        return self._hand_out(memory[:size], call, name, shape, dtype)
+
+    def _hand_out(
+        self, memory: Array, call: int, name: str, shape: tuple[int, ...], dtype: Any
+    ) -> Array:
+        """Return memory as a buffer of a call, and know it by its name."""
+        view: Array = memory.view(dtype).reshape(shape)
         buffers = self._current[call]
         buffers[name] = view
         if len(shape) > 2 and shape[-1]:
@@ -101,6 +119,16 @@ class Workspace:
         result: Array = pool[-1]
         return result
 
+    def is_pooled(self, array: Array) -> bool:
+        """Return whether an array lies in memory that is used again once nobody refers to it."""
+        return any(array.base is each.base for each in self._transient)
+
+    def lasting(self, call: "Call", index: int, dx: Array) -> Array:
+        """Return a gradient, of input `index` of a call, in memory that nothing overwrites before
+        it has been used.
+        """
+        return dx
+
     def scratch(self, dtype: Any, shapes: tuple[int | tuple[int, ...], ...]) -> list[Array]:
         """Return arrays of so many elements, or shapes, that any call may use until it returns; all
         calls share the memory.
@@ -127,16 +155,16 @@ class Workspace:
 
     def begin(self, owner: object) -> None:
         """Learn for which owner of gradients the next tape is: see `Parameter.trains_for`."""
-        self._trainable = {}
+        self._trained = {}
         self.owner = owner
         self.freezes = Parameter.freezes
 
-    def is_trainable(self, layer: "Layer") -> bool:
-        """Return whether a layer has parameters of its own that are trained; looked up once."""
-        known = self._trainable.get(layer)
+    def trained(self, layer: "Layer") -> "list[Parameter]":
+        """Return the parameters of a layer's own that are trained; looked up once."""
+        known = self._trained.get(layer)
         if known is None:
-            known = any(each.trains_for(self.owner) for each in layer.own_parameters())
-            self._trainable[layer] = known
+            known = [each for each in layer.own_parameters() if each.trains_for(self.owner)]
+            self._trained[layer] = known
         return known
 
     def of_calls(self) -> dict[int, list[Array]]:
@@ -146,12 +174,13 @@ class Workspace:
             result.setdefault(call, []).append(memory)
         return result
 
-    def spoil(self) -> None:
+    def spoil(self, but: Sequence[Array] = ()) -> None:
         """Overwrite all memory with NaN, so that a layer which reads what it has not written is
-        found out.
+        found out; `but` that of some arrays.
         """
         for memory in self._all():
-            memory.fill(0xFF)
+            if not any(np.may_share_memory(memory, kept) for kept in but):
+                memory.fill(0xFF)
 
     @property
     def nbytes(self) -> int:
@@ -159,4 +188,6 @@ class Workspace:
         return sum(memory.size for memory in self._all())
 
     def _all(self) -> list[Array]:
-        return [self._shared, *self._memory.values(), *(array.base for array in self._transient)]
+        own = [self._shared, *self._memory.values(), *(array.base for array in self._transient)]
+        within = [memory for each in self.segments for memory in each._memory.values()]
+        return [*own, self.stack.memory, *within]

@@ -13,6 +13,7 @@ from layers.errors import message
 
 from .probe import Probe
 from .report import GradientReport
+from .rounding import check_rounding
 from .runs import Findings, check_outputs, check_runs, check_shards
 from .subject import Subject
 
@@ -88,6 +89,14 @@ def gradcheck(
     forward pass in between, and with the batch cut in two shards. If that changes the output, as
     statistics of shards do, output and gradients must be those of each shard alone. Of several
     outputs, side by side as rows, each is propagated alone, too: these gradients must add up.
+
+    **Of layers that round** (`layers.set_precision`) all this is checked in float64, unrounded.
+    Then inputs, parameters and cotangent are moved at random by the unit roundoff u (2^-8 in
+    bfloat16), element by element, which is what a product does to its operands; at 16 such points
+    the gradients of the rounded passes are compared with those in float64. Their mean error must be
+    0 within 8 standard errors (3 for the whole of a large block), and the errors no more than 4
+    times what the gradients in float64 change from point to point: see
+    `layers.gradient_check.rounding`.
     """
     if not callable(function) or isinstance(function, type):
         must, fix = "function must be a layer or a function of values", "Pass the layer itself."
@@ -132,6 +141,8 @@ def gradcheck(
             report.blocks.append(block)
         if not report.blocks:
             report.faults.append("there is nothing to check: no floating input, and no parameter")
+    with np.errstate(all="ignore"):
+        check_rounding(subject, cotangent, rng, report)
     return report
 
 

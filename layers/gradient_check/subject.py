@@ -3,7 +3,7 @@
 import copy
 import functools
 import inspect
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from layers.checks import array, require_numbers
 from layers.engine.merge import Concatenate
 from layers.engine.module import Module
 from layers.engine.parameter import Parameter
+from layers.engine.precision import FLOAT32, Precision
 from layers.engine.state import State
 from layers.engine.tape import Tape
 from layers.engine.value import Value
@@ -68,7 +69,13 @@ class Subject:
         ]
         self.parameters: dict[str, Parameter] = {}
         self.states: list[State] = []
-        for prefix, layer in _layers_of(self.function):
+        self.dtype: Any = None
+        """That of all blocks now."""
+        found = _layers_of(self.function)
+        self._precisions = [
+            (part, part.precision) for _, layer in found for _, part in layer.named_layers()
+        ]
+        for prefix, layer in found:
             self.states += [state for _, state in layer.named_states()]
             for name, parameter in layer.named_parameters(prefix):
                 if not any(parameter is known for known in self.parameters.values()):
@@ -76,9 +83,16 @@ class Subject:
         self.workspace = Workspace()
 
     @contextmanager
-    def cast(self, dtype: Any) -> Iterator[None]:
-        """Convert inputs and parameters, and put the former ones back at the end."""
-        inputs = self.inputs
+    def cast(
+        self, dtype: Any, precision_of: Callable[[Precision], Precision] = lambda _: FLOAT32
+    ) -> Iterator[None]:
+        """Convert inputs and parameters, and put the former ones back at the end; in other numbers
+        than float32 precisions are what `precision_of` them says: nothing is rounded unless given.
+        """
+        inputs, before = self.inputs, self.dtype
+        self.dtype = dtype
+        for layer, precision in self._precisions:
+            layer.precision = precision if dtype is np.float32 else precision_of(precision)
         kept = [(p, p.value, p.store) for p in self.parameters.values()]
         states = [(state, state.value.copy()) for state in self.states]
         real = np.empty(0, dtype).real.dtype
@@ -95,11 +109,21 @@ class Subject:
         try:
             yield
         finally:
-            self.inputs = inputs
+            self.inputs, self.dtype = inputs, before
+            for layer, precision in self._precisions:
+                layer.precision = precision if before in (None, np.float32) else FLOAT32
             for parameter, value, store in kept:
                 parameter.rebind(value, store)
             for state, value in states:
                 state.value = value
+
+    @property
+    def rounding(self) -> tuple[float, str]:
+        """The largest unit roundoff of its layers' precisions, 0 if they do not round, and the name
+        of that.
+        """
+        found = [(precision.unit, precision.name) for _, precision in self._precisions]
+        return max(found, default=(0.0, ""))
 
     @property
     def samples(self) -> int:

@@ -13,53 +13,86 @@ saved (2, N, H, T). `lengths` (N,) says how many keys a sample has. With `causal
 query that sees no key gets 0. Probabilities below `threshold` / 2^32 of a Philox number are
 dropped, the others multiplied by `keep`.
 
-`work` is scratch for what `forward_work` and `backward_work` say.
+`work` is scratch for what `forward_work` and `backward_work` say; `order` says what products are
+computed in: see `attention_products`.
 """
 
 import numpy as np
 
-from .gemm import transpose_plane
+from .attention_products import (
+    INNER,
+    KEYS,
+    LANES,
+    pair_rows_of,
+    product_of_features,
+    product_of_keys,
+    product_of_queries,
+    round_rows,
+    turn_rows,
+    turn_strip,
+)
 from .jit import inlined, kernel
 from .llvm.memory import address_of, copy_rows
-from .llvm.planes import rows_of_1, rows_of_2
 from .llvm.simd_rows import strip_dot, strip_exp, strip_max, strip_softmax_gradient
 from .llvm.vmath import constant, exp, number
 from .machine import VECTOR_BYTES
 from .random import philox
 
-# Queries and keys whose scores are computed at a time: 6 KiB in float32. With few queries, causal
-# attention computes little that none of them sees. KEYS is a multiple of the lanes of ROW_BYTES,
-# and of the numbers that Philox gives at a time.
 STRIP = 16
-KEYS = 96
+"""Queries whose scores are computed at a time: 6 KiB in float32. With few of them causal attention
+computes little that none of them sees.
+"""
+STRIP_BF16 = 32
+"""As many as a tile of TDPBF16PS has inner indices, as these are one product of a gradient. Part of
+the contract.
+"""
 
 
-def _wide(features: int, itemsize: int) -> int:
-    lanes = VECTOR_BYTES // itemsize
+def _wide(features: int, itemsize: int, halved: bool) -> int:
+    lanes = INNER if halved else VECTOR_BYTES // itemsize
     return -(-features // lanes) * lanes
 
 
-def forward_work(keys: int, features: int, itemsize: int) -> tuple[int, ...]:
+def scores(halved: bool) -> int:
+    """Return the number of scores that are computed at a time, in bfloat16 or not."""
+    return _strip(halved) * KEYS
+
+
+def _strip(halved: bool) -> int:
+    return STRIP_BF16 if halved else STRIP
+
+
+def forward_work(keys: int, features: int, itemsize: int, halved: bool) -> tuple[int, ...]:
     """Return the numbers of elements of: a block of scores; the keys of a head, transposed; its
-    values; a block; twice a strip.
+    values; a block; twice a strip; the panels of the values. `halved`: in bfloat16.
     """
-    wide = _wide(features, itemsize)
+    wide, rows = _wide(features, itemsize, halved), _strip(halved)
+    blocks = -(-keys // KEYS) * KEYS
     return (
-        STRIP * KEYS,
-        -(-keys // KEYS) * KEYS * wide,
+        rows * KEYS,
+        blocks * wide,
         keys * wide,
         KEYS * wide,
-        STRIP * wide,
-        STRIP * wide,
+        rows * wide,
+        rows * wide,
+        blocks * wide // 2 * halved,
     )
 
 
-def backward_work(queries: int, features: int, itemsize: int) -> tuple[int, ...]:
+def backward_work(queries: int, features: int, itemsize: int, halved: bool) -> tuple[int, ...]:
     """Return the numbers of elements of: a block of scores, and their gradients; five times a
-    block; three times a head.
+    block; three times a head; panels of a block, and twice of a head; a transposed block of scores,
+    and a part of it.
     """
-    wide = _wide(features, itemsize)
-    return (*[STRIP * KEYS] * 2, *[KEYS * wide] * 5, *[queries * wide] * 3)
+    wide, rows = _wide(features, itemsize, halved), _strip(halved)
+    strips = -(-queries // rows) * rows
+    panels = (KEYS * wide // 2, *[strips * wide // 2] * 2, KEYS * rows // 2, LANES * rows // 2)
+    return (
+        *[rows * KEYS] * 2,
+        *[KEYS * wide] * 5,
+        *[queries * wide] * 3,
+        *(size * halved for size in panels),
+    )
 
 
 @inlined
@@ -107,44 +140,6 @@ def _scale(to, to_row, rows, wide, factors, n):
         n,
         address_of(factors),
     )
-
-
-@inlined
-def _transpose(columns, rows, wide, count):
-    """Write the transpose (wide, KEYS) of so many rows, and what stands after them up to a whole
-    vector.
-    """
-    lanes = VECTOR_BYTES // rows.itemsize
-    whole = (count + lanes - 1) // lanes * lanes
-    transpose_plane(
-        columns[: wide * KEYS].reshape((wide, KEYS)), rows[: whole * wide].reshape((whole, wide))
-    )
-
-
-@inlined
-def _product(like, c, c_row, a, a_row, a_k, m, b, b_row, k, n, accumulate):
-    """Write (add) a (m, k) times b (k, n), n rounded up to whole vectors; addresses and distances
-    in bytes.
-    """
-    lanes = VECTOR_BYTES // like.itemsize
-    vectors = (n + lanes - 1) // lanes
-    for v in range(0, vectors - 1, 2):
-        rows_of_2(
-            like,
-            m,
-            c + v * VECTOR_BYTES,
-            c_row,
-            a,
-            a_row,
-            a_k,
-            b + v * VECTOR_BYTES,
-            b_row,
-            k,
-            accumulate,
-        )
-    if vectors % 2:
-        at = (vectors - 1) * VECTOR_BYTES
-        rows_of_1(like, m, c + at, c_row, a, a_row, a_k, b + at, b_row, k, accumulate)
 
 
 @inlined
@@ -198,25 +193,28 @@ def _drop(p, bits, rows, width, threshold, keep):
 
 
 @kernel
-def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout):
+def forward(
+    y, saved, work, bits, order, q, k, v, at_q, at_k, at_v, lengths, mask, scale, causal, dropout
+):
     """Writes y, and of each row what it was shifted by and 1 over its sum.
 
     work: `forward_work`. bits (STRIP KEYS,): scratch. dropout: (threshold, keep, first sample,
     step, draw, seed); a threshold of 0 drops nothing.
     """
-    scores, columns_k, rows_v, block_k, rows_q, sums = work
+    scores, columns_k, rows_v, block_k, rows_q, sums, panels_v = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
     size = y.itemsize
-    wide = sums.size // STRIP
+    height = scores.size // KEYS
+    wide = sums.size // height
     # Of one type, so that what multiplies is compiled once.
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero, one, none = constant(y, "zero"), constant(y, "one"), number(y, -np.inf)
     threshold, keep, first_sample, step, draw, seed = dropout
-    numbers = np.empty((5, STRIP), y.dtype)
-    row, s_row = wide * size, KEYS * size
+    numbers = np.empty((5, height), y.dtype)
+    row = wide * size
     for n in range(samples):
         length = lengths[n]
         for h in range(heads):
@@ -228,35 +226,29 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                     wide,
                     k[n, start : start + packed, at_k + begin : at_k + begin + features],
                 )
-                _transpose(columns_k[start * wide :], block_k, wide, packed)
+                round_rows(order, block_k, wide, features, packed)
+                turn_rows(order, columns_k[start * wide :], block_k, wide, packed)
             _gather(rows_v, wide, v[n, :length, at_v + begin : at_v + begin + features])
-            for i0 in range(0, queries, STRIP):
-                rows = min(STRIP, queries - i0)
+            round_rows(order, rows_v, wide, features, length)
+            for start in range(0, length, KEYS):
+                packed = min(KEYS, length - start)
+                panels = panels_v[start * wide // 2 :]
+                pair_rows_of(order, panels, rows_v, start, wide, packed, KEYS // 2)
+            for i0 in range(0, queries, height):
+                rows = min(height, queries - i0)
                 limit = min(length, i0 + rows) if causal else length
                 greatest, total, top = numbers[0, :rows], numbers[1, :rows], numbers[2, :rows]
                 shift, part = numbers[3, :rows], numbers[4, :rows]
                 greatest[:] = none
                 total[:] = zero
                 _gather(rows_q, wide, q[n, i0 : i0 + rows, at_q + begin : at_q + begin + features])
+                round_rows(order, rows_q, wide, features, rows)
                 if limit == 0:
                     sums[:] = zero
                 for start in range(0, limit, KEYS):
                     block, width = start // KEYS, min(KEYS, limit - start)
-                    b = address_of(columns_k) + start * row
-                    _product(
-                        y,
-                        address_of(scores),
-                        s_row,
-                        address_of(rows_q),
-                        row,
-                        size,
-                        rows,
-                        b,
-                        s_row,
-                        features,
-                        width,
-                        write,
-                    )
+                    b = columns_k[start * wide :]
+                    product_of_features(order, scores, rows_q, 0, rows, b, wide, features, width)
                     if mask.size:
                         _hide(scores, mask, n, h, i0, rows, start, width)
                     seen, more = (i0 + 1 - start, 1) if causal else (width, 0)
@@ -280,21 +272,20 @@ def forward(y, saved, work, bits, q, k, v, at_q, at_k, at_v, lengths, mask, scal
                             bits, h * queries + i0, rows, block, first_sample + n, step, draw, seed
                         )
                         _drop(scores, bits, rows, width, threshold, keep)
-                    b = address_of(rows_v) + start * row
-                    accumulate = add if start else write
-                    _product(
-                        y,
-                        address_of(sums),
-                        row,
-                        address_of(scores),
-                        s_row,
-                        size,
+                    round_rows(order, scores, KEYS, width, rows)
+                    product_of_keys(
+                        order,
+                        sums,
+                        0,
+                        scores,
                         rows,
-                        b,
-                        row,
+                        rows_v,
+                        panels_v,
+                        start,
+                        wide,
                         width,
                         features,
-                        accumulate,
+                        add if start else write,
                     )
                 for r in range(rows):
                     shift[r] = zero if greatest[r] == none else greatest[r]
@@ -318,6 +309,7 @@ def backward(
     dv,
     work,
     bits,
+    order,
     dy,
     y,
     saved,
@@ -350,19 +342,24 @@ def backward(
         rows_q,
         rows_dy,
         rows_dq,
+        panels_k,
+        panels_q,
+        panels_dy,
+        turned,
+        room,
     ) = work
     samples, queries, width_of_y = y.shape
     heads = saved.shape[2]
     features = width_of_y // heads
-    size = y.itemsize
     wide = rows_k.size // KEYS
+    height = scores.size // KEYS
     # Of one type, so that what multiplies is compiled once.
     write, add = np.int64(0), np.int64(1)
     scale = number(y, scale)
     zero = constant(y, "zero")
     threshold, keep, first_sample, step, draw, seed = dropout
     means = np.empty(queries, y.dtype)
-    row, s_row = wide * size, KEYS * size
+    pairs = height // 2
     for n in range(samples):
         length = lengths[n] if queries else 0
         for h in range(heads):
@@ -379,48 +376,33 @@ def backward(
             _gather(rows_q, wide, q[n, :, of_q])
             _gather(rows_dy, wide, dy[n, :, of_y])
             strip_dot(means, dy[n, :, of_y], y[n, :, of_y])
+            round_rows(order, rows_q, wide, features, queries)
+            round_rows(order, rows_dy, wide, features, queries)
+            for i0 in range(0, queries, height):
+                rows, at = min(height, queries - i0), i0 * wide // 2
+                pair_rows_of(order, panels_q[at:], rows_q, i0, wide, rows, pairs)
+                pair_rows_of(order, panels_dy[at:], rows_dy, i0, wide, rows, pairs)
             for start in range(0, length, KEYS):
                 block, packed = start // KEYS, min(KEYS, length - start)
                 _gather(rows_k, wide, v[n, start : start + packed, of_v])
-                _transpose(columns_v, rows_k, wide, packed)
+                round_rows(order, rows_k, wide, features, packed)
+                turn_rows(order, columns_v, rows_k, wide, packed)
                 _gather(rows_k, wide, k[n, start : start + packed, of_k])
-                _transpose(columns_k, rows_k, wide, packed)
+                round_rows(order, rows_k, wide, features, packed)
+                turn_rows(order, columns_k, rows_k, wide, packed)
+                pair_rows_of(order, panels_k, rows_k, 0, wide, packed, KEYS // 2)
                 # The last strip first: it sees all keys, so that it writes what the others add to.
                 for i0 in range(
-                    (queries - 1) // STRIP * STRIP, start - STRIP if causal else -1, -STRIP
+                    (queries - 1) // height * height, start - height if causal else -1, -height
                 ):
-                    rows = min(STRIP, queries - i0)
+                    rows = min(height, queries - i0)
                     first = write if i0 + rows == queries else add
                     width = min(packed, i0 + rows - start) if causal else packed
-                    s, g = address_of(scores), address_of(gradients)
-                    a, b = address_of(rows_q) + i0 * row, address_of(rows_dy) + i0 * row
-                    _product(
-                        y,
-                        s,
-                        s_row,
-                        a,
-                        row,
-                        size,
-                        rows,
-                        address_of(columns_k),
-                        s_row,
-                        features,
-                        width,
-                        write,
+                    product_of_features(
+                        order, scores, rows_q, i0, rows, columns_k, wide, features, width
                     )
-                    _product(
-                        y,
-                        g,
-                        s_row,
-                        b,
-                        row,
-                        size,
-                        rows,
-                        address_of(columns_v),
-                        s_row,
-                        features,
-                        width,
-                        write,
+                    product_of_features(
+                        order, gradients, rows_dy, i0, rows, columns_v, wide, features, width
                     )
                     if mask.size:
                         _hide(scores, mask, n, h, i0, rows, start, width)
@@ -440,45 +422,38 @@ def backward(
                     )
                     if threshold:
                         _drop(scores, bits, rows, width, threshold, keep)
-                    _product(
-                        y,
-                        address_of(block_dv),
-                        row,
-                        s,
-                        size,
-                        s_row,
-                        width,
-                        b,
-                        row,
+                    for task in range(2):
+                        if task == 0:
+                            into, left, right, panels = block_dv, scores, rows_dy, panels_dy
+                        else:
+                            into, left, right, panels = block_dk, gradients, rows_q, panels_q
+                        round_rows(order, left, KEYS, width, rows)
+                        turn_strip(order, turned, room, left, rows, width, pairs)
+                        product_of_queries(
+                            order,
+                            into,
+                            left,
+                            turned,
+                            width,
+                            right,
+                            panels,
+                            i0,
+                            wide,
+                            rows,
+                            pairs,
+                            features,
+                            first,
+                        )
+                    product_of_keys(
+                        order,
+                        rows_dq,
+                        i0,
+                        gradients,
                         rows,
-                        features,
-                        first,
-                    )
-                    _product(
-                        y,
-                        address_of(block_dk),
-                        row,
-                        g,
-                        size,
-                        s_row,
-                        width,
-                        a,
-                        row,
-                        rows,
-                        features,
-                        first,
-                    )
-                    to = address_of(rows_dq) + i0 * row
-                    _product(
-                        y,
-                        to,
-                        row,
-                        g,
-                        s_row,
-                        size,
-                        rows,
-                        address_of(rows_k),
-                        row,
+                        rows_k,
+                        panels_k,
+                        0,
+                        wide,
                         width,
                         features,
                         add if start else write,

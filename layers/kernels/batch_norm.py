@@ -8,12 +8,13 @@ every shard, or one row that holds for all of them; so have the `sums` [sum of d
 
 Several rows are treated as one slice: see `layers.kernels.slices`. Sums run in the arrays' own type
 over a few such slices at a time, and in float64 over these; they begin anew with every shard, whose
-result is thereby the same wherever it stands.
+result is thereby the same wherever it stands. Backward also takes words of x and y: see `halves`.
 """
 
 import numpy as np
 
 from .jit import inlined, kernel
+from .llvm.halves import wide
 from .llvm.vmath import constant, fma
 from .slices import LANES, fold, repeat, slice_width
 
@@ -176,7 +177,7 @@ def _gate(dz, dy, y):
     """Write dz = dy where y > 0 or NaN, else 0."""
     zero = constant(dz, "zero")
     for i in range(dz.size):
-        dz[i] = zero if y[i] <= zero else dy[i]
+        dz[i] = zero if wide(y[i]) <= zero else dy[i]
 
 
 @inlined
@@ -187,7 +188,7 @@ def _sums(part, product, dz, x, centre):
     g0, g1, g2, g3 = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
     for i in range(n):
         m = centre[i]
-        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
+        d0, d1, d2, d3 = wide(x0[i]) - m, wide(x1[i]) - m, wide(x2[i]) - m, wide(x3[i]) - m
         part[i] = (g0[i] + g1[i]) + (g2[i] + g3[i])
         product[i] = fma(g0[i], d0, g1[i] * d1) + fma(g2[i], d2, g3[i] * d3)
 
@@ -196,12 +197,12 @@ def _sums(part, product, dz, x, centre):
 def _rectified_sums(part, product, dy, x, centre, slope, offset):
     """Write them for dz = dy where slope (x - centre) + offset > 0, else 0."""
     n = part.size
-    zero = constant(x, "zero")
+    zero = constant(dy, "zero")
     x0, x1, x2, x3 = x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
     g0, g1, g2, g3 = dy[:n], dy[n : 2 * n], dy[2 * n : 3 * n], dy[3 * n :]
     for i in range(n):
         m, k, b = centre[i], slope[i], offset[i]
-        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
+        d0, d1, d2, d3 = wide(x0[i]) - m, wide(x1[i]) - m, wide(x2[i]) - m, wide(x3[i]) - m
         t0 = zero if fma(d0, k, b) <= zero else g0[i]
         t1 = zero if fma(d1, k, b) <= zero else g1[i]
         t2 = zero if fma(d2, k, b) <= zero else g2[i]
@@ -214,18 +215,18 @@ def _rectified_sums(part, product, dy, x, centre, slope, offset):
 def _gated_sums(part, product, dz, dy, y, x, centre):
     """Write them, and dz, for dz = dy where y > 0, else 0."""
     n = part.size
-    zero = constant(x, "zero")
+    zero = constant(dy, "zero")
     x0, x1, x2, x3 = x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
     g0, g1, g2, g3 = dy[:n], dy[n : 2 * n], dy[2 * n : 3 * n], dy[3 * n :]
     y0, y1, y2, y3 = y[:n], y[n : 2 * n], y[2 * n : 3 * n], y[3 * n :]
     z0, z1, z2, z3 = dz[:n], dz[n : 2 * n], dz[2 * n : 3 * n], dz[3 * n :]
     for i in range(n):
         m = centre[i]
-        d0, d1, d2, d3 = x0[i] - m, x1[i] - m, x2[i] - m, x3[i] - m
-        t0 = zero if y0[i] <= zero else g0[i]
-        t1 = zero if y1[i] <= zero else g1[i]
-        t2 = zero if y2[i] <= zero else g2[i]
-        t3 = zero if y3[i] <= zero else g3[i]
+        d0, d1, d2, d3 = wide(x0[i]) - m, wide(x1[i]) - m, wide(x2[i]) - m, wide(x3[i]) - m
+        t0 = zero if wide(y0[i]) <= zero else g0[i]
+        t1 = zero if wide(y1[i]) <= zero else g1[i]
+        t2 = zero if wide(y2[i]) <= zero else g2[i]
+        t3 = zero if wide(y3[i]) <= zero else g3[i]
         z0[i], z1[i], z2[i], z3[i] = t0, t1, t2, t3
         part[i] = (t0 + t1) + (t2 + t3)
         product[i] = fma(t0, d0, t1 * d1) + fma(t2, d2, t3 * d3)
@@ -258,14 +259,14 @@ def backward_sums(
     channels = sums.shape[1] // 2
     most = slice_width(channels, max(LANES, channels))
     centres, slopes, offsets = (
-        np.empty(most, x.dtype),
-        np.empty(most, x.dtype),
-        np.empty(most, x.dtype),
+        np.empty(most, dy.dtype),
+        np.empty(most, dy.dtype),
+        np.empty(most, dy.dtype),
     )
-    parts, products = np.empty(most, x.dtype), np.empty(most, x.dtype)
+    parts, products = np.empty(most, dy.dtype), np.empty(most, dy.dtype)
     totals, totals_of_products = np.empty(most, np.float64), np.empty(most, np.float64)
-    gates = np.empty(most if rectified else 0, x.dtype)
-    zero = constant(x, "zero")
+    gates = np.empty(most if rectified else 0, dy.dtype)
+    zero = constant(dy, "zero")
     source = dz if y.size else dy
     for s in range(len(sums)):
         begin, end = bounds[s] * channels, bounds[s + 1] * channels
@@ -300,10 +301,12 @@ def backward_sums(
             if rectified:
                 gate = gates[: gs.size]
                 for i in range(gs.size):
-                    gate[i] = zero if fma(xs[i] - centre[i], slope[i], offset[i]) <= zero else gs[i]
+                    gate[i] = (
+                        zero if fma(wide(xs[i]) - centre[i], slope[i], offset[i]) <= zero else gs[i]
+                    )
                 gs = gate
             for i in range(gs.size):
-                d = np.float64(xs[i]) - np.float64(centre[i])
+                d = np.float64(wide(xs[i])) - np.float64(centre[i])
                 total[i] += np.float64(gs[i])
                 total_of_products[i] = fma(np.float64(gs[i]), d, total_of_products[i])
             done += width
@@ -329,12 +332,12 @@ def backward(dx, dy, x, moments, sums, gain, bias, feedback, carried, bounds, ep
     channels = moments.shape[1] // 2
     most = slice_width(channels, max(LANES, channels))
     centres, slopes, offsets = (
-        np.empty(most, x.dtype),
-        np.empty(most, x.dtype),
-        np.empty(most, x.dtype),
+        np.empty(most, dy.dtype),
+        np.empty(most, dy.dtype),
+        np.empty(most, dy.dtype),
     )
-    of_dz, of_x, rest = np.empty(most, x.dtype), np.empty(most, x.dtype), np.empty(most, x.dtype)
-    zero = constant(x, "zero")
+    of_dz, of_x, rest = np.empty(most, dy.dtype), np.empty(most, dy.dtype), np.empty(most, dy.dtype)
+    zero = constant(dy, "zero")
     for s in range(len(bounds) - 1):
         begin, end = bounds[s] * channels, bounds[s + 1] * channels
         width = slice_width(channels, end - begin)
@@ -360,9 +363,9 @@ def backward(dx, dy, x, moments, sums, gain, bias, feedback, carried, bounds, ep
             to, gs, xs = dx[start:stop], dy[start:stop], x[start:stop]
             if rectified:
                 for i in range(to.size):
-                    d = xs[i] - centre[i]
+                    d = wide(xs[i]) - centre[i]
                     t = zero if fma(d, slope[i], offset[i]) <= zero else gs[i]
                     to[i] = fma(by_dz[i], t, fma(by_x[i], d, free[i]))
             else:
                 for i in range(to.size):
-                    to[i] = fma(by_dz[i], gs[i], fma(by_x[i], xs[i] - centre[i], free[i]))
+                    to[i] = fma(by_dz[i], gs[i], fma(by_x[i], wide(xs[i]) - centre[i], free[i]))

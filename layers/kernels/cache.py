@@ -21,22 +21,25 @@ import numba
 import numpy as np
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
+from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
 
-from . import cache_folder, linking
+from . import amx, cache_folder, linking
 from .machine import VECTOR_BYTES
 
 ROOM = Path(__file__).parent
 _KEEPERS = {Path(__file__), Path(cache_folder.__file__)}
 _IMPORT = re.compile(r"^ *from (\.*)([\w.]*) import (\([^)]*\)|.*)", re.MULTILINE)
-_VERSIONS = (
-    sys.implementation.cache_tag,
-    numba.__version__,
-    llvmlite.__version__,
-    np.__version__,
-    platform.machine(),
-    VECTOR_BYTES,
-)
+VERSIONS = {
+    "version of Python": sys.implementation.cache_tag,
+    "version of Numba": numba.__version__,
+    "version of llvmlite": llvmlite.__version__,
+    "version of NumPy": np.__version__,
+}
+"""What decides the machine code of kernels, beside their sources and the processor."""
+_VERSIONS = (*VERSIONS.values(),)
+_PROCESSOR = platform.machine(), VECTOR_BYTES
+_AMX = Path(amx.__file__)
 
 
 @cache
@@ -78,8 +81,8 @@ def closure(path: Path) -> set[Path]:
     return found - _KEEPERS
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256(repr(_VERSIONS).encode())
+def _digest(paths: Iterable[Path], processor: tuple[Any, ...] = ()) -> str:
+    digest = hashlib.sha256(repr((_VERSIONS, processor)).encode())
     for path in paths:
         digest.update(path.relative_to(ROOM).as_posix().encode() + _content(path))
     return digest.hexdigest()[:16]
@@ -88,16 +91,19 @@ def _digest(paths: Iterable[Path]) -> str:
 @cache
 def module_digest(path: Path) -> str:
     """Return a digest of all that decides the machine code of a file's kernels, except the
-    processor; of a file that is none of these, of itself.
+    processor's name and features; of a file that is none of these, of itself.
     """
     if path.is_relative_to(ROOM):
-        return _digest(sorted(closure(path)))
-    return hashlib.sha256(repr(_VERSIONS).encode() + _content(path)).hexdigest()[:16]
+        files = sorted(closure(path))
+        return _digest(files, (*_PROCESSOR, amx.TILES) if _AMX in files else _PROCESSOR)
+    return hashlib.sha256(repr((_VERSIONS, _PROCESSOR)).encode() + _content(path)).hexdigest()[:16]
 
 
 @cache
 def source_digest() -> str:
-    """Return a digest of all that decides the machine code of all kernels, except the processor."""
+    """Return a digest of all that decides the bits of results: those of ranks on different
+    processors are the same.
+    """
     return _digest(sources())
 
 
@@ -152,6 +158,11 @@ class KernelCache(_Cache):  # type: ignore[misc]
         shared, code = pickle.loads(kept)
         linking.provide(shared)
         return CompileResult._rebuild(target_context, *code)
+
+    def has(self, sig: Any) -> bool:
+        """Return whether there seems to be code for types of arguments."""
+        path = self._file(sig, cpu_target.target_context.codegen())
+        return path is not None and path.is_file()
 
     def save_overload(self, sig: Any, compiled: Any) -> None:
         """Keep code for types of arguments."""

@@ -8,18 +8,22 @@ from .llvm.simd_conv import row_product, tap_product
 # Output channels of a panel, in vectors: 6 x 2 accumulators, 2 loads of b and a broadcast are 15
 # registers of 16.
 PANEL = 2
+# Pixels of the tiles of a row, by the vectors of the panel. More sums than these and the registers
+# spill, with the row of b and what is being broadcast.
+SIZES = {1: (12, 7, 6, 4, 1), 2: (6, 5, 4, 2, 1)}
 
 
-def _best_sizes(vectors, sizes):
+def best_sizes(vectors, sizes):
     """Return for each number of pixels left, up to 64, which of the sizes of tiles comes next so
     that all take least time.
 
     A step of the inner loop takes half a cycle per multiply-add or load, and four at least: a sum
-    waits for its last term.
+    waits for its last term. Of what takes as long, tiles of like sizes are best: some processors
+    take a whole cycle.
     """
 
     def cycles(rows):
-        return max(4.0, rows * vectors / 2, (rows + vectors) / 2) + 0.5
+        return max(4.0, rows * vectors / 2, (rows + vectors) / 2) + 0.5 + rows * rows / 1024
 
     least, best = [0.0], [0]
     for left in range(1, 65):
@@ -31,11 +35,13 @@ def _best_sizes(vectors, sizes):
 
 def _tiles_of(vectors, sizes):
     """Return the helper that computes a row of `n` pixels of a panel of `vectors` vectors, in tiles
-    of these four sizes.
+    of these five sizes.
     """
-    largest, large, small, _ = sizes
-    by_largest, by_large, by_small, by_one = (tap_product(size, vectors) for size in sizes)
-    best = _best_sizes(vectors, sizes)
+    largest, larger, large, small, _ = sizes
+    by_largest, by_larger, by_large, by_small, by_one = (
+        tap_product(size, vectors) for size in sizes
+    )
+    best = best_sizes(vectors, sizes)
 
     @inlined
     def tiles(like, n, c, c_row, a, a_row, *rest):
@@ -45,6 +51,8 @@ def _tiles_of(vectors, sizes):
             to, of = c + i * c_row, a + i * a_row
             if size == largest:
                 by_largest(like, to, c_row, of, a_row, *rest)
+            elif size == larger:
+                by_larger(like, to, c_row, of, a_row, *rest)
             elif size == large:
                 by_large(like, to, c_row, of, a_row, *rest)
             elif size == small:
@@ -56,8 +64,7 @@ def _tiles_of(vectors, sizes):
     return tiles
 
 
-# More sums than these and the registers spill, with the row of b and what is being broadcast.
-_tiles_1, _tiles_2 = _tiles_of(1, (12, 7, 4, 1)), _tiles_of(2, (6, 4, 2, 1))
+_tiles_1, _tiles_2 = (_tiles_of(vectors, sizes) for vectors, sizes in SIZES.items())
 
 
 @inlined

@@ -1,4 +1,5 @@
-"""Elementary functions of numbers, element by element, computed in float64 whatever the arrays are.
+"""Elementary functions of numbers, or of arrays element by element, computed in float64 whatever
+they are.
 
 So float32 results are the true values rounded, nearly always, and the same bits on every processor.
 Arrays are flat (n,).
@@ -157,24 +158,41 @@ def erf(y, x):
             y[i] = far if of > 0.0 else -far if of < 0.0 else of
 
 
+@inlined
+def power_of(base, exponent):
+    """Return base^exponent: e^(b log a), with more bits in b log a than a float64 has. A negative a
+    gives its sign where b is odd, NaN where b is no integer.
+    """
+    size = abs(base)
+    high, low = log_of(size)
+    product = exponent * high
+    e = exp(product)
+    if 0.0 < e < np.inf:
+        e = fma(e, fma(exponent, high, -product) + exponent * low, e)
+    if exponent == 0.0 or base == 1.0 or (size == 1.0 and abs(exponent) == np.inf):
+        e = 1.0
+    if base < 0.0 and abs(exponent) < np.inf:
+        if exponent != np.floor(exponent):
+            e = np.nan if size < np.inf else e
+        elif exponent * 0.5 != np.floor(exponent * 0.5):
+            e = -e
+    return e
+
+
 @kernel
 def power(y, a, b):
-    """Writes y = a^b: e^(b log a), with more bits in b log a than a float64 has. A negative a gives
-    its sign where b is odd, NaN where b is no integer.
-    """
+    """Writes y = a^b: see `power_of`."""
     for i in range(y.size):
-        base, exponent = np.float64(a[i]), np.float64(b[i])
-        size = abs(base)
-        high, low = log_of(size)
-        product = exponent * high
-        e = exp(product)
-        if 0.0 < e < np.inf:
-            e = fma(e, fma(exponent, high, -product) + exponent * low, e)
-        if exponent == 0.0 or base == 1.0 or (size == 1.0 and abs(exponent) == np.inf):
-            e = 1.0
-        if base < 0.0 and abs(exponent) < np.inf:
-            if exponent != np.floor(exponent):
-                e = np.nan if size < np.inf else e
-            elif exponent * 0.5 != np.floor(exponent * 0.5):
-                e = -e
-        y[i] = e
+        y[i] = power_of(np.float64(a[i]), np.float64(b[i]))
+
+
+@kernel
+def power_of_number(base, exponent):
+    """Returns base^exponent of two numbers: see `power_of`."""
+    return power_of(np.float64(base), np.float64(exponent))
+
+
+@kernel
+def cosine_of_number(x):
+    """Returns cos(x) of a number, |x| at most 2^50."""
+    return sin_of(np.float64(x), 1)

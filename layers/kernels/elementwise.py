@@ -1,6 +1,7 @@
 """Activations, element by element. Arrays are flat (n,)."""
 
 from .jit import kernel
+from .llvm.halves import wide
 from .llvm.simd_math import gelu_and_slope_rows, gelu_row, gelu_slope_row, sigmoid_row, tanh_row
 from .llvm.vmath import constant, not_minus_infinity, sigmoid, tanh
 
@@ -15,10 +16,10 @@ def relu(y, x):
 
 @kernel
 def relu_backward(dx, dy, y):
-    """Writes dx = dy where y > 0 or NaN, else 0: the derivative at 0 is 0."""
+    """Writes dx = dy where y > 0 or NaN, else 0: the derivative at 0 is 0; y may be words."""
     zero = constant(dx, "zero")
     for i in range(dx.size):
-        dx[i] = zero if y[i] <= zero else dy[i]
+        dx[i] = zero if wide(y[i]) <= zero else dy[i]
 
 
 @kernel
@@ -109,9 +110,9 @@ def gelu_with_slope(y, slope, x):
 
 @kernel
 def times_slope(dx, dy, slope):
-    """Writes dx = dy slope."""
+    """Writes dx = dy slope, which may be words."""
     for i in range(dx.size):
-        dx[i] = dy[i] * slope[i]
+        dx[i] = dy[i] * wide(slope[i])
 
 
 @kernel

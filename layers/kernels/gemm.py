@@ -100,7 +100,7 @@ def transpose_plane(out, source):
 
 
 @inlined
-def _pack_block(out, a, transposed, i0, m, k0, k):
+def pack_block(out, a, transposed, i0, m, k0, k):
     """Write rows i0..i0+m, columns k0..k0+k of a (of its transpose, if so) as m rows of k elements,
     one after the other.
     """
@@ -322,7 +322,7 @@ def product(c, a, transpose_a, b, transpose_b, bias, accumulate):
         for i0 in range(0, m, BLOCK_M):
             rows = min(BLOCK_M, m - i0)
             if pack_a:
-                _pack_block(block, a, transpose_a, i0, rows, k0, k)
+                pack_block(block, a, transpose_a, i0, rows, k0, k)
             j = 0
             while j < n:
                 vectors = panel_vectors((n - j + lanes - 1) // lanes)

@@ -3,6 +3,23 @@
 import numpy as np
 
 from .jit import kernel
+from .llvm.halves import narrowed, wide
+
+
+@kernel
+def narrow(words, x):
+    """Writes the words of the numbers nearest to each float32, ties to even, as operands of
+    products are rounded; words (n,), x (n,).
+    """
+    for i in range(x.size):
+        words[i] = narrowed(words, x[i])
+
+
+@kernel
+def widen(x, words):
+    """Writes the float32 of each word; x (n,), words (n,)."""
+    for i in range(words.size):
+        x[i] = wide(words[i])
 
 
 @kernel

@@ -41,6 +41,15 @@ def add_rows(dw, dy, ids, padding, bounds, accumulate):
 
 
 @kernel
+def repeat(y, row):
+    """Writes y[n] = row; y (N, C), row (C,)."""
+    for n in range(len(y)):
+        to = y[n]
+        for c in range(to.size):
+            to[c] = row[c]
+
+
+@kernel
 def add_positions(y, x, positions):
     """Writes y[n, t] = x[n, t] + positions[t]; y, x (N, T, C), positions (T or more, C)."""
     for n in range(len(x)):

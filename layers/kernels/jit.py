@@ -1,7 +1,7 @@
 """The one decorator that compiles kernels."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numba
@@ -36,6 +36,20 @@ def kernel(function: Callable[..., Any], *, cache: bool = True, nogil: bool = Tr
     if cache:
         dispatcher._cache = KernelCache(dispatcher.py_func)
     return dispatcher
+
+
+def compiled(function: Callable[..., Any], arguments: Sequence[Any]) -> Callable[..., Any]:
+    """Return the machine code of a kernel for arguments of the types of these, which it must have
+    been called with; a function that is no kernel as it is.
+
+    A kernel itself looks at the types of its arguments in every call. Its machine code takes them
+    for what they were.
+    """
+    overloads = getattr(function, "overloads", None)
+    if overloads is None:
+        return function
+    found = overloads.get(tuple(map(numba.typeof, arguments)))
+    return function if found is None else found.entry_point
 
 
 def inlined(function: Callable[..., Any]) -> Any:

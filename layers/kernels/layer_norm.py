@@ -9,6 +9,7 @@ Layer normalisation (Ba et al. 2016, arXiv 1607.06450, eq. 4) if `centred`; else
 import numpy as np
 
 from .jit import kernel
+from .llvm.halves import wide
 from .llvm.simd_rows import row_dot, row_squares, row_sum
 from .llvm.vmath import constant, fma, number
 
@@ -46,9 +47,9 @@ def normalize_rows_backward(
     dx = (u - mean of u - h mean of u h) / deviation + `held` with u = g dy; without a centre the
     mean of u is left out. `feedback` (C,) stands for g; empty: 1. work (2, C), dw and db (S, C) or
     (S, 0), bounds (S + 1,); dx (R, C), or empty if it is not wanted; held as dx, or empty for
-    nothing.
+    nothing. x may be words.
     """
-    zero, size = constant(x, "zero"), number(x, x.shape[1])
+    zero, size = constant(dy, "zero"), number(dy, x.shape[1])
     u, h = work[0], work[1]
     for s in range(len(dw)):
         of_gain = dw[s]
@@ -62,13 +63,13 @@ def normalize_rows_backward(
             mean, inverse = saved[0, i], saved[1, i]
             if of_gain.size:
                 for j in range(h.size):
-                    centred_and_scaled = (row[j] - mean) * inverse
+                    centred_and_scaled = (wide(row[j]) - mean) * inverse
                     h[j] = centred_and_scaled
                     u[j] = gradient[j] * feedback[j]
                     of_gain[j] = fma(gradient[j], centred_and_scaled, of_gain[j])
             else:
                 for j in range(h.size):
-                    h[j] = (row[j] - mean) * inverse
+                    h[j] = (wide(row[j]) - mean) * inverse
                     u[j] = gradient[j]
             for j in range(of_bias.size):
                 of_bias[j] += gradient[j]

@@ -5,22 +5,50 @@ cuts a sum into blocks: so it is the same number for every processor.
 """
 
 import os
+import warnings
 from functools import cache
 
-import llvmlite.binding
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 
 from layers.errors import message
 
+from . import target
 
-def _vector_registers() -> tuple[int, int]:
-    """Return (bytes of a vector register, number of vector registers) of this processor."""
-    features = llvmlite.binding.get_host_cpu_features()
-    if features.get("avx512f"):
-        return 64, 32
-    if features.get("avx2") or features.get("avx"):
-        return 32, 16
-    arm = "neon" in features or "aarch64" in llvmlite.binding.get_process_triple()
-    return 16, 32 if arm else 16
+
+def _target() -> target.Target:
+    """Return what the processor has that Numba compiles for, and warn of one that is slow."""
+    name, features = config.CPU_NAME, config.CPU_FEATURES
+    found = target.of_host()
+    if name is not None or features is not None:
+        try:
+            found = target.of_named(
+                target.host_name() if name is None else name,
+                get_host_cpu_features() if features is None else features,
+            )
+        except RuntimeError as error:
+            must = (
+                f"code for the processor that Numba is told must run on this {target.host_name()}"
+            )
+            fix = "Leave both out for this processor's."
+            got = f"NUMBA_CPU_NAME={name!r}, NUMBA_CPU_FEATURES={features!r}: {error}"
+            raise RuntimeError(message("layers", must, got, fix)) from None
+    if not found.fused:
+        warnings.warn(
+            "layers: the processor has no fused multiply-add (FMA). The C library computes it: the"
+            " results are the same, but it takes many times as long.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return found
+
+
+def has(feature: str) -> bool:
+    """Return whether this processor has a feature, by LLVM's name, and Numba compiles for it."""
+    given = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    # Of two words about one feature LLVM takes the last.
+    said = [each for each in given.split(",") if each[1:] == feature]
+    return said[-1:] == [f"+{feature}"] and target.host_has(feature)
 
 
 def _forced(vector_bytes: int) -> int:
@@ -34,8 +62,13 @@ def _forced(vector_bytes: int) -> int:
     return int(text)
 
 
-VECTOR_BYTES, REGISTERS = _vector_registers()
+VECTOR_BYTES, REGISTERS, FUSED = _target()
 VECTOR_BYTES = _forced(VECTOR_BYTES)
+
+WIDEST_VECTOR = 64
+"""Bytes of the widest vectors of any processor: what decides bits asks for whole ones of these, not
+of `VECTOR_BYTES`.
+"""
 
 CACHE_LINE = 64
 """Bytes that one prefetch brings: those of x86 and most ARM processors; elsewhere a few are asked

@@ -1,8 +1,31 @@
-"""The nearest orthogonal matrix, by products alone."""
+"""Matrices with orthonormal rows: the nearest one, by products alone, and one of the same span."""
+
+import numpy as np
 
 from .gemm import product
 from .jit import kernel
+from .llvm.simd_rows import row_dot
 from .llvm.vmath import fma, number
+
+
+@kernel
+def gram_schmidt(x):
+    """Writes x with orthonormal rows, the first i of which span what the first i of x did; x (M,
+    N), M at most N.
+
+    What lies along the rows before is taken from each row in turn (modified Gram-Schmidt). They are
+    orthogonal to rounding times the condition of x; those of a second call, to rounding.
+    """
+    for i in range(len(x)):
+        row = x[i]
+        for j in range(i):
+            before = x[j]
+            along = -row_dot(row, before)
+            for k in range(row.size):
+                row[k] = fma(along, before[k], row[k])
+        norm = np.sqrt(row_dot(row, row))
+        for k in range(row.size):
+            row[k] /= norm
 
 
 @kernel

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .jit import inlined, kernel
+from .jit import inlined, kernel, shared
+from .llvm.halves import wide
 from .llvm.vmath import fma
 
 # Elements of the flat arrays that are summed at a time: a few such rows stay in the first-level
@@ -14,13 +15,13 @@ LANES = 16
 
 @inlined
 def add_columns(total, x, accumulate):
-    """Write (add, if `accumulate`) the column sums of x (R, C), in order."""
+    """Write (add, if `accumulate`) the column sums of x (R, C), which may be words, in order."""
     if not accumulate:
         total[:] = 0
     for i in range(len(x)):
         row = x[i]
         for j in range(total.size):
-            total[j] += row[j]
+            total[j] += wide(row[j])
 
 
 @inlined
@@ -38,16 +39,9 @@ def column_sums(sums, x, bounds, accumulate):
     sum_columns(sums, x, bounds, accumulate)
 
 
-@kernel
-def tree_sum(total, parts, sizes, start):
-    """Writes the sum of parts[:, start : start + m] by the fixed binary tree over shard numbers.
-
-    total (m,), parts (P, n), sizes (P,).
-    Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard.
-    Parts are added only to their sibling of the same size; what then remains without a sibling (the
-    number of shards is no power of two) is added from the right. So the result does not depend on
-    which parts were summed beforehand.
-    """
+@shared
+def _tree_sum(total, parts, sizes, start):
+    """Do what `tree_sum` does."""
     n = total.size
     if len(parts) <= 2:
         # In whatever tree: the order of two terms does not matter.
@@ -106,6 +100,65 @@ def tree_sum(total, parts, sizes, start):
         result, source = total[at : at + width], stack[0, :width]
         for i in range(width):
             result[i] = source[i]
+
+
+@kernel
+def tree_sum(total, parts, sizes, start):
+    """Writes the sum of parts[:, start : start + m] by the fixed binary tree over shard numbers.
+
+    total (m,), parts (P, n), sizes (P,).
+    Part p is the sum of sizes[p] shards, a power of two that divides the number of its first shard.
+    Parts are added only to their sibling of the same size; what then remains without a sibling (the
+    number of shards is no power of two) is added from the right. So the result does not depend on
+    which parts were summed beforehand.
+    """
+    _tree_sum(total, parts, sizes, start)
+
+
+@inlined
+def _added_up(terms):
+    """Return the sum of terms (S,), which is written over, by the fixed tree."""
+    count = terms.size
+    while count > 1:
+        for i in range(count // 2):
+            terms[i] = terms[2 * i] + terms[2 * i + 1]
+        if count % 2:
+            terms[count // 2] = terms[count - 1]
+        count = (count + 1) // 2
+    return terms[0]
+
+
+@kernel
+def number_sum(total, numbers):
+    """Writes to total (1,) the sum of numbers (S,), one at least, by the fixed tree."""
+    terms = np.empty(numbers.size, numbers.dtype)
+    for i in range(numbers.size):
+        terms[i] = numbers[i]
+    total[0] = _added_up(terms)
+
+
+@inlined
+def add_step(sums, numbers, requests, losses, terms, total, parts, sizes, start):
+    """Do what `step_sums` does."""
+    asked = 0.0
+    for i in range(requests.size):
+        asked += numbers[requests[i]]
+    for i in range(losses.size):
+        terms[i] = numbers[losses[i]]
+    sums[0] = _added_up(terms)
+    sums[1] = asked
+    if total.size:
+        _tree_sum(total, parts, sizes, start)
+
+
+@kernel
+def step_sums(sums, numbers, requests, losses, terms, total, parts, sizes, start):
+    """Writes what a step adds up: to sums (2,) those of numbers (n,) at the places `losses` (S,),
+    by the fixed tree, and `requests` (R,), and to total (m,) what `tree_sum` does.
+
+    terms (S,) is room; numbers, terms and sums are float64, places int64.
+    """
+    add_step(sums, numbers, requests, losses, terms, total, parts, sizes, start)
 
 
 @kernel

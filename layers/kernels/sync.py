@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from .jit import inlined, kernel
 from .llvm.memory import address_of
 from .machine import CACHE_LINE
+from .reduce import add_step
 
 COUNT_CELLS = 2 * CACHE_LINE // 8
 """64-bit cells from one process's count to the next, at least: two cache lines, which processors
@@ -158,16 +159,9 @@ def meet(cells, members, mine, number, looks):
     return _all_come(cells, members, mine, number, looks)
 
 
-@kernel
-def gather(rows, board, members, mine, number, same, looks):
-    """Writes the rows of all members to rows (M, w), in which that of member `mine` is, when they
-    have met, as `meet` does.
-
-    Returns the first member whose first `same` words are not those of `mine`, or ALIKE; but LATE if
-    not all have come. Then call it again. board (P, COUNT_CELLS + 2 W), W >= w, is shared: cells
-    for meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
-    what another still reads. All are int64.
-    """
+@inlined
+def _gather(rows, board, members, mine, number, same, looks):
+    """Do what `gather` does."""
     width = rows.shape[1]
     start = COUNT_CELLS + number % 2 * ((board.shape[1] - COUNT_CELLS) // 2)
     own, shown = rows[mine], board[:, start : start + width]
@@ -183,4 +177,43 @@ def gather(rows, board, members, mine, number, same, looks):
         for i in range(same):
             if to[i] != own[i]:
                 strange = member
+    return strange
+
+
+@kernel
+def gather(rows, board, members, mine, number, same, looks):
+    """Writes the rows of all members to rows (M, w), in which that of member `mine` is, when they
+    have met, as `meet` does.
+
+    Returns the first member whose first `same` words are not those of `mine`, or ALIKE; but LATE if
+    not all have come. Then call it again. board (P, COUNT_CELLS + 2 W), W >= w, is shared: cells
+    for meeting, then what a process shows. Meetings use its halves in turn, so that none overwrites
+    what another still reads. All are int64.
+    """
+    return _gather(rows, board, members, mine, number, same, looks)
+
+
+@kernel
+def gather_and_add(
+    rows,
+    board,
+    members,
+    mine,
+    number,
+    same,
+    looks,
+    sums,
+    numbers,
+    requests,
+    losses,
+    terms,
+    total,
+    parts,
+    sizes,
+    start,
+):
+    """Writes what `gather` does and, if all rows are alike, what `reduce.step_sums` does."""
+    strange = _gather(rows, board, members, mine, number, same, looks)
+    if strange == ALIKE:
+        add_step(sums, numbers, requests, losses, terms, total, parts, sizes, start)
     return strange

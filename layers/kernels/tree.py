@@ -5,12 +5,13 @@ States are rows (R, H), those of a tree one after the other; `order`, `level_sta
 and `children` are the tables of `layers.TreeBatch`. p holds what a node's own input contributes.
 Products read and write the rows of one level, gathered in scratch, by the level's number of rows at
 the most. Level by level backward is Goller and Kuechler 1996, "Learning task-dependent distributed
-representations by backpropagation through structure".
+representations by backpropagation through structure". `packed` is room for the panels of a weight:
+its type says what products are computed in, see `products`.
 """
 
-from .gemm import pack_panels, packed_product
 from .jit import inlined, kernel
 from .llvm.vmath import constant, sigmoid, tanh
+from .products import pack_panels, packed_product
 
 
 @inlined

@@ -167,7 +167,8 @@ def kernel_of(formula: Callable[..., Any]) -> Any:
 
     Its arguments are
 
-    - changed, a tuple of A arrays (n,), the parameters and their moments, and g (n,);
+    - changed, a tuple of A arrays (n,), the parameters and their moments, which may be packed if n
+      is a multiple of the elements of a line (`packed`), and g (n,);
     - runs (R, 2), the elements [start, stop) that are multiplied by `factor` before, and factors
       (UNDO_BLOCK,), scratch;
     - log (A, UNDO_BLOCK), or None, and cells (CELLS,), the undo log, shared, or (0,) for none;
@@ -175,11 +176,12 @@ def kernel_of(formula: Callable[..., Any]) -> Any:
       first element lies;
     - sums (blocks, A, SUM_WORDS) uint32, or None, the checksums of the blocks of each array, and
       `first`, the first array of which they are compared;
-    - scalars, a tuple of what the formula takes after the arrays.
+    - scalars, a tuple of what the formula takes after the arrays, and where one of these is packed
+      a number in [0, 1), another one in each step, that its codes are rounded by.
 
     It returns -1, or, if a checksum is not that of before, A times the number of the block plus
-    that of the array, and writes nothing behind that block. Blocks that the cells call done are
-    left out: who did them has died since.
+    that of the array, and writes nothing behind that block, whose checksums are then by how much
+    they have changed. Blocks that the cells call done are left out: who did them has died since.
     """
     update = updating(formula)
 

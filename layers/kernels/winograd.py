@@ -15,11 +15,11 @@ import numpy as np
 from .conv_tiles import PANEL
 from .gemm import transpose_plane
 from .jit import inlined, kernel
-from .llvm.memory import address_of
+from .llvm.memory import address_of, fetch_lines
 from .llvm.planes import rows_by_4_1, rows_by_4_2, rows_of_1, rows_of_2
 from .llvm.simd_winograd import copy_between_zeros, grid_transform
 from .llvm.vmath import constant
-from .machine import VECTOR_BYTES
+from .machine import CACHE_LINE, VECTOR_BYTES
 from .records import record
 
 # Padding above and left; rows of tiles in a block.
@@ -73,6 +73,23 @@ def _copy_patch(patch, image, top, left, side):
                 (stop - start) * vectors,
                 (left + side - stop) * vectors,
             )
+
+
+@inlined
+def _fetch(images, first, rows, total, grid_rows, m, part, parts):
+    """Ask for one of so many parts of the pixels of rows of tiles from row `first` on.
+
+    Tiles read several rows of pixels at once, a little of each, which the processor does not
+    foresee. Their pixels come from afar while the tiles before are multiplied.
+    """
+    _, height, width, channels = images.shape
+    last = min(first + rows, total)
+    begin = first // grid_rows * height + first % grid_rows * m
+    end = last // grid_rows * height + last % grid_rows * m
+    row = width * channels * images.itemsize
+    lines = (max(0, end - begin) * row // CACHE_LINE + parts - 1) // parts
+    start = address_of(images) + begin * row + part * lines * CACHE_LINE
+    fetch_lines(images, start, np.int64(CACHE_LINE), lines)
 
 
 def _tiles_in_of(by_2, by_4):
@@ -209,6 +226,7 @@ def correlate(y, x, packed, bias, plan, patch, v, products, m, rectified):
             patch,
         )
         for q in range(side * side):
+            _fetch(x, first + rows, rows, total, grid_rows, m, q, side * side)
             weights = address_of(packed) + q * channels * outputs * size
             a, a_row = of_v + q * v_plane, channels * size
             for j in range(0, outputs, PANEL * lanes):
@@ -279,6 +297,8 @@ def weight_gradient(dw, dy, x, bounds, plan, patch, v, z, u, m, add_weight):
                 of_z, z_plane, dy, first, rows, grid_rows, grid_columns, m, m, none, none, patch
             )
             for q in range(side * side):
+                _fetch(x, first + rows, rows, last, grid_rows, m, q, side * side)
+                _fetch(dy, first + rows, rows, last, grid_rows, m, q, side * side)
                 a, a_k = of_v + q * v_plane, channels * size
                 for j in range(0, outputs, PANEL * lanes):
                     columns = min(PANEL * lanes, outputs - j)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import require_floating
-from layers.engine.fixed_tree import tree_sum
+from layers.engine.fixed_tree import number_sum, tree_sum
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer, Recorded
 from layers.engine.memory import empty
@@ -94,14 +94,14 @@ class Loss(Layer):
         scale = 1 / (total * terms) if total else 0.0
         return sums, weights, scale, bounds, total, 1.0
 
-    def mean(self, call: ForwardCall, average: Average, samples: int) -> Any:
-        """Report the sums over the rows of each shard, and return the loss."""
+    def mean(self, call: ForwardCall, average: Average, samples: int, dtype: Any) -> Array:
+        """Report the sums over the rows of each shard, and return the loss in a dtype."""
         sums, _, _, _, divisor, unit = average
         if unit != 1:
-            sums *= unit
+            call.run(np.multiply, sums, unit, sums)
         call.report(sums, divisor)
-        total = sums.item() if len(sums) == 1 else tree_sum(sums).item()
-        return total / ((call.samples(samples) if divisor is None else divisor) or 1)
+        over = (call.samples(samples) if divisor is None else divisor) or 1
+        return call.make(_mean, sums, over, dtype)
 
     def row_weights(
         self, call: ForwardCall, weights: Any, shape: tuple[int, ...], x: Array
@@ -135,10 +135,12 @@ class Loss(Layer):
                 must, got = "the targets must be constants", "a value that is differentiated"
                 raise ValueError(message(self, must, got, fix))
         if dy.item() != 1:
-            gradients = tuple(
-                np.multiply(dx, dy, out=call.buffer(f"scaled {i}", dx.shape, dx.dtype))
-                for i, dx in enumerate(gradients)
-            )
+            scaled = [
+                call.buffer(f"scaled {i}", dx.shape, dx.dtype) for i, dx in enumerate(gradients)
+            ]
+            for dx, result in zip(gradients, scaled, strict=True):
+                call.run(np.multiply, dx, dy, result)
+            gradients = tuple(scaled)
         return *gradients, *[None] * (len(call.inputs) - count)
 
     def require_shape(self, target: Array, prediction: Array) -> None:
@@ -171,11 +173,22 @@ class RowLoss(Loss):
         average = self.average(call, rows, samples, losses, weights, terms)
         sums, counted, scale, bounds = average[:4]
         first = _rows(gradients[0], rows)
-        kernels.average_rows(sums, first, losses, counted, scale, bounds)
+        call.run(kernels.average_rows, sums, first, losses, counted, scale, bounds)
         for dx in gradients[1:]:
-            kernels.scale_rows(_rows(dx, rows), counted, scale)
+            call.run(kernels.scale_rows, _rows(dx, rows), counted, scale)
         call.save(*gradients)
-        return np.array(self.mean(call, average, samples), losses.dtype)
+        return self.mean(call, average, samples, losses.dtype)
+
+
+def is_nan(loss: Array) -> bool:
+    """Return whether a loss is NaN."""
+    number = loss.item()
+    return bool(number != number)
+
+
+def _mean(sums: Array, over: float, dtype: Any) -> Array:
+    """Return the sum of the sums of shards (S,) over a number."""
+    return np.array(number_sum(sums) / over, dtype)
 
 
 def _rows(x: Array, rows: int) -> Array:

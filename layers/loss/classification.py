@@ -11,7 +11,7 @@ from layers.errors import message
 from layers.kernels import margin, softmax
 from layers.types import Array
 
-from .base import Loss, RowLoss
+from .base import Loss, RowLoss, is_nan
 
 
 class _OfClasses(Loss):
@@ -93,6 +93,8 @@ class SoftmaxCrossEntropy(_OfClasses):
     loss_i / Σ w_i, over all positions of the global batch, and dx = w (softmax(x) - t) / Σ w.
     """
 
+    replayable = True
+
     def __init__(
         self, label_smoothing: float = 0.0, ignore: int | None = None, class_weights: Any = None
     ) -> None:
@@ -153,7 +155,9 @@ class SoftmaxCrossEntropy(_OfClasses):
         sums, row_weights, scale, bounds = average[:4]
         if labels is not None and by_row:
             smoothing = self.label_smoothing
-            softmax.cross_entropy(sums, dx, x, labels, row_weights, smoothing, scale, bounds)
+            call.run(
+                softmax.cross_entropy, sums, dx, x, labels, row_weights, smoothing, scale, bounds
+            )
         else:
             if labels is None:
                 t = self.probabilities(targets, x)
@@ -165,8 +169,8 @@ class SoftmaxCrossEntropy(_OfClasses):
             softmax.soft_cross_entropy(
                 sums, dx, x, self._smooth(t), of_classes, row_weights, False, scale, bounds
             )
-        loss = self.mean(call, average, len(logits))
-        if loss != loss:
+        loss = self.mean(call, average, len(logits), x.dtype)
+        if is_nan(loss):
             # NaN: the logits may hold it, or the kernel met a label that is no class, or what are
             # no probabilities.
             if labels is not None:
@@ -174,7 +178,7 @@ class SoftmaxCrossEntropy(_OfClasses):
             else:
                 self.require_probabilities(t, row_weights)
         call.save(dx if logits.ndim == 2 else dx.reshape(logits.shape))
-        return np.array(loss, x.dtype)
+        return loss
 
     def _weights(
         self, call: ForwardCall, weights: Any, labels: Array | None, logits: Array
@@ -239,11 +243,11 @@ class KLDivergence(_OfClasses):
         softmax.soft_cross_entropy(
             sums, dx, x, t, empty(x.real, 1), row_weights, True, scale, bounds
         )
-        loss = self.mean(call, average, len(logits))
-        if loss != loss:
+        loss = self.mean(call, average, len(logits), x.dtype)
+        if is_nan(loss):
             self.require_probabilities(t, row_weights)
         call.save(dx.reshape(logits.shape))
-        return np.array(loss, x.dtype)
+        return loss
 
 
 class MultiClassHinge(_OfClasses, RowLoss):
@@ -283,6 +287,6 @@ class MultiClassHinge(_OfClasses, RowLoss):
         )
         margin.multi_class_hinge(losses[:, 0], dx, x, labels, self.margin)
         loss = self.of_rows(call, losses, (dx.reshape(logits.shape),), len(logits), counts)
-        if loss != loss:
+        if is_nan(loss):
             self.require_classes(labels, empty(x, 1) if counts is None else counts, x.shape[1])
         return loss

@@ -11,7 +11,7 @@ from layers.errors import message
 from layers.kernels import regression
 from layers.types import Array
 
-from .base import RowLoss
+from .base import RowLoss, is_nan
 
 
 class ElementwiseLoss(RowLoss):
@@ -19,6 +19,8 @@ class ElementwiseLoss(RowLoss):
 
     Weights are of shape (N,), or of as many further axes of the predictions as wanted.
     """
+
+    replayable = True
 
     def forward(
         self, call: ForwardCall, prediction: Array, target: Any, weights: Any = None
@@ -29,10 +31,10 @@ class ElementwiseLoss(RowLoss):
         t = flat(target.astype(x.dtype, copy=False))
         losses = call.buffer("losses", x.shape, x.dtype)
         dx = call.buffer("dx", x.shape, x.dtype)
-        self.compute(losses, dx, x, t)
+        call.run(self.compute, losses, dx, x, t)
         gradients = (dx, *(self.target_gradients(call, dx, x) if call.wants(1) else ()))
         loss = self.of_elements(call, losses, gradients, prediction.shape, weights)
-        if loss != loss:
+        if is_nan(loss):
             self.require_targets(t)
         return loss
 
@@ -76,7 +78,9 @@ class _OfDifferences(ElementwiseLoss):
     """A loss of x - t, whose targets may be differentiated: dt = -dx."""
 
     def target_gradients(self, call: ForwardCall, dx: Array, x: Array) -> tuple[Array, ...]:
-        return (np.negative(dx, out=call.buffer("dt", dx.shape, dx.dtype)),)
+        dt = call.buffer("dt", dx.shape, dx.dtype)
+        call.run(np.negative, dx, dt)
+        return (dt,)
 
 
 class MeanSquaredError(_OfDifferences):
@@ -196,7 +200,9 @@ class BinaryCrossEntropy(ElementwiseLoss):
     def target_gradients(self, call: ForwardCall, dx: Array, x: Array) -> tuple[Array, ...]:
         if self.pos_weight is not None:
             return ()
-        return (np.negative(x, out=call.buffer("dt", dx.shape, dx.dtype)),)
+        dt = call.buffer("dt", dx.shape, dx.dtype)
+        call.run(np.negative, x, dt)
+        return (dt,)
 
     def require_targets(self, targets: Array) -> None:
         wrong = ~((targets.real >= 0) & (targets.real <= 1))
@@ -288,9 +294,9 @@ class GaussianNLL(ElementwiseLoss):
         x, v = flat(mean), flat(variance)
         t = flat(target.astype(x.dtype, copy=False))
         losses, dx, dv = (call.buffer(name, x.shape, x.dtype) for name in ("losses", "dx", "dv"))
-        regression.gaussian(losses, dx, dv, x, v, t, self.least)
+        call.run(regression.gaussian, losses, dx, dv, x, v, t, self.least)
         loss = self.of_elements(call, losses, (dx, dv), mean.shape, weights)
-        if loss != loss and (v.real < 0).any():
+        if is_nan(loss) and (v.real < 0).any():
             must, fix = "variances must not be negative", "Take exp or Softplus of the output."
             raise ValueError(message(self, must, v.real.min(), fix))
         return loss

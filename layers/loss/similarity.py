@@ -11,7 +11,7 @@ from layers.errors import message
 from layers.kernels import margin
 from layers.types import Array
 
-from .base import RowLoss
+from .base import RowLoss, is_nan
 
 _LEAST = 1e-8
 """The least norm of a vector; less counts as this."""
@@ -92,7 +92,7 @@ class CosineEmbedding(_OfVectors):
         margin.cosine_embedding(losses[:, 0], da, db, y, self.margin)
         counts = self.row_weights(call, weights, shape[:-1], a)
         loss = self.of_rows(call, losses, (da.reshape(shape), db.reshape(shape)), len(a), counts)
-        if loss != loss:
+        if is_nan(loss):
             wrong = y[np.abs(y) != 1]
             if wrong.size:
                 fix = "2 * y - 1 turns 0 and 1 into them."

@@ -17,7 +17,8 @@ from layers.engine.merge import Concatenate
 from layers.engine.module import Composite
 from layers.errors import Renamed, message, renamed
 
-from .recurrence import GRURecurrence, LSTMRecurrence, Recurrence, RecurrentPass, RNNRecurrence
+from .kinds import GRURecurrence, LSTMRecurrence, RNNRecurrence
+from .recurrence import Recurrence, RecurrentPass
 
 HiddenStates = tuple[tuple[Any, ...], ...]
 
@@ -26,6 +27,7 @@ class _Sequences(Composite):
     """Layers of recurrence on top of each other, each in one direction or in both."""
 
     takes_lengths = True
+    replayable = True
     inputs = Renamed("input_size")
     hidden = Renamed("hidden_size")
 
@@ -108,6 +110,7 @@ class _Sequences(Composite):
             self._passes[key] = RecurrentPass(
                 self.cells[index], repr(self), reverse, stateful, ragged
             )
+            self._passes[key].precision = self.precision
         return self._passes[key]
 
 

@@ -4,12 +4,13 @@ sequence and back.
 `layers.recurrent` makes recurrent layers of these.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from layers.checks import boolean, number, one_of, require_input
+from layers.checks import boolean, require_input
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import contiguous, empty
@@ -18,7 +19,8 @@ from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
 from layers.initial import drawn, filled
-from layers.kernels import dense, gemm, recurrent, reduce
+from layers.kernels import dense, recurrent, reduce
+from layers.lengths import valid_steps
 from layers.types import Array, Integers
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 Inputs = tuple[Array, Array, Array]
 Steps = tuple[list[Array], tuple[Array, ...]]
+Columns = tuple[Array, int, int]
+"""An array (T, N, C) and which of its columns are meant, from one to before another."""
 
 
 class Way(NamedTuple):
@@ -57,8 +61,11 @@ class Recurrence(Module):
     Subclasses say how many `gates` and `states` there are, and go through the steps both ways.
     """
 
+    replayable = True
     gates: int
     states = 1
+    reads_states = True
+    """Whether `steps_back` reads the states h."""
     biases_apart = False
     """Whether the second bias is added to the last state's contribution alone, and not to the sum
     of both contributions.
@@ -89,15 +96,15 @@ class Recurrence(Module):
             Parameter(filled(owner, 0.0, (size,), dtype), regularized=False) if bias else None
         )
 
-    def input_bias(self) -> Array:
+    def input_bias(self, call: ForwardCall) -> Array:
         """Return the biases that are added to the inputs' contribution (G H,), or empty."""
         if self.bias_ih is None or self.bias_hh is None:
             return empty(self.weight_ih.value, 1)
-        return (
-            self.bias_ih.value
-            if self.biases_apart
-            else np.asarray(self.bias_ih.value + self.bias_hh.value)
-        )
+        if self.biases_apart:
+            return self.bias_ih.value
+        both = call.buffer("bias", self.bias_ih.shape, self.bias_ih.dtype)
+        call.run(np.add, self.bias_ih.value, self.bias_hh.value, both)
+        return both
 
     def step_bias(self) -> Array:
         """Return the bias that is added to the last state's contribution at each step (G H,), or
@@ -117,12 +124,15 @@ class Recurrence(Module):
         first: Sequence[Array | None],
         inputs: Inputs,
         way: Way,
+        rooms: list[Array],
     ) -> Steps:
-        """Go through time and write y; return the states (T + 1, N, H), h first, and what
-        `steps_back` needs.
+        """Go through time and write y; return the last states (N, H), h first, and what
+        `steps_back` needs, of which the first are the states h (T + 1, N, H).
 
-        `first` has the initial states, None for zeros; `inputs` are x, its packed weight and the
-        bias that is added to their product.
+        Gates (T, N, G H) may be words: so is all that is returned for `steps_back`, of which the
+        first are then those of y. `first` has the initial states, None for zeros; `inputs` are x,
+        its packed weight and the bias that is added to their product; `rooms`, where gates are
+        words, is room for those of some steps, and of one.
         """
         raise NotImplementedError
 
@@ -137,122 +147,22 @@ class Recurrence(Module):
         """
         raise NotImplementedError
 
+    def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:
+        """Return what sigmoids and what tanhs have put out, given what `steps` has saved."""
+        raise NotImplementedError
+
     def begin(self, call: ForwardCall, name: str, gates: Array, first: Array | None) -> Array:
         """Return memory for a state (T + 1, N, H) whose step 0 is the initial one."""
         steps, samples = gates.shape[:2]
         state = call.buffer(name, (steps + 1, samples, self.hidden_size), gates.dtype)
-        state[0] = 0 if first is None else first
+        call.run(np.copyto, state[0], 0 if first is None else first)
         return state
 
-
-class LSTMRecurrence(Recurrence):
-    """That of `LSTM`: the gates i, f, g and o."""
-
-    gates, states = 4, 2
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        rng: np.random.Generator,
-        bias: bool,
-        dtype: Any,
-        forget_bias: float,
-    ) -> None:
-        super().__init__(input_size, hidden_size, rng, bias, dtype)
-        if self.bias_ih is not None:
-            self.bias_ih.value[hidden_size : 2 * hidden_size] = number(
-                "LSTM", "forget_bias", forget_bias, "1 is usual."
-            )
-
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-    ) -> Steps:
-        h, c = self.begin(call, "h", gates, first[0]), self.begin(call, "c", gates, first[1])
-        squashed = call.buffer("squashed", (*gates.shape[:2], self.hidden_size), gates.dtype)
-        recurrent.lstm(y, h, c, squashed, gates, inputs, *way)
-        return [h, c], (gates, c, squashed)
-
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
-    ) -> tuple[Array, Array]:
-        gates, c, squashed = saved
-        recurrent.lstm_backward(gates, *dlast, dy, c, squashed, *way)
-        return gates, gates
-
-
-class GRURecurrence(Recurrence):
-    """That of `GRU`: the gates r, z and n."""
-
-    gates = 3
-    biases_apart = True
-
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-    ) -> Steps:
-        h = self.begin(call, "h", gates, first[0])
-        inner = call.buffer("inner", gates.shape, gates.dtype)
-        recurrent.gru(y, h, inner, gates, inputs, *way)
-        return [h], (gates, h, inner)
-
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
-    ) -> tuple[Array, Array]:
-        gates, h, inner = saved
-        recurrent.gru_backward(gates, inner, *dlast, dy, h, *way)
-        return gates, inner
-
-
-class RNNRecurrence(Recurrence):
-    """That of `RNN`: one nonlinearity."""
-
-    gates = 1
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        rng: np.random.Generator,
-        bias: bool,
-        dtype: Any,
-        nonlinearity: str,
-    ) -> None:
-        super().__init__(input_size, hidden_size, rng, bias, dtype)
-        one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"), "'tanh' is usual.")
-        self.rectified = nonlinearity == "relu"
-
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-    ) -> Steps:
-        h = self.begin(call, "h", gates, first[0])
-        recurrent.rnn(y, h, gates, inputs, *way, self.rectified)
-        return [h], (h,)
-
-    def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
-    ) -> tuple[Array, Array]:
-        (h,) = saved
-        dgates = call.pooled("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
-        recurrent.rnn_backward(dgates, *dlast, dy, h, *way, self.rectified)
-        return dgates, dgates
+    def begin_apart(self, call: ForwardCall, name: str, y: Array, first: Array | None) -> Array:
+        """Return memory for a state (N, H) that is the initial one, and becomes the last one."""
+        state = call.buffer(f"last {name}", (len(y), self.hidden_size), y.dtype)
+        call.run(np.copyto, state, 0 if first is None else first)
+        return state
 
 
 class RecurrentPass(Layer):
@@ -262,6 +172,8 @@ class RecurrentPass(Layer):
     Further inputs are the initial states, if `stateful`, and lengths (N,), if `ragged`.
     """
 
+    replayable = True
+
     def __init__(
         self, core: Recurrence, owner: str, reverse: bool, stateful: bool, ragged: bool
     ) -> None:
@@ -270,6 +182,8 @@ class RecurrentPass(Layer):
         self.reverse = reverse
         self.stateful = stateful
         self.ragged = ragged
+        # Lengths are copied, initial states are read by backward.
+        self.keeps_constants = stateful
 
     def __repr__(self) -> str:
         return self.owner
@@ -290,93 +204,146 @@ class RecurrentPass(Layer):
         self._check(x, weight)
         samples, steps, _ = x.shape
         first = self._initial(rest, samples, weight) if self.stateful else [None] * core.states
-        lengths = self._lengths(call, rest[-1] if self.ragged else None, samples, steps)
-        in_time = call.buffer("x", (steps, samples, core.input_size), x.dtype)
-        recurrent.by_time(in_time, contiguous(x), lengths, self.reverse)
-        y = call.buffer("y", (samples, steps, core.hidden_size), x.dtype)
-        states, saved = self._steps(call, y, in_time, first, lengths)
-        call.save(y, in_time, lengths, states, saved)
-        return (y, *(state[steps] for state in states))
+        given = rest[-1] if self.ragged else None
+        lengths = valid_steps(self.owner, call, given, samples, steps)
+        in_time = self._room(call, "x", (steps, samples, core.input_size), x.dtype)
+        call.run(recurrent.by_time, in_time, contiguous(x), lengths, self.reverse)
+        y, last, saved = self._steps(call, in_time, x.dtype, first, lengths)
+        call.save(in_time, lengths, first, saved)
+        return (y, *last)
+
+    def _room(self, call: ForwardCall, name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Return a buffer for what is saved: of words where products take these, else of a dtype.
+
+        Float16, of which no product is made, is not for what goes from step to step.
+        """
+        precision = self.core.precision
+        if precision.words is None or not call.recorded:
+            return call.buffer(name, shape, dtype)
+        return precision.room(call, name, shape, dtype)
 
     def _steps(
         self,
         call: ForwardCall,
-        y: Array,
         x: Array,
+        dtype: Any,
         first: Sequence[Array | None],
         lengths: Integers,
-    ) -> Steps:
-        """Go through time with x (T, N, C): see `Recurrence.steps`."""
-        core, weight = self.core, self.core.weight_ih.value
-        gates = call.buffer("gates", (*x.shape[:2], core.gates * core.hidden_size), x.dtype)
+    ) -> tuple[Array, list[Array], tuple[Array, ...]]:
+        """Go through time with x (T, N, C), and return the output, too: see `Recurrence.steps`."""
+        core, precision = self.core, self.core.precision
+        steps, samples, width = x.shape
+        y = call.output_buffer("y", (samples, steps, core.hidden_size), dtype)
+        size = core.gates * core.hidden_size
+        gates = self._room(call, "gates", (steps, samples, size), dtype)
         sizes = (
-            gemm.packed_size(width, gates.shape[2], x.itemsize)
-            for width in (core.input_size, core.hidden_size)
+            precision.packed_size(inner, size, y.itemsize) for inner in (width, core.hidden_size)
         )
-        packed_ih, packed = call.scratch(x.dtype, *sizes)
-        gemm.pack(packed_ih, weight, True)
-        gemm.pack(packed, core.weight_hh.value, True)
-        inputs = (x, packed_ih, core.input_bias())
+        together = 0
+        if gates.dtype != dtype:
+            together = min(recurrent.steps_together(samples, size), steps)
+        of_inputs, of_states, *rooms = call.scratch(
+            dtype, *sizes, (together, samples, size), (min(together, 1) * samples, size)
+        )
+        packed = precision.pack(call, of_inputs, core.weight_ih.value, True)
+        inputs = (x, packed, core.input_bias(call))
+        packed = precision.pack(call, of_states, core.weight_hh.value, True)
         way = Way(packed, core.step_bias(), lengths, self.reverse)
-        return core.steps(call, y, gates, first, inputs, way)
+        return y, *core.steps(call, y, gates, first, inputs, way, rooms)
 
     def backward(
         self, call: "Call", dy: Array | None, *dstates: Array | None
     ) -> tuple[Array | None, ...]:
         core, hidden = self.core, self.core.hidden_size
-        y, in_time, lengths, states, saved = call.saved
+        in_time, lengths, first, saved = call.saved
+        dtype = core.weight_hh.dtype
         if saved is None:
             # An earlier backward pass has written over it.
-            _, saved = self._steps(call, y, in_time, [state[0] for state in states], lengths)
-        call.save(y, in_time, lengths, states, None)
-        h, (steps, samples, _) = states[0], in_time.shape
+            *_, saved = self._steps(call, in_time, dtype, first, lengths)
+        call.save(in_time, lengths, first, None)
+        (steps, samples, _), states = in_time.shape, saved[0]
+        if states.dtype != dtype and core.reads_states:
+            states = call.pooled("h", (steps + 1, samples, hidden), states.dtype)
+            self._states(call, states, saved[0], first[0], lengths)
+            saved = (states, *saved[1:])
         if dy is None:
-            dy = call.pooled("dy", (samples, steps, hidden), h.dtype)
-            dy[...] = 0
-        (packed,) = call.scratch(h.dtype, gemm.packed_size(core.gates * hidden, hidden, h.itemsize))
-        dlast = [call.buffer(f"dlast {k}", (samples, hidden), h.dtype) for k in range(core.states)]
+            dy = call.pooled("dy", (samples, steps, hidden), dtype)
+            call.run(np.copyto, dy, 0)
+        size = self.core.precision.packed_size(core.gates * hidden, hidden, dtype.itemsize)
+        (room,) = call.scratch(dtype, size)
+        dlast = [call.buffer(f"dlast {k}", (samples, hidden), dtype) for k in range(core.states)]
         for into, of in zip(dlast, dstates, strict=True):
-            into[...] = 0 if of is None else of
-        gemm.pack(packed, call.feedback(core.weight_hh), False)
-        way = Way(packed, empty(h, 1), lengths, self.reverse)
+            call.run(np.copyto, into, 0 if of is None else of)
+        packed = self.core.precision.pack(call, room, call.feedback(core.weight_hh), False)
+        way = Way(packed, empty(dy, 1), lengths, self.reverse)
         dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), way)
-        dx = self._gradients(call, dgates, dinner, in_time, h[:steps], lengths)
+        dx = self._gradients(call, dgates, dinner, in_time, states, first[0], lengths)
         rest = (
             [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []
         )
         return (dx, *rest, *([None] if self.ragged else []))
 
+    def _states(
+        self, call: "Call", h: Array, y: Array, first: Array | None, lengths: Integers
+    ) -> None:
+        """Write the states, given the outputs and the initial ones."""
+        none = empty(self.core.weight_hh.value, 2)
+        before = none if first is None else contiguous(first)
+        call.run(recurrent.states, h, y, before, lengths, self.reverse)
+
     def _gradients(
-        self, call: "Call", dgates: Array, dinner: Array, x: Array, h: Array, lengths: Integers
+        self,
+        call: "Call",
+        dgates: Array,
+        dinner: Array,
+        x: Array,
+        h: Array,
+        first: Array | None,
+        lengths: Integers,
     ) -> Array | None:
         """Return the gradient of the input, if wanted, and add those of the weights, which are
-        products over all steps.
+        products over all steps; h are the states, or the outputs that they are made of.
         """
-        core, (steps, samples, inputs), nothing = self.core, x.shape, empty(x, 2)
-        weight, bounds = call.feedback(core.weight_ih), call.bounds(samples)
-        dx, in_time = None, empty(x, 3)
-        if call.wants(0):
-            dx = call.pooled("dx", (samples, steps, inputs), x.dtype)
-            (in_time,) = call.scratch(x.dtype, x.shape)
+        core, (steps, samples, inputs) = self.core, x.shape
+        dtype, bounds = core.weight_ih.dtype, call.bounds(samples)
+        nothing, wanted = empty(core.weight_ih.value, 2), call.wants(0)
+        weight = core.precision.operand(
+            call, "weight", call.feedback(core.weight_ih), False, wanted=wanted
+        )
+        dx = call.pooled("dx", (samples, steps, inputs), dtype) if wanted else None
+        groups, gradients = call.summed_gradients(
+            nothing, core.weight_ih, core.weight_hh, core.bias_ih, core.bias_hh
+        )
+        added_up = len(groups) < len(bounds)
+        apart = len(bounds) > 2 and not added_up
+        made = h.dtype == dtype or core.reads_states
+        shape = (0 if made else steps + 1, samples, core.hidden_size)
+        numbers = 0 if apart else -(-math.prod(shape) * h.itemsize // dtype.itemsize)
+        in_time, room = call.scratch(dtype, x.shape if wanted else (0, 0, 0), numbers)
+        if not made:
+            # What brings shards together takes the memory of `in_time` and of what follows it.
+            memory = call.pooled("h", shape, h.dtype) if apart else room.view(h.dtype)
+            y, h = h, memory.reshape(-1)[: math.prod(shape)].reshape(shape)
+            self._states(call, h, y, first, lengths)
+        h = h[:steps]
         into = _rows(in_time)
-        if len(bounds) > 2:
+        if apart:
             if dx is not None:
-                gemm.multiply(into, _rows(dgates), False, weight, False, empty(x, 1), False)
-                recurrent.by_sample(dx, in_time, lengths, self.reverse)
-            # This takes the memory of `in_time`.
+                call.run(dense.backward_of_input, into, _rows(dgates), weight)
+                call.run(recurrent.by_sample, dx, in_time, lengths, self.reverse)
             dgates, dinner, x, h = self._by_shard(call, bounds, dgates, dinner, x, h)
             into = nothing
-        bounds_of_rows = call.bounds(steps * samples)
-        self._weight_gradients(
-            call, into, _rows(dgates), _rows(dinner), _rows(x), _rows(h), weight, bounds_of_rows
-        )
-        if dx is not None and len(bounds) == 2:
-            recurrent.by_sample(dx, in_time, lengths, self.reverse)
+        rows = weight, bounds if added_up else call.bounds(steps * samples), groups
+        arrays = _rows(dgates), _rows(dinner), _rows(x), _rows(h)
+        self._weight_gradients(call, gradients, into, *arrays, *rows)
+        if dx is not None and not apart:
+            call.run(recurrent.by_sample, dx, in_time, lengths, self.reverse)
         return dx
 
     def _weight_gradients(
         self,
         call: "Call",
+        gradients: list[tuple[Array, bool]],
         dx: Array,
         dgates: Array,
         dinner: Array,
@@ -384,30 +351,29 @@ class RecurrentPass(Layer):
         h: Array,
         weight: Array,
         bounds: Integers,
+        groups: Integers,
     ) -> None:
-        core, nothing = self.core, empty(x, 2)
-        dw, add_weight = call.wanted_gradient(core.weight_ih, nothing)
-        du, add_second = call.wanted_gradient(core.weight_hh, nothing)
-        db, add_bias = call.wanted_gradient(core.bias_ih, nothing)
-        db_second, add_bias_second = call.wanted_gradient(core.bias_hh, nothing)
+        core, nothing, none = self.core, empty(self.core.weight_ih.value, 2), dgates[:0]
+        (dw, add_weight), (du, add_second), (db, add_bias), (db_second, add_bias_second) = gradients
+        rows = weight, bounds, groups
         if core.biases_apart:
+            first, second = (add_weight, add_bias), (add_second, add_bias_second)
             plain = dense.IDENTITY
-            dense.backward(
-                dx, dw, db, nothing, dgates, nothing, x, weight, bounds, add_weight, add_bias, plain
-            )
-            second = (h, core.weight_hh.value, bounds, add_second, add_bias_second)
-            dense.backward(nothing, du, db_second, nothing, dinner, nothing, *second, plain)
+            inputs, states = (nothing, x, *rows, *first, plain), (nothing, h, *rows, *second, plain)
+            call.run(dense.backward, dx, dw, db, none, dgates, *inputs)
+            call.run(dense.backward, nothing, du, db_second, none, dinner, *states)
             return
-        dense.backward_of_two(
-            dx, dw, du, db, dgates, x, h, weight, bounds, add_weight, add_second, add_bias
-        )
+        if not db.size:
+            db, add_bias, db_second = db_second, add_bias_second, db
+        adds = add_weight, add_second, add_bias
+        call.run(dense.backward_of_two, dx, dw, du, db, dgates, x, h, *rows, *adds)
         if not db_second.size:
             return
-        if add_bias or add_bias_second or not db.size:
-            reduce.column_sums(db_second, dgates, bounds, add_bias_second)
+        if add_bias or add_bias_second:
+            call.run(reduce.column_sums, db_second, dgates, bounds, add_bias_second)
         else:
             # Added to the same, both biases have the same gradient.
-            db_second[...] = db
+            call.run(np.copyto, db_second, db)
 
     def _by_shard(
         self, call: "Call", bounds: Integers, dgates: Array, dinner: Array, x: Array, h: Array
@@ -417,7 +383,7 @@ class RecurrentPass(Layer):
         arrays = [dgates, x, h, *([dinner] if apart else [])]
         copies = call.scratch(x.dtype, *(array.shape for array in arrays))
         for copy, array in zip(copies, arrays, strict=True):
-            recurrent.by_shard(copy.reshape(-1), array, bounds)
+            call.run(recurrent.by_shard, copy.reshape(-1), array, bounds)
         return [copies[0], copies[3] if apart else copies[0], copies[1], copies[2]]
 
     def _check(self, x: Array, weight: Array) -> None:
@@ -448,26 +414,6 @@ class RecurrentPass(Layer):
                     )
                 )
         return list(rest[: self.core.states])
-
-    def _lengths(self, call: ForwardCall, lengths: Any, samples: int, steps: int) -> Integers:
-        result = call.buffer("lengths", (samples,), np.int64)
-        if lengths is None:
-            result[...] = steps
-            return result
-        lengths = np.asarray(lengths)
-        if lengths.dtype.kind not in "iu" or lengths.shape != (samples,):
-            fix = "Pass the number of valid steps of each sample."
-            got = f"{lengths.shape} {lengths.dtype}"
-            raise ValueError(
-                message(self.owner, f"lengths must be integers of shape ({samples},)", got, fix)
-            )
-        wrong = np.flatnonzero((lengths < 1) | (lengths > steps))
-        if wrong.size:
-            fix = "Leave empty sequences out; a length counts valid steps."
-            got = f"{lengths[wrong[0]]} of sample {wrong[0]}"
-            raise ValueError(message(self.owner, f"lengths must be in 1..{steps}", got, fix))
-        result[...] = lengths
-        return result
 
 
 def _rows(array: Array) -> Array:

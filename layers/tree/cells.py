@@ -14,7 +14,7 @@ from layers.engine.parameter import Parameter
 from layers.errors import Renamed, message, renamed
 from layers.init import Initializer, lecun_uniform, zeros
 from layers.initial import drawn
-from layers.kernels import dense, gemm, tree, tree_structure
+from layers.kernels import dense, tree, tree_structure
 from layers.types import Array, Integers
 
 from .batch import TreeBatch
@@ -100,7 +100,8 @@ class TreeCell(Layer):
             tree_structure.pick(present, rows, trees.slots)
             rows = present
         own = call.buffer("own", (len(rows), len(self.bias.value)), x.dtype)
-        dense.forward(own, rows, self.weight_ih.value, self.bias.value, dense.IDENTITY)
+        weight = self.precision.operand(call, "weight", self.weight_ih.value, True)
+        dense.forward(own, rows, weight, self.bias.value, dense.IDENTITY)
         h, *kept = self.states(call, own, trees)
         call.save(rows, trees, h, *kept)
         if self.all_nodes:
@@ -126,10 +127,10 @@ class TreeCell(Layer):
         bounds = call.bounds(count)
         down = self.states_backward(call, dh, (h, *kept), trees, bounds)
         nothing = empty(h, 2)
-        dw, add_weight = call.wanted_gradient(self.weight_ih, nothing)
-        db, add_bias = call.wanted_gradient(self.bias, nothing)
+        groups, gradients = call.summed_gradients(nothing, self.weight_ih, self.bias)
+        (dw, add_weight), (db, add_bias) = gradients
         drows = call.buffer("drows", rows.shape, rows.dtype) if call.wants(0) else nothing
-        weight = call.feedback(self.weight_ih)
+        weight = self.precision.operand(call, "weight back", call.feedback(self.weight_ih), False)
         dense.backward(
             drows,
             dw,
@@ -140,6 +141,7 @@ class TreeCell(Layer):
             rows,
             weight,
             trees.starts[bounds],
+            groups,
             add_weight,
             add_bias,
             dense.IDENTITY,
@@ -168,8 +170,9 @@ class TreeCell(Layer):
             dz,
             dz,
             states,
-            parameter.value,
+            self.precision.like(parameter.value),
             bounds,
+            call.tape.shard_bounds.single,
             add,
             False,
             dense.IDENTITY,
@@ -179,10 +182,11 @@ class TreeCell(Layer):
         """Return room for the panels of a weight, transposed or not."""
         outputs, inputs = weight.shape
         sizes = (
-            gemm.packed_size(*shape, weight.itemsize)
+            self.precision.packed_size(*shape, weight.itemsize)
             for shape in ((inputs, outputs), (outputs, inputs))
         )
-        return call.buffer(name, (max(sizes),), weight.dtype)
+        room, words = call.buffer(name, (max(sizes),), weight.dtype), self.precision.words
+        return room if words is None else room.view(words)
 
 
 def _tables(trees: TreeBatch) -> tuple[Integers, ...]:

@@ -9,7 +9,7 @@ from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
 from layers.engine.memory import flat
 from layers.engine.merge import Add, Multiply, broadcast_buffer
-from layers.engine.sums import unbroadcast
+from layers.engine.sums import unbroadcast, unbroadcast_buffer
 from layers.errors import wording
 from layers.kernels import elementary
 from layers.types import Array
@@ -24,34 +24,58 @@ class Subtract(Layer):
     """Difference, y = a - b."""
 
     analytic = True
+    replayable = True
     keeps_constants = False
 
     def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
         call.save(np.shape(a), np.shape(b))
         y, (a, b) = broadcast_buffer(self, call, a, b)
-        np.subtract(a, b, out=y)
+        call.run(np.subtract, a, b, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b = call.saved
-        da = unbroadcast(dy, a) if call.wants(0) else None
-        return da, unbroadcast(-dy, b) if call.wants(1) else None
+        da = unbroadcast_buffer(call, "da", dy, a) if call.wants(0) else None
+        if not call.wants(1):
+            return da, None
+        db = call.pooled("db", dy.shape, dy.dtype)
+        call.run(np.negative, dy, db)
+        return da, unbroadcast_buffer(call, "db", db, b)
 
 
 class Divide(Layer):
     """Quotient, y = a / b. Backward: da = dy / b, db = -dy a / b²."""
 
     analytic = True
+    replayable = True
 
     def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
+        y, (a, b) = broadcast_buffer(self, call, a, b)
         call.save(a, b)
-        return np.asarray(np.true_divide(a, b))
+        if y.dtype.kind not in "fc":
+            return np.asarray(np.true_divide(a, b))
+        call.run(np.true_divide, a, b, y)
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b = call.saved
-        da = unbroadcast(np.asarray(dy / b), np.shape(a)) if call.wants(0) else None
-        db = unbroadcast(np.asarray(-dy * a / (b * b)), np.shape(b)) if call.wants(1) else None
+        da = db = None
+        if call.wants(0):
+            da = call.pooled("da", dy.shape, dy.dtype)
+            call.run(np.true_divide, dy, b, da)
+            da = unbroadcast_buffer(call, "da", da, np.shape(a))
+        if call.wants(1):
+            db = call.pooled("db", dy.shape, dy.dtype)
+            call.run(_gradient_of_divisor, db, dy, a, b)
+            db = unbroadcast_buffer(call, "db", db, np.shape(b))
         return da, db
+
+
+def _gradient_of_divisor(db: Array, dy: Array, a: Any, b: Any) -> None:
+    """Write db = -dy a / b²."""
+    np.negative(dy, db)
+    np.multiply(db, a, db)
+    np.true_divide(db, b * b, db)
 
 
 class Power(Layer):
@@ -60,51 +84,73 @@ class Power(Layer):
     """
 
     analytic = True
+    replayable = True
 
     def forward(self, call: ForwardCall, a: Any, b: Any) -> Array:
-        y = _power(a, b)
+        y, (a, b) = broadcast_buffer(self, call, a, b)
+        call.run(_write_power, y, a, b)
         call.save(a, b, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         a, b, y = call.saved
         da = db = None
-        exponent = np.asarray(b, y.dtype)
         if call.wants(0):
-            # Where b is 0 the power is constant, though a^-1 may be infinite.
-            constant = exponent == 0
-            slope = exponent * _power(a, np.where(constant, exponent, exponent - 1))
-            da = unbroadcast(dy * np.where(constant, 0 * exponent, slope), np.shape(a))
+            da = call.pooled("da", dy.shape, dy.dtype)
+            call.run(_gradient_of_base, da, dy, a, b)
+            da = unbroadcast_buffer(call, "da", da, np.shape(a))
         if call.wants(1):
-            flat_at_0 = np.equal(a, 0) & (exponent.real >= 0)
-            log = _log(np.asarray(np.where(flat_at_0, 1, a), y.dtype))
-            db = unbroadcast(np.asarray(dy * y * log), np.shape(b))
+            db = call.pooled("db", dy.shape, dy.dtype)
+            call.run(_gradient_of_exponent, db, dy, a, b, y)
+            db = unbroadcast_buffer(call, "db", db, np.shape(b))
         return da, db
+
+
+def _gradient_of_base(da: Array, dy: Array, a: Any, b: Any) -> None:
+    """Write da = dy b aᵇ⁻¹."""
+    exponent = np.asarray(b, dy.dtype)
+    # Where b is 0 the power is constant, though a^-1 may be infinite.
+    constant = exponent == 0
+    slope = exponent * _power(a, np.where(constant, exponent, exponent - 1))
+    np.multiply(dy, np.where(constant, 0 * exponent, slope), da)
+
+
+def _gradient_of_exponent(db: Array, dy: Array, a: Any, b: Any, y: Array) -> None:
+    """Write db = dy y ln a."""
+    flat_at_0 = np.equal(a, 0) & (np.asarray(b, y.dtype).real >= 0)
+    log = _log(np.asarray(np.where(flat_at_0, 1, a), y.dtype))
+    np.multiply(dy * y, log, db)
 
 
 def _power(a: Any, b: Any) -> Array:
     """Return a^b, in the type that a product of both has."""
-    dtype = np.result_type(a, b)
-    if dtype not in (np.float32, np.float64):
-        return np.asarray(np.power(a, b))
-    if np.ndim(b) == 0:
-        product = _PRODUCTS.get(float(b))
-        if product is not None:
-            return np.asarray(product(np.asarray(a, dtype)))
-    a, b = (np.asarray(x, dtype) for x in (a, b))
-    y = np.empty(np.broadcast_shapes(a.shape, b.shape), dtype)
-    elementary.power(y.reshape(-1), *(flat(np.broadcast_to(x, y.shape)) for x in (a, b)))
+    y = np.empty(np.broadcast_shapes(np.shape(a), np.shape(b)), np.result_type(a, b))
+    _write_power(y, a, b)
     return y
 
 
-_PRODUCTS: dict[float, Callable[[Array], Any]] = {
+def _write_power(y: Array, a: Any, b: Any) -> None:
+    """Write y = a^b."""
+    if y.dtype not in (np.float32, np.float64):
+        np.power(a, b, y)
+        return
+    if np.ndim(b) == 0:
+        product = _PRODUCTS.get(float(b))
+        if product is not None:
+            product(np.asarray(a, y.dtype), y)
+            return
+    operands = (np.broadcast_to(np.asarray(x, y.dtype), y.shape) for x in (a, b))
+    elementary.power(y.reshape(-1), *map(flat, operands))
+
+
+_PRODUCTS: dict[float, Callable[[Array, Array], Any]] = {
     -1.0: np.reciprocal,
     0.5: np.sqrt,
     1.0: np.positive,
     2.0: np.square,
-    3.0: lambda x: x * x * x,
+    3.0: lambda x, y: np.multiply(x * x, x, y),
 }
-"""Powers that rounded operations give, by their exponents."""
+"""Powers that rounded operations give, by their exponents: they write to their second argument."""
 
 
 def _log(x: Array) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 from layers.checks import require_floating
 from layers.engine.forward_call import ForwardCall
 from layers.engine.layer import Layer
-from layers.engine.memory import flat
+from layers.engine.memory import contiguous
 from layers.errors import wording
 from layers.kernels import elementary, elementwise
 from layers.types import Array
@@ -31,16 +31,19 @@ class Function(Layer):
     Parameters
     ----------
     function
-        Returns the function of an array.
+        Writes to its second argument the function of the first, both of one shape and
+        contiguous.
     derivative
         Returns the derivative, given x and y.
     name
         What the call is shown as.
     """
 
+    replayable = True
+
     def __init__(
         self,
-        function: Callable[[Array], Array],
+        function: Callable[[Array, Array], Any],
         derivative: Callable[[Array, Array], Any],
         *,
         name: str,
@@ -59,26 +62,38 @@ class Function(Layer):
         if x.dtype.kind in "biu":
             x = x.astype(np.float64)
         require_floating(self, x)
-        y = np.asarray(self.function(x))
+        x = contiguous(x)
+        y = call.output_buffer("y", x.shape, x.dtype)
+        call.run(self.function, x, y)
         call.save(x, y)
         return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         x, y = call.saved
-        return (np.asarray(dy * self.derivative(x, y)),)
+        dx = call.pooled("dx", dy.shape, dy.dtype)
+        call.run(self._write_gradient, dx, dy, x, y)
+        return (dx,)
+
+    def _write_gradient(self, dx: Array, dy: Array, x: Array, y: Array) -> None:
+        np.multiply(dy, self.derivative(x, y), dx)
 
 
-def _by_kernel(kernel: Any, of_complex: Any = None) -> Callable[[Array], Array]:
+def _by_kernel(kernel: Any, of_complex: Any = None) -> Callable[[Array, Array], None]:
     """Return a function of arrays that a kernel computes; of complex ones, NumPy's."""
 
-    def function(x: Array) -> Array:
+    def function(x: Array, y: Array) -> None:
         if x.dtype.kind == "c":
-            return np.asarray(of_complex(x))
-        y = np.empty(x.shape, x.dtype)
-        kernel(y.reshape(-1), flat(x))
-        return y
+            of_complex(x, y)
+        else:
+            kernel(y.reshape(-1), x.reshape(-1))
 
     return function
+
+
+def _of(function: Callable[[Array, Array], None], x: Array) -> Array:
+    y = np.empty(x.shape, x.dtype)
+    function(contiguous(x), y)
+    return y
 
 
 def _wave_kernel(kernel: Any) -> Callable[[Array, Array], None]:
@@ -126,12 +141,12 @@ _EXPM1 = Function(_by_kernel(elementary.expm1, np.expm1), lambda x, y: y + 1, na
 _LOG = Function(_by_kernel(elementary.log, np.log), lambda x, y: 1 / x, name="log")
 _LOG1P = Function(_by_kernel(elementary.log1p, np.log1p), lambda x, y: 1 / (1 + x), name="log1p")
 _SQRT = Function(np.sqrt, lambda x, y: 0.5 / y, name="sqrt")
-_SIN = Function(_sin, lambda x, y: _cos(x), name="sin")
-_COS = Function(_cos, lambda x, y: -_sin(x), name="cos")
+_SIN = Function(_sin, lambda x, y: _of(_cos, x), name="sin")
+_COS = Function(_cos, lambda x, y: -_of(_sin, x), name="cos")
 _TANH = Function(_by_kernel(elementwise.tanh_forward, np.tanh), lambda x, y: 1 - y * y, name="tanh")
 _ERF = Function(
     _by_kernel(elementary.erf),
-    lambda x, y: _SLOPE_OF_ERF * _exp(-x * x),
+    lambda x, y: _SLOPE_OF_ERF * _of(_exp, -x * x),
     name="erf",
     analytic=False,
 )

@@ -35,6 +35,13 @@ def _joined(layer: Layer, value: "Arithmetic", other: Any) -> "Value":
     return _joined_to(layer, value, other)
 
 
+def _joined_from(layer: Layer, other: Any, value: "Arithmetic") -> "Value":
+    """Record y = layer(other, value)."""
+    if other.__class__ is float or other.__class__ is int:
+        return _recorded_with(layer, other, value)
+    return _joined_to(layer, other, value)
+
+
 @wording("Value")
 def _joined_to(layer: Layer, one: Any, other: Any) -> "Value":
     """Record y = layer(one, other), of constants in the type of the value."""
@@ -65,25 +72,25 @@ class Arithmetic(Recorded):
         return _joined(ADD, self, other)
 
     def __radd__(self, other: Any) -> "Value":
-        return _joined_to(ADD, other, self)
+        return _joined(ADD, self, other)
 
     def __sub__(self, other: Any) -> "Value":
         return _joined(SUBTRACT, self, other)
 
     def __rsub__(self, other: Any) -> "Value":
-        return _joined_to(SUBTRACT, other, self)
+        return _joined_from(SUBTRACT, other, self)
 
     def __mul__(self, other: Any) -> "Value":
         return _joined(MULTIPLY, self, other)
 
     def __rmul__(self, other: Any) -> "Value":
-        return _joined_to(MULTIPLY, other, self)
+        return _joined(MULTIPLY, self, other)
 
     def __truediv__(self, other: Any) -> "Value":
         return _joined(DIVIDE, self, other)
 
     def __rtruediv__(self, other: Any) -> "Value":
-        return _joined_to(DIVIDE, other, self)
+        return _joined_from(DIVIDE, other, self)
 
     def __pow__(self, other: Any) -> "Value":
         return _joined(POWER, self, other)
@@ -108,7 +115,7 @@ class Arithmetic(Recorded):
 
     @wording("Value")
     def __getitem__(self, key: Any) -> "Value":
-        return recorded(shaping.Index(key)(self))
+        return recorded(shaping.indexing(key)(self))
 
     def __setitem__(self, key: Any, new: Any) -> NoReturn:
         must, fix = "a recorded array is not written to", "Use layers.where(mask, new, value)."

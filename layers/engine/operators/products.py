@@ -79,7 +79,7 @@ class MatMul(Layer):
             raise ValueError(
                 message(self, "stacks of matrices must broadcast", (a.shape, b.shape), fix)
             ) from None
-        y = call.buffer(name, (*stack, a.shape[-2], b.shape[-1]), a.dtype)
+        y = call.output_buffer(name, (*stack, a.shape[-2], b.shape[-1]), a.dtype)
         if stack:
             a = np.broadcast_to(a, (*stack, *a.shape[-2:]))
             b = np.broadcast_to(b, (*stack, *b.shape[-2:]))

@@ -16,6 +16,7 @@ from layers.types import Array
 from .arithmetic import SUBTRACT
 from .constants import array_of
 from .elementary import absolute, exp, log
+from .made import made
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -81,13 +82,25 @@ class Sum(Reduction):
     """
 
     analytic = True
+    replayable = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         if self.along_batch(call, x):
             return self._share(call, x)
-        y = self.shaped(sum_over(x, axes_of(self.axis, x.ndim)), x)
-        call.save(x.shape, x.size // max(1, y.size))
+        axes = axes_of(self.axis, x.ndim)
+        call.save(x.shape, math.prod(x.shape[i] for i in axes))
+        if x.dtype.kind not in "fc":
+            return self._reduced(x)
+        kept = tuple(size for i, size in enumerate(x.shape) if i not in axes)
+        y = call.output_buffer("y", self.spread(x.shape) if self.keepdims else kept, x.dtype)
+        call.run(self._write, y, x)
         return y
+
+    def _write(self, y: Array, x: Array) -> None:
+        y[...] = self._reduced(x)
+
+    def _reduced(self, x: Array) -> Array:
+        return self.shaped(sum_over(x, axes_of(self.axis, x.ndim)), x)
 
     def _share(self, call: ForwardCall, x: Array) -> Array:
         """Return the share of a sum over the global batch, and report the sums of shards."""
@@ -108,16 +121,16 @@ class Sum(Reduction):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         shape, _ = call.saved
-        return (np.broadcast_to(dy.reshape(self.spread(shape)), shape),)
+        dx = call.pooled("dx", shape, dy.dtype)
+        call.run(np.copyto, dx, dy.reshape(self.spread(shape)))
+        return (dx,)
 
 
 class Mean(Sum):
     """Mean over axes. Backward: dy / terms is spread over what was added."""
 
-    def forward(self, call: ForwardCall, x: Array) -> Array:
-        y = super().forward(call, x)
-        if self.along_batch(call, x):
-            return y
+    def _reduced(self, x: Array) -> Array:
+        y = super()._reduced(x)
         terms = x.size // max(1, y.size)
         return np.asarray(y / (y.dtype.type if y.dtype.kind in "fc" else float)(terms))
 
@@ -126,7 +139,9 @@ class Mean(Sum):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         _, terms = call.saved
-        return super().backward(call, dy / dy.dtype.type(max(1, terms)))
+        part = call.pooled("dy", dy.shape, dy.dtype)
+        call.run(np.true_divide, dy, dy.dtype.type(max(1, terms)), part)
+        return super().backward(call, part)
 
 
 class Extreme(Reduction):
@@ -258,13 +273,13 @@ class CumulativeSum(Layer):
 @wording("sum")
 def total(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the sum over `axis` (an axis, several, or None for all)."""
-    return Sum(axis, keepdims)(x)
+    return made(Sum, axis, keepdims)(x)
 
 
 @wording("mean")
 def mean(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     """Return the mean over `axis` (an axis, several, or None for all)."""
-    return Mean(axis, keepdims)(x)
+    return made(Mean, axis, keepdims)(x)
 
 
 @wording("max")

@@ -13,9 +13,11 @@ from layers.engine.layer import Layer, Recorded
 from layers.engine.merge import Concatenate
 from layers.engine.sums import axes_of, unbroadcast
 from layers.errors import message, wording
+from layers.kernels.machine import POOLED_BYTES
 from layers.types import Array, Integers
 
 from .constants import alike, array_of
+from .made import made
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -41,6 +43,7 @@ class Index(Layer):
         )
         """Whether no element is taken twice: the key has no arrays of numbers."""
         self.key = key if self.once else tuple(map(_own, parts))
+        self.replayable = self.once
 
     def __repr__(self) -> str:
         return f"Index({self.key!r})"
@@ -52,7 +55,16 @@ class Index(Layer):
             must, fix = f"x must have at most {_MOST_AXES} axes", "Reshape it."
             raise ValueError(message("Index", must, x.ndim, fix))
         call.save(x.shape)
-        return np.asarray(x[self.key])
+        y = np.asarray(x[self.key])
+        if not self.once or y.nbytes >= POOLED_BYTES or not call.recorded:
+            return y
+        # A part of an array from outside lies elsewhere in every step.
+        copy = call.output_buffer("y", y.shape, y.dtype)
+        call.run(self._take, copy, x)
+        return copy
+
+    def _take(self, y: Array, x: Array) -> None:
+        y[...] = x[self.key]
 
     def _keeps_rows(self, rows: int) -> bool:
         """Return whether all rows stay in their order, each once or equally often, as in
@@ -76,12 +88,31 @@ class Index(Layer):
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         dx = call.buffer("dx", call.saved[0], dy.dtype)
+        call.run(self._put, dx, dy)
+        return (dx,)
+
+    def _put(self, dx: Array, dy: Array) -> None:
         dx[...] = 0
         if self.once:
             dx[self.key] = dy
         else:
             np.add.at(dx, self.key, dy)
-        return (dx,)
+
+
+def indexing(key: Any) -> Layer:
+    """Return the layer of x[key]: see `made`."""
+    parts = key if key.__class__ is tuple else (key,)
+    if not {part.__class__ for part in parts} <= {int, slice, type(None), type(Ellipsis)}:
+        return Index(key)
+    # Slices are not hashable before Python 3.12.
+    words = (
+        (part.start, part.stop, part.step) if part.__class__ is slice else part for part in parts
+    )
+    return made(_of_words, *words)
+
+
+def _of_words(*words: Any) -> Index:
+    return Index(tuple(slice(*part) if part.__class__ is tuple else part for part in words))
 
 
 def _own(part: Any) -> Any:
@@ -113,6 +144,7 @@ class ReshapeOp(Layer):
     """The same elements in another shape."""
 
     analytic = True
+    replayable = True
 
     def __init__(self, shape: Any) -> None:
         self.shape = shape
@@ -191,7 +223,7 @@ def _given(x: Any) -> Any:
 @wording("reshape")
 def reshape(x: Any, shape: Any) -> Any:
     """Return the same elements in another `shape`, in which one size may be -1."""
-    return ReshapeOp(shape)(_given(x))
+    return made(ReshapeOp, shape)(_given(x))
 
 
 @wording("transpose")
@@ -245,7 +277,7 @@ def flip(x: Any, axis: Any = None) -> Any:
 
 
 def _index(x: Any, key: Any) -> Any:
-    return Index(key)(_given(x))
+    return indexing(key)(_given(x))
 
 
 @wording("take")
@@ -332,7 +364,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: float =
 @wording("concatenate")
 def concatenate(arrays: Sequence[Any], axis: int = 0) -> Any:
     """Return `arrays` side by side along `axis`."""
-    return Concatenate(axis)(*alike("concatenate", *map(_given, arrays)))
+    return made(Concatenate, axis)(*alike("concatenate", *map(_given, arrays)))
 
 
 @wording("stack")

@@ -17,7 +17,7 @@ class _TapsNotTurned(Depthwise):
     def adjoint(
         self, call: Any, dx: Array, dy: Array, weight: Array, bias: Array, rectified: bool
     ) -> None:
-        self._convolve(call, self._back, dx, dy, weight, bias, rectified, transposed=False)
+        self._correlate(call, self._backward, dx, dy, weight, bias, rectified, transposed=False)
 
 
 class _NeighboursWeights(Depthwise):

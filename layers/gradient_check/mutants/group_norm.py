@@ -35,7 +35,7 @@ class _StatisticsConstant(GroupNorm):
     def backward(self, call: Any, dy: Array, rectified: bool = False) -> Gradients:
         assert self.weight is not None
         super().backward(call, dy, rectified)
-        _, moments, _ = call.saved
+        _, _, moments, _ = call.saved
         variance = moments[:, 1 + self.features :] / moments[:, :1]
         scale = self.weight.value / np.sqrt(variance + self.epsilon)
         return (dy * scale[:, np.newaxis, np.newaxis],)

@@ -65,7 +65,7 @@ class Elements:
 
 
 def fma(a: Elements, b: Elements, c: Elements) -> Elements:
-    """Return a b + c, fused where the processor can."""
+    """Return a b + c, rounded once."""
     return Elements(a.emit, a.emit.multiply_add(a.value, b.value, c.value))
 
 

@@ -38,6 +38,13 @@ class Emitter:
             bytes_ = self.integer(bytes_)
         return self.builder.gep(pointer, [bytes_], source_etype=_I8)
 
+    def multiples(self, step: Any, count: int) -> list[Any]:
+        """Return 0, step, …, (count - 1) step."""
+        multiples = [self.integer(0)]
+        for _ in range(1, count):
+            multiples.append(self.builder.add(multiples[-1], step))
+        return multiples
+
     def call(self, name: str, result: Any, *arguments: Any) -> Any:
         module = self.builder.module
         function = module.globals.get(name)
@@ -142,6 +149,10 @@ class Emitter:
     def keep_order(self) -> None:
         """Keep the compiler from moving an access to memory to the other side of this place."""
         self.builder.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", (), side_effect=True)
+
+    def trailing_zeros(self, number: Any) -> Any:
+        """Return with how many binary zeros a 64-bit number ends, which is not 0."""
+        return self.call("llvm.cttz.i64", _I64, number, ir.Constant(ir.IntType(1), 1))
 
     def multiply_add(self, a: Any, b: Any, c: Any) -> Any:
         return fused(self.builder, a, b, c)

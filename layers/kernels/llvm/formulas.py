@@ -17,6 +17,30 @@ from numba.core import types
 
 _LN2 = Fraction("0.693147180559945309417232121458176568075500134")
 
+# (e^r - 1 - r) / r^2, |r| <= ln(2)/2, as polynomials in r for float32 and float64, interpolated at
+# Chebyshev's nodes. They are not computed here, as the C library's cosine is not the same on every
+# processor.
+_EXP_REMAINDER_32 = (
+    0.5,
+    0.1666657702559799,
+    0.041666554662050534,
+    0.008363173074513711,
+    0.001392617611993558,
+)
+_EXP_REMAINDER_64 = (
+    0.5,
+    0.1666666666666667,
+    0.04166666666666667,
+    0.008333333333326141,
+    0.0013888888888883752,
+    0.00019841269874800493,
+    2.4801587325533363e-05,
+    2.7557255425746435e-06,
+    2.7557273661348637e-07,
+    2.510520637395701e-08,
+    2.0914679376583935e-09,
+)
+
 # Chebyshev coefficients of erfcx(z) / t in 2 t - 1, where erfcx(z) = exp(z^2) erfc(z) and t = 1 /
 # (1 + z/2), z >= 0. Computed with 60 digits from the definition at 80 Chebyshev nodes;
 # `tests/layers/kernels/test_vmath.py` compares with the C library's erfc.
@@ -72,34 +96,17 @@ def _powers(chebyshev: Sequence[float]) -> list[float]:
     return [float(c) for c in total]
 
 
-def _exp_remainder(degree: int) -> list[float]:
-    """Return the coefficients of the polynomial in r that interpolates (e^r - 1 - r) / r^2 at
-    Chebyshev's nodes, |r| <= ln(2)/2.
-
-    Two degrees less than those of e^r. The values come from a Taylor series that is long enough,
-    the sum from Newton's differences.
-    """
-    n = degree - 1
-    nodes = [Fraction(math.cos((k + 0.5) * math.pi / n)) * _LN2 / 2 for k in range(n)]
-    differences = [sum(r**k / math.factorial(k + 2) for k in range(24)) for r in nodes]
-    for step in range(1, n):
-        for i in range(n - 1, step - 1, -1):
-            differences[i] = (differences[i] - differences[i - 1]) / (nodes[i] - nodes[i - step])
-    total = [Fraction(0)]
-    for difference, node in zip(reversed(differences), reversed(nodes), strict=True):
-        shifted = [Fraction(0), *total]
-        for k, c in enumerate(total):
-            shifted[k] -= c * node
-        shifted[0] += difference
-        total = shifted
-    return [float(c) for c in total[:n]]
-
-
 class _Format:
     """Constants of one floating format."""
 
     def __init__(
-        self, fraction_bits: int, bias: int, degree: int, low: float, high: float, terms: int
+        self,
+        fraction_bits: int,
+        bias: int,
+        exp: tuple[float, ...],
+        low: float,
+        high: float,
+        terms: int,
     ) -> None:
         # The least argument whose exp is a normal number, rounded up, and one that 2^n still fits.
         self.low = low
@@ -121,23 +128,23 @@ class _Format:
         # Of the tanh form of GELU: Hendrycks and Gimpel 2016, arXiv 1606.08415, section 2.
         self.gelu_root = math.sqrt(2 / math.pi)
         self.gelu_cubic = 0.044715
-        self.exp = _exp_remainder(degree)
+        self.exp = exp
         # Halves of the coefficients, for half of erfc.
         self.erfcx = [c / 2 for c in _powers(_ERFCX[:terms])]
 
 
 FORMATS = {
-    types.float32: _Format(23, 127, 6, -87.33654, 88.37, 11),
-    types.float64: _Format(52, 1023, 12, -708.3964185322641, 709.4, 26),
+    types.float32: _Format(23, 127, _EXP_REMAINDER_32, -87.33654, 88.37, 11),
+    types.float64: _Format(52, 1023, _EXP_REMAINDER_64, -708.3964185322641, 709.4, 26),
 }
 
 
 def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Emit a b + c, fused where the processor can."""
+    """Emit a b + c, rounded once: where the processor cannot, the C library does it."""
     element, lanes = (
         (a.type.element, f"v{a.type.count}") if isinstance(a.type, ir.VectorType) else (a.type, "")
     )
-    name = f"llvm.fmuladd.{lanes}{'f32' if element == ir.FloatType() else 'f64'}"
+    name = f"llvm.fma.{lanes}{'f32' if element == ir.FloatType() else 'f64'}"
     function = builder.module.globals.get(name)
     if function is None:
         function = ir.Function(builder.module, ir.FunctionType(a.type, [a.type] * 3), name)

@@ -22,6 +22,83 @@ TILE_ROWS = 8 if REGISTERS == 32 else 4
 TILE_VECTORS = 3
 
 
+def finish_tile(
+    emit: Emitter,
+    sums: list[Any],
+    shape: tuple[int, int],
+    c: Any,
+    c_row: Any,
+    lanes: Any,
+    bias: Any,
+    accumulate: Any,
+) -> None:
+    """Emit the end of a tile of c: its sums, plus what is there if `accumulate`, plus the bias if
+    that is not 0, are stored; of the last vector of each row only the first `lanes`.
+    """
+    builder = emit.builder
+    height, width = shape
+    mask = emit.first_lanes(lanes)
+
+    def load(pointer: Any, v: int) -> Any:
+        return emit.load(pointer) if v < width - 1 else emit.masked_load(pointer, mask)
+
+    def added(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
+        return lambda old: [
+            builder.fadd(old[i * width + v], load(pointer(i, v), v))
+            for i in range(height)
+            for v in range(width)
+        ]
+
+    row_pointers = [emit.pointer(c)]
+    for _ in range(1, height):
+        row_pointers.append(emit.offset(row_pointers[-1], c_row))
+    bias_pointer = emit.pointer(bias)
+    sums = emit.changed_if(
+        accumulate, sums, added(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
+    )
+    sums = emit.changed_if(
+        bias, sums, added(lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES))
+    )
+    last = []
+    for i in range(height):
+        for v in range(width):
+            pointer = emit.offset(row_pointers[i], v * VECTOR_BYTES)
+            if v < width - 1:
+                emit.store(sums[i * width + v], pointer)
+            else:
+                last.append((sums[i * width + v], pointer))
+    with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (
+        whole,
+        partial,
+    ):
+        with whole:
+            for value, pointer in last:
+                emit.store(value, pointer)
+        with partial:
+            emit.store_first([value for value, _ in last], [pointer for _, pointer in last], lanes)
+
+
+def inner_step(
+    emit: Emitter, a_row: Any, a_k: Any, shape: tuple[int, int]
+) -> Callable[[Any, list[Any]], list[Any]]:
+    """Return what emits a step along the inner index, as the body of a loop that carries the
+    addresses in a and in the panel of b, and the sums of a tile of this shape (rows, vectors).
+    """
+    height, width = shape
+    row_offsets = emit.multiples(a_row, height)
+
+    def step(_: Any, carried: list[Any]) -> list[Any]:
+        a_now, b_now, *sums = carried
+        panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
+        new = []
+        for i in range(height):
+            x = emit.broadcast(emit.offset(a_now, row_offsets[i]) if i else a_now)
+            new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
+        return [emit.offset(a_now, a_k), emit.offset(b_now, width * VECTOR_BYTES), *new]
+
+    return step
+
+
 @intrinsic(prefer_literal=True)
 def tile_product(
     typingctx: Any,
@@ -55,100 +132,60 @@ def tile_product(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(builder, like.dtype)
         _, c, c_row, a, a_row, a_k, b, k, lanes, bias, accumulate, *_ = arguments
-        zero = emit.integer(0)
-        row_offsets = [zero]
-        for _ in range(1, height):
-            row_offsets.append(builder.add(row_offsets[-1], a_row))
+        body = inner_step(emit, a_row, a_k, (height, width))
 
-        def body(_: Any, carried: list[Any]) -> list[Any]:
-            a_now, b_now, *sums = carried
-            panel = [emit.load(emit.offset(b_now, v * VECTOR_BYTES)) for v in range(width)]
-            new = []
-            for i in range(height):
-                x = emit.broadcast(emit.offset(a_now, row_offsets[i]) if i else a_now)
-                new += [emit.multiply_add(x, panel[v], sums[i * width + v]) for v in range(width)]
-            return [emit.offset(a_now, a_k), emit.offset(b_now, width * VECTOR_BYTES), *new]
+        # The rows of c are asked for one by one while the sums run: all at once they would hold up
+        # the loads of b.
+        share = builder.sdiv(k, emit.integer(height))
 
-        prefetched = emit.pointer(c)
-        for _ in range(height):
+        def part(r: Any, carried: list[Any]) -> list[Any]:
+            prefetched, *carried = carried
             for at in range(0, width * VECTOR_BYTES, CACHE_LINE):
                 emit.prefetch(emit.offset(prefetched, at))
-            prefetched = emit.offset(prefetched, c_row)
+            last = builder.icmp_signed("==", r, emit.integer(height - 1))
+            rest = builder.sub(k, builder.mul(share, emit.integer(height - 1)))
+            steps = builder.select(last, rest, share)
+            return [emit.offset(prefetched, c_row), *emit.loop(steps, carried, body)]
+
         start = [emit.pointer(a), emit.pointer(b)] + [emit.zero] * (height * width)
-        sums = emit.loop(k, start, body)[2:]
+        sums = emit.loop(emit.integer(height), [emit.pointer(c), *start], part)[3:]
 
-        mask = emit.first_lanes(lanes)
-
-        def load(pointer: Any, v: int) -> Any:
-            return emit.load(pointer) if v < width - 1 else emit.masked_load(pointer, mask)
-
-        def added(pointer: Callable[[int, int], Any]) -> Callable[[list[Any]], list[Any]]:
-            return lambda old: [
-                builder.fadd(old[i * width + v], load(pointer(i, v), v))
-                for i in range(height)
-                for v in range(width)
-            ]
-
-        row_pointers = [emit.pointer(c)]
-        for _ in range(1, height):
-            row_pointers.append(emit.offset(row_pointers[-1], c_row))
-        bias_pointer = emit.pointer(bias)
-        sums = emit.changed_if(
-            accumulate, sums, added(lambda i, v: emit.offset(row_pointers[i], v * VECTOR_BYTES))
-        )
-        sums = emit.changed_if(
-            bias, sums, added(lambda i, v: emit.offset(bias_pointer, v * VECTOR_BYTES))
-        )
-        last = []
-        for i in range(height):
-            for v in range(width):
-                pointer = emit.offset(row_pointers[i], v * VECTOR_BYTES)
-                if v < width - 1:
-                    emit.store(sums[i * width + v], pointer)
-                else:
-                    last.append((sums[i * width + v], pointer))
-        with builder.if_else(builder.icmp_signed("==", lanes, emit.integer(emit.lanes))) as (
-            whole,
-            partial,
-        ):
-            with whole:
-                for value, pointer in last:
-                    emit.store(value, pointer)
-            with partial:
-                emit.store_first(
-                    [value for value, _ in last], [pointer for _, pointer in last], lanes
-                )
+        finish_tile(emit, sums, (height, width), c, c_row, lanes, bias, accumulate)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def write_transpose(
+    emit: Emitter, out: Any, out_row: Any, source: Any, source_row: Any, rows: Any = None
+) -> None:
+    """Emit the transpose of a square block of vector-width rows, of which only so many are there
+    if that is said: the others are zero.
+    """
+    builder = emit.builder
+    pointer, block = emit.pointer(source), []
+    for i in range(emit.lanes):
+        row = emit.load(pointer)
+        step = source_row
+        if rows is not None:
+            row = builder.select(builder.icmp_signed("<", emit.integer(i), rows), row, emit.zero)
+            step = builder.select(
+                builder.icmp_signed("<", emit.integer(i + 1), rows), step, emit.integer(0)
+            )
+        block.append(row)
+        pointer = emit.offset(pointer, step)
+    pointer = emit.pointer(out)
+    for row in emit.transpose(block):
+        emit.store(row, pointer)
+        pointer = emit.offset(pointer, out_row)
 
 
 def _transposition(like: Any, integers: int) -> tuple[Any, Callable[..., Any]]:
-    signature = types.void(like, *([types.intp] * integers))
-
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = Emitter(builder, like.dtype)
-        _, out, out_row, source, source_row, *rows = arguments
-        pointer, block = emit.pointer(source), []
-        for i in range(emit.lanes):
-            row = emit.load(pointer)
-            step = source_row
-            if rows:
-                row = builder.select(
-                    builder.icmp_signed("<", emit.integer(i), rows[0]), row, emit.zero
-                )
-                step = builder.select(
-                    builder.icmp_signed("<", emit.integer(i + 1), rows[0]), step, emit.integer(0)
-                )
-            block.append(row)
-            pointer = emit.offset(pointer, step)
-        pointer = emit.pointer(out)
-        for row in emit.transpose(block):
-            emit.store(row, pointer)
-            pointer = emit.offset(pointer, out_row)
+        write_transpose(Emitter(builder, like.dtype), *arguments[1:])
         return context.get_dummy_value()
 
-    return signature, generate
+    return types.void(like, *([types.intp] * integers)), generate
 
 
 @intrinsic(prefer_literal=True)

@@ -165,14 +165,6 @@ def named_intrinsic(function: Any, name: str) -> Any:
     return intrinsic(function)
 
 
-def _multiples(emit: Emitter, step: Any, count: int) -> list[Any]:
-    """Emit 0, step, ..., (count - 1) step."""
-    multiples = [emit.integer(0)]
-    for _ in range(1, count):
-        multiples.append(emit.builder.add(multiples[-1], step))
-    return multiples
-
-
 def tap_product(rows: int, vectors: int) -> Any:
     """Return what writes a (rows, vectors) tile of c, summed over `count` runs t.
 
@@ -204,7 +196,7 @@ def tap_product(rows: int, vectors: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             c, c_row, a, a_row, b, b_k, runs, count, lanes, bias, rectify = arguments[1:]
             emit = Emitter(builder, like.dtype)
-            offsets = _multiples(emit, a_row, rows)
+            offsets = emit.multiples(a_row, rows)
             tile = _Tile(emit, vectors, offsets, emit.integer(emit.size), b_k)
             sums = tile.chains(emit.pointer(a), emit.pointer(b), emit.pointer(runs), count)
             tile.write(sums, c, c_row, lanes, bias=bias, rectify=rectify)
@@ -280,7 +272,7 @@ def plane_product(unroll: int, rows: int, vectors: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             c, c_row, a, a_row, a_k, b, b_k, k, accumulate = arguments[1:]
             emit = Emitter(builder, like.dtype)
-            offsets = _multiples(emit, a_row, rows)
+            offsets = emit.multiples(a_row, rows)
             tile = _Tile(emit, vectors, offsets, a_k, b_k)
             steps = k if unroll == 1 else builder.sdiv(k, emit.integer(unroll))
             sums = tile.run(emit.pointer(a), emit.pointer(b), tile.zeros, steps, unroll)

@@ -24,7 +24,7 @@ ROW_BYTES = 64
 CHAINS = 4
 
 
-class _RowEmitter(Emitter):
+class RowEmitter(Emitter):
     """Emits instructions on vectors of ROW_BYTES, whatever the processor has."""
 
     def __init__(self, builder: Any, dtype: Any) -> None:
@@ -185,7 +185,7 @@ class _RowEmitter(Emitter):
 @intrinsic
 def _row_sum(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, x, n = arguments
 
         def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
@@ -203,7 +203,7 @@ def _row_sum(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
 @intrinsic
 def _row_squares(typingctx: Any, like: Any, x: Any, n: Any, centre: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, x, n, centre = arguments
         middle = emit.splat(centre)
 
@@ -221,7 +221,7 @@ def _row_squares(typingctx: Any, like: Any, x: Any, n: Any, centre: Any) -> Any:
 @intrinsic
 def _row_dot(typingctx: Any, like: Any, x: Any, y: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, x, y, n = arguments
 
         def body(at: Any, mask: Any, sums: list[Any]) -> list[Any]:
@@ -239,7 +239,7 @@ def _row_dot(typingctx: Any, like: Any, x: Any, y: Any, n: Any) -> Any:
 @intrinsic
 def _row_max(typingctx: Any, like: Any, x: Any, n: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, x, n = arguments
         lowest = emit.constant(float("-inf"))
 
@@ -266,7 +266,7 @@ def _strip_max(
     typingctx: Any, like: Any, out: Any, x: Any, row: Any, rows: Any, n: Any, seen: Any, step: Any
 ) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, out, x, *strip = arguments
         lowest = emit.constant(float("-inf"))
 
@@ -293,7 +293,7 @@ def _strip_dot(
     typingctx: Any, like: Any, out: Any, x: Any, y: Any, row: Any, rows: Any, n: Any
 ) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, out, x, y, row, rows, n = arguments
 
         def body(at: Any, mask: Any, sums: list[Any], _: Any) -> list[Any]:
@@ -332,7 +332,7 @@ def _strip_exp(
 ) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, out, p, *strip, scale, shifts = arguments
         factor = emit.splat(scale)
 
@@ -375,7 +375,7 @@ def _strip_softmax_gradient(
 ) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = _RowEmitter(builder, like.dtype)
+        emit = RowEmitter(builder, like.dtype)
         _, p, g, *strip, scale, shifts, inverses, means = arguments
         factor = emit.splat(scale)
 

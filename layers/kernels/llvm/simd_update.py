@@ -1,8 +1,8 @@
 """Microkernels of optimizers: an update by a formula of elements, and what guards it, a block at a
 time.
 
-Arrays that are changed are a tuple, parameters first and then their moments. A log or checksums
-that are None cost nothing.
+Arrays that are changed are a tuple, parameters first and then their moments, which may be packed
+(`layers.kernels.packed`). A log or checksums that are None cost nothing.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,11 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from layers.kernels.machine import VECTOR_BYTES
+from layers.kernels.packed import LINE_BYTES
 
 from .elements import Elements
 from .emitter import Emitter
+from .simd_packed import Packed
 
 SUM_WORDS = 4
 """Numbers of 32 bits of a checksum: sums of every fourth word, as many as the narrowest vectors
@@ -58,18 +60,22 @@ class _Vector:
         for value, place in zip(values, places, strict=True):
             emit.store(value, place)
 
-    def log(self, values: list[Any], rows: list[Any], begun: Any) -> None:
-        """Store vectors to rows of the log, and then how many elements of them there are, before
-        all that is stored afterwards.
-        """
-        emit, builder = self._emit, self._emit.builder
+    def log(self, values: list[Any], rows: list[Any]) -> None:
+        """Store vectors to rows of the log."""
         for value, row in zip(values, rows, strict=True):
-            emit.store(value, emit.offset(row, self._at))
+            self._emit.store(value, self._emit.offset(row, self._at))
+
+    @property
+    def first(self) -> Any:
+        """The number of its first element in the block."""
+        return self._emit.builder.udiv(self._at, self._emit.integer(self._emit.size))
+
+    @property
+    def end(self) -> Any:
+        """The number of the element behind its last."""
+        emit = self._emit
         lanes = emit.integer(emit.lanes) if self._rest is None else self._rest
-        before = builder.udiv(self._at, emit.integer(emit.size))
-        emit.keep_order()
-        builder.store(builder.add(before, lanes), begun, align=8)
-        emit.keep_order()
+        return emit.builder.add(self.first, lanes)
 
     def counted(self, value: Any) -> Any:
         """Return a vector with 0 in lanes that do not count."""
@@ -84,14 +90,15 @@ class _Work(NamedTuple):
     Attributes
     ----------
     on
-        Called with each vector of the block; it returns values.
+        Called with each vector of the block, or with those of each line if something is packed; it
+        returns vectors of words.
     sums
-        How many, whose words are added up.
+        How many of them, which are added up.
     end
         Called with these sums.
     """
 
-    on: Callable[[_Vector], list[Any]]
+    on: Callable[[list[_Vector]], list[Any]]
     sums: int
     end: Callable[[list[Any]], Any]
 
@@ -115,6 +122,12 @@ class _Update:
         self._count = len(of)
         unpacked = cgutils.unpack_tuple(builder, arrays, len(of))
         self._starts = [self._start_of(*each) for each in zip(of, unpacked, strict=True)]
+        self._packed = [
+            Packed(emit, signed=kind.signed) if isinstance(kind, types.Integer) else None
+            for kind in (each.dtype for each in of)
+        ]
+        self.packs = any(self._packed)
+        self._together = LINE_BYTES // VECTOR_BYTES if self.packs else 1
         self._logged, self._summed = _is_given(log[0]), _is_given(sums[0])
         if self._logged:
             strides = context.make_array(log[0])(context, builder, log[1]).strides
@@ -133,14 +146,72 @@ class _Update:
         by = self._builder.mul(element, self.emit.integer(self.emit.size))
         return self.emit.offset(pointer, by)
 
+    def _places(self, start: Any) -> list[Any]:
+        """Return where element `start` of each array is."""
+        return [
+            self._at(pointer, start) if packed is None else packed.place(pointer, start)
+            for pointer, packed in zip(self._starts, self._packed, strict=True)
+        ]
+
     def _sums_of(self, block: Any) -> list[Any]:
         row = self._builder.mul(block, self.emit.integer(4 * SUM_WORDS * self._count))
         first = self.emit.offset(self._held, row)
         return [self.emit.offset(first, 4 * SUM_WORDS * k) for k in range(self._count)]
 
+    def _loaded(self, vectors: list[_Vector], places: list[Any]) -> list[Any]:
+        """Return what arrays have there: a vector for each of these, or a packed line."""
+        return [
+            [vector.load([place])[0] for vector in vectors]
+            if packed is None
+            else packed.load(packed.place(place, vectors[0].first))
+            for place, packed in zip(places, self._packed, strict=True)
+        ]
+
+    def _stored(self, held: list[Any], vectors: list[_Vector], places: list[Any]) -> None:
+        """Store what `_loaded` would return."""
+        plain = [k for k, packed in enumerate(self._packed) if packed is None]
+        for i, vector in enumerate(vectors):
+            vector.store([held[k][i] for k in plain], [places[k] for k in plain])
+        for packed, raw, place in zip(self._packed, held, places, strict=True):
+            if packed is not None:
+                packed.store(raw, packed.place(place, vectors[0].first))
+
+    def _log_of(self, held: list[Any], vectors: list[_Vector], rows: list[Any], begun: Any) -> None:
+        """Store what arrays have to rows of the log, and then how many elements of them there are,
+        before all that is stored afterwards.
+        """
+        for packed, each, row in zip(self._packed, held, rows, strict=True):
+            if packed is not None:
+                packed.store(each, packed.place(row, vectors[0].first))
+                continue
+            for value, vector in zip(each, vectors, strict=True):
+                vector.log([value], [row])
+        self.emit.keep_order()
+        self._builder.store(vectors[-1].end, begun, align=8)
+        self.emit.keep_order()
+
+    def _words_of(self, held: list[Any], vectors: list[_Vector]) -> list[Any]:
+        """Return the words of what each array has, added up to one vector."""
+        builder, words = self._builder, []
+        for packed, each in zip(self._packed, held, strict=True):
+            if packed is not None:
+                words.append(packed.words(each, self._sum))
+                continue
+            first, *others = [
+                builder.bitcast(vector.counted(value), self._sum)
+                for vector, value in zip(vectors, each, strict=True)
+            ]
+            for other in others:
+                first = builder.add(first, other)
+            words.append(first)
+        return words
+
     def looked_at(self, start: Any, block: Any, first: Any) -> _Work:
         """Return what compares the checksums of a block, or notes them: see `look_at`."""
-        sources = [self._at(pointer, start) for pointer in self._starts]
+        sources = self._places(start)
+
+        def on(vectors: list[_Vector]) -> list[Any]:
+            return self._words_of(self._loaded(vectors, sources), vectors)
 
         def end(totals: list[Any]) -> Any:
             places = self._sums_of(block)
@@ -150,7 +221,7 @@ class _Update:
                 self._note(totals, places)
             return found
 
-        return _Work(lambda vector: vector.load(sources), self._count, end)
+        return _Work(on, self._count, end)
 
     def changed(
         self,
@@ -165,7 +236,7 @@ class _Update:
     ) -> _Work:
         """Return what changes a block by a formula: see `updating`."""
         emit, builder = self.emit, self._builder
-        places = [self._at(pointer, start) for pointer in self._starts]
+        places = self._places(start)
         gradient = self._at(self._start_of(*gradients), start)
         factor = self._start_of(*factors)
         rows = [
@@ -181,24 +252,43 @@ class _Update:
             else emit.splat(self._context.cast(builder, value, each, gradients[0].dtype))
             for each, value in zip(of, unpacked, strict=True)
         ]
+        dither = numbers.pop() if self.packs else None
+        dithers = [packed and packed.dithers(dither) for packed in self._packed]
 
-        def on(vector: _Vector) -> list[Any]:
-            g, by, *old = vector.load([gradient, factor, *places])
+        def on(vectors: list[_Vector]) -> list[Any]:
+            given = [vector.load([gradient, factor]) for vector in vectors]
+            old = self._loaded(vectors, places)
             if rows:
-                vector.log(old, rows, count)
-            p, *moments = old
-            p = builder.fmul(by, p)
-            new = formula(*(Elements(emit, each) for each in (p, g, *moments, *numbers)))
-            results = [each.value for each in (new if isinstance(new, tuple) else (new,))]
-            vector.store(results, places)
-            return [*old, *results] if self._summed else []
+                self._log_of(old, vectors, rows, count)
+            numbered = [
+                each if packed is None else packed.unpacked(each)
+                for packed, each in zip(self._packed, old, strict=True)
+            ]
+            results = []
+            for (g, by), p, *moments in zip(given, *numbered, strict=True):
+                p = builder.fmul(by, p)
+                new = formula(*(Elements(emit, each) for each in (p, g, *moments, *numbers)))
+                results.append([each.value for each in (new if isinstance(new, tuple) else (new,))])
+            changed = [
+                [*each] if packed is None else packed.packed([*each], by)
+                for packed, by, *each in zip(self._packed, dithers, *results, strict=True)
+            ]
+            self._stored(changed, vectors, places)
+            if not self._summed:
+                return []
+            return [*self._words_of(old, vectors), *self._words_of(changed, vectors)]
 
         def end(totals: list[Any]) -> Any:
             if not totals:
                 return emit.integer(-1)
             held = self._sums_of(block)
-            found = self._compared(totals[: self._count], held, first)
-            self._note(totals[self._count :], held)
+            before, after = totals[: self._count], totals[self._count :]
+            found = self._compared(before, held, first)
+            differs = builder.icmp_signed(">=", found, emit.integer(0))
+            for k, place in enumerate(held):
+                apart = builder.sub(before[k], builder.load(place, align=4, typ=before[k].type))
+                after[k] = builder.select(differs, apart, after[k])
+            self._note(after, held)
             return found
 
         return _Work(on, 2 * self._count * self._summed, end)
@@ -220,28 +310,35 @@ class _Update:
             self._builder.store(total, place, align=4)
 
     def do(self, work: _Work, size: Any) -> Any:
-        """Do work to so many elements, and return what its end returns."""
-        emit, builder = self.emit, self._builder
-        lanes = emit.integer(emit.lanes)
-        rest = builder.urem(size, lanes)
+        """Do work to so many elements, whole lines if something is packed, and return what its end
+        returns.
+        """
+        emit, builder, together = self.emit, self._builder, self._together
+        lanes = emit.integer(together * emit.lanes)
 
-        def add(totals: list[Any], vector: _Vector) -> list[Any]:
-            values = [vector.counted(each) for each in work.on(vector)]
-            words = [builder.bitcast(each, self._sum) for each in values]
-            return [builder.add(*each) for each in zip(totals, words, strict=True)]
+        def add(totals: list[Any], vectors: list[_Vector]) -> list[Any]:
+            return [builder.add(*each) for each in zip(totals, work.on(vectors), strict=True)]
 
         def one(_: Any, carried: list[Any]) -> list[Any]:
             at, *totals = carried
-            new = add(totals, _Vector(emit, at))
-            return [builder.add(at, emit.integer(VECTOR_BYTES)), *new]
-
-        def last(carried: list[Any]) -> list[Any]:
-            at, *totals = carried
-            return [at, *add(totals, _Vector(emit, at, rest))]
+            places = [
+                at if not k else builder.add(at, emit.integer(k * VECTOR_BYTES))
+                for k in range(together)
+            ]
+            new = add(totals, [_Vector(emit, place) for place in places])
+            return [builder.add(at, emit.integer(together * VECTOR_BYTES)), *new]
 
         start = [self._zero, *[ir.Constant(self._sum, None)] * work.sums]
         carried = emit.loop(builder.udiv(size, lanes), start, one)
-        _, *totals = emit.changed_if(rest, carried, last)
+        if not self.packs:
+            rest = builder.urem(size, lanes)
+
+            def last(carried: list[Any]) -> list[Any]:
+                at, *totals = carried
+                return [at, *add(totals, [_Vector(emit, at, rest)])]
+
+            carried = emit.changed_if(rest, carried, last)
+        _, *totals = carried
         return work.end([self._folded(total) for total in totals])
 
     def _folded(self, total: Any) -> Any:
@@ -281,14 +378,15 @@ def look_at(
 def updating(formula: Callable[..., Any]) -> Any:
     """Return the intrinsic that updates elements [start, start + size) of the arrays by a formula
     (values, gradients, \\*moments, \\*scalars) of `Elements`, which returns what takes the places
-    of values and moments. The values are multiplied by factors (at least size,) before.
+    of values and moments. The values are multiplied by factors (at least size,) before. If an array
+    is packed, the last scalar is not the formula's: codes are rounded by it, in [0, 1).
 
     In the same pass it
 
     - copies each vector to the rows of log (A, at least size) before it changes, and how many
       elements have been copied to the address `begun`;
     - compares the checksums of before as `look_at` does, returns what that does, and writes those
-      of afterwards to sums[block].
+      of afterwards to sums[block]; where one differs, by how much each has changed.
     """
 
     def update(

@@ -18,19 +18,20 @@ from .formulas import FORMATS, Formulas, fused
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a b + c, fused where the processor can."""
+    """Return a b + c, rounded once."""
     return a(a, a, a), lambda context, builder, signature, arguments: fused(builder, *arguments)
 
 
 @intrinsic(prefer_literal=True)
 def constant(typingctx: Any, like: Any, name: Any) -> Any:
     """Return the constant of this name (of `_Format`) in the real format of `like`, a number or an
-    array.
+    array; of words of 16 bits, in float32.
 
     A literal such as 1 would turn float32 arithmetic into float64.
     """
     dtype = like.dtype if isinstance(like, types.Array) else like
     dtype = types.float64 if dtype == types.complex128 else dtype
+    dtype = types.float32 if isinstance(dtype, types.Integer) else dtype
     value = getattr(FORMATS[dtype], name.literal_value)
     element = ir.FloatType() if dtype == types.float32 else ir.DoubleType()
     return dtype(like, name), lambda context, builder, signature, arguments: ir.Constant(

@@ -340,13 +340,26 @@ def test_input_is_copied_unless_it_is_read_only_or_the_caller_keeps_it_as_it_is(
 def test_large_inputs_are_copied_into_memory_that_is_used_again():
     x, workspace = np.ones((2, 100_000)), layers.Workspace()
     allocations = []
-    for _ in range(3):
+    for _ in range(4):
         tape = layers.Tape(workspace=workspace)
         first, second = tape.input(x[0]), tape.input(x[1])
         (first * x[0] + second).sum().backward()
         allocations.append(workspace.allocations)
-    assert allocations[0] == allocations[2] > 2
+    # The values of one step live on until the next has its own.
+    assert allocations[1] == allocations[3] > 2
     assert not np.shares_memory(first.array, second.array)
+
+
+def test_gradients_that_are_kept_leave_the_memory_of_steps_to_the_next():
+    x, workspace = np.ones((2, 100_000)), layers.Workspace()
+    gradients, allocations = [], []
+    for step in range(5):
+        value = layers.Tape(workspace=workspace).input(x)
+        (layers.ReLU()(value) * float(step)).sum().backward()
+        gradients.append(value.grad)
+        allocations.append(workspace.allocations)
+    assert allocations[1] == allocations[-1]
+    assert [gradient[0, 0] for gradient in gradients] == [0, 1, 2, 3, 4]
 
 
 def test_index_array_and_given_gradient_may_be_filled_anew():

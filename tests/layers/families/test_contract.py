@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import layers
-from layers import Tape, Workspace
+from layers import MeanSquaredError, PReLU, Tape, Workspace
 from layers.gradient_check.cases import BATCH, CASES, FAMILY, Apply
 from layers.gradient_check.cases.loss import CASES as CASES_OF_LOSSES
 
@@ -29,6 +29,23 @@ CUTS = [(0, cut, BATCH) for cut in range(1, BATCH)] + [
     (0, 1, 1, 7),
 ]
 
+# Some that must take part in steps that are replayed, one or more of each family that does.
+REPLAYED = {
+    *("Linear", "Linear without bias", "ReLU", "GELU", "PReLU", "Softmax", "Reshape", "LayerNorm"),
+    *("Conv2d", "MaxPool2d", "AvgPool2d", "Add", "SoftmaxCrossEntropy", "MeanSquaredError"),
+    *("BinaryCrossEntropy", "Dropout", "Dropout2d", "Embedding", "BatchNorm", "BatchNorm2d"),
+    *(
+        "Residual with BatchNorm and ReLU",
+        "GroupNorm",
+        "Attention causal",
+        "Attention with dropout",
+    ),
+    *("MultiHeadAttention", "LearnedPositions", "EncoderBlock causal", "Multiply", "RNN", "GRU"),
+    *("Coefficients", "a + b", "a - b", "a b", "a / b", "a ** b", "a ** 3", "2 ** a", "-a", "exp"),
+    *("log", "sqrt", "sin", "tanh", "erf", "a[1:4]", "reshape", "stack", "squeeze", "split"),
+    *("sum over axes", "mean over an axis"),
+    *("LSTM", "LSTM with lengths", "LSTM of two layers both ways, last", "GRU, last"),
+}
 LAYERS = {case.name: case.make(np.random.default_rng(0)) for case in CASES}
 WITH_PARAMETERS = [case for case in CASES if LAYERS[case.name].parameters()]
 
@@ -142,7 +159,7 @@ def test_every_function_of_values_has_a_case():
     names = {case.name for case in CASES}
     functions = {
         name for name in layers.__all__ if name.islower() and callable(getattr(layers, name))
-    } - {"gradcheck", "summary"}
+    } - {"gradcheck", "set_precision", "summary"}
     assert functions - names <= {"absolute"}, "absolute is tested as abs a"
 
 
@@ -478,6 +495,48 @@ def test_nothing_is_allocated_in_the_second_and_third_step(case):
         Run(case, layer, inputs, keep=True, workspace=workspace, step=step)
         counts.append(workspace.allocations)
     assert counts[0] == counts[1] == counts[2]
+
+
+def steps_of(case, dtype=np.float32):
+    """Return bits of the losses and gradients of six steps, over rows in another order each, and
+    how many of them were replayed.
+
+    The first input passes through a layer with a parameter, so that there is a gradient, and an
+    output that is no number becomes one.
+    """
+    layer, inputs = make(case, dtype)
+    first, last, workspace, found = PReLU(dtype=dtype), MeanSquaredError(), Workspace(), []
+    parameters = [*layer.parameters(), *first.parameters()]
+    for step in range(6):
+        for parameter in parameters:
+            parameter.zero_gradient()
+        tape = Tape(training=True, workspace=workspace, seed=1, step=step)
+        given = [np.roll(x, step, 0) if x.ndim and len(x) == BATCH else x for x in inputs]
+        values = [
+            tape.input(x, gradient=False)
+            if not i or (x.dtype == dtype and i not in case.constant)
+            else x
+            for i, x in enumerate(given)
+        ]
+        if values[0].dtype == dtype and values[0].ndim > 1:
+            values[0] = first(values[0])
+        y = layer(*values)
+        y = y[0] if isinstance(y, tuple) else y
+        if y.ndim:
+            y = last(y, np.ones(y.shape, y.dtype))
+        if y.wants:
+            y.backward()
+        found.append([y.array.tobytes(), *(p.gradient.tobytes() for p in parameters)])
+    return found, workspace.replay.steps
+
+
+@every
+def test_steps_that_are_replayed_have_the_bits_of_ordinary_ones(case, monkeypatch):
+    found, replayed = steps_of(case)
+    if case.name in REPLAYED:
+        assert replayed >= 3
+    monkeypatch.setenv("LAYERS_REPLAY", "0")
+    assert steps_of(case) == (found, 0)
 
 
 @every

@@ -61,12 +61,30 @@ def test_he_keeps_the_size_of_a_signal_through_many_layers_of_relu():
 
 
 @pytest.mark.parametrize(
-    "shape", [(30, 30), (20, 50), (50, 20), (12, 5, 3, 3), (100, 5, 3, 3)], ids=str
+    "shape",
+    [(1, 1), (30, 30), (20, 50), (50, 20), (12, 5, 3, 3), (100, 5, 3, 3), (300, 300)],
+    ids=str,
 )
 def test_orthogonal_rows_or_columns_are_orthonormal(shape):
     w = init.orthogonal(np.random.default_rng(3), shape).reshape(shape[0], -1)
     small = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
     np.testing.assert_allclose(small, np.eye(len(small)), atol=1e-13)
+
+
+def test_orthogonal_is_the_q_of_a_normal_matrix():
+    normal = init.normal(1)(np.random.default_rng(3), (90, 60))
+    q, r = np.linalg.qr(normal)
+    w = init.orthogonal(np.random.default_rng(3), (90, 60))
+    np.testing.assert_allclose(w, q * np.sign(np.diag(r)), atol=1e-13)
+
+
+def test_normal_numbers_keep_the_bits_that_every_processor_draws():
+    drawn = np.random.default_rng(3).normal(0, 0.02, 10_000)
+    kept = init.normal(0.02)(np.random.default_rng(3), (10_000,))
+    assert (kept == drawn.astype(np.float32)).all()
+    # Smaller than any number of single precision.
+    tiny = init.normal(1e-60)(np.random.default_rng(3), (100,))
+    np.testing.assert_allclose(tiny, np.random.default_rng(3).normal(0, 1e-60, 100), rtol=2**-24)
 
 
 def test_orthogonal_times_gain():

@@ -467,7 +467,14 @@ def test_every_layer_and_loss_has_a_case():
     in_test_conv_oracle |= {"ConvTranspose3d"}
     in_test_norm = {"BatchNorm", "BatchNorm2d"}
     as_others = {"InstanceNorm", "InstanceNorm1d"}
-    of_sequences = {"Embedding", "RMSNorm", "Attention", "MultiHeadAttention"}
+    of_sequences = {
+        "Recompute",
+        "Coefficients",
+        "Embedding",
+        "RMSNorm",
+        "Attention",
+        "MultiHeadAttention",
+    }
     of_sequences |= {
         "SinusoidalPositions",
         "LearnedPositions",

@@ -42,7 +42,9 @@ def test_bounds_checking_is_not_turned_off_by_the_options_of_kernels(tmp_path):
 
 @pytest.mark.full
 def test_kernels_stay_within_their_arrays(tmp_path):
-    families = [TESTS / "layers" / "families" / f"test_{name}.py" for name in FAMILIES.split()]
+    folder = TESTS / "layers" / "families"
+    families = [folder / f"test_{name}.py" for name in FAMILIES.split()]
+    families.append(f"{folder / 'test_contract.py'}::test_empty_batch_and_single_sample")
     gradients = TESTS / "layers" / "gradcheck" / "test_gradient_check.py"
     optimizers = [TESTS / "ddbp" / "optim" / f"test_{name}.py" for name in ("optim", "slow_twins")]
     done = run_checked(tmp_path, "-m", "pytest", "-q", "-n", "2", gradients, *optimizers, *families)

@@ -11,7 +11,7 @@ import ctypes, mmap
 import numpy as np
 import layers
 from layers.gradient_check.cases.conv import CASES
-from layers.kernels import conv, conv_columns, conv_frames, winograd
+from layers.kernels import conv, conv_bf16, conv_columns, conv_frames, winograd
 
 libc = ctypes.CDLL(None)
 libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -46,19 +46,24 @@ def watched(kernel):
 
 for module, names in (
     (conv, ("pack", "correlate", "weight_gradient", "bias_gradient")),
+    (conv_bf16, ("pack", "correlate", "weight_gradient")),
     (conv_columns, ("input_gradient",)),
     (conv_frames, ("gather", "scatter")),
     (winograd, ("pack", "correlate", "weight_gradient")),
 ):
     for name in names:
         setattr(module, name, watched(getattr(module, name)))
-for dtype in (np.float32, np.float64):
+for dtype, precision in (
+    (np.float32, "float32"), (np.float64, "float32"), (np.float32, "bf16")
+):
     for case in CASES:
         for at_end in (True, False):
             rng = np.random.default_rng(0)
             layer = case.make(rng).astype(dtype)
+            layers.set_precision(layer, precision)
             tape = layers.Tape(shards=(0, 2, 5, 7))
-            print(case, np.dtype(dtype), "at the end" if at_end else "at the start", flush=True)
+            where = "at the end" if at_end else "at the start"
+            print(case, np.dtype(dtype), precision, where, flush=True)
             y = layer(tape.input(case.inputs(rng)[0].astype(dtype)))
             y.backward(np.ones(y.shape, dtype))
 print(count, "arrays")

@@ -68,6 +68,14 @@ def test_power_is_good_to_few_ulps(dtype):
     assert ulps(values(elementary.power, a, b), exact) < (0.51 if dtype == np.float32 else 3)
 
 
+def test_functions_of_numbers_are_those_of_arrays():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0, 1, 500), rng.uniform(0, 1000, 500)
+    powers = [elementary.power_of_number(*pair) for pair in zip(a, b, strict=True)]
+    assert powers == values(elementary.power, a, b).tolist()
+    assert [elementary.cosine_of_number(x) for x in b] == values(elementary.cos, b).tolist()
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_ends_of_the_format_are_those_of_numpy(dtype):
     special_numbers = [0, 1, -1, 2, -2, 0.5, np.inf, -np.inf, np.nan]

@@ -5,9 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from layers.kernels import measure
+from layers.kernels import measure, reduce
 from layers.kernels.measure import BINS, FIRST_BIN, HIGHEST, LOWEST, SATURATED, SQUARES, ZEROS
 
+RNG = np.random.default_rng(5)
 # One element, less than a vector of lanes, several blocks with a tail, none.
 PARTS = np.array([[0, 1], [1, 8], [8, 2 * 1024 + 13], [2061, 2061]])
 
@@ -21,9 +22,12 @@ def numbers(dtype, size=2061):
 
 def measured(x, parts, low=-np.inf, high=np.inf):
     sums = np.full((len(parts), FIRST_BIN + BINS), -1.0)
-    info = np.finfo(x.dtype)
-    bits, bounds = x.view(f"i{x.itemsize}"), map(x.dtype.type, (low, high))
-    measure.measures(sums, x, bits, parts, *bounds, info.nmant, LOWEST - info.minexp)
+    first = LOWEST - np.finfo(x.dtype).minexp
+    bits, bounds = x.view(f"u{x.itemsize}"), map(x.dtype.type, (low, high))
+    measure.measures(sums, x, bits, parts, *bounds, first)
+    counts = np.full((len(parts), BINS), -1.0)
+    measure.magnitudes(counts, bits, parts, first)
+    np.testing.assert_array_equal(counts, sums[:, FIRST_BIN:])
     return sums
 
 
@@ -70,6 +74,31 @@ def test_a_part_is_the_same_bits_wherever_it_lies():
     x = numbers(np.float32)
     shifted = np.concatenate([x[:3], x])
     np.testing.assert_array_equal(measured(x, PARTS), measured(shifted, PARTS + 3))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_are_those_of_numpy_and_of_an_array_with_itself_its_square_sums(dtype):
+    x, y = numbers(dtype), numbers(dtype)[::-1].copy()
+    found, squares = np.full(len(PARTS), -1.0), np.full(len(PARTS), -1.0)
+    measure.products(found, x, y, PARTS)
+    for each, (start, stop) in zip(found, PARTS, strict=True):
+        exact = x[start:stop].astype(np.float64) @ y[start:stop].astype(np.float64)
+        np.testing.assert_allclose(each, exact, rtol=1e-12)
+    measure.products(found, x, x, PARTS)
+    reduce.square_sums(squares, x, PARTS)
+    assert found.tobytes() == squares.tobytes()
+
+
+def test_saturated_steps_are_those_within_the_lengths():
+    x = RNG.uniform(-1.1, 1.1, (5, 4, 6)).astype(np.float32)
+    x[3, 2, 3] = np.nan
+    lengths, bounds = np.array([5, 1, 4, 2]), np.array([0, 2, 2, 4])
+    found = np.full(3, -1.0)
+    limits = np.float32(-0.5), np.float32(0.75)
+    measure.saturated_steps(found, x, 1, 4, lengths, bounds, *limits)
+    x = x[:, :, 1:4]
+    beyond = [((x[:k, n] <= -0.5) | (x[:k, n] >= 0.75)).sum() for n, k in enumerate(lengths)]
+    assert found.tolist() == [sum(beyond[:2]), 0, sum(beyond[2:])]
 
 
 def test_units_that_are_not_0_in_all_rows_have_fired():

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from layers.engine.fixed_tree import tree_sum
+from layers.engine.fixed_tree import number_sum, tree_sum
 from layers.kernels import reduce
 
 from ..fixed_tree import tree
@@ -275,3 +275,19 @@ def test_sums_over_an_axis_are_those_of_the_twin_bit_for_bit(dtype):
         assert rows[r] == dtype(functools.reduce(operator.add, lanes, 0.0))
     for o, i in np.ndindex(6, 50):
         assert middle[o, i] == dtype(functools.reduce(operator.add, x[o, :, i].astype(float), 0.0))
+
+
+@pytest.mark.parametrize("shards", [*range(1, 20), 31, 32, 33, 63])
+def test_step_adds_up_losses_and_gradients_by_the_fixed_tree(shards):
+    rng = np.random.default_rng(shards)
+    numbers = rng.standard_normal(3 * shards + 2)
+    losses = np.arange(shards) * 3
+    requests = np.array([1, 4])[: min(2, shards)]
+    numbers[requests] = 2
+    parts = rng.standard_normal((shards, 50)).astype(np.float32)
+    sums, terms, total = np.zeros(2), np.empty(shards), np.empty(40, np.float32)
+    sizes = np.ones(shards, np.int64)
+    reduce.step_sums(sums, numbers, requests, losses, terms, total, parts, sizes, 7)
+    assert sums[0] == tree_sum(numbers[losses]) == number_sum(numbers[losses])
+    assert sums[1] == 2 * len(requests)
+    assert total.tobytes() == tree_sum(parts)[7:47].tobytes()

@@ -1,0 +1,148 @@
+"""Forward-forward: two forward passes, and a loss of each layer's own."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from layers.activation import Activation, Softplus
+from layers.checks import positive
+from layers.dropout import Dropout
+from layers.engine.module import Composite, Module
+from layers.engine.operators import sqrt
+from layers.engine.value import Value
+from layers.errors import message
+from layers.kernels import random
+from layers.linear import Linear
+from layers.pool import MaxPool2d
+from layers.shape import Flatten, Reshape
+from layers.types import Array
+
+from .base import STREAM, LearningRule
+from .chain import Chain
+
+_BETWEEN = (Activation, MaxPool2d, Dropout, Flatten, Reshape)
+_TINY = 1e-6
+
+
+class ForwardForward(LearningRule):
+    """The forward-forward algorithm (Hinton 2022, "The forward-forward algorithm: some preliminary
+    investigations", arXiv 2212.13345): the label takes the place of the first C numbers of an
+    input. Each layer learns by itself to tell samples with their label from samples with a wrong
+    one, by its goodness G, the mean square of its outputs: softplus(θ - G) + softplus(G - θ), the
+    latter of the wrong label. Nothing is propagated from layer to layer; each gets its input with a
+    mean square of 1, so that only directions tell the next one anything.
+
+    The last layer is the classifier: it learns by the trainer's loss what the layer before makes of
+    the sample with 1 / C in the place of its label, and that is what `predictor` predicts by, so
+    what the trainer evaluates. Defined for a Sequential of dense and convolutional layers,
+    activations, pooling and dropout, with labels.
+
+    Parameters
+    ----------
+    threshold
+        θ.
+    seed
+        Of the wrong labels, a function of it, of the step and of the sample.
+    """
+
+    def __init__(self, threshold: float = 1.0, *, seed: int = 0) -> None:
+        super().__init__(seed=seed)
+        fix = "threshold=1.0 is usual."
+        self.threshold = positive("ForwardForward", "threshold", threshold, fix)
+        self._softplus = Softplus()
+
+    def __repr__(self) -> str:
+        return f"ForwardForward({self.threshold}, seed={self.seed})"
+
+    def bind(self, model: Module) -> Module | None:
+        super().bind(model)
+        chain = Chain("ForwardForward", model, _BETWEEN)
+        if not isinstance(chain.heads[-1], Linear):
+            must, fix = "the last layer must be Linear", "It gives the logits of the classes."
+            raise ValueError(message("ForwardForward", must, f"{chain.heads[-1]!r}", fix))
+        self._predictor = Predictor(chain)
+        return None
+
+    def predictor(self, model: Module) -> Module:
+        return self._predictor
+
+    def losses(self, model: Any, loss: Any, x: Any, *targets: Any) -> tuple[Value, Value]:
+        x = self.one_array(x)
+        labels, predictor = np.asarray(targets[0]), self._predictor
+        classes = predictor.classes
+        if labels.dtype.kind not in "iu" or labels.shape != x.shape[:1]:
+            must, got = "targets must be labels (N,)", f"{labels.shape} {labels.dtype}"
+            fix = "Take another rule for numbers."
+            raise ValueError(message("ForwardForward", must, got, fix))
+        value = total = loss(predictor(x), *targets)
+        right = np.eye(classes, dtype=x.dtype)[labels]
+        wrong = np.eye(classes, dtype=x.dtype)[self._wrong(x, labels, classes)]
+        streams = [(predictor.labelled(x, right), 1), (predictor.labelled(x, wrong), -1)]
+        for h, sign in streams:
+            for block in predictor.blocks:
+                h = block(normalised(h.detach()))
+                goodness = _mean_square(h)
+                total = total + self._softplus(sign * (self.threshold - goodness)).mean()
+        return value, total
+
+    def _wrong(self, x: Value, labels: Array, classes: int) -> Array:
+        """Return a label for each sample (N,) that is not its own, each as likely."""
+        numbers = np.empty((len(labels), classes - 1), np.float32)
+        tape, draw, seed = x.tape, len(self._names), np.uint64(self.seed ^ STREAM)
+        random.standard_normal(numbers, tape.first_sample, tape.step, draw, seed)
+        wrong: Array = (labels + 1 + numbers.argmax(axis=1)) % classes
+        return wrong
+
+
+class Predictor(Composite):
+    """What a network that learns by forward-forward predicts with.
+
+    Parameters
+    ----------
+    chain
+        The network's blocks.
+    """
+
+    def __init__(self, chain: Chain) -> None:
+        *self.blocks, self.classifier = chain.blocks
+        self.classes: int = chain.heads[-1].out_features
+
+    def __call__(self, x: Any) -> Any:
+        even = np.full((len(x), self.classes), 1 / self.classes, x.dtype)
+        h = self.labelled(x, even)
+        for block in self.blocks:
+            h = block(normalised(h))
+        return self.classifier(normalised(h.detach() if isinstance(h, Value) else h))
+
+    def labelled(self, x: Any, labels: Array) -> Any:
+        """Return x with these numbers (N, C) in place of the first ones of each sample."""
+        array = np.array(x.array if isinstance(x, Value) else x, order="C")
+        rows = array.reshape(_rows(array.shape))
+        if rows.shape[1] <= self.classes:
+            must = (
+                f"a sample must have more than {self.classes} numbers, as labels take their place"
+            )
+            fix = "Put columns of zeros before the others."
+            raise ValueError(message("ForwardForward", must, rows.shape[1], fix))
+        rows[:, : self.classes] = labels
+        if not isinstance(x, Value):
+            return array
+        return x.tape.input(array, gradient=False)
+
+
+def normalised(h: Any) -> Any:
+    """Return h (N, …) over the root of the mean square of each sample."""
+    shape = (len(h),) + (1,) * (h.ndim - 1)
+    return h / sqrt(_mean_square(h) + _TINY).reshape(shape)
+
+
+def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the shape of samples as rows; there may be no samples."""
+    return shape[0], math.prod(shape[1:])
+
+
+def _mean_square(h: Any) -> Any:
+    """Return the mean square of each sample (N,)."""
+    rows = h.reshape(_rows(h.shape))
+    return (rows * rows).mean(axis=1)

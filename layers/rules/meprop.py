@@ -1,0 +1,106 @@
+"""meProp: of the error of each layer only the largest elements go back."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layers.checks import one_of
+from layers.engine.memory import contiguous, empty, matrix
+from layers.engine.rules import KeptGradients
+from layers.errors import message
+from layers.fusion import Activated, PooledConv2d
+from layers.kernels import dense, pool, sparse
+from layers.linear import Linear, largest
+from layers.types import Array
+
+from .base import LearningRule, carrying_weight
+
+if TYPE_CHECKING:
+    from layers.engine.call import Call
+
+
+class MeProp(LearningRule):
+    """meProp (Sun, Ren, Ma & Wang 2017, "meProp: Sparsified back propagation for accelerated deep
+    learning with reduced overfitting", ICML, arXiv 1706.06197): of the gradient dz (R, C) of what a
+    layer's product gives, before the activation, only the k largest magnitudes of each row are
+    kept, for weights and inputs alike; of a convolution those of each pixel. The layer with weights
+    that ran last has its whole gradient, as in the paper.
+
+    Of equal magnitudes the first columns are kept; what is not finite counts as largest. With `per`
+    "batch" the same columns are kept for all rows of a shard, those with the largest sums of
+    magnitudes (the paper's unified variant, section 3.3, where a batch is one shard), so that the
+    bits do not depend on the number of ranks, and nothing is exchanged.
+
+    Of a dense layer, what belongs to the other columns is not computed: rows of the weight for dx,
+    rows of dW.
+
+    Parameters
+    ----------
+    k
+        How many columns are kept, at most the width of each layer but the last; or their share of
+        the width, a fraction in (0, 1], at least one of them.
+    per
+        "sample" or "batch".
+    """
+
+    def __init__(self, k: float = 0.05, *, per: str = "sample") -> None:
+        super().__init__()
+        whole = isinstance(k, int | np.integer) and not isinstance(k, bool)
+        if not ((whole and k >= 1) or (isinstance(k, float) and 0 < k <= 1)):
+            must = "k must be a number of columns, or a fraction of the width in (0, 1]"
+            raise ValueError(message("MeProp", must, repr(k), "k=0.05 keeps 5 %."))
+        self.k = int(k) if whole else k
+        self.per = one_of("MeProp", "per", per, ("sample", "batch"))
+        self._last: Call | None = None
+
+    def __repr__(self) -> str:
+        return f"MeProp({self.k!r}, per={self.per!r})"
+
+    def begin(self, value: Any, gradient: Any) -> None:
+        self._last = None
+
+    def top_k(self, call: "Call", width: int) -> KeptGradients | None:
+        if self._last is call:
+            return None
+        k = self.k if isinstance(self.k, int) else max(1, round(self.k * width))
+        if k > width:
+            must = f"k must be at most the width of {call.layer!r}, {width}"
+            raise ValueError(message("MeProp", must, k, "k=0.05 keeps 5 % of any width."))
+        return KeptGradients(k, self.per == "batch")
+
+    def backward(self, call: "Call", *dys: Any) -> tuple[Array | None, ...]:
+        if carrying_weight(call) is None:
+            return super().backward(call, *dys)
+        if self._last is None:
+            self._last = call
+        layer: Any = call.layer
+        main = layer.main if isinstance(layer, Activated) else layer
+        (dy,) = dys
+        # A dense layer asks what is kept, and computes no more.
+        top = None if isinstance(main, Linear) else call.top_k(dy.shape[-1])
+        if top is None:
+            return super().backward(call, dy)
+        result: tuple[Array | None, ...]
+        if isinstance(layer, PooledConv2d):
+            x, z, algorithm, y = call.saved
+            z, y = call.kept("z", z), call.kept("y", y)
+            dz, windows = call.pooled("dz", z.shape, z.dtype), layer.pooling.windows(z)
+            call.run(pool.maximum_backward, dz, contiguous(dy), y, z, *windows, True)
+            result = layer.convolution.gradients(call, _kept(call, top, dz), x, algorithm)
+        else:
+            gate = None if main is layer else call.saved[1]
+            result = main.backward(call, _kept(call, top, dy, gate))
+        return result
+
+
+def _kept(call: "Call", top: KeptGradients, dy: Array, gate: Array | None = None) -> Array:
+    """Return the gradient before the activation, a ReLU of the output `gate` if there is one, with
+    zeros for what is not kept of each row.
+    """
+    rows = matrix(dy)
+    activation = dense.IDENTITY if gate is None else dense.RECTIFIED
+    gates = empty(rows, 2) if gate is None else matrix(gate)
+    some = largest(call, top, rows, gates, call.bounds(len(rows)), activation)
+    result = call.pooled("sparse", dy.shape, dy.dtype)
+    call.run(sparse.spread, matrix(result), *some)
+    return result

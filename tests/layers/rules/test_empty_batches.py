@@ -1,0 +1,71 @@
+"""A rank without samples: every rule goes through a pass of none, and is as it was before."""
+
+import numpy as np
+import pytest
+
+from ddbp.training import learning
+from layers import Conv2d, Flatten, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers.rules import MeProp, PredictiveCoding, SignSymmetry
+
+from .networks import convolutional, dense
+
+RULES = {
+    **{name: lambda kind=kind: kind() for name, kind in learning.names().items()},
+    "sign symmetry, batchwise": lambda: SignSymmetry("batchwise"),
+    "sign symmetry, fixed": lambda: SignSymmetry("fixed"),
+    "meProp, of shards": lambda: MeProp(0.1, per="batch"),
+    "meProp, by whole products": lambda: MeProp(0.9),
+    "predictive coding, one step": lambda: PredictiveCoding(1, 1.0),
+}
+NETWORKS = {
+    "one hidden layer": lambda rng: dense(rng, 7, 9, 4, activation=Tanh),
+    "three hidden layers": lambda rng: dense(rng, 7, 9, 6, 8, 4, activation=Tanh),
+    "images": convolutional,
+    "an image, flat": lambda rng: Sequential(
+        Flatten(), Linear(72, 9, rng=rng), ReLU(), Linear(9, 4, rng=rng)
+    ).astype(np.float64),
+}
+
+
+def learned(model, own, rule, x, y, rows):
+    """Return the gradients that a rule gives for these rows of a batch."""
+    parameters = [*model.parameters(), *(own.parameters() if own else ())]
+    for parameter in parameters:
+        parameter.zero_gradient()
+    tape = Tape(training=True, samples=len(x), first_sample=rows.start, step=3)
+    value = tape.input(x[rows], gradient=False)
+    losses = rule.losses(model, SoftmaxCrossEntropy(), value, y[rows])
+    if losses is None:
+        losses = (SoftmaxCrossEntropy()(model(value), y[rows]),) * 2
+    losses[1].backward(rule=rule)
+    return [parameter.gradient.copy() for parameter in parameters]
+
+
+@pytest.mark.filterwarnings("ignore:.*this is backpropagation")
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", RULES)
+def test_a_rank_without_samples_adds_nothing_and_draws_what_the_others_do(name, network):
+    rng = np.random.default_rng(3)
+    images = "image" in network
+    x = rng.standard_normal((5, 6, 6, 2) if images else (5, 7))
+    y = rng.integers(0, 4, 5)
+    rules = []
+    for _ in range(2):
+        model, rule = NETWORKS[network](np.random.default_rng(1)), RULES[name]()
+        if any(isinstance(layer, Conv2d) for layer in model) and Conv2d not in kinds(rule):
+            pytest.skip("not defined for convolutions")
+        rules.append((model, rule.bind(model), rule))
+    full = learned(*rules[0], x, y, slice(0, 5))
+    none = learned(*rules[1], x, y, slice(5, 5))
+    assert not any(gradient.any() for gradient in none)
+    assert all(map(np.array_equal, learned(*rules[1], x, y, slice(0, 5)), full))
+    drawn, same = (rule.state() for _, _, rule in rules)
+    assert drawn.keys() == same.keys()
+    assert all(np.array_equal(drawn[key], same[key]) for key in drawn)
+    model, _, rule = rules[1]
+    assert rule.predictor(model)(x[5:]).shape == (0, 4)
+
+
+def kinds(rule):
+    """Return the kinds of layers that a rule defines, one of them for each kind of convolution."""
+    return [Conv2d if each is not Linear else Linear for each in rule.defined]
