@@ -22,7 +22,19 @@ FIX = (
 class MemoryCorruptionError(RuntimeError):
     """Parameters, moments or states are not what was written there: bits have flipped, or somebody
     else has written.
+
+    Attributes
+    ----------
+    got
+        What was found, in words.
+    of_all
+        Whether all ranks raise it.
     """
+
+    def __init__(self, must: str, got: str, *, of_all: bool = False) -> None:
+        self.got = got
+        self.of_all = of_all
+        super().__init__(message("Trainer", must, got, FIX))
 
 
 class Copies:
@@ -85,9 +97,10 @@ class Copies:
         """
         totals = np.add.reduceat(numbers[:, 1].astype(np.int64), self._comm.hosts[:-1]) % 2**32
         if (numbers[:, 0] != numbers[0, 0]).any() or (totals != totals[0]).any():
-            raise MemoryCorruptionError(self._difference(step))
+            must = f"parameters and states must be the same everywhere in step {step}"
+            raise MemoryCorruptionError(must, self._difference(), of_all=True)
 
-    def _difference(self, step: int) -> str:
+    def _difference(self) -> str:
         """Return what to say of the first array that is not the same everywhere; collective."""
         arrays = self._parameters | self._frozen | self._states
         found = self._comm.all_gather(np.array([crc32(array.data) for array in arrays.values()])).T
@@ -105,8 +118,7 @@ class Copies:
         got = f"other bits in {name} on {_ranks(others)} than on {_ranks(digests == usual)}"
         if 2 * counts.max() == counts.sum():
             got += " (which of them is right is not known)"
-        must = f"parameters and states must be the same everywhere in step {step}"
-        return message("Trainer", must, got, FIX)
+        return got
 
     def verify_frozen(self, step: int) -> None:
         """Refuse frozen parameters that are not what they were when this was asked last, unless a
@@ -126,9 +138,7 @@ class Copies:
                 if old != new
             )
             got = f"other bits in {name} in step {step} on rank {self._comm.rank}"
-            raise MemoryCorruptionError(
-                message("Trainer", "frozen parameters must be what they were", got, FIX)
-            )
+            raise MemoryCorruptionError("frozen parameters must be what they were", got)
         self._noted = Parameter.writes, found
 
 

@@ -1,11 +1,12 @@
 """What hosts tell each other: partial sums of gradients, and parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
 
 from ddbp.comm.base import Collective, Communicator
+from ddbp.compression.rounded import RoundedSums
 from layers.engine.fixed_tree import tree_sum
 from layers.types import Array, Integers
 
@@ -33,6 +34,8 @@ class Exchange:
         How gradients are sent; as they are if None.
     whole
         Whether it is sums that are published, and not parameters.
+    rounded
+        What sums are rounded by, if they are: published sums are sent in as few bits, then.
 
     Attributes
     ----------
@@ -50,15 +53,20 @@ class Exchange:
         wire: Wire | None = None,
         *,
         whole: bool = False,
+        rounded: RoundedSums | None = None,
     ) -> None:
         self._comm = comm
-        self._wire = wire
+        self._wire = rounded or wire
+        self._rounded = rounded
+        self._add = adding(rounded)
         self._gradients = memory.gradients
         self._owned = [buckets.owned(rank) for rank in range(comm.size)]
         pieces = [
             dyadic(*plan.owned_by(first, last)) for first, last in pairwise(comm.hosts.tolist())
         ]
-        self._rows = [_within(memory.pieces, piece) for piece in pieces[comm.topology.own]]
+        mine = pieces[comm.topology.own]
+        # Of each piece its first shard, and the gradients that it is the sum of.
+        self._pieces = [(piece[0], _within(memory.pieces, piece)) for piece in mine]
         self._sizes = memory.sizes
         self.sizes: Integers = np.array(
             [size for of_host in pieces for _, size in of_host], np.int64
@@ -67,17 +75,27 @@ class Exchange:
         self._of_host = [slice(start, stop) for start, stop in pairwise(ends)]
         self._pending = comm.pending_messages(len(buckets))
         self._allocate()
-        mine = self._owned[comm.rank]
-        self._sums = [memory.sums[part] for part in mine]
+        owned = self._owned[comm.rank]
+        self._sums = [(part.start, memory.sums[part]) for part in owned]
         values = memory.sums if whole else memory.flat.values
         receive_from, send_to = (
             [rank for rank, _ in comm.topology.receive_from],
             comm.topology.send_to,
         )
-        self._published: Messages = [(rank, values[part]) for part in mine for rank in receive_from]
-        self._updated: Messages = [
-            (rank, values[self._owned[rank][k]]) for k in range(len(mine)) for rank in send_to
+        self._published: Messages = [
+            (rank, values[part]) for part in owned for rank in receive_from
         ]
+        self._updated: Messages = [
+            (rank, values[self._owned[rank][k]]) for k in range(len(owned)) for rank in send_to
+        ]
+        self._coded = [self._buffers(each) for each in (self._published, self._updated)]
+
+    def _buffers(self, messages: Messages) -> Messages:
+        """Return where rounded sums of messages are coded."""
+        rounded = self._rounded
+        if rounded is None:
+            return []
+        return [(rank, rounded.buffer(sums.shape, sums.dtype)) for rank, sums in messages]
 
     def _allocate(self) -> None:
         self._buckets = [_Bucket(self, k) for k in range(len(self._owned[0]))]
@@ -141,14 +159,22 @@ class Exchange:
 
         Of the gradients of its host it alone has read these ranges, and those that it takes in.
         """
-        for sums, parts in zip(self._sums, self.parts, strict=True):
-            tree_sum(parts, self.sizes, out=sums)
+        for (place, sums), parts in zip(self._sums, self.parts, strict=True):
+            self._add(parts, self.sizes, out=sums, place=place)
 
     def publish(self, collective: Collective) -> None:
         """Send this rank's ranges of the parameters, or of the sums, to other hosts, and take in
         the ranges of those whom it serves.
         """
-        self._comm.sendrecv(collective, self._published, self._updated)
+        if self._rounded is None:
+            self._comm.sendrecv(collective, self._published, self._updated)
+            return
+        sends, receives = self._coded
+        for (_, sums), (_, coded) in zip(self._published, sends, strict=True):
+            self._rounded.encode(coded, sums)
+        self._comm.sendrecv(collective, sends, receives)
+        for (_, sums), (_, coded) in zip(self._updated, receives, strict=True):
+            self._rounded.decode(sums, coded)
 
 
 class _Bucket:
@@ -170,7 +196,8 @@ class _Bucket:
         ]
         self._served = [owned[rank].start for rank in topology.send_to]
         shapes = [
-            (len(exchange._rows), owned[rank].stop - owned[rank].start) for rank in topology.send_to
+            (len(exchange._pieces), owned[rank].stop - owned[rank].start)
+            for rank in topology.send_to
         ]
         self._sent: Messages = [
             (rank, np.empty(shape, gradients.dtype))
@@ -204,9 +231,26 @@ class _Bucket:
 
     def _sum(self, sums: Array, start: int) -> None:
         """Write the sums over this host's pieces of the tree, of a range that begins at `start`."""
-        for into, rows in zip(sums, self._exchange._rows, strict=True):
+        for into, (shard, rows) in zip(sums, self._exchange._pieces, strict=True):
             gradients, sizes = self._exchange._gradients[rows], self._exchange._sizes[rows]
-            tree_sum(gradients, sizes, out=into, start=start)
+            self._exchange._add(gradients, sizes, out=into, start=start, shard=shard)
+
+
+def adding(rounded: RoundedSums | None) -> Callable[..., None]:
+    """Return what writes sums over shards, rounded if so: see `RoundedSums`."""
+    return rounded or _exact_sum
+
+
+def _exact_sum(
+    parts: Array,
+    sizes: Integers,
+    *,
+    out: Array,
+    start: int = 0,
+    shard: int = 0,
+    place: int = 0,
+) -> None:
+    tree_sum(parts, sizes, out=out, start=start)
 
 
 def _within(pieces: Sequence[tuple[int, int]], piece: tuple[int, int]) -> slice:

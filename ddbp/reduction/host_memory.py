@@ -27,6 +27,8 @@ class HostMemory:
         Who owns which shards, and the ranks.
     shared
         Where the memory comes from.
+    apart
+        Whether the gradients of all shards are kept, and none are added up before they are reduced.
 
     Attributes
     ----------
@@ -43,11 +45,16 @@ class HostMemory:
     """
 
     def __init__(
-        self, model: Module, plan: ShardPlan, comm: Communicator, shared: SharedArrays
+        self,
+        model: Module,
+        plan: ShardPlan,
+        comm: Communicator,
+        shared: SharedArrays,
+        *,
+        apart: bool = False,
     ) -> None:
-        trained = [parameter for parameter in model.parameters() if parameter.trainable]
-        size = sum(parameter.size * parameter.dtype.itemsize for parameter in trained)
-        kept = [plan.kept(rank, size) for rank in range(comm.topology.first, comm.topology.last)]
+        ranks = range(comm.topology.first, comm.topology.last)
+        kept = [plan.apart(rank) if apart else plan.kept(rank) for rank in ranks]
         self.pieces = list(chain.from_iterable(kept))
         self.sizes: Integers = np.array([size for _, size in self.pieces], np.int64)
         mine = kept[comm.rank - comm.topology.first]

@@ -1,5 +1,6 @@
 """This rank's partition of the flat arrays, as optimizers see it."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import pairwise
@@ -13,6 +14,7 @@ from layers.engine.fixed_tree import tree_sum
 from layers.engine.memory import zeros
 from layers.kernels import optimizer as kernels
 from layers.kernels import reduce
+from layers.kernels.packed import elements, line_of, packed_shape
 from layers.types import Array, Integers
 
 from .reducer import Reducer
@@ -123,7 +125,7 @@ class Partition:
     collected
         Whether all chunks have their gradients.
     scale
-        What the sum of the gradients is multiplied by.
+        What the sum of the gradients is multiplied by; where they are compressed, before that.
     watcher
         What is told of the gradients of chunks, if anything.
     """
@@ -151,6 +153,8 @@ class Partition:
         self.parameters = len(flat.parameters)
         self.groups = [groups[name] if groups else 0 for name in flat.names]
         self._arrange(self._cut(reducer.ranges))
+        if len(self.chunks) == 1 and reducer.alone is None:
+            reducer.expect(self.chunks[0].gradient, self.ranges[0][0])
 
     def _cut(self, ranges: Sequence[tuple[int, int]]) -> Integers:
         """Cut ranges of the flat arrays into spans and chunks; return what `_cut_into_blocks` does
@@ -215,21 +219,25 @@ class Partition:
         """
         return self._ranges[0] if len(self._ranges) == 1 else np.concatenate(self._ranges)
 
-    def zeros(self) -> Array:
+    def zeros(self, codes: str | None = None) -> Array:
         """Return zeros like the partition (m,), which begin at a cache line as the parameters do:
-        else kernels of both take up to twice as long.
+        else kernels of both take up to twice as long. With the type of `codes` they are packed.
         """
-        return zeros((self.size,), self._flat.dtype)
+        return zeros(self._shape_of(self.size, codes), codes or self._flat.dtype)
 
-    def shared(self, name: str) -> Array:
+    def _shape_of(self, size: int, codes: str | None) -> tuple[int, ...]:
+        return packed_shape(size, self._flat.dtype) if codes else (size,)
+
+    def shared(self, name: str, codes: str | None = None) -> Array:
         """Return the part (m,) of a flat array that ranks share where they survive, by its name:
-        zeros at first. Where they do not, that is `zeros`.
+        zeros at first. Where they do not, that is `zeros`. With the type of `codes` it is packed.
         """
         if not self._reducer.comm.survives:
-            return self.zeros()
-        flat = self._reducer.shared.get(name, self._flat.values.shape, self._flat.dtype)
+            return self.zeros(codes)
+        shape = self._shape_of(self._flat.values.size, codes)
+        flat = self._reducer.shared.get(name, shape, codes or self._flat.dtype)
         ((start, stop),) = self.ranges
-        return flat[start:stop]
+        return elements(flat, start, stop)
 
     def _cut_into_blocks(
         self, start: int, stop: int, offset: int
@@ -312,7 +320,7 @@ class Partition:
             watcher.on_fetch_begin()
         if self._reducer.alone is None:
             self._reducer.sum(chunk.gradient, chunk.start, self.ranges[0][0])
-        if self.scale != 1:
+        if self.scale != 1 and self._reducer.compressed is None:
             kernels.scale(chunk.gradient, self.scale)
         if watcher is not None:
             watcher.on_fetch_end(chunk)
@@ -333,55 +341,66 @@ class Partition:
 
     def to_named(self, array: Array) -> dict[str, Array]:
         """Return an array of which each rank holds the part (m,) of its partition, whole, cut into
-        arrays of the shapes of the parameters, by their names; collective.
+        arrays of the shapes of the parameters (of a packed one: into their lines), by their names;
+        collective.
         """
         ranges = self.comm.all_gather(np.array(self._reducer.ranges, np.int64))
-        flat = np.zeros_like(self._flat.values, array.dtype)
+        line = line_of(array)
+        flat = np.zeros((self._flat.values.size // line, *array.shape[1:]), array.dtype)
         for bounds, part in zip(ranges.tolist(), gather_uneven(self.comm, array), strict=True):
             offset = 0
             for start, stop in bounds:
-                flat[start:stop] = part[offset : offset + stop - start]
+                elements(flat, start, stop)[...] = elements(part, offset, offset + stop - start)
                 offset += stop - start
         return {
-            name: flat[start:stop].reshape(parameter.shape).copy()
-            for name, parameter, start, stop in self._flat.segments()
+            name: elements(flat, start, stop).reshape(self._shape_in(array, number)).copy()
+            for number, (name, _, start, stop) in enumerate(self._flat.segments())
         }
+
+    def _shape_in(self, array: Array, number: int) -> tuple[int, ...]:
+        """Return the shape that what an array has of a parameter has as a whole."""
+        if array.ndim == 1:
+            return self.shapes[number]
+        return packed_shape(self._flat.parameters[number].size, self._flat.dtype)
 
     def pieces(self, array: Array) -> dict[str, Pieces]:
         """Return views of an array (m,) of the partition as what this rank, and no other, tells of
-        whole arrays in the shapes of the parameters, by their names.
+        whole arrays as `to_named` returns them, by their names.
         """
         parts: list[list[tuple[int, Array]]] = [[] for _ in self.names]
-        first, last = self._reducer.share
+        line, width = line_of(array), math.prod(array.shape[1:])
+        first, last = (bound // line * line for bound in self._reducer.share)
         for span in self.spans:
             begin = self._flat.starts[span.parameter] + span.offset
             a, b = max(first - begin, 0), min(last - begin, span.stop - span.start)
             if a < b:
-                held = array[span.start + a : span.start + b]
-                parts[span.parameter].append((span.offset + a, held))
+                held = elements(array, span.start + a, span.start + b).reshape(-1)
+                parts[span.parameter].append(((span.offset + a) // line * width, held))
         return {
-            name: Pieces(shape, array.dtype, held)
-            for name, shape, held in zip(self.names, self.shapes, parts, strict=True)
+            name: Pieces(self._shape_in(array, number), array.dtype, parts[number])
+            for number, name in enumerate(self.names)
         }
 
     def from_named(self, array: Array, named: Mapping[str, Array | StoredArray]) -> None:
-        """Write this rank's part of whole arrays, by the names of the parameters, to an array (m,)
-        of the partition.
+        """Write this rank's part of whole arrays as `to_named` returns them, by the names of the
+        parameters, to an array (m,) of the partition.
         """
+        line, width = line_of(array), math.prod(array.shape[1:])
         for span in self.spans:
-            stop = span.offset + span.stop - span.start
+            place = elements(array, span.start, span.stop)
+            start = span.offset // line * width
             whole = named[self.names[span.parameter]].reshape(-1)
-            array[span.start : span.stop] = whole[span.offset : stop]
+            place[...] = whole[start : start + place.size].reshape(place.shape)
 
     # Norms
 
-    def _block_sums(self, kernel: Any, *arrays: Array) -> Array:
-        """Return the sums of all blocks of all ranks, in the order of the flat array, for each of
-        some arrays: (blocks, arrays).
+    def _block_sums(self, kernel: Any, *terms: tuple[Array, ...]) -> Array:
+        """Return the sums that a kernel makes of one or more arrays, of all blocks of all ranks, in
+        the order of the flat array, for each of some terms: (blocks, terms).
         """
-        sums = np.zeros((len(arrays), self._present.shape[1]))
-        for row, array in zip(sums, arrays, strict=True):
-            kernel(row[: len(self._blocks)], array, self._blocks)
+        sums = np.zeros((len(terms), self._present.shape[1]))
+        for row, arrays in zip(sums, terms, strict=True):
+            kernel(row[: len(self._blocks)], *arrays, self._blocks)
         if self.comm.size == 1:
             return sums.T
         gathered = self.comm.all_gather(np.ascontiguousarray(sums.T))
@@ -390,28 +409,27 @@ class Partition:
 
     def square_norm(self, array: Array) -> float:
         """Return the squared Euclidean norm of an array over all slices; collective."""
-        return float(tree_sum(self._block_sums(reduce.square_sums, array)[:, 0]))
+        return float(tree_sum(self._block_sums(reduce.square_sums, (array,))[:, 0]))
 
     def parameter_norms(self, array: Array) -> Array:
         """Return the Euclidean norm of each parameter's part of an array over all slices;
         collective.
         """
-        return self.norms_of_parameters(array)[:, 0].copy()
+        return np.sqrt(self.sums_of_parameters(reduce.square_sums, (array,))[:, 0])
 
-    def norms_of_parameters(self, *arrays: Array) -> Array:
-        """Return the Euclidean norms of each parameter's part of some arrays over all slices,
-        (parameters, arrays); collective.
+    def sums_of_parameters(self, kernel: Any, *terms: tuple[Array, ...]) -> Array:
+        """Return the sums that a kernel like `reduce.square_sums` makes of each parameter's part of
+        one or more arrays over all slices, for each of some terms: (parameters, terms); collective.
         """
-        sums = self._block_sums(reduce.square_sums, *arrays)
-        return np.sqrt([tree_sum(sums[blocks]) for blocks in self._blocks_of])
+        sums = self._block_sums(kernel, *terms)
+        return np.array([tree_sum(sums[blocks]) for blocks in self._blocks_of])
 
     def penalty(self, l1: float, l2: float) -> float:
         """Return l1 |w|_1 + l2 |w|^2 / 2 of the regularized parameters; collective."""
         chosen = np.array(self.regularized)[self._owner_of_block]
+        values = (self.values,)
         absolute = (
-            tree_sum(self._block_sums(reduce.absolute_sums, self.values)[chosen, 0]) if l1 else 0.0
+            tree_sum(self._block_sums(reduce.absolute_sums, values)[chosen, 0]) if l1 else 0.0
         )
-        squares = (
-            tree_sum(self._block_sums(reduce.square_sums, self.values)[chosen, 0]) if l2 else 0.0
-        )
+        squares = tree_sum(self._block_sums(reduce.square_sums, values)[chosen, 0]) if l2 else 0.0
         return float(l1 * absolute + l2 * squares / 2)

@@ -25,15 +25,19 @@ from ddbp.comm.base import (
     RankLost,
     Ranks,
 )
-from ddbp.comm.host_barrier import SharedRow
-from layers import Module, Parameter, Tape, TapeHook
-from layers.engine.fixed_tree import tree_sum
+from ddbp.comm.host_barrier import SharedRow, compile_kernels
+from ddbp.compression import Compressor, Rounded
+from ddbp.compression.rounded import RoundedSums
+from layers import Module, Tape
+from layers.engine.fixed_tree import number_sum, tree_sum
 from layers.errors import message
+from layers.kernels import reduce
 from layers.types import Array
 
 from .buckets import Buckets, cut_into_blocks
+from .compressed import CompressedShards
 from .corruption import Copies
-from .exchange import Exchange
+from .exchange import Exchange, adding
 from .host_memory import HostMemory
 from .overlap import Overlap
 from .shards import ShardPlan
@@ -67,6 +71,8 @@ class Reducer:
         How gradients are sent between hosts; as they are unless given.
     shared
         Where memory comes from that the ranks of a host share.
+    compression
+        How the gradients of shards are compressed, or their sums rounded, if they are.
 
     Attributes
     ----------
@@ -86,6 +92,8 @@ class Reducer:
         The memory that the ranks of this host share.
     alone
         The gradient of the partition if there is nothing to be summed, else None.
+    compressed
+        The messages and residuals of shards, if gradients are compressed. Hosts are whole then.
     request
         What this rank asks of all ranks after the next exchange, as bits.
     requested
@@ -101,14 +109,16 @@ class Reducer:
         comm: Communicator,
         wire: str | Wire | None = None,
         shared: SharedArrays | None = None,
+        compression: Compressor | Rounded | None = None,
     ) -> None:
         self.shared = SharedArrays(comm) if shared is None else shared
-        memory = HostMemory(model, plan, comm, self.shared)
+        compresses = compression is not None
+        memory = HostMemory(model, plan, comm, self.shared, apart=compresses)
         self.flat = memory.flat
         self.plan = plan
         self.comm = comm
         several = len(comm.hosts) > 2
-        self._whole = whole = several and (comm.survives or settings.whole_hosts())
+        self._whole = whole = several and (comm.survives or compresses or settings.whole_hosts())
         buckets = Buckets(self.flat, comm.size, several=several)
         self._buckets = buckets
         n, number, hosts = self.flat.values.size, comm.topology.own, len(comm.hosts) - 1
@@ -131,15 +141,26 @@ class Reducer:
         self.busy: Array = row.all[:, _STATED + 1]
         self._compared: Array = row.all[:, _STATED + 2 : first]
         self._sums: Array = row.numbers[first : first + plan.local]
-        # Where in what all ranks show the loss sums of the shards stand.
-        self._shown: Array = row.rows.reshape(-1).view(np.float64)
+        # Where in what all ranks show requests and the loss sums of the shards stand.
         first, width = SharedRow.TITLE + first, row.rows.shape[1]
-        self._places = np.array(
+        losses = np.array(
             [rank * width + first + i for rank, count in enumerate(counts) for i in range(count)]
         )
-        self._exchange = (
-            Exchange(memory, plan, comm, buckets, chosen(wire), whole=whole) if several else None
-        )
+        requests = np.arange(comm.size) * width + SharedRow.TITLE + _STATED
+        found, shown = np.zeros(2), row.rows.reshape(-1).view(np.float64)
+        self._found: Any = found.data
+        self._step_sums = found, shown, requests, losses, np.empty(plan.shards)
+        self.compressed: CompressedShards | None = None
+        self._rounded: RoundedSums | None = None
+        self._exchange: Exchange | None = None
+        if isinstance(compression, Rounded):
+            self._rounded = RoundedSums(compression)
+        elif compression is not None:
+            self.compressed = CompressedShards(compression, memory, plan, comm, self.shared)
+        if several and self.compressed is None:
+            around = memory, plan, comm, buckets, chosen(wire)
+            self._exchange = Exchange(*around, whole=whole, rounded=self._rounded)
+        self._add = adding(self._rounded)
         self._overlap = (
             Overlap(buckets, comm, self._exchange)
             if self._exchange is not None and len(buckets) > 1
@@ -147,12 +168,13 @@ class Reducer:
         )
         self._total: Array = memory.sums[np.newaxis]
         self._gradients, self._sizes = memory.gradients, memory.sizes
+        self.expect(self.flat.values[:0], 0)
         self._resumes = False
         self._adds_up = len(self.flat.gradients) < plan.local
         self._attempts = 0
         self._begun = False
         self.alone: Array | None = (
-            memory.gradients[0] if comm.size == len(memory.pieces) == 1 else None
+            memory.gradients[0] if comm.size == len(memory.pieces) == 1 and not compresses else None
         )
 
     def ranges_of(self, rank: int) -> list[tuple[int, int]]:
@@ -171,13 +193,17 @@ class Reducer:
         With `send` that goes to other hosts at once. Gradients must be final when the tape says
         that a parameter is ready. All ranks must enter it alike.
         """
+        tape.completes = self._adds_up
+        tape.adds_up = self._adds_up and not tape.watched
         if send and self._overlap is not None:
             return self._sending(tape, self._overlap)
-        return tape.observed(_ADDS_UP) if self._adds_up else _NOTHING
+        return _NOTHING
 
     @contextmanager
     def _sending(self, tape: Tape, overlap: Overlap) -> Iterator[None]:
         self._attempts = next(_ATTEMPTS[self.comm.group])
+        if self._rounded is not None:
+            self._rounded.step = tape.step
         overlap.begin(self._attempts)
         self._begun = True
         try:
@@ -202,12 +228,22 @@ class Reducer:
         if self._copies.is_due(step) and settings.checks_memory():
             self._copies.verify_frozen(step)
         self._resumes = False
-        if self.plan.shards == 1:
-            return float(sums.item())
+        if self._rounded is not None:
+            self._rounded.step = step
+        if self.alone is not None:
+            return float(number_sum(sums))
         self._sums[:] = sums
-        if self.comm.size > 1:
+        row, several = self._row, self.comm.size > 1
+        row.added = False
+        if several:
             self._meet(step, samples, observed, batches)
-        return float(tree_sum(self._shown[self._places]))
+        if not row.added:
+            reduce.step_sums(*row.sums)
+            row.added = True
+        total, asked = self._found
+        if several and asked:
+            self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
+        return float(total)
 
     def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
         overlap = self._overlap if self._begun else None
@@ -231,6 +267,8 @@ class Reducer:
             # No sum is used that a host has sent which is elsewhere.
             if same and self._exchange is not None:
                 self._run(self._exchange, collective)
+            elif same and self.compressed is not None and len(self.comm.hosts) > 2:
+                self.compressed.exchange(collective)
         except RankLost:
             raise
         except CommunicationError as error:
@@ -240,8 +278,6 @@ class Reducer:
             self._refuse(step, samples, observed, batches)
         if due:
             self._copies.compare(step, self._compared)
-        if self._requests.any():
-            self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
 
     def _run(self, exchange: Exchange, collective: Collective) -> None:
         if not self._whole:
@@ -257,16 +293,42 @@ class Reducer:
         if awaited:
             error.add_note(f"Gradients that have not come: {awaited}.")
 
+    def expect(self, gradient: Array, first: int) -> None:
+        """Have `exchange` write the gradient of the global batch on a part of the flat array that
+        begins at `first`, on one host: the next `sum` of the same array has nothing to do then.
+        """
+        if self._exchange or self.compressed or self._rounded:
+            gradient = gradient[:0]
+        self._expected = gradient
+        self._row.sums = *self._step_sums, gradient, self._gradients, self._sizes, first
+
+    def practise(self) -> None:
+        """Compile the kernels that compress gradients."""
+        for part in (self.compressed, self._rounded):
+            if part is not None:
+                part.practise()
+
+    def compile_exchange(self) -> None:
+        """Compile the kernels of `exchange`."""
+        compile_kernels(self._row.sums)
+
     def sum(self, gradient: Array, start: int, first: int | None = None) -> None:
         """Write the gradient of the global batch on a part of this rank's partition that begins at
         `start` of the partition; on one host, of one that begins at `first` of the flat array.
         """
+        if gradient is self._expected and self._row.added:
+            # It may be changed then.
+            self._row.added = False
+            return
         first = self.ranges[0][0] if first is None else first
+        if self.compressed is not None:
+            self.compressed.sum(gradient, first + start)
+            return
         if self._whole or self._resumes:
             tree_sum(self._total, np.array([self.plan.shards]), out=gradient, start=first + start)
             return
         if self._exchange is None:
-            tree_sum(self._gradients, self._sizes, out=gradient, start=first + start)
+            self._add(self._gradients, self._sizes, out=gradient, start=first + start)
             return
         number = bisect_right(self._offsets, start) - 1
         parts, offset = self._exchange.parts[number], self._offsets[number]
@@ -336,14 +398,6 @@ class Reducer:
             raise CommunicationError(message(f"rank {self.comm.rank}", must, got, fix))
 
 
-class _AddsUp(TapeHook):
-    """Adds up the gradients of a parameter's shards where that saves memory."""
-
-    def on_parameter_ready(self, parameter: Parameter) -> None:
-        parameter.store.complete()
-
-
-_ADDS_UP = _AddsUp()
 _NOTHING = nullcontext()
 
 

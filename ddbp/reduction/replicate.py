@@ -48,11 +48,16 @@ class Replica:
         The model.
     comm
         The ranks.
+    sharing
+        Those that share the memory of the parameters, where that are not the ranks of each host.
     """
 
-    def __init__(self, model: Module, comm: Communicator) -> None:
+    def __init__(
+        self, model: Module, comm: Communicator, sharing: Communicator | None = None
+    ) -> None:
         self._arrays = named_arrays(model)
         self._comm = comm
+        self._sharing = sharing or comm
 
     def state(self) -> dict[str, Any]:
         """Return this rank's share of all arrays, by name."""
@@ -67,7 +72,7 @@ class Replica:
 
     def load_state(self, state: SnapshotState) -> None:
         """Take the values that `state` returned; collective."""
-        first = self._comm.rank == self._comm.topology.first
+        first = self._sharing.rank == self._sharing.topology.first
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         # The first rank of the host writes for all.
         Parameter.writes += 1
@@ -85,13 +90,15 @@ class KeptWeights:
     ----------
     model
         The model.
-    comm
-        The ranks.
+    comm, sharing
+        As of `Replica`.
     """
 
-    def __init__(self, model: Module, comm: Communicator) -> None:
+    def __init__(
+        self, model: Module, comm: Communicator, sharing: Communicator | None = None
+    ) -> None:
         self._comm = comm
-        self._replica = Replica(model, comm)
+        self._replica = Replica(model, comm, sharing)
         self._named = named_arrays(model)
         parameters = {
             name: array for name, array in self._named.items() if isinstance(array, Parameter)

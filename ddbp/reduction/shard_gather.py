@@ -25,6 +25,8 @@ class ShardGather:
 
     Attributes
     ----------
+    comm
+        The ranks.
     asked_alone
         Whether it was called within `alone`.
     lost
@@ -32,7 +34,7 @@ class ShardGather:
     """
 
     def __init__(self, plan: ShardPlan, comm: Communicator) -> None:
-        self._comm = comm
+        self.comm = comm
         self._alone = False
         self.asked_alone = False
         self.follow(plan)
@@ -53,7 +55,7 @@ class ShardGather:
         """Return a context in which this rank waits for no other, for passes whose results are
         thrown away.
         """
-        self._alone = self._comm.size > 1
+        self._alone = self.comm.size > 1
         try:
             yield
         finally:
@@ -61,7 +63,7 @@ class ShardGather:
 
     def __call__(self, numbers: Array) -> Array:
         """Gather; ranks that gather something else, or are elsewhere, are named."""
-        if self._comm.size == 1:
+        if self.comm.size == 1:
             return numbers
         if self._alone:
             self.asked_alone = True
@@ -69,11 +71,11 @@ class ShardGather:
             return self._placeholders(numbers.shape[1])
         self._calls += 1
         width = numbers.shape[1]
-        row = SharedRow(max(self._counts) * width, self._comm.size, self._comm.rank)
+        row = SharedRow(max(self._counts) * width, self.comm.size, self.comm.rank)
         row.numbers[: numbers.size] = numbers.reshape(-1)
         collective = CollectiveKind.STATISTICS, self._calls
         try:
-            same = self._comm.gather(collective, row)
+            same = self.comm.gather(collective, row)
         except RankLost as lost:
             # Passes are code of users, who do not expect it; the step knows that they are void.
             self.lost = lost
@@ -86,7 +88,7 @@ class ShardGather:
             fix = "Every rank must run the same loop, and the same layers in the same order."
             raise CommunicationError(
                 message(
-                    f"rank {self._comm.rank}",
+                    f"rank {self.comm.rank}",
                     f"all ranks must take part in {described(collective)}",
                     got,
                     fix,

@@ -16,11 +16,27 @@ MOST_SHARDS = 2**20
 """Shards that gradients may be added up from, each by itself."""
 
 
-def chosen(shards: int | None, ranks: int) -> int:
-    """Return the number of shards: the trainer's argument, else that of the environment variable,
-    else one per rank.
+RANKS = "ranks"
+"""What asks for one shard per rank."""
+_USUAL = 8
+
+
+def chosen(shards: int | str | None, ranks: int) -> int:
+    """Return the number of shards: the trainer's argument if it is a number, else that of the
+    environment variable, else one per rank, if that is asked for.
+
+    Else there are 8, or the next power of two from the number of ranks on: the same for any number
+    of ranks up to 8, and ranks that are a power of two have equal shares.
     """
-    return (settings.shards() or ranks) if shards is None else shards
+    if shards is not None and shards != RANKS:
+        return int(shards)
+    begun = settings.ranks() or ranks
+    return settings.shards() or (begun if shards == RANKS else usual(begun))
+
+
+def usual(ranks: int) -> int:
+    """Return how many shards there are if nobody chooses."""
+    return max(_USUAL, 1 << (ranks - 1).bit_length())
 
 
 def cut(total: int, parts: int) -> Integers:
@@ -65,7 +81,7 @@ class ShardPlan:
     )
 
     def __post_init__(self) -> None:
-        positive_int("Trainer", "shards", self.shards, "Leave it out for one per rank.")
+        positive_int("Trainer", "shards", self.shards, "Leave it out for 8 or more.")
         if self.ranks > self.shards:
             fix = f"Start at most {self.shards} ranks, or raise shards."
             raise ValueError(
@@ -86,16 +102,15 @@ class ShardPlan:
         bounds = cut(self.shards, self.ranks)
         return int(bounds[first]), int(bounds[last])
 
-    def kept(self, rank: int, size: int) -> list[tuple[int, int]]:
-        """Return what a rank keeps of gradients of so many bytes, as (first shard, number of
-        shards): each of its shards', if these are not more than DDBP_SHARD_MEMORY, else the largest
-        partial sums that it can form.
+    def kept(self, rank: int) -> list[tuple[int, int]]:
+        """Return the largest partial sums that a rank can form of gradients, as (first shard,
+        number of shards).
         """
-        most = -(-self.shards // self.ranks)
-        first, last = self.owned(rank)
-        if most * size <= settings.shard_memory():
-            return [(shard, 1) for shard in range(first, last)]
-        return dyadic(first, last)
+        return dyadic(*self.owned(rank))
+
+    def apart(self, rank: int) -> list[tuple[int, int]]:
+        """Return the shards of a rank, each by itself, as (shard, 1)."""
+        return [(shard, 1) for shard in range(*self.owned(rank))]
 
     @cached_property
     def local(self) -> int:

@@ -33,8 +33,8 @@ class Wire(Protocol):
 
 
 class Float16:
-    """IEEE half precision: 11 bits, from 6e-8 to 65504; what is larger becomes infinite, and the
-    loss is soon not finite.
+    """IEEE half precision: 11 bits, from 6e-8 to 65504; what is larger becomes infinite, which is
+    found before the update.
     """
 
     def buffer(self, shape: tuple[int, ...], dtype: Any) -> Array:

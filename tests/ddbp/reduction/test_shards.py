@@ -5,10 +5,25 @@ it.
 import numpy as np
 import pytest
 
-from ddbp.reduction.shards import ShardPlan, cut, dyadic
+from ddbp import settings
+from ddbp.reduction.shards import RANKS, ShardPlan, chosen, cut, dyadic
 from layers.engine.fixed_tree import tree_sum
 
 SHARDS = range(1, 18)
+
+
+@pytest.mark.parametrize(("ranks", "shards"), [(1, 8), (3, 8), (8, 8), (9, 16), (16, 16), (17, 32)])
+def test_unasked_there_are_eight_shards_or_a_power_of_two_for_more_ranks(ranks, shards):
+    assert chosen(None, ranks) == shards
+    assert chosen(RANKS, ranks) == ranks
+    assert chosen(5, ranks) == 5
+
+
+def test_shards_are_counted_by_the_ranks_in_the_beginning(monkeypatch):
+    monkeypatch.setenv(settings.RANKS, "12")
+    assert [chosen(shards, 3) for shards in (None, RANKS, 5)] == [16, 12, 5]
+    monkeypatch.setenv("DDBP_SHARDS", "7")
+    assert [chosen(shards, 3) for shards in (None, RANKS, 5)] == [7, 7, 5]
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 8])

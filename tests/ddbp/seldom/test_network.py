@@ -1,0 +1,154 @@
+"""The model of networks, and which exchange it recommends."""
+
+import json
+
+import numpy as np
+import pytest
+
+import ddbp
+from ddbp.comm.serial import SerialCommunicator
+from ddbp.seldom.network import ENOUGH, Network, measured, recommended, ways
+from ddbp.training import advice
+from layers import Linear, Sequential
+
+SHAPES = [(512, 784), (512,), (10, 512), (10,)]
+N = 512 * 784 + 512 + 10 * 512 + 10
+
+
+def test_one_host_has_no_network():
+    assert measured(SerialCommunicator()) is None
+
+
+def test_messages_one_after_the_other_each_take_the_latency():
+    assert Network(2, 0.01, 1e6).seconds(3, 5e5) == pytest.approx(0.53)
+
+
+@pytest.mark.parametrize("hosts", [2, 4, 8])
+def test_bytes_are_those_that_a_host_sends(hosts):
+    of = {way.arguments: way for way in ways(SHAPES, hosts, hosts)}
+    plain = of[""]
+    assert plain.sent == pytest.approx(8 * N * (hosts - 1) / hosts)
+    assert of['wire="bfloat16"'].sent == pytest.approx(0.75 * plain.sent)
+    local = of[f"exchange=LocalSGD(workers={hosts}, every=16)"]
+    assert local.sent == pytest.approx(plain.sent / 16)
+    coded = of[f"exchange=DiLoCo(workers={hosts}, every=32, bits=8)"]
+    assert coded.sent == pytest.approx(N * (1 + 4 / 256) * (hosts - 1) / 32)
+
+
+def test_what_is_recommended_becomes_more_seldom_as_the_network_becomes_slower():
+    of = ways(SHAPES, 2, 2)
+    places = [
+        of.index(recommended(Network(2, 1e-5, bandwidth), of, compute=0.01))
+        for bandwidth in (1e10, 1e9, 1e8, 1e7, 1e6, 1e5)
+    ]
+    assert places == sorted(places)
+    assert places[0] == 0
+    assert places[-1] == len(of) - 1
+
+
+def test_what_is_recommended_is_the_first_whose_messages_take_little_of_the_time():
+    of, found = ways(SHAPES, 2, 2), Network(2, 1e-3, 12.5e6)
+    chosen = recommended(found, of, compute=0.01)
+    shares = [found.seconds(way.messages, way.sent) for way in of]
+    shares = [spent / (0.01 + spent) for spent in shares]
+    place = of.index(chosen)
+    assert shares[place] <= ENOUGH
+    assert min(shares[:place]) > ENOUGH
+
+
+def test_what_is_recommended_is_written_as_the_trainer_takes_it():
+    for way in ways(SHAPES, 2, 2):
+        for kind in ("LocalSGD", "DiLoCo"):
+            if kind in way.arguments:
+                text = way.arguments.removeprefix("exchange=")
+                assert ddbp.TrainerOptions(batch_size=8, exchange=text).exchange.workers == 2
+
+
+RNG = np.random.default_rng(1)
+DATA = ddbp.ArrayDataset(RNG.standard_normal((80, 3)), RNG.standard_normal((80, 2)))
+
+
+def trained(**options):
+    """Return a trainer after twenty steps."""
+    rng = np.random.default_rng(0)
+    trainer = ddbp.Trainer(
+        Sequential(Linear(3, 2, rng=rng)),
+        loss="mse",
+        optimizer=ddbp.SGD(0.01),
+        batch_size=8,
+        quiet=True,
+        **options,
+    )
+    trainer.fit(DATA, epochs=2)
+    return trainer
+
+
+def test_a_trainer_on_one_host_says_once_that_nothing_is_sent(capsys):
+    trainer = trained(network="auto")
+    assert capsys.readouterr().err.count("Network: one host: nothing is sent") == 1
+    assert trainer.advice.way.arguments == ""
+    assert trained().advice is None
+
+
+def test_advice_changes_no_bit():
+    assert trained(network="auto").parameters_sha256() == trained().parameters_sha256()
+
+
+SLOW = Network(2, 0.01, 1e5)
+
+
+def chosen(network=SLOW, **options):
+    """Return a trainer that has chosen for a network, and the same with what it says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(advice, "measured", lambda comm: network)
+        trainer = trained(network=DATA, **options)
+    way = trainer.advice.way
+    return trainer, trained(**(options | {"run_dir": None} | dict(way.options)))
+
+
+# What is recommended depends on the time of a batch, and may be a round longer than this run.
+@pytest.mark.filterwarnings("ignore:DiLoCo. every should be at most:RuntimeWarning")
+def test_a_trainer_that_is_given_data_chooses_what_is_recommended(capsys, tmp_path):
+    trainer, same = chosen(run_dir=tmp_path)
+    (line,) = [each for each in capsys.readouterr().err.splitlines() if "Network: " in each]
+    assert line.endswith(f" Chosen: exchange={trainer.advice.way.options['exchange']}")
+    assert trainer.options == same.options
+    assert trainer.parameters_sha256() == same.parameters_sha256()
+    configuration = json.loads((tmp_path / "config.json").read_text())
+    assert configuration["network"]["recommended"] == trainer.advice.way.arguments
+    assert configuration["network"]["measured"]["hosts"] == 2
+    assert trainer.options.exchange == ddbp.TrainerOptions.read(tmp_path).exchange
+
+
+def test_what_does_not_go_with_other_options_is_not_chosen():
+    trainer, _ = chosen(accumulate=2)
+    assert trainer.advice.way.options == {"compression": "top-k:0.01", "shards": 1}
+
+
+def test_workers_that_train_apart_are_not_chosen_where_steps_keep_to_a_budget():
+    trainer, same = chosen(memory="1 MB")
+    assert trainer.options.exchange is None
+    assert trainer.advice.way.options["compression"] is not None
+    assert trainer.parameters_sha256() == same.parameters_sha256()
+
+
+def test_nothing_is_chosen_on_one_host():
+    trainer, same = chosen(None)
+    assert trainer.advice.way.options == {}
+    assert trainer.parameters_sha256() == same.parameters_sha256() == trained().parameters_sha256()
+
+
+@pytest.mark.parametrize(
+    "given", [{"wire": "bfloat16"}, {"compression": "sign"}, {"exchange": "LocalSGD(1, 4)"}]
+)
+def test_what_is_given_is_not_chosen(given):
+    with pytest.raises(ValueError, match=f"network= and {next(iter(given))} cannot go together"):
+        trained(network=DATA, **given)
+
+
+def test_other_words_and_ranks_that_survive_are_refused(monkeypatch):
+    with pytest.raises(ValueError, match=r"network must be \"auto\" or a data set; got 'fast'"):
+        trained(network="fast")
+    monkeypatch.setattr(SerialCommunicator, "survives", True)
+    with pytest.raises(ValueError, match="network= needs ranks that stay"):
+        trained(network="auto")
