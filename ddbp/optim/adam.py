@@ -8,7 +8,8 @@ from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
-from .optimizer import Optimizer, decay_rates
+from .optimizer import Optimizer
+from .powers import decay_rates
 from .schedule import Schedule
 
 
@@ -28,12 +29,13 @@ class Adam(Optimizer):
         λ: λ w is added to the gradient of weights, not of biases.
     amsgrad
         Whether the largest v so far takes the place of v (Reddi, Kale and Kumar 2018).
-    groups
-        Options of their own for some parameters: see `Optimizer`.
+    groups, state_bits
+        Options of their own for some parameters, and moments in 8 bits: see `Optimizer`.
     """
 
     blockwise = True
     slots: tuple[str, ...] = ("mean", "square")
+    positive = ("square", "largest")
 
     def __init__(
         self,
@@ -44,8 +46,11 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         amsgrad: bool = False,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, groups=groups, state_bits=state_bits
+        )
         self.betas = decay_rates(type(self).__name__, betas)
         self.epsilon = non_negative(type(self).__name__, "epsilon", epsilon)
         self.amsgrad = boolean(type(self).__name__, "amsgrad", amsgrad)
@@ -54,7 +59,7 @@ class Adam(Optimizer):
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
-        correction1, root_correction2 = 1 - beta1**self.steps, math.sqrt(1 - beta2**self.steps)
+        correction1, root_correction2 = 1 - self.left(beta1), math.sqrt(1 - self.left(beta2))
         formula = updates.amsgrad if self.amsgrad else updates.adam
         scalars = (rate / correction1, beta1, beta2, self.epsilon, root_correction2)
         self.apply(formula, chunk, moments, scalars)
@@ -72,8 +77,8 @@ class AdamW(Adam):
         λ, for weights, not for biases.
     amsgrad
         As that of `Adam`.
-    groups
-        Options of their own for some parameters: see `Optimizer`.
+    groups, state_bits
+        Options of their own for some parameters, and moments in 8 bits: see `Optimizer`.
     """
 
     decoupled = True
@@ -87,6 +92,7 @@ class AdamW(Adam):
         weight_decay: float = 1e-2,
         amsgrad: bool = False,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
         super().__init__(
             learning_rate,
@@ -95,6 +101,7 @@ class AdamW(Adam):
             weight_decay=weight_decay,
             amsgrad=amsgrad,
             groups=groups,
+            state_bits=state_bits,
         )
 
 
@@ -107,12 +114,13 @@ class RAdam(Optimizer):
 
     Parameters
     ----------
-    learning_rate, betas, epsilon, weight_decay, groups
+    learning_rate, betas, epsilon, weight_decay, groups, state_bits
         As those of `Adam`.
     """
 
     blockwise = True
     slots = ("mean", "square")
+    positive = ("square",)
 
     def __init__(
         self,
@@ -122,17 +130,21 @@ class RAdam(Optimizer):
         epsilon: float = 1e-8,
         weight_decay: float = 0.0,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, groups=groups, state_bits=state_bits
+        )
         self.betas = decay_rates("RAdam", betas)
         self.epsilon = non_negative("RAdam", "epsilon", epsilon)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         beta1, beta2 = self.betas
-        rate /= 1 - beta1**self.steps
-        rest = 1 - beta2**self.steps
+        left = self.left(beta2)
+        rate /= 1 - self.left(beta1)
+        rest = 1 - left
         limit = 2 / (1 - beta2) - 1
-        length = limit - 2 * self.steps * beta2**self.steps / rest
+        length = limit - 2 * self.steps * left / rest
         if length <= 5:
             self.apply(updates.unscaled_adam, chunk, moments, (rate, beta1, beta2))
             return

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.reduction.partition import Chunk, Partition
-from layers.kernels.updates import CHECK_ALL, UNDO_BLOCK, kernel_of
+from layers.kernels.updates import CELLS, CHECK_ALL, DONE, UNDO_BLOCK, kernel_of
 from layers.types import Array, Integers
 
 from .checksums import Checksums, block_count
@@ -70,22 +70,28 @@ class Blockwise:
         """Multiply what is regularized of a chunk by a factor, and update it by a formula."""
         changed, runs, before, sums = self._places[chunk.start]
         journal, checksums = self._journal, self._checksums
-        found = kernel_of(formula)(
-            changed,
-            chunk.gradient,
-            _NO_RUNS if factor == 1 else runs,
-            factor,
-            self._factors,
-            None if journal is None else journal.log,
-            _NO_CELLS if journal is None else journal.cells,
-            before,
-            chunk.start,
-            sums,
-            CHECK_ALL if checksums is None else checksums.first,
-            scalars,
-        )
-        if found >= 0 and checksums is not None:
-            checksums.refuse(found, chunk)
+        cells = _NO_CELLS if journal is None else journal.cells
+        while True:
+            found = kernel_of(formula)(
+                changed,
+                chunk.gradient,
+                _NO_RUNS if factor == 1 else runs,
+                factor,
+                self._factors,
+                None if journal is None else journal.log,
+                cells,
+                before,
+                chunk.start,
+                sums,
+                CHECK_ALL if checksums is None else checksums.first,
+                scalars,
+            )
+            if found < 0 or checksums is None:
+                return
+            # It goes on behind the block, unless that is refused.
+            block = checksums.differ(found, chunk)
+            cells = cells if len(cells) else np.zeros(CELLS, np.int64)
+            cells[DONE] = before + block + 1
 
 
 def update_unguarded(

@@ -6,7 +6,10 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from layers import Parameter
+from layers.checks import is_number
 from layers.errors import message
+
+from .schedule import as_schedule
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -17,6 +20,19 @@ Groups = Mapping[Patterns, Mapping[str, Any]]
 
 _SHOWN = 8
 """Names that an error shows at most."""
+
+
+def option_names(optimizer: "Optimizer") -> list[str]:
+    """Return the names of the options that an optimizer is made with."""
+    return [*inspect.signature(type(optimizer)).parameters]
+
+
+def changed(optimizer: "Optimizer", changes: Mapping[str, Any]) -> "Optimizer":
+    """Return an optimizer made alike, but for those of the changes that are options of it: see
+    `Optimizer.with_options`.
+    """
+    names = {*option_names(optimizer), "schedule"}
+    return optimizer.with_options(**{n: value for n, value in changes.items() if n in names})
 
 
 def made(optimizer: "Optimizer", groups: Mapping[Patterns, Any]) -> "list[Optimizer]":
@@ -31,7 +47,8 @@ def made(optimizer: "Optimizer", groups: Mapping[Patterns, Any]) -> "list[Optimi
     """
     owner = type(optimizer).__name__
     example = 'groups={"head.*": {"learning_rate": 1e-2}}.'
-    names = [name for name in inspect.signature(type(optimizer)).parameters if name != "groups"]
+    # All groups have their moments in the same arrays.
+    names = [name for name in option_names(optimizer) if name not in ("groups", "state_bits")]
     result = []
     for pattern, options in groups.items():
         if not isinstance(options, Mapping):
@@ -41,11 +58,45 @@ def made(optimizer: "Optimizer", groups: Mapping[Patterns, Any]) -> "list[Optimi
             if name not in names:
                 must = f"options of group {pattern!r} must be those of {owner}"
                 raise ValueError(message(owner, must, repr(name), f"It has {', '.join(names)}."))
-        arguments = {
-            name: optimizer.given if name == "learning_rate" else getattr(optimizer, name)
-            for name in names
-        }
-        result.append(type(optimizer)(**{**arguments, **options}))
+        result.append(again(optimizer, options))
+    return result
+
+
+def again(optimizer: "Optimizer", options: Mapping[str, Any]) -> "Optimizer":
+    """Return an optimizer made as this one, but for some options, and without groups unless these
+    are among them.
+    """
+    names = [name for name in option_names(optimizer) if name != "groups"]
+    arguments = {
+        name: optimizer.given if name == "learning_rate" else getattr(optimizer, name)
+        for name in names
+    }
+    return type(optimizer)(**{**arguments, **options})
+
+
+def otherwise(optimizer: "Optimizer", changes: Mapping[str, Any]) -> "Optimizer":
+    """Do what `Optimizer.with_options` does."""
+    groups: Groups = optimizer.groups
+    base = optimizer.given.base_rate
+    given = as_schedule(changes.get("schedule", optimizer.given) or base)
+    options = {"learning_rate": given, **changes}
+    options.pop("schedule", None)
+    rate: Any = options["learning_rate"]
+    if is_number(rate):
+        options["learning_rate"] = given.with_base_rate(rate)
+        groups = times(groups, rate / base) if base else groups
+    return again(optimizer, {"groups": groups, **options} if groups else options)
+
+
+def times(groups: Groups, factor: float) -> Groups:
+    """Return groups whose own learning rates are multiplied by a factor."""
+    result: dict[Patterns, Mapping[str, Any]] = {}
+    for pattern, options in groups.items():
+        if "learning_rate" in options:
+            schedule = as_schedule(options["learning_rate"])
+            changed = schedule.with_base_rate(factor * schedule.base_rate)
+            options = {**options, "learning_rate": changed}
+        result[pattern] = options
     return result
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ddbp.comm.base import Communicator
 from ddbp.reduction.partition import Chunk, Partition
+from layers.kernels.packed import elements
 from layers.kernels.updates import BEGUN, CELLS, COUNT, DONE, PLACE, UNDO_BLOCK
 from layers.types import Array, Integers
 
@@ -77,9 +78,10 @@ class Journal:
                 chunk, moments = next(
                     each for each in chunks if each[0].start <= start < each[0].stop
                 )
-                place = slice(start - chunk.start, start - chunk.start + size)
+                start -= chunk.start
                 for array, saved in zip((chunk.values, *moments.values()), self.log, strict=False):
-                    array[place] = saved[:size]
+                    place = elements(array, start, start + size)
+                    place[...] = saved.view(array.dtype)[: place.size].reshape(place.shape)
             yield
         finally:
             self.cells, self.log = self._rows[self.slot]

@@ -10,7 +10,8 @@ from layers.kernels import updates
 
 from .blockwise import update_unguarded
 from .groups import Groups
-from .optimizer import USUAL, Optimizer, decay_rates
+from .optimizer import Optimizer
+from .powers import USUAL, decay_rates
 from .schedule import Schedule
 
 
@@ -120,8 +121,8 @@ class LAMB(_TrustRatio):
             beta1,
             beta2,
             self.epsilon,
-            1 - beta1**self.steps,
-            math.sqrt(1 - beta2**self.steps),
+            1 - self.left(beta1),
+            math.sqrt(1 - self.left(beta2)),
         )
         for _, start, stop, p, regularized, *_ in self.spans(part):
             d, g, m, v = (array[start:stop] for array in (direction, part.gradient, mean, square))

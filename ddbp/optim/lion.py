@@ -5,7 +5,8 @@ from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
-from .optimizer import Optimizer, decay_rates
+from .optimizer import Optimizer
+from .powers import decay_rates
 from .schedule import Schedule
 
 
@@ -23,8 +24,8 @@ class Lion(Optimizer):
         β₁ and β₂, in [0, 1).
     weight_decay
         λ: w *= 1 - η λ before the update, for weights, not for biases.
-    groups
-        Options of their own for some parameters: see `Optimizer`.
+    groups, state_bits
+        Options of their own for some parameters, and moments in 8 bits: see `Optimizer`.
     """
 
     blockwise = True
@@ -38,8 +39,11 @@ class Lion(Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, groups=groups, state_bits=state_bits
+        )
         self.betas = decay_rates("Lion", betas)
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:

@@ -33,7 +33,7 @@ class Muon(AdamW):
     m = μ m + (1 - μ) g, u = μ m + (1 - μ) g (m itself without `nesterov`), w *= 1 - η λ and
     w -= η · 0.2 √max(rows, columns) · O, where O is u with all its singular values brought near 1.
     The factor gives the step the size of AdamW's, so that one rate serves all parameters (Liu et
-    al. 2025, eq. 4). A weight of more axes, (O, …) of a convolution, is a matrix of O rows.
+    al. 2025, eq. 4). A weight of more axes, (…, F) of a convolution, is a matrix of F columns.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class _Matrix:
     number, name
         Of the parameter.
     rows, columns
-        (O, …) has O rows.
+        (…, F) has F columns.
     owner
         The rank that makes its steps orthogonal.
     """
@@ -175,8 +175,8 @@ class _Matrix:
     def __init__(self, number: int, name: str, shape: tuple[int, ...]) -> None:
         self.number = number
         self.name = name
-        self.rows = shape[0]
-        self.columns = math.prod(shape[1:])
+        self.rows = math.prod(shape[:-1])
+        self.columns = shape[-1]
         self.owner = 0
 
     @property

@@ -11,30 +11,22 @@ from typing import Any
 from ddbp.reduction.partition import Chunk, Partition, Span
 from ddbp.snapshot import Schema, State, below, integer, like
 from layers import Parameter
-from layers.checks import fraction, non_negative
+from layers.checks import non_negative
 from layers.errors import message
 from layers.kernels import optimizer as kernels
+from layers.kernels.packed import elements
 from layers.kernels.updates import BEGUN
 from layers.types import Array
 
 from . import groups as parameter_groups
 from .blockwise import Blockwise, update_unguarded
-from .checksums import Checksums
+from .checksums import Checksums, Memory
 from .clipping import add_penalty
+from .eight_bits import checked_bits, code_type, dither
 from .groups import Groups
 from .journal import Journal
+from .powers import power_of
 from .schedule import Schedule, as_schedule
-
-USUAL = "0.9 is usual."
-"""What helps who gives a decay rate that is none."""
-
-
-def decay_rates(owner: str, betas: Any) -> tuple[float, float]:
-    """Return a pair of decay rates, each in [0, 1)."""
-    if not (isinstance(betas, tuple | list) and len(betas) == 2):
-        fix = "betas=(0.9, 0.999) are usual."
-        raise ValueError(message(owner, "betas must be a pair of numbers", repr(betas), fix))
-    return fraction(owner, "betas", betas[0], USUAL), fraction(owner, "betas", betas[1], USUAL)
 
 
 class Optimizer:
@@ -51,6 +43,9 @@ class Optimizer:
         Options of their own for parameters, by patterns of their names as in `fnmatch`, or tuples
         of patterns: {"head.*": {"learning_rate": 1e-2, "weight_decay": 0}}. A parameter may be in
         one group; the others have the options of the optimizer.
+    state_bits
+        8: moments take 8 bits an element, and a scale for 16 of them (8 in float64), in place of
+        the type of the parameters. It is the same for all groups.
 
     Attributes
     ----------
@@ -66,8 +61,10 @@ class Optimizer:
         are in none.
     journal
         The undo log that updates leave, if they do.
+    memory
+        What is done about bits that change between two updates.
     checksums
-        Those that tell whether bits have changed between two updates, if that is checked.
+        Those that tell whether bits have changed between two updates, unless memory is trusted.
 
     Notes
     -----
@@ -79,6 +76,8 @@ class Optimizer:
     """Whether weight decay is w *= 1 - η λ before the update."""
     slots: tuple[str, ...] = ()
     """Names of the moments, arrays each as large as the partition."""
+    positive: tuple[str, ...] = ()
+    """Names of those that are never negative, and that steps are divided by."""
     whole = False
     """Whether the gradient of the whole partition must be there at once."""
     blockwise = False
@@ -96,6 +95,7 @@ class Optimizer:
         *,
         weight_decay: float = 0.0,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
         self.given = as_schedule(learning_rate, type(self).__name__)
         self.schedule = self.given.begun()
@@ -103,6 +103,7 @@ class Optimizer:
         self.groups = parameter_groups.checked(
             type(self).__name__, {} if groups is None else groups
         )
+        self.state_bits = checked_bits(type(self), state_bits)
         self.moments: dict[str, Array] = {}
         self.steps = 0
         self.factor = 1.0
@@ -113,12 +114,12 @@ class Optimizer:
         self.journal: Journal | None = None
         self._blocks: Blockwise | None = None
         self.checksums: Checksums | None = None
+        self.memory = Memory.TRUSTED
 
     def __repr__(self) -> str:
-        hidden = {"checksums", "factor", "given", "group", "journal", "members", "moments"}
-        hidden |= {"schedule", "slots", "steps"}
-        if not self.groups:
-            hidden.add("groups")
+        hidden = {"checksums", "factor", "given", "group", "journal", "members", "memory"}
+        hidden |= {"moments", "schedule", "slots", "steps"}
+        hidden |= {name for name in ("groups", "state_bits") if not getattr(self, name)}
         shown = {
             name: value
             for name, value in vars(self).items()
@@ -128,6 +129,22 @@ class Optimizer:
             [repr(self.schedule), *(f"{name}={value!r}" for name, value in shown.items())]
         )
         return f"{type(self).__name__}({arguments})"
+
+    def with_options(self, **changes: Any) -> "Optimizer":
+        """Return a new optimizer with the options of this one but for some; where the learning rate
+        is a number, schedules keep their form, and rates of groups change by the same factor. With
+        schedule=None the rate that the schedule was made with is that of all steps.
+
+        >>> optimizer.with_options(learning_rate=1e-4, weight_decay=0)
+
+        Raises
+        ------
+        ValueError
+            An option is out of range.
+        TypeError
+            It has no such option.
+        """
+        return parameter_groups.otherwise(self, changes)
 
     def group_numbers(self, named: Mapping[str, Parameter]) -> dict[str, int]:
         """Return by name which member of `members` is to update each parameter.
@@ -140,17 +157,17 @@ class Optimizer:
         return parameter_groups.numbers(self, parameter_groups.made(self, self.groups), named)
 
     def bind(
-        self, part: Partition, journal: Journal | None = None, *, checked: bool = False
+        self, part: Partition, journal: Journal | None = None, *, memory: Memory = Memory.TRUSTED
     ) -> None:
         """Begin anew with a partition, `part`, which this optimizer belongs to from now on; leave
         an undo log of updates, if there is a journal, and find bits that have changed between two
-        updates, if they are `checked`.
+        updates, unless the memory is trusted.
         """
-        self._bind(part, journal, checked)
+        self._bind(part, journal, memory)
         for member in self.members:
             member.begin(part)
 
-    def _bind(self, part: Partition, journal: Journal | None, checked: bool) -> None:
+    def _bind(self, part: Partition, journal: Journal | None, memory: Memory) -> None:
         made = parameter_groups.made(self, self.groups)
         self.steps = 0
         self.schedule = self.given.begun()
@@ -169,8 +186,9 @@ class Optimizer:
             for chunk in part.chunks
         ]
         held = [(chunk, moments) for chunk, moments, _ in self._chunks]
-        if checked:
-            self.checksums = Checksums(part, held)
+        self.memory = memory
+        if memory:
+            self.checksums = Checksums(part, held, watched=memory is Memory.WATCHED)
         if self.blockwise:
             blocks = Blockwise(part, held, journal, self.checksums)
             for member in self.members:
@@ -184,7 +202,7 @@ class Optimizer:
         self.verify()
         known = {slot: self._part.to_named(array) for slot, array in self.moments.items()}
         with self._going_on():
-            self.bind(part, journal, checked=self.checksums is not None)
+            self.bind(part, journal, memory=self.memory)
         for slot, array in self.moments.items():
             named = part.to_named(array)
             part.from_named(array, {name: known[slot].get(name, named[name]) for name in named})
@@ -194,7 +212,7 @@ class Optimizer:
         that ranks share.
         """
         with self._going_on():
-            self._bind(part, journal, self.checksums is not None)
+            self._bind(part, journal, self.memory)
 
     @contextmanager
     def _going_on(self) -> Iterator[None]:
@@ -213,7 +231,13 @@ class Optimizer:
         """Return the moments of a partition: new ones, or where ranks survive those that they
         share.
         """
-        return {name: part.shared(f"moment {name}") for name in self._slots}
+        codes = {name: code_type(self, name) for name in self._slots}
+        return {name: part.shared(f"moment {name}", kind) for name, kind in codes.items()}
+
+    @property
+    def held(self) -> dict[str, Array]:
+        """All arrays that this rank goes on with from update to update, by names."""
+        return self.moments
 
     @property
     def arrays(self) -> int:
@@ -227,7 +251,7 @@ class Optimizer:
         """Return the parts of the moments that belong to a chunk of this group, in the order of
         `slots`.
         """
-        return {name: self.moments[name][chunk.start : chunk.stop] for name in self.slots}
+        return {name: elements(self.moments[name], chunk.start, chunk.stop) for name in self.slots}
 
     def prepare(self, part: Partition) -> None:
         """Prepare the update of the `spans` of this group."""
@@ -240,7 +264,8 @@ class Optimizer:
         group of this number.
         """
         member = copy.copy(self)
-        kept = {"checksums", "group", "groups", "journal", "members", "moments", "steps"}
+        kept = {"checksums", "group", "groups", "journal", "members", "memory", "moments"}
+        kept.add("steps")
         for name, value in vars(made).items():
             if name not in kept and name[0] != "_":
                 setattr(member, name, value)
@@ -339,6 +364,8 @@ class Optimizer:
 
         An optimizer whose `update` does all by one `apply` is `blockwise`.
         """
+        if self.state_bits:
+            scalars = (*scalars, dither(self.steps))
         if self._blocks is None:
             update_unguarded(formula, (chunk.values, *moments.values()), chunk.gradient, scalars)
             return
@@ -410,6 +437,10 @@ class Optimizer:
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:
         """Update chunk.values by chunk.gradient and its part of the moments."""
         raise NotImplementedError
+
+    def left(self, decay: float) -> float:
+        """Return decay^steps, what a moving average with this decay has left of its first value."""
+        return power_of(decay, self.steps)
 
     def state(self) -> dict[str, Any]:
         """Return the steps taken, the state of the schedule, and what this rank holds of the

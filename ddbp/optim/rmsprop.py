@@ -6,7 +6,8 @@ from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
-from .optimizer import USUAL, Optimizer
+from .optimizer import Optimizer
+from .powers import USUAL
 from .schedule import Schedule
 
 
@@ -25,11 +26,12 @@ class RMSProp(Optimizer):
         μ, in [0, 1): of the step g / (√v + ε); 0 is none.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
-    groups
-        Options of their own for some parameters: see `Optimizer`.
+    groups, state_bits
+        Options of their own for some parameters, and moments in 8 bits: see `Optimizer`.
     """
 
     blockwise = True
+    positive = ("square",)
 
     def __init__(
         self,
@@ -40,8 +42,11 @@ class RMSProp(Optimizer):
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, groups=groups, state_bits=state_bits
+        )
         self.alpha = fraction("RMSProp", "alpha", alpha, USUAL)
         self.epsilon = non_negative("RMSProp", "epsilon", epsilon)
         self.momentum = fraction("RMSProp", "momentum", momentum, USUAL)

@@ -10,6 +10,7 @@ import numpy as np
 from ddbp.snapshot import NUMBER, Schema, State, below, integer, like
 from layers.checks import is_number, non_negative, positive, positive_int, require_number
 from layers.errors import message
+from layers.kernels.elementary import cosine_of_number, power_of_number
 
 
 class Schedule:
@@ -20,6 +21,15 @@ class Schedule:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         raise NotImplementedError
+
+    @property
+    def base_rate(self) -> float:
+        """The rate that the schedule was made with: that of the first step, unless it warms up."""
+        return self.rate(0)
+
+    def with_base_rate(self, rate: float) -> "Schedule":
+        """Return the same schedule, made with another rate: all its rates are multiplied alike."""
+        return _Scaled(self, rate / self.base_rate) if self.base_rate else Constant(rate)
 
     def begin_epoch(self, epoch: int) -> None:
         """Be told that an epoch begins or goes on, in `fit` and `batches`; epochs count from 0."""
@@ -84,10 +94,7 @@ def _non_negative(owner: str, **values: float) -> None:
 
 def _power(base: float, exponent: float) -> float:
     """Return a power, infinity if that is too large."""
-    try:
-        return float(float(base) ** exponent)
-    except OverflowError:
-        return math.inf
+    return float(power_of_number(float(base), float(exponent)))
 
 
 class Constant(Schedule):
@@ -102,6 +109,9 @@ class Constant(Schedule):
 
     def rate(self, step: int) -> float:
         return self._rate
+
+    def with_base_rate(self, rate: float) -> Schedule:
+        return Constant(rate)
 
 
 class StepDecay(Schedule):
@@ -179,7 +189,7 @@ class Cosine(Schedule):
 
     def rate(self, step: int) -> float:
         done = min(1.0, step / self._steps)
-        return self._final + (self._rate - self._final) * (1 + math.cos(math.pi * done)) / 2
+        return _cosine(self._rate, self._final, done)
 
 
 class CosineRestarts(Schedule):
@@ -230,7 +240,7 @@ class Polynomial(Schedule):
 
     def rate(self, step: int) -> float:
         left = max(0.0, 1 - step / self._steps)
-        return float(self._final + (self._rate - self._final) * left**self._power)
+        return self._final + (self._rate - self._final) * _power(left, self._power)
 
 
 class OneCycle(Schedule):
@@ -280,6 +290,10 @@ class OneCycle(Schedule):
             f" start_factor={self._start_factor!r}, final_factor={self._final_factor!r})"
         )
 
+    @property
+    def base_rate(self) -> float:
+        return self._rate
+
     def rate(self, step: int) -> float:
         top = self._rise * self._steps - 1
         last = self._steps - 1
@@ -291,28 +305,18 @@ class OneCycle(Schedule):
 
 
 def _cosine(begin: float, end: float, done: float) -> float:
-    return end + (begin - end) * (1 + math.cos(math.pi * done)) / 2
+    return float(end + (begin - end) * (1 + cosine_of_number(math.pi * float(done))) / 2)
 
 
-class WarmUp(Schedule):
-    """A line from `start` times the schedule's first rate up to it in `steps` steps, then the
-    schedule (Goyal et al. 2017, 2.2).
-    """
+class _Around(Schedule):
+    """Base of schedules that change the rates of another one."""
 
-    def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
-        _positive("WarmUp", steps=steps)
-        _non_negative("WarmUp", start=start)
+    def __init__(self, schedule: float | Schedule) -> None:
         self._schedule = as_schedule(schedule, type(self).__name__)
-        self._steps = steps
-        self._start = start
 
-    def __repr__(self) -> str:
-        return f"WarmUp({self._schedule!r}, steps={self._steps}, start={self._start!r})"
-
-    def rate(self, step: int) -> float:
-        if step >= self._steps:
-            return self._schedule.rate(step - self._steps)
-        return self._schedule.rate(0) * (self._start + (1 - self._start) * (step + 1) / self._steps)
+    @property
+    def base_rate(self) -> float:
+        return self._schedule.base_rate
 
     def begin_epoch(self, epoch: int) -> None:
         self._schedule.begin_epoch(epoch)
@@ -330,7 +334,46 @@ class WarmUp(Schedule):
         self._schedule.load_state(state)
 
 
-class ByEpoch(Schedule):
+class _Scaled(_Around):
+    """Another schedule, so many times as high."""
+
+    def __init__(self, schedule: Schedule, factor: float) -> None:
+        super().__init__(schedule)
+        self._factor = factor
+
+    def __repr__(self) -> str:
+        return f"{self._factor!r} * {self._schedule!r}"
+
+    @property
+    def base_rate(self) -> float:
+        return self._factor * self._schedule.base_rate
+
+    def rate(self, step: int) -> float:
+        return self._factor * self._schedule.rate(step)
+
+
+class WarmUp(_Around):
+    """A line from `start` times the schedule's first rate up to it in `steps` steps, then the
+    schedule (Goyal et al. 2017, 2.2).
+    """
+
+    def __init__(self, schedule: float | Schedule, *, steps: int, start: float = 0.0) -> None:
+        _positive("WarmUp", steps=steps)
+        _non_negative("WarmUp", start=start)
+        super().__init__(schedule)
+        self._steps = steps
+        self._start = start
+
+    def __repr__(self) -> str:
+        return f"WarmUp({self._schedule!r}, steps={self._steps}, start={self._start!r})"
+
+    def rate(self, step: int) -> float:
+        if step >= self._steps:
+            return self._schedule.rate(step - self._steps)
+        return self._schedule.rate(0) * (self._start + (1 - self._start) * (step + 1) / self._steps)
+
+
+class ByEpoch(_Around):
     """A schedule whose steps are epochs: `ByEpoch(StepDecay(0.1, at=(30, 60)))`.
 
     `fit` and `batches` tell it of their epochs; a loop that makes its batches itself calls
@@ -338,7 +381,7 @@ class ByEpoch(Schedule):
     """
 
     def __init__(self, schedule: float | Schedule) -> None:
-        self._schedule = as_schedule(schedule, type(self).__name__)
+        super().__init__(schedule)
         self._epoch = 0
 
     def __repr__(self) -> str:
@@ -349,9 +392,6 @@ class ByEpoch(Schedule):
 
     def begin_epoch(self, epoch: int) -> None:
         self._epoch = epoch
-
-    def observe(self, value: float) -> None:
-        self._schedule.observe(value)
 
     def state(self) -> dict[str, Any]:
         return {
@@ -398,6 +438,10 @@ class Plateau(Schedule):
             f"Plateau({self._first!r}, factor={self._factor!r}, patience={self._patience},"
             f" threshold={self._threshold!r}, minimum={self._minimum!r})"
         )
+
+    @property
+    def base_rate(self) -> float:
+        return self._first
 
     def rate(self, step: int) -> float:
         return self._rate

@@ -7,7 +7,8 @@ from layers.kernels import updates
 from layers.types import Array
 
 from .groups import Groups
-from .optimizer import USUAL, Optimizer
+from .optimizer import Optimizer
+from .powers import USUAL
 from .schedule import Schedule
 
 
@@ -24,8 +25,8 @@ class SGD(Optimizer):
         Whether to look ahead, w -= η (g + μ m); needs a momentum.
     weight_decay
         λ: λ w is added to the gradient of weights, not of biases.
-    groups
-        Options of their own for some parameters: see `Optimizer`.
+    groups, state_bits
+        Options of their own for some parameters, and moments in 8 bits: see `Optimizer`.
     """
 
     blockwise = True
@@ -38,8 +39,11 @@ class SGD(Optimizer):
         nesterov: bool = False,
         weight_decay: float = 0.0,
         groups: Groups | None = None,
+        state_bits: int | None = None,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, groups=groups)
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, groups=groups, state_bits=state_bits
+        )
         self.momentum = fraction("SGD", "momentum", momentum, USUAL)
         self.nesterov = boolean("SGD", "nesterov", nesterov)
         if self.nesterov and not self.momentum:
@@ -51,6 +55,9 @@ class SGD(Optimizer):
                     "SGD(0.1, momentum=0.9, nesterov=True).",
                 )
             )
+        if state_bits and not self.momentum:
+            must, fix = "state_bits=8 needs a momentum above 0", "Leave state_bits out."
+            raise ValueError(message("SGD", must, momentum, fix))
         self.slots = ("momentum",) if self.momentum else ()
 
     def update(self, chunk: Chunk, moments: dict[str, Array], rate: float) -> None:

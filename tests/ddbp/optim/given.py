@@ -42,7 +42,9 @@ def gradients(step: int, dtype: type) -> list[np.ndarray]:
 def ours(optimizer: ddbp.Optimizer, dtype: type, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return weight and bias after ten steps."""
     layer = Given(dtype)
-    trainer = ddbp.Trainer(layer, optimizer=optimizer, batch_size=1, quiet=True, **options)
+    trainer = ddbp.Trainer(
+        layer, optimizer=optimizer, batch_size=1, shards=1, quiet=True, **options
+    )
     x = np.zeros((1, 1), dtype)
     for step in range(STEPS):
         layer.gradients = gradients(step, dtype)

@@ -17,9 +17,14 @@ BY_BLOCKS = {
     "RAdam": lambda: ddbp.RAdam(0.01),
     "AdaGrad": lambda: ddbp.AdaGrad(0.01, weight_decay=0.1),
     "Lion": lambda: ddbp.Lion(0.01, weight_decay=0.1),
+    "momentum in 8 bits": lambda: ddbp.SGD(0.1, momentum=0.9, state_bits=8),
+    "RMSProp in 8 bits": lambda: ddbp.RMSProp(0.01, momentum=0.9, state_bits=8),
+    "AdamW in 8 bits": lambda: ddbp.AdamW(0.01, weight_decay=0.1, amsgrad=True, state_bits=8),
+    "Lion in 8 bits": lambda: ddbp.Lion(0.01, weight_decay=0.1, state_bits=8),
 }
 """Optimizers that update by blocks, with all of their kernels."""
 WHOLE = {
+    "Adafactor": lambda: ddbp.Adafactor(0.01, weight_decay=0.1),
     "LARS": lambda: ddbp.LARS(0.1),
     "LAMB": lambda: ddbp.LAMB(0.01),
     "Muon": lambda: ddbp.Muon(0.01),

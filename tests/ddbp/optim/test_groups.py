@@ -20,6 +20,7 @@ MAKERS = {
     "AdaGrad": lambda **options: ddbp.AdaGrad(0.01, initial=0.1, **options),
     "Lion": lambda **options: ddbp.Lion(0.001, weight_decay=0.1, **options),
     "Muon": lambda **options: ddbp.Muon(0.01, **options),
+    "Adafactor": lambda **options: ddbp.Adafactor(0.01, **options),
     "AdamW": lambda **options: ddbp.AdamW(0.01, **options),
     "LARS": lambda **options: ddbp.LARS(2.0, **options),
     "LAMB": lambda **options: ddbp.LAMB(0.02, **options),

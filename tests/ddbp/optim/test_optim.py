@@ -94,6 +94,19 @@ def cases() -> list[Case]:
             lambda p: o.Adagrad(p, 0.1, initial_accumulator_value=0.5, eps=1e-5),
             0.1,
         ),
+        Case("Adafactor", lambda: ddbp.Adafactor(), o.Adafactor),
+        Case(
+            "Adafactor, all options",
+            lambda: ddbp.Adafactor(
+                0.5,
+                beta2_decay=-0.5,
+                epsilons=(1e-3, 0.1),
+                clip_threshold=1.2,
+                weight_decay=0.1,
+            ),
+            lambda p: o.Adafactor(p, 0.5, beta2_decay=-0.5, eps=(1e-3, 0.1), d=1.2),
+            0.1,
+        ),
     ]
 
 
@@ -114,6 +127,8 @@ NAMES = (
     "RAdam, few gradients and decay",
     "AdaGrad",
     "AdaGrad, initial and decay",
+    "Adafactor",
+    "Adafactor, all options",
 )
 
 
@@ -164,6 +179,8 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
         lambda: ddbp.AdaGrad(0.1, initial=0.5),
         lambda: ddbp.Lion(ddbp.Polynomial(0.01, steps=12), weight_decay=0.1),
         lambda: ddbp.Muon(0.01),
+        lambda: ddbp.RAdam(0.01, state_bits=8),
+        lambda: ddbp.Adafactor(0.01),
     ],
     ids=[
         "SGD",
@@ -178,6 +195,8 @@ def test_ten_steps_are_those_of_pytorch(number, dtype):
         "AdaGrad",
         "Lion",
         "Muon",
+        "RAdam in 8 bits",
+        "Adafactor",
     ],
 )
 @pytest.mark.parametrize("stop", [1, 4])
@@ -185,7 +204,7 @@ def test_ten_steps_are_the_same_with_another_optimizer_that_loads_the_state(make
     layers, snapshot = [], None
     for steps in (range(STEPS), range(stop), range(stop, STEPS)):
         layer = Given(np.float32)
-        trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, quiet=True)
+        trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, shards=1, quiet=True)
         if steps.start:
             trainer.load_state(snapshot)
         x = np.zeros((1, 1), np.float32)
@@ -207,7 +226,11 @@ def test_decay_rates_that_are_none_are_refused(name, betas):
 
 
 @pytest.mark.parametrize(
-    "name", ["SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Lion", "Muon", "LARS", "LAMB"]
+    "name",
+    [
+        *("SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Adafactor", "Lion", "Muon"),
+        *("LARS", "LAMB"),
+    ],
 )
 def test_decay_does_not_touch_the_bias(name):
     kind = getattr(ddbp, name)
@@ -267,7 +290,7 @@ def test_norm_clipping_is_that_of_pytorch(limit):
 def test_clipped_gradient_has_the_norm_of_the_limit():
     layer = Given(np.float64)
     trainer = ddbp.Trainer(
-        layer, optimizer=ddbp.SGD(1.0), batch_size=1, clip_norm=0.125, quiet=True
+        layer, optimizer=ddbp.SGD(1.0), batch_size=1, shards=1, clip_norm=0.125, quiet=True
     )
     before = [layer.weight.value.copy(), layer.bias.value.copy()]
     layer.gradients = gradients(0, np.float64)
@@ -281,12 +304,18 @@ def test_clipped_gradient_has_the_norm_of_the_limit():
 
 
 @pytest.mark.parametrize(
-    "optimizer", [ddbp.Adam(1e-3, amsgrad=True), ddbp.LAMB(1e-3), ddbp.Muon(1e-3)]
+    "optimizer",
+    [
+        ddbp.Adam(1e-3, amsgrad=True),
+        ddbp.Adam(1e-3, state_bits=8),
+        ddbp.LAMB(1e-3),
+        ddbp.Muon(1e-3),
+    ],
 )
 def test_all_that_an_optimizer_keeps_begins_at_a_cache_line(optimizer):
     models = [Linear(features, 3, rng=np.random.default_rng(0)) for features in range(1, 9)]
     for model in models:
-        ddbp.Trainer(model, optimizer=optimizer, batch_size=1, quiet=True)
+        ddbp.Trainer(model, optimizer=optimizer, batch_size=1, shards=1, quiet=True)
         kept = [each for each in vars(optimizer).values() if isinstance(each, np.ndarray)]
         for array in [*optimizer.moments.values(), *kept]:
             assert array.ctypes.data % 64 == 0

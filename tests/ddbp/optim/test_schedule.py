@@ -136,6 +136,22 @@ def test_warm_up_rises_in_a_line_and_then_follows_the_schedule():
     assert found[5:] == [cosine.rate(step) for step in range(STEPS - 5)]
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ddbp.Cosine(0.5, steps=20),
+        ddbp.OneCycle(0.5, steps=20),
+        ddbp.WarmUp(ddbp.OneCycle(0.5, steps=20), steps=5),
+        ddbp.ByEpoch(ddbp.WarmUp(0.5, steps=5)),
+        ddbp.Plateau(0.5, patience=0),
+    ],
+)
+def test_a_schedule_knows_the_rate_that_it_was_made_with(schedule):
+    for value in (1.0, 2.0):
+        schedule.observe(value)
+    assert schedule.base_rate == 0.5
+
+
 def test_warm_up_begins_above_the_given_fraction():
     assert ddbp.WarmUp(0.5, steps=4, start=0.5).rate(0) == pytest.approx(0.5 * (0.5 + 0.5 / 4))
 

@@ -7,6 +7,7 @@ import pytest
 
 import ddbp
 from ddbp.optim.muon import orthogonal_factor
+from layers import Conv2d, GlobalAveragePool, MeanSquaredError, Sequential
 
 from .given import STEPS, WEIGHT, Given, assert_close, gradients, ours
 
@@ -142,6 +143,27 @@ def test_orthogonal_factor_has_singular_values_near_one(shape):
     assert np.abs(values - np.diag(singular)).max() < 1e-12
 
 
+def test_step_of_muon_for_a_convolution_is_orthogonal_in_its_filters():
+    rng = np.random.default_rng(0)
+    model = Sequential(Conv2d(3, 8, 5, rng=rng), GlobalAveragePool())
+    trainer = ddbp.Trainer(
+        model,
+        loss=MeanSquaredError(),
+        optimizer=ddbp.Muon(1.0, weight_decay=0),
+        batch_size=4,
+        quiet=True,
+    )
+    weight = model[0].weight
+    before = weight.value.astype(np.float64)
+    x, y = rng.standard_normal((4, 9, 9, 3)), rng.standard_normal((4, 8))
+    trainer.train_step(x.astype(np.float32), y.astype(np.float32))
+    step = (before - weight.value).reshape(75, 8) / (0.2 * math.sqrt(75))
+    singular = np.linalg.svd(step, compute_uv=False)
+    assert singular[0] < 1.25
+    # Those that the gradient hardly has are left small.
+    assert singular[3] > 0.6
+
+
 def test_orthogonal_factor_of_zeros_is_zeros():
     assert not orthogonal_factor(np.zeros((3, 4))).any()
 
@@ -170,7 +192,7 @@ def test_ten_steps_of_lamb_are_those_of_its_slow_twin(dtype):
 def test_zero_weights_get_a_finite_step(make):
     layer = Given(np.float32)
     layer.weight.value = np.zeros(WEIGHT)
-    trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, quiet=True)
+    trainer = ddbp.Trainer(layer, optimizer=make(), batch_size=1, shards=1, quiet=True)
     layer.gradients = gradients(0, np.float32)
     x = np.zeros((1, 1), np.float32)
     trainer.step(layer(trainer.batch(x, x).x))
