@@ -47,7 +47,7 @@ def figure(attributions: Sequence["Attribution"], sample: int | None = None) -> 
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        must, fix = "matplotlib must be installed", "pip install matplotlib"
+        must, fix = "matplotlib must be there", 'Install it: pip install "ddbp[report]".'
         raise ImportError(message("Attribution.figure", must, "none", fix)) from error
     first = attributions[0]
     samples = _samples(first, sample)

@@ -17,6 +17,7 @@ from layers import (
     PReLU,
     ReLU,
     Rule,
+    Value,
 )
 from layers.activation import Activation
 from layers.engine.operators.arithmetic import Divide, Power, Where
@@ -25,6 +26,7 @@ from layers.engine.sums import unbroadcast
 from layers.errors import message, wording
 from layers.types import Array
 
+from .averages import Averages
 from .explained import BATCH, Explained, Found, Part
 from .result import Attribution
 from .target import Target
@@ -49,8 +51,9 @@ class Guided(Rule):
 
 
 class Rescale(Rule):
-    """The gradient, but through a function of one number the slope of the line between the sample
-    and a reference, and through a maximum what adds up to its difference.
+    """The gradient where a layer is linear, but through a function of one number the slope of the
+    line between the sample and a reference, through a maximum what adds up to its difference, and
+    through all else the average of the gradients along the line.
 
     Parameters
     ----------
@@ -64,11 +67,23 @@ class Rescale(Rule):
         self.owner = owner
         self.reference = reference
         self.compared = False
+        self.averages = Averages(super().backward)
 
     def backward(self, call: Call, *dys: Any) -> tuple[Array | None, ...]:
         if not self.compared:
             _require_same(self.owner, call.tape.calls, self.reference)
             self.compared = True
+        # Layers may add to what their inputs have received so far.
+        received = [x.take() if isinstance(x, Value) else None for x in call.inputs]
+        gradients = self._of_call(call, *dys)
+        return tuple(
+            gradient if before is None else before if gradient is None else before + gradient
+            for before, gradient in zip(received, gradients, strict=True)
+        )
+
+    def _of_call(self, call: Call, *dys: Any) -> tuple[Array | None, ...]:
+        """Return the gradients of the inputs of a call."""
+        given = [None if dy is None else np.array(dy) for dy in dys]
         gradients = super().backward(call, *dys)
         layer = call.layer
         maximum = isinstance(layer, MAXIMA) and getattr(layer, "kind", "max") == "max"
@@ -76,10 +91,10 @@ class Rescale(Rule):
         places = [place for place, gradient in enumerate(gradients) if gradient is not None]
         if isinstance(layer, WITH_CONSTANT):
             of_one = len(places) == 1
-        if not places or not (maximum or of_one):
-            return gradients
-        (dy,) = dys
         other = self.reference[call.index]
+        if not places or not (maximum or of_one):
+            return self.averages(call, other, given, gradients)
+        (dy,) = dys
         place = places[0]
         x, x0 = call.inputs[place].array, other.inputs[place].array
         with np.errstate(invalid="ignore"):
@@ -149,10 +164,12 @@ def deep_lift(
     rule (Shrikumar et al. 2017, arXiv 1704.02685, section 3.5.2).
 
     Backward goes through activations and other functions of one number by Δy / Δx, the differences
-    of output and input from those at the baseline, and through maxima by what adds up to Δy;
-    through all else by the gradient. So contributions add up to f(x) - f(b) where all else is
-    linear, as convolutions and dense layers are; what products, attention, recurrent layers,
-    softmax and layer normalisation leave is the `error` of the result.
+    of output and input from those at the baseline, through maxima by what adds up to Δy, and
+    through convolutions, dense layers and whatever else is linear by the gradient. Where that does
+    not add up to Δy, as in products, attention, recurrent layers, softmax and normalisation, it
+    goes by the mean of the gradients on the line from the baseline to the sample (Aumann and
+    Shapley 1974), which for functions of one number is Δy / Δx, too. What is left is the `error`
+    of the result.
 
     Parameters
     ----------

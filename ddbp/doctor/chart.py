@@ -1,28 +1,36 @@
 """The chart of a run: what rules may look at, up to a step, and the statistics that several use."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ddbp.instruments.noise import signal_and_noise
 from ddbp.instruments.recording import Recording
 from ddbp.optim.optimizer import Optimizer
 from layers import SoftmaxCrossEntropy
 from layers.loss.regression import MeanSquaredError
+from layers.recurrent.recurrence import Recurrence
 from layers.types import Array
 
 from .facts import DataFacts, Stage
+from .finding import Changes
+from .ranks import OfRanks
 
 if TYPE_CHECKING:
     from ddbp.training.options import TrainerOptions
 
 EARLY = 80
 """Steps within which weights must not multiply."""
+_EPOCHS, _STEPS = 2, 60
+"""After so many of each, and half of the run, something must be learnt."""
 _FEW = 8
 """Losses that a median is taken of."""
+_BEFORE = 20
+"""Losses that the next one is compared with."""
 _LAST = 12
 """Recorded steps that a state must have lasted for."""
 
@@ -45,6 +53,8 @@ class Chart:
         Whether the loss got rows that sum to one in the first pass.
     loss
         The loss.
+    factor
+        What that is multiplied by in the gradient, and in the losses.
     optimizer, options
         Those of the trainer.
     recording
@@ -60,6 +70,10 @@ class Chart:
         Names of those whose units all had the same weights when training began.
     weighted
         Whether samples have weights.
+    planned
+        How many updates a fit is to make, 0 where nobody has said.
+    ranks
+        What is known of the ranks.
     """
 
     step: int
@@ -69,15 +83,18 @@ class Chart:
     stages: Sequence[Stage]
     probabilities: bool
     loss: Any
+    factor: float
     optimizer: Optimizer
     options: "TrainerOptions"
     recording: Recording
     begun: Sequence[float]
-    losses: Sequence[float]
+    losses: Array
     records: Sequence[dict[str, Any]]
     weights: Mapping[str, tuple[int, float]]
     alike: Sequence[str]
     weighted: bool
+    planned: int = 0
+    ranks: OfRanks = field(default_factory=OfRanks)
 
     # The loss
 
@@ -98,6 +115,7 @@ class Chart:
             return np.nan
         found = self.training.entropy if self.of_classes else np.nan
         found = self.training.target_variance if self.of_squares else found
+        found *= self.factor
         return found if found > 0 else np.nan
 
     @cached_property
@@ -107,8 +125,17 @@ class Chart:
         """
         if len(self.losses) < min(_FEW, self.step):
             return np.nan
-        last = np.array(self.losses[-max(_FEW, len(self.losses) // 5) :])
+        last = self.losses[-max(_FEW, len(self.losses) // 5) :]
         return float(np.median(last)) if last.size else np.nan
+
+    @property
+    def late(self) -> bool:
+        """Whether so much of the run is over that something must be learnt.
+
+        Many a model begins late, as a recurrence over long sequences does.
+        """
+        begun = self.step >= _STEPS and self.epochs >= _EPOCHS
+        return begun and 2 * self.step >= self.planned
 
     @property
     def falls(self) -> bool:
@@ -119,7 +146,18 @@ class Chart:
         before, last = self.losses[-2 * quarter : -quarter], self.losses[-quarter:]
         return quarter > 0 and float(np.median(last)) < 0.99 * float(np.median(before))
 
-    @property
+    @cached_property
+    def jumps(self) -> int:
+        """In how many steps the loss was half as high again as usual in the 20 before, and above
+        half of that of a constant guess.
+        """
+        losses = np.asarray(self.losses)
+        if len(losses) <= _BEFORE:
+            return 0
+        usual = np.median(sliding_window_view(losses[:-1], _BEFORE), axis=1)
+        return int(np.sum(losses[_BEFORE:] > np.maximum(1.5 * usual, 0.5 * self.base)))
+
+    @cached_property
     def finite(self) -> bool:
         """Whether all losses so far are finite."""
         return bool(np.isfinite(self.losses).all() and np.isfinite(self.begun).all())
@@ -130,6 +168,18 @@ class Chart:
     def learning_rate(self) -> float:
         """That of the next step."""
         return self.optimizer.factor * float(self.optimizer.schedule.rate(self.optimizer.steps))
+
+    def rate_times(self, factor: float) -> Changes:
+        """Return the change to so many times the learning rate, to one digit: that which the
+        schedule was made with.
+        """
+        rate = self.optimizer.factor * self.optimizer.schedule.base_rate * factor
+        return {"learning_rate": float(f"{rate:.1g}")}
+
+    @property
+    def recurs(self) -> bool:
+        """Whether the model has a recurrence through time."""
+        return any(isinstance(layer, Recurrence) for each in self.stages for layer in each.layers)
 
     @property
     def normalises_inputs(self) -> bool:
@@ -143,6 +193,11 @@ class Chart:
         """Return a quantity of the recording (n, columns)."""
         return self.recording.values[name]
 
+    def of_run(self, name: str) -> Array:
+        """Return a quantity of the whole run (n,)."""
+        found = self.values(name)
+        return found[:, 0] if found.shape[1] else np.full(len(found), np.nan)
+
     @property
     def from_beginning(self) -> bool:
         """Whether the first losses are known, and the first step is recorded: not where ranks go on
@@ -155,6 +210,21 @@ class Chart:
     def recorded(self) -> int:
         """How many steps are recorded."""
         return len(self.recording.steps)
+
+    @cached_property
+    def whole_gradients(self) -> Array:
+        """The norm of the whole gradient in each recorded step (n,)."""
+        return np.sqrt(_square_sums(self.values("gradient_norm")))
+
+    @cached_property
+    def cosines(self) -> Array:
+        """The cosine of the whole update and the whole gradient in each recorded step (n,)."""
+        names = "update_cosine", "gradient_norm", "update_norm"
+        cosines, *norms = (self.values(name).astype(np.float64) for name in names)
+        lengths = [np.sqrt(_square_sums(each)) for each in norms]
+        along: Array = np.nansum(cosines * norms[0] * norms[1], axis=1)
+        along /= np.maximum(lengths[0] * lengths[1], 1e-300)
+        return along
 
     @cached_property
     def weight_columns(self) -> list[int]:
@@ -185,7 +255,7 @@ class Chart:
         names = [self.recording.parameters[i] for i in columns]
         norms = self.values("parameter_norm")[self.recording.steps <= EARLY][:, columns]
         usual = np.array([self.weights[name][1] for name in names])
-        return float(np.nanmax(np.nanmedian(norms / np.maximum(norms[0], usual), axis=1)))
+        return float(np.nanmax(_row_medians(norms / np.maximum(norms[0], usual))))
 
     def share(self, test: Callable[[int], bool], least: int = 3) -> float:
         """Return in which share of the last recorded steps a test of their rows holds, 0 if there
@@ -209,8 +279,7 @@ class Chart:
         if shards.shape[1] < 2:
             return None
         of_shards = np.mean(np.square(shards), axis=1)
-        gradients = self.values("gradient_norm").astype(np.float64)
-        of_batch = np.nansum(np.square(gradients), axis=1)
+        of_batch = _square_sums(self.values("gradient_norm"))
         # In shards, not in samples: the ratio is free of scale but for a factor.
         signal, noise = signal_and_noise(of_shards, of_batch, 1, shards.shape[1])
         with np.errstate(all="ignore"):
@@ -220,6 +289,24 @@ class Chart:
             return None
         spread = found.std(ddof=1) / np.sqrt(len(found))
         return float(found.mean() / spread) if spread > 0 else np.inf
+
+
+def _square_sums(norms: Array) -> Array:
+    """Return the square of the norm of all columns together, in each row."""
+    found: Array = np.nansum(np.square(norms.astype(np.float64)), axis=1)
+    return found
+
+
+def _row_medians(found: Array) -> Array:
+    """Return the median of each row without what is NaN, as `np.nanmedian` in a tenth of its
+    time.
+    """
+    ordered = np.sort(found, axis=1)
+    counts = found.shape[1] - np.isnan(found).sum(axis=1)
+    rows = np.arange(len(found))
+    low, high = np.maximum(counts - 1, 0) // 2, counts // 2
+    middle = (ordered[rows, low] + ordered[rows, np.minimum(high, found.shape[1] - 1)]) / 2
+    return np.where(counts > 0, middle, np.nan)
 
 
 def _median(found: Array) -> float:

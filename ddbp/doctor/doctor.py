@@ -13,10 +13,12 @@ import numpy as np
 from ddbp import terminal
 from ddbp.comm.agreement import gather_texts
 from ddbp.instruments.instruments import Instruments
+from ddbp.observers.observer import Request
 from ddbp.optim.clipping import NotFiniteError
-from ddbp.snapshot import Schema, State, array, integer, listing
+from ddbp.reduction.corruption import MemoryCorruptionError
+from ddbp.snapshot import BOOLEAN, Schema, State, array, integer, listing
 from ddbp.training.callbacks import OptionsCallback, Record
-from layers.checks import boolean
+from layers.checks import boolean, non_negative
 from layers.errors import message
 from layers.types import Array
 
@@ -24,7 +26,9 @@ from . import finding
 from .chart import Chart
 from .facts import DataFacts, FirstPass
 from .finding import Finding
-from .rules import RULES
+from .probes import Probes, sound
+from .ranks import OfRanks, RankWatch
+from .rules import EXACT, RULES, ranks
 
 if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
@@ -58,13 +62,24 @@ class Doctor(OptionsCallback):
     Findings are printed, kept in `findings` and written to findings.jsonl in the run folder; where
     training ends as numbers are not finite they are noted on the error.
 
-    >>> callbacks = [Instruments(every=10), Doctor()]
-    >>> Trainer(model, …, callbacks=callbacks, run_dir="runs/first").fit(data, epochs=5)
+    >>> Trainer(model, …, doctor=True, run_dir="runs/first").fit(data, epochs=5)
+
+    That adds `Instruments(every=None)` and a doctor to the callbacks. One of them that is there is
+    taken as it is:
+
+    >>> doctor = Doctor()
+    >>> trainer = Trainer(model, …, callbacks=[Instruments(every=10), doctor])
 
     Parameters
     ----------
     strict
         End training with a `DoctorError` when something is found.
+    probes
+        Whether options are tried in forks of the run, see `Trainer.fork`, before they are proposed,
+        and where looking on does not tell enough: "unsure", where the budget allows it; True,
+        whatever that costs; or False.
+    probe_budget
+        How many steps of forks there may be for each step of a fit.
 
     Attributes
     ----------
@@ -77,9 +92,24 @@ class Doctor(OptionsCallback):
         The trainer has no `Instruments` before it among its callbacks.
     """
 
-    def __init__(self, *, strict: bool = False) -> None:
+    optional = True
+
+    def __init__(
+        self,
+        *,
+        strict: bool = False,
+        probes: str | bool = "unsure",
+        probe_budget: float = 0.015,
+    ) -> None:
         self.strict = boolean(_OWNER, "strict", strict)
+        if not isinstance(probes, bool | str) or (isinstance(probes, str) and probes != "unsure"):
+            must, fix = 'probes must be "unsure", True or False', "Leave it out."
+            raise ValueError(message(_OWNER, must, repr(probes), fix))
+        self.probes = probes
+        self.probe_budget = non_negative(_OWNER, "probe_budget", probe_budget, "0.015 is usual.")
         self.findings: list[Finding] = []
+
+    watches_memory = True
 
     def on_attach(self, trainer: "Trainer") -> None:
         """Begin anew, with the model of a trainer."""
@@ -95,11 +125,17 @@ class Doctor(OptionsCallback):
         self.findings = []
         self._begun: list[float] = []
         self._losses = deque[float](maxlen=_LAST)
+        self._planned = 0
         self._first: FirstPass | None = None
+        self._watching = False
         self._alike: list[str] = []
         self._next = _CHECKS[0]
         self._judged = 0
         self._ended = 0
+        self._probes = Probes(self.probes, self.probe_budget)
+        self._watch = RankWatch()
+        self._watch.begin()
+        self._ranks = OfRanks()
         self._facts: dict[int, tuple[Any, DataFacts | None]] = {}
         named = trainer.model.named_parameters()
         self._weights = {
@@ -129,55 +165,89 @@ class Doctor(OptionsCallback):
             "losses": len(self._begun),
             "next": self._next,
             "judged": self._judged,
+            "spent": self._probes.spent,
+            "doubted": self._probes.doubted,
         }
 
     def state_schema(self, state: State) -> Schema:
+        if not state:
+            # It was taken without a doctor.
+            return {}
         return {
             "findings": listing(finding.ENTRY),
             "begun": array(np.float64, _FIRST),
             "losses": integer(0, _FIRST),
             "next": integer(0),
             "judged": integer(0),
+            "spent": integer(0),
+            "doubted": BOOLEAN,
         }
 
     def load_state(self, state: State) -> None:
+        if not state:
+            self.findings, self._begun = [], []
+            return
         self.findings = [Finding(**each) for each in state["findings"]]
         self._begun = np.asarray(state["begun"])[: state["losses"]].tolist()
         self._next = state["next"]
         self._judged = state["judged"]
+        self._probes.spent = state["spent"]
+        self._probes.doubted = state["doubted"]
 
     # The events
+
+    def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        self._planned = epochs * steps_per_epoch
+        self._probes.begin(self._planned)
 
     def on_step_begin(self, trainer: "Trainer", step: int) -> None:
         if step != self._ended:
             # The run goes on elsewhere, and what comes after comes once more.
             self._losses.clear()
             del self._begun[step:]
+        if step + 1 >= self._next:
+            self._watch.note_given(trainer)
         if self._first is None and trainer.comm.leads:
-            self._first = FirstPass(trainer.model, trainer.loss)
+            self._first = FirstPass(trainer.model, trainer.loss, trainer._scaling.value)
             self._alike = _of_one_unit(trainer) if step == 0 else []
+            self._watching = True
             trainer.tape_watchers.add(self._first)
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
-        if self._first is not None:
+        if self._watching and self._first is not None:
+            self._watching = False
             trainer.tape_watchers.remove(self._first)
+            self._first.forget_pass()
         self._ended = step
-        if len(self._begun) == step - 1 and step <= _FIRST:
+        if step <= _FIRST and len(self._begun) == step - 1:
             self._begun.append(loss)
         self._losses.append(loss)
-        if step >= self._next:
+        checksums = trainer.optimizer.checksums
+        if checksums is not None and checksums.flipped:
+            trainer.request(Request.LOOK)
+        if step >= self._next or trainer.requested & Request.LOOK:
             self._judge(trainer)
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         if trainer.step_count >= _EPOCHS * self._judged:
             self._judge(trainer)
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
-        if isinstance(error, NotFiniteError) and trainer.comm.leads:
-            self._losses.append(np.nan)
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
+        broken = isinstance(error, NotFiniteError)
+        # Who has had enough of a run may learn why it was none.
+        if trainer.comm.leads and (broken or not isinstance(error, Exception)):
+            if broken:
+                self._losses.append(np.nan)
             self._tell(trainer, self._look(trainer))
-            for each in self.findings:
+            for each in self.findings if broken else ():
                 error.add_note(f"doctor: {each}")
+        elif isinstance(error, MemoryCorruptionError):
+            rule = ranks.ranks_differ if error.of_all else ranks.memory_corrupted
+            evidence, step = error.got, trainer.step_count
+            found = Finding(rule.name, step, evidence, rule.cause, rule.remedy)
+            error.add_note(f"doctor: {found}")
+            if trainer.comm.leads or not error.of_all:
+                self._say(trainer, found)
 
     # Findings
 
@@ -187,12 +257,15 @@ class Doctor(OptionsCallback):
         later = max(int(step * _LATER), step + 1)
         self._next = next((each for each in _CHECKS if each > step), later)
         found = trainer.recovered(self._agreed, trainer)
+        known = bool(self.findings)
+        found = self._probes.consider(trainer, found, lambda: self.chart(trainer), known=known)
         self._tell(trainer, found)
         if self.strict and found:
             raise DoctorError(found[0])
 
     def _agreed(self, trainer: "Trainer") -> list[Finding]:
         """Return what the leading rank finds; collective."""
+        self._ranks = self._watch.compared(trainer)
         return _shared(trainer, self._look(trainer) if trainer.comm.leads else [])
 
     def _look(self, trainer: "Trainer") -> list[Finding]:
@@ -201,15 +274,20 @@ class Doctor(OptionsCallback):
         told = {each.rule for each in self.findings}
         causes = takewhile(lambda each: each.name not in told, RULES)
         with np.errstate(all="ignore"), catch_warnings(category=RuntimeWarning, action="ignore"):
-            return [*islice(filter(None, (each.finding(chart) for each in causes)), 1)]
+            found = islice(filter(None, (each.finding(chart) for each in causes)), 1)
+            return [sound(chart, each, EXACT) for each in found]
 
     def _tell(self, trainer: "Trainer", found: list[Finding]) -> None:
         self.findings += found
         for each in found if trainer.comm.leads else ():
-            terminal.say(f"doctor: {each}")
-            if trainer.run_dir is not None:
-                with suppress(OSError):
-                    finding.append(trainer.run_dir, each)
+            self._say(trainer, each)
+
+    def _say(self, trainer: "Trainer", found: Finding) -> None:
+        again = found.replay(trainer.run_dir) if trainer._fit.running else ""
+        terminal.say("\n".join(filter(None, (f"doctor: {found}", again))))
+        if trainer.run_dir is not None:
+            with suppress(OSError):
+                finding.append(trainer.run_dir, found)
 
     def chart(self, trainer: "Trainer") -> Chart:
         """Return what is known of the run, on rank 0."""
@@ -222,16 +300,20 @@ class Doctor(OptionsCallback):
             validation=self._facts_of(validation),
             stages=[] if first is None else first.stages,
             probabilities=first is not None and first.probabilities(),
-            loss=trainer.loss,
+            loss=trainer.loss if first is None or first.criterion is None else first.criterion,
+            factor=1.0 if first is None else first.factor,
             optimizer=trainer.optimizer,
             options=trainer.options,
             recording=self._instruments.recording,
             begun=self._begun,
-            losses=[*self._losses],
+            losses=np.array(self._losses),
             records=trainer.history,
             weights=self._weights,
             alike=self._alike,
-            weighted=data is not None and data.weights is not None,
+            weighted=(data is not None and data.weights is not None)
+            or (first is not None and first.weighted),
+            planned=self._planned,
+            ranks=self._ranks,
         )
 
     def _facts_of(self, data: Any) -> DataFacts | None:
@@ -251,17 +333,23 @@ def _shared(trainer: "Trainer", found: list[Finding]) -> list[Finding]:
 
 
 def _of_one_unit(trainer: "Trainer") -> list[str]:
-    """Return the names of weights that are the same for all units, and not 0."""
-    found = []
+    """Return the names of weights that are the same for all units, and of those that are 0 if half
+    of all are: a few are so for good reasons.
+    """
+    found, zero, matrices = [], [], 0
     for name, parameter in trainer.model.named_parameters():
         values: Array = parameter.value
         if values.ndim < 2 or min(values.shape[0], values.shape[-1]) < 3:
             continue
+        matrices += 1
         norm = float(np.linalg.norm(values))
+        if not norm:
+            zero.append(name)
+            continue
         apart = min(
             float(np.linalg.norm(values - values.mean(axis=axis, keepdims=True)))
             for axis in (0, -1)
         )
-        if norm > 0 and apart < _ALIKE * norm:
+        if apart < _ALIKE * norm:
             found.append(name)
-    return found
+    return found + zero if len(zero) > 1 and 2 * len(zero) >= matrices else found

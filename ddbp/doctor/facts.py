@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.instruments.calls import named, values_with_gradients, written
-from layers import Call, Embedding, Module, TapeHook
+from layers import Call, Embedding, Loss, Module, TapeHook
 from layers.engine.memory import flat
 from layers.types import Array
 
@@ -32,6 +32,8 @@ class DataFacts:
         Whether all samples are the same.
     classes
         The number of labels, 0 where targets are no labels.
+    several
+        Whether a sample has more than one target.
     entropy
         That of the labels, in nats.
     most
@@ -50,6 +52,7 @@ class DataFacts:
     std: float
     alike: bool
     classes: int
+    several: bool
     entropy: float
     most: float
     target_rms: float
@@ -97,6 +100,7 @@ class DataFacts:
             std=std,
             alike=len(x) > 1 and bool((x == x[:1]).all()),
             classes=classes,
+            several=y[:1].size > 1,
             entropy=entropy,
             most=most,
             target_rms=target_rms,
@@ -125,6 +129,8 @@ class Stage:
         Whether its input is what the stage before has put out, and nothing else.
     trained
         Whether a gradient of its output is wanted: for itself or for what lies before it.
+    sources
+        The names of the stages that have put out its inputs, "" where it is none.
     """
 
     name: str
@@ -133,6 +139,7 @@ class Stage:
     positions: int
     follows: bool
     trained: bool
+    sources: tuple[str, ...] = ()
 
     @property
     def weighs(self) -> bool:
@@ -148,43 +155,85 @@ class Stage:
 class FirstPass(TapeHook):
     """Writes down which layers are called, in which order, and what the loss gets.
 
+    Parameters
+    ----------
+    model, loss
+        Whose pass it is.
+    scale
+        The loss scale.
+
     Attributes
     ----------
     stages
         The calls before that of the loss.
     prediction
         What the loss gets (N, …), None if that is no single array.
+    criterion
+        The one layer that computes the loss, None where there is none, or something is added.
+    factor
+        What its loss is multiplied by for the gradient.
+    weighted
+        Whether it gets weights of samples.
     """
 
-    def __init__(self, model: Module, loss: Any) -> None:
+    def __init__(self, model: Module, loss: Any, scale: float) -> None:
         self._loss = loss
+        self._scale = scale
         self._names = {id(layer): name for name, layer in named(model)}
         self.stages: list[Stage] = []
         self.prediction: Array | None = None
+        self.criterion: Any = None
+        self.factor = 1.0
+        self.weighted = False
         self.over = False
-        self._before: Any = None
+        self._sources: dict[int, str] = {}
+        self._loss_call: Call | None = None
+        self._value: Any = None
 
     def on_forward_begin(self, call: Call) -> None:
-        if self.over or call.layer is not self._loss:
+        if self.over or not (isinstance(call.layer, Loss) or call.layer is self._loss):
             return
         self.over = True
+        self._sources.clear()
+        self._loss_call = call
+        self.weighted = len(call.inputs) > 2 and call.inputs[2] is not None
         given: Any = call.inputs[0]
         array = getattr(given, "array", None)
         if isinstance(array, np.ndarray) and array.dtype.kind == "f" and array.size:
             self.prediction = array.copy()
 
     def on_forward_end(self, call: Call) -> None:
-        if self.over or call.layer is self._loss:
+        if self.over:
             return
         layers = written(call.layer)
         name = self._names.get(id(layers[-1])) or self._names.get(id(call.layer))
         if name is not None:
-            alone = len(call.inputs) > 0 and call.inputs[0] is self._before
             trained = bool(values_with_gradients(call))
             names = tuple(self._names.get(id(layer), name) for layer in layers)
             positions = math.prod(call.output.arrays[0].shape[1:-1])
-            self.stages.append(Stage(name, layers, names, positions, alone, trained))
-        self._before = call.output
+            sources = tuple(self._sources.get(id(each), "") for each in call.inputs)
+            alone = bool(self.stages) and sources[:1] == (self.stages[-1].name,)
+            self.stages.append(Stage(name, layers, names, positions, alone, trained, sources))
+            self._sources[id(call.output)] = name
+
+    def on_backward_begin(self, call: Call) -> None:
+        known = self._loss_call
+        if known is None or known.tape is not call.tape:
+            return
+        if self._value is None:
+            # The first one told of is what the pass begins from.
+            self._value = call.output.arrays[0]
+        if call is known:
+            self._loss_call = None
+            given: Any = call.output.received
+            whole, own = (float(np.sum(x)) for x in (self._value, call.output.arrays[0]))
+            factor = float(np.sum(given)) / self._scale
+            if abs(whole - factor * own) <= 1e-5 * abs(whole):
+                self.criterion, self.factor = call.layer, factor
+
+    def forget_pass(self) -> None:
+        """Forget the last value of the pass, and with it the arrays of its tape."""
+        self._before = None
 
     def probabilities(self) -> bool:
         """Return whether each row of the prediction is a distribution."""

@@ -2,19 +2,33 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ddbp.files import read_text, reason
+from ddbp.observers import replay_command
 from ddbp.snapshot import Entry
 from layers.errors import message
-from layers.kernels.cache_folder import opened
 
 FILE = "findings.jsonl"
 """The file of a run folder with a line for each finding."""
 PAGE = "docs/doctor.md"
 """Where each rule has a paragraph."""
+
+
+Changes = Mapping[str, float | int | str | bool | None]
+"""Options by the names that they have in `Trainer`, `fit` and optimizers, and their new values;
+`dropout`, the most that layers drop; and `schedule`, None for a constant rate.
+"""
+
+
+def sentence(changes: Changes) -> str:
+    """Return in words what options to set."""
+    if "schedule" in changes:
+        return "Leave the schedule out: the learning rate that it was made with, all the time."
+    return f"Set {', '.join(f'{name}={value!r}' for name, value in changes.items())}."
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,11 @@ class Finding:
         The layer or parameter it is about, "" for the run.
     numbers
         The numbers of the evidence, by name.
+    changes
+        The remedy as options of `Trainer`, `fit` or the optimizer, by name; none where no option
+        cures it.
+    proven
+        Whether steps with the changes came to a lower loss than without; None if none were tried.
     """
 
     rule: str
@@ -46,6 +65,8 @@ class Finding:
     remedy: str
     layer: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
+    changes: Changes = field(default_factory=dict)
+    proven: bool | None = None
 
     def __str__(self) -> str:
         where = f" at {self.layer}" if self.layer else ""
@@ -53,6 +74,12 @@ class Finding:
             f"{self.rule}{where}, step {self.step}: {self.evidence}. {self.cause} Try this:"
             f" {self.remedy} ({PAGE}#{self.rule})"
         )
+
+    def replay(self, run_folder: Path | None) -> str:
+        """Return a line with the command that shows the last step before it once more, "" if there
+        is none.
+        """
+        return replay_command.in_words(run_folder, max(self.step - 1, 0))
 
     def line(self) -> str:
         """Return the finding as a line of JSON."""
@@ -63,15 +90,19 @@ def _is_finding(entry: Any) -> bool:
     """Return whether an object of JSON is a finding."""
     if type(entry) is not dict or not {*_TEXTS, "step"} <= entry.keys() <= {*_ALL}:
         return False
-    numbers = entry.get("numbers", {})
+    numbers, changes = entry.get("numbers", {}), entry.get("changes", {})
     return (
         all(type(entry.get(name, "")) is str for name in (*_TEXTS, "layer"))
         and type(entry["step"]) is int
         and type(numbers) is dict
         and all(type(number) in (int, float) for number in numbers.values())
+        and entry.get("proven") in (None, True, False)
+        and type(changes) is dict
+        and all(type(value) in _VALUES for value in changes.values())
     )
 
 
+_VALUES = (float, int, str, bool, type(None))
 _TEXTS = ("rule", "evidence", "cause", "remedy")
 _ALL = [each.name for each in fields(Finding)]
 ENTRY = Entry("a finding", _is_finding)
@@ -97,10 +128,13 @@ def found_in(run_folder: str | os.PathLike[str]) -> tuple[list[Finding], str]:
     if all are.
     """
     path = Path(run_folder) / FILE
-    if not path.exists():
+    try:
+        lines = read_text(path).splitlines()
+    except FileNotFoundError:
         return [], ""
-    with opened(path, links=True) as file:
-        lines = file.readall().decode(errors="replace").splitlines()
+    except OSError as error:
+        must, fix = f"{path} must be readable", "Remove it, or train again."
+        return [], message("doctor", must, reason(error), fix)
     found, damage = [], ""
     for number, line in enumerate(lines, 1):
         try:
@@ -112,6 +146,14 @@ def found_in(run_folder: str | os.PathLike[str]) -> tuple[list[Finding], str]:
             must, fix = f"line {number} of {path} must be a finding", "Remove it, or train again."
             damage = damage or message("doctor", must, error, fix)
     return found, damage
+
+
+def to_fix(findings: Sequence[Finding]) -> Finding | None:
+    """Return the finding to begin with, of those of a run in time: the last one that options cure,
+    as what is found later is nearer to the cause; else the last one, None if there is none.
+    """
+    curable = [each for each in findings if each.changes]
+    return next(reversed(curable or [*findings]), None)
 
 
 def append(run_folder: Path, found: Finding) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .finding import Finding
+from .finding import Changes, Finding, sentence
 
 if TYPE_CHECKING:
     from .chart import Chart
@@ -22,14 +22,15 @@ class Evidence:
         Where, "" for the run.
     numbers
         The numbers in the text.
-    remedy
-        The change to try, if it can be said more exactly than the rule does.
+    changes
+        The change to try as options of `Trainer`, `fit` or the optimizer, where there are some that
+        cure it: the remedy is to set these.
     """
 
     text: str
     layer: str = ""
     numbers: Mapping[str, float] = field(default_factory=dict)
-    remedy: str = ""
+    changes: Changes = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,10 @@ class Rule:
             step=chart.step,
             evidence=evidence.text,
             cause=self.cause,
-            remedy=evidence.remedy or self.remedy,
+            remedy=sentence(evidence.changes) if evidence.changes else self.remedy,
             layer=evidence.layer,
             numbers=evidence.numbers,
+            changes=evidence.changes,
         )
 
 

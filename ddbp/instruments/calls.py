@@ -1,18 +1,18 @@
 """What stands behind a call: layers as the user wrote them, and values with gradients."""
 
-from layers import Call, Layer, Module, Value
+from layers import Call, Layer, Module, Recompute, Value
 from layers.engine.value import Outputs
 from layers.recurrent.recurrence import Recurrence, RecurrentPass
 
 
 def named(model: Module) -> list[tuple[str, Module]]:
     """Return (name, layer) of what a model computes with: layers, and the cells of recurrences. A
-    fused layer has the name of its first part.
+    fused layer has the name of its first part, and a segment is those within.
     """
     return [
         (name or type(layer).__name__, layer)
         for name, layer in model.named_layers()
-        if isinstance(layer, Layer | Recurrence)
+        if isinstance(layer, Layer | Recurrence) and not isinstance(layer, Recompute)
     ]
 
 

@@ -1,7 +1,9 @@
 """The callback that measures every few steps, and records it."""
 
+import math
 import weakref
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,11 +19,15 @@ from layers.engine.fixed_tree import tree_sum
 from layers.errors import message
 from layers.types import Array
 
+from .alignment import Alignment
+from .bias_gauge import BiasGauge
 from .clock import PHASES, StepClock
 from .layer_gauge import WIDTH, LayerGauge, bin_edges
 from .noise import noise_scale
 from .parameter_gauge import ParameterGauge, ShardNorms
 from .recording import QUANTITIES, Recorder, Recording
+from .target_gauge import WIDTH as WIDTH_OF_TARGETS
+from .target_gauge import TargetGauge
 
 if TYPE_CHECKING:
     from ddbp.training.trainer import Trainer
@@ -47,14 +53,20 @@ class Instruments(OptionsCallback):
     Parameters
     ----------
     every
-        Steps from one that is measured to the next; the first step of a run is.
+        Steps from one that is measured to the next; the first step of a run is. None for ever more
+        of them: the first eight steps are measured, then four of each doubling, so that a run pays
+        the less the longer it is.
     """
 
-    def __init__(self, every: int = _EVERY) -> None:
-        self.every = positive_int(_OWNER, "every", every, "every=50 costs little.")
+    optional = True
+
+    def __init__(self, every: int | None = _EVERY) -> None:
+        if every is not None:
+            every = positive_int(_OWNER, "every", every, "every=50 costs little.")
+        self.every = every
         self._recorder: Recorder | None = None
         self._measuring = False
-        self._stride = self.every
+        self._stride = every or 1
         self._ended = 0.0
         self._flushed = 0.0
 
@@ -65,12 +77,14 @@ class Instruments(OptionsCallback):
         self._comm: Communicator = trainer.comm
         self._clock = StepClock(trainer.comm)
         self._layers = LayerGauge(trainer.model, flat.dtype, self._clock)
-        self._parameters = ParameterGauge(trainer.model, self._clock)
+        self._parameters = ParameterGauge(trainer._update.learner, self._clock)
+        self._alignment = Alignment(self._parameters.parameters, self._clock)
+        self._targets = TargetGauge()
         self._shards: ShardNorms | None = None
         self._recorder = self._made(trainer.options.shards or 1, trainer.run_dir)
         self._measuring = False
         self._resumed = False
-        self._stride = self.every
+        self._stride = self.every or 1
         self._ended = perf_counter()
 
     def _made(self, shards: int, run_dir: Path | None) -> Recorder:
@@ -101,7 +115,7 @@ class Instruments(OptionsCallback):
 
     @property
     def recording(self) -> Recording:
-        """What has been measured, on rank 0; on others no steps.
+        """What has been measured, on rank 0; on others no steps, unless they survive it.
 
         Raises
         ------
@@ -119,10 +133,6 @@ class Instruments(OptionsCallback):
     # The events of a step
 
     def on_step_begin(self, trainer: "Trainer", step: int) -> None:
-        if self._trainer() is not trainer:
-            must, fix = "a trainer must have instruments of its own", "Make others for each."
-            got = "those that a later trainer was made with"
-            raise RuntimeError(message(_OWNER, must, got, fix))
         if self._measuring:
             # A step that was begun and not ended: it has failed, or comes once more.
             self._leave(trainer)
@@ -135,17 +145,26 @@ class Instruments(OptionsCallback):
 
     def _begin(self, trainer: "Trainer") -> None:
         """Begin to measure a step."""
+        if self._trainer() is not trainer:
+            must, fix = "a trainer must have instruments of its own", "Make others for each."
+            got = "those that a later trainer was made with"
+            raise RuntimeError(message(_OWNER, must, got, fix))
         self._measuring = True
-        self._clock.begin(self._ended)
+        self._clock.begin(min(self._ended, perf_counter()))
         self._clock.mark("data")
         flat = trainer._flat
         if self._shards is None or self._shards.flat is not flat:
             self._shards = ShardNorms(flat, trainer._plan.local)
-        self._layers.begin()
-        self._shards.begin()
-        trainer.tape_watchers.add(self._layers)
-        if not self._shards.apart:
-            trainer.tape_watchers.add(self._shards)
+            self._bias = BiasGauge(trainer.model, trainer._plan.local)
+        self._layers.scale = trainer._scaling.value
+        if trainer.transforms:
+            self._parameters.keep(trainer.partition)
+        self._alignment.begin()
+        trainer._update.group.before = partial(self._alignment.before, trainer)
+        for gauge in (self._layers, self._targets, self._bias, self._shards):
+            gauge.begin()
+            if gauge is not self._shards or not self._shards.apart:
+                trainer.tape_watchers.add(gauge)
 
     def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
         if not self._measuring:
@@ -156,6 +175,7 @@ class Instruments(OptionsCallback):
             assert self._shards is not None
             clock.pause()
             self._shards.collect()
+            self._alignment.collect()
             clock.go_on()
         elif phase is StepPhase.UPDATE:
             clock.mark("reduction")
@@ -170,7 +190,8 @@ class Instruments(OptionsCallback):
             self._clock.mark("reduction")
             self._leave(trainer)
             row = trainer.recovered(self._row, trainer)
-            if row is not None and self._comm.leads:
+            # Ranks that survive may have to go on with it.
+            if row is not None and (self._comm.leads or self._comm.survives):
                 self._add(trainer, step - 1, row)
         if not step % self._stride:
             self._ended = perf_counter()
@@ -178,8 +199,11 @@ class Instruments(OptionsCallback):
     def _leave(self, trainer: "Trainer") -> None:
         self._measuring = False
         self._parameters.leave()
+        trainer._update.group.before = None
         trainer.tape_watchers.remove(self._layers)
+        trainer.tape_watchers.remove(self._targets)
         if self._shards is not None:
+            trainer.tape_watchers.remove(self._bias)
             trainer.tape_watchers.remove(self._shards)
 
     def _add(self, trainer: "Trainer", step: int, row: Mapping[str, Array]) -> None:
@@ -192,6 +216,10 @@ class Instruments(OptionsCallback):
         if now - self._flushed > _FLUSH_SECONDS:
             recorder.flush()
             self._flushed = perf_counter()
+
+    def skip(self, seconds: float) -> None:
+        """Leave out time between two steps that went by in something else."""
+        self._ended += seconds
 
     # What is recorded
 
@@ -207,9 +235,13 @@ class Instruments(OptionsCallback):
         width = len(self._layers.layers) * WIDTH
         layers = self._total(found.reshape(len(found), width), plan).reshape(-1, WIDTH)
         silent = self._layers.silent(self._comm)
-        shards = self._of_all(self._shard_norms(trainer), plan)[:, 0]
+        shards, excess, *targets = self._of_all(self._of_shards(trainer), plan).T
         parameters = self._parameters.row()
         seconds = self._comm.all_gather(np.array([*self._clock.seconds.values()]))
+        nothing = np.full(1, np.nan)
+        transformed = {"gradient_kept": nothing, "gradient_lost": nothing}
+        if trainer.transforms:
+            transformed = self._parameters.transformed()
         squares = np.square(parameters["gradient_norm"])
         total = float(tree_sum(np.where(np.isnan(squares), 0, squares)))
         total = total if np.isfinite(shards).all() else np.nan
@@ -217,20 +249,30 @@ class Instruments(OptionsCallback):
         return {
             **self._layers.row(layers, silent),
             **parameters,
+            "alignment_angle": self._alignment.row(trainer),
             "shard_gradient_norm": shards,
             "noise_scale": np.array([noise_scale(shards, total, samples)]),
+            "gradient_excess": np.array([excess.max()]),
+            **transformed,
+            **_of_targets(*(float(tree_sum(each)) for each in targets)),
             **{f"seconds_{name}": seconds[:, i] for i, name in enumerate(PHASES)},
         }
 
-    def _shard_norms(self, trainer: "Trainer") -> Array:
-        """Return the norms of the mean gradients of this rank's shards (shards, 1)."""
+    def _of_shards(self, trainer: "Trainer") -> Array:
+        """Return what was measured of this rank's shards (shards, 5): the norms of their mean
+        gradients, what `BiasGauge` and what `TargetGauge` has found.
+        """
         assert self._shards is not None
         tape = self._layers.tape
         assert tape is not None
         rows = np.diff(tape.bounds(tape.rows))
         with np.errstate(all="ignore"):
             scale = trainer.partition.scale * (tape.samples or 0) / rows
-            return (scale * np.sqrt(self._shards.totals()))[:, np.newaxis]
+            norms = scale * np.sqrt(self._shards.totals())
+        targets = self._targets.sums
+        if targets is None:
+            targets = np.full((len(norms), WIDTH_OF_TARGETS), np.nan)
+        return np.column_stack([norms, self._bias.excess, targets])
 
     def _of_all(self, numbers: Array, plan: ShardPlan) -> Array:
         """Return numbers of all shards (S, k), given those of this rank's; collective."""
@@ -264,7 +306,7 @@ class Instruments(OptionsCallback):
 
     def on_resume(self, trainer: "Trainer") -> None:
         self._resumed = trainer.run_dir is not None and self._comm.leads
-        self._stride = self.every
+        self._stride = self.every or 1
 
     def state(self) -> dict[str, Any]:
         """Return nothing: a run that goes on finds the steps up to here in the files."""
@@ -272,13 +314,12 @@ class Instruments(OptionsCallback):
         return {}
 
     def load_state(self, state: Any) -> None:
-        self._stride = self.every
+        self._stride = self.every or 1
 
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
         recorder = self._require_recorder()
         if self._comm.leads and trainer.run_dir is not None and not recorder.has_folder:
-            self._recorder = self._made(trainer.options.shards or 1, trainer.run_dir)
-            self._resumed = True
+            recorder.write_to(trainer.run_dir, trainer.step_count)
         # The ranks that there are now have other shards, and may take the step again.
         measuring = self._measuring
         self._leave(trainer)
@@ -291,11 +332,20 @@ class Instruments(OptionsCallback):
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
         self._require_recorder().flush()
-        self._ended = perf_counter()
+        # What comes between two epochs is not the time that data take.
+        self._ended = math.inf
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         self._require_recorder().flush()
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
         self._leave(trainer)
         self._require_recorder().flush()
+
+
+def _of_targets(count: float, total: float, squares: float) -> dict[str, Array]:
+    """Return mean and standard deviation of targets, given their number and sums."""
+    with np.errstate(all="ignore"):
+        mean = np.float64(total) / count
+        spread = np.sqrt(np.maximum(squares / count - np.square(mean), 0))
+    return {"target_mean": np.array([mean]), "target_std": np.array([spread])}

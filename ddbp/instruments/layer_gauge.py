@@ -9,9 +9,11 @@ import numpy as np
 from ddbp.comm.base import Ranks
 from layers import Call, Module, Sigmoid, Tanh, Tape, TapeHook
 from layers.engine.memory import flat, matrix
+from layers.engine.segment import outermost
 from layers.engine.shard_bounds import ShardBounds
 from layers.kernels import measure
 from layers.kernels.measure import BINS, FIRST_BIN, SATURATED, SQUARES, ZEROS
+from layers.recurrent.recurrence import Recurrence, RecurrentPass
 from layers.types import Array, Integers
 
 from .calls import named, written
@@ -20,9 +22,11 @@ from .clock import StepClock
 _MEASURES = FIRST_BIN + BINS
 _OUTPUT, _GRADIENT = slice(_MEASURES), slice(_MEASURES, 2 * _MEASURES)
 _ELEMENTS, _GRADIENTS = 2 * _MEASURES, 2 * _MEASURES + 1
-WIDTH = 2 * _MEASURES + 2
+_GATES, _CELLS = 2 * _MEASURES + 2, 2 * _MEASURES + 4
+WIDTH = 2 * _MEASURES + 6
 """How many numbers there are of a layer and a shard: what `measures` counts in the output and in
-its gradient, and how many elements these have.
+its gradient, and how many elements these have; of a recurrence how many gates and cells are
+saturated, each before how many there are.
 """
 _SATURATED: Mapping[type, tuple[float, float]] = {Sigmoid: (0.02, 0.98), Tanh: (-0.98, 0.98)}
 """Beyond what outputs a unit passes next to no gradient on: less than a twelfth of the most."""
@@ -45,10 +49,9 @@ class Measures:
 
     def __init__(self, dtype: Any) -> None:
         self.dtype = np.dtype(dtype)
-        self._bits = f"i{self.dtype.itemsize}"
-        info = np.finfo(self.dtype)
+        self._bits = f"u{self.dtype.itemsize}"
         # Numbers from 2^minexp on have the exponent 1.
-        self._exponents = int(info.nmant), measure.LOWEST - int(info.minexp)
+        self._first = measure.LOWEST - int(np.finfo(self.dtype).minexp)
         self._all = self._numbers((-np.inf, np.inf))
         self._saturated = {kind: self._numbers(bounds) for kind, bounds in _SATURATED.items()}
 
@@ -57,8 +60,16 @@ class Measures:
 
     def __call__(self, sums: Array, x: Array, parts: Integers, kind: type = object) -> None:
         """Write what `measures` does of x (n,), the output of a layer of some class."""
-        bounds = self._saturated.get(kind, self._all)
-        measure.measures(sums, x, x.view(self._bits), parts, *bounds, *self._exponents)
+        bits, limits = x.view(self._bits), self.limits(kind)
+        measure.measures(sums, x, bits, parts, *limits, self._first)
+
+    def limits(self, kind: type) -> tuple[Any, ...]:
+        """Return beyond what outputs a unit of a class of layers is saturated."""
+        return self._saturated.get(kind, self._all)
+
+    def magnitudes(self, counts: Array, x: Array, parts: Integers) -> None:
+        """Write what the kernel of this name does of x (n,)."""
+        measure.magnitudes(counts, x.view(self._bits), parts, self._first)
 
 
 class _Rows(NamedTuple):
@@ -113,6 +124,8 @@ class LayerGauge(TapeHook):
         What was measured (shards, layers, WIDTH).
     tape
         That of the last batch.
+    scale
+        What gradients are multiplied by on their way back.
     """
 
     def __init__(self, model: Module, dtype: Any, clock: StepClock) -> None:
@@ -123,6 +136,7 @@ class LayerGauge(TapeHook):
         self._clock = clock
         self._measures = Measures(dtype)
         self.tape: Tape | None = None
+        self.scale = 1.0
         self._passes = 0
         # Which units of a layer have fired, by its column.
         self._fired: dict[int, Array] = {}
@@ -141,7 +155,7 @@ class LayerGauge(TapeHook):
 
     def on_forward_begin(self, call: Call) -> None:
         tape = call.tape
-        if call.index or not tape.training:
+        if not call.begins_pass or not tape.training:
             return
         # Once per pass: a step may have several.
         if self._passes:
@@ -168,7 +182,23 @@ class LayerGauge(TapeHook):
             into[:, _OUTPUT] += self._found
             into[:, _ELEMENTS] += rows.elements
             measure.fired_units(self._fired_of(column, y.shape[-1]), matrix(y))
+        if isinstance(call.layer, RecurrentPass):
+            self._measure_steps(self.numbers[:, column], call, call.layer.core)
         self._clock.go_on()
+
+    def _measure_steps(self, into: Array, call: Call, core: Recurrence) -> None:
+        """Count the gates and cells of a recurrence that are saturated."""
+        _, lengths, _, saved = call.saved
+        bounds = call.bounds(len(lengths))
+        steps = np.diff(np.append(0, np.cumsum(lengths))[bounds])
+        counts = np.empty(len(steps))
+        found = core.gates_and_cells(saved)
+        for place, kind, parts in zip((_GATES, _CELLS), (Sigmoid, Tanh), found, strict=True):
+            limits = self._measures.limits(kind)
+            for x, first, last in parts:
+                measure.saturated_steps(counts, x, first, last, lengths, bounds, *limits)
+                into[:, place] += counts
+                into[:, place + 1] += steps * (last - first)
 
     def on_backward_pass_begin(self, tape: Tape) -> None:
         self._clock.mark("forward")
@@ -185,7 +215,8 @@ class LayerGauge(TapeHook):
         rows = None if dy is None else self._rows_of(dy)
         if dy is not None and rows is not None:
             into = self.numbers[:, found[0]]
-            self._measures(self._found, flat(dy), rows.parts)
+            dy = flat(dy) if self.scale == 1 else flat(dy) / dy.dtype.type(self.scale)
+            self._measures(self._found, dy, rows.parts)
             into[:, _GRADIENT] += self._found
             into[:, _GRADIENTS] += rows.elements
         self._clock.go_on()
@@ -195,7 +226,7 @@ class LayerGauge(TapeHook):
 
     def _column(self, call: Call) -> tuple[int, type] | None:
         """Return the column of a call of this step, and the class of its layer, if there is one."""
-        if call.tape is not self.tape:
+        if outermost(call.tape) is not self.tape:
             return None
         layer: Module = call.layer
         return self._columns.get(id(written(layer)[-1]))
@@ -258,11 +289,14 @@ class LayerGauge(TapeHook):
         with np.errstate(all="ignore"):
             share = total[:, _OUTPUT] / total[:, _ELEMENTS, np.newaxis]
             gradient = total[:, _GRADIENT] / total[:, _GRADIENTS, np.newaxis]
+            gates = total[:, _GATES] / total[:, _GATES + 1]
+            cells = total[:, _CELLS] / total[:, _CELLS + 1]
             return {
                 "activation_norm": np.sqrt(share[:, SQUARES]),
                 "activation_zeros": share[:, ZEROS],
                 "activation_silent": silent,
-                "activation_saturated": np.where(self._saturates, share[:, SATURATED], np.nan),
+                "activation_saturated": np.where(self._saturates, share[:, SATURATED], cells),
+                "gates_saturated": gates,
                 "activation_histogram": share[:, FIRST_BIN:],
                 "activation_gradient_norm": np.sqrt(gradient[:, SQUARES]),
                 "activation_gradient_histogram": gradient[:, FIRST_BIN:],

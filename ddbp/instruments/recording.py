@@ -7,7 +7,7 @@ import math
 import os
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp.files import read_text, reason, whole
 from layers.errors import message
 from layers.kernels.cache_folder import opened
 from layers.types import Array, Integers
@@ -29,6 +30,8 @@ CHUNK = 64
 """Rows in a file."""
 MOST_ROWS, LEAST_ROWS = 1024, 64
 """So many rows are kept, fewer if they are large, but not less than the second number."""
+_PER_OCTAVE = 2
+"""Of steps 2^k to 2^(k + 1) so many binary digits are told apart where rows become ever rarer."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ QUANTITIES: Mapping[str, Quantity] = {
     "activation_zeros": Quantity("layers", "share of the outputs that are 0"),
     "activation_silent": Quantity("layers", "share of the units that are 0 in all samples"),
     "activation_saturated": Quantity(
-        "layers", "share of the outputs of Tanh beyond ±0.98, of Sigmoid beyond 0.02 and 0.98"
+        "layers",
+        "share of the outputs of Tanh, or of the cells of a recurrence, beyond ±0.98; of Sigmoid"
+        " beyond 0.02 and 0.98",
     ),
     "activation_histogram": Quantity("layers", "share of |output| in each bin", binned=True),
     "activation_gradient_norm": Quantity(
@@ -71,8 +76,24 @@ QUANTITIES: Mapping[str, Quantity] = {
     "update_norm": Quantity("parameters", "Euclidean norm of what the update adds"),
     "update_histogram": Quantity("parameters", "share of |update| in each bin", binned=True),
     "update_ratio": Quantity("parameters", "update_norm / parameter_norm"),
+    "update_cosine": Quantity("parameters", "cosine of the update and the gradient"),
+    "alignment_angle": Quantity(
+        "parameters", "degrees between the gradient of a learning rule and the exact one"
+    ),
     "shard_gradient_norm": Quantity("shards", "Euclidean norm of a shard's mean gradient"),
     "noise_scale": Quantity("run", "samples: tr(Σ) / |G|² (McCandlish et al. 2018, appendix A.1)"),
+    "gradient_excess": Quantity(
+        "run", "difference of the last bias's gradient and the sum that it must be, over that sum"
+    ),
+    "gradient_kept": Quantity(
+        "run", "share of the last step's gradient that transforms add to this one's"
+    ),
+    "gradient_lost": Quantity("run", "share of the gradient's numbers that transforms round to 0"),
+    "target_mean": Quantity("run", "mean of the batch's labels or numbers"),
+    "target_std": Quantity("run", "standard deviation of the batch's labels or numbers"),
+    "gates_saturated": Quantity(
+        "layers", "share of the gates of a recurrence beyond 0.02 and 0.98"
+    ),
     "seconds_forward": Quantity("ranks", "seconds"),
     "seconds_backward": Quantity("ranks", "seconds"),
     "seconds_waiting": Quantity("ranks", "seconds for other ranks"),
@@ -131,8 +152,7 @@ class Recording:
             must, fix = f"{folder} must hold a recording", "Train with callbacks=[Instruments()]."
             raise FileNotFoundError(message("Recording.read", must, f"no {HEADING}", fix))
         try:
-            with opened(path, links=True) as file:
-                heading = json.loads(file.readall())
+            heading = json.loads(read_text(path))
             if heading["format"] != FORMAT:
                 raise ValueError(f"format {heading['format']}, and not {FORMAT}")
             quantities = {
@@ -162,38 +182,19 @@ class Recording:
             zipfile.BadZipFile,
         ) as error:
             must, fix = f"{path} must be part of a recording", "Remove it, or train again."
-            raise ValueError(message("Recording.read", must, error, fix)) from error
+            raise ValueError(message("Recording.read", must, reason(error), fix)) from error
 
     def of_rows(self, rows: Mapping[int, Mapping[str, Array]]) -> "Recording":
         """Return a recording with the same columns, of rows by their steps."""
         steps = sorted(rows)
-        values = {
-            name: self._stacked(name, [rows[step].get(name) for step in steps])
-            for name in self.quantities
-        }
         return Recording(
             self.layers,
             self.parameters,
             self.bins,
             np.array(steps, np.int64),
-            values,
+            _Stacked(self, [rows[step] for step in steps]),
             self.quantities,
         )
-
-    def _stacked(self, name: str, found: Sequence[Array | None]) -> Array:
-        """Return the rows of a quantity as one array; of ranks there may be a different number."""
-        of = self.quantities[name].of
-        width = max((len(row) for row in found if row is not None), default=0)
-        if of in ("layers", "parameters"):
-            width = len(getattr(self, of))
-        shape: tuple[int, ...] = (len(found), width)
-        if self.quantities[name].binned:
-            shape = (*shape, len(self.bins) - 1)
-        result = np.full(shape, np.nan, np.float32)
-        for into, row in zip(result, found, strict=True):
-            if row is not None:
-                into[: len(row)] = row
-        return result
 
     def quantile(self, name: str, share: float) -> Array:
         """Return below what magnitude a share of the numbers of a distribution lies, to the upper
@@ -209,6 +210,49 @@ class Recording:
         below = np.cumsum(self.values[name], axis=-1, dtype=np.float64)
         found = np.argmax(below >= share * below[..., -1:], axis=-1)
         return np.where(np.isnan(below[..., -1]), np.nan, self.bins[1:][found])
+
+
+class _Stacked(Mapping[str, Array]):
+    """The rows of each quantity as one array, which is made when it is asked for.
+
+    Parameters
+    ----------
+    heading
+        What the columns are.
+    rows
+        What was measured in each step.
+    """
+
+    def __init__(self, heading: Recording, rows: Sequence[Mapping[str, Array]]) -> None:
+        self._heading = heading
+        self._rows = rows
+        self._made: dict[str, Array] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._heading.quantities)
+
+    def __len__(self) -> int:
+        return len(self._heading.quantities)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._made:
+            quantity = self._heading.quantities[name]
+            self._made[name] = self._stacked(quantity, [row.get(name) for row in self._rows])
+        return self._made[name]
+
+    def _stacked(self, quantity: Quantity, found: Sequence[Array | None]) -> Array:
+        """Return the rows of a quantity; of ranks there may be a different number."""
+        width = max((len(row) for row in found if row is not None), default=0)
+        if quantity.of in ("layers", "parameters"):
+            width = len(getattr(self._heading, quantity.of))
+        shape: tuple[int, ...] = (len(found), width)
+        if quantity.binned:
+            shape = (*shape, len(self._heading.bins) - 1)
+        result = np.full(shape, np.nan, np.float32)
+        for into, row in zip(result, found, strict=True):
+            if row is not None:
+                into[: len(row)] = row
+        return result
 
 
 def _rows(path: Path, quantities: Mapping[str, Quantity]) -> dict[int, dict[str, Array]]:
@@ -235,7 +279,7 @@ class Recorder:
     heading
         A recording without rows: what the columns are.
     every
-        How many steps there are between two rows at first.
+        How many steps there are between two rows at first; None for ever more: see `Instruments`.
     row_bytes
         The size of a row.
     most_bytes
@@ -248,7 +292,7 @@ class Recorder:
         self,
         heading: Recording,
         *,
-        every: int,
+        every: int | None,
         row_bytes: int,
         most_bytes: int,
         run_folder: Path | None = None,
@@ -258,7 +302,7 @@ class Recorder:
         fitting = min(max(most_bytes // max(row_bytes, 1), LEAST_ROWS), MOST_ROWS)
         self._most = 2 ** int(math.log2(fitting))
         self._rows: dict[int, dict[str, Array]] = {}
-        self._stride = every
+        self._stride = self.stride(0)
         self._folder = None if run_folder is None else run_folder / IN_RUN
         # The rows up to this one are in files that are complete.
         self._begun = False
@@ -269,10 +313,16 @@ class Recorder:
 
     def stride(self, step: int) -> int:
         """Return how many steps there are between two rows when this one is reached."""
+        if self.every is None:
+            return 1 << max(0, step.bit_length() - 1 - _PER_OCTAVE)
         stride = self.every
         while step // stride >= self._most:
             stride *= 2
         return stride
+
+    def _keeps(self, row: int, step: int) -> bool:
+        """Return whether the row of a step is kept when a later one is reached."""
+        return row < step and (self.every is None or row % self.stride(step) == 0)
 
     @property
     def has_folder(self) -> bool:
@@ -283,6 +333,13 @@ class Recorder:
     def recording(self) -> Recording:
         """All that is kept."""
         return self._heading.of_rows(self._rows)
+
+    def write_to(self, run_folder: Path, step: int) -> None:
+        """Write files from now on, in place of a rank that was killed before this step."""
+        self._folder = run_folder / IN_RUN
+        self._begun = False
+        self._changed = True
+        self.go_on(step)
 
     def go_on(self, step: int) -> None:
         """Take up what the folder holds of the steps before this one, if it has the same columns:
@@ -298,17 +355,15 @@ class Recorder:
         ]:
             return
         for i, each in enumerate(held.steps.tolist()):
-            if each < step and each % self.stride(step) == 0:
+            if self._keeps(each, step):
                 self._rows[each] = {name: array[i] for name, array in held.values.items()}
 
     def add(self, step: int, row: Mapping[str, Array]) -> None:
         """Add the row of a step; those of later steps are dropped, which come again."""
-        stride = self.stride(step)
+        stride = self._stride if self.every is None else self.stride(step)
         if stride != self._stride or (self._rows and step <= max(self._rows)):
             self._stride = stride
-            self._rows = {
-                each: row for each, row in self._rows.items() if each < step and each % stride == 0
-            }
+            self._rows = {each: row for each, row in self._rows.items() if self._keeps(each, step)}
             self._begun = False
         self._changed = True
         self._rows[step] = {
@@ -354,11 +409,9 @@ class Recorder:
     def _write_chunk(self, folder: Path, rows: Mapping[int, Mapping[str, Array]]) -> None:
         recording = self._heading.of_rows(rows)
         path = folder / _name(int(recording.steps[0]))
-        temporary = path.with_name(f".{path.name}.new")
-        with temporary.open("wb") as file:
-            arrays: Any = recording.values
+        arrays: Any = recording.values
+        with whole(path) as place, place.open("wb") as file:
             np.savez(file, steps=recording.steps, **arrays)
-        temporary.replace(path)
 
 
 def _name(step: int) -> str:
@@ -366,9 +419,8 @@ def _name(step: int) -> str:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    with whole(path) as place:
+        place.write_bytes(content)
 
 
 def _heading_text(heading: Recording) -> str:

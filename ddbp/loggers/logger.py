@@ -131,8 +131,8 @@ class Logger(OptionsCallback):
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
         self._close(failed=False)
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
-        self._close(failed=True)
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
+        self._close(failed=isinstance(error, Exception))
 
     def _send(self, trainer: "Trainer", values: Mapping[str, float], step: int) -> None:
         self._begin(trainer)

@@ -50,6 +50,8 @@ class Request(IntFlag):
     """Do what shall be done about numbers that are not finite."""
     KEEP = auto()
     """Put the state by in memory that outlives the ranks."""
+    LOOK = auto()
+    """Look for what is wrong: this rank has seen something."""
 
 
 class StepHook:
@@ -88,13 +90,13 @@ class StepHook:
     def on_checkpoint_end(self, trainer: "Trainer", step: int) -> None:
         """Run when training goes on after a checkpoint, which may be written meanwhile."""
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
-        """Run on the rank where a step raises an error, before that goes on to the caller.
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
+        """Run on the rank where `fit` or a step raises an error, before that goes on to the caller;
+        `KeyboardInterrupt` and `SystemExit` are told of, too.
 
-        That is in `batch`, `batches`, `step`, `update`, `train_step` and the steps of `fit`: when
-        the batch is made (by `on_step_begin`, too), in its passes and in the update. Errors of an
-        evaluation, of what a script does between these, and of the events of epochs and of the run
-        are not told, nor is `TrainingOver`.
+        A step is `batch`, `batches`, `step`, `update` or `train_step`: when the batch is made (by
+        `on_step_begin`, too), in its passes and in the update. What a script does between these is
+        not told of, nor is `TrainingOver`.
         """
 
 
@@ -108,7 +110,7 @@ class StepHooks(NamedTuple):
     evaluation_end: tuple[Callable[["Trainer", Mapping[str, float]], None], ...]
     checkpoint_begin: tuple[Callable[["Trainer", int], None], ...]
     checkpoint_end: tuple[Callable[["Trainer", int], None], ...]
-    exception: tuple[Callable[["Trainer", Exception], None], ...]
+    exception: tuple[Callable[["Trainer", BaseException], None], ...]
 
     @classmethod
     def of(cls, hooks: Iterable[object]) -> "StepHooks":
@@ -173,7 +175,9 @@ class TrainingOver(SystemExit):
 def telling_of_errors(
     method: Callable[Concatenate["Trainer", Arguments], Result],
 ) -> Callable[Concatenate["Trainer", Arguments], Result]:
-    """Have a part of a step tell hooks of the error that it raises. No part is within another."""
+    """Have a part of a step tell hooks of the error that it raises, unless `fit` does so. No part
+    is within another.
+    """
 
     @wraps(method)
     def telling(
@@ -181,9 +185,16 @@ def telling_of_errors(
     ) -> Result:
         try:
             return method(trainer, *arguments, **options)
-        except Exception as error:
-            for report in trainer._hooks.exception:
-                report(trainer, error)
+        except BaseException as error:
+            if not trainer._fit.running:
+                tell_of_error(trainer, error)
             raise
 
     return telling
+
+
+def tell_of_error(trainer: "Trainer", error: BaseException) -> None:
+    """Tell the hooks of a trainer of what ends a step or a fit."""
+    if not isinstance(error, TrainingOver):
+        for report in trainer._hooks.exception:
+            report(trainer, error)

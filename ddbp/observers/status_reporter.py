@@ -2,7 +2,8 @@
 is.
 """
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from layers import Call, Module, Tape, TapeHook
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class StatusReporter(StepHook, TapeHook):
-    """Writes to a rank's status, by one store per call of a layer.
+    """Writes to a rank's status, by one store per call of a layer, in replayed steps, too.
 
     Parameters
     ----------
@@ -25,6 +26,8 @@ class StatusReporter(StepHook, TapeHook):
     model, loss
         Whose layers are named.
     """
+
+    replayable = True
 
     def __init__(self, status: RankStatus, model: Module, loss: Any) -> None:
         names = {
@@ -42,20 +45,20 @@ class StatusReporter(StepHook, TapeHook):
         self._forward(step)
 
     def on_forward_begin(self, call: Call) -> None:
-        if not call.index and call.tape.training:
+        if call.begins_pass and call.tape.training:
             # A step may have several forward passes, of batches that accumulate.
-            self._forward(call.tape.step)
-        self._words[LAYER] = id(call.layer)
+            self._forward(call.step, call.run)
+        call.run(operator.setitem, self._words, LAYER, id(call.layer))
 
     def on_backward_pass_begin(self, tape: Tape) -> None:
-        self._words[LAYER] = 0
-        self._words[PHASE] = StepPhase.BACKWARD
+        tape.run(operator.setitem, self._words, LAYER, 0)
+        tape.run(operator.setitem, self._words, PHASE, StepPhase.BACKWARD)
 
     def on_backward_begin(self, call: Call) -> None:
-        self._words[LAYER] = id(call.layer)
+        call.run(operator.setitem, self._words, LAYER, id(call.layer))
 
     def on_backward_pass_end(self, tape: Tape) -> None:
-        self._words[PHASE] = StepPhase.GRADIENTS
+        tape.run(operator.setitem, self._words, PHASE, StepPhase.GRADIENTS)
 
     def on_phase(self, trainer: "Trainer", phase: StepPhase) -> None:
         self._words[PHASE] = phase
@@ -70,15 +73,14 @@ class StatusReporter(StepHook, TapeHook):
     def on_evaluation_end(self, trainer: "Trainer", values: Mapping[str, float]) -> None:
         self._words[PHASE] = self._before_evaluation
 
-    def _forward(self, step: int) -> None:
-        self._words[STEP] = step
-        self._begin(StepPhase.FORWARD)
+    def _forward(self, step: int, run: Callable[..., Any] = operator.call) -> None:
+        run(operator.setitem, self._words, STEP, step)
+        self._begin(StepPhase.FORWARD, run)
 
-    def _begin(self, phase: StepPhase) -> None:
+    def _begin(self, phase: StepPhase, run: Callable[..., Any] = operator.call) -> None:
         """Come to a phase of this trainer's, and to no layer yet."""
-        self._words[LAYER] = 0
-        self._words[TRAINER] = self._trainer
-        self._words[PHASE] = phase
+        for word, value in ((LAYER, 0), (TRAINER, self._trainer), (PHASE, phase)):
+            run(operator.setitem, self._words, word, value)
 
 
 def start(rank: int, model: Module, loss: Any) -> StatusReporter | None:

@@ -141,7 +141,7 @@ def start(model: Module, plan: ShardPlan, comm: Communicator) -> StepLog | None:
     folder = settings.verify_folder()
     if folder is None:
         return None
-    least = settings.shards() or 1
+    least = settings.ranks() or 1
     if plan.shards < least:
         fix = f"Pass shards={least} or more, leave it out, or verify fewer ranks."
         raise ValueError(

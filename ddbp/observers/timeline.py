@@ -12,12 +12,13 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
+from ddbp import files
 from ddbp.comm.agreement import gather_texts, gather_uneven
 from ddbp.comm.base import Communicator
 from layers.types import Array, Integers
 
-_ROUNDS = 9
-"""How often ranks meet to compare their clocks: the median is not one of a rank that was late."""
+_ROUNDS = 33
+"""How often ranks meet to compare their clocks: one meeting that nobody is late to is enough."""
 
 
 class Category(IntEnum):
@@ -102,30 +103,40 @@ def clock_offsets(comm: Communicator) -> tuple[Integers, int]:
     """Return how many nanoseconds the clock of each rank is ahead of rank 0's (R,), and how far off
     that may be; collective.
 
-    Ranks of one host have one clock. Those of several hosts look at theirs when they leave a
-    meeting of all, again and again.
+    Ranks of one host have one clock. Those of several hosts look at theirs when they come to a
+    meeting of all and when they leave it, again and again.
     """
-    looks = np.zeros(_ROUNDS, np.int64)
+    looks = np.zeros((2, _ROUNDS), np.int64)
     for number in range(_ROUNDS):
-        comm.all_gather(looks[:1])
-        looks[number] = time.monotonic_ns()
+        looks[0, number] = time.monotonic_ns()
+        comm.all_gather(looks[:, number])
+        looks[1, number] = time.monotonic_ns()
     return offsets_of(comm.all_gather(looks), comm.hosts)
 
 
 def offsets_of(looks: Array, hosts: Integers) -> tuple[Integers, int]:
-    """Return how far the clock of each rank is ahead of rank 0's (R,), and the uncertainty.
+    """Return how far the clock of each rank is ahead of rank 0's (R,), and the most by which one of
+    these may be wrong.
+
+    Nobody leaves a meeting before all have come to it: so what a host's clock has shown when its
+    last rank came is ahead of what that of rank 0 showed when the first one left there by no more
+    than the offset, and the other way round. Each meeting bounds it from both sides.
 
     Parameters
     ----------
     looks
-        What their clocks showed when they left each of several meetings (R, meetings).
+        What their clocks showed when they came to each of several meetings, and when they left it
+        (R, 2, meetings).
     hosts
         Bounds (H + 1,) of the groups of ranks that have one clock.
     """
-    differences = looks[hosts[:-1]] - looks[0]
-    of_hosts = np.median(differences, axis=1).astype(np.int64)
-    spread = np.ptp(differences, axis=1)
-    return np.repeat(of_hosts, np.diff(hosts)), int(spread.max() + 1) // 2
+    came = np.maximum.reduceat(looks[:, 0], hosts[:-1])
+    left = np.minimum.reduceat(looks[:, 1], hosts[:-1])
+    least = (came - left[0]).max(axis=1)
+    most = (left - came[0]).min(axis=1)
+    # One clock is not off.
+    least[0] = most[0] = 0
+    return np.repeat((least + most) // 2, np.diff(hosts)), int((most - least + 1).max() // 2)
 
 
 def events(ranks: Sequence[OfRank]) -> Iterator[dict[str, object]]:
@@ -158,10 +169,8 @@ def write(path: Path, ranks: Sequence[OfRank]) -> None:
         "clock_error_ns": max((rank.error for rank in ranks), default=0),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w") as file:
+    with files.whole(path) as place, place.open("w") as file:
         _write(file, ranks, facts)
-    temporary.replace(path)
 
 
 def _write(file: TextIO, ranks: Sequence[OfRank], facts: dict[str, object]) -> None:

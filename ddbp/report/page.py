@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from ddbp import files
 from layers.errors import message
 
 from . import sections
@@ -113,10 +114,9 @@ def write(runs: Sequence[Run], path: Path) -> None:
         The file cannot be written.
     """
     text = page(runs).encode("utf-8", errors="replace")
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_bytes(text)
-        temporary.replace(path)
+        with files.whole(path) as place:
+            place.write_bytes(text)
     except OSError as error:
         fix = "Name another with -o FILE."
         got = f"{path}: {error.strerror}"

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ddbp.comm import processes
+from ddbp.files import read_text, reason
 from ddbp.instruments.recording import Recording
 from layers.errors import message
 from layers.kernels.cache_folder import opened
@@ -23,11 +25,11 @@ from layers.types import Array
 PARTS = ("config.json", "metrics.jsonl", "status.json")
 """A folder with one of these is that of a run."""
 
+_OF_THE_SYSTEM = ("dev", "proc", "sys")
+"""No runs are searched for there."""
+
 _SILENT = 120.0
 """After so many seconds without a word a run on another host is taken to have ended."""
-
-_MOST_BYTES = 2**28
-"""A file of text that is larger is not read."""
 
 
 @dataclass
@@ -113,7 +115,8 @@ class Run:
         if said != "running":
             return "finished" if (self.path / "model.safetensors").exists() else "unknown"
         if self.facts.get("host") == socket.gethostname():
-            return "running" if _lives(self.facts.get("process")) else "cut short"
+            lives = processes.lives(self.facts.get("process"), self.facts.get("born"))
+            return "running" if lives else "cut short"
         return "running" if self.silent < _SILENT else "cut short"
 
     @property
@@ -185,23 +188,18 @@ class Run:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            self.problems.append(f"{name} cannot be read: {error}.")
+            self.problems.append(f"{name} cannot be read: {reason(error)}.")
             return {}
 
     def _text(self, name: str) -> str | None:
         """Return the text of a file, None where there is none."""
         try:
-            with opened(self.path / name, links=True) as file:
-                content = file.read(_MOST_BYTES + 1)
+            return read_text(self.path / name)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self.problems.append(f"{name} cannot be read: {error.strerror}.")
+            self.problems.append(f"{name} cannot be read: {reason(error)}.")
             return None
-        if len(content) > _MOST_BYTES:
-            self.problems.append(f"{name} is too large to be read.")
-            return None
-        return content.decode("utf-8", errors="replace")
 
     def _object(self, name: str, missing: str) -> dict[str, Any]:
         text = self._text(name)
@@ -233,15 +231,19 @@ def is_run(path: Path) -> bool:
 
 
 def found(folder: Path) -> list[Path]:
-    """Return the run folders in a folder and those within it, or itself if it is one; links are not
-    followed.
+    """Return the run folders in a folder and those within it, or itself if it is one. Links are not
+    followed, and hidden folders not searched.
     """
     paths = []
-    for place, within, _ in os.walk(folder):
-        if is_run(Path(place)):
+    for place, within, files in os.walk(folder):
+        asked_for = place == os.fspath(folder) and is_run(folder)
+        # Much else has a config.json.
+        if asked_for or any(name in files for name in PARTS[1:]):
             paths.append(Path(place))
             within.clear()
-        within.sort()
+        within[:] = sorted(name for name in within if name[0] != ".")
+        if place == os.sep:
+            within[:] = [name for name in within if name not in _OF_THE_SYSTEM]
     return paths
 
 
@@ -281,14 +283,3 @@ def _columns(lines: Iterable[dict[str, Any]]) -> dict[str, Array]:
         name: np.array([number(of_steps[step].get(name)) for step in steps], np.float64)
         for name in names
     }
-
-
-def _lives(process: Any) -> bool:
-    """Return whether a process of this host lives."""
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:
-        return True
-    except (OSError, OverflowError, TypeError, ValueError):
-        return False
-    return True

@@ -1,4 +1,4 @@
-"""What of a page is about samples: confusion matrix, worst samples, residuals."""
+"""What of a page is about samples: confusion matrix, worst samples, residuals, texts."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import numpy as np
 
 from layers.types import Array
 
-from . import thin
+from . import texts, thin
 from .figures import Figure, Series, lines, table, text
 
 _MOST_CLASSES = 24
@@ -33,17 +33,25 @@ def blocks(arrays: dict[str, Array]) -> list[Block]:
         return []
     facts = json.loads(str(arrays["facts"]))
     seen, samples, kind = int(facts["seen"]), int(facts["samples"]), str(facts["data"])
-    drawn = "all" if seen == samples else f"{seen:,} of {samples:,}, drawn at random,"
-    said = f"Of the {kind} data, with the parameters at the end: {drawn} samples."
+    drawn = "all" if seen == samples else f"{seen:,} of {samples:,}"
+    said = f"Of the {kind} data, with the parameters at the end: {drawn} samples"
+    said += "." if seen == samples else ", drawn at random."
     result: list[Block] = [f'<p class="note">{escape(said)}</p>']
+    tokens = texts.Tokens(facts.get("vocabulary"))
+    if facts.get("written"):
+        result.append(texts.written(str(facts["written"])))
+    if facts.get("texts"):
+        result += texts.blocks(facts["texts"], arrays, tokens)
     if "pairs" in arrays:
-        result += _confusion(np.asarray(arrays["pairs"]).astype(np.int64))
+        pairs = np.asarray(arrays["pairs"]).astype(np.int64)
+        result += _confusion(pairs, tokens if facts.get("texts") else texts.Tokens(None))
     else:
         result += _residuals(arrays["outputs"], arrays["expected"])
-    return result + _worst(arrays)
+    return result if facts.get("texts") else result + _worst(arrays, tokens)
 
 
-def _confusion(pairs: Array) -> list[Block]:
+def _confusion(pairs: Array, labels: texts.Tokens) -> list[Block]:
+    """Return which labels (n, [label, prediction, times]) were taken for which."""
     if pairs.ndim != 2 or not len(pairs):
         return []
     total = int(pairs[:, 2].sum())
@@ -52,9 +60,12 @@ def _confusion(pairs: Array) -> list[Block]:
     wrong = pairs[pairs[:, 0] != pairs[:, 1]]
     wrong = wrong[np.argsort(-wrong[:, 2], kind="stable")][:_MOST_PAIRS]
     classes = int(pairs[:, :2].max()) + 1
-    confused = [(f"{a} taken for {b}", text(count)) for a, b, count in wrong.tolist()]
+    confused = [
+        (f"{labels.quoted(a)} taken for {labels.quoted(b)}", text(count))
+        for a, b, count in wrong.tolist()
+    ]
     listed = table(("", "times"), confused, caption="Confused most often") if confused else ""
-    if classes > _MOST_CLASSES:
+    if classes > _MOST_CLASSES or labels.known:
         return [said + listed]
     counts = np.zeros((classes, classes), np.int64)
     counts[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
@@ -107,7 +118,7 @@ def _residuals(outputs: Array, expected: Array) -> list[Block]:
     return [each for each in result if each is not None]
 
 
-def _worst(arrays: dict[str, Array]) -> list[Block]:
+def _worst(arrays: dict[str, Array], tokens: texts.Tokens) -> list[Block]:
     numbers, losses = arrays["numbers"], arrays["losses"]
     cards, pictures = [], []
     for place, sample in enumerate(numbers.tolist()):
@@ -116,14 +127,27 @@ def _worst(arrays: dict[str, Array]) -> list[Block]:
             target, predicted = (int(arrays[name][place]) for name in ("targets", "predictions"))
             sure = float(arrays["probabilities"][place])
             facts.append(f"label {target}, predicted {predicted} ({sure:.0%})")
+        if "worst_expected" in arrays:
+            target, predicted = (
+                arrays[name][place] for name in ("worst_expected", "worst_outputs")
+            )
+            facts += [f"target {_numbers(target)}", f"predicted {_numbers(predicted)}"]
         picture = _picture(arrays[f"input{place}"], f"sample {sample}")
         pictures.append(picture)
-        shown = '<div class="picture"></div>' if picture else _listed(arrays[f"input{place}"])
+        shown = '<div class="picture"></div>'
+        if not picture:
+            shown = _listed(arrays[f"input{place}"], tokens)
         said = "<br>".join(map(escape, facts))
         cards.append(f"<li>{shown}<p>{said}</p></li>")
     data: dict[str, Any] = {"kind": "pictures", "pictures": pictures}
-    gallery = Figure("Samples of the greatest loss", "Wrong labels are often among them.", data)
+    wrong = "labels" if "targets" in arrays else "targets"
+    said = f"Wrong {wrong} are often among them."
+    gallery = Figure("Samples of the greatest loss", said, data)
     return [gallery, f'<ul class="gallery">{"".join(cards)}</ul>']
+
+
+def _numbers(values: Array) -> str:
+    return ", ".join(text(float(each)) for each in values.tolist())
 
 
 def _picture(sample: Array, label: str) -> dict[str, Any] | None:
@@ -169,9 +193,11 @@ def _image(sample: Array) -> Array | None:
     return None
 
 
-def _listed(sample: Array) -> str:
+def _listed(sample: Array, tokens: texts.Tokens) -> str:
     """Return the first numbers of a sample, as tokens or features."""
     flat = sample.reshape(-1)
+    if tokens.known and flat.dtype.kind in "iu":
+        return f'<p class="tokens">{escape(tokens.joined(flat.tolist()))}</p>'
     shown = " ".join(text(float(each)) for each in flat[:48].tolist())
     more = f" and {flat.size - 48:,} more" if flat.size > 48 else ""
     return f'<p class="tokens">{escape(shown + more)}</p>'

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ddbp.observers import replay_command
 from layers.types import Array
 
 from . import samples
@@ -85,6 +86,7 @@ def findings(run: Run) -> Section:
             if finding.get("remedy")
             else "",
             f'<p class="note">{escape(str(numbers))}</p>' if numbers else "",
+            f"<p>{escape(again)}</p>" if (again := _again(run, finding.get("step"))) else "",
         ]
         items.append(f"<li>{''.join(parts)}</li>")
     left_out = [
@@ -99,6 +101,12 @@ def findings(run: Run) -> Section:
         said = f"<summary>Numbers that were not finite: {len(left_out)} times</summary>"
         blocks.append(f'<details>{said}<ol class="findings">{"".join(left_out)}</ol></details>')
     return Section("Findings", blocks)
+
+
+def _again(run: Run, updates: Any) -> str:
+    """Return how to see the last of so many steps once more, "" if that is not known."""
+    known = type(updates) is int and updates > 0
+    return replay_command.in_words(run.path, updates - 1) if known else ""
 
 
 def _value(value: Any) -> str:
@@ -147,6 +155,7 @@ def instruments(run: Run) -> list[Section]:
         shown("activation_norm", "Activations"),
         shown("activation_zeros", "Zeros among the activations", log=False),
         shown("activation_saturated", "Saturated activations", log=False),
+        shown("gates_saturated", "Saturated gates", log=False),
         shown("activation_histogram", "Distribution of activations over time"),
     )
     return [

@@ -2,12 +2,17 @@
 
 import math
 
+import numpy as np
+
 from ddbp.doctor.chart import Chart
 from ddbp.doctor.rule import Evidence, rule
 
-_ENTROPY = 0.5
-_RMS = 8.0
+_ENTROPY, _OF_SEQUENCES = 0.2, 0.5
+_RMS, _OF_TARGETS = 16.0, 100.0
+_TINY = 1e-4
 _APART = 2.0
+_WITHIN = 0.55
+_BATCHES, _SAMPLES = 8, 4
 
 
 @rule(
@@ -24,28 +29,34 @@ def constant_input(chart: Chart) -> Evidence | None:
 
 @rule(
     "The loss is least for a model that says the frequent label, whatever it sees.",
-    'Weigh the labels: fit(…, class_weight="balanced").',
+    'Weigh the labels: fit(…, class_weight="balanced"), and ignore padding: SoftmaxCrossEntropy('
+    "ignore=…).",
 )
 def imbalance(chart: Chart) -> Evidence | None:
     """A few labels make up nearly all of the data."""
     data = chart.training
-    if data is None or not chart.of_classes or data.classes < 2 or chart.weighted:
+    if data is None or not chart.of_classes or not data.classes or chart.weighted:
         return None
+    if data.classes == 1:
+        return Evidence("all labels are the same", numbers={"most": 1.0, "entropy": 0.0})
     share = data.entropy / math.log(data.classes)
-    if share >= _ENTROPY:
+    if share >= (_OF_SEQUENCES if data.several else _ENTROPY):
         return None
     text = f"{data.most:.0%} of the labels are the same, of {data.classes}"
-    return Evidence(text, numbers={"most": data.most, "entropy": share})
+    numbers = {"most": data.most, "entropy": share}
+    if data.several:
+        return Evidence(text, numbers=numbers)
+    return Evidence(text, numbers=numbers, changes={"class_weight": "balanced"})
 
 
 @rule(
-    "Inputs far from the order of 1 saturate units, and make steps of the first layer too large.",
+    "Inputs far from the order of 1 saturate units, or make steps of the first layer wild or tiny.",
     "Standardise the inputs: x = (x - mean) / std, both of the training data.",
 )
 def inputs_not_normalised(chart: Chart) -> Evidence | None:
-    """The inputs are large, and no layer normalises them."""
+    """The inputs are large or tiny, and no layer normalises them."""
     data = chart.training
-    if data is None or not data.rms > _RMS or chart.normalises_inputs:
+    if data is None or chart.normalises_inputs or not (data.rms > _RMS or 0 < data.rms < _TINY):
         return None
     return Evidence(
         f"the root mean square of the inputs is {data.rms:.3g}", numbers={"rms": data.rms}
@@ -59,7 +70,7 @@ def inputs_not_normalised(chart: Chart) -> Evidence | None:
 def targets_not_scaled(chart: Chart) -> Evidence | None:
     """Targets of a squared error are large."""
     data = chart.training
-    if data is None or not chart.of_squares or not data.target_rms > _RMS:
+    if data is None or not chart.of_squares or not data.target_rms > _OF_TARGETS:
         return None
     text = f"the root mean square of the targets is {data.target_rms:.3g}"
     return Evidence(text, numbers={"rms": data.target_rms})
@@ -83,3 +94,24 @@ def validation_scaled_otherwise(chart: Chart) -> Evidence | None:
         f" {other.mean:.3g} ± {other.std:.3g} in validation"
     )
     return Evidence(text, numbers={"times": times, "apart": apart})
+
+
+@rule(
+    "Each batch pulls the model to what its own samples have in common, away from the others.",
+    "Shuffle the samples: let fit or batches draw them, or permute them in each epoch.",
+)
+def data_sorted(chart: Chart) -> Evidence | None:
+    """The targets within a batch are far more alike than those of all batches."""
+    means, spreads = (chart.of_run(f"target_{name}")[-40:] for name in ("mean", "std"))
+    known = np.isfinite(means) & np.isfinite(spreads)
+    within = np.square(spreads[known].astype(np.float64))
+    samples = chart.options.batch_size
+    if len(within) < _BATCHES or samples < _SAMPLES:
+        return None
+    # Of batches drawn at random the expectation is that of the whole.
+    whole = within.mean() + means[known].astype(np.float64).var()
+    shares = within / whole / (1 - 1 / samples)
+    if not shares.mean() < _WITHIN or np.mean(shares < _WITHIN) < 0.9:
+        return None
+    text = f"the variance of targets within a batch is {shares.mean():.0%} of that of all"
+    return Evidence(text, numbers={"share": float(shares.mean())})

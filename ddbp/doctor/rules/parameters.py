@@ -7,6 +7,7 @@ from ddbp.doctor.rule import Evidence, rule
 
 _LEAST_ROWS = 4
 _MOVING = 1e-6
+_MOST, _LITTLE = 0.7, 0.55
 
 
 @rule(
@@ -56,3 +57,29 @@ def never_changes(chart: Chart) -> Evidence | None:
                 "it has gradients, and never changes", chart.recording.parameters[column]
             )
     return None
+
+
+@rule(
+    "Most of the model stays as it was made, and the rest cannot learn enough alone.",
+    "Train it, too: model.trainable = True; freeze only what has been trained before.",
+)
+def mostly_frozen(chart: Chart) -> Evidence | None:
+    """Most of the weights are frozen, and little is learnt in two epochs and half of the run."""
+    if not (chart.late and chart.recent > _LITTLE * chart.base):
+        return None
+    layers = {id(layer): layer for stage in chart.stages for layer in stage.layers}
+    weights = [
+        (each.trainable, each.size)
+        for layer in layers.values()
+        for each in layer.own_parameters()
+        if each.value.ndim > 1
+    ]
+    whole = sum(size for _, size in weights)
+    frozen = sum(size for trainable, size in weights if not trainable)
+    if not whole or frozen <= _MOST * whole:
+        return None
+    text = (
+        f"{frozen / whole:.0%} of the weights are frozen, and the loss is {chart.recent:.3g}, that"
+        f" of the best constant {chart.base:.3g}"
+    )
+    return Evidence(text, numbers={"frozen": frozen / whole, "loss": chart.recent})

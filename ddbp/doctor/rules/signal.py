@@ -1,17 +1,19 @@
 """Diseases of the signal on its way through the layers, forward and backward."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from ddbp.doctor.chart import Chart
 from ddbp.doctor.rule import Evidence, rule
-from layers import Sigmoid, Tanh
+from layers import Attention, Sigmoid, Tanh
 
-_SATURATED = 0.55
+_SATURATED, _GATES = 0.55, 0.6
+_SCORES = 30.0
 _GAIN, _TOTAL = 2.0, 30.0
 _HEAD, _FIRST_LOSS = 8.0, 4.0
-_DEAD = 0.65
+_DEAD, _ALL, _HARM = 0.65, 0.95, 0.5
 _ROWS = 8
 _STEPS = 60
 _FALL, _ERRORS = 1e-3, 4.0
@@ -30,27 +32,56 @@ def _gains(chart: Chart) -> np.ndarray:
 
 
 @rule(
+    "Each query sees one key only, and next to no gradient comes through the softmax.",
+    "Draw smaller weights for the projections: weight_init=layers.init.xavier_uniform.",
+)
+def attention_saturated(chart: Chart) -> Evidence | None:
+    """The scores of attention are large from the beginning."""
+    if not chart.from_beginning or chart.begun[0] < _UNLEARNT * chart.base:
+        return None
+    place = {name: i for i, name in enumerate(chart.recording.layers)}
+    sizes = chart.values("activation_norm")[0].astype(np.float64)
+    for stage in chart.stages:
+        if not isinstance(stage.layers[0], Attention):
+            continue
+        # Queries and keys, which are one array where they are projected together.
+        pair = stage.sources[0], stage.sources[min(1, len(stage.sources) - 1)]
+        if not all(name in place for name in pair):
+            continue
+        scores = float(np.prod([sizes[place[name]] for name in pair]))
+        if scores > _SCORES:
+            text = f"scores are of the order of {scores:.0f} at the beginning"
+            return Evidence(text, stage.name, {"scores": scores})
+    return None
+
+
+@rule(
     "Saturated units pass no gradient on.",
     "Draw smaller weights: layers.init.xavier_uniform, and standardise the inputs.",
 )
 def saturated(chart: Chart) -> Evidence | None:
-    """Units of tanh or sigmoid are at their limits from the beginning."""
+    """Units of tanh or sigmoid, or gates, are at their limits from the beginning."""
     if not chart.from_beginning:
         return None
-    found = np.nan_to_num(chart.values("activation_saturated"))
-    inner = [
-        i
-        for i, name in enumerate(chart.recording.layers)
-        if not chart.stages or name != chart.stages[-1].name
-    ]
-    if not inner:
-        return None
-    most = found[:, inner].max(axis=1)
-    if most[0] < 0.8 * _SATURATED or chart.share(lambda row: most[row] > _SATURATED) <= 0.6:
-        return None
-    column = inner[int(np.argmax(found[-1, inner]))]
-    text = f"{most[-1]:.0%} of its outputs are at their limits, {most[0]:.0%} at the beginning"
-    return Evidence(text, chart.recording.layers[column], {"share": float(most[-1])})
+    last = chart.stages[-1].name if chart.stages else ""
+    inner = [i for i, name in enumerate(chart.recording.layers) if name != last]
+    for name, what, limit in (
+        ("activation_saturated", "outputs", _SATURATED),
+        ("gates_saturated", "gates", _GATES),
+    ):
+        found = np.nan_to_num(chart.values(name))[:, inner]
+        most = found.max(axis=1, initial=0.0)
+        if most[0] < 0.8 * limit or _share_above(chart, most, limit) <= 0.6:
+            continue
+        where = chart.recording.layers[inner[int(np.argmax(found[-1]))]]
+        text = f"{most[-1]:.0%} of its {what} are at their limits, {most[0]:.0%} at the beginning"
+        return Evidence(text, where, {"share": float(most[-1])})
+    return None
+
+
+def _share_above(chart: Chart, found: np.ndarray, limit: float) -> float:
+    """Return in which share of the last steps a number (n,) is above a limit."""
+    return chart.share(lambda row: found[row] > limit)
 
 
 @rule(
@@ -82,7 +113,9 @@ def last_layer_large(chart: Chart) -> Evidence | None:
         return None
     guess = math.log(max(data.classes, 2))
     head, total = float(sizes[-1] / sizes[-2]), float(sizes[-2] / sizes[0])
-    if not (chart.begun[0] > _FIRST_LOSS * guess and head > _HEAD and total < _TOTAL):
+    if not (
+        chart.begun[0] > _FIRST_LOSS * guess * chart.factor and head > _HEAD and total < _TOTAL
+    ):
         return None
     text = f"the first loss is {chart.begun[0]:.3g}, a guess has {guess:.2f}, and outputs grow"
     return Evidence(f"{text} {head:.0f}-fold there", chart.stages[-1].name, {"times": head})
@@ -93,9 +126,11 @@ def last_layer_large(chart: Chart) -> Evidence | None:
     "Begin with biases of 0 (bias_init), or use LeakyReLU.",
 )
 def units_dead(chart: Chart) -> Evidence | None:
-    """Most units of a layer are 0 for all samples, from the beginning on."""
+    """All units of a layer are 0 for all samples from the beginning on, or most while little is
+    learnt.
+    """
     found = _silent(chart)
-    if found is None or found[0] <= 0.5 * _DEAD:
+    if found is None or not _from_beginning(found):
         return None
     return _dead(chart, found)
 
@@ -105,11 +140,13 @@ def units_dead(chart: Chart) -> Evidence | None:
     "Divide the learning rate by 10.",
 )
 def units_die(chart: Chart) -> Evidence | None:
-    """Most units of a layer become 0 for all samples while training."""
+    """All units of a layer become 0 for all samples while training, or most while little is
+    learnt.
+    """
     found = _silent(chart)
-    if found is None or found[0] > 0.5 * _DEAD:
+    if found is None or _from_beginning(found):
         return None
-    return _dead(chart, found)
+    return replace(_dead(chart, found), changes=chart.rate_times(0.1))
 
 
 def _silent(chart: Chart) -> np.ndarray | None:
@@ -118,7 +155,17 @@ def _silent(chart: Chart) -> np.ndarray | None:
         return None
     found = np.nan_to_num(chart.values("activation_silent"))
     most: np.ndarray = found.max(axis=1, initial=0.0)
-    return most if chart.share(lambda row: most[row] > _DEAD) > 0.6 else None
+    # Many networks learn well with a third of their units: all but a few, or what harms. Where
+    # there is nothing to learn, units die of that.
+    # Squared errors of classes stay large where all are told rightly.
+    told = chart.training is not None and not chart.training.one_hot
+    harms = told and chart.step >= _STEPS and _HARM < chart.recent / chart.base < _UNLEARNT
+    return most if _share_above(chart, most, _DEAD if harms else _ALL) > 0.6 else None
+
+
+def _from_beginning(found: np.ndarray) -> bool:
+    """Return whether most of the units that are silent now were so in the first step."""
+    return bool(found[0] > 0.5 * found[-1])
 
 
 def _dead(chart: Chart, found: np.ndarray) -> Evidence:

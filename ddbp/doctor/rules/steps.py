@@ -1,5 +1,7 @@
 """Diseases of the size of steps, and of what comes of them."""
 
+import math
+
 import numpy as np
 
 from ddbp.doctor.chart import EARLY, Chart
@@ -8,17 +10,22 @@ from ddbp.optim.adam import Adam
 from ddbp.optim.rmsprop import RMSProp
 from ddbp.optim.sgd import SGD
 
+from . import signal
+
 _EPSILON = 0.01
 _CLIPPED = 0.05
-_PENALTY, _SHRUNK = 0.03, 0.8
+_FACTOR = 8.0
+_JUMPS = 5
+_PENALTY, _SHRUNK, _SHRUNK_EARLY = 0.03, 0.8, 0.5
 _GROWTH = 2.0
 _STUCK, _UNLEARNT = 0.85, 0.95
-_LOW = 1e-4
+_LOW, _USUAL, _FASTER = 1e-4, 1e-3, 30.0
+_SCHEDULED = 0.1
 _COHERENT = 5.0
 _GAP, _TIMES = 0.35, 30.0
 _LEAST_STEPS, _STEPS = 16, 60
-_EPOCHS = 2
 _MANY_STEPS = 200
+_LEARNT = 0.1
 
 
 @rule(
@@ -42,7 +49,8 @@ def epsilon_large(chart: Chart) -> Evidence | None:
     if not (outweighs and 0 < size < _EPSILON):
         return None
     text = f"updates are {size:.1g} of the learning rate, with epsilon={epsilon:g}"
-    return Evidence(text, numbers={"size": size, "epsilon": epsilon})
+    numbers = {"size": size, "epsilon": epsilon}
+    return Evidence(text, numbers=numbers, changes={"epsilon": 1e-8})
 
 
 @rule(
@@ -54,13 +62,13 @@ def clips_always(chart: Chart) -> Evidence | None:
     clip = chart.options.clip_norm
     if clip is None or not isinstance(chart.optimizer, SGD) or chart.recorded < 4:
         return None
-    norms = np.sqrt(np.nansum(np.square(chart.values("gradient_norm")[-8:]), axis=1))
+    norms = chart.whole_gradients[-8:]
     part = clip / float(np.median(norms)) if np.median(norms) > 0 else 1.0
     if np.mean(norms > clip) <= 0.95 or part >= _CLIPPED:
         return None
     text = f"clip_norm={clip:g} leaves {part:.1g} of the gradient, in every step"
-    remedy = f"Try clip_norm={float(np.median(norms)):.1g}."
-    return Evidence(text, numbers={"part": part}, remedy=remedy)
+    changes = {"clip_norm": float(f"{float(np.median(norms)):.1g}")}
+    return Evidence(text, numbers={"part": part}, changes=changes)
 
 
 @rule(
@@ -68,24 +76,74 @@ def clips_always(chart: Chart) -> Evidence | None:
     "Divide weight_decay (or l2) by 100.",
 )
 def decay_high(chart: Chart) -> Evidence | None:
-    """Weights shrink under a penalty that is a good part of the gradient, and little is learnt."""
-    penalty = chart.options.l2 + (0 if chart.optimizer.decoupled else chart.optimizer.weight_decay)
-    if not penalty or chart.step < _STEPS or not chart.recent > 0.15 * chart.base:
+    """Weights shrink under a penalty that is a good part of the gradient, or of each step, and
+    little is learnt.
+    """
+    penalty = chart.options.l2 + chart.optimizer.weight_decay
+    if not penalty or chart.step < _LEAST_STEPS or not chart.recent > 0.15 * chart.base:
         return None
     columns = chart.weight_columns
     if not columns or not chart.from_beginning:
         return None
     norms = chart.values("parameter_norm")[:, columns]
     whole = np.sqrt(np.nansum(np.square(norms), axis=1))
-    gradients = np.sqrt(np.nansum(np.square(chart.values("gradient_norm")), axis=1))
-    share = float(np.median(penalty * whole[-8:] / np.maximum(gradients[-8:], 1e-30)))
+    gradients = chart.whole_gradients[-8:]
+    share = float(np.median(penalty * whole[-8:] / np.maximum(gradients, 1e-30)))
+    if chart.optimizer.decoupled and not chart.options.l2:
+        # So much is taken from the weights in each step.
+        share = penalty * chart.learning_rate
     shrunk = float(np.median(whole[-8:]) / whole[0]) if whole[0] > 0 else 1.0
-    if share <= _PENALTY or shrunk >= _SHRUNK:
+    if share <= _PENALTY or shrunk >= (_SHRUNK if chart.step >= _STEPS else _SHRUNK_EARLY):
         return None
-    text = (
-        f"the penalty is {share:.2g} of the gradient, and weights have {shrunk:.0%} of their norm"
-    )
-    return Evidence(text, numbers={"share": share, "shrunk": shrunk})
+    of = "the weights in each step" if chart.optimizer.decoupled else "the gradient"
+    text = f"the penalty is {share:.2g} of {of}, and weights have {shrunk:.0%} of their norm"
+    numbers = {"share": share, "shrunk": shrunk}
+    penalties = {"l2": chart.options.l2, "weight_decay": chart.optimizer.weight_decay}
+    changes = {name: float(f"{value / 100:.1g}") for name, value in penalties.items() if value}
+    return Evidence(text, numbers=numbers, changes=changes)
+
+
+@rule(
+    "The loss is not the mean over the samples, and steps of SGD are off by as much.",
+    "Leave the factor out: losses are means already.",
+)
+def loss_scaled(chart: Chart) -> Evidence | None:
+    """The loss is multiplied by a number, and steps are too large, or too small, for that."""
+    factor = abs(chart.factor)
+    if not 0 < factor < math.inf or 1 / _FACTOR <= factor <= _FACTOR:
+        return None
+    harms = [epsilon_large]
+    if isinstance(chart.optimizer, SGD):
+        too_large = [rate_high, rate_swings, signal.units_die, clips_always]
+        harms = too_large if factor > 1 else [rate_low, signal.gradients_vanish]
+    if not any(each.look(chart) for each in harms):
+        return None
+    text = f"the loss of {chart.loss!r} is multiplied by {factor:.3g}"
+    return Evidence(text, numbers={"factor": factor}, changes=chart.rate_times(1 / factor))
+
+
+@rule(
+    "Gradients grow at times by orders of magnitude, and one step undoes what many have learnt.",
+    "Limit them: clip_norm=1.0, or about the usual norm of the gradient.",
+)
+def clipping_missing(chart: Chart) -> Evidence | None:
+    """A recurrence is trained by SGD without a limit, and some steps are too large for the weights,
+    or the loss jumps.
+    """
+    options, norms = chart.options, chart.whole_gradients
+    limited = options.clip_norm is not None or options.clip_value is not None
+    if limited or not chart.recurs or not isinstance(chart.optimizer, SGD) or len(norms) < 3:
+        return None
+    usual = float(np.median(norms))
+    times = float(norms.max()) / usual if usual > 0 else 1.0
+    jumps = chart.jumps
+    wild = any(each.look(chart) for each in (rate_high, rate_swings))
+    if not (wild or jumps >= _JUMPS):
+        return None
+    text = f"gradients are up to {times:.3g} times the usual"
+    text += f", and the loss jumped in {jumps} steps" if jumps else ""
+    changes = {"clip_norm": float(f"{min(1.0, usual / 2):.1g}")}
+    return Evidence(text, numbers={"times": times, "jumps": float(jumps)}, changes=changes)
 
 
 @rule(
@@ -94,25 +152,27 @@ def decay_high(chart: Chart) -> Evidence | None:
 )
 def rate_high(chart: Chart) -> Evidence | None:
     """The loss is not finite, or weights multiply early while the loss stays high or rises."""
-    remedy = f"Try a learning rate of {chart.learning_rate / 10:.1g}."
+    changes = chart.rate_times(0.1)
     if not chart.finite:
         if not chart.step:
             return None
         numbers = {"learning_rate": chart.learning_rate}
-        return Evidence(f"the loss was not finite by step {chart.step}", "", numbers, remedy)
+        return Evidence(f"the loss was not finite by step {chart.step}", "", numbers, changes)
     if chart.step < _LEAST_STEPS or not chart.from_beginning:
         return None
     grown = chart.growth > _GROWTH
     start = float(np.median(chart.begun[:8]))
     rose = chart.recent > 1.15 * start and chart.recent > _UNLEARNT * chart.base
     stuck = grown and chart.recent > _STUCK * chart.base
-    if not (stuck or (rose and chart.early > (0.02 if grown else 0.08))):
+    # A slow start passes by; weights that have grown do not.
+    lasts = chart.early > 0.02 if grown else chart.step >= _STEPS and chart.early > 0.08
+    if not (stuck or (rose and lasts)):
         return None
     text = (
         f"weights grew {chart.growth:.1f}-fold within {min(chart.step, EARLY)} steps, an update is"
         f" {chart.early:.2g} of them, and the loss is {chart.recent:.3g} after {start:.3g}"
     )
-    return Evidence(text, numbers={"growth": chart.growth, "update": chart.early}, remedy=remedy)
+    return Evidence(text, numbers={"growth": chart.growth, "update": chart.early}, changes=changes)
 
 
 @rule(
@@ -120,42 +180,59 @@ def rate_high(chart: Chart) -> Evidence | None:
     "Divide the learning rate by 5.",
 )
 def rate_swings(chart: Chart) -> Evidence | None:
-    """Weights multiply early, and the loss falls nevertheless."""
+    """Weights multiply early, and the loss falls nevertheless, but slowly."""
     if not chart.finite or chart.step < _LEAST_STEPS or not chart.growth > _GROWTH:
         return None
+    # A single layer may grow as far as it must, and what is learnt is learnt.
+    if len(chart.chain) < 2 or (chart.step >= EARLY and chart.recent < _LEARNT * chart.base):
+        return None
     text = f"weights grew {chart.growth:.1f}-fold within {min(chart.step, EARLY)} steps"
-    remedy = f"Try a learning rate of {chart.learning_rate / 5:.1g}."
-    return Evidence(text, numbers={"growth": chart.growth}, remedy=remedy)
+    return Evidence(text, numbers={"growth": chart.growth}, changes=chart.rate_times(0.2))
 
 
 @rule(
     "Steps are so small that training takes far longer than it need.",
-    "Multiply the learning rate by 30.",
+    "Multiply the learning rate such that an update is a thousandth of the weights.",
 )
 def rate_low(chart: Chart) -> Evidence | None:
-    """Updates are tiny against the weights, and the loss is still high."""
+    """Updates are tiny against the weights, and the loss is still high; or they are small, and the
+    loss is still that of a constant guess though gradients of shards agree.
+    """
     if not chart.finite or chart.step < _STEPS or not chart.recent > 0.3 * chart.base:
         return None
-    if not (chart.from_beginning and 0 < chart.ratio < _LOW):
+    if not (chart.from_beginning and 0 < chart.ratio < (_USUAL if _slow(chart) else _LOW)):
         return None
-    remedy = f"Try a learning rate of {30 * chart.learning_rate:.1g}."
     text = f"an update is {chart.ratio:.1g} of the weights, and the loss is {chart.recent:.3g}"
-    return Evidence(text, numbers={"update": chart.ratio}, remedy=remedy)
+    base = chart.optimizer.schedule.base_rate
+    part = chart.learning_rate / (chart.optimizer.factor * base)
+    changes = chart.rate_times(max(_FASTER, part * _USUAL / chart.ratio))
+    if part < _SCHEDULED:
+        text += f"; the schedule has the rate {chart.learning_rate:.1g} instead of {base:.1g}"
+        changes = {"schedule": None}
+    return Evidence(text, numbers={"update": chart.ratio}, changes=changes)
+
+
+def _unlearnt(chart: Chart) -> bool:
+    """Return whether the loss is that of a constant guess after two epochs and half of the run."""
+    return chart.late and chart.recent > _UNLEARNT * chart.base
+
+
+def _slow(chart: Chart) -> bool:
+    """Return whether nothing is learnt though shards agree on where to go."""
+    return _unlearnt(chart) and (chart.coherence() or 0.0) >= _COHERENT
 
 
 @rule(
-    "After two epochs nothing was found that inputs tell of the targets.",
+    "In two epochs and half of the run nothing was found that inputs tell of the targets.",
     "Look whether inputs and targets belong together: shuffled apart, or shifted by one?",
 )
 def learns_nothing(chart: Chart) -> Evidence | None:
     """The loss is that of a constant guess while weights move, and gradients of shards have nothing
     in common or, where that is not known, it falls no more after many steps.
     """
-    if not chart.finite or chart.step < _STEPS or chart.epochs < _EPOCHS:
+    if not chart.finite or not _unlearnt(chart):
         return None
-    if not chart.recent > _UNLEARNT * chart.base or chart.ratio < 2 * _LOW:
-        return None
-    if not chart.from_beginning:
+    if chart.ratio < 2 * _LOW or not chart.from_beginning:
         return None
     agreement = chart.coherence()
     unknown = chart.step < _MANY_STEPS or chart.falls

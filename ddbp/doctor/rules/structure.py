@@ -13,10 +13,12 @@ _SQUASHES: dict[type, tuple[float, float]] = {
     Tanh: (-1.0, 1.0),
 }
 """What these layers can put out."""
-_VALUES = 4
+_VALUES, _ENOUGH_VALUES = 4, 16
 _DROPOUT = 0.8
 _MOMENTUM = 0.99
 _OUTSIDE = 0.01
+_STALE, _WORSE = 0.5, 1.3
+_EPOCHS, _STEPS = 2, 60
 
 
 @rule(
@@ -81,7 +83,7 @@ def linear_twice(chart: Chart) -> Evidence | None:
         first, second = before.layers[-1], stage.layers[0]
         if not (stage.follows and isinstance(first, Linear) and isinstance(second, Linear)):
             continue
-        inner, outer = first.weight.shape[1], min(first.weight.shape[0], second.weight.shape[1])
+        inner, outer = first.weight.shape[0], min(first.weight.shape[1], second.weight.shape[0])
         if inner >= outer:
             return Evidence(f"{second!r} takes what {first!r} puts out", stage.names[0])
     return None
@@ -98,7 +100,34 @@ def batch_norm_of_few(chart: Chart) -> Evidence | None:
         values = rows * stage.positions
         if isinstance(layer, BatchNorm) and not layer.synchronized and values <= _VALUES:
             text = f"{layer!r} takes its means over {values:g} values"
-            return Evidence(text, name, {"values": values})
+            shards = int(chart.options.batch_size * stage.positions / _ENOUGH_VALUES)
+            return Evidence(text, name, {"values": values}, {"shards": shards} if shards else {})
+    return None
+
+
+@rule(
+    "Predictions use means and variances that training has hardly moved from 0 and 1.",
+    "Use the usual momentum=0.1 of BatchNorm.",
+)
+def batch_norm_stale(chart: Chart) -> Evidence | None:
+    """The running statistics of batch norm are still what they began with, and validation is much
+    worse than training.
+    """
+    record = chart.records[-1] if chart.records else {}
+    loss, validation = record.get("loss", 0.0), record.get("validation_loss", 0.0)
+    if chart.step < _STEPS or chart.epochs < _EPOCHS or validation <= _WORSE * loss:
+        return None
+    for _, name, layer in _layers(chart):
+        if not isinstance(layer, BatchNorm):
+            continue
+        kept = (1 - layer.momentum) ** chart.step
+        if kept > _STALE:
+            text = (
+                f"{kept:.0%} of the running statistics is what they began with, after"
+                f" {chart.step} steps with momentum={layer.momentum:g}; the loss is {loss:.3g} and"
+                f" {validation:.3g} in validation"
+            )
+            return Evidence(text, name, {"kept": kept})
     return None
 
 
@@ -107,13 +136,14 @@ def dropout_high(chart: Chart) -> Evidence | None:
     """Dropout leaves out nearly all."""
     for _, name, layer in _layers(chart):
         if isinstance(layer, Dropout) and layer.p >= _DROPOUT:
-            return Evidence(f"{layer!r} leaves out {layer.p:.0%}", name, {"p": layer.p})
+            text = f"{layer!r} leaves out {layer.p:.0%}"
+            return Evidence(text, name, {"p": layer.p}, {"dropout": 0.2})
     return None
 
 
 @rule(
     "A step is felt for hundreds more: the weights overshoot and swing.",
-    "Use momentum=0.9, and raise the learning rate by as much as that takes away.",
+    "Use momentum=0.9, and a higher learning rate if it is slow then.",
 )
 def momentum_high(chart: Chart) -> Evidence | None:
     """The momentum is nearly 1."""
@@ -121,7 +151,7 @@ def momentum_high(chart: Chart) -> Evidence | None:
     if momentum <= _MOMENTUM:
         return None
     text = f"with momentum={momentum:g} a step is felt for {1 / (1 - momentum):.0f} more"
-    return Evidence(text, numbers={"momentum": momentum})
+    return Evidence(text, numbers={"momentum": momentum}, changes={"momentum": 0.9})
 
 
 def _layers(chart: Chart) -> list[tuple[Stage, str, Module]]:

@@ -97,7 +97,7 @@
   }
 
   function sized(plot, place, height) {
-    const width = () => Math.max(200, place.clientWidth);
+    const width = () => Math.max(100, place.clientWidth);
     new ResizeObserver(() => {
       if (plot.u.width !== width()) plot.u.setSize({ width: width(), height });
     }).observe(place);

@@ -183,7 +183,7 @@ def test_results_show_themselves_in_words_figures_and_notebooks(monkeypatch):
     assert len(several.figure(sample=0).axes) == 2
     assert "data:image/png;base64," in several._repr_html_()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match=r"matplotlib must be installed; got none\. pip install"):
+    with pytest.raises(ImportError, match=r"matplotlib must be there; got none\. Install it: pip"):
         found.figure()
     assert "img" not in found._repr_html_()
 

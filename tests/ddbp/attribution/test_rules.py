@@ -9,6 +9,9 @@ from layers import (
     CELU,
     ELU,
     GELU,
+    GRU,
+    LSTM,
+    RNN,
     SELU,
     AdaptiveMaxPool2d,
     BatchNorm2d,
@@ -17,13 +20,16 @@ from layers import (
     Conv2d,
     EncoderBlock,
     Flatten,
+    GroupNorm,
     Hardsigmoid,
     Hardswish,
     Hardtanh,
+    LayerNorm,
     LeakyReLU,
     Linear,
     MaxPool2d,
     Mish,
+    MultiHeadAttention,
     PoolOverTime,
     PReLU,
     ReLU,
@@ -35,6 +41,8 @@ from layers import (
     Softplus,
     Tanh,
     Tape,
+    exp,
+    where,
 )
 
 from .networks import cnn, images
@@ -167,15 +175,57 @@ def test_deep_lift_takes_functions_of_the_output_as_targets():
         attribution.deep_lift(model, x, branching, baseline=0.3)
 
 
-def test_the_error_of_deep_lift_says_where_it_is_not_complete():
+def many(*first, width=8, seed=0):
+    """Return layers over sequences (N, 6, 8), and a head, in float64."""
+    rng = np.random.default_rng(seed)
+    return Sequential(*first, PoolOverTime(), Linear(width, 3, rng=rng)).astype(np.float64)
+
+
+def wide(layer, rng, **options):
+    return layer(8, 8, rng=rng, **options)
+
+
+OF_MANY_NUMBERS = {
+    "LSTM": lambda rng: many(wide(LSTM, rng, layers=2)),
+    "LSTM both ways": lambda rng: many(wide(LSTM, rng, bidirectional=True), width=16),
+    "GRU": lambda rng: many(wide(GRU, rng)),
+    "RNN": lambda rng: many(wide(RNN, rng)),
+    "attention": lambda rng: many(MultiHeadAttention(8, 2, rng=rng)),
+    "layer norm": lambda rng: many(LayerNorm(8)),
+    "group norm": lambda rng: many(GroupNorm(2, 8)),
+    "block": lambda rng: many(EncoderBlock(8, 2, rng=rng)),
+    "product": lambda rng: lambda x: (x * (x[:, ::-1] - 0.5) * 2).sum(axis=1),
+    "quotient": lambda rng: lambda x: (x / (1 + x[:, ::-1] ** 2)).sum(axis=1),
+    "softmax": lambda rng: lambda x: (exp(x) / exp(x).sum(axis=2, keepdims=True)).sum(axis=1),
+}
+
+
+@pytest.mark.parametrize("baseline", [None, 0.7])
+@pytest.mark.parametrize("name", OF_MANY_NUMBERS)
+def test_deep_lift_is_complete_through_functions_of_many_numbers(name, baseline):
     rng = np.random.default_rng(0)
-    model = Sequential(EncoderBlock(8, 2, rng=rng), PoolOverTime(), Linear(8, 3, rng=rng)).astype(
-        np.float64
-    )
-    x = rng.standard_normal((5, 6, 8))
-    found = attribution.deep_lift(model, x, LABELS)
-    assert np.abs(found.error).max() > 1e-3
+    model, x = OF_MANY_NUMBERS[name](rng), rng.standard_normal((5, 6, 8))
+    found = attribution.deep_lift(model, x, LABELS, baseline=baseline)
+    scale = np.abs(found.values).reshape(5, -1).sum(axis=1)
+    assert (np.abs(found.error) < 1e-5 * scale).all()
     total = found.values.reshape(5, -1).sum(axis=1) - (found.scores - found.baseline_scores)
+    np.testing.assert_allclose(found.error, total, atol=1e-12)
+    # A sample has the same bits whatever else is in its batch.
+    alone = attribution.deep_lift(model, x[:2], LABELS[:2], baseline=baseline, batch_size=1)
+    np.testing.assert_array_equal(alone.values, found.values[:2])
+
+
+def test_factors_of_a_product_share_its_difference():
+    x, baseline = np.array([[3.0, 5.0]]), np.array([1.0, 2.0])
+    found = attribution.deep_lift(lambda v: v[:, 0] * v[:, 1], x, baseline=baseline)
+    np.testing.assert_allclose(found.values, [[2 * 3.5, 3 * 2.0]], rtol=1e-12)
+
+
+def test_the_error_of_deep_lift_says_where_it_is_not_complete():
+    x = np.random.default_rng(0).standard_normal((5, 4)) + 1
+    found = attribution.deep_lift(lambda v: where(v.array > 0, v, 2 - v).sum(axis=1), x)
+    assert np.abs(found.error).max() > 0.1
+    total = found.values.sum(axis=1) - (found.scores - found.baseline_scores)
     np.testing.assert_allclose(found.error, total, atol=1e-12)
 
 

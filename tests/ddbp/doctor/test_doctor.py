@@ -1,5 +1,7 @@
 """When the doctor looks, whom it tells, and what is left of what it has found."""
 
+import json
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +17,8 @@ from layers import SoftmaxCrossEntropy, Tanh
 
 from .patients import TRAINING, dense
 
+LISTED = Finding("a", 1, "b", "c", "d", changes={"learning_rate": [1]}).line()
+
 
 def trained(*callbacks, epochs=5, **options):
     """Train on digits with a rate that is too low, and return the trainer."""
@@ -29,13 +33,16 @@ def trained(*callbacks, epochs=5, **options):
 def test_a_finding_is_said_once_and_kept_in_the_run_folder(tmp_path, capsys):
     doctor = ddbp.Doctor()
     trained(ddbp.Instruments(every=10), doctor, run_dir=tmp_path)
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("doctor: ")]
+    lines = capsys.readouterr().err.splitlines()
+    said = [line for line in lines if line.startswith("doctor: ")]
     assert said == [f"doctor: {doctor.findings[0]}"]
+    assert f"To see this step once more: ddbp replay {tmp_path} --step 59" in lines
     assert "rate_low, step 60: an update is " in said[0]
-    assert "Try this: Try a learning rate of 3e-05." in said[0]
+    assert "Try this: Set learning_rate=0.0004." in said[0]
     assert finding.read(tmp_path) == doctor.findings
     assert command.run([str(tmp_path)]) == 1
-    assert capsys.readouterr().out.strip() == str(doctor.findings[0])
+    again = f"To see this step once more: ddbp replay {tmp_path} --step 59"
+    assert capsys.readouterr().out.splitlines() == [str(doctor.findings[0]), again]
 
 
 def test_a_run_that_goes_on_does_not_say_it_again(tmp_path, capsys):
@@ -110,6 +117,39 @@ def test_numbers_that_are_missing_are_no_findings_and_no_warnings():
     assert doctor._look(trainer) == []
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_thousands_of_layers_and_numbers_that_are_not_finite_are_no_error():
+    doctor = ddbp.Doctor()
+    trainer = trained(ddbp.Instruments(every=8), doctor, optimizer=ddbp.SGD(0.1), epochs=5)
+    chart = doctor.chart(trainer)
+    count, rows = 4000, chart.recorded
+    names = [f"layers.{i}" for i in range(count)]
+    stage = replace(chart.stages[0], sources=("",))
+    stages = [
+        replace(stage, name=name, names=(name,) * len(stage.layers), follows=True) for name in names
+    ]
+    losses = np.full(100, np.nan)
+    for bad in (np.nan, np.inf, 0.0, 1e38):
+        values = {
+            name: np.full((rows, count, *array.shape[2:]), bad, np.float32)
+            if chart.recording.quantities[name].of in ("layers", "parameters")
+            else np.full_like(array, bad)
+            for name, array in chart.recording.values.items()
+        }
+        recording = replace(chart.recording, values=values, layers=names, parameters=names)
+        for of_losses in (losses, chart.losses):
+            other = replace(
+                chart,
+                stages=stages,
+                recording=recording,
+                losses=of_losses,
+                weights=dict.fromkeys(names, (100, 1.0)),
+            )
+            found = [each.finding(other) for each in RULES]
+            numbers = [number for each in found if each for number in each.numbers.values()]
+            assert np.isfinite(numbers).all()
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert command.run([str(tmp_path)]) == 1
     said = capsys.readouterr()
@@ -157,7 +197,36 @@ def test_one_step_and_no_step_at_all_are_no_error(tmp_path):
     assert command.run([str(tmp_path)]) == 0
 
 
-@pytest.mark.parametrize("line", ["", "[]", "{", '{"rule": 1}', '"text"', "\x00"])
+def test_findings_keep_their_changes_and_old_lines_have_none(tmp_path):
+    old = {"rule": "a", "step": 1, "evidence": "b", "cause": "c", "remedy": "d"}
+    changes = {"learning_rate": 0.1, "shards": 2, "class_weight": "balanced", "clip_norm": None}
+    (tmp_path / finding.FILE).write_text(json.dumps(old) + "\n")
+    finding.append(tmp_path, Finding("a", 1, "b", "c", "d", changes=changes))
+    assert [each.changes for each in finding.read(tmp_path)] == [{}, changes]
+
+
+def test_a_schedule_that_makes_the_rate_tiny_is_to_be_left_out():
+    schedule = ddbp.StepDecay(3e-3, every=3, factor=0.3)
+    trainer = trained(
+        ddbp.Instruments(every=10), doctor := ddbp.Doctor(), optimizer=ddbp.SGD(schedule)
+    )
+    found = doctor.findings[0]
+    assert (found.rule, found.changes) == ("rate_low", {"schedule": None})
+    assert found.remedy.startswith("Leave the schedule out")
+    constant = trainer.optimizer.with_options(**found.changes)
+    assert constant.schedule.rate(1000) == 3e-3
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rate"),
+    [(ddbp.WarmUp(1e-6, steps=500), 7e-4), (ddbp.Cosine(1e-6, steps=100), 2e-4)],
+)
+def test_a_change_of_the_rate_is_one_of_the_number_that_the_schedule_is_made_with(schedule, rate):
+    trained(ddbp.Instruments(every=10), doctor := ddbp.Doctor(), optimizer=ddbp.Adam(schedule))
+    assert [each.changes for each in doctor.findings] == [{"learning_rate": rate}]
+
+
+@pytest.mark.parametrize("line", ["", "[]", "{", LISTED, '{"rule": 1}', '"text"', "\x00"])
 def test_a_damaged_file_of_findings_is_named(line, tmp_path, capsys):
     (tmp_path / finding.FILE).write_text(Finding("a", 1, "b", "c", "d").line() + line + "\n")
     (tmp_path / "config.json").touch()
@@ -166,3 +235,27 @@ def test_a_damaged_file_of_findings_is_named(line, tmp_path, capsys):
     assert f"line 2 of {tmp_path / finding.FILE} must be a finding" in said
     assert command.run([str(tmp_path / "none")]) == 1
     assert "RUN must be a run folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_flipped_bit_is_a_finding_and_an_error_where_memory_is_checked(
+    checked, tmp_path, monkeypatch, capsys
+):
+    class Flip(ddbp.Callback):
+        """Flips a bit of a moment."""
+
+        def on_step_end(self, trainer, step, loss):
+            if step == 11:
+                trainer.optimizer.moments["mean"].view(np.uint32)[7] ^= np.uint32(8)
+
+    monkeypatch.setenv("DDBP_CHECK_MEMORY", str(int(checked)))
+    callbacks = [ddbp.Instruments(every=10), Flip(), ddbp.Doctor()]
+    ends = pytest.raises(ddbp.MemoryCorruptionError) if checked else nullcontext()
+    with ends as error:
+        trained(*callbacks, run_dir=tmp_path, epochs=1, optimizer=ddbp.Adam(1e-3))
+    (found,) = finding.read(tmp_path)
+    assert (found.rule, found.step) == ("memory_corrupted", 11 if checked else 13)
+    assert "the moment 'mean' of layers.0.weight[0:256]" in found.evidence
+    assert capsys.readouterr().err.count("doctor: memory_corrupted") == 1
+    if checked:
+        assert any(str(found) in note for note in error.value.__notes__)

@@ -1,15 +1,23 @@
 """What instruments measure, against NumPy; and that they change nothing of training."""
 
+import time
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 import ddbp
-from ddbp.instruments.layer_gauge import bin_edges
+from ddbp.comm.current import communicator
+from ddbp.instruments.calls import named
+from ddbp.instruments.clock import StepClock
+from ddbp.instruments.layer_gauge import LayerGauge, bin_edges
 from ddbp.instruments.noise import noise_scale
 from ddbp.instruments.recording import QUANTITIES
+from ddbp.observers.observer import StepPhase
 from layers import (
+    GRU,
+    LSTM,
+    RNN,
     Composite,
     Conv2d,
     Dropout,
@@ -17,12 +25,16 @@ from layers import (
     Layer,
     Linear,
     MaxPool2d,
+    MeanSquaredError,
+    Recompute,
     ReLU,
     Sequential,
     Sigmoid,
     SoftmaxCrossEntropy,
     Tanh,
+    Tape,
 )
+from layers.recurrent.recurrence import Recurrence
 
 SAMPLES, FEATURES, CLASSES = 48, 5, 3
 RNG = np.random.default_rng(2)
@@ -145,6 +157,7 @@ def test_parameters_gradients_and_updates_are_those_of_numpy(first_step):
     np.testing.assert_allclose(found["update_norm"], norms(steps), rtol=1e-3)
     ratios = [s / w if w else np.nan for s, w in zip(norms(steps), norms(before), strict=True)]
     np.testing.assert_allclose(found["update_ratio"], ratios, rtol=1e-3)
+    np.testing.assert_allclose(found["update_cosine"], -1, rtol=1e-5)
     np.testing.assert_allclose(found["gradient_histogram"], [*map(shares, gradients)], atol=1e-6)
     np.testing.assert_allclose(found["update_histogram"], [*map(shares, steps)], atol=1e-6)
 
@@ -163,6 +176,22 @@ def test_norms_of_shards_and_the_noise_scale_are_those_of_numpy(first_step):
     noise = (small - total) / (1 / b - 1 / SAMPLES)
     signal = (SAMPLES * total - b * small) / (SAMPLES - b)
     np.testing.assert_allclose(found["noise_scale"], noise / signal, rtol=1e-4)
+
+
+@pytest.mark.parametrize("memory", [None, 8_000], ids=["segments", "a budget"])
+def test_segments_that_are_computed_again_are_measured_as_without(memory):
+    def measured(wrap, **options):
+        rng = np.random.default_rng(1)
+        blocks = [wrap(Sequential(Linear(16, 16, rng=rng), ReLU())) for _ in range(6)]
+        model = Sequential(Linear(FEATURES, 16, rng=rng), *blocks, Linear(16, CLASSES, rng=rng))
+        return recorded(model, **options)
+
+    plain, _ = measured(lambda block: block)
+    again, trainer = measured(Recompute if memory is None else lambda block: block, memory=memory)
+    assert memory is None or trainer._memory.facts["layers_again"]
+    for name, values in plain.values.items():
+        if not name.startswith("seconds"):
+            np.testing.assert_array_equal(again.values[name], values, err_msg=name)
 
 
 def test_the_noise_scale_of_known_noise_is_found():
@@ -470,7 +499,7 @@ def test_instruments_without_a_trainer_have_no_recording():
         _ = ddbp.Instruments().recording
 
 
-@pytest.mark.parametrize("every", [0, -1, 1.5, "many", None])
+@pytest.mark.parametrize("every", [0, -1, 1.5, "many"])
 def test_what_is_no_number_of_steps_is_refused(every):
     with pytest.raises((ValueError, TypeError), match="every must be"):
         ddbp.Instruments(every)
@@ -494,3 +523,165 @@ def test_instruments_of_two_trainers_are_refused_in_the_step_of_the_first():
     second.fit(data, epochs=1)
     with pytest.raises(RuntimeError, match="Instruments: a trainer must have instruments of its"):
         first.fit(data, epochs=1)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def beyond(x, low, high):
+    return float(np.mean((x <= low) | (x >= high)))
+
+
+@pytest.mark.parametrize("kind", [LSTM, GRU, RNN])
+def test_gates_and_cells_that_are_saturated_are_those_of_numpy(kind):
+    # One step from a state of zeros: what the inputs contribute is all there is.
+    size = 6
+    layer = kind(FEATURES, size, last=True, rng=np.random.default_rng(4))
+    ((name, core),) = [each for each in named(layer) if isinstance(each[1], Recurrence)]
+    core.weight_ih.value *= 6
+    model = Sequential(layer, Linear(size, CLASSES, rng=np.random.default_rng(5)))
+    instruments = ddbp.Instruments(1)
+    trainer = make(model, instruments, batch_size=SAMPLES)
+    sums = X.astype(np.float64) @ core.weight_ih.value.T.astype(np.float64)
+    sums += core.bias_ih.value + core.bias_hh.value
+    trainer.train_step(X[:, np.newaxis], Y)
+    if kind is LSTM:
+        i, f, g, o = np.split(sums, 4, axis=1)
+        gates = sigmoid(np.stack([i, f, o]))
+        cells = np.tanh(sigmoid(i) * np.tanh(g))
+    elif kind is GRU:
+        r, z, n = np.split(sums, 3, axis=1)
+        gates, cells = sigmoid(np.stack([r, z])), np.tanh(n)
+    else:
+        gates, cells = np.full(1, np.nan), np.tanh(sums)
+    values = instruments.recording.values
+    column = instruments.recording.layers.index(f"layers.0.{name}")
+    share = values["gates_saturated"][0, column]
+    assert share == pytest.approx(beyond(gates, 0.02, 0.98)) if kind is not RNN else np.isnan(share)
+    found = values["activation_saturated"][0, column]
+    assert found == pytest.approx(beyond(cells, -0.98, 0.98))
+
+
+def test_steps_that_a_sequence_does_not_have_are_not_counted():
+    layer = LSTM(FEATURES, 4, last=True, rng=np.random.default_rng(4))
+    x = 9 * RNG.standard_normal((8, 5, FEATURES)).astype(np.float32)
+    found = []
+    for lengths, steps in ((np.full(8, 2), 5), (None, 2)):
+        rows = x[:, :steps].copy()
+        rows[:, 2:] = 0
+        gauge = LayerGauge(layer, np.float32, StepClock(communicator()))
+        tape = Tape(training=True, shards=(0, 3, 4, 8), hooks=[gauge])
+        layer(tape.input(rows), *([] if lengths is None else [lengths]))
+        total = gauge.numbers.sum(axis=0)
+        found.append(gauge.row(total, np.zeros(len(total)))["gates_saturated"][0])
+    assert found[0] == found[1] > 0
+
+
+class Keep:
+    """A transform that keeps what there was."""
+
+    def __init__(self, share):
+        self.share, self.sums = share, {}
+
+    def __call__(self, gradient, step):
+        for part in gradient.parts():
+            part.gradient[...] += self.share * self.sums.get(part.name, 0)
+            self.sums[part.name] = part.gradient.copy()
+
+
+class Scaled:
+    """A loss times a number."""
+
+    def __init__(self, loss, factor):
+        self.loss, self.factor = loss, factor
+
+    def __call__(self, prediction, target):
+        return self.loss(prediction, target) * self.factor
+
+
+def scale(gradient, step):
+    for part in gradient.parts():
+        part.gradient[...] *= 0.5
+
+
+def to_half(gradient, step):
+    for part in gradient.parts():
+        part.gradient[...] = part.gradient.astype(np.float16)
+
+
+def largest_only(gradient, step):
+    for part in gradient.parts():
+        part.gradient[np.abs(part.gradient) < np.abs(part.gradient).mean()] = 0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_what_transforms_keep_and_lose_is_told(every):
+    found = {}
+    for name, transforms in {
+        "all": [Keep(1.0)],
+        "some": [Keep(0.9)],
+        "scaled": [scale],
+        "half": [to_half],
+        "largest": [largest_only],
+        "none": [],
+    }.items():
+        factor = 1e-7 if name == "half" else 1.0
+        loss = Scaled(SoftmaxCrossEntropy(), factor)
+        recording, _ = recorded(epochs=2, every=every, transforms=transforms, loss=loss)
+        values = recording.values
+        found[name] = values["gradient_kept"][1:, 0], values["gradient_lost"][1:, 0]
+    np.testing.assert_allclose(found["all"][0], 1, rtol=1e-4)
+    np.testing.assert_allclose(found["some"][0], 0.9, rtol=1e-4)
+    for name in ("scaled", "half", "largest", "none"):
+        assert np.isnan(found[name][0]).all(), name
+    for name in ("all", "some", "scaled", "largest"):
+        assert (found[name][1] == 0).all(), name
+    assert (found["half"][1] > 0).all()
+    assert np.isnan(found["none"][1]).all()
+
+
+def test_mean_and_deviation_of_labels_and_numbers_are_those_of_numpy(first_step):
+    recording, _, _ = first_step
+    numbers = RNG.standard_normal((SAMPLES, 1)).astype(np.float32)
+    rng = np.random.default_rng(3)
+    model = Linear(FEATURES, 1, rng=rng)
+    data = ddbp.ArrayDataset(X, numbers)
+    options = {"loss": MeanSquaredError(), "data": data, "batch_size": SAMPLES}
+    for found, y in ((recording, Y), (recorded(model, **options)[0], numbers)):
+        assert found.values["target_mean"][0, 0] == pytest.approx(y.mean(), rel=1e-5)
+        assert found.values["target_std"][0, 0] == pytest.approx(y.std(), rel=1e-5)
+    vectors = ddbp.ArrayDataset(X, np.zeros((SAMPLES, 2), np.float32))
+    other, _ = recorded(Linear(FEATURES, 2, rng=rng), **options | {"data": vectors})
+    assert np.isnan(other.values["target_mean"]).all(), "of a target with several numbers"
+
+
+@pytest.mark.parametrize("options", [{}, {"accumulate": 2}, {"shards": 1}, {"shards": 16}], ids=str)
+def test_the_last_gradient_is_the_sum_that_it_must_be(options):
+    recording, _ = recorded(epochs=2, **options)
+    assert (recording.values["gradient_excess"] < 1e-5).all()
+
+
+def test_a_gradient_that_is_not_cleared_is_not_that_sum():
+    class Keep(ddbp.Callback):
+        def on_phase(self, trainer, phase):
+            if phase is StepPhase.UPDATE:
+                for each in trainer.model.parameters():
+                    each.store.stale = False
+
+    recording, _ = recorded(epochs=2, callbacks=[Keep()], shards=1)
+    excess = recording.values["gradient_excess"][:, 0]
+    assert excess[0] < 1e-5
+    assert (excess[1:] > 0.1).all()
+
+
+def test_what_goes_by_between_two_epochs_is_not_the_time_that_data_take():
+    class Slow(ddbp.Callback):
+        def on_epoch_end(self, trainer, record):
+            time.sleep(0.3)
+
+    recording, trainer = recorded(epochs=4, callbacks=[Slow()])
+    steps = trainer.options.steps(len(DATA))
+    seconds = recording.values["seconds_data"][:, 0]
+    assert (recording.steps == np.arange(4 * steps)).all()
+    assert (seconds[steps::steps] < 0.3).all()

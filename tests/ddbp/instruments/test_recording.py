@@ -83,6 +83,19 @@ def test_a_long_run_is_thinned_by_halves_in_memory_and_in_files(tmp_path, every)
     equal(Recording.read(tmp_path), kept.recording)
 
 
+def test_rows_may_become_ever_rarer_and_stay(tmp_path):
+    kept = recorder(tmp_path, every=None)
+    for step in range(10_000):
+        if step % kept.stride(step) == 0:
+            kept.add(step, row(step))
+            kept.flush()
+    first = [*range(8), *range(8, 16, 2), *range(16, 32, 4)]
+    steps = kept.recording.steps
+    np.testing.assert_array_equal(steps[: len(first)], first)
+    np.testing.assert_array_equal(np.diff(steps[8:]), [2 ** (1 + i // 4) for i in range(40)])
+    equal(Recording.read(tmp_path), kept.recording)
+
+
 def test_large_rows_are_fewer():
     assert recorder(most=10**6, row_bytes=1).stride(1023) == 1
     assert recorder(most=10**6, row_bytes=1).stride(1024) == 2

@@ -33,6 +33,22 @@ ALL = """(async () => { for (const each of document.querySelectorAll('figure')) 
     each.scrollIntoView(); await new Promise(done => setTimeout(done, 40)); } })()"""
 
 
+TOKENS = ["a", "\n", MARKUP]
+
+
+def texts(folder):
+    """Write samples of text with a token of each shade."""
+    windows = [{"sample": 3, "kind": kind, "first": 0, "of": 9} for kind in ("worst", "usual")]
+    facts = {"data": "validation", "samples": 4, "seen": 4, "texts": windows}
+    facts |= {"vocabulary": TOKENS, "written": f"{MARKUP}\n{'long' * 200}"}
+    arrays = {}
+    for n in range(2):
+        arrays |= {f"text{n}.tokens": np.arange(10) % 3, f"text{n}.guesses": np.zeros(9, int)}
+        arrays |= {f"text{n}.chances": 0.5 ** np.arange(9.0), f"text{n}.sure": np.ones(9)}
+    pairs = np.array([[0, 1, 5], [2, 2, 7]])
+    np.savez(folder / "samples.npz", facts=np.array(json.dumps(facts)), pairs=pairs, **arrays)
+
+
 @pytest.fixture(scope="module")
 def chromium():
     with browser.page() as opened:
@@ -48,7 +64,8 @@ def written(tmp_path_factory):
     facts = np.array(json.dumps({"data": "validation", "samples": 4, "seen": 4}))
     images = {f"input{n}": np.random.default_rng(n).random((8, 8, 1)) for n in range(2)}
     labels = dict.fromkeys(("numbers", "losses", "targets", "predictions", "probabilities"))
-    labels = {name: np.arange(2) for name in labels}
+    labels = {name: np.arange(4) for name in labels}
+    images |= {f"input{n}": np.random.default_rng(n).random((20, 2)) for n in (2, 3)}
     pairs = np.array([[label, label % 5, 1234] for label in range(20)])
     np.savez(folder / "samples.npz", facts=facts, pairs=pairs, **labels, **images)
     page.write([Run.read(folder)], folder / page.NAME)
@@ -155,6 +172,43 @@ def test_theme_is_chosen_by_the_button(chromium, written):
     assert shown.evaluate(colour) == "rgb(255, 255, 255)"
     shown.evaluate("document.getElementById('theme').click()")
     assert shown.evaluate(colour) == "rgb(16, 20, 24)"
+
+
+@pytest.mark.parametrize("width", [320, 1200])
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_are_shown_with_contrast_and_do_nothing(chromium, tmp_path, width, dark):
+    folder = run_folder(tmp_path / "run")
+    texts(folder)
+    page.write([Run.read(folder)], folder / page.NAME)
+    shown = opened(chromium, folder / page.NAME, width=width, dark=dark)
+    assert shown.complaints == []
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    assert shown.evaluate("document.title") == "run - ddbp"
+    tokens = "[...document.querySelectorAll('.window .text i')]"
+    assert shown.evaluate(f"{tokens}.map(each => each.textContent).slice(0, 2)") == ["⏎\n", MARKUP]
+    assert shown.evaluate(f"{tokens}.map(each => each.title).slice(0, 3)") == ["1", "0.5", "0.25"]
+    lined = f"{tokens}.map(each => getComputedStyle(each).textDecorationLine)"
+    assert shown.evaluate(lined)[:9] == ["none"] * 6 + ["underline"] * 3
+    shades = f"{tokens}.map(each => getComputedStyle(each).backgroundColor)"
+    assert len({*shown.evaluate(shades)[:7]}) == 7
+    for n in range(8):
+        assert shown.evaluate(SHADED.replace("N", str(n))) >= 4.5, n
+
+
+# The contrast of a token of shade N with its ground, which is seen through.
+SHADED = """(() => {
+    const token = document.querySelector('.window .qN'), place = token.closest('.window');
+    const context = document.createElement('canvas').getContext('2d');
+    const light = (...layers) => {
+        for (const each of layers) { context.fillStyle = each; context.fillRect(0, 0, 1, 1); }
+        const linear = v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+        const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map(v => linear(v / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+    };
+    const style = getComputedStyle(token);
+    const ground = light(getComputedStyle(place).backgroundColor, style.backgroundColor);
+    const ink = light(style.color);
+    return Math.max(ink, ground) / Math.min(ink, ground); })()"""
 
 
 # The contrast of two colours, by WCAG 2.1.

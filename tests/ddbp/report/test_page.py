@@ -208,10 +208,13 @@ def test_page_asks_the_network_for_nothing(tmp_path):
 
 def test_page_that_cannot_be_written_is_refused_and_nothing_is_left(tmp_path):
     run = Run.read(run_folder(tmp_path / "run"))
-    target = tmp_path / "file" / "report.html"
-    target.parent.touch()
-    said = f"ddbp.report: the page must be writable; got {target}: Not a directory. Name another"
-    with pytest.raises(OSError, match=re.escape(said)):
-        page.write([run], target)
+    (tmp_path / "file").touch()
+    for target, why in (
+        (tmp_path / "file" / "report.html", "Not a directory"),
+        (tmp_path / "run", "Is a directory"),
+    ):
+        said = f"ddbp.report: the page must be writable; got {target}: {why}. Name another"
+        with pytest.raises(OSError, match=re.escape(said)):
+            page.write([run], target)
     page.write([run], tmp_path / "report.html")
     assert sorted(os.listdir(tmp_path)) == ["file", "report.html", "run"]

@@ -5,10 +5,13 @@ import math
 import os
 import re
 import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from ddbp.comm.processes import start_of
 from ddbp.report.run import Run, found
 
 from .folders import lines, record, run_folder
@@ -95,7 +98,9 @@ def test_steps_that_came_again_count_once_and_numbers_that_are_none_are_nan(tmp_
         *(({"status": each}, each) for each in ("failed", "saved", "interrupted")),
         ({"status": "running", "process": os.getpid()}, "running"),
         ({"status": "running", "process": 2**22 + 1}, "cut short"),
-        ({"status": "running", "process": "x"}, "cut short"),
+        ({"status": "running", "process": os.getpid(), "born": start_of(os.getpid())}, "running"),
+        ({"status": "running", "process": os.getpid(), "born": 1}, "cut short"),
+        *(({"status": "running", "process": each}, "cut short") for each in ("x", 0, -1, True)),
         ({"status": "running", "host": "elsewhere"}, "running"),
         ({"status": 3}, "unknown"),
     ],
@@ -129,6 +134,22 @@ def test_runs_are_found_in_folders_within_but_not_within_runs(tmp_path):
     assert found(tmp_path) == [first, second]
     assert found(first) == [first]
     assert found(tmp_path / "none") == []
+
+
+def test_hidden_folders_and_configurations_of_others_are_no_runs(tmp_path):
+    run_folder(tmp_path / ".hidden" / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    assert found(tmp_path) == []
+    assert found(tmp_path / "other") == [tmp_path / "other"]
+
+
+def test_process_that_has_ended_and_was_not_waited_for_does_not_live(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    facts = {"status": "running", "host": socket.gethostname(), "process": process.pid}
+    assert Run.read(run_folder(tmp_path / "run", **facts)).status == "cut short"
+    process.wait()
 
 
 def test_folder_of_before_that_wrote_no_status_is_finished_if_it_has_parameters(tmp_path):
