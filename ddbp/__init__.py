@@ -14,6 +14,7 @@ if not hasattr(_layers, "Tape"):
 from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
+from .compression import PowerSGD, Sign, TopK
 from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
@@ -24,6 +25,7 @@ from .loggers.tensorboard import TensorBoard
 from .loggers.trackio import Trackio
 from .loggers.weights_and_biases import WeightsAndBiases
 from .observers.observer import StepPhase, TrainingOver
+from .optim.adafactor import Adafactor
 from .optim.adagrad import AdaGrad
 from .optim.adam import Adam, AdamW, RAdam
 from .optim.large_batch import LAMB, LARS
@@ -48,12 +50,14 @@ from .optim.schedule import (
 from .optim.sgd import SGD
 from .optim.transform import ClipParameterNorms, GlobalGradient
 from .reduction.corruption import MemoryCorruptionError
+from .seldom.exchange import DiLoCo, LocalSGD
 from .snapshot import Snapshot
 from .training import script
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
 from .training.data import ArrayDataset, Batch
 from .training.history import History
+from .training.loss_scale import LossScale
 from .training.metrics import (
     accuracy,
     binary_accuracy,
@@ -73,6 +77,7 @@ from .training.options import TrainerOptions
 from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
 from .training.samples import Ragged
+from .training.text_samples import TextSamples
 from .training.trace import Trace
 from .training.trainer import Trainer
 
@@ -83,6 +88,7 @@ __all__ = [
     "LARS",
     "SGD",
     "AdaGrad",
+    "Adafactor",
     "Adam",
     "AdamW",
     "ArrayDataset",
@@ -96,6 +102,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "CosineRestarts",
+    "DiLoCo",
     "Doctor",
     "DoctorError",
     "EarlyStopping",
@@ -105,7 +112,9 @@ __all__ = [
     "History",
     "Instruments",
     "Lion",
+    "LocalSGD",
     "Logger",
+    "LossScale",
     "MLflow",
     "MemoryCorruptionError",
     "Muon",
@@ -113,17 +122,21 @@ __all__ = [
     "Optimizer",
     "Plateau",
     "Polynomial",
+    "PowerSGD",
     "RAdam",
     "RMSProp",
     "Ragged",
     "Recording",
     "Rollback",
     "Schedule",
+    "Sign",
     "Snapshot",
     "StepDecay",
     "StepDigests",
     "StepPhase",
     "TensorBoard",
+    "TextSamples",
+    "TopK",
     "Trace",
     "Trackio",
     "Trainer",

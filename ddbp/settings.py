@@ -3,9 +3,12 @@
 Each function raises ValueError if the variable's text is not what it must be.
 """
 
+import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from layers.errors import message
 from layers.kernels.cache_folder import others_may_write
@@ -24,10 +27,8 @@ WHOLE_HOSTS = "DDBP_WHOLE_HOSTS"
 """1: each host updates all parameters, and holds all moments of the optimizer."""
 SHARDS = "DDBP_SHARDS"
 """The number of shards of trainers that are given none."""
-SHARD_MEMORY = "DDBP_SHARD_MEMORY"
-"""MiB that the gradients of a rank's shards may take; more are added up as soon as they are
-complete.
-"""
+RANKS = "DDBP_RANKS"
+"""The number of ranks in the beginning, where it may change."""
 BUCKET = "DDBP_BUCKET"
 """KiB of gradients that hosts exchange at a time."""
 RESUME = "DDBP_RESUME"
@@ -44,6 +45,8 @@ SURVIVE = "DDBP_SURVIVE"
 """Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
 many slots that has, and its own slot. Or "mpi": ranks under mpirun survive each other.
 """
+BIND = "DDBP_BIND"
+"""1: ranks of one host bind themselves to cores, as `ddbp launch` asks."""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
 """The process that is a rank; those that it starts inherit the launcher's environment, and are
 none.
@@ -54,8 +57,11 @@ training is over.
 """
 REPLAY = "DDBP_REPLAY"
 """A folder with what `ddbp replay` asks for, where the answer goes."""
+FIX = "DDBP_FIX"
+"""What `ddbp doctor --fix` has a trainer of a script do otherwise: JSON with its number in the
+script, the folder of its run, and options with their new values.
+"""
 
-SHARD_MEMORY_DEFAULT = 64
 COMPARE_EVERY_DEFAULT = 100
 
 BY_MPI = "mpi"
@@ -87,6 +93,11 @@ def launched_to_survive() -> tuple[int, int, int] | None:
         raise ValueError(message("ddbp", must, repr(text), fix))
     descriptor, slots, slot = map(int, words)
     return descriptor, slots, slot
+
+
+def binds(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether ranks with this environment run on cores of their own."""
+    return environment.get(BIND) == "1"
 
 
 def survives_by_mpi() -> bool:
@@ -174,10 +185,9 @@ def shards() -> int | None:
     return _integer(SHARDS, most=2**20)
 
 
-def shard_memory() -> int:
-    """Return the bytes that the gradients of a rank's shards may take."""
-    chosen = _integer(SHARD_MEMORY, "number of MiB", least=0)
-    return 2**20 * (SHARD_MEMORY_DEFAULT if chosen is None else chosen)
+def ranks() -> int | None:
+    """Return the number of ranks in the beginning, where it may change."""
+    return _integer(RANKS, most=2**20)
 
 
 def checks_memory() -> bool:
@@ -226,9 +236,25 @@ def replay_folder() -> Path | None:
     return _folder(REPLAY)
 
 
+def fix() -> dict[str, Any] | None:
+    """Return what `ddbp doctor --fix` asks for: `trainer`, `run_dir` and `changes`."""
+    text = os.environ.get(FIX)
+    if not text:
+        return None
+    try:
+        asked: dict[str, Any] = json.loads(text)
+        known = {*asked} == {"trainer", "run_dir", "changes"} and type(asked["changes"]) is dict
+    except (RecursionError, TypeError, ValueError):
+        known = False
+    if not known:
+        must = f"{FIX} must be what `ddbp doctor --fix` sets"
+        raise ValueError(message("ddbp", must, repr(text), "Unset it."))
+    return asked
+
+
 def of_all_ranks() -> dict[str, str]:
     """Return the texts of settings that all ranks must have in common."""
-    names = (BUCKET, COMPARE_EVERY, SHARD_MEMORY, WHOLE_HOSTS)
+    names = (BUCKET, COMPARE_EVERY, WHOLE_HOSTS)
     return {name: os.environ.get(name, "") for name in names}
 
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors.numpy
 
+from ddbp import files
 from ddbp.snapshot import Snapshot, StoredArray
 from layers.errors import message
 from layers.kernels.cache_folder import opened
@@ -280,12 +281,8 @@ def newest_whole(folder: Path) -> Iterator[Checkpoint | DamagedError]:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file that appears whole, and is on the disk then."""
-    temporary = path.with_name(f".{path.name}.new")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
+    with files.whole(path, durable=True) as place:
+        place.write_text(text, encoding="utf-8")
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -296,15 +293,10 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     OSError
         It cannot be written; nothing is left of it.
     """
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        safetensors.numpy.save_file(dict(arrays), temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with files.whole(path, durable=True) as place:
+            safetensors.numpy.save_file(dict(arrays), place)
     except (OSError, safetensors.SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
         must, fix = f"{path} must be a file to write to", "Free some space, or write elsewhere."
         raise OSError(message("ddbp", must, error, fix)) from error
 

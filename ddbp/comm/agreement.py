@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -38,16 +39,25 @@ def require_agreement(comm: Communicator, facts: dict[str, Any], fix: str) -> No
     """Raise on every rank, naming what differs where, unless all ranks state the same facts, of
     which lists have many parts.
     """
-    texts = gather_texts(comm, json.dumps(in_words(facts)))
-    expected = json.loads(texts[0])
-    for rank, text in enumerate(texts):
-        other = json.loads(text)
+    texts = gather_texts(comm, json.dumps([socket.gethostname(), in_words(facts)]))
+    hosts, told = zip(*map(json.loads, texts), strict=True)
+    expected = told[0]
+    for rank, other in enumerate(told):
         for name in {**expected, **other}:
             if expected.get(name) != other.get(name):
-                got = _difference(other.get(name), expected.get(name), rank)
+                named = [named_ranks([each], hosts) for each in (rank, 0)]
+                got = _difference(other.get(name), expected.get(name), *named)
                 raise CommunicationError(
                     message("ddbp", f"all ranks must have the same {name}", got, fix)
                 )
+
+
+def named_ranks(ranks: Sequence[int], hosts: Sequence[str]) -> str:
+    """Return ranks in words, with the names of their hosts if there are several, of all ranks."""
+    where = ""
+    if len({*hosts}) > 1:
+        where = f" (on {', '.join(dict.fromkeys(hosts[rank] for rank in ranks))})"
+    return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}{where}"
 
 
 def in_words(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,20 +74,18 @@ def in_words(facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _difference(there: Any, here: Any, rank: int) -> str:
+def _difference(there: Any, here: Any, rank: str, leader: str) -> str:
     """Return how the fact of a rank differs from that of rank 0: of parts their numbers, and the
     first that differs.
     """
     if not (isinstance(there, list) and isinstance(here, list)):
         first, second = _excerpts(there, here)
-        return f"{first} on rank {rank}, {second} on rank 0"
-    counts = (
-        f"{len(there)} on rank {rank}, {len(here)} on rank 0; " if len(there) != len(here) else ""
-    )
+        return f"{first} on {rank}, {second} on {leader}"
+    counts = f"{len(there)} on {rank}, {len(here)} on {leader}; " if len(there) != len(here) else ""
     one, other = next(
         pair for pair in zip_longest(there, here, fillvalue="none") if pair[0] != pair[1]
     )
-    return f"{counts}the first that differs: {one} on rank {rank}, {other} on rank 0"
+    return f"{counts}the first that differs: {one} on {rank}, {other} on {leader}"
 
 
 def _excerpts(there: Any, here: Any) -> list[str]:

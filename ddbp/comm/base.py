@@ -1,7 +1,7 @@
 """What training needs of the ranks, whatever carries their messages."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -114,6 +114,8 @@ class Communicator(Ranks, Protocol):
         What this rank waits for at present, None if it does not.
     waited
         Seconds that it has waited for others so far, but for waits that were over at once.
+    sent
+        Bytes that it has sent to ranks of other hosts so far, broadcasts apart.
     survives
         Whether the ranks that are left can go on when one is killed: meetings then raise
         `RankLost`.
@@ -141,6 +143,7 @@ class Communicator(Ranks, Protocol):
     group: int
     newcomer: bool
     takes_over: bool
+    sent: int
 
     @property
     def kept(self) -> "Kept | None":
@@ -228,7 +231,9 @@ class Communicator(Ranks, Protocol):
         """Overwrite the array with that of rank 0."""
 
     def leader_first(self) -> Any:
-        """Return a context whose body the first rank of each host runs before the others do."""
+        """Return a context whose body the first rank of each host runs before the others do, who
+        go on where it fails there, too.
+        """
 
     def regroup(self) -> list[int]:
         """Form a group of the ranks that are left, after all of them have raised `RankLost`;
@@ -265,6 +270,27 @@ class Communicator(Ranks, Protocol):
 
     def finalize(self) -> None:
         """Come to the end, after which nothing else is called."""
+
+
+@contextmanager
+def in_turn(meet: Callable[[], None], *, first: bool) -> Iterator[None]:
+    """Run the body on the `first` rank before all `meet`, on the others after that.
+
+    Where it fails on the first one the others run it nevertheless, and come to the same error:
+    none of them waits for a rank that has caught it and gone on.
+    """
+    if not first:
+        meet()
+        yield
+        return
+    try:
+        yield
+    except CommunicationError:
+        raise
+    except Exception:
+        meet()
+        raise
+    meet()
 
 
 class FixedRanks:
@@ -305,6 +331,8 @@ class FixedRanks:
 
 class OneHost:
     """What a communicator is whose ranks are all on one host: they send no messages."""
+
+    sent = 0
 
     def sendrecv(
         self,

@@ -130,17 +130,7 @@ class HostCommunicator(OneHost, HostRanks):
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        if self.rank == 0:
-            yield
-        # Kernels may not be compiled yet, and a spinning barrier would take the core on which the
-        # first rank does that.
-        self._host_barrier.come()
-        self._await_host(
-            (CollectiveKind.LEADER_FIRST, 0),
-            lambda: not self._host_barrier.late(),
-            asleep=5e-3 if self.rank else 0.0,
-        )
-        if self.rank:
+        with self._in_turn(first=self.rank == 0):
             yield
 
     # Members

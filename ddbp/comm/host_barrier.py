@@ -49,6 +49,11 @@ class SharedRow:
         To be filled (count,).
     all
         Those of all ranks after a gathering (ranks, count).
+    sums
+        What else is worked out as soon as the rows of ranks of one host are there and alike: the
+        arguments of `kernels.reduce.step_sums`, if any.
+    added
+        Whether the last gathering has done so.
     """
 
     TITLE = 3
@@ -61,6 +66,8 @@ class SharedRow:
         self.title = self.rows[mine].data
         self.title[1] = count
         self.all: Array = self.rows[:, self.TITLE :].view(dtype)
+        self.sums: tuple[Any, ...] = ()
+        self.added = False
         self.numbers: Array = self.all[mine]
 
 
@@ -124,16 +131,19 @@ class HostBarrier:
         come: bool = sync.meet(self.cells, self._members, self._mine, self.meetings, _LOOKS)
         return come
 
-    def gather(self, rows: Integers, same: int, *, again: bool = False) -> int:
+    def gather(
+        self, rows: Integers, same: int, sums: tuple[Any, ...] = (), *, again: bool = False
+    ) -> int:
         """Come to the next meeting, and write the rows of all ranks (ranks, words), of which that
-        of this rank is there.
+        of this rank is there; if they are alike, work out the sums: see `SharedRow`.
 
         Return the first rank whose first `same` words are not those of this one, or `sync.ALIKE`;
         but `sync.LATE` if not all have come: then, once `met()` is true, ask `again`.
         """
         self.meetings += not again
-        mismatched: int = sync.gather(
-            rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS
+        kernel = sync.gather_and_add if sums else sync.gather
+        mismatched: int = kernel(
+            rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS, *sums
         )
         return mismatched
 
@@ -178,8 +188,8 @@ def process_of(cells: Integers) -> tuple[int, int]:
     return pid, int(cells[BORN])
 
 
-def compile_kernels() -> None:
-    """Meet alone, once: that compiles the kernels of a meeting."""
+def compile_kernels(sums: tuple[Any, ...] = ()) -> None:
+    """Meet alone, once: that compiles the kernels of a meeting, or of one with such sums."""
     barrier = HostBarrier(np.zeros, 0, 1)
-    barrier.gather(SharedRow(1, 1, 0).rows, 0)
+    barrier.gather(SharedRow(1, 1, 0).rows, 0, sums)
     barrier.meet()

@@ -1,7 +1,8 @@
 """How the ranks of one host meet in memory that they share; communicators build on it."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from layers.errors import message
 from layers.kernels import sync
 from layers.types import Array, Integers
 
-from .base import Collective, CollectiveKind, CommunicationError, described
+from .base import Collective, CollectiveKind, CommunicationError, described, in_turn
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow
 from .topology import Topology
@@ -53,8 +54,12 @@ class HostRanks:
         rows = row.rows
         if not self._one_host:
             rows = rows[self.topology.first : self.topology.last]
-        parts = self._gather_host if rows.shape[1] <= WORDS else self._gather_host_in_parts
-        return parts(collective, rows, SharedRow.TITLE + same)
+        if rows.shape[1] > WORDS:
+            return self._gather_host_in_parts(collective, rows, SharedRow.TITLE + same)
+        sums = row.sums if self._one_host else ()
+        alike = self._gather_host(collective, rows, SharedRow.TITLE + same, sums)
+        row.added = bool(sums) and alike
+        return alike
 
     @contextmanager
     def joint(self, collective: Collective, results: Sequence[Array]) -> Iterator[None]:
@@ -72,14 +77,16 @@ class HostRanks:
         )
         return result
 
-    def _gather_host(self, collective: Collective, rows: Integers, same: int) -> bool:
+    def _gather_host(
+        self, collective: Collective, rows: Integers, same: int, sums: tuple[Any, ...] = ()
+    ) -> bool:
         """Complete the rows of this host's ranks (ranks, words); return whether the first `same`
-        words are the same.
+        words are the same, and if so have the sums been worked out.
         """
-        mismatched = self._host_barrier.gather(rows, same)
+        mismatched = self._host_barrier.gather(rows, same, sums)
         if mismatched == sync.LATE:
             self._await_host(collective)
-            mismatched = self._host_barrier.gather(rows, same, again=True)
+            mismatched = self._host_barrier.gather(rows, same, sums, again=True)
         if mismatched == sync.ALIKE:
             return True
         self._require_title(collective, rows, self.topology.first, mismatched)
@@ -116,6 +123,19 @@ class HostRanks:
             fence=self._fence,
             asleep=asleep,
         )
+
+    def _in_turn(self, *, first: bool) -> AbstractContextManager[None]:
+        """Return a context whose body the first rank of this host runs before the others do."""
+
+        def meet() -> None:
+            barrier, place = self._host_barrier, (CollectiveKind.LEADER_FIRST, 0)
+            barrier.come()
+            # Kernels may not be compiled yet, and a spinning barrier would take the core on which
+            # the first rank does that.
+            asleep = 0.0 if first else 5e-3
+            self._await_host(place, lambda: not barrier.late(), asleep=asleep)
+
+        return in_turn(meet, first=first)
 
     def _met(self) -> bool:
         if self.progress_hook is not None:

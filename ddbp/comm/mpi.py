@@ -5,7 +5,7 @@ shared memory every rank counts as a host of its own.
 """
 
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
@@ -19,7 +19,8 @@ from layers.types import Array, Integers
 
 from . import shared_memory
 from .abort import STARTED, abort_all_ranks_on_exceptions
-from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks
+from .base import Collective, CollectiveKind, CommunicationError, FixedRanks, Ranks, in_turn
+from .cores import bind, places, usable_cores
 from .deadlines import Deadline
 from .host_barrier import WORDS, HostBarrier, SharedRow, compile_kernels
 from .host_ranks import HostRanks
@@ -45,6 +46,8 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._mpi = mpi = _start()
         first = mpi.COMM_WORLD
         local = first.Split_type(mpi.COMM_TYPE_SHARED, key=first.rank)
+        if settings.binds() and local.size == first.size:
+            bind(0, places(local.size, usable_cores())[local.rank])
         self._local = local.Split(local.rank // (settings.ranks_of_host() or local.size))
         leaders = first.allgather(self._local.allreduce(first.rank, mpi.MIN))
         # All ranks have started.
@@ -66,6 +69,7 @@ class MPICommunicator(HostRanks, FixedRanks):
             [True, *(leaders[a] != leaders[b] for a, b in pairwise(order)), True]
         )
         self._held: dict[str, int] = {}
+        self.sent = 0
         barrier = self._make_host_barrier()
         self.topology = Topology(self.hosts, self.rank)
         self._host_barrier, self._first_slot = barrier, self.topology.first
@@ -196,10 +200,14 @@ class MPICommunicator(HostRanks, FixedRanks):
         requests += [
             self.world.Isend(part, rank, tag) for rank, array in sends for part in cut(array)
         ]
+        self._count(sends)
         self._wait(requests, collective, [rank for rank, _ in parts])
 
+    def _count(self, sends: Sequence[tuple[int, Array]]) -> None:
+        self.sent += sum(array.nbytes for _, array in sends)
+
     def pending_messages(self, parts: int) -> MPIPendingMessages:
-        return MPIPendingMessages(self._mpi, self.world, parts, self._await_pending)
+        return MPIPendingMessages(self._mpi, self.world, parts, self._await_pending, self._count)
 
     def _await_pending(
         self, requests: list[Any], collective: Collective, receive_from: Sequence[int]
@@ -216,15 +224,14 @@ class MPICommunicator(HostRanks, FixedRanks):
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         self._deadline.begin()
-        if self._local.rank == 0:
-            yield
-        # A spinning barrier would take the core on which the first rank compiles.
-        self._wait(
-            [self._local.Ibarrier()],
-            (CollectiveKind.LEADER_FIRST, 0),
-            asleep=5e-3 if self._local.rank else 0.0,
-        )
-        if self._local.rank:
+        first = self._local.rank == 0
+
+        def meet() -> None:
+            # A spinning barrier would take the core on which the first rank compiles.
+            barrier, place = self._local.Ibarrier(), (CollectiveKind.LEADER_FIRST, 0)
+            self._wait([barrier], place, asleep=0.0 if first else 5e-3)
+
+        with in_turn(meet, first=first):
             yield
 
     def _wait(
@@ -235,16 +242,7 @@ class MPICommunicator(HostRanks, FixedRanks):
         *,
         asleep: float = 0.0,
     ) -> None:
-        def late() -> list[int]:
-            return sorted(
-                {
-                    source
-                    for source, request in zip(receive_from, requests, strict=False)
-                    if not request.Test()
-                }
-            )
-
-        test = self._mpi.Request.Testall
+        test, late = self._mpi.Request.Testall, late_of(requests, receive_from)
         self._deadline.until(lambda: test(requests), collective, late=late, asleep=asleep)
 
     # The job
@@ -280,6 +278,16 @@ class MPICommunicator(HostRanks, FixedRanks):
     def abort(self, status: int) -> None:
         """End all ranks at once."""
         self.world.Abort(status)
+
+
+def late_of(requests: Sequence[Any], receive_from: Sequence[int]) -> Callable[[], list[int]]:
+    """Return what tells the ranks that the first of some requests receive from, and have not."""
+
+    def late() -> list[int]:
+        pairs = zip(receive_from, requests, strict=False)
+        return sorted({source for source, request in pairs if not request.Test()})
+
+    return late
 
 
 def _start() -> Any:

@@ -30,7 +30,7 @@ class MessageTag(IntEnum):
 
 class MPIPendingMessages:
     """See `PendingMessages`; `wait` is called with requests, the collective and the ranks that the
-    first of the requests receive from.
+    first of the requests receive from, `count` with what is sent.
     """
 
     def __init__(
@@ -39,10 +39,12 @@ class MPIPendingMessages:
         world: Any,
         parts: int,
         wait: Callable[[list[Any], Collective, Sequence[int]], None],
+        count: Callable[[Sequence[tuple[int, Array]]], None],
     ) -> None:
         self._world = world
         self._parts = max(parts, _LEAST_PARTS)
         self._wait = wait
+        self._count = count
         # Open MPI tells it of this communicator only.
         self._numbers = (
             int(mpi.COMM_WORLD.Get_attr(mpi.TAG_UB)) + 1 - MessageTag.PENDING
@@ -74,6 +76,7 @@ class MPIPendingMessages:
         self._requests += [
             self._world.Isend(fragment, rank, self._tag + part) for rank, fragment in fragments
         ]
+        self._count(sends)
 
     def progress(self) -> None:
         # One that is not over is enough to look at: MPI sees to all of them.

@@ -89,6 +89,19 @@ def start_of(pid: int) -> int | None:
     return None if found is None else int(found[19])
 
 
+def lives(pid: object, born: object = None) -> bool:
+    """Return whether a process of this host lives, given what a file says is its number, and its
+    start, if that is known.
+    """
+    if type(pid) is not int or not 0 < pid < 2**31:
+        return False
+    start = start_of(pid)
+    if start is None:
+        # Systems may hide the processes of others.
+        return _exists(pid)
+    return not _has_ended(pid, born if type(born) is int and born > 0 else start)
+
+
 def _has_ended(pid: int, born: int) -> bool:
     if not _PROC:
         return not _exists(pid)

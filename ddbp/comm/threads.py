@@ -1,8 +1,9 @@
 """Threads per rank, decided in one place: one. The unit of parallelism is the rank."""
 
-import os
 import sys
 from typing import Any
+
+from .cores import available_cores
 
 _LIMITS: list[Any] = []
 
@@ -16,11 +17,6 @@ def use_one_thread() -> None:
         # First, because it loads an OpenMP library.
         numba.set_num_threads(1)
         _LIMITS.append(threadpoolctl.threadpool_limits(1))
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def advise_other_cores() -> str | None:

@@ -25,7 +25,7 @@ from layers.types import Array
 from .abort import insist
 from .base import Collective, CollectiveKind, CommunicationError, RankLost, described
 from .host_barrier import BORN, SharedRow
-from .mpi import MPICommunicator
+from .mpi import MPICommunicator, late_of
 from .mpi_messages import MessageTag, MPIPendingMessages
 from .mpi_notices import MPINotices
 from .ranks_of_host import RanksOfHost
@@ -128,15 +128,7 @@ class SurvivingMPICommunicator(MPICommunicator):
             with super().leader_first():
                 yield
             return
-        first = self.of_host.rank == 0
-        if first:
-            yield
-        barrier = self._host_barrier
-        barrier.come()
-        # A spinning barrier would take the core on which the first rank compiles.
-        place = CollectiveKind.LEADER_FIRST, 0
-        self._await_host(place, lambda: not barrier.late(), asleep=0.0 if first else 5e-3)
-        if not first:
+        with self._in_turn(first=self.of_host.rank == 0):
             yield
 
     @contextmanager
@@ -157,7 +149,8 @@ class SurvivingMPICommunicator(MPICommunicator):
         self._results = results
 
     def pending_messages(self, parts: int) -> MPIPendingMessages:
-        self._pendings.append(_Messages(self._mpi, self.world, parts, self._await_pending))
+        pending = _Messages(self._mpi, self.world, parts, self._await_pending, self._count)
+        self._pendings.append(pending)
         return self._pendings[-1]
 
     # Waiting
@@ -183,9 +176,10 @@ class SurvivingMPICommunicator(MPICommunicator):
         *,
         asleep: float = 0.0,
     ) -> None:
-        test = self._mpi.Request.Testall
+        test, late = self._mpi.Request.Testall, late_of(requests, receive_from)
         self._requests = requests
-        self._deadline.until(self._watched(lambda: test(requests)), collective, asleep=asleep)
+        done = self._watched(lambda: test(requests))
+        self._deadline.until(done, collective, late=late, asleep=asleep)
         self._requests = []
 
     def _watched(self, done: Callable[[], bool]) -> Callable[[], bool]:

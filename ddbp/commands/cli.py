@@ -18,7 +18,7 @@ commands:
   report RUN [RUN …]          write the report of a run anew, or a page that compares several
   runs [FOLDER]               list the runs in a folder
   watch RUN                   follow a run that goes on, from wherever its folder is seen
-  doctor RUN                  print what was found to be wrong in a run
+  doctor [--fix] RUN          print what was found to be wrong in a run; or run it with the remedy
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   version                     print the version

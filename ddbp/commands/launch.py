@@ -21,8 +21,8 @@ from typing import NamedTuple
 from ddbp import settings
 from ddbp.comm import shared_memory
 from ddbp.comm.abort import ABORTED, STALLED
+from ddbp.comm.cores import available_cores
 from ddbp.comm.rank_process import tied
-from ddbp.comm.threads import available_cores
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from ddbp.training.signals import SAVED
@@ -66,16 +66,14 @@ def find_mpiexec() -> str:
 
 
 def command(mpiexec: str, ranks: int, arguments: Sequence[str]) -> list[str]:
-    """Return the command that calls python with these arguments on so many ranks, bound to cores if
-    there are enough.
+    """Return the command that calls python with these arguments on so many ranks, which bind
+    themselves.
     """
-    fits = ranks <= available_cores()
+    options: list[str] = []
     if _is_open_mpi(mpiexec):
-        options = ["--bind-to", "core"] if fits else ["--oversubscribe", "--bind-to", "none"]
+        options = ["--oversubscribe", "--bind-to", "none"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
             options.append("--allow-run-as-root")
-    else:
-        options = ["-bind-to", "core"] if fits else []
     return [mpiexec, "-n", str(ranks), *options, sys.executable, *arguments]
 
 
@@ -103,11 +101,11 @@ def _between_hosts(hosts: str, extra: Mapping[str, str]) -> list[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return the environment of a rank: one thread, and what else is given."""
+    """Return the environment of a rank: one thread, a core of its own, and what else is given."""
     # Its ranks are those of another job than this process's, if that is one.
     other = (settings.RANK_PROCESS, settings.SURVIVE)
     kept = {name: text for name, text in os.environ.items() if name not in other}
-    return {**kept, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
+    return {settings.BIND: "1", **kept, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
 
 
 def run_launcher(
@@ -230,9 +228,9 @@ def run(arguments: Sequence[str]) -> int:
         if not options.stall_timeout > 0:
             parser.error(f"--stall-timeout must be positive; got {options.stall_timeout:g}")
         extra[settings.STALL_TIMEOUT] = f"{options.stall_timeout:g}"
-    if options.survive and settings.SHARDS not in os.environ:
-        # Of ranks that replace others, and are alone at first, too.
-        extra[settings.SHARDS] = str(options.ranks)
+    if options.survive:
+        # For ranks that replace others, and are alone at first, too.
+        extra[settings.RANKS] = str(options.ranks)
     what = program.arguments_of_python(parser, options)
     try:
         mpiexec = "" if options.survive and not options.hosts else find_mpiexec()

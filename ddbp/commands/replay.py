@@ -3,7 +3,6 @@
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,12 @@ from rich.table import Table
 from ddbp import settings
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
-from ddbp.comm.rank_process import tied
+from ddbp.files import read_text, reason
+from ddbp.terminal import plain
 from ddbp.training import replay
 from layers.errors import message
 
-from . import launch
+from . import origin
 
 DESCRIPTION = """Run a step of a run once more: its script, from the last checkpoint before the
 step, on any number of ranks, with the same bits. Shows what the instruments measure, layer by
@@ -44,6 +44,7 @@ _COLUMNS = {
         "update_ratio": "update / norm",
     },
 }
+_MOST_RANKS = 2**16
 _SHOWN = 32
 """So many samples of a rank are named."""
 
@@ -55,7 +56,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--step", type=int, required=True, metavar="N", help="the step, from 0")
     parser.add_argument("-n", "--ranks", type=int, default=1, help="number of ranks (%(default)s)")
     parser.add_argument(
-        "--layer", metavar="NAME", help="show this layer alone, and its arrays, sample by sample"
+        "--layer",
+        metavar="NAME",
+        help="show this layer, or what it is made of, alone, with its arrays, sample by sample",
     )
     parser.add_argument(
         "--save", type=Path, metavar="FOLDER", help="keep numbers and the arrays of --layer there"
@@ -64,18 +67,21 @@ def run(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.step < 0:
         parser.error(f"--step must be at least 0; got {options.step}")
-    if options.ranks < 1:
-        parser.error(f"--ranks must be at least 1; got {options.ranks}")
+    if not 1 <= options.ranks <= _MOST_RANKS:
+        parser.error(f"--ranks must be from 1 to {_MOST_RANKS}; got {options.ranks}")
     try:
-        return _replay(options, Console(highlight=False))
+        return _replay(options, Console(highlight=False, markup=False))
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(plain(error), file=sys.stderr)
         return 2
 
 
 def _replay(options: argparse.Namespace, console: Console) -> int:
-    process = _process(options.run)
+    process = origin.configuration(_OWNER, options.run)["process"]
+    _require_within(options.run, options.step)
     checkpoint = before(options.run, options.step)
+    if options.save is not None:
+        _make(options.save)
     with tempfile.TemporaryDirectory(prefix="ddbp-replay-") as name:
         place = Path(name)
         request = {
@@ -85,27 +91,15 @@ def _replay(options: argparse.Namespace, console: Console) -> int:
             "layer": options.layer,
         }
         (place / replay.REQUEST).write_text(json.dumps(request))
-        environ = launch.environment(
-            **{settings.REPLAY: name, settings.SHARDS: str(process["shards"])}
-        )
-        arguments = process["python"]
-        command = [sys.executable, *arguments]
-        if options.ranks > 1:
-            command = launch.command(launch.find_mpiexec(), options.ranks, arguments)
-        else:
-            environ[settings.MPI] = "0"
+        environment = {settings.REPLAY: name}
+        if process["changes"]:
+            environment[settings.FIX] = origin.fix(process, {}, None)
         where = (
             "its beginning" if checkpoint is None else f"the checkpoint of step {checkpoint.step}"
         )
         print(f"replays from {where}", file=sys.stderr, flush=True)
         # What the script prints is not what was asked for.
-        done = subprocess.run(
-            tied(command),
-            env=environ,
-            cwd=process["folder"],
-            stdout=subprocess.DEVNULL,
-            check=False,
-        )
+        status = origin.start(process, options.ranks, environment, quiet=True)
         ranks = [
             json.loads(path.read_text())
             for rank in range(options.ranks)
@@ -119,15 +113,16 @@ def _replay(options: argparse.Namespace, console: Console) -> int:
     for number, rank in enumerate(ranks):
         if rank["error"]:
             said = f"rank {number}, samples {_listed(rank['samples'])}: {rank['error']}"
-            console.print(said, markup=False, soft_wrap=True)
+            console.print(plain(said), soft_wrap=True)
     if not found:
         if not any(rank["error"] for rank in ranks):
             must, fix = f"the run must come to step {options.step}", "Look above for its errors."
-            got = f"its end before, with status {done.returncode}"
+            got = f"its end before, with status {status}"
             raise ValueError(message(_OWNER, must, got, fix))
         return 1
     expected = replay.recorded_digest(options.run, options.step)
-    found |= {"samples": [rank["samples"] for rank in ranks], "recorded_sha256": expected}
+    found |= {name: [rank[name] for rank in ranks] for name in ("samples", "left_out")}
+    found["recorded_sha256"] = expected
     if options.json:
         print(json.dumps(found))
     else:
@@ -135,25 +130,15 @@ def _replay(options: argparse.Namespace, console: Console) -> int:
     return 0 if expected in (None, found["sha256"]) else 1
 
 
-def _process(run: Path) -> dict[str, Any]:
-    """Return how the process of a run was started."""
-    path = run / "config.json"
+def _require_within(run: Path, step: int) -> None:
+    """Refuse a step that lies beyond the end that the run had, or is to have."""
     try:
-        process = json.loads(path.read_text())["process"]
-        arguments = process["python"]
-        named = {*process} >= {"folder", "trainer", "shards"} and all(
-            isinstance(each, str) for each in arguments
-        )
-    except (KeyError, OSError, TypeError, ValueError) as error:
-        must, fix = f"{path} must say how the run was started", "Pass the run_dir= of a trainer."
-        raise ValueError(message(_OWNER, must, error or type(error).__name__, fix)) from error
-    if not named or not arguments or arguments[0] in ("-", "-c"):
-        must, fix = "the run must have been that of a script or a module", "Save it to a file."
-        raise ValueError(message(_OWNER, must, arguments, fix))
-    if not Path(process["folder"]).is_dir():
-        must, fix = "the folder that the script was started in must be there", "Make it again."
-        raise ValueError(message(_OWNER, must, process["folder"], fix))
-    return dict(process)
+        steps = json.loads(read_text(run / "status.json"))["steps"]
+    except (KeyError, OSError, RecursionError, TypeError, ValueError):
+        return
+    if type(steps) is int and 0 < steps <= step:
+        must, fix = f"--step must be below {steps}, the steps of the run", "Steps count from 0."
+        raise ValueError(message(_OWNER, must, step, fix))
 
 
 def before(run: Path, step: int) -> Checkpoint | None:
@@ -165,12 +150,20 @@ def before(run: Path, step: int) -> Checkpoint | None:
                 checkpoint.require_whole()
                 return checkpoint
         except DamagedError as error:
-            print(f"{error} It is passed over.", file=sys.stderr)
+            print(plain(f"{error} It is passed over."), file=sys.stderr)
     return None
 
 
+def _make(target: Path) -> None:
+    """Make the folder of --save."""
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        must, fix = "--save must be a folder that can be written", "Name another."
+        raise ValueError(message(_OWNER, must, f"{target}: {reason(error)}", fix)) from error
+
+
 def _save(place: Path, target: Path) -> None:
-    target.mkdir(parents=True, exist_ok=True)
     for path in place.glob("*"):
         if path.is_file() and path.name != replay.REQUEST:
             shutil.copy(path, target)
@@ -192,10 +185,11 @@ def _show(
     found: Mapping[str, Any], arrays: Mapping[str, list[Any]], layer: str | None, console: Console
 ) -> None:
     def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(plain(text), soft_wrap=True)
 
+    ranks = "alone" if found["ranks"] == 1 else f"on {found['ranks']} ranks"
     say(
-        f"step {found['step']} on {found['ranks']} ranks, {found['shards']} shards, epoch"
+        f"step {found['step']}, {ranks}, {found['shards']} shards, epoch"
         f" {found['epoch'] + 1}: loss {found['loss']!r}, learning rate {found['rate']:g}"
     )
     recorded = found["recorded_sha256"]
@@ -229,6 +223,10 @@ def _show(
         ]
         shown = " ".join(f"{norm:.3g}" for norm in norms[:_SHOWN])
         say(f"{name} {shapes}; norms by sample: {shown}")
+    if layer is not None and not arrays:
+        say(f"{layer} is not called in this step")
+    if left_out := sum(found["left_out"]):
+        say(f"and {left_out} more arrays, for which there is no room: name a smaller --layer")
 
 
 def _number(values: Any, number: int) -> str:

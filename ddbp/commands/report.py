@@ -9,6 +9,10 @@ from ddbp.report import page
 from ddbp.report.run import Run
 from ddbp.terminal import plain
 from layers.errors import message
+from layers.kernels.cache_folder import opened
+
+_START = "<!DOCTYPE html>"
+"""How a page begins."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,6 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         found = [Run.read(path) for path in paths]
         usual = found[0].path / page.NAME if len(found) == 1 else Path("comparison.html")
         target = (options.output or usual).absolute()
+        _require_page(target)
         page.write(found, target)
     except (OSError, ValueError) as error:
         print(plain(error), file=sys.stderr)
@@ -43,3 +48,16 @@ def run(arguments: Sequence[str]) -> int:
             print(plain(f"{each.name}: {problem}"), file=sys.stderr)
     print(plain(target))
     return 0
+
+
+def _require_page(path: Path) -> None:
+    """Refuse to write over what is no page of ours."""
+    try:
+        with opened(path, links=True) as file:
+            if file.read(len(_START)) == _START.encode():
+                return
+    except OSError:
+        # There is none, or writing will say what is wrong.
+        return
+    must, fix = "the page must not take the place of another file", "Name another with -o FILE."
+    raise ValueError(message("ddbp report", must, path, fix))

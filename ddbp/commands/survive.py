@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from ddbp import settings
 from ddbp.comm import shared_memory
 from ddbp.comm.abort import ABORTED, LOST
+from ddbp.comm.cores import bind, places, usable_cores
 from ddbp.comm.members import Members
 from ddbp.comm.rank_process import tied
 from ddbp.observers import rank_status
@@ -70,9 +70,9 @@ class Job:
         self._memory = Memory()
         self._children: dict[int, subprocess.Popen[bytes]] = {}
         self._pids: list[int] = []
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         # Of each slot.
-        self._cores = dict(enumerate(cores[:ranks])) if ranks <= len(cores) else {}
+        cores = usable_cores() if settings.binds(environment) else []
+        self._places = dict(enumerate(places(ranks, cores)))
         self._poll = select.poll()
         self._in_vain = 0
         self._status = 0
@@ -122,10 +122,7 @@ class Job:
         self._children[slot] = process
         self._pids.append(process.pid)
         self._members.register(slot, process.pid)
-        if slot in self._cores:
-            # A process of one thread still.
-            with suppress(ProcessLookupError):
-                os.sched_setaffinity(process.pid, [self._cores[slot]])
+        bind(process.pid, self._places[slot])
         if hasattr(os, "pidfd_open"):
             self._poll.register(os.pidfd_open(process.pid), select.POLLIN)
 
@@ -166,21 +163,25 @@ class Job:
 
     def _survive(self, slot: int, number: signal.Signals) -> None:
         """Say that a rank was killed, and replace it if others go on."""
-        left = [other for other in self._members.newest if other in self._children]
-        left = [other for other in left if not self._members.left(other)]
-        if self._members.joined(slot):
+        members = self._members
+        ended = [other for other in members.newest if members.left(other)]
+        left = [other for other in members.newest if other in self._children and other not in ended]
+        if members.joined(slot):
             self.dead.append(slot)
             self._in_vain = 0
         where = rank_status.read(self._folder, slot)
         place = where.where if where else rank_status.BEFORE_TRAINER
         goes = "1 goes on" if len(left) == 1 else f"{len(left) or 'none'} go on"
+        without_it = ended and not left and slot not in members.newest
+        if without_it:
+            goes = f"{len(ended)} {'has' if len(ended) == 1 else 'have'} come to the end without it"
         how = (where.killed if where else "") or cause(number, self._memory)
         self._say(slot, f"died {place}: {how}; {goes}")
         for line in stack(where.fault if where else ""):
             print(f"ddbp launch: {line}", file=sys.stderr, flush=True)
         if left:
             self._replace(slot)
-        elif self._members.joined(slot):
+        elif not without_it and members.joined(slot):
             self._status = self._status or 128 + number
 
     def _replace(self, slot: int) -> None:
@@ -189,8 +190,7 @@ class Job:
         self._in_vain += not self._members.joined(slot)
         if not self._replaces or new == self._slots or self._in_vain == _IN_VAIN:
             return
-        if slot in self._cores:
-            self._cores[new] = self._cores[slot]
+        self._places[new] = self._places[slot]
         self._members.take(new)
         self._start(new)
         self._say(new, f"is to replace rank {slot}")
@@ -207,8 +207,7 @@ class Job:
         if self._over or finished or kept <= self._taken_over or slots.stop > self._slots:
             return
         self._taken_over, self._status = kept, 0
-        if self._cores:
-            self._cores |= {slot: self._cores[slot - first] for slot in slots}
+        self._places |= {slot: self._places[slot - first] for slot in slots}
         members.succeed(slots)
         # Other trainers of the script than the one whose state is kept have checkpoints at best.
         self._environment = {**self._environment, settings.RESUME: "1"}

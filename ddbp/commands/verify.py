@@ -32,7 +32,7 @@ from . import launch, program, temporary
 DESCRIPTION = """Run a script or a module on several numbers of ranks, with the same number of
 shards, and compare losses, metrics and digests of all parameters and layer states step by step and
 rank by rank. The first number of ranks runs twice, which shows whether the script repeats itself at
-all. Trainers without shards= get as many as the largest number of ranks. The exit status is 0 if
+all. Trainers without a number of shards get 8, or more for more ranks. The exit status is 0 if
 all runs are equal to the last bit."""
 
 _HINTS = {
@@ -190,7 +190,7 @@ def _run(mpiexec: str, ranks: int, options: argparse.Namespace, folder: Path) ->
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob(_RECORDS):
         old.unlink()
-    extra = {settings.VERIFY: str(folder), settings.SHARDS: str(max(options.ranks))}
+    extra = {settings.VERIFY: str(folder), settings.RANKS: str(max(options.ranks))}
     if options.steps is not None:
         extra[settings.VERIFY_STEPS] = str(options.steps)
     command = launch.command(mpiexec, ranks, options.program)

@@ -2,7 +2,7 @@
 samples of all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -11,15 +11,18 @@ import numpy as np
 from ddbp.comm.agreement import gather_uneven
 from ddbp.reduction.reducer import Reducer
 from ddbp.snapshot import BOOLEAN, NUMBER, Entry, Schema, State, array, below, integer, listing
-from layers import Parameter, Tape, Value
+from layers import Parameter, Rule, Tape, Value
+from layers.engine.observation import Observation
 from layers.engine.shares import required
-from layers.engine.tape import Observation
 from layers.errors import message
 from layers.types import Array
 
 from . import checks
 from .data import Batch
+from .loss_scale import LossScaling
 from .samples import call
+
+_NO_SUMS: Array = np.zeros(0)
 
 
 class Accumulation:
@@ -38,6 +41,10 @@ class Accumulation:
         Batches of a group.
     reducer
         Where gradients go when a group ends.
+    scaling
+        What gradients are multiplied by on their way back; a group has one scale.
+    rule
+        What is propagated backwards; the exact gradient unless given.
 
     Attributes
     ----------
@@ -47,16 +54,26 @@ class Accumulation:
         How many samples the last update was for.
     counted, by_samples
         What the loss of the last update was a mean over, Σ M_i, and whether that are samples.
+    before
+        What is called with a loss and its gradient before a rule propagates it, if given.
     last
         The tape of a batch that ends its group, however many came before it.
+    ends_run
+        Whether the run ends with the batch that was given out last.
     sums
         The sums of this rank's shards that the losses are made of, (local S,).
     """
 
-    def __init__(self, every: int, reducer: Reducer) -> None:
+    def __init__(
+        self, every: int, reducer: Reducer, scaling: LossScaling, rule: Rule | None = None
+    ) -> None:
         self.every = every
+        self.rule = rule
+        self.before: Callable[[Value, Any], None] | None = None
         self._reducer = reducer
+        self._scaling = scaling
         self.last: Tape | None = None
+        self.ends_run = False
         self.held = False
         """Whether gradients accumulate whatever the number of batches."""
         self._begin()
@@ -72,7 +89,7 @@ class Accumulation:
     def _begin(self) -> None:
         self.samples = 0
         self.batches = 0
-        self.sums: Array = np.zeros(0)
+        self.sums = _NO_SUMS
         # What layers have observed, and shall be told once of all shards: in the update, as it
         # takes the other ranks.
         self._observed: list[Observation] = []
@@ -93,8 +110,8 @@ class Accumulation:
             self.held = before
 
     def factor(self, loss: Value) -> float:
-        """Return M_i / M_1 of the next batch."""
-        return _weight(loss) / self._first if self._first else 1.0
+        """Return M_i / M_1 of the next batch, times the loss scale."""
+        return self._scaling.value * (_weight(loss) / self._first if self._first else 1.0)
 
     def run_pass(self, forward: Any, loss: Any, batch: Batch) -> Value:
         """Propagate a batch forward, from the beginning of its tape, and backward; return its
@@ -104,12 +121,23 @@ class Accumulation:
         assert tape is not None
         if tape.calls:
             tape.restart()
-        prediction = forward(x) if x.__class__ is Value else call(forward, x)
         arguments = (y,) if weights is None else (y, weights)
+        if self.rule is not None:
+            losses = self.rule.losses(forward, loss, x, *arguments)
+            if losses is not None:
+                value, start = losses
+                return self.backward(value, start=start)
+        repeated = tape.repeat(forward, loss, x, arguments)
+        if repeated is not None:
+            return self.backward(repeated)
+        prediction = forward(x) if x.__class__ is Value else call(forward, x)
         return self.backward(loss(prediction, *arguments))
 
-    def backward(self, loss: Value, gradient: Any = None, **options: Any) -> Value:
-        """Propagate backwards from the loss of the next batch, with its factor; return the loss.
+    def backward(
+        self, loss: Value, gradient: Any = None, *, start: Value | None = None, **options: Any
+    ) -> Value:
+        """Propagate backwards from the loss of the next batch, with its factor, or the value
+        that it is to `start` from; return the loss.
 
         If that fails, the group begins anew: what the pass has added cannot be told from what had
         accumulated.
@@ -126,15 +154,18 @@ class Accumulation:
         ends = self._ends(self.batches + 1, loss.tape)
         # Until kernels have been compiled, by the first update, passes may only be for practice.
         try:
+            if self.rule is not None:
+                options.setdefault("rule", self.rule)
+                if self.before is not None:
+                    self.before(loss, gradient)
             with (
                 self._reducer.overlapping(loss.tape, send=bool(self.updated))
                 if ends
                 else nullcontext()
             ):
-                loss.backward(gradient, **options)
+                (loss if start is None else start).backward(gradient, **options)
         except BaseException:
-            self._reducer.flat.zero_gradients()
-            self._begin()
+            self.lose()
             raise
         return loss
 
@@ -149,18 +180,24 @@ class Accumulation:
                 "a batch of another size than the first that accumulates must be propagated"
                 " backwards by step"
             )
+            got = f"{_weight(loss):g} samples after {self._first:g}"
+            if self._scaling.on:
+                must = "a batch must be propagated backwards by step where losses are scaled"
+                got = f"a scale of {self._scaling.value:g}"
             fix = "Call trainer.step(loss) instead of loss.backward() and trainer.update(loss)."
-            raise ValueError(
-                message(
-                    "Trainer.update", must, f"{_weight(loss):g} samples after {self._first:g}", fix
-                )
-            )
+            raise ValueError(message("Trainer.update", must, got, fix))
         return loss
 
     def add(self, loss: Value) -> None:
-        """Count a batch whose gradient has been added."""
+        """Count a batch whose gradient has been added; if its loss is refused, the group begins
+        anew.
+        """
         assert loss.tape.samples is not None
-        sums, divisor = required(loss, "Trainer")
+        try:
+            sums, divisor = required(loss, "Trainer")
+        except ValueError:
+            self.lose()
+            raise
         weight = float(loss.tape.samples) if divisor is None else divisor
         # The memory of the sums is used again by the next batch.
         self.sums = self.sums + sums if self.batches else sums.copy()
@@ -182,8 +219,10 @@ class Accumulation:
         self._observed += [each._replace(numbers=each.numbers.copy()) for each in tape.pending]
         return True
 
-    def pending(self, tape: Tape) -> list[Observation]:
+    def pending(self, tape: Tape) -> Sequence[Observation]:
         """Return what layers have observed in the group, which the batch on this tape ends."""
+        if not self._observed:
+            return tape.pending
         unknown = [each for each in self._observed if each.apply is _not_known]
         if not unknown:
             return [*self._observed, *tape.pending]
@@ -326,8 +365,8 @@ class Accumulation:
 
     @property
     def scale(self) -> float:
-        """M_1 / Σ M_i, which the summed gradient is multiplied by."""
-        return self._first / self._total if self._total else 1.0
+        """M_1 / Σ M_i, over the loss scale: what the summed gradient is multiplied by."""
+        return (self._first / self._total if self._total else 1.0) / self._scaling.value
 
     def counted_of(self, part: float) -> float:
         """Return what the loss of the last update was a mean over, if its batches were so much of

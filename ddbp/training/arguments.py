@@ -11,6 +11,9 @@ import numpy as np
 
 import layers
 from ddbp import settings
+from ddbp.doctor.doctor import Doctor
+from ddbp.instruments.instruments import Instruments
+from ddbp.optim.adafactor import Adafactor
 from ddbp.optim.adagrad import AdaGrad
 from ddbp.optim.adam import Adam, AdamW, RAdam
 from ddbp.optim.large_batch import LAMB, LARS
@@ -30,6 +33,7 @@ from .paths import path_of
 
 _OWNER = "Trainer"
 _OPTIMIZERS: tuple[type[Any], ...] = (
+    Adafactor,
     Adam,
     AdamW,
     AdaGrad,
@@ -200,10 +204,21 @@ def resume(given: Any, run_dir: Path | None) -> str | Path | None:
     return "auto" if isinstance(given, str) and given == "auto" else path("resume", given)
 
 
-def callbacks(given: Any) -> tuple[Callback | TapeHook, ...]:
-    """Return what is to be told of events."""
+def callbacks(given: Any, doctor: Any) -> tuple[Callback | TapeHook, ...]:
+    """Return what is to be told of events, with a doctor and what it needs if one is asked for, and
+    none among them.
+    """
     kinds, fix = (Callback, TapeHook), "Derive from ddbp.Callback."
-    return require_hooks(_OWNER, "callbacks", given, kinds, fix)
+    hooks = require_hooks(_OWNER, "callbacks", given, kinds, fix)
+    strict = isinstance(doctor, str) and doctor == "strict"
+    if not (strict or isinstance(doctor, bool | np.bool_)):
+        must, fix = 'doctor must be True, False or "strict"', "Write doctor=True."
+        raise ValueError(message(_OWNER, must, repr(doctor), fix))
+    if not doctor or any(isinstance(each, Doctor) for each in hooks):
+        return hooks
+    measures = any(isinstance(each, Instruments) for each in hooks)
+    instruments = [] if measures else [Instruments(every=None)]
+    return (*hooks, *instruments, Doctor(strict=strict))
 
 
 def _named(name: str, kinds: Mapping[str, Kind]) -> Kind | None:

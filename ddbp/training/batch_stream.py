@@ -1,19 +1,35 @@
 """The stream of batches: what comes in which order, and how far training has come."""
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import NotRecoveredError
 from ddbp.reduction.shards import ShardPlan
+from ddbp.seldom import workers
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
+from layers import Tape
 from layers.checks import positive_int
 from layers.errors import message
 from layers.types import Array, Integers
 
 from .accumulation import Accumulation
-from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation, sliced
+from .data import (
+    ArrayDataset,
+    Batch,
+    LocalBatch,
+    Rows,
+    array_digest,
+    local_batch,
+    of_workers,
+    permutation,
+    sliced,
+)
 from .options import TrainerOptions
+from .samples import recorded
 from .truncated_bptt import Truncation
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 
 class BatchStream:
@@ -38,6 +54,8 @@ class BatchStream:
     ----------
     data
         The data set of the run, None before the first one.
+    given
+        The global batch that is not of the stream, as it was given, if the last one was none.
     epoch
         How many epochs are over.
     position
@@ -48,6 +66,8 @@ class BatchStream:
     interrupted
         Whether the run goes on from an earlier state of it: the epoch that was given out is not
         over.
+    last_tape
+        That of the last batch.
     between
         Called where the next batch is asked for, between two updates.
     runs
@@ -67,6 +87,7 @@ class BatchStream:
         self.position = 0
         self.given_out = False
         self.interrupted = False
+        self.last_tape: Tape | None = None
         self._start = 0
         self._seed = options.seed
         self._options = options
@@ -75,6 +96,7 @@ class BatchStream:
         self._group = group
         # Whether the batches of the group shall be given out once more.
         self._again = False
+        self._last_epoch = False
         self.runs = 0
         self.over = 0
         self.between: Callable[[], None] | None = None
@@ -82,6 +104,7 @@ class BatchStream:
         self._truncation = truncation
         self._rows = Rows()
         self.data: ArrayDataset | None = None
+        self.given: ArrayDataset | tuple[Array, Array] | None = None
         # The epoch that the run has begun with, or None if there is no run.
         self._first_epoch: int | None = None
         # The digest of the data of the epoch that has begun, once asked for; and whether the next
@@ -108,6 +131,9 @@ class BatchStream:
 
     def begin(self, data: ArrayDataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
+        options = self._options
+        if options.exchange is not None:
+            workers.require_rows(options.exchange, self._batch_size, options.samples(len(data)))
         resumes = self._resuming
         self._resuming = False
         self.given_out = False
@@ -141,6 +167,7 @@ class BatchStream:
         """Yield once for each of so many epochs that is left, and begins."""
         left = self.left(epochs)
         while left:
+            self._last_epoch = left == 1
             yield
             left = self.left(epochs) if self.interrupted else left - 1
             self.interrupted = False
@@ -167,9 +194,23 @@ class BatchStream:
         self.given_out = False
 
     @property
+    def running(self) -> bool:
+        """Whether a run goes on."""
+        return self._first_epoch is not None
+
+    @property
     def mid_epoch(self) -> bool:
         """Whether an epoch has begun."""
         return self.position > 0 or (self._truncation is not None and self._truncation.mid_group)
+
+    def given_digests(self, most: int) -> dict[str, str]:
+        """Return digests of the arrays that were given by names, as of `ArrayDataset.digests`; none
+        if the last batch is of the stream.
+        """
+        if isinstance(self.given, ArrayDataset):
+            return self.given.digests(most)
+        named = zip(("x", "y"), self.given or (), strict=False)
+        return {name: array_digest(array, most) for name, array in named}
 
     def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is left of the epoch that has begun, and end it."""
@@ -184,7 +225,8 @@ class BatchStream:
             if not self._group.batches:
                 first, begun_here = start, True
             stop = self.position = min(start + self._batch_size, end)
-            yield self._take(data, order, start, ends_group=stop == end)
+            self._group.ends_run = self._last_epoch and stop == end
+            yield from self.turns(self._take(data, order, start, ends_group=stop == end))
             start = stop
             if self._again:
                 self._again = False
@@ -195,7 +237,8 @@ class BatchStream:
     def first(self) -> LocalBatch:
         """Return the first batch of the data of the run, whatever has been given out."""
         assert self.data is not None
-        return self._take(self.data, permutation(len(self.data), self._seed, 0), 0)
+        rows = self._take(self.data, permutation(len(self.data), self._seed, 0), 0)
+        return next(iter(self.turns(rows)))
 
     def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
         """Yield what is computed at once of what is left of the epoch that has begun, and end it:
@@ -236,6 +279,10 @@ class BatchStream:
                 self.between()
         self.given_out = False
 
+    def turns(self, rows: LocalBatch) -> Iterable[LocalBatch]:
+        """Return this rank's rows of a batch, or those of each of its workers in turn."""
+        return (rows,) if self._options.exchange is None else of_workers(rows)
+
     def _require_known(self, begun_here: bool) -> None:
         if not begun_here:
             must = "a group of batches that a killed rank was in must have begun in this epoch"
@@ -244,10 +291,12 @@ class BatchStream:
 
     def of(self, batch: ArrayDataset) -> LocalBatch:
         """Return this rank's rows of a global batch that is not of the stream."""
+        self.given = batch
         return local_batch(batch, self._plan, range(len(batch)), sliced)
 
     def of_arrays(self, x: Array, y: Array) -> LocalBatch:
         """Return this rank's rows of a global batch that is two arrays."""
+        self.given = x, y
         start, stop, bounds = self._plan.rows(len(x))
         samples = len(x)
         if stop - start < samples:
@@ -274,6 +323,7 @@ class BatchStream:
         slot: int = 0,
         ends_group: bool = False,
     ) -> LocalBatch:
+        self.given = None
         rows = order[start : start + self._batch_size]
         return local_batch(data, self._plan, rows, self._rows.take, slot, ends_group)
 
@@ -341,3 +391,40 @@ class BatchStream:
         self._loads += 1
         if self._truncation is not None:
             self._truncation.load_state(below("windows", state))
+
+
+def taped(
+    trainer: "Trainer", rows: LocalBatch, *, copy: bool = False, telling: bool = True
+) -> Batch:
+    """Return rows with a new tape of a trainer, which hooks are told of or not."""
+    update, hooks = trainer._update, trainer.tape_watchers.hooks if telling else None
+    # As if the batches that accumulate were one: random masks are those of its samples.
+    first = rows.first + update.samples_before
+    last = trainer._stream.last_tape
+    if (
+        last is not None
+        and last.shard_bounds.given is rows.bounds
+        and last.samples == rows.samples
+        and last.owner is update.flat
+        and last.hooks is hooks
+        and last.replays
+        and last.seed == trainer.options.seed
+    ):
+        tape = last.next(trainer.step_count, first)
+    else:
+        tape = Tape(
+            training=True,
+            shards=rows.bounds,
+            samples=rows.samples,
+            first_sample=first,
+            seed=trainer.options.seed,
+            step=trainer.step_count,
+            workspace=trainer._workspace,
+            gather=update.gather,
+            deferred=True,
+            hooks=hooks,
+            owner=update.flat,
+        )
+    trainer._stream.last_tape = tape
+    tape.numbers = rows.first if rows.numbers is None else rows.numbers
+    return Batch(recorded(tape, rows.x, copy), rows.y, rows.samples, rows.weights, tape)

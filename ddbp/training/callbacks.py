@@ -24,6 +24,13 @@ class Callback(StepHook):
     own, of the same representations.
     """
 
+    optional = False
+    """Whether it only watches: a state may be loaded that was taken without such a callback, which
+    then gets an empty one, and one that was taken with it where there is none.
+    """
+    watches_memory = False
+    """Whether it looks at `trainer.optimizer.checksums`, which there are then."""
+
     def on_attach(self, trainer: "Trainer") -> None:
         """Run when a trainer has been made with this callback: it begins anew."""
 

@@ -15,14 +15,19 @@ from numpy import ndarray
 from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
+from ddbp.compression import Rounded
+from ddbp.optim.checksums import Memory
+from ddbp.optim.clipping import NotFiniteError
+from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction.partition import Partition
-from ddbp.reduction.shards import ShardPlan
+from ddbp.reduction.shards import RANKS, ShardPlan
 from layers import BatchNorm, FlatParameters, Module, Tape, Value
 from layers.batch_norm import SingleValueError
 from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
 
+from .callbacks import Callback
 from .data import ArrayDataset, LocalBatch, local_batch, sliced
 from .finite import is_finite
 from .samples import (
@@ -68,11 +73,39 @@ def ranks_have_samples(batch_size: int, ranks: int) -> None:
         )
 
 
+def shards(given: Any, model: Any) -> Any:
+    """Return what is asked for as the number of shards: one per rank if nothing is, and the model
+    normalises by the statistics of a shard.
+    """
+    layers = (layer for _, layer in model.named_layers())
+    apart = any(isinstance(layer, BatchNorm) and not layer.synchronized for layer in layers)
+    return RANKS if given is None and apart else given
+
+
 def has_loss(owner: str, loss: Any) -> Any:
     """Return the loss of a trainer, which must have one."""
     if loss is None:
         raise ValueError(message(owner, "the trainer must have a loss", None, "Pass loss= to it."))
     return loss
+
+
+def goes_with_compression(
+    compression: Any, model: Module, optimizer: Optimizer, comm: Communicator
+) -> None:
+    """Refuse a model that is not of float32, and an optimizer whose update is taken back where a
+    rank is killed in it: residuals are not.
+    """
+    if compression is None:
+        return
+    kinds = {str(parameter.dtype) for parameter in model.parameters()}
+    if kinds != {"float32"}:
+        must, fix = "compression takes a float32 model", "Convert it with model.astype."
+        raise ValueError(message("Trainer", must, ", ".join(sorted(kinds)), fix))
+    keeps_back = not isinstance(compression, Rounded)
+    if comm.survives and keeps_back and not optimizer.blockwise:
+        must = "compression where ranks survive each other needs an optimizer that works by blocks"
+        fix = "Use SGD or Adam, or leave out --survive."
+        raise ValueError(message("Trainer", must, optimizer, fix))
 
 
 def no_context(held: bool) -> None:
@@ -129,6 +162,16 @@ def spoilt_by(part: Partition, transform: Any, step: int) -> str:
     return message("Trainer", must, got, fix)
 
 
+def too_large_for_float16(option: str, step: int) -> NotFiniteError:
+    """Return the error of finite gradients of shards whose sums are not finite in float16, which
+    this option has them rounded to.
+    """
+    must = f'{option}="float16" needs sums of gradients of at most 65504'
+    got = f"larger ones in step {step}, which are infinite"
+    fix = f'Write {option}="bfloat16", or a loss that is smaller.'
+    return NotFiniteError(message("Trainer", must, got, fix))
+
+
 def transform_name(transform: Any) -> str:
     """Return what errors call a transform."""
     return str(getattr(transform, "__qualname__", repr(transform)))
@@ -159,7 +202,16 @@ def code_facts() -> dict[str, Any]:
     if spec is not None:
         # It was started by python -m.
         script = f"{spec.name} {script}"
-    return {"kernel sources and versions": cache.source_digest(), "script": script}
+    sources = {"kernel sources and versions": cache.source_digest(), "script": script}
+    return cache.VERSIONS | sources
+
+
+def memory(callbacks: Sequence[object]) -> Memory:
+    """Return what is to be done about bits of parameters and moments that change by themselves."""
+    if settings.checks_memory():
+        return Memory.CHECKED
+    watched = any(isinstance(each, Callback) and each.watches_memory for each in callbacks)
+    return Memory.WATCHED if watched else Memory.TRUSTED
 
 
 def between_runs(running: bool) -> None:
@@ -167,6 +219,14 @@ def between_runs(running: bool) -> None:
     if running:
         must, fix = "a state can only be loaded between runs", "Load it before fit."
         raise RuntimeError(message("Trainer.load_state", must, "a call within fit", fix))
+
+
+def no_workers(owner: str, exchange: Any) -> None:
+    """Refuse what has no meaning where workers train apart."""
+    if exchange is not None:
+        must = "workers that train apart each take their part of every batch"
+        fix = "Use train_step, batches or fit."
+        raise RuntimeError(message(owner, must, f"a call with exchange={exchange}", fix))
 
 
 def between_updates(batches: int) -> None:
@@ -216,6 +276,7 @@ def same_start(trainer: "Trainer", callbacks: Sequence[object]) -> None:
     collective.
     """
     watching = {
+        "memory": trainer._memory.size,
         "metrics": [
             f"{name}: {getattr(each, '__qualname__', each)}"
             for name, each in trainer.metrics.items()

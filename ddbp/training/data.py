@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from itertools import count, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -117,18 +117,24 @@ class ArrayDataset:
 
     def digest(self) -> str:
         """Return a text that is the same for the same data."""
+        return " ".join(self.digests().values())
+
+    def digests(self, most: int = 1 << 26) -> dict[str, str]:
+        """Return such texts of all arrays by their names; of an array of more than `most` bytes
+        that of rows spread evenly over it.
+        """
         parts = {"x": self.x, "y": self.y}
         if self.weights is not None:
             parts["weights"] = self.weights
-        texts = []
+        texts = {}
         for key, part in parts.items():
             for name, leaf in leaves(key, part):
                 where = "" if name in ("x", "y") else f"{name} "
                 if isinstance(leaf, Ragged):
-                    where += f"{array_digest(leaf.lengths)} {leaf.padding} "
+                    where += f"{array_digest(leaf.lengths, most)} {leaf.padding} "
                     leaf = leaf.values
-                texts.append(f"{where}{array_digest(leaf)}")
-        return " ".join(texts)
+                texts[name] = f"{where}{array_digest(leaf, most)}"
+        return texts
 
     def split(self, fraction: float, *, seed: int = 0) -> tuple["ArrayDataset", "ArrayDataset"]:
         """Return two random parts, a function of `seed`, the second with the given fraction of the
@@ -345,6 +351,9 @@ class Batch(NamedTuple):
     tape: Tape | None = None
 
 
+_WORKER = ShardPlan(1, 1, 0)
+"""The rows of a worker are one shard."""
+
 Take = Callable[[str, Any, Any, Any], Any]
 """What takes this rank's rows of a global batch: given a name, samples, the batch's rows and those
 of this rank.
@@ -372,6 +381,27 @@ def local_batch(
         weights = weights.values if weights.__class__ is Padded else weights
     numbers = mine if mine.__class__ is ndarray else None
     return LocalBatch(x, y, first, bounds, len(rows), weights, 1.0, ends_group, numbers)
+
+
+def of_workers(rows: LocalBatch) -> Iterator[LocalBatch]:
+    """Yield the rows of each of this rank's workers, of all that this rank has of a batch."""
+    for start, stop in pairwise(rows.bounds.tolist()):
+        place = slice(start, stop)
+
+        def part(leaf: Any, place: slice = place) -> Any:
+            if isinstance(leaf, Padded):
+                return Padded(leaf.values[place], leaf.lengths[place])
+            return leaf[place]
+
+        yield rows._replace(
+            x=of_leaves(part, rows.x),
+            y=of_leaves(part, rows.y),
+            first=rows.first + start,
+            bounds=_WORKER.rows(stop - start)[2],
+            samples=stop - start,
+            weights=None if rows.weights is None else rows.weights[place],
+            numbers=None if rows.numbers is None else rows.numbers[place],
+        )
 
 
 def sliced(name: str, samples: Any, rows: range, mine: range) -> Any:

@@ -5,17 +5,21 @@ Nobody watches the layers of ordinary steps. When a loss or a gradient turns out
 its tape still has what each layer has given, and backward runs once more with an observer.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
 from ddbp.reduction.shard_gather import ShardGather
 from layers import Call, FlatParameters, Module, Tape, TapeHook, Value
+from layers.engine.gradients import Gradients
+from layers.engine.segment import SegmentCall
 from layers.types import Array, Integers
 
 from . import finite
 
+_T = TypeVar("_T")
 _NAMED = 8
 """So many samples, and parameters, are named."""
 _BACKWARD, LAST = 10**8, 10**9
@@ -61,21 +65,44 @@ class Diagnosis:
 
     def of_loss(self, loss: Value) -> Finding | None:
         """Return where the loss of a batch is not finite, None if it is."""
-        calls = loss.tape.calls
-        first = next((call for call in calls if not _finite(call.output.arrays)), None)
+        return self._of_calls(loss.tape.calls, loss)
+
+    def _of_calls(self, calls: list[Call], loss: Value) -> Finding | None:
+        """Return where calls on the way to a loss first give what is not finite, if they do."""
+        first = next((call for call in calls if not _finite(call.output.remembered)), None)
         if first is None:
             return None
         given = _given(calls, first)
         if given is not None:
             call, array = given
             samples = _samples(loss.tape, _rows(loss.tape, [array]))
-            return Finding(-1, f"{self._name(call)} was given {_value(array)}{samples}")
-        rows = _rows(loss.tape, first.output.arrays)
-        if not rows.size and first is loss.call and not loss.ndim:
-            rows = _rows_of_loss(first)
-        of = _samples(loss.tape, rows)
-        where = f"the first layer whose output is not finite is {self._name(first)}{of}"
-        return Finding(first.index, where)
+            finding = Finding(-1, f"{self._name(call)} was given {_value(array)}{samples}")
+        else:
+            call = first
+            rows = _rows(loss.tape, first.output.remembered)
+            if not rows.size and first is loss.call and not loss.ndim:
+                rows = _rows_of_loss(first)
+            of = _samples(loss.tape, rows)
+            where = f"the first layer whose output is not finite is {self._name(first)}{of}"
+            finding = Finding(first.index, where)
+        within = self._within(call, lambda inner: self._of_calls(inner, loss))
+        return finding if within is None else within._replace(order=finding.order)
+
+    def _within(self, call: Call, look: Callable[[list[Call]], _T | None]) -> _T | None:
+        """Return what is found in the calls of a segment, which are made once more; None in a call
+        of another layer.
+        """
+        if not isinstance(call, SegmentCall):
+            return None
+        try:
+            # Numbers of other ranks do not come: any will do.
+            with self._gather.alone(), call.again() as (tape, *_):
+                return look(tape.calls)
+        except Exception:
+            # What is known already must be said, whatever a layer makes of a second pass.
+            return None
+        finally:
+            self._gather.asked_alone = False
 
     def of_gradient(self, loss: Value, flat: FlatParameters, names: list[str]) -> Finding:
         """Return where the gradient of a batch, which is not finite for the parameters of the
@@ -83,30 +110,74 @@ class Diagnosis:
         """
         parameters = _listed(names)
         tape = loss.tape
-        shards = _shards(flat, names, tape)
         observer = _Observer(tape)
-        nobody: Any = _Nobody()
-        tape.owner = nobody
-        try:
-            # Numbers of other ranks do not come: any will do.
-            with self._gather.alone(), tape.observed(observer, alone=True):
-                loss.backward()
-        except Exception:
+        if not self._propagates(loss, flat, _Nobody(), observer):
             # What is known already must be said, whatever a layer makes of a second pass.
             observer.call = None
-        finally:
-            self._gather.asked_alone = False
-            tape.owner = flat
         call, rows = observer.call, observer.rows
         if call is not None:
             where = f"; the first layer whose gradient is not finite is {self._name(call)}"
             order = _BACKWARD - call.index
-        elif (call := _last_with(names, flat, tape)) is not None:
-            where, order = f"; what comes back to {self._name(call)} is finite", LAST
+        elif (name := self._last_with(_parameters(names, flat), tape.calls)) is not None:
+            where, order = f"; what comes back to {name} is finite", LAST
         else:
             where, order = "", LAST
-        samples = _samples(tape, rows if rows.size else shards)
-        return Finding(order, f"for {parameters}{where}{samples}")
+        if not rows.size:
+            rows = self._rows_of_shards(loss, flat, names)
+        return Finding(order, f"for {parameters}{where}{_samples(tape, rows)}")
+
+    def _propagates(
+        self, loss: Value, flat: FlatParameters, owner: "_Nobody", *observers: TapeHook
+    ) -> bool:
+        """Propagate backwards once more, for another owner of gradients; return whether it went
+        well.
+        """
+        tape, other = loss.tape, cast("FlatParameters", owner)
+        tape.owner = other
+        try:
+            # Numbers of other ranks do not come: any will do.
+            with self._gather.alone(), tape.observed(*observers, alone=True):
+                loss.backward()
+        except Exception:
+            return False
+        finally:
+            self._gather.asked_alone = False
+            tape.owner = flat
+        return True
+
+    def _rows_of_shards(self, loss: Value, flat: FlatParameters, names: list[str]) -> Integers:
+        """Return the rows of the shards whose gradients of parameters of the given names are not
+        finite; none if that are all. Of gradients that were added up that is known of no shard, so
+        they are computed once more.
+        """
+        tape, owner = loss.tape, _Nobody()
+        stored = dict(zip(flat.names, flat.parameters, strict=True))
+        stores = [(stored[name], stored[name].store) for name in names]
+        bad = np.zeros(tape.shards, bool)
+        for parameter, _ in stores:
+            parameter.store = Gradients(parameter.shape, parameter.dtype)
+            parameter.store.owner = cast("FlatParameters", owner)
+        try:
+            self._propagates(loss, flat, owner)
+            for parameter, _ in stores:
+                apart = parameter.gradients
+                if apart is not None:
+                    bad |= ~np.isfinite(apart).reshape(tape.shards, -1).all(axis=1)
+        finally:
+            for parameter, store in stores:
+                parameter.store = store
+        if bad.all():
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.repeat(bad, np.diff(tape.bounds(tape.rows))))
+
+    def _last_with(self, wanted: set[int], calls: list[Call]) -> str | None:
+        """Return the name of the layer of the last call that has one of the parameters with these
+        identities.
+        """
+        call = next((call for call in reversed(calls) if wanted & {*map(id, call.trained)}), None)
+        if call is None:
+            return None
+        return self._within(call, partial(self._last_with, wanted)) or self._name(call)
 
     def _name(self, call: Call) -> str:
         name = self._names.get(id(call.layer))
@@ -141,14 +212,10 @@ class _Observer(TapeHook):
             self.rows = _rows(self._tape, arrays)
 
 
-def _last_with(names: list[str], flat: FlatParameters, tape: Tape) -> Call | None:
-    """Return the last call of a layer that has one of the parameters of these names."""
+def _parameters(names: list[str], flat: FlatParameters) -> set[int]:
+    """Return the identities of the parameters of these names."""
     pairs = zip(flat.names, flat.parameters, strict=True)
-    wanted = {id(parameter) for name, parameter in pairs if name in names}
-    return next(
-        (call for call in reversed(tape.calls) if wanted & {*map(id, call.layer.own_parameters())}),
-        None,
-    )
+    return {id(parameter) for name, parameter in pairs if name in names}
 
 
 def _finite(arrays: Iterable[Array]) -> bool:
@@ -200,24 +267,6 @@ def _rows_of_loss(call: Call) -> Integers:
             # It takes no single samples.
             break
     return np.array(bad, np.int64)
-
-
-def _shards(flat: FlatParameters, names: list[str], tape: Tape) -> Integers:
-    """Return the rows of the shards whose gradients of parameters are not finite; none if that are
-    all.
-    """
-    stored: Mapping[str, Any] = dict(zip(flat.names, flat.parameters, strict=True))
-    bad = np.zeros(tape.shards, bool)
-    for name in names:
-        held = finite.gradient_of(stored[name])
-        if held is None or len(held) != tape.shards:
-            return np.zeros(0, np.int64)
-        bad |= ~np.isfinite(held).reshape(tape.shards, -1).all(axis=1)
-    if bad.all():
-        return np.zeros(0, np.int64)
-    bounds = tape.bounds(tape.rows)
-    rows = [np.arange(bounds[shard], bounds[shard + 1]) for shard in np.flatnonzero(bad)]
-    return np.concatenate(rows) if rows else np.zeros(0, np.int64)
 
 
 def _samples(tape: Tape, rows: Integers) -> str:

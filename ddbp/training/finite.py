@@ -6,6 +6,7 @@ import numpy as np
 
 from layers import FlatParameters, Parameter
 from layers.kernels.finite import any_not_finite
+from layers.kernels.jit import compiled
 from layers.types import Array
 
 _LOOKED_AT, _LEAST = 2**13, 2**9
@@ -36,9 +37,14 @@ class GradientCheck:
         sizes = [parameter.size for parameter in flat.parameters]
         self._sizes = np.array(sizes, np.int64)
         self._part = max(sizes) if whole else max(_LEAST, _LOOKED_AT // len(sizes))
+        self._any = any_not_finite
 
     def __call__(self, turn: int) -> bool:
-        return not any_not_finite(self._gradients, self._starts, self._sizes, self._part, turn)
+        arguments = self._gradients, self._starts, self._sizes, self._part, turn
+        found = self._any(*arguments)
+        if self._any is any_not_finite:
+            self._any = compiled(any_not_finite, arguments)
+        return not found
 
 
 def is_finite(array: Any) -> bool:
@@ -63,11 +69,8 @@ def gradient_of(parameter: Parameter) -> Array | None:
     """Return what there is of the gradients of a parameter's shards, or of their partial sums, one
     a row; None if nothing has contributed.
     """
-    store: Any = parameter.store
-    if store.stale:
-        return None
-    held: Array = store.sums if store.apart is None else store.apart
-    return held
+    store = parameter.store
+    return None if store.stale else store.held
 
 
 def gradients_not_finite(flat: FlatParameters) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import CollectiveKind
-from ddbp.observers.observer import StepHook, TrainingOver
+from ddbp.observers.observer import StepHook, TrainingOver, tell_of_error
 from ddbp.report import page
 from ddbp.report.run import Run
 from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
@@ -122,7 +122,10 @@ class FitLoop(StepHook):
     def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+        facts["callbacks"] = [type(each).__name__ for each in trainer.callbacks]
         facts["process"] = replay.origin(trainer)
+        facts["memory"] = trainer._memory.facts
+        facts["network"] = None if trainer.advice is None else trainer.advice.facts
         if self._run_dir is not None:
             names = ("model", "loss", "optimizer", "transforms")
             chosen = {name: getattr(trainer, name) for name in names} | trainer.options.as_dict()
@@ -177,6 +180,7 @@ class FitLoop(StepHook):
                     break
             if trainer.recovered(trainer._signals.asked):
                 trainer._signals.save()
+            self._close(trainer)
             try:
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
@@ -184,12 +188,23 @@ class FitLoop(StepHook):
                 trainer.recovered(self._write_parameters, trainer)
             self._end_log(trainer, data, validation)
         except BaseException as error:
+            tell_of_error(trainer, error)
             self._end_log(trainer, error=error)
             raise
         finally:
             self.running = False
         self._stream.end()
         return self.history
+
+    def _close(self, trainer: "Trainer") -> None:
+        """Have what was trained since the last update change the model, as a step, where a run ends
+        earlier than was known with its last batch; collective.
+        """
+        step = trainer.step_count
+        if trainer._update.close(step, trainer._phase_hooks):
+            trainer.step_count += 1
+            for tell in trainer._hooks.step_end:
+                tell(trainer, trainer.step_count, self.history[-1]["loss"])
 
     def _of_run(self, number: int) -> History:
         """Return the records of a run that is over."""
@@ -249,6 +264,8 @@ class FitLoop(StepHook):
             trainer.stop = True
             self._stream.given_out = False
             samples = self._seen
+        total, counted, seen = trainer._update.settle()
+        self._count(total, counted, seen)
         seconds = time.perf_counter() - self._started
         guard = trainer._guard
         error = None if self._stream.interrupted else guard.of_parameters(trainer.step_count - 1)
@@ -288,17 +305,24 @@ class FitLoop(StepHook):
             self._stream.reopen()
             trainer._signals.save()
 
+    def skip(self, seconds: float) -> None:
+        """Leave out time that went by in something else."""
+        self._started += seconds
+
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
             counted = self._update.group.counted_of(self._weight)
-            self._total += loss * counted
-            self._counted += counted
-            self._seen += self._weight * self._update.group.updated
+            self._count(loss * counted, counted, self._weight * self._update.group.updated)
             self._seconds = time.perf_counter() - self._started
             if self._log is not None:
                 self._log.note_step(trainer, step, loss)
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
+    def _count(self, total: float, counted: float, seen: float) -> None:
+        self._total += total
+        self._counted += counted
+        self._seen += seen
+
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
         if self._configuration is not None and trainer.comm.leads:
             replay.note(trainer, error)
 

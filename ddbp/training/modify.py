@@ -28,7 +28,8 @@ def modify_parameters(trainer: "Trainer") -> Iterator[bool]:
     if not hasattr(trainer, "step_count"):
         must, fix = "it must be given a trainer", "with ddbp.modify_parameters(trainer): …"
         raise TypeError(message("modify_parameters", must, f"a {type(trainer).__name__}", fix))
-    comm, collective = trainer.comm, (CollectiveKind.GATHER, trainer.step_count)
+    comm, collective = trainer._update.comm, (CollectiveKind.GATHER, trainer.step_count)
+    trainer._update.rest()
     # What the others still compute is of the parameters as they were.
     trainer.recovered(comm.host_barrier, collective)
     Parameter.writes += 1

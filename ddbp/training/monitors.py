@@ -164,14 +164,16 @@ class BestWeights(OptionsCallback):
         self.epoch = 0
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
-        self._weights = trainer.recovered(KeptWeights, trainer.model, trainer.comm)
+        self._weights = trainer.recovered(
+            KeptWeights, trainer.model, trainer.comm, trainer._update.comm
+        )
         if self._loaded:
             trainer.recovered(self._weights.load, self._loaded)
             self._loaded = {}
 
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:
         if newcomers and self._weights is not None:
-            self._weights = KeptWeights(trainer.model, trainer.comm)
+            self._weights = KeptWeights(trainer.model, trainer.comm, trainer._update.comm)
             if self._loaded:
                 self._weights.load(self._loaded)
                 self._loaded = {}

@@ -9,7 +9,7 @@ for another one for it.
 import json
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ddbp import terminal
 from ddbp.comm.agreement import gather_texts
@@ -26,6 +26,7 @@ from layers.errors import message
 from . import finite
 from .checkpoints import Checkpoints
 from .diagnosis import LAST, Diagnosis, Finding
+from .loss_scale import GradientOverflowError, LossScaling
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -39,9 +40,15 @@ _FACTOR = Entry("a number in (0, 1]", lambda entry: NUMBER.holds(entry) and 0 < 
 
 
 _SUM = Finding(LAST, "a sum of finite numbers is too large")
+_OVERFLOW = Finding(LAST, "a gradient has overflowed at this loss scale")
 
 
-class Rollback(NamedTuple):
+class _Numbers(NamedTuple):
+    factor: float
+    most: int
+
+
+class Rollback(_Numbers):
     """What `Trainer(on_nonfinite=…)` does: go back to the last checkpoint, with a lower learning
     rate.
 
@@ -52,10 +59,21 @@ class Rollback(NamedTuple):
         (0, 1).
     most
         How often in a run, at most; then the run stops.
+
+    Raises
+    ------
+    ValueError
+        A number is out of range.
     """
 
-    factor: float = 0.5
-    most: int = 3
+    __slots__ = ()
+
+    def __new__(cls, factor: float = 0.5, most: int = 3) -> Self:
+        fix = "Rollback(factor=0.5, most=3) is usual."
+        if not (isinstance(factor, float) and 0 < factor < 1):
+            must = "factor must be a number between 0 and 1"
+            raise ValueError(message("Rollback", must, repr(factor), fix))
+        return super().__new__(cls, factor, positive_int("Rollback", "most", most, fix))
 
 
 def checked(given: Any) -> Any:
@@ -70,12 +88,7 @@ def checked(given: Any) -> Any:
         return Rollback() if given == "rollback" else given
     # A configuration that was read has it as a list.
     if isinstance(given, tuple | list) and len(given) == 2:
-        factor, most = given
-        fix = "Rollback(factor=0.5, most=3) is usual."
-        if not (isinstance(factor, float) and 0 < factor < 1):
-            must = "the factor of a rollback must be a number between 0 and 1"
-            raise ValueError(message("Trainer", must, repr(factor), fix))
-        return Rollback(factor, positive_int("Trainer", "most", most, fix))
+        return Rollback(*given)
     must = 'on_nonfinite must be "stop", "skip", "rollback" or a Rollback'
     fix = "Leave it out to stop."
     raise ValueError(message("Trainer", must, repr(given), fix))
@@ -95,6 +108,8 @@ class Guard:
         Whose learning rate is lowered.
     gather
         What layers ask other ranks by.
+    scaling
+        The loss scale, which is lowered where gradients overflow before anything else is done.
     comm
         The ranks.
 
@@ -113,13 +128,15 @@ class Guard:
         loss: Any,
         optimizer: Optimizer,
         gather: ShardGather,
+        scaling: LossScaling,
         comm: Communicator,
     ) -> None:
-        self.strict = policy != "stop"
+        self.strict = policy != "stop" or scaling.on
         self.skipped = 0
         self.rollbacks = 0
         self._checkpoints: Sequence[Checkpoints] = ()
         self._policy = policy
+        self._scaling = scaling
         self._optimizer = optimizer
         optimizer.factor = 1.0
         self._comm = comm
@@ -147,9 +164,16 @@ class Guard:
         if not math.isfinite(total):
             self._found = self._diagnosis.of_loss(loss) or _SUM
             return
-        # Of partial sums, and of parameters that have no gradient yet, there may be old ones.
-        if not self._gradients_finite(step) and (names := finite.gradients_not_finite(self._flat)):
-            self._found = self._diagnosis.of_gradient(loss, self._flat, names)
+        # Shards wait apart from their sums; parameters without a gradient may have an old one.
+        apart = self._flat.groups[-1] > len(self._flat.gradients)
+        if (apart or not self._gradients_finite(step)) and (
+            names := finite.gradients_not_finite(self._flat)
+        ):
+            self._found = (
+                _OVERFLOW
+                if self._scaling.may_fall
+                else self._diagnosis.of_gradient(loss, self._flat, names)
+            )
 
     def look_at_gradients(self, loss: Value, step: int) -> int:
         """Look at the gradients of a group, which are complete, and the last batch of which is
@@ -158,6 +182,8 @@ class Guard:
         if not self._found:
             if self._gradients_finite(step):
                 return 0
+            if self._scaling.may_fall:
+                return _NOT_FINITE
             names = finite.gradients_not_finite(self._flat)
             # A loss that is not finite is the cause, if there is one.
             self._found = self._diagnosis.of_loss(loss) or self._diagnosis.of_gradient(
@@ -171,6 +197,9 @@ class Guard:
         """
         if not requested & _NOT_FINITE and math.isfinite(value):
             return
+        if math.isfinite(value) and self._scaling.may_fall:
+            self._found = None
+            raise self._scaling.overflow(step)
         if not self._found and not math.isfinite(value):
             self._found = self._diagnosis.of_loss(loss)
         here, self._found = self._found, None
@@ -195,6 +224,8 @@ class Guard:
                     "Look for a division by zero, or a logarithm or a root of zero, in the layers"
                     " from there on and in the loss."
                 )
+        if what == "gradient" and self._scaling.on:
+            where = f" at every loss scale down to {self._scaling.value:g}{where}"
         got = f"{value if what == 'loss' else 'NaN or inf'} in step {step}{where}"
         error = NotFiniteError(message("Trainer", f"the {what} must be finite", got, fix))
         error.of_parameters = name is not None
@@ -221,7 +252,11 @@ class Guard:
         # What ranks have asked for in this step, none has done.
         reducer = trainer._update.reducer
         reducer.request |= reducer.requested & ~_NOT_FINITE
-        if isinstance(self._policy, Rollback):
+        if isinstance(error, GradientOverflowError):
+            self._scaling.fall()
+            if trainer._truncation is not None:
+                trainer._truncation.undo()
+        elif isinstance(self._policy, Rollback):
             self._roll_back(trainer, self._policy, error)
         elif self._policy == "skip" and not error.of_parameters:
             self.skipped += 1
@@ -274,12 +309,12 @@ class Guard:
         error.of_parameters = True
         return error
 
-    def counts(self) -> dict[str, int]:
+    def counts(self) -> dict[str, float]:
         """Return for a record how many updates were left out so far, and how often training went
-        back, if any.
+        back, if any, and the loss scale, if there is one.
         """
         counts = {"skipped": self.skipped, "rollbacks": self.rollbacks}
-        return {name: count for name, count in counts.items() if count}
+        return {name: count for name, count in counts.items() if count} | self._scaling.record()
 
     def _say(self, trainer: "Trainer", error: NotFiniteError, done: str) -> None:
         if trainer.comm.leads:

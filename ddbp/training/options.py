@@ -9,13 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.reduction.shards import MOST_SHARDS, ShardPlan, chosen
+from ddbp import compression
+from ddbp.compression import Rounded
+from ddbp.reduction.shards import MOST_SHARDS, RANKS, ShardPlan, chosen
 from ddbp.reduction.wire import Wire
-from layers.checks import non_negative_int, positive_int
+from ddbp.seldom import exchange, workers
+from layers.checks import non_negative_int, one_of, positive_int
 from layers.errors import Renamed, message
 from layers.kernels.cache_folder import opened
+from layers.precision import PRECISIONS
 
-from . import checks, nonfinite
+from . import checks, learning, loss_scale, nonfinite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,9 @@ class TrainerOptions:
     seed
         Seed of the order of the data and of random masks.
     shards
-        S; what DDBP_SHARDS says or else one per rank, which is fastest, unless given.
+        S, or "ranks" for one per rank, which is fastest. What DDBP_SHARDS says unless a number is
+        given; else 8, or the next power of two from the number of ranks on; but one per rank with
+        batch normalisation that is not synchronized, as its statistics are those of a shard.
     clip_norm, clip_value
         Limits of the gradient's global Euclidean norm, and of each of its elements.
     truncate
@@ -45,12 +51,27 @@ class TrainerOptions:
     wire
         Send gradients between hosts as "float16", "bfloat16" or by a `Wire` of your own: see
         `ddbp.reduction.wire`.
+    compression
+        Send gradients of shards compressed, by a compressor such as `ddbp.TopK(0.01)` or one of
+        "top-k:0.01", "power-sgd:2", "sign": see `ddbp.compression`.
     l1, l2
         Add l1 |w|₁ + l2 |w|²/2 over the regularized parameters (weights, not biases) to the loss.
+    precision
+        What products are computed in: "float32", or "bf16", which takes a float32 model: see
+        `layers.set_precision`. "bf16x3" is refused where it takes longer than float32.
+    loss_scale
+        What gradients are multiplied by on their way back, a `LossScale`; nothing unless given. See
+        `ddbp.training.loss_scale`.
     on_nonfinite
         What is done where a loss or a gradient is not finite: "stop" with an error that names where
         it comes from; "skip" that update; go back to the last checkpoint, "rollback" or a
         `Rollback`. See `ddbp.training.nonfinite`.
+    exchange
+        Have workers train apart and exchange what they have learned seldom: a `LocalSGD` or a
+        `DiLoCo`, or its text. They are the shards. See `ddbp.seldom`.
+    rule
+        What the network learns by in place of exact backpropagation: a `layers.Rule`, or the name
+        of one of `layers.rules`, such as "feedback_alignment", with this seed.
 
     Raises
     ------
@@ -62,14 +83,19 @@ class TrainerOptions:
     drop_last: bool = False
     accumulate: int = 1
     seed: int = 0
-    shards: int | None = None
+    shards: Any = None
     clip_norm: float | None = None
     clip_value: float | None = None
     truncate: int | None = None
     wire: str | Wire | None = None
+    compression: Any = None
     l1: float = 0.0
     l2: float = 0.0
+    precision: str = "float32"
+    loss_scale: Any = None
     on_nonfinite: Any = "stop"
+    exchange: Any = None
+    rule: Any = None
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -81,14 +107,21 @@ class TrainerOptions:
                 "Trainer", "accumulate", self.accumulate, "accumulate=1 is the least."
             ),
         }
-        if self.shards is not None:
-            checked["shards"] = positive_int(
-                "Trainer", "shards", self.shards, "Leave it out for one per rank.", MOST_SHARDS
-            )
+        if self.shards is not None and not (isinstance(self.shards, str) and self.shards == RANKS):
+            fix = "Leave it out for 8, or more for more ranks; 'ranks' is one per rank."
+            checked["shards"] = positive_int("Trainer", "shards", self.shards, fix, MOST_SHARDS)
         if self.truncate is not None:
             checked["truncate"] = positive_int(
                 "Trainer", "truncate", self.truncate, "truncate=1 is the least."
             )
+        checked["compression"] = compression.chosen(self.compression)
+        if checked["compression"] is not None and self.wire is not None:
+            must = "compression and wire cannot go together, as both say what is sent"
+            got = f"compression={checked['compression']}, wire={self.wire!r}"
+            raise ValueError(message("Trainer", must, got, "Leave one of them out."))
+        checked["precision"] = one_of("Trainer", "precision", self.precision, PRECISIONS)
+        checked["loss_scale"] = loss_scale.checked(self.loss_scale, self.precision)
+        checked["rule"] = learning.checked(self.rule, checked["seed"])
         checked["on_nonfinite"] = nonfinite.checked(self.on_nonfinite)
         checked |= checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
         drop_last: Any = self.drop_last
@@ -98,15 +131,28 @@ class TrainerOptions:
         checked["drop_last"] = bool(drop_last)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "exchange", exchange.chosen(self.exchange))
+        if self.exchange is not None:
+            object.__setattr__(self, "shards", workers.require(self))
 
     def on(self, ranks: int) -> "TrainerOptions":
         """Return the options on so many ranks, with the number of shards that is chosen there."""
         checks.ranks_have_samples(self.batch_size, ranks)
+        if self.exchange is not None:
+            workers.require_ranks(self.exchange, ranks)
         return replace(self, shards=chosen(self.shards, ranks))
 
     def plan(self, rank: int, ranks: int) -> ShardPlan:
         """Return which rank computes which shards."""
         return ShardPlan(chosen(self.shards, ranks), ranks, rank)
+
+    def narrow(self, *, sends: bool) -> str | None:
+        """Return the option that has sums of gradients rounded to float16, if one does; `wire` does
+        so where a host sends them.
+        """
+        if isinstance(self.compression, Rounded) and self.compression.name == "float16":
+            return "compression"
+        return "wire" if sends and self.wire == "float16" else None
 
     def samples(self, of: int) -> int:
         """Return how many of so many samples an epoch takes."""
@@ -114,7 +160,11 @@ class TrainerOptions:
 
     def steps(self, of: int) -> int:
         """Return the number of updates in an epoch over so many samples."""
-        return -(-self.samples(of) // (self.batch_size * self.accumulate))
+        batches = -(-self.samples(of) // self.batch_size)
+        if self.exchange is not None:
+            exchanges: int = self.exchange.exchanges(batches)
+            return max(1, exchanges)
+        return -(-batches // self.accumulate)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the options by name."""

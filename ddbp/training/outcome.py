@@ -1,6 +1,6 @@
 """What a model makes of samples at the end of a run, for its report: `samples.npz` in the run
-folder, with which labels were taken for which, the samples of the greatest loss, and what was
-predicted for numbers.
+folder, with which labels were taken for which, the samples of the greatest loss, what was predicted
+for numbers, and how likely the tokens of texts were.
 """
 
 import json
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ddbp import files
 from ddbp.reduction.shards import ShardPlan
 from layers import BinaryCrossEntropy, Tape
 from layers.types import Array, Integers
 
 from .data import ArrayDataset, Rows, local_batch, permutation
 from .samples import Ragged, call, leaves, recorded
+from .text_samples import WINDOWS, TextSamples, is_language, windows
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -68,26 +70,33 @@ def write(
             break
     seen = np.concatenate([rows for rows, *_ in parts])
     facts: dict[str, Any] = {"data": kind, "samples": len(data), "seen": len(seen)}
+    ignore = getattr(trainer.loss, "ignore", None)
     binary = isinstance(trainer.loss, BinaryCrossEntropy)
     _, prediction, target, _ = parts[0]
     if binary and target.shape == prediction.shape and prediction[0].size == 1:
         arrays = _of_labels([_two_classes(*part[1:]) for part in parts])
     elif target.dtype.kind in "iu" and target.shape == prediction.shape[:-1] != prediction.shape:
-        ignore = getattr(trainer.loss, "ignore", None)
         arrays = _of_labels([_labelled(*part[1:], ignore) for part in parts])
     elif target.shape == prediction.shape and target.dtype.kind == "f" and not binary:
         arrays = _of_numbers(parts)
     else:
         return
-    numbers = seen[arrays.pop("places")]
+    places, usual = arrays.pop("places"), arrays.pop("usual")
+    numbers = seen[places]
+    if target.ndim == 2 and "pairs" in arrays and is_language(data, seen, ignore):
+        worst = dict.fromkeys(numbers[:WINDOWS].tolist(), "worst")
+        chosen = dict.fromkeys(seen[usual].tolist(), "usual") | worst
+        facts["texts"], windows_of = windows(trainer, data, chosen, ignore)
+        arrays |= windows_of
+    for callback in trainer.callbacks:
+        if isinstance(callback, TextSamples):
+            facts |= callback.facts(trainer.model)
     first, leaf = next(iter(leaves("x", data.x)))
     inputs = {f"input{n}": _small(leaf, number) for n, number in enumerate(numbers)}
     facts["input"] = first
     arrays |= {"numbers": numbers, "facts": np.array(json.dumps(facts)), **inputs}
-    temporary = folder / ".samples.npz.new"
-    with temporary.open("wb") as file:
+    with files.whole(folder / "samples.npz") as place, place.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    temporary.replace(folder / "samples.npz")
 
 
 def _labelled(logits: Array, labels: Integers, weights: Any, ignore: int | None) -> _Labelled:
@@ -130,6 +139,7 @@ def _of_labels(parts: list[_Labelled]) -> dict[str, Any]:
     places = _worst(every.losses)
     return {
         "places": places,
+        "usual": _usual(every.losses),
         "pairs": np.column_stack((pairs, counts)),
         "losses": every.losses[places],
         "targets": every.target[places],
@@ -147,10 +157,13 @@ def _of_numbers(parts: list[tuple[Integers, Any, Any, Any]]) -> dict[str, Any]:
     ]
     losses = np.concatenate(squares)
     places = _worst(losses)
+    every = {"outputs": outputs, "expected": targets}
+    arrays = {name: np.concatenate(found).astype(np.float32) for name, found in every.items()}
     return {
+        **arrays,
+        **{f"worst_{name}": found[places] for name, found in arrays.items()},
         "places": places,
-        "outputs": np.concatenate(outputs).astype(np.float32),
-        "expected": np.concatenate(targets).astype(np.float32),
+        "usual": _usual(losses),
         "losses": losses[places],
     }
 
@@ -158,6 +171,14 @@ def _of_numbers(parts: list[tuple[Integers, Any, Any, Any]]) -> dict[str, Any]:
 def _worst(losses: Array) -> Integers:
     """Return the places of the greatest losses, NaN first."""
     return np.argsort(-np.nan_to_num(losses, nan=np.inf), kind="stable")[:WORST]
+
+
+def _usual(losses: Array) -> Integers:
+    """Return the places of the losses next to the median."""
+    known = losses[np.isfinite(losses)]
+    median = np.median(known) if known.size else 0.0
+    apart = np.nan_to_num(np.abs(losses - median), nan=np.inf)
+    return np.argsort(apart, kind="stable")[:WINDOWS]
 
 
 def _small(samples: Any, number: int) -> Array:

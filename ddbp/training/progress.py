@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ddbp import terminal
 
 from .callbacks import Callback, Record
+from .precision import slower, without_amx
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -41,6 +42,12 @@ class Progress(Callback):
         self._last = ""
         self._shown = 0.0
         self._pending = 0
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        """Say where a precision takes longer than it could, or than float32."""
+        for about in (without_amx, slower) if trainer.comm.leads else ():
+            if text := about(trainer.options.precision):
+                terminal.say(text)
 
     def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
         self._shown = time.monotonic()

@@ -26,6 +26,7 @@ from layers.checks import positive_int
 from layers.errors import message
 
 from . import snapshots
+from .batch_stream import taped
 from .keeping import Keeper
 
 if TYPE_CHECKING:
@@ -321,7 +322,7 @@ class Recovery:
         trainer = self._trainer
         if trainer.loss is not None and trainer._truncation is None:
             try:
-                batch = trainer._taped(trainer._stream.first(), telling=False)
+                batch = taped(trainer, trainer._stream.first(), telling=False)
                 trainer._run_pass(batch).tape.release()
             finally:
                 trainer._update.group.restart()

@@ -5,10 +5,10 @@ A script is run as it was, up to the end of the step; its trainers write to a fo
 files in place of their own.
 """
 
+import io
 import json
 import math
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from itertools import count
@@ -19,11 +19,15 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from ddbp import settings
-from ddbp.instruments.calls import values_with_gradients
+from ddbp.doctor.doctor import Doctor, DoctorError
+from ddbp.instruments.calls import values_with_gradients, written
 from ddbp.instruments.instruments import Instruments
 from ddbp.instruments.recording import Recording
+from ddbp.observers import replay_command
+from ddbp.optim.clipping import NotFiniteError
 from layers import Call, Module, Tape, TapeHook
 from layers.errors import message
+from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 from .callbacks import Callback
@@ -51,7 +55,14 @@ def origin(trainer: "Trainer") -> dict[str, Any]:
         "folder": _FOLDER,
         "trainer": _NUMBERS[trainer],
         "shards": trainer.options.shards,
+        "changes": trainer._changes,
     }
+
+
+def counted(trainer: "Trainer") -> int:
+    """Return the number in the script of a trainer that is being made; each is counted once."""
+    number = _NUMBERS[trainer] = next(_COUNT)
+    return number
 
 
 def of_rank(rank: int) -> str:
@@ -59,21 +70,23 @@ def of_rank(rank: int) -> str:
     return f"rank{rank}"
 
 
-def note(trainer: "Trainer", error: Exception) -> None:
+def note(trainer: "Trainer", error: BaseException) -> None:
     """Add the command that shows a step once more to the error that it has ended with."""
-    if settings.replay_folder() is None:
-        run = shlex.quote(str(trainer.run_dir))
-        command = f"ddbp replay {run} --step {trainer.step_count}"
-        error.add_note(f"To see this step once more: {command}")
+    ends_step = trainer._last_begun == trainer.step_count and isinstance(error, Exception)
+    found = isinstance(error, DoctorError | NotFiniteError)
+    if (ends_step or found) and settings.replay_folder() is None:
+        said = replay_command.in_words(trainer.run_dir, trainer._last_begun)
+        if said:
+            error.add_note(said)
 
 
 def begin(
     trainer: "Trainer", callbacks: Sequence[Callback | TapeHook]
 ) -> Sequence[Callback | TapeHook]:
-    """Count a trainer, and return its callbacks; where a step is replayed they write nothing that
-    was there, and the trainer begins at the checkpoint before that.
+    """Return the callbacks of a trainer; where a step is replayed they write nothing that was
+    there, and the trainer begins at the checkpoint before that.
     """
-    number = _NUMBERS[trainer] = next(_COUNT)
+    number = _NUMBERS[trainer]
     folder = settings.replay_folder()
     if folder is None:
         return callbacks
@@ -84,7 +97,8 @@ def begin(
     kept = [
         each
         for each in callbacks
-        if not getattr(each, "sends", False) and (rolls_back or not isinstance(each, Checkpoints))
+        if not (getattr(each, "sends", False) or isinstance(each, Doctor))
+        and (rolls_back or not isinstance(each, Checkpoints))
     ]
     for each in kept:
         if isinstance(each, Callback) and getattr(each, "path", None) is not None:
@@ -121,7 +135,8 @@ class Replayed(Callback, TapeHook):
     instruments
         What measures it.
     request
-        What is asked for: `step`, and the name of a `layer` whose arrays are wanted, or None.
+        What is asked for: `step`, and the name of a `layer` whose arrays are wanted, and those of
+        all that it is made of, or None.
     folder
         Where the answer goes.
     """
@@ -133,17 +148,20 @@ class Replayed(Callback, TapeHook):
         self._step: int = request["step"]
         self._layer: str | None = request["layer"]
         self._folder = folder
-        names = {id(layer): name for name, layer in trainer.model.named_layers()}
+        model = trainer.model
+        names = {id(layer): name or type(layer).__name__ for name, layer in model.named_layers()}
         if isinstance(trainer.loss, Module):
             names.setdefault(id(trainer.loss), "loss")
         self._names = names
         if self._layer is not None and self._layer not in names.values():
-            shown = ", ".join(name for name in names.values() if name and "._" not in name)
+            shown = ", ".join(dict.fromkeys(name for name in names.values() if "._" not in name))
             must, fix = "--layer must name a layer", f"They are {shown}."
             raise ValueError(message("ddbp replay", must, self._layer, fix))
+        self._scaling = trainer._scaling
         self._on = False
         self._samples: list[int] = []
         self._arrays: dict[str, Array] = {}
+        self._left_out = 0
         self._calls: list[Call] = []
 
     def __repr__(self) -> str:
@@ -153,48 +171,73 @@ class Replayed(Callback, TapeHook):
         self._on = step == self._step
         self._samples.clear()
         self._arrays.clear()
+        self._left_out = 0
         if step > self._step:
             # The step was left out, as its numbers were not finite.
             self._tell(trainer, math.nan)
 
     def on_forward_begin(self, call: Call) -> None:
-        if self._on and call.training and not call.index:
+        if self._on and call.training and call.begins_pass:
             self._calls.clear()
             numbers, rows = call.tape.numbers, call.tape.rows
             known = isinstance(numbers, np.ndarray)
             self._samples += [*map(int, numbers if known else np.arange(rows) + (numbers or 0))]
 
     def on_forward_end(self, call: Call) -> None:
-        parts = call.layer.parts or (call.layer,)
-        if self._on and call.training and self._layer in [self._names.get(id(p)) for p in parts]:
+        if self._on and call.training and self._wants(call):
             for number, x in enumerate(call.inputs):
                 self._keep(call, f"input {number}", getattr(x, "array", x))
             for number, y in enumerate(call.output.arrays):
                 self._keep(call, f"output {number}", y)
+            if call.tape.is_segment:
+                # What has a gradient is computed once more.
+                return
             self._calls.append(call)
             for value in values_with_gradients(call):
                 value.keep_grad()
+
+    def on_backward_begin(self, call: Call) -> None:
+        if self._on and call.tape.is_segment and self._wants(call):
+            for number, value in enumerate(values_with_gradients(call)):
+                self._keep_gradient(call, number, value.received)
+
+    def _wants(self, call: Call) -> bool:
+        """Return whether a call is of the layer that is asked for, or of one that it is made of."""
+        wanted = self._layer
+        if wanted is None:
+            return False
+        names = [self._names.get(id(layer), "") for layer in (call.layer, *written(call.layer))]
+        return any(name == wanted or name.startswith(f"{wanted}.") for name in names)
 
     def on_backward_pass_end(self, tape: Tape) -> None:
         if not self._on:
             return
         for call in self._calls:
             for number, value in enumerate(values_with_gradients(call)):
-                if value.grad is not None:
-                    self._keep(call, f"gradient of output {number}", value.grad)
+                self._keep_gradient(call, number, value.grad)
         self._calls.clear()
+
+    def _keep_gradient(self, call: Call, number: int, dy: Array | None) -> None:
+        if dy is not None:
+            gradient = dy / dy.dtype.type(self._scaling.value)
+            self._keep(call, f"gradient of output {number}", gradient)
 
     def _keep(self, call: Call, name: str, array: Any) -> None:
         held = sum(each.size for each in self._arrays.values())
-        if isinstance(array, np.ndarray) and held + array.size <= _MOST_ELEMENTS:
-            self._arrays[f"call {call.index}, {name}"] = array.copy()
+        if not isinstance(array, np.ndarray):
+            return
+        if held + array.size <= _MOST_ELEMENTS:
+            first = self._names.get(id(written(call.layer)[0]), "")
+            self._arrays[f"call {call.index} of {first}, {name}"] = array.copy()
+        else:
+            self._left_out += 1
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self._on:
             self._tell(trainer, loss)
 
-    def on_exception(self, trainer: "Trainer", error: Exception) -> None:
-        if self._on:
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
+        if self._on and isinstance(error, Exception):
             self._write(trainer, str(error))
 
     def _tell(self, trainer: "Trainer", loss: float) -> None:
@@ -220,7 +263,8 @@ class Replayed(Callback, TapeHook):
         path = self._folder / of_rank(trainer.comm.rank)
         if self._arrays:
             np.savez(path.with_suffix(".npz"), **cast(Any, self._arrays))
-        path.with_suffix(".json").write_text(json.dumps({"samples": self._samples, "error": error}))
+        said = {"samples": self._samples, "error": error, "left_out": self._left_out}
+        path.with_suffix(".json").write_text(json.dumps(said))
 
 
 def _measured(recording: Recording, step: int) -> dict[str, Any]:
@@ -267,11 +311,11 @@ def recorded_digest(run: Path, step: int) -> str | None:
     """Return the digest after a step that is in a run folder, None if there is none."""
     result = None
     try:
-        with (run / DIGESTS).open() as file:
-            for line in file:
+        with opened(run / DIGESTS, links=True) as file, io.BufferedReader(file) as lines:
+            for line in lines:
                 found = json.loads(line)
                 # A run that went back has come to a step twice.
                 result = found["sha256"] if found["step"] == step else result
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+    except (OSError, KeyError, RecursionError, TypeError, ValueError):
         pass
     return result

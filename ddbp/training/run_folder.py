@@ -13,6 +13,7 @@ from typing import Any
 
 import safetensors.numpy
 
+from ddbp import files
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
@@ -140,10 +141,9 @@ class RunFolder:
             _warn(f"{error} Meanwhile they are in {other}: move them.")
 
     def _replace(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.new"
         try:
-            temporary.write_text(text)
-            temporary.replace(self.path / name)
+            with files.whole(self.path / name) as place:
+                place.write_text(text)
         except OSError as error:
             raise self._refusal(error) from error
 

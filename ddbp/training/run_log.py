@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbp import files
+from ddbp.comm import processes
 from layers.kernels.cache_folder import opened
 
 from .signals import RunSaved
@@ -73,7 +75,9 @@ class RunLog:
         self._status |= {"epoch": trainer.epoch, "step": trainer.step_count, "steps": steps}
 
     def _start(self, trainer: "Trainer") -> None:
-        self._status |= {"host": socket.gethostname(), "process": os.getpid()}
+        process = os.getpid()
+        born = processes.start_of(process)
+        self._status |= {"host": socket.gethostname(), "process": process, "born": born}
         self._lines.clear()
         self._begin_line()
         if trainer.comm.leads:
@@ -155,11 +159,9 @@ class RunLog:
         self._status = {}
 
     def _write_status(self) -> None:
-        temporary = self._folder / ".status.json.new"
         self._status["written"] = _now()
-        with suppress(OSError):
-            temporary.write_text(json.dumps(self._status, indent=2) + "\n")
-            temporary.replace(self._folder / "status.json")
+        with suppress(OSError), files.whole(self._folder / "status.json") as place:
+            place.write_text(json.dumps(self._status, indent=2) + "\n")
 
 
 def _step_of(line: bytes) -> int:

@@ -24,15 +24,19 @@ import numba
 import numpy as np
 
 import layers
-from ddbp import settings, terminal
+from ddbp import compression, settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
+from ddbp.reduction.shards import RANKS
+from ddbp.seldom.exchange import Exchange, chosen
 from layers import Module
 from layers.errors import message, wording
+from layers.precision import PRECISIONS
 from layers.types import Array
 
+from . import learning
 from .checkpoints import Checkpoints
 from .data import ArrayDataset
 from .options import TrainerOptions
@@ -60,8 +64,9 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
-    `--seed`, `--shards`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`,
-    `--trace`, `--digests`, `--instruments`, `--json` and `--quiet`.
+    `--seed`, `--precision`, `--rule`, `--compression`, `--shards`, `--exchange`, `--run-dir`,
+    `--checkpoint-every`, `--resume`, `--resume-options`, `--trace`, `--digests`, `--instruments`,
+    `--doctor`, `--no-doctor`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -98,7 +103,34 @@ class Flags(argparse.ArgumentParser):
             default=0,
             help="of initial weights and data order (%(default)s)",
         )
-        self.add_size("--shards", None, "for the same bits on 1 to SHARDS ranks (one per rank)")
+        self.add_choice("--precision", PRECISIONS, "what products are computed in")
+        self.add_argument(
+            "--compression",
+            type=_compression,
+            metavar="NAME",
+            help="what hosts send of gradients: top-k:0.01, power-sgd:2, sign, float16, bfloat16 or"
+            " int8 (all)",
+        )
+        self.add_argument(
+            "--memory", metavar="SIZE", help="what a step may take beside parameters, as 200MB"
+        )
+        self.add_argument(
+            "--rule",
+            choices=learning.names(),
+            metavar="NAME",
+            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}",
+        )
+        self.add_argument(
+            "--shards",
+            type=_shards,
+            help="for the same bits on 1 to SHARDS ranks (8 or more), or 'ranks' for one per rank",
+        )
+        self.add_argument(
+            "--exchange",
+            type=_exchange,
+            help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
+            " DiLoCo(workers=4, every=64)",
+        )
         self.add_argument(
             "--run-dir",
             type=Path,
@@ -138,6 +170,16 @@ class Flags(argparse.ArgumentParser):
             type=positive_int,
             metavar="STEPS",
             help="measure one step of so many, layer by layer (%(const)s)",
+        )
+        self.add_argument(
+            "--doctor",
+            nargs="?",
+            const=True,
+            choices=["strict"],
+            help="say what is wrong with the run (unless --quiet), or end it then",
+        )
+        self.add_argument(
+            "--no-doctor", dest="doctor", action="store_false", help="say nothing of it"
         )
         self.add_argument(
             "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
@@ -225,6 +267,8 @@ def fit(
     callbacks += [Trace()] * options.trace + [StepDigests()] * options.digests
     if options.instruments:
         callbacks.append(Instruments(options.instruments))
+    # A doctor looks at gradients of all workers in each step.
+    watched = not (options.quiet or options.exchange)
     trainer = Trainer(
         model,
         loss=loss,
@@ -232,7 +276,13 @@ def fit(
         batch_size=options.batch_size,
         seed=options.seed,
         shards=options.shards,
+        exchange=options.exchange,
+        precision=options.precision,
+        compression=options.compression,
+        memory=options.memory,
+        rule=options.rule,
         callbacks=callbacks,
+        doctor=watched if options.doctor is None else options.doctor,
         run_dir=options.run_dir or run_folder(),
         resume=options.resume,
         resume_options=options.resume_options,
@@ -286,6 +336,24 @@ def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) ->
 def root_mean_square(error: Array) -> float:
     """Return the root of the mean square of all elements of `error`."""
     return float(np.sqrt(np.mean(error**2)))
+
+
+def _compression(text: str) -> Any:
+    try:
+        return compression.chosen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _shards(text: str) -> int | str:
+    return text if text == RANKS else positive_int(text)
+
+
+def _exchange(text: str) -> Exchange | None:
+    try:
+        return chosen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @wording("script.positive_int")

@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ddbp.snapshot import BOOLEAN, VERSION, Pieces, Schema, Snapshot, State, Sto
 from layers.errors import message
 from layers.types import Array
 
-from . import checks
+from . import checks, learning
 from .callbacks import Callback
 
 if TYPE_CHECKING:
@@ -45,6 +45,67 @@ class Stateful(Protocol):
         """Go on from what `state` returned."""
 
 
+class Continuing:
+    """What a trainer offers to go on from a state of it."""
+
+    def state(self, *, collected: bool = True) -> Snapshot:
+        """Return all that training has changed so far, the same on all ranks and for any number of
+        them; collective.
+
+        Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
+        others have been told what it has. The order in the data, random masks and whatever else
+        there is are functions of it. If it is not `collected`, arrays that are spread over ranks
+        are the pieces of this one, and change with training.
+
+        Raises
+        ------
+        RuntimeError
+            A batch was given out, and no step has been taken since, or a validation goes on.
+        """
+        trainer: Any = self
+        trainer._follow()
+        at_once = take if collected else local
+        return cast(Snapshot, trainer.recovered(lambda: at_once(trainer, parts(trainer))))
+
+    def load_state(self, state: Snapshot) -> None:
+        """Go on from the state of a trainer that was made alike, on any number of ranks;
+        collective.
+
+        The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
+        next one, which must be asked for as many epochs. A loop that was begun before is refused
+        its next batch.
+
+        Raises
+        ------
+        TypeError
+            It is no snapshot of arrays and of what JSON can hold.
+        ValueError
+            The state is of another version, model or options, or not whole: nothing is changed.
+        RuntimeError
+            The trainer is in the midst of a fit.
+        CommunicationError
+            Ranks have different states.
+        """
+        trainer: Any = self
+        checks.between_runs(trainer._fit.running)
+        self._load(state)
+        trainer._stream.runs = trainer._stream.over
+
+    def _go_on(self, state: Snapshot) -> None:
+        """Go on from the state of a checkpoint."""
+        trainer: Any = self
+        self._load(state, trainer._differing)
+        for callback in trainer.callbacks:
+            callback.on_resume(trainer)
+
+    def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
+        trainer: Any = self
+        trainer._follow()
+        load(trainer, parts(trainer), state, differing)
+        trainer._update.batches = 0
+        trainer._last_begun = -1
+
+
 def local(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
     """Return the snapshot of the parts of a trainer with this rank's pieces of arrays that are
     spread over ranks; collective. Its arrays change with training.
@@ -63,13 +124,13 @@ def take(trainer: "Trainer", parts: Mapping[str, Stateful]) -> Snapshot:
     spread = {name: each for name, each in snapshot.arrays.items() if isinstance(each, Pieces)}
     missing = {name: pieces for name, pieces in spread.items() if pieces.whole is None}
     whole = {name: p.whole.copy() for name, p in spread.items() if p.whole is not None}
-    arrays = snapshot.arrays | whole | _gathered(trainer.comm, missing)
+    arrays = snapshot.arrays | whole | gathered(trainer.comm, missing)
     # Times are not the same on all ranks.
     values = gather_texts(trainer.comm, json.dumps(snapshot.values))[0]
     return Snapshot(arrays, json.loads(values))
 
 
-def _gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Array]:
+def gathered(comm: Communicator, spread: Mapping[str, Pieces]) -> dict[str, Array]:
     """Return the whole arrays of which ranks hold pieces; collective."""
     result = {name: np.zeros(pieces.shape, pieces.dtype) for name, pieces in spread.items()}
     for dtype in sorted({array.dtype.str for array in result.values()}):
@@ -214,12 +275,16 @@ def _require_fitting(
 
 def parts(trainer: "Trainer") -> dict[str, Stateful]:
     """Return all parts of a trainer that change, by name."""
+    compressed = trainer._update.reducer.compressed
     # Callbacks first: those of the user may refuse what they are to load.
     return {
         **stateful(trainer.callbacks),
-        "model": Replica(trainer.model, trainer.comm),
-        "optimizer": trainer.optimizer,
+        "model": Replica(trainer.model, trainer.comm, trainer._update.comm),
+        **learning.parts(trainer),
+        **trainer._update.parts(),
         "guard": trainer._guard,
+        **({"loss_scale": trainer._scaling} if trainer._scaling.on else {}),
+        **({} if compressed is None else {"compression": compressed}),
         "accumulation": trainer._update.group,
         "stream": trainer._stream,
         "fit": trainer._fit,
@@ -227,20 +292,37 @@ def parts(trainer: "Trainer") -> dict[str, Stateful]:
 
 
 def stateful(callbacks: Sequence[Callback]) -> dict[str, Callback]:
-    """Return the callbacks that have a state, by names for it."""
+    """Return the callbacks that have a state, by names for it, those that are optional last."""
     kinds = [each for each in callbacks if type(each).state is not Callback.state]
-    return {f"{type(each).__name__}.{number}": each for number, each in enumerate(kinds)}
+    groups = ([each for each in kinds if each.optional is optional] for optional in (False, True))
+    return {
+        f"{type(each).__name__}.{number}": each
+        for group in groups
+        for number, each in enumerate(group)
+    }
 
 
 def _facts(trainer: "Trainer") -> dict[str, Any]:
     """Return what must be the same of the trainer that a state is from and the one that it is for,
     in words.
     """
-    return in_words(checks.run_facts(trainer) | {"callbacks": [*stateful(trainer.callbacks)]})
+    required = [each for each in trainer.callbacks if not each.optional]
+    return in_words(checks.run_facts(trainer) | {"callbacks": [*stateful(required)]})
+
+
+_BEFORE = {
+    "precision": "float32",
+    "loss_scale": "None",
+    "compression": "None",
+    "exchange": "None",
+    "rule": "None",
+}
+"""Facts that older states do not name, as they were the same for all."""
 
 
 def _require_same_facts(there: State, here: State, differing: Sequence[str]) -> None:
     """Refuse other facts than those of a state, but for those that may differ."""
+    there = _BEFORE | dict(there)
     others = [name for name, fact in here.items() if there.get(name, "absent") != fact]
     refused = [name for name in others if name not in differing]
     if refused:

@@ -51,7 +51,7 @@ class Trace(OptionsCallback, TapeHook):
     Notes
     -----
     A rank is a process in the viewer. Ranks of one host have one clock; those of hosts are aligned
-    by meetings of all ranks, whose uncertainty is in the file (`otherData`).
+    by meetings of all ranks; the file says to within which error (`otherData`).
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Trace(OptionsCallback, TapeHook):
 
     def on_forward_begin(self, call: Call) -> None:
         if self._on:
-            if not call.index and self._phase != "forward" and call.training:
+            if call.begins_pass and self._phase != "forward" and call.training:
                 # Another batch of a step, of those that accumulate.
                 self._since = monotonic_ns()
                 self._phase = "forward"

@@ -20,30 +20,35 @@ from ddbp.reduction import replicate
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.wire import Wire
-from ddbp.snapshot import Snapshot
-from layers import FlatParameters, Module, Parameter, Tape, TapeHook, Value, Workspace
+from ddbp.seldom import workers
+from ddbp.seldom.exchange import Exchange
+from layers import FlatParameters, Module, Parameter, Rule, TapeHook, Value, Workspace
 from layers.checks import boolean, positive_int
 
-from . import arguments, checks, evaluation, fit_loop, replay, snapshots
+from . import advice, arguments, checks, evaluation, fit_loop, fix, fork, replay, rounds, snapshots
 from .accumulation import Accumulation
-from .batch_stream import BatchStream
+from .batch_stream import BatchStream, taped
 from .callbacks import Callback
 from .checkpoints import Checkpoints, to_resume
+from .compilation import compile_step
 from .data import ArrayDataset, Batch, LocalBatch
 from .history import History
+from .loss_scale import LossScale, LossScaling
+from .memory import Budget
 from .metrics import Metric
 from .nonfinite import Guard, Rollback
 from .options import OptionsOfBefore, TrainerOptions
 from .progress import Progress
 from .recovery import Origin, Recovering, Recovery
-from .samples import recorded
 from .signals import Signals
 from .truncated_bptt import Truncation
 from .update import Update
 from .warm_up import WarmUp, announce_compilation
 
 
-class Trainer(OptionsOfBefore, Recovering):
+class Trainer(
+    OptionsOfBefore, Recovering, fork.Forking, evaluation.Evaluating, snapshots.Continuing
+):
     """Trains a model, alone or on many ranks.
 
     The global batch is cut into `shards` shards; a rank computes all of its shards as one batch,
@@ -64,8 +69,10 @@ class Trainer(OptionsOfBefore, Recovering):
         trainer that was made last with it, for which its state begins anew.
     batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
-    on_nonfinite
-        What is done about losses and gradients that are not finite: see `TrainerOptions`.
+    compression, exchange, precision, loss_scale, on_nonfinite, rule
+        How gradients travel, how seldom workers exchange what they learn, what products are
+        computed in, what losses are multiplied by on their way back, what is done about numbers
+        that are not finite, what is learned by: there.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -74,6 +81,9 @@ class Trainer(OptionsOfBefore, Recovering):
         go with the loss unless said.
     callbacks
         `Callback`s and `layers.TapeHook`s, in the order in which they are told.
+    doctor
+        Have a `ddbp.Doctor` watch over the run, and say what is wrong with it; "strict" ends
+        training with a `DoctorError` then. One among the callbacks is taken as it is.
     run_dir
         Folder for configuration, metrics and final parameters; none is written unless given.
     resume
@@ -81,6 +91,13 @@ class Trainer(OptionsOfBefore, Recovering):
         there is none; or the path of one, or of a folder that has some. See `Checkpoints`.
     resume_options
         What may differ from the run that goes on, such as ("optimizer", "clip_norm").
+    memory
+        What a step may take beside parameters on each rank, as "200 MB" or a number of bytes: what
+        must be, is computed again, in the way that costs least time. See `ddbp.training.memory`.
+    network
+        "auto" has the network between hosts be measured first, and says after some steps which
+        exchange is enough for it; `trainer.advice` has what was found. An `ArrayDataset` has that
+        exchange chosen, after some steps on its first batch with a copy of the model.
     quiet
         Show no progress.
 
@@ -102,20 +119,28 @@ class Trainer(OptionsOfBefore, Recovering):
         drop_last: bool = False,
         accumulate: int = 1,
         seed: int = 0,
-        shards: int | None = None,
+        shards: int | str | None = None,
         clip_norm: float | None = None,
         clip_value: float | None = None,
         truncate: int | None = None,
         wire: str | Wire | None = None,
+        compression: Any = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        precision: str = "float32",
+        loss_scale: LossScale | None = None,
         on_nonfinite: str | Rollback = "stop",
+        exchange: str | Exchange | None = None,
+        rule: str | Rule | None = None,
         transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
+        doctor: bool | str = False,
         run_dir: str | Path | None = None,
         resume: str | Path | None = None,
         resume_options: str | Sequence[str] = (),
+        memory: int | str | None = None,
+        network: Any = None,
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -123,56 +148,71 @@ class Trainer(OptionsOfBefore, Recovering):
             announce_compilation()
         comm = self.comm = communicator()
         model, loss = arguments.model(model), arguments.loss(loss)
-        optimizer, callbacks = arguments.optimizer(optimizer), arguments.callbacks(callbacks)
-        reporter = status_reporter.start(comm.slot, model, loss)
+        optimizer = arguments.optimizer(optimizer)
+        callbacks = arguments.callbacks(callbacks, doctor)
         self.model = model
         self.loss = loss
-        self.optimizer = optimizer
         self.transforms = require_transforms(transforms)
-        self.options = TrainerOptions(
+        options = TrainerOptions(
             batch_size=batch_size,
             drop_last=drop_last,
             accumulate=accumulate,
             seed=seed,
-            shards=shards,
+            shards=checks.shards(shards, model),
             clip_norm=clip_norm,
             clip_value=clip_value,
             truncate=truncate,
             wire=wire,
+            compression=compression,
             l1=l1,
             l2=l2,
+            precision=precision,
+            loss_scale=loss_scale,
             on_nonfinite=on_nonfinite,
-        ).on(comm.size)
+            exchange=exchange,
+            rule=rule,
+        )
+        others = model, loss, optimizer, callbacks, comm
+        network, options = advice.chosen(Trainer, network, memory, options, *others)
+        reporter = status_reporter.start(comm.slot, model, loss)
+        self.options, self.optimizer = fix.applied(self, options, optimizer)
         self.metrics = arguments.metrics(metrics, loss)
         self.step_count = 0
         self.stop = False
         plan = self._plan = self.options.plan(comm.rank, comm.size)
         window = self.options.truncate
         self._truncation = None if window is None else Truncation(model, window, comm, plan)
+        self._memory = Budget(self, memory, quiet=quiet)
         checks.same_start(self, callbacks)
         replicate.broadcast(model, comm)
         self._gather = ShardGather(plan, comm)
-        self._guard = Guard(self.options.on_nonfinite, model, loss, optimizer, self._gather, comm)
-        self._update = Update(
-            model, optimizer, self.options, self.transforms, plan, comm, self._gather, self._guard
-        )
+        self._scaling = LossScaling(self.options.loss_scale)
+        gather = rounds.gather_of_steps(self.options, self._gather)
+        learned = gather, self._scaling, gather.comm
+        self._guard = Guard(self.options.on_nonfinite, model, loss, self.optimizer, *learned)
+        around = plan, comm, gather, self._guard, self._scaling, checks.memory(callbacks)
+        update = rounds.kind(self.options, comm, callbacks)
+        self._update = update(model, self.optimizer, self.options, self.transforms, *around)
         checks.same_parameters(self)
         log = step_log.start(model, plan, comm)
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
         self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
+        self._update.on_plan = self._stream.follow
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
         self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
-        callbacks = replay.begin(self, callbacks)
+        callbacks = replay.begin(self, fix.begin(self, callbacks))
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self._recovery = Recovery(self) if comm.survives else None
         checkpoints = [each for each in callbacks if isinstance(each, Checkpoints)]
         # What callbacks have been told is in a checkpoint.
         callbacks = sorted(callbacks, key=checkpoints.__contains__)
-        hooks = (reporter, log, self._fit, *callbacks, None if quiet else Progress())
+        self.advice = advice.begin(self, network)
+        last = self.advice, None if quiet else Progress()
+        hooks = (reporter, log, self._fit, *callbacks, *last)
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
         self._hooks = StepHooks.of(hooks)
         self._phase_hooks = tuple(partial(tell, self) for tell in self._hooks.phase)
@@ -231,6 +271,7 @@ class Trainer(OptionsOfBefore, Recovering):
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
         """Return this rank's part of a global batch, as `ArrayDataset` takes it, on a new tape."""
+        checks.no_workers("Trainer.batch", self.options.exchange)
         rows = self._rows("Trainer.batch", x, y, weights)
         return self._recorded(rows, Origin.NOWHERE, copy=True)
 
@@ -250,6 +291,7 @@ class Trainer(OptionsOfBefore, Recovering):
         The update is by the mean over all samples of all batches since the one before, whatever
         their sizes. What has accumulated when an epoch or a loop ends waits for the next update.
         """
+        checks.no_workers("Trainer.no_sync", self.options.exchange)
         return self._update.group.hold()
 
     def update(self, loss: Value) -> float:
@@ -258,8 +300,7 @@ class Trainer(OptionsOfBefore, Recovering):
         """
         return self._step(self._update.group.require_no_factor, loss)
 
-    @telling_of_errors
-    def _step(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
+    def _take(self, propagate: Callable[..., Value], *arguments: Any, **options: Any) -> float:
         """Take a step on the loss that `propagate` returns for the arguments; return NaN if it is
         lost, and the batches of its group come once more, or no update is made.
         """
@@ -275,7 +316,7 @@ class Trainer(OptionsOfBefore, Recovering):
         if value is None:
             return math.nan
         self._stream.given_out = False
-        if not self._update.group.batches:
+        if self._update.over:
             self.step_count += 1
             for tell in self._hooks.step_end:
                 tell(self, self.step_count, value)
@@ -300,7 +341,8 @@ class Trainer(OptionsOfBefore, Recovering):
             return self._truncation.mean(rows, train, self._update.group)
         value = math.nan
         for given in (batch,) if self._recovery is None else self._recovery.given(batch):
-            value = self._train(self._rows("Trainer.train_step", *given), Origin.GIVEN)
+            for rows in self._stream.turns(self._rows("Trainer.train_step", *given)):
+                value = self._train(rows, Origin.GIVEN)
         return value
 
     # Whole runs
@@ -339,35 +381,20 @@ class Trainer(OptionsOfBefore, Recovering):
         """
         epochs = positive_int("Trainer", "epochs", epochs, "epochs=1 is the least.")
         checks.no_context(self._update.group.held)
-        if class_weight is not None:
+        if (class_weight := fix.class_weight(self, class_weight)) is not None:
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
         data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
         windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
         if self._truncation is None:
             checks.batches_have_variance(self, data, "Trainer.fit")
+        self._memory.prepare_for(self, data)
         steps = windows * self.options.steps(len(data))
+        if self.comm.leads:
+            workers.warn_if_seldom(self.options, len(data), epochs)
         self._fit.write_configuration(self, dataset, epochs)
         with self._signals:
             return self._fit.run(self, self._train, data, epochs, steps, validation)
-
-    def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
-        """Return loss and metrics over a data set, every sample counted once, the same on all ranks
-        for any number of them.
-        """
-        return evaluation.of_trainer(self, self.recovered(self._data.one, dataset))
-
-    def predict(self, x: Any) -> Any:
-        """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
-        this process alone; nothing is recorded. An output that is a tuple or a dict is one of
-        arrays (N, …). Sequences of different lengths are padded to the longest of all.
-        """
-        samples = checks.samples_to_predict(x, self._flat.dtype)
-        return evaluation.predict(self.model, samples, self.options.batch_size)
-
-    def parameters_sha256(self) -> str:
-        """Return a digest of all parameters and states."""
-        return replicate.digest(self.model)
 
     # State
 
@@ -382,59 +409,6 @@ class Trainer(OptionsOfBefore, Recovering):
         """
         return self._update.reducer.requested
 
-    def state(self, *, collected: bool = True) -> Snapshot:
-        """Return all that training has changed so far, the same on all ranks and for any number of
-        them; collective.
-
-        Call it between two steps, in a callback or a loop; of callbacks the last one, so that the
-        others have been told what it has. The order in the data, random masks and whatever else
-        there is are functions of it. If it is not `collected`, arrays that are spread over ranks
-        are the pieces of this one, and change with training.
-
-        Raises
-        ------
-        RuntimeError
-            A batch was given out, and no step has been taken since, or a validation goes on.
-        """
-        self._follow()
-        take = snapshots.take if collected else snapshots.local
-        return self.recovered(lambda: take(self, snapshots.parts(self)))
-
-    def load_state(self, state: Snapshot) -> None:
-        """Go on from the state of a trainer that was made alike, on any number of ranks;
-        collective.
-
-        The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
-        next one, which must be asked for as many epochs. A loop that was begun before is refused
-        its next batch.
-
-        Raises
-        ------
-        TypeError
-            It is no snapshot of arrays and of what JSON can hold.
-        ValueError
-            The state is of another version, model or options, or not whole: nothing is changed.
-        RuntimeError
-            The trainer is in the midst of a fit.
-        CommunicationError
-            Ranks have different states.
-        """
-        checks.between_runs(self._fit.running)
-        self._load(state)
-        self._stream.runs = self._stream.over
-
-    def _go_on(self, state: Snapshot) -> None:
-        """Go on from the state of a checkpoint."""
-        self._load(state, self._differing)
-        for callback in self.callbacks:
-            callback.on_resume(self)
-
-    def _load(self, state: Snapshot, differing: Sequence[str] = ()) -> None:
-        self._follow()
-        snapshots.load(self, snapshots.parts(self), state, differing)
-        self._update.batches = 0
-        self._last_begun = -1
-
     # Parts of a step
 
     @telling_of_errors
@@ -444,13 +418,13 @@ class Trainer(OptionsOfBefore, Recovering):
             return self._stream.of_arrays(x, y)
         return self._stream.of(self._data.batch(owner, x, y, weights))
 
-    @telling_of_errors
-    def _recorded(
+    def _record(
         self, rows: LocalBatch, origin: Origin = Origin.STREAM, copy: bool = False
     ) -> Batch:
         """Return rows with a new tape, which copies those that may change before its backward."""
         update = self._update
         update.require_bound()
+        self._memory.prepare(self, rows)
         if self._recovery is not None:
             self._recovery.begin(origin)
         if self._last_begun != self.step_count:
@@ -459,30 +433,15 @@ class Trainer(OptionsOfBefore, Recovering):
             self._last_begun = self.step_count
         if update.flat.freezes != Parameter.freezes:
             self._follow()
+        update.enter()
         update.batches += 1
-        batch = self._taped(rows, copy=copy)
+        batch = taped(self, rows, copy=copy)
         if rows.ends_group:
             update.group.last = batch.tape
         return batch
 
-    def _taped(self, rows: LocalBatch, *, copy: bool = False, telling: bool = True) -> Batch:
-        """Return rows with a new tape, which hooks are told of or not."""
-        tape = Tape(
-            training=True,
-            shards=rows.bounds,
-            samples=rows.samples,
-            # As if the batches that accumulate were one: random masks are those of its samples.
-            first_sample=rows.first + self._update.group.samples,
-            seed=self.options.seed,
-            step=self.step_count,
-            workspace=self._workspace,
-            gather=self._gather,
-            deferred=True,
-            hooks=self.tape_watchers.hooks if telling else None,
-            owner=self._flat,
-        )
-        tape.numbers = rows.first if rows.numbers is None else rows.numbers
-        return Batch(recorded(tape, rows.x, copy), rows.y, rows.samples, rows.weights, tape)
+    _recorded = telling_of_errors(_record)
+    _step = telling_of_errors(_take)
 
     def _follow(self) -> None:
         """Go on with the parameters that are trained now."""
@@ -490,10 +449,13 @@ class Trainer(OptionsOfBefore, Recovering):
             for callback in self.callbacks:
                 callback.on_freeze(self)
 
+    @telling_of_errors
     def _train(self, rows: LocalBatch, origin: Origin = Origin.STREAM) -> float:
         """Take a step on rows; return its loss."""
         checks.has_loss("Trainer.train_step", self.loss)
-        return self._step(self._warm_up, self._run_pass, self._recorded(rows, origin))
+        if not self._warm_up.over:
+            self._warm_up.prepare = partial(compile_step, self, rows)
+        return self._take(self._warm_up, self._run_pass, self._record(rows, origin))
 
     def _run_pass(self, batch: Batch) -> Value:
         """Propagate forward and backward; return the loss."""

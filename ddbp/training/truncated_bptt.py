@@ -16,7 +16,8 @@ from ddbp.comm.agreement import gather_uneven
 from ddbp.comm.base import Communicator
 from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import Entry, Schema, State, below, integer, listing
-from layers import Module, Value
+from layers import Module, Recompute, Residual, Sequential, Value
+from layers.engine.carried import put_together, taken_apart
 from layers.errors import message
 from layers.types import Array
 
@@ -56,6 +57,10 @@ class Truncation:
             raise TypeError(
                 message("Trainer", "truncate needs a model with run(x, state)", repr(model), fix)
             )
+        if (name := _forgetful(model)) is not None:
+            must, fix = "truncate needs layers that carry their state", "Leave truncate out."
+            got = f"a recurrent layer within {name}, a Residual"
+            raise TypeError(message("Trainer", must, got, fix))
         self.steps = steps
         self._model: Any = model
         self._comm = comm
@@ -161,8 +166,8 @@ class Truncation:
         for number, samples in enumerate(self._samples):
             start, stop, _ = self._plan.rows(samples)
             leaves: list[Array] = []
-            structure = _structure(self._following[number], stop - start, leaves)
-            result["carried"].append(structure)
+            result["carried"].append(taken_apart(self._following[number], leaves))
+            _require_rows(leaves, stop - start)
             result |= {
                 f"{number}.{leaf}": np.concatenate(gather_uneven(self._comm, array))
                 for leaf, array in enumerate(leaves)
@@ -197,37 +202,40 @@ class Truncation:
         self._following = []
         for number, samples in enumerate(self._samples):
             start, stop, _ = self._plan.rows(samples)
-            leaves = below(str(number), state)
-            rows = {leaf: whole[start:stop].copy() for leaf, whole in leaves.items()}
-            self._following.append(_restored(state["carried"][number], rows))
+            structure, leaves = state["carried"][number], below(str(number), state)
+            rows = [leaves[str(leaf)][start:stop].copy() for leaf in _numbers(structure)]
+            self._following.append(put_together(structure, rows))
 
 
-def _structure(state: Any, rows: int, leaves: list[Array]) -> Any:
-    """Return a state with lists for tuples and numbers for arrays, to which these are added."""
-    if isinstance(state, tuple):
-        return [_structure(part, rows, leaves) for part in state]
-    if state is None:
+def _forgetful(model: Module) -> str | None:
+    """Return the name of a residual block in which there is a layer with a state that is not
+    carried, if any.
+    """
+    plain = Sequential, Recompute
+    if not isinstance(model, plain):
+        # It knows what it runs.
         return None
-    if state.shape[:1] != (rows,):
-        must, fix = (
-            "arrays of a state that is carried must have a row for each sample",
-            "Return arrays (N, …), tuples of them, or None as a state in run.",
-        )
-        got = f"shape {state.shape} for {rows} samples"
-        raise ValueError(message("Trainer.state", must, got, fix))
-    leaves.append(state)
-    return len(leaves) - 1
+    for name, block in model.named_layers():
+        if isinstance(block, Residual) and any(
+            hasattr(each, "run") and not isinstance(each, plain) for _, each in block.named_layers()
+        ):
+            return name
+    return None
 
 
-def _restored(structure: Any, leaves: State) -> Any:
-    """Return the state that `_structure` has taken apart."""
-    if isinstance(structure, list):
-        return tuple(_restored(part, leaves) for part in structure)
-    return None if structure is None else leaves[str(structure)]
+def _require_rows(leaves: Sequence[Array], rows: int) -> None:
+    for leaf in leaves:
+        if leaf.shape[:1] != (rows,):
+            must, fix = (
+                "arrays of a state that is carried must have a row for each sample",
+                "Return arrays (N, …), tuples of them, or None as a state in run.",
+            )
+            got = f"shape {leaf.shape} for {rows} samples"
+            raise ValueError(message("Trainer.state", must, got, fix))
 
 
 def _numbers(structure: Any) -> list[Any]:
-    """Return the numbers of arrays in what `_structure` has returned."""
+    """Return the numbers of arrays in the structure of a state."""
     if isinstance(structure, list):
         return [number for part in structure for number in _numbers(part)]
     return [] if structure is None else [structure]

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ddbp import settings
 from ddbp.comm.agreement import gather_texts, require_agreement
 from ddbp.comm.base import CollectiveKind, Communicator, RankLost
 from ddbp.observers.observer import StepPhase
+from ddbp.optim.checksums import Memory
 from ddbp.optim.clipping import NotFiniteError, adjustment, limit_norm
 from ddbp.optim.journal import Journal
 from ddbp.optim.optimizer import Optimizer
@@ -20,12 +20,16 @@ from ddbp.reduction.shared_arrays import SharedArrays
 from layers import Module, Value
 from layers.engine.parameter import unique_parameters
 from layers.kernels import underflow
+from layers.precision import set_precision
 
 from . import checks
 from .accumulation import Accumulation
 from .finite import is_finite
+from .learning import learner
+from .loss_scale import LossScaling
 from .nonfinite import Guard
 from .options import TrainerOptions
+from .precision import require_gain
 from .warm_up import compile_update
 
 # A member of an enum takes ten times as long to look up as a name, in Python 3.11.
@@ -52,11 +56,17 @@ class Update:
         How layers learn of the shards of other ranks.
     guard
         What looks at losses and gradients.
+    scaling
+        What gradients are multiplied by on their way back.
+    memory
+        What is done about bits that change between two updates.
 
     Attributes
     ----------
     reducer
         Where gradients go when a group ends.
+    learner
+        The model, with what else is trained.
     flat
         The parameters.
     part
@@ -65,7 +75,11 @@ class Update:
         What has accumulated.
     batches
         How many batches were made so far: a rank that skips one is found out at once.
+    on_plan
+        Called with another plan of who has which shards, where that comes in the midst of a run.
     """
+
+    on_plan: Callable[[ShardPlan], None] | None = None
 
     def __init__(
         self,
@@ -77,8 +91,12 @@ class Update:
         comm: Communicator,
         gather: ShardGather,
         guard: Guard,
+        scaling: LossScaling,
+        memory: Memory,
     ) -> None:
-        self._model = model
+        self.learner = model = learner(model, options.rule, warn=comm.rank == 0)
+        require_gain(options.precision, comm)
+        set_precision(model, options.precision)
         self._optimizer = optimizer
         self._options = options
         self._transforms = transforms
@@ -86,32 +104,28 @@ class Update:
         self._comm = comm
         self._gather = gather
         self._guard = guard
-        # What the norm of the gradient must not exceed, where anybody looks at it.
-        limit = options.clip_norm
-        if limit is None and (transforms or guard.strict):
-            limit = math.inf
-        self._limit = limit
+        self._scaling = scaling
         self._shared = SharedArrays(comm)
         self._journal: Journal | None = None
+        checks.goes_with_compression(options.compression, model, optimizer, comm)
+        # Sums that are too large to be rounded are found by the norm, before the update.
+        self._narrow = options.narrow(sends=len(comm.hosts) > 2)
+        guard.strict |= self._narrow is not None
         self._lay_out()
-        optimizer.bind(self.part, self._journal, checked=settings.checks_memory())
-        compile_update(comm, optimizer, self.flat.dtype)
-        self.group = Accumulation(options.accumulate, self.reducer)
+        optimizer.bind(self.part, self._journal, memory=memory)
+        compile_update(comm, optimizer, self.flat.dtype, self.reducer)
+        self.group = Accumulation(options.accumulate, self.reducer, scaling, options.rule)
         self.batches = 0
 
     def _lay_out(self) -> None:
         """Put parameters and gradients where they can be reduced and updated."""
         optimizer, options = self._optimizer, self._options
         plan, comm = self._plan, self._comm
-        self.reducer = Reducer(self._model, plan, comm, options.wire, self._shared)
-        self.flat = self.reducer.flat
-        self.part = Partition(
-            self.reducer,
-            whole=optimizer.whole or self._limit is not None,
-            adjust=adjustment(options.l1, options.l2, options.clip_value),
-            groups=optimizer.group_numbers(dict(unique_parameters(self._model))),
+        self.reducer = Reducer(
+            self.learner, plan, comm, options.wire, self._shared, options.compression
         )
-        self._gradient = GlobalGradient(self.part)
+        self.flat = self.reducer.flat
+        self._divide()
         self._guard.follow(self.flat)
         if self._journal is not None:
             self._journal.follow(comm.rank)
@@ -124,6 +138,73 @@ class Update:
         # The ranks of this layout that share memory.
         first, last = comm.topology.first, comm.topology.last
         self._ranks = {slot: first + i for i, slot in enumerate(comm.slots[first:last])}
+
+    def _divide(self) -> None:
+        """Know what this rank updates."""
+        optimizer, options = self._optimizer, self._options
+        # What the norm of the gradient must not exceed, where anybody looks at it.
+        limited = self._transforms or self._guard.strict
+        self._limit = math.inf if options.clip_norm is None and limited else options.clip_norm
+        self.part = Partition(
+            self.reducer,
+            whole=optimizer.whole or self._limit is not None,
+            adjust=adjustment(options.l1, options.l2, options.clip_value),
+            groups=optimizer.group_numbers(dict(unique_parameters(self.learner))),
+        )
+        self._gradient = GlobalGradient(self.part)
+
+    def branch_off(self, optimizer: Optimizer, options: TrainerOptions) -> None:
+        """Go on with another optimizer and other options, until all attributes are those of before
+        again; collective.
+        """
+        self._optimizer, self._options = optimizer, options
+        self._divide()
+        optimizer.bind(self.part)
+        compile_update(self._comm, optimizer, self.flat.dtype)
+        self.group.lose()
+        self.group.every = options.accumulate
+
+    @property
+    def comm(self) -> Communicator:
+        """The ranks that share the memory of the parameters, and of each of which an update is."""
+        return self._comm
+
+    @property
+    def gather(self) -> ShardGather:
+        """How layers learn of the shards of other ranks in a step."""
+        return self._gather
+
+    @property
+    def over(self) -> bool:
+        """Whether the last batch has ended its group, and changed the parameters of all ranks."""
+        return not self.group.batches
+
+    @property
+    def samples_before(self) -> int:
+        """How many samples the batches have had that are on the way to the same update."""
+        return self.group.samples
+
+    def enter(self) -> None:
+        """Have the model be what the next batch is for."""
+
+    def rest(self) -> None:
+        """Have the model be what all ranks have in common."""
+
+    def settle(self) -> tuple[float, float, float]:
+        """Have the model be that at the end of an epoch; return what losses are made of that no
+        update has told of, what they are divided by, and samples; collective.
+        """
+        return 0.0, 0.0, 0.0
+
+    def close(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> bool:
+        """Have what no update has told of change the model at the end of a run; return whether
+        there was any; collective.
+        """
+        return False
+
+    def parts(self) -> dict[str, Any]:
+        """Return the parts that have a state, by name."""
+        return {"optimizer": self._optimizer}
 
     def require_bound(self) -> None:
         """Refuse a model or an optimizer that another trainer has got since."""
@@ -145,13 +226,16 @@ class Update:
         """
         if self.flat.is_current():
             return False
-        trained = [name for name, each in unique_parameters(self._model) if each.trainable]
+        trained = [name for name, each in unique_parameters(self.learner) if each.trainable]
         checks.between_updates(self.group.batches)
         fix = "Freeze and unfreeze the same parameters on all ranks, at the same step."
         require_agreement(self._comm, {"trainable parameters": trained}, fix)
         # What there is now is still read.
         self._renew()
+        before = self.reducer.compressed
         self._move(self._optimizer.move)
+        if before is not None and self.reducer.compressed is not None:
+            self.reducer.compressed.follow(before)
         # Others may still read where the parameters were.
         self._comm.host_barrier((CollectiveKind.GATHER, 0))
         return True
@@ -219,7 +303,7 @@ class Update:
         for tell in phase_hooks:
             tell(_EXCHANGE)
         pending = loss.tape.pending = group.pending(loss.tape)
-        count = sum(each.numbers.shape[1] for each in pending)
+        count = sum(each.numbers.shape[1] for each in pending) if pending else 0
         observed: Sequence[tuple[Callable[[Any], None], Any]] = ()
         if pending and self.reducer.keeps_sums:
             # Nothing may be needed of other hosts once they can have taken the step.
@@ -246,6 +330,7 @@ class Update:
         for learn, numbers in observed:
             learn(numbers)
         loss.tape.release()
+        self._scaling.succeed()
         return value + penalty
 
     def _observed(self, loss: Value) -> Sequence[tuple[Callable[[Any], None], Any]]:
@@ -272,6 +357,8 @@ class Update:
         """Update the parameters on all ranks."""
         try:
             self._optimizer.step(self.part)
+            if self.reducer.compressed is not None:
+                self.reducer.compressed.keep(self.reducer.plan.rank)
             for tell in phase_hooks:
                 tell(_PUBLISH)
             self.reducer.publish(step)
@@ -309,6 +396,10 @@ class Update:
             said = [text for text in gather_texts(self._comm, spoilt) if text]
             if said:
                 raise NotFiniteError(said[0]) from error
+            if self._scaling.may_fall:
+                raise self._scaling.overflow(step) from error
+            if self._narrow is not None:
+                raise checks.too_large_for_float16(self._narrow, step) from error
             raise
 
     def _mend(self, step: int, error: RankLost) -> None:
@@ -329,6 +420,8 @@ class Update:
                 if optimizer.blockwise:
                     for of_dead in mine:
                         optimizer.finish(*of_dead)
+                        if self.reducer.compressed is not None:
+                            self.reducer.compressed.keep(of_dead[-1])
                 else:
                     optimizer.undo(mine)
                 comm.host_barrier((CollectiveKind.PUBLISH, step))
@@ -347,6 +440,8 @@ class Update:
         self.reducer.request |= self._guard.look_at_gradients(loss, step)
         if self._journal is not None:
             self._journal.begin()
+        if self.reducer.compressed is not None:
+            self.reducer.compressed.encode(group.scale)
         total = self.reducer.exchange(step, group.samples, group.sums, observed, self.batches)
         value = group.loss(total)
         self.part.scale = group.scale

@@ -40,6 +40,11 @@ class _Announce(event.Listener):
         """Say nothing."""
 
 
+def announces() -> bool:
+    """Return whether a line is printed when kernels are compiled."""
+    return bool(_ANNOUNCED)
+
+
 def announce_compilation() -> None:
     """Print a line when the first kernel is compiled rather than loaded from the cache."""
     if not _ANNOUNCED:
@@ -48,29 +53,43 @@ def announce_compilation() -> None:
         register("numba:compile", _ANNOUNCED[0])
 
 
-def compile_update(comm: Communicator, optimizer: Optimizer, dtype: Any) -> None:
+def compile_update(
+    comm: Communicator, optimizer: Optimizer, dtype: Any, reducer: Reducer | None = None
+) -> None:
     """Update a tiny model once, one rank of each host first: that compiles the kernels of an
-    update.
+    update, and of what a reducer has to compress.
     """
     if comm.size == 1 and not comm.newcomer:
         return
     with comm.leader_first():
-        underflow.restore(underflow.flush())
-        plan, alone = ShardPlan(2, 1, 0), SerialCommunicator()
-        reducer = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
-        reducer.exchange(0, 1, np.zeros(plan.local))
-        part = Partition(reducer, whole=True)
-        part.collect()
+        update_once(optimizer, dtype)
+        if reducer is not None:
+            reducer.practise()
+
+
+def update_once(optimizer: Optimizer, dtype: Any, *, shards: int = 2) -> None:
+    """Update a tiny model of a dtype in the way of an optimizer, by gradients of so many shards
+    that are exchanged if there are several.
+    """
+    underflow.restore(underflow.flush())
+    plan, alone = ShardPlan(shards, 1, 0), SerialCommunicator()
+    reducer = Reducer(Linear(1, 1, rng=np.random.default_rng(0), dtype=dtype), plan, alone)
+    if shards > 1:
+        reducer.compile_exchange()
+    reducer.exchange(0, 1, np.zeros(plan.local))
+    part = Partition(reducer, whole=True)
+    part.collect()
+    if shards > 1:
         part.square_norm(part.gradient)
-        for member in map(copy.copy, optimizer.members):
-            member.groups = {}
-            arrays, size = 1 + len(member.slots), part.values.size
-            journal = member.journal and Journal(alone, 1, 0, arrays, part.values.dtype, size)
-            member.bind(part, journal, checked=optimizer.checksums is not None)
-            member.step(part)
-        # Gradients of shards are summed in the type of the model, what states learn in float64.
-        for kind in (dtype, np.float64):
-            tree_sum(np.zeros((2, 1), kind))
+    for member in map(copy.copy, optimizer.members):
+        member.groups = {}
+        arrays, size = 1 + len(member.slots), part.values.size
+        journal = member.journal and Journal(alone, 1, 0, arrays, part.values.dtype, size)
+        member.bind(part, journal, memory=optimizer.memory)
+        member.step(part)
+    # Gradients of shards are summed in the type of the model, what states learn in float64.
+    for kind in (dtype, np.float64) if shards > 1 else ():
+        tree_sum(np.zeros((2, 1), kind))
 
 
 class WarmUp:
@@ -89,7 +108,11 @@ class WarmUp:
     ----------
     over
         Whether kernels have been compiled.
+    prepare
+        Called by the rank that goes first, before its pass, if given.
     """
+
+    prepare: Callable[[], None] | None = None
 
     def __init__(
         self, comm: Communicator, gather: ShardGather, restart: Callable[[], None]
@@ -103,7 +126,10 @@ class WarmUp:
         """Return what a pass gives for the arguments; collective."""
         if self.over:
             return run_pass(*arguments)
+        prepare, self.prepare = self.prepare, None
         with self._comm.leader_first(), self._gather.alone():
+            if prepare is not None and not self._comm.of_host.rank:
+                prepare()
             result = run_pass(*arguments)
         if self._gather.asked_alone:
             # That was practice, and now all begin together.

@@ -26,3 +26,17 @@ def test_recovery_that_waits_for_who_cannot_be_reached_is_given_up(limit, given_
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.01)
     assert threading.active_count() == before
+
+
+def test_ranks_that_have_not_sent_are_late_whatever_they_have_told():
+    # Such as that they wait themselves: for what a lost link has swallowed.
+    sent = [False, True, False]
+    requests = [SimpleNamespace(Test=lambda sent=each: sent) for each in sent]
+    late = []
+    comm = SimpleNamespace(
+        _mpi=SimpleNamespace(Request=SimpleNamespace(Testall=all)),
+        _watched=lambda done: done,
+        _deadline=SimpleNamespace(until=lambda done, collective, **how: late.extend(how["late"]())),
+    )
+    SurvivingMPICommunicator._wait(comm, [*requests, requests[0]], (0, 0), [2, 3, 2])
+    assert late == [2]

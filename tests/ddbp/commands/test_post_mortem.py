@@ -40,6 +40,26 @@ class Spy(Layer):
         return (dy,)
 
 
+class ReplayedSpy(Spy):
+    """The identity, which is replayed, and notes what the status says then, too."""
+
+    __module__ = "layers.spy"
+    replayable = True
+
+    def forward(self, call, x):
+        y = call.buffer("y", x.shape, x.dtype)
+        call.run(np.copyto, y, x)
+        call.run(self.note)
+        return y
+
+    def backward(self, call, dy):
+        call.run(self.note)
+        return (dy,)
+
+    def note(self):
+        self.seen.append(self._look())
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Return a folder for the status of ranks; this process has none, neither now nor after."""
@@ -77,6 +97,46 @@ def test_status_says_step_and_layer(folder):
         f"in an evaluation, at {name}",
     ]
     assert rank_status.read(folder, 0).pid == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"shards": 4}, {"accumulate": 3, "shards": "ranks"}], ids=str
+)
+def test_steps_are_replayed_and_the_status_says_all_that_it_does_in_ordinary_ones(
+    options, folder, monkeypatch
+):
+    def run():
+        spy = ReplayedSpy(lambda: rank_status.read(folder, 0).where)
+        rng = np.random.default_rng(1)
+        model = Sequential(Linear(5, 4, rng=rng), ReLU(), spy, Linear(4, 3, rng=rng))
+        trained = ddbp.Trainer(
+            model,
+            loss=SoftmaxCrossEntropy(),
+            optimizer=ddbp.SGD(0.1),
+            batch_size=4,
+            quiet=True,
+            **options,
+        )
+        between = []
+        for batch in trained.batches(ddbp.ArrayDataset(X, Y), epochs=6):
+            prediction = model(batch.x)
+            between.append(rank_status.read(folder, 0).where)
+            trained.step(trained.loss(prediction, batch.y))
+            between.append(rank_status.read(folder, 0).where)
+        trained.fit(ddbp.ArrayDataset(X, Y), epochs=2)
+        seen = [where for where in spy.seen if "step" in where]
+        return between, seen, trained.parameters_sha256(), trained._workspace.replay.steps
+
+    *told, replayed = run()
+    assert replayed >= 6
+    monkeypatch.setenv("LAYERS_REPLAY", "0")
+    *expected, ordinary = run()
+    assert ordinary == 0
+    assert told[0] == expected[0]
+    assert told[2] == expected[2]
+    # What is tried before it is trusted is seen more often.
+    assert list(dict.fromkeys(told[1])) == list(dict.fromkeys(expected[1]))
+    assert "in backward of step 3, at layers.2: Spy()" in told[1]
 
 
 def test_layer_of_a_former_trainer_is_not_taken_for_one_of_the_present(folder):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_a_step_has_the_digest_that_was_recorded_and_nothing_changes(place, repl
     assert contents(place) == before
 
 
+def test_the_step_that_a_strict_doctor_has_ended_is_shown(replayed, tmp_path):
+    done = train(tmp_path, "--strict")
+    assert done.status != 0
+    assert "DoctorError: rate_high" in done.err
+    found = re.search(r"To see this step once more: ddbp replay (\S+) --step (\d+)", done.err)
+    folder, step = found.groups()
+    done = replayed(folder, step, "--json")
+    assert done.status == 0, done.err
+    assert "doctor:" not in done.err
+    assert json.loads(done.out)["sha256"] == recorded_digest(tmp_path / "run", int(step))
+
+
 def test_a_layer_is_shown_with_its_arrays_sample_by_sample(place, replayed, tmp_path):
     done = replayed(place / "run", 14, "--layer", "layers.3", "--save", tmp_path)
     assert done.status == 0, done.err
@@ -121,7 +134,7 @@ def test_a_step_that_fails_is_shown_with_its_samples_and_the_error_says_how(repl
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("100",), "ddbp replay: the run must come to step 100; got its end before, with status 0"),
+        (("24",), "ddbp replay: --step must be below 24, the steps of the run; got 24."),
         (
             ("3", "--layer", "layers.9"),
             "ddbp replay: --layer must name a layer; got layers.9. They",
@@ -140,8 +153,13 @@ CONFIG = {"python": ["x.py"], "folder": "/", "trainer": 0, "shards": 1}
 @pytest.mark.parametrize(
     ("process", "words"),
     [
-        (None, "config.json must say how the run was started; got"),
-        ({"python": ["x.py"]}, "the run must have been that of a script or a module"),
+        (None, "RUN must be a run folder; got"),
+        (
+            {"python": ["x.py"]},
+            "config.json must say how the run was started; got KeyError: 'folder'",
+        ),
+        (CONFIG | {"python": "x.py"}, "config.json must say how the run was started; got"),
+        (CONFIG | {"python": [3]}, "config.json must say how the run was started; got"),
         (CONFIG | {"python": ["-c", "x"]}, "the run must have been that of a script or a module"),
         (CONFIG | {"python": 3}, "config.json must say how the run was started"),
         (CONFIG | {"folder": "/no/such"}, "the folder that the script was started in must be th"),

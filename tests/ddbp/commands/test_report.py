@@ -47,6 +47,7 @@ def test_problems_of_a_folder_are_told(tmp_path, capsys):
         (["none"], "must be the folder of a run"),
         (["run", "-o", "none/page.html"], "the page must be writable"),
         (["run", "-o", "run"], "the page must be writable"),
+        (["run", "-o", "run/config.json"], "must not take the place of another file; got"),
         ([*map(str, range(17))], "there must be at most 16 runs; got 17"),
     ],
 )

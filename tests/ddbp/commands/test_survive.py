@@ -104,6 +104,14 @@ def test_rank_that_is_killed_after_its_last_meeting_is_told_of_at_the_end(surviv
     assert re.fullmatch(said, lines[-1])
 
 
+def test_others_may_have_come_to_the_end_before_a_death_is_seen(survive):
+    what = "the launcher sees too late that two are killed"
+    status, lines, slots = survive(what, "--no-replace")
+    assert (status, slots) == (0, {"slots0": "[0]"})
+    assert all("; 1 has come to the end without it" in line for line in lines)
+    assert len(lines) == 2
+
+
 def test_rank_that_others_kill_as_it_does_not_come_is_said_to_be(survive):
     status, lines, slots = survive("one is stopped", "--no-replace", DDBP_TIMEOUT="4")
     assert status == 0

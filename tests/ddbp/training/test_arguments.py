@@ -67,7 +67,10 @@ def test_name_of_a_metric_is_that_of_the_one_that_goes_with_the_loss():
     ("options", "words"),
     [
         ({"optimizer": ddbp.Adam}, r"an Optimizer, or the name of one; got Adam. Make one: Adam\("),
-        ({"optimizer": "adamm"}, r"got 'adamm'. Write one of Adam, .* optimizer=Adam\(1e-3\)"),
+        (
+            {"optimizer": "adamm"},
+            r"got 'adamm'. Write one of Adafactor, Adam, .* optimizer=Adam\(1e-3\)",
+        ),
         ({"optimizer": "sgd"}, r"SGD must be given a learning rate.* Write optimizer=SGD\(0.1\)"),
         ({"optimizer": 0.1}, r"got 0.1. Write optimizer=Adam\(1e-3\)"),
         ({"loss": MeanSquaredError}, r"got MeanSquaredError. Make one: MeanSquaredError\(\)"),

@@ -256,6 +256,40 @@ def test_own_loss_on_several_shards_is_refused():
         trainer.step((trainer.model(batch.x) ** 2).mean() ** 0.5)
 
 
+REFUSED = {
+    "a root of a mean": lambda y: (y * y).mean() ** 0.5,
+    "a mean taken from samples": lambda y: (y - y.mean(axis=0)).mean(),
+    "the largest of the batch": lambda y: y.max(),
+    "products of samples": lambda y: (y @ y.T).mean(),
+}
+
+
+@pytest.mark.parametrize("loss", REFUSED.values(), ids=REFUSED.keys())
+def test_loss_that_mixes_samples_is_refused_unasked_by_its_remedy_which_helps(loss):
+    x = X[:10].astype(np.float32)
+
+    def step(trainer):
+        batch = trainer.batch(x, LABELS[:10])
+        trainer.step(loss(trainer.model(batch.x)))
+
+    with pytest.raises(ValueError, match=r"use shards=1 on one rank|one process with shards=1"):
+        step(make(loss=None))
+    step(make(loss=None, shards=1))
+
+
+def test_refused_loss_leaves_nothing_behind():
+    x, results = X[:10].astype(np.float32), []
+    for refuses in (False, True):
+        trainer = make(batch_size=10)
+        if refuses:
+            batch = trainer.batch(x, LABELS[:10])
+            with pytest.raises(ValueError, match="on several shards a loss must be"):
+                trainer.step((trainer.model(batch.x) ** 2).mean() ** 0.5)
+        trainer.train_step(x, LABELS[:10])
+        results.append(trainer.parameters_sha256())
+    assert results[0] == results[1]
+
+
 def test_run_folder_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with refused(
@@ -304,6 +338,7 @@ OPTIMIZERS = {
     "RMSProp": {"weight_decay", "momentum", "alpha", "epsilon"},
     "Adam": {"weight_decay", "betas", "epsilon"},
     "AdamW": {"weight_decay", "betas", "epsilon"},
+    "Adafactor": {"weight_decay", "epsilons", "clip_threshold"},
     "LARS": {"weight_decay", "momentum", "coefficient"},
     "LAMB": {"weight_decay", "betas", "epsilon"},
 }
@@ -315,7 +350,8 @@ OPTIMIZERS = {
 )
 def test_negative_option_of_an_optimizer_is_refused(kind, name, value):
     with refused(ValueError, kind, f"{name} must", str(value)):
-        getattr(ddbp, kind)(0.1, **{name: (0.9, value) if name == "betas" else value})
+        pair = name in ("betas", "epsilons")
+        getattr(ddbp, kind)(0.1, **{name: (0.9, value) if pair else value})
 
 
 @pytest.mark.parametrize(
@@ -338,6 +374,20 @@ def test_fraction_of_1_or_more_is_refused(kind, name):
 def test_learning_rate_that_is_negative_or_not_finite_is_refused(kind, rate):
     with refused(ValueError, kind, "the learning rate must be finite and not negative", str(rate)):
         getattr(ddbp, kind)(rate)
+
+
+@pytest.mark.parametrize(
+    ("options", "must"),
+    [
+        ({"beta2_decay": 0.8}, "beta2_decay must be at most 0"),
+        ({"beta2_decay": NAN}, "beta2_decay must be a number"),
+        ({"epsilons": 1e-3}, "epsilons must be a pair of numbers"),
+        ({"clip_threshold": INF}, "clip_threshold must be positive and finite"),
+    ],
+)
+def test_option_of_adafactor_that_makes_no_sense_is_refused(options, must):
+    with refused(ValueError, "Adafactor", must, str(*options.values())):
+        ddbp.Adafactor(**options)
 
 
 def test_nesterov_without_momentum_is_refused():

@@ -142,6 +142,47 @@ def test_error_in_a_step_is_told_of_and_goes_on_to_the_caller(loop):
     assert protocol.lines == [*whole_step(0)[:3], repr(raised.value)]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_an_interrupt_in_a_step_is_told_of_once(loop, error):
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol])
+    trainer.optimizer.step = raising(error)
+    with pytest.raises(error) as raised:
+        loop(trainer)
+    assert protocol.lines == [*whole_step(0)[:3], repr(raised.value)]
+
+
+def raising(error):
+    def function(*arguments):
+        raise error
+
+    return function
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("event", ["on_run_begin", "on_epoch_begin", "on_epoch_end", "on_fit_end"])
+def test_what_ends_fit_beside_its_steps_is_told_of_once(event, error):
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol], batch_size=40)
+    setattr(protocol, event, raising(error))
+    with pytest.raises(error) as raised:
+        trainer.fit(EVEN, epochs=1)
+    assert protocol.lines[-1] == repr(raised.value)
+    assert protocol.lines.count(repr(raised.value)) == 1
+
+
+def test_what_ends_a_validation_is_told_of_and_its_step_is_not_to_blame(tmp_path):
+    protocol = Protocol()
+    trainer = make(callbacks=[protocol], batch_size=40, run_dir=tmp_path)
+    protocol.on_evaluation_begin = raising(ValueError("no"))
+    trainer._hooks = trainer._hooks._replace(evaluation_begin=(protocol.on_evaluation_begin,))
+    with pytest.raises(ValueError, match="no") as raised:
+        trainer.fit(EVEN, epochs=1, validation=EVEN)
+    assert protocol.lines[-1] == repr(raised.value)
+    assert not hasattr(raised.value, "__notes__")
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_error_when_a_step_begins_is_told_of_once(loop):
     class Refuses(ddbp.Callback):
@@ -164,7 +205,10 @@ def test_error_in_making_a_batch_is_told_of():
 
 
 class OverAfterThree(ddbp.Callback):
-    """Ends training before the fourth step."""
+    """Ends training before the fourth step, of which nobody is told as of an error."""
+
+    def on_exception(self, trainer, error):
+        raise AssertionError
 
     def on_step_begin(self, trainer, step):
         if step == 3:

@@ -28,7 +28,9 @@ from .small import DATA, LABELS, X, make
 OPTIMIZERS = {
     "SGD": lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.1),
     "Adam": lambda: ddbp.Adam(0.01, weight_decay=0.1),
+    "Adam in 8 bits": lambda: ddbp.Adam(0.01, weight_decay=0.1, state_bits=8),
     "LAMB": lambda: ddbp.LAMB(0.01),
+    "Adafactor": lambda: ddbp.Adafactor(0.01),
     "Muon": lambda: ddbp.Muon(0.01),
 }
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import BatchNorm, Linear, ReLU, Sequential, SoftmaxCrossEntropy
+from layers import BatchNorm, Linear, PReLU, ReLU, Sequential, SoftmaxCrossEntropy
+from layers.kernels.packed import line_of
 from layers.kernels.updates import UNDO_BLOCK
 
 from ..optim.table import BY_BLOCKS, WHOLE
@@ -36,8 +37,11 @@ def arrays(trainer):
 
 
 def flip(array, element, bit):
-    """Flip a bit of a float32."""
-    array.view(np.uint32)[element] ^= np.uint32(1 << bit)
+    """Flip a bit of an element, of its code where the array is packed."""
+    line = line_of(array)
+    place = element // line * (line + (line > 1)) + element % line
+    place = place * array.itemsize + bit // 8
+    array.reshape(-1).view(np.uint8)[place] ^= np.uint8(1 << bit % 8)
 
 
 def steps(trainer, count=3):
@@ -72,8 +76,7 @@ def test_flipped_bit_is_named_in_the_update_that_reads_it(name, dtype):
         )
         span = rng.choice(spans)
         element, bit = rng.randrange(span.start, span.stop), rng.randrange(8 * array.itemsize)
-        word = element * array.itemsize // 4 + bit // 32
-        flip(array, word, bit % 32)
+        flip(array, element, bit)
         ahead = f"ahead of the update of step {trainer.optimizer.steps} "
         with pytest.raises(ddbp.MemoryCorruptionError, match=ahead) as error:
             steps(trainer, 1)
@@ -237,7 +240,7 @@ def test_best_weights_that_return_are_no_false_alarm(callback):
     steps(trainer)
 
 
-@pytest.mark.parametrize("optimizer", ["AdamW", "groups", "Muon"])
+@pytest.mark.parametrize("optimizer", ["AdamW", "groups", "Muon", "Lion in 8 bits"])
 def test_run_that_is_resumed_is_no_false_alarm(optimizer, tmp_path):
     class Dies(ddbp.Callback):
         def on_step_end(self, trainer, step, loss):
@@ -298,3 +301,78 @@ def test_optimizer_that_says_nothing_of_blocks_is_checked_too():
     flip(trainer.partition.values, 5, 30)
     with pytest.raises(ddbp.MemoryCorruptionError, match="the value of"):
         steps(trainer)
+
+
+class Watching(ddbp.Callback):
+    """Has memory watched."""
+
+    watches_memory = True
+
+
+@pytest.fixture
+def watched(monkeypatch):
+    """Return the function that makes a trainer whose memory is watched."""
+    monkeypatch.delenv("DDBP_CHECK_MEMORY")
+
+    def trainer(model=None, **options):
+        return make(model or deep(), callbacks=[Watching()], **options)
+
+    return trainer
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_flipped_bit_is_told_of_where_memory_is_watched_and_training_goes_on(name, watched):
+    trainer = watched(optimizer=OPTIMIZERS[name]())
+    rng = random.Random(name)
+    for what, array in arrays(trainer).items():
+        if "largest" in what and name == "groups":
+            continue
+        steps(trainer)
+        state, copied = trainer.state(), array.copy()
+        span = rng.choice(trainer.partition.spans)
+        bit = rng.randrange(min(23, 8 * array.itemsize))
+        flip(array, rng.randrange(span.start, span.stop), bit)
+        damaged = array.copy()
+        step = trainer.optimizer.steps
+        steps(trainer)
+        flipped = trainer.optimizer.checksums.flipped
+        assert flipped.startswith(f"{what} of ")
+        assert f"ahead of the update of step {step} " in flipped
+        # All blocks were updated as ever: the bits are those of a trainer that has found nothing.
+        found = parameters(trainer)
+        np.copyto(array, copied)
+        trainer.load_state(state)
+        np.copyto(array, damaged)
+        steps(trainer)
+        np.testing.assert_array_equal(parameters(trainer), found)
+        trainer.load_state(state)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_what_a_script_changes_in_place_is_no_flipped_bit(name, watched):
+    trainer = watched(optimizer=OPTIMIZERS[name]())
+    for change in (
+        lambda array: np.multiply(array, 2, out=array),
+        lambda array: np.floor_divide(array, 3, out=array),
+        lambda array: np.divide(array[:2], 4, out=array[:2]),
+        lambda array: array.fill(0),
+    ):
+        changed = [each.value for each in trainer.model.parameters()]
+        plain = [array for array in arrays(trainer).values() if array.dtype == np.float32]
+        for array in (*changed, *plain):
+            steps(trainer, 2)
+            change(array)
+            steps(trainer, 2)
+            assert trainer.optimizer.checksums.flipped == ""
+
+
+def test_number_that_a_script_halves_is_no_flipped_bit(watched):
+    # Which changes one bit of its exponent.
+    number = PReLU()
+    trainer = watched(network(Linear(16, 16, rng=np.random.default_rng(2)), number))
+    for _ in range(3):
+        number.weight.value = np.array([0.5], np.float32)
+        steps(trainer, 1)
+        number.weight.value[...] /= 2
+        steps(trainer, 1)
+    assert trainer.optimizer.checksums.flipped == ""

@@ -7,7 +7,7 @@ import pytest
 
 import ddbp
 import layers
-from layers import Layer
+from layers import Layer, recompute
 
 from . import small
 from .small import LABELS, make, network, parameters
@@ -119,6 +119,59 @@ def test_weight_that_is_nan_ends_training(name):
     weights[...] = np.nan
     with pytest.raises(FloatingPointError, match=r"weight is not finite"):
         step(trainer)
+
+
+class Faulty(Layer):
+    """Gives NaN for large samples, or has it come back from them."""
+
+    def __init__(self, back):
+        self._back = back
+
+    def __repr__(self):
+        return "Faulty()"
+
+    def _mark(self, x, y):
+        return np.where(np.abs(x).max(axis=1, keepdims=True) > 1e3, np.float32(np.nan), y)
+
+    def forward(self, call, x):
+        call.save(x)
+        return x if self._back else self._mark(x, x)
+
+    def backward(self, call, dy):
+        (x,) = call.saved
+        return (self._mark(x, dy) if self._back else dy,)
+
+
+def nested(back, wrap=layers.Recompute):
+    """Return a model whose faulty layer is in a segment of a segment."""
+    rng = np.random.default_rng(0)
+    inner = wrap(layers.Sequential(layers.Linear(16, 16, rng=rng), Faulty(back)))
+    middle = layers.Linear(16, 16, rng=rng), inner, layers.Tanh()
+    return network(wrap(layers.Sequential(*middle)))
+
+
+PLANS = {
+    "segments": lambda back: (nested(back), "layers.2.segment.layers.1.segment.layers.1"),
+    "a plan": lambda back: (
+        nested(back, lambda layer: layer),
+        "layers.2.layers.1.layers.1",
+    ),
+}
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["loss", "gradient"])
+@pytest.mark.parametrize("name", PLANS)
+def test_layer_in_a_segment_is_named(name, back):
+    model, place = PLANS[name](back)
+    if name == "a plan":
+        links = len(recompute.links(model))
+        recompute.use_plan(model, [0, [1, [*range(2, links - 1)]], links - 1])
+    x = X[ROWS].copy()
+    x[5] *= 1e6
+    what = "gradient" if back else "output"
+    text = f"the first layer whose {what} is not finite is {place}: Faulty(), in sample 5 of"
+    with pytest.raises(FloatingPointError, match=re.escape(text)):
+        make(model, batch_size=24).train_step(x, LABELS[ROWS])
 
 
 # ---- numbers that the model's type does not hold, and hidden ones

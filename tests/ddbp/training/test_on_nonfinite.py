@@ -15,6 +15,7 @@ from ddbp.observers.observer import Request
 from ddbp.training import finite
 from ddbp.training.nonfinite import Rollback
 from ddbp.training.signals import RunSaved
+from layers.engine.workspace import Workspace
 
 from . import small
 from .faults import Faulty, marked
@@ -50,6 +51,60 @@ def loop(trainer, data):
         trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
 
 
+# ---- sums that float16 cannot hold
+
+
+def too_large(**options):
+    """Return a trainer whose gradients are finite, and too large for float16 in float16."""
+    return make(loss=layers.MeanSquaredError(), compression="float16", **options)
+
+
+LARGE = ddbp.ArrayDataset(X, 1e6 * X[:, :3])
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+@pytest.mark.parametrize("options", [{}, {"clip_norm": 1.0}, {"accumulate": 2}], ids=str)
+def test_sums_too_large_for_float16_are_found_before_the_update(options, shards):
+    trainer = too_large(shards=shards, **options)
+    said = error_of(trainer.fit, LARGE, epochs=1)
+    assert said == (
+        'Trainer: compression="float16" needs sums of gradients of at most 65504; got larger ones'
+        ' in step 0, which are infinite. Write compression="bfloat16", or a loss that is smaller.'
+    )
+    assert trainer.step_count == 0
+    np.testing.assert_array_equal(parameters(trainer), parameters(make()))
+    make(loss=layers.MeanSquaredError(), compression="bfloat16").train_step(LARGE.x, LARGE.y)
+
+
+def test_steps_whose_sums_are_too_large_for_float16_are_left_out_if_told_so():
+    trainer = too_large(on_nonfinite="skip")
+    assert np.isnan(trainer.train_step(LARGE.x[:20], LARGE.y[:20]))
+    np.testing.assert_array_equal(parameters(trainer), parameters(make()))
+    small_enough = LARGE.y[20:40] * 1e-6
+    assert np.isfinite(trainer.train_step(LARGE.x[20:40], small_enough))
+    other = too_large()
+    other.train_step(LARGE.x[20:40], small_enough)
+    np.testing.assert_array_equal(parameters(trainer), parameters(other))
+
+
+def test_training_goes_back_where_sums_are_too_large_for_float16(tmp_path):
+    checkpoints = ddbp.Checkpoints(every_steps=1, path=tmp_path)
+    trainer = too_large(on_nonfinite=Rollback(most=2), callbacks=[checkpoints])
+    with pytest.raises(FloatingPointError, match=r"Write compression=.bfloat16") as caught:
+        trainer.fit(LARGE, epochs=1)
+    assert "went back 2 times" in str(caught.value.__notes__)
+    np.testing.assert_array_equal(parameters(trainer), parameters(make()))
+
+
+def test_the_loss_scale_falls_where_scaled_sums_are_too_large_for_float16():
+    scale = ddbp.LossScale(2.0**20)
+    trainer = make(compression="float16", loss_scale=scale)
+    history = trainer.fit(ddbp.ArrayDataset(X, LABELS), epochs=3)
+    assert history[-1]["overflows"] > 0
+    assert history[-1]["loss_scale"] < 2.0**20
+    assert np.isfinite(parameters(trainer)).all()
+
+
 # ---- what errors say
 
 
@@ -63,6 +118,16 @@ def test_layer_and_samples_of_a_batch_are_named(where, shards):
     assert "in step 0" in text
     assert ("for layers.0.weight, layers.0.bias; " in text) == (where == "backward")
     assert parameters(trainer).tobytes() == before.tobytes()
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_layers_whose_outputs_have_been_let_go_of_are_looked_at(where, monkeypatch):
+    # As those of a large network in 16 bits.
+    monkeypatch.setattr(Workspace, "pooled_from", 0)
+    monkeypatch.setenv("LAYERS_REPLAY", "0")
+    trainer = faulty(where, precision="bf16")
+    text = error_of(trainer.train_step, marked(X[ROWS], 3, 11), LABELS[ROWS])
+    assert f"{said(where)}, in samples 3, 11 of the batch. " in text
 
 
 @pytest.mark.parametrize("use", [lambda trainer: trainer.fit(DATA, epochs=1), None])
@@ -84,8 +149,7 @@ def test_batch_that_others_of_its_group_follow_is_named(where):
 
 
 @pytest.mark.parametrize("where", WHERE)
-def test_partial_sums_of_shards_are_looked_at(where, monkeypatch):
-    monkeypatch.setenv("DDBP_SHARD_MEMORY", "0")
+def test_partial_sums_of_shards_are_looked_at(where):
     trainer = faulty(where, shards=8)
     assert len(trainer._flat.gradients) == 1
     text = error_of(trainer.train_step, marked(X[ROWS], 3), LABELS[ROWS])
@@ -336,12 +400,14 @@ def test_rollback_without_checkpoints_is_refused():
         make(on_nonfinite="rollback")
 
 
-@pytest.mark.parametrize(
-    "policy", ["Stop", None, 3, Rollback(1.0), Rollback(0.5, 0), Rollback(1), (0.5,)], ids=str
-)
+@pytest.mark.parametrize("policy", ["Stop", None, 3, (1.0, 3), (0.5, 0), (1, 3), (0.5,)], ids=str)
 def test_what_is_nothing_that_can_be_done_is_refused(policy, tmp_path):
-    with pytest.raises((ValueError, TypeError), match=r"Trainer: (on_nonfinite|the factor|most)"):
+    said = r"Trainer: on_nonfinite|Rollback: (factor|most)"
+    with pytest.raises((ValueError, TypeError), match=said):
         rolling(tmp_path, policy=policy)
+    if isinstance(policy, tuple) and len(policy) == 2:
+        with pytest.raises((ValueError, TypeError), match=said):
+            Rollback(*policy)
 
 
 class Spoil(ddbp.Callback):

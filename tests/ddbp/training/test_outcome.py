@@ -77,6 +77,9 @@ def test_residuals_are_kept_for_numbers(tmp_path):
     found, _ = outcome(tmp_path)
     squares = ((trainer.predict(X) - X[:, :2] ** 2) ** 2).mean(axis=1)
     np.testing.assert_array_equal(found["numbers"], np.argsort(-squares)[:12])
+    worst = found["numbers"]
+    np.testing.assert_allclose(found["worst_outputs"], trainer.predict(X)[worst], rtol=1e-6)
+    np.testing.assert_allclose(found["worst_expected"], X[worst, :2] ** 2, rtol=1e-6)
     order = np.lexsort(found["expected"].T)
     known = np.lexsort((X[:, :2] ** 2).T)
     np.testing.assert_allclose(found["outputs"][order], trainer.predict(X)[known], rtol=1e-6)
@@ -103,6 +106,112 @@ def test_positions_that_do_not_count_are_left_out(tmp_path):
     found, _ = outcome(tmp_path)
     assert found["pairs"][:, 2].sum() == sum((tag >= 0).sum() for tag in tags)
     np.testing.assert_array_equal(found["input0"], words[found["numbers"][0]])
+
+
+TEXT = np.array([0, 1, 2, 3, 1, 2, 0, 4, 1, 3] * 40)
+TOKENS = ["a", "<b>", "\n", " ", "\x1b"]
+
+
+def language_model(**options):
+    """Return a trainer of one, and its data: what follows each token."""
+    rng = np.random.default_rng(1)
+    model = Sequential(Embedding(5, 4, rng=rng), LSTM(4, 8, rng=rng), Linear(8, 5, rng=rng))
+    noise = rng.integers(0, 5, len(TEXT)) * (rng.random(len(TEXT)) < 0.2)
+    x, y = ((TEXT + noise)[shift : shift + 390].reshape(39, 10) % 5 for shift in (0, 1))
+    return make(model, **options), x, y
+
+
+def test_windows_of_text_have_the_probabilities_that_the_model_gives(tmp_path):
+    trainer, x, y = language_model(run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=3)
+    found, facts = outcome(tmp_path)
+    logits = trainer.predict(x).astype(np.float64)
+    powers = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    own = np.take_along_axis(powers, y[..., np.newaxis], axis=-1)[..., 0]
+    losses = -np.log(own).mean(axis=1)
+    kinds = {fact["sample"]: fact["kind"] for fact in facts["texts"]}
+    worst = {sample for sample, kind in kinds.items() if kind == "worst"}
+    assert worst == {*np.argsort(-losses)[:4].tolist()}
+    apart = np.abs(losses - np.median(losses))
+    usual = [apart[sample] for sample, kind in kinds.items() if kind == "usual"]
+    np.testing.assert_allclose(np.sort(usual), np.sort(apart)[:4], atol=1e-6)
+    for n, sample in enumerate(kinds):
+        np.testing.assert_array_equal(found[f"text{n}.tokens"], [x[sample, 0], *y[sample]])
+        np.testing.assert_allclose(found[f"text{n}.chances"], own[sample], rtol=1e-5)
+        np.testing.assert_array_equal(found[f"text{n}.guesses"], powers[sample].argmax(axis=-1))
+        np.testing.assert_allclose(found[f"text{n}.sure"], powers[sample].max(axis=-1), rtol=1e-5)
+
+
+def test_of_a_long_text_the_worst_window_is_kept_and_what_is_ignored_has_no_probability(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ddbp.training.text_samples.WIDTH", 4)
+    trainer, x, y = language_model(run_dir=tmp_path, loss=SoftmaxCrossEntropy(ignore=3))
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=1)
+    found, facts = outcome(tmp_path)
+    for n, fact in enumerate(facts["texts"]):
+        first = fact["first"]
+        chances = found[f"text{n}.chances"]
+        np.testing.assert_array_equal(found[f"text{n}.tokens"][1:], y[fact["sample"]][first:][:4])
+        np.testing.assert_array_equal(np.isnan(chances), found[f"text{n}.tokens"][1:] == 3)
+    assert any(fact["first"] for fact in facts["texts"])
+    assert all(fact["of"] == 10 for fact in facts["texts"])
+
+
+def test_vocabulary_and_a_text_of_the_model_are_in_the_report_as_text(tmp_path):
+    asked = []
+
+    def write(model):
+        asked.append(model)
+        return "<b>drawn</b>\x1b"
+
+    trainer, x, y = language_model(
+        run_dir=tmp_path, callbacks=[ddbp.TextSamples(TOKENS, write)], loss="cross_entropy"
+    )
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=1)
+    assert asked == [trainer.model]
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;b&gt;drawn&lt;/b&gt;\ufffd</pre>" in page
+    assert ">&lt;b&gt;</i>" in page
+    assert ">\u23ce\n</i>" in page
+    assert ">\ufffd</i>" in page
+    assert "\x1b" not in page
+    assert "\u201c&lt;b&gt;\u201d taken for" in page
+
+
+def test_without_a_vocabulary_the_report_shows_ids(tmp_path):
+    trainer, x, y = language_model(run_dir=tmp_path)
+    trainer.fit(ddbp.ArrayDataset(x, y), epochs=1)
+    assert f">{y[0, 0]} </i>" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("result", [3, None, ValueError("no")])
+def test_writing_that_fails_is_a_warning_and_the_report_goes_without_it(tmp_path, result):
+    def write(model):
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    callback = ddbp.TextSamples("abcde", write)
+    trainer, x, y = language_model(run_dir=tmp_path, callbacks=[callback])
+    with pytest.warns(RuntimeWarning, match="TextSamples: write must return a text; got"):
+        trainer.fit(ddbp.ArrayDataset(x, y), epochs=1)
+    assert "Windows of the greatest loss" in (tmp_path / "report.html").read_text()
+
+
+def test_tags_of_tokens_are_no_language_and_worst_samples_are_read_by_the_vocabulary(tmp_path):
+    trainer, x, _ = language_model(run_dir=tmp_path, callbacks=[ddbp.TextSamples("abcde")])
+    trainer.fit(ddbp.ArrayDataset(x, (x > 2).astype(int)), epochs=1)
+    found, facts = outcome(tmp_path)
+    assert "texts" not in facts
+    words = "".join("abcde"[token] for token in found["input0"])
+    assert f'<p class="tokens">{words}</p>' in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("arguments", [("",), ([],), ([1],), (3,), ({"a": 1},), ("ab", "text")])
+def test_texts_that_are_none_are_refused(arguments):
+    with pytest.raises(TypeError, match=r"^TextSamples: (vocabulary|write) must be "):
+        ddbp.TextSamples(*arguments)
 
 
 def test_what_is_neither_labels_nor_numbers_is_left_out(tmp_path):

@@ -7,20 +7,28 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from ddbp import settings
 from ddbp.reduction.shards import ShardPlan
-from layers import Layer, Linear
+from layers import (
+    GELU,
+    GRU,
+    LSTM,
+    RNN,
+    BatchNorm,
+    Conv2d,
+    Embedding,
+    Flatten,
+    Layer,
+    Linear,
+    Reshape,
+    Sequential,
+    TapeHook,
+    models,
+)
 
 from . import small
 from .small import LABELS, make, network, parameters
 
 X, ROWS = small.X.astype(np.float32), slice(0, 24)
-
-
-@pytest.fixture(autouse=True)
-def shards_are_added_up(monkeypatch):
-    """Let no gradients of shards be few enough to be kept apart."""
-    monkeypatch.setenv(settings.SHARD_MEMORY, "0")
 
 
 class Probe(Layer):
@@ -65,38 +73,79 @@ def test_gradients_of_shards_are_kept_no_longer_than_it_takes():
     assert trainer._flat.gradients.shape == (1, trainer._flat.values.size)
 
 
-def test_few_gradients_are_kept_apart_with_the_same_bits(monkeypatch):
-    results = [one_step(5)]
-    monkeypatch.delenv(settings.SHARD_MEMORY)
-    trainer, probe = probed(5)
-    trainer.train_step(X[ROWS], LABELS[ROWS])
-    assert probe.kept == [[True] * 4]
-    assert len(trainer._flat.gradients) == 5
-    assert results[0].tobytes() == parameters(trainer).tobytes()
-
-
 @pytest.mark.parametrize(
     ("rank", "kept"), [(0, [(0, 2)]), (1, [(2, 2), (4, 1)]), (2, [(5, 1), (6, 2)])]
 )
-def test_partial_sums_are_kept_beyond_a_limit_that_is_the_same_for_all_ranks(
-    rank, kept, monkeypatch
-):
-    plan = ShardPlan(8, 3, rank)
-    apart = [(shard, 1) for shard in range(*plan.owned(rank))]
-    monkeypatch.delenv(settings.SHARD_MEMORY)
-    size = settings.SHARD_MEMORY_DEFAULT * 2**20 // 3
-    assert (plan.kept(rank, size), plan.kept(rank, size + 1)) == (apart, kept)
-    monkeypatch.setenv(settings.SHARD_MEMORY, "6")
-    assert (plan.kept(rank, 2 * 2**20), plan.kept(rank, 2 * 2**20 + 1)) == (apart, kept)
+def test_ranks_keep_the_largest_nodes_of_the_tree_that_they_can_form(rank, kept):
+    assert ShardPlan(8, 3, rank).kept(rank) == kept
 
 
-@pytest.mark.parametrize("limit", ["many", "-1", "1.5"])
-def test_limit_that_is_no_number_is_refused(limit, monkeypatch):
-    monkeypatch.setenv(settings.SHARD_MEMORY, limit)
-    with pytest.raises(
-        ValueError, match=rf"DDBP_SHARD_MEMORY must be a number of MiB; got '{limit}'\. Unset it"
-    ):
-        make(shards=4)
+class Watching(TapeHook):
+    """Notes of how many shards there are gradients when a parameter is ready."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def on_parameter_ready(self, parameter):
+        self.seen.add(0 if parameter.gradients is None else len(parameter.gradients))
+
+
+def _networks():
+    rng = np.random.default_rng(2)
+
+    def embedded(*middle):
+        return lambda: Sequential(Embedding(9, 12, rng=rng), *[each() for each in middle])
+
+    return {
+        "dense": lambda: Sequential(
+            Flatten(), Linear(11, 210, rng=rng), GELU(), Linear(210, 9, rng=rng)
+        ),
+        "convolution": lambda: Sequential(
+            Reshape(11, 1, 1),
+            Conv2d(1, 4, 1, rng=rng),
+            BatchNorm(4),
+            Flatten(),
+            Linear(44, 9, rng=rng),
+        ),
+        "lstm": embedded(lambda: LSTM(12, 20, rng=rng), lambda: Linear(20, 9, rng=rng)),
+        "gru": embedded(lambda: GRU(12, 20, rng=rng), lambda: Linear(20, 9, rng=rng)),
+        "rnn": embedded(lambda: RNN(12, 20, rng=rng), lambda: Linear(20, 9, rng=rng)),
+    }
+
+
+@pytest.mark.parametrize("shards", [3, 8])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("kind", ["dense", "convolution", "lstm", "gru", "rnn", "gpt"])
+def test_sums_are_those_of_gradients_that_somebody_looks_at(kind, precision, shards):
+    """Where a hook looks on, the gradients of shards are computed apart, and then added up."""
+    rng = np.random.default_rng(7)
+    x = rng.integers(0, 9, (40, 11))
+    of_tokens = kind in ("lstm", "gru", "rnn", "gpt")
+    y = x if of_tokens else x[:, 0]
+    x = x if of_tokens else x.astype(np.float32)
+    results = []
+    for hooks in ([], [Watching()]):
+        model = models.gpt(np.random.default_rng(2), 9, 11, 16, depth=1, heads=2)
+        if kind != "gpt":
+            model = _networks()[kind]()
+        options = {"shards": shards, "precision": precision, "callbacks": hooks}
+        trainer = make(model, batch_size=40, **options)
+        results.append(([trainer.train_step(x, y) for _ in range(4)], parameters(trainer)))
+        if hooks:
+            assert hooks[0].seen == {shards}
+    assert results[0][0] == results[1][0]
+    assert results[0][1].tobytes() == results[1][1].tobytes()
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+def test_recurrences_in_16_bits_take_no_more_memory_for_eight_shards(kind):
+    x, held = np.random.default_rng(7).integers(0, 9, (40, 11)), []
+    for shards in (1, 8):
+        trainer = make(_networks()[kind](), shards=shards, batch_size=40, precision="bf16")
+        for _ in range(3):
+            trainer.train_step(x, x)
+        held.append(trainer._workspace.nbytes)
+    assert held[1] < 1.01 * held[0]
 
 
 def test_one_shard_is_kept_as_it_is():

@@ -102,7 +102,7 @@ def test_folder_without_a_whole_configuration_is_refused_by_its_path(tmp_path, t
 
 @pytest.mark.parametrize("shards", ["x", 0, 1.5])
 def test_options_with_shards_that_are_no_positive_integer_are_refused(shards):
-    said = f"Trainer: shards must be a positive integer; got {shards!r}. Leave it out for one per"
+    said = f"Trainer: shards must be a positive integer; got {shards!r}. Leave it out for 8, or"
     with pytest.raises(ValueError, match=re.escape(said)):
         ddbp.TrainerOptions(batch_size=20, shards=shards)
 

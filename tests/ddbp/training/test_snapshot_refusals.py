@@ -7,6 +7,7 @@ import pytest
 
 import ddbp
 from ddbp.snapshot import VERSION
+from ddbp.training.snapshots import _BEFORE
 from layers import (
     GRU,
     BatchNorm,
@@ -38,12 +39,18 @@ OTHERS = {
     "batch_size": ({"batch_size": 21}, "20 in the state, 21 here"),
     "accumulate": ({"accumulate": 2}, "1 in the state, 2 here"),
     "seed": ({"seed": 1}, "0 in the state, 1 here"),
-    "shards": ({"shards": 2}, "1 in the state, 2 here"),
+    "shards": ({"shards": 2}, "8 in the state, 2 here"),
     "clip_norm": ({"clip_norm": 1.0}, "None in the state, 1.0 here"),
     "clip_value": ({"clip_value": 1.0}, "None in the state, 1.0 here"),
     "wire": ({"wire": "float16"}, "None in the state, float16 here"),
+    "compression": ({"compression": "top-k:0.5"}, "None in the state, top-k:0.5 here"),
     "l1": ({"l1": 0.5}, "0.0 in the state, 0.5 here"),
     "l2": ({"l2": 0.5}, "0.0 in the state, 0.5 here"),
+    "precision": ({"precision": "bf16"}, "float32 in the state, bf16 here"),
+    "loss_scale": (
+        {"loss_scale": ddbp.LossScale(4.0, 3)},
+        "None in the state, LossScale(initial=4.0, interval=3) here",
+    ),
     "callbacks": (
         {"callbacks": [ddbp.EarlyStopping()]},
         "none in the state, EarlyStopping.0 here",
@@ -134,7 +141,8 @@ def test_state_that_lacks_an_entry_is_refused_by_name(kind):
     snapshot = in_the_midst(kind)
     make(**MODELS[kind]()).load_state(snapshot)
     trainer = make(**MODELS[kind]())
-    for name in [*snapshot.arrays, *snapshot.values]:
+    names = {*snapshot.arrays, *snapshot.values} - {f"facts.{name}" for name in _BEFORE}
+    for name in sorted(names):
         arrays, values = (
             {other: entry for other, entry in entries.items() if other != name}
             for entries in (snapshot.arrays, snapshot.values)
@@ -143,6 +151,14 @@ def test_state_that_lacks_an_entry_is_refused_by_name(kind):
         if not name.startswith(("facts", "snapshot")):
             with pytest.raises(ValueError, match=r"Load the whole of a state\."):
                 trainer.load_state(ddbp.Snapshot(arrays, values))
+
+
+def test_a_state_from_before_there_were_others_is_of_float32():
+    snapshot = stopped(3)
+    values = {k: v for k, v in snapshot.values.items() if k[6:] not in _BEFORE}
+    make().load_state(ddbp.Snapshot(snapshot.arrays, values))
+    said = "the same precision; got float32 in the state, bf16 here"
+    refused(make(precision="bf16"), ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
 
 
 @pytest.mark.parametrize("kind", MODELS)

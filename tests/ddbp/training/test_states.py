@@ -141,3 +141,21 @@ def test_rank_that_gathers_statistics_of_another_number_is_named():
     )
     with pytest.raises(CommunicationError, match=said):
         gather(np.zeros((1, 3)))
+
+
+@pytest.mark.parametrize(
+    ("norm", "asked", "expected"),
+    [
+        ({}, None, 1),
+        ({"synchronized": True}, None, 8),
+        ({}, 4, 4),
+        (None, None, 8),
+    ],
+    ids=["apart", "synchronized", "asked for", "none"],
+)
+def test_unasked_a_model_that_normalises_each_shard_has_one_per_rank(norm, asked, expected):
+    rng = np.random.default_rng(0)
+    norms = [] if norm is None else [BatchNorm(4, **norm)]
+    model = Sequential(Linear(4, 4, rng=rng), *norms)
+    options = {"loss": "mse", "optimizer": "adam", "batch_size": 20, "quiet": True}
+    assert ddbp.Trainer(model, shards=asked, **options).options.shards == expected

@@ -154,13 +154,24 @@ def test_a_name_with_markup_and_quotes_stays_json(tmp_path):
 
 
 def test_clocks_of_hosts_are_aligned_by_their_meetings():
-    # Ranks 0 and 1 on one host, 2 and 3 on another whose clock is 5000 ahead; some come late.
-    meetings = 1000 * np.arange(9)
-    late = np.array([0, 0, 700, 0, -20, 0, 20, 0, 0])
-    looks = np.array([meetings, meetings + 30, meetings + 5000 + late, meetings + 5100])
+    # Ranks 0 and 1 on one host, 2 and 3 on another whose clock is ahead; they come late, and leave
+    # late, as they like.
+    rng, ahead = np.random.default_rng(0), 5_000_000
+    came = 10_000 * np.arange(33) + rng.integers(0, 3000, (4, 33))
+    left = came.max(axis=0) + rng.integers(10, 3000, (4, 33))
+    looks = np.stack([came, left], axis=1) + np.array([0, 0, ahead, ahead])[:, None, None]
     offsets, error = offsets_of(looks, np.array([0, 2, 4]))
-    np.testing.assert_array_equal(offsets, [0, 0, 5000, 5000])
-    assert error == 360
+    assert offsets[:2].tolist() == [0, 0]
+    assert offsets[2] == offsets[3]
+    assert abs(offsets[2] - ahead) <= error < 1000
+
+
+def test_one_good_meeting_tells_the_offset_of_a_clock():
+    came = np.array([[0, 1000], [0, 9000]])
+    looks = np.stack([came, np.array([[50, 9950], [40, 9940]])], axis=1)
+    offsets, error = offsets_of(looks, np.array([0, 1, 2]))
+    assert offsets.tolist() == [0, -5]
+    assert error == 45
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import Composite, Concatenate, Linear, MeanSquaredError, Tanh, Tape
+from layers import (
+    LSTM,
+    Composite,
+    Concatenate,
+    Linear,
+    MeanSquaredError,
+    Recompute,
+    Residual,
+    Sequential,
+    Tanh,
+    Tape,
+)
 
 RNG = np.random.default_rng(4)
 N, T, WIDTH = 6, 10, 5
@@ -126,6 +137,14 @@ def test_model_without_run_is_refused():
             batch_size=2,
             truncate=2,
         )
+
+
+@pytest.mark.parametrize("wrap", [Residual, lambda body: Recompute(Residual(body))])
+def test_residual_block_that_would_forget_the_state_is_refused(wrap):
+    model = Sequential(wrap(Sequential(LSTM(3, 3, rng=RNG), Tanh())), Linear(3, 2, rng=RNG))
+    must = "Trainer: truncate needs layers that carry their state; got a recurrent layer within"
+    with pytest.raises(TypeError, match=rf"{must} layers\.0(\.segment)?, a Residual\. "):
+        ddbp.Trainer(model, loss="mse", optimizer="adam", batch_size=2, truncate=2)
 
 
 @pytest.mark.parametrize("y", [Y[:, 0], Y[:, :-1]])

@@ -1,0 +1,56 @@
+"""Files that appear whole; files of run folders, which may be damaged, or of anybody's making."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from layers.kernels.cache_folder import opened
+
+MOST_BYTES = 2**28
+"""A file of text that is larger is not read."""
+
+
+@contextmanager
+def whole(path: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Return a context with a path to write to; what it holds has the name `path` at the end, and
+    where writing fails, nothing is left of it and `path` is as it was.
+
+    A device or a pipe (`/dev/null`, `/dev/stdout`) is written to itself: a file that took its name
+    would take its place. With `durable`, the file is on the disk before it has its name.
+    """
+    if path.exists() and not path.is_file():
+        yield path
+        return
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        yield temporary
+        if durable:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """Return the text of a regular file, with marks in place of what is none.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is no regular file, or is too large.
+    """
+    with opened(path, links=True) as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            raise OSError(errno.EFBIG, "Too large", os.fspath(path))
+        content = file.read(MOST_BYTES)
+    return content.decode("utf-8", errors="replace")
+
+
+def reason(error: BaseException) -> str:
+    """Return what is wrong with a file in words, without the numbers of the system."""
+    return str(getattr(error, "strerror", None) or error or type(error).__name__)

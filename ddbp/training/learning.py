@@ -1,0 +1,142 @@
+"""The rule that a trainer's network learns by: how it is named, and what of it is trained, saved
+and loaded.
+"""
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+
+from ddbp import written
+from ddbp.reduction.replicate import Replica
+from ddbp.snapshot import Entry, Schema, State
+from layers import Module, Parameter, Rule, rules
+from layers import State as ModelState
+from layers.errors import message
+
+_FIX = 'Write rule="feedback_alignment", or rule=FeedbackAlignment(seed=1), see layers.rules.'
+
+
+def names() -> dict[str, type[Any]]:
+    """Return the rules by the names that flags and options have for them."""
+    found = {}
+    for kind in map(vars(rules).__getitem__, rules.__all__):
+        if kind is not rules.LearningRule:
+            found[re.sub(r"\B([A-Z])", r"_\1", kind.__name__.replace("MeP", "Mep")).lower()] = kind
+    return found
+
+
+def checked(given: Any, seed: int) -> Rule | None:
+    """Return the rule, which may be given by its name, with this seed, or in words as a
+    configuration has it; None for exact backpropagation.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is no rule.
+    """
+    if given is None or isinstance(given, Rule):
+        return given
+    must = "rule must be a layers.Rule, or the name of one"
+    if not isinstance(given, str):
+        raise TypeError(message("Trainer", must, repr(given), _FIX))
+    kinds = names()
+    if given in kinds:
+        draws = "seed" in inspect.signature(kinds[given]).parameters
+        result: Rule = kinds[given](**({"seed": seed} if draws else {}))
+        return result
+    make = written.call(given, {each.__name__: each for each in kinds.values()})
+    fix = f"Names are {', '.join(kinds)}."
+    if make is None:
+        raise ValueError(message("Trainer", must, repr(given), fix))
+    try:
+        made: Rule = make()
+    except TypeError as error:
+        raise ValueError(message("Trainer", must, repr(given), fix)) from error
+    return made
+
+
+class Learner(Module):
+    """A model, and what the rule that it learns by has of parameters, which are trained with it;
+    those are named after it, under `rule`.
+
+    Parameters
+    ----------
+    model
+        The model.
+    rule
+        What the rule has.
+    """
+
+    def __init__(self, model: Module, rule: Module) -> None:
+        self.model = model
+        self.rule = rule
+
+    def named_parameters(self, prefix: str = "") -> Iterator[tuple[str, Parameter]]:
+        yield from self.model.named_parameters(prefix)
+        yield from self.rule.named_parameters(f"{prefix}rule.")
+
+    def named_states(self, prefix: str = "") -> Iterator[tuple[str, ModelState]]:
+        yield from self.model.named_states(prefix)
+        yield from self.rule.named_states(f"{prefix}rule.")
+
+
+def learner(model: Module, rule: Rule | None, *, warn: bool = True) -> Module:
+    """Bind a rule to a model, which may `warn`; return what is trained: the model, and what the
+    rule has beside it.
+    """
+    with nullcontext() if warn else warnings.catch_warnings(action="ignore"):
+        own = None if rule is None else rule.bind(model)
+    return model if own is None else Learner(model, own)
+
+
+def predictor(trainer: Any) -> Any:
+    """Return what a trainer evaluates and predicts with."""
+    rule = trainer.options.rule
+    return trainer.model if rule is None else rule.predictor(trainer.model)
+
+
+def parts(trainer: Any) -> dict[str, Any]:
+    """Return what a trainer's state has of its rule: what was drawn, and what is learned."""
+    rule, whole = trainer.options.rule, trainer._update.learner
+    result: dict[str, Any] = {} if rule is None else {"rule": RuleState(rule)}
+    if isinstance(whole, Learner):
+        result["learned"] = Replica(whole.rule, trainer.comm, trainer._update.comm)
+    return result
+
+
+class RuleState:
+    """What a rule has drawn, as a part of a trainer's state: the same on all ranks.
+
+    Parameters
+    ----------
+    rule
+        The rule.
+    """
+
+    def __init__(self, rule: Rule) -> None:
+        self._rule = rule
+
+    def state(self) -> dict[str, Any]:
+        """Return the arrays by name."""
+        return {"names": sorted(self._rule.state()), **self._rule.state()}
+
+    def state_schema(self, state: State) -> Schema:
+        """Return what `load_state` takes."""
+        numbers = Entry("an array of floating numbers", _is_floating)
+        arrays = sorted(state.keys() - {"names"})
+        named = Entry("the names of the arrays", lambda entry: entry == arrays)
+        return {"names": named, **dict.fromkeys(arrays, numbers)}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self._rule.load_state({name: np.array(state[name]) for name in state["names"]})
+
+
+def _is_floating(entry: Any) -> bool:
+    dtype = getattr(entry, "dtype", None)
+    return dtype is not None and np.dtype(dtype).kind == "f"

@@ -1,0 +1,329 @@
+"""`Trainer(memory=…)`: a budget for what steps need beside parameters, and the plan that keeps it.
+
+What a plan is made of, sizes and times of the layers of a chain, is measured in passes for practice
+before the first step: in these every layer is a segment of its own, which takes the least. The plan
+is the one that takes least time (`memory_plan`), the same on all ranks, and it is run for practice,
+too, before it is trusted. It changes no bit.
+"""
+
+import json
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbp import terminal
+from ddbp.comm.agreement import gather_texts
+from ddbp.comm.base import Communicator
+from layers import Module, Sequential, Tape, TapeHook, Workspace
+from layers.engine.call import Call
+from layers.engine.segment import SegmentCall, SegmentTape
+from layers.errors import message
+from layers.recompute import links, use_plan
+
+from . import memory_plan
+from .compilation import compile_step
+from .data import ArrayDataset, LocalBatch, local_batch, sliced
+from .memory_plan import Layer, Plan
+from .options import TrainerOptions
+from .samples import recorded
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+_UNITS = {
+    **{"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12},
+    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*")
+_PASSES = 3
+"""Of these the first compiles, and the last is the one that counts."""
+_TRIES = 5
+"""So many plans are tried, of which the last is the one that takes least."""
+
+
+def parsed(given: Any) -> int | None:
+    """Return a number of bytes, of such a number or a size as "200 MB" or "1.5 GiB"; None of None.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+    """
+    if given is None:
+        return None
+    size: float = 0
+    if isinstance(given, int | np.integer) and not isinstance(given, bool):
+        size = int(given)
+    elif isinstance(given, str) and (found := _SIZE.fullmatch(given)):
+        size = float(found[1]) * _UNITS.get(found[2].upper(), 0)
+    if size < 1:
+        must, fix = "memory must be a size", 'Write "200 MB", "1.5 GiB" or a number of bytes.'
+        raise ValueError(message("Trainer", must, repr(given), fix))
+    return int(size)
+
+
+def in_words(size: int) -> str:
+    """Return a number of bytes as a size of four digits, which is no smaller."""
+    least = 10 ** max(0, len(str(size)) - 4)
+    size = -(-size // least) * least
+    for unit, of in (("GB", 1e9), ("MB", 1e6)):
+        if size >= of:
+            return f"{size / of:.4g} {unit}"
+    return f"{size / 1e3:.4g} kB"
+
+
+class Budget:
+    """Keeps the steps of a trainer within memory.
+
+    Parameters
+    ----------
+    trainer
+        The trainer.
+    given
+        The bytes for each rank, or a size; None for all there is.
+    quiet
+        Whether nothing is said.
+
+    Attributes
+    ----------
+    size
+        The bytes, or None.
+    facts
+        The plan that was chosen, and what it takes, for the configuration of the run.
+    """
+
+    def __init__(self, trainer: "Trainer", given: Any, *, quiet: bool) -> None:
+        self.size = parsed(given)
+        self.facts: dict[str, Any] | None = None
+        self._planned_for: tuple[Any, ...] = (0,)
+        self._quiet = quiet
+        if self.size is not None:
+            require_plannable(trainer.model, trainer.options, trainer.comm)
+
+    def prepare_for(self, trainer: "Trainer", data: ArrayDataset) -> None:
+        """Have a plan for the batches of a data set; collective."""
+        if self.size is not None:
+            size = min(trainer.options.batch_size, len(data))
+            self.prepare(trainer, local_batch(data, trainer._plan, range(size), sliced))
+
+    def prepare(self, trainer: "Trainer", rows: LocalBatch) -> None:
+        """Have a plan for a batch, unless there is one for one as large; collective."""
+        if self.size is None:
+            return
+        if not isinstance(rows.x, np.ndarray):
+            must, fix = "memory= needs data of one array", "Use Recompute for such models."
+            raise TypeError(message("Trainer", must, type(rows.x).__name__, fix))
+        samples, *rest = self._planned_for
+        if rows.samples <= samples and tuple(rest) == rows.x.shape[1:]:
+            return
+        if trainer._update.group.batches:
+            # What has accumulated would be lost; the next group has its plan.
+            return
+        try:
+            self._choose(_Practice(trainer, rows), trainer)
+        finally:
+            trainer._update.group.restart()
+        self._planned_for = (rows.samples, *rows.x.shape[1:])
+
+    def _choose(self, practice: "_Practice", trainer: "Trainer") -> None:
+        """Measure, plan, and try plans until one keeps to the memory."""
+        size = self.size
+        assert size is not None
+        layers, rest = practice.measured()
+        without = rest + memory_plan.peak(layers, [*range(len(layers))])
+        plan: Plan | None = None
+        taken = predicted = 0
+        for attempt in range(_TRIES):
+            if attempt or without > size:
+                last = attempt == _TRIES - 1
+                plan = memory_plan.fastest(layers, 0 if last else size - rest)
+            taken = practice.taken_by(plan)
+            predicted = taken if plan is None else rest + memory_plan.peak(layers, plan)
+            if taken <= size:
+                break
+            rest += taken - predicted
+        if taken > size:
+            must = "a step must fit into memory"
+            fix = f"The least for this batch is {in_words(taken)} on each rank; or use more ranks."
+            raise ValueError(message("Trainer", must, f"memory={in_words(size)}", fix))
+        forward = sum(layer.seconds for layer in layers)
+        again = 0.0 if plan is None else memory_plan.seconds(layers, plan) / forward
+        self.facts = {
+            "budget": size,
+            "plan": plan,
+            "layers": len(layers),
+            "layers_again": 0 if plan is None else memory_plan.again(plan),
+            "forward_again": round(again, 3),
+            "predicted": predicted,
+            "measured": taken,
+            "without": without,
+        }
+        if trainer.comm.rank == 0 and not self._quiet:
+            terminal.say(self._sentence())
+
+    def _sentence(self) -> str:
+        facts = self.facts
+        assert facts is not None
+        head = f"Memory: a step takes {in_words(facts['measured'])} of {in_words(facts['budget'])}"
+        if not facts["layers_again"]:
+            return f"{head}; nothing is computed again"
+        return (
+            f"{head} ({in_words(facts['without'])} are enough to compute nothing again):"
+            f" {facts['layers_again']} of {facts['layers']} layers are computed again,"
+            f" {facts['forward_again']:.2f} forward passes in each step"
+        )
+
+
+def require_plannable(model: Module, options: TrainerOptions, comm: Communicator) -> None:
+    """Refuse a model, options or ranks whose steps cannot be planned.
+
+    Raises
+    ------
+    ValueError
+        They cannot.
+    """
+    if hindrance := _hindrance(model, options, comm):
+        raise ValueError(message("Trainer", *hindrance))
+
+
+def _hindrance(
+    model: Module, options: TrainerOptions, comm: Communicator
+) -> tuple[str, str, str] | None:
+    """Return what keeps steps from being planned: what must be, what is, and what to do."""
+    if type(model) is not Sequential:
+        must, fix = "memory= needs a model that is a Sequential", "Write Sequential(…) around it."
+        return must, type(model).__name__, fix
+    if options.truncate is not None:
+        must, fix = "memory= needs whole sequences", "Leave truncate out, or use Recompute."
+        return must, f"truncate={options.truncate}", fix
+    if options.rule is not None:
+        must, fix = "memory= needs exact backpropagation", "Leave rule out, or use Recompute."
+        return must, f"rule={options.rule!r}", fix
+    if options.exchange is not None:
+        must = "memory= needs workers that exchange gradients in each step"
+        return must, f"exchange={options.exchange}", "Leave exchange out, or use Recompute."
+    if comm.survives:
+        must, fix = "memory= needs ranks that are not replaced", "Launch without --survive."
+        return must, "--survive", fix
+    return None
+
+
+class _Practice:
+    """Passes on a batch of which nothing stays.
+
+    Parameters
+    ----------
+    trainer
+        The trainer.
+    rows
+        This rank's rows.
+    """
+
+    def __init__(self, trainer: "Trainer", rows: LocalBatch) -> None:
+        self._trainer = trainer
+        self._rows = rows
+        self._model: Any = trainer.model
+        self._count = len(links(self._model))
+
+    def measured(self) -> tuple[list[Layer], int]:
+        """Return the layers of the chain, and the bytes that every plan takes beside; the same on
+        all ranks, the sizes of those that need most and the times of the first.
+        """
+        alone: Plan = [[number] for number in range(self._count)]
+        watch, trainer = _Watch(), self._trainer
+        workspace = Workspace()
+        use_plan(self._model, alone)
+        comm = trainer.comm
+        with comm.leader_first(), trainer._gather.alone():
+            if not comm.of_host.rank:
+                compile_step(trainer, self._rows)
+            for _ in range(_PASSES):
+                watch.begin()
+                self._run(workspace, watch)
+        trainer._gather.asked_alone = False
+        mine = [watch.layers(), workspace.nbytes - workspace.stack.memory.size]
+        all_ranks = [json.loads(text) for text in gather_texts(comm, json.dumps(mine))]
+        times = [seconds for *_, seconds in all_ranks[0][0]]
+        sizes = np.max([[layer[:2] for layer in layers] for layers, _ in all_ranks], axis=0)
+        pairs = zip(sizes.tolist(), times, strict=True)
+        layers = [Layer(output, kept, seconds) for (output, kept), seconds in pairs]
+        return layers, max(rest for _, rest in all_ranks)
+
+    def taken_by(self, plan: Plan | None) -> int:
+        """Use a plan, or none, from now on; return the most bytes that a step takes with it on any
+        rank.
+        """
+        trainer, workspace = self._trainer, Workspace()
+        use_plan(self._model, plan)
+        with trainer._gather.alone():
+            for _ in range(2):
+                self._run(workspace)
+        trainer._gather.asked_alone = False
+        trainer._workspace = workspace
+        taken = np.array([workspace.nbytes], np.int64)
+        return int(trainer.comm.all_gather(taken).max())
+
+    def _run(self, workspace: Workspace, *hooks: TapeHook) -> None:
+        """Propagate forward and backward."""
+        trainer, rows = self._trainer, self._rows
+        tape = Tape(
+            training=True,
+            shards=rows.bounds,
+            samples=rows.samples,
+            first_sample=rows.first,
+            seed=trainer.options.seed,
+            workspace=workspace,
+            gather=trainer._gather,
+            deferred=True,
+            hooks=hooks or None,
+            owner=trainer._update.flat,
+        )
+        try:
+            with np.errstate(all="ignore"):
+                y: Any = trainer.model(recorded(tape, rows.x, True))
+                if trainer.loss is None:
+                    y.backward(np.ones(y.shape, y.dtype))
+                else:
+                    weights = () if rows.weights is None else (rows.weights,)
+                    trainer.loss(y, rows.y, *weights).backward()
+        finally:
+            tape.release()
+            trainer._update.flat.zero_gradients()
+
+
+class _Watch(TapeHook):
+    """Measures the segments of a chain in which every layer is one."""
+
+    def __init__(self) -> None:
+        self._passes: list[list[Layer]] = []
+        self._since = 0.0
+
+    def begin(self) -> None:
+        """Begin a pass."""
+        self._passes.append([])
+
+    def on_forward_begin(self, call: Call) -> None:
+        if self._is_link(call):
+            self._since = time.perf_counter()
+
+    def on_forward_end(self, call: Call) -> None:
+        if self._is_link(call):
+            assert isinstance(call, SegmentCall)
+            seconds = time.perf_counter() - self._since
+            output = call.tape.workspace.stack.top - call.bottom
+            height = call.height + (output if call.tape.live is not None else 0)
+            self._passes[-1].append(Layer(output, height, seconds))
+
+    def _is_link(self, call: Call) -> bool:
+        """Return whether a call is of a segment in the chain itself."""
+        tape = call.tape
+        return isinstance(call, SegmentCall) and isinstance(tape, SegmentTape) and tape.depth == 0
+
+    def layers(self) -> list[Layer]:
+        """Return the sizes in the last pass, and the least times."""
+        return [
+            each[-1]._replace(seconds=min(layer.seconds for layer in each))
+            for each in zip(*self._passes, strict=True)
+        ]

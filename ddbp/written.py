@@ -1,0 +1,22 @@
+"""Objects as configurations and flags have them: the calls that their `repr` shows."""
+
+import ast
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+
+def call(text: Any, kinds: Mapping[str, Callable[..., Any]]) -> Callable[[], Any] | None:
+    """Return what makes the object that a text shows, such as "SGD(0.1, nesterov=True)", by one of
+    these classes; None if it is no call of one with literals.
+    """
+    try:
+        parsed = ast.parse(text, mode="eval").body
+        if not (isinstance(parsed, ast.Call) and isinstance(parsed.func, ast.Name)):
+            return None
+        arguments = [ast.literal_eval(each) for each in parsed.args]
+        named = {str(each.arg): ast.literal_eval(each.value) for each in parsed.keywords}
+    except (MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
+        return None
+    kind = kinds.get(parsed.func.id)
+    return None if kind is None else partial(kind, *arguments, **named)

@@ -1,0 +1,161 @@
+"""`Trainer(rule=…)`: how rules are named, what they are part of, and what they change."""
+
+import numpy as np
+import pytest
+
+import ddbp
+from ddbp.training import learning
+from layers import GRU, Linear, ReLU, Rule, Sequential, SoftmaxCrossEntropy
+from layers.rules import DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry
+
+RNG = np.random.default_rng(2)
+DATA = ddbp.ArrayDataset(RNG.standard_normal((24, 6)), RNG.integers(0, 3, 24))
+
+
+def model():
+    rng = np.random.default_rng(1)
+    return Sequential(Linear(6, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng))
+
+
+def trainer(rule, network=None, **options):
+    usual = {"batch_size": 8, "shards": 2, "seed": 5, "quiet": True, "optimizer": ddbp.SGD(0.1)}
+    return ddbp.Trainer(
+        network or model(), loss=SoftmaxCrossEntropy(), rule=rule, **{**usual, **options}
+    )
+
+
+def test_a_rule_is_named_in_words_or_given_and_has_the_seed_of_the_trainer():
+    for given in (
+        "feedback_alignment",
+        "FeedbackAlignment(seed=5)",
+        FeedbackAlignment(seed=5),
+    ):
+        found = trainer(given)
+        assert repr(found.options.rule) == "FeedbackAlignment(seed=5)"
+    words = "SignSymmetry('fixed', seed=2)"
+    assert repr(trainer(words).options.rule) == words
+    assert trainer(None).options.rule is None
+
+
+@pytest.mark.parametrize(
+    "given", ["feedback", "Feedback()", "print(1)", "FeedbackAlignment(x)", 3, FeedbackAlignment]
+)
+def test_what_is_no_rule_is_refused_with_what_to_write(given):
+    with pytest.raises((TypeError, ValueError), match="Trainer: rule must be a"):
+        trainer(given)
+
+
+def test_the_exact_rule_has_the_bits_of_none():
+    ours, plain = trainer(Rule()), trainer(None)
+    for each in (ours, plain):
+        each.fit(DATA, epochs=3)
+    assert ours.parameters_sha256() == plain.parameters_sha256()
+
+
+@pytest.mark.parametrize("rule", [FeedbackAlignment, SignSymmetry, DirectFeedbackAlignment])
+def test_fit_single_steps_and_loops_learn_by_the_rule_alike(rule):
+    fitted, stepped, looped = (trainer(rule(seed=1)) for _ in range(3))
+    fitted.fit(DATA, epochs=2)
+    for batch in looped.batches(DATA, epochs=2):
+        looped.step(SoftmaxCrossEntropy()(looped.model(batch.x), batch.y))
+    assert fitted.parameters_sha256() == looped.parameters_sha256()
+    plain = trainer(None)
+    for each in (stepped, plain):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    first, exact = (each.model[0].weight.value for each in (stepped, plain))
+    last, same = (each.model[2].weight.value for each in (stepped, plain))
+    assert not np.array_equal(first, exact)
+    assert np.array_equal(last, same)
+
+
+def test_what_was_drawn_is_in_the_state_and_is_used_where_it_is_loaded():
+    ours, other = trainer(FeedbackAlignment(seed=1)), trainer(FeedbackAlignment(seed=1))
+    ours.fit(DATA, epochs=1)
+    state = ours.state()
+    names = [name for name in state.arrays if name.startswith("rule.")]
+    assert names == ["rule.layers.2.weight"]
+    state.arrays["rule.layers.2.weight"] = state.arrays["rule.layers.2.weight"] + 1
+    other.load_state(state)
+    feedback = other.options.rule.feedback(other.model[2].weight)
+    assert np.array_equal(feedback, state.arrays["rule.layers.2.weight"])
+
+
+def test_what_is_learned_beside_the_model_goes_on_from_a_state_and_is_not_the_models():
+    def make():
+        rng = np.random.default_rng(1)
+        parts = Linear(6, 8, rng=rng), ReLU(), Linear(8, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)
+        return trainer("difference_target_propagation", Sequential(*parts), optimizer="adam")
+
+    whole, first, second = make(), make(), make()
+    whole.fit(DATA, epochs=2)
+    first.fit(DATA, epochs=1)
+    state = first.state()
+    learned = [name for name in state.arrays if name.startswith("learned.")]
+    assert learned == [f"learned.inverses.0.layers.0.{part}" for part in ("weight", "bias")]
+    second.load_state(state)
+    second.fit(DATA, epochs=1)
+    assert second.parameters_sha256() == whole.parameters_sha256()
+    ours, theirs = (each.state().arrays for each in (whole, second))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in learned)
+    assert not np.array_equal(ours[learned[0]], state.arrays[learned[0]])
+    # The file of a model has its own parameters alone.
+    assert [name for name in state.arrays if name.startswith("model.rule")] == []
+
+
+def test_only_the_first_rank_warns_of_a_rule_that_is_backpropagation():
+    rule = learning.checked("difference_target_propagation", 0)
+    assert learning.learner(network := model(), rule, warn=False) is network
+    with pytest.warns(RuntimeWarning, match="two hidden layers; got one. With one this is backpr"):
+        trainer(rule)
+
+
+def test_forward_forward_is_evaluated_by_what_it_predicts_with():
+    network = Sequential(Linear(6, 16, rng=np.random.default_rng(1)), ReLU())
+    network = Sequential(network, Linear(16, 3, rng=np.random.default_rng(2)))
+    ours = trainer("forward_forward", network, optimizer=ddbp.Adam(0.01))
+    ours.fit(DATA, epochs=1)
+    predictor = ours.options.rule.predictor(network)
+    assert np.allclose(ours.predict(DATA.x), predictor(DATA.x.astype(np.float32)))
+    hits = (ours.predict(DATA.x).argmax(axis=1) == DATA.y).mean()
+    assert np.isclose(ours.evaluate(DATA)["accuracy"], hits)
+
+
+def test_a_state_of_another_rule_is_refused_by_name():
+    state = trainer("feedback_alignment").state()
+    with pytest.raises(ValueError, match=r"same rule; got FeedbackAlignment\(seed=5\) in"):
+        trainer(None).load_state(state)
+
+
+def test_a_state_from_before_there_were_rules_is_one_without():
+    ours, other = trainer(None), trainer(None)
+    ours.fit(DATA, epochs=1)
+    state = ours.state()
+    del state.values["facts.rule"]
+    other.load_state(state)
+    assert other.parameters_sha256() == ours.parameters_sha256()
+
+
+def test_a_layer_that_the_rule_does_not_define_is_refused_when_the_trainer_is_made():
+    network = Sequential(GRU(6, 4, last=True, rng=RNG), Linear(4, 3, rng=RNG))
+    with pytest.raises(ValueError, match="DirectFeedbackAlignment: layers with weights must be"):
+        trainer("direct_feedback_alignment", network)
+
+
+def test_the_options_of_a_run_folder_name_the_rule(tmp_path):
+    trainer(SignSymmetry("fixed", seed=3), run_dir=tmp_path).fit(DATA, epochs=1)
+    options = ddbp.TrainerOptions.read(tmp_path)
+    assert repr(options.rule) == "SignSymmetry('fixed', seed=3)"
+
+
+def test_the_flag_of_scripts_names_the_rules():
+    flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
+    assert flags.parse_args([]).rule is None
+    assert flags.parse_args(["--rule", "sign_symmetry"]).rule == "sign_symmetry"
+
+
+@pytest.mark.parametrize(
+    "words", ["backwards", "SignSymmetry(fixed)", "SignSymmetry('fixed', often=3)", "SignSymmetry("]
+)
+def test_words_that_are_no_rule_are_refused_with_the_names_of_all(words):
+    with pytest.raises(ValueError, match=r"rule must be a layers\.Rule.*Names are .*, meprop"):
+        trainer(words)
