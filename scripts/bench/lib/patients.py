@@ -1,52 +1,19 @@
 """Patients of the clinic: a run of one of many kinds of networks, by options that may be faults."""
 
-from dataclasses import dataclass, field
-from functools import cache
+import io
+from collections.abc import Iterator
+from contextlib import redirect_stderr
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_diabetes, load_digits, make_friedman1
 
 import ddbp
-from layers import (
-    GELU,
-    GRU,
-    LSTM,
-    BatchNorm,
-    BatchNorm2d,
-    Composite,
-    Conv2d,
-    Dropout,
-    Embedding,
-    EncoderBlock,
-    Flatten,
-    LayerNorm,
-    LeakyReLU,
-    LearnedPositions,
-    Linear,
-    MaxPool2d,
-    MeanSquaredError,
-    ReLU,
-    Sigmoid,
-    SiLU,
-    Softmax,
-    SoftmaxCrossEntropy,
-    Tanh,
-    Value,
-    init,
-)
+from layers import Composite, MeanSquaredError, SoftmaxCrossEntropy
 
-GOOD = {"digits": 0.85, "friedman": 0.7, "diabetes": 0.25, "markov": 0.42}
-"""The result from which a run is good: accuracy, or the share of the variance explained."""
-TOKENS = 12
-ACTIVATIONS = {
-    "relu": ReLU,
-    "tanh": Tanh,
-    "sigmoid": Sigmoid,
-    "gelu": GELU,
-    "silu": SiLU,
-    "leaky": LeakyReLU,
-}
+from .patient_data import GOOD, data_of, outputs_of, table
+from .patient_networks import network
+from .records import Gauge, Record
 
 
 @dataclass(frozen=True)
@@ -60,16 +27,23 @@ class Options:
     width: int = 64
     depth: int = 2
     activation: str = "relu"
+    bidirectional: bool = False
     norm: str = ""
+    norm_momentum: float = 0.1
     dropout: float = 0.0
     gain: float = 1.0
+    recurrent_gain: float = 1.0
+    attention_gain: float = 1.0
     head_gain: float = 1.0
     bias: float = 0.0
     equal: float = 0.0
+    zeros: bool = False
     linear: bool = False
     softmax: bool = False
+    over_batch: bool = False
     squash: str = ""
     cut: bool = False
+    frozen: bool = False
     # The training.
     optimizer: str = "adam"
     rate: float = 3e-3
@@ -80,212 +54,84 @@ class Options:
     idle: bool = False
     batch: int = 32
     shards: int = 4
+    accumulate: int = 1
     steps: int = 240
     schedule: str = ""
     squares: bool = False
+    smoothing: float = 0.0
+    averaged: bool = False
+    loss_factor: float = 1.0
+    kept_gradient: bool = False
+    sign: float = 1.0
+    half: bool = False
+    stale: bool = False
+    order: str = ""
     # The data.
     standardise: bool = False
     scale: float = 1.0
+    column: float = 1.0
     validation_scale: float = 1.0
     target_scale: float = 1.0
     constant: bool = False
-    shuffled: bool = False
+    missing: int = 0
+    augment: str = ""
+    labels: str = ""
+    label_noise: float = 0.0
     rare: float = 0.0
     samples: int = 0
 
 
-@cache
-def table(name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return samples and targets, inputs of the order of 1."""
-    rng = np.random.default_rng(7)
-    if name == "digits":
-        x, y = load_digits(return_X_y=True)
-        return (x / 16).astype(np.float32), y.astype(np.int64)
-    if name == "markov":
-        chances = rng.dirichlet(np.full(TOKENS, 0.2), TOKENS).cumsum(axis=1)
-        tokens = np.zeros((1500, 17), np.int64)
-        draws = rng.random(tokens.shape)
-        for i in range(1, tokens.shape[1]):
-            rows = chances[tokens[:, i - 1]] < draws[:, i : i + 1]
-            tokens[:, i] = np.minimum(rows.sum(axis=1), TOKENS - 1)
-        return tokens[:, :-1], tokens[:, 1:]
-    if name == "friedman":
-        x, y = make_friedman1(1600, 10, noise=0.5, random_state=0)
-        x = (x - 0.5) * 3.4
-    else:
-        x, y = load_diabetes(return_X_y=True)
-        x = x / x.std(axis=0)
-    return x.astype(np.float32), ((y - y.mean()) / y.std()).astype(np.float32)[:, np.newaxis]
+class ScaledLoss(Composite):
+    """A loss times a number."""
+
+    def __init__(self, loss: Any, factor: float) -> None:
+        self.loss = loss
+        self._factor = factor
+
+    def __call__(self, prediction: Any, target: Any) -> Any:
+        return self.loss(prediction, target) * self._factor
 
 
-def data_of(o: Options) -> tuple[ddbp.ArrayDataset, ddbp.ArrayDataset]:
-    """Return the data of training and of validation, with the faults that options ask for."""
-    rng = np.random.default_rng(1000 + o.seed)
-    x, y = table(o.data)
-    order = rng.permutation(len(x))
-    x, y = x[order], y[order]
-    if o.data == "digits" and o.family != "mlp":
-        x = x.reshape(-1, 8, 8, 1) if o.family == "cnn" else x.reshape(-1, 8, 8)
-    if o.standardise and x.dtype.kind == "f":
-        x = (x - x.mean()) / x.std()
-    cut = int(0.8 * len(x))
-    x, y, xv, yv = x[:cut], y[:cut], x[cut:], y[cut:]
-    if x.dtype.kind == "f":
-        x, xv = x * np.float32(o.scale), xv * np.float32(o.scale * o.validation_scale)
-    if o.rare:
-        keep = (y == 0) | (rng.random(len(y)) < o.rare)
-        zeros = np.flatnonzero(y == 0)
-        rows = np.concatenate([np.flatnonzero(keep), rng.choice(zeros, max(0, 1200 - keep.sum()))])
-        x, y = x[rows], y[rows]
-    if o.samples:
-        x, y = x[: o.samples], y[: o.samples]
-    if o.shuffled:
-        y = y.reshape(-1)[rng.permutation(y.size)].reshape(y.shape)
-    if o.constant:
-        x = np.broadcast_to(x[:1], x.shape).copy()
-    if y.dtype.kind == "f":
-        y, yv = y * np.float32(o.target_scale), yv * np.float32(o.target_scale)
-    if o.squares:
-        y, yv = (np.eye(10, dtype=np.float32)[labels] for labels in (y, yv))
-    return ddbp.ArrayDataset(x, y), ddbp.ArrayDataset(xv, yv)
+class KeptGradient:
+    """A transform that forgets to clear: each gradient is added to those of all steps before."""
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[str, int], np.ndarray] = {}
+
+    def __call__(self, gradient: ddbp.GlobalGradient, step: int) -> None:
+        for part in gradient.parts():
+            key = part.name, part.offset
+            part.gradient[...] += self._sums.get(key, 0)
+            self._sums[key] = part.gradient.copy()
 
 
-class Net(Composite):
-    """Stages one after the other; the gradient may be cut in the middle."""
+class FlippedGradient:
+    """A transform that has the loss rise."""
 
-    def __init__(self, stages: list[Any], cut: bool) -> None:
-        self.stages = stages
-        self._cut = max(1, len(stages) // 2) if cut else -1
-
-    def __call__(self, x: Any) -> Any:
-        for number, stage in enumerate(self.stages):
-            # A prediction records nothing, and has no gradient to cut.
-            if number == self._cut and isinstance(x, Value):
-                x = x.detach()
-            x = stage(x)
-        return x
+    def __call__(self, gradient: ddbp.GlobalGradient, step: int) -> None:
+        for part in gradient.parts():
+            np.negative(part.gradient, out=part.gradient)
 
 
-class MeanOverTime(Composite):
-    """The mean over the positions of a sequence."""
+class HalfGradient:
+    """A transform that does what wire="float16" does between hosts."""
 
-    def __call__(self, x: Any) -> Any:
-        return x.mean(axis=1)
-
-
-def _dense(o: Options, rng: Any, size: int, outputs: int) -> list[Any]:
-    weights, activation = _weights(o), ACTIVATIONS[o.activation]
-    stages: list[Any] = []
-    for _ in range(o.depth):
-        stages.append(
-            Linear(size, o.width, rng=rng, weight_init=weights, bias_init=init.constant(o.bias))
-        )
-        stages += [BatchNorm(o.width)] * (o.norm == "batch")
-        stages += [LayerNorm(o.width)] * (o.norm == "layer")
-        stages += [] if o.linear else [activation()]
-        stages += [Dropout(o.dropout)] * bool(o.dropout)
-        size = o.width
-    return [*stages, _head(o, rng, size, outputs)]
-
-
-def _images(o: Options, rng: Any, side: int, outputs: int) -> list[Any]:
-    weights, stages, channels = _weights(o), [], 1
-    for number in range(o.depth):
-        width = o.width // 4 * (2 if number else 1)
-        stages.append(
-            Conv2d(
-                channels,
-                width,
-                3,
-                padding=1,
-                rng=rng,
-                weight_init=weights,
-                bias_init=init.constant(o.bias),
-            )
-        )
-        stages += [BatchNorm2d(width)] * (o.norm == "batch")
-        stages.append(ACTIVATIONS[o.activation]())
-        if number < 2:
-            stages.append(MaxPool2d(2))
-            side //= 2
-        stages += [Dropout(o.dropout)] * bool(o.dropout)
-        channels = width
-    inner = Linear(side * side * channels, 48, rng=rng, weight_init=weights)
-    return [*stages, Flatten(), inner, ACTIVATIONS[o.activation](), _head(o, rng, 48, outputs)]
-
-
-def _sequences(o: Options, rng: Any, size: int, outputs: int) -> list[Any]:
-    kind = LSTM if o.family == "lstm" else GRU
-    stages = [kind(size, o.width // 2, layers=o.depth, last=True, rng=rng)]
-    stages += [Dropout(o.dropout)] * bool(o.dropout)
-    return [*stages, _head(o, rng, o.width // 2, outputs)]
-
-
-def _attention(o: Options, rng: Any, length: int, size: int, outputs: int) -> list[Any]:
-    width = o.width // 2
-    causal = o.family == "gpt"
-    first = Embedding(TOKENS, width, rng=rng) if causal else Linear(size, width, rng=rng)
-    blocks = [
-        EncoderBlock(
-            width,
-            4,
-            2 * width,
-            rng=rng,
-            causal=causal,
-            dropout=o.dropout,
-            activation=ACTIVATIONS[o.activation](),
-            weight_init=_weights(o),
-        )
-        for _ in range(o.depth)
-    ]
-    mean = [] if causal else [MeanOverTime()]
-    head = _head(o, rng, width, outputs)
-    return [first, LearnedPositions(length, width, rng=rng), *blocks, LayerNorm(width), *mean, head]
-
-
-def _weights(o: Options) -> Any:
-    squashes = o.activation in ("tanh", "sigmoid")
-    base = (
-        init.xavier_uniform if squashes or o.family in ("transformer", "gpt") else init.he_uniform
-    )
-    if o.equal:
-        return init.constant(o.equal)
-    return lambda rng, shape: o.gain * base(rng, shape)
-
-
-def _head(o: Options, rng: Any, size: int, outputs: int) -> Linear:
-    return Linear(
-        size,
-        outputs,
-        rng=rng,
-        weight_init=lambda rng, shape: o.head_gain * init.xavier_uniform(rng, shape),
-    )
-
-
-def network(o: Options) -> Net:
-    """Return the network of a run."""
-    rng = np.random.default_rng(o.seed)
-    x, y = table(o.data)
-    outputs = TOKENS if o.family == "gpt" else 10 if y.dtype.kind == "i" else 1
-    if o.family == "mlp":
-        stages = _dense(o, rng, x.shape[1], outputs)
-    elif o.family == "cnn":
-        stages = _images(o, rng, 8, outputs)
-    elif o.family in ("lstm", "gru"):
-        stages = _sequences(o, rng, 8, outputs)
-    else:
-        stages = _attention(o, rng, x.shape[1] if o.family == "gpt" else 8, 8, outputs)
-    stages += [Softmax()] * o.softmax
-    stages += [ACTIVATIONS[o.squash]()] if o.squash else []
-    return Net(stages, o.cut)
+    def __call__(self, gradient: ddbp.GlobalGradient, step: int) -> None:
+        for part in gradient.parts():
+            part.gradient[...] = part.gradient.astype(np.float16)
 
 
 def _optimizer(o: Options, idle: str) -> ddbp.Optimizer:
-    rate: Any = o.rate
-    if o.schedule == "cosine":
-        rate = ddbp.Cosine(o.rate, steps=o.steps)
-    elif o.schedule == "warm-up":
-        rate = ddbp.WarmUp(o.rate, steps=20)
+    schedules: dict[str, Any] = {
+        "": lambda: o.rate,
+        "cosine": lambda: ddbp.Cosine(o.rate, steps=o.steps),
+        "warm-up": lambda: ddbp.WarmUp(o.rate, steps=20),
+        "one cycle": lambda: ddbp.OneCycle(o.rate, steps=o.steps),
+        # Meant for epochs, and taken for steps.
+        "by step": lambda: ddbp.StepDecay(o.rate, every=3, factor=0.5),
+        "long warm-up": lambda: ddbp.WarmUp(o.rate, steps=200 * o.steps),
+    }
+    rate = schedules[o.schedule]()
     groups = {idle: {"learning_rate": 1e-30}} if o.idle else None
     options: dict[str, Any] = {"weight_decay": o.decay, "groups": groups}
     if o.optimizer == "sgd":
@@ -306,11 +152,23 @@ class Result:
         The rules that fired, in time.
     score
         Accuracy or explained variance on the validation data; -1 where training broke off.
+    error
+        What was refused before or while training, "" if nothing was.
+    record
+        What others' rules look at, None where training did not begin.
+    steps
+        After how many updates each rule fired.
+    changes
+        The options that each rule proposes.
     """
 
     options: Options
     findings: list[str] = field(default_factory=list)
     score: float = -1.0
+    error: str = ""
+    record: Record | None = None
+    steps: list[int] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def good(self) -> bool:
@@ -318,33 +176,96 @@ class Result:
         return self.score >= GOOD[self.options.data]
 
 
-def run(o: Options) -> Result:
-    """Train with a doctor."""
-    training, validation = data_of(o)
+def trainer_of(o: Options, callbacks: list[Any], transforms: list[Any]) -> ddbp.Trainer:
+    """Return the trainer of a run."""
     model = network(o)
     weights = [name for name, each in model.named_parameters() if each.value.ndim > 1]
     squares = o.squares or table(o.data)[1].dtype.kind == "f"
-    doctor = ddbp.Doctor()
-    trainer = ddbp.Trainer(
+    loss: Any = MeanSquaredError() if squares else SoftmaxCrossEntropy(o.smoothing)
+    faults = [KeptGradient()] * o.kept_gradient + [FlippedGradient()] * (o.sign < 0)
+    faults += [HalfGradient()] * o.half
+    return ddbp.Trainer(
         model,
-        loss=MeanSquaredError() if squares else SoftmaxCrossEntropy(),
+        loss=loss if o.loss_factor == 1 else ScaledLoss(loss, o.loss_factor),
         optimizer=_optimizer(o, weights[len(weights) // 2]),
-        batch_size=min(o.batch, len(training)),
+        batch_size=o.batch,
         shards=o.shards,
+        accumulate=o.accumulate,
         seed=o.seed,
         drop_last=True,
         clip_norm=o.clip,
-        callbacks=[ddbp.Instruments(every=6), doctor],
+        wire="float16" if o.half else None,
+        transforms=[*faults, *transforms],
+        callbacks=callbacks,
         quiet=True,
     )
+
+
+def run(o: Options, *, probes: str | bool = "unsure") -> Result:
+    """Train with a doctor, in silence."""
+    with redirect_stderr(io.StringIO()):
+        try:
+            training, validation = data_of(o)
+        except (TypeError, ValueError) as error:
+            return Result(o, error=_refused(error))
+        gauge = Gauge(o, training, validation)
+        doctor = ddbp.Doctor(probes=probes)
+        callbacks = [ddbp.Instruments(every=6), doctor, gauge]
+        callbacks += [ddbp.ExponentialMovingAverage(0.98)] * o.averaged
+        trainer = trainer_of(o, callbacks, [gauge.look])
+        score, refused = -1.0, ""
+        try:
+            _train(o, trainer, training, validation)
+            score = _score(trainer.predict(validation.x), validation.y, o)
+        except FloatingPointError:
+            gauge.record.stopped = True
+        except (RuntimeError, TypeError, ValueError) as error:
+            refused = _refused(error)
+        findings = doctor.findings
+    gauge.record.score = score
+    return Result(
+        o,
+        [each.rule for each in findings],
+        score,
+        refused,
+        gauge.record,
+        [each.step for each in findings],
+        [dict(each.changes) for each in findings],
+    )
+
+
+def _refused(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _train(o: Options, trainer: ddbp.Trainer, training: Any, validation: Any) -> None:
     epochs = max(2, -(-o.steps // trainer.options.steps(len(training))))
-    score = -1.0
-    try:
+    if o.stale:
+        # Made anew, as when weights are loaded late: the trainer does not know of them.
+        model: Any = trainer.model
+        model.stages = network(replace(o, seed=o.seed + 1)).stages
+    if not o.order:
         trainer.fit(training, epochs=epochs, validation=validation)
-        score = _score(trainer.predict(validation.x), validation.y, o)
-    except FloatingPointError:
-        pass
-    return Result(o, [each.rule for each in doctor.findings], score)
+        return
+    for rows in _orders(o, training, epochs):
+        trainer.train_step(training.x[rows], training.y[rows])
+
+
+def _orders(o: Options, training: Any, epochs: int) -> Iterator[np.ndarray]:
+    """Yield the samples of each batch of a loop that makes its batches itself."""
+    rng = np.random.default_rng(o.seed)
+    batches = len(training) // o.batch
+    in_order = np.argsort(training.y.reshape(len(training), -1)[:, 0], kind="stable")
+    for _ in range(epochs):
+        order = in_order if o.order == "sorted" else rng.permutation(len(training))
+        if o.order == "alike":
+            # Each worker draws with the same seed.
+            own = o.batch // o.shards
+            for number in range(batches):
+                yield np.tile(order[number * own : (number + 1) * own], o.shards)
+            continue
+        for number in range(batches):
+            yield order[number * o.batch : (number + 1) * o.batch]
 
 
 def _score(prediction: Any, y: Any, o: Options) -> float:
@@ -353,3 +274,6 @@ def _score(prediction: Any, y: Any, o: Options) -> float:
     if y.dtype.kind == "i":
         return float(np.mean(prediction.argmax(axis=-1) == y))
     return float(1 - np.mean(np.square(prediction - y)) / np.var(y))
+
+
+__all__ = ["GOOD", "Options", "Result", "data_of", "network", "outputs_of", "run", "trainer_of"]

@@ -25,6 +25,13 @@ VERIFIED: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "digits mlp": ("train_digits.py", ("--model", "mlp"), ()),
     "digits cnn": ("train_digits.py", ("--model", "cnn"), ()),
     "surrogate": ("train_surrogate.py", (), ("--samples", "1000")),
+    "physics": ("optimise_physics.py", (), ("--experiments", "12")),
+    "control": (
+        "control_cooling.py",
+        (),
+        ("--samples", "1000", "--episodes", "4", "--candidates", "4"),
+    ),
+    "waves": ("image_waves.py", (), ()),
     **{
         f"char_lm {model}": ("train_char_lm.py", ("--model", model), _TEXT)
         for model in ("lstm", "gru", "rnn", "gpt")

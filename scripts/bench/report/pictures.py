@@ -1,10 +1,14 @@
 """Pictures of docs/images, drawn by matplotlib from the results."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lib import harness
+
+from .speed import measured_steps
 from .table import RESULTS, ROOT, result
 
 IMAGES = ROOT / "docs" / "images"
@@ -20,6 +24,7 @@ _STYLE = {
 _NAMES = {
     "mlp-tiny": "MLP, tiny",
     "mlp": "MLP",
+    "mlp-large": "MLP, large",
     "lenet": "LeNet-5",
     "cnn": "CNN",
     "resnet20": "ResNet-20",
@@ -31,6 +36,16 @@ _NAMES = {
     "lstm-256": "LSTM, 256",
     "gpt": "GPT, small",
 }
+
+
+def _peer(name: str) -> Callable[[dict[str, Any]], float | None]:
+    """Return the function that gives the milliseconds of a peer in a row."""
+
+    def taken(row: dict[str, Any]) -> float | None:
+        times = [ms for each, ms in row["peers_ms"].items() if each.split()[0] == name]
+        return min(times, default=None)
+
+    return taken
 
 
 def gradient_flow(figure: Any) -> None:
@@ -63,42 +78,48 @@ def gradient_flow(figure: Any) -> None:
         axes.grid(alpha=0.25)
 
 
+_OURS, _OTHERS = {"s": 42, "zorder": 3}, {"s": 26, "facecolors": "none", "linewidths": 1.4}
+_SERIES: dict[str, tuple[Callable[[dict[str, Any]], float | None], dict[str, Any]]] = {
+    "ddbp, float32": (lambda row: row["ours_ms"], {"color": "#2b5c9e", **_OURS}),
+    "ddbp, bfloat16": (
+        lambda row: row.get("bf16", {}).get("ours_ms"),
+        {"color": "#c1443c", "marker": "D", **_OURS},
+    ),
+    "PyTorch autocast, bfloat16": (
+        lambda row: row.get("bf16", {}).get("torch_ms"),
+        {"edgecolors": "#c1443c", "marker": "D", **_OTHERS},
+    ),
+    "PyTorch compiled": (_peer("torch-compile"), {"edgecolors": "#2b5c9e", **_OTHERS}),
+    "JAX": (_peer("jax"), {"edgecolors": "#2f7d5d", "marker": "s", **_OTHERS}),
+    "scikit-learn": (_peer("scikit-learn"), {"edgecolors": "#7a4b94", "marker": "^", **_OTHERS}),
+}
+
+
 def speed(figure: Any) -> None:
-    """Draw how many times faster than the fastest other library a training step is."""
-    alone = {row["workload"]: row["ratio_best"] for row in result("train_step")["rows"]}
-    together = {
-        row["workload"]: row["ratio_best"]
-        for kind in ("dense", "images", "sequences")
-        for row in result(f"train_step_2_ranks_{kind}")["rows"]
-    }
-    figure.set_size_inches(9, 4.2)
-    axes = figure.subplots()
-    for offset, ratios, label, color in (
-        (-0.2, alone, "one core", "#9db7d8"),
-        (0.2, together, "two cores", "#2b5c9e"),
-    ):
-        bars = axes.bar(
-            [place + offset for place in range(len(_NAMES))],
-            [ratios[name] for name in _NAMES],
-            width=0.4,
-            label=label,
-            color=color,
-        )
-        axes.bar_label(bars, fmt="%.1f", padding=1, fontsize=8)
-    axes.axhline(1, color="#c1443c", linewidth=1.2)
-    axes.annotate(
-        " the fastest of\n the others",
-        (len(_NAMES) - 0.45, 1),
-        va="center",
-        color="#c1443c",
-        annotation_clip=False,
-    )
-    axes.set_xticks(range(len(_NAMES)), list(_NAMES.values()), rotation=30, ha="right")
-    axes.set(
-        title="Training steps per second, relative to the fastest of the other libraries",
-        xlim=(-0.6, len(_NAMES) - 0.4),
-    )
-    axes.legend(frameon=False, loc="upper right")
+    """Draw how many times as fast as PyTorch's eager steps ours and others are, by processor."""
+    alone = [name for name in measured_steps() if result(name)["rows"][0]["ranks"] == 1]
+    figure.set_size_inches(9, 4.6)
+    panels = figure.subplots(1, len(alone), sharex=True, sharey=True, squeeze=False)[0]
+    places = {name: -place for place, name in enumerate(_NAMES)}
+    for axes, name in zip(panels, alone, strict=True):
+        measured = result(name)
+        rows = [row for row in measured["rows"] if row["workload"] in _NAMES and "torch_ms" in row]
+        for label, (time, style) in _SERIES.items():
+            points = [
+                (row["torch_ms"] / taken, places[row["workload"]])
+                for row in rows
+                if (taken := time(row)) is not None
+            ]
+            axes.scatter(*(zip(*points, strict=True) if points else ([], [])), label=label, **style)
+        axes.axvline(1, color="#555555", linewidth=1.2)
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}×")
+        axes.set_title(harness.processor(measured["machine"]))
+        axes.grid(alpha=0.3)
+    panels[0].set_yticks(list(places.values()), list(_NAMES.values()))
+    figure.supxlabel("steps per second on one core, relative to PyTorch, eager, float32", size=10)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False)
 
 
 def vanishing_gradients(figure: Any) -> None:
@@ -165,12 +186,25 @@ def scaling(figure: Any, local: int = 16) -> None:
 
 
 # Each picture, and the results that it is drawn from.
+def wave_map(figure: Any) -> None:
+    """Draw the true map of the speed of sound, and the one that was found from outside."""
+    maps = result("differentiable")["results"]["maps"]
+    figure.set_size_inches(7, 3.2)
+    panels = figure.subplots(1, len(maps))
+    for axes, (name, logarithms) in zip(panels, maps.items(), strict=True):
+        percent = [[100 * (math.exp(x) - 1) for x in row] for row in logarithms]
+        image = axes.imshow(percent, cmap="RdBu_r", vmin=-25, vmax=25)
+        axes.set(title=name, xticks=[], yticks=[])
+    figure.colorbar(image, ax=list(panels), label="speed, % off the surroundings'")
+
+
 PICTURES: dict[Callable[[Any], None], tuple[str, ...]] = {
     gradient_flow: ("gradient_flow",),
-    speed: ("train_step", *(f"train_step_2_ranks_{k}" for k in ("dense", "images", "sequences"))),
+    speed: tuple(measured_steps()),
     vanishing_gradients: ("vanishing_gradients",),
     attributions: ("attributions",),
     scaling: ("scaling_model",),
+    wave_map: ("differentiable",),
 }
 
 

@@ -13,6 +13,27 @@ def accuracies() -> str:
     return table(["seed", "ours", "scikit-learn", "ours, `--model cnn`"], lines)
 
 
+def precisions() -> str:
+    """Return the table of what models reach in 16 bits, if it was measured."""
+    if not (measured := result("precision_accuracy")):
+        return ""
+    names = [name for name, of in measured["rows"][0].items() if isinstance(of, dict)]
+    names = [name for name in names if "difference" in measured["rows"][0][name]]
+    lines = []
+    for row in measured["rows"]:
+        line = [row["name"], row["metric"].replace("_", " "), len(row["seeds"])]
+        for name in names:
+            of = row[name]
+            line.append(f"{of['mean']:.4f} ± {of['deviation']:.4f}")
+            if name != "float32":
+                line.append(f"{of['difference']:+.4f} ± {of['error']:.4f}")
+        lines.append(line)
+    head = ["task", "metric", "seeds", "float32"]
+    for name in names[1:]:
+        head += [name, f"{name} - float32"]
+    return f"{table(head, lines, words=2)}\n\n{source('precision_accuracy')}"
+
+
 def gradients() -> str:
     """Return the table of the errors of a ResNet-20's gradients, if they were measured."""
     if not (measured := result("gradient_accuracy")):
@@ -69,27 +90,3 @@ def verified() -> str:
         f"{len(equal)} of {len(rows)} are equal to the last bit in {steps} steps on {ranks}"
         f" ranks: {', '.join(equal)}.\n\n{source('verify')}"
     )
-
-
-def clinic() -> str:
-    """Return how often the doctor is right, if it was measured."""
-    if not (measured := result("clinic")):
-        return ""
-    test = [row for row in measured["rows"] if row["half"] == "test"]
-    sick = [row for row in test if "disease" in row]
-    (well,) = (row for row in test if "disease" not in row)
-    runs, found, named, suffer, seen = (
-        sum(row.get(name, 0) for row in sick)
-        for name in ("runs", "found", "named", "suffer", "found of those that suffer")
-    )
-    low, high = well["interval"]
-    said = (
-        f"Of {runs} runs with one of {len(sick)} diseases, of which {suffer} came to a bad result,"
-        f" {found} had a finding ({seen} of those that suffered), and in {named} the first one"
-        f" named the disease. Of {well['good']} healthy runs that came to a good result"
-        f" {well.get('alarmed', 0)} had a finding ({well.get('alarmed', 0) / well['good']:.1%};"
-        f" {low:.1%} to {high:.1%} with a chance of 95 %). Networks, data, doses and options are"
-        " drawn anew for each run; these are the runs with odd numbers, which no threshold was"
-        " chosen on. Diseases, doses and rules have one author. "
-    )
-    return source("clinic", said)

@@ -52,19 +52,37 @@ def efficiencies() -> str:
     """Return the table of one rank against several, if they were measured."""
     if not (measured := result("efficiency")):
         return ""
-    several = measured["rows"][0]["ranks"]
-    head = ["workload", "1 rank, ms", f"{several} ranks, ms", "efficiency"]
-    head += ["of unrelated processes", "8 shards / one per rank", "8 ranks / 1 rank"]
+    head = ["workload", "ranks", "1 rank, ms", "ranks, ms", "efficiency"]
+    head += ["of unrelated processes", "8 shards / one per rank", "more ranks than cores / 1 rank"]
     keys = ("efficiency", "efficiency_apart", "shards_ratio", "crowd_ratio")
     lines = [
         [
             row["name"],
+            row["ranks"],
             *(milliseconds(row["ms"][name]) for name in ("one", "several")),
-            *(factor(row[key]) for key in keys),
+            *(factor(row.get(key)) for key in keys),
         ]
         for row in measured["rows"]
     ]
     return f"{table(head, lines)}\n\n{source('efficiency')}"
+
+
+def shards() -> str:
+    """Return the table of several shards against one, if they were measured."""
+    if not (measured := result("shards")):
+        return ""
+    several = measured["rows"][0]["shards"]
+    head = ["workload", "1 shard, ms", f"{several} shards, ms", "ratio", "quartiles"]
+    lines = [
+        [
+            row["name"],
+            *(milliseconds(row[f"{which}_ms"]) for which in ("one", "several")),
+            factor(row["ratio"]),
+            f"{row['low']:.2f} to {row['high']:.2f}",
+        ]
+        for row in measured["rows"]
+    ]
+    return f"{table(head, lines)}\n\n{source('shards')}"
 
 
 def update() -> str:
@@ -175,3 +193,63 @@ def published() -> str:
             for row in computed["published"]
         ],
     )
+
+
+def networks() -> str:
+    """Return the table of times to a loss on networks of several speeds, if they were measured: of
+    each task and network, what ways take that were measured on it.
+    """
+    if not (measured := result("network")):
+        return ""
+    head = ["task", "hosts", "Mbit/s, ms", "exchange", "MB a batch", "ms a batch", "predicted, ms"]
+    head += ["best loss", "batches to the loss", "seconds to it", "times faster"]
+    rows = measured["rows"]
+    lines = []
+    for plain in (row for row in rows if row["way"] == "all-reduce" and row.get("curve")):
+        target = 1.01 * min(loss for _, loss in plain["curve"])
+        alike = [row for row in rows if all(row[of] == plain[of] for of in ("task", "hosts"))]
+        for there in plain["times"]:
+            link = there["megabits"], there["delay"]
+            slowest = _batches_to(plain, target) * there["ms"]
+            for row in alike:
+                curve = row.get("curve") or ([] if row["way"] != "bfloat16" else plain["curve"])
+                times = [t for t in row["times"] if (t["megabits"], t["delay"]) == link]
+                if not (curve and times):
+                    continue
+                (found,) = times
+                count = _batches_to({"curve": curve}, target)
+                seconds = count * found["ms"] / 1e3 if count else None
+                lines.append(
+                    [
+                        row["task"],
+                        row["hosts"],
+                        f"{link[0]}, {link[1]}",
+                        row["way"],
+                        f"{found['bytes'] / 1e6:.3f}",
+                        milliseconds(found["ms"]),
+                        milliseconds(_predicted(row, found, there)),
+                        f"{min(loss for _, loss in curve):.4f}",
+                        count or "not reached",
+                        "" if seconds is None else f"{seconds:.1f}",
+                        "" if seconds is None else f"{slowest / 1e3 / seconds:.1f}",
+                    ]
+                )
+    if not lines:
+        return ""
+    load = max(t.get("load", 0) for row in rows for t in row["times"])
+    shared = f" Other work kept the cores busy meanwhile, with a load of up to {load:.0f}."
+    return f"{table(head, lines, words=4)}\n\n{source('network')}{shared if load > 3 else ''}"
+
+
+def _batches_to(row: dict[str, Any], target: float) -> int | None:
+    """Return after how many batches a loss was first reached."""
+    return next((batches for batches, loss in row["curve"] if loss <= target), None)
+
+
+def _predicted(row: dict[str, Any], found: dict[str, Any], plain: dict[str, Any]) -> float:
+    """Return the milliseconds of a batch by the model of networks: from the time that passes took
+    in the run of gradients as they are, and the network as this run has measured it.
+    """
+    of, network = found["network"], row["cost"]
+    seconds = network["messages"] * of["latency"] + network["sent"] / of["bandwidth"]
+    return float(plain["compute"] + 1e3 * seconds)

@@ -1,40 +1,84 @@
 """Tables of the speed of one process: steps, single convolutions, trees, compilation."""
 
+from collections.abc import Callable
+from typing import Any
+
+from lib import harness
+
 from .table import RESULTS, factor, milliseconds, result, source, table
+
+PEERS = {
+    "torch": "PyTorch",
+    "torch-compile": "PyTorch compiled",
+    "jax": "JAX",
+    "scikit-learn": "scikit-learn",
+    "torch-threads": "PyTorch, threads",
+    "torch-ddp": "PyTorch, DDP",
+}
 
 
 def training_steps() -> str:
-    """Return the tables of the files whose rows have a workload, one per file."""
-    names = sorted(path.stem for path in RESULTS.glob("*.json"))
-    return "\n\n".join(
-        _steps(name) for name in names if "workload" in result(name).get("rows", [{}])[0]
-    )
+    """Return the tables of whole training steps, by the processors that they were measured on."""
+    parts: list[str] = []
+    for name in measured_steps():
+        processor = harness.processor(result(name)["machine"])
+        if (head := f"### On {processor}") not in parts:
+            parts.append(head)
+        parts.append(_steps(name))
+    return "\n\n".join(parts)
+
+
+def measured_steps() -> list[str]:
+    """Return the names of the results with whole training steps."""
+    paths = sorted((RESULTS / "train_step").glob("*.json"), key=lambda path: path.stem)
+    return [f"train_step/{path.stem}" for path in paths]
 
 
 def _steps(name: str) -> str:
-    measured = result(name)["rows"]
-    peers = any(row.get("best_peer") for row in measured)
-    bounded = any(row.get("of_peak") for row in measured)
-    head = ["workload", "ranks", "ours, ms", "PyTorch, ms", "ratio"]
-    head += ["best of all peers", "ratio to it"] if peers else []
-    head += ["of peak"] if bounded else []
-    lines = []
-    for row in measured:
-        line = [
-            row["workload"],
-            row["ranks"],
-            milliseconds(row["ours_ms"]),
-            milliseconds(row.get("torch_ms")),
-            factor(row.get("ratio")),
-        ]
-        if peers:
-            best = row.get("best_peer")
-            line += [
-                f"{best} {milliseconds(row['peers_ms'].get(best))}" if best else "",
-                factor(row.get("ratio_best")),
-            ]
-        lines.append([*line, *([factor(row.get("of_peak"))] if bounded else [])])
-    return f"{table(head, lines)}\n\n{source(name)}"
+    measured = result(name)
+    rows = measured["rows"]
+    found = {peer.split()[0] for row in rows for peer in row.get("peers_ms", {})}
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
+        ("workload", lambda row: row["workload"]),
+        ("ranks", lambda row: row["ranks"]),
+        ("ours, ms", lambda row: milliseconds(row["ours_ms"])),
+        *((f"{PEERS[peer]}, ms", _time_of(peer)) for peer in PEERS if peer in found),
+        ("PyTorch / ours", lambda row: factor(row.get("ratio"))),
+        ("by the clock", lambda row: factor(_by_clock(row, "torch"))),
+        ("fastest / ours", lambda row: factor(row.get("ratio_best"))),
+        ("by the clock", lambda row: factor(_by_clock(row, "best_peer"))),
+        ("of peak", lambda row: factor(row.get("of_peak"))),
+        ("ours in bfloat16, ms", lambda row: _in_bfloat16(row, "ours_ms", milliseconds)),
+        ("PyTorch autocast, ms", lambda row: _in_bfloat16(row, "torch_ms", milliseconds)),
+        ("autocast / ours", lambda row: _in_bfloat16(row, "ratio", factor)),
+        ("by the clock", lambda row: _in_bfloat16(row, "normalised", factor)),
+    ]
+    lines = [[cell(row) for _, cell in columns] for row in rows]
+    kept = [i for i in range(len(columns)) if any(line[i] != "" for line in lines)]
+    body = table([columns[i][0] for i in kept], ([line[i] for i in kept] for line in lines))
+    missing = measured.get("left_out", {})
+    after = "".join(f"; no {PEERS.get(peer, peer)}, as {why}" for peer, why in missing.items())
+    load = measured["machine"].get("load")
+    after += f"; load {load[0]:.1f} at the start" if load else ""
+    return f"{body}\n\n{source(name, after=after)}"
+
+
+def _time_of(peer: str) -> Callable[[dict[str, Any]], str]:
+    def cell(row: dict[str, Any]) -> str:
+        times = [ms for name, ms in row.get("peers_ms", {}).items() if name.split()[0] == peer]
+        return milliseconds(min(times, default=None))
+
+    return cell
+
+
+def _by_clock(row: dict[str, Any], peer: str) -> float | None:
+    """Return the ratio in units of what multiply-adds took around each sample."""
+    found: float | None = row.get("normalised", {}).get(row.get(peer))
+    return found
+
+
+def _in_bfloat16(row: dict[str, Any], key: str, show: Callable[[float | None], str]) -> str:
+    return show(row.get("bf16", {}).get(key))
 
 
 def scales() -> str:
@@ -57,6 +101,71 @@ def scales() -> str:
         f" {cost['changes_us']:.1f} µs"
     )
     return f"{table(head, lines)}\n\n{source('bad_scales', after=after)}"
+
+
+def precisions() -> str:
+    """Return the table of steps in bfloat16, if they were measured."""
+    if not (measured := result("precision")):
+        return ""
+    known = measured["rows"][0]
+    kinds = [
+        kind
+        for kind in ("float32", "bf16", "bf16-dot", "float16", "torch float32", "torch autocast")
+        if kind in known["ms"]
+    ]
+    ours = [kind for kind in kinds if kind in known["to_float32"]]
+    head = ["workload", *(f"{kind}, ms" for kind in kinds)]
+    head += [f"{to} / {kind}" for to in ("float32", "torch autocast") for kind in ours]
+    lines = []
+    for row in measured["rows"]:
+        times = [milliseconds(row["ms"].get(kind, {}).get("median")) for kind in kinds]
+        ratios = [
+            factor(row[to].get(kind, {}).get("ratio"))
+            for to in ("to_float32", "to_autocast")
+            for kind in ours
+        ]
+        lines.append([row["name"], *times, *ratios])
+    return f"{table(head, lines)}\n\n{source('precision')}"
+
+
+def activation_memory() -> str:
+    """Return the table of the memory of steps in 16 bits."""
+    if not (measured := result("activation_memory")):
+        return ""
+    kinds = ("bf16", "bf16-dot", "float16")
+    head = ["workload", "float32, MiB", *(f"{kind}, MiB" for kind in kinds)]
+    head += [f"{kind} / float32" for kind in kinds]
+    head += [f"time of float32 / {kind}" for kind in kinds]
+    lines = []
+    for row in measured["rows"]:
+        held = [f"{row['bytes'][kind] / 2**20:.1f}" for kind in ("float32", *kinds)]
+        parts = [f"{row['to_float32'][kind]:.2f}" for kind in kinds]
+        speeds = [factor(row["speed"][kind]["ratio"]) for kind in kinds]
+        lines.append([row["name"], *held, *parts, *speeds])
+    return f"{table(head, lines)}\n\n{source('activation_memory')}"
+
+
+def recomputed() -> str:
+    """Return the table of steps whose layers are computed again."""
+    if not (measured := result("recompute")):
+        return ""
+    head = ["network", "way", "MiB", "of an ordinary step's", "time / ordinary"]
+    head += ["layers again", "predicted / held"]
+    lines = []
+    for row in measured["rows"]:
+        ways = [(way, found, "") for way, found in row["ours"].items()]
+        ways += [(way, found, "PyTorch, ") for way, found in row["torch"].items()]
+        for way, found, whose in ways:
+            budget = f"memory={way} of it" if way.endswith("%") else way
+            line = [row["name"], whose + budget, f"{found['bytes'] / 2**20:.1f}"]
+            if "of_ordinary" in found:
+                line += [f"{found['of_ordinary']:.2f}", factor(found["times_ordinary"]["ratio"])]
+            line += [""] * (5 - len(line))
+            predicted = found.get("predicted")
+            line += [found.get("layers_again") or ""]
+            line += [f"{predicted / found['bytes']:.3f}" if predicted else ""]
+            lines.append(line)
+    return f"{table(head, lines)}\n\n{source('recompute')}"
 
 
 def breakdown() -> str:

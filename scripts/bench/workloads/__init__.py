@@ -40,7 +40,14 @@ def dense(name: str, sizes: tuple[int, ...], batch: int) -> Workload:
         return optax.softmax_cross_entropy_with_integer_labels(x, y).mean()
 
     return Workload(
-        name, draw, model, layers.SoftmaxCrossEntropy, torch_model, torch_cross_entropy, jax_loss
+        name,
+        draw,
+        model,
+        layers.SoftmaxCrossEntropy,
+        torch_model,
+        torch_cross_entropy,
+        jax_loss,
+        scikit_learn=True,
     )
 
 
@@ -49,6 +56,7 @@ WORKLOADS: dict[str, Workload] = {
     for workload in (
         dense("mlp", (784, 512, 256, 10), batch=128),
         dense("mlp-tiny", (64, 128, 10), batch=32),
+        dense("mlp-large", (1024, 2048, 2048, 10), batch=256),
         *images.WORKLOADS,
         *sequences.WORKLOADS,
     )

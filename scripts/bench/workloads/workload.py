@@ -28,7 +28,7 @@ class Workload:
 
     `batch(rng)` gives (x, y) as our layers take them, `torch_x` turns x into what the torch module
     takes. `torch_loss(output, y)` and `jax_loss(parameters, x, y)` give the loss. PyTorch is tried
-    with both memory formats on `images`.
+    with both memory formats on `images`; `scikit_learn` are those that its classifier can be.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Workload:
     to_torch: Callable[[list[Array]], list[Array]] = _same
     to_jax: Callable[[list[Array]], list[Array]] = _same
     images: bool = False
+    scikit_learn: bool = False
 
     def batches(self) -> list[tuple[Array, Array]]:
         """Return the batches that every contestant goes round."""
