@@ -17,7 +17,13 @@ DIRECTIVE = re.compile(
     r"^\.\. (?:(currentmodule)|auto(?:class|function|exception|data)):: ([\w.]+)$", re.MULTILINE
 )
 # Modules that are public by their own name, of which all public functions are.
-MODULES = ("layers.init", "layers.models", "ddbp.attribution", "ddbp.training.script")
+MODULES = (
+    "layers.init",
+    "layers.models",
+    "layers.rules",
+    "ddbp.attribution",
+    "ddbp.training.script",
+)
 # They mean the same everywhere, and stand at the head of the reference: the inputs of a layer, the
 # generator that draws initial weights, their shape and type.
 EVERYWHERE = {"self", "x", "y", "inputs", "rng", "shape", "dtype"}

@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import os
+import signal
 import sys
 import tempfile
 import traceback
@@ -15,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-from limits import limit
+from limits import TooLongError, limit
 
 import ddbp
 from ddbp.commands import cli, launch, survive, verify
 
+SECONDS = 120
+"""Seconds that a call may take, on a busy machine, too."""
 TEXTS = (
     *("", " ", "x", "-", "--", "-1", "0", "1", "1.5", "nan", "inf", "-inf", "1e999", "²", "1_0"),
     *("9" * 30, "9" * 5000, "1,2", ",", "2**3", "a:b", ":", "a:1,b:", "a:-1", "a:0", "a:9" * 300),
@@ -60,6 +63,7 @@ def needs(x, *, y): return x
 def calls() -> Iterator[list[str]]:
     """Yield lists of arguments."""
     script = ["train.py", "--epochs", "1"]
+    done = ["done"]
     options = {
         "launch": {
             **dict.fromkeys(("-n", "--ranks", "--max-restarts", "--min-ranks"), script),
@@ -76,10 +80,15 @@ def calls() -> Iterator[list[str]]:
             f"checkpoint {name}": {"": [], "runs": []}
             for name in ("list", "show", "verify", "export", "nothing")
         },
-        "report": {"": (), "-o": ["runs"]},
+        "report": {"": (), "-o": ["done"], "done": ()},
         "runs": {"": (), "--json": ()},
-        "watch --once": {"": ()},
-        "watch --interval": {"": ["runs", "--once"]},
+        "watch": {"": (), "--once": (), "--interval": ["done"]},
+        "doctor": {"": (), "done": (), "--fix": (), "--fix --print": done},
+        "replay": {
+            "--step 1": (),
+            **dict.fromkeys(("--step", "--step 1 -n", "--step 1 --layer"), done),
+            "--step 1 --json --save": done,
+        },
         "checkpoint export -o": {"": ["runs"], "x --overwrite": []},
         **{name: {"": ()} for name in ("", "info", "version", "checkpoint", "launch", "verify")},
     }
@@ -89,6 +98,9 @@ def calls() -> Iterator[list[str]]:
             yield [*words, *rest]
             for text in TEXTS:
                 if words == ["gradcheck"] and text in ("--", ""):
+                    continue
+                if words[:1] == ["runs"] and text in ("/", ".."):
+                    # Whatever this machine holds is read.
                     continue
                 yield [*words, text, *rest]
     for target in TARGETS:
@@ -100,6 +112,18 @@ def calls() -> Iterator[list[str]]:
 
 def fault(arguments: list[str]) -> str | None:
     """Return what is wrong with how a command ends, None if nothing is."""
+    signal.alarm(SECONDS)
+    try:
+        return _fault(arguments)
+    finally:
+        signal.alarm(0)
+
+
+def _too_long(*_: object) -> None:
+    raise TooLongError(f"more than {SECONDS} s")
+
+
+def _fault(arguments: list[str]) -> str | None:
     out = io.TextIOWrapper(io.BytesIO(), "utf-8")
     err = io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace")
     try:
@@ -134,9 +158,13 @@ def main(stride: int) -> None:
         sys.path.insert(0, "")
         Path("train.py").touch()
         Path("made.py").write_text(MADE)
-        for folder in ("empty", "runs", "step-1"):
+        for folder in ("empty", "runs", "step-1", "done"):
             Path(folder).mkdir()
+        process = {"python": ["train.py"], "folder": place, "trainer": 0, "shards": 1}
+        Path("done", "config.json").write_text(json.dumps({"process": process}))
+        Path("done", "status.json").write_text('{"status": "finished"}')
         limit()
+        signal.signal(signal.SIGALRM, _too_long)
         for arguments in itertools.islice(calls(), 0, None, stride):
             count += 1
             if found := fault(arguments):

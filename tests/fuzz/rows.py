@@ -25,6 +25,7 @@ from valid import (
     common,
     flags,
     layer,
+    learns,
     method,
     network,
     passes,
@@ -51,6 +52,13 @@ DRAWN = (
     *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_uniform"),
     *("lecun_normal", "orthogonal", "zeros", "ones"),
 )
+
+
+def compressed(made):
+    """Take a step whose gradients are compressed."""
+    trainer(compression=made).train_step(X[:4], Y[:4])
+
+
 SCORES = np.random.default_rng(2).standard_normal((4, 3))
 HITS = np.array([0.0, 1, 1, 0])
 
@@ -101,6 +109,7 @@ LAYERS = [
     layer("Upsample", scale=2, x=IMAGES),
     layer("Upsample", size=(9, 8), mode="bilinear", x=IMAGES),
     layer("Embedding", tokens=7, features=3, rng=RNG, x=TOKENS),
+    layer("Coefficients", values=np.ones(3), x=LINES),
     layer("SinusoidalPositions", length=8, features=6, x=LINES),
     layer("LearnedPositions", length=8, features=6, rng=RNG, x=LINES),
     layer("Attention", heads=2, x=(LINES, LINES, LINES)),
@@ -140,6 +149,7 @@ LAYERS = [
     layer("Concatenate", x=(ROWS, ROWS)),
     layer("Sequential", layers.Linear(6, 6, rng=RNG), layers.ReLU(), x=ROWS),
     layer("Residual", body=layers.Linear(6, 6, rng=RNG), shortcut=layers.Identity(), x=ROWS),
+    layer("Recompute", segment=layers.Linear(6, 6, rng=RNG), x=ROWS),
     layer("PaddedShortcut", in_channels=6, out_channels=8, stride=2, x=IMAGES),
     row("models.lenet5", rng=RNG),
     row("models.small_cnn", rng=RNG, widths=(2, 3), hidden=4, image=(8, 8, 1)),
@@ -236,7 +246,22 @@ FUNCTIONS = [
         {"model": network(), "shards": 2},
     ),
     method(network, "layers.Sequential", "astype", dtype=np.float64),
+    row("rules.LearningRule", seed=1, then=learns),
+    *(
+        row(f"rules.{name}", seed=1, then=learns)
+        for name in (
+            *("FeedbackAlignment", "DirectFeedbackAlignment", "DirectRandomTargetProjection"),
+            *("SignSymmetry", "TargetPropagation", "DifferenceTargetPropagation"),
+            "ForwardForward",
+        )
+    ),
+    row("rules.SignSymmetry", "batchwise", then=learns),
+    row("rules.MeProp", 2, per="batch", then=learns),
+    row("rules.PredictiveCoding", 5, 0.5, then=learns),
+    row("rules.TargetPropagation", rate=1.0, noise=0.1, then=learns),
+    row("rules.ForwardForward", threshold=1.0, then=learns),
     row("summary", network(), (4, 6)),
+    row("set_precision", network(), "bf16"),
     row("Summary", rows=[], inputs=((4, 6),), parameter_memory=0),
     row("LayerSummary", "a", "Linear(6, 2)", ((4, 2),), 14, 14, 96, 32, 1),
     row(
@@ -270,6 +295,10 @@ TRAINING = [
         limit=1.0,
         then=lambda made: trainer(transforms=[made]).train_step(X[:4], Y[:4]),
     ),
+    *(
+        row(f"ddbp.{name}", **constants, then=compressed)
+        for name, constants in (("TopK", {"ratio": 0.1}), ("PowerSGD", {"rank": 1}), ("Sign", {}))
+    ),
     Row(
         "ddbp.Trainer",
         lambda **options: trainer(**options),
@@ -285,15 +314,50 @@ TRAINING = [
     method(
         trainer, "ddbp.Trainer", "batches", dataset=DATA, epochs=1, then=list, endless=("epochs",)
     ),
+    method(
+        trainer,
+        "ddbp.Trainer",
+        "fork",
+        steps=2,
+        data=DATA,
+        samples=3,
+        learning_rate=0.1,
+        clip_norm=1.0,
+        dropout=0.1,
+        endless=("steps",),
+    ),
     method(trainer, "ddbp.Trainer", "step", loss=value().sum()),
     method(trainer, "ddbp.Trainer", "update", loss=1.0),
     method(trainer, "ddbp.Trainer", "load_state", snapshot=trainer().state()),
     row("ddbp.TrainerOptions", batch_size=4),
     row(
+        "ddbp.LossScale",
+        initial=2.0**10,
+        interval=3,
+        then=lambda made: trainer(loss_scale=made).train_step(X[:4], Y[:4]),
+    ),
+    row(
         "ddbp.Rollback",
         factor=0.5,
         most=3,
         then=lambda made: ddbp.TrainerOptions(batch_size=4, on_nonfinite=made),
+    ),
+    row(
+        "ddbp.LocalSGD",
+        workers=2,
+        every=2,
+        after=1,
+        then=lambda made: trainer(exchange=made).train_step(X[:4], Y[:4]),
+    ),
+    row(
+        "ddbp.DiLoCo",
+        workers=2,
+        every=2,
+        outer_rate=0.5,
+        outer_momentum=0.8,
+        fragments=2,
+        bits=8,
+        then=lambda made: trainer(exchange=made).train_step(X[:4], Y[:4]),
     ),
     row("ddbp.Snapshot", arrays={}, values={}, then=lambda made: trainer().load_state(made)),
     row("ddbp.ArrayDataset", x=X, y=Y, then=lambda made: trainer().fit(made, epochs=1)),
@@ -306,6 +370,7 @@ TRAINING = [
     row("ddbp.Doctor", then=with_doctor),
     row("ddbp.Instruments", every=1, then=with_callback),
     row("ddbp.BestWeights", then=with_callback),
+    row("ddbp.TextSamples", vocabulary="abc", write=str, then=with_callback),
     row("ddbp.ExponentialMovingAverage", then=with_callback),
     row(
         "ddbp.Trace",

@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 # What scripts do not make, or what takes no arguments of anybody's making.
 WITHOUT_ROW = {
     *("layers.Call", "layers.ForwardCall", "layers.Value", "layers.Workspace", "layers.Rule"),
+    "layers.KeptGradients",
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),

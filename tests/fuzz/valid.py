@@ -60,6 +60,7 @@ def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: An
     """Return the row of a name in `layers`, or in the module before its last dot."""
     module, _, last = name.rpartition(".")
     places = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}
+    places["rules"] = layers.rules
     where: Any = {**places, "attribution": attribution}[module]
     full = where.__name__
     arguments = {**dict(enumerate(given)), **named}
@@ -87,6 +88,23 @@ def passes(made: Any, *inputs: Any) -> None:
         if isinstance(each, layers.Value) and each.wants:
             each.sum().backward()
             break
+
+
+def learns(rule: Any) -> None:
+    """Bind a rule to a network, and propagate a batch by it."""
+    model = deeper()
+    rule.bind(model)
+    x, labels, loss = layers.Tape(training=True).input(X), Y, layers.SoftmaxCrossEntropy()
+    losses = rule.losses(model, loss, x, labels)
+    start = loss(model(x), labels) if losses is None else losses[1]
+    start.backward(rule=rule)
+
+
+def deeper() -> layers.Sequential:
+    """Return a network with two hidden layers."""
+    rng = np.random.default_rng(1)
+    parts = [layers.Linear(6, 5, rng=rng), layers.Tanh(), layers.Linear(5, 5, rng=rng)]
+    return layers.Sequential(*parts, layers.Tanh(), layers.Linear(5, 3, rng=rng))
 
 
 def method(make: Callable[[], Any], name: str, method_name: str, **options: Any) -> Row:
@@ -167,7 +185,10 @@ def flags(**given: Any) -> argparse.Namespace:
 
 def common(**options: Any) -> list[Row]:
     """Return the rows of the optimizers."""
-    names = ("SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Lion", "Muon", "LARS", "LAMB")
+    names = (
+        *("SGD", "RMSProp", "Adam", "AdamW", "RAdam", "AdaGrad", "Adafactor", "Lion", "Muon"),
+        *("LARS", "LAMB"),
+    )
     return [
         row(f"ddbp.{name}", learning_rate=0.1, then=with_optimizer, endless=("iterations",))
         for name in names

@@ -19,8 +19,6 @@ HALVES = {"MPIR_CVAR_NUM_CLIQUES": "2"}
 ODD_AND_EVEN = {"MPIR_CVAR_ODD_EVEN_CLIQUES": "1"}
 # Of one block each, where small networks allow it.
 BUCKETS = {"DDBP_BUCKET": "4"}
-# Gradients of shards are added up as soon as they are complete, however small they are.
-PARTIAL_SUMS = {"DDBP_SHARD_MEMORY": "0"}
 # Each host updates all parameters.
 WHOLE = {"DDBP_WHOLE_HOSTS": "1"}
 

@@ -42,6 +42,8 @@ MORE = [
     (ADAM, 4, ("0:4:evaluation", "3:9:end")),
     (BATCH_NORM, 6, ("0:2:forward", "1:2:forward", "2:6:update", "3:6:update:100000")),
     ("Muon, a rate by epoch", 4, ("3:2:update:50000", "1:5:update")),
+    ("moments in 8 bits", 4, ("0:2:update:15000", "3:5:publish")),
+    ("Adafactor", 4, ("1:2:update:15000", "2:5:publish")),
     ("groups", 4, ("1:1:exchange", "2:2:update")),
     ("single steps", 4, ("2:2:end", "0:4:publish:30000", "1:6:beginning")),
     ("loops of all kinds", 4, ("3:1:backward", "0:3:exchange", "2:4:update")),

@@ -97,6 +97,20 @@ def test_wrong_label_in_the_part_of_one_rank_ends_all(misbehave):
     assert err.count("Traceback") == 1
 
 
+@pytest.mark.parametrize("misbehave", [ONE_HOST], ids=["mpi"], indirect=True)
+@pytest.mark.parametrize(
+    ("misdeed", "said"),
+    [
+        ("have NaN apart", "[rank 1 of 3] ddbp.optim.clipping.NotFiniteError: Trainer: the loss"),
+        ("pass over NaN apart", "the gradient exchange of step 0; got rank 1 ended. "),
+    ],
+)
+def test_numbers_of_one_worker_that_are_not_finite_end_all(misdeed, said, misbehave):
+    finished = misbehave(misdeed)
+    assert said in finished.err
+    assert "has finished" not in finished.out
+
+
 @of(SURVIVE)
 def test_run_folder_that_rank_0_cannot_write_ends_all(misbehave):
     err = misbehave("have no run folder").err

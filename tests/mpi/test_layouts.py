@@ -8,7 +8,6 @@ from .ranks import (
     HALVES,
     ODD_AND_EVEN,
     ONE_HOST,
-    PARTIAL_SUMS,
     PLAIN,
     SURVIVE,
     WHOLE,
@@ -45,20 +44,12 @@ LAYOUTS = {
     "1 survives": (SURVIVE, [1]),
     "2 survive": (SURVIVE, [2]),
     "3 survive": (SURVIVE, [3]),
-    "7 survive, partial sums": (SURVIVE | PARTIAL_SUMS, [7]),
-    "1, partial sums": (PARTIAL_SUMS, [1]),
-    "2, partial sums": (PARTIAL_SUMS, [2]),
-    "3, partial sums": (PARTIAL_SUMS, [3]),
-    "5, partial sums": (PARTIAL_SUMS, [5]),
-    "3 plain, partial sums": (PLAIN | PARTIAL_SUMS, [1, 1, 1]),
-    "2+1, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [2, 1]),
-    "2+2, buckets, partial sums": (HALVES | BUCKETS | PARTIAL_SUMS, [2, 2]),
-    "3+2, buckets, partial sums": (ODD_AND_EVEN | BUCKETS | PARTIAL_SUMS, [3, 2]),
+    "7 survive": (SURVIVE, [7]),
     "2, whole": (WHOLE, [2]),
     "1+1, whole": (HALVES | WHOLE, [1, 1]),
     "2+1, whole": (ODD_AND_EVEN | WHOLE, [2, 1]),
     "3 plain, whole, buckets": (PLAIN | WHOLE | BUCKETS, [1, 1, 1]),
-    "2+2, whole, buckets, partial sums": (HALVES | WHOLE | BUCKETS | PARTIAL_SUMS, [2, 2]),
+    "2+2, whole, buckets": (HALVES | WHOLE | BUCKETS, [2, 2]),
     "4+3, whole, buckets": (ODD_AND_EVEN | WHOLE | BUCKETS, [4, 3]),
     "7 plain, whole": (PLAIN | WHOLE, [1] * 7),
 }
@@ -72,7 +63,7 @@ MANY = [name for name in LAYOUTS if name not in FEW]
 def by_job(name):
     """Return what brings together the layouts that live ranks may have one after the other."""
     environment, hosts = LAYOUTS[name]
-    return sum(hosts), sorted(environment.keys() - (BUCKETS | PARTIAL_SUMS | WHOLE).keys())
+    return sum(hosts), sorted(environment.keys() - (BUCKETS | WHOLE).keys())
 
 
 @pytest.mark.parametrize("name", [*sorted(FEW, key=by_job), *in_full(*sorted(MANY, key=by_job))])

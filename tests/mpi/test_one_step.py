@@ -5,7 +5,7 @@ import pytest
 
 KINDS = [
     f"{shards}, {dtype}"
-    for shards in ("one shard per rank", "eight shards")
+    for shards in ("one shard per rank", "eight shards", "unasked")
     for dtype in ("float32", "float64")
 ]
 # 50 samples, 2600 parameters: a few roundings of the largest terms.
@@ -43,6 +43,13 @@ def test_gradient_is_that_of_one_process_to_rounding(kind, results):
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_is_the_same_on_all_ranks(kind, results):
     assert len({float(result[f"loss, {kind}"]) for result in results}) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_unasked_there_are_the_bits_of_eight_shards(dtype, results):
+    for what in ("gradient", "loss"):
+        found, expected = (results[0][f"{what}, {k}, {dtype}"] for k in ("unasked", "eight shards"))
+        assert found.tobytes() == expected.tobytes()
 
 
 def test_parts_are_uneven_and_their_plain_average_would_not_pass(results):

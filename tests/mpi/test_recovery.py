@@ -12,7 +12,7 @@ import pytest
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint
 
-from .ranks import in_full
+from .ranks import differences, in_full
 
 PROGRAM = "recovered.py"
 
@@ -27,11 +27,20 @@ RUNS = [
     ("dropout, Adam, a warm-up", 4, EVERYWHERE),
     ("batch norm, momentum", 4, ELSEWHERE),
     ("LAMB, one cycle", 4, TOGETHER),
+    ("moments in 8 bits", 4, EVERYWHERE),
+    ("Adafactor", 4, ("0:3:update:20000", "2:3:publish")),
     ("best weights", 4, BESIDE),
     ("a doctor", 4, ("1:1:forward", "0:4:publish", "2:9:end")),
     ("a strict doctor", 3, ("1:2:end",)),
+    ("a doctor from then on", 4, ("1:1:forward", "0:4:publish", "2:8:end")),
     ("weighted sentences without the last batch", 2, ("0:3:update",)),
     ("a loop in the midst of a group, synchronized", 4, EVERYWHERE),
+    ("a loop in bfloat16 in the midst of a group", 4, ELSEWHERE),
+    ("a loss that is scaled", 4, EVERYWHERE),
+    ("the largest elements", 4, EVERYWHERE),
+    ("products of low rank", 4, ("1:1:publish", "0:4:update:20000", "2:9:end")),
+    ("sums of 8 bits", 4, ELSEWHERE),
+    ("difference target propagation", 4, EVERYWHERE),
     ("single steps", 4, LATE),
     ("loops of all kinds", 6, EVERYWHERE),
     ("steps by their number by hand", 4, EVERYWHERE),
@@ -47,6 +56,9 @@ MORE = [
     ("Muon, a rate by epoch", 4, EVERYWHERE),
     ("Muon, a rate by epoch", 4, TOGETHER),
     ("a plateau", 4, BESIDE),
+    ("direct feedback, batch norm", 4, ELSEWHERE),
+    ("forward-forward", 3, BESIDE[:2]),
+    ("meProp of batches, accumulated", 4, TOGETHER),
     ("parameter groups", 4, ELSEWHERE),
     ("early stopping", 4, (*BESIDE[:2], "2:12:update")),
     ("frozen layers", 4, EVERYWHERE),
@@ -54,6 +66,9 @@ MORE = [
     ("a loop", 4, LATE),
     ("a loop over frozen layers in the midst of a group", 4, EVERYWHERE),
     ("a loop in the midst of a group", 4, ELSEWHERE),
+    ("the largest elements", 4, TOGETHER),
+    ("products of low rank", 4, ELSEWHERE),
+    ("signs", 4, LATE),
     ("single steps", 6, TOGETHER),
     ("loops of all kinds", 4, ELSEWHERE),
 ]
@@ -76,7 +91,7 @@ def survive(run_python, tmp_path):
         command = ("-m", "ddbp", "launch", "--survive", "-n", ranks, *launch, program)
         ended = run_python(*command, tmp_path, run, *kills, *options, timeout=300)
         told = re.findall(r"^doctor: (\w+)", ended.err, re.M)
-        assert told == ["linear_twice"] * (run == "a doctor")
+        assert told == ["linear_twice"] * run.startswith("a doctor")
         found = {path.stem: dict(np.load(path)) for path in tmp_path.glob("rank*.npz")}
         return ended, found
 
@@ -100,6 +115,15 @@ def test_ranks_that_are_left_finish_to_the_same_bits(run, ranks, kills, survive,
     assert same(run, found, undisturbed) == [[True, True]] * (ranks - len(kills))
 
 
+def test_what_instruments_have_measured_outlives_the_rank_that_writes_it(survive, run_alone):
+    run, kills = "a doctor", ("0:4:forward", "1:7:backward")
+    ended, found = survive(run, 3, kills, "--record", launch=("--no-replace",))
+    assert ended.status == 0, ended.err
+    undisturbed = run_alone(PROGRAM, run, "--record")
+    assert undisturbed["steps"].tolist() == [*range(len(undisturbed["steps"]))]
+    assert differences(found["rank2"], undisturbed) == []
+
+
 def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
     run = "a loop"
     kills = ("1:3:update",)
@@ -109,11 +133,13 @@ def test_update_that_nobody_finishes_is_seen_in_the_bits(survive, undisturbed):
 
 
 NEW = [
+    ("products of low rank", "0:7:publish:10000", 8),
     ("dropout, Adam, a warm-up", "0:2:publish:10000", 3),
     ("a second fit", "0:7:publish:10000", 8),
     ("steps by their number", "1:3:update", 4),
 ]
 MORE_NEW = [
+    ("difference target propagation", "0:2:publish:10000", 3),
     ("steps by their number by hand", "1:3:forward", 4),
     ("best weights", "0:2:publish:10000", 3),
     ("a moving average", "0:2:publish:10000", 3),

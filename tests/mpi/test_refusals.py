@@ -84,6 +84,19 @@ SAID = {
         rf"{ALL_SAME} optimizer; got .*0\.5.* on rank 1, .*0\.25.* on rank 0. {START}"
     ),
     "clip_norm": (rf"{ALL_SAME} clip_norm; got '1.0' on rank 1, 'None' on rank 0. {START}"),
+    "precision": f"{ALL_SAME} precision; got 'bf16' on rank 1, 'float32' on rank 0. {START}",
+    "precision of float64": (
+        "ValueError: set_precision: bf16 takes a float32 model; got float64 in layers.0.weight."
+        " Make it with dtype=np.float32."
+    ),
+    "loss_scale": (
+        rf"{ALL_SAME} loss_scale; got .*initial=4.0.* on rank 1, .*initial=8.0.* on rank 0. {START}"
+    ),
+    "overflow at every scale": (
+        r"NotFiniteError: Trainer: the gradient must be finite; got NaN or inf in step 0 at every"
+        r" loss scale down to 1: on rank 2 for .+; the first layer whose gradient is not finite is"
+        r" layers.1: Overflows.+"
+    ),
     "training x": (
         rf"{ALL_SAME} training data; got '\(30, 5\) .*' on rank 1, '\(30, 5\) .*' on rank 0. {DATA}"
     ),
@@ -127,6 +140,7 @@ SAID = {
         r" multiplied by numbers, .+; got other uses of call \d+: Mean\(axis=0\). .+"
     ),
     "mean of all ranks": "nothing",
+    "layer in the first pass": "ValueError: Refuses: nothing comes back",
     "divergence": (
         r"NotFiniteError: Trainer: the loss must be finite; got (nan|inf) in step \d(; |: on rank"
         r" \d )the first layer whose output is not finite is .*(Linear|MeanSquaredError)\(.*\), in"

@@ -4,10 +4,10 @@ bits of the run that was not.
 
 import pytest
 
-from .ranks import BUCKETS, HALVES, PARTIAL_SUMS, PLAIN, WHOLE, differences
+from .ranks import BUCKETS, HALVES, ONE_HOST, PLAIN, WHOLE, differences
 
 PROGRAM = "resume.py"
-ENVIRONMENTS = {1: PARTIAL_SUMS, 2: {}, 3: PLAIN | BUCKETS, 4: HALVES | WHOLE}
+ENVIRONMENTS = {1: ONE_HOST, 2: ONE_HOST, 3: PLAIN | BUCKETS, 4: HALVES | WHOLE}
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +36,21 @@ def test_run_goes_on_to_the_bits_of_the_undisturbed_one(before, after, alone, st
     results = run_ranks(after, PROGRAM, "--load", states, **ENVIRONMENTS[after])
     assert len(alone) >= 36
     assert [differences(result, alone) for result in results] == [[]] * after
+
+
+@pytest.fixture(scope="module")
+def forked(run_alone):
+    """Return what a process alone says of runs that try other options on the way."""
+    return run_alone(PROGRAM, "--forks")
+
+
+def test_a_run_with_forks_has_the_bits_of_the_one_without(alone, forked):
+    forks = {name: losses for name, losses in forked.items() if name.endswith(": forks")}
+    assert sum(losses.size > 0 for losses in forks.values()) >= 20
+    assert differences(forked, alone | forks) == []
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+def test_forks_have_the_same_losses_on_any_number_of_ranks(ranks, forked, run_ranks):
+    results = run_ranks(ranks, PROGRAM, "--forks", **ENVIRONMENTS[ranks])
+    assert [differences(result, forked) for result in results] == [[]] * ranks

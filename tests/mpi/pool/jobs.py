@@ -27,7 +27,7 @@ START, END = 120.0, 30.0
 # many tests share are 25.
 MOST = 32
 # Read when a trainer is made, all others when a job starts.
-OF_TRAINERS = ("DDBP_BUCKET", "DDBP_SHARD_MEMORY", "DDBP_WHOLE_HOSTS")
+OF_TRAINERS = ("DDBP_BUCKET", "DDBP_WHOLE_HOSTS")
 
 
 class Answer(NamedTuple):

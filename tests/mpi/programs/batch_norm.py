@@ -85,7 +85,7 @@ def whole(model: Network, x: Array, labels: Array) -> dict[str, Array]:
 
 
 def run(
-    name: str, results: dict[str, Array], model: Network, samples: int, shards: int | None
+    name: str, results: dict[str, Array], model: Network, samples: int, shards: int | str
 ) -> None:
     """Take a step (the first one also compiles kernels), look at the parts of the second, and take
     two more.
@@ -148,7 +148,7 @@ def main() -> None:
         results,
         Network(rank, np.float64, synchronized=True),
         SAMPLES,
-        None,
+        "ranks",
     )
     np.savez(Path(sys.argv[1], f"rank{rank}.npz"), **results)
 

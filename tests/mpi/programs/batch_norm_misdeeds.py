@@ -52,7 +52,12 @@ def main() -> None:
     rank = ddbp.communicator().rank
     model = Network(synchronized=misdeed != "leave out a layer")
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.1),
+        batch_size=12,
+        shards="ranks",
+        quiet=True,
     )
     for step in range(4):
         if step == STEP and rank == GUILTY and misdeed != "nothing":

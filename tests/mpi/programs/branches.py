@@ -49,7 +49,7 @@ class Expert(Composite):
         return "Expert()"
 
 
-def make(shards: int | None) -> ddbp.Trainer:
+def make(shards: int | str) -> ddbp.Trainer:
     """Return a trainer whose parameters move by the gradient."""
     return ddbp.Trainer(
         Expert(),
@@ -69,7 +69,7 @@ def moved(trainer: ddbp.Trainer) -> dict[str, Array]:
 def main() -> None:
     """Take the same steps by a loop, by single steps and by fit."""
     results: dict[str, Array] = {}
-    for kind, shards in (("one shard per rank", None), ("4 shards", 4)):
+    for kind, shards in (("one shard per rank", "ranks"), ("4 shards", 4)):
         looped = make(shards)
         for _ in range(3):
             batch = looped.batch(X, LABELS)

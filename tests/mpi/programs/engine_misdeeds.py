@@ -84,7 +84,12 @@ def main() -> None:
     large = 1_000_000 if "memory" in misdeed else 500
     model = Linear(5, large, rng=np.random.default_rng(0))
     trainer = ddbp.Trainer(
-        model, loss=SoftmaxCrossEntropy(), optimizer=ddbp.SGD(0.1), batch_size=12, quiet=True
+        model,
+        loss=SoftmaxCrossEntropy(),
+        optimizer=ddbp.SGD(0.1),
+        batch_size=12,
+        shards="ranks",
+        quiet=True,
     )
     gather, barrier = (comm, "gather"), (comm, "host_barrier")
     deeds = {

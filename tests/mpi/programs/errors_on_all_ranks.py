@@ -15,6 +15,7 @@ import ddbp
 from layers import (
     BatchNorm,
     Dropout,
+    Layer,
     Linear,
     MeanSquaredError,
     ReLU,
@@ -56,6 +57,26 @@ def trainer(network: Sequential | None = None, **options: Any) -> ddbp.Trainer:
         "quiet": True,
     }
     return ddbp.Trainer(network or model(), **(usual | options))
+
+
+class Overflows(Layer):
+    """Passes on what it gets, and infinity in place of gradients of the last rank's samples."""
+
+    def forward(self, call, x):
+        return x.copy()
+
+    def backward(self, call, dy):
+        return (dy + np.float32(np.inf if RANK == 2 else 0),)
+
+
+class Refuses(Layer):
+    """Refuses its gradient."""
+
+    def forward(self, call, x):
+        return x.copy()
+
+    def backward(self, call, dy):
+        raise ValueError("Refuses: nothing comes back")
 
 
 class Halving(ddbp.Schedule):
@@ -163,6 +184,13 @@ CASES = {
         optimizer=ddbp.SGD(0.1, groups={"*.bias": {"learning_rate": 0.5 if ODD else 0.25}})
     ),
     "clip_norm": lambda: trainer(clip_norm=1.0 if ODD else None),
+    "precision": lambda: trainer(precision="bf16" if ODD else "float32"),
+    "precision of float64": lambda: trainer(model(dtype=np.float64), precision="bf16"),
+    "loss_scale": lambda: trainer(loss_scale=ddbp.LossScale(4.0 if ODD else 8.0)),
+    "overflow at every scale": lambda: trainer(
+        Sequential(model(), Overflows(), Linear(3, 3, rng=np.random.default_rng(0))),
+        loss_scale=ddbp.LossScale(4.0),
+    ).fit(DATA, epochs=5),
     "training x": lambda: trainer().fit(
         ddbp.ArrayDataset(changed(X) if ODD else X, LABELS), epochs=1
     ),
@@ -201,10 +229,13 @@ CASES = {
     ),
     "data used again": use_again,
     "number of epochs": lambda: trainer().fit(DATA, epochs=2 if ODD else 1),
-    "metric": lambda: trainer(metrics={"mine": lambda p, y: np.abs(p)}).evaluate(DATA),
+    "metric": lambda: trainer(metrics={"mine": lambda p, y: np.abs(p)}, shards="ranks").evaluate(
+        DATA
+    ),
     "loss of one rank": lambda: step(lambda e: (e * e).mean() ** 0.5),
     "mean of one rank within a loss": lambda: step(lambda e: ((e - e.mean(axis=0)) ** 2).mean()),
     "mean of all ranks": lambda: step(lambda e: (e * e).mean() + 0.1 * (e**3).mean()),
+    "layer in the first pass": lambda: trainer(Sequential(model(), Refuses())).fit(DATA, epochs=1),
     "divergence": diverge,
     "state": load_state,
     "monitor that differs between ranks": lambda: trainer(

@@ -18,7 +18,9 @@ DATA = ddbp.ArrayDataset(RNG.standard_normal((68, 20)), RNG.integers(0, 4, 68))
 OPTIMIZERS = {
     "SGD": lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.01),
     "Adam": lambda: ddbp.Adam(0.01, groups={"layers.5.*": {"learning_rate": 0.02}}),
+    "Lion in 8 bits": lambda: ddbp.Lion(0.001, state_bits=8),
     "LAMB": lambda: ddbp.LAMB(0.01),
+    "Adafactor": lambda: ddbp.Adafactor(0.01),
     "Muon": lambda: ddbp.Muon(0.01),
 }
 

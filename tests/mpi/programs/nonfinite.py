@@ -112,6 +112,29 @@ def windows(where: Layer):
     return trainer, numbers(trainer, trainer.fit(ddbp.ArrayDataset(x, y), epochs=2))
 
 
+def too_large(**options):
+    """Return a trainer, and data in one sample of which gradients are too large for float16."""
+    rng = np.random.default_rng(4)
+    x = rng.standard_normal((40, 4)).astype(np.float32)
+    y = x[:, :2].copy()
+    y[11] = 1e7
+    model = Sequential(Linear(4, 9, rng=rng), Linear(9, 2, rng=rng))
+    usual = {"loss": MeanSquaredError(), "compression": "float16"}
+    return make(model, ddbp.Adam(0.01), **usual, **options), ddbp.ArrayDataset(x, y)
+
+
+def narrow():
+    """Return a trainer that leaves out sums that are too large for float16, and its numbers."""
+    trainer, data = too_large(on_nonfinite="skip")
+    return trainer, numbers(trainer, trainer.fit(data, epochs=2))
+
+
+def refused_narrow() -> np.ndarray:
+    """Return the error of sums that are too large for float16."""
+    trainer, data = too_large()
+    return refused(trainer.fit, data, epochs=1)
+
+
 def rolled(folder: Path):
     """Return a trainer that goes back, and its numbers."""
     callbacks = [Spoil(7), ddbp.Checkpoints(every_steps=3, path=folder / "checkpoints")]
@@ -136,12 +159,14 @@ def main() -> None:
         "said: statistics": single(FaultyForward(), BatchNorm(64, synchronized=True)),
         "said: group": looped(Faulty()),
         "said: transform": transformed(),
+        "said: sums": refused_narrow(),
     }
     runs = {
         "gradient": lambda: skipped(Faulty()),
         "loss": lambda: skipped(FaultyForward(), BatchNorm(64, synchronized=True)),
         "group": lambda: skipped(Faulty(), BatchNorm(64), accumulate=2, clip_norm=1.0),
         "windows": lambda: windows(FaultyGate()),
+        "sums": narrow,
         "rollback": lambda: rolled(folder),
     }
     for name, run in runs.items():

@@ -58,6 +58,7 @@ def main() -> None:
         batch_size=12,
         run_dir=folder,
         quiet=True,
+        exchange=ddbp.DiLoCo(workers=3, every=16) if misdeed.endswith("apart") else None,
     )
     for number, batch in enumerate(trainer.batches(DATA, epochs=4)):
         if number == STEP and rank == GUILTY:
@@ -69,9 +70,16 @@ def main() -> None:
                 batch = trainer.batch(DATA.x[:7].astype(np.float32), DATA.y[:7])
             if misdeed == "have a wrong label":
                 batch.y[2] = 5
+            if misdeed.endswith("NaN apart"):
+                batch.x.array[...] = np.nan
             if misdeed in MISDEEDS:
                 MISDEEDS[misdeed]()
-        trainer.step(trainer.loss(model(batch.x), batch.y))
+        try:
+            trainer.step(trainer.loss(model(batch.x), batch.y))
+        except FloatingPointError:
+            if misdeed != "pass over NaN apart":
+                raise
+            return
     if misdeed == "evaluate once more" and rank == GUILTY:
         trainer.evaluate(DATA)
     print(f"rank {rank} has finished", flush=True)

@@ -38,12 +38,15 @@ def mean_gradient(model: Sequential, x: Array, labels: Array) -> Array:
 
 
 def main() -> None:
-    """Take the step in float32 and float64, with one shard per rank and with eight."""
+    """Take the step in float32 and float64, with one shard per rank, with eight and with
+    what there is unasked.
+    """
     comm = ddbp.communicator()
     results = {}
     for dtype in (np.float32, np.float64):
         x = X.astype(dtype)
-        for name, shards in (("one shard per rank", None), ("eight shards", 8)):
+        kinds = {"one shard per rank": "ranks", "eight shards": 8, "unasked": None}
+        for name, shards in kinds.items():
             model = network(seed=comm.rank, dtype=dtype)
             trainer = ddbp.Trainer(
                 model,

@@ -3,13 +3,14 @@
 Usage: recovered.py FOLDER RUN [SLOT:STEP:PLACE[:NANOSECONDS] …] [--joined STEP RANKS] [--deadly
 STEP SHARD] [--save]; the process of the slot sends SIGKILL to itself when it comes to that place in
 that step, or so much later, by a timer of the system. In place of NANOSECONDS `daemon` kills its
-parent, `stop` stops it, and `cut SECONDS` and `lose SECONDS` take the link between two hosts down
-for a time, or have all be lost that the first one sends. With --joined steps from that one on take
-a second until there are so many ranks again; with --deadly every process is killed that computes
-that shard in that step; with --save there is a run folder with checkpoints; who resumes is not
-killed; with --unfinished nobody finishes the update of a rank that was killed in it. Every rank
-that is left writes the digest of the parameters, the losses and how many ranks there are to
-rankSLOT.npz. The run "all" trains all networks.
+parent, `stop` stops it, `sleep SECONDS` has it come later, and `cut SECONDS` and `lose SECONDS`
+take the link between two hosts down for a time, or have all be lost that the first one sends. With
+--joined steps from that one on take a second until there are so many ranks again; with --deadly
+every process is killed that computes that shard in that step; with --save there is a run folder
+with checkpoints; who resumes is not killed; with --record there is one, too, and the leading rank
+writes what instruments have measured; with --unfinished nobody finishes the update of a rank that
+was killed in it. Every rank that is left writes the digest of the parameters, the losses and how
+many ranks there are to rankSLOT.npz. The run "all" trains all networks.
 """
 
 import argparse
@@ -45,6 +46,8 @@ def disturb(what: str) -> None:
         os.kill(os.getppid(), signal.SIGKILL)
     elif word == "stop":
         os.kill(os.getpid(), signal.SIGSTOP)
+    elif word == "sleep":
+        time.sleep(float(seconds))
     elif word in LINK:
         cut, heal = LINK[word]
         subprocess.run(cut, shell=True, check=True)
@@ -71,6 +74,8 @@ RECOVERY = ("stop", "recover", "catch_up", "agreed", "regroup")
 
 class Killer(ddbp.Callback, TapeHook):
     """Kills this process at places of steps."""
+
+    saves = False
 
     def __init__(self, kills: list[str], joined: tuple[int, int], deadly: tuple[int, int]) -> None:
         self._joined = joined
@@ -169,7 +174,7 @@ class Halves(ddbp.Callback):
 def fitted(name: str, killer: Killer, run_dir: Path | None = None):
     """Return the trainer and its losses."""
     start, data, _ = FITS[name]
-    saving = [] if run_dir is None else [ddbp.Checkpoints(every_steps=2)]
+    saving = [] if not killer.saves else [ddbp.Checkpoints(every_steps=2)]
     trainer = start(callbacks=[killer, *saving], run_dir=run_dir)
     if name == "a second fit":
         trainer.fit(data, epochs=1)
@@ -284,6 +289,7 @@ def main() -> None:
     parser.add_argument("--joined", type=int, nargs=2, default=(0, 0))
     parser.add_argument("--deadly", type=int, nargs=2, default=(-1, -1))
     parser.add_argument("--save", action="store_true")
+    parser.add_argument("--record", action="store_true")
     parser.add_argument("--unfinished", action="store_true")
     options = parser.parse_args()
     if options.unfinished:
@@ -291,11 +297,16 @@ def main() -> None:
     results = {}
     for name in RUNS if options.run == "all" else [options.run]:
         killer = Killer(options.kills, options.joined, options.deadly)
-        folder = {"run_dir": options.folder / "run"} if options.save else {}
+        killer.saves = options.save
+        folder = {"run_dir": options.folder / "run"} if options.save or options.record else {}
         trainer, losses = RUNS[name](name, killer, **folder)
         results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
         results[f"{name}: losses"] = np.array(losses)
         results[f"{name}: ranks"] = np.array(trainer.comm.size)
+        if options.record and trainer.comm.leads:
+            recording = ddbp.Recording.read(options.folder / "run")
+            measured = {"steps": recording.steps, **recording.values}
+            results |= {n: each for n, each in measured.items() if not n.startswith("seconds")}
     np.savez(options.folder / f"rank{ddbp.communicator().slot}.npz", **results)
 
 

@@ -1,4 +1,4 @@
-"""Train with checkpoints and digests. Usage: replayed.py FOLDER [--nan STEP]."""
+"""Train with checkpoints and digests. Usage: replayed.py FOLDER [--nan STEP] [--strict]."""
 
 import argparse
 from pathlib import Path
@@ -30,6 +30,7 @@ def main() -> None:
     flags = argparse.ArgumentParser()
     flags.add_argument("folder", type=Path)
     flags.add_argument("--nan", type=int)
+    flags.add_argument("--strict", action="store_true")
     options = flags.parse_args()
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((96, 6)).astype(np.float32), rng.integers(0, 3, 96)
@@ -53,9 +54,16 @@ def main() -> None:
         *(ddbp.Checkpoints(every_steps=5, keep_last=9), ddbp.StepDigests(), best, Spoil()),
         Outside(options.folder.with_name("outside")),
     ]
-    ddbp.Trainer(model, optimizer="adam", run_dir=options.folder, callbacks=callbacks, **usual).fit(
-        data, epochs=4, validation=data
+    # Noise is learnt by nobody, and such a rate learns nothing at all.
+    trainer = ddbp.Trainer(
+        model,
+        optimizer=ddbp.SGD(1e3) if options.strict else "adam",
+        run_dir=options.folder,
+        callbacks=callbacks,
+        doctor="strict" if options.strict else False,
+        **usual,
     )
+    trainer.fit(data, epochs=4, validation=data)
     options.folder.with_name("reached").write_text("the end")
 
 

@@ -1,8 +1,8 @@
 """Train several networks as a whole, or stop in the midst of an epoch and go on elsewhere.
 
-Usage: resume.py FOLDER [--stop STATES | --load STATES]; every rank writes the digests of parameters
-and the losses of each run. With --stop runs end early, and ranks write checkpoints to STATES; with
---load they go on from there.
+Usage: resume.py FOLDER [--stop STATES | --load STATES] [--forks]; every rank writes the digests of
+parameters and the losses of each run. With --stop runs end early, and ranks write checkpoints to
+STATES; with --load they go on from there. With --forks they try other options on the way.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import numpy as np
 import ddbp
 from ddbp.checkpoint.folder import Checkpoint, found
 from ddbp.checkpoint.writer import Writer
+from ddbp.training import precision
 from layers import (
     LSTM,
     BatchNorm,
@@ -25,10 +26,12 @@ from layers import (
     Layer,
     Linear,
     MeanSquaredError,
+    Recompute,
     ReLU,
     Sequential,
     SoftmaxCrossEntropy,
 )
+from layers.rules import DirectFeedbackAlignment, MeProp, SignSymmetry
 
 EPOCHS, SAMPLES = 4, 68
 RNG = np.random.default_rng(3)
@@ -52,7 +55,9 @@ class StopError(Exception):
 
 
 class Stop(ddbp.Callback):
-    """Writes a checkpoint after a step, and ends the run."""
+    """Writes a checkpoint after a step, or after an epoch if the number is negative, and ends the
+    run.
+    """
 
     def __init__(self, step: int, path: Path | None) -> None:
         self.step = step
@@ -60,9 +65,38 @@ class Stop(ddbp.Callback):
         self.snapshot: ddbp.Snapshot | None = None
 
     def on_step_end(self, trainer, step, loss):
-        if step == self.step and self.path is not None:
+        self._stop(trainer, step)
+
+    def on_epoch_end(self, trainer, record):
+        self._stop(trainer, -trainer.epoch)
+
+    def _stop(self, trainer, number):
+        if number == self.step and self.path is not None:
             self.snapshot = write(trainer, self.path)
             raise StopError
+
+
+class Forks(ddbp.Callback):
+    """Takes steps with other options after some steps, if that is asked for."""
+
+    on = False
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_step_end(self, trainer, step, loss):
+        if self.on and step in (2, 9) and trainer.forkable:
+            others = {"learning_rate": 1.0, "weight_decay": 0.1, "clip_norm": 0.1, "dropout": 0.0}
+            # Steps on batches of the script's own are of no data set.
+            data = DATA if trainer._stream.data is None else None
+            self.losses += trainer.fork(6, data=data)
+            self.losses += trainer.fork(3, data=data, **others, accumulate=2, batch_size=17)
+            self.losses += trainer.fork(3, data=data, optimizer=ddbp.Adam(0.1))
+
+
+def stops(callbacks) -> bool:
+    """Return whether a run will be stopped."""
+    return any(isinstance(each, Stop) and each.path is not None for each in callbacks)
 
 
 class Spoil(ddbp.Callback):
@@ -90,7 +124,17 @@ class Faulty(Layer):
         return (np.where(marked[:, None], np.float32(np.nan), dy),)
 
 
-def make(model, optimizer, **options) -> ddbp.Trainer:
+class Narrow(Layer):
+    """Passes on what it gets, and gradients as far as float16 reaches; infinity beyond."""
+
+    def forward(self, call, x):
+        return x.copy()
+
+    def backward(self, call, dy):
+        return (np.where(np.abs(dy) > 65504, np.float32(np.inf), dy),)
+
+
+def make(model, optimizer, callbacks=(), **options) -> ddbp.Trainer:
     """Return a quiet trainer."""
     usual = {
         "loss": SoftmaxCrossEntropy(),
@@ -99,7 +143,14 @@ def make(model, optimizer, **options) -> ddbp.Trainer:
         "seed": 5,
         "quiet": True,
     }
-    return ddbp.Trainer(model, optimizer=optimizer, **{**usual, **options})
+    callbacks = [*callbacks, Forks()]
+    return ddbp.Trainer(model, optimizer=optimizer, callbacks=callbacks, **{**usual, **options})
+
+
+def apart(model, optimizer, exchange, callbacks=(), **options) -> ddbp.Trainer:
+    """Return a quiet trainer of workers that exchange seldom."""
+    workers = {"exchange": exchange, "shards": None, "batch_size": 12}
+    return make(model, optimizer, callbacks, **workers, **options)
 
 
 def dense(*middle) -> Sequential:
@@ -160,8 +211,95 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         IMAGES,
         1,
     ),
+    "a memory budget": (
+        lambda **options: make(
+            dense(Dropout(0.2), BatchNorm(64, synchronized=True)),
+            ddbp.Adam(0.01),
+            memory=40_000,
+            **options,
+        ),
+        DATA,
+        8,
+    ),
+    "segments computed again": (
+        lambda **options: make(
+            Recompute(dense(Dropout(0.2), BatchNorm(64, synchronized=True))),
+            ddbp.Adam(0.01),
+            **options,
+        ),
+        DATA,
+        8,
+    ),
+    "feedback alignment": (
+        lambda **options: make(
+            dense(Dropout(0.2)), ddbp.Adam(0.01), rule="feedback_alignment", **options
+        ),
+        DATA,
+        8,
+    ),
+    "direct feedback, batch norm": (
+        lambda **options: make(
+            convolutional(), ddbp.SGD(0.1), rule=DirectFeedbackAlignment(seed=3), **options
+        ),
+        IMAGES,
+        7,
+    ),
+    "sign symmetry through windows": (
+        lambda **options: make(
+            recurrent(),
+            ddbp.Adam(0.01),
+            **{"loss": MeanSquaredError(), "truncate": 3, **options},
+            rule=SignSymmetry("batchwise"),
+        ),
+        SEQUENCES,
+        8,
+    ),
+    "difference target propagation": (
+        lambda **options: make(
+            dense(), ddbp.Adam(0.01), rule="difference_target_propagation", **options
+        ),
+        DATA,
+        12,
+    ),
+    "forward-forward": (
+        lambda **options: make(
+            dense(Dropout(0.2)), ddbp.Adam(0.01), rule="forward_forward", **options
+        ),
+        DATA,
+        8,
+    ),
+    "meProp of samples": (
+        lambda **options: make(dense(Dropout(0.2)), ddbp.Adam(0.01), rule=MeProp(0.2), **options),
+        DATA,
+        8,
+    ),
+    "meProp of batches, accumulated": (
+        lambda **options: make(
+            dense(), ddbp.SGD(0.1), rule=MeProp(5, per="batch"), accumulate=2, **options
+        ),
+        DATA,
+        4,
+    ),
     "LAMB, one cycle": (
         lambda **options: make(dense(), ddbp.LAMB(ddbp.OneCycle(0.02, steps=24)), **options),
+        DATA,
+        12,
+    ),
+    "moments in 8 bits": (
+        lambda **options: make(
+            dense(Dropout(0.2)),
+            ddbp.AdamW(ddbp.Cosine(0.02, steps=24), amsgrad=True, state_bits=8),
+            **options,
+        ),
+        DATA,
+        7,
+    ),
+    "Adafactor": (
+        lambda **options: make(
+            dense(Dropout(0.2)),
+            ddbp.Adafactor(0.02, groups={"*bias": {"relative": False}}),
+            **options,
+        ),
         DATA,
         12,
     ),
@@ -192,6 +330,16 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         DATA,
         12,
     ),
+    "a doctor that tries what it proposes": (
+        lambda callbacks=(), **options: make(
+            Sequential(Linear(20, 4, rng=np.random.default_rng(1))),
+            ddbp.SGD(0.1, momentum=0.999),
+            callbacks=[ddbp.Instruments(1), ddbp.Doctor(probes=True), *callbacks],
+            **options,
+        ),
+        DATA,
+        12,
+    ),
     "a strict doctor": (
         lambda callbacks=(), **options: make(
             Sequential(Linear(20, 4, rng=np.random.default_rng(1))),
@@ -201,6 +349,28 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         ),
         DATA,
         7,
+    ),
+    "a doctor until it stops": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.SGD(0.1),
+            callbacks=callbacks,
+            doctor=stops(callbacks),
+            **options,
+        ),
+        DATA,
+        9,
+    ),
+    "a doctor from then on": (
+        lambda callbacks=(), **options: make(
+            dense(),
+            ddbp.SGD(0.1),
+            callbacks=callbacks,
+            doctor=not stops(callbacks),
+            **options,
+        ),
+        DATA,
+        9,
     ),
     "a plateau": (
         lambda **options: make(
@@ -298,7 +468,120 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
         MARKED,
         6,
     ),
+    "a loss that is scaled": (
+        lambda **options: make(
+            dense(Narrow(), BatchNorm(64)),
+            ddbp.Adam(ddbp.Cosine(0.01, steps=20)),
+            clip_norm=0.5,
+            loss_scale=ddbp.LossScale(2.0**19, 2),
+            **options,
+        ),
+        DATA,
+        6,
+    ),
+    "the largest elements": (
+        lambda **options: make(
+            dense(Dropout(0.2)),
+            ddbp.Adam(ddbp.Cosine(0.01, steps=20)),
+            clip_norm=0.5,
+            compression=ddbp.TopK(0.1),
+            loss_scale=ddbp.LossScale(2.0**4, 3),
+            **options,
+        ),
+        DATA,
+        8,
+    ),
+    "products of low rank": (
+        lambda **options: make(
+            frozen(dense()), ddbp.SGD(0.1, momentum=0.9), compression="power-sgd:2", **options
+        ),
+        DATA,
+        7,
+    ),
+    "signs": (
+        lambda **options: make(dense(), ddbp.SGD(0.02), compression="sign", **options),
+        DATA,
+        12,
+    ),
+    "sums of 8 bits": (
+        lambda **options: make(dense(), ddbp.Muon(0.02), compression="int8", **options),
+        DATA,
+        6,
+    ),
+    "float16": (
+        lambda **options: make(
+            dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), precision="float16", **options
+        ),
+        DATA,
+        7,
+    ),
+    "bfloat16, sentences": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), precision="bf16", **options),
+        SENTENCES,
+        6,
+    ),
+    "split into two bfloat16 numbers": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), precision="bf16x3", **options),
+        SENTENCES,
+        6,
+    ),
+    "bfloat16, convolutions": (
+        lambda **options: make(
+            convolutional(), ddbp.SGD(0.1, momentum=0.9), precision="bf16", **options
+        ),
+        IMAGES,
+        7,
+    ),
+    "local steps, and seldom after some": (
+        lambda **options: apart(
+            convolutional(), ddbp.SGD(0.1, momentum=0.9), ddbp.LocalSGD(6, 3, after=4), **options
+        ),
+        IMAGES,
+        6,
+    ),
+    "DiLoCo in the midst of a round": (
+        lambda **options: apart(
+            dense(Dropout(0.2), BatchNorm(64)),
+            ddbp.AdamW(ddbp.WarmUp(ddbp.Cosine(0.01, steps=24), steps=5)),
+            ddbp.DiLoCo(4, 8),
+            clip_norm=1.0,
+            **options,
+        ),
+        DATA,
+        -1,
+    ),
+    "DiLoCo in fragments, 4 bits, a moving average": (
+        lambda callbacks=(), **options: apart(
+            dense(),
+            ddbp.Adam(ddbp.Plateau(0.01, patience=1, threshold=0.5)),
+            ddbp.DiLoCo(6, 6, fragments=3, bits=4),
+            callbacks=[ddbp.ExponentialMovingAverage(0.9, validation=DATA), *callbacks],
+            **options,
+        ),
+        DATA,
+        5,
+    ),
+    "DiLoCo with workers that come and go": (
+        lambda **options: apart(
+            reading(), ddbp.AdamW(0.01), ddbp.DiLoCo({0: 4, 2: 6, 4: 4}, 4, bits=8), **options
+        ),
+        SENTENCES,
+        3,
+    ),
+    "DiLoCo of outer gradients of low rank": (
+        lambda **options: apart(
+            dense(),
+            ddbp.AdamW(0.01),
+            ddbp.DiLoCo(4, 4, fragments=2),
+            compression="power-sgd:2",
+            **options,
+        ),
+        DATA,
+        5,
+    ),
 }
+# What is refused where it takes longer than float32 is tried there all the same.
+precision.times_float32 = lambda name: 1.0
 LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
     "a loop in the midst of a group that will be left out": (
         lambda **options: make(
@@ -323,6 +606,22 @@ LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
     "a loop in the midst of a group": (
         lambda **options: make(
             dense(BatchNorm(64), Dropout(0.2)), ddbp.Adam(0.01), accumulate=4, **options
+        ),
+        8,
+    ),
+    "a loop in the midst of a group whose loss is scaled": (
+        lambda **options: make(
+            dense(Narrow(), BatchNorm(64)),
+            ddbp.Adam(0.01),
+            accumulate=4,
+            loss_scale=ddbp.LossScale(2.0**16, 1),
+            **options,
+        ),
+        8,
+    ),
+    "a loop in bfloat16 in the midst of a group": (
+        lambda **options: make(
+            dense(BatchNorm(64)), ddbp.Adam(0.01), accumulate=4, precision="bf16", **options
         ),
         8,
     ),
@@ -421,7 +720,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--stop", type=Path)
     parser.add_argument("--load", type=Path)
+    parser.add_argument("--forks", action="store_true")
     options = parser.parse_args()
+    Forks.on = options.forks
     rank = ddbp.communicator().rank
     results = {}
     runs = [*((name, fitted) for name in FITS), *((name, looped) for name in LOOPS)]
@@ -431,6 +732,9 @@ def main() -> None:
         trainer, losses, snapshot = run(name, loaded, stopping)
         results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
         results[f"{name}: losses"] = np.array(losses)
+        if Forks.on:
+            forks = next(each for each in trainer.callbacks if isinstance(each, Forks))
+            results[f"{name}: forks"] = np.array(forks.losses)
         if snapshot is not None:
             results[f"{name}: state"] = np.array(timeless(snapshot))
     np.savez(options.folder / f"rank{rank}.npz", **results)

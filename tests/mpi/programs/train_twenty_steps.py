@@ -27,11 +27,13 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp.comm.agreement import gather_texts
+from ddbp.training import learning, precision
 from layers import (
     CTC,
     GRU,
     LSTM,
     AdaptiveAvgPool2d,
+    BatchNorm,
     Composite,
     Dropout,
     Embedding,
@@ -47,6 +49,7 @@ from layers import (
     MeanSquaredError,
     PoolOverTime,
     PReLU,
+    Recompute,
     ReLU,
     Reshape,
     Sequential,
@@ -60,6 +63,8 @@ from layers import (
     models,
     top_k,
 )
+from layers.kernels.llvm.simd_bf16 import HAS_DOTS
+from layers.rules import SignSymmetry
 
 EPOCHS = 5
 
@@ -211,8 +216,17 @@ def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=N
     return trainer, trainer.fit(training, epochs=EPOCHS, validation=validation)
 
 
+def transformer(**options):
+    """Return what `fitted` does, of a small GPT."""
+    model = models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1)
+    return fitted(
+        model, ddbp.Adam(0.01), training=texts(173, 6), validation=texts(37, 7), **options
+    )
+
+
 def make(model, optimizer, *, loss=None, batch_size=50, **options):
     """Return a quiet trainer."""
+    instruments = [] if "exchange" in options else [ddbp.Instruments(3)]
     return ddbp.Trainer(
         model,
         loss=loss or SoftmaxCrossEntropy(),
@@ -220,9 +234,16 @@ def make(model, optimizer, *, loss=None, batch_size=50, **options):
         batch_size=batch_size,
         seed=11,
         quiet=True,
-        callbacks=[*options.pop("callbacks", ()), ddbp.Instruments(3)],
+        callbacks=[*options.pop("callbacks", ()), *instruments],
         **options,
     )
+
+
+def number(shards, usual: int) -> int:
+    """Return a number of workers: that of the shards, or what is usual where there is one per
+    rank.
+    """
+    return shards if isinstance(shards, int) else usual
 
 
 def custom_loop(shards):
@@ -257,6 +278,20 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "dropout, Adam and clipping of the norm": lambda shards: fitted(
         network(Dropout(0.3)), ddbp.Adam(ddbp.Cosine(0.01, steps=20)), clip_norm=0.5, shards=shards
     ),
+    "segments computed again": lambda shards: fitted(
+        Sequential(
+            Recompute(network(Dropout(0.2), BatchNorm(64, synchronized=True), Dropout(0.2))),
+            Recompute(Sequential(Linear(CLASSES, CLASSES, rng=np.random.default_rng(8)), Tanh())),
+        ),
+        ddbp.Adam(0.01),
+        shards=shards,
+    ),
+    "a memory budget": lambda shards: fitted(
+        network(Dropout(0.2), *(Linear(64, 64, rng=np.random.default_rng(n)) for n in range(6))),
+        ddbp.SGD(0.002),
+        memory=120_000,
+        shards=shards,
+    ),
     "L1, L2, weight decay and clipping of values": lambda shards: fitted(
         network(),
         ddbp.Adam(0.01, weight_decay=0.01),
@@ -267,6 +302,15 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     ),
     "LAMB": lambda shards: fitted(network(), ddbp.LAMB(0.02), shards=shards),
     "Muon": lambda shards: fitted(network(), ddbp.Muon(0.02), shards=shards),
+    "AdamW in 8 bits": lambda shards: fitted(
+        network(Dropout(0.3)), ddbp.AdamW(0.01, state_bits=8), clip_norm=0.5, shards=shards
+    ),
+    "momentum in 8 bits and float64": lambda shards: fitted(
+        network(dtype=np.float64), ddbp.SGD(0.1, momentum=0.9, state_bits=8), shards=shards
+    ),
+    "Adafactor": lambda shards: fitted(
+        network(), ddbp.Adafactor(0.02, weight_decay=0.1), shards=shards
+    ),
     "transforms": lambda shards: fitted(
         network(),
         ddbp.RAdam(0.01),
@@ -315,13 +359,33 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         shards=shards,
     ),
-    "a transformer": lambda shards: fitted(
-        models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1),
+    "a transformer": lambda shards: transformer(shards=shards),
+    "bfloat16": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            LSTM(8, 24, rng=np.random.default_rng(1)),
+            Linear(24, CLASSES, rng=np.random.default_rng(2)),
+        ),
         ddbp.Adam(0.01),
         training=texts(173, 6),
         validation=texts(37, 7),
+        accumulate=2,
+        precision="bf16",
         shards=shards,
     ),
+    "bfloat16, a transformer": lambda shards: transformer(precision="bf16", shards=shards),
+    "bfloat16, clipping of the norm": lambda shards: fitted(
+        network(Dropout(0.3)), ddbp.LAMB(0.02), clip_norm=0.5, precision="bf16", shards=shards
+    ),
+    "split into two bfloat16 numbers": lambda shards: fitted(
+        language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        precision="bf16x3",
+        shards=shards,
+    ),
+    "float16, a transformer": lambda shards: transformer(precision="float16", shards=shards),
     "functions of values": lambda shards: fitted(Written(), ddbp.Adam(0.01), shards=shards),
     "trees": lambda shards: fitted(
         Counting(), ddbp.Adam(0.01), training=trees(173, 6), validation=trees(37, 7), shards=shards
@@ -381,6 +445,22 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         accumulate=2,
         shards=shards,
     ),
+    **{
+        rule: lambda shards, rule=rule: fitted(network(), ddbp.Adam(0.01), rule=rule, shards=shards)
+        for rule in learning.names()
+    },
+    "sign symmetry of sentences": lambda shards: fitted(
+        language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        rule=SignSymmetry("batchwise"),
+        clip_norm=1.0,
+        shards=shards,
+    ),
+    "feedback alignment of images": lambda shards: fitted(
+        windowed(), ddbp.Adam(0.01), rule="feedback_alignment", accumulate=2, shards=shards
+    ),
     "labels without a place in time": lambda shards: fitted(
         language_model(GRU(8, 12, rng=np.random.default_rng(1)), 12),
         ddbp.Adam(0.01),
@@ -389,7 +469,61 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         loss=CTC(),
         shards=shards,
     ),
+    "local SGD": lambda workers: fitted(
+        network(Dropout(0.3)),
+        ddbp.SGD(0.1, momentum=0.9),
+        exchange=ddbp.LocalSGD(number(workers, 4), 3, after=2),
+        batch_size=48,
+    ),
+    "DiLoCo in fragments": lambda workers: fitted(
+        network(),
+        ddbp.AdamW(ddbp.Cosine(0.01, steps=20)),
+        exchange=ddbp.DiLoCo(number(workers, 4), 6, fragments=3),
+        batch_size=48,
+        clip_norm=0.5,
+    ),
+    "DiLoCo of the largest outer gradients": lambda workers: fitted(
+        network(),
+        ddbp.Adam(0.01),
+        exchange=ddbp.DiLoCo(number(workers, 4), 4, fragments=2),
+        compression="top-k:0.1",
+        batch_size=48,
+    ),
+    "local SGD in float64": lambda workers: fitted(
+        network(dtype=np.float64),
+        ddbp.RMSProp(1e-3),
+        exchange=ddbp.LocalSGD(number(workers, 4), 5),
+        batch_size=48,
+    ),
+    "DiLoCo in 4 bits": lambda workers: fitted(
+        network(),
+        ddbp.Muon(0.02),
+        exchange=ddbp.DiLoCo(number(workers, 4), 4, bits=4),
+        batch_size=48,
+    ),
+    "DiLoCo in fragments and 8 bits, a transformer": lambda workers: transformer(
+        exchange=ddbp.DiLoCo(number(workers, 4), 4, fragments=2, bits=8), batch_size=48
+    ),
+    "DiLoCo with workers that come and go": lambda workers: fitted(
+        network(),
+        ddbp.Adam(0.01),
+        exchange=ddbp.DiLoCo({0: 4, 2: number(workers, 6), 4: 4}, 4, fragments=2),
+        batch_size=48,
+    ),
 }
+if HAS_DOTS:
+    RUNS["bfloat16 by dots"] = lambda shards: fitted(
+        language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        precision="bf16-dot",
+        shards=shards,
+    )
+
+
+# What is refused where it takes longer than float32 is tried there all the same.
+precision.times_float32 = lambda name: 1.0
 
 
 def main() -> None:
@@ -408,10 +542,10 @@ def main() -> None:
         parameters[key] = flat(trainer)
         histories[key] = without_times(history) + recorded(trainer)
     else:
-        for shards in (8, None):
+        for shards in (8, "ranks"):
             for name, run in RUNS.items():
                 trainer, history = run(shards)
-                key = f"{name}, {'one shard per rank' if shards is None else f'{shards} shards'}"
+                key = f"{name}, {'one shard per rank' if shards == 'ranks' else f'{shards} shards'}"
                 parameters[key] = flat(trainer)
                 histories[key] = without_times(history) + recorded(trainer)
                 assert_on_all_ranks(
@@ -430,8 +564,9 @@ def recorded(trainer: ddbp.Trainer) -> list[dict]:
     """Return the digests of what instruments have measured, but for times; those of rank 0, which
     keeps it.
     """
-    (instruments,) = [each for each in trainer.callbacks if isinstance(each, ddbp.Instruments)]
-    values = instruments.recording.values
+    found = [each for each in trainer.callbacks if isinstance(each, ddbp.Instruments)]
+    # Workers that train apart have none.
+    values = {name: array for each in found for name, array in each.recording.values.items()}
     digests = {
         name: f"{array.shape} {zlib.crc32(array.tobytes()):08x}"
         for name, array in values.items()
