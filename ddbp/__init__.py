@@ -11,7 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
-from . import attribution
+from . import attribution, data
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
@@ -151,6 +151,7 @@ __all__ = [
     "bits_per_character",
     "changing",
     "communicator",
+    "data",
     "f1_score",
     "figure",
     "linear_scaling",

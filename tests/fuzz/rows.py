@@ -440,9 +440,65 @@ ATTRIBUTION = [
     row("attribution.sanity_check", explain=lambda m: attribution.saliency(m, X), model=network()),
 ]
 
+ITEMS = [(row, int(label)) for row, label in zip(ROWS, LABELS, strict=True)]
+
+
+def read(source):
+    """Read all of a source as a trainer does."""
+    source.astype(np.float32).take(np.arange(len(source)))
+
+
+DATA_ROWS = [
+    row("data.ArraySource", x=ROWS, y=LABELS, weights=np.ones(4), then=read),
+    row("data.ArraySource", x=ddbp.Ragged([[1.0], [2.0, 3.0], [4.0], [5.0]]), y=LABELS, then=read),
+    row("data.ItemSource", items=ITEMS, lengths=None, then=read),
+    row(
+        "data.ItemSource",
+        items=[{"a": row, "b": label} for row, label in ITEMS],
+        x="a",
+        y="b",
+        weights=None,
+        then=read,
+    ),
+    row(
+        "data.GeneratorSource", make=lambda: iter(ITEMS), samples=4, endless=("samples",), then=read
+    ),
+    row(
+        "data.ArrowSource",
+        path="good.parquet",
+        x="x",
+        y="y",
+        weights=None,
+        cache="cache",
+        then=read,
+    ),
+    row("data.open_arrays", path="good.npz"),
+    row("data.Rows", x=ROWS, y=LABELS, weights=None),
+    row("data.split", data=DATA, fractions=(0.5, 0.5), seed=0, stratified=False),
+    method(
+        lambda: ddbp.data.ArraySource(ROWS, LABELS), "ddbp.data.Source", "subset", numbers=[0, 1]
+    ),
+    method(
+        lambda: ddbp.data.ArraySource(ROWS, LABELS),
+        "ddbp.data.Source",
+        "map",
+        function=lambda x, y: (x, y),
+        then=read,
+    ),
+    method(
+        lambda: ddbp.Ragged([[1.0]]),
+        "ddbp.Ragged",
+        "joined",
+        values=ROWS,
+        lengths=[1, 3],
+        padding=0.0,
+    ),
+]
+
 PARTS = {
     "layers": LAYERS,
     "functions": FUNCTIONS,
     "training": TRAINING,
     "attribution": ATTRIBUTION,
+    "data": DATA_ROWS,
 }

@@ -29,6 +29,8 @@ WITHOUT_ROW = {
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
     *("ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
+    # The base of a class of one's own.
+    "ddbp.data.Source",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
     *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
@@ -58,6 +60,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
+        ("data", 300),
         ("inputs", 1000),
     ],
 )

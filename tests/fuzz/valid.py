@@ -61,7 +61,7 @@ def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: An
     module, _, last = name.rpartition(".")
     places = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}
     places["rules"] = layers.rules
-    where: Any = {**places, "attribution": attribution}[module]
+    where: Any = {**places, "attribution": attribution, "data": ddbp.data}[module]
     full = where.__name__
     arguments = {**dict(enumerate(given)), **named}
     then = then or (lambda result: None)
