@@ -19,6 +19,7 @@ from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
 from .instruments.recording import Recording
+from .job.ranks import RankError
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
@@ -126,6 +127,7 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "RankError",
     "Recording",
     "Rollback",
     "Schedule",
