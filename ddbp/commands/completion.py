@@ -45,9 +45,7 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _whole(
-    parsers: Mapping[str, argparse.ArgumentParser], files: Any
-) -> argparse.ArgumentParser:
+def _whole(parsers: Mapping[str, argparse.ArgumentParser], files: Any) -> argparse.ArgumentParser:
     """Return the parser that has those of all commands; what else they take may be files."""
     whole = argparse.ArgumentParser(prog="ddbp")
     commands = whole.add_subparsers()

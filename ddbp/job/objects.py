@@ -244,7 +244,8 @@ class _Packer:
 def _mapped(array: Array) -> dict[str, Any] | None:
     """Return where in a file an array lies, if it is all of a mapping of what is written there."""
     origin: Any = array if isinstance(array, np.memmap) else array.base
-    if type(origin) is not np.memmap or type(origin.base) is not mmap.mmap:
+    below: Any = origin.base if type(origin) is np.memmap else None
+    if type(below) is not mmap.mmap:
         return None
     same = array.__array_interface__ == origin.__array_interface__
     if not (same and origin.filename and origin.mode in ("r", "r+") and array.flags.c_contiguous):
