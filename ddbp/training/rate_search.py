@@ -4,8 +4,9 @@ networks", section 3.3): steps at rates that rise, of which nothing is left.
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.rate_range import RateRange, smooth
 from ddbp.optim.schedule import Exponential, Schedule, as_schedule
@@ -15,9 +16,6 @@ from layers.errors import message
 from .fork import Fork
 from .trainer import Trainer
 
-if TYPE_CHECKING:
-    from .data import ArrayDataset
-
 _OWNER = "lr_find"
 _LEAST = 10
 """Steps: of fewer nothing can be told."""
@@ -25,7 +23,7 @@ _LEAST = 10
 
 def lr_find(
     trainer: Trainer,
-    data: "ArrayDataset",
+    data: ArrayDataset,
     *,
     lowest: float = 1e-6,
     highest: float = 10.0,
@@ -59,9 +57,10 @@ def lr_find(
     RuntimeError
         The trainer cuts sequences into windows, has no loss, or cannot be forked otherwise.
     """
-    if not isinstance(trainer, Trainer):
+    given: Any = trainer
+    if not isinstance(given, Trainer):
         must, fix = "trainer must be a ddbp.Trainer", "Make one with the model and the loss."
-        raise TypeError(message(_OWNER, must, f"a {type(trainer).__name__}", fix))
+        raise TypeError(message(_OWNER, must, f"a {type(given).__name__}", fix))
     for name, rate in {"lowest": lowest, "highest": highest}.items():
         positive(_OWNER, name, rate, "1e-6 to 10 is usual.", finite=True)
     if not lowest < highest:
