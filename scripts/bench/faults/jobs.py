@@ -93,7 +93,8 @@ class Runner:
             marks.set(0, "void")
             status = _reaped(_forked(marks), self.limit, marks)
             if status:
-                raise RuntimeError(f"the undisturbed run ended with the status {status}")
+                log = (marks.place / "log").read_text(errors="replace")
+                raise RuntimeError(f"the undisturbed run ended with the status {status}: {log}")
             self._expected[epochs, way] = json.loads((marks.place / "result.json").read_text())
             shutil.rmtree(marks.place)
         return self._expected[epochs, way]

@@ -45,7 +45,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "diloco": {"exchange": "DiLoCo(workers=7, every=4, fragments=2, bits=8)"},
     "dfa": {"rule": "direct_feedback_alignment"},
     "meprop": {"rule": "MeProp(0.25)"},
-    "memory": {"memory": "20 kB"},
+    "memory": {"memory": "22 kB"},
 }
 """Options of trainers, by the names that they have in jobs."""
 
