@@ -216,10 +216,10 @@ def _columns(names: Any) -> Iterator[str]:
     """Yield the names of the columns that are asked for."""
     if isinstance(names, str):
         yield names
-    elif isinstance(names, list | tuple):
+    elif isinstance(names, list | tuple) and names:
         for each in names:
             yield from _columns(each)
-    elif isinstance(names, Mapping):
+    elif isinstance(names, Mapping) and names:
         for each in names.values():
             yield from _columns(each)
     else:

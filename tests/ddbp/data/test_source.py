@@ -460,7 +460,7 @@ def test_sequence_of_another_length_than_was_said_is_refused_by_its_number():
     ("items", "options", "said"),
     [
         ([], {}, "there must be one sample or more"),
-        (iter([1]), {}, "items must have __getitem__ and __len__; got a list_iterator"),
+        (iter([1]), {}, "items must have __getitem__ by number and __len__; got a list_it"),
         ([(X[0], 1, 2, 3)], {}, "a sample must be .* got 4 parts"),
         ([{"a": 1}], {}, "x must name a part of samples; got a sample with 'a'"),
         ([{"a": 1}], {"x": "b"}, "samples must have the part 'b'"),
