@@ -29,7 +29,7 @@ FLOORS = (
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
-    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
+    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers", "ddbp.sklearn"),
     ("ddbp",),
     ("scripts",),
 )

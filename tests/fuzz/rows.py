@@ -440,9 +440,16 @@ ATTRIBUTION = [
     row("attribution.sanity_check", explain=lambda m: attribution.saliency(m, X), model=network()),
 ]
 
+ESTIMATED = {"max_iter": 2, "hidden_layer_sizes": (3,), "endless": ("max_iter",)}
+ESTIMATORS = [
+    row("sklearn.DDBPClassifier", **ESTIMATED, then=lambda made: made.fit(X, Y).predict(X)),
+    row("sklearn.DDBPRegressor", **ESTIMATED, then=lambda made: made.fit(X, X[:, 0]).predict(X)),
+]
+
 PARTS = {
     "layers": LAYERS,
     "functions": FUNCTIONS,
     "training": TRAINING,
     "attribution": ATTRIBUTION,
+    "estimators": ESTIMATORS,
 }

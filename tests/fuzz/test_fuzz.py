@@ -58,6 +58,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
+        ("estimators", 1000),
         ("inputs", 1000),
     ],
 )
