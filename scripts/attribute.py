@@ -14,7 +14,7 @@ import numpy as np
 
 from ddbp import Adam, Trainer, attribution, script
 from ddbp.attribution import Attribution
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from layers import SoftmaxCrossEntropy, models
 
 METHODS: dict[str, Callable[..., Attribution]] = {

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ddbp import Adam, script
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from layers import Linear, Module, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 

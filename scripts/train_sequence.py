@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ddbp import Adam, ArrayDataset, script
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from ddbp.training.metrics import Metric, accuracy
 from layers import Composite, Linear, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array

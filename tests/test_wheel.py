@@ -21,7 +21,7 @@ SCRIPT = """
 import json, sys
 import numpy as np
 import ddbp
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 training, test = digits()

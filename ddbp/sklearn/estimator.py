@@ -12,10 +12,10 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from ddbp.comm.current import communicator
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.reduction.replicate import named_arrays
 from ddbp.snapshot import Snapshot
 from ddbp.training import arguments, evaluation
-from ddbp.training.data import ArrayDataset
 from ddbp.training.history import History
 from ddbp.training.monitors import EarlyStopping
 from ddbp.training.trainer import Trainer

@@ -21,7 +21,7 @@ import numpy as np
 
 from ddbp import Adam, Cosine, Trainer
 from ddbp.attribution import Attribution, sanity_check
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from layers import SoftmaxCrossEntropy, models
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

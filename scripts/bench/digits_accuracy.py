@@ -19,7 +19,7 @@ import sklearn
 from llvmlite.binding import get_host_cpu_name
 from sklearn.neural_network import MLPClassifier
 
-from ddbp.data.digits import digits
+from ddbp.data import digits
 
 SCRIPTS = Path(__file__).parents[1]
 

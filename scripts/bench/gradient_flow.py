@@ -16,7 +16,7 @@ from lib import harness
 import numpy as np
 
 from ddbp import Adam, Trainer
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from layers import (
     LayerNorm,
     Linear,

@@ -18,7 +18,7 @@ import numpy as np
 from gradient_flow import BLOCKS, WIDTH
 
 from ddbp import Adam, Cosine, Instruments, Trainer
-from ddbp.data.digits import digits
+from ddbp.data import digits
 from ddbp.report.page import NAME
 from layers import Linear, Module, Sequential, SoftmaxCrossEntropy
 

@@ -421,6 +421,7 @@ TRAINING = [
     row("script.root_mean_square", error=ROWS),
     row("script.run_folder"),
     row("script.use_one_thread"),
+    row("data.digits", 8, 8),
 ]
 
 EXPLAINED = {"model": network(), "x": ROWS, "target": LABELS}

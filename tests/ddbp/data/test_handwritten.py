@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ddbp.data.digits import digits
+from ddbp.data import digits
 
 
 def test_the_digits_are_those_of_scikit_learn_in_its_split():
