@@ -42,7 +42,8 @@ class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
     max_iter
         The most epochs of `fit`.
     tol, n_iter_no_change
-        Training stops when the loss has not fallen by more than `tol` for so many epochs.
+        Training stops when the loss has not fallen by more than `tol` for so many epochs, and warns
+        where it does not; with as many as `max_iter` it is for all of these.
     early_stopping, validation_fraction
         Keep back a share of the samples, stop by their loss, and return to the best epoch.
     dropout

@@ -162,7 +162,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         trainer = self._made_trainer(size, seed, self.alpha / (size * mean), stopping)
         self.history_ = trainer.fit(training, epochs=self.max_iter, validation=validation)
         self.n_iter_ = len(self.history_)
-        if not trainer.stop and self.n_iter_ == self.max_iter:
+        if not trainer.stop and self.n_iter_no_change < self.max_iter:
             must = "training should stop before max_iter"
             got = f"{self.max_iter} epochs, in the last {self.n_iter_no_change} of which the loss"
             fix = "Raise max_iter, tol or learning_rate_init."

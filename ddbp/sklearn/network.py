@@ -95,14 +95,15 @@ def optimizer(owner: str, solver: Any, learning_rate: float) -> Optimizer:
     """Return an optimizer by its name, with a rate; or a copy of one."""
     if isinstance(solver, Optimizer):
         return copy.deepcopy(solver)
-    if solver == "sgd":
+    name = solver if isinstance(solver, str) else ""
+    if name == "sgd":
         # What scikit-learn means by it.
         return SGD(learning_rate, momentum=0.9, nesterov=True)
-    kind = arguments.optimizer_kind(solver) if isinstance(solver, str) else None
+    kind = arguments.optimizer_kind(name)
     if kind is None:
         must = "solver must be the name of an optimizer, or an Optimizer"
         fix = 'Write solver="adam", or solver=ddbp.AdamW(1e-3).'
-        if solver == "lbfgs":
+        if name == "lbfgs":
             fix = 'Networks are trained by batches: write solver="adam".'
         raise ValueError(message(owner, must, repr(solver), fix))
     made: Optimizer = kind(learning_rate)

@@ -62,9 +62,6 @@ class DDBPRegressor(RegressorMixin, NetworkEstimator):  # type: ignore[misc]
     def _targets(self, y: Any, *, reset: bool) -> Array:
         y = check_array(y, ensure_2d=False, dtype=self.dtype, input_name="y")
         flat, columns = y.ndim == 1, np.ascontiguousarray(y.reshape(len(y), -1))
-        if y.ndim > 2:
-            must, fix = "y must be numbers (N,) or (N, outputs)", "Reshape it."
-            raise ValueError(message(self._name, must, y.shape, fix))
         if reset:
             self._flat = flat
             self.n_outputs_ = columns.shape[1]
