@@ -29,6 +29,7 @@ FLOORS = (
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
+    ("ddbp.export",),
     ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
     ("ddbp",),
     ("scripts",),

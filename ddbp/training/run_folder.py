@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -203,7 +203,7 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         nothing is changed then.
     """
     path = path_of("load_parameters", "path", path)
-    wanted = _arrays("load_parameters", model)
+    _arrays("load_parameters", model)
     opened(path, links=True).close()
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -212,6 +212,18 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)
         ) from error
+    take_arrays("load_parameters", model, arrays, path)
+
+
+def take_arrays(owner: str, model: Module, arrays: Mapping[str, Any], source: object) -> None:
+    """Give a model arrays of a source, all of its parameters and states, by their names.
+
+    Raises
+    ------
+    ValueError
+        Names or shapes are not those of the model; nothing is changed then.
+    """
+    wanted = _arrays(owner, model)
     if arrays.keys() != wanted.keys():
         missing = sorted(wanted.keys() - arrays.keys())
         unexpected = sorted(arrays.keys() - wanted.keys())
@@ -219,24 +231,12 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         old = sorted({name.rpartition(".")[2] for name in unexpected} & Renamed.names.keys())
         now = ", ".join(f"{name} is now {Renamed.names[name]}" for name in old)
         fix = f"Rename what the file holds: {now}." if old else "Build the same model first."
-        raise ValueError(
-            message(
-                "load_parameters",
-                f"{path} must hold the parameters of the model",
-                got,
-                fix,
-            )
-        )
+        must = f"{source} must hold the parameters of the model"
+        raise ValueError(message(owner, must, got, fix))
     for name, array in wanted.items():
         if arrays[name].shape != array.shape:
             fix = "Build the same model first."
-            raise ValueError(
-                message(
-                    "load_parameters",
-                    f"{name} must have shape {array.shape}",
-                    arrays[name].shape,
-                    fix,
-                )
-            )
+            must = f"{name} must have shape {array.shape}"
+            raise ValueError(message(owner, must, arrays[name].shape, fix))
     for name, array in wanted.items():
         array.value = arrays[name]
