@@ -22,7 +22,7 @@ FLOORS = (
     ),
     ("ddbp.comm",),
     ("ddbp.compression",),
-    ("ddbp.reduction", "ddbp.checkpoint"),
+    ("ddbp.reduction", "ddbp.checkpoint", "ddbp.data"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.seldom",),
     ("ddbp.training.callbacks",),

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.order import permutation
 from ddbp.instruments.instruments import Instruments
 from ddbp.observers.observer import Request
 from ddbp.optim.clipping import NotFiniteError
@@ -28,8 +30,8 @@ from layers.engine.state import unique_states
 from layers.errors import message
 
 from . import arguments, checks
+from .batch import LocalBatch, RowBuffers, local_batch
 from .batch_stream import taped
-from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation
 from .loss_scale import GradientOverflowError
 from .options import TrainerOptions
 
@@ -221,7 +223,7 @@ class _Fork:
         """Yield this rank's rows of the batches that come next."""
         trainer, data, options = self._trainer, self._data, self._options
         assert data is not None
-        stream, take = trainer._stream, Rows().take
+        stream, take = trainer._stream, RowBuffers().take
         end, size = options.samples(len(data)), options.batch_size
         if self._samples is not None:
             end = size = max(trainer.comm.size, min(self._samples, len(data)))
