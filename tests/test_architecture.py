@@ -21,7 +21,7 @@ FLOORS = (
         "ddbp.written",
     ),
     ("ddbp.comm",),
-    ("ddbp.compression",),
+    ("ddbp.compression", "ddbp.architecture"),
     ("ddbp.reduction", "ddbp.checkpoint", "ddbp.data"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.seldom",),

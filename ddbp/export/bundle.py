@@ -12,6 +12,12 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from ddbp.architecture.description import (
+    ArchitectureError,
+    architecture,
+    build_for,
+    require_precision,
+)
 from ddbp.reduction.replicate import named_arrays
 from ddbp.training import checks, evaluation
 from ddbp.training.paths import path_of
@@ -22,7 +28,6 @@ from layers.errors import message, wording
 from layers.types import Array
 
 from . import archive
-from .architecture import ArchitectureError, architecture, build_for, require_precision
 from .archive import PARAMETERS, TOKENIZER, BundleError, damaged
 
 TASKS = ("classification", "multilabel", "regression", "series", "language", "other")
@@ -95,12 +100,13 @@ def save_bundle(
     model
         A model of layers of this package and of kinds that were registered, see `register`.
     preprocessing
-        What prepares inputs: an object with `state()`, or such a state, which JSON can hold. A text
-        under the key "tokenizer" becomes a file of its own.
+        What prepares inputs: an object of `ddbp.data` with `state()`, or such a state, which JSON
+        can hold. What it has under "tokenizer" becomes a file of its own.
     task
         "classification", "multilabel", "regression", "series", "language" or "other".
     labels
-        The names of the classes, or of the outputs, in their order.
+        The names of the classes, or of the outputs, in their order; those of the preprocessing
+        unless given.
     example
         An input (N, …): its shape and type tell other tools what the model takes.
 
@@ -117,11 +123,13 @@ def save_bundle(
     if task not in TASKS:
         fix = 'Write task="classification".'
         raise ValueError(message("save_bundle", f"task must be in {TASKS}", repr(task), fix))
-    names = None if labels is None else [str(label) for label in labels]
     state = _state(preprocessing)
+    if labels is None and state is not None:
+        labels = state.get("classes") or None
+    names = None if labels is None else [str(label) for label in labels]
     members = {PARAMETERS: _packed(model)}
-    if state is not None and isinstance(state.get("tokenizer"), str):
-        members[TOKENIZER] = state["tokenizer"].encode()
+    if state is not None and isinstance(state.get("tokenizer"), dict):
+        members[TOKENIZER] = json.dumps(state["tokenizer"], ensure_ascii=False).encode()
         state = {**state, "tokenizer": None}
     facts = {
         "task": task,
@@ -167,9 +175,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
         raise damaged(path, "its preprocessing must be an object", type(state).__name__)
     if TOKENIZER in members:
         try:
-            state = {**(state or {}), "tokenizer": members[TOKENIZER].decode()}
-        except UnicodeDecodeError as error:
-            raise damaged(path, f"{TOKENIZER} must be text", error) from error
+            state = {**(state or {}), "tokenizer": json.loads(members[TOKENIZER])}
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, f"{TOKENIZER} must be JSON", error) from error
     labels = facts.get("labels")
     if labels is not None and not (
         isinstance(labels, list) and all(isinstance(each, str) for each in labels)

@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.numpy
 
 from ddbp import files
+from ddbp.architecture.description import architecture
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
@@ -24,6 +25,7 @@ from .paths import path_of
 
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _OF_ONE_RUN = (
+    "architecture.json",
     "findings.jsonl",
     "instruments/[0-9]*.npz",
     "instruments/layers.json",
@@ -41,8 +43,8 @@ _LEAST = 2**16
 
 
 class RunFolder:
-    """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end,
-    `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left out an
+    """A folder with `config.json`, `architecture.json`, `metrics.jsonl` (a line per epoch) and, at
+    the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left out an
     update or gone back, as numbers were not finite.
 
     Before training begins, whatever cannot be written is an error. After that training goes on:
@@ -85,6 +87,16 @@ class RunFolder:
         self._replace(
             "config.json", json.dumps({"command": sys.argv, **facts}, indent=2, default=str) + "\n"
         )
+
+    def write_architecture(self, model: Module) -> None:
+        """Write architecture.json, of which `ddbp export` makes the model again; nothing of a model
+        with layers that files cannot name.
+        """
+        try:
+            text = json.dumps(architecture(model), indent=1)
+        except TypeError:
+            return
+        self._replace("architecture.json", text + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, after those that could not be written before."""

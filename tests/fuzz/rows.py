@@ -458,6 +458,7 @@ EXPORT = [
         example=X,
     ),
     row("export.load_bundle", path="good.ddbp", then=lambda made: made.predict(X)),
+    row("export.load_run", path="run"),
     row("export.Bundle", model=network()),
     method(lambda: export.Bundle(network()), "ddbp.export.Bundle", "predict", x=X),
     row("export.to_torch", model=network(), path="ours.safetensors", names={"0": "a"}),

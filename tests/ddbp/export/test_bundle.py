@@ -9,9 +9,9 @@ import safetensors.numpy
 
 import layers
 from ddbp import export
+from ddbp.architecture.kinds import KINDS
 from ddbp.checkpoint.folder import manifest_text
 from ddbp.export import archive
-from ddbp.export.kinds import KINDS
 from layers import Composite
 from layers.gradient_check.cases import CASES
 
@@ -176,10 +176,13 @@ def test_a_layer_that_is_not_known_is_named(tmp_path):
 # ---- files of anybody's making
 
 
+PREPARED = {"kind": "x", "classes": ["a", "é"], "tokenizer": {"model": {"vocab": {"é": 0}}}}
+
+
 def saved(tmp_path):
     path = tmp_path / "a.ddbp"
     model = layers.Sequential(layers.Linear(3, 2, rng=np.random.default_rng(0)), layers.ReLU())
-    export.save_bundle(path, model, preprocessing={"kind": "x", "tokenizer": "{}"}, example=[[0.0]])
+    export.save_bundle(path, model, preprocessing=PREPARED, example=[[0.0]])
     with zipfile.ZipFile(path) as file:
         return path, {name: file.read(name) for name in file.namelist()}
 
@@ -198,7 +201,7 @@ def test_what_belongs_to_it_comes_back(tmp_path):
     path, members = saved(tmp_path)
     assert set(members) == set(archive.MEMBERS)
     bundle = export.load_bundle(path)
-    assert bundle.preprocessing == {"kind": "x", "tokenizer": "{}"}
+    assert (bundle.preprocessing, bundle.labels) == (PREPARED, ("a", "é"))
     assert bundle.example == ((1,), "float64")
     assert safetensors.numpy.load(members["parameters.safetensors"]).keys() == {
         "layers.0.weight",

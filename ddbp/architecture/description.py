@@ -3,7 +3,7 @@
 A layer is `{"kind": "Linear", "arguments": {"in_features": 2, …}}`; layers among the arguments are
 written likewise. One that stands at several places has a number at the first, `{"kind": …,
 "number": 0, …}`, and is `{"again": 0}` at the others. Nothing of a file is executed: kinds are
-looked up in a table, see `ddbp.export.kinds`.
+looked up in a table, see `ddbp.architecture.kinds`.
 """
 
 from collections import Counter
