@@ -1,6 +1,7 @@
 """A model for other tools: `ddbp export BUNDLE_OR_RUN --onnx FILE --torch FILE --bundle FILE`."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from layers.errors import message
 from layers.types import Array
 
 _OWNER = "ddbp export"
+_LARGEST = 2**26
+"""Numbers of an input, at most."""
 _CLOSE = 1e-4
 """How far outputs of onnxruntime may be from ours, of the largest."""
 
@@ -52,7 +55,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _shape(text: str) -> tuple[int, ...]:
     sizes = tuple(int(size) for size in text.split(","))
-    if min(sizes) < 1 or max(sizes) >= 2**31:
+    if min(sizes) < 1 or math.prod(sizes) > _LARGEST:
         raise ValueError
     return sizes
 
@@ -63,7 +66,9 @@ def _export(options: argparse.Namespace) -> None:
         if os.path.lexists(target) and not options.overwrite:
             must, fix = "export must write a new file", "Name another one, or add --overwrite."
             raise ValueError(message(_OWNER, must, target, fix))
-    bundle = load_run(options.source) if options.source.is_dir() else load_bundle(options.source)
+    bundle = (
+        load_run(options.source) if os.path.isdir(options.source) else load_bundle(options.source)
+    )
     if not targets:
         _show(bundle)
     if options.bundle is not None:

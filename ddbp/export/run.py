@@ -59,7 +59,9 @@ def load_run(path: str | os.PathLike[str]) -> Bundle:
 
 def _arrays(path: Path) -> dict[str, Array]:
     parameters = path / _PARAMETERS
-    if parameters.exists():
+    # Older than the description, they are of another run in this folder.
+    begun = (path / _DESCRIPTION).stat().st_mtime_ns
+    if parameters.exists() and parameters.stat().st_mtime_ns >= begun:
         with opened(parameters, links=True) as file:
             return unpacked(parameters, file.readall())
     reasons: list[Any] = []

@@ -44,8 +44,8 @@ _LEAST = 2**16
 
 class RunFolder:
     """A folder with `config.json`, `architecture.json`, `metrics.jsonl` (a line per epoch) and, at
-    the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left out an
-    update or gone back, as numbers were not finite.
+    the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left
+    out an update or gone back, as numbers were not finite.
 
     Before training begins, whatever cannot be written is an error. After that training goes on:
     records wait for the next epoch, and parameters go to the temporary folder, with a warning.

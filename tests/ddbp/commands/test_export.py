@@ -1,5 +1,8 @@
 """`ddbp export`: a model of a bundle or of a run for other tools."""
 
+import os
+import zipfile
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -87,6 +90,20 @@ def test_of_a_run_on_its_way_the_newest_checkpoint_is_taken(tmp_path):
     (tmp_path / "run" / "model.safetensors").unlink()
     found = export.load_run(tmp_path / "run").model
     np.testing.assert_array_equal(found(X), network(X))
+
+
+def test_parameters_of_the_run_before_are_not_those_of_this_one(tmp_path):
+    trained(tmp_path / "run", callbacks=[Checkpoints(every_epochs=1)])
+    parameters = tmp_path / "run" / "model.safetensors"
+    network = model()
+    export.save_bundle(tmp_path / "a.ddbp", network)
+    with zipfile.ZipFile(tmp_path / "a.ddbp") as file:
+        parameters.write_bytes(file.read("parameters.safetensors"))
+    found = export.load_run(tmp_path / "run").model
+    np.testing.assert_array_equal(found(X), network(X))
+    os.utime(parameters, (1, 1))
+    found = export.load_run(tmp_path / "run").model
+    assert not np.array_equal(found(X), network(X))
 
 
 def test_what_a_run_lacks_is_said(tmp_path, capsys):
