@@ -40,7 +40,7 @@ from valid import (
 
 import ddbp
 import layers
-from ddbp import attribution
+from ddbp import attribution, export
 
 ACTIVATIONS = (
     *("ReLU", "LeakyReLU", "Sigmoid", "Tanh", "SiLU", "GELU", "ELU", "CELU", "SELU"),
@@ -449,10 +449,37 @@ ESTIMATORS = [
     row("sklearn.DDBPRegressor", **ESTIMATED, then=lambda made: made.fit(X, X[:, 0]).predict(X)),
 ]
 
+EXPORT = [
+    row("export.architecture", model=network()),
+    row("export.build", description=export.architecture(network()), rng=RNG),
+    Row(
+        "ddbp.export.register",
+        export.register,
+        {"kind": layers.Composite, "name": "own"},
+    ),
+    row(
+        "export.save_bundle",
+        path="model.ddbp",
+        model=network(),
+        preprocessing={"kind": "x"},
+        task="classification",
+        labels=["a", "b", "c"],
+        example=X,
+    ),
+    row("export.load_bundle", path="good.ddbp", then=lambda made: made.predict(X)),
+    row("export.load_run", path="run"),
+    row("export.Bundle", model=network()),
+    method(lambda: export.Bundle(network()), "ddbp.export.Bundle", "predict", x=X),
+    row("export.to_torch", model=network(), path="ours.safetensors", names={"0": "a"}),
+    row("export.from_torch", model=network(), source=export.to_torch(network())),
+    row("export.to_onnx", model=network(), path="model.onnx", example=X),
+]
+
 PARTS = {
     "layers": LAYERS,
     "functions": FUNCTIONS,
     "training": TRAINING,
     "attribution": ATTRIBUTION,
     "estimators": ESTIMATORS,
+    "export": EXPORT,
 }
