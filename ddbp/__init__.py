@@ -15,10 +15,13 @@ from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
+from .data.array_dataset import ArrayDataset
+from .data.samples import Ragged
 from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
 from .instruments.recording import Recording
+from .job.ranks import RankError
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
@@ -32,6 +35,7 @@ from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
 from .optim.optimizer import Optimizer
+from .optim.rate_range import RateRange
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
     ByEpoch,
@@ -53,9 +57,9 @@ from .reduction.corruption import MemoryCorruptionError
 from .seldom.exchange import DiLoCo, LocalSGD
 from .snapshot import Snapshot
 from .training import script
+from .training.batch import Batch
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
-from .training.data import ArrayDataset, Batch
 from .training.history import History
 from .training.loss_scale import LossScale
 from .training.metrics import (
@@ -74,9 +78,9 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
+from .training.rate_search import lr_find
 from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
-from .training.samples import Ragged
 from .training.text_samples import TextSamples
 from .training.trace import Trace
 from .training.trainer import Trainer
@@ -126,6 +130,8 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "RankError",
+    "RateRange",
     "Recording",
     "Rollback",
     "Schedule",
@@ -154,6 +160,7 @@ __all__ = [
     "figure",
     "linear_scaling",
     "load_parameters",
+    "lr_find",
     "mean_absolute_error",
     "mean_squared_error",
     "modify_parameters",

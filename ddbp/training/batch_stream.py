@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import NotRecoveredError
+from ddbp.data.array_dataset import ArrayDataset, array_digest
+from ddbp.data.order import permutation
+from ddbp.data.samples import recorded
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom import workers
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
@@ -13,19 +16,8 @@ from layers.errors import message
 from layers.types import Array, Integers
 
 from .accumulation import Accumulation
-from .data import (
-    ArrayDataset,
-    Batch,
-    LocalBatch,
-    Rows,
-    array_digest,
-    local_batch,
-    of_workers,
-    permutation,
-    sliced,
-)
+from .batch import Batch, LocalBatch, RowBuffers, local_batch, of_workers, sliced
 from .options import TrainerOptions
-from .samples import recorded
 from .truncated_bptt import Truncation
 
 if TYPE_CHECKING:
@@ -102,7 +94,7 @@ class BatchStream:
         self.between: Callable[[], None] | None = None
         self.follow(plan)
         self._truncation = truncation
-        self._rows = Rows()
+        self._rows = RowBuffers()
         self.data: ArrayDataset | None = None
         self.given: ArrayDataset | tuple[Array, Array] | None = None
         # The epoch that the run has begun with, or None if there is no run.

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.order import permutation
 from ddbp.instruments.instruments import Instruments
 from ddbp.observers.observer import Request
 from ddbp.optim.clipping import NotFiniteError
@@ -28,8 +30,8 @@ from layers.engine.state import unique_states
 from layers.errors import message
 
 from . import arguments, checks
+from .batch import LocalBatch, RowBuffers, local_batch
 from .batch_stream import taped
-from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation
 from .loss_scale import GradientOverflowError
 from .options import TrainerOptions
 
@@ -102,7 +104,7 @@ class Forking:
         if samples is not None:
             samples = positive_int(_OWNER, "samples", samples, "16 is usual.")
         other = None if optimizer is None else arguments.optimizer(optimizer)
-        return _Fork(trainer, data, samples, other, changes).run(steps)
+        return Fork(trainer, data, samples, other, changes).run(steps)
 
 
 def may_change(optimizer: Optimizer) -> list[str]:
@@ -122,8 +124,8 @@ def limit_dropout(model: Module, most: float) -> None:
         layer.p = min(layer.p, most)
 
 
-class _Fork:
-    """Some steps of a trainer apart.
+class Fork:
+    """Some steps of a trainer apart, which `run` takes.
 
     Parameters
     ----------
@@ -158,8 +160,10 @@ class _Fork:
         own = {name: changes[name] for name in _OPTIONS if name in changes}
         self._options: TrainerOptions = replace(trainer.options, **own).on(trainer.comm.size)
 
-    def run(self, steps: int) -> list[float]:
-        """Take so many steps; return their losses."""
+    def run(self, steps: int, ends: Callable[[list[float]], bool] | None = None) -> list[float]:
+        """Take so many steps, fewer if a function of the losses so far `ends` it; return their
+        losses.
+        """
         trainer, changes = self._trainer, self._changes
         trainer._follow()
         began = time.perf_counter()
@@ -169,7 +173,7 @@ class _Fork:
                 if "dropout" in changes:
                     limit_dropout(trainer.model, changes["dropout"])
                 self._prepare(trainer._update)
-                losses = self._losses(steps)
+                losses = self._losses(steps, ends)
             finally:
                 for layer, p in layers:
                     layer.p = p
@@ -188,7 +192,7 @@ class _Fork:
         if self._given is None:
             _continue(optimizer, before, factor="learning_rate" not in self._changes)
 
-    def _losses(self, steps: int) -> list[float]:
+    def _losses(self, steps: int, ends: Callable[[list[float]], bool] | None) -> list[float]:
         trainer, update = self._trainer, self._trainer._update
         group, reducer, losses = update.group, update.reducer, list[float]()
         asked = 0
@@ -211,7 +215,7 @@ class _Fork:
                 asked |= reducer.requested
                 trainer.step_count += 1
                 losses.append(value)
-            if len(losses) >= steps:
+            if len(losses) >= steps or (ends is not None and losses and ends(losses)):
                 break
         # What ranks have asked for meanwhile, none has done.
         reducer.request |= asked & ~Request.NOT_FINITE
@@ -221,7 +225,7 @@ class _Fork:
         """Yield this rank's rows of the batches that come next."""
         trainer, data, options = self._trainer, self._data, self._options
         assert data is not None
-        stream, take = trainer._stream, Rows().take
+        stream, take = trainer._stream, RowBuffers().take
         end, size = options.samples(len(data)), options.batch_size
         if self._samples is not None:
             end = size = max(trainer.comm.size, min(self._samples, len(data)))

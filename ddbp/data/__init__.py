@@ -1,0 +1,1 @@
+"""Data: samples, data sets, and their order."""
