@@ -2,6 +2,7 @@
 
 from .array_source import ArraySource
 from .arrow_source import ArrowSource
+from .handwritten import digits
 from .item_source import GeneratorSource, ItemSource
 from .mapped import open_arrays
 from .source import Rows, Source
@@ -14,6 +15,7 @@ __all__ = [
     "ItemSource",
     "Rows",
     "Source",
+    "digits",
     "open_arrays",
     "split",
 ]
