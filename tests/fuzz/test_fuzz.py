@@ -61,7 +61,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
-        ("data", 300),
+        ("data", 200),
         ("estimators", 1000),
         ("export", 50),
         ("inputs", 1000),
