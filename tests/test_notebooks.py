@@ -23,7 +23,7 @@ def test_there_are_notebooks():
 
 
 LAST = {
-    "start": ["report.html", "parameters.safetensors"],
+    "start": ["report.html", "model.safetensors"],
     "a-bad-run": ["0."],
 }
 

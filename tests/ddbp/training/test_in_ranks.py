@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from copy import deepcopy
 from itertools import chain
 
 import numpy as np
@@ -357,17 +358,21 @@ def test_refusal_of_a_fit_is_not_left_in_it(hooks):
     "options",
     [
         {"rule": "feedback_alignment"},
-        {"exchange": "LocalSGD(workers=4, every=4)"},
+        {"exchange": "LocalSGD(workers=4, every=4)", "drop_last": True},
         {"compression": "top-k:0.1"},
         {"loss_scale": ddbp.LossScale(2.0**8)},
         {"memory": "10 MB"},
-        {"optimizer": ddbp.Adam(1e-3, state_bits=8, groups={"0.*": {"learning_rate": 1e-2}})},
+        {
+            "optimizer": ddbp.Adam(
+                1e-3, state_bits=8, groups={"layers.0.*": {"learning_rate": 1e-2}}
+            )
+        },
         {"precision": "bf16"},
     ],
     ids=lambda options: next(iter(options)),
 )
 def test_options_of_all_kinds_reach_the_ranks(options):
-    here, there = make(**options), make(**options)
+    here, there = (make(**deepcopy(options)) for _ in range(2))
     here.fit(DATA, epochs=2)
     there.fit(DATA, epochs=2, ranks=2)
     assert state(there) == state(here)
