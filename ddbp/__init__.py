@@ -11,7 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
-from . import attribution
+from . import attribution, export
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
@@ -35,6 +35,7 @@ from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
 from .optim.optimizer import Optimizer
+from .optim.rate_range import RateRange
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
     ByEpoch,
@@ -77,6 +78,7 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
+from .training.rate_search import lr_find
 from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
 from .training.text_samples import TextSamples
@@ -129,6 +131,7 @@ __all__ = [
     "RMSProp",
     "Ragged",
     "RankError",
+    "RateRange",
     "Recording",
     "Rollback",
     "Schedule",
@@ -153,10 +156,12 @@ __all__ = [
     "bits_per_character",
     "changing",
     "communicator",
+    "export",
     "f1_score",
     "figure",
     "linear_scaling",
     "load_parameters",
+    "lr_find",
     "mean_absolute_error",
     "mean_squared_error",
     "modify_parameters",

@@ -348,6 +348,22 @@ class Trainer(
                 value = self._train(rows, Origin.GIVEN)
         return value
 
+    @telling_of_errors
+    def end_round(self) -> float:
+        """Have workers that train apart exchange what they have trained since the last exchange, as
+        a step, and go on from there; return the loss of these batches, or NaN if there is nothing
+        to exchange, as where gradients of all are exchanged in each step; collective.
+
+        `fit`, and a loop over `batches` that comes to its end, do that themselves. It is for what
+        follows calls of `train_step`, and a loop that was left.
+
+        Raises
+        ------
+        RuntimeError
+            It is the turn of another worker of this rank in the same batch.
+        """
+        return fit_loop.end_round(self)
+
     # Whole runs
 
     def fit(

@@ -105,6 +105,7 @@ def main(part: str, stride: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         ddbp.save_parameters(valid.network(), "good.safetensors")
+        ddbp.export.save_bundle("good.ddbp", valid.network())
         limit()
         # What is printed meanwhile is none of the report.
         out = os.fdopen(os.dup(1), "w")
