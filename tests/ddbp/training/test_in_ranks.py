@@ -1,6 +1,7 @@
 """`Trainer.fit(ranks=…)`: the bits of a fit here, and a job that ends with who has started it."""
 
 import importlib
+import inspect
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 import ddbp
 from ddbp.checkpoint import folder
 from ddbp.job import temporary
+from ddbp.training import in_ranks
 
 from ...conftest import run_process
 from .small import DATA, LABELS, X, make
@@ -351,6 +353,13 @@ def test_refusal_of_a_fit_is_not_left_in_it(hooks):
 
     with pytest.raises(RuntimeError, match="between runs"):
         make(callbacks=[Within()]).fit(DATA, epochs=1)
+
+
+def test_all_arguments_of_a_trainer_reach_the_ranks():
+    arguments = {*inspect.signature(ddbp.Trainer).parameters}
+    # A doctor is among the callbacks, one host has no network, and ranks go on from a state.
+    others = {"doctor", "network", "resume", "resume_options"}
+    assert {*in_ranks.made_of(make())} == {"trainer", *arguments} - others
 
 
 @pytest.mark.full
