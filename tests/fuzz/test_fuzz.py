@@ -29,6 +29,8 @@ WITHOUT_ROW = {
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
     *("ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
+    *(f"ddbp.data.{name}" for name in ("CIFAR", "EncodedTable", "LabelledLines", "Series")),
+    *("ddbp.data.Preprocessing", "ddbp.data.Skipped"),
     # The base of a class of one's own.
     "ddbp.data.Source",
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
