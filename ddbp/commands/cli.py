@@ -21,6 +21,7 @@ commands:
   doctor [--fix] RUN          print what was found to be wrong in a run; or run it with the remedy
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
+  completion SHELL            print a script that has a shell complete all of this
   version                     print the version
 
 ddbp COMMAND --help tells more."""
@@ -36,6 +37,7 @@ COMMANDS = (
     "doctor",
     "gradcheck",
     "info",
+    "completion",
 )
 """Each is a module of this room with a function `run`, which is imported when it is asked for."""
 

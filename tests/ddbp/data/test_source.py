@@ -618,3 +618,27 @@ def test_parquet_is_converted_once_and_anew_when_it_changes(tmp_path):
         source = ddbp.data.ArrowSource(path, x="x", cache=cache)
         assert len(source) == rows
         assert len([*Path(cache).glob("*.arrow")]) == files
+
+
+def resident():
+    """Return the bytes of this process in memory, with what it has mapped of files (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
+def test_what_was_read_of_a_file_does_not_stay_in_memory(tmp_path):
+    rows, features = 400, 1 << 18
+    with (tmp_path / "x.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, features)}
+        np.lib.format.write_array_header_1_0(file, header)
+        # A hole, which reads as zeros.
+        file.truncate(file.tell() + 4 * rows * features)
+    source = ArraySource(tmp_path / "x.npy", np.zeros(rows, int)).astype(np.float32)
+    before = resident()
+    most = 0
+    for start in range(0, rows, 10):
+        source.take(source.order(0, 0)[start : start + 10])
+        most = max(most, resident() - before)
+    # Of 400 MiB that were read.
+    assert most < 150 << 20

@@ -216,6 +216,11 @@ def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=N
     return trainer, trainer.fit(training, epochs=EPOCHS, validation=validation)
 
 
+def of_rows(data):
+    """Return a source that reads the samples of a data set row by row."""
+    return ddbp.data.ArraySource(data.x, data.y, weights=data.weights)
+
+
 def transformer(**options):
     """Return what `fitted` does, of a small GPT."""
     model = models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1)
@@ -402,6 +407,25 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=sentences(37, 7),
         shards=shards,
     ),
+    "momentum, a source": lambda shards: fitted(
+        network(),
+        ddbp.SGD(0.1, momentum=0.9),
+        training=of_rows(TRAINING),
+        validation=of_rows(VALIDATION),
+        shards=shards,
+    ),
+    "weighted sentences, a source": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            Dropout(0.1),
+            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
+            Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=of_rows(sentences(173, 6)),
+        validation=of_rows(sentences(37, 7)),
+        shards=shards,
+    ),
     "groups, slopes and windows": lambda shards: fitted(
         windowed(), ddbp.Adam(0.01), clip_norm=1.0, shards=shards
     ),
@@ -504,6 +528,13 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "DiLoCo in fragments and 8 bits, a transformer": lambda workers: transformer(
         exchange=ddbp.DiLoCo(number(workers, 4), 4, fragments=2, bits=8), batch_size=48
     ),
+    "DiLoCo in fragments, whose rounds end with epochs": lambda workers: fitted(
+        network(Dropout(0.3)),
+        ddbp.Adam(0.01),
+        exchange=ddbp.DiLoCo(number(workers, 4), 6, fragments=2),
+        batch_size=48,
+        callbacks=[EndsRounds()],
+    ),
     "DiLoCo with workers that come and go": lambda workers: fitted(
         network(),
         ddbp.Adam(0.01),
@@ -585,6 +616,13 @@ def without_times(history: list[dict]) -> list[dict]:
         }
         for record in history
     ]
+
+
+class EndsRounds(ddbp.Callback):
+    """Has workers exchange what they have trained at the end of each epoch."""
+
+    def on_epoch_end(self, trainer: ddbp.Trainer, record: dict[str, object]) -> None:
+        trainer.end_round()
 
 
 class Corrupt(ddbp.Callback):
