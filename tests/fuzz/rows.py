@@ -40,7 +40,7 @@ from valid import (
 
 import ddbp
 import layers
-from ddbp import attribution
+from ddbp import attribution, export
 
 ACTIVATIONS = (
     *("ReLU", "LeakyReLU", "Sigmoid", "Tanh", "SiLU", "GELU", "ELU", "CELU", "SELU"),
@@ -423,6 +423,7 @@ TRAINING = [
     row("script.root_mean_square", error=ROWS),
     row("script.run_folder"),
     row("script.use_one_thread"),
+    row("data.digits", 8, 8),
 ]
 
 EXPLAINED = {"model": network(), "x": ROWS, "target": LABELS}
@@ -624,10 +625,44 @@ DATA_ROWS = [
     *FILES_OF_DATA,
 ]
 
+ESTIMATED = {"max_iter": 2, "hidden_layer_sizes": (3,), "endless": ("max_iter",)}
+ESTIMATORS = [
+    row("sklearn.DDBPClassifier", **ESTIMATED, then=lambda made: made.fit(X, Y).predict(X)),
+    row("sklearn.DDBPRegressor", **ESTIMATED, then=lambda made: made.fit(X, X[:, 0]).predict(X)),
+]
+
+EXPORT = [
+    row("export.architecture", model=network()),
+    row("export.build", description=export.architecture(network()), rng=RNG),
+    Row(
+        "ddbp.export.register",
+        export.register,
+        {"kind": layers.Composite, "name": "own"},
+    ),
+    row(
+        "export.save_bundle",
+        path="model.ddbp",
+        model=network(),
+        preprocessing={"kind": "x"},
+        task="classification",
+        labels=["a", "b", "c"],
+        example=X,
+    ),
+    row("export.load_bundle", path="good.ddbp", then=lambda made: made.predict(X)),
+    row("export.load_run", path="run"),
+    row("export.Bundle", model=network()),
+    method(lambda: export.Bundle(network()), "ddbp.export.Bundle", "predict", x=X),
+    row("export.to_torch", model=network(), path="ours.safetensors", names={"0": "a"}),
+    row("export.from_torch", model=network(), source=export.to_torch(network())),
+    row("export.to_onnx", model=network(), path="model.onnx", example=X),
+]
+
 PARTS = {
     "layers": LAYERS,
     "functions": FUNCTIONS,
     "training": TRAINING,
     "attribution": ATTRIBUTION,
     "data": DATA_ROWS,
+    "estimators": ESTIMATORS,
+    "export": EXPORT,
 }

