@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -235,6 +236,7 @@ class GeneratorSource(_Collating):
         super().__init__("GeneratorSource", x, y, weights, lengths, samples)
         self._make = make
         self._iterator: Iterator[Any] = iter(())
+        self._lock = Lock()
         # The number of the sample that comes next.
         self._next = samples
 
@@ -245,11 +247,13 @@ class GeneratorSource(_Collating):
         rising = np.argsort(numbers, kind="stable")
         found: list[Any] = [None] * len(numbers)
         item, last = None, -1
-        for place in rising.tolist():
-            number = int(numbers[place])
-            if number != last:
-                item, last = self._item(number), number
-            found[place] = item
+        # A thread may read ahead meanwhile.
+        with self._lock:
+            for place in rising.tolist():
+                number = int(numbers[place])
+                if number != last:
+                    item, last = self._item(number), number
+                found[place] = item
         return found
 
     def _item(self, number: int) -> Any:

@@ -12,6 +12,7 @@ import tempfile
 from functools import partial
 from typing import Any
 
+import files
 import numpy as np
 import pyarrow
 import rows
@@ -110,6 +111,7 @@ def main(part: str, stride: int) -> None:
         np.savez("good.npz", x=valid.ROWS)
         table = pyarrow.table({"x": valid.ROWS[:, 0], "y": valid.LABELS})
         parquet.write_table(table, "good.parquet")
+        files.write()
         ddbp.export.save_bundle("good.ddbp", valid.network())
         limit()
         # What is printed meanwhile is none of the report.
