@@ -46,6 +46,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--lengths", action="store_true", help="have --onnx take the lengths of sequences"
     )
+    parser.add_argument(
+        "--any-length", action="store_true", help="have --onnx take sequences of any length"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
     try:
@@ -89,7 +92,8 @@ def _export(options: argparse.Namespace) -> None:
     if options.onnx is not None:
         example = _example(options, bundle)
         lengths = np.full(len(example), example.shape[1]) if options.lengths else None
-        to_onnx(bundle.model, options.onnx, example, lengths=lengths)
+        any_length = options.any_length
+        to_onnx(bundle.model, options.onnx, example, lengths=lengths, any_length=any_length)
         print(plain(f"{options.onnx}: {_compared(bundle.model, options.onnx, example, lengths)}"))
 
 
