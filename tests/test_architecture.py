@@ -21,7 +21,7 @@ FLOORS = (
         "ddbp.written",
     ),
     ("ddbp.comm",),
-    ("ddbp.compression",),
+    ("ddbp.compression", "ddbp.architecture"),
     ("ddbp.reduction", "ddbp.checkpoint", "ddbp.data"),
     ("ddbp.optim", "ddbp.observers"),
     ("ddbp.seldom", "ddbp.job"),
@@ -29,7 +29,8 @@ FLOORS = (
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
-    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers"),
+    ("ddbp.export",),
+    ("ddbp.commands", "ddbp.attribution", "ddbp.loggers", "ddbp.sklearn"),
     ("ddbp",),
     ("scripts",),
 )
