@@ -129,6 +129,27 @@ def test_mapped_array_stays_where_it_is(tmp_path):
     assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
 
 
+class Made:
+    def __init__(self, one, *, two):
+        self.of = one, two
+        self.lock = threading.Lock()
+
+    def __reduce__(self):
+        return functools.partial(Made, two=self.of[1]), (self.of[0],)
+
+
+def test_object_that_says_how_it_is_made_is_made_so(tmp_path):
+    assert there_and_back(Made([1], two=2), tmp_path).of == ([1], 2)
+
+
+def test_map_that_is_only_read_is_so_elsewhere(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    for mode, writeable in (("r", False), ("r+", True)):
+        back = there_and_back(np.load(tmp_path / "x.npy", mmap_mode=mode), tmp_path)
+        assert back.flags.writeable is writeable
+        assert isinstance(back.base, np.memmap)
+
+
 def test_mapped_array_that_is_private_is_written_anew(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros(3))
     private = np.load(tmp_path / "x.npy", mmap_mode="c")
