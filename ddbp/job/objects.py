@@ -262,12 +262,18 @@ def _mapped(array: Array) -> dict[str, Any] | None:
     if type(below) is not mmap.mmap:
         return None
     same = array.__array_interface__ == origin.__array_interface__
-    if not (same and origin.filename and origin.mode in ("r", "r+") and array.flags.c_contiguous):
+    whole = array.flags.c_contiguous or array.flags.f_contiguous
+    if not (same and whole and origin.filename and origin.mode in ("r", "r+")):
         return None
     origin.flush()
-    mode = "r" if origin.mode == "r" else "c"
-    place = {"offset": origin.offset, "shape": [*array.shape], "dtype": array.dtype.str}
-    return {"file": str(Path(origin.filename).absolute()), "mode": mode, **place}
+    return {
+        "file": str(Path(origin.filename).absolute()),
+        "mode": "r" if origin.mode == "r" else "c",
+        "offset": origin.offset,
+        "shape": [*array.shape],
+        "order": "C" if array.flags.c_contiguous else "F",
+        "dtype": array.dtype.str,
+    }
 
 
 class _Maker:
@@ -341,8 +347,9 @@ class _Maker:
     def _array(self, packed: dict[str, Any]) -> Array:
         path = self._folder / packed["file"]
         if "shape" in packed:
-            shape, offset = tuple(packed["shape"]), packed["offset"]
-            return np.asarray(np.memmap(path, packed["dtype"], packed["mode"], offset, shape))
+            shape, dtype = tuple(packed["shape"]), packed["dtype"]
+            mode, offset, order = (packed[name] for name in ("mode", "offset", "order"))
+            return np.asarray(np.memmap(path, dtype, mode, offset, shape, order))
         try:
             return np.asarray(np.load(path, mmap_mode="c"))
         except ValueError:

@@ -16,6 +16,8 @@ import layers
 from ddbp.job import objects
 from layers import Linear, Sequential
 
+from ..data.test_source import KINDS
+
 
 class Colour(enum.Enum):
     RED = "red"
@@ -127,6 +129,20 @@ def test_mapped_array_stays_where_it_is(tmp_path):
     np.testing.assert_array_equal(back[0], whole)
     np.testing.assert_array_equal(back[1], whole[1:])
     assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a map"])
+def test_source_comes_back_and_what_is_in_files_stays_there(kind, tmp_path):
+    source = KINDS[kind](tmp_path)
+    numbers, folder = np.array([5, 0, 33]), tmp_path / "job"
+    folder.mkdir()
+    back = there_and_back(source, folder)
+    assert repr(back) == repr(source)
+    for array, other in zip(source.take(numbers)[:2], back.take(numbers)[:2], strict=True):
+        np.testing.assert_array_equal(array, other)
+    in_files = ("npy", "paths", "npz", "safetensors", "other byte order, by columns")
+    if kind in in_files or "arrow" in kind or "parquet" in kind:
+        assert not [*folder.glob("*.npy")]
 
 
 class Made:
