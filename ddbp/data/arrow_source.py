@@ -5,6 +5,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class ArrowSource(Source):
         if not self._batches:
             must, fix = "there must be one row or more", "Check the path or filter."
             raise ValueError(message(_OWNER, must, "none", fix))
+        self._made_of = paths, folder
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._pages = Pages(maps)
         self._columns = {name: self._kinds(name) for name in columns}
@@ -87,6 +89,12 @@ class ArrowSource(Source):
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={each!r}" for name, each in self._names.items())
         return f"ArrowSource({len(self)} rows, {parts})"
+
+    def __reduce__(self) -> Any:
+        # As ranks get it: they map the files themselves.
+        (paths, folder), names = self._made_of, self._names
+        make = partial(ArrowSource, weights=names.get("weights"), cache=folder)
+        return make, (paths, names["x"], names.get("y"))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
