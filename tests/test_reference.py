@@ -24,6 +24,7 @@ MODULES = (
     "ddbp.attribution",
     "ddbp.data",
     "ddbp.sklearn",
+    "ddbp.export",
     "ddbp.training.script",
 )
 # They mean the same everywhere, and stand at the head of the reference: the inputs of a layer, the

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import NotRecoveredError
 from ddbp.data.array_dataset import ArrayDataset, array_digest
-from ddbp.data.order import permutation
 from ddbp.data.samples import recorded
+from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom import workers
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
@@ -95,7 +95,7 @@ class BatchStream:
         self.follow(plan)
         self._truncation = truncation
         self._rows = RowBuffers()
-        self.data: ArrayDataset | None = None
+        self.data: Dataset | None = None
         self.given: ArrayDataset | tuple[Array, Array] | None = None
         # The epoch that the run has begun with, or None if there is no run.
         self._first_epoch: int | None = None
@@ -121,7 +121,7 @@ class BatchStream:
         self.runs += 1
         return self.runs <= self.over
 
-    def begin(self, data: ArrayDataset) -> bool:
+    def begin(self, data: Dataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
         options = self._options
         if options.exchange is not None:
@@ -204,12 +204,12 @@ class BatchStream:
         named = zip(("x", "y"), self.given or (), strict=False)
         return {name: array_digest(array, most) for name, array in named}
 
-    def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+    def batches(self, data: Dataset) -> Iterator[LocalBatch]:
         """Yield what is left of the epoch that has begun, and end it."""
         return self._giving_out(self._batches(data))
 
-    def _batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
-        order = permutation(len(data), self._seed, self.epoch)
+    def _batches(self, data: Dataset) -> Iterator[LocalBatch]:
+        order = data.order(self._seed, self.epoch)
         end = self._options.samples(len(data))
         first = start = self._take_start()
         begun_here = not self._group.batches
@@ -229,10 +229,10 @@ class BatchStream:
     def first(self) -> LocalBatch:
         """Return the first batch of the data of the run, whatever has been given out."""
         assert self.data is not None
-        rows = self._take(self.data, permutation(len(self.data), self._seed, 0), 0)
+        rows = self._take(self.data, self.data.order(self._seed, 0), 0)
         return next(iter(self.turns(rows)))
 
-    def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+    def parts(self, data: Dataset) -> Iterator[LocalBatch]:
         """Yield what is computed at once of what is left of the epoch that has begun, and end it:
         its batches, or the windows of a group's batches in turn.
         """
@@ -240,8 +240,8 @@ class BatchStream:
             return self.batches(data)
         return self._giving_out(self._windows(data, self._truncation))
 
-    def _windows(self, data: ArrayDataset, truncation: Truncation) -> Iterator[LocalBatch]:
-        order = permutation(len(data), self._seed, self.epoch)
+    def _windows(self, data: Dataset, truncation: Truncation) -> Iterator[LocalBatch]:
+        order = data.order(self._seed, self.epoch)
         size, end = self._accumulate * self._batch_size, self._options.samples(len(data))
         for first in range(self._take_start(), end, size):
             stop = min(first + size, end)
@@ -309,7 +309,7 @@ class BatchStream:
 
     def _take(
         self,
-        data: ArrayDataset,
+        data: Dataset,
         order: Integers,
         start: int,
         slot: int = 0,

@@ -26,7 +26,7 @@ import numpy as np
 import layers
 from ddbp import compression, settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
@@ -188,7 +188,7 @@ class Flags(argparse.ArgumentParser):
             "--no-doctor", dest="doctor", action="store_false", help="say nothing of it"
         )
         self.add_argument(
-            "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
+            "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
         )
         self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
 
@@ -210,7 +210,7 @@ class Flags(argparse.ArgumentParser):
 @wording("script.cosine")
 def cosine(
     options: argparse.Namespace,
-    training: ArrayDataset,
+    training: Dataset,
     *,
     drop_last: bool = False,
     accumulate: int = 1,
@@ -242,8 +242,8 @@ def fit(
     model: Module,
     loss: Callable[[Any, Any], Any],
     optimizer: Optimizer,
-    training: ArrayDataset,
-    validation: ArrayDataset,
+    training: Dataset,
+    validation: Dataset,
     **trainer_options: Any,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Train by the common flags.
@@ -390,7 +390,7 @@ def _non_negative_int(text: str) -> int:
     return int(text)
 
 
-def _output_file(text: str) -> Path:
+def output_file(text: str) -> Path:
     """Return the path of a file that can be made: better refused before training than after."""
     path = Path(text).absolute()
     if not path.parent.is_dir() or path.is_dir():

@@ -11,7 +11,7 @@ from typing import Any
 
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TapeWatchers, telling_of_errors
 from ddbp.optim.clipping import NotFiniteError
@@ -98,7 +98,7 @@ class Trainer(
         must be, is computed again, in the way that costs least time. See `ddbp.training.memory`.
     network
         "auto" has the network between hosts be measured first, and says after some steps which
-        exchange is enough for it; `trainer.advice` has what was found. An `ArrayDataset` has that
+        exchange is enough for it; `trainer.advice` has what was found. A data set has that
         exchange chosen, after some steps on its first batch with a copy of the model.
     quiet
         Show no progress.
@@ -254,7 +254,7 @@ class Trainer(
 
     # Custom loops
 
-    def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
+    def batches(self, dataset: Dataset, epochs: int = 1) -> Iterator[Batch]:
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a
         new tape; after `load_state` what is left of the loop that the state is from.
 
@@ -368,10 +368,10 @@ class Trainer(
 
     def fit(
         self,
-        dataset: ArrayDataset,
+        dataset: Dataset,
         *,
         epochs: int,
-        validation: ArrayDataset | None = None,
+        validation: Dataset | None = None,
         class_weight: Mapping[int, float] | str | Any = None,
         ranks: int | None = None,
     ) -> History:
@@ -382,7 +382,8 @@ class Trainer(
         Parameters
         ----------
         dataset, validation
-            What to train on, and what to evaluate after each epoch.
+            What to train on, and what to evaluate after each epoch: data sets in memory, or a
+            `Source`, of which each rank reads its part of every batch.
         epochs
             Passes over the data.
         class_weight
@@ -413,8 +414,11 @@ class Trainer(
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
         data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
-        windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
-        if self._truncation is None:
+        windows = 1
+        if self._truncation is not None:
+            first = data.excerpt(1)
+            windows = self._truncation.count(first.x, first.y)
+        else:
             checks.batches_have_variance(self, data, "Trainer.fit")
         self._memory.prepare_for(self, data)
         steps = windows * self.options.steps(len(data))

@@ -29,6 +29,11 @@ WITHOUT_ROW = {
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.RankError"),
     *("ddbp.MemoryCorruptionError", "ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
+    *(f"ddbp.data.{name}" for name in ("CIFAR", "EncodedTable", "LabelledLines", "Series")),
+    *("ddbp.data.Preprocessing", "ddbp.data.Skipped"),
+    # The base of a class of one's own.
+    "ddbp.data.Source",
+    *("ddbp.export.ArchitectureError", "ddbp.export.BundleError"),
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
     *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
@@ -58,7 +63,9 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
+        ("data", 300),
         ("estimators", 1000),
+        ("export", 50),
         ("inputs", 1000),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 
 import ddbp
 import layers
-from ddbp import attribution, data, script, sklearn
+from ddbp import attribution, data, export, script, sklearn
 from layers import init, models
 from layers.gradient_check.cases import Apply
 
@@ -61,7 +61,8 @@ def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: An
     module, _, last = name.rpartition(".")
     places = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}
     places["rules"] = layers.rules
-    where: Any = {**places, "attribution": attribution, "sklearn": sklearn, "data": data}[module]
+    rooms = {"attribution": attribution, "data": data, "export": export, "sklearn": sklearn}
+    where: Any = {**places, **rooms}[module]
     full = where.__name__
     arguments = {**dict(enumerate(given)), **named}
     then = then or (lambda result: None)
