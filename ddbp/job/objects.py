@@ -12,6 +12,7 @@ import json
 import mmap
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,8 +96,9 @@ def write(owner: str, values: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the objects that `write` has written there; arrays are mapped, and what is written to
-    them is written to memory of this process.
+    """Return the objects that `write` has written there. Arrays are mapped; what is written to them
+    is written to memory of this process, but those that came from maps that are only read are so
+    here, too.
     """
     packed: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     maker = _Maker(folder)
@@ -176,7 +178,8 @@ class _Packer:
             raise self._strange(value, path)
         make, arguments, state, items, pairs = (*made, None, None, None)[:5]
         module = getattr(make, "__module__", None)
-        if not (isinstance(make, type) or make in _MAKERS or module in _GENERATORS):
+        kind = make.func if isinstance(make, partial) else make
+        if not (isinstance(kind, type) or make in _MAKERS or module in _GENERATORS):
             raise self._strange(value, path)
         self._open.add(number)
         packed = {
@@ -209,7 +212,7 @@ class _Packer:
             return f"numpy:{value.__name__}"
         module, name = (getattr(value, key, None) for key in ("__module__", "__qualname__"))
         if not (isinstance(module, str) and isinstance(name, str)):
-            return None
+            return _constant(value)
         found: Any = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part, None)
@@ -241,6 +244,17 @@ class _Packer:
         return TypeError(message(self._owner, must, got, fix))
 
 
+def _constant(value: Any) -> str | None:
+    """Return the name of what a module has for good: it is a frozen dataclass of that module."""
+    kind = type(value)
+    parameters = getattr(kind, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        return None
+    held = vars(sys.modules[kind.__module__]) if kind.__module__ != "__main__" else {}
+    name = next((name for name, found in held.items() if found is value), None)
+    return None if name is None else f"{kind.__module__}:{name}"
+
+
 def _mapped(array: Array) -> dict[str, Any] | None:
     """Return where in a file an array lies, if it is all of a mapping of what is written there."""
     origin: Any = array if isinstance(array, np.memmap) else array.base
@@ -248,11 +262,18 @@ def _mapped(array: Array) -> dict[str, Any] | None:
     if type(below) is not mmap.mmap:
         return None
     same = array.__array_interface__ == origin.__array_interface__
-    if not (same and origin.filename and origin.mode in ("r", "r+") and array.flags.c_contiguous):
+    whole = array.flags.c_contiguous or array.flags.f_contiguous
+    if not (same and whole and origin.filename and origin.mode in ("r", "r+")):
         return None
     origin.flush()
-    place = {"offset": origin.offset, "shape": [*array.shape], "dtype": array.dtype.str}
-    return {"file": str(Path(origin.filename).absolute()), **place}
+    return {
+        "file": str(Path(origin.filename).absolute()),
+        "mode": "r" if origin.mode == "r" else "c",
+        "offset": origin.offset,
+        "shape": [*array.shape],
+        "order": "C" if array.flags.c_contiguous else "F",
+        "dtype": array.dtype.str,
+    }
 
 
 class _Maker:
@@ -326,8 +347,9 @@ class _Maker:
     def _array(self, packed: dict[str, Any]) -> Array:
         path = self._folder / packed["file"]
         if "shape" in packed:
-            shape, offset = tuple(packed["shape"]), packed["offset"]
-            return np.asarray(np.memmap(path, packed["dtype"], "c", offset, shape))
+            shape, dtype = tuple(packed["shape"]), packed["dtype"]
+            mode, offset, order = (packed[name] for name in ("mode", "offset", "order"))
+            return np.asarray(np.memmap(path, dtype, mode, offset, shape, order))
         try:
             return np.asarray(np.load(path, mmap_mode="c"))
         except ValueError:
