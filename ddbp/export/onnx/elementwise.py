@@ -191,7 +191,7 @@ def channels_first(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int
 
 def coefficients(graph: Graph, layer: Any, inputs: list[Any], shape: tuple[int, ...]) -> Tensor:
     (x,) = inputs
-    rows = graph.add("Shape", x.name, start=0, end=1)
+    rows = graph.size(x.name, 0)
     whole = graph.add("Concat", rows, graph.integers(*shape[1:]), axis=0)
     return Tensor(graph.add("Expand", graph.constant(layer.values.value), whole), shape)
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 import layers
-from ddbp import export
+from ddbp import data, export
 from ddbp.architecture.kinds import KINDS
 from ddbp.checkpoint.folder import manifest_text
 from ddbp.export import archive
@@ -207,6 +207,21 @@ def test_what_belongs_to_it_comes_back(tmp_path):
         "layers.0.weight",
         "layers.0.bias",
     }
+
+
+def test_a_byte_pair_encoding_is_a_file_of_its_own(tmp_path):
+    pytest.importorskip(
+        "tokenizers", reason="tokenizers is not installed: pip install 'ddbp[text]'"
+    )
+    encoder = data.TextEncoder.bpe(["good day, bad day"], 260, classes=("bad", "good"))
+    path = tmp_path / "a.ddbp"
+    export.save_bundle(path, layers.ReLU(), preprocessing=encoder)
+    with zipfile.ZipFile(path) as file:
+        assert json.loads(file.read("tokenizer.json"))["model"]["type"] == "BPE"
+        assert json.loads(file.read("bundle.json"))["preprocessing"]["tokenizer"] is None
+    bundle = export.load_bundle(path)
+    assert data.preprocessing(bundle.preprocessing) == encoder
+    assert bundle.labels == ("bad", "good")
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
