@@ -368,6 +368,15 @@ def batches_have_variance(trainer: "Trainer", data: ArrayDataset, owner: str) ->
             raise ValueError(message(owner, must, got, fix))
 
 
+def augments(trainer: "Trainer", data: ArrayDataset) -> None:
+    """Refuse data that cannot be augmented as the trainer is to do it, and compile what does so
+    where it can; collective.
+    """
+    if trainer.options.augment:
+        with trainer.comm.leader_first():
+            trainer._stream.loader.augmented(data)
+
+
 def _has_single_values(model: Any, batch: LocalBatch) -> bool:
     """Return whether a BatchNorm refuses a batch for a shard that has one value per channel; no
     state learns from this pass.

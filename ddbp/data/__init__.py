@@ -1,0 +1,1 @@
+"""Data, and what is done with samples on their way to a model."""
