@@ -15,6 +15,8 @@ from . import attribution
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
+from .data.array_dataset import ArrayDataset
+from .data.samples import Ragged
 from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
@@ -53,9 +55,9 @@ from .reduction.corruption import MemoryCorruptionError
 from .seldom.exchange import DiLoCo, LocalSGD
 from .snapshot import Snapshot
 from .training import script
+from .training.batch import Batch
 from .training.callbacks import Callback
 from .training.checkpoints import Checkpoints
-from .training.data import ArrayDataset, Batch
 from .training.history import History
 from .training.loss_scale import LossScale
 from .training.metrics import (
@@ -76,7 +78,6 @@ from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
 from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
-from .training.samples import Ragged
 from .training.text_samples import TextSamples
 from .training.trace import Trace
 from .training.trainer import Trainer

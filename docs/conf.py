@@ -47,6 +47,7 @@ FROM_THE_ROOT = {
     "index": "README.md",
     "contributing": "CONTRIBUTING.md",
     "changelog": "CHANGELOG.md",
+    "chinese": "README.zh-CN.md",
 }
 
 

@@ -50,6 +50,15 @@ def test_snippets_run_and_print_what_is_said(name, tmp_path, monkeypatch, capsys
         assert snippet[2] is None or as_said(printed, snippet[2]), printed
 
 
+def test_chinese_readme_has_the_code_of_the_english_one():
+    english, chinese = (
+        re.findall(r"^```\w+\n.*?^```$", TEXTS[name], re.MULTILINE | re.DOTALL)
+        for name in ("README.md", "README.zh-CN.md")
+    )
+    assert english
+    assert chinese == english
+
+
 @pytest.mark.full
 def test_a_run_whose_ranks_are_killed_as_the_readme_says_ends_with_its_digest(tmp_path):
     found = re.search(

@@ -22,6 +22,7 @@ MODULES = (
     "layers.models",
     "layers.rules",
     "ddbp.attribution",
+    "ddbp.data.augment",
     "ddbp.training.script",
 )
 # They mean the same everywhere, and stand at the head of the reference: the inputs of a layer, the

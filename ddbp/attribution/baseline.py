@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.training.samples import Ragged, Samples, require_range
+from ddbp.data.samples import Ragged, Samples, require_range
 from layers.checks import is_number, numbers
 from layers.errors import message
 from layers.types import Array

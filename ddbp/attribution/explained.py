@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ddbp.training.data import ArrayDataset
-from ddbp.training.samples import (
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.samples import (
     Padded,
     Ragged,
     Samples,

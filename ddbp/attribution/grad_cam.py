@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.training.samples import Padded, Ragged, leaves
+from ddbp.data.samples import Padded, Ragged, leaves
 from layers import Module, Upsample
 from layers.engine.sums import sum_over
 from layers.errors import message, wording

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ddbp.training.samples import Ragged, leaves
+from ddbp.data.samples import Ragged, leaves
 from layers.checks import integer
 from layers.errors import message
 from layers.types import Array

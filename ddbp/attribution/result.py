@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.training.samples import Ragged, Samples, described, leaves
+from ddbp.data.samples import Ragged, Samples, described, leaves
 from layers.errors import message, wording
 from layers.types import Array, Integers
 

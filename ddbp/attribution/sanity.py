@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.training.samples import Ragged, leaves
+from ddbp.data.samples import Ragged, leaves
 from layers import Module
 from layers.checks import boolean, non_negative_int
 from layers.errors import message, wording

@@ -1,1 +1,1 @@
-"""Data, and what is done with samples on their way to a model."""
+"""Data: samples, data sets, and their order."""

@@ -20,7 +20,20 @@ from layers.kernels import augmentation as kernels
 from layers.kernels import elementary
 from layers.types import Array, Integers
 
+__all__ = [
+    "Affine",
+    "Augmentation",
+    "Crop",
+    "CutOut",
+    "Flip",
+    "Keys",
+    "MixUp",
+    "Noise",
+    "Shift",
+]
+
 _UNIT = 2.0**-32
+_MOST_PIXELS = 2**20
 _PADDINGS = {
     "constant": kernels.ZERO,
     "edge": kernels.EDGE,
@@ -147,7 +160,8 @@ class Crop(_OfImages):
     """
 
     def __init__(self, padding: int, mode: str = "constant", fill: float = 0.0) -> None:
-        self.padding = positive_int("Crop", "padding", padding, "Crop(4) is usual for 32 x 32.")
+        fix = "Crop(4) is usual for 32 x 32."
+        self.padding = positive_int("Crop", "padding", padding, fix, _MOST_PIXELS)
         self.mode = _padding("Crop", mode)
         self.fill = number("Crop", "fill", fill, "0 is usual.")
 
@@ -172,8 +186,11 @@ class Shift(Augmentation):
 
     def __init__(self, most: int, across: int = 0, mode: str = "edge", fill: float = 0.0) -> None:
         fix = "Shift(2) moves by up to two places."
-        self.most = non_negative_int("Shift", "most", most, fix)
-        self.across = non_negative_int("Shift", "across", across, fix)
+        for name, places in (("most", most), ("across", across)):
+            if non_negative_int("Shift", name, places, fix) > _MOST_PIXELS:
+                must = f"{name} must be at most {_MOST_PIXELS}"
+                raise ValueError(message("Shift", must, places, fix))
+        self.most, self.across = int(most), int(across)
         self.mode = _padding("Shift", mode)
         self.fill = number("Shift", "fill", fill, "0 is usual.")
 
@@ -266,7 +283,8 @@ class CutOut(_OfImages):
     """
 
     def __init__(self, size: int, fill: float = 0.0) -> None:
-        self.size = positive_int("CutOut", "size", size, "CutOut(8) is usual for 32 x 32.")
+        fix = "CutOut(8) is usual for 32 x 32."
+        self.size = positive_int("CutOut", "size", size, fix, _MOST_PIXELS)
         self.fill = number("CutOut", "fill", fill, "0 is usual.")
 
     def apply(self, y: Array, x: Array, keys: Keys) -> None:

@@ -12,7 +12,7 @@ from layers.engine.memory import flat
 from layers.types import Array
 
 if TYPE_CHECKING:
-    from ddbp.training.data import ArrayDataset
+    from ddbp.data.array_dataset import ArrayDataset
 
 _ROWS = 2000
 """Samples that facts are drawn from, at equal distances."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ddbp.comm.agreement import gather_uneven
+from ddbp.data.samples import call
 from ddbp.reduction.reducer import Reducer
 from ddbp.snapshot import BOOLEAN, NUMBER, Entry, Schema, State, array, below, integer, listing
 from layers import Parameter, Rule, Tape, Value
@@ -18,9 +19,8 @@ from layers.errors import message
 from layers.types import Array
 
 from . import checks
-from .data import Batch
+from .batch import Batch
 from .loss_scale import LossScaling
-from .samples import call
 
 _NO_SUMS: Array = np.zeros(0)
 

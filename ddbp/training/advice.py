@@ -13,6 +13,7 @@ import numpy as np
 
 from ddbp import terminal
 from ddbp.comm.base import Communicator
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.observers.observer import StepHook, StepPhase
 from ddbp.optim.optimizer import Optimizer
 from ddbp.seldom import workers
@@ -21,7 +22,6 @@ from layers import Module
 from layers.errors import message
 
 from . import checks, rounds
-from .data import ArrayDataset
 from .memory import require_plannable
 from .options import TrainerOptions
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import NotRecoveredError
+from ddbp.data.array_dataset import ArrayDataset, array_digest
+from ddbp.data.samples import recorded
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom import workers
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
@@ -13,18 +15,9 @@ from layers.errors import message
 from layers.types import Array
 
 from .accumulation import Accumulation
-from .data import (
-    ArrayDataset,
-    Batch,
-    LocalBatch,
-    array_digest,
-    local_batch,
-    of_workers,
-    sliced,
-)
+from .batch import Batch, LocalBatch, local_batch, of_workers, sliced
 from .loading import Loader
 from .options import TrainerOptions
-from .samples import recorded
 from .truncated_bptt import Truncation
 
 if TYPE_CHECKING:

@@ -16,6 +16,17 @@ from ddbp import settings
 from ddbp.comm.agreement import require_agreement
 from ddbp.comm.base import Communicator
 from ddbp.compression import Rounded
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.samples import (
+    Samples,
+    call,
+    cast,
+    of_leaves,
+    recorded,
+    require_equal_lengths,
+    require_range,
+    samples_of,
+)
 from ddbp.optim.checksums import Memory
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
@@ -27,19 +38,9 @@ from layers.checks import non_negative, positive
 from layers.errors import message
 from layers.kernels import cache
 
+from .batch import LocalBatch, local_batch, sliced
 from .callbacks import Callback
-from .data import ArrayDataset, LocalBatch, local_batch, sliced
 from .finite import is_finite
-from .samples import (
-    Samples,
-    call,
-    cast,
-    of_leaves,
-    recorded,
-    require_equal_lengths,
-    require_range,
-    samples_of,
-)
 
 if TYPE_CHECKING:
     from .options import TrainerOptions

@@ -20,8 +20,8 @@ from layers.engine.module import is_of_package
 from layers.kernels.ahead import Missing, missing
 from layers.kernels.cache import CACHE_FOLDER
 
+from .batch import LocalBatch
 from .batch_stream import taped
-from .data import LocalBatch
 from .warm_up import announces, update_once
 
 if TYPE_CHECKING:

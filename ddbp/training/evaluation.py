@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import Communicator
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.order import batches
+from ddbp.data.samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 from ddbp.reduction import replicate
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
@@ -18,10 +21,9 @@ from layers.engine.shares import required
 from layers.types import Array
 
 from . import checks
-from .data import ArrayDataset, LocalBatch, batches, local_batch, sliced
+from .batch import LocalBatch, local_batch, sliced
 from .learning import predictor
 from .metrics import Metric, shard_sums
-from .samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
 
 if TYPE_CHECKING:
     from .trainer import Trainer

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import CollectiveKind
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.observers.observer import StepHook, TrainingOver, tell_of_error
 from ddbp.report import page
 from ddbp.report.run import Run
@@ -17,9 +18,9 @@ from ddbp.snapshot import NUMBER, Entry, Schema, State, integer, listing
 from layers.errors import message
 
 from . import outcome, replay
+from .batch import Batch, LocalBatch
 from .batch_stream import BatchStream
 from .callbacks import Record
-from .data import ArrayDataset, Batch, LocalBatch
 from .environment import environment
 from .history import History
 from .run_folder import RunFolder

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.observers.observer import Request
 from ddbp.optim.clipping import NotFiniteError
@@ -28,8 +29,8 @@ from layers.engine.state import unique_states
 from layers.errors import message
 
 from . import arguments, checks
+from .batch import LocalBatch, RowBuffers, local_batch
 from .batch_stream import taped
-from .data import ArrayDataset, LocalBatch, Rows, local_batch
 from .loading import Loader
 from .loss_scale import GradientOverflowError
 from .options import TrainerOptions
@@ -226,7 +227,7 @@ class _Fork:
         if self._samples is not None:
             # Whether they can be learnt by heart is asked of what they are.
             few = np.arange(max(trainer.comm.size, min(self._samples, len(data))))
-            take = Rows().take
+            take = RowBuffers().take
             while True:
                 yield local_batch(data, trainer._plan, few, take, ends_group=True)
         loader = Loader(options, prefetch=False)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augmenter import Augmenter
+from ddbp.data.order import permutation
 from ddbp.data.prefetch import Prefetch
 from ddbp.reduction.shards import ShardPlan
 from layers.types import Integers
 
-from .data import ArrayDataset, LocalBatch, Rows, local_batch, permutation
+from .batch import LocalBatch, RowBuffers, local_batch
 from .options import TrainerOptions
 
 _ALONE = ShardPlan(1, 1, 0)
@@ -106,7 +108,7 @@ class _Side:
 
     def __init__(self, options: TrainerOptions) -> None:
         self._options = options
-        self._rows = Rows()
+        self._rows = RowBuffers()
         self._augmenters: list[Augmenter] = []
 
     def make(

@@ -16,6 +16,8 @@ import numpy as np
 from ddbp import terminal
 from ddbp.comm.agreement import gather_texts
 from ddbp.comm.base import Communicator
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.samples import recorded
 from layers import Module, Sequential, Tape, TapeHook, Workspace
 from layers.engine.call import Call
 from layers.engine.segment import SegmentCall, SegmentTape
@@ -23,11 +25,10 @@ from layers.errors import message
 from layers.recompute import links, use_plan
 
 from . import memory_plan
+from .batch import LocalBatch, local_batch, sliced
 from .compilation import compile_step
-from .data import ArrayDataset, LocalBatch, local_batch, sliced
 from .memory_plan import Layer, Plan
 from .options import TrainerOptions
-from .samples import recorded
 
 if TYPE_CHECKING:
     from .trainer import Trainer

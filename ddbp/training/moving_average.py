@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.reduction.partition import Partition
 from ddbp.snapshot import Schema, State, integer, like
 from layers.checks import boolean, fraction
@@ -15,7 +16,6 @@ from layers.kernels import underflow
 from layers.types import Array, Integers
 
 from .callbacks import OptionsCallback, Record
-from .data import ArrayDataset
 from .modify import modify_parameters
 
 if TYPE_CHECKING:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddbp import files
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.order import permutation
+from ddbp.data.samples import Ragged, call, leaves, recorded
 from ddbp.reduction.shards import ShardPlan
 from layers import BinaryCrossEntropy, Tape
 from layers.types import Array, Integers
 
-from .data import ArrayDataset, Rows, local_batch, permutation
-from .samples import Ragged, call, leaves, recorded
+from .batch import RowBuffers, local_batch
 from .text_samples import WINDOWS, TextSamples, is_language, windows
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def write(
     parts: list[tuple[Integers, Any, Any, Any]] = []
     for start in range(0, len(order), size):
         rows = order[start : start + size]
-        batch = local_batch(data, ShardPlan(1, 1, 0), rows, Rows().take)
+        batch = local_batch(data, ShardPlan(1, 1, 0), rows, RowBuffers().take)
         tape = Tape(samples=len(rows))
         output = call(trainer.model, recorded(tape, batch.x))
         if not hasattr(output, "array") or type(batch.y) is not np.ndarray:

@@ -26,6 +26,7 @@ import numpy as np
 import layers
 from ddbp import compression, settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
@@ -38,7 +39,6 @@ from layers.types import Array
 
 from . import learning
 from .checkpoints import Checkpoints
-from .data import ArrayDataset
 from .options import TrainerOptions
 from .replay import StepDigests
 from .trace import Trace

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.samples import Ragged, call, leaves, recorded
 from ddbp.reduction.shards import ShardPlan
 from layers import Tape
 from layers.errors import message, wording
 from layers.types import Array, Integers
 
+from .batch import RowBuffers, local_batch
 from .callbacks import Callback
-from .data import ArrayDataset, Rows, local_batch
-from .samples import Ragged, call, leaves, recorded
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -125,7 +126,7 @@ def windows(
     facts: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
     for sample, kind in chosen.items():
-        batch = local_batch(data, ShardPlan(1, 1, 0), np.array([sample]), Rows().take)
+        batch = local_batch(data, ShardPlan(1, 1, 0), np.array([sample]), RowBuffers().take)
         logits = call(trainer.model, recorded(Tape(samples=1), batch.x)).array[0]
         following = batch.y[0]
         tokens = np.append(_tokens(next(leaves("x", data.x))[1], sample)[:1], following)

@@ -11,6 +11,7 @@ from typing import Any
 
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augment import Augmentation
 from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TapeWatchers, telling_of_errors
@@ -28,11 +29,11 @@ from layers.checks import boolean, positive_int
 
 from . import advice, arguments, checks, evaluation, fit_loop, fix, fork, replay, rounds, snapshots
 from .accumulation import Accumulation
+from .batch import Batch, LocalBatch
 from .batch_stream import BatchStream, taped
 from .callbacks import Callback
 from .checkpoints import Checkpoints, to_resume
 from .compilation import compile_step
-from .data import ArrayDataset, Batch, LocalBatch
 from .history import History
 from .loss_scale import LossScale, LossScaling
 from .memory import Budget

@@ -21,7 +21,7 @@ from layers.engine.carried import put_together, taken_apart
 from layers.errors import message
 from layers.types import Array
 
-from .data import LocalBatch
+from .batch import LocalBatch
 
 if TYPE_CHECKING:
     from .accumulation import Accumulation

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import train_char_lm as script
 
 import ddbp
-from ddbp.training.data import batches, permutation
+from ddbp.data.order import batches, permutation
 from layers import SoftmaxCrossEntropy
 
 BATCH, WINDOW, RATE, HIDDEN, EMBEDDING, LENGTH = 32, 64, 0.004, 256, 64, 512

@@ -29,6 +29,8 @@ WITHOUT_ROW = {
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
     *("ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
+    # The first is derived from, the second given.
+    *("ddbp.data.augment.Augmentation", "ddbp.data.augment.Keys"),
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
     *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
@@ -58,6 +60,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
+        ("augmentation", 200),
         ("inputs", 1000),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ddbp
-from ddbp.training.data import permutation
+from ddbp.data.order import permutation
 from layers import (
     LSTM,
     BatchNorm,

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.data.order import permutation
 from ddbp.reduction.shards import ShardPlan
-from ddbp.training.data import Rows, local_batch, permutation, sliced
 from layers import LSTM, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy
 
+from .batch import RowBuffers, local_batch, sliced
 from .sentences import FIRST, RNG, WORDS, A, Labeller, Reader
 from .small import make
 
@@ -27,7 +28,7 @@ def test_lengths_and_padded_sequences_reach_the_model():
         assert any(np.array_equal(row[:length], word) for word in WORDS)
 
 
-@pytest.mark.parametrize("take", [Rows().take, sliced])
+@pytest.mark.parametrize("take", [RowBuffers().take, sliced])
 def test_padding_is_to_the_longest_of_the_global_batch_on_every_rank(take):
     data, rows = ddbp.ArrayDataset(WORDS, [word % 3 for word in WORDS]), range(3, 12)
     if take is not sliced:

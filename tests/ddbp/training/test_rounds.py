@@ -8,8 +8,8 @@ import pytest
 import ddbp
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.compression.bits import Codes
+from ddbp.data.order import permutation
 from ddbp.seldom.fragment import cut
-from ddbp.training.data import permutation
 from layers import BatchNorm, Dropout, FlatParameters
 from tests.layers.families.oracle import F, torch
 

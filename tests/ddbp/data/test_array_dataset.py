@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ddbp import ArrayDataset
-from ddbp.training.data import batches, permutation
+from ddbp.data.order import batches, permutation
 
 
 @pytest.mark.parametrize("samples", [1, 2, 10, 173])
