@@ -34,6 +34,7 @@ __all__ = [
 
 _UNIT = 2.0**-32
 _MOST_PIXELS = 2**20
+_MOST_CLASSES = 2**20
 _PADDINGS = {
     "constant": kernels.ZERO,
     "edge": kernels.EDGE,
@@ -340,7 +341,9 @@ class MixUp(Augmentation):
         if not 0.05 <= positive("MixUp", "alpha", alpha, fix) <= 4:
             raise ValueError(message("MixUp", "alpha must be from 0.05 to 4", alpha, fix))
         self.alpha = float(alpha)
-        self.classes = None if classes is None else positive_int("MixUp", "classes", classes, fix)
+        self.classes = None
+        if classes is not None:
+            self.classes = positive_int("MixUp", "classes", classes, fix, _MOST_CLASSES)
 
     def partners(self, keys: Keys, samples: int) -> Integers:
         """Return the number of the other sample of each, of so many samples."""
