@@ -21,6 +21,7 @@ from .doctor.doctor import Doctor, DoctorError
 from .figures import figure
 from .instruments.instruments import Instruments
 from .instruments.recording import Recording
+from .job.ranks import RankError
 from .loggers.logger import Logger
 from .loggers.mlflow import MLflow
 from .loggers.tensorboard import TensorBoard
@@ -34,6 +35,7 @@ from .optim.large_batch import LAMB, LARS
 from .optim.lion import Lion
 from .optim.muon import Muon
 from .optim.optimizer import Optimizer
+from .optim.rate_range import RateRange
 from .optim.rmsprop import RMSProp
 from .optim.schedule import (
     ByEpoch,
@@ -76,6 +78,7 @@ from .training.monitors import BestWeights, EarlyStopping
 from .training.moving_average import ExponentialMovingAverage
 from .training.nonfinite import Rollback
 from .training.options import TrainerOptions
+from .training.rate_search import lr_find
 from .training.replay import StepDigests
 from .training.run_folder import load_parameters, save_parameters
 from .training.text_samples import TextSamples
@@ -127,6 +130,8 @@ __all__ = [
     "RAdam",
     "RMSProp",
     "Ragged",
+    "RankError",
+    "RateRange",
     "Recording",
     "Rollback",
     "Schedule",
@@ -155,6 +160,7 @@ __all__ = [
     "figure",
     "linear_scaling",
     "load_parameters",
+    "lr_find",
     "mean_absolute_error",
     "mean_squared_error",
     "modify_parameters",

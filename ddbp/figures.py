@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from layers.errors import message
 from layers.gradient_check.report import GradientReport
@@ -17,6 +17,14 @@ _NAMED = ("loss", "accuracy", "error", "score")
 """How the names of numbers end that become curves; the others are times and counts."""
 
 
+@runtime_checkable
+class Drawn(Protocol):
+    """What draws itself."""
+
+    def figure(self) -> Any:
+        """Return a `matplotlib.figure.Figure`."""
+
+
 def figure(thing: Any) -> Any:
     """Return a `matplotlib.figure.Figure`, which `savefig` writes to a file and notebooks show.
 
@@ -24,7 +32,8 @@ def figure(thing: Any) -> Any:
     ----------
     thing
         What `Trainer.fit` returns: its losses and metrics, epoch by epoch; a `layers.summary`:
-        FLOPs and memory, layer by layer; or a `layers.GradientReport`: the error of each block.
+        FLOPs and memory, layer by layer; a `layers.GradientReport`: the error of each block; or
+        what has a method `figure`, as what `lr_find` returns.
 
     Raises
     ------
@@ -33,10 +42,9 @@ def figure(thing: Any) -> Any:
     ValueError
         There is nothing to show.
     """
-    if find_spec("matplotlib") is None:
-        must = "the package matplotlib must be there"
-        fix = 'Install it: pip install "ddbp[report]".'
-        raise ImportError(message("figure", must, "none", fix))
+    _require_matplotlib()
+    if isinstance(thing, Drawn) and not isinstance(thing, type):
+        return thing.figure()
     if isinstance(thing, Summary):
         return _bars(
             [row.name or row.layer for row in thing.rows],
@@ -53,6 +61,41 @@ def figure(thing: Any) -> Any:
     must = "it must be a history, a summary or a gradient report"
     fix = "Pass what fit, layers.summary or layers.gradcheck returns."
     raise TypeError(message("figure", must, f"a {type(thing).__name__}", fix))
+
+
+def over_rates(
+    rates: Sequence[float], curves: Mapping[str, Sequence[float]], mark: float | None
+) -> Any:
+    """Return a figure of curves over learning rates, with one of these marked."""
+    _require_matplotlib()
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(_WIDTH, 3.6), layout="constrained")
+    axis = drawn.subplots()
+    finite = [value for curve in curves.values() for value in curve if math.isfinite(value)]
+    for name, curve in curves.items():
+        known = [value if math.isfinite(value) else math.nan for value in curve]
+        axis.plot(rates, known, label=name, alpha=1 if name == "smoothed" else 0.4)
+    if mark is not None:
+        axis.axvline(mark, color="black", linestyle="--", label=f"suggestion {mark:.2g}")
+    if finite:
+        # What diverges at the end would hide where the loss falls.
+        low, first = min(finite), next(iter(curves.values()))[0]
+        room = 0.1 * (first - low) if first > low else 0.1
+        axis.set_ylim(low - room, max(first, low) + 3 * room)
+    axis.set_xscale("log")
+    axis.set_xlabel("learning rate")
+    axis.set_ylabel("loss")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return drawn
+
+
+def _require_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        must = "the package matplotlib must be there"
+        fix = 'Install it: pip install "ddbp[report]".'
+        raise ImportError(message("figure", must, "none", fix))
 
 
 def _curves(history: Sequence[Mapping[str, Any]]) -> Any:

@@ -45,6 +45,12 @@ SURVIVE = "DDBP_SURVIVE"
 """Three numbers for a rank of `ddbp launch --survive`: the file that it shares with others, how
 many slots that has, and its own slot. Or "mpi": ranks under mpirun survive each other.
 """
+JOB = "DDBP_JOB"
+"""As SURVIVE, three numbers for a rank that `Trainer.fit(ranks=…)` has started; if one is killed,
+all end.
+"""
+PROGRESS = "DDBP_PROGRESS"
+"""The descriptor on which rank 0 tells the process that has started it how far training is."""
 BIND = "DDBP_BIND"
 """1: ranks of one host bind themselves to cores, as `ddbp launch` asks."""
 RANK_PROCESS = "DDBP_RANK_PROCESS"
@@ -64,10 +70,23 @@ script, the folder of its run, and options with their new values.
 
 COMPARE_EVERY_DEFAULT = 100
 
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+"""What libraries ask for the number of their threads."""
+
 BY_MPI = "mpi"
 """What SURVIVE says of ranks under mpirun."""
 
 _LAUNCHED = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALNRANKS")
+_OF_LAUNCHERS = (
+    *("PMI", "OMPI_", "ORTE_", "PRTE_", "MPI_", "MPIEXEC_", "MPIR_", "HYDRA_", "HYDI_", "I_MPI_"),
+    *("MV2_", "MVAPICH", "SLURM_", "PALS_", "ALPS_", "FLUX_", "JSM_"),
+)
+"""How the names begin of variables that launchers of MPI set, and what they are launched by."""
+_OF_A_RUN = (
+    *(MPI, SURVIVE, JOB, PROGRESS, RANK_PROCESS, STATUS, RANKS, SHARDS, RESUME, RANKS_OF_HOST),
+    *(VERIFY, VERIFY_STEPS, REPLAY, FIX),
+)
+"""Variables that are for the process that they were set for alone."""
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 
 
@@ -87,12 +106,37 @@ def launched_to_survive() -> tuple[int, int, int] | None:
     text = os.environ.get(SURVIVE)
     if not text or text == BY_MPI or os.environ.get(MPI) == "0":
         return None
+    return _slot(SURVIVE, text, f" or {BY_MPI}", "Leave it to `ddbp launch`.")
+
+
+def launched_in_job() -> tuple[int, int, int] | None:
+    """Return what `Trainer.fit(ranks=…)` tells a rank, as of `launched_to_survive`; None if it did
+    not start this process.
+    """
+    text = os.environ.get(JOB)
+    return None if not text else _slot(JOB, text, "", "Leave it to `Trainer.fit(ranks=…)`.")
+
+
+def _slot(name: str, text: str, other: str, fix: str) -> tuple[int, int, int]:
+    """Return the three numbers in the text of a variable, which could be an `other` one."""
     words = text.split()
     if len(words) != 3 or not all(word.isdecimal() and len(word) < 10 for word in words):
-        must, fix = f"{SURVIVE} must be three numbers or {BY_MPI}", "Leave it to `ddbp launch`."
+        must = f"{name} must be three numbers{other}"
         raise ValueError(message("ddbp", must, repr(text), fix))
     descriptor, slots, slot = map(int, words)
     return descriptor, slots, slot
+
+
+def environment_of_job(**more: str) -> dict[str, str]:
+    """Return the environment of ranks that this process starts, whoever has launched it: one
+    thread, a core of their own, and what else is given.
+    """
+    kept = {
+        name: text
+        for name, text in os.environ.items()
+        if not name.startswith(_OF_LAUNCHERS) and name not in _OF_A_RUN
+    }
+    return {BIND: "1", **kept, **dict.fromkeys(ONE_THREAD, "1"), **more}
 
 
 def binds(environment: Mapping[str, str] = os.environ) -> bool:
@@ -107,7 +151,9 @@ def survives_by_mpi() -> bool:
 
 def launched() -> bool:
     """Return whether this process has been started as one of several ranks."""
-    return launched_to_survive() is not None or launched_under_mpi()
+    return (
+        launched_in_job() is not None or launched_to_survive() is not None or launched_under_mpi()
+    )
 
 
 def claim_rank() -> bool:
@@ -219,6 +265,11 @@ def status_folder() -> Path | None:
         must, fix = f"{STATUS} must be a folder of this user alone", "Leave it to `ddbp launch`."
         raise ValueError(message("ddbp", must, f"{folder}, {reason}", fix))
     return folder
+
+
+def progress() -> int | None:
+    """Return the descriptor on which rank 0 tells how far training is, None where it shows it."""
+    return _integer(PROGRESS, "number of a file", least=0)
 
 
 def verify_folder() -> Path | None:

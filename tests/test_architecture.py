@@ -24,7 +24,7 @@ FLOORS = (
     ("ddbp.compression",),
     ("ddbp.reduction", "ddbp.checkpoint", "ddbp.data"),
     ("ddbp.optim", "ddbp.observers"),
-    ("ddbp.seldom",),
+    ("ddbp.seldom", "ddbp.job"),
     ("ddbp.training.callbacks",),
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),

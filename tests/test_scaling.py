@@ -199,6 +199,33 @@ def test_bytes_of_a_host_are_those_of_a_ring():
     assert ours == pytest.approx(scaling.ring(n, hosts, 1e9))
 
 
+def test_a_compressed_step_takes_time_to_write_and_to_read_messages_and_less_to_send_them():
+    plain = scaling.step(WORK, MACHINE, NETWORK, place(4, 2), 64)
+    other = scaling.Exchange(1, 8, messages=2, sent=1e5, write=1e-9, read=2e-9)
+    parts = scaling.step_by(other, WORK, MACHINE, NETWORK, place(4, 2), 64)
+    # Two of eight shards, and half of the parameters of all.
+    assert parts.pop("compress") == pytest.approx(1e6 * (2 * 1e-9 + 4 * 2e-9))
+    assert parts.pop("network") == pytest.approx(2 * (1e-5 + 1e-6) + 1e5 / 1e9)
+    assert parts == {name: value for name, value in plain.items() if name != "network"}
+
+
+def test_workers_that_train_apart_meet_seldom_and_each_update_all_parameters():
+    plain = scaling.step(WORK, MACHINE, NETWORK, place(4, 2), 64)
+    other = scaling.Exchange(16, 8, messages=4 / 16, sent=1e6, write=1e-9)
+    parts = scaling.step_by(other, WORK, MACHINE, NETWORK, place(4, 2), 64)
+    assert parts["compute"] == plain["compute"]
+    assert parts["skew"] == pytest.approx(plain["skew"] / 4)
+    assert parts["meet"] == pytest.approx(plain["meet"] / 16)
+    assert parts["update"] == pytest.approx(2 * 2e-3 + plain["update"] / 16)
+    assert parts["compress"] == pytest.approx(1e6 * 2 * 1e-9 / 16)
+    assert parts["network"] == pytest.approx(1.1e-5 / 4 + 1e6 / 1e9)
+
+
+def test_what_is_exchanged_seldom_is_sent_on_no_network_of_one_host():
+    other = scaling.Exchange(16, 8, messages=4, sent=1e6)
+    assert scaling.step_by(other, WORK, MACHINE, NETWORK, place(4), 64)["network"] == 0
+
+
 def test_efficiency_falls_with_ranks_and_rises_with_the_network():
     def share(hosts, network, weak):
         return scaling.efficiency(WORK, MACHINE, network, place(4 * hosts, hosts), 64, weak=weak)

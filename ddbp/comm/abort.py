@@ -23,6 +23,10 @@ BEFORE_ABORT: list[Callable[[], None]] = []
 """What is called before a rank ends all ranks by an exception."""
 ABORTED = 1
 """The exit status of a run that a rank has ended."""
+SAVED = 75
+"""The exit status of a run that was asked to end, and can go on from its checkpoint: EX_TEMPFAIL of
+sysexits.h.
+"""
 STALLED = 124
 """That of a run that came no further: the status of timeout(1)."""
 LOST = 76

@@ -35,7 +35,8 @@ def _finalize() -> None:
 
 def communicator() -> Communicator:
     """Return the communicator of this process, made at the first call: MPI if an MPI launcher
-    started it, one of ranks that survive if `ddbp launch --survive` did, else serial.
+    started it, one of ranks in shared memory if `ddbp launch --survive` or `Trainer.fit(ranks=…)`
+    did, else serial.
 
     Raises
     ------
@@ -43,8 +44,14 @@ def communicator() -> Communicator:
         A rank has started this process, or MPI cannot start.
     """
     if not _CURRENT:
-        survivor = settings.launched_to_survive()
-        if survivor is not None:
+        rank, survivor = settings.launched_in_job(), settings.launched_to_survive()
+        if rank is not None:
+            if settings.is_started_by_a_rank():
+                raise not_a_rank()
+            from .host import JobCommunicator
+
+            _CURRENT.append(JobCommunicator(*rank))
+        elif survivor is not None:
             if settings.is_started_by_a_rank():
                 raise not_a_rank()
             from .host import HostCommunicator

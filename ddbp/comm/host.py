@@ -1,5 +1,6 @@
-"""The ranks of one host that `ddbp launch --survive` has started, without MPI: those that are left
-go on when some are killed, and let in others that replace them.
+"""The ranks of one host without MPI. Those that `ddbp launch --survive` has started go on when some
+are killed, and let in others that replace them; those that `Trainer.fit(ranks=…)` has started end
+together.
 """
 
 import os
@@ -56,7 +57,7 @@ class HostCommunicator(OneHost, HostRanks):
         self._members = members = Members(descriptor, slots, slot)
         self._host_barrier = HostBarrier(lambda shape, dtype: members.cells, slot, slots)
         self._notices = HostNotices(members, slot)
-        self._deadline = Deadline(self._notices, 0, [slot], survives=True)
+        self._deadline = Deadline(self._notices, 0, [slot], survives=self.survives)
         group = members.joined(slot)
         self.newcomer = not group
         self.takes_over = group > 1
@@ -94,7 +95,7 @@ class HostCommunicator(OneHost, HostRanks):
         return self.rank == 0 and not self.newcomer
 
     @property
-    def kept(self) -> Kept:
+    def kept(self) -> Kept | None:
         return self._members.kept
 
     # Memory
@@ -263,3 +264,16 @@ class HostCommunicator(OneHost, HostRanks):
             if stream is not None:
                 stream.flush()
         os._exit(status)
+
+
+class JobCommunicator(HostCommunicator):
+    """The ranks of a job on one host that ends when one of them does."""
+
+    survives = False
+
+    @property
+    def kept(self) -> None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), "mpi": "not used: started by Trainer.fit(ranks=…)"}

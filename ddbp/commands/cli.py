@@ -22,6 +22,7 @@ commands:
   speedrun TASK               train a fixed task until its target is reached; or verify an entry
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
+  completion SHELL            print a script that has a shell complete all of this
   version                     print the version
 
 ddbp COMMAND --help tells more."""
@@ -38,6 +39,7 @@ COMMANDS = (
     "speedrun",
     "gradcheck",
     "info",
+    "completion",
 )
 """Each is a module of this room with a function `run`, which is imported when it is asked for."""
 

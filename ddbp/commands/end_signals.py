@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from ddbp.training.signals import SAVED
+from ddbp.comm.abort import SAVED
 
 GRACE = 25.0
 """Seconds that ranks get to end, which may save, before they are killed."""

@@ -20,19 +20,16 @@ from typing import NamedTuple
 
 from ddbp import settings
 from ddbp.comm import shared_memory
-from ddbp.comm.abort import ABORTED, STALLED
+from ddbp.comm.abort import ABORTED, SAVED, STALLED
 from ddbp.comm.cores import available_cores
 from ddbp.comm.rank_process import tied
+from ddbp.job import temporary
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
-from ddbp.training.signals import SAVED
 from layers.errors import message
 
-from . import end_signals, post_mortem, program, survive, temporary
+from . import end_signals, post_mortem, program, survive
 from .restarts import Restarts, requeue
-
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-
 
 SURVIVING = (
     *("--with-ft", "ulfm", "--mca", "btl", "tcp,self", "--mca", "pml", "ob1"),
@@ -96,7 +93,7 @@ def _between_hosts(hosts: str, extra: Mapping[str, str]) -> list[str]:
     names of the variables that they get.
     """
     names = [name for name in os.environ if name.startswith(_PASSED_ON)]
-    variables = dict.fromkeys([*_ONE_THREAD, *extra, *names])
+    variables = dict.fromkeys([*settings.ONE_THREAD, *extra, *names])
     return [*SURVIVING, "--host", hosts, *(part for name in variables for part in ("-x", name))]
 
 
@@ -105,7 +102,7 @@ def environment(**extra: str) -> dict[str, str]:
     # Its ranks are those of another job than this process's, if that is one.
     other = (settings.RANK_PROCESS, settings.SURVIVE)
     kept = {name: text for name, text in os.environ.items() if name not in other}
-    return {settings.BIND: "1", **kept, **dict.fromkeys(_ONE_THREAD, "1"), **extra}
+    return {settings.BIND: "1", **kept, **dict.fromkeys(settings.ONE_THREAD, "1"), **extra}
 
 
 def run_launcher(

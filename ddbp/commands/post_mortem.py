@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from ddbp.job.deaths import Memory, cause, stack, wait_status
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
 from ddbp.observers.rank_status import LastStatus
 
 from . import end_signals
-from .deaths import Memory, cause, stack, wait_status
 
 _TOLD = (StepPhase.END, StepPhase.EXCEPTION)
 """Where ranks end that need no cause."""

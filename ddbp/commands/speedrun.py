@@ -13,13 +13,14 @@ from typing import Any
 from ddbp import settings
 from ddbp.comm.cores import available_cores
 from ddbp.comm.rank_process import tied
+from ddbp.job import temporary
 from ddbp.speedrun import entry
 from ddbp.speedrun.entry import Entry
 from ddbp.speedrun.tasks import SHARDS, TASKS, Task
 from ddbp.terminal import plain, say
 from layers.errors import message
 
-from . import launch, temporary
+from . import launch
 
 _OWNER = "ddbp speedrun"
 DESCRIPTION = """Train a fixed task until its target is reached, and write an entry for the list of

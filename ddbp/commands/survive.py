@@ -13,15 +13,14 @@ from pathlib import Path
 
 from ddbp import settings
 from ddbp.comm import shared_memory
-from ddbp.comm.abort import ABORTED, LOST
+from ddbp.comm.abort import ABORTED, LOST, SAVED
 from ddbp.comm.cores import bind, places, usable_cores
 from ddbp.comm.members import Members
 from ddbp.comm.rank_process import tied
+from ddbp.job.deaths import Memory, cause, stack
 from ddbp.observers import rank_status
-from ddbp.training.signals import SAVED
 
 from . import end_signals
-from .deaths import Memory, cause, stack
 
 _NEWCOMERS = 1000
 """So many processes may replace others in the life of a job."""

@@ -24,10 +24,11 @@ from rich.table import Table
 
 from ddbp import settings
 from ddbp.comm.rank_process import tied
+from ddbp.job import temporary
 from ddbp.observers.step_log import CHANGE
 from layers.errors import message
 
-from . import launch, program, temporary
+from . import launch, program
 
 DESCRIPTION = """Run a script or a module on several numbers of ranks, with the same number of
 shards, and compare losses, metrics and digests of all parameters and layer states step by step and

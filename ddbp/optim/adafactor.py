@@ -20,6 +20,7 @@ from layers.types import Array
 
 from .blockwise import update_unguarded
 from .checksums import Memory
+from .eight_bits import no_state_bits
 from .groups import Groups
 from .journal import Journal
 from .optimizer import Optimizer
@@ -63,6 +64,7 @@ class Adafactor(Optimizer):
     whole = True
     decoupled = True
 
+    @no_state_bits("it keeps next to nothing")
     def __init__(
         self,
         learning_rate: float | Schedule = 1e-2,

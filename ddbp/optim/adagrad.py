@@ -5,6 +5,7 @@ from layers.checks import non_negative
 from layers.kernels import updates
 from layers.types import Array
 
+from .eight_bits import no_state_bits
 from .groups import Groups
 from .optimizer import Optimizer
 from .schedule import Schedule
@@ -30,6 +31,7 @@ class AdaGrad(Optimizer):
     blockwise = True
     slots = ("total",)
 
+    @no_state_bits("what it adds up must not be rounded")
     def __init__(
         self,
         learning_rate: float | Schedule = 1e-2,

@@ -3,12 +3,16 @@
 How they are stored: `layers.kernels.packed` and `layers.kernels.llvm.simd_packed`.
 """
 
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from layers.errors import message
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
+
+Made = ParamSpec("Made")
 
 _GOLDEN = 0.6180339887498949
 """(√5 - 1) / 2, whose multiples, but for their integers, are spread most evenly."""
@@ -32,6 +36,26 @@ def checked_bits(kind: "type[Optimizer]", bits: Any) -> int | None:
         must = "an update must do all by one `apply`, and its class say so, for state_bits=8"
         raise ValueError(message(owner, must, "blockwise = False", fix))
     return bits
+
+
+def no_state_bits(why: str) -> Callable[[Callable[Made, None]], Callable[Made, None]]:
+    """Have the `__init__` of an optimizer refuse `state_bits`, which it does not have, and say
+    why.
+    """
+
+    def decorate(make: Callable[Made, None]) -> Callable[Made, None]:
+        @functools.wraps(make)
+        def refusing(*arguments: Made.args, **options: Made.kwargs) -> None:
+            if "state_bits" in options:
+                owner = type(arguments[0]).__name__
+                must, got = f"state_bits must be left out, as {why}", options["state_bits"]
+                fix = "Leave it out, or take Adam(1e-3, state_bits=8)."
+                raise ValueError(message(owner, must, repr(got), fix))
+            make(*arguments, **options)
+
+        return refusing
+
+    return decorate
 
 
 def code_type(optimizer: "Optimizer", slot: str) -> str | None:

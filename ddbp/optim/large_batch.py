@@ -9,6 +9,7 @@ from layers.kernels import optimizer as kernels
 from layers.kernels import updates
 
 from .blockwise import update_unguarded
+from .eight_bits import no_state_bits
 from .groups import Groups
 from .optimizer import Optimizer
 from .powers import USUAL, decay_rates
@@ -46,6 +47,7 @@ class LARS(_TrustRatio):
 
     slots = ("momentum",)
 
+    @no_state_bits("it needs another array of that size beside its moments")
     def __init__(
         self,
         learning_rate: float | Schedule,
@@ -97,6 +99,7 @@ class LAMB(_TrustRatio):
 
     slots = ("mean", "square")
 
+    @no_state_bits("it needs another array of that size beside its moments")
     def __init__(
         self,
         learning_rate: float | Schedule = 1e-3,

@@ -17,6 +17,7 @@ from layers.types import Array
 
 from .adam import AdamW
 from .blockwise import update_unguarded
+from .eight_bits import no_state_bits
 from .groups import Groups
 from .schedule import Schedule
 
@@ -59,6 +60,7 @@ class Muon(AdamW):
 
     whole = True
 
+    @no_state_bits("it needs another array of that size beside its moments")
     def __init__(
         self,
         learning_rate: float | Schedule = 1e-3,

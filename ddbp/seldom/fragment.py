@@ -1,5 +1,6 @@
 """The common parameters of a part of a model, and how workers change them."""
 
+import math
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 from ddbp.comm.base import Communicator
 from ddbp.compression import Compressor, Rounded
+from ddbp.optim.clipping import limit_norm
 from ddbp.optim.optimizer import Optimizer
 from ddbp.reduction.partition import Partition
 from ddbp.reduction.reducer import Reducer
@@ -67,6 +69,8 @@ class Fragment:
         How sums are sent between hosts.
     compression
         How what a worker has moved by is compressed, if it is; what is left out goes with the next.
+    narrow
+        The option that rounds sums of what workers have moved by to float16, if one does.
     optimizer
         What changes the parameters; it belongs to this fragment.
 
@@ -84,6 +88,7 @@ class Fragment:
         comm: Communicator,
         wire: str | Wire | None,
         compression: Compressor | Rounded | None,
+        narrow: str | None,
         optimizer: Optimizer,
     ) -> None:
         copies = _Copies(flat, place)
@@ -91,7 +96,8 @@ class Fragment:
         self.optimizer = optimizer
         self.reducer = Reducer(copies, plan, comm, wire, compression=compression)
         self.values: Array = self.reducer.flat.values
-        self._part = Partition(self.reducer)
+        self._part = Partition(self.reducer, whole=narrow is not None)
+        self._narrow = narrow
         self._workers = plan.shards
         self._first = plan.owned(plan.rank)[0]
         compressed = compression is not None
@@ -110,11 +116,22 @@ class Fragment:
         if self.reducer.compressed is not None:
             self.reducer.compressed.encode(1 / self._workers)
         self.reducer.exchange(step, batches, np.zeros(len(theirs)), 0, batches)
+        self._part.scale = 1 / self._workers
+        self._part.forget()
+
+    def require_finite(self, step: int) -> None:
+        """Refuse sums that have become infinite, on all ranks; collective.
+
+        Raises
+        ------
+        NotFiniteError
+            They have; nothing has been updated.
+        """
+        if self._narrow is not None:
+            limit_norm(self._part, math.inf, step)
 
     def update(self) -> None:
         """Change what is this rank's of the common parameters."""
-        self._part.scale = 1 / self._workers
-        self._part.forget()
         self.optimizer.step(self._part)
         if self.reducer.compressed is not None:
             self.reducer.compressed.keep(self.reducer.plan.rank)

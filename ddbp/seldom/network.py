@@ -23,7 +23,7 @@ from layers.types import Array
 _SMALL, _LARGE = 64, 2**22
 """Bytes of the smallest and of the largest message."""
 _LONG = 0.05
-"""Seconds after which no larger message is tried."""
+"""No larger message is tried than one that takes so many seconds more than the smallest."""
 _ROUNDS = 5
 ENOUGH = 0.2
 """An exchange is seldom enough if messages take no more of the time."""
@@ -91,7 +91,7 @@ def measured(comm: Communicator) -> Network | None:
         return None
     small = _seconds(comm, _SMALL)
     size, large = _SMALL, small
-    while size < _LARGE and large < _LONG:
+    while size < _LARGE and large < small + _LONG:
         size *= 16
         large = _seconds(comm, size)
     # What a host sends: its ranks share its messages to the ranks of the other hosts.

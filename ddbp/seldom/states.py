@@ -1,12 +1,14 @@
 """Entries of a state that each worker has its own of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ddbp.reduction.shards import ShardPlan
 from ddbp.snapshot import Entry, Pieces, State, array
+from layers.types import Array
 
 
 def stacked(state: Mapping[str, Any]) -> dict[str, Entry]:
@@ -16,6 +18,18 @@ def stacked(state: Mapping[str, Any]) -> dict[str, Entry]:
         for name, entry in state.items()
         if isinstance(entry, np.ndarray | Pieces)
     }
+
+
+def pieces_of(workers: ShardPlan, arrays: Sequence[Array | Pieces]) -> Pieces:
+    """Return arrays of the workers that a plan gives this rank as pieces of one (W, …) of all
+    workers.
+    """
+    first, _ = workers.owned(workers.rank)
+    shape, parts = tuple(arrays[0].shape), list[tuple[int, Array]]()
+    for worker, each in enumerate(arrays, first):
+        held = each.parts if isinstance(each, Pieces) else [(0, each.reshape(-1))]
+        parts += [(worker * math.prod(shape) + start, piece) for start, piece in held]
+    return Pieces((workers.shards, *shape), arrays[0].dtype, parts)
 
 
 def of_worker(state: State, worker: int) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class FitLoop(StepHook):
                     break
             if trainer.recovered(trainer._signals.asked):
                 trainer._signals.save()
-            self._close(trainer)
+            end_round(trainer)
             try:
                 for callback in trainer.callbacks:
                     callback.on_fit_end(trainer, self.history)
@@ -197,16 +197,6 @@ class FitLoop(StepHook):
             self.running = False
         self._stream.end()
         return self.history
-
-    def _close(self, trainer: "Trainer") -> None:
-        """Have what was trained since the last update change the model, as a step, where a run ends
-        earlier than was known with its last batch; collective.
-        """
-        step = trainer.step_count
-        if trainer._update.close(step, trainer._phase_hooks):
-            trainer.step_count += 1
-            for tell in trainer._hooks.step_end:
-                tell(trainer, trainer.step_count, self.history[-1]["loss"])
 
     def _of_run(self, number: int) -> History:
         """Return the records of a run that is over."""
@@ -316,7 +306,8 @@ class FitLoop(StepHook):
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if self.running:
             counted = self._update.group.counted_of(self._weight)
-            self._count(loss * counted, counted, self._weight * self._update.group.updated)
+            total = loss * counted if counted else 0.0
+            self._count(total, counted, self._weight * self._update.group.updated)
             self._seconds = time.perf_counter() - self._started
             if self._log is not None:
                 self._log.note_step(trainer, step, loss)
@@ -373,6 +364,22 @@ class FitLoop(StepHook):
         self._validating = False
         if self._folder is not None:
             self._folder.write_metrics(self._logged)
+
+
+def end_round(trainer: "Trainer") -> float:
+    """Have what was trained since the last update change the model, as a step; return the loss of
+    its batches, NaN if there is nothing; collective. At the end of an epoch, which has told of
+    these, the loss of that is the step's.
+    """
+    value = trainer._update.close(trainer.step_count, trainer._phase_hooks)
+    if value is None:
+        return math.nan
+    if trainer._fit.running and trainer.history:
+        value = trainer.history[-1]["loss"]
+    trainer.step_count += 1
+    for tell in trainer._hooks.step_end:
+        tell(trainer, trainer.step_count, value)
+    return value
 
 
 def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Batch]:

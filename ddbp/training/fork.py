@@ -104,7 +104,7 @@ class Forking:
         if samples is not None:
             samples = positive_int(_OWNER, "samples", samples, "16 is usual.")
         other = None if optimizer is None else arguments.optimizer(optimizer)
-        return _Fork(trainer, data, samples, other, changes).run(steps)
+        return Fork(trainer, data, samples, other, changes).run(steps)
 
 
 def may_change(optimizer: Optimizer) -> list[str]:
@@ -124,8 +124,8 @@ def limit_dropout(model: Module, most: float) -> None:
         layer.p = min(layer.p, most)
 
 
-class _Fork:
-    """Some steps of a trainer apart.
+class Fork:
+    """Some steps of a trainer apart, which `run` takes.
 
     Parameters
     ----------
@@ -160,8 +160,10 @@ class _Fork:
         own = {name: changes[name] for name in _OPTIONS if name in changes}
         self._options: TrainerOptions = replace(trainer.options, **own).on(trainer.comm.size)
 
-    def run(self, steps: int) -> list[float]:
-        """Take so many steps; return their losses."""
+    def run(self, steps: int, ends: Callable[[list[float]], bool] | None = None) -> list[float]:
+        """Take so many steps, fewer if a function of the losses so far `ends` it; return their
+        losses.
+        """
         trainer, changes = self._trainer, self._changes
         trainer._follow()
         began = time.perf_counter()
@@ -171,7 +173,7 @@ class _Fork:
                 if "dropout" in changes:
                     limit_dropout(trainer.model, changes["dropout"])
                 self._prepare(trainer._update)
-                losses = self._losses(steps)
+                losses = self._losses(steps, ends)
             finally:
                 for layer, p in layers:
                     layer.p = p
@@ -190,7 +192,7 @@ class _Fork:
         if self._given is None:
             _continue(optimizer, before, factor="learning_rate" not in self._changes)
 
-    def _losses(self, steps: int) -> list[float]:
+    def _losses(self, steps: int, ends: Callable[[list[float]], bool] | None) -> list[float]:
         trainer, update = self._trainer, self._trainer._update
         group, reducer, losses = update.group, update.reducer, list[float]()
         asked = 0
@@ -213,7 +215,7 @@ class _Fork:
                 asked |= reducer.requested
                 trainer.step_count += 1
                 losses.append(value)
-            if len(losses) >= steps:
+            if len(losses) >= steps or (ends is not None and losses and ends(losses)):
                 break
         # What ranks have asked for meanwhile, none has done.
         reducer.request |= asked & ~Request.NOT_FINITE

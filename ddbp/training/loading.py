@@ -14,6 +14,7 @@ from ddbp.data.augmenter import Augmenter
 from ddbp.data.order import permutation
 from ddbp.data.prefetch import Prefetch
 from ddbp.reduction.shards import ShardPlan
+from layers.checks import boolean
 from layers.types import Integers
 
 from .batch import LocalBatch, RowBuffers, local_batch
@@ -43,7 +44,9 @@ class Loader:
 
     def __init__(self, options: TrainerOptions, prefetch: bool) -> None:
         self._options = options
-        self._prefetch: Prefetch[list[LocalBatch]] | None = Prefetch() if prefetch else None
+        self._prefetch: Prefetch[list[LocalBatch]] | None = None
+        if boolean("Trainer", "prefetch", prefetch):
+            self._prefetch = Prefetch()
         self._sides = [_Side(options), _Side(options)]
         self._order: tuple[tuple[int, int], Integers] | None = None
         self.waited = 0, 0

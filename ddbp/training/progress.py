@@ -1,11 +1,15 @@
-"""What rank 0 shows: one live line on a terminal, plain lines elsewhere, as in the log of a batch
-system.
+"""What rank 0 shows: one live line on a terminal or in a notebook, plain lines elsewhere, as in the
+log of a batch system; or what it has another process show that has started it.
 """
 
+import json
+import os
+import sys
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ddbp import terminal
+from ddbp import settings, terminal
 
 from .callbacks import Callback, Record
 from .precision import slower, without_amx
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
 _INTERVAL = 60.0
 """Seconds after which there is a line of an epoch that goes on."""
+_LIVE_INTERVAL = 0.1
+"""Seconds from one state of a live line to the next."""
 
 
 def summary(record: Record) -> str:
@@ -32,28 +38,46 @@ def summary(record: Record) -> str:
     )
 
 
-class Progress(Callback):
-    """Epoch, loss, samples per second and time left, on the terminal of rank 0; elsewhere a line
-    per epoch, and one in each minute of an epoch that goes on.
-    """
+class Display(Protocol):
+    """What shows how far a fit is."""
 
-    def __init__(self) -> None:
-        self._live: Any = None
-        self._task: Any = None
-        self._last = ""
-        self._shown = 0.0
-        self._pending = 0
+    def begin(self, steps: int, done: int) -> None:
+        """Begin with a fit of so many steps, some of which are done."""
 
-    def on_attach(self, trainer: "Trainer") -> None:
-        """Say where a precision takes longer than it could, or than float32."""
-        for about in (without_amx, slower) if trainer.comm.leads else ():
-            if text := about(trainer.options.precision):
-                terminal.say(text)
+    def step(self, epoch: int, step: int, loss: float, done: int) -> None:
+        """Show a step, with which so many of the fit are done."""
 
-    def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+    def epoch(self, record: Record) -> None:
+        """Show the record of an epoch."""
+
+    def end(self) -> None:
+        """Come to the end of the fit, or to an error."""
+
+
+class _Lines:
+    """A line for each epoch, and one in each minute of an epoch that goes on."""
+
+    def begin(self, steps: int, done: int) -> None:
         self._shown = time.monotonic()
-        if not trainer.comm.leads or not terminal.is_live():
-            return
+
+    def step(self, epoch: int, step: int, loss: float, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown >= _INTERVAL:
+            self._shown = now
+            terminal.say(f"epoch {epoch}: step {step}, loss {loss:.4f}")
+
+    def epoch(self, record: Record) -> None:
+        self._shown = time.monotonic()
+        terminal.say(summary(record))
+
+    def end(self) -> None:
+        pass
+
+
+class _Bar:
+    """A line for each epoch on a terminal, and below them a bar."""
+
+    def begin(self, steps: int, done: int) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
@@ -64,44 +88,164 @@ class Progress(Callback):
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self._live = Bar(*columns, console=Console(stderr=True), transient=True)
+        self._live: Any = Bar(*columns, console=Console(stderr=True), transient=True)
         self._live.start()
-        self._task = self._live.add_task(
-            "first step",
-            total=epochs * steps_per_epoch,
-            completed=len(trainer.history) * steps_per_epoch,
-        )
+        self._task = self._live.add_task("first step", total=steps, completed=done)
+        self._shown = time.monotonic()
+
+    def step(self, epoch: int, step: int, loss: float, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown > _LIVE_INTERVAL:
+            self._live.update(self._task, completed=done, description=f"loss {loss:.4f}")
+            self._shown = now
+
+    def epoch(self, record: Record) -> None:
+        self._live.console.print(summary(record))
+
+    def end(self) -> None:
+        self._live.stop()
+
+
+class _Line:
+    """A line for each epoch in the cell of a notebook, the last of which is written over again and
+    again while an epoch goes on.
+    """
+
+    def begin(self, steps: int, done: int) -> None:
+        self._steps = steps
+        self._done = done
+        self._began = self._shown = time.monotonic()
+        self._first = done
+        self._width = 0
+
+    def step(self, epoch: int, step: int, loss: float, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown > 2 * _LIVE_INTERVAL:
+            self._shown = now
+            left = (now - self._began) / max(1, done - self._first) * (self._steps - done)
+            of = f"step {done} of {self._steps}"
+            self._write(f"epoch {epoch}: {of}, loss {loss:.4f}, {left:.0f} s left")
+
+    def epoch(self, record: Record) -> None:
+        self._write(f"{summary(record)}\n")
+
+    def end(self) -> None:
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if text or self._width:
+            terminal.write(f"\r{text.rstrip():{self._width}}{text[len(text.rstrip()) :]}")
+        self._width = 0 if text.endswith("\n") else len(text)
+
+
+class _Told:
+    """What another process is to show: a line of JSON for each call of its display.
+
+    Parameters
+    ----------
+    descriptor
+        Where it reads.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._shown = 0.0
+
+    def begin(self, steps: int, done: int) -> None:
+        self._tell("begin", steps, done)
+
+    def step(self, epoch: int, step: int, loss: float, done: int) -> None:
+        now = time.monotonic()
+        if now - self._shown > _LIVE_INTERVAL:
+            self._shown = now
+            self._tell("step", epoch, step, loss, done)
+
+    def epoch(self, record: Record) -> None:
+        numbers = {name: each for name, each in record.items() if isinstance(each, int | float)}
+        self._tell("epoch", numbers)
+
+    def end(self) -> None:
+        self._tell("end")
+
+    def _tell(self, name: str, *arguments: Any) -> None:
+        # Whoever was to show it may have ended.
+        with suppress(OSError):
+            os.write(self._descriptor, f"{json.dumps([name, *arguments])}\n".encode())
+
+
+class Hearing:
+    """Shows here what a `_Told` of another process has told."""
+
+    def __init__(self) -> None:
+        self._display: Display | None = None
+
+    def hear(self, line: str) -> None:
+        """Show what a line tells."""
+        name, *arguments = json.loads(line)
+        if name == "begin":
+            self._display = display()
+        if self._display is not None and name in ("begin", "step", "epoch", "end"):
+            getattr(self._display, name)(*arguments)
+        if name == "end":
+            self._display = None
+
+    def end(self) -> None:
+        """Come to the end, if the other process has not."""
+        if self._display is not None:
+            self._display.end()
+            self._display = None
+
+
+def display() -> Display:
+    """Return what shows how far a fit is where this process writes to."""
+    if (told := settings.progress()) is not None:
+        return _Told(told)
+    if terminal.is_live():
+        return _Bar()
+    notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+    return _Line() if notebook else _Lines()
+
+
+class Progress(Callback):
+    """Shows epoch, loss, samples per second and time left on rank 0."""
+
+    def __init__(self) -> None:
+        self._display: Display | None = None
+        self._fit = 0, 0
+
+    def on_attach(self, trainer: "Trainer") -> None:
+        """Say where a precision takes longer than it could, or than float32."""
+        for about in (without_amx, slower) if trainer.comm.leads else ():
+            if text := about(trainer.options.precision):
+                terminal.say(text)
+
+    def on_fit_begin(self, trainer: "Trainer", epochs: int, steps_per_epoch: int) -> None:
+        done = len(trainer.history) * steps_per_epoch
+        self._fit = epochs * steps_per_epoch, trainer.step_count - done
+        self._of(trainer)
+
+    def _of(self, trainer: "Trainer") -> Display | None:
+        """Return what shows a fit on this rank, None on others than the one that leads now."""
+        if not (trainer.comm.leads and trainer._fit.running):
+            return None
+        if self._display is None:
+            steps, before = self._fit
+            self._display = display()
+            self._display.begin(steps, trainer.step_count - before)
+        return self._display
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
-        if self._live is None:
-            self._say_where(trainer, step, loss)
-            return
-        self._pending += 1
-        now = time.monotonic()
-        if now - self._shown > 0.1:
-            self._live.update(
-                self._task, advance=self._pending, description=f"{self._last}loss {loss:.4f}"
-            )
-            self._shown = now
-            self._pending = 0
-
-    def _say_where(self, trainer: "Trainer", step: int, loss: float) -> None:
-        """Write a line, unless there was one in the last minute."""
-        now = time.monotonic()
-        if trainer.comm.leads and trainer._fit.running and now - self._shown >= _INTERVAL:
-            self._shown = now
-            terminal.say(f"epoch {trainer.epoch + 1}: step {step}, loss {loss:.4f}")
+        if (shown := self._of(trainer)) is not None:
+            shown.step(trainer.epoch + 1, step, loss, step - self._fit[1])
 
     def on_epoch_end(self, trainer: "Trainer", record: Record) -> None:
-        self._shown = time.monotonic()
-        if not trainer.comm.leads:
-            return
-        if self._live is not None:
-            self._live.console.print(summary(record))
-        else:
-            terminal.say(summary(record))
+        if (shown := self._of(trainer)) is not None:
+            shown.epoch(record)
 
     def on_fit_end(self, trainer: "Trainer", history: list[Record]) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        if self._display is not None:
+            self._display.end()
+            self._display = None
+
+    def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
+        self.on_fit_end(trainer, [])

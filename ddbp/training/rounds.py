@@ -22,13 +22,14 @@ from ddbp.compression.bits import Bits
 from ddbp.instruments.instruments import Instruments
 from ddbp.observers.observer import StepPhase
 from ddbp.optim.checksums import Memory
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.transform import GradientTransform
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom.fragment import Fragment, cut
-from ddbp.seldom.states import of_worker, stacked
+from ddbp.seldom.states import of_worker, pieces_of, stacked
 from ddbp.snapshot import BOOLEAN, Pieces, Schema, State, array, below, integer
 from layers import Module, Parameter, Value
 from layers.engine.fixed_tree import tree_sum
@@ -37,6 +38,7 @@ from layers.engine.state import unique_states
 from layers.errors import message
 from layers.types import Array
 
+from . import checks
 from .loss_scale import LossScaling
 from .nonfinite import Guard
 from .options import TrainerOptions
@@ -101,11 +103,12 @@ class Rounds(Update):
         super().__init__(model, optimizer, alone, transforms, *inner)
         assert options.exchange is not None
         self._exchange = options.exchange
-        self._wire = options.wire
-        self._compressor: Compressor | Rounded | None = options.compression
+        compressor: Compressor | Rounded | None = options.compression
         if self._exchange.bits is not None:
-            self._compressor = Bits(self._exchange.bits)
+            compressor = Bits(self._exchange.bits)
         self._everyone = comm
+        self._narrow_one = options.narrow(sends=len(comm.hosts) > 2)
+        self._how = comm, options.wire, compressor, self._narrow_one
         n, ranks = self.flat.values.size, comm.size
         self._share = n * comm.rank // ranks, n * (comm.rank + 1) // ranks
         # What callbacks tell of the parameters is told by one rank.
@@ -136,9 +139,7 @@ class Rounds(Update):
         self._workers = plan
         exchange, flat = self._exchange, self.flat
         self._fragments = [
-            Fragment(
-                flat, place, plan, self._everyone, self._wire, self._compressor, exchange.outer()
-            )
+            Fragment(flat, place, plan, *self._how, exchange.outer())
             for place in cut(flat, exchange.fragments)
         ]
         first = self._optimizers[0]
@@ -284,15 +285,17 @@ class Rounds(Update):
             return math.nan
         return self._end_round([self._fragments[due]], step, phase_hooks)
 
-    def close(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> bool:
+    def close(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> float | None:
+        self._require_no_turn("Trainer.end_round", "a round must end")
         if not self._apart:
-            return False
+            return None
         self.reducer.requested = 0
         last = None if self._since else self._exchange.due(self._count)
         left = [each for number, each in enumerate(self._fragments) if number != last]
-        self._end_round(left, step, phase_hooks)
+        trained = self._since > 0
+        value = self._end_round(left, step, phase_hooks)
         self._apart = False
-        return True
+        return value if trained else math.nan
 
     def _end_round(
         self,
@@ -333,6 +336,11 @@ class Rounds(Update):
             self.reducer.requested |= fragment.reducer.requested
         for tell in phase_hooks:
             tell(StepPhase.UPDATE)
+        try:
+            for fragment in fragments:
+                fragment.require_finite(step)
+        except NotFiniteError as error:
+            raise checks.too_large_for_float16(str(self._narrow_one), step) from error
         for fragment in fragments:
             fragment.update()
         for tell in phase_hooks:
@@ -361,6 +369,13 @@ class Rounds(Update):
         total, counted, samples = self._settled()
         return total, counted, samples
 
+    def _require_no_turn(self, owner: str, what: str) -> None:
+        """Refuse what needs all workers to have had the same batches."""
+        if self._turn:
+            must = f"{what} between two batches of all workers"
+            fix = "Call it in on_step_end, or after the last worker's step."
+            raise RuntimeError(message(owner, must, "a call between workers", fix))
+
     # State
 
     def parts(self) -> dict[str, Any]:
@@ -374,17 +389,14 @@ class Rounds(Update):
         RuntimeError
             It is the turn of another worker of this rank in the same batch.
         """
-        if self._turn:
-            must = "a state must be taken between two batches of all workers"
-            fix = "Take it in on_step_end, or after the last worker's step."
-            raise RuntimeError(message("Trainer.state", must, "a call between workers", fix))
+        self._require_no_turn("Trainer.state", "a state must be taken")
         self.rest()
         return {
             "exchanges": self._exchanges,
             "batches": self._count,
             "since": self._since,
             "apart": self._apart,
-            "totals": self._of_workers([*self._totals]),
+            "totals": pieces_of(self._workers, [*self._totals]),
             **self._named("inner", self._inner_states()),
             **(self._named("own", self._own()) if self._apart else {}),
             **{
@@ -423,20 +435,11 @@ class Rounds(Update):
         and those of the first of what all have alike.
         """
         return {
-            f"{prefix}.{name}": self._of_workers([state[name] for state in states])
+            f"{prefix}.{name}": pieces_of(self._workers, [state[name] for state in states])
             if isinstance(entry, np.ndarray | Pieces)
             else entry
             for name, entry in states[0].items()
         }
-
-    def _of_workers(self, arrays: Sequence[Array | Pieces]) -> Pieces:
-        """Return arrays of this rank's workers as pieces of one (W, …) of all workers."""
-        first, _ = self._workers.owned(self._workers.rank)
-        shape, parts = tuple(arrays[0].shape), list[tuple[int, Array]]()
-        for worker, each in enumerate(arrays, first):
-            held = each.parts if isinstance(each, Pieces) else [(0, each.reshape(-1))]
-            parts += [(worker * math.prod(shape) + start, piece) for start, piece in held]
-        return Pieces((self._workers.shards, *shape), arrays[0].dtype, parts)
 
     def state_schema(self, state: State) -> Schema:
         """Return what `load_state` takes: of any number of workers."""

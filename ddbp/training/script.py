@@ -64,9 +64,9 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
-    `--seed`, `--precision`, `--rule`, `--compression`, `--shards`, `--exchange`, `--run-dir`,
-    `--checkpoint-every`, `--resume`, `--resume-options`, `--trace`, `--digests`, `--instruments`,
-    `--doctor`, `--no-doctor`, `--json` and `--quiet`.
+    `--seed`, `--precision`, `--rule`, `--compression`, `--shards`, `--exchange`, `--network`,
+    `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`, `--trace`, `--digests`,
+    `--instruments`, `--doctor`, `--no-doctor`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -130,6 +130,12 @@ class Flags(argparse.ArgumentParser):
             type=_exchange,
             help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
             " DiLoCo(workers=4, every=64)",
+        )
+        self.add_argument(
+            "--network",
+            choices=["auto", "data"],
+            help="measure the network between hosts and say which exchange is enough for it, or"
+            " choose that after some steps on the data",
         )
         self.add_argument(
             "--run-dir",
@@ -268,7 +274,8 @@ def fit(
     if options.instruments:
         callbacks.append(Instruments(options.instruments))
     # A doctor looks at gradients of all workers in each step.
-    watched = not (options.quiet or options.exchange)
+    chooses = options.network == "data"
+    watched = not (options.quiet or options.exchange or chooses)
     trainer = Trainer(
         model,
         loss=loss,
@@ -281,6 +288,7 @@ def fit(
         compression=options.compression,
         memory=options.memory,
         rule=options.rule,
+        network=training if chooses else options.network,
         callbacks=callbacks,
         doctor=watched if options.doctor is None else options.doctor,
         run_dir=options.run_dir or run_folder(),

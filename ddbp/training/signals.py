@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbp.comm.abort import SAVED
 from ddbp.observers.observer import Request
 
 if TYPE_CHECKING:
     from .checkpoints import Checkpoints
     from .trainer import Trainer
-
-SAVED = 75
-"""The exit status of a run that was asked to end, and can go on from its checkpoint: EX_TEMPFAIL of
-sysexits.h.
-"""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 

@@ -35,6 +35,7 @@ from .callbacks import Callback
 from .checkpoints import Checkpoints, to_resume
 from .compilation import compile_step
 from .history import History
+from .in_ranks import fit_in_ranks
 from .loss_scale import LossScale, LossScaling
 from .memory import Budget
 from .metrics import Metric
@@ -101,8 +102,7 @@ class Trainer(
         exchange is enough for it; `trainer.advice` has what was found. An `ArrayDataset` has that
         exchange chosen, after some steps on its first batch with a copy of the model.
     prefetch
-        Have a thread read and augment the next batch while a step is computed. It takes as much of
-        a core as without, but no step waits for a file.
+        Have a thread read and augment the next batch while a step is computed.
     quiet
         Show no progress.
 
@@ -157,6 +157,7 @@ class Trainer(
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer = arguments.optimizer(optimizer)
         callbacks = arguments.callbacks(callbacks, doctor)
+        self._given: dict[str, Any] = {"callbacks": callbacks, "quiet": quiet}
         self.model = model
         self.loss = loss
         self.transforms = require_transforms(transforms)
@@ -206,10 +207,8 @@ class Trainer(
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
-        made = self._truncation, self._update.group
-        self._stream = BatchStream(
-            self.options, plan, *made, boolean("Trainer", "prefetch", prefetch)
-        )
+        cut, group = self._truncation, self._update.group
+        self._stream = BatchStream(self.options, plan, cut, group, prefetch)
         self._update.on_plan = self._stream.follow
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
@@ -357,6 +356,22 @@ class Trainer(
                 value = self._train(rows, Origin.GIVEN)
         return value
 
+    @telling_of_errors
+    def end_round(self) -> float:
+        """Have workers that train apart exchange what they have trained since the last exchange, as
+        a step, and go on from there; return the loss of these batches, or NaN if there is nothing
+        to exchange, as where gradients of all are exchanged in each step; collective.
+
+        `fit`, and a loop over `batches` that comes to its end, do that themselves. It is for what
+        follows calls of `train_step`, and a loop that was left.
+
+        Raises
+        ------
+        RuntimeError
+            It is the turn of another worker of this rank in the same batch.
+        """
+        return fit_loop.end_round(self)
+
     # Whole runs
 
     def fit(
@@ -366,6 +381,7 @@ class Trainer(
         epochs: int,
         validation: ArrayDataset | None = None,
         class_weight: Mapping[int, float] | str | Any = None,
+        ranks: int | None = None,
     ) -> History:
         """Train for so many epochs and return a record per epoch: epoch, loss, validation metrics,
         samples_per_second, seconds; after `load_state` for what is left of them, if the state is
@@ -381,6 +397,9 @@ class Trainer(
             How much samples of each label count in training, if not alike: label to weight, 1 for
             those that are not named, or the weights of labels 0, 1, …; or "balanced", as of
             `ArrayDataset.weighted`.
+        ranks
+            How many processes of this host to start for it, as in a notebook; they give the bits of
+            this one. Callbacks here are told of nothing, and get the states of those in the ranks.
 
         Raises
         ------
@@ -390,9 +409,14 @@ class Trainer(
             A loss, a gradient or a parameter is not finite: see `on_nonfinite`.
         CommunicationError
             Ranks hold different data, or are asked for different numbers of epochs.
+        RankError
+            One of `ranks` has failed; the trainer is as it was, and checkpoints are kept.
         """
         epochs = positive_int("Trainer", "epochs", epochs, "epochs=1 is the least.")
         checks.no_context(self._update.group.held)
+        if ranks is not None:
+            given = {"dataset": dataset, "epochs": epochs, "validation": validation}
+            return fit_in_ranks(self, ranks, {**given, "class_weight": class_weight})
         if (class_weight := fix.class_weight(self, class_weight)) is not None:
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))

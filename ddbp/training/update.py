@@ -196,11 +196,11 @@ class Update:
         """
         return 0.0, 0.0, 0.0
 
-    def close(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> bool:
-        """Have what no update has told of change the model at the end of a run; return whether
-        there was any; collective.
+    def close(self, step: int, phase_hooks: Sequence[Callable[[StepPhase], None]]) -> float | None:
+        """Have what no update has told of change the model; return the loss of its batches, None if
+        there was nothing; collective.
         """
-        return False
+        return None
 
     def parts(self) -> dict[str, Any]:
         """Return the parts that have a state, by name."""

@@ -1,12 +1,15 @@
 """Disturb training as a seed draws it, and see whether it comes to the bits of the undisturbed run.
 
     python scripts/bench/chaos.py [--seed S] [--faults N] [--modes …] [--only KIND] [--json FILE]
+    python scripts/bench/chaos.py --ways [--faults N] [--json FILE]
     python scripts/bench/chaos.py --replay "restart 2: kill forward rank=1 step=7 amount=300"
 
 What is drawn is printed with every failure, and --replay does it again. Modes: `alone` runs on one
 rank, in a child of a process that has all libraries, so that a start takes no time; `restart` runs
 `ddbp launch --max-restarts`, `survive` runs
-`ddbp launch --survive --max-restarts`, and `hosts` runs ranks on two network namespaces.
+`ddbp launch --survive --max-restarts`, and `hosts` runs ranks on two network namespaces. With
+--ways trainers compress gradients, exchange seldom, learn by other rules or keep to a budget of
+memory.
 """
 
 import argparse
@@ -26,7 +29,7 @@ from typing import Any
 from lib import harness
 
 from faults.jobs import LIMIT, Outcome, Runner
-from faults.plan import MEANING, RANKS, Job, Schedule
+from faults.plan import MEANING, RANKS, WAYS, Job, Schedule
 
 SHARE = {"alone": 0.45, "restart": 0.22, "survive": 0.31, "hosts": 0.02}
 """The share of each mode in the faults."""
@@ -56,7 +59,7 @@ def drawn(options: argparse.Namespace, calls: dict[tuple[int, int], int]) -> lis
     """Return the jobs of a campaign."""
     if options.replay:
         return [Job.of(text) for text in options.replay]
-    schedule = Schedule(options.seed, calls, tuple(options.only))
+    schedule = Schedule(options.seed, calls, tuple(options.only), ways(options))
     whole = sum(SHARE[mode] for mode in options.modes)
     jobs = []
     for mode in options.modes:
@@ -69,6 +72,11 @@ def drawn(options: argparse.Namespace, calls: dict[tuple[int, int], int]) -> lis
             left -= len(job.faults)
     random.Random(options.seed).shuffle(jobs)
     return jobs
+
+
+def ways(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return the ways that are drawn."""
+    return tuple(WAYS) if options.ways == [] else tuple(options.ways or ())
 
 
 def in_mounts_of_its_own() -> None:
@@ -89,6 +97,8 @@ def main() -> int:
     parser.add_argument("--faults", type=int, default=100, help="how many (%(default)s)")
     parser.add_argument("--modes", nargs="+", choices=[*SHARE], default=[*SHARE])
     parser.add_argument("--only", nargs="+", choices=[*MEANING], default=[], help="draw these only")
+    help_of_ways = "draw options of trainers, of these or of all; none unless given"
+    parser.add_argument("--ways", nargs="*", choices=[*WAYS], help=help_of_ways)
     parser.add_argument("--replay", nargs="+", metavar="JOB", help="texts of jobs")
     parser.add_argument("--workers", type=int, default=2, help="jobs at a time (%(default)s)")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until a job hangs")
@@ -155,13 +165,14 @@ class Campaign:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return how often each fault has happened in each mode, and what came of the runs."""
-        found: dict[tuple[str, str], Counter[str]] = {}
+        found: dict[tuple[str, str, str], Counter[str]] = {}
         for job, outcome in self.results:
             for fault in outcome.happened:
-                found.setdefault((job.mode, fault.name), Counter())[outcome.verdict] += 1
+                place = job.mode, job.way, fault.name
+                found.setdefault(place, Counter())[outcome.verdict] += 1
         return [
-            {"mode": mode, "fault": name, **verdicts}
-            for (mode, name), verdicts in sorted(found.items())
+            {"mode": mode, **({"way": way} if way else {}), "fault": name, **verdicts}
+            for (mode, way, name), verdicts in sorted(found.items())
         ]
 
     def summary(self) -> dict[str, Any]:

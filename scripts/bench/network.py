@@ -10,6 +10,7 @@ product. What is not measured anew stays as it is in the file. All hosts share t
 """
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -34,6 +35,8 @@ from layers.kernels.rounded_sums import BLOCK_8
 
 LINKS = (Link(100, 0.1), Link(100, 20), Link(1000, 0.1), Link(1000, 5), Link(10_000, 0.1))
 RATE = 1e-3
+ROUNDED = {"float16": 2.0, "bfloat16": 2.0, "int8": 1 + 1 / BLOCK_8}
+"""Bytes of a number in rounded sums."""
 _TCP = {"MPIR_CVAR_CH4_NETMOD": "ofi", "FI_PROVIDER": "tcp"}
 
 
@@ -60,6 +63,19 @@ def lenet() -> layers.Module:
         layers.Linear(800, 500, rng=rng),
         layers.ReLU(),
         layers.Linear(500, 10, rng=rng),
+    )
+
+
+def mlp() -> layers.Module:
+    """Return a dense network, 0.67 million parameters."""
+    rng = np.random.default_rng(0)
+    return layers.Sequential(
+        layers.Flatten(),
+        layers.Linear(784, 512, rng=rng),
+        layers.ReLU(),
+        layers.Linear(512, 512, rng=rng),
+        layers.ReLU(),
+        layers.Linear(512, 10, rng=rng),
     )
 
 
@@ -94,6 +110,7 @@ def characters(length: int = 32) -> tuple[ddbp.ArrayDataset, ddbp.ArrayDataset]:
 
 TASKS = {
     "lenet": Task(lenet, digits, 64, 500),
+    "mlp": Task(mlp, digits, 64, 500),
     "gpt": Task(
         lambda: models.gpt(np.random.default_rng(0), 128, 32, 96, 2, 4), characters, 32, 1000
     ),
@@ -113,7 +130,8 @@ def ways(workers: int) -> dict[str, dict[str, Any]]:
     }
     return {
         "all-reduce": {"shards": workers},
-        "bfloat16": {"shards": workers, "wire": "bfloat16"},
+        "float16": {"shards": workers, "compression": "float16"},
+        "int8": {"shards": workers, "compression": "int8"},
         "top-k 1 %": {"shards": workers, "compression": "top-k:0.01"},
         "PowerSGD 2": {"shards": workers, "compression": "power-sgd:2"},
         "local SGD 32": {"exchange": ddbp.LocalSGD(workers, 32)},
@@ -141,11 +159,14 @@ def cost(task: Task, way: dict[str, Any], workers: int) -> dict[str, float]:
             "messages": (4 if bits is None else 3) * exchange.fragments / exchange.every,
             "sent": sent / exchange.every,
         }
-    written = [f'{name}="{way[name]}"' for name in ("wire", "compression") if name in way]
+    name = way.get("compression")
+    if name in ROUNDED:
+        # Sums of hosts, and those of all.
+        return {"messages": 3, "sent": 2 * ROUNDED[name] * share}
     for each in model_of_networks(shapes, workers, workers):
-        if (each.arguments.split(", shards")[0] or None) == (written[0] if written else None):
+        if each.options.get("compression") == name:
             return {"messages": each.messages, "sent": each.sent}
-    raise ValueError(written)
+    raise ValueError(name)
 
 
 def trainer_of(task: Task, way: dict[str, Any], **options: Any) -> ddbp.Trainer:
@@ -213,31 +234,43 @@ def timed(task: Task, way: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def time_of(name: str, way: str, number: int, link: Link) -> dict[str, Any]:
-    """Return what a job of a rank on each host measures."""
+def times_of(name: str, chosen: list[str], number: int, link: Link) -> dict[str, dict[str, Any]]:
+    """Return what a job of a rank on each host measures of some ways, by their names."""
     with tempfile.TemporaryDirectory() as folder, hosts(number, link, Path(folder)) as launcher:
-        job = [sys.executable, __file__, "--job", name, way, "--hosts", str(number)]
+        job = [sys.executable, __file__, "--job", name, "--ways", *chosen, "--hosts", str(number)]
         finished = subprocess.run(
             [*launcher, "-n", str(number), *job],
             capture_output=True,
             text=True,
             env={**os.environ, **_TCP},
-            timeout=600,
+            timeout=1800,
             check=False,
         )
         if finished.returncode:
             raise RuntimeError(finished.stderr[-2000:])
-        found: dict[str, Any] = json.loads(finished.stdout.splitlines()[-1])
-    return found
+        lines = finished.stdout.splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+    return dict(zip(chosen, found, strict=True))
 
 
-def job(name: str, way: str, number: int) -> None:
-    """Measure on one of the ranks; the first prints it."""
+def job(name: str, chosen: list[str], number: int) -> None:
+    """Measure on one of the ranks; the first prints a line for each way."""
     comm = ddbp.communicator()
     harness.pin_to_core(comm.rank)
-    found = timed(TASKS[name], ways(number)[way])
-    if comm.rank == 0:
-        print(json.dumps(found), flush=True)
+    for way in chosen:
+        found = timed(TASKS[name], ways(number)[way])
+        if comm.rank == 0:
+            print(json.dumps(found), flush=True)
+
+
+def row_of(rows: dict[str, Any], name: str, number: int, way: str) -> dict[str, Any]:
+    """Return the row of a way, which is made if there is none yet."""
+    key = f"{name}, {number} hosts, {way}"
+    row: dict[str, Any] = rows.setdefault(
+        key, {"name": key, "task": name, "hosts": number, "way": way, "times": []}
+    )
+    row["cost"] = cost(TASKS[name], ways(number)[way], number)
+    return row
 
 
 def main() -> None:
@@ -250,41 +283,32 @@ def main() -> None:
     parser.add_argument("--hosts", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--only", nargs="+", default=[*TASKS], choices=[*TASKS])
     parser.add_argument("--links", type=int, nargs="+", default=[*range(len(LINKS))])
-    parser.add_argument("--ways", nargs="+", default=[*ways(2)])
-    parser.add_argument("--job", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--ways", nargs="+", default=[*ways(2)], choices=[*ways(2)])
+    parser.add_argument("--job", choices=[*TASKS], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
-        name, way = options.job
-        job(name, way, options.hosts[0])
+        job(options.job, options.ways, options.hosts[0])
         return
+    if options.times and (lacking := missing()):
+        raise SystemExit(f"hosts of one's own need {lacking}")
     rows: dict[str, Any] = {}
     if options.json and options.json.exists():
         rows = {row["name"]: row for row in json.loads(options.json.read_text())["rows"]}
     facts = harness.machine()
-    for name in options.only:
-        for number in options.hosts:
-            for way in options.ways:
-                key = f"{name}, {number} hosts, {way}"
-                row = rows.setdefault(
-                    key,
-                    {"name": key, "task": name, "hosts": number, "way": way, "times": []},
-                )
-                row["cost"] = cost(TASKS[name], ways(number)[way], number)
-                if options.curves:
-                    row["curve"] = curve(TASKS[name], ways(number)[way])
-                if options.times:
-                    if lacking := missing():
-                        raise SystemExit(f"hosts of one's own need {lacking}")
-                    for link in (LINKS[each] for each in options.links):
-                        where = {"megabits": link.megabits, "delay": link.milliseconds}
-                        row["times"] = [
-                            each
-                            for each in row["times"]
-                            if {name: each[name] for name in where} != where
-                        ]
-                        row["times"].append(where | time_of(name, way, number, link))
-                print(json.dumps({**row, "curve": row.get("curve", [])[-1:]}), flush=True)
-                harness.write(options.json, facts, [*rows.values()])
+    for name, number in itertools.product(options.only, options.hosts):
+        for way in options.ways if options.curves else ():
+            row = row_of(rows, name, number, way)
+            row["curve"] = curve(TASKS[name], ways(number)[way])
+            print(row["name"], row["curve"][-1], flush=True)
+            harness.write(options.json, facts, [*rows.values()])
+        for link in [LINKS[each] for each in options.links] if options.times else ():
+            where = {"megabits": link.megabits, "delay": link.milliseconds}
+            for way, found in times_of(name, options.ways, number, link).items():
+                row = row_of(rows, name, number, way)
+                there = [each for each in row["times"] if not where.items() <= each.items()]
+                row["times"] = [*there, where | found]
+                print(row["name"], where, f"{found['ms']:.1f} ms", flush=True)
+            harness.write(options.json, facts, [*rows.values()])
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ lib/scaling.py.
 """
 
 import argparse
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from lib import harness, scaling
+from lib import harness, scaling, ways
 from lib.scaling import Machine, Network, Placement, Work
 
 from workloads import WORKLOADS
@@ -51,6 +52,13 @@ NETWORKS = (
 VALIDATED = ((1, 1), (2, 1), (4, 1), (8, 1), (2, 2), (4, 2), (4, 4))
 """(ranks, hosts played by this machine) of the runs that are measured."""
 LOCALS = (2, 16, 64)
+SLOW = (
+    Network("100 Mbit/s", 200 * US, 12.5e6, 5 * US, "line rate; α and o assumed"),
+    Network("1 Gbit/s", 100 * US, 125e6, 5 * US, "line rate; α and o assumed"),
+    NETWORKS[0],
+)
+HOSTS, LOCAL = (2, 8, 32), 16
+"""Hosts for which ways to exchange are compared, and the ranks of each."""
 SIZES = tuple(2**power for power in range(1, 13))
 # Images per second of one P100 at batch 64, synthetic data, from the TensorFlow benchmarks of May
 # 2017 (DGX-1); ResNet-101 by its operations between ResNet-50 (219) and ResNet-152 (91.8).
@@ -288,6 +296,61 @@ def published() -> list[dict[str, Any]]:
     return rows
 
 
+# Other ways to exchange
+
+
+def exchanges(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return predicted and measured times of batches on networks, of all that `network.py` has
+    measured: passes take the time that they took in the run of gradients as they are, and α and β
+    are those that each run has measured itself.
+    """
+    machine = replace(machine_of(result["host"]), cores=1)
+    known = work_of(result["works"]["mlp"], "wait_median")
+    rows = []
+    for row, found, plain in ways.measured():
+        n, ranks = ways.parameters(row["task"]), row["hosts"]
+        seconds = plain["compute"] / 1e3
+        update = n * known.update / known.parameters
+        work = Work(n, {1.0: seconds}, update, known.overhead, {1.0: seconds}, 0.0)
+        of = found["network"]
+        network = Network("measured", of["latency"], of["bandwidth"], 0.0)
+        where = work, machine, network, Placement(ranks, ranks, ranks), float(ranks)
+        other = ways.exchange(row)
+        parts = scaling.step_by(other, *where) if other else scaling.step(*where)
+        predicted = 1e3 * sum(parts.values())
+        rows.append(
+            {
+                "name": row["name"],
+                "megabits": found["megabits"],
+                "delay": found["delay"],
+                "predicted_ms": round(predicted, 4),
+                "measured_ms": round(found["ms"], 4),
+                "error": round(predicted / found["ms"] - 1, 4),
+                "parts_ms": {part: round(1e3 * each, 4) for part, each in parts.items()},
+            }
+        )
+    return rows
+
+
+def seldom(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the efficiency of each way to exchange on hosts of 16 ranks, on slow networks, with as
+    many samples on every rank as one has alone.
+    """
+    machine, rows = scaling.bigger(machine_of(result["host"]), LOCAL), []
+    works = {name: work_of(found, "wait_median") for name, found in result["works"].items()}
+    skew = min(work.skew for work in works.values())
+    for (name, work), network, hosts in itertools.product(works.items(), SLOW, HOSTS):
+        shapes = [each.shape for each in WORKLOADS[name].start().parameters()]
+        place = Placement(LOCAL * hosts, hosts, hosts)
+        where = replace(work, skew=skew), machine, network, place, max(work.compute)
+        found = {
+            way: round(scaling.efficiency(*where, weak=True, exchange=other), 4)
+            for way, other in ways.of_model(shapes, hosts, place.ranks).items()
+        }
+        rows.append({"name": name, "network": network.name, "hosts": hosts, "efficiency": found})
+    return rows
+
+
 # Output
 
 
@@ -362,6 +425,8 @@ def main() -> None:
         "validation": validation(result),
         "published": published(),
         "rows": predictions(result),
+        "exchanges": exchanges(result),
+        "seldom": seldom(result),
     }
     options.json.write_text(json.dumps(result, indent=1) + "\n")
     show(result)

@@ -389,6 +389,8 @@ TRAINING = [
     row("ddbp.MLflow", uri="file:mlruns", experiment="ddbp", every_steps=3),
     row("ddbp.Trackio", project="ddbp", every_steps=3),
     row("ddbp.History", [{"epoch": 1, "loss": 0.5}], then=lambda made: made._repr_html_()),
+    row("ddbp.lr_find", trainer=trainer(), data=DATA, steps=10, endless=("steps",)),
+    row("ddbp.RateRange", rates=[0.1, 0.2], losses=[1.0, 0.5], then=repr),
     row("ddbp.figure", thing=layers.summary(network(), (4, 6))),
     *(
         row(f"ddbp.{name}", prediction=SCORES, target=LABELS)

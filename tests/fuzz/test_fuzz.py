@@ -26,8 +26,8 @@ WITHOUT_ROW = {
     "layers.KeptGradients",
     *("layers.Module", "layers.Layer", "layers.Composite", "layers.Loss", "layers.TapeHook"),
     *("layers.GradientReport", "layers.BlockReport", "layers.WrongGradientError"),
-    *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.MemoryCorruptionError"),
-    *("ddbp.Recording", "ddbp.TrainingOver"),
+    *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.RankError"),
+    *("ddbp.MemoryCorruptionError", "ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
     # The first is derived from, the second given.
     *("ddbp.data.augment.Augmentation", "ddbp.data.augment.Keys"),

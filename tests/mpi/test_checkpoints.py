@@ -10,7 +10,7 @@ import pytest
 
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint
-from ddbp.training.signals import SAVED
+from ddbp.comm.abort import SAVED
 
 from .ranks import arrays, differences
 

@@ -80,21 +80,24 @@ class Runner:
     def __init__(self, folder: Path, limit: float = LIMIT) -> None:
         self.folder = folder
         self.limit = limit
-        self._expected: dict[int, dict[str, Any]] = {}
+        self._expected: dict[tuple[int, str], dict[str, Any]] = {}
         self._number = 0
 
-    def expected(self, epochs: int) -> dict[str, Any]:
+    def expected(self, epochs: int, way: str = "") -> dict[str, Any]:
         """Return what an undisturbed run of so many epochs writes, on one rank."""
-        if epochs not in self._expected:
-            job = Job("alone", 1, (Fault("none", "nowhere", 0, 5 * (epochs - 3)),))
+        if (epochs, way) not in self._expected:
+            job = Job("alone", 1, (), way=way)
+            last = Fault("none", "nowhere", 0, job.steps_per_epoch * (epochs - 3))
+            job = job._replace(faults=(last,))
             marks = self._place(job)
             marks.set(0, "void")
             status = _reaped(_forked(marks), self.limit, marks)
             if status:
-                raise RuntimeError(f"the undisturbed run ended with the status {status}")
-            self._expected[epochs] = json.loads((marks.place / "result.json").read_text())
+                log = (marks.place / "log").read_text(errors="replace")
+                raise RuntimeError(f"the undisturbed run ended with the status {status}: {log}")
+            self._expected[epochs, way] = json.loads((marks.place / "result.json").read_text())
             shutil.rmtree(marks.place)
-        return self._expected[epochs]
+        return self._expected[epochs, way]
 
     def disk_calls(self, ranks: int) -> list[int]:
         """Return how many calls change the disk in a checkpoint, at most, of each rank."""
@@ -119,7 +122,7 @@ class Runner:
 
     def run(self, job: Job) -> Outcome:
         """Run a job to its end, again and again if need be."""
-        expected = self.expected(training.epochs(job))
+        expected = self.expected(training.epochs(job), job.way)
         marks = self._place(job)
         outcome = Outcome()
         began = time.monotonic()

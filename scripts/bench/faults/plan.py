@@ -1,14 +1,15 @@
 """Faults and the jobs that meet them, as text that can be run again, and drawn from a seed.
 
-A job is `MODE RANKS [waits]: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7;
+A job is `MODE RANKS [waits] [WAY]: FAULT; FAULT; …`, as in `restart 2: kill forward rank=1 step=7;
 damage flip`. Its faults come one after the other: each waits for those before it.
 """
 
 import random
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-STEPS_PER_EPOCH = 5
+BATCHES = 5
+"""Of an epoch."""
 CHECKPOINT_EVERY = 3
 WAITING = 40
 """Steps that a run of ranks that survive has for each fault to wait until the dead are replaced."""
@@ -33,6 +34,32 @@ _START = {"alone": 60e6, "restart": 1200e6, "survive": 1200e6, "hosts": 1200e6}
 """Nanoseconds after its beginning in which a process dies that is starting."""
 
 DAMAGES = ("cut", "flip", "swap", "future", "cut-state", "flip-state", "missing")
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "top-k": {"compression": "top-k:0.05"},
+    "power-sgd": {"compression": "power-sgd:2"},
+    "sign": {"compression": "sign"},
+    "int8": {"compression": "int8"},
+    "local-sgd": {"exchange": "LocalSGD(workers=7, every=2)"},
+    "diloco": {"exchange": "DiLoCo(workers=7, every=4, fragments=2, bits=8)"},
+    "dfa": {"rule": "direct_feedback_alignment"},
+    "meprop": {"rule": "MeProp(0.25)"},
+    "memory": {"memory": "22 kB"},
+}
+"""Options of trainers, by the names that they have in jobs."""
+
+
+def ways_of(mode: str) -> list[str]:
+    """Return the ways that go with a mode: workers that train apart, and plans of memory, need
+    ranks that stay.
+    """
+    stays = ("exchange", "memory")
+    return [
+        name
+        for name, options in WAYS.items()
+        if mode != "survive" or not any(each in options for each in stays)
+    ]
 
 
 class Fault(NamedTuple):
@@ -120,24 +147,38 @@ class Job(NamedTuple):
         In their order.
     waits
         Whether training waits for checkpoints, which are else written in the background.
+    way
+        Which options the trainer has beside, a name of `WAYS`, if any.
     """
 
     mode: str
     ranks: int
     faults: tuple[Fault, ...]
     waits: bool = False
+    way: str = ""
 
     def __str__(self) -> str:
-        head = f"{self.mode} {self.ranks}{' waits' if self.waits else ''}"
-        return f"{head}: {'; '.join(map(str, self.faults))}"
+        head = [self.mode, str(self.ranks), *["waits"] * self.waits, *[self.way] * bool(self.way)]
+        return f"{' '.join(head)}: {'; '.join(map(str, self.faults))}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Those of the trainer that its way stands for."""
+        return WAYS.get(self.way, {})
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of its trainer, at least: workers that train apart take one in two batches."""
+        return BATCHES // 2 if "exchange" in self.options else BATCHES
 
     @classmethod
     def of(cls, text: str) -> "Job":
         """Return the job that a text is of."""
         head, _, rest = text.partition(":")
-        mode, ranks, *waits = head.split()
+        mode, ranks, *more = head.split()
         faults = map(Fault.of, filter(str.strip, rest.split(";")))
-        return cls(mode, int(ranks), tuple(faults), bool(waits))
+        way = next((word for word in more if word in WAYS), "")
+        return cls(mode, int(ranks), tuple(faults), "waits" in more, way)
 
 
 KINDS = {
@@ -173,13 +214,20 @@ class Schedule:
         through in turn.
     only
         The kinds that are drawn; all unless given.
+    ways
+        The ways that are drawn, of those that go with a mode; none unless given.
     """
 
     def __init__(
-        self, seed: int, disk: dict[tuple[int, int], int], only: tuple[str, ...] = ()
+        self,
+        seed: int,
+        disk: dict[tuple[int, int], int],
+        only: tuple[str, ...] = (),
+        ways: tuple[str, ...] = (),
     ) -> None:
         self._rng = random.Random(seed)
         self._only = only
+        self._ways = ways
         self._disk = {key: self._in_turn(number) for key, number in disk.items()}
 
     def _in_turn(self, number: int) -> Iterator[int]:
@@ -220,7 +268,8 @@ class Schedule:
                     drawn.pop()
                     continue
             drawn.append(new)
-        return Job(mode, ranks, tuple(drawn), rng.random() < 0.5)
+        waits, ways = rng.random() < 0.5, [each for each in ways_of(mode) if each in self._ways]
+        return Job(mode, ranks, tuple(drawn), waits, rng.choice(ways) if ways else "")
 
     def _ends(self, fault: Fault, mode: str) -> bool:
         """Return whether a fault ends all processes of a run."""

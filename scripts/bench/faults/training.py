@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from faults.inject import Marks, die_after
-from faults.plan import CHECKPOINT_EVERY, STEPS_PER_EPOCH, WAITING, Fault, Job
+from faults.plan import CHECKPOINT_EVERY, WAITING, Fault, Job
 
 _SURVIVE = os.environ.get("DDBP_SURVIVE")
 RANK = int(
@@ -86,11 +86,12 @@ def train(marks: Marks, fault: Fault | None) -> dict[str, object]:
         loss=SoftmaxCrossEntropy(),
         optimizer=ddbp.Adam(ddbp.Exponential(0.01, factor=0.97)),
         batch_size=14,
-        shards=6,
+        shards=None if "exchange" in job.options else 6,
         callbacks=[disturber, checkpoints],
         run_dir=place / "run",
         resume="auto",
         quiet=True,
+        **job.options,
     )
     if comm.leads:
         marks.say("taken", trainer.step_count)
@@ -110,7 +111,7 @@ def epochs(job: Job) -> int:
     steps = max(each.step for each in [*job.faults, Fault("", "")])
     if job.mode == "survive":
         steps += WAITING * len(job.faults)
-    return steps // STEPS_PER_EPOCH + 3
+    return steps // job.steps_per_epoch + 3
 
 
 def main() -> None:

@@ -235,19 +235,82 @@ def step(
     }
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A way to exchange what is learned, other than gradients as they are in each step.
+
+    Attributes
+    ----------
+    every
+        Batches from one exchange to the next, E; workers train apart if there are several.
+    shards
+        S: shards whose gradients are compressed, or workers.
+    messages, sent
+        Messages one after the other, and bytes that a host sends, both of a batch.
+    write, read
+        Seconds in which a core writes and keeps the message of a shard, and adds one up, for each
+        parameter.
+    """
+
+    every: int
+    shards: int
+    messages: float
+    sent: float
+    write: float = 0.0
+    read: float = 0.0
+
+
+def step_by(
+    exchange: Exchange,
+    work: Work,
+    machine: Machine,
+    network: Network,
+    place: Placement,
+    samples: float,
+) -> dict[str, float]:
+    """Return the seconds of the parts of a batch where hosts exchange in another way; their sum is
+    the batch.
+
+    compress: a rank writes the messages of its S/N shards, and adds up what all S say of n/r
+    parameters, as each host updates all of them. Where workers train apart each updates all of its
+    parameters by each batch, and what is done in an exchange counts for its E batches. Delays of
+    these add up to E times their mean and, being independent, to √E times their deviation.
+    """
+    parts = step(work, machine, network, place, samples)
+    every, shards, crowd = exchange.every, exchange.shards, place.crowd(machine.cores)
+    overhead = exchange.messages * (place.hosts - 1) * network.overhead
+    sent = exchange.messages * network.latency + overhead + exchange.sent / network.bandwidth
+    parts["network"] = sent if place.hosts > 1 else 0.0
+    written = exchange.write * shards / place.ranks
+    read = exchange.read * shards / place.local
+    parts["compress"] = crowd * work.parameters * (written + read) / every
+    if every > 1:
+        for name in ("meet", "reduce", "update"):
+            parts[name] = parts.get(name, 0.0) / every
+        parts["update"] += crowd * work.update * shards / place.ranks
+        parts["skew"] = parts.get("skew", 0.0) / math.sqrt(every)
+    return parts
+
+
 def efficiency(
-    work: Work, machine: Machine, network: Network, place: Placement, samples: float, *, weak: bool
+    work: Work,
+    machine: Machine,
+    network: Network,
+    place: Placement,
+    samples: float,
+    *,
+    weak: bool,
+    exchange: Exchange | None = None,
 ) -> float:
     """Return the throughput of N ranks over N times that of one.
 
     weak: every rank has so many samples, as the one has; else they are the global batch, which the
     ranks divide.
     """
-    one = Placement(1, 1, 1)
+    one, batch = Placement(1, 1, 1), samples * place.ranks if weak else samples
     alone = sum(step(work, machine, network, one, samples).values())
-    together = sum(
-        step(work, machine, network, place, samples * place.ranks if weak else samples).values()
-    )
+    where = work, machine, network, place, batch
+    together = sum((step_by(exchange, *where) if exchange else step(*where)).values())
     return alone / together if weak else alone / (place.ranks * together)
 
 

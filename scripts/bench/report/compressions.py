@@ -1,4 +1,4 @@
-"""The table of compressed gradients: what each costs, sends and learns."""
+"""Tables of compressed gradients: what each costs, sends and learns, and its bits on ranks."""
 
 from .table import milliseconds, result, source, table
 
@@ -24,3 +24,18 @@ def compressions() -> str:
     head += ["to keep, ms", "loss of the digits"]
     load = measured["machine"]["load"][0]
     return f"{table(head, lines)}\n\n{source('compression', after=f'; the load was {load:.1f}')}"
+
+
+def bits() -> str:
+    """Return the table of digests on several ranks and hosts, if they were measured."""
+    measured = result("compression")
+    if not (measured and "bits" in measured):
+        return ""
+    rows = measured["bits"]
+    places = list(rows[0]["digests"])
+    lines = [
+        [f"`{row['way']}`" if row["way"] != "as it is" else row["way"]]
+        + [row["digests"][place][:6] for place in places]
+        for row in rows
+    ]
+    return table(["", *places], lines, words=len(places) + 1)

@@ -3,6 +3,8 @@
 from collections import Counter
 from typing import Any
 
+from faults.plan import WAYS
+
 from .table import result, source, table
 
 _MODES = ("alone", "restart", "survive", "hosts")
@@ -62,6 +64,33 @@ def chaos() -> str:
         if (found := result(name))
     ]
     return "\n\n".join([table(head, lines), source("chaos", said), *more])
+
+
+def chaos_of_ways() -> str:
+    """Return the table of disturbances of trainers with further options, if there was a
+    campaign.
+    """
+    if not (measured := result("chaos_ways")):
+        return ""
+    counts: dict[str, Counter[str]] = {}
+    bad: Counter[str] = Counter()
+    for row in measured["rows"]:
+        verdicts = {k: v for k, v in row.items() if k not in ("mode", "way", "fault")}
+        counts.setdefault(row["way"], Counter())[row["mode"]] += sum(verdicts.values())
+        bad[row["way"]] += sum(verdicts.values()) - verdicts.get("same bits", 0)
+    lines = [
+        [f"`{next(f'{k}={v!r}' for k, v in WAYS[way].items())}`"]
+        + [of[mode] or "" for mode in _MODES]
+        + [bad[way]]
+        for way, of in counts.items()
+    ]
+    head = ["trained with", "one rank", "restarts", "`--survive`", "two hosts", "other end"]
+    said = (
+        f"{measured['faults']} disturbances of {measured['runs']} runs,"
+        f" {measured['verdicts'].get('same bits', 0)} of which came to the same bits,"
+        f" `chaos.py --ways --seed {measured['seed']}`. "
+    )
+    return f"{table(head, lines)}\n\n{source('chaos_ways', said)}"
 
 
 def checkpoints() -> str:

@@ -1,5 +1,6 @@
 """Tables of several ranks: reduction, overlap, efficiency, memory, the model of scale."""
 
+from statistics import median
 from typing import Any
 
 from .table import factor, milliseconds, result, source, table
@@ -203,22 +204,24 @@ def networks() -> str:
         return ""
     head = ["task", "hosts", "Mbit/s, ms", "exchange", "MB a batch", "ms a batch", "predicted, ms"]
     head += ["best loss", "batches to the loss", "seconds to it", "times faster"]
-    rows = measured["rows"]
-    lines = []
+    rows, lines = measured["rows"], []
+    predicted = {
+        (row["name"], row["megabits"], row["delay"]): row["predicted_ms"]
+        for row in result("scaling_model").get("exchanges", [])
+    }
     for plain in (row for row in rows if row["way"] == "all-reduce" and row.get("curve")):
         target = 1.01 * min(loss for _, loss in plain["curve"])
         alike = [row for row in rows if all(row[of] == plain[of] for of in ("task", "hosts"))]
         for there in plain["times"]:
             link = there["megabits"], there["delay"]
-            slowest = _batches_to(plain, target) * there["ms"]
+            slowest = _batches_to(plain["curve"], target) * there["ms"]
             for row in alike:
-                curve = row.get("curve") or ([] if row["way"] != "bfloat16" else plain["curve"])
                 times = [t for t in row["times"] if (t["megabits"], t["delay"]) == link]
-                if not (curve and times):
+                if not (row.get("curve") and times):
                     continue
                 (found,) = times
-                count = _batches_to({"curve": curve}, target)
-                seconds = count * found["ms"] / 1e3 if count else None
+                count = _batches_to(row["curve"], target)
+                seconds = count * found["ms"] / 1e3
                 lines.append(
                     [
                         row["task"],
@@ -227,11 +230,11 @@ def networks() -> str:
                         row["way"],
                         f"{found['bytes'] / 1e6:.3f}",
                         milliseconds(found["ms"]),
-                        milliseconds(_predicted(row, found, there)),
-                        f"{min(loss for _, loss in curve):.4f}",
+                        milliseconds(predicted.get((row["name"], *link))),
+                        f"{min(loss for _, loss in row['curve']):.4f}",
                         count or "not reached",
-                        "" if seconds is None else f"{seconds:.1f}",
-                        "" if seconds is None else f"{slowest / 1e3 / seconds:.1f}",
+                        f"{seconds:.1f}" if count else "",
+                        f"{slowest / 1e3 / seconds:.1f}" if count else "",
                     ]
                 )
     if not lines:
@@ -241,15 +244,38 @@ def networks() -> str:
     return f"{table(head, lines, words=4)}\n\n{source('network')}{shared if load > 3 else ''}"
 
 
-def _batches_to(row: dict[str, Any], target: float) -> int | None:
-    """Return after how many batches a loss was first reached."""
-    return next((batches for batches, loss in row["curve"] if loss <= target), None)
+def _batches_to(curve: list[list[float]], target: float) -> int:
+    """Return after how many batches a loss was first reached, 0 if it was not."""
+    return int(next((batches for batches, loss in curve if loss <= target), 0))
 
 
-def _predicted(row: dict[str, Any], found: dict[str, Any], plain: dict[str, Any]) -> float:
-    """Return the milliseconds of a batch by the model of networks: from the time that passes took
-    in the run of gradients as they are, and the network as this run has measured it.
+def exchange_errors() -> str:
+    """Return how far predicted times of batches are from measured ones, by the way to exchange, if
+    they were computed.
     """
-    of, network = found["network"], row["cost"]
-    seconds = network["messages"] * of["latency"] + network["sent"] / of["bandwidth"]
-    return float(plain["compute"] + 1e3 * seconds)
+    errors: dict[str, list[float]] = {}
+    for row in result("scaling_model").get("exchanges", []):
+        errors.setdefault(row["name"].partition(" hosts, ")[2], []).append(row["error"])
+    if not errors:
+        return ""
+    lines = [
+        [way, len(each), *(f"{value:+.0%}" for value in (min(each), median(each), max(each)))]
+        for way, each in errors.items()
+    ]
+    return table(["exchange", "runs", "least error", "median", "largest"], lines)
+
+
+def seldom() -> str:
+    """Return the efficiencies that the model of scale predicts of ways to exchange on slow
+    networks, if it was computed.
+    """
+    rows = result("scaling_model").get("seldom", [])
+    if not rows:
+        return ""
+    ways = list(rows[0]["efficiency"])
+    head = ["workload", "network", "hosts", *(f"`{way}`" if "=" in way else way for way in ways)]
+    lines = [
+        [row["name"], row["network"], row["hosts"], *map(factor, row["efficiency"].values())]
+        for row in rows
+    ]
+    return f"{table(head, lines, words=2)}\n\nFrom `docs/results/scaling_model.json`."

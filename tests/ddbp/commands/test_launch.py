@@ -8,10 +8,10 @@ import tempfile
 import pytest
 
 from ddbp import settings
+from ddbp.comm.abort import SAVED
 from ddbp.commands import cli, end_signals, launch, post_mortem
 from ddbp.observers import rank_status
 from ddbp.observers.observer import StepPhase
-from ddbp.training.signals import SAVED
 
 
 @pytest.fixture

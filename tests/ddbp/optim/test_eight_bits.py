@@ -75,7 +75,10 @@ def test_bits_of_no_moments_are_refused():
 
 @pytest.mark.parametrize("kind", ["AdaGrad", "Adafactor", "LAMB", "LARS", "Muon"])
 def test_other_optimizers_have_no_such_option_as_is_said(kind):
-    assert "state_bits" not in signature(getattr(ddbp, kind)).parameters
+    make = getattr(ddbp, kind)
+    assert "state_bits" not in signature(make).parameters
+    with pytest.raises(ValueError, match=f"{kind}: state_bits must be left out, as .*; got 8. "):
+        make(0.01, state_bits=8)
     text = (Path(__file__).parents[3] / "docs/training.md").read_text()
     assert f"`{kind}`" in text.partition("Others have no such option: ")[2].partition("\n\n")[0]
 

@@ -1,12 +1,14 @@
 """The model of networks, and which exchange it recommends."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import ddbp
 from ddbp.comm.serial import SerialCommunicator
+from ddbp.seldom import network
 from ddbp.seldom.network import ENOUGH, Network, measured, recommended, ways
 from ddbp.training import advice
 from layers import Linear, Sequential
@@ -17,6 +19,29 @@ N = 512 * 784 + 512 + 10 * 512 + 10
 
 def test_one_host_has_no_network():
     assert measured(SerialCommunicator()) is None
+
+
+class TwoHosts:
+    """Ranks of two hosts, as far as a measurement asks."""
+
+    hosts, size = np.array([0, 1, 2]), 2
+    topology = SimpleNamespace(own=0)
+
+    def all_gather(self, array):
+        return np.stack([array, array])
+
+
+@pytest.mark.parametrize("latency", [1e-4, 0.02, 0.3])
+@pytest.mark.parametrize("bandwidth", [1e4, 1e6, 1e9])
+def test_latency_and_bandwidth_are_found_however_slow_the_network_is(
+    latency, bandwidth, monkeypatch
+):
+    took = lambda comm, size: latency + (size - 64) / bandwidth  # noqa: E731
+    monkeypatch.setattr(network, "_seconds", took)
+    found = measured(TwoHosts())
+    assert found.hosts == 2
+    assert found.latency == pytest.approx(latency)
+    assert found.bandwidth == pytest.approx(bandwidth)
 
 
 def test_messages_one_after_the_other_each_take_the_latency():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.comm.serial import SerialCommunicator
 from ddbp.training.memory import in_words, parsed
 from layers import (
     BatchNorm,
@@ -217,6 +218,12 @@ class Own(Composite):
 def test_what_cannot_be_planned_is_refused(options, must):
     with pytest.raises(ValueError, match=must):
         make(memory="1 MB", **options)
+
+
+def test_ranks_that_survive_each_other_are_refused(monkeypatch):
+    monkeypatch.setattr(SerialCommunicator, "survives", True)
+    with pytest.raises(ValueError, match="memory= needs ranks that are not replaced; got --surv"):
+        make(memory="10 MB")
 
 
 def test_data_of_several_arrays_are_refused():

@@ -294,6 +294,68 @@ def test_fragments_that_have_just_been_exchanged_are_not_moved_again_where_a_run
     assert not np.array_equal(after[first], then[first])
 
 
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=str)
+def test_a_round_that_is_ended_leaves_all_workers_with_what_they_have_trained(exchange):
+    steps = Steps()
+    stepped = make(exchange=exchange, callbacks=[steps])
+    for _ in range(3):
+        stepped.train_step(X[:20], LABELS[:20])
+    exchanges = stepped.step_count
+    workers = stepped._update._values.copy()
+    loss = stepped.end_round()
+    update = stepped._update
+    for values in update._values:
+        np.testing.assert_array_equal(values, stepped._flat.values)
+    if isinstance(exchange, ddbp.LocalSGD) and not exchange.after:
+        np.testing.assert_allclose(stepped._flat.values, workers.mean(axis=0), rtol=1e-4, atol=1e-6)
+    fragmented = exchange.fragments > 1
+    if exchange.due(3) is None:
+        assert np.isfinite(loss)
+    if exchange.due(3) is None or fragmented:
+        assert stepped.step_count == exchanges + 1 == len(steps.losses)
+    # Nothing is left.
+    before = stepped.parameters_sha256()
+    assert np.isnan(stepped.end_round())
+    assert stepped.parameters_sha256() == before
+    # Workers go on, and what they train then is exchanged, by the step itself or with the round.
+    told = stepped.train_step(X[:20], LABELS[:20]), stepped.end_round()
+    assert np.isfinite(told).any()
+    assert stepped.parameters_sha256() != before
+
+
+def test_the_loss_of_a_round_that_is_ended_is_the_mean_of_its_batches():
+    trainer = make(exchange=ddbp.LocalSGD(2, 100), optimizer=ddbp.SGD(1e-12))
+    for start in (0, 20):
+        trainer.train_step(X[start : start + 20], LABELS[start : start + 20])
+    found = trainer.evaluate(ddbp.ArrayDataset(X[:40], LABELS[:40]))["loss"]
+    assert trainer.end_round() == pytest.approx(found, rel=1e-6)
+
+
+def test_where_gradients_are_exchanged_in_each_step_there_is_no_round_to_end():
+    trainer = make()
+    trainer.train_step(X[:20], LABELS[:20])
+    before = trainer.parameters_sha256()
+    assert np.isnan(trainer.end_round())
+    assert (trainer.step_count, trainer.parameters_sha256()) == (1, before)
+
+
+class Ending(ddbp.Callback):
+    """Ends rounds within a fit."""
+
+    def on_step_end(self, trainer, step, loss):
+        trainer.end_round()
+
+    def on_epoch_end(self, trainer, record):
+        trainer.end_round()
+
+
+@pytest.mark.parametrize("exchange", EXCHANGES, ids=str)
+def test_rounds_that_callbacks_end_are_counted_once_in_the_losses_of_epochs(exchange):
+    trainer = make(exchange=exchange, callbacks=[Ending()], optimizer=ddbp.SGD(1e-12))
+    for record in trainer.fit(EVEN, epochs=3, validation=EVEN):
+        assert record["loss"] == pytest.approx(record["validation_loss"], rel=1e-6)
+
+
 # How it is called
 
 
@@ -394,12 +456,13 @@ def test_other_workers_go_on_from_a_state_if_told_so():
     assert [each.steps for each in more._update._optimizers] == [8] * 5
 
 
-def test_a_state_between_two_workers_is_refused():
+def test_a_state_and_the_end_of_a_round_between_two_workers_are_refused():
     trainer = make(exchange=ddbp.LocalSGD(2, 3))
     for batch in trainer.batches(EVEN, epochs=1):
         trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
-        with pytest.raises(RuntimeError, match="between two batches of all workers"):
-            trainer.state()
+        for call in (trainer.state, trainer.end_round):
+            with pytest.raises(RuntimeError, match="between two batches of all workers"):
+                call()
         break
 
 
@@ -497,3 +560,14 @@ def test_numbers_that_are_not_finite_stop_the_run():
     trainer = make(exchange=ddbp.LocalSGD(4, 4), optimizer=ddbp.SGD(1e6))
     with pytest.raises(FloatingPointError):
         trainer.fit(ddbp.ArrayDataset(spoilt, LABELS[:80]), epochs=3)
+
+
+@pytest.mark.parametrize("exchange", [ddbp.LocalSGD(4, 2), ddbp.DiLoCo(4, 4, fragments=2)], ids=str)
+def test_outer_gradients_too_large_for_float16_are_found_before_the_update(exchange):
+    trainer = make(exchange=exchange, compression="float16", optimizer=ddbp.SGD(1e7))
+    before = trainer._flat.values.copy()
+    text = 'compression="float16" needs sums of gradients of at most 65504; got larger .* in step 0'
+    with pytest.raises(FloatingPointError, match=text):
+        trainer.fit(EVEN, epochs=1)
+    shared = np.concatenate([each.values for each in trainer._update._fragments])
+    np.testing.assert_array_equal(shared, before)

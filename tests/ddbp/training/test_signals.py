@@ -17,7 +17,8 @@ import layers
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint
 from ddbp.checkpoint.writer import Writer
-from ddbp.training.signals import SAVED, RunSaved
+from ddbp.comm.abort import SAVED
+from ddbp.training.signals import RunSaved
 from layers.kernels.jit import kernel
 
 from .small import DATA, LABELS, X, make, network, parameters

@@ -536,6 +536,13 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
     "DiLoCo in fragments and 8 bits, a transformer": lambda workers: transformer(
         exchange=ddbp.DiLoCo(number(workers, 4), 4, fragments=2, bits=8), batch_size=48
     ),
+    "DiLoCo in fragments, whose rounds end with epochs": lambda workers: fitted(
+        network(Dropout(0.3)),
+        ddbp.Adam(0.01),
+        exchange=ddbp.DiLoCo(number(workers, 4), 6, fragments=2),
+        batch_size=48,
+        callbacks=[EndsRounds()],
+    ),
     "DiLoCo with workers that come and go": lambda workers: fitted(
         network(),
         ddbp.Adam(0.01),
@@ -617,6 +624,13 @@ def without_times(history: list[dict]) -> list[dict]:
         }
         for record in history
     ]
+
+
+class EndsRounds(ddbp.Callback):
+    """Has workers exchange what they have trained at the end of each epoch."""
+
+    def on_epoch_end(self, trainer: ddbp.Trainer, record: dict[str, object]) -> None:
+        trainer.end_round()
 
 
 class Corrupt(ddbp.Callback):

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from ddbp.commands import deaths, restarts
-from ddbp.commands.deaths import Memory
+from ddbp.commands import restarts
+from ddbp.job import deaths
+from ddbp.job.deaths import Memory
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from ddbp.commands import temporary
+from ddbp.job import temporary
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs flock")
 CODE = """
 import sys
-from ddbp.commands import temporary
+from ddbp.job import temporary
 with temporary.folder("test") as path:
     (path / "file").touch()
     print(path, flush=True)

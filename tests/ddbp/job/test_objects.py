@@ -1,0 +1,167 @@
+"""Objects that other processes make again, by names of modules and data."""
+
+import datetime
+import enum
+import functools
+import threading
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import layers
+from ddbp.job import objects
+from layers import Linear, Sequential
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Pair(NamedTuple):
+    one: int
+    other: object
+
+
+@dataclass(frozen=True)
+class Facts:
+    name: str
+    of: tuple = ()
+
+
+class Slots:
+    __slots__ = ("a", "b")
+
+
+def twice(value):
+    return 2 * value
+
+
+def there_and_back(value, folder):
+    objects.write("Test", {"value": value}, folder)
+    return objects.read(folder)["value"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 3, 2**80, 0.1, float("inf"), "text", b"\0\xff"),
+        *([1, [2]], (1, (2,)), {1, 2}, frozenset({3}), {"a": 1}, {1: "a", (2, 3): None}),
+        *(np.float32, np.dtype("<i2"), np.float32(0.1), np.exp, len, twice, layers.ReLU),
+        *(Path("a/b"), Colour.RED, Pair(1, [2]), Facts("n", (1,)), datetime.date(2026, 1, 2)),
+        *(OrderedDict(a=1), defaultdict(list, a=[1]), slice(1, 2), 1 + 2j, range(3)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_value_comes_back(value, tmp_path):
+    back = there_and_back(value, tmp_path)
+    assert type(back) is type(value)
+    assert back == value
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (2, 3), (4,)])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?", "u1"])
+def test_array_comes_back_and_may_be_written_to(dtype, shape, tmp_path):
+    array = (np.arange(np.prod(shape)) % 2).reshape(shape).astype(dtype)
+    back = there_and_back(array, tmp_path)
+    assert back.__class__ is np.ndarray
+    assert (back.dtype, back.shape) == (array.dtype, array.shape)
+    np.testing.assert_array_equal(back, array)
+    back[...] = 1
+    np.testing.assert_array_equal(objects.read(tmp_path)["value"], array)
+
+
+def test_what_is_there_twice_is_one_again(tmp_path):
+    array, shared = np.arange(3), [1]
+    slots = Slots()
+    slots.a = slots.b = shared
+    circle = [slots, array]
+    circle.append(circle)
+    back = there_and_back({"x": circle, "again": circle, "array": array}, tmp_path)
+    assert back["x"] is back["again"] is back["x"][2]
+    assert back["x"][0].a is back["x"][0].b
+    assert back["array"] is back["x"][1]
+
+
+def test_model_comes_back_with_shared_and_frozen_parameters(tmp_path):
+    rng = np.random.default_rng(1)
+    one = Linear(3, 3, rng=rng)
+    model = Sequential(one, layers.Dropout(0.5), one, layers.BatchNorm(3), Linear(3, 2, rng=rng))
+    model[4].freeze()
+    back = there_and_back(model, tmp_path)
+    assert repr(back) == repr(model)
+    assert back[0] is back[2]
+    assert [p.trainable for p in back.parameters()] == [p.trainable for p in model.parameters()]
+    x = rng.standard_normal((4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(back(x), model(x))
+
+
+def test_generator_goes_on_where_it_was(tmp_path):
+    rng = np.random.default_rng(3)
+    rng.standard_normal(5)
+    back = there_and_back(rng, tmp_path)
+    np.testing.assert_array_equal(back.standard_normal(4), rng.standard_normal(4))
+
+
+def test_partial_and_method_come_back(tmp_path):
+    partial, method = there_and_back((functools.partial(twice, 4), Pair(1, 2)._asdict), tmp_path)
+    assert partial() == 8
+    assert method() == {"one": 1, "other": 2}
+
+
+def test_mapped_array_stays_where_it_is(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(12.0).reshape(3, 4))
+    whole = np.load(tmp_path / "x.npy", mmap_mode="r")
+    back = there_and_back([np.asarray(whole), whole[1:]], tmp_path)
+    np.testing.assert_array_equal(back[0], whole)
+    np.testing.assert_array_equal(back[1], whole[1:])
+    assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
+
+
+def test_mapped_array_that_is_private_is_written_anew(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    private = np.load(tmp_path / "x.npy", mmap_mode="c")
+    private[0] = 5
+    np.testing.assert_array_equal(there_and_back(private, tmp_path), [5, 0, 0])
+
+
+class OfNotebook:
+    pass
+
+
+OfNotebook.__module__ = "__main__"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (
+            lambda: 0,
+            r"value\.a\[0\], for other processes, .*; got .*<lambda> of .*Move it to a mod",
+        ),
+        (
+            OfNotebook(),
+            r"value\.a\[0\].*; got OfNotebook of __main__. Move it to a module and import",
+        ),
+        (threading.Lock(), r"value\.a\[0\].*; got a lock"),
+        ((each for each in ()), r".*; got a generator"),
+        (np.array([None]), r".*; got a ndarray"),
+    ],
+    ids=["function", "class of a notebook", "lock", "generator", "objects"],
+)
+def test_what_cannot_be_had_elsewhere_is_refused_by_its_place(value, said, tmp_path):
+    slots = Slots()
+    slots.a = [value]
+    with pytest.raises(TypeError, match=f"^Test: {said}"):
+        objects.write("Test", {"value": slots}, tmp_path)
+
+
+def test_tuple_that_holds_itself_is_refused(tmp_path):
+    inner = []
+    outer = (inner,)
+    inner.append(outer)
+    with pytest.raises(TypeError, match="a part of itself"):
+        objects.write("Test", {"value": outer}, tmp_path)
