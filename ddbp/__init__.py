@@ -11,7 +11,7 @@ if not hasattr(_layers, "Tape"):
         " or take its folder off sys.path."
     )
 
-from . import attribution
+from . import attribution, data, export
 from .comm.base import CommunicationError
 from .comm.current import communicator
 from .compression import PowerSGD, Sign, TopK
@@ -156,6 +156,8 @@ __all__ = [
     "bits_per_character",
     "changing",
     "communicator",
+    "data",
+    "export",
     "f1_score",
     "figure",
     "linear_scaling",

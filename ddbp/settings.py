@@ -63,6 +63,8 @@ training is over.
 """
 REPLAY = "DDBP_REPLAY"
 """A folder with what `ddbp replay` asks for, where the answer goes."""
+DATA = "DDBP_DATA"
+"""The folder where data are kept that were downloaded or converted."""
 FIX = "DDBP_FIX"
 """What `ddbp doctor --fix` has a trainer of a script do otherwise: JSON with its number in the
 script, the folder of its run, and options with their new values.
@@ -301,6 +303,13 @@ def fix() -> dict[str, Any] | None:
         must = f"{FIX} must be what `ddbp doctor --fix` sets"
         raise ValueError(message("ddbp", must, repr(text), "Unset it."))
     return asked
+
+
+def data_folder() -> Path:
+    """Return the folder where data are kept that were downloaded or converted."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    return _folder(DATA) or base / "ddbp" / "data"
 
 
 def of_all_ranks() -> dict[str, str]:

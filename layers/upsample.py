@@ -146,8 +146,7 @@ class Upsample(Layer):
         known = self._between.get((size, dtype))
         if known is None:
             rows, columns = (
-                _between(n, m, self.align_corners, dtype)
-                for n, m in zip(size, outputs, strict=True)
+                between(n, m, self.align_corners, dtype) for n, m in zip(size, outputs, strict=True)
             )
             known = self._between[size, dtype] = rows, columns
         return known
@@ -161,7 +160,8 @@ def _taken(length: int, outputs: int) -> Integers:
     return np.stack([bounds[:-1], np.diff(bounds), np.ones(length, np.int64)], axis=1)
 
 
-def _between(length: int, outputs: int, align_corners: bool, dtype: Any) -> Between:
+def between(length: int, outputs: int, align_corners: bool, dtype: Any) -> Between:
+    """Return between which pixels of an axis each of the outputs lies."""
     numbers = np.arange(outputs)
     if align_corners:
         places = numbers * ((length - 1) / (outputs - 1) if outputs > 1 else 0.0)

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
-from ddbp import Adam, ArrayDataset, Trainer, attribution, script
+from ddbp import Adam, Trainer, attribution, script
 from ddbp.attribution import Attribution
+from ddbp.data import digits
 from layers import SoftmaxCrossEntropy, models
 
 METHODS: dict[str, Callable[..., Attribution]] = {
@@ -32,13 +32,6 @@ METHODS: dict[str, Callable[..., Attribution]] = {
 """Each is called with a model, images and their classes; "layers.4" is the ReLU after the second
 convolution.
 """
-
-
-def digits() -> tuple[ArrayDataset, ArrayDataset]:
-    """Return images (N, 8, 8, 1) in [0, 1] with their classes, for training and for the test."""
-    x, y = load_digits(return_X_y=True)
-    training, test = ArrayDataset(x.reshape(-1, 8, 8, 1) / 16, y).split(0.2)
-    return training, test
 
 
 def explained(
@@ -74,7 +67,7 @@ def main() -> None:
     flags = script.Flags(__doc__, epochs=10, batch_size=64, learning_rate=0.003)
     flags.add_size("--images", 8, "how many test images are explained")
     options = flags.parse_args()
-    training, test = digits()
+    training, test = digits(8, 8, 1)
     model = models.small_cnn(
         np.random.default_rng(options.seed), image=(8, 8, 1), widths=(16, 32), hidden=64
     )

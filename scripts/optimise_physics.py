@@ -1,5 +1,5 @@
 """Find the constants of a physical model from measurements, by gradients through its integrator,
-beside SciPy's `least_squares`.
+beside SciPy's `least_squares`, if SciPy is installed.
 
 A battery cell is heated by its current; one thermocouple is in its core and one on its case. Two
 lumped nodes, with temperatures in kelvin over the surroundings':
@@ -18,11 +18,15 @@ import time
 from typing import Any
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from ddbp import Adam, ArrayDataset, script
 from layers import Coefficients, Composite, MeanSquaredError, Recompute, exp, stack
 from layers.types import Array
+
+try:
+    from scipy.optimize import least_squares
+except ImportError:
+    least_squares = None
 
 NAMES = ("core_capacity", "case_capacity", "inner_resistance", "outer_resistance", "coefficient")
 TRUE = np.array([900.0, 400.0, 1.0, 1.5, 0.004])  # J/K, J/K, K/W, K/W, 1/K
@@ -78,10 +82,12 @@ class Cell(Composite):
         return stack(temperatures, axis=1)
 
 
-def by_scipy(currents: Array, measured: Array) -> dict[str, Any]:
+def by_scipy(currents: Array, measured: Array) -> dict[str, Any] | None:
     """Return the constants that `least_squares` finds with differences for its Jacobian, and what
-    that took.
+    that took; nothing without SciPy.
     """
+    if least_squares is None:
+        return None
     model = Cell(GUESS)
 
     def residuals(logarithms: Array) -> Array:

@@ -1,14 +1,11 @@
-"""Train a classifier of handwritten digits: 8 x 8 images, 10 classes, scikit-learn's embedded
-data.
-"""
+"""Train a classifier of handwritten digits: 8 x 8 images, 10 classes, which come with ddbp."""
 
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
-from ddbp import Adam, ArrayDataset, script
+from ddbp import Adam, script
+from ddbp.data import digits
 from layers import Linear, Module, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, models
 
 
@@ -25,17 +22,6 @@ def cnn(hidden: int, rng: np.random.Generator) -> Module:
 
 
 MODELS: dict[str, Callable[[int, np.random.Generator], Module]] = {"mlp": mlp, "cnn": cnn}
-
-
-def digits() -> tuple[ArrayDataset, ArrayDataset]:
-    """Return four fifths for training and a fifth for the test, always the same, with pixels in [0,
-    1].
-    """
-    x, y = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x / 16, y, test_size=0.2, stratify=y, random_state=0
-    )
-    return ArrayDataset(x_train, y_train), ArrayDataset(x_test, y_test)
 
 
 def main() -> None:

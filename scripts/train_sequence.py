@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from ddbp import Adam, ArrayDataset, script
+from ddbp.data import digits
 from ddbp.training.metrics import Metric, accuracy
 from layers import Composite, Linear, Loss, MeanSquaredError, SoftmaxCrossEntropy
 from layers.types import Array
@@ -49,11 +48,7 @@ def rows_of_digits(
     length: int, samples: int, rng: np.random.Generator
 ) -> tuple[ArrayDataset, ArrayDataset]:
     """Return the digits as sequences of 8 rows of 8 pixels."""
-    x, y = load_digits(return_X_y=True)
-    x_train, x_test, y_train, y_test = train_test_split(
-        x.reshape(-1, 8, 8) / 16, y, test_size=0.2, stratify=y, random_state=0
-    )
-    return ArrayDataset(x_train, y_train), ArrayDataset(x_test, y_test)
+    return digits(8, 8)
 
 
 def adding(

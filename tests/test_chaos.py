@@ -21,6 +21,22 @@ WAITING = [
 ]
 
 
+# Residuals, workers, feedback weights and plans come back, too.
+WAYS = [
+    "alone 1 power-sgd: kill after step=8",
+    "alone 1 diloco: kill after step=7; term after step=12",
+]
+MORE_WAYS = [
+    "alone 1 memory: kill after step=7",
+    "alone 1 dfa: kill after step=7",
+    "alone 1 meprop: kill forward step=7 amount=3000",
+    "restart 2 top-k: kill update rank=1 step=5 amount=20000; launcher data rank=0 step=9",
+    "restart 3 local-sgd: kill publish rank=2 step=4 amount=3000; kill data rank=1 step=8",
+    "survive 3 sign: kill update rank=1 step=3 amount=20000; two data rank=0 step=9",
+    "survive 3 dfa: kill backward rank=2 step=4 amount=20000",
+]
+
+
 @pytest.fixture
 def chaos(run_python, launcher):
     """Return the function that runs a campaign, and returns what it writes."""
@@ -34,7 +50,13 @@ def chaos(run_python, launcher):
     return run
 
 
-@pytest.mark.parametrize("jobs", [KNOWN, pytest.param(WAITING, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        [*KNOWN, *WAYS],
+        pytest.param([*WAITING, *MORE_WAYS], marks=pytest.mark.full),
+    ],
+)
 def test_disturbed_runs_come_to_the_same_bits(jobs, chaos, tmp_path):
     finished, found = chaos(tmp_path, "--replay", *jobs)
     assert finished.status == 0, finished.out

@@ -1,6 +1,8 @@
 """The notebooks run from the first cell to the last, and are kept without what they print."""
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ def test_there_are_notebooks():
 
 
 LAST = {
-    "start": ["report.html", "parameters.safetensors"],
+    "start": ["report.html", "model.safetensors"],
     "a-bad-run": ["0."],
 }
 
@@ -55,3 +57,87 @@ def test_notebook_runs_to_its_end(path, tmp_path):
         assert bad < 0.3
         assert min(good, mended) > 0.85
         assert "WRONG" in shown
+
+
+CELL = """
+import os
+import numpy as np
+import ddbp
+from layers import Linear
+from pids import Pids
+
+x = np.zeros((64, 3), np.float32)
+model = Linear(3, 2, rng=np.random.default_rng(0))
+trainer = ddbp.Trainer(model, loss="mse", optimizer="adam", batch_size=8, callbacks=[Pids()])
+trainer.fit(ddbp.ArrayDataset(x, x[:, :2]), epochs=10**6, ranks=2)
+"""
+PIDS = """
+import os, time
+from pathlib import Path
+import ddbp
+
+class Pids(ddbp.Callback):
+    def on_epoch_end(self, trainer, record):
+        time.sleep(0.1)
+        Path(f"pid-{os.getpid()}").touch()
+"""
+
+
+def is_there(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture
+def training_kernel(tmp_path):
+    """Return the manager of a kernel whose cell trains on two ranks, what waits for the answer to
+    that, what talks to the kernel, and the processes of the ranks.
+    """
+    pytest.importorskip("ipykernel", reason='needs pip install "ddbp[notebook]"')
+    client = pytest.importorskip("jupyter_client", reason='needs pip install "ddbp[notebook]"')
+    (tmp_path / "pids.py").write_text(PIDS)
+    manager, talks = client.manager.start_new_kernel(cwd=str(tmp_path), startup_timeout=300)
+    cell = talks.execute(CELL)
+    until = time.monotonic() + 300
+    while len(pids := [int(each.name[4:]) for each in tmp_path.glob("pid-*")]) < 2:
+        assert time.monotonic() < until, "ranks do not train"
+        time.sleep(0.1)
+    yield manager, lambda: answer(talks, cell), talks, pids
+    talks.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def answer(talks, cell):
+    """Return what the kernel answers to a cell."""
+    while True:
+        reply = talks.get_shell_msg(timeout=120)
+        if reply["parent_header"]["msg_id"] == cell:
+            return reply["content"]
+
+
+def require_gone(pids):
+    until = time.monotonic() + 60
+    while any(map(is_there, pids)):
+        assert time.monotonic() < until, f"one of the processes {pids} is left"
+        time.sleep(0.05)
+
+
+@pytest.mark.full
+def test_interrupted_cell_ends_its_ranks(training_kernel):
+    manager, answered, talks, pids = training_kernel
+    manager.interrupt_kernel()
+    reply = answered()
+    assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
+    require_gone(pids)
+    after = talks.execute("assert trainer.step_count == 0")
+    assert answer(talks, after)["status"] == "ok"
+
+
+@pytest.mark.full
+def test_killed_kernel_takes_its_ranks_with_it(training_kernel):
+    manager, _, _, pids = training_kernel
+    manager.provisioner.process.kill()
+    require_gone(pids)

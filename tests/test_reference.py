@@ -23,6 +23,9 @@ MODULES = (
     "layers.rules",
     "ddbp.attribution",
     "ddbp.data.augment",
+    "ddbp.data",
+    "ddbp.sklearn",
+    "ddbp.export",
     "ddbp.training.script",
 )
 # They mean the same everywhere, and stand at the head of the reference: the inputs of a layer, the

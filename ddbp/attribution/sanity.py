@@ -70,8 +70,6 @@ def sanity_check(
 
 def _ranks(owner: str, found: Any, signed: bool) -> list[Array]:
     """Return the ranks of each sample's attributions, or of their sizes."""
-    from scipy.stats import rankdata
-
     if not isinstance(found, Attribution):
         fix = "Write lambda model: saliency(model, x, labels)."
         must = "explain must return an Attribution"
@@ -81,8 +79,14 @@ def _ranks(owner: str, found: Any, signed: bool) -> list[Array]:
     for n in range(len(found)):
         sample = [leaf[n : n + 1].values if isinstance(leaf, Ragged) else leaf[n] for leaf in parts]
         numbers = np.concatenate([np.ravel(each) for each in sample])
-        result.append(rankdata(numbers if signed else np.abs(numbers)))
+        result.append(_rank(numbers if signed else np.abs(numbers)))
     return result
+
+
+def _rank(numbers: Array) -> Array:
+    """Return the rank of each of the numbers (n,), from 1; equal ones have the mean of theirs."""
+    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[places]
 
 
 def _correlation(a: Array, b: Array) -> float:

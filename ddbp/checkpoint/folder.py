@@ -96,6 +96,22 @@ def manifest_text(facts: Mapping[str, Any]) -> str:
     return json.dumps({**facts, "sha256": _digest(facts)}, indent=1) + "\n"
 
 
+def manifest_facts(raw: bytes) -> tuple[dict[str, Any], Any, str]:
+    """Return the facts in a text that `manifest_text` has made, the digest that it states, and the
+    one that they have.
+
+    Raises
+    ------
+    ValueError, RecursionError
+        It is no such text.
+    """
+    facts = json.loads(raw, object_pairs_hook=_once)
+    if not isinstance(facts, dict):
+        raise ValueError("no object of JSON")
+    stated = facts.pop("sha256", None)
+    return facts, stated, _digest(facts)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of JSON, none of whose names may occur twice: readers would differ."""
     facts = dict(pairs)
@@ -139,11 +155,7 @@ class Checkpoint:
             with opened(self.path / STATE) as file:
                 if os.fstat(file.fileno()).st_size > _LARGEST_STATE:
                     raise ValueError(f"more than {_LARGEST_STATE} bytes")
-                facts = json.loads(file.readall(), object_pairs_hook=_once)
-            if not isinstance(facts, dict):
-                raise ValueError("no object of JSON")
-            stated = facts.pop("sha256", None)
-            found = _digest(facts)
+                facts, stated, found = manifest_facts(file.readall())
         except OSError as error:
             raise self._damaged(f"{STATE} must be there", error.strerror) from error
         except (ValueError, RecursionError) as error:
@@ -285,8 +297,11 @@ def write_text(path: Path, text: str) -> None:
         place.write_text(text, encoding="utf-8")
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name to a safetensors file that appears whole, and is on the disk then.
+def write_arrays(
+    path: Path, arrays: Mapping[str, Array], facts: dict[str, str] | None = None
+) -> None:
+    """Write arrays by name, and facts about them, to a safetensors file that appears whole, and is
+    on the disk then.
 
     Raises
     ------
@@ -295,7 +310,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     """
     try:
         with files.whole(path, durable=True) as place:
-            safetensors.numpy.save_file(dict(arrays), place)
+            safetensors.numpy.save_file(dict(arrays), place, facts)
     except (OSError, safetensors.SafetensorError) as error:
         must, fix = f"{path} must be a file to write to", "Free some space, or write elsewhere."
         raise OSError(message("ddbp", must, error, fix)) from error

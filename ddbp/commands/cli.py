@@ -15,6 +15,7 @@ commands:
                               (both take -m module, as python does, instead of script.py)
   replay RUN --step N         a step of a run once more, bit for bit, with every instrument
   checkpoint COMMAND FOLDER   list, show, verify or export the checkpoints of a run
+  export BUNDLE_OR_RUN        a model as ONNX, as PyTorch's safetensors, or as a bundle
   report RUN [RUN …]          write the report of a run anew, or a page that compares several
   runs [FOLDER]               list the runs in a folder
   watch RUN                   follow a run that goes on, from wherever its folder is seen
@@ -32,6 +33,7 @@ COMMANDS = (
     "verify",
     "replay",
     "checkpoint",
+    "export",
     "report",
     "runs",
     "watch",

@@ -1,16 +1,17 @@
 """Data sets in memory."""
 
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from layers.checks import non_negative_int, require_number
 from layers.errors import message, wording
-from layers.types import Array
+from layers.types import Array, Integers
 
-from .order import permutation
+from . import weights as weighing
+from .order import parts, permutation, spread_evenly
 from .samples import (
     Ragged,
     cast,
@@ -57,9 +58,10 @@ class ArrayDataset:
         self.y = samples_of(owner, "y", y)
         named = {"x": self.x, "y": self.y}
         if weights is not None:
-            named["weights"] = weights = _weights(owner, samples_of(owner, "weights", weights))
+            weights = weighing.checked(owner, samples_of(owner, "weights", weights))
+            named["weights"] = weights
         self._samples = require_equal_lengths(owner, named)
-        self.weights = _of_positions(owner, self.y, weights)
+        self.weights = weighing.of_positions(owner, self.y, weights)
 
     @classmethod
     def of(cls, owner: str, x: Any, y: Any, weights: Any) -> "ArrayDataset":
@@ -147,10 +149,35 @@ class ArrayDataset:
                     fix,
                 )
             )
-        order = permutation(len(self), seed, 0)
-        cut = min(len(self) - 1, max(1, len(self) - round(len(self) * fraction)))
-        first, second = order[:cut], order[cut:]
-        return self._map(lambda leaf: leaf[first]), self._map(lambda leaf: leaf[second])
+        first, second = parts(len(self), (1 - fraction, fraction), seed)
+        return self.subset(first), self.subset(second)
+
+    def subset(self, numbers: Any) -> "ArrayDataset":
+        """Return some samples by their numbers, in this order."""
+        return self._map(lambda leaf: leaf[numbers])
+
+    def targets(self, numbers: Integers) -> Any:
+        """Return the targets of some samples."""
+        return of_leaves(lambda leaf: leaf[numbers], self.y)
+
+    # What trainers and instruments use of data sets of either kind, in memory or a `Source`.
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a loss gets weights."""
+        return self.weights is not None
+
+    def order(self, seed: int, epoch: int) -> Integers:
+        """Return the numbers of the samples in the order of an epoch, the same on every rank."""
+        return permutation(len(self), seed, epoch)
+
+    def in_memory(self, numbers: Integers) -> "ArrayDataset":
+        """Return some samples."""
+        return self.subset(numbers)
+
+    def excerpt(self, most: int) -> "ArrayDataset":
+        """Return so many samples at most, spread evenly."""
+        return self.subset(spread_evenly(len(self), most))
 
     def weighted(self, class_weight: Any, ignore: int | None = None) -> "ArrayDataset":
         """Return the data with each label's weight, times the weights that there are.
@@ -169,94 +196,10 @@ class ArrayDataset:
             The targets are no labels, or one of them has no weight, or a label that is named does
             not occur, or a weight is negative, or all are 0.
         """
-        labels = self.y.values if isinstance(self.y, Ragged) else self.y
-        owner, fix = "Trainer.fit", "Pass ArrayDataset(…, weights=…) for targets of another kind."
-        if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
-            must = "class_weight needs targets that are integer labels (N, …)"
-            raise ValueError(message(owner, must, described(self.y), fix))
-        weights = _of_labels(owner, class_weight, labels, ignore)
-        counted = weights if ignore is None else weights[labels != ignore]
-        if not counted.any():
-            must, fix = "class_weight must not be 0 for all labels", "0 leaves a label out."
-            raise ValueError(message(owner, must, class_weight, fix))
-        if isinstance(self.y, Ragged):
-            weights *= self.weights.values
-            return self.unchecked(self.x, self.y, self.y.with_values(weights, 0))
-        if self.weights is not None:
-            axes = max(0, labels.ndim - self.weights.ndim)
-            weights = weights * self.weights.reshape(*self.weights.shape, *[1] * axes)
-        return self.unchecked(self.x, self.y, weights)
-
-
-def _weights(owner: str, weights: Any) -> Any:
-    """Return weights as floating numbers, or refuse those that cannot be."""
-    if type(weights) in (tuple, dict):
-        must, fix = "weights must be an array", "Several targets share those of their samples."
-        raise ValueError(message(owner, must, described(weights), fix))
-    values = weights.values if isinstance(weights, Ragged) else weights
-    if values.min(initial=0) < 0 or not values.any():
-        must, fix = "weights must be at least 0, and not all 0", "0 leaves a sample out."
-        raise ValueError(message(owner, must, f"{values.min()} to {values.max()}", fix))
-    return weights if weights.dtype.kind == "f" else weights.astype(np.float64)
-
-
-def _of_positions(owner: str, y: Any, weights: Any) -> Any:
-    """Return the weights of ragged targets by position; others as they are."""
-    if not isinstance(y, Ragged):
-        if isinstance(weights, Ragged):
-            must, fix = "weights must be an array (N, …)", "Pass one weight per sample."
-            raise ValueError(message(owner, must, "a Ragged", fix))
-        return weights
-    if weights is None:
-        values = np.ones(len(y.values))
-    elif isinstance(weights, Ragged) and weights.values.shape == (len(y.values),):
-        if not np.array_equal(weights.lengths, y.lengths):
-            must = "weights must have the lengths of y"
-            raise ValueError(message(owner, must, weights, "Give each time step one weight."))
-        values = weights.values
-    elif not isinstance(weights, Ragged) and weights.ndim == 1:
-        values = np.repeat(weights, y.lengths)
-    else:
-        must, fix = "weights of ragged targets must be (N,), or ragged (N, T)", "Leave axes out."
-        raise ValueError(message(owner, must, described(weights), fix))
-    return y.with_values(values, 0)
-
-
-def _of_labels(owner: str, given: Any, labels: Array, ignore: int | None) -> Array:
-    """Return the weight of each label."""
-    kinds, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    if isinstance(given, str) and given == "balanced":
-        counts = np.where(kinds == ignore, 0, counts)
-        some = np.maximum(counts, 1) * max(1, np.count_nonzero(counts))
-        return np.asarray((counts.sum() / some)[which.reshape(labels.shape)])
-    write = 'Write {0: 1.0, 1: 5.0}, or "balanced".'
-    keys = [*given] if isinstance(given, Mapping) else None
-    try:
-        values = np.array([*given.values()] if keys is not None else given, np.float64)
-    except (OverflowError, TypeError, ValueError) as error:
-        must = "class_weight must be numbers"
-        raise ValueError(message(owner, must, repr(given), write)) from error
-    if keys is not None:
-        if not all(isinstance(key, int | np.integer) for key in keys):
-            raise ValueError(message(owner, "class_weight must have labels as keys", given, write))
-        unknown = [key for key in keys if key not in kinds and key != ignore]
-        if unknown:
-            must, fix = "class_weight must be of labels that occur", "Leave out those that do not."
-            got = f"{unknown[0]}, where labels are in {kinds[0]}..{kinds[-1]}"
-            raise ValueError(message(owner, must, got, fix))
-    else:
-        keys = [*range(values.size)]
-    if values.ndim != 1 or not np.all(values >= 0) or np.isinf(values).any():
-        must = "class_weight must be numbers of at least 0"
-        raise ValueError(message(owner, must, given, write))
-    known = dict(zip(map(int, keys), values.tolist(), strict=True))
-    table = []
-    for label in kinds.tolist():
-        if label not in known and not isinstance(given, Mapping) and label != ignore:
-            must, fix = f"class_weight must have a weight for label {label}", "Add it."
-            raise ValueError(message(owner, must, f"{values.size} weights", fix))
-        table.append(known.get(label, 1.0))
-    return np.array(table)[which.reshape(labels.shape)]
+        owner = "Trainer.fit"
+        kinds, counts = np.unique(weighing.labels_of(owner, self.y), return_counts=True)
+        of_labels = weighing.LabelWeights(owner, class_weight, kinds, counts, ignore)
+        return self.unchecked(self.x, self.y, of_labels.times(owner, self.y, self.weights))
 
 
 def array_digest(array: Array, limit: int = 1 << 26) -> str:
@@ -265,5 +208,5 @@ def array_digest(array: Array, limit: int = 1 << 26) -> str:
     """
     if array.nbytes > limit and len(array) > 1:
         step = max(1, int(len(array) * limit // array.nbytes))
-        array = array[np.linspace(0, len(array) - 1, min(step, len(array))).astype(np.int64)]
+        array = array[spread_evenly(len(array), step)]
     return f"{array.shape} {array.dtype} {zlib.crc32(np.ascontiguousarray(array).tobytes()):08x}"

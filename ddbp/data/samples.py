@@ -65,6 +65,33 @@ class Ragged:
         self.padding = padding
         self._starts = np.cumsum(self.lengths) - self.lengths
 
+    @classmethod
+    @wording("Ragged.joined")
+    def joined(cls, values: Any, lengths: Any, padding: float = 0) -> "Ragged":
+        """Return the sequences that lie in one array, one after the other.
+
+        Parameters
+        ----------
+        values
+            All time steps (ΣT_n, …). A `numpy.memmap` stays in its file; its values are checked by
+            whoever reads them.
+        lengths
+            T_n, (N,), integers of at least 1.
+        padding
+            As of `Ragged`.
+        """
+        owner = "Ragged.joined"
+        known = array_of(owner, "lengths", lengths)
+        if known.ndim != 1 or known.dtype.kind not in "iu" or known.min() < 1:
+            must, fix = "lengths must be integers (N,) of at least 1", "Leave empty sequences out."
+            got = f"{known.min()}" if known.dtype.kind in "iu" else known.dtype
+            raise ValueError(message(owner, must, got if known.ndim == 1 else known.shape, fix))
+        steps = values if isinstance(values, np.memmap) else array_of(owner, "values", values)
+        if steps.ndim < 1 or len(steps) != known.sum():
+            must, fix = "lengths must add up to the length of values", "Give each sequence one."
+            raise ValueError(message(owner, must, f"{known.sum()} and {len(steps)}", fix))
+        return cls.unchecked(steps, known.astype(np.int64), padding)
+
     def __len__(self) -> int:
         return len(self.lengths)
 
@@ -76,7 +103,7 @@ class Ragged:
         """Return some of the sequences."""
         of = zip(self._starts[rows], self.lengths[rows], strict=True)
         parts = [self.values[start : start + length] for start, length in of]
-        return self._like(np.concatenate(parts), self.lengths[rows], self.padding)
+        return self.unchecked(np.concatenate(parts), self.lengths[rows], self.padding)
 
     @property
     def dtype(self) -> Any:
@@ -89,10 +116,11 @@ class Ragged:
 
     def with_values(self, values: Array, padding: float) -> "Ragged":
         """Return sequences of the same lengths."""
-        return self if values is self.values else self._like(values, self.lengths, padding)
+        return self if values is self.values else self.unchecked(values, self.lengths, padding)
 
     @staticmethod
-    def _like(values: Array, lengths: Integers, padding: float) -> "Ragged":
+    def unchecked(values: Array, lengths: Integers, padding: float) -> "Ragged":
+        """Return sequences that are known to be right, or are checked by whoever reads them."""
         result = object.__new__(Ragged)
         result.values = values
         result.lengths = lengths
@@ -197,6 +225,8 @@ def samples_of(owner: str, name: str, given: Any, least: int = 1) -> Samples:
     different lengths become `Ragged`.
     """
     if isinstance(given, Ragged):
+        if isinstance(given.values, np.memmap):
+            return given.with_values(array_of(owner, name, given.values), given.padding)
         return given
     if isinstance(given, tuple | Mapping):
         if not given:

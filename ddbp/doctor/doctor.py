@@ -310,7 +310,7 @@ class Doctor(OptionsCallback):
             records=trainer.history,
             weights=self._weights,
             alike=self._alike,
-            weighted=(data is not None and data.weights is not None)
+            weighted=(data is not None and data.has_weights)
             or (first is not None and first.weighted),
             planned=self._planned,
             ranks=self._ranks,

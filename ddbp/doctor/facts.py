@@ -12,7 +12,7 @@ from layers.engine.memory import flat
 from layers.types import Array
 
 if TYPE_CHECKING:
-    from ddbp.data.array_dataset import ArrayDataset
+    from ddbp.data.source import Dataset
 
 _ROWS = 2000
 """Samples that facts are drawn from, at equal distances."""
@@ -62,13 +62,13 @@ class DataFacts:
     one_hot: bool
 
     @classmethod
-    def of(cls, data: "ArrayDataset") -> "DataFacts | None":
+    def of(cls, data: "Dataset") -> "DataFacts | None":
         """Return what is known of a data set, None of one with several or ragged arrays."""
-        x, y = data.x, data.y
-        if not (isinstance(x, np.ndarray) and isinstance(y, np.ndarray)):
+        known = data.excerpt(1)
+        if not (isinstance(known.x, np.ndarray) and isinstance(known.y, np.ndarray)):
             return None
-        rows = np.linspace(0, len(x) - 1, min(len(x), _ROWS)).astype(np.int64)
-        x, y = x[rows], y[rows]
+        excerpt = data.excerpt(_ROWS)
+        x, y = excerpt.x, excerpt.y
         rms = mean = std = np.nan
         if x.dtype.kind == "f":
             numbers = x.astype(np.float64)

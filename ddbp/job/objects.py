@@ -209,7 +209,7 @@ class _Packer:
             return f"numpy:{value.__name__}"
         module, name = (getattr(value, key, None) for key in ("__module__", "__qualname__"))
         if not (isinstance(module, str) and isinstance(name, str)):
-            return None
+            return _constant(value)
         found: Any = sys.modules.get(module)
         for part in name.split("."):
             found = getattr(found, part, None)
@@ -239,6 +239,17 @@ class _Packer:
     def _refused(self, path: str, got: str, fix: str) -> TypeError:
         must = f"{path}, for other processes, must be data, or what they find in a module"
         return TypeError(message(self._owner, must, got, fix))
+
+
+def _constant(value: Any) -> str | None:
+    """Return the name of what a module has for good: it is a frozen dataclass of that module."""
+    kind = type(value)
+    parameters = getattr(kind, "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        return None
+    held = vars(sys.modules[kind.__module__]) if kind.__module__ != "__main__" else {}
+    name = next((name for name, found in held.items() if found is value), None)
+    return None if name is None else f"{kind.__module__}:{name}"
 
 
 def _mapped(array: Array) -> dict[str, Any] | None:

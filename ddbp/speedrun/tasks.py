@@ -9,7 +9,7 @@ import numpy as np
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augment import Affine, Crop, Flip
 from ddbp.optim.adam import Adam
-from ddbp.optim.schedule import Cosine, OneCycle
+from ddbp.optim.schedule import OneCycle
 from ddbp.optim.sgd import SGD
 from ddbp.training.metrics import bits_per_character
 from layers import (
@@ -186,7 +186,7 @@ def _of_text(numbers: Numbers) -> Module:
 def _learning_text(numbers: Numbers, steps: int) -> dict[str, Any]:
     return {
         "loss": SoftmaxCrossEntropy(),
-        "optimizer": Adam(Cosine(numbers["learning_rate"], steps=steps)),
+        "optimizer": Adam(OneCycle(numbers["learning_rate"], steps=steps)),
         "clip_norm": 1.0,
         "metrics": [bits_per_character],
     }
@@ -228,7 +228,7 @@ TASKS: dict[str, Task] = {
             0.985,
             True,
             {
-                "epochs": Choice(16, 1, 200),
+                "epochs": Choice(14, 1, 200),
                 "seed": _SEED,
                 "batch_size": Choice(64, 8, 4000),
                 "width": Choice(16, 4, 128),
@@ -252,12 +252,12 @@ TASKS: dict[str, Task] = {
             2.2,
             False,
             {
-                "epochs": Choice(6, 1, 200),
+                "epochs": Choice(5, 1, 200),
                 "seed": _SEED,
-                "batch_size": Choice(32, 8, 2048),
-                "features": Choice(128, 32, 1024),
-                "depth": Choice(3, 1, 24),
-                "learning_rate": Choice(0.003, 1e-6, 1.0),
+                "batch_size": Choice(16, 8, 2048),
+                "features": Choice(64, 32, 1024),
+                "depth": Choice(2, 1, 24),
+                "learning_rate": Choice(0.01, 1e-6, 1.0),
             },
             _text,
             _of_text,

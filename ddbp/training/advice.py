@@ -14,6 +14,7 @@ import numpy as np
 from ddbp import terminal
 from ddbp.comm.base import Communicator
 from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset, Source
 from ddbp.observers.observer import StepHook, StepPhase
 from ddbp.optim.optimizer import Optimizer
 from ddbp.seldom import workers
@@ -163,7 +164,7 @@ def chosen(
     ValueError
         The way to exchange is given, too.
     """
-    if not isinstance(given, ArrayDataset):
+    if not isinstance(given, ArrayDataset | Source):
         return given, options
     _require_lasting(comm)
     for name in _WAYS:
@@ -185,7 +186,7 @@ def chosen(
         memory=memory,
         **practice,
     )
-    first = given._map(lambda leaf: leaf[: options.batch_size])
+    first = given.in_memory(np.arange(min(options.batch_size, len(given))))
     while advice.way is None:
         trainer.train_step(first.x, first.y, first.weights)
     shards = options.shards if isinstance(options.shards, int) else comm.size
@@ -208,7 +209,7 @@ def _goes(
     optimizer: Optimizer,
     callbacks: Sequence[Any],
     comm: Communicator,
-    data: ArrayDataset,
+    data: Dataset,
     memory: Any,
 ) -> bool:
     """Return whether a way to exchange goes with the other options of a trainer."""

@@ -120,11 +120,11 @@ def optimizer(given: Any) -> Optimizer:
     """Return the optimizer, which may be given by its name, if it has a usual learning rate."""
     must = "optimizer must be an Optimizer, or the name of one"
     if isinstance(given, str):
-        kinds = {kind.__name__: kind for kind in _OPTIMIZERS}
-        found = _named(given, kinds)
+        found = optimizer_kind(given)
         if found is None:
+            names = ", ".join(kind.__name__ for kind in _OPTIMIZERS)
             raise _refused(
-                must, repr(given), f"Write one of {', '.join(kinds)}, such as optimizer=Adam(1e-3)."
+                must, repr(given), f"Write one of {names}, such as optimizer=Adam(1e-3)."
             )
         if _required(found):
             fix = f"Write optimizer={found.__name__}(0.1), with a rate of your own."
@@ -136,6 +136,11 @@ def optimizer(given: Any) -> Optimizer:
     if not isinstance(given, Optimizer):
         raise _refused(must, repr(given), "Write optimizer=Adam(1e-3), for example.")
     return given
+
+
+def optimizer_kind(name: str) -> type[Any] | None:
+    """Return the class of an optimizer by its name, if there is one."""
+    return _named(name, {kind.__name__: kind for kind in _OPTIMIZERS})
 
 
 def metrics(given: Any, loss: object) -> dict[str, Metric]:

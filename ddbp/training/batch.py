@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.samples import Padded, Ragged, of_leaves, spread
+from ddbp.data.samples import Padded, Ragged, leaves, of_leaves, spread
+from ddbp.data.source import Dataset, Source
 from ddbp.reduction.shards import ShardPlan
 from layers import Tape
 from layers.types import Array, Integers
@@ -84,26 +84,55 @@ of this rank.
 
 
 def local_batch(
-    data: ArrayDataset,
+    data: Dataset,
     plan: ShardPlan,
     rows: Any,
     take: Take,
     slot: int = 0,
     ends_group: bool = False,
 ) -> LocalBatch:
-    """Return this rank's rows of the global batch that has the given rows of the data."""
+    """Return this rank's rows of the global batch that has the given rows of the data; of a source
+    these are read, and `take` is not needed.
+    """
     first, stop, bounds = plan.rows(len(rows))
     mine = rows[first:stop]
-    x = take(f"x{slot}", data.x, rows, mine)
-    y = take(f"y{slot}", data.y, rows, mine)
+    if isinstance(data, Source):
+        x, y, weights = _read(data, rows, mine)
+    else:
+        x = take(f"x{slot}", data.x, rows, mine)
+        y = take(f"y{slot}", data.y, rows, mine)
+        weights = data.weights
+        if weights is not None:
+            weights = take(f"weights{slot}", weights, rows, mine)
     if y.__class__ is not ndarray:
         y = y.values if y.__class__ is Padded else spread(np.asarray, y)
-    weights = data.weights
-    if weights is not None:
-        weights = take(f"weights{slot}", weights, rows, mine)
-        weights = weights.values if weights.__class__ is Padded else weights
+    weights = weights.values if weights.__class__ is Padded else weights
     numbers = mine if mine.__class__ is ndarray else None
     return LocalBatch(x, y, first, bounds, len(rows), weights, 1.0, ends_group, numbers)
+
+
+def _read(source: Source, rows: Any, mine: Any) -> tuple[Any, Any, Any]:
+    """Return samples `mine` of a batch of `rows` of a source; sequences are padded to the longest
+    of the batch.
+    """
+    # A rank that has none reads one, to know what there would be.
+    numbers = np.asarray(mine if len(mine) else rows[:1])
+    own = slice(0, len(mine))
+    parts = dict(zip(("x", "y", "weights"), source.take(numbers), strict=True))
+    for key, part in parts.items():
+        if part is None:
+            continue
+        names = iter([name for name, _ in leaves(key, part)])
+
+        def leaf(samples: Any, names: Iterator[str] = names) -> Any:
+            name = next(names)
+            if type(samples) is not Ragged:
+                return samples[own]
+            lengths = source.lengths["y" if name == "weights" else name]
+            return samples.padded(own, own, int(lengths[np.asarray(rows)].max(initial=1)))
+
+        parts[key] = of_leaves(leaf, part)
+    return parts["x"], parts["y"], parts["weights"]
 
 
 def of_workers(rows: LocalBatch) -> Iterator[LocalBatch]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from ddbp.comm.base import NotRecoveredError
 from ddbp.data.array_dataset import ArrayDataset, array_digest
 from ddbp.data.samples import recorded
+from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom import workers
 from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
@@ -100,7 +101,7 @@ class BatchStream:
         self.follow(plan)
         self._truncation = truncation
         self.loader = Loader(options, prefetch)
-        self.data: ArrayDataset | None = None
+        self.data: Dataset | None = None
         self.given: ArrayDataset | tuple[Array, Array] | None = None
         # The epoch that the run has begun with, or None if there is no run.
         self._first_epoch: int | None = None
@@ -126,7 +127,7 @@ class BatchStream:
         self.runs += 1
         return self.runs <= self.over
 
-    def begin(self, data: ArrayDataset) -> bool:
+    def begin(self, data: Dataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
         options = self._options
         if options.exchange is not None:
@@ -210,11 +211,11 @@ class BatchStream:
         named = zip(("x", "y"), self.given or (), strict=False)
         return {name: array_digest(array, most) for name, array in named}
 
-    def batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+    def batches(self, data: Dataset) -> Iterator[LocalBatch]:
         """Yield what is left of the epoch that has begun, and end it."""
         return self._giving_out(self._batches(data))
 
-    def _batches(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+    def _batches(self, data: Dataset) -> Iterator[LocalBatch]:
         end, size = self._options.samples(len(data)), self._batch_size
         first = start = self._take_start()
         begun_here = not self._group.batches
@@ -239,7 +240,7 @@ class BatchStream:
         (rows,) = self.loader.take(self.data, self._plan, 0, range(1))
         return next(iter(self.turns(rows)))
 
-    def parts(self, data: ArrayDataset) -> Iterator[LocalBatch]:
+    def parts(self, data: Dataset) -> Iterator[LocalBatch]:
         """Yield what is computed at once of what is left of the epoch that has begun, and end it:
         its batches, or the windows of a group's batches in turn.
         """
@@ -247,7 +248,7 @@ class BatchStream:
             return self.batches(data)
         return self._giving_out(self._windows(data, self._truncation))
 
-    def _windows(self, data: ArrayDataset, truncation: Truncation) -> Iterator[LocalBatch]:
+    def _windows(self, data: Dataset, truncation: Truncation) -> Iterator[LocalBatch]:
         size, end = self._accumulate * self._batch_size, self._options.samples(len(data))
 
         def starts(first: int) -> range:
@@ -315,7 +316,7 @@ class BatchStream:
         self._samples = None
 
     def _take(
-        self, data: ArrayDataset, starts: Sequence[int], following: Sequence[int]
+        self, data: Dataset, starts: Sequence[int], following: Sequence[int]
     ) -> list[LocalBatch]:
         """Return this rank's rows of batches of the epoch that has begun; some follow."""
         self.given = None

@@ -27,6 +27,7 @@ from ddbp.data.samples import (
     require_range,
     samples_of,
 )
+from ddbp.data.source import Dataset, Reading, Source
 from ddbp.optim.checksums import Memory
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
@@ -300,19 +301,30 @@ def same_parameters(trainer: "Trainer") -> None:
 
 
 def require_data_set(dataset: Any) -> None:
-    """Refuse data of another kind than `ArrayDataset`, with what to write for it."""
-    if isinstance(dataset, ArrayDataset):
+    """Refuse data of another kind than `ArrayDataset` and `Source`, with what to write for it."""
+    if isinstance(dataset, ArrayDataset | Source):
         return
     fix = "Use ArrayDataset(x, y)."
     if isinstance(dataset, tuple | list) and len(dataset) == 2:
         fix = "Write ArrayDataset(*data) for a pair of arrays."
-    elif hasattr(dataset, "__iter__") or hasattr(dataset, "__getitem__"):
+    elif isinstance(dataset, ndarray):
+        fix = "Write ArrayDataset(x, y), with the targets beside it."
+    elif hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"):
+        fix = "Write ddbp.data.ItemSource(data) for what has samples by number."
+    elif hasattr(dataset, "__iter__"):
         fix = (
-            "Collect it: x, y = zip(*data), and ArrayDataset(np.stack(x), np.stack(y)) if it yields"
-            " samples, np.concatenate if batches; or loop over it with trainer.train_step(x, y)."
+            "Write ddbp.data.GeneratorSource(lambda: iter(…), samples=…) if it yields samples; or"
+            " loop over it with trainer.train_step(x, y) if batches."
         )
     got = type(dataset).__name__
-    raise TypeError(message("Trainer", "data must be an ArrayDataset", got, fix))
+    raise TypeError(message("Trainer", "data must be an ArrayDataset or a Source", got, fix))
+
+
+def _require_targets(dataset: Dataset, name: str) -> None:
+    """Refuse a source of inputs alone."""
+    if isinstance(dataset, Reading) and not dataset.has_targets:
+        fix = "Give it y; predict does without."
+        raise ValueError(message("Trainer", f"{name} must have targets", dataset, fix))
 
 
 def _require_loss_of_weights(loss: Any, name: str) -> None:
@@ -330,9 +342,11 @@ def _require_loss_of_weights(loss: Any, name: str) -> None:
         return
 
 
-def samples_to_predict(x: Any, dtype: Any) -> Samples:
+def samples_to_predict(x: Any, dtype: Any) -> Samples | Source:
     """Return what a prediction is asked for, in the type of the model; there may be no samples."""
     owner = "Trainer.predict"
+    if isinstance(x, Source):
+        return x.astype(dtype)
     if isinstance(x, ArrayDataset):
         must, fix = "x must be the inputs alone", "Pass dataset.x."
         raise TypeError(message(owner, must, "an ArrayDataset", fix))
@@ -342,7 +356,7 @@ def samples_to_predict(x: Any, dtype: Any) -> Samples:
     return of_leaves(lambda leaf: cast(leaf, dtype), samples)
 
 
-def batches_have_variance(trainer: "Trainer", data: ArrayDataset, owner: str) -> None:
+def batches_have_variance(trainer: "Trainer", data: Dataset, owner: str) -> None:
     """Refuse batches that `owner` is to give in which a BatchNorm would meet a shard with a single
     value per channel.
     """
@@ -369,13 +383,15 @@ def batches_have_variance(trainer: "Trainer", data: ArrayDataset, owner: str) ->
             raise ValueError(message(owner, must, got, fix))
 
 
-def augments(trainer: "Trainer", data: ArrayDataset) -> None:
-    """Refuse data that cannot be augmented as the trainer is to do it, and compile what does so
-    where it can; collective.
-    """
+def can_be_trained_on(trainer: "Trainer", data: Dataset, owner: str) -> None:
+    """Refuse data that `owner` cannot give as batches; compile what augments them; collective."""
+    if trainer.options.drop_last:
+        batch_fits(owner, trainer.options.batch_size, len(data))
     if trainer.options.augment:
         with trainer.comm.leader_first():
             trainer._stream.loader.augmented(data)
+    if trainer._truncation is None:
+        batches_have_variance(trainer, data, owner)
 
 
 def _has_single_values(model: Any, batch: LocalBatch) -> bool:
@@ -410,22 +426,24 @@ class DataSets:
         self._comm = comm
         self._dtype = dtype
         self._loss = loss
-        self._compared: WeakSet[ArrayDataset] = WeakSet()
+        self._compared: WeakSet[Dataset] = WeakSet()
 
-    def one(self, dataset: ArrayDataset) -> ArrayDataset:
+    def one(self, dataset: Dataset) -> Dataset:
         """Return a data set to use, which ranks compare when it is first used; collective."""
         require_data_set(dataset)
+        dataset = self._read(dataset)
+        _require_targets(dataset, "data")
         if dataset not in self._compared:
             self._compare({"data": dataset})
         return dataset.astype(self._dtype)
 
     def of_fit(
         self,
-        dataset: ArrayDataset,
-        validation: ArrayDataset | None,
+        dataset: Dataset,
+        validation: Dataset | None,
         epochs: int,
         options: "TrainerOptions",
-    ) -> ArrayDataset:
+    ) -> Dataset:
         """Return the data set to use for training; collective. It must hold a batch; data sets are
         compared however often used.
         """
@@ -434,7 +452,9 @@ class DataSets:
         )
         for name, each in named.items():
             require_data_set(each)
-            if each.weights is not None and self._loss is not None:
+            named[name] = each = self._read(each)
+            _require_targets(each, name)
+            if each.has_weights and self._loss is not None:
                 _require_loss_of_weights(self._loss, name)
         batch_fits("Trainer.fit", options.batch_size, len(dataset))
         self._compare(named, epochs=str(epochs))
@@ -459,7 +479,11 @@ class DataSets:
             and (y.dtype is dtype or y.dtype.kind in "iub")
         )
 
-    def _compare(self, named: dict[str, ArrayDataset], **facts: str) -> None:
+    def _read(self, dataset: Dataset) -> Dataset:
+        """Return a data set as it is, or a source as it is read."""
+        return dataset.astype(self._dtype) if isinstance(dataset, Source) else dataset
+
+    def _compare(self, named: dict[str, Dataset], **facts: str) -> None:
         if self._comm.size > 1:
             fix = (
                 "Every rank loads the whole data set, in the same order; the trainer takes each"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import Communicator
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.order import batches
 from ddbp.data.samples import Ragged, Samples, call, leaves, of_leaves, recorded, spread
+from ddbp.data.source import Dataset, Source
 from ddbp.reduction import replicate
 from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shards import ShardPlan
@@ -37,7 +37,7 @@ Passes = Callable[[LocalBatch], tuple[Any, Value]]
 class Evaluating:
     """What a trainer offers to see what its model makes of data."""
 
-    def evaluate(self, dataset: ArrayDataset) -> dict[str, float]:
+    def evaluate(self, dataset: Dataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
         for any number of them.
         """
@@ -46,9 +46,10 @@ class Evaluating:
         return of_trainer(trainer, trainer.recovered(trainer._data.one, dataset))
 
     def predict(self, x: Any) -> Any:
-        """Return the model's output for x, as `ArrayDataset` takes it, computed batch by batch on
-        this process alone; nothing is recorded. An output that is a tuple or a dict is one of
-        arrays (N, …). Sequences of different lengths are padded to the longest of all.
+        """Return the model's output for x, as `ArrayDataset` takes it, or for that of a `Source`,
+        computed batch by batch on this process alone; nothing is recorded. An output that is a
+        tuple or a dict is one of arrays (N, …). Sequences of different lengths are padded to the
+        longest of all.
         """
         trainer: Any = self
         trainer._update.rest()
@@ -62,7 +63,7 @@ class Evaluating:
         return replicate.digest(trainer.model)
 
 
-def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
+def of_trainer(trainer: "Trainer", data: Dataset) -> dict[str, float]:
     """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
     loss = checks.has_loss("Trainer.evaluate", trainer.loss)
     model, hooks = predictor(trainer), trainer.tape_watchers.hooks
@@ -82,7 +83,7 @@ def of_trainer(trainer: "Trainer", data: ArrayDataset) -> dict[str, float]:
 
 def evaluate(
     run_pass: Passes,
-    data: ArrayDataset,
+    data: Dataset,
     metrics: Mapping[str, Metric | None],
     batch_size: int,
     plan: ShardPlan,
@@ -141,20 +142,29 @@ def _array(part: Any) -> Any:
     return part.array if isinstance(part, Value) else part
 
 
-def predict(model: Module, x: Samples, batch_size: int) -> Any:
+def predict(model: Module, x: Samples | Source, batch_size: int) -> Any:
     """Return a model's output for samples, batch by batch; of an output that is a tuple or a dict,
     each array.
     """
-    samples = [leaf for _, leaf in leaves("x", x)]
-    ragged = [int(leaf.lengths.max()) for leaf in samples if type(leaf) is Ragged]
-    steps = max(ragged, default=0)
+    source = x if isinstance(x, Source) else None
+    samples = [] if source is not None else [leaf for _, leaf in leaves("x", x)]
+    lengths = [leaf.lengths for leaf in samples if type(leaf) is Ragged]
+    if source is not None:
+        lengths = [each for name, each in source.lengths.items() if name.startswith("x")]
+    steps = max((int(each.max()) for each in lengths), default=0)
+    count = len(samples[0] if source is None else source)
 
     def part(rows: slice) -> Samples:
+        given = x
+        if source is not None:
+            given = source.take(np.arange(rows.start, min(rows.stop, count))).x
+            rows = slice(None)
+
         def leaf(samples: Any) -> Any:
             return samples.padded(rows, rows, steps) if type(samples) is Ragged else samples[rows]
 
-        return spread(lambda array: array, of_leaves(leaf, x))
+        return spread(lambda array: array, of_leaves(leaf, given))
 
-    starts = range(0, max(1, len(samples[0])), batch_size)
+    starts = range(0, max(1, count), batch_size)
     outputs = [call(model, part(slice(start, start + batch_size))) for start in starts]
     return of_leaves(lambda *arrays: np.concatenate(arrays), *outputs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import CollectiveKind
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.observers.observer import StepHook, TrainingOver, tell_of_error
 from ddbp.report import page
 from ddbp.report.run import Run
@@ -70,7 +70,7 @@ class FitLoop(StepHook):
     ) -> None:
         self.history = History()
         self.running = False
-        self.validation: ArrayDataset | None = None
+        self.validation: Dataset | None = None
         self._stream = stream
         self._update = update
         self._run_dir = run_dir
@@ -121,7 +121,7 @@ class FitLoop(StepHook):
         self._validating = False
         self._stream.loader.reset()
 
-    def write_configuration(self, trainer: "Trainer", data: ArrayDataset, epochs: int) -> None:
+    def write_configuration(self, trainer: "Trainer", data: Dataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
         facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
         facts["callbacks"] = [type(each).__name__ for each in trainer.callbacks]
@@ -134,15 +134,16 @@ class FitLoop(StepHook):
             self._configuration = chosen | facts | {"environment": environment()}
         if self._folder is not None and self._configuration is not None:
             self._folder.write_configuration(self._configuration)
+            self._folder.write_architecture(trainer.model)
 
     def run(
         self,
         trainer: "Trainer",
         train: Callable[[LocalBatch], float],
-        data: ArrayDataset,
+        data: Dataset,
         epochs: int,
         steps_per_epoch: int,
-        validation: ArrayDataset | None,
+        validation: Dataset | None,
     ) -> History:
         """Train until the run has had so many epochs, and return their records; collective. `train`
         takes a step on what is computed at once.
@@ -213,8 +214,8 @@ class FitLoop(StepHook):
     def _end_log(
         self,
         trainer: "Trainer",
-        data: ArrayDataset | None = None,
-        validation: ArrayDataset | None = None,
+        data: Dataset | None = None,
+        validation: Dataset | None = None,
         error: BaseException | None = None,
     ) -> None:
         """Note how the run has ended, and write the report, with what the model makes of samples if
@@ -240,8 +241,8 @@ class FitLoop(StepHook):
         self,
         trainer: "Trainer",
         train: Callable[[LocalBatch], float],
-        data: ArrayDataset,
-        validation: ArrayDataset | None,
+        data: Dataset,
+        validation: Dataset | None,
     ) -> None:
         for callback in trainer.callbacks:
             callback.on_epoch_begin(trainer, trainer.epoch + 1)
@@ -382,7 +383,7 @@ def end_round(trainer: "Trainer") -> float:
     return value
 
 
-def batches(trainer: "Trainer", data: ArrayDataset, epochs: int) -> Iterator[Batch]:
+def batches(trainer: "Trainer", data: Dataset, epochs: int) -> Iterator[Batch]:
     """Yield what is left of so many epochs of a script's own loop, batch by batch; collective."""
     stream, signals = trainer._stream, trainer._signals
     if stream.passes():

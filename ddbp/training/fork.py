@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbp.comm.base import CollectiveKind, Communicator
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.observers.observer import Request
 from ddbp.optim.clipping import NotFiniteError
@@ -65,7 +65,7 @@ class Forking:
         self,
         steps: int = 40,
         *,
-        data: ArrayDataset | None = None,
+        data: Dataset | None = None,
         samples: int | None = None,
         optimizer: str | Optimizer | None = None,
         **changes: Any,
@@ -136,7 +136,7 @@ class Fork:
     def __init__(
         self,
         trainer: "Trainer",
-        data: ArrayDataset | None,
+        data: Dataset | None,
         samples: int | None,
         optimizer: Optimizer | None,
         changes: dict[str, Any],
@@ -151,7 +151,7 @@ class Fork:
         self._trainer = trainer
         self._data = trainer._stream.data if data is None else trainer._data.one(data)
         if self._data is None:
-            must, fix = "a fork needs data", "Pass data=, an ArrayDataset."
+            must, fix = "a fork needs data", "Pass data=, a data set."
             raise ValueError(message(_OWNER, must, "none, and no fit or loop over batches", fix))
         self._begins = data is not None or samples is not None
         self._samples = samples

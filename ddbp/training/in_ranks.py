@@ -60,7 +60,7 @@ def fit_in_ranks(trainer: "Trainer", ranks: Any, given: Mapping[str, Any]) -> Hi
     ranks = positive_int(_OWNER, "ranks", ranks, "Leave it out to train in this process.")
     _require(trainer, ranks)
     with temporary.folder("job") as folder:
-        objects.write(_OWNER, _made_of(trainer) | {"fit": dict(given)}, folder)
+        objects.write(_OWNER, made_of(trainer) | {"fit": dict(given)}, folder)
         _write_state(trainer, folder / _BEFORE, 1)
         command = [sys.executable, "-c", _START, str(folder), *sys.path]
         shown = progress.Hearing()
@@ -96,7 +96,7 @@ def _require(trainer: "Trainer", ranks: int) -> None:
         raise ValueError(message(_OWNER, must, f"{ranks} ranks, {shards} shards", fix))
 
 
-def _made_of(trainer: "Trainer") -> dict[str, Any]:
+def made_of(trainer: "Trainer") -> dict[str, Any]:
     """Return what makes the same trainer elsewhere."""
     options = trainer.options.as_dict()
     if options["rule"] is not None:
@@ -111,6 +111,7 @@ def _made_of(trainer: "Trainer") -> dict[str, Any]:
         "metrics": trainer.metrics,
         "memory": trainer._memory.size,
         "run_dir": trainer.run_dir,
+        "prefetch": trainer._stream.loader.prefetches,
         **options,
         **trainer._given,
         "callbacks": [Anew.of(_OWNER, each) for each in trainer._given["callbacks"]],

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augmenter import Augmenter
-from ddbp.data.order import permutation
 from ddbp.data.prefetch import Prefetch
+from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
 from layers.checks import boolean
 from layers.types import Integers
@@ -48,14 +47,19 @@ class Loader:
         if boolean("Trainer", "prefetch", prefetch):
             self._prefetch = Prefetch()
         self._sides = [_Side(options), _Side(options)]
-        self._order: tuple[tuple[int, int], Integers] | None = None
+        self._order: tuple[Dataset, int, Integers] | None = None
         self.waited = 0, 0
         self.seconds = 0.0
 
     @property
+    def prefetches(self) -> bool:
+        """Whether a thread makes batches."""
+        return self._prefetch is not None
+
+    @property
     def tells(self) -> bool:
         """Whether what training waits for is worth telling: more than rows are copied."""
-        return self._prefetch is not None or bool(self._options.augment)
+        return self.prefetches or bool(self._options.augment)
 
     def reset(self) -> None:
         """Count how long training waits from now on."""
@@ -63,7 +67,7 @@ class Loader:
 
     def take(
         self,
-        data: ArrayDataset,
+        data: Dataset,
         plan: ShardPlan,
         epoch: int,
         starts: Sequence[int],
@@ -73,7 +77,7 @@ class Loader:
         epoch, all of which are needed at once; those `following` are needed next.
         """
         began = monotonic_ns()
-        order = self._order_of(len(data), epoch)
+        order = self._order_of(data, epoch)
 
         def make(starts: Sequence[int], side: int) -> list[LocalBatch]:
             return self._sides[side].make(data, plan, order, epoch, starts)
@@ -89,13 +93,12 @@ class Loader:
         self.seconds += (self.waited[1] - began) * 1e-9
         return batches
 
-    def _order_of(self, samples: int, epoch: int) -> Integers:
-        key = samples, epoch
-        if self._order is None or self._order[0] != key:
-            self._order = key, permutation(samples, self._options.seed, epoch)
-        return self._order[1]
+    def _order_of(self, data: Dataset, epoch: int) -> Integers:
+        if self._order is None or self._order[:2] != (data, epoch):
+            self._order = data, epoch, data.order(self._options.seed, epoch)
+        return self._order[2]
 
-    def augmented(self, data: ArrayDataset) -> LocalBatch:
+    def augmented(self, data: Dataset) -> LocalBatch:
         """Return the first sample of a data set, changed."""
         (batch,) = _Side(self._options).make(data, _ALONE, np.zeros(1, np.int64), 0, (0,))
         return batch
@@ -116,7 +119,7 @@ class _Side:
 
     def make(
         self,
-        data: ArrayDataset,
+        data: Dataset,
         plan: ShardPlan,
         order: Integers,
         epoch: int,
@@ -132,9 +135,7 @@ class _Side:
             result.append(self._augmented(batch, data, epoch, slot))
         return result
 
-    def _augmented(
-        self, batch: LocalBatch, data: ArrayDataset, epoch: int, slot: int
-    ) -> LocalBatch:
+    def _augmented(self, batch: LocalBatch, data: Dataset, epoch: int, slot: int) -> LocalBatch:
         augment = self._options.augment
         if not augment:
             return batch

@@ -16,8 +16,8 @@ import numpy as np
 from ddbp import terminal
 from ddbp.comm.agreement import gather_texts
 from ddbp.comm.base import Communicator
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.samples import recorded
+from ddbp.data.source import Dataset
 from layers import Module, Sequential, Tape, TapeHook, Workspace
 from layers.engine.call import Call
 from layers.engine.segment import SegmentCall, SegmentTape
@@ -103,7 +103,7 @@ class Budget:
         if self.size is not None:
             require_plannable(trainer.model, trainer.options, trainer.comm)
 
-    def prepare_for(self, trainer: "Trainer", data: ArrayDataset) -> None:
+    def prepare_for(self, trainer: "Trainer", data: Dataset) -> None:
         """Have a plan for the batches of a data set; collective."""
         if self.size is not None:
             size = min(trainer.options.batch_size, len(data))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.reduction.partition import Partition
 from ddbp.snapshot import Schema, State, integer, like
 from layers.checks import boolean, fraction
@@ -53,7 +53,7 @@ class ExponentialMovingAverage(OptionsCallback):
         decay: float = 0.999,
         *,
         warm_up: bool = True,
-        validation: ArrayDataset | None = None,
+        validation: Dataset | None = None,
     ) -> None:
         self.decay = fraction(_OWNER, "decay", decay, "0.999 is usual.")
         self.warm_up = boolean(_OWNER, "warm_up", warm_up)

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ddbp import files
-from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.order import permutation
 from ddbp.data.samples import Ragged, call, leaves, recorded
+from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
 from layers import BinaryCrossEntropy, Tape
 from layers.types import Array, Integers
@@ -47,9 +46,7 @@ class _Labelled(NamedTuple):
     probability: Array
 
 
-def write(
-    trainer: "Trainer", training: ArrayDataset, validation: ArrayDataset | None, folder: Path
-) -> None:
+def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, folder: Path) -> None:
     """Write `samples.npz` from samples for validation, or for training if there are no others;
     nothing where targets are neither labels nor numbers.
 
@@ -57,7 +54,7 @@ def write(
     """
     data, kind = (training, "training") if validation is None else (validation, "validation")
     data = data.astype(trainer._flat.dtype)
-    order = permutation(len(data), 0, 0)[:MOST_SAMPLES]
+    order = data.order(0, 0)[:MOST_SAMPLES]
     began, size = time.monotonic(), trainer.options.batch_size
     parts: list[tuple[Integers, Any, Any, Any]] = []
     for start in range(0, len(order), size):
@@ -93,8 +90,8 @@ def write(
     for callback in trainer.callbacks:
         if isinstance(callback, TextSamples):
             facts |= callback.facts(trainer.model)
-    first, leaf = next(iter(leaves("x", data.x)))
-    inputs = {f"input{n}": _small(leaf, number) for n, number in enumerate(numbers)}
+    first, leaf = next(iter(leaves("x", data.in_memory(numbers).x)))
+    inputs = {f"input{n}": _small(leaf, n) for n in range(len(numbers))}
     facts["input"] = first
     arrays |= {"numbers": numbers, "facts": np.array(json.dumps(facts)), **inputs}
     with files.whole(folder / "samples.npz") as place, place.open("wb") as file:

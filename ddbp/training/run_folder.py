@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import safetensors.numpy
 
 from ddbp import files
+from ddbp.architecture.description import architecture
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.reduction.replicate import named_arrays
 from layers import Module
@@ -24,6 +25,7 @@ from .paths import path_of
 
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _OF_ONE_RUN = (
+    "architecture.json",
     "findings.jsonl",
     "instruments/[0-9]*.npz",
     "instruments/layers.json",
@@ -41,9 +43,9 @@ _LEAST = 2**16
 
 
 class RunFolder:
-    """A folder with `config.json`, `metrics.jsonl` (a line per epoch) and, at the end,
-    `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left out an
-    update or gone back, as numbers were not finite.
+    """A folder with `config.json`, `architecture.json`, `metrics.jsonl` (a line per epoch) and, at
+    the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left
+    out an update or gone back, as numbers were not finite.
 
     Before training begins, whatever cannot be written is an error. After that training goes on:
     records wait for the next epoch, and parameters go to the temporary folder, with a warning.
@@ -85,6 +87,16 @@ class RunFolder:
         self._replace(
             "config.json", json.dumps({"command": sys.argv, **facts}, indent=2, default=str) + "\n"
         )
+
+    def write_architecture(self, model: Module) -> None:
+        """Write architecture.json, of which `ddbp export` makes the model again; nothing of a model
+        with layers that files cannot name.
+        """
+        try:
+            text = json.dumps(architecture(model), indent=1)
+        except TypeError:
+            return
+        self._replace("architecture.json", text + "\n")
 
     def log(self, record: dict[str, Any]) -> None:
         """Append a line to metrics.jsonl, after those that could not be written before."""
@@ -203,7 +215,7 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         nothing is changed then.
     """
     path = path_of("load_parameters", "path", path)
-    wanted = _arrays("load_parameters", model)
+    _arrays("load_parameters", model)
     opened(path, links=True).close()
     try:
         arrays = safetensors.numpy.load_file(path)
@@ -212,6 +224,18 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             message("load_parameters", f"{path} must be a safetensors file", error, fix)
         ) from error
+    take_arrays("load_parameters", model, arrays, path)
+
+
+def take_arrays(owner: str, model: Module, arrays: Mapping[str, Any], source: object) -> None:
+    """Give a model arrays of a source, all of its parameters and states, by their names.
+
+    Raises
+    ------
+    ValueError
+        Names or shapes are not those of the model; nothing is changed then.
+    """
+    wanted = _arrays(owner, model)
     if arrays.keys() != wanted.keys():
         missing = sorted(wanted.keys() - arrays.keys())
         unexpected = sorted(arrays.keys() - wanted.keys())
@@ -219,24 +243,12 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
         old = sorted({name.rpartition(".")[2] for name in unexpected} & Renamed.names.keys())
         now = ", ".join(f"{name} is now {Renamed.names[name]}" for name in old)
         fix = f"Rename what the file holds: {now}." if old else "Build the same model first."
-        raise ValueError(
-            message(
-                "load_parameters",
-                f"{path} must hold the parameters of the model",
-                got,
-                fix,
-            )
-        )
+        must = f"{source} must hold the parameters of the model"
+        raise ValueError(message(owner, must, got, fix))
     for name, array in wanted.items():
         if arrays[name].shape != array.shape:
             fix = "Build the same model first."
-            raise ValueError(
-                message(
-                    "load_parameters",
-                    f"{name} must have shape {array.shape}",
-                    arrays[name].shape,
-                    fix,
-                )
-            )
+            must = f"{name} must have shape {array.shape}"
+            raise ValueError(message(owner, must, arrays[name].shape, fix))
     for name, array in wanted.items():
         array.value = arrays[name]

@@ -26,7 +26,7 @@ import numpy as np
 import layers
 from ddbp import compression, settings, terminal
 from ddbp.comm.threads import advise_other_cores, use_one_thread
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
@@ -210,7 +210,7 @@ class Flags(argparse.ArgumentParser):
 @wording("script.cosine")
 def cosine(
     options: argparse.Namespace,
-    training: ArrayDataset,
+    training: Dataset,
     *,
     drop_last: bool = False,
     accumulate: int = 1,
@@ -242,8 +242,8 @@ def fit(
     model: Module,
     loss: Callable[[Any, Any], Any],
     optimizer: Optimizer,
-    training: ArrayDataset,
-    validation: ArrayDataset,
+    training: Dataset,
+    validation: Dataset,
     **trainer_options: Any,
 ) -> tuple[Trainer, dict[str, Any]]:
     """Train by the common flags.

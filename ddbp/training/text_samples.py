@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.samples import Ragged, call, leaves, recorded
+from ddbp.data.source import Dataset
 from ddbp.reduction.shards import ShardPlan
 from layers import Tape
 from layers.errors import message, wording
@@ -91,12 +91,13 @@ class TextSamples(Callback):
         return {"vocabulary": self.vocabulary, "written": written}
 
 
-def is_language(data: ArrayDataset, rows: Integers, ignore: int | None) -> bool:
+def is_language(data: Dataset, rows: Integers, ignore: int | None) -> bool:
     """Return whether the labels of samples are the tokens that follow those of their only input."""
-    parts = [leaf for _, leaf in leaves("x", data.x)]
+    tried = data.in_memory(rows[:_TRIED])
+    parts = [leaf for _, leaf in leaves("x", tried.x)]
     seen = 0
-    for row in rows[:_TRIED].tolist():
-        tokens, following = (_tokens(samples, row) for samples in (parts[0], data.y))
+    for row in range(len(tried)):
+        tokens, following = (_tokens(samples, row) for samples in (parts[0], tried.y))
         if (
             len(parts) > 1
             or tokens.dtype.kind not in "iu"
@@ -117,7 +118,7 @@ def _tokens(samples: Any, row: int) -> Array:
 
 
 def windows(
-    trainer: "Trainer", data: ArrayDataset, chosen: dict[int, str], ignore: int | None
+    trainer: "Trainer", data: Dataset, chosen: dict[int, str], ignore: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, Array]]:
     """Return of chosen samples, each of some kind, what is to be said of them, and by name arrays
     of their tokens (t + 1,), and of all but the first the probability that the model gave them, its
@@ -126,10 +127,11 @@ def windows(
     facts: list[dict[str, Any]] = []
     arrays: dict[str, Array] = {}
     for sample, kind in chosen.items():
-        batch = local_batch(data, ShardPlan(1, 1, 0), np.array([sample]), RowBuffers().take)
+        one = data.in_memory(np.array([sample]))
+        batch = local_batch(one, ShardPlan(1, 1, 0), np.array([0]), RowBuffers().take)
         logits = call(trainer.model, recorded(Tape(samples=1), batch.x)).array[0]
         following = batch.y[0]
-        tokens = np.append(_tokens(next(leaves("x", data.x))[1], sample)[:1], following)
+        tokens = np.append(_tokens(next(leaves("x", one.x))[1], 0)[:1], following)
         with np.errstate(all="ignore"):
             powers = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
             powers /= powers.sum(axis=-1, keepdims=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augment import Augmentation
+from ddbp.data.source import Dataset
 from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TapeWatchers, telling_of_errors
 from ddbp.optim.clipping import NotFiniteError
@@ -73,9 +73,9 @@ class Trainer(
     batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
     compression, exchange, precision, loss_scale, on_nonfinite, rule, augment
-        How gradients travel, how seldom workers exchange what they learn, what products are
-        computed in, what losses are multiplied by on their way back, what is done about numbers
-        that are not finite, what is learned by, how samples are changed at random: there.
+        How gradients travel, how seldom workers exchange, what products are computed in, what
+        losses are multiplied by, what is done about numbers that are not finite, what is learned
+        by, how samples are changed at random: there.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -99,7 +99,7 @@ class Trainer(
         must be, is computed again, in the way that costs least time. See `ddbp.training.memory`.
     network
         "auto" has the network between hosts be measured first, and says after some steps which
-        exchange is enough for it; `trainer.advice` has what was found. An `ArrayDataset` has that
+        exchange is enough for it; `trainer.advice` has what was found. A data set has that
         exchange chosen, after some steps on its first batch with a copy of the model.
     prefetch
         Have a thread read and augment the next batch while a step is computed.
@@ -207,8 +207,8 @@ class Trainer(
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
-        cut, group = self._truncation, self._update.group
-        self._stream = BatchStream(self.options, plan, cut, group, prefetch)
+        stream = self.options, plan, self._truncation, self._update.group, prefetch
+        self._stream = BatchStream(*stream)
         self._update.on_plan = self._stream.follow
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
@@ -261,7 +261,7 @@ class Trainer(
 
     # Custom loops
 
-    def batches(self, dataset: ArrayDataset, epochs: int = 1) -> Iterator[Batch]:
+    def batches(self, dataset: Dataset, epochs: int = 1) -> Iterator[Batch]:
         """Yield this rank's part of every global batch, in the order of (seed, epoch), each with a
         new tape; after `load_state` what is left of the loop that the state is from.
 
@@ -273,11 +273,7 @@ class Trainer(
         ...     trainer.step(loss)
         """
         data = self.recovered(self._data.one, dataset)
-        checks.augments(self, data)
-        if self.options.drop_last:
-            checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
-        if self._truncation is None:
-            checks.batches_have_variance(self, data, "Trainer.batches")
+        checks.can_be_trained_on(self, data, "Trainer.batches")
         yield from fit_loop.batches(self, data, epochs)
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
@@ -376,10 +372,10 @@ class Trainer(
 
     def fit(
         self,
-        dataset: ArrayDataset,
+        dataset: Dataset,
         *,
         epochs: int,
-        validation: ArrayDataset | None = None,
+        validation: Dataset | None = None,
         class_weight: Mapping[int, float] | str | Any = None,
         ranks: int | None = None,
     ) -> History:
@@ -390,7 +386,8 @@ class Trainer(
         Parameters
         ----------
         dataset, validation
-            What to train on, and what to evaluate after each epoch.
+            What to train on, and what to evaluate after each epoch: data sets in memory, or a
+            `Source`, of which each rank reads its part of every batch.
         epochs
             Passes over the data.
         class_weight
@@ -421,10 +418,11 @@ class Trainer(
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
         data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
-        checks.augments(self, data)
-        windows = 1 if self._truncation is None else self._truncation.count(data.x, data.y)
-        if self._truncation is None:
-            checks.batches_have_variance(self, data, "Trainer.fit")
+        checks.can_be_trained_on(self, data, "Trainer.fit")
+        windows = 1
+        if self._truncation is not None:
+            first = data.excerpt(1)
+            windows = self._truncation.count(first.x, first.y)
         self._memory.prepare_for(self, data)
         steps = windows * self.options.steps(len(data))
         if self.comm.leads:

@@ -21,17 +21,18 @@ import numpy as np
 
 from ddbp import Adam, Cosine, Trainer
 from ddbp.attribution import Attribution, sanity_check
+from ddbp.data import digits
 from layers import SoftmaxCrossEntropy, models
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from attribute import METHODS, digits
+from attribute import METHODS
 
 EPOCHS, IMAGES, SHOWN = 20, 100, 5
 
 
 def trained() -> tuple[Any, Any]:
     """Return the network, and the images for the test."""
-    training, test = digits()
+    training, test = digits(8, 8, 1)
     model = models.small_cnn(np.random.default_rng(0), image=(8, 8, 1), widths=(16, 32), hidden=64)
     steps = EPOCHS * -(-len(training) // 64)
     trainer = Trainer(

@@ -19,10 +19,9 @@ import sklearn
 from llvmlite.binding import get_host_cpu_name
 from sklearn.neural_network import MLPClassifier
 
-SCRIPTS = Path(__file__).parents[1]
-sys.path.insert(0, str(SCRIPTS))
+from ddbp.data import digits
 
-from train_digits import digits  # noqa: E402 - from the folder above
+SCRIPTS = Path(__file__).parents[1]
 
 
 def ours(seed: int, model: str) -> float:

@@ -8,9 +8,7 @@ the last has residual blocks, as in He et al., "Identity mappings in deep residu
 2016. The norms are those before the first step.
 """
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from lib import harness
@@ -18,6 +16,7 @@ from lib import harness
 import numpy as np
 
 from ddbp import Adam, Trainer
+from ddbp.data import digits
 from layers import (
     LayerNorm,
     Linear,
@@ -31,9 +30,6 @@ from layers import (
     Tape,
     init,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from train_digits import digits
 
 DEPTH, WIDTH, EPOCHS = 20, 64, 20
 Blocks = Callable[[np.random.Generator], list[Module]]

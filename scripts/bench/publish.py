@@ -17,6 +17,7 @@ from report import (
     clinic,
     compressions,
     differentiable,
+    estimators,
     optimizers,
     pictures,
     quality,
@@ -87,6 +88,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "instruments": report_pages.costs,
     "survivals": reliability.survivals,
     "watchdogs": reliability.watchdogs,
+    "estimators": estimators.compared,
+    "installations": estimators.installations,
     "differentiable": differentiable.costs,
     "differentiable results": differentiable.results,
 }

@@ -15,9 +15,10 @@ from pathlib import Path
 from lib import browser
 
 import numpy as np
-from gradient_flow import BLOCKS, WIDTH, digits
+from gradient_flow import BLOCKS, WIDTH
 
 from ddbp import Adam, Cosine, Instruments, Trainer
+from ddbp.data import digits
 from ddbp.report.page import NAME
 from layers import Linear, Module, Sequential, SoftmaxCrossEntropy
 

@@ -12,11 +12,14 @@ import tempfile
 from functools import partial
 from typing import Any
 
+import files
 import numpy as np
+import pyarrow
 import rows
 import valid
 from hostile import arrays, values
 from limits import fault, limit
+from pyarrow import parquet
 
 import ddbp
 from layers import Value
@@ -105,6 +108,11 @@ def main(part: str, stride: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         ddbp.save_parameters(valid.network(), "good.safetensors")
+        np.savez("good.npz", x=valid.ROWS)
+        table = pyarrow.table({"x": valid.ROWS[:, 0], "y": valid.LABELS})
+        parquet.write_table(table, "good.parquet")
+        files.write()
+        ddbp.export.save_bundle("good.ddbp", valid.network())
         limit()
         # What is printed meanwhile is none of the report.
         out = os.fdopen(os.dup(1), "w")

@@ -80,6 +80,10 @@ def calls() -> Iterator[list[str]]:
             f"checkpoint {name}": {"": [], "runs": []}
             for name in ("list", "show", "verify", "export", "nothing")
         },
+        "export": {
+            "": (),
+            **dict.fromkeys(("--shape", "--torch", "--onnx", "--bundle", "--names"), done),
+        },
         "report": {"": (), "-o": ["done"], "done": ()},
         "runs": {"": (), "--json": ()},
         "watch": {"": (), "--once": (), "--interval": ["done"]},

@@ -13,6 +13,7 @@ import shutil
 import struct
 import sys
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,11 @@ import valid
 from limits import fault, limit
 
 import ddbp
+import layers
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.commands import checkpoint as command
+from ddbp.export import archive
 from ddbp.observers import rank_status
 from layers.kernels import cache_folder
 
@@ -303,6 +306,44 @@ def attack_parameters(reports: Reports) -> None:
     reports.check("name with a zero", lambda: ddbp.load_parameters(model, "a\0b"))
 
 
+def attack_bundles(reports: Reports, stride: int) -> None:
+    path = Path("a.ddbp").absolute()
+    twice = layers.Linear(6, 6, rng=valid.RNG)
+    body = layers.Sequential(twice, layers.GELU("tanh"), twice)
+    model = layers.Sequential(layers.Residual(body), layers.BatchNorm(6))
+    ddbp.export.save_bundle(path, model, preprocessing={"kind": "x"}, labels="ab", example=valid.X)
+    good = path.read_bytes()
+    facts, members = archive.read(path)
+
+    def check(what: str) -> None:
+        reports.check(f"bundle: {what}", lambda: ddbp.export.load_bundle(path))
+        assert not TARGET.exists(), what
+
+    check("whole")
+    others = {"manifest": [*manifests(facts, stride)]}
+    others["text"] = [*texts(folder.manifest_text(facts)).items()]
+    for kind, each in others.items():
+        for what, text in each:
+            with zipfile.ZipFile(path, "w") as file:
+                file.writestr(archive.MANIFEST, text)
+                file.writestr(archive.PARAMETERS, members[archive.PARAMETERS])
+            check(f"{kind} {what}")
+    for what, raw in tensors(members[archive.PARAMETERS]).items():
+        archive.write(path, facts, {archive.PARAMETERS: raw})
+        check(what)
+    for place in range(0, len(good), max(1, stride // 4)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 0x80]) + good[place + 1 :])
+        check(f"byte {place}")
+    for what, put in odd(path, good):
+        path.unlink()
+        put()
+        check(what)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        path.unlink(missing_ok=True)
+        path.touch()
+
+
 def attack_run_folders(reports: Reports) -> None:
     """Attack the configuration of a run."""
     path = Path("options").absolute()
@@ -389,6 +430,7 @@ def main(stride: int) -> None:
         outside.write_text("mine")
         attack_checkpoints(reports, stride)
         attack_parameters(reports)
+        attack_bundles(reports, stride)
         attack_run_folders(reports)
         attack_status(reports)
         attack_kernels(reports)

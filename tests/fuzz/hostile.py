@@ -157,6 +157,9 @@ def arrays(x: Any) -> dict[str, Any]:
     contents = {"f": (np.nan, np.inf, -np.inf, 0, -1, 1e38, -1e38, 1e-45)}.get(
         x.dtype.kind, (0, -1, 7, 127, 2**31, 2**62, -(2**63))
     )
+    if x.dtype.kind in "iu":
+        limits = np.iinfo(x.dtype)
+        contents = tuple(each for each in contents if limits.min <= each <= limits.max)
     for content in contents:
         with np.errstate(all="ignore"):
             result[f"all {content}"] = np.full_like(x, content)

@@ -41,6 +41,8 @@ RUNS = [
     ("products of low rank", 4, ("1:1:publish", "0:4:update:20000", "2:9:end")),
     ("sums of 8 bits", 4, ELSEWHERE),
     ("difference target propagation", 4, EVERYWHERE),
+    ("a source, accumulated", 4, EVERYWHERE),
+    ("sentences of a source", 3, ("1:6:backward",)),
     ("single steps", 4, LATE),
     ("loops of all kinds", 6, EVERYWHERE),
     ("steps by their number by hand", 4, EVERYWHERE),
@@ -69,6 +71,8 @@ MORE = [
     ("the largest elements", 4, TOGETHER),
     ("products of low rank", 4, ELSEWHERE),
     ("signs", 4, LATE),
+    ("a source, accumulated", 6, TOGETHER),
+    ("a generator", 4, EVERYWHERE),
     ("single steps", 6, TOGETHER),
     ("loops of all kinds", 4, ELSEWHERE),
 ]

@@ -107,6 +107,14 @@ def test_one_shard_per_rank_gives_the_losses_of_one_process_to_rounding(ranks, a
         np.testing.assert_allclose(ours, expected, rtol=1e-4, err_msg=run)
 
 
+@pytest.mark.parametrize("run", ["momentum", "weighted sentences"])
+def test_source_gives_the_bits_of_the_same_samples_in_memory(run, alone):
+    ours, theirs = (alone.parameters[f"{name}, 8 shards"] for name in (f"{run}, a source", run))
+    assert ours.tobytes() == theirs.tobytes()
+    ours, theirs = (alone.histories[f"{name}, 8 shards"] for name in (f"{run}, a source", run))
+    assert ours == theirs
+
+
 def test_runs_are_long_enough_to_learn(alone):
     found = {run: losses(history) for run, history in alone.histories.items()}
     falls = {run: each[0] - each[-1] for run, each in found.items()}

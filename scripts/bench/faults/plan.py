@@ -36,13 +36,15 @@ _START = {"alone": 60e6, "restart": 1200e6, "survive": 1200e6, "hosts": 1200e6}
 DAMAGES = ("cut", "flip", "swap", "future", "cut-state", "flip-state", "missing")
 
 
+_APART = {"batch_size": 12, "shards": None}
+"""Of workers, who need two samples each of the last batch of 68."""
 WAYS: dict[str, dict[str, Any]] = {
     "top-k": {"compression": "top-k:0.05"},
     "power-sgd": {"compression": "power-sgd:2"},
     "sign": {"compression": "sign"},
     "int8": {"compression": "int8"},
-    "local-sgd": {"exchange": "LocalSGD(workers=7, every=2)"},
-    "diloco": {"exchange": "DiLoCo(workers=7, every=4, fragments=2, bits=8)"},
+    "local-sgd": {"exchange": "LocalSGD(workers=4, every=2)", **_APART},
+    "diloco": {"exchange": "DiLoCo(workers=4, every=4, fragments=2, bits=8)", **_APART},
     "dfa": {"rule": "direct_feedback_alignment"},
     "meprop": {"rule": "MeProp(0.25)"},
     "memory": {"memory": "22 kB"},

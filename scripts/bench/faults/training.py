@@ -85,13 +85,11 @@ def train(marks: Marks, fault: Fault | None) -> dict[str, object]:
         model,
         loss=SoftmaxCrossEntropy(),
         optimizer=ddbp.Adam(ddbp.Exponential(0.01, factor=0.97)),
-        batch_size=14,
-        shards=None if "exchange" in job.options else 6,
         callbacks=[disturber, checkpoints],
         run_dir=place / "run",
         resume="auto",
         quiet=True,
-        **job.options,
+        **({"batch_size": 14, "shards": 6} | job.options),
     )
     if comm.leads:
         marks.say("taken", trainer.step_count)

@@ -99,6 +99,14 @@ def test_model_comes_back_with_shared_and_frozen_parameters(tmp_path):
     np.testing.assert_array_equal(back(x), model(x))
 
 
+NAMED = Facts("constant")
+
+
+def test_constant_of_a_module_is_that_of_the_module(tmp_path):
+    assert there_and_back([NAMED], tmp_path)[0] is NAMED
+    assert there_and_back([Facts("constant")], tmp_path)[0] is not NAMED
+
+
 def test_generator_goes_on_where_it_was(tmp_path):
     rng = np.random.default_rng(3)
     rng.standard_normal(5)

@@ -212,7 +212,7 @@ def test_numbers_that_cannot_be_chosen_are_refused(chosen, capsys):
 
 def test_numbers_of_a_task_are_named(capsys):
     assert speedrun.run(["characters", "--set", "help"]) == 0
-    assert "learning_rate=0.003  from 1e-06 to 1" in capsys.readouterr().out
+    assert "learning_rate=0.01  from 1e-06 to 1" in capsys.readouterr().out
 
 
 def test_targets_are_reached_from_the_right_side():

@@ -1,11 +1,13 @@
 """`Trainer.fit(ranks=…)`: the bits of a fit here, and a job that ends with who has started it."""
 
 import importlib
+import inspect
 import json
 import os
 import signal
 import sys
 import time
+from copy import deepcopy
 from itertools import chain
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import ddbp
 from ddbp.checkpoint import folder
 from ddbp.job import temporary
+from ddbp.training import in_ranks
 
 from ...conftest import run_process
 from .small import DATA, LABELS, X, make
@@ -352,22 +355,33 @@ def test_refusal_of_a_fit_is_not_left_in_it(hooks):
         make(callbacks=[Within()]).fit(DATA, epochs=1)
 
 
+def test_all_arguments_of_a_trainer_reach_the_ranks():
+    arguments = {*inspect.signature(ddbp.Trainer).parameters}
+    # A doctor is among the callbacks, one host has no network, and ranks go on from a state.
+    others = {"doctor", "network", "resume", "resume_options"}
+    assert {*in_ranks.made_of(make())} == {"trainer", *arguments} - others
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(
     "options",
     [
         {"rule": "feedback_alignment"},
-        {"exchange": "LocalSGD(workers=4, every=4)"},
+        {"exchange": "LocalSGD(workers=4, every=4)", "drop_last": True},
         {"compression": "top-k:0.1"},
         {"loss_scale": ddbp.LossScale(2.0**8)},
         {"memory": "10 MB"},
-        {"optimizer": ddbp.Adam(1e-3, state_bits=8, groups={"0.*": {"learning_rate": 1e-2}})},
+        {
+            "optimizer": ddbp.Adam(
+                1e-3, state_bits=8, groups={"layers.0.*": {"learning_rate": 1e-2}}
+            )
+        },
         {"precision": "bf16"},
     ],
     ids=lambda options: next(iter(options)),
 )
 def test_options_of_all_kinds_reach_the_ranks(options):
-    here, there = make(**options), make(**options)
+    here, there = (make(**deepcopy(options)) for _ in range(2))
     here.fit(DATA, epochs=2)
     there.fit(DATA, epochs=2, ranks=2)
     assert state(there) == state(here)

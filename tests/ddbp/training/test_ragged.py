@@ -6,9 +6,9 @@ import pytest
 import ddbp
 from ddbp.data.order import permutation
 from ddbp.reduction.shards import ShardPlan
+from ddbp.training.batch import RowBuffers, local_batch, sliced
 from layers import LSTM, Linear, MeanSquaredError, Sequential, SoftmaxCrossEntropy
 
-from .batch import RowBuffers, local_batch, sliced
 from .sentences import FIRST, RNG, WORDS, A, Labeller, Reader
 from .small import make
 

@@ -13,6 +13,7 @@ from layers import SoftmaxCrossEntropy
 from .small import DATA, X, make, network
 
 FILES = {
+    "architecture.json",
     "config.json",
     "metrics.jsonl",
     "model.safetensors",

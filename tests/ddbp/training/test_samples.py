@@ -183,11 +183,14 @@ def test_model_that_takes_other_inputs_is_refused_with_those_that_there_are(x, i
     ("data", "fix"),
     [
         ((X, LABELS), r"got tuple\. Write ArrayDataset\(\*data\)"),
-        (zip(X, LABELS, strict=True), r"got zip\. Collect it: x, y = zip"),
-        (X, r"got ndarray\. "),
+        (zip(X, LABELS, strict=True), r"got zip\. Write ddbp\.data\.GeneratorSource\(lambda"),
+        (X, r"got ndarray\. Write ArrayDataset\(x, y\), with"),
+        ([(X[0], 1)], r"got list\. Write ddbp\.data\.ItemSource\(data\)"),
         (None, r"got NoneType\. Use ArrayDataset\(x, y\)"),
     ],
 )  # fmt: skip
 def test_what_is_no_data_set_is_refused_with_what_to_write(data, fix):
-    with pytest.raises(TypeError, match=f"^Trainer: data must be an ArrayDataset; {fix}"):
+    with pytest.raises(
+        TypeError, match=f"^Trainer: data must be an ArrayDataset or a Source; {fix}"
+    ):
         make().fit(data, epochs=1)

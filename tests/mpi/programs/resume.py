@@ -49,6 +49,10 @@ SENTENCES = ddbp.ArrayDataset(
 SEQUENCES = ddbp.ArrayDataset(
     RNG.standard_normal((SAMPLES, 7, 4)), RNG.standard_normal((SAMPLES, 7, 2))
 )
+WORDS = [SENTENCES.x[[n]].values for n in range(SAMPLES)]
+ONE_BY_ONE = ddbp.data.ItemSource(
+    [*zip(WORDS, LABELS, SENTENCES.weights, strict=True)], lengths=[*map(len, WORDS)]
+)
 
 
 class StopError(Exception):
@@ -196,7 +200,7 @@ def reading() -> Sequential:
 
 # What trains, on which data, and after which step it is stopped, or batch in a loop: there are five
 # batches in an epoch, the last one of 12 samples, each of three windows where it is cut.
-FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
+FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.data.source.Dataset, int]] = {
     "dropout, Adam, a warm-up": (
         lambda **options: make(
             dense(Dropout(0.2)),
@@ -608,6 +612,30 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.ArrayDataset, int]] = {
 }
 # What is refused where it takes longer than float32 is tried there all the same.
 precision.times_float32 = lambda name: 1.0
+FITS |= {
+    "a source, accumulated": (
+        lambda **options: make(dense(Dropout(0.2)), ddbp.Adam(0.01), accumulate=2, **options),
+        ddbp.data.ArraySource(DATA.x, DATA.y),
+        4,
+    ),
+    "sentences of a source": (
+        lambda **options: make(reading(), ddbp.Adam(0.01), **options),
+        ONE_BY_ONE,
+        8,
+    ),
+    "a generator": (
+        lambda **options: make(dense(), ddbp.SGD(0.1, momentum=0.9), **options),
+        ddbp.data.GeneratorSource(lambda: zip(DATA.x, DATA.y, strict=True), SAMPLES),
+        6,
+    ),
+    "windows of a source": (
+        lambda **options: make(
+            recurrent(), ddbp.Adam(0.01), **{"loss": MeanSquaredError(), "truncate": 3, **options}
+        ),
+        ddbp.data.ArraySource(SEQUENCES.x, SEQUENCES.y),
+        8,
+    ),
+}
 LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
     "a loop in the midst of a group that will be left out": (
         lambda **options: make(

@@ -222,6 +222,11 @@ def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=N
     return trainer, trainer.fit(training, epochs=EPOCHS, validation=validation)
 
 
+def of_rows(data):
+    """Return a source that reads the samples of a data set row by row."""
+    return ddbp.data.ArraySource(data.x, data.y, weights=data.weights)
+
+
 def transformer(**options):
     """Return what `fitted` does, of a small GPT."""
     model = models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1)
@@ -406,6 +411,25 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         ddbp.Adam(0.01),
         training=sentences(173, 6),
         validation=sentences(37, 7),
+        shards=shards,
+    ),
+    "momentum, a source": lambda shards: fitted(
+        network(),
+        ddbp.SGD(0.1, momentum=0.9),
+        training=of_rows(TRAINING),
+        validation=of_rows(VALIDATION),
+        shards=shards,
+    ),
+    "weighted sentences, a source": lambda shards: fitted(
+        Sequential(
+            Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
+            Dropout(0.1),
+            LSTM(8, 32, last=True, bidirectional=True, rng=np.random.default_rng(1)),
+            Linear(64, CLASSES, rng=np.random.default_rng(2)),
+        ),
+        ddbp.Adam(0.01),
+        training=of_rows(sentences(173, 6)),
+        validation=of_rows(sentences(37, 7)),
         shards=shards,
     ),
     "groups, slopes and windows": lambda shards: fitted(

@@ -1,0 +1,300 @@
+"""Samples in columns of Arrow and Parquet files that are larger than memory."""
+
+import fcntl
+import hashlib
+import json
+import mmap
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddbp import files, settings
+from layers.errors import message, wording
+from layers.types import Array, Integers
+
+from .mapped import Pages
+from .samples import Ragged
+from .source import Rows, Source
+
+_OWNER = "ArrowSource"
+_AT_ONCE = 1 << 12
+"""So many rows of a Parquet file are converted at a time."""
+
+
+class ArrowSource(Source):
+    """Samples in the columns of Arrow files (IPC, Feather, those of Hugging Face's `datasets`) or
+    of Parquet files.
+
+    Arrow files are mapped into memory, and of them just the rows of a batch are read. Rows of a
+    Parquet file cannot be read one by one: the columns that are needed are converted to an Arrow
+    file first, once on each host, some rows at a time; it is kept until the file changes.
+
+    Parameters
+    ----------
+    path
+        A file, or a list of such, one after the other.
+    x, y, weights
+        Names of columns: of one; of several, in a list, that are the features (N, F) of one array;
+        or a tuple or dict of such for several arrays. A column of lists that differ in length is
+        `Ragged`, one of lists of fixed length an array (N, L).
+    cache
+        The folder for what is converted, `~/.cache/ddbp/data` unless said.
+
+    Raises
+    ------
+    ImportError
+        pyarrow is not installed.
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A file is damaged; there is no such column, or it is no column of numbers, or holds nulls.
+
+    Examples
+    --------
+    >>> source = ddbp.data.ArrowSource("train.parquet", x=["age", "income"], y="class")
+    """
+
+    @wording(_OWNER)
+    def __init__(
+        self, path: Any, x: Any, y: Any = None, *, weights: Any = None, cache: Any = None
+    ) -> None:
+        paths = [Path(each) for each in (path if isinstance(path, list | tuple) else [path])]
+        given = {"x": x, "y": y, "weights": weights}
+        self._names = {name: each for name, each in given.items() if each is not None}
+        columns = [*dict.fromkeys(_columns(self._names))]
+        folder = settings.data_folder() if cache is None else Path(cache)
+        maps: list[mmap.mmap] = []
+        # The record batches, with the file and the number there of the first row of each.
+        self._batches: list[Any] = []
+        self._places: list[tuple[Path, int]] = []
+        for place in paths:
+            rows = 0
+            for batch in _opened(place, columns, folder, maps):
+                if batch.num_rows:
+                    self._batches.append(batch)
+                    self._places.append((place, rows))
+                    rows += batch.num_rows
+        if not self._batches:
+            must, fix = "there must be one row or more", "Check the path or filter."
+            raise ValueError(message(_OWNER, must, "none", fix))
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._pages = Pages(maps)
+        self._columns = {name: self._kinds(name) for name in columns}
+        self.lengths = dict(self._lengths_of(self._names))
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}={each!r}" for name, each in self._names.items())
+        return f"ArrowSource({len(self)} rows, {parts})"
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def take(self, numbers: Integers) -> Rows:
+        return Rows(**{name: self._part(each, numbers) for name, each in self._names.items()})
+
+    def targets(self, numbers: Integers) -> Any:
+        return self._part(self._names["y"], numbers) if "y" in self._names else None
+
+    def where(self, name: str, number: int) -> str:
+        batch = int(np.searchsorted(self._starts, number, side="right")) - 1
+        file, first = self._places[batch]
+        return f"sample {number} (row {number - self._starts[batch] + first} of {file})"
+
+    def _part(self, names: Any, numbers: Integers) -> Any:
+        """Return the samples of a column, of several as one array, or of tuples and dicts."""
+        if isinstance(names, list):
+            return np.stack([self._column(name, numbers) for name in names], axis=1)
+        if isinstance(names, tuple):
+            return tuple(self._part(each, numbers) for each in names)
+        if isinstance(names, Mapping):
+            return {key: self._part(each, numbers) for key, each in names.items()}
+        return self._column(names, numbers)
+
+    def _kinds(self, name: str) -> str:
+        """Return "list" for a column whose rows differ in length, else "array"; refuse one that
+        holds no numbers.
+        """
+        kinds = dict.fromkeys(batch.column(name).type for batch in self._batches)
+        if len(kinds) > 1:
+            must, fix = f"column {name!r} must have one type in all files", "Convert them."
+            got = " and ".join(map(str, kinds))
+            raise ValueError(message(_OWNER, must, got, fix))
+        (kind,) = kinds
+        types = _pyarrow().types
+        ragged = types.is_list(kind) or types.is_large_list(kind)
+        inner = kind
+        while ragged or types.is_fixed_size_list(inner):
+            inner, ragged = inner.value_type, False
+        numeric = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
+        if not numeric:
+            must = f"column {name!r} must hold numbers, or lists of them"
+            fix = "Encode it as numbers; labels as integers from 0."
+            raise TypeError(message(_OWNER, must, kind, fix))
+        return "list" if types.is_list(kind) or types.is_large_list(kind) else "array"
+
+    def _lengths_of(self, names: Any, where: str = "") -> Iterator[tuple[str, Integers]]:
+        """Yield the lengths of what is ragged by the names of parts."""
+        if isinstance(names, tuple):
+            for number, each in enumerate(names):
+                yield from self._lengths_of(each, f"{where}[{number}]")
+        elif isinstance(names, Mapping):
+            for key, each in names.items():
+                yield from self._lengths_of(each, f"{where}[{key!r}]" if where else key)
+        elif isinstance(names, list):
+            for each in names:
+                if self._columns[each] == "list":
+                    must, fix = f"{where} must be of numbers", "Name a column of lists by itself."
+                    raise ValueError(message(_OWNER, must, f"the lists of {each!r}", fix))
+        elif self._columns[names] == "list":
+            found = [
+                batch.column(names).value_lengths().to_numpy(zero_copy_only=False)
+                for batch in self._batches
+            ]
+            lengths = np.concatenate(found)
+            # A row without a list has no length.
+            wrong = ~(lengths > 0)
+            if wrong.any():
+                number = int(wrong.argmax())
+                must, fix = f"lists of column {names!r} must not be empty", "Leave such rows out."
+                raise ValueError(message(_OWNER, must, self.where(where, number), fix))
+            yield where, lengths.astype(np.int64)
+
+    def _column(self, name: str, numbers: Integers) -> Any:
+        """Return rows of a column, batch by batch of those that hold them."""
+        owners = np.searchsorted(self._starts, numbers, side="right") - 1
+        order = np.argsort(owners, kind="stable")
+        cuts = np.flatnonzero(np.diff(owners[order])) + 1
+        arrays, lengths = [], []
+        for places in np.split(order, cuts):
+            owner = int(owners[places[0]])
+            within = numbers[places] - self._starts[owner]
+            column = self._batches[owner].column(name).take(_pyarrow().array(within))
+            self._require_values(name, column, numbers[places])
+            if self._columns[name] == "list":
+                lengths.append(column.value_lengths().to_numpy(zero_copy_only=False))
+                column = column.flatten()
+                self._require_values(name, column, numbers[places])
+            arrays.append(_array(column))
+        back = np.argsort(order, kind="stable")
+        found = np.concatenate(arrays)
+        self._pages.read(len(numbers), found.nbytes)
+        if lengths:
+            return Ragged.unchecked(found, np.concatenate(lengths), 0)[back]
+        return found[back]
+
+    def _require_values(self, name: str, column: Any, numbers: Integers) -> None:
+        """Refuse nulls, of lists those in them."""
+        inner, per_row = column, 1
+        while inner.null_count == 0 and _pyarrow().types.is_fixed_size_list(inner.type):
+            per_row *= inner.type.list_size
+            inner = inner.flatten()
+        if not inner.null_count:
+            return
+        must, fix = f"column {name!r} must hold a value in every row", "Fill or drop such rows."
+        got = "a null"
+        if len(inner) == len(numbers) * per_row:
+            row = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False))) // per_row
+            got = f"a null in {self.where(name, int(numbers[row]))}"
+        raise ValueError(message(_OWNER, must, got, fix))
+
+
+def _pyarrow() -> Any:
+    """Return pyarrow with what is used of it."""
+    try:
+        import pyarrow
+        import pyarrow.ipc
+        import pyarrow.parquet
+    except ImportError as error:
+        must, fix = "pyarrow must be installed", "Run pip install 'ddbp[arrow]'."
+        raise ImportError(message(_OWNER, must, error, fix)) from error
+    return pyarrow
+
+
+def _columns(names: Any) -> Iterator[str]:
+    """Yield the names of the columns that are asked for."""
+    if isinstance(names, str):
+        yield names
+    elif isinstance(names, list | tuple):
+        for each in names:
+            yield from _columns(each)
+    elif isinstance(names, Mapping):
+        for each in names.values():
+            yield from _columns(each)
+    else:
+        fix = "Write x='image', or x=['age', 'income'] for the features of one array."
+        raise TypeError(message(_OWNER, "columns must be named by texts", repr(names), fix))
+
+
+def _array(column: Any) -> Array:
+    """Return a column without nulls, lists of fixed length as further axes."""
+    shape = [len(column)]
+    while _pyarrow().types.is_fixed_size_list(column.type):
+        shape.append(column.type.list_size)
+        column = column.flatten()
+    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
+
+
+def _opened(place: Path, columns: list[str], folder: Path, maps: list[mmap.mmap]) -> Iterator[Any]:
+    """Yield the record batches of a file with these columns; its map is added to `maps`."""
+    arrow = _pyarrow()
+    if not place.is_file():
+        got = "a folder" if place.is_dir() else "no such file"
+        must, fix = f"{place} must be a file", "Check the path; of a folder pass its files."
+        raise FileNotFoundError(message(_OWNER, must, got, fix))
+    try:
+        with place.open("rb") as file:
+            parquet = file.read(4) == b"PAR1"
+        source = _converted(place, columns, folder) if parquet else place
+        if not source.stat().st_size:
+            raise OSError("no byte")
+        with source.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        reader = arrow.BufferReader(arrow.py_buffer(mapped))
+        if mapped[:6] == b"ARROW1":
+            table = arrow.ipc.open_file(reader)
+            batches = [table.get_batch(n) for n in range(table.num_record_batches)]
+        else:
+            table = arrow.ipc.open_stream(reader)
+            batches = [*table]
+        _require_columns(place, columns, table.schema.names)
+        maps.append(mapped)
+        return iter([batch.select(columns) for batch in batches])
+    except (OSError, arrow.ArrowException) as error:
+        must, fix = f"{place} must be a whole Arrow or Parquet file", "Write or download it again."
+        raise ValueError(message(_OWNER, must, _sentence(error), fix)) from error
+
+
+def _sentence(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def _require_columns(place: Path, columns: list[str], names: list[str]) -> None:
+    for name in columns:
+        if names.count(name) != 1:
+            must = f"{place} must have {'one' if name in names else 'the'} column {name!r}"
+            raise ValueError(message(_OWNER, must, f"columns {', '.join(names)}", "Check x and y."))
+
+
+def _converted(place: Path, columns: list[str], folder: Path) -> Path:
+    """Return an Arrow file of columns of a Parquet file, by one process of this host if there is
+    none yet.
+    """
+    arrow = _pyarrow()
+    state = place.stat()
+    facts = [str(place.resolve()), state.st_size, state.st_mtime_ns, columns]
+    key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:24]
+    target = folder / f"{place.stem}-{key}.arrow"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / f".{target.name}.lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if target.is_file():
+            return target
+        table = arrow.parquet.ParquetFile(place)
+        _require_columns(place, columns, table.schema_arrow.names)
+        schema = arrow.schema([table.schema_arrow.field(name) for name in columns])
+        with files.whole(target) as new, arrow.ipc.new_file(new, schema) as writer:
+            for batch in table.iter_batches(_AT_ONCE, columns=columns):
+                writer.write_batch(batch.select(columns))
+    return target

@@ -1,0 +1,186 @@
+"""Arrays in files, mapped into memory: what is read of them is what is asked for."""
+
+import json
+import math
+import mmap
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from ddbp.files import reason
+from layers.errors import message
+from layers.types import Array
+
+_OWNER = "open_arrays"
+_SAFETENSORS = {
+    **{"BOOL": np.bool_, "U8": np.uint8, "I8": np.int8, "U16": np.uint16, "I16": np.int16},
+    **{"U32": np.uint32, "I32": np.int32, "U64": np.uint64, "I64": np.int64},
+    **{"F16": np.float16, "F32": np.float32, "F64": np.float64},
+}
+"""The types of https://github.com/huggingface/safetensors that NumPy has, too."""
+_LONGEST_HEADER = 100_000_000
+_MAPPED = 1 << 26
+"""So many bytes of a file may be in this process's memory before they are let go."""
+_AROUND = 1 << 16
+"""So many bytes the system maps where one is read."""
+
+
+def open_arrays(path: Any) -> Any:
+    """Return the array of a `.npy` file, or a dictionary of those of an `.npz` or `.safetensors`
+    file by name, without reading them: each is a `numpy.memmap`.
+
+    Parameters
+    ----------
+    path
+        The file, whose ending says what it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is of another kind or damaged, or an array is compressed, or its type has no
+        counterpart in NumPy (bfloat16), or it holds Python objects.
+    """
+    place = Path(path)
+    kinds = {".npy": _of_npy, ".npz": _of_npz, ".safetensors": _of_safetensors}
+    if place.suffix not in kinds:
+        must = f"{place} must be a file of arrays"
+        fix = f"These are read: {', '.join(kinds)}; for tables there is ArrowSource."
+        raise ValueError(message(_OWNER, must, repr(place.suffix), fix))
+    if not place.is_file():
+        must = f"{place} must be a file"
+        got = "a folder" if place.is_dir() else "no such file"
+        raise FileNotFoundError(message(_OWNER, must, got, "Check the path."))
+    try:
+        return kinds[place.suffix](place)
+    except (OSError, EOFError, LookupError, OverflowError, TypeError, zipfile.BadZipFile) as error:
+        raise _damaged(place, reason(error)) from error
+    except ValueError as error:
+        if str(error).startswith(_OWNER):
+            raise
+        raise _damaged(place, error) from error
+
+
+def _damaged(place: Path, got: Any) -> ValueError:
+    must, fix = f"{place} must be a whole {place.suffix} file", "Write or download it again."
+    return ValueError(message(_OWNER, must, str(got).rstrip("."), fix))
+
+
+def _map(place: Path, dtype: Any, offset: int, shape: tuple[int, ...], order: Any = "C") -> Array:
+    """Return an array in a file, which the file must hold as a whole."""
+    dtype = np.dtype(dtype)
+    if dtype.hasobject:
+        must, fix = f"{place} must hold numbers", "Save arrays of numbers; text must be encoded."
+        raise ValueError(message(_OWNER, must, "Python objects", fix))
+    size = math.prod(shape) * dtype.itemsize
+    if offset + size > place.stat().st_size:
+        raise ValueError(f"{place.stat().st_size} bytes where {offset + size} are needed")
+    if not size:
+        return np.empty(shape, dtype)
+    return np.memmap(place, dtype, "r", offset, shape, order)
+
+
+def _npy(place: Path, file: BinaryIO) -> Array:
+    """Return the array whose `.npy` image begins here in a file."""
+    version = np.lib.format.read_magic(file)
+    if version > (2, 0):
+        must, fix = f"{place} must hold plain arrays", "Save one array for each field."
+        raise ValueError(message(_OWNER, must, f"format {version}", fix))
+    read = np.lib.format.read_array_header_1_0
+    if version == (2, 0):
+        read = np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return _map(place, dtype, file.tell(), shape, "F" if fortran else "C")
+
+
+def _of_npy(place: Path) -> Array:
+    with place.open("rb") as file:
+        return _npy(place, file)
+
+
+def _of_npz(place: Path) -> dict[str, Array]:
+    found = {}
+    with zipfile.ZipFile(place) as members, place.open("rb") as file:
+        for member in members.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                must = f"arrays in {place} must be stored as they are"
+                fix = "Write it by np.savez; or np.load it, and pass ArrayDataset what it holds."
+                got = f"{member.filename} compressed, as np.savez_compressed does"
+                raise ValueError(message(_OWNER, must, got, fix))
+            # The local header repeats the name, and may have an extra field of another length.
+            file.seek(member.header_offset)
+            header = file.read(30)
+            file.seek(int.from_bytes(header[26:28], "little"), 1)
+            file.seek(int.from_bytes(header[28:30], "little"), 1)
+            found[member.filename.removesuffix(".npy")] = _npy(place, file)
+    return found
+
+
+def _of_safetensors(place: Path) -> dict[str, Array]:
+    with place.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(file.read(length))
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _SAFETENSORS:
+            must, fix = f"{name} in {place} must have a type of NumPy", "Save it as float32."
+            raise ValueError(message(_OWNER, must, entry["dtype"], fix))
+        dtype, shape = np.dtype(_SAFETENSORS[entry["dtype"]]), tuple(map(int, entry["shape"]))
+        start, stop = entry["data_offsets"]
+        if min((start, *shape)) < 0 or stop - start != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"{name} of shape {shape} in bytes {start} to {stop}")
+        found[name] = _map(place, dtype, 8 + length + start, shape)
+    return found
+
+
+def file_of(array: Any) -> str | None:
+    """Return the name of the file that an array is mapped from, None for another one."""
+    mapped = _memmap(array)
+    return None if mapped is None else str(mapped.filename)
+
+
+def _memmap(array: Any) -> Any:
+    """Return the map of a file that an array is a view of, if it is one of one."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and getattr(array, "_mmap", None) is not None:
+            return array
+        array = array.base
+    return None
+
+
+class Pages:
+    """Lets go of what is read of files that are mapped, before it fills the memory of the process:
+    the system keeps it for as long as nothing else needs the room.
+
+    Parameters
+    ----------
+    maps
+        The maps, of which none is written to.
+    """
+
+    def __init__(self, maps: Any) -> None:
+        can = hasattr(mmap, "MADV_DONTNEED")
+        self._maps = list({id(each): each for each in maps}.values()) if can else []
+        self._mapped = 0
+
+    @classmethod
+    def of(cls, arrays: Iterator[Any]) -> "Pages":
+        """Return those of arrays, of which some may be maps of files that are read only."""
+        maps = (_memmap(array) for array in arrays)
+        return cls(each._mmap for each in maps if each is not None and each.mode == "r")
+
+    def read(self, rows: int, size: int) -> None:
+        """Note that so many rows were read, which have so many bytes in all."""
+        self._mapped += size + rows * _AROUND
+        if self._mapped > _MAPPED:
+            self._mapped = 0
+            for each in self._maps:
+                each.madvise(mmap.MADV_DONTNEED)

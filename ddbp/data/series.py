@@ -1,0 +1,198 @@
+"""Time series: sequences of one or more channels, of one length or not, with a label or a number
+for each; and how they become a model's inputs.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+
+from layers.errors import message
+from layers.types import Array
+
+from .cells import number_of
+from .prepared import PreparedDataset
+from .preprocess import Preprocessing, State, checked_classes, several, unscaled
+from .samples import Ragged
+from .skipped import Skipped, shown
+from .statistics import Statistics, statistics
+
+_FIX = "Series are arrays (T, C), with time first."
+
+
+class Series(NamedTuple):
+    """Time series.
+
+    Attributes
+    ----------
+    sequences
+        One array (T_n, C) each.
+    labels
+        The name of the class of each, or a number to predict; None where there are none.
+    classes
+        The names of classes, in their order.
+    places
+        Where each stands.
+    skipped
+        Series that have been left out, with the reason.
+    """
+
+    sequences: tuple[Array, ...]
+    labels: tuple[str, ...] | tuple[float, ...] | None
+    classes: tuple[str, ...]
+    places: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+class SeriesReader(Preprocessing):
+    """How time series become a model's inputs: each channel with mean 0 and deviation 1 over the
+    time steps of the training data; and targets their labels, or standardised numbers.
+
+    Parameters
+    ----------
+    mean, std
+        Of each of C channels.
+    classes
+        Names of labels.
+    target
+        Mean and deviation of numbers to predict.
+    """
+
+    kind = "series"
+
+    def __init__(
+        self,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        classes: Sequence[str] = (),
+        target: tuple[float, float] | None = None,
+    ) -> None:
+        owner = "SeriesReader"
+        self.mean, self.std = (
+            _numbers_of(owner, name, each) for name, each in (("mean", mean), ("std", std))
+        )
+        scale = (0.0, 1.0) if target is None else _numbers_of(owner, "target", target)
+        same = len(self.mean) == len(self.std) and len(scale) == 2
+        if not same or not self.mean or min(self.std) <= 0 or scale[1] <= 0:
+            must = "mean and std must be numbers of each channel, target a pair, deviations above 0"
+            got, fix = f"{mean}, {std}, {target}", "Use SeriesReader.fit(series)."
+            raise ValueError(message(owner, must, shown(got), fix))
+        self._target = None if target is None else Statistics(*scale)
+        self.classes = checked_classes(owner, classes)
+
+    def __repr__(self) -> str:
+        return f"SeriesReader({self.channels} channels, {len(self.classes)} classes)"
+
+    @property
+    def channels(self) -> int:
+        """The number of channels C."""
+        return len(self.mean)
+
+    @classmethod
+    def fit(cls, series: Series) -> Self:
+        """Return a reader by the statistics of training data.
+
+        Parameters
+        ----------
+        series
+            What `read_ts`, `read_series_table` or `read_series_folder` returns.
+        """
+        if not isinstance(series, Series) or not series.sequences:
+            must, fix = "series must be a Series with one sequence or more", "Use read_ts(path)."
+            raise TypeError(message("SeriesReader.fit", must, shown(repr(series)), fix))
+        channels = [[value for part in column for value in part] for column in _columns(series)]
+        found = [statistics(values) for values in channels]
+        target = None
+        if series.labels and not isinstance(series.labels[0], str):
+            scale = statistics([float(label) for label in series.labels])
+            target = (scale.mean, scale.deviation)
+        mean, std = [each.mean for each in found], [each.deviation for each in found]
+        return cls(mean, std, classes=series.classes, target=target)
+
+    def _state(self) -> dict[str, Any]:
+        target = None if self._target is None else [*self._target]
+        return {"mean": [*self.mean], "std": [*self.std], "target": target}
+
+    @classmethod
+    def _from_state(cls, state: State) -> Self:
+        mean, std = state.optional_numbers("mean"), state.optional_numbers("std")
+        target: Any = state.optional_numbers("target")
+        return cls(mean or (), std or (), target=target)
+
+    def transform(self, raw: Iterable[Any]) -> Ragged:
+        """Return the inputs of sequences (T_n, C).
+
+        Raises
+        ------
+        ValueError
+            A sequence has another number of channels, no step, or what is not finite.
+        """
+        owner = "SeriesReader"
+        sequences = several(raw)
+        if sequences is None:
+            must = "sequences must be a list of arrays (T, C)"
+            raise TypeError(message(owner, must, shown(repr(raw)), _FIX))
+        mean, std = np.array(self.mean), np.array(self.std)
+        result = []
+        for number, given in enumerate(sequences):
+            sequence = _sequence(owner, f"sequence {number}", given)
+            if sequence.shape[1] != self.channels:
+                must = f"sequences must have {self.channels} channels"
+                fix = "The model has been trained on as many."
+                got = f"{sequence.shape[1]} in sequence {number}"
+                raise ValueError(message(owner, must, got, fix))
+            with np.errstate(over="ignore"):
+                result.append(((sequence - mean) / std).astype(np.float32))
+        return Ragged(result)
+
+    def dataset(self, series: Series) -> PreparedDataset:
+        """Return series with their labels (N,), or their numbers (N, 1), as samples."""
+        if not isinstance(series, Series) or series.labels is None:
+            must, fix = "series must have labels", "Without them, use transform(series.sequences)."
+            raise ValueError(message("SeriesReader.dataset", must, shown(repr(series)), fix))
+        x = self.transform(series.sequences)
+        if self._target is None:
+            return PreparedDataset(x, self.labels(series.labels, series.places), self)
+        mean, deviation = self._target
+        if any(isinstance(label, str) for label in series.labels):
+            must, fix = "labels must be numbers", "The model has been trained to predict a number."
+            raise ValueError(message("SeriesReader.dataset", must, series.labels[0], fix))
+        values = [(float(label) - mean) / deviation for label in series.labels]
+        y = np.array(values, np.float64).astype(np.float32)[:, np.newaxis]
+        return PreparedDataset(x, y, self)
+
+    def predictions(self, outputs: Any) -> list[Any]:
+        """Return what outputs of a model mean: classes of scores (N, K), or numbers of (N, 1)."""
+        if self._target is None:
+            return super().predictions(outputs)
+        return unscaled("SeriesReader", outputs, self._target)
+
+
+def _columns(series: Series) -> Iterable[list[list[float]]]:
+    """Yield for each channel its values in every sequence."""
+    for channel in range(series.sequences[0].shape[1]):
+        yield [sequence[:, channel].tolist() for sequence in series.sequences]
+
+
+def _numbers_of(owner: str, name: str, given: Any) -> tuple[float, ...]:
+    values = several(given) or [None]
+    numbers = [number_of(each) for each in values if not isinstance(each, str)]
+    if None in numbers or len(numbers) != len(values):
+        must, fix = f"{name} must be finite numbers", "Use SeriesReader.fit(series)."
+        raise TypeError(message(owner, must, shown(repr(given)), fix))
+    return tuple(number for number in numbers if number is not None)
+
+
+def _sequence(owner: str, name: str, given: Any) -> Array:
+    """Return a sequence (T, C) in float64."""
+    try:
+        array = np.asarray(given, np.float64)
+    except (TypeError, ValueError) as error:
+        must = f"{name} must be numbers (T, C)"
+        raise ValueError(message(owner, must, shown(repr(given)), _FIX)) from error
+    array = array[:, np.newaxis] if array.ndim == 1 else array
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        got = f"shape {array.shape}" if array.ndim != 2 or not array.size else "NaN or infinity"
+        raise ValueError(message(owner, f"{name} must be finite numbers (T, C)", got, _FIX))
+    return array

@@ -1,0 +1,310 @@
+"""Files of time series: those of aeon and sktime, tables with a row for each time step, and folders
+of CSV.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from layers.checks import boolean
+from layers.errors import message
+from layers.types import Array
+
+from .cells import in_order, is_missing, name_of, number_of
+from .paths import existing_file, existing_folder
+from .series import Series
+from .skipped import BadSamples, listed, shown
+from .table import read_table, records
+
+
+def read_ts(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Series:
+    """Return the time series of a file of aeon or sktime, whose name ends with .ts.
+
+    Parameters
+    ----------
+    path
+        The file: lines that begin with @ say what follows, then each line is a series, its channels
+        apart by colons, its values by commas, and its label last.
+    skip_bad
+        Whether series that are damaged, or have missing values, are left out, and listed in
+        `skipped`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        It is no such file, has time stamps, or a series is damaged, and its line named.
+    """
+    owner = "read_ts"
+    file = existing_file(owner, "path", path)
+    bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
+    facts: dict[str, str] = {}
+    found = _Collected(bad, "Write 1,2,3:4,5,6:label, with a channel between two colons.")
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        begun = False
+        for number, line in enumerate(stream, start=1):
+            line = line.strip()
+            if not line or line[0] in "#%":
+                continue
+            if not begun:
+                name, _, rest = line.partition(" ")
+                if name[0] != "@":
+                    must = "the lines of a .ts file must begin with @ up to @data"
+                    got, fix = f"{file}, line {number}: {shown(line)}", "Use read_series_table."
+                    raise ValueError(message(owner, must, got, fix))
+                facts[name[1:].lower()] = rest.strip()
+                begun = name.lower() == "@data"
+                if begun:
+                    labelled = _header(file, facts)
+                continue
+            found.add(f"{file}, line {number}", *_case(line, labelled))
+    if not begun:
+        must, fix = "a .ts file must have a line @data", "Fetch it again."
+        raise ValueError(message(owner, must, f"{file} without one", fix))
+    known = facts.get("classlabel", "").split()[1:] if labelled == "classlabel" else None
+    return found.series(known, numbers=labelled == "targetlabel", where=str(file))
+
+
+def _header(file: Path, facts: dict[str, str]) -> str | None:
+    """Return what the last part of a line is: "classlabel", "targetlabel" or None for values."""
+    if facts.get("timestamps", "false").lower() == "true":
+        must, fix = "a .ts file must have no time stamps", "Resample it at equal steps."
+        raise ValueError(message("read_ts", must, f"{file}, which has them", fix))
+    for name in ("classlabel", "targetlabel"):
+        words = facts.get(name, "false").split()
+        if words and words[0].lower() == "true":
+            return name
+    return None
+
+
+def _case(line: str, labelled: str | None) -> tuple[list[list[str]], str | None]:
+    """Return the channels and the label of a line."""
+    parts = line.split(":")
+    label = parts.pop().strip() if labelled else None
+    return [part.split(",") for part in parts], label
+
+
+class _Collected:
+    """Series as they are read."""
+
+    def __init__(self, bad: BadSamples, fix: str) -> None:
+        self._bad, self._fix = bad, fix
+        self.sequences: list[Array] = []
+        self.labels: list[Any] = []
+        self.places: list[str] = []
+
+    def add(self, place: str, channels: Sequence[Sequence[Any]], label: Any) -> None:
+        """Add a series by the cells of its channels, or say what is wrong with it."""
+        values = [[number_of(cell) for cell in cells] for cells in channels]
+        reason = _fault(channels, values, self.sequences)
+        if reason is not None:
+            must = "series must be numbers, of as many steps in every channel"
+            self._bad.found(must, place, reason, self._fix)
+            return
+        self.sequences.append(np.array(values, np.float64).T)
+        self.labels.append(label)
+        self.places.append(place)
+
+    def series(self, known: Sequence[str] | None, *, numbers: bool, where: str) -> Series:
+        """Return what has been read: with labels among those that are known, or any if that is
+        empty; with numbers; or without labels, if `known` is None.
+        """
+        good = [row for row in range(len(self.labels)) if self._is_label(row, known, numbers)]
+        self._bad.require_some(len(good), f"a series in {where}")
+        labels: Any = None
+        classes: tuple[str, ...] = ()
+        if numbers:
+            labels = tuple(number_of(self.labels[row]) for row in good)
+        elif known is not None:
+            labels = tuple(name_of(self.labels[row]) for row in good)
+            classes = tuple(known) or in_order({*labels})
+            if len(classes) == 1:
+                must, fix = "there must be two labels or more", "Add series of another one."
+                got = f"{shown(classes[0])} alone in {where}"
+                raise ValueError(message(self._bad.owner, must, got, fix))
+        return Series(
+            tuple(self.sequences[row] for row in good),
+            labels,
+            classes,
+            tuple(self.places[row] for row in good),
+            tuple(self._bad.skipped),
+        )
+
+    def _is_label(self, row: int, known: Sequence[str] | None, numbers: bool) -> bool:
+        """Return whether a series has the label that it must have, or say that it has none."""
+        label, place = self.labels[row], self.places[row]
+        if numbers:
+            right, must = number_of(label) is not None, "the target of a series must be a number"
+        elif known is None:
+            return True
+        elif known:
+            right = name_of(label) in known
+            must = f"the label of a series must be among {listed(known)}"
+        else:
+            right, must = not is_missing(label), "every series must have a label"
+        if not right:
+            self._bad.found(must, place, repr(label), "Mend it.")
+        return right
+
+
+def _fault(
+    cells: Sequence[Sequence[Any]],
+    values: Sequence[Sequence[float | None]],
+    others: Sequence[Array],
+) -> str | None:
+    """Return what is wrong with a series, None if nothing is."""
+    lengths = {len(channel) for channel in values}
+    if len(lengths) != 1 or not min(lengths):
+        return f"channels of {listed(sorted(lengths)) or 'no'} steps"
+    if others and len(values) != others[0].shape[1]:
+        return f"{len(values)} channels, where others have {others[0].shape[1]}"
+    for channel, numbers in enumerate(values):
+        if None in numbers:
+            step = numbers.index(None)
+            cell = cells[channel][step]
+            what = "a missing value" if is_missing(cell) else repr(cell)
+            return f"{what} at step {step} of channel {channel}"
+    return None
+
+
+def read_series_table(
+    path: str | os.PathLike[str],
+    *,
+    series: str,
+    label: str | None = None,
+    time: str | None = None,
+    values: Any = None,
+    skip_bad: bool = False,
+) -> Series:
+    """Return the time series of a table with a row for each time step.
+
+    Parameters
+    ----------
+    path
+        A CSV or Parquet file.
+    series
+        The column that says which series a row belongs to.
+    label
+        The column of labels, the same in all rows of a series; numbers that are not whole are
+        targets to predict.
+    time
+        The column of numbers to put the rows of a series in order by; as they come unless given.
+    values
+        The columns of channels; all others unless given.
+    skip_bad
+        Whether series that are damaged are left out, and listed in `skipped`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A column is not there, or a series is damaged, and named.
+    """
+    owner = "read_series_table"
+    table = read_table(path, skip_bad=skip_bad)
+    bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
+    bad.skipped += table.skipped
+    taken = [series, *(name for name in (label, time) if name is not None)]
+    channels = [name for name in table.columns if name not in taken] if values is None else values
+    named = isinstance(channels, list | tuple) and [*taken, *channels]
+    if not named or not all(isinstance(name, str) for name in named):
+        must = "series, label and time must be names of columns, values a list of some"
+        got, fix = shown(repr((series, label, time, values))), 'Write values=["x", "y"].'
+        raise TypeError(message(owner, must, got, fix))
+    absent = [name for name in (*taken, *channels) if name not in table.columns]
+    if absent or not channels:
+        must = f"{table.origin} must have the columns {listed([*taken, *channels])}"
+        got = f"no {listed(absent)}" if absent else "no column of values"
+        raise ValueError(message(owner, must, got, f"It has {listed([*table.columns], 20)}."))
+    rows: dict[str, list[int]] = {}
+    for row, cell in enumerate(table.columns[series]):
+        rows.setdefault(name_of(cell), []).append(row)
+    found = _Collected(bad, "Mend its rows.")
+    for name, mine in rows.items():
+        place = f"{table.origin}, series {name}, from {table.place(mine[0]).rpartition(', ')[2]}"
+        if time is not None:
+            times = {row: number_of(table.columns[time][row]) for row in mine}
+            if None in times.values():
+                must = f"column {shown(time)} must be numbers"
+                bad.found(must, place, "one that is none", "Leave time out to keep the order.")
+                continue
+            mine = sorted(mine, key=lambda row: (times[row] or 0.0, row))
+        labels = {name_of(table.columns[label][row]) for row in mine} if label else {""}
+        if len(labels) > 1:
+            must = "a series must have one label"
+            bad.found(must, place, listed(sorted(labels)), "Give its rows the same.")
+            continue
+        found.add(place, [[table.columns[each][row] for row in mine] for each in channels], *labels)
+    numbers = label is not None and _are_numbers(found.labels)
+    known = None if label is None else ()
+    return found.series(known, numbers=numbers, where=table.origin)
+
+
+def _are_numbers(labels: Sequence[Any]) -> bool:
+    """Return whether labels are numbers to predict, not all of them whole."""
+    numbers = [number_of(label) for label in labels]
+    return None not in numbers and not all(math.floor(n) == n for n in numbers if n is not None)
+
+
+def read_series_folder(path: str | os.PathLike[str], *, skip_bad: bool = False) -> Series:
+    """Return the time series of a folder with a sub-folder for each class, each file of which is a
+    series: CSV with a line for each time step and a column for each channel, with names in its
+    first line or not.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    skip_bad
+        Whether files that cannot be read are left out, and listed in `skipped`.
+
+    Raises
+    ------
+    NotADirectoryError
+        There is no such folder.
+    ValueError
+        There are fewer than two sub-folders, or one without files, or a file is damaged, and named.
+    """
+    owner = "read_series_folder"
+    folder = existing_folder(owner, "path", path)
+    bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
+    folders = sorted(each for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+    if len(folders) < 2:
+        must = "a folder of series must have a sub-folder for each of two classes or more"
+        got = f"{folder}, which has {len(folders)}"
+        raise ValueError(message(owner, must, got, "Move files to walking/, and to running/."))
+    found = _Collected(bad, "Mend or remove the file.")
+    for each in folders:
+        files = sorted(file for file in each.rglob("*.csv") if file.is_file())
+        if not files:
+            must, fix = "every sub-folder must have .csv files", "Remove it, or put files there."
+            raise ValueError(message(owner, must, f"{each}, which has none", fix))
+        for file in files:
+            lines = _lines(file, bad)
+            if lines is not None:
+                found.add(str(file), lines, each.name)
+    return found.series([each.name for each in folders], numbers=False, where=str(folder))
+
+
+def _lines(file: Path, bad: BadSamples) -> list[list[str]] | None:
+    """Return the channels of a file, None where it is left out."""
+    before = len(bad.skipped)
+    with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
+        rows = [cells for _, cells in records(stream, ",", str(file), bad)]
+    if len(bad.skipped) > before:
+        return None
+    if rows and all(number_of(cell) is None for cell in rows[0]):
+        rows = rows[1:]
+    if len({len(row) for row in rows}) > 1:
+        must = "every line of a series must have as many cells"
+        bad.found(
+            must, str(file), f"{listed(sorted({len(row) for row in rows}))} cells", "Mend it."
+        )
+        return None
+    return [[*column] for column in zip(*rows, strict=True)]

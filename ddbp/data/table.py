@@ -1,0 +1,271 @@
+"""Tables: columns of a CSV or Parquet file, or of another library's table, with the place of each
+row.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from layers.checks import boolean
+from layers.errors import message, noting
+
+from .idx import opened
+from .paths import existing_file
+from .skipped import BadSamples, Skipped, listed, shown
+
+_OWNER = "read_table"
+_DELIMITERS = ",\t;|"
+_ROWS = "every row must have as many cells as the first line has names"
+
+
+class Table:
+    """Columns of equal length by their names, as Python's values, and where each row stands.
+
+    Parameters
+    ----------
+    columns
+        Lists of cells: texts, numbers, booleans, dates, None where a cell is missing.
+
+    Attributes
+    ----------
+    skipped
+        Rows of its file that have been left out.
+
+    Raises
+    ------
+    ValueError
+        There are no columns or no rows, or columns differ in length.
+    """
+
+    skipped: Sequence[Skipped] = ()
+    origin = "the table"
+    """What it has been read from, for messages."""
+    lines: Sequence[int] | None = None
+    """The line of each row in that, if it is a text."""
+
+    def __init__(self, columns: Any) -> None:
+        owner = "Table"
+        if not isinstance(columns, Mapping) or not all(isinstance(name, str) for name in columns):
+            must, fix = "columns must be lists by names", 'Write {"age": [31, 47]}.'
+            raise TypeError(message(owner, must, shown(repr(columns)), fix))
+        for name, cells in columns.items():
+            if isinstance(cells, str | bytes) or not isinstance(cells, Iterable):
+                must, fix = f"column {shown(name)} must be a list", 'Write {"age": [31, 47]}.'
+                raise TypeError(message(owner, must, shown(repr(cells)), fix))
+        self.columns = {name: _plain(cells) for name, cells in columns.items()}
+        lengths = {name: len(cells) for name, cells in self.columns.items()}
+        if len(set(lengths.values())) != 1 or not min(lengths.values()):
+            must, fix = "there must be columns of one length, of one row or more", "Check the file."
+            raise ValueError(message(owner, must, shown(lengths), fix))
+        self._parsed: dict[tuple[str, Any], list[float | None]] = {}
+
+    @classmethod
+    def of(cls, given: Any) -> "Table":
+        """Return a table of one of pandas, polars or pyarrow, of columns by their names, or of a
+        file.
+        """
+        if isinstance(given, Table):
+            return given
+        if isinstance(given, str | Path):
+            return read_table(given)
+        kind = f"{type(given).__module__.partition('.')[0]}.{type(given).__name__}"
+        if kind == "pandas.DataFrame":
+            return cls({str(name): given[name].tolist() for name in given.columns})
+        if kind == "polars.DataFrame":
+            return cls({name: given[name].to_list() for name in given.columns})
+        if kind == "pyarrow.Table":
+            return cls(given.to_pydict())
+        if isinstance(given, Mapping):
+            return cls(given)
+        must = "a table must be a DataFrame, a pyarrow.Table, columns by name, or a path"
+        raise TypeError(message("Table", must, shown(repr(given)), "Use ddbp.data.read_table."))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def __repr__(self) -> str:
+        return f"Table({len(self)} rows of {listed([*self.columns])})"
+
+    def parsed(self, name: str, reader: Callable[[Any], float | None]) -> Sequence[float | None]:
+        """Return what a function makes of each cell of a column, asked once for each."""
+        if (name, reader) not in self._parsed:
+            self._parsed[name, reader] = [*map(reader, self.columns[name])]
+        return self._parsed[name, reader]
+
+    def place(self, row: int) -> str:
+        """Return where a row stands, in words."""
+        where = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+        return f"{self.origin}, {where}"
+
+
+def _plain(cells: Iterable[Any]) -> list[Any]:
+    """Return the cells of a column as Python's own values, None for what is missing."""
+    return [_plain_cell(cell) for cell in cells]
+
+
+def _plain_cell(cell: Any) -> Any:
+    if cell is None or cell.__class__ is str or cell.__class__ is int:
+        return cell
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    item = getattr(cell, "item", None)
+    if item is not None and getattr(cell, "ndim", 1) == 0:
+        cell = item()
+    # NaN of any library, and pandas' NaT, differ from themselves; its NA says neither.
+    try:
+        return None if cell != cell else cell
+    except TypeError:
+        return None
+
+
+def read_table(
+    path: str | os.PathLike[str], *, delimiter: str | None = None, skip_bad: bool = False
+) -> Table:
+    """Return the columns of a CSV or Parquet file.
+
+    A CSV file has names in its first line; it may be compressed by gzip. It is read by Python's own
+    reader, whose numbers are the nearest ones, whatever is installed. Parquet is read by pyarrow,
+    polars or pandas, whichever is there.
+
+    Parameters
+    ----------
+    path
+        The file; Parquet is known by its first bytes.
+    delimiter
+        What stands between the cells of a line; the one of , ; | and tabulator that the first line
+        has most of, unless given.
+    skip_bad
+        Whether lines that are no rows are left out, and listed in the `skipped` of the table.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        A line has too few or too many cells, or is no UTF-8, and is named; or names are missing or
+        not all different.
+    ModuleNotFoundError
+        There is nothing that reads Parquet.
+    """
+    file = existing_file(_OWNER, "path", path)
+    bad = BadSamples(_OWNER, boolean(_OWNER, "skip_bad", skip_bad))
+    with file.open("rb") as stream:
+        parquet = stream.read(4) == b"PAR1"
+    if parquet:
+        table = noting(file, Table, _parquet(file))
+        table.origin = str(file)
+        return table
+    if delimiter is not None and (not isinstance(delimiter, str) or len(delimiter) != 1):
+        must = "delimiter must be one character"
+        raise ValueError(message(_OWNER, must, repr(delimiter)[:80], 'Write delimiter=";".'))
+    with opened(file) as content:
+        text = io.TextIOWrapper(content, "utf-8-sig", errors="surrogateescape", newline="")
+        try:
+            return _csv(text, str(file), delimiter, bad)
+        except (EOFError, OSError) as error:
+            must, fix = "a compressed file must be whole", "Fetch it again."
+            raise ValueError(message(_OWNER, must, f"{file}: {error}", fix)) from error
+
+
+def records(
+    text: Iterable[str], delimiter: str, origin: str, bad: BadSamples
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of the first line of each record of CSV with its cells; empty lines are
+    none.
+    """
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fix = "Put quotes around cells that hold quotes or line ends."
+            bad.found("lines must be CSV", f"{origin}, line {line}", error, fix)
+            continue
+        if not cells:
+            continue
+        if any(not cell.isascii() and _undecoded(cell) for cell in cells):
+            bad.found("lines must be UTF-8", f"{origin}, line {line}", repr(cells), "Convert it.")
+            continue
+        yield line, cells
+
+
+def _undecoded(cell: str) -> bool:
+    return any("\udc80" <= letter <= "\udcff" for letter in cell)
+
+
+def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSamples) -> Table:
+    first = text.readline()
+    if not first.strip():
+        must, fix = "a CSV file must have names in its first line", "Write them there."
+        raise ValueError(message(_OWNER, must, f"{origin}, which begins with none", fix))
+    if delimiter is None:
+        delimiter = max(_DELIMITERS, key=first.count)
+
+    def lines() -> Iterator[str]:
+        yield first
+        yield from text
+
+    rows = records(lines(), delimiter, origin, bad)
+    names = [name.strip() for name in next(rows, (1, [""]))[1]]
+    twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    if twice:
+        must = "the names in the first line must be all different, and none empty"
+        got = f"{origin}, with {listed([repr(name) for name in twice])}"
+        raise ValueError(message(_OWNER, must, got, "Name every column."))
+    cells: list[list[str]] = [[] for _ in names]
+    numbers = []
+    for line, row in rows:
+        if len(row) != len(names):
+            reason = f"{len(row)} cells, where there are {len(names)} names"
+            bad.found(_ROWS, f"{origin}, line {line}", reason, "Put quotes around commas in cells.")
+            continue
+        numbers.append(line)
+        for column, cell in zip(cells, row, strict=True):
+            column.append(cell)
+    bad.require_some(len(numbers), f"a row below the names in {origin}")
+    table = Table(dict(zip(names, cells, strict=True)))
+    table.origin, table.lines, table.skipped = origin, numbers, tuple(bad.skipped)
+    return table
+
+
+def _parquet(file: Path) -> dict[str, Sequence[Any]]:
+    """Return the columns of a Parquet file, read by whichever library is there."""
+    for read in (_by_pyarrow, _by_polars, _by_pandas):
+        try:
+            return read(file)
+        except ImportError:
+            continue
+        except Exception as error:
+            must, fix = "a Parquet file must be readable", "Write it anew."
+            got = f"{file}: {shown(error)}"
+            raise ValueError(message(_OWNER, must, got, fix)) from error
+    must, fix = "pyarrow, polars or pandas must be installed", "Run: pip install 'ddbp[arrow]'."
+    raise ModuleNotFoundError(message(_OWNER, f"{must} for {file}", "none", fix))
+
+
+def _by_pyarrow(file: Path) -> dict[str, Sequence[Any]]:
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(file) as opened:
+        columns: dict[str, Sequence[Any]] = opened.read().to_pydict()
+    return columns
+
+
+def _by_polars(file: Path) -> dict[str, Sequence[Any]]:
+    import polars
+
+    frame = polars.read_parquet(file)
+    return {name: frame[name].to_list() for name in frame.columns}
+
+
+def _by_pandas(file: Path) -> dict[str, Sequence[Any]]:
+    import pandas
+
+    frame = pandas.read_parquet(file)
+    return {str(name): frame[name].tolist() for name in frame.columns}

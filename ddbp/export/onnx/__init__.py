@@ -1,0 +1,1 @@
+"""Models as ONNX has them: what a tape records, call by call."""

@@ -1,0 +1,110 @@
+"""What an estimator's network is made of: layers, loss and optimizer, from the names that
+scikit-learn has for them.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ddbp.optim.optimizer import Optimizer
+from ddbp.optim.sgd import SGD
+from ddbp.training import arguments
+from layers import (
+    ELU,
+    GELU,
+    Dropout,
+    Identity,
+    LeakyReLU,
+    Linear,
+    Module,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Tanh,
+    init,
+)
+from layers.checks import one_of, positive_int
+from layers.errors import message
+from layers.init import Initializer
+
+Factory = Callable[[int, int, np.random.Generator], Module]
+"""What makes a network: given the numbers of features and of outputs, and a generator."""
+
+ACTIVATIONS: Mapping[str, tuple[type[Module], Initializer]] = {
+    "identity": (Identity, init.xavier_uniform),
+    "logistic": (Sigmoid, init.xavier_uniform),
+    "tanh": (Tanh, init.xavier_uniform),
+    "relu": (ReLU, init.he_uniform),
+    "leaky_relu": (LeakyReLU, init.he_uniform),
+    "elu": (ELU, init.he_uniform),
+    "gelu": (GELU, init.he_uniform),
+    "silu": (SiLU, init.he_uniform),
+}
+"""Activations by their names, and what the weights before them are drawn from."""
+
+
+def sizes(owner: str, given: Any) -> tuple[int, ...]:
+    """Return the sizes of hidden layers: one number for one layer, or a sequence of them."""
+    listed = given if isinstance(given, list | tuple) or np.ndim(given) else (given,)
+    fix = "Write hidden_layer_sizes=(100,)."
+    return tuple(positive_int(owner, "hidden_layer_sizes", size, fix) for size in listed)
+
+
+def dense(
+    owner: str,
+    widths: tuple[int, ...],
+    activation: str,
+    dropout: float,
+    rng: np.random.Generator,
+    dtype: Any,
+) -> Module:
+    """Return a dense network, from the number of features to that of outputs."""
+    kind, draw = ACTIVATIONS[one_of(owner, "activation", activation, ACTIVATIONS)]
+    *pairs, last = pairwise(widths)
+    layers: list[Module] = []
+    for inputs, outputs in pairs:
+        layers += [Linear(inputs, outputs, weight_init=draw, rng=rng, dtype=dtype), kind()]
+        if dropout:
+            layers.append(Dropout(dropout))
+    final = Linear(*last, weight_init=init.xavier_uniform, rng=rng, dtype=dtype)
+    return Sequential(*layers, final)
+
+
+def made(
+    owner: str,
+    factory: Factory,
+    features: int,
+    outputs: int,
+    rng: np.random.Generator,
+    dtype: Any,
+) -> Module:
+    """Return what a user's factory makes, in a type."""
+    network: Any = factory(features, outputs, rng)
+    if not isinstance(network, Module):
+        must, fix = "model(features, outputs, rng) must return a layer", "Return a Sequential."
+        raise TypeError(message(owner, must, repr(network), fix))
+    types = {parameter.value.dtype for parameter in network.parameters()}
+    return network if types <= {np.dtype(dtype)} else network.astype(dtype)
+
+
+def optimizer(owner: str, solver: Any, learning_rate: float) -> Optimizer:
+    """Return an optimizer by its name, with a rate; or a copy of one."""
+    if isinstance(solver, Optimizer):
+        return copy.deepcopy(solver)
+    name = solver if isinstance(solver, str) else ""
+    if name == "sgd":
+        # What scikit-learn means by it.
+        return SGD(learning_rate, momentum=0.9, nesterov=True)
+    kind = arguments.optimizer_kind(name)
+    if kind is None:
+        must = "solver must be the name of an optimizer, or an Optimizer"
+        fix = 'Write solver="adam", or solver=ddbp.AdamW(1e-3).'
+        if name == "lbfgs":
+            fix = 'Networks are trained by batches: write solver="adam".'
+        raise ValueError(message(owner, must, repr(solver), fix))
+    made: Optimizer = kind(learning_rate)
+    return made
