@@ -60,6 +60,13 @@ def test_evaluation_prediction_and_batches_of_your_own_are_not_augmented():
     assert plain.parameters_sha256() != other.parameters_sha256()
 
 
+def test_samples_of_a_source_that_are_made_ahead_have_the_bits_of_those_in_memory():
+    trainers = [make(augment=AUGMENT, prefetch=prefetch) for prefetch in (False, True)]
+    for trainer, data in zip(trainers, (DATA, ddbp.data.ArraySource(X, LABELS)), strict=True):
+        trainer.fit(data, epochs=2)
+    assert trainers[0].parameters_sha256() == trainers[1].parameters_sha256()
+
+
 def test_an_augmentation_of_your_own_is_applied():
     class Negative(Augmentation):
         def apply(self, y, x, keys):
