@@ -275,6 +275,20 @@ def test_a_bundle_that_lacks_members_or_is_of_another_version_is_refused(tmp_pat
         export.load_bundle(path)
 
 
+def test_what_was_changed_by_a_program_that_knows_zip_is_refused(tmp_path):
+    path, members = saved(tmp_path)
+    for name, must in (
+        ("parameters.safetensors", "parameters.safetensors must have its digest"),
+        ("tokenizer.json", "tokenizer.json must have its digest"),
+        ("bundle.json", "bundle.json must have its digest"),
+    ):
+        content = members[name].replace(b'"other"', b'"series"')
+        content = content if content != members[name] else members[name][:-1] + b" "
+        rewritten(path, {**members, name: content}.items())
+        with pytest.raises(export.BundleError, match=must):
+            export.load_bundle(path)
+
+
 def test_truncated_and_changed_files_are_refused(tmp_path):
     path, _ = saved(tmp_path)
     whole = path.read_bytes()
