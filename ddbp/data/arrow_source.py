@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ class ArrowSource(Source):
         if not batches:
             must, fix = "there must be one row or more", "Check the path or filter."
             raise ValueError(message(_OWNER, must, "none", fix))
+        self._made_of = paths, folder
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
         # Of each column an array or a Ragged for each record batch, which lies in the file.
         self._columns = {
@@ -93,6 +95,12 @@ class ArrowSource(Source):
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={each!r}" for name, each in self._names.items())
         return f"ArrowSource({len(self)} rows, {parts})"
+
+    def __reduce__(self) -> Any:
+        # As ranks get it: they map the files themselves.
+        (paths, folder), names = self._made_of, self._names
+        make = partial(ArrowSource, weights=names.get("weights"), cache=folder)
+        return make, (paths, names["x"], names.get("y"))
 
     def __len__(self) -> int:
         return int(self._starts[-1])

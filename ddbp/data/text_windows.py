@@ -9,8 +9,8 @@ from layers.checks import array, positive_int
 from layers.errors import message
 from layers.types import Array, Integers
 
+from .mapped import FileRows, open_arrays
 from .paths import existing_file
-from .skipped import shown
 from .source import Rows, Source
 from .text import TextEncoder
 
@@ -53,7 +53,7 @@ class TextWindows(Source):
     ) -> None:
         owner = "TextWindows"
         if isinstance(tokens, str | Path):
-            tokens = _mapped(existing_file(owner, "tokens", tokens))
+            tokens = open_arrays(existing_file(owner, "tokens", tokens))
         if not isinstance(tokens, np.ndarray):
             tokens = array(owner, "tokens", tokens)
         self.tokens: Array = tokens
@@ -69,6 +69,7 @@ class TextWindows(Source):
             fix = "Choose a smaller length, or a longer text."
             raise ValueError(message(owner, must, len(self.tokens), fix))
         self.preprocessing = encoder
+        self._read = FileRows.of(self.tokens)
 
     def __len__(self) -> int:
         return (len(self.tokens) - self.length - 1) // self.stride + 1
@@ -78,17 +79,11 @@ class TextWindows(Source):
 
     def take(self, numbers: Integers) -> Rows:
         """Return the samples of these numbers."""
-        rows = np.empty((len(numbers), self.length + 1), np.int64)
-        for place, number in enumerate(np.asarray(numbers).tolist()):
-            start = number * self.stride
-            rows[place] = self.tokens[start : start + self.length + 1]
+        starts, width = np.asarray(numbers) * self.stride, self.length + 1
+        if self._read is None:
+            rows = self.tokens[starts[:, np.newaxis] + np.arange(width)]
+        else:
+            counts = np.full(len(starts), width)
+            rows = self._read.ranges(starts, counts).reshape(len(starts), width)
+        rows = rows.astype(np.int64, copy=False)
         return Rows(rows[:, :-1], rows[:, 1:])
-
-
-def _mapped(file: Path) -> Array:
-    try:
-        mapped: Array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        must, fix = "tokens must be a .npy file", "Write one by TextEncoder.encode_file."
-        raise ValueError(message("TextWindows", must, f"{file}: {shown(error)}", fix)) from error
-    return mapped
