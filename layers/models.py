@@ -4,7 +4,7 @@ C).
 
 import numpy as np
 
-from .activation import ReLU
+from .activation import GELU, ReLU
 from .batch_norm import BatchNorm2d
 from .checks import boolean, pair, positive_int, sizes
 from .containers import Sequential
@@ -192,6 +192,7 @@ def gpt(
     heads: int = 4,
     dropout: float = 0.0,
     tied: bool = False,
+    approximate: str = "none",
 ) -> Sequential:
     """Return a language model of causal blocks: Radford et al. 2019, section 2.3, with weights from
     N(0, 0.02²).
@@ -210,6 +211,8 @@ def gpt(
         Rate of all dropouts, in [0, 1).
     tied
         Whether the output layer shares the weight of the embedding, and has no bias.
+    approximate
+        Of `GELU`: "tanh" is that of GPT-2, "none" that of nanoGPT.
     """
     depth = positive_int("gpt", "depth", depth, "4 is usual.")
     tied = boolean("gpt", "tied", tied)
@@ -218,7 +221,15 @@ def gpt(
     stack: list[Module] = [table, LearnedPositions(context, features, rng=rng, weight_init=small)]
     stack += [Dropout(dropout)] * bool(dropout)
     stack += [
-        EncoderBlock(features, heads, rng=rng, causal=True, dropout=dropout, weight_init=small)
+        EncoderBlock(
+            features,
+            heads,
+            rng=rng,
+            causal=True,
+            dropout=dropout,
+            activation=GELU(approximate),
+            weight_init=small,
+        )
         for _ in range(depth)
     ]
     head = Linear(features, tokens, rng=rng, bias=not tied, weight_init=small)

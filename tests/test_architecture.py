@@ -30,6 +30,7 @@ FLOORS = (
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
     ("ddbp.export", "ddbp.speedrun"),
+    ("ddbp.recipes",),
     ("ddbp.commands", "ddbp.attribution", "ddbp.loggers", "ddbp.sklearn"),
     ("ddbp",),
     ("scripts",),

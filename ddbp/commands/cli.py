@@ -10,6 +10,11 @@ from layers.errors import message
 USAGE = """usage: ddbp COMMAND …
 
 commands:
+  demo                        from nothing to a trained, evaluated and reported model in a minute
+  train RECIPE --data DATA    train on images, a table, a text or series
+  lr-find RECIPE --data DATA  look for a learning rate
+  evaluate BUNDLE --data DATA loss and metrics of a trained model
+  predict BUNDLE FILE …       what it says of files
   launch [-n N] script.py …   run a script on all cores (or N ranks), one process each
   verify [-n 1,2,3] script.py run a script on several numbers of ranks and compare all bits
                               (both take -m module, as python does, instead of script.py)
@@ -29,6 +34,11 @@ commands:
 ddbp COMMAND --help tells more."""
 
 COMMANDS = (
+    "demo",
+    "train",
+    "lr-find",
+    "evaluate",
+    "predict",
     "launch",
     "verify",
     "replay",
@@ -43,7 +53,9 @@ COMMANDS = (
     "info",
     "completion",
 )
-"""Each is a module of this room with a function `run`, which is imported when it is asked for."""
+"""Each is a module of this room with a function `run`, which is imported when it is asked for; for
+the dash of a command it has an underscore.
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +73,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 2
     command, *rest = given
     if command in COMMANDS:
-        status: int = import_module(f".{command}", __package__).run(rest)
+        status: int = import_module(f".{command.replace('-', '_')}", __package__).run(rest)
         return status
     if command == "version" and not rest:
         print(metadata.version("ddbp"))

@@ -5,6 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from ddbp.terminal import plain
 from layers import Embedding
 from layers.errors import message
 from layers.types import Array
+
+from .bundles import NAME
 
 _OWNER = "ddbp export"
 _LARGEST = 2**26
@@ -43,6 +46,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--lengths", action="store_true", help="have --onnx take the lengths of sequences"
     )
+    parser.add_argument(
+        "--any-length", action="store_true", help="have --onnx take sequences of any length"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
     try:
@@ -66,9 +72,8 @@ def _export(options: argparse.Namespace) -> None:
         if os.path.lexists(target) and not options.overwrite:
             must, fix = "export must write a new file", "Name another one, or add --overwrite."
             raise ValueError(message(_OWNER, must, target, fix))
-    bundle = (
-        load_run(options.source) if os.path.isdir(options.source) else load_bundle(options.source)
-    )
+    source = options.source
+    bundle = _of_run(source) if os.path.isdir(source) else load_bundle(source)
     if not targets:
         _show(bundle)
     if options.bundle is not None:
@@ -87,8 +92,15 @@ def _export(options: argparse.Namespace) -> None:
     if options.onnx is not None:
         example = _example(options, bundle)
         lengths = np.full(len(example), example.shape[1]) if options.lengths else None
-        to_onnx(bundle.model, options.onnx, example, lengths=lengths)
+        any_length = options.any_length
+        to_onnx(bundle.model, options.onnx, example, lengths=lengths, any_length=any_length)
         print(plain(f"{options.onnx}: {_compared(bundle.model, options.onnx, example, lengths)}"))
+
+
+def _of_run(folder: Path) -> Bundle:
+    """Return the model of a run, with what the bundle that a recipe has left says beside it."""
+    found, described = load_run(folder), folder / NAME
+    return replace(load_bundle(described), model=found.model) if described.is_file() else found
 
 
 def _show(bundle: Bundle) -> None:

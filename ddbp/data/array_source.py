@@ -1,5 +1,6 @@
 """Samples in arrays that are larger than memory."""
 
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -64,6 +65,11 @@ class ArraySource(Source):
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={described(part)}" for name, part in self._arrays.items())
         return f"ArraySource({parts})"
+
+    def __reduce__(self) -> Any:
+        # As ranks get it: maps of files are made anew there, and given back.
+        parts = {"x": None, "y": None, "weights": None} | self._arrays
+        return partial(ArraySource, weights=parts["weights"]), (parts["x"], parts["y"])
 
     def __len__(self) -> int:
         return self._samples

@@ -5,6 +5,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class ArrowSource(Source):
     x, y, weights
         Names of columns: of one; of several, in a list, that are the features (N, F) of one array;
         or a tuple or dict of such for several arrays. A column of lists that differ in length is
-        `Ragged`, one of lists of fixed length an array (N, L).
+        `Ragged`, one of lists of one length an array (N, L).
     cache
         The folder for what is converted, `~/.cache/ddbp/data` unless said.
 
@@ -79,6 +80,7 @@ class ArrowSource(Source):
         if not self._batches:
             must, fix = "there must be one row or more", "Check the path or filter."
             raise ValueError(message(_OWNER, must, "none", fix))
+        self._made_of = paths, folder
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._pages = Pages(maps)
         self._columns = {name: self._kinds(name) for name in columns}
@@ -87,6 +89,12 @@ class ArrowSource(Source):
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={each!r}" for name, each in self._names.items())
         return f"ArrowSource({len(self)} rows, {parts})"
+
+    def __reduce__(self) -> Any:
+        # As ranks get it: they map the files themselves.
+        (paths, folder), names = self._made_of, self._names
+        make = partial(ArrowSource, weights=names.get("weights"), cache=folder)
+        return make, (paths, names["x"], names.get("y"))
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -113,8 +121,8 @@ class ArrowSource(Source):
         return self._column(names, numbers)
 
     def _kinds(self, name: str) -> str:
-        """Return "list" for a column whose rows differ in length, else "array"; refuse one that
-        holds no numbers.
+        """Return "list" for a column of lists whose lengths may differ, else "array"; refuse one
+        that holds no numbers.
         """
         kinds = dict.fromkeys(batch.column(name).type for batch in self._batches)
         if len(kinds) > 1:
@@ -123,7 +131,7 @@ class ArrowSource(Source):
             raise ValueError(message(_OWNER, must, got, fix))
         (kind,) = kinds
         types = _pyarrow().types
-        ragged = types.is_list(kind) or types.is_large_list(kind)
+        ragged = _is_list(kind)
         inner = kind
         while ragged or types.is_fixed_size_list(inner):
             inner, ragged = inner.value_type, False
@@ -132,7 +140,7 @@ class ArrowSource(Source):
             must = f"column {name!r} must hold numbers, or lists of them"
             fix = "Encode it as numbers; labels as integers from 0."
             raise TypeError(message(_OWNER, must, kind, fix))
-        return "list" if types.is_list(kind) or types.is_large_list(kind) else "array"
+        return "list" if _is_list(kind) else "array"
 
     def _lengths_of(self, names: Any, where: str = "") -> Iterator[tuple[str, Integers]]:
         """Yield the lengths of what is ragged by the names of parts."""
@@ -159,7 +167,10 @@ class ArrowSource(Source):
                 number = int(wrong.argmax())
                 must, fix = f"lists of column {names!r} must not be empty", "Leave such rows out."
                 raise ValueError(message(_OWNER, must, self.where(where, number), fix))
-            yield where, lengths.astype(np.int64)
+            if (lengths == lengths[0]).all():
+                self._columns[names] = "array"
+            else:
+                yield where, lengths.astype(np.int64)
 
     def _column(self, name: str, numbers: Integers) -> Any:
         """Return rows of a column, batch by batch of those that hold them."""
@@ -172,11 +183,17 @@ class ArrowSource(Source):
             within = numbers[places] - self._starts[owner]
             column = self._batches[owner].column(name).take(_pyarrow().array(within))
             self._require_values(name, column, numbers[places])
+            if not _is_list(column.type):
+                arrays.append(_array(column))
+                continue
+            steps = column.flatten()
+            self._require_values(name, steps, numbers[places])
+            array = _array(steps)
             if self._columns[name] == "list":
                 lengths.append(column.value_lengths().to_numpy(zero_copy_only=False))
-                column = column.flatten()
-                self._require_values(name, column, numbers[places])
-            arrays.append(_array(column))
+            else:
+                array = array.reshape(len(places), -1, *array.shape[1:])
+            arrays.append(array)
         back = np.argsort(order, kind="stable")
         found = np.concatenate(arrays)
         self._pages.read(len(numbers), found.nbytes)
@@ -212,14 +229,20 @@ def _pyarrow() -> Any:
     return pyarrow
 
 
+def _is_list(kind: Any) -> bool:
+    """Return whether a column of this type holds lists whose lengths may differ."""
+    types = _pyarrow().types
+    return bool(types.is_list(kind) or types.is_large_list(kind))
+
+
 def _columns(names: Any) -> Iterator[str]:
     """Yield the names of the columns that are asked for."""
     if isinstance(names, str):
         yield names
-    elif isinstance(names, list | tuple):
+    elif isinstance(names, list | tuple) and names:
         for each in names:
             yield from _columns(each)
-    elif isinstance(names, Mapping):
+    elif isinstance(names, Mapping) and names:
         for each in names.values():
             yield from _columns(each)
     else:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -159,9 +160,10 @@ class ItemSource(_Collating):
     def __init__(
         self, items: Any, x: Any = None, y: Any = None, *, weights: Any = None, lengths: Any = None
     ) -> None:
-        if not (hasattr(items, "__getitem__") and hasattr(items, "__len__")):
+        by_number = hasattr(items, "__getitem__") and not isinstance(items, Mapping)
+        if not (by_number and hasattr(items, "__len__")):
             must, fix = (
-                "items must have __getitem__ and __len__",
+                "items must have __getitem__ by number and __len__",
                 "A generator, or a data set that is only iterated over, is a GeneratorSource.",
             )
             raise TypeError(message("ItemSource", must, f"a {type(items).__name__}", fix))
@@ -234,6 +236,7 @@ class GeneratorSource(_Collating):
         super().__init__("GeneratorSource", x, y, weights, lengths, samples)
         self._make = make
         self._iterator: Iterator[Any] = iter(())
+        self._lock = Lock()
         # The number of the sample that comes next.
         self._next = samples
 
@@ -244,17 +247,23 @@ class GeneratorSource(_Collating):
         rising = np.argsort(numbers, kind="stable")
         found: list[Any] = [None] * len(numbers)
         item, last = None, -1
-        for place in rising.tolist():
-            number = int(numbers[place])
-            if number != last:
-                item, last = self._item(number), number
-            found[place] = item
+        # A thread may read ahead meanwhile.
+        with self._lock:
+            for place in rising.tolist():
+                number = int(numbers[place])
+                if number != last:
+                    item, last = self._item(number), number
+                found[place] = item
         return found
 
     def _item(self, number: int) -> Any:
         """Return the sample of a number, having read those before it."""
         if number < self._next:
-            self._iterator, self._next = iter(self._make()), 0
+            made: Any = self._make()
+            if not isinstance(made, Iterable):
+                must, fix = "make must return an iterator over samples", "Have it yield them."
+                raise TypeError(message("GeneratorSource", must, f"a {type(made).__name__}", fix))
+            self._iterator, self._next = iter(made), 0
         while True:
             try:
                 item = next(self._iterator)

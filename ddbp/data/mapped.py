@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ddbp.files import reason
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array
 
 _OWNER = "open_arrays"
@@ -28,6 +28,7 @@ _AROUND = 1 << 16
 """So many bytes the system maps where one is read."""
 
 
+@wording(_OWNER)
 def open_arrays(path: Any) -> Any:
     """Return the array of a `.npy` file, or a dictionary of those of an `.npz` or `.safetensors`
     file by name, without reading them: each is a `numpy.memmap`.

@@ -22,6 +22,7 @@ from .download import fetched
 from .handwritten import digits
 from .idx import read_idx
 from .images import ImageArrays, ImageReader
+from .mapped import open_arrays
 from .paths import given_path
 from .series import SeriesReader
 from .series_files import read_ts
@@ -177,7 +178,7 @@ def _text8(archive: Path, window: int) -> tuple[Data, Data]:
                 raise ValueError(message(_OWNER, must, f"{archive}: {error}", fix)) from error
             with whole(tokens) as temporary, temporary.open("wb") as stream:
                 np.save(stream, np.concatenate(parts))
-    mapped = np.load(tokens, mmap_mode="r")
+    mapped = open_arrays(tokens)
     left = len(mapped) - 2 * _TEST_OF_TEXT8
     return _windows(mapped[:left], mapped[-_TEST_OF_TEXT8:], window, encoder)
 

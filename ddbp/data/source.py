@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from layers.checks import require_unmasked
-from layers.errors import message
+from layers.errors import message, wording
 from layers.types import Array, Integers
 
 from . import weights as weighing
@@ -108,7 +108,7 @@ class Source(ABC):
         """Return the source of some samples by their numbers, in this order; in rising order where
         that cannot be chosen.
         """
-        numbers = _numbers_of(numbers, len(self))
+        numbers = wording("Source.subset")(_numbers_of)(numbers, len(self))
         return _Subset(self, np.sort(numbers) if self.ordered else numbers)
 
     # What trainers and instruments use of data sets of either kind.
@@ -277,10 +277,10 @@ class _Mapped(_Wrapper):
     def __init__(self, source: Source, function: Callable[[Any, Any], tuple[Any, Any]]) -> None:
         super().__init__(source)
         given: Any = function
-        if not callable(given):
+        if not callable(given) or isinstance(given, type):
             fix = "Pass a function of (x, y) that returns (x, y)."
             must = "map takes a function"
-            raise TypeError(message("Source.map", must, type(given).__name__, fix))
+            raise TypeError(message("Source.map", must, f"a {type(given).__name__}", fix))
         self._function = function
 
     def __repr__(self) -> str:

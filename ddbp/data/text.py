@@ -14,6 +14,7 @@ from layers.errors import message
 from layers.types import Integers
 
 from .lines import LabelledLines, not_utf8
+from .mapped import open_arrays
 from .paths import existing_file, given_path
 from .prepared import PreparedDataset
 from .preprocess import Preprocessing, State, checked_classes, several
@@ -268,11 +269,14 @@ class TextEncoder(Preprocessing):
         """
         file = existing_file(OWNER, "path", path)
         target = given_path(OWNER, "tokens_path", tokens_path)
+        if target.suffix != ".npy":
+            must, fix = "tokens_path must end with .npy", 'Write "tokens.npy".'
+            raise ValueError(message(OWNER, must, shown(target), fix))
         kind = narrow(len(self))
         parts = [self.encode(part).astype(kind) for part in _parts_of(file)]
         with whole(target) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate([*parts, np.zeros(0, kind)]))
-        mapped: Integers = np.load(target, mmap_mode="r")
+        mapped: Integers = open_arrays(target)
         return mapped
 
 

@@ -9,8 +9,8 @@ from layers.checks import array, positive_int
 from layers.errors import message
 from layers.types import Array, Integers
 
+from .mapped import Pages, open_arrays
 from .paths import existing_file
-from .skipped import shown
 from .source import Rows, Source
 from .text import TextEncoder
 
@@ -53,7 +53,7 @@ class TextWindows(Source):
     ) -> None:
         owner = "TextWindows"
         if isinstance(tokens, str | Path):
-            tokens = _mapped(existing_file(owner, "tokens", tokens))
+            tokens = open_arrays(existing_file(owner, "tokens", tokens))
         if not isinstance(tokens, np.ndarray):
             tokens = array(owner, "tokens", tokens)
         self.tokens: Array = tokens
@@ -69,6 +69,7 @@ class TextWindows(Source):
             fix = "Choose a smaller length, or a longer text."
             raise ValueError(message(owner, must, len(self.tokens), fix))
         self.preprocessing = encoder
+        self._pages = Pages.of(iter([self.tokens]))
 
     def __len__(self) -> int:
         return (len(self.tokens) - self.length - 1) // self.stride + 1
@@ -82,13 +83,5 @@ class TextWindows(Source):
         for place, number in enumerate(np.asarray(numbers).tolist()):
             start = number * self.stride
             rows[place] = self.tokens[start : start + self.length + 1]
+        self._pages.read(len(rows), len(rows) * (self.length + 1) * self.tokens.itemsize)
         return Rows(rows[:, :-1], rows[:, 1:])
-
-
-def _mapped(file: Path) -> Array:
-    try:
-        mapped: Array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        must, fix = "tokens must be a .npy file", "Write one by TextEncoder.encode_file."
-        raise ValueError(message("TextWindows", must, f"{file}: {shown(error)}", fix)) from error
-    return mapped

@@ -17,7 +17,7 @@ from layers.kernels.cache_folder import opened
 from layers.types import Array
 
 from .layouts import Entry, entries
-from .naming import BUFFERS, Names, renamed
+from .naming import Names, as_of_gpt, renamed
 
 _TYPES = {
     "F64": "<f8",
@@ -110,12 +110,8 @@ def from_torch(
     """
     theirs = _arrays_of(source)
     found = _named("from_torch", model, names, channels)
-    if isinstance(names, str) and not any(name.startswith("transformer.") for name in theirs):
-        # Hugging Face's files of the network without its output layer.
-        theirs = {
-            f"transformer.{name}" if names != "resnet" else name: a for name, a in theirs.items()
-        }
-    theirs = {name: array for name, array in theirs.items() if not name.endswith(BUFFERS)}
+    if isinstance(names, str) and names != "resnet":
+        theirs = as_of_gpt(theirs)
     known: dict[tuple[int, ...], Array] = {}
     missing, shapes = [], []
     for entry in found:

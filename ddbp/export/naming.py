@@ -22,8 +22,7 @@ _OF_BLOCK = {
     "norm2.": "ln_2.",
 }
 _TRANSPOSED = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
-BUFFERS = (".attn.bias", ".attn.masked_bias")
-"""How names end of masks that GPTs have beside their parameters."""
+_MASKS = (".attn.bias", ".attn.masked_bias")
 
 
 def renamed(owner: str, model: Module, found: list[Entry], names: Names) -> list[Entry]:
@@ -53,6 +52,19 @@ def renamed(owner: str, model: Module, found: list[Entry], names: Names) -> list
         got = f"{len(given)}, {given[:3]}…" if given else "none"
         raise ValueError(message(owner, must, got, fix))
     return [replace(each, name=name) for each, name in zip(found, given, strict=True)]
+
+
+def as_of_gpt(theirs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays of a GPT without the masks that older files have, and with the names of the
+    whole network where they are those of one without its output layer.
+    """
+    kept = {name: array for name, array in theirs.items() if not name.endswith(_MASKS)}
+    if any(name.startswith("transformer.") for name in kept):
+        return kept
+    start = "transformer."
+    return {
+        name if name.startswith("lm_head.") else start + name: each for name, each in kept.items()
+    }
 
 
 def _by_prefix(found: list[Entry], prefixes: Mapping[str, str]) -> list[Entry]:

@@ -12,6 +12,7 @@ import json
 import mmap
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,8 +96,9 @@ def write(owner: str, values: Mapping[str, Any], folder: Path) -> None:
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """Return the objects that `write` has written there; arrays are mapped, and what is written to
-    them is written to memory of this process.
+    """Return the objects that `write` has written there. Arrays are mapped; what is written to them
+    is written to memory of this process, but those that came from maps that are only read are so
+    here, too.
     """
     packed: dict[str, Any] = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     maker = _Maker(folder)
@@ -176,7 +178,8 @@ class _Packer:
             raise self._strange(value, path)
         make, arguments, state, items, pairs = (*made, None, None, None)[:5]
         module = getattr(make, "__module__", None)
-        if not (isinstance(make, type) or make in _MAKERS or module in _GENERATORS):
+        kind = make.func if isinstance(make, partial) else make
+        if not (isinstance(kind, type) or make in _MAKERS or module in _GENERATORS):
             raise self._strange(value, path)
         self._open.add(number)
         packed = {
@@ -259,11 +262,18 @@ def _mapped(array: Array) -> dict[str, Any] | None:
     if type(below) is not mmap.mmap:
         return None
     same = array.__array_interface__ == origin.__array_interface__
-    if not (same and origin.filename and origin.mode in ("r", "r+") and array.flags.c_contiguous):
+    whole = array.flags.c_contiguous or array.flags.f_contiguous
+    if not (same and whole and origin.filename and origin.mode in ("r", "r+")):
         return None
     origin.flush()
-    place = {"offset": origin.offset, "shape": [*array.shape], "dtype": array.dtype.str}
-    return {"file": str(Path(origin.filename).absolute()), **place}
+    return {
+        "file": str(Path(origin.filename).absolute()),
+        "mode": "r" if origin.mode == "r" else "c",
+        "offset": origin.offset,
+        "shape": [*array.shape],
+        "order": "C" if array.flags.c_contiguous else "F",
+        "dtype": array.dtype.str,
+    }
 
 
 class _Maker:
@@ -337,8 +347,9 @@ class _Maker:
     def _array(self, packed: dict[str, Any]) -> Array:
         path = self._folder / packed["file"]
         if "shape" in packed:
-            shape, offset = tuple(packed["shape"]), packed["offset"]
-            return np.asarray(np.memmap(path, packed["dtype"], "c", offset, shape))
+            shape, dtype = tuple(packed["shape"]), packed["dtype"]
+            mode, offset, order = (packed[name] for name in ("mode", "offset", "order"))
+            return np.asarray(np.memmap(path, dtype, mode, offset, shape, order))
         try:
             return np.asarray(np.load(path, mmap_mode="c"))
         except ValueError:

@@ -29,22 +29,21 @@ from layers import (
 )
 from layers.checks import one_of, positive_int
 from layers.errors import message
-from layers.init import Initializer
 
 Factory = Callable[[int, int, np.random.Generator], Module]
 """What makes a network: given the numbers of features and of outputs, and a generator."""
 
-ACTIVATIONS: Mapping[str, tuple[type[Module], Initializer]] = {
-    "identity": (Identity, init.xavier_uniform),
-    "logistic": (Sigmoid, init.xavier_uniform),
-    "tanh": (Tanh, init.xavier_uniform),
-    "relu": (ReLU, init.he_uniform),
-    "leaky_relu": (LeakyReLU, init.he_uniform),
-    "elu": (ELU, init.he_uniform),
-    "gelu": (GELU, init.he_uniform),
-    "silu": (SiLU, init.he_uniform),
+ACTIVATIONS: Mapping[str, type[Module]] = {
+    "identity": Identity,
+    "logistic": Sigmoid,
+    "tanh": Tanh,
+    "relu": ReLU,
+    "leaky_relu": LeakyReLU,
+    "elu": ELU,
+    "gelu": GELU,
+    "silu": SiLU,
 }
-"""Activations by their names, and what the weights before them are drawn from."""
+"""Activations by their names."""
 
 
 def sizes(owner: str, given: Any) -> tuple[int, ...]:
@@ -62,16 +61,18 @@ def dense(
     rng: np.random.Generator,
     dtype: Any,
 ) -> Module:
-    """Return a dense network, from the number of features to that of outputs."""
-    kind, draw = ACTIVATIONS[one_of(owner, "activation", activation, ACTIVATIONS)]
+    """Return a dense network, from the number of features to that of outputs, with the initial
+    weights of scikit-learn's.
+    """
+    kind = ACTIVATIONS[one_of(owner, "activation", activation, ACTIVATIONS)]
+    options: dict[str, Any] = {"weight_init": init.xavier_uniform, "rng": rng, "dtype": dtype}
     *pairs, last = pairwise(widths)
     layers: list[Module] = []
     for inputs, outputs in pairs:
-        layers += [Linear(inputs, outputs, weight_init=draw, rng=rng, dtype=dtype), kind()]
+        layers += [Linear(inputs, outputs, **options), kind()]
         if dropout:
             layers.append(Dropout(dropout))
-    final = Linear(*last, weight_init=init.xavier_uniform, rng=rng, dtype=dtype)
-    return Sequential(*layers, final)
+    return Sequential(*layers, Linear(*last, **options))
 
 
 def made(

@@ -366,7 +366,7 @@ def batches_have_variance(trainer: "Trainer", data: Dataset, owner: str) -> None
     assert options.shards is not None
     last = options.samples(len(data)) % options.batch_size
     plan = ShardPlan(options.shards, 1, 0)
-    for size in (last, options.batch_size):
+    for size in filter(None, (last, options.batch_size)):
         batch = local_batch(data, plan, range(size), sliced)
         if 1 not in np.diff(batch.bounds):
             continue

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.source import Dataset
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.rate_range import RateRange, smooth
 from ddbp.optim.schedule import Exponential, Schedule, as_schedule
@@ -23,7 +23,7 @@ _LEAST = 10
 
 def lr_find(
     trainer: Trainer,
-    data: ArrayDataset,
+    data: Dataset,
     *,
     lowest: float = 1e-6,
     highest: float = 10.0,

@@ -188,7 +188,7 @@ class Flags(argparse.ArgumentParser):
             "--no-doctor", dest="doctor", action="store_false", help="say nothing of it"
         )
         self.add_argument(
-            "--json", type=_output_file, metavar="FILE", help="write the last line to a file, too"
+            "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
         )
         self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
 
@@ -390,7 +390,7 @@ def _non_negative_int(text: str) -> int:
     return int(text)
 
 
-def _output_file(text: str) -> Path:
+def output_file(text: str) -> Path:
     """Return the path of a file that can be made: better refused before training than after."""
     path = Path(text).absolute()
     if not path.parent.is_dir() or path.is_dir():

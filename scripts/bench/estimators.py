@@ -3,11 +3,12 @@
     python scripts/bench/estimators.py [--rounds R] [--seeds K] [--json FILE]
 
 Both get the same network, epochs, batches and rate of Adam, and standardised samples in float32;
-neither stops early. Times are of one thread, of a fit on all samples. Scores, accuracy or R², are
-means over folds and seeds, for each seed on the same folds.
+neither stops early. Times are those of the processor in one thread, for a fit on all samples.
+Scores, accuracy or R², are means over folds and seeds, for each seed on the same folds.
 """
 
 import argparse
+import time
 import warnings
 from collections.abc import Callable
 from statistics import mean, median, stdev
@@ -41,7 +42,7 @@ def estimators(name: str, epochs: int, seed: int) -> dict[str, Any]:
     """Return an estimator of ours and the one of scikit-learn."""
     kinds = (DDBPRegressor, MLPRegressor) if name == "diabetes" else (DDBPClassifier, MLPClassifier)
     options = {"max_iter": epochs, "n_iter_no_change": epochs, "tol": 0.0, "random_state": seed}
-    made = (kind(HIDDEN, learning_rate_init=0.003, **options) for kind in kinds)
+    made = (kind(hidden_layer_sizes=HIDDEN, learning_rate_init=0.003, **options) for kind in kinds)
     return dict(zip(("ours", "theirs"), made, strict=True))
 
 
@@ -60,12 +61,12 @@ def row(name: str, rounds: int, seeds: int) -> dict[str, Any]:
         key: lambda estimator=estimator: estimator.fit(x, y)
         for key, estimator in estimators(name, epochs, 0).items()
     }
-    times = harness.interleaved(contestants, rounds, 0.0)
+    times = harness.interleaved(contestants, rounds, 0.0, now=time.process_time)
     short = {
         key: lambda estimator=estimator: estimator.fit(x, y)
         for key, estimator in estimators(name, 1, 0).items()
     }
-    first = harness.interleaved(short, rounds, 0.0)
+    first = harness.interleaved(short, rounds, 0.0, now=time.process_time)
     scores: dict[str, list[float]] = {key: [] for key in contestants}
     for seed in range(seeds):
         for key, estimator in estimators(name, epochs, seed).items():

@@ -126,7 +126,7 @@ def ways(workers: int) -> dict[str, dict[str, Any]]:
         f"local SGD {every}, 8 bits": {
             "exchange": ddbp.DiLoCo(workers, every, outer_rate=1.0, outer_momentum=0.0, bits=8)
         }
-        for every in (32, 128)
+        for every in (16, 32, 128)
     }
     return {
         "all-reduce": {"shards": workers},

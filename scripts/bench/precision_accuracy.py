@@ -33,7 +33,6 @@ TASKS = {
     "forecast, GRU": ("train_forecast", "rmse", "--epochs", "4"),
 }
 """Of each the script, the metric, and options."""
-_OF_SCRIPT = {"train_char_lm": ("--characters", "1")}
 
 
 def reached(task: str, precision: str, seed: int) -> float:
@@ -44,7 +43,7 @@ def reached(task: str, precision: str, seed: int) -> float:
     said = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         options += ["--precision", precision, "--seed", str(seed), "--run-dir", f"{folder}/run"]
-        sys.argv = [module, *options, *_OF_SCRIPT.get(module, ()), "--quiet", "--no-doctor"]
+        sys.argv = [module, *options, "--quiet", "--no-doctor"]
         with contextlib.redirect_stdout(said):
             importlib.import_module(module).main()
     return float(json.loads(said.getvalue().splitlines()[-1])["metrics"][metric])

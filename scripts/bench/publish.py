@@ -77,6 +77,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "seldom": scale.seldom,
     "published": scale.published,
     "memory": scale.memory,
+    "data memory": scale.data_memory,
     "optimizer states": optimizers.states,
     "projections": optimizers.projections,
     "large batches": optimizers.large_batches,

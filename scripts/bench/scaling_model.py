@@ -302,7 +302,7 @@ def published() -> list[dict[str, Any]]:
 def exchanges(result: dict[str, Any]) -> list[dict[str, Any]]:
     """Return predicted and measured times of batches on networks, of all that `network.py` has
     measured: passes take the time that they took in the run of gradients as they are, and α and β
-    are those that each run has measured itself.
+    are the medians of what all runs on that network have measured.
     """
     machine = replace(machine_of(result["host"]), cores=1)
     known = work_of(result["works"]["mlp"], "wait_median")
@@ -312,8 +312,7 @@ def exchanges(result: dict[str, Any]) -> list[dict[str, Any]]:
         seconds = plain["compute"] / 1e3
         update = n * known.update / known.parameters
         work = Work(n, {1.0: seconds}, update, known.overhead, {1.0: seconds}, 0.0)
-        of = found["network"]
-        network = Network("measured", of["latency"], of["bandwidth"], 0.0)
+        network = Network("measured", *ways.network_of(row, found), 0.0)
         where = work, machine, network, Placement(ranks, ranks, ranks), float(ranks)
         other = ways.exchange(row)
         parts = scaling.step_by(other, *where) if other else scaling.step(*where)

@@ -93,6 +93,15 @@ def calls() -> Iterator[list[str]]:
             **dict.fromkeys(("--step", "--step 1 -n", "--step 1 --layer"), done),
             "--step 1 --json --save": done,
         },
+        "train": {
+            "": (),
+            **dict.fromkeys(("table --epochs 1 --data", "text --epochs 1 --data"), ()),
+            **dict.fromkeys(("images --epochs 1 --data", "series --epochs 1 --data"), ()),
+            "table --data x --epochs": (),
+        },
+        "lr-find": {"": (), "table --steps 10 --data": ()},
+        "evaluate": {"": (), "done --data": ()},
+        "predict": {"": ["x"], "done": (), "done x --output": ()},
         "checkpoint export -o": {"": ["runs"], "x --overwrite": []},
         **{name: {"": ()} for name in ("", "info", "version", "checkpoint", "launch", "verify")},
     }
@@ -103,7 +112,7 @@ def calls() -> Iterator[list[str]]:
             for text in TEXTS:
                 if words == ["gradcheck"] and text in ("--", ""):
                     continue
-                if words[:1] == ["runs"] and text in ("/", ".."):
+                if words[:1] in (["runs"], ["train"]) and text in ("/", ".."):
                     # Whatever this machine holds is read.
                     continue
                 yield [*words, text, *rest]

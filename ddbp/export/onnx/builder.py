@@ -86,6 +86,20 @@ class Graph:
         """Return the name of a constant of integers, as shapes and axes are given."""
         return self.constant(np.array(numbers, np.int64))
 
+    def size(self, name: str, axis: int) -> str:
+        """Return the name of the size of a tensor along an axis (1,), whatever it is when the graph
+        runs.
+        """
+        return str(self.add("Shape", name, start=axis, end=axis + 1))
+
+    def range(self, size: str, start: int = 0) -> str:
+        """Return the name of so many integers (n,), from a first one on."""
+        zero, one = (self.constant(np.array(number)) for number in (0, 1))
+        numbers = self.add("Range", zero, self.add("Squeeze", size), one)
+        if not start:
+            return str(numbers)
+        return str(self.add("Add", numbers, self.constant(np.array(start))))
+
     def add(self, operator: str, *inputs: str, outputs: Any = 1, **attributes: Any) -> Any:
         """Add a node; return the name of its output, or the names of several."""
         names = [self.new(operator) for _ in range(outputs)]

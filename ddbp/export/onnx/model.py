@@ -10,6 +10,7 @@ import layers
 from ddbp import files
 from ddbp.training.paths import path_of
 from layers import Module, Tape, Value
+from layers.checks import boolean
 from layers.errors import message, wording
 from layers.recurrent.recurrence import RecurrentPass
 from layers.types import Array
@@ -36,6 +37,7 @@ def to_onnx(
     example: Any,
     *,
     lengths: Any = None,
+    any_length: bool = False,
 ) -> None:
     """Write a model to a file of ONNX, for inference: dropout does nothing, batch norms take their
     running statistics.
@@ -49,10 +51,13 @@ def to_onnx(
         The file, by convention with the ending `.onnx`.
     example
         An input (N, …), or a tuple of several, as the model takes them: images are channels-last
-        there, too. N may differ later, no other size.
+        there, too. N may differ later, and no other size but for `any_length`.
     lengths
         The number of valid steps of each sample (N,), if the model takes that: it becomes an input,
         too.
+    any_length
+        Whether the number of steps, the size of axis 1 of inputs, may differ later, too: of models
+        of sequences whose layers all take any.
 
     Raises
     ------
@@ -68,6 +73,7 @@ def to_onnx(
     Inputs are called "input" (or "input_0", …) and "lengths", outputs "output" (or "output_0", …).
     """
     target = path_of(_OWNER, "path", path)
+    any_length = boolean(_OWNER, "any_length", any_length)
     package = onnx()
     given: Any = model
     if not isinstance(given, Module):
@@ -79,7 +85,7 @@ def to_onnx(
     if len({len(array) for array in arrays}) != 1 or not len(arrays[0]):
         must, fix = "example must be of one sample or more", "Pass example=x[:1]."
         raise ValueError(message(_OWNER, must, [array.shape for array in arrays], fix))
-    made = _Export(model).model(arrays, _lengths(lengths, len(arrays[0])))
+    made = _Export(model).model(arrays, _lengths(lengths, len(arrays[0])), any_length)
     package.checker.check_model(made, full_check=True)
     content = made.SerializeToString()
     if len(content) > _LARGEST:
@@ -129,7 +135,7 @@ class _Export:
         self._names = {id(layer): name for name, layer in model.named_layers()}
         self._unsupported: list[str] = []
 
-    def model(self, arrays: list[Array], lengths: Array | None) -> Any:
+    def model(self, arrays: list[Array], lengths: Array | None, any_length: bool) -> Any:
         """Return the model of ONNX for inputs like these."""
         inputs = [("input", arrays[0])]
         if len(arrays) > 1:
@@ -155,8 +161,16 @@ class _Export:
         for name, tensor, dtype in found:
             node = onnx().helper.make_node("Identity", [self._graph.last(tensor)], [name])
             self._graph.nodes.append(node)
-            outputs.append((name, dtype, _free(tensor.shape, len(arrays[0]))))
-        shapes = [(name, a.dtype, _free(a.shape, len(arrays[0]))) for name, a in inputs]
+            shape = _free(tensor.shape, len(arrays[0]))
+            if any_length and shape[2:]:
+                shape[1] = None
+            outputs.append((name, dtype, shape))
+        shapes = []
+        for name, array in inputs:
+            shape = _free(array.shape, len(arrays[0]))
+            if any_length and shape[1:]:
+                shape[1] = name.replace("input", "steps")
+            shapes.append((name, array.dtype, shape))
         return self._graph.model(shapes, outputs, {"written_by": "ddbp"})
 
     def _traced(

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 import layers
-from layers.positional import sinusoids
 from layers.recurrent.kinds import GRURecurrence, LSTMRecurrence
 from layers.recurrent.recurrence import RecurrentPass
 from layers.types import Array
@@ -28,33 +27,37 @@ def embedding(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tens
 
 
 def learned_positions(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor:
-    return _added(graph, inputs[0], layer.weight.value[: shape[1]], shape)
+    return _added(graph, inputs[0], layer.weight.value, shape)
 
 
 def sinusoidal(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor:
-    return _added(graph, inputs[0], sinusoids(shape[1], layer.features), shape)
+    return _added(graph, inputs[0], layer._table, shape)
 
 
 def _added(graph: Graph, x: Tensor, positions: Array, shape: Shape) -> Tensor:
-    return Tensor(graph.add("Add", graph.last(x), graph.constant(positions)), shape)
+    name, zero = graph.last(x), graph.integers(0)
+    some = graph.add(
+        "Slice", graph.constant(positions, "positions"), zero, graph.size(name, 1), zero
+    )
+    return Tensor(graph.add("Add", name, some), shape)
 
 
-def _there(graph: Graph, steps: int, lengths: str) -> str:
-    """Return which steps of each sample there are (N, T)."""
+def _there(graph: Graph, steps: str, lengths: str) -> str:
+    """Return which of so many steps of each sample there are (N, T)."""
     column = graph.add("Unsqueeze", lengths, graph.integers(1))
-    return str(graph.add("Less", graph.integers(*range(steps)), column))
+    return str(graph.add("Less", graph.range(steps), column))
 
 
 def over_time(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tensor:
     x, *rest = inputs
-    name, steps, axis = graph.last(x), x.shape[1], graph.integers(1)
+    name, axis = graph.last(x), graph.integers(1)
     if not rest:
         if layer.kind == "last":
-            last = graph.constant(np.array(steps - 1))
+            last = graph.constant(np.array(-1))
             return Tensor(graph.add("Gather", name, last, axis=1), shape)
         operator = {"mean": "ReduceMean", "max": "ReduceMax"}[layer.kind]
         return Tensor(graph.add(operator, name, axis, keepdims=0), shape)
-    lengths = rest[0].name
+    lengths, steps = rest[0].name, graph.size(name, 1)
     there = graph.add("Unsqueeze", _there(graph, steps, lengths), graph.integers(2))
     if layer.kind == "max":
         low = graph.constant(np.array(-np.inf, graph.dtype))
@@ -62,7 +65,7 @@ def over_time(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tens
         return Tensor(graph.add("ReduceMax", name, axis, keepdims=0), shape)
     if layer.kind == "last":
         column = graph.add("Unsqueeze", lengths, graph.integers(1, 2))
-        numbers = graph.constant(np.arange(1, steps + 1).reshape(1, steps, 1))
+        numbers = graph.add("Unsqueeze", graph.range(steps, 1), graph.integers(0, 2))
         there = graph.add("Equal", numbers, column)
     zero = graph.constant(np.zeros((), graph.dtype))
     name = graph.add("ReduceSum", graph.add("Where", there, name, zero), axis, keepdims=0)
@@ -120,19 +123,18 @@ def attention(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tens
     holders = [x for x in inputs if isinstance(x, Tensor) and x.shape[2:]]
     further = inputs[len(holders) :]
     parts = _split(graph, holders, shape[2])
-    steps = [shape[1], holders[-1].shape[1], holders[-1].shape[1]]
     width = shape[2] // layer.heads
     q, k, v = (
         graph.add(
             "Transpose",
-            graph.add("Reshape", part, graph.integers(0, count, layer.heads, width)),
+            graph.add("Reshape", part, graph.integers(0, 0, layer.heads, width)),
             perm=[0, 2, 3, 1] if place == 1 else [0, 2, 1, 3],
         )
-        for place, (part, count) in enumerate(zip(parts, steps, strict=True))
+        for place, part in enumerate(parts)
     )
     scale = graph.constant(np.array(width**-0.5, graph.dtype))
     scores = graph.add("Mul", graph.add("MatMul", q, k), scale)
-    seen = _seen(graph, layer, further, steps)
+    seen = _seen(graph, layer, further, graph.size(parts[1], 1))
     if seen:
         low = graph.constant(np.array(_LOW, graph.dtype))
         scores = graph.add("Where", seen, scores, low)
@@ -142,7 +144,7 @@ def attention(graph: Graph, layer: Any, inputs: list[Any], shape: Shape) -> Tens
         zero = graph.constant(np.zeros((), graph.dtype))
         shares = graph.add("Where", seen, shares, zero)
     y = graph.add("Transpose", graph.add("MatMul", shares, v), perm=[0, 2, 1, 3])
-    return Tensor(graph.add("Reshape", y, graph.integers(0, *shape[1:])), shape)
+    return Tensor(graph.add("Reshape", y, graph.integers(0, 0, shape[2])), shape)
 
 
 def _split(graph: Graph, holders: list[Tensor], features: int) -> list[str]:
@@ -157,18 +159,20 @@ def _split(graph: Graph, holders: list[Tensor], features: int) -> list[str]:
     return parts
 
 
-def _seen(graph: Graph, layer: Any, further: list[Any], steps: list[int]) -> str:
-    """Return which keys a query sees, as what broadcasts to (N, H, T, U); "" for all."""
+def _seen(graph: Graph, layer: Any, further: list[Any], keys: str) -> str:
+    """Return which of so many keys a query sees, as what broadcasts to (N, H, T, U); "" for all."""
     seen = ""
 
     def also(mask: str) -> str:
         return str(graph.add("And", seen, mask)) if seen else mask
 
     if layer.causal:
-        seen = graph.constant(np.tri(steps[0], dtype=bool))
+        numbers = graph.range(keys)
+        column = graph.add("Unsqueeze", numbers, graph.integers(1))
+        seen = graph.add("GreaterOrEqual", column, numbers)
     for each in further:
         if isinstance(each, Tensor):
-            there = graph.add("Unsqueeze", _there(graph, steps[1], each.name), graph.integers(1, 2))
+            there = graph.add("Unsqueeze", _there(graph, keys, each.name), graph.integers(1, 2))
             seen = also(there)
         else:
             seen = also(graph.constant(np.asarray(each)))

@@ -4,18 +4,7 @@ import math
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[2]
-_TEXT = (
-    "--hidden",
-    "16",
-    "--embedding",
-    "8",
-    "--length",
-    "128",
-    "--window",
-    "32",
-    "--characters",
-    "1",
-)
+_TEXT = ("--hidden", "16", "--embedding", "8", "--length", "128", "--window", "32")
 _SEQUENCES = ("--hidden", "8", "--samples", "500", "--length", "12")
 _TREES = ("--trees", "200", "--depth", "3")
 _TABLE = "{folder}/table.csv"

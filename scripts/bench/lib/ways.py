@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import network
@@ -72,6 +73,20 @@ def exchange(row: Mapping[str, Any]) -> Exchange | None:
     options = network.ways(row["hosts"])[row["way"]]
     cost = network.cost(network.TASKS[row["task"]], options, row["hosts"])
     return _exchange(options, row["hosts"], cost["messages"], cost["sent"])
+
+
+def network_of(row: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the latency and the bandwidth of the network that a row was measured on: the medians
+    of what all runs there have measured.
+    """
+    there = [
+        each["network"]
+        for other, each, _ in measured()
+        if other["hosts"] == row["hosts"]
+        and (each["megabits"], each["delay"]) == (found["megabits"], found["delay"])
+    ]
+    latencies, bandwidths = ([each[name] for each in there] for name in ("latency", "bandwidth"))
+    return median(latencies), median(bandwidths)
 
 
 def measured() -> Iterator[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]]:

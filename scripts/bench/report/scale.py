@@ -130,6 +130,17 @@ def memory() -> str:
     return f"{table(head, lines)}\n\n{source('memory')}"
 
 
+def data_memory() -> str:
+    """Return the table of the memory of an epoch over a mapped file, if it was measured."""
+    if not (measured := result("data_memory")):
+        return ""
+    head = ["ranks", "the set, MB", "the epoch needs, MB a rank", "its own", "pages of files"]
+    head += ["the whole process, MB"]
+    names = ("set_mb", "needed_mb", "own_mb", "files_mb", "process_mb")
+    lines = [[row["ranks"], *(f"{row[name]:.0f}" for name in names)] for row in measured["rows"]]
+    return f"{table(head, lines)}\n\n{source('data_memory')}"
+
+
 def validation() -> str:
     """Return the steps that the model of scale predicts beside the measured ones, if it was
     computed.

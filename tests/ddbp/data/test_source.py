@@ -460,7 +460,7 @@ def test_sequence_of_another_length_than_was_said_is_refused_by_its_number():
     ("items", "options", "said"),
     [
         ([], {}, "there must be one sample or more"),
-        (iter([1]), {}, "items must have __getitem__ and __len__; got a list_iterator"),
+        (iter([1]), {}, "items must have __getitem__ by number and __len__; got a list_it"),
         ([(X[0], 1, 2, 3)], {}, "a sample must be .* got 4 parts"),
         ([{"a": 1}], {}, "x must name a part of samples; got a sample with 'a'"),
         ([{"a": 1}], {"x": "b"}, "samples must have the part 'b'"),
@@ -642,3 +642,25 @@ def test_what_was_read_of_a_file_does_not_stay_in_memory(tmp_path):
         most = max(most, resident() - before)
     # Of 400 MiB that were read.
     assert most < 150 << 20
+
+
+def test_data_sets_of_pytorch_give_arrays():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: the oracle extra")
+    from torch.utils import data
+
+    whole = data.TensorDataset(torch.tensor(X), torch.tensor(LABELS))
+    for items in (whole, data.Subset(whole, range(len(X)))):
+        rows = ItemSource(items).take(np.array([5, 2]))
+        assert np.array_equal(rows.x, X[[5, 2]])
+        assert np.array_equal(rows.y, LABELS[[5, 2]])
+
+
+def test_lists_of_one_length_are_rows_of_an_array(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import feather
+
+    table = arrow.table({"x": X.tolist(), "y": LABELS})
+    feather.write_feather(table, tmp_path / "x", compression="uncompressed", chunksize=20)
+    source = ddbp.data.ArrowSource(tmp_path / "x", x="x", y="y")
+    assert not source.lengths
+    assert np.array_equal(source.take(np.array([70, 2, 2])).x, X[[70, 2, 2]])

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 
 import layers
-from ddbp import export
+from ddbp import data, export
 from ddbp.architecture.kinds import KINDS
 from ddbp.checkpoint.folder import manifest_text
 from ddbp.export import archive
@@ -209,6 +209,21 @@ def test_what_belongs_to_it_comes_back(tmp_path):
     }
 
 
+def test_a_byte_pair_encoding_is_a_file_of_its_own(tmp_path):
+    pytest.importorskip(
+        "tokenizers", reason="tokenizers is not installed: pip install 'ddbp[text]'"
+    )
+    encoder = data.TextEncoder.bpe(["good day, bad day"], 260, classes=("bad", "good"))
+    path = tmp_path / "a.ddbp"
+    export.save_bundle(path, layers.ReLU(), preprocessing=encoder)
+    with zipfile.ZipFile(path) as file:
+        assert json.loads(file.read("tokenizer.json"))["model"]["type"] == "BPE"
+        assert json.loads(file.read("bundle.json"))["preprocessing"]["tokenizer"] is None
+    bundle = export.load_bundle(path)
+    assert data.preprocessing(bundle.preprocessing) == encoder
+    assert bundle.labels == ("bad", "good")
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize(
     ("name", "must"),
@@ -258,6 +273,20 @@ def test_a_bundle_that_lacks_members_or_is_of_another_version_is_refused(tmp_pat
     rewritten(path, {**members, "bundle.json": json.dumps(facts)}.items())
     with pytest.raises(export.BundleError, match="must be of format 1; got 2"):
         export.load_bundle(path)
+
+
+def test_what_was_changed_by_a_program_that_knows_zip_is_refused(tmp_path):
+    path, members = saved(tmp_path)
+    for name, must in (
+        ("parameters.safetensors", "parameters.safetensors must have its digest"),
+        ("tokenizer.json", "tokenizer.json must have its digest"),
+        ("bundle.json", "bundle.json must have its digest"),
+    ):
+        content = members[name].replace(b'"other"', b'"series"')
+        content = content if content != members[name] else members[name][:-1] + b" "
+        rewritten(path, {**members, name: content}.items())
+        with pytest.raises(export.BundleError, match=must):
+            export.load_bundle(path)
 
 
 def test_truncated_and_changed_files_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import layers
 from ddbp import export
 from layers import Composite, models
 
-from .models import ONNX, by
+from .models import ONNX, Exported, by
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'ddbp[onnx]'")
 onnxruntime = pytest.importorskip(
@@ -51,6 +51,40 @@ def exported(model, path, *inputs):
     export.to_onnx(model, path, inputs if inputs[1:] else inputs[0])
     names = [f"input_{i}" for i in range(len(inputs))] if inputs[1:] else ["input"]
     return session(path).run(None, dict(zip(names, inputs, strict=True)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GPT", "encoder of lengths", "causal encoder", "LSTM both ways", "words of lengths"),
+        *("last over time of lengths", "more steps"),
+    ],
+)
+def test_sequences_may_have_any_length(name, tmp_path):
+    more = Exported("more steps", _more_steps, (6, 4))
+    case = next(each for each in [*by(ONNX), more] if each.name == name)
+    model, path = case.model(), tmp_path / "a.onnx"
+    x, lengths = case.inputs(samples=2)
+    export.to_onnx(model, path, x, lengths=lengths, any_length=True)
+    runs = session(path)
+    for steps in (x.shape[1], 5, 1):
+        given = {"input": x[:, :steps]}
+        if lengths is not None:
+            given["lengths"] = np.minimum(lengths, steps)
+        expected = (
+            model(*given.values())
+            if lengths is None
+            else model(given["input"], lengths=given["lengths"])
+        )
+        assert_equal(runs.run(None, given)[0], expected)
+
+
+def _more_steps(rng):
+    return layers.Sequential(
+        layers.SinusoidalPositions(9, 4),
+        layers.Conv1d(4, 5, 3, padding="same", rng=rng),
+        layers.PoolOverTime("last"),
+    )
 
 
 class Branches(Composite):

@@ -151,7 +151,7 @@ def gpt() -> nn.Module:
 
 
 def gpt2() -> nn.Module:
-    return GPT(_Turned)
+    return GPT(_Turned, "tanh")
 
 
 class _ResNetBlock(nn.Module):

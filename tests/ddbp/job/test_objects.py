@@ -16,6 +16,8 @@ import layers
 from ddbp.job import objects
 from layers import Linear, Sequential
 
+from ..data.test_source import KINDS
+
 
 class Colour(enum.Enum):
     RED = "red"
@@ -127,6 +129,41 @@ def test_mapped_array_stays_where_it_is(tmp_path):
     np.testing.assert_array_equal(back[0], whole)
     np.testing.assert_array_equal(back[1], whole[1:])
     assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a map"])
+def test_source_comes_back_and_what_is_in_files_stays_there(kind, tmp_path):
+    source = KINDS[kind](tmp_path)
+    numbers, folder = np.array([5, 0, 33]), tmp_path / "job"
+    folder.mkdir()
+    back = there_and_back(source, folder)
+    assert repr(back) == repr(source)
+    for array, other in zip(source.take(numbers)[:2], back.take(numbers)[:2], strict=True):
+        np.testing.assert_array_equal(array, other)
+    in_files = ("npy", "paths", "npz", "safetensors", "other byte order, by columns")
+    if kind in in_files or "arrow" in kind or "parquet" in kind:
+        assert not [*folder.glob("*.npy")]
+
+
+class Made:
+    def __init__(self, one, *, two):
+        self.of = one, two
+        self.lock = threading.Lock()
+
+    def __reduce__(self):
+        return functools.partial(Made, two=self.of[1]), (self.of[0],)
+
+
+def test_object_that_says_how_it_is_made_is_made_so(tmp_path):
+    assert there_and_back(Made([1], two=2), tmp_path).of == ([1], 2)
+
+
+def test_map_that_is_only_read_is_so_elsewhere(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros(3))
+    for mode, writeable in (("r", False), ("r+", True)):
+        back = there_and_back(np.load(tmp_path / "x.npy", mmap_mode=mode), tmp_path)
+        assert back.flags.writeable is writeable
+        assert isinstance(back.base, np.memmap)
 
 
 def test_mapped_array_that_is_private_is_written_anew(tmp_path):

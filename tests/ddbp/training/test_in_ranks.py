@@ -397,6 +397,6 @@ def test_arrays_that_are_mapped_are_not_copied(hooks, tmp_path, monkeypatch):
     )
     here, there = make(), make()
     here.fit(ddbp.ArrayDataset(x, LABELS), epochs=1)
-    there.fit(ddbp.ArrayDataset(x, LABELS), epochs=1, ranks=2)
+    there.fit(ddbp.data.ArraySource(x, LABELS), epochs=1, ranks=2)
     assert there.parameters_sha256() == here.parameters_sha256()
     assert X.shape not in [array.shape for array in saved]

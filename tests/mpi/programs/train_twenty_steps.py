@@ -227,6 +227,22 @@ def of_rows(data):
     return ddbp.data.ArraySource(data.x, data.y, weights=data.weights)
 
 
+def images(samples, seed):
+    """Return a source of images in bytes, brighter from class to class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, samples)
+    bright = 200 // CLASSES * labels[:, np.newaxis, np.newaxis, np.newaxis]
+    pixels = (bright + rng.integers(0, 50, (samples, 8, 8, 1))).astype(np.uint8)
+    reader = ddbp.data.ImageReader(8, 1, mean=[0.5], std=[0.25])
+    return ddbp.data.ImageArrays(pixels, labels, reader)
+
+
+def windows_of_text(samples):
+    """Return a source of windows that overlap, of tokens that come again."""
+    tokens = np.arange(5 * samples + 8, dtype=np.uint8) % CLASSES
+    return ddbp.data.TextWindows(tokens, 12, 5)
+
+
 def transformer(**options):
     """Return what `fitted` does, of a small GPT."""
     model = models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1)
@@ -418,6 +434,20 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         ddbp.SGD(0.1, momentum=0.9),
         training=of_rows(TRAINING),
         validation=of_rows(VALIDATION),
+        shards=shards,
+    ),
+    "images in bytes, a source": lambda shards: fitted(
+        Sequential(Flatten(), Linear(64, CLASSES, rng=np.random.default_rng(1))),
+        ddbp.Adam(0.01),
+        training=images(173, 6),
+        validation=images(37, 7),
+        shards=shards,
+    ),
+    "windows of a text, a source": lambda shards: fitted(
+        models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1),
+        ddbp.Adam(0.01),
+        training=windows_of_text(173),
+        validation=windows_of_text(37),
         shards=shards,
     ),
     "weighted sentences, a source": lambda shards: fitted(

@@ -1,0 +1,69 @@
+"""What the model of a bundle says of files: `ddbp predict model.ddbp FILE… --output
+predictions.csv`.
+
+Files are images (or folders of them), tables, texts or series, as the model was trained on. Without
+--output the predictions are printed.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ddbp import terminal
+from ddbp.comm.threads import use_one_thread
+from ddbp.recipes import outputs
+from ddbp.recipes.chosen import RECIPES
+from ddbp.training import script
+
+from .bundles import add_bundle, opened
+from .refusals import told_in_a_line
+
+_SHOWN = 20
+"""Rows that are printed where more are asked for than a screen holds."""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Predict; return the exit status: 1 if the bundle or a file cannot be read."""
+    parser = argparse.ArgumentParser(prog="ddbp predict", description=__doc__)
+    add_bundle(parser)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="what to predict for")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="predictions.csv, .parquet or .npz"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    parser.add_argument(
+        "--batch-size",
+        type=script.positive_int,
+        default=256,
+        help="at a time (%(default)s)",
+    )
+    parser.add_argument(
+        "--characters",
+        type=script.positive_int,
+        default=200,
+        help="of a language model: how far it continues each text (%(default)s)",
+    )
+    for recipe in RECIPES.values():
+        recipe.add_reading(parser)
+    options = parser.parse_args(arguments)
+    return told_in_a_line(lambda: _predict(options))
+
+
+def _predict(options: argparse.Namespace) -> None:
+    use_one_thread()
+    if options.output is not None:
+        outputs.check(options.output)
+    bundle, recipe, preprocessing = opened("ddbp predict", options.bundle)
+    found = recipe.predict(bundle, preprocessing, options)
+    for sentence in found.skipped:
+        terminal.say(f"left out: {terminal.plain(sentence)}")
+    if options.output is not None:
+        outputs.write(options.output, found.columns)
+        count = len(next(iter(found.columns.values())))
+        terminal.say(f"{count} predictions in {terminal.plain(options.output)}")
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(found.columns)
+    writer.writerows(outputs.rows(found.columns))

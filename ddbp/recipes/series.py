@@ -1,0 +1,275 @@
+"""Time series: what comes next in a column of numbers, or the class (or the number) that each of
+many series stands for.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.cells import number_of
+from ddbp.data.named import load
+from ddbp.data.series import Series, SeriesReader
+from ddbp.data.series_files import read_series_folder, read_series_table, read_ts
+from ddbp.data.splits import split as parts_of
+from ddbp.data.table import read_table
+from ddbp.export import Bundle
+from ddbp.optim.adam import Adam
+from ddbp.training import script
+from ddbp.training.metrics import accuracy
+from layers import MeanSquaredError, SoftmaxCrossEntropy
+from layers.errors import message
+from layers.types import Array
+
+from . import classification, networks
+from .numbers import STANDARDISED, in_units
+from .recipe import (
+    Goal,
+    Predictions,
+    Prepared,
+    Recipe,
+    Split,
+    Usual,
+    callbacks,
+    generator,
+    is_name,
+    limit_batch,
+    require_kind,
+    tell_skipped,
+)
+
+_OWNER = "ddbp train series"
+_USUAL = Usual(epochs=30, batch_size=64, learning_rate=0.005)
+_FORECAST = "series"
+"""The task of a bundle that forecasts."""
+
+
+class SeriesOfNumbers(Recipe):
+    """Forecasts a series, or tells what series are."""
+
+    name = "series"
+    about = "Train a forecast of a series, or what tells the classes of many."
+    kind = "series"
+    data = (
+        "a table, whose --column is forecast; of many series a table with --series and --label, a"
+        " .ts file, a folder with a sub-folder of CSV files for each class, or a name, as"
+        " japanese_vowels"
+    )
+    models: Mapping[str, Usual] = dict.fromkeys(("gru", "lstm", "rnn"), _USUAL)
+
+    def add_flags(self, flags: script.Flags) -> None:
+        self.add_reading(flags)
+        flags.add_size("--past", 40, "values that a forecast reads")
+        flags.add_size("--ahead", 10, "values that it tells")
+        flags.add_size("--hidden", 64, "width of the recurrent layer")
+        flags.add_argument(
+            "--skip-bad", action="store_true", help="leave out series that cannot be read"
+        )
+
+    def add_reading(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--column", help="of a table: what to forecast (the last column)")
+        parser.add_argument("--series", metavar="COLUMN", help="which series a row is of")
+        parser.add_argument("--label", metavar="COLUMN", help="what its series stands for")
+        parser.add_argument("--time", metavar="COLUMN", help="the order of the rows of a series")
+
+    def prepare(self, options: argparse.Namespace) -> Prepared:
+        rng, more = generator(options), {**callbacks(options), "clip_norm": 1.0}
+        if _is_table(options) and options.label is None:
+            read = _forecast(options)
+            model: Any = networks.of_forecast(options.model, options.hidden, options.ahead, rng)
+            task = _FORECAST
+        else:
+            read = _labelled(options)
+            reader = read.preprocessing
+            outputs, task = (
+                (len(reader.classes), "classification") if reader.classes else (1, "regression")
+            )
+            model = networks.of_series(options.model, reader.channels, options.hidden, outputs, rng)
+        limit_batch(options, read.training)
+        goal = self.goal(task, read.preprocessing)
+        if task == "classification":
+            goal = goal._replace(metrics={"accuracy": accuracy})
+        optimizer = Adam(script.cosine(options, read.training))
+        return Prepared(read, model, optimizer, task, goal, more)
+
+    def goal(self, task: str, preprocessing: Any) -> Goal:
+        if task == "classification":
+            return Goal(SoftmaxCrossEntropy(), classification.metrics(preprocessing.classes))
+        if task == _FORECAST:
+            deviation = preprocessing.std[0]
+        else:
+            zero, one = preprocessing.predictions(np.array([[0.0], [1.0]]))
+            deviation = one - zero
+        return Goal(MeanSquaredError(), STANDARDISED, partial(in_units, deviation))
+
+    def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
+        if options.task == _FORECAST:
+            values = _values(options, Path(options.data))
+            (past, _), _ = options.example
+            return _windows(_standardised(values, preprocessing), past, _ahead(options.model))
+        if is_name(options.data):
+            return _named(options.data)[1]
+        series = _read(options)
+        tell_skipped(series.skipped)
+        return preprocessing.dataset(series)
+
+    def predict(
+        self, bundle: Bundle, preprocessing: Any, options: argparse.Namespace
+    ) -> Predictions:
+        if bundle.task == _FORECAST:
+            return _forecasts(bundle, preprocessing, options)
+        names, sequences, skipped = list[str](), list[Array](), list[str]()
+        for path in options.files:
+            options.data = str(path)
+            series = _read(options)
+            names += series.places
+            sequences += series.sequences
+            skipped += [f"{each.place}: {each.reason}" for each in series.skipped]
+        outputs = bundle.predict(preprocessing.transform(sequences), options.batch_size)
+        if preprocessing.classes:
+            scores = classification.columns(outputs, preprocessing.classes)
+        else:
+            scores = {"prediction": np.array(preprocessing.predictions(outputs))}
+        return Predictions({"series": names, **scores}, skipped)
+
+
+def _is_table(options: argparse.Namespace) -> bool:
+    """Return whether `--data` is a file with a row for each time step."""
+    path = Path(options.data)
+    return os.path.isfile(path) and path.suffix != ".ts"
+
+
+def _read(options: argparse.Namespace) -> Series:
+    """Return many series."""
+    path = Path(os.path.expanduser(options.data))
+    if path.suffix == ".ts":
+        return read_ts(path, skip_bad=options.skip_bad)
+    if os.path.isdir(path):
+        return read_series_folder(path, skip_bad=options.skip_bad)
+    if options.series is None:
+        must, fix = "a table of many series must have a column for them", "Name it by --series."
+        raise ValueError(message("ddbp", must, f"{path} without --series", fix))
+    return read_series_table(
+        path,
+        series=options.series,
+        label=options.label,
+        time=options.time,
+        skip_bad=options.skip_bad,
+    )
+
+
+def _labelled(options: argparse.Namespace) -> Split:
+    """Return series with what they stand for."""
+    if is_name(options.data):
+        training, test = _named(options.data)
+        return Split(training, test, training.preprocessing)
+    series = _read(options)
+    tell_skipped(series.skipped)
+    if series.labels is None:
+        must, fix = (
+            "series must have labels",
+            "Name their column by --label, or --column to forecast.",
+        )
+        raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
+    codes = np.unique(list(map(str, series.labels)), return_inverse=True)[1]
+    numbers = ArrayDataset(np.arange(len(codes)), codes)
+    fractions = (1 - options.validation, options.validation)
+    parts = parts_of(numbers, fractions, seed=options.seed, stratified=bool(series.classes))
+    first, second = (_some(series, sorted(part.x.tolist())) for part in parts)
+    reader = SeriesReader.fit(first)
+    return Split(reader.dataset(first), reader.dataset(second), reader)
+
+
+def _named(name: str) -> Any:
+    """Return a set that is known by name, or refuse one of another kind."""
+    found = load(name)
+    return require_kind(_OWNER, name, found, SeriesReader)
+
+
+def _some(series: Series, numbers: list[int]) -> Series:
+    """Return some of many series."""
+    labels: Any = series.labels
+    return series._replace(
+        sequences=tuple(series.sequences[number] for number in numbers),
+        labels=tuple(labels[number] for number in numbers),
+        places=tuple(series.places[number] for number in numbers),
+    )
+
+
+def _forecast(options: argparse.Namespace) -> Split:
+    """Return windows of a series and what follows each, of which the end is for validation."""
+    values = _values(options, Path(options.data))
+    cut, needed = (
+        len(values) - round(len(values) * options.validation),
+        options.past + options.ahead,
+    )
+    if min(cut, len(values) - cut) < needed:
+        must = f"both parts of the series must have {needed} values, for --past and --ahead"
+        got, fix = f"{cut} and {len(values) - cut}", "Take smaller ones, or a longer series."
+        raise ValueError(message(_OWNER, must, got, fix))
+    first = Series((values[:cut, np.newaxis],), None, (), (options.data,), ())
+    reader = SeriesReader.fit(first)
+    training, validation = (
+        _windows(_standardised(part, reader), options.past, options.ahead)
+        for part in (values[:cut], values[cut:])
+    )
+    return Split(training, validation, reader)
+
+
+def _values(options: argparse.Namespace, path: Path) -> Array:
+    """Return a column of a table (T,), every cell of which must be a number."""
+    table = read_table(path)
+    name = options.column or [*table.columns][-1]
+    if name not in table.columns:
+        must = f"--column must be one of {path}"
+        raise ValueError(message("ddbp", must, name, f"They are {', '.join(table.columns)}."))
+    values = [number_of(cell) for cell in table.columns[name]]
+    if None in values:
+        row = values.index(None)
+        must, got = (
+            f"column {name} must be numbers",
+            f"{table.columns[name][row]!r} in {table.place(row)}",
+        )
+        raise ValueError(message("ddbp", must, got, "Fill it in: every step needs a value."))
+    return np.array(values, np.float64)
+
+
+def _standardised(values: Array, reader: SeriesReader) -> Array:
+    return np.asarray((values - reader.mean[0]) / reader.std[0])
+
+
+def _windows(values: Array, past: int, ahead: int) -> ArrayDataset:
+    """Return all windows (N, past, 1) of values, and those that follow each (N, ahead)."""
+    if len(values) < past + ahead:
+        must, fix = f"the series must have {past + ahead} values", "Take a longer one."
+        raise ValueError(message("ddbp", must, len(values), fix))
+    whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
+    return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
+
+
+def _ahead(model: Any) -> int:
+    """Return how many values a model forecasts."""
+    return int(model.body[-1].out_features)
+
+
+def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace) -> Predictions:
+    """Return what follows the end of each file."""
+    columns: dict[str, list[Any]] = {"file": [], "step": [], "prediction": []}
+    assert bundle.example is not None
+    (past, _), _ = bundle.example
+    for path in options.files:
+        values = _values(options, path)
+        if len(values) < past:
+            must = f"a series must have {past} values, which a forecast reads"
+            raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))
+        read = _standardised(values[-past:], reader)[np.newaxis, :, np.newaxis]
+        found = bundle.predict(read)[0].astype(np.float64) * reader.std[0] + reader.mean[0]
+        columns["file"] += [str(path)] * len(found)
+        columns["step"] += range(1, len(found) + 1)
+        columns["prediction"] += found.tolist()
+    return Predictions(columns)

@@ -1,0 +1,161 @@
+"""Tables: a column of a CSV or Parquet file from the others, a class or a number."""
+
+import argparse
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.splits import split as parts_of
+from ddbp.data.table import Table, read_table
+from ddbp.data.table_encoder import TASKS, TableEncoder
+from ddbp.export import Bundle
+from ddbp.optim.adam import AdamW
+from ddbp.training import script
+from ddbp.training.metrics import accuracy
+from layers import MeanSquaredError, Sequential, SoftmaxCrossEntropy
+from layers.errors import message
+from layers.types import Integers
+
+from . import classification, networks
+from .numbers import STANDARDISED, in_units
+from .recipe import (
+    Goal,
+    Predictions,
+    Prepared,
+    Recipe,
+    Split,
+    Usual,
+    callbacks,
+    generator,
+    limit_batch,
+    tell_skipped,
+)
+
+_OWNER = "ddbp train table"
+_ROLES = {"ignore": "ignore", "categories": "category", "numbers": "number", "dates": "date"}
+"""What columns are that a flag names."""
+
+
+class Tables(Recipe):
+    """Predicts a column of a table."""
+
+    name = "table"
+    about = "Train a network that predicts a column of a table."
+    kind = "table"
+    data = "a CSV or Parquet file with the names of its columns"
+    models: Mapping[str, Usual] = {
+        "mlp": Usual(epochs=60, batch_size=64, learning_rate=0.003),
+        "linear": Usual(epochs=60, batch_size=64, learning_rate=0.01),
+    }
+
+    def add_flags(self, flags: script.Flags) -> None:
+        flags.add_argument("--target", metavar="COLUMN", help="what to predict (the last column)")
+        about = "what it is; unless given, texts and few different integers are classes"
+        flags.add_argument("--task", choices=TASKS, help=about)
+        for flag, role in _ROLES.items():
+            about = f"columns that are {'left out' if role == 'ignore' else flag}"
+            flags.add_argument(f"--{flag}", nargs="+", default=[], metavar="COLUMN", help=about)
+        flags.add_size("--hidden", 64, "width of the hidden layers")
+        flags.add_size("--depth", 2, "hidden layers")
+        flags.add_argument(
+            "--dropout",
+            type=script.positive_float,
+            default=0.0,
+            help="of the hidden layers (%(default)s)",
+        )
+        flags.add_argument(
+            "--skip-bad", action="store_true", help="leave out rows that cannot be used"
+        )
+
+    def prepare(self, options: argparse.Namespace) -> Prepared:
+        read = self._read(options)
+        limit_batch(options, read.training)
+        encoder: TableEncoder = read.preprocessing
+        classes = len(encoder.classes)
+        outputs = classes if encoder.task == "classification" else 1
+        hidden = (options.hidden, 0 if options.model == "linear" else options.depth)
+        layers = networks.dense(
+            read.training.x.shape[1], *hidden, outputs, options.dropout, generator(options)
+        )
+        optimizer = AdamW(script.cosine(options, read.training), weight_decay=0.01)
+        goal = self._goal(encoder, {"accuracy": accuracy})
+        return Prepared(
+            read, Sequential(*layers), optimizer, encoder.task, goal, callbacks(options)
+        )
+
+    def goal(self, task: str, preprocessing: Any) -> Goal:
+        return self._goal(preprocessing, classification.metrics(preprocessing.classes))
+
+    def _goal(self, encoder: TableEncoder, of_classes: dict[str, Any]) -> Goal:
+        if encoder.task == "classification":
+            return Goal(SoftmaxCrossEntropy(), of_classes)
+        zero, one = encoder.predictions(np.array([[0.0], [1.0]]))
+        return Goal(MeanSquaredError(), STANDARDISED, partial(in_units, one - zero))
+
+    def _read(self, options: argparse.Namespace) -> Split:
+        table = read_table(options.data, skip_bad=options.skip_bad)
+        target = options.target or [*table.columns][-1]
+        if target not in table.columns:
+            must = f"--target must be a column of {table.origin}"
+            raise ValueError(message(_OWNER, must, target, f"They are {', '.join(table.columns)}."))
+        first, second = _split(table, target, options)
+        roles = {name: role for flag, role in _ROLES.items() for name in getattr(options, flag)}
+        encoder = TableEncoder.fit(
+            first, target=target, roles=roles, task=options.task, skip_bad=options.skip_bad
+        )
+        parts = [encoder.encode(part, skip_bad=options.skip_bad) for part in (first, second)]
+        tell_skipped([*table.skipped, *(each for part in parts for each in part.skipped)])
+        training, validation = (part.dataset() for part in parts)
+        return Split(training, validation, encoder)
+
+    def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
+        table = read_table(options.data, skip_bad=options.skip_bad)
+        found = preprocessing.encode(table, skip_bad=options.skip_bad)
+        tell_skipped([*table.skipped, *found.skipped])
+        return found.dataset()
+
+    def predict(
+        self, bundle: Bundle, preprocessing: Any, options: argparse.Namespace
+    ) -> Predictions:
+        found = []
+        for path in options.files:
+            table = read_table(path, skip_bad=options.skip_bad)
+            rows = preprocessing.encode(table, targets=False, skip_bad=options.skip_bad)
+            outputs = bundle.predict(rows.x, options.batch_size)
+            found.append((str(path), rows, outputs, [*table.skipped, *rows.skipped]))
+        outputs = np.concatenate([each[2] for each in found])
+        if bundle.task == "classification":
+            scores = classification.columns(outputs, preprocessing.classes)
+        else:
+            scores = {"prediction": np.array(preprocessing.predictions(outputs))}
+        # Rows count from 1, below the names of the columns.
+        columns = {
+            "file": [path for path, rows, *_ in found for _ in rows.rows],
+            "row": np.concatenate([rows.rows + 1 for _, rows, *_ in found]),
+        }
+        skipped = [f"{each.place}: {each.reason}" for *_, left in found for each in left]
+        return Predictions({**columns, **scores}, skipped)
+
+
+def _split(table: Table, target: str, options: argparse.Namespace) -> list[Table]:
+    """Return the rows for training and those for validation, in which classes are as frequent."""
+    cells = [str(cell) for cell in table.columns[target]]
+    kinds, codes, counts = np.unique(cells, return_inverse=True, return_counts=True)
+    stratified = len(kinds) <= classification.MOST_CLASSES and counts.min() > 1
+    numbers = ArrayDataset(np.arange(len(table)), codes)
+    fractions = (1 - options.validation, options.validation)
+    parts = parts_of(numbers, fractions, seed=options.seed, stratified=bool(stratified))
+    return [_rows(table, part.x) for part in parts]
+
+
+def _rows(table: Table, numbers: Integers) -> Table:
+    """Return some rows of a table, each of which keeps its place."""
+    rows = sorted(numbers.tolist())
+    columns = {name: [cells[row] for row in rows] for name, cells in table.columns.items()}
+    lines = range(len(table)) if table.lines is None else table.lines
+    part = Table(columns)
+    part.origin, part.lines = table.origin, [lines[row] for row in rows]
+    return part

@@ -1,0 +1,271 @@
+"""Texts: a language model of one, or a classifier of lines with labels."""
+
+import argparse
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.lines import read_lines, read_text
+from ddbp.data.named import load
+from ddbp.data.text import TextEncoder
+from ddbp.data.text_windows import TextWindows
+from ddbp.export import Bundle
+from ddbp.optim.adam import Adam, AdamW
+from ddbp.optim.schedule import Cosine, WarmUp
+from ddbp.training import script
+from ddbp.training.metrics import accuracy, bits_per_character
+from ddbp.training.text_samples import TextSamples
+from layers import Module, SoftmaxCrossEntropy
+from layers.errors import message
+from layers.types import Integers
+
+from . import classification, networks, writing
+from .recipe import (
+    Goal,
+    Predictions,
+    Prepared,
+    Recipe,
+    Split,
+    Usual,
+    callbacks,
+    generator,
+    is_name,
+    limit_batch,
+    require_kind,
+    split,
+    tell_skipped,
+)
+
+_OWNER = "ddbp train text"
+_UNITS = {"characters": "character", "bytes": "byte", "words": "word", "bpe": "token"}
+_GPT = "gpt"
+_SAMPLE = 400
+"""Characters that a report has of what the model writes."""
+_BEGINNING = 8
+
+
+class Texts(Recipe):
+    """Learns what follows in a text, or what its lines are."""
+
+    name = "text"
+    about = "Train a language model of a text, or with --labels a classifier of its lines."
+    kind = "text"
+    data = "a text file in UTF-8, or the name of a set, as tiny_shakespeare"
+    validation = 0.1
+    models: Mapping[str, Usual] = {
+        "lstm": Usual(epochs=10, batch_size=32, learning_rate=0.004),
+        "gru": Usual(epochs=10, batch_size=32, learning_rate=0.004),
+        "rnn": Usual(epochs=10, batch_size=32, learning_rate=0.002),
+        _GPT: Usual(epochs=10, batch_size=32, learning_rate=0.002),
+    }
+
+    def add_flags(self, flags: script.Flags) -> None:
+        flags.add_choice("--tokens", _UNITS, "what the model reads one by one")
+        flags.add_size("--vocabulary", 4096, "words, or tokens of bpe, at most")
+        flags.add_size("--hidden", None, "width (256; gpt: 128)")
+        flags.add_size("--embedding", 64, "width of a token's vector, but for gpt")
+        flags.add_size("--length", 512, "tokens of a sequence, but for gpt")
+        flags.add_size("--window", 64, "tokens that an error reaches back")
+        flags.add_argument(
+            "--labels",
+            action="store_true",
+            help="each line is a label, a tabulator and a text: learn the label",
+        )
+        flags.add_argument(
+            "--skip-bad", action="store_true", help="leave out lines that cannot be read"
+        )
+
+    def use_windows(self, options: argparse.Namespace) -> None:
+        options.length = options.window
+
+    def prepare(self, options: argparse.Namespace) -> Prepared:
+        return self._classifier(options) if options.labels else self._language(options)
+
+    def goal(self, task: str, preprocessing: Any) -> Goal:
+        if task == "classification":
+            return Goal(SoftmaxCrossEntropy(), classification.metrics(preprocessing.classes))
+        bits = f"bits_per_{_UNITS[preprocessing.unit]}"
+        return Goal(SoftmaxCrossEntropy(), {"accuracy": accuracy, bits: bits_per_character})
+
+    def _language(self, options: argparse.Namespace) -> Prepared:
+        gpt = options.model == _GPT
+        encoder, *texts = _tokens(options)
+        length = options.window if gpt else options.length
+        parts = []
+        for tokens, name in zip(texts, ("training", "validation"), strict=True):
+            if len(tokens) <= length:
+                must = f"the part of the text for {name} must have more than {length} tokens"
+                fix = "Take a longer text, or a smaller --length, or --window of gpt."
+                raise ValueError(message(_OWNER, must, len(tokens), fix))
+            parts.append(TextWindows(tokens, length, encoder=encoder))
+        training, validation = parts
+        limit_batch(options, training)
+        model = networks.of_tokens(
+            options.model,
+            len(encoder),
+            options.hidden or (128 if gpt else 256),
+            options.embedding,
+            options.window,
+            generator(options),
+        )
+        batches = -(-len(training) // options.batch_size)
+        steps = options.epochs * batches * (1 if gpt else -(-length // options.window))
+        schedule: Any = Cosine(options.learning_rate, steps=steps)
+        optimizer = Adam(schedule)
+        if gpt:
+            # As Radford et al. 2019 and its followers: some steps of warm-up, then a cosine.
+            rise = WarmUp(schedule, steps=max(1, min(100, steps // 10)))
+            optimizer = AdamW(rise, weight_decay=0.1)
+        beginning = texts[0][:_BEGINNING].tolist()
+        write = partial(_written, encoder, beginning, options.window if gpt else None)
+        common = callbacks(options)
+        common["callbacks"].append(TextSamples(encoder.tokens, write))
+        windows = options.window if not gpt and length > options.window else None
+        return Prepared(
+            Split(training, validation, encoder),
+            model,
+            optimizer,
+            "language",
+            self.goal("language", encoder),
+            {**common, "clip_norm": 1.0, "truncate": windows},
+        )
+
+    def _classifier(self, options: argparse.Namespace) -> Prepared:
+        if options.model == _GPT:
+            must, fix = "a classifier of lines must be recurrent", "Take --model gru."
+            raise ValueError(message(_OWNER, must, f"--model {_GPT}", fix))
+        lines = read_lines(options.data, skip_bad=options.skip_bad)
+        tell_skipped(lines.skipped)
+        encoder = _encoder(options, "\n".join(lines.texts), lines.classes)
+        samples = ArrayDataset(encoder.transform(lines.texts), encoder.labels(lines.labels))
+        read = split(samples, encoder, options, stratified=True)
+        limit_batch(options, read.training)
+        model = networks.of_lines(
+            options.model,
+            len(encoder),
+            options.hidden or 64,
+            options.embedding,
+            len(lines.classes),
+            generator(options),
+        )
+        optimizer = Adam(script.cosine(options, read.training))
+        goal = Goal(SoftmaxCrossEntropy(), {"accuracy": accuracy})
+        more = {**callbacks(options), "clip_norm": 1.0}
+        return Prepared(read, model, optimizer, "classification", goal, more)
+
+    def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
+        if preprocessing.classes:
+            lines = read_lines(options.data, skip_bad=options.skip_bad)
+            tell_skipped(lines.skipped)
+            labels = preprocessing.labels(lines.labels)
+            return ArrayDataset(preprocessing.transform(lines.texts), labels)
+        (length,), _ = options.example
+        if is_name(options.data):
+            tokens = _named(options.data)[1].tokens
+        else:
+            tokens = preprocessing.encode(read_text(options.data))
+        return TextWindows(tokens, length, encoder=preprocessing)
+
+    def predict(
+        self, bundle: Bundle, preprocessing: Any, options: argparse.Namespace
+    ) -> Predictions:
+        if preprocessing.classes:
+            return _of_lines(bundle, preprocessing, options)
+        columns: dict[str, list[Any]] = {
+            name: [] for name in ("file", "tokens", "loss", "bits_per_character", "continuation")
+        }
+        for path in options.files:
+            text = read_text(path)
+            tokens = preprocessing.encode(text)
+            if not len(tokens):
+                must = "a text must have a token"
+                raise ValueError(message("ddbp predict", must, f"none in {path}", "Leave it out."))
+            nats = _nats(bundle, tokens, options.batch_size)
+            bits = nats * max(0, len(tokens) - 1) / math.log(2) / len(text)
+            wide = _context(bundle.model)
+            more = writing.write(
+                bundle.model, tokens[-512:].tolist(), options.characters, window=wide
+            )
+            values = (str(path), len(tokens), nats, bits, preprocessing.decode(more))
+            for column, value in zip(columns.values(), values, strict=True):
+                column.append(value)
+        return Predictions(columns)
+
+
+def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integers]:
+    """Return how a text is encoded, its tokens for training and those for validation, which are of
+    its end.
+    """
+    if is_name(options.data):
+        training, test = _named(options.data)
+        return training.preprocessing, training.tokens, test.tokens
+    text = read_text(options.data)
+    cut = len(text) - round(len(text) * options.validation)
+    encoder = _encoder(options, text)
+    return encoder, encoder.encode(text[:cut]), encoder.encode(text[cut:])
+
+
+def _named(name: str) -> Any:
+    """Return a set that is known by name, or refuse one of another kind."""
+    return require_kind(_OWNER, name, load(name), TextEncoder)
+
+
+def _encoder(options: argparse.Namespace, text: str, classes: tuple[str, ...] = ()) -> TextEncoder:
+    if options.tokens == "bytes":
+        return TextEncoder.bytes(classes=classes)
+    if options.tokens == "characters":
+        # Lines to be told apart later may have others than those that were learned.
+        return TextEncoder.characters(text, unknown=bool(classes), classes=classes)
+    learn = TextEncoder.words if options.tokens == "words" else TextEncoder.bpe
+    return learn(text, options.vocabulary, classes=classes)
+
+
+def _written(encoder: TextEncoder, beginning: list[int], window: int | None, model: Module) -> str:
+    """Return a text whose tokens begin so."""
+    more = writing.write(model, beginning, _SAMPLE, window=window)
+    return encoder.decode([*beginning, *more])
+
+
+def _context(model: Any) -> int | None:
+    """Return how many tokens a model reads at a time; None of one that goes on for ever."""
+    lengths = [getattr(layer, "length", None) for _, layer in model.named_layers()]
+    return next((length for length in lengths if length), None)
+
+
+def _nats(bundle: Bundle, tokens: Integers, batch_size: int) -> float:
+    """Return the mean loss of a model over the tokens of a text; NaN of one token."""
+    length = bundle.example[0][0] if bundle.example else len(tokens)
+    total, count = 0.0, 0
+    whole = (len(tokens) - 1) // length * length
+    for part in (tokens[: whole + 1], tokens[whole:]):
+        if len(part) < 2:
+            continue
+        windows = TextWindows(part, min(length, len(part) - 1))
+        for start in range(0, len(windows), batch_size):
+            numbers = np.arange(start, min(start + batch_size, len(windows)))
+            rows = windows.take(numbers)
+            bits = np.asarray(bits_per_character(bundle.predict(rows.x), rows.y))
+            total += float(bits.sum()) * math.log(2) * rows.y.shape[1]
+            count += rows.y.size
+    return total / count if count else math.nan
+
+
+def _of_lines(bundle: Bundle, encoder: TextEncoder, options: argparse.Namespace) -> Predictions:
+    """Return what a classifier makes of the lines of files."""
+    names, numbers, texts = list[str](), list[int](), list[str]()
+    for path in options.files:
+        for number, line in enumerate(read_text(path).splitlines(), 1):
+            if line.strip():
+                names.append(str(path))
+                numbers.append(number)
+                texts.append(line.strip())
+    if not texts:
+        must, fix = "the files must have lines", "Write one text in each."
+        raise ValueError(message("ddbp predict", must, "none", fix))
+    logits = bundle.predict(encoder.transform(texts), options.batch_size)
+    scores = classification.columns(logits, encoder.classes)
+    return Predictions({"file": names, "line": np.array(numbers), **scores})

@@ -1,0 +1,129 @@
+"""What recipes refuse: in a line that names the file, with status 1, and nothing half done."""
+
+import pytest
+
+from ddbp.commands import cli
+
+from . import made
+
+pytest.importorskip("PIL", reason="Pillow is not installed: pip install 'ddbp[images]'")
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    """Return a bundle of a table."""
+    folder = tmp_path_factory.mktemp("bundle")
+    path = made.table(folder / "kinds.csv", 40)
+    run = ("--epochs", "1", "--run-dir", str(folder / "run"), "--quiet")
+    assert cli.main(["train", "table", "--data", str(path), *run]) == 0
+    return folder / "run" / "model.ddbp"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (("table", "--data", "none.csv"), "none.csv, which is not there"),
+    (("table", "--data", "kinds.csv", "--target", "height"), "--target must be a column"),
+    (("table", "--data", "kinds.csv", "--ignore", "height"), "must have the column"),
+    (("images", "--data", "empty"), "must have a sub-folder for each class"),
+    (("images", "--data", "nothing_of_that_name"), "name must be one of digits"),
+    (("images", "--data", "japanese_vowels"), "must be made for this recipe"),
+    (("images", "--data", "shapes", "--model", "lenet", "--size", "12"), "must be of 28 x 28"),
+    (("text", "--data", "short.txt"), "must have more than 512 tokens"),
+    (("text", "--data", "latin.txt"), "must be UTF-8; got latin.txt"),
+    (("text", "--data", "short.txt", "--labels"), "short.txt, line 1"),
+    (("text", "--data", "said.txt", "--labels", "--model", "gpt"), "must be recurrent"),
+    (("series", "--data", "wave.csv", "--column", "depth"), "--column must be one of"),
+    (("series", "--data", "kinds.csv"), "column kind must be numbers; got"),
+    (("series", "--data", "wave.csv", "--past", "400"), "both parts of the series must have"),
+    (("series", "--data", "wave.csv", "--label", "height"), "Name it by --series"),
+])  # fmt: skip
+def test_data_that_cannot_be_learned_from(tmp_path, capsys, monkeypatch, arguments, words):
+    if "japanese_vowels" in arguments:
+        pytest.importorskip("aeon", reason="aeon is not installed")
+    monkeypatch.chdir(tmp_path)
+    made.table(tmp_path / "kinds.csv", 40)
+    made.wave(tmp_path / "wave.csv")
+    made.lines(tmp_path / "said.txt")
+    (tmp_path / "empty").mkdir()
+    if "shapes" in arguments:
+        made.images(tmp_path / "shapes", 2)
+    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 99)
+    error = made.refused(capsys, "train", *arguments, "--run-dir", "run")
+    assert words in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_image_is_named_or_left_out(tmp_path, capsys):
+    folder = made.images(tmp_path / "shapes", 6)
+    (folder / "disc" / "3.png").write_bytes(b"no image")
+    flags = ("images", "--data", folder, "--epochs", 1, "--size", 8, "--run-dir", tmp_path / "run")
+    assert "disc/3.png" in made.refused(capsys, "train", *flags)
+    assert cli.main([*map(str, ("train", *flags, "--skip-bad"))]) == 0
+    assert "1 sample left out, first" in capsys.readouterr().err
+    bundle = str(tmp_path / "run" / "model.ddbp")
+    assert "disc/3.png" in made.refused(capsys, "predict", bundle, folder / "disc")
+    assert cli.main(["predict", bundle, str(folder / "disc"), "--skip-bad"]) == 0
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 6
+    assert "left out: " in captured.err
+
+
+@pytest.mark.parametrize("arguments", [
+    ["sounds"], [], ["images"], ["images", "--data", "x", "--model", "vgg"],
+    ["table", "--data", "x", "--validation", "1.5"], ["table", "--data", "x", "--epochs", "0"],
+])  # fmt: skip
+def test_wrong_usage_is_status_two(capsys, arguments):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", *arguments])
+    assert ended.value.code == 2
+    assert "usage: ddbp train" in capsys.readouterr().err
+
+
+def test_predict_names_the_file_that_is_wrong(tmp_path, capsys, bundle):
+    other = tmp_path / "other.csv"
+    other.write_text("length,width\n1,2\n")
+    for path, words in (
+        (tmp_path / "none.csv", "none.csv"),
+        (other, "other.csv without colour"),
+    ):
+        assert words in made.refused(capsys, "predict", bundle, path)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("length,width,colour\n1,2,red\nlong,2,red\n")
+    assert "bad.csv, line 3" in made.refused(capsys, "predict", bundle, bad)
+
+
+@pytest.mark.parametrize(("output", "words"), [
+    ("predictions.txt", "must end in .csv, .parquet, .npz"),
+    ("none/predictions.csv", "must be a file in an existing folder"),
+    ("folder.csv", "must be a file in an existing folder"),
+])  # fmt: skip
+def test_predictions_that_cannot_be_written_are_refused_first(
+    tmp_path, capsys, monkeypatch, bundle, output, words
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    arguments = ("predict", bundle, "kinds.csv", "--output", output)
+    assert words in made.refused(capsys, *arguments)
+
+
+def test_a_bundle_of_something_else_is_refused(tmp_path, capsys, bundle):
+    from ddbp.export import save_bundle
+    from layers import ReLU
+
+    path = tmp_path / "other.ddbp"
+    save_bundle(path, ReLU())
+    assert "must hold the preprocessing of a recipe" in made.refused(
+        capsys, "predict", path, "x.csv"
+    )
+    path.write_bytes(b"PK no bundle")
+    for command in (("predict", path, "x.csv"), ("evaluate", path, "--data", "x.csv")):
+        assert "other.ddbp" in made.refused(capsys, *command)
+    assert "none.ddbp" in made.refused(capsys, "predict", tmp_path / "none.ddbp", "x.csv")
+
+
+def test_labels_that_the_model_does_not_know_are_refused(tmp_path, capsys, bundle):
+    path = tmp_path / "kinds.csv"
+    path.write_text("length,width,colour,kind\n1,2,red,huge\n")
+    error = made.refused(capsys, "evaluate", bundle, "--data", path)
+    assert "huge" in error
