@@ -38,9 +38,8 @@ def run(arguments: Sequence[str]) -> int:
         epilog=f"tasks:\n{tasks}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("task", nargs="?", choices=TASKS, metavar="TASK", help=", ".join(TASKS))
-    what.add_argument(
+    parser.add_argument("task", nargs="?", choices=[*TASKS], help="which one")
+    parser.add_argument(
         "--verify", type=Path, metavar="FILE", help="run the entry in this file once more"
     )
     most = min(SHARDS, available_cores())
@@ -62,6 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the entry there")
     parser.add_argument("--quiet", action="store_true", help="print the entry alone")
     options = parser.parse_args(arguments)
+    if (options.task is None) is (options.verify is None):
+        parser.error("there must be a TASK, or an entry to --verify")
     if not 1 <= options.ranks <= SHARDS:
         parser.error(f"--ranks must be from 1 to {SHARDS}; got {options.ranks}")
     if not (options.by.isprintable() and len(options.by) <= 200):
