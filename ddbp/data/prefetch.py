@@ -53,10 +53,14 @@ class Prefetch(Generic[Made]):
         finally:
             self.waited = began, monotonic_ns()
 
-    def close(self) -> None:
-        """Forget what is made ahead, if anything, when its thread is over."""
+    def settle(self) -> None:
+        """Wait until nothing is being made; what was made is kept."""
         if self._thread is not None:
             self._thread.join()
+
+    def close(self) -> None:
+        """Forget what is made ahead, if anything, when its thread is over."""
+        self.settle()
         self._thread, self._key, self._future = None, None, Future()
 
 

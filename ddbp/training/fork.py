@@ -166,6 +166,8 @@ class Fork:
         """
         trainer, changes = self._trainer, self._changes
         trainer._follow()
+        # A fork reads the data that a thread may read ahead for the run.
+        trainer._stream.loader.settle()
         began = time.perf_counter()
         layers = [(layer, layer.p) for layer in dropouts(trainer.model)]
         with _apart(trainer), np.errstate(all="ignore"):

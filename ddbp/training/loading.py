@@ -103,6 +103,11 @@ class Loader:
         (batch,) = _Side(self._options).make(data, _ALONE, np.zeros(1, np.int64), 0, (0,))
         return batch
 
+    def settle(self) -> None:
+        """Have nothing be read meanwhile."""
+        if self._prefetch is not None:
+            self._prefetch.settle()
+
     def close(self) -> None:
         """End what goes on."""
         if self._prefetch is not None:

@@ -65,7 +65,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
-        ("augmentation", 200),
+        ("augmentation", 100),
         ("data", 300),
         ("estimators", 1000),
         ("export", 50),
