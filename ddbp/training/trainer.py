@@ -157,7 +157,7 @@ class Trainer(
         model, loss = arguments.model(model), arguments.loss(loss)
         optimizer = arguments.optimizer(optimizer)
         callbacks = arguments.callbacks(callbacks, doctor)
-        self._given: dict[str, Any] = {"callbacks": callbacks, "quiet": quiet}
+        self._given: dict[str, Any] = {"callbacks": callbacks, "quiet": quiet, "prefetch": prefetch}
         self.model = model
         self.loss = loss
         self.transforms = require_transforms(transforms)
