@@ -80,7 +80,7 @@ class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
 
     Notes
     -----
-    Predictions are of `dtype`. Under `mpirun` the ranks train together, with the same bits as one
+    Probabilities are of `dtype`. Under `mpirun` the ranks train together, with the same bits as one
     alone. Pickled, it is arrays and numbers, with the function that is `model`.
     """
 

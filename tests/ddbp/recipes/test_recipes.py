@@ -100,6 +100,8 @@ def test_resnet_in_the_format_of_cifar(tmp_path, capsys):
     folder = made.cifar(tmp_path / "cifar", 8)
     flags = ("--data", folder, "--model", "resnet20", "--epochs", 1, "--batch-size", 20)
     _, bundle = trained(capsys, tmp_path, "images", *flags)
+    augment = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
+    assert [each.partition("(")[0] for each in augment] == ["Flip", "Crop"]
     told = made.run(capsys, "evaluate", bundle, "--data", folder, "--quiet")
     assert told["samples"] == 8
     assert len(told["classes"]) == 10

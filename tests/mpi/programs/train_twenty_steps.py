@@ -27,6 +27,7 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp.comm.agreement import gather_texts
+from ddbp.data.augment import Affine, Crop, CutOut, Flip, MixUp, Noise, Shift
 from ddbp.training import learning, precision
 from layers import (
     CTC,
@@ -196,6 +197,11 @@ class Tagging(Composite):
 
     def __repr__(self) -> str:
         return "Tagging()"
+
+
+def of_images(data: ddbp.ArrayDataset) -> ddbp.ArrayDataset:
+    """Return data with the features of each sample as an image."""
+    return ddbp.ArrayDataset(data.x.reshape(-1, 5, 4, 1), data.y)
 
 
 def loss_of_both(prediction, y):
@@ -512,6 +518,32 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         clip_norm=1.0,
         shards=shards,
     ),
+    "augmented images, accumulated, two classes a sample": lambda shards: fitted(
+        Sequential(Flatten(), network()),
+        ddbp.Adam(0.01),
+        training=of_images(TRAINING),
+        validation=of_images(VALIDATION),
+        augment=[
+            *(
+                Flip(vertical=True),
+                Crop(1, "reflect"),
+                Shift(1, 1, "wrap"),
+                Affine(20, 0.1, 0.5, 0.1),
+            ),
+            *(CutOut(2), Noise(0.1), MixUp(0.4, classes=CLASSES)),
+        ],
+        accumulate=2,
+        shards=shards,
+    ),
+    "augmented images, made ahead": lambda shards: fitted(
+        Sequential(Flatten(), network(Dropout(0.2))),
+        ddbp.SGD(0.1, momentum=0.9),
+        training=of_images(TRAINING),
+        validation=of_images(VALIDATION),
+        augment="Flip(), CutOut(2)",
+        prefetch=True,
+        shards=shards,
+    ),
     "feedback alignment of images": lambda shards: fitted(
         windowed(), ddbp.Adam(0.01), rule="feedback_alignment", accumulate=2, shards=shards
     ),
@@ -642,7 +674,7 @@ def without_times(history: list[dict]) -> list[dict]:
         {
             name: value
             for name, value in record.items()
-            if name not in ("seconds", "samples_per_second")
+            if name not in ("seconds", "samples_per_second", "data_seconds")
         }
         for record in history
     ]
