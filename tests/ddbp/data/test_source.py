@@ -1,6 +1,7 @@
 """Sources: the same bits as the same samples in memory, read by number, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -580,6 +581,16 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         open_arrays(tmp_path.with_suffix(".npy").mkdir() or tmp_path.with_suffix(".npy"))
 
 
+def test_file_that_was_cut_while_it_is_read_is_refused(tmp_path):
+    x = np.zeros((600, 1 << 13), np.float32)
+    np.save(tmp_path / "x.npy", x)
+    source = ArraySource(tmp_path / "x.npy")
+    os.truncate(tmp_path / "x.npy", 1 << 20)
+    assert np.array_equal(source.take(np.arange(3)).x, x[:3])
+    with pytest.raises(ValueError, match=r"x\.npy must stay as it was; got its end at byte"):
+        source.take(np.array([599]))
+
+
 def test_arrow_refuses_what_it_cannot_read(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet
@@ -626,14 +637,18 @@ def resident():
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc")
-def test_what_was_read_of_a_file_does_not_stay_in_memory(tmp_path):
+@pytest.mark.parametrize("whole", [True, False])
+def test_what_was_read_of_a_file_does_not_stay_in_memory(whole, tmp_path):
     rows, features = 400, 1 << 18
     with (tmp_path / "x.npy").open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (rows, features)}
         np.lib.format.write_array_header_1_0(file, header)
         # A hole, which reads as zeros.
         file.truncate(file.tell() + 4 * rows * features)
-    source = ArraySource(tmp_path / "x.npy", np.zeros(rows, int)).astype(np.float32)
+    # In columns nothing lies together that could be read by itself: what is mapped is let go.
+    source = ArraySource(
+        open_arrays(tmp_path / "x.npy")[:, :: 1 if whole else 2], np.zeros(rows, int)
+    ).astype(np.float32)
     before = resident()
     most = 0
     for start in range(0, rows, 10):
