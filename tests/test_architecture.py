@@ -29,7 +29,7 @@ FLOORS = (
     ("ddbp.instruments",),
     ("ddbp.doctor", "ddbp.report"),
     ("ddbp.training",),
-    ("ddbp.export",),
+    ("ddbp.export", "ddbp.speedrun"),
     ("ddbp.recipes",),
     ("ddbp.commands", "ddbp.attribution", "ddbp.loggers", "ddbp.sklearn"),
     ("ddbp",),

@@ -22,6 +22,7 @@ MODULES = (
     "layers.models",
     "layers.rules",
     "ddbp.attribution",
+    "ddbp.data.augment",
     "ddbp.data",
     "ddbp.sklearn",
     "ddbp.export",

@@ -24,6 +24,8 @@ _DEEPEST = 64
 """How deep layers may lie in each other."""
 _MOST = 2**16
 """At how many places layers may stand."""
+_MOST_TIED = 8
+"""So many layers may share a large weight."""
 _FREE = 2**24
 """Numbers that a model may hold beside those of its file, such as tables of positions."""
 
@@ -85,15 +87,21 @@ def build(description: Mapping[str, Any], *, rng: Any) -> Module:
         fix = "Pass rng=np.random.default_rng(seed)."
         must = "rng must be a np.random.Generator"
         raise TypeError(message("build", must, repr(rng), fix))
-    return _built(description, _Reader(rng))
+    model = _built(description, _Reader(rng))
+    require_precision(model, description)
+    return model
 
 
 def build_for(description: Any, arrays: Mapping[str, Array]) -> Module:
     """Return a model whose parameters will be these arrays, in their types; none is drawn, and no
-    more memory is taken than they do.
+    more memory is taken than they do, and layers that share them.
     """
-    budget = sum(array.size for array in arrays.values())
-    model = _built(description, _Reader(_NoDraws(budget + _FREE)))
+    total = sum(array.size for array in arrays.values())
+    # What layers share is made for each of them, before it is shared.
+    tied = description.get("tied") if isinstance(description, Mapping) else None
+    names = [each for each in tied if isinstance(each, list)] if isinstance(tied, list) else []
+    places = max((len(each) for each in names), default=1)
+    model = _built(description, _Reader(_NoDraws(min(places, _MOST_TIED) * total + _FREE)))
     for name, parameter in model.named_parameters():
         if name in arrays and arrays[name].dtype != parameter.dtype:
             _checked(parameter.cast, "root", arrays[name].dtype)

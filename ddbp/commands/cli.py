@@ -25,6 +25,7 @@ commands:
   runs [FOLDER]               list the runs in a folder
   watch RUN                   follow a run that goes on, from wherever its folder is seen
   doctor [--fix] RUN          print what was found to be wrong in a run; or run it with the remedy
+  speedrun TASK               train a fixed task until its target is reached; or verify an entry
   gradcheck [module:Layer]    check the gradients of all layers, or of one of yours
   info                        print what a bug report needs
   completion SHELL            print a script that has a shell complete all of this
@@ -47,6 +48,7 @@ COMMANDS = (
     "runs",
     "watch",
     "doctor",
+    "speedrun",
     "gradcheck",
     "info",
     "completion",

@@ -105,8 +105,17 @@ eight, to the last bit.
 
 What to try next:
 
-  ddbp doctor {where}                                what a doctor says of the run
-  ddbp train images --data FOLDER                    your own images, a sub-folder for each class
-  ddbp train table --data FILE.csv --target COLUMN   your own table
-  ddbp train text --data FILE.txt                    a language model of your own text
-  ddbp export {where} --onnx digits.onnx             the model for other tools"""
+{_next(where)}"""
+
+
+def _next(folder: str) -> str:
+    """Return commands to try, and what they do."""
+    commands = {
+        f"ddbp doctor {folder}": "what a doctor says of the run",
+        f"ddbp export {folder} --onnx digits.onnx": "the model for other tools",
+        "ddbp train images --data FOLDER": "your own images, a sub-folder for each class",
+        "ddbp train table --data FILE.csv --target COLUMN": "your own table",
+        "ddbp train text --data FILE.txt": "a language model of your own text",
+    }
+    width = max(map(len, commands))
+    return "\n".join(f"  {command:{width}}   {what}" for command, what in commands.items())

@@ -18,7 +18,7 @@ def told_in_a_line(act: Callable[[], None]) -> int:
     """
     try:
         act()
-    except (ImportError, OSError, ValueError) as error:
+    except (ImportError, OSError, TypeError, ValueError) as error:
         line = terminal.plain(error)
         if _REFUSAL not in line:
             raise

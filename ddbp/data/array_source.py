@@ -10,7 +10,7 @@ from layers.checks import require_unmasked
 from layers.errors import message, wording
 from layers.types import Integers
 
-from .mapped import Pages, file_of, open_arrays
+from .mapped import FileRows, Pages, file_of, open_arrays
 from .samples import Ragged, described, leaves, of_leaves, require_equal_lengths
 from .source import Rows, Source
 
@@ -55,7 +55,10 @@ class ArraySource(Source):
         parts = [each for name, part in self._arrays.items() for each in leaves(name, part)]
         self.lengths = {name: leaf.lengths for name, leaf in parts if isinstance(leaf, Ragged)}
         values = [leaf.values if isinstance(leaf, Ragged) else leaf for _, leaf in parts]
-        self._pages = Pages.of(iter(values))
+        # Those in files are read; what is left that is mapped, such as columns, is let go.
+        read = {id(array): FileRows.of(array) for array in values}
+        self._read = {key: rows for key, rows in read.items() if rows is not None}
+        self._pages = Pages.of(array for array in values if id(array) not in self._read)
         self._files = {
             name: file
             for (name, _), array in zip(parts, values, strict=True)
@@ -89,6 +92,11 @@ class ArraySource(Source):
 
     def _rows_of(self, leaf: Any, numbers: Integers) -> Any:
         found: Any
+        rows = self._read.get(id(leaf.values if isinstance(leaf, Ragged) else leaf))
+        if rows is not None:
+            if not isinstance(leaf, Ragged):
+                return rows.take(numbers)
+            return leaf.of_ranges(rows.ranges, numbers)
         if isinstance(leaf, np.ndarray):
             found = np.take(leaf, numbers, axis=0)
         elif isinstance(leaf, Ragged):

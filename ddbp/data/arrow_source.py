@@ -3,7 +3,6 @@
 import fcntl
 import hashlib
 import json
-import mmap
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,13 @@ from ddbp import files, settings
 from layers.errors import message, wording
 from layers.types import Array, Integers
 
-from .mapped import Pages
+from .mapped import FileRows, OpenFile, Pages
 from .samples import Ragged
 from .source import Rows, Source
 
 _OWNER = "ArrowSource"
-_AT_ONCE = 1 << 12
-"""So many rows of a Parquet file are converted at a time."""
+_AT_ONCE, _MOST_ROWS = 1 << 22, 1 << 16
+"""So many bytes of a Parquet file are converted at a time, and at most so many rows."""
 
 
 class ArrowSource(Source):
@@ -66,25 +65,32 @@ class ArrowSource(Source):
         self._names = {name: each for name, each in given.items() if each is not None}
         columns = [*dict.fromkeys(_columns(self._names))]
         folder = settings.data_folder() if cache is None else Path(cache)
-        maps: list[mmap.mmap] = []
-        # The record batches, with the file and the number there of the first row of each.
-        self._batches: list[Any] = []
+        maps: list[Any] = []
+        batches: list[Any] = []
+        # Of each record batch the file, and the number there of its first row.
         self._places: list[tuple[Path, int]] = []
         for place in paths:
             rows = 0
             for batch in _opened(place, columns, folder, maps):
                 if batch.num_rows:
-                    self._batches.append(batch)
+                    batches.append(batch)
                     self._places.append((place, rows))
                     rows += batch.num_rows
-        if not self._batches:
+        if not batches:
             must, fix = "there must be one row or more", "Check the path or filter."
             raise ValueError(message(_OWNER, must, "none", fix))
         self._made_of = paths, folder
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
-        self._pages = Pages(maps)
-        self._columns = {name: self._kinds(name) for name in columns}
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        # Of each column an array or a Ragged for each record batch, which lies in the file.
+        self._columns = {
+            name: self._views(name, [batch.column(name) for batch in batches]) for name in columns
+        }
         self.lengths = dict(self._lengths_of(self._names))
+        opened = [(each, OpenFile(each.filename)) for each in maps]
+        parts = [part for each in self._columns.values() for part in each]
+        found = {id(part): _file_rows(part, opened) for part in parts}
+        self._read = {key: in_file for key, in_file in found.items() if in_file is not None}
+        Pages(each._mmap for each in maps).let_go()
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}={each!r}" for name, each in self._names.items())
@@ -120,27 +126,43 @@ class ArrowSource(Source):
             return {key: self._part(each, numbers) for key, each in names.items()}
         return self._column(names, numbers)
 
-    def _kinds(self, name: str) -> str:
-        """Return "list" for a column of lists whose lengths may differ, else "array"; refuse one
-        that holds no numbers.
+    def _views(self, name: str, columns: list[Any]) -> list[Any]:
+        """Return a column of record batches where it lies, or refuse one that holds other than
+        numbers.
         """
-        kinds = dict.fromkeys(batch.column(name).type for batch in self._batches)
-        if len(kinds) > 1:
-            must, fix = f"column {name!r} must have one type in all files", "Convert them."
-            got = " and ".join(map(str, kinds))
+        kind = _one_type(name, [column.type for column in columns])
+        for batch, column in enumerate(columns):
+            self._require_values(name, batch, column)
+        if not _is_list(kind):
+            return [_array(column) for column in columns]
+        each = [column.value_lengths().to_numpy(zero_copy_only=False) for column in columns]
+        lengths = np.concatenate(each)
+        if not lengths.all():
+            must, fix = f"lists of column {name!r} must not be empty", "Leave such rows out."
+            got = self.where(name, int(np.argmin(lengths)))
             raise ValueError(message(_OWNER, must, got, fix))
-        (kind,) = kinds
-        types = _pyarrow().types
-        ragged = _is_list(kind)
-        inner = kind
-        while ragged or types.is_fixed_size_list(inner):
-            inner, ragged = inner.value_type, False
-        numeric = types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)
-        if not numeric:
-            must = f"column {name!r} must hold numbers, or lists of them"
-            fix = "Encode it as numbers; labels as integers from 0."
-            raise TypeError(message(_OWNER, must, kind, fix))
-        return "list" if _is_list(kind) else "array"
+        pairs = [(_array(column.flatten()), own) for column, own in zip(columns, each, strict=True)]
+        if (lengths == lengths[0]).all():
+            return [array.reshape(len(own), -1, *array.shape[1:]) for array, own in pairs]
+        return [Ragged.unchecked(array, own.astype(np.int64), 0) for array, own in pairs]
+
+    def _require_values(self, name: str, batch: int, column: Any) -> None:
+        """Refuse nulls, and those in lists, by the first row that has one."""
+        inner, ends = column, list[Any]()
+        while not inner.null_count:
+            if _is_list(inner.type):
+                ends.append(np.cumsum(inner.value_lengths().to_numpy(zero_copy_only=False)))
+            elif _pyarrow().types.is_fixed_size_list(inner.type):
+                ends.append(inner.type.list_size * np.arange(1, len(inner) + 1))
+            else:
+                return
+            inner = inner.flatten()
+        row = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False)))
+        for end in reversed(ends):
+            row = int(np.searchsorted(end, row, side="right"))
+        must, fix = f"column {name!r} must hold a value in every row", "Fill or drop such rows."
+        got = f"a null in {self.where(name, int(self._starts[batch]) + row)}"
+        raise ValueError(message(_OWNER, must, got, fix))
 
     def _lengths_of(self, names: Any, where: str = "") -> Iterator[tuple[str, Integers]]:
         """Yield the lengths of what is ragged by the names of parts."""
@@ -152,69 +174,34 @@ class ArrowSource(Source):
                 yield from self._lengths_of(each, f"{where}[{key!r}]" if where else key)
         elif isinstance(names, list):
             for each in names:
-                if self._columns[each] == "list":
+                one = self._columns[each][0]
+                if isinstance(one, Ragged) or one.ndim > 1:
                     must, fix = f"{where} must be of numbers", "Name a column of lists by itself."
                     raise ValueError(message(_OWNER, must, f"the lists of {each!r}", fix))
-        elif self._columns[names] == "list":
-            found = [
-                batch.column(names).value_lengths().to_numpy(zero_copy_only=False)
-                for batch in self._batches
-            ]
-            lengths = np.concatenate(found)
-            # A row without a list has no length.
-            wrong = ~(lengths > 0)
-            if wrong.any():
-                number = int(wrong.argmax())
-                must, fix = f"lists of column {names!r} must not be empty", "Leave such rows out."
-                raise ValueError(message(_OWNER, must, self.where(where, number), fix))
-            if (lengths == lengths[0]).all():
-                self._columns[names] = "array"
-            else:
-                yield where, lengths.astype(np.int64)
+        elif isinstance(self._columns[names][0], Ragged):
+            yield where, np.concatenate([part.lengths for part in self._columns[names]])
 
     def _column(self, name: str, numbers: Integers) -> Any:
         """Return rows of a column, batch by batch of those that hold them."""
         owners = np.searchsorted(self._starts, numbers, side="right") - 1
         order = np.argsort(owners, kind="stable")
-        cuts = np.flatnonzero(np.diff(owners[order])) + 1
-        arrays, lengths = [], []
-        for places in np.split(order, cuts):
+        found: list[Any] = []
+        for places in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
             owner = int(owners[places[0]])
             within = numbers[places] - self._starts[owner]
-            column = self._batches[owner].column(name).take(_pyarrow().array(within))
-            self._require_values(name, column, numbers[places])
-            if not _is_list(column.type):
-                arrays.append(_array(column))
-                continue
-            steps = column.flatten()
-            self._require_values(name, steps, numbers[places])
-            array = _array(steps)
-            if self._columns[name] == "list":
-                lengths.append(column.value_lengths().to_numpy(zero_copy_only=False))
+            batch = self._columns[name][owner]
+            read = self._read.get(id(batch))
+            if read is None:
+                found.append(batch[within])
+            elif isinstance(batch, Ragged):
+                found.append(batch.of_ranges(read.ranges, within))
             else:
-                array = array.reshape(len(places), -1, *array.shape[1:])
-            arrays.append(array)
+                found.append(read.take(within))
         back = np.argsort(order, kind="stable")
-        found = np.concatenate(arrays)
-        self._pages.read(len(numbers), found.nbytes)
-        if lengths:
-            return Ragged.unchecked(found, np.concatenate(lengths), 0)[back]
-        return found[back]
-
-    def _require_values(self, name: str, column: Any, numbers: Integers) -> None:
-        """Refuse nulls, of lists those in them."""
-        inner, per_row = column, 1
-        while inner.null_count == 0 and _pyarrow().types.is_fixed_size_list(inner.type):
-            per_row *= inner.type.list_size
-            inner = inner.flatten()
-        if not inner.null_count:
-            return
-        must, fix = f"column {name!r} must hold a value in every row", "Fill or drop such rows."
-        got = "a null"
-        if len(inner) == len(numbers) * per_row:
-            row = int(np.argmax(inner.is_null().to_numpy(zero_copy_only=False))) // per_row
-            got = f"a null in {self.where(name, int(numbers[row]))}"
-        raise ValueError(message(_OWNER, must, got, fix))
+        values = np.concatenate([getattr(part, "values", part) for part in found])
+        if not isinstance(found[0], Ragged):
+            return values[back]
+        return Ragged.unchecked(values, np.concatenate([part.lengths for part in found]), 0)[back]
 
 
 def _pyarrow() -> Any:
@@ -235,6 +222,47 @@ def _is_list(kind: Any) -> bool:
     return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
+def _one_type(name: str, kinds: list[Any]) -> Any:
+    """Return the type of a column in all record batches, or refuse it."""
+    different = [*dict.fromkeys(kinds)]
+    if len(different) > 1:
+        must, fix = f"column {name!r} must have one type in all files", "Convert them."
+        got = " and ".join(map(str, different))
+        raise ValueError(message(_OWNER, must, got, fix))
+    (kind,) = different
+    types = _pyarrow().types
+    inner = kind.value_type if _is_list(kind) else kind
+    while types.is_fixed_size_list(inner):
+        inner = inner.value_type
+    if not (types.is_integer(inner) or types.is_floating(inner) or types.is_boolean(inner)):
+        must, fix = f"column {name!r} must hold numbers, or lists of them", "Encode it as numbers."
+        raise TypeError(message(_OWNER, must, kind, fix))
+    return kind
+
+
+def _array(column: Any) -> Array:
+    """Return numbers where they lie, lists of one length as further axes."""
+    shape = [len(column)]
+    while _pyarrow().types.is_fixed_size_list(column.type):
+        shape.append(column.type.list_size)
+        column = column.flatten()
+    # Bits become bytes.
+    copies = _pyarrow().types.is_boolean(column.type)
+    return np.asarray(column.to_numpy(zero_copy_only=not copies)).reshape(shape)
+
+
+def _file_rows(part: Any, opened: list[Any]) -> FileRows | None:
+    """Return the rows of an array, or of the values of a Ragged, in the file that it is mapped
+    from, of maps with their files; None for one that lies in none.
+    """
+    array = part.values if isinstance(part, Ragged) else part
+    for mapped, file in opened:
+        place = array.ctypes.data - mapped.ctypes.data
+        if place >= 0 and place + array.nbytes <= mapped.nbytes and array.flags.c_contiguous:
+            return FileRows(file, place, array.shape, array.dtype)
+    return None
+
+
 def _columns(names: Any) -> Iterator[str]:
     """Yield the names of the columns that are asked for."""
     if isinstance(names, str):
@@ -250,16 +278,7 @@ def _columns(names: Any) -> Iterator[str]:
         raise TypeError(message(_OWNER, "columns must be named by texts", repr(names), fix))
 
 
-def _array(column: Any) -> Array:
-    """Return a column without nulls, lists of fixed length as further axes."""
-    shape = [len(column)]
-    while _pyarrow().types.is_fixed_size_list(column.type):
-        shape.append(column.type.list_size)
-        column = column.flatten()
-    return np.asarray(column.to_numpy(zero_copy_only=False)).reshape(shape)
-
-
-def _opened(place: Path, columns: list[str], folder: Path, maps: list[mmap.mmap]) -> Iterator[Any]:
+def _opened(place: Path, columns: list[str], folder: Path, maps: list[Any]) -> Iterator[Any]:
     """Yield the record batches of a file with these columns; its map is added to `maps`."""
     arrow = _pyarrow()
     if not place.is_file():
@@ -272,10 +291,9 @@ def _opened(place: Path, columns: list[str], folder: Path, maps: list[mmap.mmap]
         source = _converted(place, columns, folder) if parquet else place
         if not source.stat().st_size:
             raise OSError("no byte")
-        with source.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped = np.memmap(source, np.uint8, "r")
         reader = arrow.BufferReader(arrow.py_buffer(mapped))
-        if mapped[:6] == b"ARROW1":
+        if mapped[:6].tobytes() == b"ARROW1":
             table = arrow.ipc.open_file(reader)
             batches = [table.get_batch(n) for n in range(table.num_record_batches)]
         else:
@@ -314,10 +332,13 @@ def _converted(place: Path, columns: list[str], folder: Path) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if target.is_file():
             return target
-        table = arrow.parquet.ParquetFile(place)
+        table = arrow.parquet.ParquetFile(place, buffer_size=1 << 20, pre_buffer=False)
         _require_columns(place, columns, table.schema_arrow.names)
         schema = arrow.schema([table.schema_arrow.field(name) for name in columns])
         with files.whole(target) as new, arrow.ipc.new_file(new, schema) as writer:
-            for batch in table.iter_batches(_AT_ONCE, columns=columns):
+            known = table.metadata
+            size = sum(known.row_group(n).total_byte_size for n in range(known.num_row_groups))
+            rows = min(_MOST_ROWS, max(1, _AT_ONCE * known.num_rows // max(1, size)))
+            for batch in table.iter_batches(rows, columns=columns, use_threads=False):
                 writer.write_batch(batch.select(columns))
     return target

@@ -212,8 +212,6 @@ class _Continued:
         if begun:
             headers["Range"] = f"bytes={begun}-"
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-            if begun and answer.status_code == 416:
-                self._partial.unlink()
             answer.raise_for_status()
             goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
             if not (begun and answer.status_code == 206 and goes_on):
@@ -221,8 +219,6 @@ class _Continued:
             self._receive(answer, begun)
         received = self._partial.stat().st_size
         if received != size:
-            if received > size:
-                self._partial.unlink()
             raise ConnectionError(f"{url} sent {received:,} of {size:,} bytes")
         self._partial.replace(output_file)
 

@@ -11,6 +11,7 @@ from layers.checks import array, boolean, pair, require_room
 from layers.errors import message
 from layers.types import Array, Integers
 
+from .cells import number_of
 from .paths import existing_folder
 from .preprocess import Preprocessing, State, checked_classes, several
 from .skipped import BadSamples, Skipped, listed, shown
@@ -22,7 +23,10 @@ SUFFIXES = (
     *(".tiff", ".webp"),
 )
 """Files with these names, in small or capital letters, are taken for images."""
-_LETTERS = 255
+_WHITE = 255
+_LEAST = 1e-6
+"""The least deviation; that of one white pixel in a million is 1e-3."""
+_MOST = 1_000_000
 _FIX = "Convert it to 8 bits a channel."
 
 
@@ -70,11 +74,10 @@ class ImageReader(Preprocessing):
         self.channels = int(channels)
         self.mean = self._of_channels("mean", mean)
         self.std = self._of_channels("std", std)
-        if (self.mean is None) != (self.std is None) or 0 in (self.std or ()):
+        if (self.mean is None) != (self.std is None) or min(self.std or (1.0,)) < _LEAST:
             must, fix = "mean and std must be given both, std above 0", "Leave both out for [0, 1]."
             raise ValueError(message(owner, must, f"{mean}, {std}", fix))
         self.classes = checked_classes(owner, classes)
-        self._numbers = self._table()
 
     def __repr__(self) -> str:
         return f"ImageReader({self.size}, {self.channels}, {len(self.classes)} classes)"
@@ -88,27 +91,17 @@ class ImageReader(Preprocessing):
         if given is None:
             return None
         numbers = several(given) or []
-        result = tuple(float(each) for each in numbers if isinstance(each, int | float | np.number))
+        given_numbers = (number_of(each) for each in numbers if not isinstance(each, str))
+        result = tuple(each for each in given_numbers if each is not None)
         if (
             len(result) != self.channels
             or len(numbers) != len(result)
-            or not all(np.isfinite(result))
+            or not all(abs(each) < _MOST for each in result)
         ):
-            must = f"{name} must be {self.channels} finite numbers, one for each channel"
+            must = f"{name} must be {self.channels} numbers below {_MOST:,}, one for each channel"
             fix = "Leave it out for inputs in [0, 1]."
             raise ValueError(message("ImageReader", must, shown(repr(given)), fix))
         return result
-
-    def _table(self) -> Array:
-        """Return the input (256, C) that each byte becomes."""
-        columns = [
-            [(byte / _LETTERS - mean) / std for byte in range(_LETTERS + 1)]
-            for mean, std in zip(
-                self.mean or (0.0,) * self.channels, self.std or (1.0,) * self.channels, strict=True
-            )
-        ]
-        with np.errstate(over="ignore"):
-            return np.array(columns, np.float64).T.astype(np.float32)
 
     def _state(self) -> dict[str, Any]:
         mean, std = (None if each is None else [*each] for each in (self.mean, self.std))
@@ -171,9 +164,11 @@ class ImageReader(Preprocessing):
 
     def inputs(self, pixels: Array) -> Array:
         """Return a model's inputs (N, H, W, C) of bytes (N, H, W, C), in float32."""
-        if self.mean is None:
-            return self._numbers[:, 0][pixels]
-        return self._numbers[pixels, np.arange(self.channels)]
+        x: Array = pixels / np.float32(_WHITE)
+        if self.mean is not None:
+            x -= np.array(self.mean, np.float32)
+            x /= np.array(self.std, np.float32)
+        return x
 
     def transform(self, raw: Any) -> Array:
         """Return a model's inputs (N, H, W, C) of images.
@@ -381,7 +376,8 @@ class ImageFolder(Source):
                 self._pixels = self._pixels[: len(good)]
         if standardize:
             found = [_of_counts(column.tolist()) for column in counts.T]
-            mean, std = [each.mean for each in found], [each.deviation for each in found]
+            mean = [each.mean for each in found]
+            std = [each.deviation if each.deviation >= _LEAST else 1.0 for each in found]
             self.preprocessing = reader._with(mean=mean, std=std)
 
     def _require_all_classes(self, bad: BadSamples) -> None:
@@ -399,7 +395,7 @@ def _of_counts(counts: list[int]) -> Any:
     """Return the statistics of bytes as numbers in [0, 1], of how often each occurs."""
     total = sum(byte * count for byte, count in enumerate(counts))
     squares = sum(byte * byte * count for byte, count in enumerate(counts))
-    return of_sums(sum(counts), total, squares, _LETTERS)
+    return of_sums(sum(counts), total, squares, _WHITE)
 
 
 def _classes_of(folder: Path, known: Sequence[str]) -> dict[str, list[Path]]:

@@ -3,6 +3,8 @@
 import json
 import math
 import mmap
+import os
+import weakref
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 
 from ddbp.files import reason
 from layers.errors import message, wording
-from layers.types import Array
+from layers.types import Array, Integers
 
 _OWNER = "open_arrays"
 _SAFETENSORS = {
@@ -22,6 +24,8 @@ _SAFETENSORS = {
 }
 """The types of https://github.com/huggingface/safetensors that NumPy has, too."""
 _LONGEST_HEADER = 100_000_000
+_SMALL = 1 << 24
+"""An array of fewer bytes may be in memory as a whole."""
 _MAPPED = 1 << 26
 """So many bytes of a file may be in this process's memory before they are let go."""
 _AROUND = 1 << 16
@@ -142,6 +146,76 @@ def _of_safetensors(place: Path) -> dict[str, Array]:
     return found
 
 
+class OpenFile:
+    """A file that is open for reading for as long as this object is there."""
+
+    def __init__(self, path: Any) -> None:
+        self.name = str(path)
+        self.number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self.number)
+
+
+class FileRows:
+    """Rows of an array in a file, read by their numbers into memory of one's own.
+
+    Nothing is mapped: where one byte of a map is touched, the system may map megabytes around it,
+    and counts them to the process.
+
+    Parameters
+    ----------
+    file
+        The file, open.
+    offset
+        Where in it the first row begins.
+    shape, dtype
+        Of the array, whose rows lie one after the other.
+    """
+
+    def __init__(self, file: OpenFile, offset: int, shape: tuple[int, ...], dtype: Any) -> None:
+        self._file = file
+        self._offset = offset
+        self._rest = shape[1:]
+        self._dtype = np.dtype(dtype)
+        self._size = math.prod(self._rest) * self._dtype.itemsize
+
+    @classmethod
+    def of(cls, array: Any) -> "FileRows | None":
+        """Return the rows of an array that is a view of a map that is read only; None for one that
+        is small, or lies otherwise.
+        """
+        root: Any = array
+        while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
+            root = root.base
+        if not isinstance(root, np.memmap) or root.mode != "r" or root.filename is None:
+            return None
+        if not array.flags.c_contiguous or array.nbytes < _SMALL:
+            return None
+        place = root.offset + array.ctypes.data - root.ctypes.data
+        return cls(OpenFile(root.filename), place, array.shape, array.dtype)
+
+    def take(self, numbers: Integers) -> Array:
+        """Return rows (R, …), neighbours by one call."""
+        cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
+        firsts = np.concatenate(([0], cuts))
+        return self.ranges(numbers[firsts], np.diff(np.append(firsts, len(numbers))))
+
+    def ranges(self, starts: Integers, counts: Integers) -> Array:
+        """Return the rows of ranges, one after the other (Σ counts, …)."""
+        found = np.empty((int(counts.sum()), *self._rest), self._dtype)
+        bytes_of: Any = found.reshape(-1).view(np.uint8)
+        whole, place = memoryview(bytes_of), 0
+        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
+            end = place + count * self._size
+            at = self._offset + start * self._size
+            while place < end:
+                got = os.preadv(self._file.number, [whole[place:end]], at)
+                if not got:
+                    must, fix = f"{self._file.name} must stay as it was", "Write it anew elsewhere."
+                    raise ValueError(message(_OWNER, must, f"its end at byte {at}", fix))
+                place, at = place + got, at + got
+        return found
+
+
 def file_of(array: Any) -> str | None:
     """Return the name of the file that an array is mapped from, None for another one."""
     mapped = _memmap(array)
@@ -182,6 +256,10 @@ class Pages:
         """Note that so many rows were read, which have so many bytes in all."""
         self._mapped += size + rows * _AROUND
         if self._mapped > _MAPPED:
-            self._mapped = 0
-            for each in self._maps:
-                each.madvise(mmap.MADV_DONTNEED)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Have nothing of the files in this process's memory."""
+        self._mapped = 0
+        for each in self._maps:
+            each.madvise(mmap.MADV_DONTNEED)

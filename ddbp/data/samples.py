@@ -105,6 +105,13 @@ class Ragged:
         parts = [self.values[start : start + length] for start, length in of]
         return self.unchecked(np.concatenate(parts), self.lengths[rows], self.padding)
 
+    def of_ranges(self, read: Callable[[Any, Any], Array], numbers: Integers) -> "Ragged":
+        """Return some of the sequences, whose values `read` returns, given where they begin and
+        their lengths.
+        """
+        lengths = self.lengths[numbers]
+        return self.unchecked(read(self._starts[numbers], lengths), lengths, self.padding)
+
     @property
     def dtype(self) -> Any:
         """The type of the values."""

@@ -9,7 +9,7 @@ from layers.checks import array, positive_int
 from layers.errors import message
 from layers.types import Array, Integers
 
-from .mapped import Pages, open_arrays
+from .mapped import FileRows, open_arrays
 from .paths import existing_file
 from .source import Rows, Source
 from .text import TextEncoder
@@ -69,7 +69,7 @@ class TextWindows(Source):
             fix = "Choose a smaller length, or a longer text."
             raise ValueError(message(owner, must, len(self.tokens), fix))
         self.preprocessing = encoder
-        self._pages = Pages.of(iter([self.tokens]))
+        self._read = FileRows.of(self.tokens)
 
     def __len__(self) -> int:
         return (len(self.tokens) - self.length - 1) // self.stride + 1
@@ -79,9 +79,11 @@ class TextWindows(Source):
 
     def take(self, numbers: Integers) -> Rows:
         """Return the samples of these numbers."""
-        rows = np.empty((len(numbers), self.length + 1), np.int64)
-        for place, number in enumerate(np.asarray(numbers).tolist()):
-            start = number * self.stride
-            rows[place] = self.tokens[start : start + self.length + 1]
-        self._pages.read(len(rows), len(rows) * (self.length + 1) * self.tokens.itemsize)
+        starts, width = np.asarray(numbers) * self.stride, self.length + 1
+        if self._read is None:
+            rows = self.tokens[starts[:, np.newaxis] + np.arange(width)]
+        else:
+            counts = np.full(len(starts), width)
+            rows = self._read.ranges(starts, counts).reshape(len(starts), width)
+        rows = rows.astype(np.int64, copy=False)
         return Rows(rows[:, :-1], rows[:, 1:])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp.data.augment import chosen as augmentations
 from ddbp.data.cifar import read_cifar
 from ddbp.data.images import SUFFIXES, ImageArrays, ImageFolder, ImageReader, image_files
 from ddbp.data.named import load
@@ -50,6 +51,7 @@ _TRAINING, _VALIDATION = ("train", "training"), ("validation", "val", "valid", "
 _RESNET = Usual(epochs=182, batch_size=128, learning_rate=0.1)
 _WARM_UP = 5
 """Epochs of a residual network in which the rate grows."""
+_AUGMENT = "Flip(), Crop(4)"
 _CIFAR_FILES = ("data_batch_1.bin", "train.bin")
 _CHANNELS = {"colour": 3, "grey": 1}
 
@@ -76,6 +78,11 @@ class Images(Recipe):
         flags.add_choice("--colour", _CHANNELS, "of the images of a folder")
         flags.add_size("--hidden", 128, "width of the hidden layer, but for residual networks")
         flags.add_argument(
+            "--augment",
+            metavar="LIST",
+            help=f'change images at random: "{_AUGMENT}" (usual for residual networks), or none',
+        )
+        flags.add_argument(
             "--skip-bad", action="store_true", help="leave out images that cannot be read"
         )
 
@@ -95,7 +102,12 @@ class Images(Recipe):
             {"accuracy": accuracy},
         )
         optimizer = self._optimizer(options, read.training)
-        return Prepared(read, model, optimizer, "classification", goal, callbacks(options))
+        usual = _AUGMENT if _is_residual(options) else "none"
+        chosen = usual if options.augment is None else options.augment
+        more = callbacks(options)
+        if chosen != "none":
+            more["augment"] = augmentations(chosen)
+        return Prepared(read, model, optimizer, "classification", goal, more)
 
     def goal(self, task: str, preprocessing: Any) -> Goal:
         return Goal(SoftmaxCrossEntropy(), classification.metrics(preprocessing.classes))

@@ -1,6 +1,6 @@
 """The stream of batches: what comes in which order, and how far training has come."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ddbp.comm.base import NotRecoveredError
@@ -13,10 +13,11 @@ from ddbp.snapshot import TEXT, Entry, Schema, State, below, integer, optional
 from layers import Tape
 from layers.checks import positive_int
 from layers.errors import message
-from layers.types import Array, Integers
+from layers.types import Array
 
 from .accumulation import Accumulation
-from .batch import Batch, LocalBatch, RowBuffers, local_batch, of_workers, sliced
+from .batch import Batch, LocalBatch, local_batch, of_workers, sliced
+from .loading import Loader
 from .options import TrainerOptions
 from .truncated_bptt import Truncation
 
@@ -41,6 +42,8 @@ class BatchStream:
         What cuts the batches of a fit into windows, if anything.
     group
         The batches that the next update is for.
+    prefetch
+        Whether a thread makes the next batches while a step is computed.
 
     Attributes
     ----------
@@ -60,6 +63,8 @@ class BatchStream:
         over.
     last_tape
         That of the last batch.
+    loader
+        What reads and augments batches.
     between
         Called where the next batch is asked for, between two updates.
     runs
@@ -74,6 +79,7 @@ class BatchStream:
         plan: ShardPlan,
         truncation: Truncation | None,
         group: Accumulation,
+        prefetch: bool = False,
     ) -> None:
         self.epoch = 0
         self.position = 0
@@ -94,7 +100,7 @@ class BatchStream:
         self.between: Callable[[], None] | None = None
         self.follow(plan)
         self._truncation = truncation
-        self._rows = RowBuffers()
+        self.loader = Loader(options, prefetch)
         self.data: Dataset | None = None
         self.given: ArrayDataset | tuple[Array, Array] | None = None
         # The epoch that the run has begun with, or None if there is no run.
@@ -184,6 +190,7 @@ class BatchStream:
         """End the run."""
         self._first_epoch = None
         self.given_out = False
+        self.loader.close()
 
     @property
     def running(self) -> bool:
@@ -209,16 +216,17 @@ class BatchStream:
         return self._giving_out(self._batches(data))
 
     def _batches(self, data: Dataset) -> Iterator[LocalBatch]:
-        order = data.order(self._seed, self.epoch)
-        end = self._options.samples(len(data))
+        end, size = self._options.samples(len(data)), self._batch_size
         first = start = self._take_start()
         begun_here = not self._group.batches
         while start < end:
             if not self._group.batches:
                 first, begun_here = start, True
-            stop = self.position = min(start + self._batch_size, end)
+            stop = self.position = min(start + size, end)
             self._group.ends_run = self._last_epoch and stop == end
-            yield from self.turns(self._take(data, order, start, ends_group=stop == end))
+            following = range(stop, min(stop + size, end), size)
+            (rows,) = self._take(data, range(start, stop, size), following)
+            yield from self.turns(rows)
             start = stop
             if self._again:
                 self._again = False
@@ -229,7 +237,7 @@ class BatchStream:
     def first(self) -> LocalBatch:
         """Return the first batch of the data of the run, whatever has been given out."""
         assert self.data is not None
-        rows = self._take(self.data, self.data.order(self._seed, 0), 0)
+        (rows,) = self.loader.take(self.data, self._plan, 0, range(1))
         return next(iter(self.turns(rows)))
 
     def parts(self, data: Dataset) -> Iterator[LocalBatch]:
@@ -241,14 +249,14 @@ class BatchStream:
         return self._giving_out(self._windows(data, self._truncation))
 
     def _windows(self, data: Dataset, truncation: Truncation) -> Iterator[LocalBatch]:
-        order = data.order(self._seed, self.epoch)
         size, end = self._accumulate * self._batch_size, self._options.samples(len(data))
+
+        def starts(first: int) -> range:
+            return range(first, min(first + size, end), self._batch_size)
+
         for first in range(self._take_start(), end, size):
             stop = min(first + size, end)
-            starts = range(first, stop, self._batch_size)
-            yield from truncation.windows(
-                [self._take(data, order, start, slot) for slot, start in enumerate(starts)]
-            )
+            yield from truncation.windows(self._take(data, starts(first), starts(stop)))
             self.position = stop
         self._end_epoch()
 
@@ -308,16 +316,11 @@ class BatchStream:
         self._samples = None
 
     def _take(
-        self,
-        data: Dataset,
-        order: Integers,
-        start: int,
-        slot: int = 0,
-        ends_group: bool = False,
-    ) -> LocalBatch:
+        self, data: Dataset, starts: Sequence[int], following: Sequence[int]
+    ) -> list[LocalBatch]:
+        """Return this rank's rows of batches of the epoch that has begun; some follow."""
         self.given = None
-        rows = order[start : start + self._batch_size]
-        return local_batch(data, self._plan, rows, self._rows.take, slot, ends_group)
+        return self.loader.take(data, self._plan, self.epoch, starts, following)
 
     def state(self) -> dict[str, Any]:
         """Return where the run is; collective."""

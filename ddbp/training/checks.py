@@ -383,6 +383,17 @@ def batches_have_variance(trainer: "Trainer", data: Dataset, owner: str) -> None
             raise ValueError(message(owner, must, got, fix))
 
 
+def can_be_trained_on(trainer: "Trainer", data: Dataset, owner: str) -> None:
+    """Refuse data that `owner` cannot give as batches; compile what augments them; collective."""
+    if trainer.options.drop_last:
+        batch_fits(owner, trainer.options.batch_size, len(data))
+    if trainer.options.augment:
+        with trainer.comm.leader_first():
+            trainer._stream.loader.augmented(data)
+    if trainer._truncation is None:
+        batches_have_variance(trainer, data, owner)
+
+
 def _has_single_values(model: Any, batch: LocalBatch) -> bool:
     """Return whether a BatchNorm refuses a batch for a shard that has one value per channel; no
     state learns from this pass.

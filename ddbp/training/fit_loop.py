@@ -119,6 +119,7 @@ class FitLoop(StepHook):
         self._seconds = 0.0
         self._started = time.perf_counter()
         self._validating = False
+        self._stream.loader.reset()
 
     def write_configuration(self, trainer: "Trainer", data: Dataset, epochs: int) -> None:
         """Write what a run is made of to the folder, if there is one; collective."""
@@ -273,6 +274,8 @@ class FitLoop(StepHook):
             "seconds": seconds,
             **guard.counts(),
         }
+        if self._stream.loader.tells:
+            record["data_seconds"] = self._stream.loader.seconds
         if validation is not None:
             self._validating = True
             self.between = partial(self._end_validation, trainer)

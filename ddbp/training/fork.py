@@ -31,6 +31,7 @@ from layers.errors import message
 from . import arguments, checks
 from .batch import LocalBatch, RowBuffers, local_batch
 from .batch_stream import taped
+from .loading import Loader
 from .loss_scale import GradientOverflowError
 from .options import TrainerOptions
 
@@ -224,10 +225,14 @@ class Fork:
         """Yield this rank's rows of the batches that come next."""
         trainer, data, options = self._trainer, self._data, self._options
         assert data is not None
-        stream, take = trainer._stream, RowBuffers().take
-        end, size = options.samples(len(data)), options.batch_size
+        stream, end, size = trainer._stream, options.samples(len(data)), options.batch_size
         if self._samples is not None:
-            end = size = max(trainer.comm.size, min(self._samples, len(data)))
+            # Whether they can be learnt by heart is asked of what they are.
+            few = np.arange(max(trainer.comm.size, min(self._samples, len(data))))
+            take = RowBuffers().take
+            while True:
+                yield local_batch(data, trainer._plan, few, take, ends_group=True)
+        loader = Loader(options, prefetch=False)
         epoch, position = stream.epoch, stream.position
         if self._begins:
             epoch = position = 0
@@ -235,11 +240,8 @@ class Fork:
             # The batches are those of a run, and so is the size of the last one.
             epoch, position = epoch + bool(position), 0
         while True:
-            order = data.order(options.seed, epoch)
-            order = order if self._samples is None else np.arange(end)
             for start in range(position, end, size):
-                rows, last = order[start : min(start + size, end)], start + size >= end
-                yield local_batch(data, trainer._plan, rows, take, ends_group=last)
+                yield from loader.take(data, trainer._plan, epoch, range(start, start + 1))
             epoch, position = epoch + 1, 0
 
 

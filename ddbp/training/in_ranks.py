@@ -111,6 +111,7 @@ def made_of(trainer: "Trainer") -> dict[str, Any]:
         "metrics": trainer.metrics,
         "memory": trainer._memory.size,
         "run_dir": trainer.run_dir,
+        "prefetch": trainer._stream.loader.prefetches,
         **options,
         **trainer._given,
         "callbacks": [Anew.of(_OWNER, each) for each in trainer._given["callbacks"]],

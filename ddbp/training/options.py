@@ -11,6 +11,7 @@ import numpy as np
 
 from ddbp import compression
 from ddbp.compression import Rounded
+from ddbp.data import augment
 from ddbp.reduction.shards import MOST_SHARDS, RANKS, ShardPlan, chosen
 from ddbp.reduction.wire import Wire
 from ddbp.seldom import exchange, workers
@@ -72,6 +73,9 @@ class TrainerOptions:
     rule
         What the network learns by in place of exact backpropagation: a `layers.Rule`, or the name
         of one of `layers.rules`, such as "feedback_alignment", with this seed.
+    augment
+        What changes samples at random each time that `fit` and `batches` give them out: a list such
+        as [Flip(), Crop(4)], or its text. See `ddbp.data.augment`.
 
     Raises
     ------
@@ -96,6 +100,7 @@ class TrainerOptions:
     on_nonfinite: Any = "stop"
     exchange: Any = None
     rule: Any = None
+    augment: Any = ()
 
     def __post_init__(self) -> None:
         checked: dict[str, Any] = {
@@ -122,6 +127,7 @@ class TrainerOptions:
         checked["precision"] = one_of("Trainer", "precision", self.precision, PRECISIONS)
         checked["loss_scale"] = loss_scale.checked(self.loss_scale, self.precision)
         checked["rule"] = learning.checked(self.rule, checked["seed"])
+        checked["augment"] = augment.chosen(self.augment)
         checked["on_nonfinite"] = nonfinite.checked(self.on_nonfinite)
         checked |= checks.gradient_changes(self.clip_norm, self.clip_value, self.l1, self.l2)
         drop_last: Any = self.drop_last

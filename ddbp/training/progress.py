@@ -31,9 +31,10 @@ def summary(record: Record) -> str:
         for name, value in record.items()
         if name.endswith(("loss", "accuracy"))
     ]
+    waited = record.get("data_seconds", 0.0) / max(record["seconds"], 1e-9)
     return (
         f"epoch {record['epoch']}: {', '.join(numbers)}, {record['samples_per_second']:,.0f}"
-        " samples/s"
+        " samples/s" + (f", {waited:.0%} of the time waiting for data" if waited >= 0.05 else "")
     )
 
 

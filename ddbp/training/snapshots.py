@@ -316,6 +316,7 @@ _BEFORE = {
     "compression": "None",
     "exchange": "None",
     "rule": "None",
+    "augment": "()",
 }
 """Facts that older states do not name, as they were the same for all."""
 

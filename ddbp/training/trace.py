@@ -101,6 +101,11 @@ class Trace(OptionsCallback, TapeHook):
         if on is not self._on:
             self._switch(on)
         if on:
+            loader = trainer._stream.loader
+            began, ended = loader.waited
+            if loader.tells and began >= self._since and self._timeline is not None:
+                number = self._number("wait: next batch")
+                self._timeline.add(Category.WAIT, number, began, ended)
             self._end("data")
             self._begun = self._since
             self._open.clear()

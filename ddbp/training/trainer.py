@@ -11,6 +11,7 @@ from typing import Any
 
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import use_one_thread
+from ddbp.data.augment import Augmentation
 from ddbp.data.source import Dataset
 from ddbp.observers import status_reporter, step_log, watchdog
 from ddbp.observers.observer import Request, StepHooks, TapeWatchers, telling_of_errors
@@ -71,10 +72,10 @@ class Trainer(
         trainer that was made last with it, for which its state begins anew.
     batch_size, drop_last, accumulate, seed, shards, clip_norm, clip_value, truncate, wire, l1, l2
         What decides what is computed: see `TrainerOptions`.
-    compression, exchange, precision, loss_scale, on_nonfinite, rule
-        How gradients travel, how seldom workers exchange what they learn, what products are
-        computed in, what losses are multiplied by on their way back, what is done about numbers
-        that are not finite, what is learned by: there.
+    compression, exchange, precision, loss_scale, on_nonfinite, rule, augment
+        How gradients travel, how seldom workers exchange, what products are computed in, what
+        losses are multiplied by, what is done about numbers that are not finite, what is learned
+        by, how samples are changed at random: there.
     transforms
         Functions that change the gradient before the optimizer sees it, in their order: see
         `ddbp.optim.transform`.
@@ -100,6 +101,8 @@ class Trainer(
         "auto" has the network between hosts be measured first, and says after some steps which
         exchange is enough for it; `trainer.advice` has what was found. A data set has that
         exchange chosen, after some steps on its first batch with a copy of the model.
+    prefetch
+        Have a thread read and augment the next batch while a step is computed.
     quiet
         Show no progress.
 
@@ -134,6 +137,7 @@ class Trainer(
         on_nonfinite: str | Rollback = "stop",
         exchange: str | Exchange | None = None,
         rule: str | Rule | None = None,
+        augment: str | Sequence[Augmentation | str] = (),
         transforms: Sequence[GradientTransform] = (),
         metrics: Mapping[str, Metric | str] | Sequence[Metric | str] | None = None,
         callbacks: Sequence[Callback | TapeHook] = (),
@@ -143,6 +147,7 @@ class Trainer(
         resume_options: str | Sequence[str] = (),
         memory: int | str | None = None,
         network: Any = None,
+        prefetch: bool = False,
         quiet: bool = False,
     ) -> None:
         use_one_thread()
@@ -174,6 +179,7 @@ class Trainer(
             on_nonfinite=on_nonfinite,
             exchange=exchange,
             rule=rule,
+            augment=augment,
         )
         others = model, loss, optimizer, callbacks, comm
         network, options = advice.chosen(Trainer, network, memory, options, *others)
@@ -201,7 +207,8 @@ class Trainer(
         self._warm_up = WarmUp(comm, self._gather, self._update.group.restart)
         self._workspace = Workspace()
         self._data = checks.DataSets(comm, self._flat.dtype, loss)
-        self._stream = BatchStream(self.options, plan, self._truncation, self._update.group)
+        stream = self.options, plan, self._truncation, self._update.group, prefetch
+        self._stream = BatchStream(*stream)
         self._update.on_plan = self._stream.follow
         self.run_dir = arguments.path("run_dir", run_dir)
         self.resume = arguments.resume(resume, self.run_dir)
@@ -266,10 +273,7 @@ class Trainer(
         ...     trainer.step(loss)
         """
         data = self.recovered(self._data.one, dataset)
-        if self.options.drop_last:
-            checks.batch_fits("Trainer.batches", self.options.batch_size, len(data))
-        if self._truncation is None:
-            checks.batches_have_variance(self, data, "Trainer.batches")
+        checks.can_be_trained_on(self, data, "Trainer.batches")
         yield from fit_loop.batches(self, data, epochs)
 
     def batch(self, x: Any, y: Any, weights: Any = None) -> Batch:
@@ -414,12 +418,11 @@ class Trainer(
             checks.require_data_set(dataset)
             dataset = dataset.weighted(class_weight, getattr(self.loss, "ignore", None))
         data = self.recovered(self._data.of_fit, dataset, validation, epochs, self.options)
+        checks.can_be_trained_on(self, data, "Trainer.fit")
         windows = 1
         if self._truncation is not None:
             first = data.excerpt(1)
             windows = self._truncation.count(first.x, first.y)
-        else:
-            checks.batches_have_variance(self, data, "Trainer.fit")
         self._memory.prepare_for(self, data)
         steps = windows * self.options.steps(len(data))
         if self.comm.leads:

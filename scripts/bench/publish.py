@@ -10,6 +10,7 @@ was drawn from.
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from report import (
@@ -25,9 +26,12 @@ from report import (
     rules,
     scale,
     speed,
+    speedruns,
 )
 from report import pages as report_pages
 from report.table import ROOT
+
+from ddbp.speedrun.tasks import TASKS as RACES
 
 TABLES: dict[str, Callable[[], str]] = {
     "verified": quality.verified,
@@ -37,6 +41,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "activation memory": speed.activation_memory,
     "breakdown": speed.breakdown,
     "recompute": speed.recomputed,
+    "augmentation": speed.augmentation,
+    **{f"speedrun {name}": partial(speedruns.of_task, name) for name in RACES},
     "compilation": speed.compilation,
     "accuracy": quality.accuracies,
     "precision accuracy": quality.precisions,

@@ -41,6 +41,8 @@ from valid import (
 import ddbp
 import layers
 from ddbp import attribution, export
+from ddbp.data import augment
+from ddbp.data.augmenter import Augmenter
 
 ACTIVATIONS = (
     *("ReLU", "LeakyReLU", "Sigmoid", "Tanh", "SiLU", "GELU", "ELU", "CELU", "SELU"),
@@ -428,6 +430,26 @@ TRAINING = [
 
 EXPLAINED = {"model": network(), "x": ROWS, "target": LABELS}
 TABLE, KERNEL = layers.Embedding(7, 5, rng=RNG), layers.Conv1d(6, 5, 3, rng=RNG)
+
+
+def changes(made):
+    """Change images as a trainer does."""
+    images = np.zeros((4, 6, 7, 3), np.float32)
+    steps = augment.chosen([made])
+    given = images, LABELS, None
+    Augmenter(steps, 0)(given, np.arange(4), 0, lambda numbers: given, 4)
+
+
+AUGMENTATIONS = [
+    row("augment.Flip", p=0.5, vertical=True, then=changes),
+    row("augment.Crop", padding=2, mode="reflect", fill=0.0, then=changes),
+    row("augment.Shift", most=2, across=1, mode="wrap", fill=0.0, then=changes),
+    row("augment.Affine", degrees=9.0, scale=0.1, shift=1.0, shear=0.1, fill=0.0, then=changes),
+    row("augment.CutOut", size=2, fill=0.0, then=changes),
+    row("augment.Noise", deviation=0.1, then=changes),
+    row("augment.MixUp", alpha=0.2, classes=3, then=changes),
+]
+
 ATTRIBUTION = [
     row("attribution.saliency", **EXPLAINED),
     row("attribution.saliency", model=pooled(TABLE), x=TOKENS, target=(0,)),
@@ -662,6 +684,7 @@ PARTS = {
     "functions": FUNCTIONS,
     "training": TRAINING,
     "attribution": ATTRIBUTION,
+    "augmentation": AUGMENTATIONS,
     "data": DATA_ROWS,
     "estimators": ESTIMATORS,
     "export": EXPORT,

@@ -29,6 +29,8 @@ WITHOUT_ROW = {
     *("ddbp.CommunicationError", "ddbp.DoctorError", "ddbp.RankError"),
     *("ddbp.MemoryCorruptionError", "ddbp.Recording", "ddbp.TrainingOver"),
     "ddbp.attribution.Attribution",
+    # The first is derived from, the second given.
+    *("ddbp.data.augment.Augmentation", "ddbp.data.augment.Keys"),
     *(f"ddbp.data.{name}" for name in ("CIFAR", "EncodedTable", "LabelledLines", "Series")),
     *("ddbp.data.Preprocessing", "ddbp.data.Skipped"),
     # The base of a class of one's own.
@@ -63,6 +65,7 @@ def test_every_public_callable_has_a_row():
         ("functions", 1000),
         ("training", 1000),
         ("attribution", 300),
+        ("augmentation", 200),
         ("data", 300),
         ("estimators", 1000),
         ("export", 50),

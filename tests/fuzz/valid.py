@@ -11,6 +11,7 @@ import numpy as np
 import ddbp
 import layers
 from ddbp import attribution, data, export, script, sklearn
+from ddbp.data import augment
 from layers import init, models
 from layers.gradient_check.cases import Apply
 
@@ -62,6 +63,7 @@ def row(name: str, *given: Any, then: Any = None, endless: Any = (), **named: An
     places = {"": layers, "ddbp": ddbp, "init": init, "models": models, "script": script}
     places["rules"] = layers.rules
     rooms = {"attribution": attribution, "data": data, "export": export, "sklearn": sklearn}
+    rooms["augment"] = augment
     where: Any = {**places, **rooms}[module]
     full = where.__name__
     arguments = {**dict(enumerate(given)), **named}

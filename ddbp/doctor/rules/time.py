@@ -108,7 +108,8 @@ def _seconds(chart: Chart) -> dict[str, Array] | None:
 
 @rule(
     "The cores wait for data: training takes longer than it need.",
-    "Prepare the samples once, before training, or make batches in another thread.",
+    "Prepare the samples once, before training, or have a thread make batches ahead:"
+    " Trainer(prefetch=True).",
 )
 def waits_for_data(chart: Chart) -> Evidence | None:
     """A good part of each step goes by between two steps, where batches are made."""

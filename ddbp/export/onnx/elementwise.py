@@ -53,10 +53,6 @@ def _softplus(graph: Graph, layer: Any, x: str) -> str:
     return str(graph.add("Div", graph.add("Softplus", graph.add("Mul", x, beta)), beta))
 
 
-def _celu(graph: Graph, layer: Any, x: str) -> str:
-    return str(graph.add("Celu", x, alpha=layer.alpha))
-
-
 def _clip(graph: Graph, layer: Any, x: str) -> str:
     low, high = (_number(graph, each) for each in (layer.low, layer.high))
     return str(graph.add("Clip", x, low, high))
@@ -204,7 +200,7 @@ CONVERTERS: dict[type, Convert] = {
     layers.SiLU: composed(_silu),
     layers.GELU: unary("Gelu", approximate=lambda layer: layer.approximate),
     layers.ELU: unary("Elu", alpha=lambda layer: layer.alpha),
-    layers.CELU: composed(_celu),
+    layers.CELU: unary("Celu", alpha=lambda layer: layer.alpha),
     layers.SELU: unary("Selu", alpha=lambda layer: layer._alpha, gamma=lambda layer: layer._scale),
     layers.Softplus: composed(_softplus),
     layers.Mish: composed(_mish),

@@ -14,6 +14,7 @@ _MORE_RUNS = {
     "chaos_again": " more, drawn from another seed",
     "chaos_open_mpi": " under Open MPI's launcher",
 }
+_WAYS = "chaos_ways", "chaos_ways_again"
 _WRONG = {
     "HANG": "hangs",
     "LOST CHECKPOINT": "lost checkpoints",
@@ -67,30 +68,36 @@ def chaos() -> str:
 
 
 def chaos_of_ways() -> str:
-    """Return the table of disturbances of trainers with further options, if there was a
-    campaign.
+    """Return the table of disturbances of trainers with further options, if there were
+    campaigns.
     """
-    if not (measured := result("chaos_ways")):
-        return ""
+    campaigns = {name: found for name in _WAYS if (found := result(name))}
     counts: dict[str, Counter[str]] = {}
     bad: Counter[str] = Counter()
-    for row in measured["rows"]:
+    for row in (row for found in campaigns.values() for row in found["rows"]):
         verdicts = {k: v for k, v in row.items() if k not in ("mode", "way", "fault")}
         counts.setdefault(row["way"], Counter())[row["mode"]] += sum(verdicts.values())
         bad[row["way"]] += sum(verdicts.values()) - verdicts.get("same bits", 0)
+    if not counts:
+        return ""
     lines = [
-        [f"`{next(f'{k}={v!r}' for k, v in WAYS[way].items())}`"]
-        + [of[mode] or "" for mode in _MODES]
+        [f"`{next(f'{name}={value!r}' for name, value in options.items())}`"]
+        + [counts[way][mode] or "" for mode in _MODES]
         + [bad[way]]
-        for way, of in counts.items()
+        for way, options in WAYS.items()
+        if way in counts
     ]
     head = ["trained with", "one rank", "restarts", "`--survive`", "two hosts", "other end"]
-    said = (
-        f"{measured['faults']} disturbances of {measured['runs']} runs,"
-        f" {measured['verdicts'].get('same bits', 0)} of which came to the same bits,"
-        f" `chaos.py --ways --seed {measured['seed']}`. "
-    )
-    return f"{table(head, lines)}\n\n{source('chaos_ways', said)}"
+    said = [
+        source(
+            name,
+            f"{found['faults']} disturbances of {found['runs']} runs,"
+            f" {found['verdicts'].get('same bits', 0)} of which came to the same bits,"
+            f" with the seed {found['seed']}. ",
+        )
+        for name, found in campaigns.items()
+    ]
+    return "\n\n".join([table(head, lines), *said])
 
 
 def checkpoints() -> str:

@@ -168,6 +168,24 @@ def recomputed() -> str:
     return f"{table(head, lines)}\n\n{source('recompute')}"
 
 
+def augmentation() -> str:
+    """Return the table of what augmentation takes of a step."""
+    if not (measured := result("augmentation")):
+        return ""
+    head = ["reading a batch and", "ms", "of a step"]
+    lines = [
+        [
+            "nothing else" if row["name"] == "nothing" else f"`{row['name']}`",
+            milliseconds(row["ms"]["median"]),
+            f"{row['of_step']['ratio']:.1%}",
+        ]
+        for row in measured["rows"]
+    ]
+    batch, step = measured["batch"], milliseconds(measured["step_ms"]["median"])
+    about = f"A step on {batch} images takes {step} ms. "
+    return f"{table(head, lines)}\n\n{source('augmentation', about)}"
+
+
 def breakdown() -> str:
     """Return the table of what steps consist of, if it was measured."""
     if not (measured := result("breakdown")):

@@ -81,6 +81,7 @@ def test_a_server_that_cannot_go_on_sends_all_again(server, tmp_path):
     server.dies_after["good"] = [1 << 17]
     (path,) = fetched("load", [remote(server, "good")], tmp_path)
     assert path.read_bytes() == CONTENT
+    assert server.asked == [("good", ""), ("good", "bytes=131072-")]
 
 
 def test_what_was_damaged_on_the_way_is_not_gone_on_with(server, tmp_path):

@@ -32,7 +32,7 @@ class Exported:
     ragged
         Whether samples have lengths, too.
     theirs
-        Of the way by PyTorch: returns the module, from the module `torch_models`.
+        Of the way by PyTorch: returns the module, from `torch_modules`.
     names
         Their names, if those are others.
     """

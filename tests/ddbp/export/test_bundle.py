@@ -9,6 +9,7 @@ import safetensors.numpy
 
 import layers
 from ddbp import data, export
+from ddbp.architecture import description
 from ddbp.architecture.kinds import KINDS
 from ddbp.checkpoint.folder import manifest_text
 from ddbp.export import archive
@@ -91,10 +92,10 @@ def test_every_public_layer_has_a_case_that_goes_through_json():
     ids=repr,
 )
 def test_other_layers_go_through_json(layer):
-    description = json.loads(json.dumps(export.architecture(layer)))
-    again = export.build(description, rng=RNG)
+    described = json.loads(json.dumps(export.architecture(layer)))
+    again = export.build(described, rng=RNG)
     assert repr(again) == repr(layer)
-    assert export.architecture(again) == description
+    assert export.architecture(again) == described
     assert [p.shape for p in again.parameters()] == [p.shape for p in layer.parameters()]
 
 
@@ -110,6 +111,15 @@ def test_what_is_shared_and_frozen_stays_so(tmp_path):
     assert again[0].weight is again[4].weight
     assert [p.trainable for p in again.parameters()] == [p.trainable for p in model.parameters()]
     assert not again[1].bias.trainable
+
+
+def test_weights_that_are_shared_count_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(description, "_FREE", 0)
+    model = layers.models.gpt(RNG, 50, context=4, features=8, depth=1, heads=2, tied=True)
+    export.save_bundle(tmp_path / "a.ddbp", model)
+    again = export.load_bundle(tmp_path / "a.ddbp").model
+    x = RNG.integers(0, 50, (2, 4))
+    np.testing.assert_array_equal(again(x), model(x))
 
 
 def test_types_and_precision_stay(tmp_path):
@@ -273,6 +283,20 @@ def test_a_bundle_that_lacks_members_or_is_of_another_version_is_refused(tmp_pat
     rewritten(path, {**members, "bundle.json": json.dumps(facts)}.items())
     with pytest.raises(export.BundleError, match="must be of format 1; got 2"):
         export.load_bundle(path)
+
+
+def test_what_was_changed_by_a_program_that_knows_zip_is_refused(tmp_path):
+    path, members = saved(tmp_path)
+    for name, must in (
+        ("parameters.safetensors", "parameters.safetensors must have its digest"),
+        ("tokenizer.json", "tokenizer.json must have its digest"),
+        ("bundle.json", "bundle.json must have its digest"),
+    ):
+        content = members[name].replace(b'"other"', b'"series"')
+        content = content if content != members[name] else members[name][:-1] + b" "
+        rewritten(path, {**members, name: content}.items())
+        with pytest.raises(export.BundleError, match=must):
+            export.load_bundle(path)
 
 
 def test_truncated_and_changed_files_are_refused(tmp_path):

@@ -6,8 +6,10 @@ import json
 import numpy as np
 import pytest
 
+from ddbp import Ragged
 from ddbp.commands import cli
 from ddbp.export import load_bundle
+from ddbp.recipes.chosen import RECIPES
 
 from . import made
 
@@ -30,6 +32,36 @@ def predicted(capsys, tmp_path, bundle, *arguments):
     capsys.readouterr()
     with output.open(newline="") as file:
         return [*csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("kind", ["images", "table", "series", "walks", "lines", "text"])
+def test_no_sample_is_trained_on_and_evaluated(tmp_path, kind):
+    write = {"images": made.images, "table": made.table, "series": made.wave, "text": made.text}
+    data = (write | {"walks": made.walks, "lines": made.lines})[kind](tmp_path / "data")
+    recipe = {"walks": "series", "lines": "text"}.get(kind, kind)
+    flags = {
+        "series": ("--past", "5", "--ahead", "2"),
+        "walks": ("--series", "walk", "--label", "gait"),
+        "lines": ("--labels",),
+        "text": ("--length", "64"),
+    }.get(kind, ())
+    arguments = ("--data", str(data), *flags)
+    options = RECIPES[recipe].flags("train", arguments).parse_args(arguments)
+    prepared = RECIPES[recipe].prepare(options).data
+    parts = [rows(part) for part in (prepared.training, prepared.validation)]
+    # Texts of few words, and rounded waves, may come twice.
+    if kind in ("images", "table", "walks"):
+        assert not {*parts[0]} & {*parts[1]}
+    share = 0.1 if recipe == "text" else 0.2
+    assert len(parts[1]) == pytest.approx(share * len(parts[0] + parts[1]), rel=0.25)
+
+
+def rows(dataset):
+    """Return the inputs of samples as bytes."""
+    if not hasattr(dataset, "x"):
+        dataset = dataset.in_memory(np.arange(len(dataset)))
+    x = dataset.x
+    return [(x[[n]].values if isinstance(x, Ragged) else x[n]).tobytes() for n in range(len(x))]
 
 
 def test_images_of_a_folder(tmp_path, capsys):
@@ -68,6 +100,8 @@ def test_resnet_in_the_format_of_cifar(tmp_path, capsys):
     folder = made.cifar(tmp_path / "cifar", 8)
     flags = ("--data", folder, "--model", "resnet20", "--epochs", 1, "--batch-size", 20)
     _, bundle = trained(capsys, tmp_path, "images", *flags)
+    augment = json.loads((tmp_path / "run" / "config.json").read_text())["augment"]
+    assert [each.partition("(")[0] for each in augment] == ["Flip", "Crop"]
     told = made.run(capsys, "evaluate", bundle, "--data", folder, "--quiet")
     assert told["samples"] == 8
     assert len(told["classes"]) == 10

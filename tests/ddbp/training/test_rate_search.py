@@ -10,6 +10,7 @@ import pytest
 import ddbp
 from ddbp import figures
 from ddbp.optim.rate_range import RateRange, smooth
+from ddbp.training import rate_search
 from layers import Dropout, Linear, ReLU, Sequential, SoftmaxCrossEntropy
 
 RNG = np.random.default_rng(5)
@@ -93,6 +94,16 @@ def test_it_ends_where_the_loss_diverges():
     found = ddbp.lr_find(made(ddbp.SGD(0.1)), DATA, lowest=1e-3, highest=1e9, steps=60)
     assert len(found.losses) < 60
     assert found.smoothed[-1] > 2 * found.losses[0] or math.isinf(found.smoothed[-1])
+
+
+def test_a_loss_that_doubles_ends_it_but_not_before_some_steps():
+    grown = [1.0] * 9 + [30.0]
+    assert rate_search._diverges(grown)
+    assert not rate_search._diverges(grown[1:])
+    assert not rate_search._diverges([1.0] * 9 + [2.0])
+    # Of negative losses, too.
+    assert rate_search._diverges([-1.0] * 9 + [30.0])
+    assert not rate_search._diverges([-1.0] * 10)
 
 
 def curve(losses):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import ddbp
+from ddbp.data.augment import MixUp, Noise
 from layers import Dropout, Linear, ReLU, Sequential
 
 
@@ -60,6 +61,7 @@ def main() -> None:
         optimizer=ddbp.SGD(1e3) if options.strict else "adam",
         run_dir=options.folder,
         callbacks=callbacks,
+        augment=[] if options.strict else [Noise(0.1), MixUp(0.2, classes=3)],
         doctor="strict" if options.strict else False,
         **usual,
     )

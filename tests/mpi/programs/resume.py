@@ -14,6 +14,7 @@ import numpy as np
 import ddbp
 from ddbp.checkpoint.folder import Checkpoint, found
 from ddbp.checkpoint.writer import Writer
+from ddbp.data.augment import Crop, CutOut, Flip, MixUp, Noise, Shift
 from ddbp.training import precision
 from layers import (
     LSTM,
@@ -465,6 +466,31 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.data.source.Dataset, int
         SEQUENCES,
         11,
     ),
+    "augmented images, made ahead": (
+        lambda **options: make(
+            convolutional(),
+            ddbp.SGD(0.1, momentum=0.9),
+            augment=[Flip(), Crop(1), CutOut(2), Noise(0.1), MixUp(0.4, classes=4)],
+            prefetch=True,
+            **options,
+        ),
+        IMAGES,
+        7,
+    ),
+    "augmented sequences, windows in turn, made ahead": (
+        lambda **options: make(
+            recurrent(),
+            ddbp.Adam(0.01),
+            loss=MeanSquaredError(),
+            truncate=3,
+            accumulate=2,
+            augment=[Shift(2), MixUp()],
+            prefetch=True,
+            **options,
+        ),
+        SEQUENCES,
+        11,
+    ),
     "updates that are left out": (
         lambda **options: make(
             dense(Faulty(), BatchNorm(64)), ddbp.Adam(0.01), on_nonfinite="skip", **options
@@ -623,6 +649,17 @@ LOOPS: dict[str, tuple[Callable[..., ddbp.Trainer], int]] = {
     ),
     "a loop": (
         lambda **options: make(dense(Dropout(0.2)), ddbp.SGD(0.1, momentum=0.9), **options),
+        8,
+    ),
+    "an augmented loop in the midst of a group, made ahead": (
+        lambda **options: make(
+            dense(Dropout(0.2)),
+            ddbp.Adam(0.01),
+            accumulate=4,
+            augment=[Noise(0.1), MixUp(0.4, classes=4)],
+            prefetch=True,
+            **options,
+        ),
         8,
     ),
     "a loop over frozen layers in the midst of a group": (

@@ -27,6 +27,7 @@ from verdict import assert_on_all_ranks
 
 import ddbp
 from ddbp.comm.agreement import gather_texts
+from ddbp.data.augment import Affine, Crop, CutOut, Flip, MixUp, Noise, Shift
 from ddbp.training import learning, precision
 from layers import (
     CTC,
@@ -198,6 +199,11 @@ class Tagging(Composite):
         return "Tagging()"
 
 
+def of_images(data: ddbp.ArrayDataset) -> ddbp.ArrayDataset:
+    """Return data with the features of each sample as an image."""
+    return ddbp.ArrayDataset(data.x.reshape(-1, 5, 4, 1), data.y)
+
+
 def loss_of_both(prediction, y):
     """Return the sum of the losses of two outputs."""
     label = SoftmaxCrossEntropy()(prediction["label"], y["label"])
@@ -219,6 +225,22 @@ def fitted(model, optimizer, *, training=TRAINING, validation=VALIDATION, loss=N
 def of_rows(data):
     """Return a source that reads the samples of a data set row by row."""
     return ddbp.data.ArraySource(data.x, data.y, weights=data.weights)
+
+
+def images(samples, seed):
+    """Return a source of images in bytes, brighter from class to class."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, CLASSES, samples)
+    bright = 200 // CLASSES * labels[:, np.newaxis, np.newaxis, np.newaxis]
+    pixels = (bright + rng.integers(0, 50, (samples, 8, 8, 1))).astype(np.uint8)
+    reader = ddbp.data.ImageReader(8, 1, mean=[0.5], std=[0.25])
+    return ddbp.data.ImageArrays(pixels, labels, reader)
+
+
+def windows_of_text(samples):
+    """Return a source of windows that overlap, of tokens that come again."""
+    tokens = np.arange(5 * samples + 8, dtype=np.uint8) % CLASSES
+    return ddbp.data.TextWindows(tokens, 12, 5)
 
 
 def transformer(**options):
@@ -414,6 +436,20 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=of_rows(VALIDATION),
         shards=shards,
     ),
+    "images in bytes, a source": lambda shards: fitted(
+        Sequential(Flatten(), Linear(64, CLASSES, rng=np.random.default_rng(1))),
+        ddbp.Adam(0.01),
+        training=images(173, 6),
+        validation=images(37, 7),
+        shards=shards,
+    ),
+    "windows of a text, a source": lambda shards: fitted(
+        models.gpt(np.random.default_rng(1), CLASSES, 12, 24, 2, 3, dropout=0.1),
+        ddbp.Adam(0.01),
+        training=windows_of_text(173),
+        validation=windows_of_text(37),
+        shards=shards,
+    ),
     "weighted sentences, a source": lambda shards: fitted(
         Sequential(
             Embedding(CLASSES, 8, rng=np.random.default_rng(1)),
@@ -480,6 +516,32 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         rule=SignSymmetry("batchwise"),
         clip_norm=1.0,
+        shards=shards,
+    ),
+    "augmented images, accumulated, two classes a sample": lambda shards: fitted(
+        Sequential(Flatten(), network()),
+        ddbp.Adam(0.01),
+        training=of_images(TRAINING),
+        validation=of_images(VALIDATION),
+        augment=[
+            *(
+                Flip(vertical=True),
+                Crop(1, "reflect"),
+                Shift(1, 1, "wrap"),
+                Affine(20, 0.1, 0.5, 0.1),
+            ),
+            *(CutOut(2), Noise(0.1), MixUp(0.4, classes=CLASSES)),
+        ],
+        accumulate=2,
+        shards=shards,
+    ),
+    "augmented images, made ahead": lambda shards: fitted(
+        Sequential(Flatten(), network(Dropout(0.2))),
+        ddbp.SGD(0.1, momentum=0.9),
+        training=of_images(TRAINING),
+        validation=of_images(VALIDATION),
+        augment="Flip(), CutOut(2)",
+        prefetch=True,
         shards=shards,
     ),
     "feedback alignment of images": lambda shards: fitted(
@@ -612,7 +674,7 @@ def without_times(history: list[dict]) -> list[dict]:
         {
             name: value
             for name, value in record.items()
-            if name not in ("seconds", "samples_per_second")
+            if name not in ("seconds", "samples_per_second", "data_seconds")
         }
         for record in history
     ]
