@@ -44,5 +44,12 @@ def installations() -> str:
         sizes = [f"{row['packages'][name]:.1f}" for name in most]
         times = [f"{row[f'import_{name}seconds']:.2f}" for name in ("", "numba_")]
         lines.append([row["python"], f"{row['megabytes']:.0f}", *sizes, f"{rest:.1f}", *times])
-    head = ["Python", "all, MB", *most, "the others", "`import ddbp`, s", "`import numba` alone, s"]
+    head = [
+        "Python",
+        "all, MB",
+        *most,
+        "the others",
+        "`import ddbp`, CPU s",
+        "`import numba` alone, CPU s",
+    ]
     return f"{table(head, lines)}\n\n{source('install')}"
