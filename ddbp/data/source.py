@@ -325,8 +325,8 @@ class _Weighted(_Wrapper):
 
 
 class Reading(_Wrapper):
-    """A source as a trainer reads it: by one thread at a time; every sample is checked, and floating
-    ones are in its type.
+    """A source as a trainer reads it: by one thread at a time; every sample is checked, and
+    floating ones are in its type.
 
     Parameters
     ----------

@@ -72,8 +72,8 @@ def test_a_source_is_read_by_one_thread_at_a_time():
     class One(ddbp.data.Source):
         """Cannot be read twice at once, as a file with a place in it."""
 
-        reads = 0
-        readers = set()
+        def __init__(self):
+            self.reads, self.readers = 0, set()
 
         def __len__(self):
             return len(X)
