@@ -70,10 +70,13 @@ class Source(ABC):
     ordered
         Whether samples can be read in the order of their numbers only: then they come so in each
         epoch.
+    classes
+        The names of labels 0, 1, …, where they are known: a report of a run has them.
     """
 
     lengths: Mapping[str, Integers] = {}
     ordered: bool = False
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -242,6 +245,10 @@ class _Wrapper(Source):
     @property
     def lengths(self) -> Mapping[str, Integers]:  # type: ignore[override]
         return self._source.lengths
+
+    @property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._source.classes
 
     def targets(self, numbers: Integers) -> Any:
         return self._source.targets(numbers)
