@@ -129,8 +129,8 @@ def _worst(arrays: dict[str, Array], tokens: texts.Tokens, labels: texts.Tokens)
         if "targets" in arrays:
             target, predicted = (int(arrays[name][place]) for name in ("targets", "predictions"))
             sure = float(arrays["probabilities"][place])
-            target, predicted = (labels[each].strip() for each in (target, predicted))
-            facts.append(f"label {target}, predicted {predicted} ({sure:.0%})")
+            name, other = (labels[each].strip() for each in (target, predicted))
+            facts.append(f"label {name}, predicted {other} ({sure:.0%})")
         if "worst_expected" in arrays:
             target, predicted = (
                 arrays[name][place] for name in ("worst_expected", "worst_outputs")
