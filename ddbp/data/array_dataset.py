@@ -50,6 +50,9 @@ class ArrayDataset:
         An array is not numeric.
     """
 
+    classes: tuple[str, ...] = ()
+    """The names of labels 0, 1, …, where they are known: a report of a run has them."""
+
     def __init__(self, x: Any, y: Any, *, weights: Any = None) -> None:
         self._set("ArrayDataset", x, y, weights)
 
@@ -84,7 +87,9 @@ class ArrayDataset:
         mine, theirs = ([*leaves("", parts)] for parts in (old, (x, y, weights)))
         if all(one is other for (_, one), (_, other) in zip(mine, theirs, strict=True)):
             return self
-        return self.unchecked(x, y, weights)
+        result = self.unchecked(x, y, weights)
+        result.classes = self.classes
+        return result
 
     @staticmethod
     def unchecked(x: Any, y: Any, weights: Any) -> "ArrayDataset":
@@ -199,7 +204,10 @@ class ArrayDataset:
         owner = "Trainer.fit"
         kinds, counts = np.unique(weighing.labels_of(owner, self.y), return_counts=True)
         of_labels = weighing.LabelWeights(owner, class_weight, kinds, counts, ignore)
-        return self.unchecked(self.x, self.y, of_labels.times(owner, self.y, self.weights))
+        weights = of_labels.times(owner, self.y, self.weights)
+        result = self.unchecked(self.x, self.y, weights)
+        result.classes = self.classes
+        return result
 
 
 def array_digest(array: Array, limit: int = 1 << 26) -> str:

@@ -3,10 +3,11 @@
 import fcntl
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ddbp import files, settings
 from layers.errors import message, wording
 from layers.types import Array, Integers
 
-from .mapped import FileRows, OpenFile, Pages
+from .mapped import OpenFile, Pages, read_ranges
 from .samples import Ragged
 from .source import Rows, Source
 
@@ -81,15 +82,15 @@ class ArrowSource(Source):
             raise ValueError(message(_OWNER, must, "none", fix))
         self._made_of = paths, folder
         self._starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
-        # Of each column an array or a Ragged for each record batch, which lies in the file.
-        self._columns = {
-            name: self._views(name, [batch.column(name) for batch in batches]) for name in columns
-        }
+        opened = [OpenFile(each.filename) for each in maps]
+        self._columns = {}
+        for name in columns:
+            # Of each record batch an array or a Ragged, which lies in the file or in memory.
+            parts = self._views(name, [batch.column(name) for batch in batches])
+            places = [_place_of(part, maps) for part in parts]
+            in_files = None not in places
+            self._columns[name] = _InFiles(parts, places, opened) if in_files else _Parts(parts)
         self.lengths = dict(self._lengths_of(self._names))
-        opened = [(each, OpenFile(each.filename)) for each in maps]
-        parts = [part for each in self._columns.values() for part in each]
-        found = {id(part): _file_rows(part, opened) for part in parts}
-        self._read = {key: in_file for key, in_file in found.items() if in_file is not None}
         Pages(each._mmap for each in maps).let_go()
 
     def __repr__(self) -> str:
@@ -106,25 +107,31 @@ class ArrowSource(Source):
         return int(self._starts[-1])
 
     def take(self, numbers: Integers) -> Rows:
-        return Rows(**{name: self._part(each, numbers) for name, each in self._names.items()})
+        places = self._places_of(numbers)
+        return Rows(**{name: self._part(each, places) for name, each in self._names.items()})
 
     def targets(self, numbers: Integers) -> Any:
-        return self._part(self._names["y"], numbers) if "y" in self._names else None
+        names = self._names.get("y")
+        return None if names is None else self._part(names, self._places_of(numbers))
 
     def where(self, name: str, number: int) -> str:
         batch = int(np.searchsorted(self._starts, number, side="right")) - 1
         file, first = self._places[batch]
         return f"sample {number} (row {number - self._starts[batch] + first} of {file})"
 
-    def _part(self, names: Any, numbers: Integers) -> Any:
+    def _places_of(self, numbers: Integers) -> "_Places":
+        batches = np.searchsorted(self._starts, numbers, side="right") - 1
+        return _Places(numbers, batches, numbers - self._starts[batches])
+
+    def _part(self, names: Any, places: "_Places") -> Any:
         """Return the samples of a column, of several as one array, or of tuples and dicts."""
         if isinstance(names, list):
-            return np.stack([self._column(name, numbers) for name in names], axis=1)
+            return np.stack([self._columns[name].take(places) for name in names], axis=1)
         if isinstance(names, tuple):
-            return tuple(self._part(each, numbers) for each in names)
+            return tuple(self._part(each, places) for each in names)
         if isinstance(names, Mapping):
-            return {key: self._part(each, numbers) for key, each in names.items()}
-        return self._column(names, numbers)
+            return {key: self._part(each, places) for key, each in names.items()}
+        return self._columns[names].take(places)
 
     def _views(self, name: str, columns: list[Any]) -> list[Any]:
         """Return a column of record batches where it lies, or refuse one that holds other than
@@ -174,34 +181,79 @@ class ArrowSource(Source):
                 yield from self._lengths_of(each, f"{where}[{key!r}]" if where else key)
         elif isinstance(names, list):
             for each in names:
-                one = self._columns[each][0]
-                if isinstance(one, Ragged) or one.ndim > 1:
+                one = self._columns[each]
+                if one.lengths is not None or one.rest:
                     must, fix = f"{where} must be of numbers", "Name a column of lists by itself."
                     raise ValueError(message(_OWNER, must, f"the lists of {each!r}", fix))
-        elif isinstance(self._columns[names][0], Ragged):
-            yield where, np.concatenate([part.lengths for part in self._columns[names]])
+        elif (lengths := self._columns[names].lengths) is not None:
+            yield where, lengths
 
-    def _column(self, name: str, numbers: Integers) -> Any:
-        """Return rows of a column, batch by batch of those that hold them."""
-        owners = np.searchsorted(self._starts, numbers, side="right") - 1
-        order = np.argsort(owners, kind="stable")
-        found: list[Any] = []
-        for places in np.split(order, np.flatnonzero(np.diff(owners[order])) + 1):
-            owner = int(owners[places[0]])
-            within = numbers[places] - self._starts[owner]
-            batch = self._columns[name][owner]
-            read = self._read.get(id(batch))
-            if read is None:
-                found.append(batch[within])
-            elif isinstance(batch, Ragged):
-                found.append(batch.of_ranges(read.ranges, within))
-            else:
-                found.append(read.take(within))
+
+class _Places(NamedTuple):
+    """Rows by their numbers in all, their record batches, and their numbers in these, (R,) each."""
+
+    numbers: Integers
+    batches: Integers
+    within: Integers
+
+
+class _Parts:
+    """A column, as an array or a Ragged for each record batch.
+
+    Attributes
+    ----------
+    rest
+        The shape of a row, or of a step of a list.
+    lengths
+        Those of all lists (N,), where they differ.
+    """
+
+    def __init__(self, parts: list[Any]) -> None:
+        self._parts = parts
+        self.lengths: Integers | None = None
+        if isinstance(parts[0], Ragged):
+            self.lengths = np.concatenate([part.lengths for part in parts])
+        values = [part.values if isinstance(part, Ragged) else part for part in parts]
+        self.rest: tuple[int, ...] = values[0].shape[1:]
+
+    def take(self, places: _Places) -> Any:
+        """Return rows, batch by batch of those that hold them."""
+        order = np.argsort(places.batches, kind="stable")
         back = np.argsort(order, kind="stable")
+        groups = np.split(order, np.flatnonzero(np.diff(places.batches[order])) + 1)
+        found = [self._parts[places.batches[g[0]]][places.within[g]] for g in groups]
         values = np.concatenate([getattr(part, "values", part) for part in found])
-        if not isinstance(found[0], Ragged):
+        if self.lengths is None:
             return values[back]
-        return Ragged.unchecked(values, np.concatenate([part.lengths for part in found]), 0)[back]
+        return Ragged.unchecked(values, self.lengths[places.numbers[order]], 0)[back]
+
+
+class _InFiles(_Parts):
+    """A column of which every record batch lies in a file, with where: the file's number and the
+    byte.
+    """
+
+    def __init__(self, parts: list[Any], places: list[Any], opened: list[OpenFile]) -> None:
+        super().__init__(parts)
+        self._parts = []
+        self._opened = opened
+        self._owners, self._offsets = np.array(places, np.int64).T
+        self._dtype = parts[0].dtype
+        self._size = self._dtype.itemsize * math.prod(self.rest)
+        if self.lengths is not None:
+            # Of each list its first step in its record batch.
+            self._firsts = np.concatenate([np.cumsum(p.lengths) - p.lengths for p in parts])
+
+    def take(self, places: _Places) -> Any:
+        """Return rows, which are read one by one, but neighbours at once."""
+        first, counts = places.within, np.ones(len(places.within), np.int64)
+        if self.lengths is not None:
+            first, counts = self._firsts[places.numbers], self.lengths[places.numbers]
+        found = np.empty((int(counts.sum()), *self.rest), self._dtype)
+        at = self._offsets[places.batches] + first * self._size
+        owners = self._owners[places.batches]
+        read_ranges(found, self._opened, owners, at, counts * self._size)
+        return found if self.lengths is None else Ragged.unchecked(found, counts, 0)
 
 
 def _pyarrow() -> Any:
@@ -251,15 +303,15 @@ def _array(column: Any) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=not copies)).reshape(shape)
 
 
-def _file_rows(part: Any, opened: list[Any]) -> FileRows | None:
-    """Return the rows of an array, or of the values of a Ragged, in the file that it is mapped
-    from, of maps with their files; None for one that lies in none.
+def _place_of(part: Any, maps: list[Any]) -> tuple[int, int] | None:
+    """Return where an array, or the values of a Ragged, lies in files: the number of its map among
+    some, and the byte; None for one that lies in none.
     """
     array = part.values if isinstance(part, Ragged) else part
-    for mapped, file in opened:
+    for number, mapped in enumerate(maps):
         place = array.ctypes.data - mapped.ctypes.data
         if place >= 0 and place + array.nbytes <= mapped.nbytes and array.flags.c_contiguous:
-            return FileRows(file, place, array.shape, array.dtype)
+            return number, place
     return None
 
 

@@ -232,6 +232,7 @@ class ImageArrays(Source):
         self.pixels = pixels
         self.labels: Integers = labels.astype(np.int64)
         self.preprocessing: ImageReader = reader
+        self.classes = reader.classes
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -310,7 +311,8 @@ class ImageFolder(Source):
         reader = reader or ImageReader(size, channels)
         classes = _classes_of(folder, reader.classes)
         self.preprocessing: ImageReader = reader._with(classes=reader.classes or tuple(classes))
-        numbers = {name: number for number, name in enumerate(self.preprocessing.classes)}
+        self.classes = self.preprocessing.classes
+        numbers = {name: number for number, name in enumerate(self.classes)}
         labels = [numbers[name] for name, files in classes.items() for _ in files]
         self.path, self.files = folder, [file for files in classes.values() for file in files]
         self._pixels: Array | None = None

@@ -6,7 +6,7 @@ import mmap
 import os
 import weakref
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -194,26 +194,45 @@ class FileRows:
         return cls(OpenFile(root.filename), place, array.shape, array.dtype)
 
     def take(self, numbers: Integers) -> Array:
-        """Return rows (R, …), neighbours by one call."""
-        cuts = np.flatnonzero(np.diff(numbers) != 1) + 1
-        firsts = np.concatenate(([0], cuts))
-        return self.ranges(numbers[firsts], np.diff(np.append(firsts, len(numbers))))
+        """Return rows (R, …)."""
+        return self.ranges(numbers, np.ones(len(numbers), np.int64))
 
     def ranges(self, starts: Integers, counts: Integers) -> Array:
         """Return the rows of ranges, one after the other (Σ counts, …)."""
         found = np.empty((int(counts.sum()), *self._rest), self._dtype)
-        bytes_of: Any = found.reshape(-1).view(np.uint8)
-        whole, place = memoryview(bytes_of), 0
-        for start, count in zip(starts.tolist(), counts.tolist(), strict=True):
-            end = place + count * self._size
-            at = self._offset + start * self._size
-            while place < end:
-                got = os.preadv(self._file.number, [whole[place:end]], at)
-                if not got:
-                    must, fix = f"{self._file.name} must stay as it was", "Write it anew elsewhere."
-                    raise ValueError(message(_OWNER, must, f"its end at byte {at}", fix))
-                place, at = place + got, at + got
+        owners = np.zeros(len(starts), np.int64)
+        at = self._offset + starts * self._size
+        read_ranges(found, [self._file], owners, at, counts * self._size)
         return found
+
+
+def read_ranges(
+    found: Array, opened: Sequence[OpenFile], owners: Integers, at: Integers, sizes: Integers
+) -> None:
+    """Read ranges of bytes, one after the other, into an array, neighbours by one call.
+
+    Parameters
+    ----------
+    found
+        As large as all ranges, row-major.
+    opened, owners
+        Some files, and the number among them of each range's (R,).
+    at, sizes
+        Where in its file each range begins, and how many bytes it has (R,).
+    """
+    apart = (at[1:] != at[:-1] + sizes[:-1]) | (owners[1:] != owners[:-1])
+    firsts = np.concatenate(([0], np.flatnonzero(apart) + 1))
+    ends = np.cumsum(np.add.reduceat(sizes, firsts)).tolist()
+    bytes_of: Any = found.reshape(-1).view(np.uint8)
+    whole, place = memoryview(bytes_of), 0
+    for owner, begin, end in zip(owners[firsts].tolist(), at[firsts].tolist(), ends, strict=True):
+        file = opened[owner]
+        while place < end:
+            got = os.preadv(file.number, [whole[place:end]], begin)
+            if not got:
+                must, fix = f"{file.name} must stay as it was", "Write it anew elsewhere."
+                raise ValueError(message(_OWNER, must, f"its end at byte {begin}", fix))
+            place, begin = place + got, begin + got
 
 
 def file_of(array: Any) -> str | None:

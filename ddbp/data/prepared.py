@@ -29,3 +29,4 @@ class PreparedDataset(ArrayDataset):
             raise TypeError(message("PreparedDataset", must, shown(repr(given)), fix))
         super().__init__(x, y, weights=weights)
         self.preprocessing = preprocessing
+        self.classes = preprocessing.classes

@@ -118,6 +118,10 @@ class State:
             raise TypeError(message(owner, "a state must be a dictionary", repr(given)[:80], _FIX))
         self._given = given
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether there is an entry of this name: older versions may have had none."""
+        return name in self._given
+
     def text(self, name: str) -> str:
         """Return a text."""
         return str(self._of(name, str, "a text"))

@@ -56,6 +56,8 @@ class SeriesReader(Preprocessing):
         Names of labels.
     target
         Mean and deviation of numbers to predict.
+    names
+        Of the channels, such as those of the columns of a table, if they have any.
     """
 
     kind = "series"
@@ -67,6 +69,7 @@ class SeriesReader(Preprocessing):
         *,
         classes: Sequence[str] = (),
         target: tuple[float, float] | None = None,
+        names: Sequence[str] = (),
     ) -> None:
         owner = "SeriesReader"
         self.mean, self.std = (
@@ -78,6 +81,12 @@ class SeriesReader(Preprocessing):
             must = "mean and std must be numbers of each channel, target a pair, deviations above 0"
             got, fix = f"{mean}, {std}, {target}", "Use SeriesReader.fit(series)."
             raise ValueError(message(owner, must, shown(got), fix))
+        given, channels = several(names), len(self.mean)
+        texts = given is not None and all(isinstance(each, str) for each in given)
+        if given is None or not texts or len(given) not in (0, channels):
+            must = f"names must be texts, one for each of {channels} channels, or none"
+            raise ValueError(message(owner, must, shown(repr(names)), 'Write names=["height"].'))
+        self.names = tuple(given)
         self._target = None if target is None else Statistics(*scale)
         self.classes = checked_classes(owner, classes)
 
@@ -90,13 +99,15 @@ class SeriesReader(Preprocessing):
         return len(self.mean)
 
     @classmethod
-    def fit(cls, series: Series) -> Self:
+    def fit(cls, series: Series, *, names: Sequence[str] = ()) -> Self:
         """Return a reader by the statistics of training data.
 
         Parameters
         ----------
         series
             What `read_ts`, `read_series_table` or `read_series_folder` returns.
+        names
+            Of its channels.
         """
         if not isinstance(series, Series) or not series.sequences:
             must, fix = "series must be a Series with one sequence or more", "Use read_ts(path)."
@@ -108,17 +119,19 @@ class SeriesReader(Preprocessing):
             scale = statistics([float(label) for label in series.labels])
             target = (scale.mean, scale.deviation)
         mean, std = [each.mean for each in found], [each.deviation for each in found]
-        return cls(mean, std, classes=series.classes, target=target)
+        return cls(mean, std, classes=series.classes, target=target, names=names)
 
     def _state(self) -> dict[str, Any]:
         target = None if self._target is None else [*self._target]
-        return {"mean": [*self.mean], "std": [*self.std], "target": target}
+        names = [*self.names]
+        return {"mean": [*self.mean], "std": [*self.std], "target": target, "names": names}
 
     @classmethod
     def _from_state(cls, state: State) -> Self:
         mean, std = state.optional_numbers("mean"), state.optional_numbers("std")
         target: Any = state.optional_numbers("target")
-        return cls(mean or (), std or (), target=target)
+        names = state.texts("names") if "names" in state else ()
+        return cls(mean or (), std or (), target=target, names=names)
 
     def transform(self, raw: Iterable[Any]) -> Ragged:
         """Return the inputs of sequences (T_n, C).

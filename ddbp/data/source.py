@@ -1,5 +1,6 @@
 """Samples that need not be in memory, read by their numbers."""
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -26,6 +27,12 @@ _COMPARED = 16
 """So many samples of a source stand for it where ranks compare what they train on."""
 _COUNTED = 4096
 """So many samples are read at a time where labels are counted."""
+
+_ONE_READS = threading.RLock()
+"""Held while a trainer reads, so that sources need not be made for several threads: one that makes
+batches ahead waits for an evaluation or a callback that reads, and these for it. There is one for
+all sources, since two may be parts of one.
+"""
 
 
 class Rows(NamedTuple):
@@ -63,10 +70,13 @@ class Source(ABC):
     ordered
         Whether samples can be read in the order of their numbers only: then they come so in each
         epoch.
+    classes
+        The names of labels 0, 1, …, where they are known: a report of a run has them.
     """
 
     lengths: Mapping[str, Integers] = {}
     ordered: bool = False
+    classes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int:
@@ -236,6 +246,10 @@ class _Wrapper(Source):
     def lengths(self) -> Mapping[str, Integers]:  # type: ignore[override]
         return self._source.lengths
 
+    @property
+    def classes(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self._source.classes
+
     def targets(self, numbers: Integers) -> Any:
         return self._source.targets(numbers)
 
@@ -318,7 +332,8 @@ class _Weighted(_Wrapper):
 
 
 class Reading(_Wrapper):
-    """A source as a trainer reads it: every sample is checked, and floating ones are in its type.
+    """A source as a trainer reads it: by one thread at a time; every sample is checked, and
+    floating ones are in its type.
 
     Parameters
     ----------
@@ -360,11 +375,17 @@ class Reading(_Wrapper):
 
     def digests(self, most: int = 0) -> dict[str, str]:
         if self._digests is None:
-            self._digests = self._source.digests(most)
+            with _ONE_READS:
+                self._digests = self._source.digests(most)
         return self._digests
 
+    def targets(self, numbers: Integers) -> Any:
+        with _ONE_READS:
+            return self._source.targets(numbers)
+
     def take(self, numbers: Integers) -> Rows:
-        rows: Any = self._source.take(numbers)
+        with _ONE_READS:
+            rows: Any = self._source.take(numbers)
         if not isinstance(rows, Rows):
             fix = "Return ddbp.data.Rows(x, y)."
             raise TypeError(message(self._name, "take must return Rows", type(rows).__name__, fix))

@@ -45,6 +45,8 @@ class Table:
     """What it has been read from, for messages."""
     lines: Sequence[int] | None = None
     """The line of each row in that, if it is a text."""
+    rows: Sequence[int] | None = None
+    """The row of each row in that, if these are some of its rows."""
 
     def __init__(self, columns: Any) -> None:
         owner = "Table"
@@ -97,8 +99,19 @@ class Table:
 
     def place(self, row: int) -> str:
         """Return where a row stands, in words."""
-        where = f"row {row}" if self.lines is None else f"line {self.lines[row]}"
+        where = f"row {row if self.rows is None else self.rows[row]}"
+        if self.lines is not None:
+            where = f"line {self.lines[row]}"
         return f"{self.origin}, {where}"
+
+    def subset(self, numbers: Iterable[int]) -> "Table":
+        """Return some rows, each of which keeps its place."""
+        rows = [int(number) for number in numbers]
+        part = Table({name: [cells[row] for row in rows] for name, cells in self.columns.items()})
+        part.origin = self.origin
+        part.rows = rows if self.rows is None else [self.rows[row] for row in rows]
+        part.lines = None if self.lines is None else [self.lines[row] for row in rows]
+        return part
 
 
 def _plain(cells: Iterable[Any]) -> list[Any]:

@@ -4,7 +4,7 @@ many series stands for.
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,8 @@ class SeriesOfNumbers(Recipe):
         )
 
     def add_reading(self, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--column", help="of a table: what to forecast (the last column)")
+        about = "of a table: what to forecast (the last one; of a bundle that of its training)"
+        parser.add_argument("--column", help=about)
         parser.add_argument("--series", metavar="COLUMN", help="which series a row is of")
         parser.add_argument("--label", metavar="COLUMN", help="what its series stands for")
         parser.add_argument("--time", metavar="COLUMN", help="the order of the rows of a series")
@@ -109,7 +110,7 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values = _values(options, Path(options.data))
+            values = _values(options, Path(options.data), preprocessing)
             (past, _), _ = options.example
             return _windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
@@ -203,7 +204,7 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values = _values(options, Path(options.data))
+    values, name = _column(options, Path(options.data))
     cut, needed = (
         len(values) - round(len(values) * options.validation),
         options.past + options.ahead,
@@ -213,7 +214,7 @@ def _forecast(options: argparse.Namespace) -> Split:
         got, fix = f"{cut} and {len(values) - cut}", "Take smaller ones, or a longer series."
         raise ValueError(message(_OWNER, must, got, fix))
     first = Series((values[:cut, np.newaxis],), None, (), (options.data,), ())
-    reader = SeriesReader.fit(first)
+    reader = SeriesReader.fit(first, names=[name])
     training, validation = (
         _windows(_standardised(part, reader), options.past, options.ahead)
         for part in (values[:cut], values[cut:])
@@ -221,13 +222,26 @@ def _forecast(options: argparse.Namespace) -> Split:
     return Split(training, validation, reader)
 
 
-def _values(options: argparse.Namespace, path: Path) -> Array:
-    """Return a column of a table (T,), every cell of which must be a number."""
+def _values(options: argparse.Namespace, path: Path, reader: SeriesReader) -> Array:
+    """Return what a model forecasts, of a table (T,): the column that it was trained on unless one
+    is named.
+    """
+    return _column(options, path, reader.names)[0]
+
+
+def _column(
+    options: argparse.Namespace, path: Path, known: Sequence[str] = ()
+) -> tuple[Array, str]:
+    """Return a column of a table (T,), every cell of which must be a number, and its name."""
     table = read_table(path)
-    name = options.column or [*table.columns][-1]
+    name = options.column or (known[0] if known else [*table.columns][-1])
     if name not in table.columns:
-        must = f"--column must be one of {path}"
-        raise ValueError(message("ddbp", must, name, f"They are {', '.join(table.columns)}."))
+        there = ", ".join(table.columns)
+        must, fix = f"--column must be one of {path}", f"They are {there}."
+        if not options.column:
+            must = f"{path} must have the column that the model was trained on"
+            fix = f"Write --column with one of {there}."
+        raise ValueError(message("ddbp", must, name, fix))
     values = [number_of(cell) for cell in table.columns[name]]
     if None in values:
         row = values.index(None)
@@ -236,7 +250,7 @@ def _values(options: argparse.Namespace, path: Path) -> Array:
             f"{table.columns[name][row]!r} in {table.place(row)}",
         )
         raise ValueError(message("ddbp", must, got, "Fill it in: every step needs a value."))
-    return np.array(values, np.float64)
+    return np.array(values, np.float64), name
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
@@ -263,7 +277,7 @@ def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace
     assert bundle.example is not None
     (past, _), _ = bundle.example
     for path in options.files:
-        values = _values(options, path)
+        values = _values(options, path, reader)
         if len(values) < past:
             must = f"a series must have {past} values, which a forecast reads"
             raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))

@@ -17,7 +17,6 @@ from ddbp.training import script
 from ddbp.training.metrics import accuracy
 from layers import MeanSquaredError, Sequential, SoftmaxCrossEntropy
 from layers.errors import message
-from layers.types import Integers
 
 from . import classification, networks
 from .numbers import STANDARDISED, in_units
@@ -148,14 +147,4 @@ def _split(table: Table, target: str, options: argparse.Namespace) -> list[Table
     numbers = ArrayDataset(np.arange(len(table)), codes)
     fractions = (1 - options.validation, options.validation)
     parts = parts_of(numbers, fractions, seed=options.seed, stratified=bool(stratified))
-    return [_rows(table, part.x) for part in parts]
-
-
-def _rows(table: Table, numbers: Integers) -> Table:
-    """Return some rows of a table, each of which keeps its place."""
-    rows = sorted(numbers.tolist())
-    columns = {name: [cells[row] for row in rows] for name, cells in table.columns.items()}
-    lines = range(len(table)) if table.lines is None else table.lines
-    part = Table(columns)
-    part.origin, part.lines = table.origin, [lines[row] for row in rows]
-    return part
+    return [table.subset(sorted(part.x.tolist())) for part in parts]

@@ -42,15 +42,16 @@ def blocks(arrays: dict[str, Array]) -> list[Block]:
         result.append(texts.written(str(facts["written"])))
     if facts.get("texts"):
         result += texts.blocks(facts["texts"], arrays, tokens)
+    labels = tokens if facts.get("texts") else texts.Tokens(facts.get("classes"))
     if "pairs" in arrays:
         pairs = np.asarray(arrays["pairs"]).astype(np.int64)
-        result += _confusion(pairs, tokens if facts.get("texts") else texts.Tokens(None))
+        result += _confusion(pairs, labels, as_matrix=not facts.get("texts"))
     else:
         result += _residuals(arrays["outputs"], arrays["expected"])
-    return result if facts.get("texts") else result + _worst(arrays, tokens)
+    return result if facts.get("texts") else result + _worst(arrays, tokens, labels)
 
 
-def _confusion(pairs: Array, labels: texts.Tokens) -> list[Block]:
+def _confusion(pairs: Array, labels: texts.Tokens, *, as_matrix: bool) -> list[Block]:
     """Return which labels (n, [label, prediction, times]) were taken for which."""
     if pairs.ndim != 2 or not len(pairs):
         return []
@@ -65,12 +66,13 @@ def _confusion(pairs: Array, labels: texts.Tokens) -> list[Block]:
         for a, b, count in wrong.tolist()
     ]
     listed = table(("", "times"), confused, caption="Confused most often") if confused else ""
-    if classes > _MOST_CLASSES or labels.known:
+    if classes > _MOST_CLASSES or not as_matrix:
         return [said + listed]
     counts = np.zeros((classes, classes), np.int64)
     counts[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
     sums = np.maximum(1, counts.sum(axis=1, keepdims=True))
-    head = "".join(f'<th scope="col">{c}</th>' for c in range(classes))
+    names = [escape(labels[label].strip()) for label in range(classes)]
+    head = "".join(f'<th scope="col">{name}</th>' for name in names)
     rows = []
     for label, (row, shares) in enumerate(zip(counts, counts / sums, strict=True)):
         cells = "".join(
@@ -78,7 +80,8 @@ def _confusion(pairs: Array, labels: texts.Tokens) -> list[Block]:
             f"{count or ''}</td>"
             for c, (count, share) in enumerate(zip(row.tolist(), shares.tolist(), strict=True))
         )
-        rows.append(f'<tr><th scope="row">{label}</th>{cells}<td>{shares[label]:.1%}</td></tr>')
+        head_of_row = f'<th scope="row">{names[label]}</th>'
+        rows.append(f"<tr>{head_of_row}{cells}<td>{shares[label]:.1%}</td></tr>")
     matrix = (
         '<div class="scroll" tabindex="0"><table class="confusion"><caption>Confusion matrix: rows'
         " are labels, columns predictions</caption><thead><tr>"
@@ -118,7 +121,7 @@ def _residuals(outputs: Array, expected: Array) -> list[Block]:
     return [each for each in result if each is not None]
 
 
-def _worst(arrays: dict[str, Array], tokens: texts.Tokens) -> list[Block]:
+def _worst(arrays: dict[str, Array], tokens: texts.Tokens, labels: texts.Tokens) -> list[Block]:
     numbers, losses = arrays["numbers"], arrays["losses"]
     cards, pictures = [], []
     for place, sample in enumerate(numbers.tolist()):
@@ -126,7 +129,8 @@ def _worst(arrays: dict[str, Array], tokens: texts.Tokens) -> list[Block]:
         if "targets" in arrays:
             target, predicted = (int(arrays[name][place]) for name in ("targets", "predictions"))
             sure = float(arrays["probabilities"][place])
-            facts.append(f"label {target}, predicted {predicted} ({sure:.0%})")
+            name, other = (labels[each].strip() for each in (target, predicted))
+            facts.append(f"label {name}, predicted {other} ({sure:.0%})")
         if "worst_expected" in arrays:
             target, predicted = (
                 arrays[name][place] for name in ("worst_expected", "worst_outputs")

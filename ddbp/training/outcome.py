@@ -69,6 +69,8 @@ def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, fol
             break
     seen = np.concatenate([rows for rows, *_ in parts])
     facts: dict[str, Any] = {"data": kind, "samples": len(data), "seen": len(seen)}
+    if names := [*map(str, training.classes)]:
+        facts["classes"] = names
     ignore = getattr(trainer.loss, "ignore", None)
     binary = isinstance(trainer.loss, BinaryCrossEntropy)
     _, prediction, target, _ = parts[0]

@@ -131,6 +131,17 @@ def test_sequences_of_other_channels_are_refused():
             reader.transform(wrong)
 
 
+def test_names_of_channels_are_kept_and_states_without_them_are_read():
+    reader = SeriesReader([0.0, 1.0], [1.0, 2.0], names=["height", "width"])
+    state = json.loads(json.dumps(reader.state()))
+    assert preprocessing(state).names == ("height", "width")
+    del state["names"]
+    assert preprocessing(state).names == ()
+    for wrong in (["height"], "ab", [1, 2], None):
+        with pytest.raises(ValueError, match="names must be texts, one for each of 2 channels"):
+            SeriesReader([0.0, 1.0], [1.0, 2.0], names=wrong)
+
+
 LONG = """id,time,x,y,label
 a,2,3,6,up
 b,1,7,9,down

@@ -591,6 +591,35 @@ def test_file_that_was_cut_while_it_is_read_is_refused(tmp_path):
         source.take(np.array([599]))
 
 
+@pytest.mark.parametrize("compression", [None, "lz4"])
+def test_rows_of_many_record_batches_come_in_the_order_that_is_asked_for(tmp_path, compression):
+    # What is compressed is read in memory, what is not in its file.
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import ipc
+
+    flags = LABELS % 2 == 0
+    lists = [np.arange(n % 5 + 1) + n for n in range(len(X))]
+    table = {"x": X[:, 0], "flag": flags, "lists": [each.tolist() for each in lists], "y": LABELS}
+    parts = arrow.table(table).to_batches(max_chunksize=7)
+    paths = [tmp_path / "one.arrow", tmp_path / "other.arrow"]
+    for path, some in zip(paths, (parts[:3], parts[3:]), strict=True):
+        options = ipc.IpcWriteOptions(compression=compression)
+        with ipc.new_file(path, parts[0].schema, options=options) as writer:
+            for each in some:
+                writer.write_batch(each)
+    source = ddbp.data.ArrowSource(paths, x={"x": "x", "flag": "flag", "lists": "lists"}, y="y")
+    numbers = np.array([60, 20, 21, 22, 0, 60, 61, *range(len(X) - 1, 0, -3)])
+    rows = source.take(numbers)
+    np.testing.assert_array_equal(rows.x["x"], X[numbers, 0])
+    np.testing.assert_array_equal(rows.x["flag"], flags[numbers])
+    np.testing.assert_array_equal(
+        rows.x["lists"].values, np.concatenate([lists[n] for n in numbers])
+    )
+    np.testing.assert_array_equal(rows.x["lists"].lengths, [len(lists[n]) for n in numbers])
+    np.testing.assert_array_equal(rows.y, LABELS[numbers])
+    np.testing.assert_array_equal(source.targets(numbers), LABELS[numbers])
+
+
 def test_arrow_refuses_what_it_cannot_read(tmp_path):
     arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
     from pyarrow import parquet

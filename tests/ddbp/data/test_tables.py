@@ -106,6 +106,19 @@ COLUMNS = {
 }
 
 
+def test_some_rows_keep_their_places(tmp_path):
+    columns = {"age": ["1", "2", "3", "4"]}
+    table = Table(columns)
+    table.origin = "people.parquet"
+    part = table.subset([1, 3])
+    assert part.columns["age"] == ["2", "4"]
+    assert part.place(1) == "people.parquet, row 3"
+    assert part.subset([1]).place(0) == "people.parquet, row 3"
+    path = tmp_path / "people.csv"
+    path.write_text("age\n1\n\n2\n3\n")
+    assert read_table(path).subset([1, 2]).place(0) == f"{path}, line 4"
+
+
 def test_parquet_is_read_alike_by_all_libraries(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: ddbp[arrow]")
     from pyarrow import parquet

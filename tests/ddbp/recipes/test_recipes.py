@@ -185,14 +185,27 @@ def test_labels_of_lines(tmp_path, capsys):
 
 def test_a_forecast_of_a_column(tmp_path, capsys):
     path = made.wave(tmp_path / "wave.csv")
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{','.join(reversed(line.split(',')))}\n" for line in lines))
     flags = ("--past", 20, "--ahead", 3, "--hidden", 16, "--epochs", 20, "--batch-size", 32)
+    flags = (*flags, "--column", "height")
     result, bundle = trained(capsys, tmp_path, "series", "--data", path, *flags)
+    # The bundle knows which column it was.
     assert result["metrics"]["mean_absolute_error"] < 1.5
     told = made.run(capsys, "evaluate", bundle, "--data", path, "--quiet")
     assert told["metrics"]["r2"] > 0.9
     rows = predicted(capsys, tmp_path, bundle, path)
     expected = [np.sin(t / 5) * 10 + 20 for t in (300, 301, 302)]
     assert [float(row["prediction"]) for row in rows] == pytest.approx(expected, abs=3)
+    other = tmp_path / "other.csv"
+    other.write_text(path.read_text().replace("height", "level"))
+    assert predicted(capsys, tmp_path, bundle, other, "--column", "level") == [
+        {**row, "file": str(other)} for row in rows
+    ]
+    capsys.readouterr()
+    assert cli.main(["predict", str(bundle), str(other)])
+    said = "must have the column that the model was trained on; got height. Write --column with"
+    assert said in capsys.readouterr().err
 
 
 def test_classes_of_series_of_different_lengths(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -65,6 +66,35 @@ def test_samples_of_a_source_that_are_made_ahead_have_the_bits_of_those_in_memor
     for trainer, data in zip(trainers, (DATA, ddbp.data.ArraySource(X, LABELS)), strict=True):
         trainer.fit(data, epochs=2)
     assert trainers[0].parameters_sha256() == trainers[1].parameters_sha256()
+
+
+def test_a_source_is_read_by_one_thread_at_a_time():
+    class One(ddbp.data.Source):
+        """Cannot be read twice at once, as a file with a place in it."""
+
+        def __init__(self):
+            self.reads, self.readers = 0, set()
+
+        def __len__(self):
+            return len(X)
+
+        def take(self, numbers):
+            self.reads += 1
+            assert self.reads == 1, "is being read"
+            self.readers.add(threading.current_thread().name)
+            time.sleep(0.002)
+            self.reads -= 1
+            return ddbp.data.Rows(X[numbers], LABELS[numbers])
+
+    class Look(ddbp.Callback):
+        def on_step_begin(self, trainer, step):
+            trainer.evaluate(validation)
+
+    source = One()
+    training, validation = ddbp.data.split(source, (0.7, 0.3), seed=0)
+    callbacks = [Look(), ddbp.Instruments(every=1), ddbp.Doctor()]
+    make(prefetch=True, callbacks=callbacks).fit(training, epochs=2, validation=validation)
+    assert source.readers == {"MainThread", "ddbp-prefetch"}
 
 
 def test_an_augmentation_of_your_own_is_applied():

@@ -1,11 +1,14 @@
 """What is kept of samples at the end of a run: labels taken for others, losses, residuals."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.data.prepared import PreparedDataset
+from ddbp.data.series import SeriesReader
 from ddbp.report.figures import Figure
 from ddbp.report.samples import blocks
 from layers import LSTM, Embedding, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy
@@ -49,6 +52,25 @@ def test_labels_and_worst_samples_are_those_of_the_model_at_the_end(tmp_path):
     assert found["targets"][0] == LABELS[worst]
     sure = np.exp(-losses_of(logits[[worst]], logits[[worst]].argmax(axis=1)))
     np.testing.assert_allclose(found["probabilities"][0], sure, rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["in memory", "weighted", "source"])
+def test_report_has_the_names_of_classes(tmp_path, kind):
+    names = ("<red>", "blue", "green")
+    encoder = SeriesReader([0.0], [1.0], classes=names)
+    data = PreparedDataset(X.astype(np.float64), LABELS, encoder)
+    training, _ = ddbp.data.split(data, (0.8, 0.2))
+    if kind == "source":
+        training = ddbp.data.ArraySource(training.x, training.y)
+        training.classes = names
+        training = training.subset(np.arange(50))
+    weights = {0: 2.0} if kind == "weighted" else None
+    make(run_dir=tmp_path).fit(training, epochs=1, class_weight=weights)
+    assert outcome(tmp_path)[1]["classes"] == [*names]
+    page = (tmp_path / "report.html").read_text()
+    assert '<th scope="row">&lt;red&gt;</th>' in page
+    assert re.search("label (&lt;red&gt;|blue|green), predicted ", page)
+    assert "taken for \u201cblue\u201d" in page
 
 
 def test_validation_data_are_preferred(tmp_path):
