@@ -130,13 +130,15 @@ class Recipe(ABC):
 
     def flags(self, command: str, arguments: Sequence[str]) -> script.Flags:
         """Return the parser of a command, with what is usual for the model in the arguments."""
-        which = argparse.ArgumentParser(add_help=False, prog=f"ddbp {command} {self.name}")
+        name = f"ddbp {command} {self.name}"
+        usage = f"{name} --data DATA …; --help lists all flags"
+        which = argparse.ArgumentParser(add_help=False, prog=name, usage=usage)
         first, *_ = self.models
         about = f"which network: {', '.join(self.models)} (%(default)s)"
         which.add_argument("--model", choices=self.models, default=first, help=about)
         usual = self.models[which.parse_known_args(arguments)[0].model]
         flags = script.Flags(self.about, parents=[which], **usual._asdict())
-        flags.prog = which.prog
+        flags.prog = name
         flags.add_argument("--data", required=True, metavar="DATA", help=self.data)
         flags.add_argument(
             "--validation",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import numba
 import numpy as np
@@ -191,6 +191,10 @@ class Flags(argparse.ArgumentParser):
             "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
         )
         self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and where all flags are listed; exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists all flags.\n")
 
     def add_size(self, name: str, default: int | None, text: str) -> None:
         """Add a flag of a positive integer, with the `text` for `--help`."""

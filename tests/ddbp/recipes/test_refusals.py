@@ -1,5 +1,9 @@
 """What recipes refuse: in a line that names the file, with status 1, and nothing half done."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ddbp.commands import cli
@@ -78,7 +82,19 @@ def test_wrong_usage_is_status_two(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", *arguments])
     assert ended.value.code == 2
-    assert "usage: ddbp train" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert any(line.startswith("ddbp train") and "error: " in line for line in said)
+
+
+def test_predictions_that_nobody_reads_on_end_without_a_traceback(tmp_path, bundle):
+    path = made.table(tmp_path / "kinds.csv", 400)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ddbp", "predict", str(bundle), str(path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_predict_names_the_file_that_is_wrong(tmp_path, capsys, bundle):
