@@ -204,8 +204,7 @@ def test_a_forecast_of_a_column(tmp_path, capsys):
     ]
     capsys.readouterr()
     assert cli.main(["predict", str(bundle), str(other)])
-    said = "must have the column that the model was trained on; got height. Write --column with"
-    assert said in capsys.readouterr().err
+    assert "column must be one of" in capsys.readouterr().err
 
 
 def test_classes_of_series_of_different_lengths(tmp_path, capsys):
