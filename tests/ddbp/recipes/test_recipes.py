@@ -215,6 +215,7 @@ def test_classes_of_series_of_different_lengths(tmp_path, capsys):
     assert result["metrics"]["accuracy"] > 0.9
     told = made.run(capsys, "evaluate", bundle, "--data", path, *reading, "--quiet")
     assert [*told["classes"]] == ["fast", "slow"]
+    assert '<th scope="row">fast</th>' in (tmp_path / "run" / "report.html").read_text()
     rows = predicted(capsys, tmp_path, bundle, path, *reading)
     assert len(rows) == 40
 
