@@ -67,7 +67,7 @@ def test_every_public_callable_has_a_row():
         ("attribution", 300),
         ("augmentation", 100),
         ("data", 300),
-        ("estimators", 200),
+        ("estimators", 150),
         ("export", 50),
         ("inputs", 1000),
     ],

@@ -244,10 +244,12 @@ def test_watch_tells_which_process_ended_first(order, folder, sleepers):
         leave(folder, rank, process.pid, StepPhase.EXCHANGE)
     watch = post_mortem.Watch(folder, 3)
     with watch.running():
-        time.sleep(0.5)
+        while watch._strangers:
+            time.sleep(0.01)
         for number in order:
             sleepers[number].send_signal(signal.SIGKILL)
-            time.sleep(0.02)
+            # Signals are not always obeyed in the order in which they were sent.
+            os.waitid(os.P_PID, sleepers[number].pid, os.WEXITED | os.WNOWAIT)
     assert watch.first == sleepers[order[0]].pid
 
 
