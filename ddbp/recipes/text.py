@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.lines import read_lines, read_text
-from ddbp.data.named import load
 from ddbp.data.text import TextEncoder
 from ddbp.data.text_windows import TextWindows
 from ddbp.export import Bundle
@@ -25,6 +24,8 @@ from layers.types import Integers
 
 from . import classification, networks, writing
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -35,7 +36,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     split,
     tell_skipped,
 )
@@ -56,6 +57,7 @@ class Texts(Recipe):
     kind = "text"
     data = "a text file in UTF-8, or the name of a set, as tiny_shakespeare"
     validation = 0.1
+    others: Mapping[str, Sequence[str]] = {**IMAGES, "a table": (".parquet",), **BUNDLES}
     models: Mapping[str, Usual] = {
         "lstm": Usual(epochs=10, batch_size=32, learning_rate=0.004),
         "gru": Usual(epochs=10, batch_size=32, learning_rate=0.004),
@@ -204,6 +206,9 @@ def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integer
         training, test = _named(options.data)
         return training.preprocessing, training.tokens, test.tokens
     text = read_text(options.data)
+    if not text:
+        must, fix = "a text must have characters", "Name another file."
+        raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
     cut = len(text) - round(len(text) * options.validation)
     encoder = _encoder(options, text)
     return encoder, encoder.encode(text[:cut]), encoder.encode(text[cut:])
@@ -211,7 +216,7 @@ def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integer
 
 def _named(name: str) -> Any:
     """Return a set that is known by name, or refuse one of another kind."""
-    return require_kind(_OWNER, name, load(name), TextEncoder)
+    return named(_OWNER, name, TextEncoder)
 
 
 def _encoder(options: argparse.Namespace, text: str, classes: tuple[str, ...] = ()) -> TextEncoder:
