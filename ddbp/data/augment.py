@@ -428,9 +428,10 @@ def _made(given: Any) -> Augmentation:
 
 def _refused(
     given: Any,
-    must: str = "augment must be a list of augmentations",
+    must: str = "",
     fix: str = "Write augment=[Flip(), Crop(4)], of ddbp.data.augment.",
 ) -> ValueError:
+    must = must or f"augment must be a list of augmentations, each of {', '.join(KINDS)}"
     return ValueError(message("Trainer", must, repr(given), fix))
 
 

@@ -343,7 +343,8 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
     if saved and (goes_on or options.checkpoint_every):
         # It goes on from them, or they are in the way of others.
         return
-    said = f"{folder} holds a run, which this one replaces."
+    kept = ", but for its checkpoints" if saved else ""
+    said = f"{folder} holds a run, which this one replaces{kept}."
     if options.resume and status == "finished":
         must, got = "--resume must find a checkpoint", f"none in {folder}, where a run is finished"
         fix = "Name another --run-dir, or leave out --resume to replace it."

@@ -40,7 +40,7 @@ def bundle(tmp_path_factory):
     (("images", "--data", "shapes", "--augment", "Flop()"), 'Write --augment "Flip(), Crop(4)"'),
     (("images", "--data", "japanese_vowels"), "must be made for this recipe"),
     (("images", "--data", "shapes", "--model", "lenet", "--size", "12"), "must be of 28 x 28"),
-    (("images", "--data", "shapes", "--augment", "Turn()"), "must be a list of augmentations"),
+    (("images", "--data", "shapes", "--augment", "Turn()"), "each of Flip, Crop, Shift"),
     (("text", "--data", "short.txt"), "must have more than 512 tokens"),
     (("text", "--data", "latin.txt"), "must be UTF-8; got latin.txt"),
     (("text", "--data", "short.txt", "--labels"), "short.txt, line 1"),
