@@ -224,6 +224,10 @@ def read_series_table(
         raise ValueError(message(owner, must, got, f"It has {listed([*table.columns], 20)}."))
     rows: dict[str, list[int]] = {}
     for row, cell in enumerate(table.columns[series]):
+        if is_missing(cell):
+            must = f"column {shown(series)} must say which series a row is of"
+            bad.found(must, table.place(row), "it is missing", "Fill it in.")
+            continue
         rows.setdefault(name_of(cell), []).append(row)
     found = _Collected(bad, "Mend its rows.")
     for name, mine in rows.items():

@@ -64,7 +64,7 @@ class EncodedTable(NamedTuple):
     rows: Integers
     skipped: tuple[Skipped, ...]
     preprocessing: "TableEncoder"
-    unknown: Mapping[str, Mapping[str, int]]
+    unknown: Mapping[str, Counter[str]]
 
     def dataset(self) -> PreparedDataset:
         """Return the samples with their targets, which there must be."""

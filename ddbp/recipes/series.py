@@ -3,7 +3,9 @@ many series stands for.
 """
 
 import argparse
+import math
 import os
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from ddbp.data.cells import number_of
 from ddbp.data.named import load
 from ddbp.data.series import Series, SeriesReader
 from ddbp.data.series_files import read_series_folder, read_series_table, read_ts
+from ddbp.data.skipped import BadSamples, Skipped
 from ddbp.data.splits import split as parts_of
 from ddbp.data.table import read_table
 from ddbp.export import Bundle
@@ -67,9 +70,8 @@ class SeriesOfNumbers(Recipe):
         flags.add_size("--past", 40, "values that a forecast reads")
         flags.add_size("--ahead", 10, "values that it tells")
         flags.add_size("--hidden", 64, "width of the recurrent layer")
-        flags.add_argument(
-            "--skip-bad", action="store_true", help="leave out series that cannot be read"
-        )
+        about = "leave out series that cannot be read, and windows of a forecast with such a step"
+        flags.add_argument("--skip-bad", action="store_true", help=about)
 
     def add_reading(self, parser: argparse.ArgumentParser) -> None:
         about = "of a table: what to forecast (the last one; of a bundle that of its training)"
@@ -110,7 +112,8 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values = _values(options, Path(options.data), preprocessing)
+            values, _, skipped = _column(options, Path(options.data), preprocessing.names)
+            tell_skipped(skipped)
             (past, _), _ = options.example
             return _windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
@@ -204,7 +207,8 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values, name = _column(options, Path(options.data))
+    values, name, skipped = _column(options, Path(options.data))
+    tell_skipped(skipped)
     cut, needed = (
         len(values) - round(len(values) * options.validation),
         options.past + options.ahead,
@@ -213,7 +217,11 @@ def _forecast(options: argparse.Namespace) -> Split:
         must = f"both parts of the series must have {needed} values, for --past and --ahead"
         got, fix = f"{cut} and {len(values) - cut}", "Take smaller ones, or a longer series."
         raise ValueError(message(_OWNER, must, got, fix))
-    first = Series((values[:cut, np.newaxis],), None, (), (options.data,), ())
+    known = values[:cut][np.isfinite(values[:cut])]
+    if not len(known):
+        must, fix = "the series must have numbers to train on", "Mend them."
+        raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
+    first = Series((known[:, np.newaxis],), None, (), (options.data,), ())
     reader = SeriesReader.fit(first, names=[name])
     training, validation = (
         _windows(_standardised(part, reader), options.past, options.ahead)
@@ -222,18 +230,15 @@ def _forecast(options: argparse.Namespace) -> Split:
     return Split(training, validation, reader)
 
 
-def _values(options: argparse.Namespace, path: Path, reader: SeriesReader) -> Array:
-    """Return what a model forecasts, of a table (T,): the column that it was trained on unless one
-    is named.
-    """
-    return _column(options, path, reader.names)[0]
-
-
 def _column(
     options: argparse.Namespace, path: Path, known: Sequence[str] = ()
-) -> tuple[Array, str]:
-    """Return a column of a table (T,), every cell of which must be a number, and its name."""
-    table = read_table(path)
+) -> tuple[Array, str, list[Skipped]]:
+    """Return a column of a table (T,), its name and the steps that cannot be read, which are NaN:
+    the column that is named, or that a model was trained on, or the last. Those steps keep their
+    place in time, so that none is taken for the one after the last good one.
+    """
+    bad = BadSamples("ddbp", options.skip_bad)
+    table = read_table(path, skip_bad=options.skip_bad)
     name = options.column or (known[0] if known else [*table.columns][-1])
     if name not in table.columns:
         there = ", ".join(table.columns)
@@ -242,15 +247,17 @@ def _column(
             must = f"{path} must have the column that the model was trained on"
             fix = f"Write --column with one of {there}."
         raise ValueError(message("ddbp", must, name, fix))
-    values = [number_of(cell) for cell in table.columns[name]]
-    if None in values:
-        row = values.index(None)
-        must, got = (
-            f"column {name} must be numbers",
-            f"{table.columns[name][row]!r} in {table.place(row)}",
-        )
-        raise ValueError(message("ddbp", must, got, "Fill it in: every step needs a value."))
-    return np.array(values, np.float64), name
+    must, fix = f"column {name} must be numbers", "Fill it in: every step needs a value."
+    values = []
+    for row, cell in enumerate(table.columns[name]):
+        value = number_of(cell)
+        if value is None:
+            bad.found(must, table.place(row), repr(cell), fix)
+        values.append(math.nan if value is None else value)
+    # Lines that are no rows are steps as well.
+    lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
+    places = [bisect(table.lines or (), line) for line in lost]
+    return np.insert(np.array(values), places, math.nan), name, [*table.skipped, *bad.skipped]
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
@@ -258,11 +265,17 @@ def _standardised(values: Array, reader: SeriesReader) -> Array:
 
 
 def _windows(values: Array, past: int, ahead: int) -> ArrayDataset:
-    """Return all windows (N, past, 1) of values, and those that follow each (N, ahead)."""
+    """Return all windows (N, past, 1) of values, and those that follow each (N, ahead), but for
+    those with a step that is NaN.
+    """
     if len(values) < past + ahead:
         must, fix = f"the series must have {past + ahead} values", "Take a longer one."
         raise ValueError(message("ddbp", must, len(values), fix))
     whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
+    whole = whole[np.isfinite(whole).all(axis=1)]
+    if not len(whole):
+        must, fix = f"{past + ahead} steps in a row must be numbers", "Mend some."
+        raise ValueError(message("ddbp", must, "no such window", fix))
     return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
@@ -274,16 +287,23 @@ def _ahead(model: Any) -> int:
 def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace) -> Predictions:
     """Return what follows the end of each file."""
     columns: dict[str, list[Any]] = {"file": [], "step": [], "prediction": []}
+    sentences = []
     assert bundle.example is not None
     (past, _), _ = bundle.example
     for path in options.files:
-        values = _values(options, path, reader)
+        values, *_ = _column(options, path, reader.names)
         if len(values) < past:
             must = f"a series must have {past} values, which a forecast reads"
             raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))
+        if lost := np.isnan(values[-past:]).sum():
+            sentences.append(f"{path}: {lost} of its last {past} steps cannot be read")
+            continue
         read = _standardised(values[-past:], reader)[np.newaxis, :, np.newaxis]
         found = bundle.predict(read)[0].astype(np.float64) * reader.std[0] + reader.mean[0]
         columns["file"] += [str(path)] * len(found)
         columns["step"] += range(1, len(found) + 1)
         columns["prediction"] += found.tolist()
-    return Predictions(columns)
+    if not columns["file"]:
+        must, fix = f"a file must end in {past} steps that can be read", "Mend them."
+        raise ValueError(message("ddbp predict", must, sentences[0], fix))
+    return Predictions(columns, sentences)
