@@ -29,6 +29,7 @@ from .vocabulary import (
     Words,
     bpe_of,
     characters_of,
+    line_of,
     most_frequent_words,
     narrow,
     trained_bpe,
@@ -210,6 +211,12 @@ class TextEncoder(Preprocessing):
             raise TypeError(message(OWNER, must, shown(repr(text)), fix))
         return self._vocabulary.encode(text)
 
+    def strange(self, text: str) -> list[int]:
+        """Return where the characters of a text stand that the vocabulary does not have, and for
+        which it has no token: those that `encode` refuses.
+        """
+        return self._vocabulary.strange(text)
+
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,).
 
@@ -273,7 +280,15 @@ class TextEncoder(Preprocessing):
             must, fix = "tokens_path must end with .npy", 'Write "tokens.npy".'
             raise ValueError(message(OWNER, must, shown(target), fix))
         kind = narrow(len(self))
-        parts = [self.encode(part).astype(kind) for part in _parts_of(file)]
+        parts, lines = list[Integers](), 0
+        for part in _parts_of(file):
+            try:
+                parts.append(self.encode(part).astype(kind))
+            except ValueError as error:
+                line = lines + line_of(part, self.strange(part)[0])
+                must, fix = "a file must have what the vocabulary has", "Take TextEncoder.bytes()."
+                raise ValueError(message(OWNER, must, f"{file}, line {line}", fix)) from error
+            lines += part.count("\n")
         with whole(target) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate([*parts, np.zeros(0, kind)]))
         mapped: Integers = open_arrays(target)
