@@ -4,6 +4,7 @@ of CSV.
 
 import math
 import os
+from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from layers.types import Array
 from .cells import in_order, is_missing, name_of, number_of
 from .paths import existing_file, existing_folder
 from .series import Series
-from .skipped import BadSamples, listed, shown
+from .skipped import BadSamples, Skipped, listed, shown
 from .table import read_table, records
 
 
@@ -170,6 +171,52 @@ def _fault(
             what = "a missing value" if is_missing(cell) else repr(cell)
             return f"{what} at step {step} of channel {channel}"
     return None
+
+
+def read_column(
+    path: str | os.PathLike[str], name: str | None = None, *, skip_bad: bool = False
+) -> tuple[Array, str, tuple[Skipped, ...]]:
+    """Return a column of a CSV or Parquet file (T,), the last one unless it is named, its name, and
+    what of it cannot be read.
+
+    Parameters
+    ----------
+    path
+        The file, with a row for each time step.
+    name
+        The column.
+    skip_bad
+        Whether steps that cannot be read are NaN, and listed. They keep their place, so that none
+        is taken for the one after the last good one.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        There is no such column, or one of its cells is no number, and is named.
+    """
+    owner, table = "read_column", read_table(path, skip_bad=skip_bad)
+    bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
+    name = [*table.columns][-1] if name is None else name
+    if name not in table.columns:
+        must, fix = (
+            f"column must be one of {table.origin}",
+            f"It has {listed([*table.columns], 20)}.",
+        )
+        raise ValueError(message(owner, must, shown(name), fix))
+    must, fix = f"column {shown(name)} must be numbers", "Fill it in: every step needs a value."
+    values = []
+    for row, cell in enumerate(table.columns[name]):
+        value = number_of(cell)
+        if value is None:
+            bad.found(must, table.place(row), repr(cell), fix)
+        values.append(math.nan if value is None else value)
+    # Lines that are no rows are steps as well.
+    lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
+    places = [bisect(table.lines or (), line) for line in lost]
+    steps = np.insert(np.array(values, np.float64), places, math.nan)
+    return steps, name, (*table.skipped, *bad.skipped)
 
 
 def read_series_table(

@@ -206,16 +206,13 @@ class TextEncoder(Preprocessing):
         ValueError
             It has what the vocabulary does not, which has no token for that.
         """
-        if not isinstance(text, str):
-            must, fix = "a text must be a str", 'Of bytes write text.decode("utf-8").'
-            raise TypeError(message(OWNER, must, shown(repr(text)), fix))
-        return self._vocabulary.encode(text)
+        return self._vocabulary.encode(_text(text))
 
-    def strange(self, text: str) -> list[int]:
+    def strange(self, text: Any) -> list[int]:
         """Return where the characters of a text stand that the vocabulary does not have, and for
         which it has no token: those that `encode` refuses.
         """
-        return self._vocabulary.strange(text)
+        return self._vocabulary.strange(_text(text))
 
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,).
@@ -303,6 +300,13 @@ def _parts_of(file: Path) -> Iterable[str]:
                 yield part + stream.readline(_PART)
         except UnicodeDecodeError as error:
             raise not_utf8(OWNER, file, error) from error
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        must, fix = "a text must be a str", 'Of bytes write text.decode("utf-8").'
+        raise TypeError(message(OWNER, must, shown(repr(given)), fix))
+    return given
 
 
 def _texts(given: Any) -> list[str]:

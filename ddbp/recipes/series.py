@@ -3,9 +3,7 @@ many series stands for.
 """
 
 import argparse
-import math
 import os
-from bisect import bisect
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,13 +12,16 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.cells import number_of
 from ddbp.data.named import load
-from ddbp.data.series import Series, SeriesReader
-from ddbp.data.series_files import read_series_folder, read_series_table, read_ts
-from ddbp.data.skipped import BadSamples, Skipped
+from ddbp.data.series import Series, SeriesReader, windows
+from ddbp.data.series_files import (
+    read_column,
+    read_series_folder,
+    read_series_table,
+    read_ts,
+)
+from ddbp.data.skipped import Skipped
 from ddbp.data.splits import split as parts_of
-from ddbp.data.table import read_table
 from ddbp.export import Bundle
 from ddbp.optim.adam import Adam
 from ddbp.training import script
@@ -115,7 +116,7 @@ class SeriesOfNumbers(Recipe):
             values, _, skipped = _column(options, Path(options.data), preprocessing.names)
             tell_skipped(skipped)
             (past, _), _ = options.example
-            return _windows(_standardised(values, preprocessing), past, _ahead(options.model))
+            return windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
             return _named(options.data)[1]
         series = _read(options)
@@ -224,7 +225,7 @@ def _forecast(options: argparse.Namespace) -> Split:
     first = Series((known[:, np.newaxis],), None, (), (options.data,), ())
     reader = SeriesReader.fit(first, names=[name])
     training, validation = (
-        _windows(_standardised(part, reader), options.past, options.ahead)
+        windows(_standardised(part, reader), options.past, options.ahead)
         for part in (values[:cut], values[cut:])
     )
     return Split(training, validation, reader)
@@ -232,51 +233,16 @@ def _forecast(options: argparse.Namespace) -> Split:
 
 def _column(
     options: argparse.Namespace, path: Path, known: Sequence[str] = ()
-) -> tuple[Array, str, list[Skipped]]:
-    """Return a column of a table (T,), its name and the steps that cannot be read, which are NaN:
-    the column that is named, or that a model was trained on, or the last. Those steps keep their
-    place in time, so that none is taken for the one after the last good one.
+) -> tuple[Array, str, tuple[Skipped, ...]]:
+    """Return a column of a table (T,), that which a model was trained on unless one is named, its
+    name and the steps that cannot be read, which are NaN.
     """
-    bad = BadSamples("ddbp", options.skip_bad)
-    table = read_table(path, skip_bad=options.skip_bad)
-    name = options.column or (known[0] if known else [*table.columns][-1])
-    if name not in table.columns:
-        there = ", ".join(table.columns)
-        must, fix = f"--column must be one of {path}", f"They are {there}."
-        if not options.column:
-            must = f"{path} must have the column that the model was trained on"
-            fix = f"Write --column with one of {there}."
-        raise ValueError(message("ddbp", must, name, fix))
-    must, fix = f"column {name} must be numbers", "Fill it in: every step needs a value."
-    values = []
-    for row, cell in enumerate(table.columns[name]):
-        value = number_of(cell)
-        if value is None:
-            bad.found(must, table.place(row), repr(cell), fix)
-        values.append(math.nan if value is None else value)
-    # Lines that are no rows are steps as well.
-    lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
-    places = [bisect(table.lines or (), line) for line in lost]
-    return np.insert(np.array(values), places, math.nan), name, [*table.skipped, *bad.skipped]
+    name = options.column or (known[0] if known else None)
+    return read_column(path, name, skip_bad=options.skip_bad)
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
     return np.asarray((values - reader.mean[0]) / reader.std[0])
-
-
-def _windows(values: Array, past: int, ahead: int) -> ArrayDataset:
-    """Return all windows (N, past, 1) of values, and those that follow each (N, ahead), but for
-    those with a step that is NaN.
-    """
-    if len(values) < past + ahead:
-        must, fix = f"the series must have {past + ahead} values", "Take a longer one."
-        raise ValueError(message("ddbp", must, len(values), fix))
-    whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
-    whole = whole[np.isfinite(whole).all(axis=1)]
-    if not len(whole):
-        must, fix = f"{past + ahead} steps in a row must be numbers", "Mend some."
-        raise ValueError(message("ddbp", must, "no such window", fix))
-    return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
 def _ahead(model: Any) -> int:

@@ -1,13 +1,11 @@
 """The recipe of series: what becomes of steps that cannot be read."""
 
-import argparse
-
 import numpy as np
 import pytest
 
 from ddbp.commands import cli
-from ddbp.data.series_files import read_series_table
-from ddbp.recipes import series
+from ddbp.data.series import windows
+from ddbp.data.series_files import read_column, read_series_table
 
 from . import made
 
@@ -24,17 +22,18 @@ def damaged(path, *lines):
 
 def test_steps_that_cannot_be_read_keep_their_place(tmp_path):
     path = damaged(tmp_path / "wave.csv", (4, "2,"), (6, "4,1,2"), (8, "no row"), (10, "8,high"))
-    options = argparse.Namespace(column=None, skip_bad=True)
-    values, name, skipped = series._column(options, path)
+    values, name, skipped = read_column(path, skip_bad=True)
     assert (len(values), name) == (300, "height")
     assert np.flatnonzero(np.isnan(values)).tolist() == [2, 4, 6, 8]
     whole = made.wave(tmp_path / "whole.csv")
     good = np.isfinite(values)
-    assert np.array_equal(values[good], series._column(options, whole)[0][good])
+    assert np.array_equal(values[good], read_column(whole)[0][good])
     assert sorted(each.place.rpartition(" ")[2] for each in skipped) == ["10", "4", "6", "8"]
-    windows = series._windows(values, 3, 2)
-    assert len(windows) == 300 - 9 - 4
-    assert np.isfinite(windows.x).all()
+    found = windows(values, 3, 2)
+    assert len(found) == 300 - 9 - 4
+    assert np.isfinite(found.x).all()
+    with pytest.raises(ValueError, match="6 numbers in a row"):
+        windows(values[:9], 3, 3)
 
 
 @pytest.mark.parametrize("line", ["199,high", "199,", "199,1,2"])
