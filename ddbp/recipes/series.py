@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.named import load
 from ddbp.data.series import Series, SeriesReader, windows
 from ddbp.data.series_files import (
     read_column,
@@ -33,6 +32,8 @@ from layers.types import Array
 from . import classification, networks
 from .numbers import STANDARDISED, in_units
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -43,7 +44,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     tell_skipped,
 )
 
@@ -64,6 +65,7 @@ class SeriesOfNumbers(Recipe):
         " .ts file, a folder with a sub-folder of CSV files for each class, or a name, as"
         " japanese_vowels"
     )
+    others: Mapping[str, Sequence[str]] = {**IMAGES, **BUNDLES}
     models: Mapping[str, Usual] = dict.fromkeys(("gru", "lstm", "rnn"), _USUAL)
 
     def add_flags(self, flags: script.Flags) -> None:
@@ -192,8 +194,7 @@ def _labelled(options: argparse.Namespace) -> Split:
 
 def _named(name: str) -> Any:
     """Return a set that is known by name, or refuse one of another kind."""
-    found = load(name)
-    return require_kind(_OWNER, name, found, SeriesReader)
+    return named(_OWNER, name, SeriesReader)
 
 
 def _some(series: Series, numbers: list[int]) -> Series:

@@ -2,7 +2,7 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,8 @@ from layers.errors import message
 from . import classification, networks
 from .numbers import STANDARDISED, in_units
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -50,6 +52,7 @@ class Tables(Recipe):
     about = "Train a network that predicts a column of a table."
     kind = "table"
     data = "a CSV or Parquet file with the names of its columns"
+    others: Mapping[str, Sequence[str]] = {**IMAGES, "series": (".ts",), **BUNDLES}
     models: Mapping[str, Usual] = {
         "mlp": Usual(epochs=60, batch_size=64, learning_rate=0.003),
         "linear": Usual(epochs=60, batch_size=64, learning_rate=0.01),

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.lines import read_lines, read_text
-from ddbp.data.named import load
 from ddbp.data.skipped import Skipped
 from ddbp.data.text import TextEncoder
 from ddbp.data.text_windows import TextWindows
@@ -27,6 +26,8 @@ from layers.types import Integers
 
 from . import classification, networks, writing
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -37,7 +38,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     split,
     tell_skipped,
 )
@@ -58,6 +59,7 @@ class Texts(Recipe):
     kind = "text"
     data = "a text file in UTF-8, or the name of a set, as tiny_shakespeare"
     validation = 0.1
+    others: Mapping[str, Sequence[str]] = {**IMAGES, "a table": (".parquet",), **BUNDLES}
     models: Mapping[str, Usual] = {
         "lstm": Usual(epochs=10, batch_size=32, learning_rate=0.004),
         "gru": Usual(epochs=10, batch_size=32, learning_rate=0.004),
@@ -216,7 +218,7 @@ def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integer
         return training.preprocessing, training.tokens, test.tokens
     text = read_text(options.data)
     if not text.strip():
-        must, fix = "a text must have letters", "Check the path."
+        must, fix = "a text must have letters", "Name another file."
         raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
     cut = len(text) - round(len(text) * options.validation)
     encoder = _encoder(options, text)
@@ -260,7 +262,7 @@ def _predicted(encoder: TextEncoder, text: str, tokens: Integers) -> float:
 
 def _named(name: str) -> Any:
     """Return a set that is known by name, or refuse one of another kind."""
-    return require_kind(_OWNER, name, load(name), TextEncoder)
+    return named(_OWNER, name, TextEncoder)
 
 
 def _encoder(options: argparse.Namespace, text: str, classes: tuple[str, ...] = ()) -> TextEncoder:
