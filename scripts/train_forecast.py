@@ -8,13 +8,14 @@ steps of one size by sums and products alone, which are the same on every proces
 of the series is the test; nothing of it takes part in training or scaling.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ddbp import Adam, ArrayDataset, script
+from ddbp import Adam, script
+from ddbp.data.series import windows
+from ddbp.data.series_files import read_column
 from layers import Composite, Linear, MeanSquaredError
 from layers.types import Array
 
@@ -56,36 +57,6 @@ def lorenz(points: int) -> Array:
     return np.array(series)
 
 
-def column(path: Path, name: str | None) -> Array:
-    """Return a column of a CSV file with a header, the last one unless named; ends the script with
-    an error if it cannot.
-    """
-    table = np.genfromtxt(path, delimiter=",", names=True, encoding="utf-8")
-    known = table.dtype.names or ()
-    chosen = name or (known[-1] if known else "")
-    if chosen not in known:
-        sys.exit(
-            f"train_forecast: --column must be one of {', '.join(known)}; got {name!r}. The first"
-            f" line of {path} is its header."
-        )
-    series = np.atleast_1d(table[chosen]).astype(np.float64)
-    wrong = np.flatnonzero(~np.isfinite(series))
-    if wrong.size:
-        sys.exit(
-            f"train_forecast: column {chosen!r} must hold numbers; line {wrong[0] + 2} of {path}"
-            " does not. Fill or drop it."
-        )
-    return series
-
-
-def windows(series: Array, past: int, steps: int) -> ArrayDataset:
-    """Return all windows: `past` values (N, past, 1), and the `steps` values that follow (N,
-    steps).
-    """
-    whole = np.lib.stride_tricks.sliding_window_view(series, past + steps)
-    return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
-
-
 def main() -> None:
     """Train and print the result: errors in the series' own units, beside the baselines'."""
     flags = script.Flags(
@@ -104,15 +75,8 @@ def main() -> None:
     flags.add_size("--steps", 10, "values that it forecasts")
     options = flags.parse_args()
     script.use_one_thread()
-    if options.csv and not options.csv.is_file():
-        flags.error(f"--csv must be a file; got {str(options.csv)!r}")
-    series = column(options.csv, options.column) if options.csv else lorenz(12_000)
-    cut, needed = len(series) * 4 // 5, options.past + options.steps
-    if len(series) - cut < needed:
-        flags.error(
-            f"a fifth of the series must hold {needed} values for --past and --steps; got"
-            f" {len(series) - cut}"
-        )
+    series = read_column(options.csv, options.column)[0] if options.csv else lorenz(12_000)
+    cut = len(series) * 4 // 5
     mean, deviation = series[:cut].mean(), series[:cut].std() or 1.0
     training, test = (
         windows((part - mean) / deviation, options.past, options.steps)

@@ -122,7 +122,7 @@ def _opened(name: str, given: Any) -> Any:
     require_unmasked("ArraySource", name, given)
     if isinstance(given, list):
         given = np.asarray(given)
-    if not all(hasattr(given, each) for each in ("shape", "dtype", "__getitem__", "__len__")):
+    if not all(hasattr(given, each) for each in ("shape", "dtype", "__getitem__")):
         must = f"{name} must be an array that is read by its rows"
         raise TypeError(message("ArraySource", must, f"a {type(given).__name__}", _FIX))
     if getattr(given.dtype, "kind", "") not in tuple("fiub"):

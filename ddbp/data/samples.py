@@ -294,7 +294,12 @@ def of_leaves(function: Callable[..., Any], first: Samples, *others: Samples) ->
 
 def require_equal_lengths(owner: str, named: Mapping[str, Samples]) -> int:
     """Return the number of samples, or refuse arrays that differ in it."""
-    found = [(name, len(leaf)) for key, part in named.items() for name, leaf in leaves(key, part)]
+    # Arrays of zarr have a shape, but no `len`.
+    found = [
+        (name, len(leaf) if isinstance(leaf, Ragged) else leaf.shape[0])
+        for key, part in named.items()
+        for name, leaf in leaves(key, part)
+    ]
     names, lengths = zip(*found, strict=True)
     if len(set(lengths)) > 1:
         must = f"{', '.join(names[:-1])} and {names[-1]} must have the same length"

@@ -10,6 +10,7 @@ import numpy as np
 from layers.errors import message
 from layers.types import Array
 
+from .array_dataset import ArrayDataset
 from .cells import number_of
 from .prepared import PreparedDataset
 from .preprocess import Preprocessing, State, checked_classes, several, unscaled
@@ -180,6 +181,21 @@ class SeriesReader(Preprocessing):
         if self._target is None:
             return super().predictions(outputs)
         return unscaled("SeriesReader", outputs, self._target)
+
+
+def windows(values: Array, past: int, ahead: int) -> ArrayDataset:
+    """Return all windows (N, past, 1) of a series (T,), and the values that follow each (N, ahead).
+
+    Raises
+    ------
+    ValueError
+        The series is too short for one.
+    """
+    if len(values) < past + ahead:
+        must, fix = f"a series must have {past + ahead} values", "Take a longer one."
+        raise ValueError(message("windows", must, len(values), fix))
+    whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
+    return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
 def _columns(series: Series) -> Iterable[list[list[float]]]:

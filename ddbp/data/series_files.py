@@ -172,6 +172,33 @@ def _fault(
     return None
 
 
+def read_column(path: str | os.PathLike[str], name: str | None = None) -> tuple[Array, str]:
+    """Return a column of a CSV or Parquet file (T,), the last one unless it is named, and its name.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        There is no such column, or one of its cells is no number, and is named.
+    """
+    owner, table = "read_column", read_table(path)
+    name = [*table.columns][-1] if name is None else name
+    if name not in table.columns:
+        must, fix = (
+            f"column must be one of {table.origin}",
+            f"It has {listed([*table.columns], 20)}.",
+        )
+        raise ValueError(message(owner, must, shown(name), fix))
+    values = [number_of(cell) for cell in table.columns[name]]
+    if None in values:
+        row = values.index(None)
+        must = f"column {shown(name)} must be numbers"
+        got = f"{table.columns[name][row]!r} in {table.place(row)}"
+        raise ValueError(message(owner, must, got, "Fill it in: every step needs a value."))
+    return np.array(values, np.float64), name
+
+
 def read_series_table(
     path: str | os.PathLike[str],
     *,

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.cells import number_of
 from ddbp.data.named import load
-from ddbp.data.series import Series, SeriesReader
-from ddbp.data.series_files import read_series_folder, read_series_table, read_ts
+from ddbp.data.series import Series, SeriesReader, windows
+from ddbp.data.series_files import (
+    read_column,
+    read_series_folder,
+    read_series_table,
+    read_ts,
+)
 from ddbp.data.splits import split as parts_of
-from ddbp.data.table import read_table
 from ddbp.export import Bundle
 from ddbp.optim.adam import Adam
 from ddbp.training import script
@@ -110,9 +113,9 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values = _values(options, Path(options.data), preprocessing)
+            values, _ = _column(options, Path(options.data), preprocessing.names)
             (past, _), _ = options.example
-            return _windows(_standardised(values, preprocessing), past, _ahead(options.model))
+            return windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
             return _named(options.data)[1]
         series = _read(options)
@@ -216,54 +219,21 @@ def _forecast(options: argparse.Namespace) -> Split:
     first = Series((values[:cut, np.newaxis],), None, (), (options.data,), ())
     reader = SeriesReader.fit(first, names=[name])
     training, validation = (
-        _windows(_standardised(part, reader), options.past, options.ahead)
+        windows(_standardised(part, reader), options.past, options.ahead)
         for part in (values[:cut], values[cut:])
     )
     return Split(training, validation, reader)
 
 
-def _values(options: argparse.Namespace, path: Path, reader: SeriesReader) -> Array:
-    """Return what a model forecasts, of a table (T,): the column that it was trained on unless one
-    is named.
+def _column(options: argparse.Namespace, path: Path, known: Sequence[str] = ()) -> Any:
+    """Return a column of a table (T,), that which a model was trained on unless one is named, and
+    its name.
     """
-    return _column(options, path, reader.names)[0]
-
-
-def _column(
-    options: argparse.Namespace, path: Path, known: Sequence[str] = ()
-) -> tuple[Array, str]:
-    """Return a column of a table (T,), every cell of which must be a number, and its name."""
-    table = read_table(path)
-    name = options.column or (known[0] if known else [*table.columns][-1])
-    if name not in table.columns:
-        there = ", ".join(table.columns)
-        must, fix = f"--column must be one of {path}", f"They are {there}."
-        if not options.column:
-            must = f"{path} must have the column that the model was trained on"
-            fix = f"Write --column with one of {there}."
-        raise ValueError(message("ddbp", must, name, fix))
-    values = [number_of(cell) for cell in table.columns[name]]
-    if None in values:
-        row = values.index(None)
-        must, got = (
-            f"column {name} must be numbers",
-            f"{table.columns[name][row]!r} in {table.place(row)}",
-        )
-        raise ValueError(message("ddbp", must, got, "Fill it in: every step needs a value."))
-    return np.array(values, np.float64), name
+    return read_column(path, options.column or (known[0] if known else None))
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
     return np.asarray((values - reader.mean[0]) / reader.std[0])
-
-
-def _windows(values: Array, past: int, ahead: int) -> ArrayDataset:
-    """Return all windows (N, past, 1) of values, and those that follow each (N, ahead)."""
-    if len(values) < past + ahead:
-        must, fix = f"the series must have {past + ahead} values", "Take a longer one."
-        raise ValueError(message("ddbp", must, len(values), fix))
-    whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
-    return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 
 def _ahead(model: Any) -> int:
@@ -277,7 +247,7 @@ def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace
     assert bundle.example is not None
     (past, _), _ = bundle.example
     for path in options.files:
-        values = _values(options, path, reader)
+        values, _ = _column(options, path, reader.names)
         if len(values) < past:
             must = f"a series must have {past} values, which a forecast reads"
             raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))

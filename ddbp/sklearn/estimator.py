@@ -417,7 +417,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         fraction(name, "dropout", self.dropout, "0.5 is usual.")
         one_of(name, "dtype", self.dtype, _DTYPES)
         factory: Any = self.model
-        if factory is not None and (isinstance(factory, Module) or not callable(factory)):
+        strange = isinstance(factory, type) and not issubclass(factory, Module)
+        if factory is not None and (
+            strange or isinstance(factory, Module) or not callable(factory)
+        ):
             must = "model must be a function of (features, outputs, rng) that returns a layer"
             fix = "Write def model(features, outputs, rng): return Sequential(…)."
             raise TypeError(message(name, must, repr(factory), fix))

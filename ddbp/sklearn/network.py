@@ -48,7 +48,8 @@ ACTIVATIONS: Mapping[str, type[Module]] = {
 
 def sizes(owner: str, given: Any) -> tuple[int, ...]:
     """Return the sizes of hidden layers: one number for one layer, or a sequence of them."""
-    listed = given if isinstance(given, list | tuple) or np.ndim(given) else (given,)
+    several = isinstance(given, list | tuple) or (isinstance(given, np.ndarray) and given.ndim)
+    listed = given if several else (given,)
     fix = "Write hidden_layer_sizes=(100,)."
     return tuple(positive_int(owner, "hidden_layer_sizes", size, fix) for size in listed)
 

@@ -98,6 +98,21 @@ def of_columns(folder):
     return ddbp.data.ArrowSource(paths, x=names, y="y", cache=folder / "cache")
 
 
+def of_hdf5(folder):
+    h5py = pytest.importorskip("h5py", reason="h5py is not installed")
+    with h5py.File(folder / "data.h5", "w") as file:
+        file["x"], file["y"] = X, LABELS
+    file = h5py.File(folder / "data.h5", "r")
+    return ArraySource(file["x"], file["y"])
+
+
+def of_zarr(folder):
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed")
+    zarr.save_group(str(folder / "data.zarr"), x=X, y=LABELS)
+    group = zarr.open_group(str(folder / "data.zarr"), mode="r")
+    return ArraySource(group["x"], group["y"])
+
+
 class Several:
     """Gives several samples at once, as newer data sets of PyTorch do."""
 
@@ -138,6 +153,8 @@ KINDS = {
     "npz": of_npz,
     "safetensors": of_safetensors,
     "rows of another library": lambda folder: ArraySource(Grid(X), Grid(LABELS)),
+    "hdf5": of_hdf5,
+    "zarr": of_zarr,
     "arrow": of_arrow,
     "arrow stream": lambda folder: of_arrow(folder, "stream"),
     "parquet": lambda folder: of_arrow(folder, "parquet"),

@@ -32,7 +32,7 @@ def bundle(tmp_path_factory):
     (("text", "--data", "latin.txt"), "must be UTF-8; got latin.txt"),
     (("text", "--data", "short.txt", "--labels"), "short.txt, line 1"),
     (("text", "--data", "said.txt", "--labels", "--model", "gpt"), "must be recurrent"),
-    (("series", "--data", "wave.csv", "--column", "depth"), "--column must be one of"),
+    (("series", "--data", "wave.csv", "--column", "depth"), "column must be one of"),
     (("series", "--data", "kinds.csv"), "column kind must be numbers; got"),
     (("series", "--data", "wave.csv", "--past", "400"), "both parts of the series must have"),
     (("series", "--data", "wave.csv", "--label", "height"), "Name it by --series"),

@@ -15,6 +15,7 @@ import pytest
 
 import ddbp
 from ddbp.checkpoint import folder
+from ddbp.data.augment import MixUp, Noise
 from ddbp.job import temporary
 from ddbp.training import in_ranks
 
@@ -139,6 +140,14 @@ def test_fits_here_and_on_ranks_take_turns_with_the_bits_of_those_here(hooks, tm
     assert [json.loads(line)["step"] for line in metrics] == [
         record["step"] for fit in values["fit.earlier"].values() for record in fit
     ] + [record["step"] for record in values["fit.history"]]
+
+
+def test_augmented_batches_made_ahead_have_the_bits_of_one_process():
+    augment = [Noise(0.3), MixUp(0.4, classes=3)]
+    here, there = make(augment=augment), make(augment=augment, prefetch=True)
+    here.fit(DATA, epochs=2)
+    there.fit(ddbp.data.ArraySource(X, LABELS), epochs=2, ranks=2)
+    assert there.parameters_sha256() == here.parameters_sha256()
 
 
 SCRIPT = """

@@ -114,8 +114,8 @@ def test_forecast_of_a_csv_beats_persistence(pooled, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--column", "depth"), "--column must be one of time, height; got 'depth'"),
-        (("--past", 400), "a fifth of the series must hold 410 values"),
+        (("--column", "depth"), "table.csv; got depth. It has time, height"),
+        (("--past", 400), "a series must have 410 values"),
     ],
 )
 def test_forecast_refuses_what_the_table_does_not_have(pooled, tmp_path, arguments, message):
