@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from layers.errors import message
 from layers.kernels.cache_folder import opened
 
 MOST_BYTES = 2**28
@@ -49,6 +50,16 @@ def read_text(path: str | os.PathLike[str]) -> str:
             raise OSError(errno.EFBIG, "Too large", os.fspath(path))
         content = file.read(MOST_BYTES)
     return content.decode("utf-8", errors="replace")
+
+
+def unwritable(owner: str, path: Path, error: BaseException) -> OSError:
+    """Return the error of a file that cannot be written, with what would mend it."""
+    fix = "Free some space, or write elsewhere."
+    if not path.parent.is_dir():
+        fix = f"Make the folder {path.parent} first, or write elsewhere."
+    elif path.is_dir() or not os.access(path.parent, os.W_OK):
+        fix = "Name a file, in a folder that you may write to."
+    return OSError(message(owner, f"{path} must be a file to write to", reason(error), fix))
 
 
 def reason(error: BaseException) -> str:

@@ -84,11 +84,16 @@ def boolean(owner: str, name: str, value: Any) -> bool:
 
 
 def one_of(owner: str, name: str, value: Any, choices: Iterable[str], fix: str = "") -> str:
-    """Return one of some words."""
+    """Return one of some words; the refusal of another names the one that is nearest to it."""
     words = tuple(choices)
     if not isinstance(value, str) or value not in words:
         must = f"{name} must be one of {', '.join(words)}"
-        raise ValueError(message(owner, must, repr(value), fix or f'Write {name}="{words[0]}".'))
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value), words, 1)
+        if near or not fix:
+            fix = f'Write {name}="{[*near, words[0]][0]}".'
+        raise ValueError(message(owner, must, repr(value), fix))
     return str(value)
 
 

@@ -312,8 +312,7 @@ def write_arrays(
         with files.whole(path, durable=True) as place:
             safetensors.numpy.save_file(dict(arrays), place, facts)
     except (OSError, safetensors.SafetensorError) as error:
-        must, fix = f"{path} must be a file to write to", "Free some space, or write elsewhere."
-        raise OSError(message("ddbp", must, error, fix)) from error
+        raise files.unwritable("ddbp", path, error) from error
 
 
 def make(path: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import files
+from ddbp.data.samples import Ragged
 from ddbp.export.bundle import Bundle, load_bundle, save_bundle
 from ddbp.export.exchange import to_torch
 from ddbp.export.naming import SCHEMES
@@ -44,10 +46,14 @@ def run(arguments: Sequence[str]) -> int:
         "--shape", type=_shape, help="of an input without the batch, such as 28,28,1, for --onnx"
     )
     parser.add_argument(
-        "--lengths", action="store_true", help="have --onnx take the lengths of sequences"
+        "--lengths",
+        action=argparse.BooleanOptionalAction,
+        help="have --onnx take the lengths of sequences (where a recipe has trained so)",
     )
     parser.add_argument(
-        "--any-length", action="store_true", help="have --onnx take sequences of any length"
+        "--any-length",
+        action=argparse.BooleanOptionalAction,
+        help="have --onnx take sequences of any length (where it takes their lengths)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     options = parser.parse_args(arguments)
@@ -67,13 +73,15 @@ def _shape(text: str) -> tuple[int, ...]:
 
 
 def _export(options: argparse.Namespace) -> None:
+    source = options.source
+    bundle = _of_run(source) if os.path.isdir(source) else load_bundle(source)
     targets = [each for each in (options.bundle, options.onnx, options.torch) if each is not None]
     for target in targets:
         if os.path.lexists(target) and not options.overwrite:
             must, fix = "export must write a new file", "Name another one, or add --overwrite."
             raise ValueError(message(_OWNER, must, target, fix))
-    source = options.source
-    bundle = _of_run(source) if os.path.isdir(source) else load_bundle(source)
+        if not target.parent.is_dir():
+            raise files.unwritable(_OWNER, target, FileNotFoundError("no such folder"))
     if not targets:
         _show(bundle)
     if options.bundle is not None:
@@ -83,18 +91,37 @@ def _export(options: argparse.Namespace) -> None:
             preprocessing=bundle.preprocessing,
             task=bundle.task,
             labels=bundle.labels,
-            example=_example(options, bundle) if options.shape or bundle.example else None,
+            example=_example_of_bundle(options, bundle),
         )
         print(plain(f"{options.bundle}: a bundle"))
     if options.torch is not None:
         arrays = to_torch(bundle.model, options.torch, names=options.names)
         print(plain(f"{options.torch}: {len(arrays)} arrays with PyTorch's names"))
     if options.onnx is not None:
-        example = _example(options, bundle)
-        lengths = np.full(len(example), example.shape[1]) if options.lengths else None
-        any_length = options.any_length
-        to_onnx(bundle.model, options.onnx, example, lengths=lengths, any_length=any_length)
-        print(plain(f"{options.onnx}: {_compared(bundle.model, options.onnx, example, lengths)}"))
+        print(plain(f"{options.onnx}: {_to_onnx(options, bundle)}"))
+
+
+def _to_onnx(options: argparse.Namespace, bundle: Bundle) -> str:
+    """Write a file of ONNX; return what it takes, and how far its outputs are from ours."""
+    example, ragged = _example(options, bundle), _ragged(options, bundle)
+    free = ragged if options.any_length is None else options.any_length
+    if (ragged or free) and example.ndim < 2:
+        must, fix = (
+            "inputs with --lengths or --any-length must have steps",
+            "Leave these flags out.",
+        )
+        raise ValueError(message(_OWNER, must, f"shape {example.shape[1:]} of a sample", fix))
+    lengths = np.full(len(example), example.shape[1]) if ragged else None
+    to_onnx(bundle.model, options.onnx, example, lengths=lengths, any_length=free)
+    given = [(example, lengths)]
+    if ragged:
+        shorter = np.maximum(1, [example.shape[1], example.shape[1] // 2])
+        given.append((example, shorter))
+    if free:
+        steps = max(1, example.shape[1] // 2)
+        given.append((example[:, :steps], np.array([steps, 1]) if ragged else None))
+    said = "takes lengths of sequences, " * ragged + "of any number of steps; " * free
+    return said + _compared(bundle.model, options.onnx, given)
 
 
 def _of_run(folder: Path) -> Bundle:
@@ -108,12 +135,26 @@ def _show(bundle: Bundle) -> None:
     if bundle.labels is not None:
         print(plain(f"labels: {', '.join(bundle.labels)}"))
     if bundle.example is not None:
-        print(plain(f"example: {bundle.example[0]} {bundle.example[1]}"))
+        more = ", and others of other lengths" * bundle.ragged
+        print(plain(f"example: {bundle.example[0]} {bundle.example[1]}{more}"))
     if bundle.preprocessing is not None:
         print(plain(f"preprocessing: {bundle.preprocessing.get('kind')}"))
     size = sum(parameter.size for parameter in bundle.model.parameters())
     print(f"parameters: {size}")
     print(plain(f"model: {bundle.model!r}"))
+
+
+def _ragged(options: argparse.Namespace, bundle: Bundle) -> bool:
+    """Return whether the model takes the lengths of sequences."""
+    return bundle.ragged if options.lengths is None else bool(options.lengths)
+
+
+def _example_of_bundle(options: argparse.Namespace, bundle: Bundle) -> Any:
+    """Return what a bundle keeps an input by, if it is known."""
+    if not (options.shape or bundle.example):
+        return None
+    example = _example(options, bundle)
+    return Ragged([*example]) if _ragged(options, bundle) else example
 
 
 def _example(options: argparse.Namespace, bundle: Bundle) -> Array:
@@ -129,21 +170,29 @@ def _example(options: argparse.Namespace, bundle: Bundle) -> Array:
         raise ValueError(message(_OWNER, "the shape of an input must be known", "none", fix))
     rng = np.random.default_rng(0)
     if dtype == "int64":
-        return np.zeros((2, *shape), np.int64)
+        tables = [part for _, part in bundle.model.named_layers() if isinstance(part, Embedding)]
+        # Numbers that all tables have.
+        most = min((len(table.weight.value) for table in tables), default=1)
+        return rng.integers(0, most, (2, *shape))
     return rng.standard_normal((2, *shape)).astype(np.float32)
 
 
-def _compared(model: Any, path: Path, x: Array, lengths: Array | None) -> str:
-    """Return how far the outputs of a file of ONNX are from ours, where that can be told."""
+def _compared(model: Any, path: Path, inputs: Sequence[tuple[Array, Array | None]]) -> str:
+    """Return how far the outputs of a file of ONNX are from ours at most, where that can be told,
+    for inputs and their lengths.
+    """
     try:
         import onnxruntime
     except ImportError:
         return "checked by onnx; onnxruntime, which would compare outputs, is not installed"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    given = {"input": x} | ({} if lengths is None else {"lengths": lengths})
-    (found,) = session.run(None, given)
-    expected = model(x) if lengths is None else model(x, lengths=lengths)
-    difference = float(np.abs(found - expected).max() / max(1e-30, np.abs(expected).max()))
+    differences = []
+    for x, lengths in inputs:
+        given = {"input": x} | ({} if lengths is None else {"lengths": lengths})
+        (found,) = session.run(None, given)
+        expected = model(x) if lengths is None else model(x, lengths=lengths)
+        differences.append(np.abs(found - expected).max() / max(1e-30, np.abs(expected).max()))
+    difference = float(np.max(differences))
     if not difference < _CLOSE:
         fix = "Report it, with the architecture."
         must = "onnxruntime must give the outputs of the model"

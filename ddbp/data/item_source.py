@@ -199,7 +199,7 @@ class GeneratorSource(_Collating):
         Returns a new iterator over samples, as of `ItemSource`: the same ones each time, and on
         every rank.
     samples
-        How many there are. What comes after them is not read.
+        How many there are: as many as the iterator yields, of which `itertools.islice` takes some.
     x, y, weights, lengths
         As of `ItemSource`.
 
@@ -207,6 +207,8 @@ class GeneratorSource(_Collating):
     ------
     TypeError
         `make` is no function, such as an iterator, which would be over after one epoch.
+    ValueError
+        When they are read: there are fewer samples, or more.
 
     Examples
     --------
@@ -273,8 +275,19 @@ class GeneratorSource(_Collating):
                 got = f"{self._next}"
                 raise ValueError(message("GeneratorSource", must, got, fix)) from None
             self._next += 1
+            if self._next == len(self):
+                self._require_end()
             if self._next > number:
                 return item
+
+    def _require_end(self) -> None:
+        """Refuse samples that would never be read."""
+        for _ in self._iterator:
+            must = f"the generator must yield {len(self)} samples"
+            fix = (
+                f"Pass samples= as many as it yields, or take itertools.islice(items, {len(self)})."
+            )
+            raise ValueError(message("GeneratorSource", must, "more", fix))
 
 
 def _lengths(owner: str, name: str, given: Any) -> Integers:

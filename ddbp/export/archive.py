@@ -63,8 +63,7 @@ def write(path: Path, facts: Mapping[str, Any], members: Mapping[str, bytes]) ->
                 # Without a date of its own, it has that of the beginning of zip.
                 archive.writestr(zipfile.ZipInfo(name), content)
     except OSError as error:
-        must, fix = f"{path} must be a file to write to", "Free some space, or write elsewhere."
-        raise OSError(message("save_bundle", must, files.reason(error), fix)) from error
+        raise files.unwritable("save_bundle", path, error) from error
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -18,6 +18,7 @@ from ddbp.architecture.description import (
     build_for,
     require_precision,
 )
+from ddbp.data.samples import Ragged
 from ddbp.reduction.replicate import named_arrays
 from ddbp.training import checks, evaluation
 from ddbp.training.paths import path_of
@@ -52,6 +53,8 @@ class Bundle:
     example
         Shape (without the batch axis) and type of an input, such as ((28, 28, 1), "float32"); None
         if that was not said.
+    ragged
+        Whether inputs are sequences of different lengths, of which the example is one.
     facts
         All that bundle.json says.
     """
@@ -61,6 +64,7 @@ class Bundle:
     task: str = "other"
     labels: tuple[str, ...] | None = None
     example: tuple[tuple[int, ...], str] | None = None
+    ragged: bool = False
     facts: Mapping[str, Any] | None = None
 
     def predict(self, x: Any, batch_size: int = 256) -> Any:
@@ -108,7 +112,8 @@ def save_bundle(
         The names of the classes, or of the outputs, in their order; those of the preprocessing
         unless given.
     example
-        An input (N, …): its shape and type tell other tools what the model takes.
+        An input (N, …): its shape and type tell other tools what the model takes. Of a `Ragged`
+        those of its first sequence, and that others may differ in length.
 
     Raises
     ------
@@ -186,8 +191,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     task = facts.get("task")
     if task not in TASKS:
         raise damaged(path, f"its task must be in {TASKS}", repr(task)[:80])
-    example = _example(path, facts.get("example"))
-    return Bundle(model, state, task, None if labels is None else (*labels,), example, facts)
+    example, ragged = _example(path, facts.get("example"))
+    names = None if labels is None else (*labels,)
+    return Bundle(model, state, task, names, example, ragged, facts)
 
 
 def unpacked(path: Path, content: bytes) -> dict[str, Array]:
@@ -231,23 +237,27 @@ def _facts_of(example: Any) -> dict[str, Any] | None:
     """Return shape and type of a sample."""
     if example is None:
         return None
-    array = np.asarray(example)
+    ragged = isinstance(example, Ragged)
+    array = example.values[: example.lengths[0]][np.newaxis] if ragged else np.asarray(example)
     if array.ndim < 1 or array.dtype.kind not in "fiub":
         must, fix = "example must be an input (N, …)", "Pass example=x[:1]."
         got = f"shape {array.shape} of {array.dtype}"
         raise ValueError(message("save_bundle", must, got, fix))
     dtype = str(array.dtype) if array.dtype.kind == "f" else "int64"
-    return {"shape": [*array.shape[1:]], "dtype": dtype}
+    facts = {"shape": [*array.shape[1:]], "dtype": dtype}
+    return {**facts, "ragged": True} if ragged else facts
 
 
-def _example(path: Path, facts: Any) -> tuple[tuple[int, ...], str] | None:
+def _example(path: Path, facts: Any) -> tuple[tuple[tuple[int, ...], str] | None, bool]:
+    """Return shape and type of a sample, and whether samples may differ in length."""
     if facts is None:
-        return None
+        return None, False
     try:
-        shape, dtype = facts["shape"], facts["dtype"]
+        shape, dtype, ragged = facts["shape"], facts["dtype"], facts.get("ragged", False)
         known = dtype in _DTYPES and all(type(size) is int and 0 < size < 2**31 for size in shape)
-    except (TypeError, KeyError):
+        known = known and (ragged is False or (ragged is True and len(shape) > 0))
+    except (AttributeError, TypeError, KeyError):
         known = False
     if not known:
         raise damaged(path, "its example must be a shape and a type", repr(facts)[:80])
-    return (*shape,), dtype
+    return ((*shape,), dtype), ragged

@@ -3,6 +3,8 @@
     predict = numpy_reader.load("model.ddbp")
     y = predict(x)  # or predict(x, lengths), for padded sequences (N, T, …)
 
+or run it: python numpy_reader.py model.ddbp x.npy y.npy [lengths.npy]
+
 Nothing of the bundle is executed, and a layer or an option that is not known here is refused.
 """
 
@@ -17,25 +19,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 TYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "BOOL": "?"}
 LAYERS = {}
+PARAMETERS = "parameters.safetensors"
 
 
 def load(path):
     """Return the function (x, lengths=None) -> y of a bundle."""
-    with zipfile.ZipFile(path) as archive:
-        facts = json.loads(archive.read("bundle.json"))
-        raw = archive.read("parameters.safetensors")
-    require(facts["format"] == 1, f"format {facts['format']}")
-    digest = facts["files"]["parameters.safetensors"]["sha256"]
-    require(hashlib.sha256(raw).hexdigest() == digest, "damaged parameters")
-    start, arrays, seen = 8 + int.from_bytes(raw[:8], "little"), {}, {}
-    for name, entry in json.loads(raw[8:start]).items():
-        if name != "__metadata__":
-            first, stop = (start + place for place in entry["data_offsets"])
-            flat = np.frombuffer(raw[first:stop], TYPES[entry["dtype"]])
-            arrays[name] = flat.reshape(entry["shape"])
-    for first, *others in facts["architecture"]["tied"]:
-        arrays.update((name, arrays[first]) for name in others)
+    try:
+        root, arrays = read(path)
+    except (zipfile.BadZipFile, EOFError, LookupError, NotImplementedError, TypeError) as error:
+        require(False, f"{path}, which is cut off or no bundle: {error}")
     dtype = next((array.dtype for array in arrays.values() if array.dtype.kind == "f"), "<f4")
+    seen = {}
 
     def call(node, path, x, lengths):
         if "again" in node:
@@ -51,9 +45,36 @@ def load(path):
         x = np.asarray(x)
         lengths = None if lengths is None else np.asarray(lengths)
         x = x.astype(dtype) if x.dtype.kind == "f" else x
-        return call(facts["architecture"]["root"], "", x, lengths).astype(dtype)
+        return call(root, "", x, lengths).astype(dtype)
 
     return predict
+
+
+def read(path):
+    """Return the architecture of a bundle, and its arrays by name."""
+    with zipfile.ZipFile(path) as archive:
+        facts, raw = (member(archive, name) for name in ("bundle.json", PARAMETERS))
+    facts, arrays = json.loads(facts), {}
+    require(facts["format"] == 1, f"format {facts['format']}")
+    digest = facts["files"][PARAMETERS]["sha256"]
+    require(hashlib.sha256(raw).hexdigest() == digest, "damaged parameters")
+    start = 8 + int.from_bytes(raw[:8], "little")
+    for name, entry in json.loads(raw[8:start]).items():
+        if name != "__metadata__":
+            first, stop = (start + place for place in entry["data_offsets"])
+            flat = np.frombuffer(raw[first:stop], TYPES[entry["dtype"]])
+            arrays[name] = flat.reshape(entry["shape"])
+    for first, *others in facts["architecture"]["tied"]:
+        arrays.update((name, arrays[first]) for name in others)
+    return facts["architecture"]["root"], arrays
+
+
+def member(archive, name):
+    """Return the bytes of a member, which are as many in the file: none is unpacked."""
+    entry = archive.getinfo(name)
+    stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size
+    require(stored, f"{name}, compressed")
+    return archive.read(entry)
 
 
 def require(known, what):
@@ -263,5 +284,11 @@ LAYERS |= {
 }
 
 if __name__ == "__main__":
-    bundle, given, result = sys.argv[1:]
-    np.save(result, load(bundle)(np.load(given)))
+    if len(sys.argv) not in (4, 5):
+        sys.exit("numpy_reader: write python numpy_reader.py model.ddbp x.npy y.npy [lengths.npy]")
+    bundle, given, result, *lengths = sys.argv[1:]
+    try:
+        np.save(result, load(bundle)(np.load(given), *map(np.load, lengths)))
+    except (EOFError, LookupError, OSError, TypeError, ValueError) as error:
+        text = " ".join(str(error).split())
+        sys.exit(text if text.startswith("numpy_reader: ") else f"numpy_reader: {text}")

@@ -13,7 +13,6 @@ from ddbp import terminal
 from ddbp.comm.current import communicator
 from ddbp.data.images import SUFFIXES
 from ddbp.data.named import load, named_sets
-from ddbp.data.samples import Ragged
 from ddbp.data.splits import split as parts_of
 from ddbp.export import Bundle
 from ddbp.optim.optimizer import Optimizer
@@ -258,9 +257,8 @@ def split(
 
 
 def example_of(dataset: Any) -> Any:
-    """Return an input (1, …) of data."""
-    x = dataset.x[:1] if hasattr(dataset, "x") else dataset.take(np.arange(1)).x
-    return x.values[: x.lengths[0]][np.newaxis] if isinstance(x, Ragged) else x
+    """Return an input (1, …) of data, or a `Ragged` of one or more."""
+    return dataset.x[:1] if hasattr(dataset, "x") else dataset.take(np.arange(1)).x
 
 
 def tell_skipped(skipped: Sequence[Any]) -> None:

@@ -203,7 +203,7 @@ class DDBPClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]
         return BinaryCrossEntropy() if self._multilabel else SoftmaxCrossEntropy()
 
     def _strata(self, y: Array) -> Array | None:
-        return None if self._multilabel else y
+        return None if self._multilabel else self.classes_[y]
 
     def _sample_weights(self, y: Any, weights: Array | None) -> Array | None:
         if self.class_weight is None:

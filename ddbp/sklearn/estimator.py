@@ -289,12 +289,21 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         """Return what is trained on, and what tells when to stop, if anything does."""
         if not self.early_stopping:
             return data, None
-        parts = train_test_split(
-            np.arange(len(data)),
-            test_size=self.validation_fraction,
-            random_state=seed,
-            stratify=self._strata(data.y),
-        )
+        strata, kept = self._strata(data.y), self.validation_fraction
+        try:
+            parts = train_test_split(
+                np.arange(len(data)), test_size=kept, random_state=seed, stratify=strata
+            )
+        except ValueError as error:
+            each, got = "", f"{len(data)} samples"
+            if strata is not None:
+                names, counts = np.unique(strata, return_counts=True)
+                each, rarest = " of each class", names.tolist()[counts.argmin()]
+                got += f", {counts.min()} of {rarest!r},"
+            must = f"early_stopping must have samples{each} to keep back, and others to train on"
+            fix = "Raise validation_fraction, add samples, or leave early_stopping out."
+            got += f" and validation_fraction={kept}"
+            raise ValueError(message(self._name, must, got, fix)) from error
         training, validation = (
             ArrayDataset.unchecked(
                 data.x[rows], data.y[rows], None if data.weights is None else data.weights[rows]
@@ -388,7 +397,8 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         """Refuse parameters that are wrong."""
         name = self._name
         networks.sizes(name, self.hidden_layer_sizes)
-        one_of(name, "activation", self.activation, networks.ACTIVATIONS)
+        fix = 'activation="relu" is usual.'
+        one_of(name, "activation", self.activation, networks.ACTIVATIONS, fix)
         non_negative(name, "alpha", self.alpha, "1e-4 is usual.", finite=True)
         if not (isinstance(self.batch_size, str) and self.batch_size == "auto"):
             fix = 'batch_size="auto" is up to 200.'

@@ -95,8 +95,7 @@ def to_onnx(
         with files.whole(target) as place:
             place.write_bytes(content)
     except OSError as error:
-        must, fix = f"{target} must be a file to write to", "Free some space, or write elsewhere."
-        raise OSError(message(_OWNER, must, files.reason(error), fix)) from error
+        raise files.unwritable(_OWNER, target, error) from error
 
 
 def _array(given: Any) -> Array:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -363,6 +364,16 @@ def test_generator_that_ends_too_early_is_refused_with_how_many_it_has():
         ValueError, match=r"^GeneratorSource: the generator must yield 84 samples; got 83\."
     ):
         make().fit(source, epochs=1)
+
+
+def test_generator_that_goes_on_is_refused():
+    source = GeneratorSource(pairs, samples=len(X) - 1)
+    with pytest.raises(
+        ValueError, match=r"the generator must yield 82 samples; got more\. .*islice\(items, 82\)"
+    ):
+        make().fit(source, epochs=1)
+    some = GeneratorSource(lambda: islice(pairs(), 82), samples=82)
+    assert len(some.take(np.arange(82)).x) == 82
 
 
 def test_run_that_was_stopped_in_the_midst_of_an_epoch_goes_on_with_the_same_source_only(tmp_path):

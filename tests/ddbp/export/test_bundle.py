@@ -391,6 +391,10 @@ def test_layers_that_hold_each_other_without_end_are_refused(tmp_path):
         ({"preprocessing": [1]}, "its preprocessing must be an object"),
         ({"example": {"shape": [-1], "dtype": "float32"}}, "its example must be a shape"),
         ({"example": 3}, "its example must be a shape"),
+        (
+            {"example": {"shape": [], "dtype": "int64", "ragged": True}},
+            "its example must be a shape",
+        ),
         ({"architecture": None}, "it must be an object with a root"),
         ({"files": {}}, "its members must be those that it lists"),
     ],

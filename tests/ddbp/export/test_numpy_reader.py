@@ -77,6 +77,60 @@ def test_it_is_a_program_too(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model(x), rtol=1e-6)
 
 
+def test_as_a_program_it_takes_lengths(tmp_path):
+    rng = np.random.default_rng(0)
+    model = layers.Sequential(layers.LSTM(3, 4, rng=rng, last=True), layers.Linear(4, 2, rng=rng))
+    export.save_bundle(tmp_path / "a.ddbp", model)
+    x, lengths = rng.standard_normal((2, 5, 3)).astype(np.float32), np.array([2, 5])
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "lengths.npy", lengths)
+    command = [sys.executable, READER, "a.ddbp", "x.npy", "y.npy", "lengths.npy"]
+    found = run_process(command, timeout=60, cwd=tmp_path)
+    assert found.status == 0, found.err
+    expected = model(x, lengths=lengths)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-6)
+
+
+def rezipped(path, target, compression=zipfile.ZIP_STORED, leave_out=()):
+    with zipfile.ZipFile(path) as file:
+        members = {name: file.read(name) for name in file.namelist() if name not in leave_out}
+    with zipfile.ZipFile(target, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+def test_what_is_no_whole_bundle_is_refused_in_one_line(tmp_path):
+    good = tmp_path / "good"
+    export.save_bundle(good, layers.Linear(3, 2, rng=np.random.default_rng(0)))
+    np.save(tmp_path / "x.npy", np.ones((2, 3), np.float32))
+    (tmp_path / "cut").write_bytes(good.read_bytes()[:-30])
+    (tmp_path / "empty").touch()
+    rezipped(good, tmp_path / "bare", leave_out=["bundle.json"])
+    rezipped(good, tmp_path / "packed", zipfile.ZIP_DEFLATED)
+    for name, what in (
+        ("cut", "cut, which is cut off or no bundle"),
+        ("empty", "empty, which is cut off or no bundle"),
+        ("bare", "There is no item named 'bundle.json'"),
+        ("packed", "bundle.json, compressed"),
+        ("none", "No such file"),
+    ):
+        command = [sys.executable, READER, name, "x.npy", "y.npy"]
+        found = run_process(command, timeout=60, cwd=tmp_path)
+        assert found.status == 1
+        (line,) = found.err.splitlines()
+        assert line.startswith("numpy_reader: ")
+        assert what in line
+    assert not (tmp_path / "y.npy").exists()
+
+
+def test_compressed_members_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
+    export.save_bundle(tmp_path / "a", layers.Linear(3, 2, rng=np.random.default_rng(0)))
+    rezipped(tmp_path / "a", tmp_path / "b", zipfile.ZIP_DEFLATED)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("it was unpacked"))
+    with pytest.raises(ValueError, match="compressed"):
+        numpy_reader.load(tmp_path / "b")
+
+
 def test_it_imports_nothing_but_numpy_and_the_standard_library():
     lines = [line.split()[1] for line in READER.read_text().splitlines() if "import " in line[:7]]
     assert {line.split(".")[0] for line in lines} <= {*sys.stdlib_module_names, "numpy"}

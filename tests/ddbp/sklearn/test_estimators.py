@@ -173,6 +173,12 @@ def test_weights_of_classes_move_the_decision():
     assert balanced.predict(X).sum() > 0
 
 
+def test_too_few_samples_for_early_stopping_are_said_by_the_name_of_a_class():
+    for labels, said in ((["a", "a", "b", "b"], "4 samples, 2 of 'a', and"), ("aaab", "1 of 'b'")):
+        with pytest.raises(ValueError, match=said):
+            DDBPClassifier(early_stopping=True).fit(X[:4], list(labels))
+
+
 def test_early_stopping_goes_back_to_the_best_epoch():
     options = {"early_stopping": True, "n_iter_no_change": 3, "learning_rate_init": 0.05}
     regressor = DDBPRegressor((32,), random_state=0, validation_fraction=0.3, **options)
@@ -324,7 +330,8 @@ def test_the_penalty_of_weights_is_scikit_learns():
     ("wrong", "says"),
     [
         ({"hidden_layer_sizes": (0,)}, "hidden_layer_sizes must be"),
-        ({"activation": "rely"}, "activation must be one of"),
+        ({"activation": "rely"}, 'activation must be one of .*Write activation="relu"'),
+        ({"activation": "swishy"}, 'activation must be one of .*activation="relu" is usual'),
         ({"solver": "lbfgs"}, r"trained by batches: write solver=\"adam\""),
         ({"solver": "adamant"}, "solver must be the name of an optimizer"),
         ({"alpha": -1}, "alpha must"),
