@@ -1,10 +1,16 @@
 """Threads per rank, decided in one place: one. The unit of parallelism is the rank."""
 
+import os
+import shlex
 import sys
 from typing import Any
 
+from ddbp.terminal import plain
+
 from .cores import available_cores
 
+_NAME = "ddbp"
+"""The command, which is a module, too."""
 _LIMITS: list[Any] = []
 
 
@@ -24,9 +30,17 @@ def advise_other_cores() -> str | None:
     cores = available_cores()
     if cores < 2:
         return None
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    program = (sys.argv[0] or "script.py") if spec is None else f"-m {spec.name}"
     return (
-        f"This process uses 1 of {cores} cores; `ddbp launch {program}` trains on all of them, with"
-        " one process each."
+        f"This process uses 1 of {cores} cores; `ddbp launch {_program()}` trains on all of them,"
+        " with one process each."
     )
+
+
+def _program() -> str:
+    """Return what Python runs, and its arguments, as one would type them after `ddbp launch`."""
+    script, *arguments = sys.argv or [""]
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    # That of a folder of modules is called MODULE.__main__; commands of a package are scripts.
+    module = os.path.basename(script) if spec is None else spec.name.removesuffix(".__main__")
+    started = ["-m", module] if spec is not None or module == _NAME else [script or "script.py"]
+    return plain(shlex.join([*started, *arguments]))

@@ -9,6 +9,7 @@ from ddbp.data.kinds import preprocessing as preprocessing_of
 from ddbp.export import Bundle, load_bundle
 from ddbp.recipes.chosen import of_preprocessing
 from ddbp.recipes.recipe import Recipe
+from layers.errors import message
 
 NAME = "model.ddbp"
 """The name of the bundle in a run folder."""
@@ -22,7 +23,11 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 
 def opened(owner: str, path: Path) -> tuple[Bundle, Recipe, Any]:
     """Return a bundle, the recipe that made it, and its preprocessing, or refuse what is none."""
-    bundle = load_bundle(path / NAME if os.path.isdir(path) else path)
+    file = path / NAME if os.path.isdir(path) else path
+    if not os.path.lexists(file):
+        must, fix = "BUNDLE must be a bundle, or the folder of a run", "`ddbp train` writes both."
+        raise FileNotFoundError(message(owner, must, f"{file}, which is not there", fix))
+    bundle = load_bundle(file)
     state = bundle.preprocessing
     preprocessing = None if state is None else preprocessing_of(state)
     return bundle, of_preprocessing(owner, preprocessing), preprocessing

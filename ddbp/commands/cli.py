@@ -1,9 +1,12 @@
 """The command `ddbp`."""
 
+import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module, metadata
+from typing import TextIO
 
 from layers.errors import message
 
@@ -59,11 +62,40 @@ the dash of a command it has an underscore.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return the exit status, 130 where Ctrl+C has ended it."""
+    """Run a command; return the exit status: 130 where Ctrl+C has ended it, 141 where nobody reads
+    on what it prints, as `head` does not.
+    """
     try:
-        return _run(arguments)
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+    except BrokenPipeError:
+        unread = [stream for stream in (sys.stdout, sys.stderr) if _is_unread(stream)]
+        if not unread:
+            raise
+        # What is left of it goes nowhere when Python ends.
+        with open(os.devnull, "w") as nowhere:
+            for stream in unread:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def _is_unread(stream: TextIO | None) -> bool:
+    """Return whether a stream is a pipe whose reader has gone."""
+    try:
+        place = -1 if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        # It is none of the system's.
+        return False
+    if place < 0:
+        return False
+    poll = select.poll()
+    poll.register(place, select.POLLOUT)
+    return any(found & (select.POLLERR | select.POLLHUP) for _, found in poll.poll(0))
 
 
 def _run(arguments: Sequence[str] | None) -> int:

@@ -39,12 +39,14 @@ def run(arguments: Sequence[str]) -> int:
     for recipe in RECIPES.values():
         recipe.add_reading(parser)
     options = parser.parse_args(arguments)
-    return told_in_a_line(lambda: _evaluate(options))
+    return told_in_a_line(lambda: _evaluate(options), options)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
     use_one_thread()
-    result = evaluation.evaluate(*opened("ddbp evaluate", options.bundle), options)
+    bundle, recipe, preprocessing = opened("ddbp evaluate", options.bundle)
+    recipe.require_readable("ddbp evaluate", [options.data])
+    result = evaluation.evaluate(bundle, recipe, preprocessing, options)
     if result is None:
         return
     if not options.quiet:

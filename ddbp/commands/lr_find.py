@@ -38,11 +38,12 @@ def run(arguments: Sequence[str]) -> int:
         "--picture", type=Path, metavar="FILE", help="draw the curve: rates.svg, .png or .pdf"
     )
     options = flags.parse_args(rest)
-    return told_in_a_line(lambda: _find(recipe, options))
+    return told_in_a_line(lambda: _find(recipe, options), options)
 
 
 def _find(recipe: Recipe, options: argparse.Namespace) -> None:
     use_one_thread()
+    recipe.require_readable(f"ddbp lr-find {recipe.name}", [options.data])
     if options.picture is not None:
         RateRange.require_picture(options.picture)
     # A step of the test is one of a window, which begins where nothing was read before.

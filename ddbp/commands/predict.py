@@ -7,6 +7,8 @@ Files are images (or folders of them), tables, texts or series, as the model was
 
 import argparse
 import csv
+import glob
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from ddbp.comm.threads import use_one_thread
 from ddbp.recipes import outputs
 from ddbp.recipes.chosen import RECIPES
 from ddbp.training import script
+from layers.errors import message
 
 from .bundles import add_bundle, opened
 from .refusals import told_in_a_line
@@ -48,7 +51,7 @@ def run(arguments: Sequence[str]) -> int:
     for recipe in RECIPES.values():
         recipe.add_reading(parser)
     options = parser.parse_args(arguments)
-    return told_in_a_line(lambda: _predict(options))
+    return told_in_a_line(lambda: _predict(options), options)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -56,6 +59,8 @@ def _predict(options: argparse.Namespace) -> None:
     if options.output is not None:
         outputs.check(options.output)
     bundle, recipe, preprocessing = opened("ddbp predict", options.bundle)
+    options.files = _expanded(options.files)
+    recipe.require_readable("ddbp predict", options.files)
     found = recipe.predict(bundle, preprocessing, options)
     for sentence in found.skipped:
         terminal.say(f"left out: {terminal.plain(sentence)}")
@@ -67,3 +72,19 @@ def _predict(options: argparse.Namespace) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(found.columns)
     writer.writerows(outputs.rows(found.columns))
+
+
+def _expanded(paths: Sequence[Path]) -> list[Path]:
+    """Return files, with those that a pattern stands for where the shell has not named them."""
+    result = []
+    for path in paths:
+        pattern = str(path)
+        if not glob.has_magic(pattern) or os.path.lexists(path):
+            result.append(path)
+            continue
+        found = sorted(glob.glob(pattern, recursive=True))
+        if not found:
+            must, fix = "a pattern must stand for a file", f"The folder is {Path.cwd()}."
+            raise FileNotFoundError(message("ddbp predict", must, f"none for {pattern}", fix))
+        result += map(Path, found)
+    return result

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     """Train; return the exit status: 1 if the data cannot be read, or the model cannot be made."""
     recipe, rest = chosen("train", __doc__, arguments)
     options = recipe.flags("train", rest).parse_args(rest)
-    return told_in_a_line(lambda: _train(recipe, options))
+    return told_in_a_line(lambda: _train(recipe, options), options)
 
 
 def chosen(
@@ -46,6 +46,7 @@ def chosen(
 
 def _train(recipe: Recipe, options: argparse.Namespace) -> None:
     use_one_thread()
+    recipe.require_readable(f"ddbp train {recipe.name}", [options.data])
     if options.run_dir is None:
         now = datetime.now().strftime("%Y%m%d-%H%M%S.%f")
         options.run_dir = Path("runs", f"train-{recipe.name}", now)

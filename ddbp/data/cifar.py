@@ -117,8 +117,10 @@ def read_cifar(
             while archive.fileobj is not None and archive.fileobj.read(1 << 20):
                 pass
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        must = "the archive must be whole"
-        raise ValueError(message(_OWNER, must, f"{file}: {error}", "Fetch it again.")) from error
+        # Of a file that is none, tarfile tells each way that it has tried in a line of its own.
+        reason = str(error).partition("\n")[0].rstrip(":")
+        must, fix = "path must be CIFAR's archive, and whole", f"Fetch it again. {_FIX}"
+        raise ValueError(message(_OWNER, must, f"{file}: {reason}", fix)) from error
     return _of_set(contents, str(file), part, kind)
 
 

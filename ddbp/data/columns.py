@@ -1,6 +1,7 @@
 """Columns of tables: what is inferred of them, and what their cells become."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ OWNER = "TableEncoder"
 FEW = 20
 """So many different integers of a target at most are taken for classes."""
 _MOST_CATEGORIES = 1000
+_COMMA = re.compile(r"[-+]?\d+,\d+")
 READERS: dict[str, Callable[[Any], float | None]] = {"number": number_of, "date": days_of}
 
 
@@ -61,6 +63,7 @@ def scaled(column: Column, values: Sequence[float | None]) -> list[Array]:
 def inferred(table: Table, name: str, role: str | None, bad: BadSamples) -> Column:
     """Return a column with its role, inferred unless it is given, or refuse one of mixed types."""
     cells = table.columns[name]
+    require_single(table, name)
     if role is not None:
         return Column(name, role)
     if all(map(is_missing, cells)):
@@ -73,6 +76,7 @@ def inferred(table: Table, name: str, role: str | None, bad: BadSamples) -> Colu
         fix = f'Mend it, write roles={{"{shown(name)}": "category"}}, or skip_bad=True.'
         raise ValueError(message(OWNER, must, got, fix))
     if role == "category":
+        require_points(table, name)
         kinds = {category_of(cell) for cell in cells}
         if len(kinds) > _MOST_CATEGORIES or (len(kinds) > FEW and 2 * len(kinds) > len(cells)):
             must = f"column {shown(name)} must have categories that occur again"
@@ -80,6 +84,30 @@ def inferred(table: Table, name: str, role: str | None, bad: BadSamples) -> Colu
             fix = f'Write roles={{"{shown(name)}": "ignore"}}, or "category" if it is one.'
             raise ValueError(message(OWNER, must, got, fix))
     return Column(name, role)
+
+
+def require_single(table: Table, name: str) -> None:
+    """Refuse a column whose cells hold several values each."""
+    for row, cell in enumerate(table.columns[name]):
+        if isinstance(cell, list | tuple | dict | set):
+            must = f"column {shown(name)} must have one value in every cell"
+            got = f"{table.place(row)}: {shown(repr(cell))}"
+            fix = f'Write roles={{"{shown(name)}": "ignore"}}, or a column for each.'
+            raise ValueError(message(OWNER, must, got, fix))
+
+
+def require_points(table: Table, name: str) -> None:
+    """Refuse a column of texts that are numbers with commas for points."""
+    there = [row for row, cell in enumerate(table.columns[name]) if not is_missing(cell)]
+    cells = [str(table.columns[name][row]).strip() for row in there]
+    with_commas = [row for row, cell in zip(there, cells, strict=True) if _COMMA.fullmatch(cell)]
+    numbers = sum(number_of(cell) is not None for cell in cells)
+    if with_commas and 2 * (len(with_commas) + numbers) > len(there):
+        row = with_commas[0]
+        must = f"numbers of column {shown(name)} must have a decimal point"
+        got = f"{table.place(row)}: {shown(repr(table.columns[name][row]))}, with a comma"
+        fix = f'Write 1.5 for 1,5; or roles={{"{shown(name)}": "category"}} if it is no number.'
+        raise ValueError(message(OWNER, must, got, fix))
 
 
 def _kind_of(table: Table, name: str) -> tuple[str, int | None]:

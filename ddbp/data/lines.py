@@ -9,9 +9,13 @@ from layers.checks import boolean
 from layers.errors import message
 
 from .cells import in_order
+from .encodings import mend_of
 from .idx import opened
 from .paths import existing_file
 from .skipped import BadSamples, Skipped, shown
+
+_HEAD = 100
+"""Bytes that tell an encoding."""
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
@@ -44,7 +48,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
 def not_utf8(owner: str, file: Path, error: UnicodeDecodeError) -> ValueError:
     """Return the error for a text in another encoding."""
     got = f"{file}, whose byte {error.start} is {error.object[error.start]:#x}"
-    fix = "Convert it: iconv -f latin1 -t utf-8."
+    fix = mend_of(error.object[:_HEAD].decode("utf-8", "surrogateescape"))
     return ValueError(message(owner, "a text must be UTF-8", got, fix))
 
 
@@ -103,7 +107,8 @@ def read_lines(
             try:
                 text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
             except UnicodeDecodeError as error:
-                bad.found("lines must be UTF-8", f"{file}, line {number}", error, "Convert it.")
+                fix_bytes = mend_of(line.decode("utf-8", "surrogateescape"))
+                bad.found("lines must be UTF-8", f"{file}, line {number}", error, fix_bytes)
                 continue
             if not text.strip():
                 continue

@@ -184,17 +184,22 @@ class SeriesReader(Preprocessing):
 
 
 def windows(values: Array, past: int, ahead: int) -> ArrayDataset:
-    """Return all windows (N, past, 1) of a series (T,), and the values that follow each (N, ahead).
+    """Return all windows (N, past, 1) of a series (T,), and the values that follow each (N, ahead),
+    but for those with a step that is NaN.
 
     Raises
     ------
     ValueError
-        The series is too short for one.
+        The series is too short for one, or none is without NaN.
     """
     if len(values) < past + ahead:
         must, fix = f"a series must have {past + ahead} values", "Take a longer one."
         raise ValueError(message("windows", must, len(values), fix))
     whole = np.lib.stride_tricks.sliding_window_view(values, past + ahead)
+    whole = whole[~np.isnan(whole).any(axis=1)]
+    if not len(whole):
+        must, fix = f"a series must have {past + ahead} numbers in a row", "Mend some steps."
+        raise ValueError(message("windows", must, "none", fix))
     return ArrayDataset(whole[:, :past, np.newaxis].copy(), whole[:, past:].copy())
 
 

@@ -4,6 +4,7 @@ of CSV.
 
 import math
 import os
+from bisect import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from layers.types import Array
 from .cells import in_order, is_missing, name_of, number_of
 from .paths import existing_file, existing_folder
 from .series import Series
-from .skipped import BadSamples, listed, shown
+from .skipped import BadSamples, Skipped, listed, shown
 from .table import read_table, records
 
 
@@ -172,8 +173,21 @@ def _fault(
     return None
 
 
-def read_column(path: str | os.PathLike[str], name: str | None = None) -> tuple[Array, str]:
-    """Return a column of a CSV or Parquet file (T,), the last one unless it is named, and its name.
+def read_column(
+    path: str | os.PathLike[str], name: str | None = None, *, skip_bad: bool = False
+) -> tuple[Array, str, tuple[Skipped, ...]]:
+    """Return a column of a CSV or Parquet file (T,), the last one unless it is named, its name, and
+    what of it cannot be read.
+
+    Parameters
+    ----------
+    path
+        The file, with a row for each time step.
+    name
+        The column.
+    skip_bad
+        Whether steps that cannot be read are NaN, and listed. They keep their place, so that none
+        is taken for the one after the last good one.
 
     Raises
     ------
@@ -182,7 +196,8 @@ def read_column(path: str | os.PathLike[str], name: str | None = None) -> tuple[
     ValueError
         There is no such column, or one of its cells is no number, and is named.
     """
-    owner, table = "read_column", read_table(path)
+    owner, table = "read_column", read_table(path, skip_bad=skip_bad)
+    bad = BadSamples(owner, boolean(owner, "skip_bad", skip_bad))
     name = [*table.columns][-1] if name is None else name
     if name not in table.columns:
         must, fix = (
@@ -190,13 +205,18 @@ def read_column(path: str | os.PathLike[str], name: str | None = None) -> tuple[
             f"It has {listed([*table.columns], 20)}.",
         )
         raise ValueError(message(owner, must, shown(name), fix))
-    values = [number_of(cell) for cell in table.columns[name]]
-    if None in values:
-        row = values.index(None)
-        must = f"column {shown(name)} must be numbers"
-        got = f"{table.columns[name][row]!r} in {table.place(row)}"
-        raise ValueError(message(owner, must, got, "Fill it in: every step needs a value."))
-    return np.array(values, np.float64), name
+    must, fix = f"column {shown(name)} must be numbers", "Fill it in: every step needs a value."
+    values = []
+    for row, cell in enumerate(table.columns[name]):
+        value = number_of(cell)
+        if value is None:
+            bad.found(must, table.place(row), repr(cell), fix)
+        values.append(math.nan if value is None else value)
+    # Lines that are no rows are steps as well.
+    lost = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
+    places = [bisect(table.lines or (), line) for line in lost]
+    steps = np.insert(np.array(values, np.float64), places, math.nan)
+    return steps, name, (*table.skipped, *bad.skipped)
 
 
 def read_series_table(
@@ -251,6 +271,10 @@ def read_series_table(
         raise ValueError(message(owner, must, got, f"It has {listed([*table.columns], 20)}."))
     rows: dict[str, list[int]] = {}
     for row, cell in enumerate(table.columns[series]):
+        if is_missing(cell):
+            must = f"column {shown(series)} must say which series a row is of"
+            bad.found(must, table.place(row), "it is missing", "Fill it in.")
+            continue
         rows.setdefault(name_of(cell), []).append(row)
     found = _Collected(bad, "Mend its rows.")
     for name, mine in rows.items():

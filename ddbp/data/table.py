@@ -12,6 +12,8 @@ from typing import Any
 from layers.checks import boolean
 from layers.errors import message, noting
 
+from .cells import plain_cell
+from .encodings import mend_of
 from .idx import opened
 from .paths import existing_file
 from .skipped import BadSamples, Skipped, listed, shown
@@ -116,22 +118,7 @@ class Table:
 
 def _plain(cells: Iterable[Any]) -> list[Any]:
     """Return the cells of a column as Python's own values, None for what is missing."""
-    return [_plain_cell(cell) for cell in cells]
-
-
-def _plain_cell(cell: Any) -> Any:
-    if cell is None or cell.__class__ is str or cell.__class__ is int:
-        return cell
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
-    item = getattr(cell, "item", None)
-    if item is not None and getattr(cell, "ndim", 1) == 0:
-        cell = item()
-    # NaN of any library, and pandas' NaT, differ from themselves; its NA says neither.
-    try:
-        return None if cell != cell else cell
-    except TypeError:
-        return None
+    return [plain_cell(cell) for cell in cells]
 
 
 def read_table(
@@ -139,9 +126,10 @@ def read_table(
 ) -> Table:
     """Return the columns of a CSV or Parquet file.
 
-    A CSV file has names in its first line; it may be compressed by gzip. It is read by Python's own
-    reader, whose numbers are the nearest ones, whatever is installed. Parquet is read by pyarrow,
-    polars or pandas, whichever is there.
+    A CSV file has names in its first line, whatever `skip_bad`; it may be compressed by gzip. A
+    first column without a name is the index that pandas writes, and left out. The file is read by
+    Python's own reader, whose numbers are the nearest ones, whatever is installed. Parquet is read
+    by pyarrow, polars or pandas, whichever is there.
 
     Parameters
     ----------
@@ -184,14 +172,20 @@ def read_table(
 
 
 def records(
-    text: Iterable[str], delimiter: str, origin: str, bad: BadSamples
+    text: Iterable[str],
+    delimiter: str,
+    origin: str,
+    bad: BadSamples,
+    later: BadSamples | None = None,
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the first line of each record of CSV with its cells; empty lines are
-    none.
+    none. What is wrong is told `bad`, of all records after the first `later`, if given.
     """
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         line = reader.line_num + 1
+        if line > 1:
+            bad = later or bad
         try:
             cells = next(reader)
         except StopIteration:
@@ -203,9 +197,21 @@ def records(
         if not cells:
             continue
         if any(not cell.isascii() and _undecoded(cell) for cell in cells):
-            bad.found("lines must be UTF-8", f"{origin}, line {line}", repr(cells), "Convert it.")
+            fix = mend_of("".join(cells))
+            bad.found("lines must be UTF-8", f"{origin}, line {line}", repr(cells), fix)
             continue
         yield line, cells
+
+
+def _require_text(first: str, rest: io.TextIOBase, origin: str) -> None:
+    """Refuse the first line of a file that is no text in UTF-8, or is empty."""
+    if _undecoded(first) or "\0" in first:
+        must = "a table must be a CSV file in UTF-8, or a Parquet file"
+        got = f"{origin}, which begins with {shown(repr(first[:40]))}"
+        raise ValueError(message(_OWNER, must, got, mend_of(first + rest.read(200))))
+    if not first.strip():
+        must, fix = "a CSV file must have names in its first line", "Write them there."
+        raise ValueError(message(_OWNER, must, f"{origin}, which begins with none", fix))
 
 
 def _undecoded(cell: str) -> bool:
@@ -214,9 +220,7 @@ def _undecoded(cell: str) -> bool:
 
 def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSamples) -> Table:
     first = text.readline()
-    if not first.strip():
-        must, fix = "a CSV file must have names in its first line", "Write them there."
-        raise ValueError(message(_OWNER, must, f"{origin}, which begins with none", fix))
+    _require_text(first, text, origin)
     if delimiter is None:
         delimiter = max(_DELIMITERS, key=first.count)
 
@@ -224,9 +228,17 @@ def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSample
         yield first
         yield from text
 
-    rows = records(lines(), delimiter, origin, bad)
+    # Names that cannot be read are never left out: a row of data would become the names.
+    heading = BadSamples(_OWNER, skip=True)
+    rows = records(lines(), delimiter, origin, heading, bad)
     names = [name.strip() for name in next(rows, (1, [""]))[1]]
+    if heading.skipped:
+        must, fix = "the names in the first line must be CSV in UTF-8", "Mend the first line."
+        got = f"{heading.skipped[0].place}: {heading.skipped[0].reason}"
+        raise ValueError(message(_OWNER, must, got, fix))
     twice = sorted({name for name in names if names.count(name) > 1 or not name})
+    if twice == [""] and names.index("") == 0 and len(names) > 1 and names.count("") == 1:
+        twice = []
     if twice:
         must = "the names in the first line must be all different, and none empty"
         got = f"{origin}, with {listed([repr(name) for name in twice])}"
@@ -242,7 +254,9 @@ def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSample
         for column, cell in zip(cells, row, strict=True):
             column.append(cell)
     bad.require_some(len(numbers), f"a row below the names in {origin}")
-    table = Table(dict(zip(names, cells, strict=True)))
+    columns = dict(zip(names, cells, strict=True))
+    columns.pop("", None)
+    table = Table(columns)
     table.origin, table.lines, table.skipped = origin, numbers, tuple(bad.skipped)
     return table
 

@@ -1,5 +1,6 @@
 """How rows of tables become a model's inputs and targets, by statistics of the training data."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -9,7 +10,7 @@ from layers.checks import boolean, one_of
 from layers.errors import message
 from layers.types import Array, Integers
 
-from .cells import in_order, is_missing, name_of, number_of
+from .cells import days_of, in_order, is_missing, name_of, number_of
 from .columns import (
     FEW,
     READERS,
@@ -19,6 +20,8 @@ from .columns import (
     column_state,
     fitted,
     inferred,
+    require_points,
+    require_single,
     scaled,
 )
 from .prepared import PreparedDataset
@@ -51,6 +54,8 @@ class EncodedTable(NamedTuple):
         The others, with the reason.
     preprocessing
         What has encoded it.
+    unknown
+        Rows by category by column, of those that the training data did not have.
     """
 
     x: Any
@@ -59,6 +64,7 @@ class EncodedTable(NamedTuple):
     rows: Integers
     skipped: tuple[Skipped, ...]
     preprocessing: "TableEncoder"
+    unknown: Mapping[str, Counter[str]]
 
     def dataset(self) -> PreparedDataset:
         """Return the samples with their targets, which there must be."""
@@ -137,7 +143,7 @@ class TableEncoder(Preprocessing):
             so; or "refuse". Categories that are missing are a category.
         unknown
             What a category becomes that the training data do not have: "zero" in all its inputs
-            (code 0), or "refuse".
+            (code 0), which `encode` counts, or "refuse".
         encoding
             "one-hot", or "index": codes of categories, from 1, apart from the numbers, as an
             `Embedding` takes them.
@@ -155,7 +161,7 @@ class TableEncoder(Preprocessing):
         named = _roles(table, target, roles)
         target = next((name for name, role in named.items() if role == "target"), None)
         weight = next((name for name, role in named.items() if role == "weight"), None)
-        task = _task(table, target, task)
+        task = task_of(table, target, task)
         inputs = [name for name in table.columns if named.get(name) not in _NO_INPUTS]
         columns = [inferred(table, name, named.get(name), bad) for name in inputs]
         if not columns:
@@ -200,7 +206,9 @@ class TableEncoder(Preprocessing):
             return
         self.classes = in_order({name_of(cell) for cell in cells})
         if len(self.classes) < 2:
-            must, fix = "there must be two classes or more", 'Or write task="regression".'
+            must, fix = "there must be two classes or more", "Add rows of another one."
+            if number_of(self.classes[0]) is not None:
+                fix = 'Add rows of another one, or write task="regression".'
             got = f"{listed(self.classes)} alone in column {shown(self.target)}"
             raise ValueError(message(_OWNER, must, got, fix))
 
@@ -272,9 +280,8 @@ class TableEncoder(Preprocessing):
                 cells = table.columns[self.weight]
                 weights = np.array([number_of(cells[row]) for row in rows], np.float64)
         skipped = (*table.skipped, *bad.skipped)
-        return EncodedTable(
-            self._inputs(table, rows), y, weights, np.array(rows, np.int64), skipped, self
-        )
+        x, unknown = self._inputs(table, rows)
+        return EncodedTable(x, y, weights, np.array(rows, np.int64), skipped, self, unknown)
 
     def predictions(self, outputs: Any) -> list[Any]:
         """Return what outputs of a model mean: classes of scores (N, K), numbers in the units of
@@ -364,7 +371,9 @@ class TableEncoder(Preprocessing):
                 must = f"weight {shown(self.weight)} must be a number of at least 0"
                 yield row, (must, shown(repr(cell)), "0 leaves a row out of the loss.")
 
-    def _inputs(self, table: Table, rows: Sequence[int]) -> Any:
+    def _inputs(self, table: Table, rows: Sequence[int]) -> tuple[Any, dict[str, Counter[str]]]:
+        """Return the inputs of rows, and by column how often categories came that none knows."""
+        unknown: dict[str, Counter[str]] = {}
         numbers: list[Array] = []
         codes: list[Array] = []
         for column in self._columns:
@@ -374,16 +383,19 @@ class TableEncoder(Preprocessing):
                 continue
             cells = table.columns[column.name]
             known = {category: code for code, category in enumerate(column.categories, start=1)}
-            code = np.array([known.get(category_of(cells[row]), 0) for row in rows], np.int64)
+            names = [category_of(cells[row]) for row in rows]
+            code = np.array([known.get(name, 0) for name in names], np.int64)
             codes.append(code)
+            if not code.all():
+                unknown[column.name] = Counter(name for name in names if name not in known)
             if self.encoding == "one-hot":
                 hot = code[:, np.newaxis] == np.arange(1, 1 + len(known))
                 numbers += [*hot.T.astype(np.float32)]
         shape = (len(rows), 0)
         x = np.stack(numbers, axis=1) if numbers else np.zeros(shape, np.float32)
         if self.encoding == "one-hot":
-            return x
-        return x, np.stack(codes, axis=1) if codes else np.zeros(shape, np.int64)
+            return x, unknown
+        return (x, np.stack(codes, axis=1) if codes else np.zeros(shape, np.int64)), unknown
 
 
 def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
@@ -396,6 +408,9 @@ def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
         if not isinstance(target, str):
             must, fix = "target must be the name of a column", 'Write target="price".'
             raise TypeError(message(_OWNER, must, shown(repr(target)), fix))
+        if result.get(target, "target") != "target":
+            must = f"the target {shown(target)} must have no other role"
+            raise ValueError(message(_OWNER, must, result[target], "Name another target."))
         result[target] = "target"
     for name, role in result.items():
         if name not in table.columns:
@@ -411,15 +426,24 @@ def _roles(table: Table, target: Any, roles: Any) -> dict[str, str]:
     return result
 
 
-def _task(table: Table, target: str | None, task: str | None) -> str:
-    """Return whether to classify, by what most targets are unless it is given."""
+def task_of(table: Table, target: str | None, task: str | None = None) -> str:
+    """Return whether to classify, by what most targets are unless it is given; dates are neither
+    classes nor numbers.
+    """
+    if target is not None:
+        require_single(table, target)
     if task is not None:
         return one_of(_OWNER, "task", task, TASKS)
     if target is None:
         return "regression"
+    require_points(table, target)
     cells = [cell for cell in table.columns[target] if not is_missing(cell)]
-    if any(isinstance(cell, bool) for cell in cells):
-        return "classification"
+    if 2 * sum(number_of(cell) is None and days_of(cell) is not None for cell in cells) > len(
+        cells
+    ):
+        must = f"target {shown(target)} must be classes or numbers"
+        fix = 'Write days as numbers, or task="classification" if each date is a class.'
+        raise ValueError(message(_OWNER, must, f"dates, as {shown(cells[0])}", fix))
     numbers = {number for cell in cells if (number := number_of(cell)) is not None}
     few = len(numbers) <= FEW and 2 * len(numbers) <= len(cells)
     if 2 * sum(number_of(cell) is not None for cell in cells) < len(cells):

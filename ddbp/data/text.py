@@ -29,6 +29,7 @@ from .vocabulary import (
     Words,
     bpe_of,
     characters_of,
+    line_of,
     most_frequent_words,
     narrow,
     trained_bpe,
@@ -205,10 +206,13 @@ class TextEncoder(Preprocessing):
         ValueError
             It has what the vocabulary does not, which has no token for that.
         """
-        if not isinstance(text, str):
-            must, fix = "a text must be a str", 'Of bytes write text.decode("utf-8").'
-            raise TypeError(message(OWNER, must, shown(repr(text)), fix))
-        return self._vocabulary.encode(text)
+        return self._vocabulary.encode(_text(text))
+
+    def strange(self, text: Any) -> list[int]:
+        """Return where the characters of a text stand that the vocabulary does not have, and for
+        which it has no token: those that `encode` refuses.
+        """
+        return self._vocabulary.strange(_text(text))
 
     def decode(self, tokens: Any) -> str:
         """Return the text of tokens (T,).
@@ -273,7 +277,15 @@ class TextEncoder(Preprocessing):
             must, fix = "tokens_path must end with .npy", 'Write "tokens.npy".'
             raise ValueError(message(OWNER, must, shown(target), fix))
         kind = narrow(len(self))
-        parts = [self.encode(part).astype(kind) for part in _parts_of(file)]
+        parts, lines = list[Integers](), 0
+        for part in _parts_of(file):
+            try:
+                parts.append(self.encode(part).astype(kind))
+            except ValueError as error:
+                line = lines + line_of(part, self.strange(part)[0])
+                must, fix = "a file must have what the vocabulary has", "Take TextEncoder.bytes()."
+                raise ValueError(message(OWNER, must, f"{file}, line {line}", fix)) from error
+            lines += part.count("\n")
         with whole(target) as temporary, temporary.open("wb") as stream:
             np.save(stream, np.concatenate([*parts, np.zeros(0, kind)]))
         mapped: Integers = open_arrays(target)
@@ -288,6 +300,13 @@ def _parts_of(file: Path) -> Iterable[str]:
                 yield part + stream.readline(_PART)
         except UnicodeDecodeError as error:
             raise not_utf8(OWNER, file, error) from error
+
+
+def _text(given: Any) -> str:
+    if not isinstance(given, str):
+        must, fix = "a text must be a str", 'Of bytes write text.decode("utf-8").'
+        raise TypeError(message(OWNER, must, shown(repr(given)), fix))
+    return given
 
 
 def _texts(given: Any) -> list[str]:

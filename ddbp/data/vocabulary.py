@@ -40,6 +40,10 @@ class Vocabulary(ABC):
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of tokens, all of which there are."""
 
+    def strange(self, text: str) -> list[int]:
+        """Return where the characters of a text stand that `encode` refuses."""
+        return []
+
     def state(self) -> dict[str, Any]:
         """Return what makes it again."""
         return {"tokens": self.tokens}
@@ -81,17 +85,27 @@ class Characters(Vocabulary):
     def tokens(self) -> list[str]:
         return self._tokens
 
-    def encode(self, text: str) -> Integers:
+    def _numbers_of(self, text: str) -> Integers:
+        """Return the tokens of a text, -1 for a character that is none."""
         points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.int64)
         result: Integers = self._table[np.minimum(points, len(self._table) - 1)]
         result[points >= len(self._table)] = -1
+        return result
+
+    def encode(self, text: str) -> Integers:
+        result = self._numbers_of(text)
         strange = result < 0
         if strange.any():
             if not self._unknown:
                 place = int(strange.argmax())
-                raise _refused(self, text[place], f"character {place}")
+                raise _refused(self, text, place, f"character {place}")
             result[strange] = 0
         return result
+
+    def strange(self, text: str) -> list[int]:
+        if self._unknown:
+            return []
+        return np.flatnonzero(self._numbers_of(text) < 0).tolist()
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(self._tokens[token] for token in tokens)
@@ -117,9 +131,14 @@ class Words(Vocabulary):
         words = words_of(text)
         result = [self._numbers.get(word, -1) for word in words]
         if not self._unknown and -1 in result:
-            place = result.index(-1)
-            raise _refused(self, words[place], f"word {place}")
+            raise _refused(self, text, self.strange(text)[0], f"word {result.index(-1)}")
         return np.maximum(np.array(result, np.int64), 0)
+
+    def strange(self, text: str) -> list[int]:
+        if self._unknown:
+            return []
+        words = (found for found in _WORDS.finditer(text) if found[0] not in self._numbers)
+        return [place for word in words for place in range(*word.span())]
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(self._tokens[token] for token in tokens)
@@ -214,10 +233,21 @@ def _require_some(found: Sequence[str], what: str) -> None:
         raise ValueError(message(OWNER, must, "none", fix))
 
 
-def _refused(vocabulary: Any, piece: str, where: str) -> ValueError:
+def _refused(vocabulary: Any, text: str, place: int, where: str) -> ValueError:
     must = f"{vocabulary.unit} must be among the {len(vocabulary.tokens)} of the vocabulary"
-    got = f"{shown(ascii(piece) if not piece.isprintable() else repr(piece))} at {where}"
+    word = _WORDS.match(text, place) if vocabulary.unit == "words" else None
+    got = f"{quoted(word[0] if word else text[place])} at {where}, line {line_of(text, place)}"
     return ValueError(message(OWNER, must, got, _UNKNOWN_FIX.format(unit=vocabulary.unit)))
+
+
+def quoted(piece: str) -> str:
+    """Return a piece of a text as a message may have it."""
+    return shown(repr(piece) if piece.isprintable() else ascii(piece))
+
+
+def line_of(text: str, place: int) -> int:
+    """Return the line of a text, from 1, in which a character stands."""
+    return text.count("\n", 0, place) + 1
 
 
 def narrow(size: int) -> Any:

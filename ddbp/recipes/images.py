@@ -13,7 +13,6 @@ import numpy as np
 from ddbp.data.augment import chosen as augmentations
 from ddbp.data.cifar import read_cifar
 from ddbp.data.images import SUFFIXES, ImageArrays, ImageFolder, ImageReader, image_files
-from ddbp.data.named import load
 from ddbp.data.statistics import of_sums
 from ddbp.export import Bundle
 from ddbp.optim.adam import AdamW
@@ -28,6 +27,8 @@ from layers.types import Array
 
 from . import classification, networks
 from .recipe import (
+    BUNDLES,
+    TABLES,
     Goal,
     Predictions,
     Prepared,
@@ -38,7 +39,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     split,
     tell_skipped,
 )
@@ -48,6 +49,9 @@ _SIDE = 32
 """Of images from a folder, unless `--size` says how large."""
 _TRAINING, _VALIDATION = ("train", "training"), ("validation", "val", "valid", "test")
 """Sub-folders that are no classes: what is trained on, and what is not."""
+_CNN = "cnn"
+_CNN_SIDE = 4
+"""The least side of the images of a network that halves them twice."""
 _RESNET = Usual(epochs=182, batch_size=128, learning_rate=0.1)
 _WARM_UP = 5
 """Epochs of a residual network in which the rate grows."""
@@ -66,8 +70,14 @@ class Images(Recipe):
         "a folder with a sub-folder of images for each class, or with train/ and validation/ of"
         " such folders; CIFAR's binary files; or a name, as digits or cifar10"
     )
+    others: Mapping[str, Sequence[str]] = {
+        **TABLES,
+        "a text": (".txt",),
+        "series": (".ts",),
+        **BUNDLES,
+    }
     models: Mapping[str, Usual] = {
-        "cnn": Usual(epochs=20, batch_size=64, learning_rate=0.003),
+        _CNN: Usual(epochs=20, batch_size=64, learning_rate=0.003),
         "mlp": Usual(epochs=30, batch_size=64, learning_rate=0.003),
         "lenet": Usual(epochs=20, batch_size=64, learning_rate=0.003),
         **dict.fromkeys(networks.RESNETS, _RESNET),
@@ -94,6 +104,10 @@ class Images(Recipe):
         height, width, _ = reader.shape
         if options.model == "lenet" and (height, width) != (networks.LENET_SIDE,) * 2:
             must, fix = "images of LeNet-5 must be of 28 x 28", "Take --model cnn, or --size 28."
+            raise ValueError(message(_OWNER, must, f"{height} x {width}", fix))
+        if options.model == _CNN and min(height, width) < _CNN_SIDE:
+            must = f"images of --model {_CNN} must be of {_CNN_SIDE} x {_CNN_SIDE} or more"
+            fix = "Take a larger --size, or --model mlp."
             raise ValueError(message(_OWNER, must, f"{height} x {width}", fix))
         rng = generator(options)
         model = networks.of_images(options.model, reader.shape, len(classes), options.hidden, rng)
@@ -123,8 +137,7 @@ class Images(Recipe):
     def _read(self, options: argparse.Namespace) -> Split:
         path = Path(os.path.expanduser(options.data))
         if is_name(options.data):
-            found = load(options.data)
-            return _standardised(*require_kind(_OWNER, options.data, found, ImageReader))
+            return _standardised(*named(_OWNER, options.data, ImageReader))
         if _is_cifar(path):
             return _standardised(_of_cifar(path, "training"), _of_cifar(path, "test"))
         side = options.size or (networks.LENET_SIDE if options.model == "lenet" else _SIDE)
@@ -148,7 +161,7 @@ class Images(Recipe):
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         path = Path(os.path.expanduser(options.data))
         if is_name(options.data):
-            return _read_by(preprocessing, load(options.data)[1])
+            return _read_by(preprocessing, named("ddbp evaluate", options.data, ImageReader)[1])
         if _is_cifar(path):
             return _read_by(preprocessing, _of_cifar(path, "test"))
         part = _sub_folder(path, _VALIDATION) or path
@@ -185,6 +198,10 @@ def _is_residual(options: argparse.Namespace) -> bool:
 
 
 def _is_cifar(path: Path) -> bool:
+    """Return whether a path is that of CIFAR's files, or refuse an image, which has no class."""
+    if path.suffix.lower() in SUFFIXES and os.path.isfile(path):
+        must, fix = "images must be in a folder for each class", "Name the folder of these folders."
+        raise ValueError(message("ddbp", must, f"{path}, an image", fix))
     return os.path.isfile(path) or any(os.path.isfile(path / name) for name in _CIFAR_FILES)
 
 

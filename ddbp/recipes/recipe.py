@@ -4,12 +4,15 @@ import argparse
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ddbp import terminal
 from ddbp.comm.current import communicator
+from ddbp.data.images import SUFFIXES
+from ddbp.data.named import load, named_sets
 from ddbp.data.splits import split as parts_of
 from ddbp.export import Bundle
 from ddbp.optim.optimizer import Optimizer
@@ -19,6 +22,10 @@ from ddbp.training.monitors import EarlyStopping
 from layers import Module
 from layers.errors import message
 
+_OTHERS = "images, table, text and series"
+IMAGES = {"an image": SUFFIXES}
+TABLES = {"a table": (".csv", ".tsv", ".parquet")}
+BUNDLES = {"a bundle": (".ddbp",)}
 _PATIENCE = 5
 """Epochs, unless `--early-stopping` says how many."""
 
@@ -116,6 +123,8 @@ class Recipe(ABC):
         What `--data` may be.
     validation
         The part of the data that is not trained on, unless said.
+    others
+        What files are that it cannot read, as a noun, and how their names end.
     models
         What the flags are unless given, by the names of the models, the first of which is usual.
     """
@@ -126,16 +135,19 @@ class Recipe(ABC):
     data: str
     models: Mapping[str, Usual]
     validation: float = 0.2
+    others: Mapping[str, Sequence[str]] = {}
 
     def flags(self, command: str, arguments: Sequence[str]) -> script.Flags:
         """Return the parser of a command, with what is usual for the model in the arguments."""
-        which = argparse.ArgumentParser(add_help=False, prog=f"ddbp {command} {self.name}")
+        name = f"ddbp {command} {self.name}"
+        usage = f"{name} --data DATA …; --help lists all flags"
+        which = argparse.ArgumentParser(add_help=False, prog=name, usage=usage)
         first, *_ = self.models
         about = f"which network: {', '.join(self.models)} (%(default)s)"
         which.add_argument("--model", choices=self.models, default=first, help=about)
         usual = self.models[which.parse_known_args(arguments)[0].model]
         flags = script.Flags(self.about, parents=[which], **usual._asdict())
-        flags.prog = which.prog
+        flags.prog = name
         flags.add_argument("--data", required=True, metavar="DATA", help=self.data)
         flags.add_argument(
             "--validation",
@@ -155,6 +167,16 @@ class Recipe(ABC):
         )
         self.add_flags(flags)
         return flags
+
+    def require_readable(self, owner: str, paths: Sequence[str | Path]) -> None:
+        """Refuse files that are there and are of another recipe, by the ends of their names."""
+        for path in map(Path, paths):
+            end = path.suffix.lower()
+            other = next((what for what, ends in self.others.items() if end in ends), None)
+            if other is not None and os.path.isfile(path):
+                must, got = f"data must be {self.data}", f"{path}, {other}"
+                fix = f"Recipes for others are {_OTHERS}."
+                raise ValueError(message(owner, must, got, fix))
 
     @abstractmethod
     def add_flags(self, flags: script.Flags) -> None:
@@ -207,7 +229,17 @@ def is_name(text: str) -> bool:
     return not os.path.exists(os.path.expanduser(text)) and text.replace("_", "").isalnum()
 
 
-def require_kind(owner: str, name: str, found: Any, kind: type) -> Any:
+def named(owner: str, name: str, kind: type) -> Any:
+    """Return the two parts of a set that is known by its name, or refuse one of another kind."""
+    sets = named_sets()
+    if name not in sets:
+        must = f"--data must be a path that is there, or one of {', '.join(sets)}"
+        fix = f"The folder of this process is {os.getcwd()}."
+        raise FileNotFoundError(message(owner, must, f"{name}, which is neither", fix))
+    return _require_kind(owner, name, load(name), kind)
+
+
+def _require_kind(owner: str, name: str, found: Any, kind: type) -> Any:
     """Return the two parts of a named set, or refuse one of another kind."""
     if not isinstance(found[0].preprocessing, kind):
         must, got = f"{name} must be made for this recipe", f"{found[0].preprocessing!r}"

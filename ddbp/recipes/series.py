@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.named import load
 from ddbp.data.series import Series, SeriesReader, windows
 from ddbp.data.series_files import (
     read_column,
@@ -20,6 +19,7 @@ from ddbp.data.series_files import (
     read_series_table,
     read_ts,
 )
+from ddbp.data.skipped import Skipped
 from ddbp.data.splits import split as parts_of
 from ddbp.export import Bundle
 from ddbp.optim.adam import Adam
@@ -32,6 +32,8 @@ from layers.types import Array
 from . import classification, networks
 from .numbers import STANDARDISED, in_units
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -42,7 +44,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     tell_skipped,
 )
 
@@ -63,6 +65,7 @@ class SeriesOfNumbers(Recipe):
         " .ts file, a folder with a sub-folder of CSV files for each class, or a name, as"
         " japanese_vowels"
     )
+    others: Mapping[str, Sequence[str]] = {**IMAGES, **BUNDLES}
     models: Mapping[str, Usual] = dict.fromkeys(("gru", "lstm", "rnn"), _USUAL)
 
     def add_flags(self, flags: script.Flags) -> None:
@@ -70,9 +73,8 @@ class SeriesOfNumbers(Recipe):
         flags.add_size("--past", 40, "values that a forecast reads")
         flags.add_size("--ahead", 10, "values that it tells")
         flags.add_size("--hidden", 64, "width of the recurrent layer")
-        flags.add_argument(
-            "--skip-bad", action="store_true", help="leave out series that cannot be read"
-        )
+        about = "leave out series that cannot be read, and windows of a forecast with such a step"
+        flags.add_argument("--skip-bad", action="store_true", help=about)
 
     def add_reading(self, parser: argparse.ArgumentParser) -> None:
         about = "of a table: what to forecast (the last one; of a bundle that of its training)"
@@ -113,7 +115,8 @@ class SeriesOfNumbers(Recipe):
 
     def samples(self, preprocessing: Any, options: argparse.Namespace) -> Any:
         if options.task == _FORECAST:
-            values, _ = _column(options, Path(options.data), preprocessing.names)
+            values, _, skipped = _column(options, Path(options.data), preprocessing.names)
+            tell_skipped(skipped)
             (past, _), _ = options.example
             return windows(_standardised(values, preprocessing), past, _ahead(options.model))
         if is_name(options.data):
@@ -191,8 +194,7 @@ def _labelled(options: argparse.Namespace) -> Split:
 
 def _named(name: str) -> Any:
     """Return a set that is known by name, or refuse one of another kind."""
-    found = load(name)
-    return require_kind(_OWNER, name, found, SeriesReader)
+    return named(_OWNER, name, SeriesReader)
 
 
 def _some(series: Series, numbers: list[int]) -> Series:
@@ -207,7 +209,8 @@ def _some(series: Series, numbers: list[int]) -> Series:
 
 def _forecast(options: argparse.Namespace) -> Split:
     """Return windows of a series and what follows each, of which the end is for validation."""
-    values, name = _column(options, Path(options.data))
+    values, name, skipped = _column(options, Path(options.data))
+    tell_skipped(skipped)
     cut, needed = (
         len(values) - round(len(values) * options.validation),
         options.past + options.ahead,
@@ -216,7 +219,11 @@ def _forecast(options: argparse.Namespace) -> Split:
         must = f"both parts of the series must have {needed} values, for --past and --ahead"
         got, fix = f"{cut} and {len(values) - cut}", "Take smaller ones, or a longer series."
         raise ValueError(message(_OWNER, must, got, fix))
-    first = Series((values[:cut, np.newaxis],), None, (), (options.data,), ())
+    known = values[:cut][np.isfinite(values[:cut])]
+    if not len(known):
+        must, fix = "the series must have numbers to train on", "Mend them."
+        raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
+    first = Series((known[:, np.newaxis],), None, (), (options.data,), ())
     reader = SeriesReader.fit(first, names=[name])
     training, validation = (
         windows(_standardised(part, reader), options.past, options.ahead)
@@ -225,11 +232,14 @@ def _forecast(options: argparse.Namespace) -> Split:
     return Split(training, validation, reader)
 
 
-def _column(options: argparse.Namespace, path: Path, known: Sequence[str] = ()) -> Any:
-    """Return a column of a table (T,), that which a model was trained on unless one is named, and
-    its name.
+def _column(
+    options: argparse.Namespace, path: Path, known: Sequence[str] = ()
+) -> tuple[Array, str, tuple[Skipped, ...]]:
+    """Return a column of a table (T,), that which a model was trained on unless one is named, its
+    name and the steps that cannot be read, which are NaN.
     """
-    return read_column(path, options.column or (known[0] if known else None))
+    name = options.column or (known[0] if known else None)
+    return read_column(path, name, skip_bad=options.skip_bad)
 
 
 def _standardised(values: Array, reader: SeriesReader) -> Array:
@@ -244,16 +254,23 @@ def _ahead(model: Any) -> int:
 def _forecasts(bundle: Bundle, reader: SeriesReader, options: argparse.Namespace) -> Predictions:
     """Return what follows the end of each file."""
     columns: dict[str, list[Any]] = {"file": [], "step": [], "prediction": []}
+    sentences = []
     assert bundle.example is not None
     (past, _), _ = bundle.example
     for path in options.files:
-        values, _ = _column(options, path, reader.names)
+        values, *_ = _column(options, path, reader.names)
         if len(values) < past:
             must = f"a series must have {past} values, which a forecast reads"
             raise ValueError(message("ddbp predict", must, f"{len(values)} in {path}", "Add some."))
+        if lost := np.isnan(values[-past:]).sum():
+            sentences.append(f"{path}: {lost} of its last {past} steps cannot be read")
+            continue
         read = _standardised(values[-past:], reader)[np.newaxis, :, np.newaxis]
         found = bundle.predict(read)[0].astype(np.float64) * reader.std[0] + reader.mean[0]
         columns["file"] += [str(path)] * len(found)
         columns["step"] += range(1, len(found) + 1)
         columns["prediction"] += found.tolist()
-    return Predictions(columns)
+    if not columns["file"]:
+        must, fix = f"a file must end in {past} steps that can be read", "Mend them."
+        raise ValueError(message("ddbp predict", must, sentences[0], fix))
+    return Predictions(columns, sentences)

@@ -1,16 +1,21 @@
 """Tables: a column of a CSV or Parquet file from the others, a class or a number."""
 
 import argparse
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ddbp import terminal
+from ddbp.comm.current import communicator
 from ddbp.data.array_dataset import ArrayDataset
+from ddbp.data.cells import is_missing, name_of, number_of
+from ddbp.data.skipped import listed, shown
 from ddbp.data.splits import split as parts_of
 from ddbp.data.table import Table, read_table
-from ddbp.data.table_encoder import TASKS, TableEncoder
+from ddbp.data.table_encoder import TASKS, EncodedTable, TableEncoder, task_of
 from ddbp.export import Bundle
 from ddbp.optim.adam import AdamW
 from ddbp.training import script
@@ -21,6 +26,8 @@ from layers.errors import message
 from . import classification, networks
 from .numbers import STANDARDISED, in_units
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -45,6 +52,7 @@ class Tables(Recipe):
     about = "Train a network that predicts a column of a table."
     kind = "table"
     data = "a CSV or Parquet file with the names of its columns"
+    others: Mapping[str, Sequence[str]] = {**IMAGES, "series": (".ts",), **BUNDLES}
     models: Mapping[str, Usual] = {
         "mlp": Usual(epochs=60, batch_size=64, learning_rate=0.003),
         "linear": Usual(epochs=60, batch_size=64, learning_rate=0.01),
@@ -57,6 +65,8 @@ class Tables(Recipe):
         for flag, role in _ROLES.items():
             about = f"columns that are {'left out' if role == 'ignore' else flag}"
             flags.add_argument(f"--{flag}", nargs="+", default=[], metavar="COLUMN", help=about)
+        about = "a category at prediction that training did not have: in none of them, or an error"
+        flags.add_choice("--unknown", ("zero", "refuse"), about)
         flags.add_size("--hidden", 64, "width of the hidden layers")
         flags.add_size("--depth", 2, "hidden layers")
         flags.add_argument(
@@ -100,10 +110,18 @@ class Tables(Recipe):
         if target not in table.columns:
             must = f"--target must be a column of {table.origin}"
             raise ValueError(message(_OWNER, must, target, f"They are {', '.join(table.columns)}."))
+        roles = _roles(table, target, options)
+        task = task_of(table, target, options.task)
         first, second = _split(table, target, options)
-        roles = {name: role for flag, role in _ROLES.items() for name in getattr(options, flag)}
+        if task == "classification":
+            _require_classes(table, first, target, options)
         encoder = TableEncoder.fit(
-            first, target=target, roles=roles, task=options.task, skip_bad=options.skip_bad
+            first,
+            target=target,
+            roles=roles | _empty(first, {*roles, target}),
+            task=task,
+            unknown=options.unknown,
+            skip_bad=options.skip_bad,
         )
         parts = [encoder.encode(part, skip_bad=options.skip_bad) for part in (first, second)]
         tell_skipped([*table.skipped, *(each for part in parts for each in part.skipped)])
@@ -114,6 +132,7 @@ class Tables(Recipe):
         table = read_table(options.data, skip_bad=options.skip_bad)
         found = preprocessing.encode(table, skip_bad=options.skip_bad)
         tell_skipped([*table.skipped, *found.skipped])
+        _tell_unknown(table, found)
         return found.dataset()
 
     def predict(
@@ -123,6 +142,7 @@ class Tables(Recipe):
         for path in options.files:
             table = read_table(path, skip_bad=options.skip_bad)
             rows = preprocessing.encode(table, targets=False, skip_bad=options.skip_bad)
+            _tell_unknown(table, rows)
             outputs = bundle.predict(rows.x, options.batch_size)
             found.append((str(path), rows, outputs, [*table.skipped, *rows.skipped]))
         outputs = np.concatenate([each[2] for each in found])
@@ -139,9 +159,69 @@ class Tables(Recipe):
         return Predictions({**columns, **scores}, skipped)
 
 
+def _roles(table: Table, target: str, options: argparse.Namespace) -> dict[str, str]:
+    """Return the roles that the flags give, one for each column."""
+    flags: dict[str, str] = {}
+    for flag in _ROLES:
+        for name in getattr(options, flag):
+            if name == target or flags.get(name, flag) != flag:
+                other = "--target" if name == target else f"--{flags[name]}"
+                must, got = f"column {shown(name)} must have one role", f"{other} and --{flag}"
+                raise ValueError(message(_OWNER, must, got, "Leave one of them out."))
+            flags[name] = flag
+    return {name: _ROLES[flag] for name, flag in flags.items()}
+
+
+def _empty(table: Table, others: set[str]) -> dict[str, str]:
+    """Return columns without a cell as ones to ignore, and say so."""
+    found = [
+        name
+        for name, cells in table.columns.items()
+        if name not in others and all(map(is_missing, cells))
+    ]
+    if found:
+        _say(f"{listed(found)}: left out, as no row to train on has a value there")
+    return dict.fromkeys(found, "ignore")
+
+
+def _require_classes(
+    table: Table, training: Table, target: str, options: argparse.Namespace
+) -> None:
+    """Refuse a target with a class that has too few rows for one to be trained on."""
+    counts, learned = (
+        Counter(name_of(cell) for cell in part.columns[target] if not is_missing(cell))
+        for part in (table, training)
+    )
+    lacking = [name for name in counts if name not in learned]
+    # Rows of a class that is not learned are left out as other bad ones.
+    if not lacking or (options.skip_bad and len(learned) > 1):
+        return
+    rare = lacking[0]
+    must = f"every class of {shown(target)} must have rows for training and for validation"
+    got = f"{counts[rare]} of {shown(rare)} in {table.origin}, none of which is for training"
+    fix = "Add rows of it, or remove it"
+    numbers = "" if None in map(number_of, counts) else "; for a number write --task regression"
+    raise ValueError(message(_OWNER, must, got, f"{fix}{numbers}."))
+
+
+def _tell_unknown(table: Table, found: EncodedTable) -> None:
+    """Say which categories the model does not know, a line for each column that has such."""
+    for name, counts in found.unknown.items():
+        values = [each or "missing" for each, _ in counts.most_common()]
+        _say(
+            f"{table.origin}: column {shown(name)}: {counts.total()} of {len(found.rows)} rows have"
+            f" categories that training did not have: {listed(values)}"
+        )
+
+
+def _say(sentence: str) -> None:
+    if communicator().leads:
+        terminal.say(terminal.plain(sentence))
+
+
 def _split(table: Table, target: str, options: argparse.Namespace) -> list[Table]:
     """Return the rows for training and those for validation, in which classes are as frequent."""
-    cells = [str(cell) for cell in table.columns[target]]
+    cells = [name_of(cell) for cell in table.columns[target]]
     kinds, codes, counts = np.unique(cells, return_inverse=True, return_counts=True)
     stratified = len(kinds) <= classification.MOST_CLASSES and counts.min() > 1
     numbers = ArrayDataset(np.arange(len(table)), codes)

@@ -2,7 +2,7 @@
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.lines import read_lines, read_text
-from ddbp.data.named import load
+from ddbp.data.skipped import Skipped
 from ddbp.data.text import TextEncoder
 from ddbp.data.text_windows import TextWindows
+from ddbp.data.vocabulary import line_of, quoted, words_of
 from ddbp.export import Bundle
 from ddbp.optim.adam import Adam, AdamW
 from ddbp.optim.schedule import Cosine, WarmUp
@@ -25,6 +26,8 @@ from layers.types import Integers
 
 from . import classification, networks, writing
 from .recipe import (
+    BUNDLES,
+    IMAGES,
     Goal,
     Predictions,
     Prepared,
@@ -35,7 +38,7 @@ from .recipe import (
     generator,
     is_name,
     limit_batch,
-    require_kind,
+    named,
     split,
     tell_skipped,
 )
@@ -56,6 +59,7 @@ class Texts(Recipe):
     kind = "text"
     data = "a text file in UTF-8, or the name of a set, as tiny_shakespeare"
     validation = 0.1
+    others: Mapping[str, Sequence[str]] = {**IMAGES, "a table": (".parquet",), **BUNDLES}
     models: Mapping[str, Usual] = {
         "lstm": Usual(epochs=10, batch_size=32, learning_rate=0.004),
         "gru": Usual(epochs=10, batch_size=32, learning_rate=0.004),
@@ -76,7 +80,9 @@ class Texts(Recipe):
             help="each line is a label, a tabulator and a text: learn the label",
         )
         flags.add_argument(
-            "--skip-bad", action="store_true", help="leave out lines that cannot be read"
+            "--skip-bad",
+            action="store_true",
+            help="leave out lines that cannot be read",
         )
 
     def use_windows(self, options: argparse.Namespace) -> None:
@@ -167,7 +173,9 @@ class Texts(Recipe):
         if is_name(options.data):
             tokens = _named(options.data)[1].tokens
         else:
-            tokens = preprocessing.encode(read_text(options.data))
+            text, skipped = _known(preprocessing, options.data, options.skip_bad)
+            tell_skipped(skipped)
+            tokens = preprocessing.encode(text)
         return TextWindows(tokens, length, encoder=preprocessing)
 
     def predict(
@@ -178,14 +186,19 @@ class Texts(Recipe):
         columns: dict[str, list[Any]] = {
             name: [] for name in ("file", "tokens", "loss", "bits_per_character", "continuation")
         }
+        sentences = list[str]()
         for path in options.files:
-            text = read_text(path)
+            text, skipped = _known(preprocessing, path, options.skip_bad)
+            if skipped:
+                place = f"{skipped[0].place}: {skipped[0].reason}"
+                count = f"{len(skipped)} character{'s' * (len(skipped) > 1)}"
+                sentences.append(f"{count} of {path}, first {place}")
             tokens = preprocessing.encode(text)
             if not len(tokens):
                 must = "a text must have a token"
                 raise ValueError(message("ddbp predict", must, f"none in {path}", "Leave it out."))
             nats = _nats(bundle, tokens, options.batch_size)
-            bits = nats * max(0, len(tokens) - 1) / math.log(2) / len(text)
+            bits = nats * (len(tokens) - 1) / math.log(2) / _predicted(preprocessing, text, tokens)
             wide = _context(bundle.model)
             more = writing.write(
                 bundle.model, tokens[-512:].tolist(), options.characters, window=wide
@@ -193,7 +206,7 @@ class Texts(Recipe):
             values = (str(path), len(tokens), nats, bits, preprocessing.decode(more))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(value)
-        return Predictions(columns)
+        return Predictions(columns, sentences)
 
 
 def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integers]:
@@ -204,14 +217,52 @@ def _tokens(options: argparse.Namespace) -> tuple[TextEncoder, Integers, Integer
         training, test = _named(options.data)
         return training.preprocessing, training.tokens, test.tokens
     text = read_text(options.data)
+    if not text.strip():
+        must, fix = "a text must have letters", "Name another file."
+        raise ValueError(message(_OWNER, must, f"none in {options.data}", fix))
     cut = len(text) - round(len(text) * options.validation)
     encoder = _encoder(options, text)
     return encoder, encoder.encode(text[:cut]), encoder.encode(text[cut:])
 
 
+def _known(encoder: TextEncoder, path: Any, skip_bad: bool) -> tuple[str, list[Skipped]]:
+    """Return the text of a file, and its characters that the model has no token for: left out, or
+    the first of them refused.
+    """
+    text = read_text(path)
+    places = encoder.strange(text)
+    if places and not skip_bad:
+        first = places[0]
+        must = f"a text must have no characters but the {len(encoder)} that the model knows"
+        if encoder.unit == "words":
+            must = f"a text must have no words but the {len(encoder)} that the model knows"
+        got = f"{path}, line {line_of(text, first)}: {quoted(text[first])}"
+        fix = "Leave them out by --skip-bad, or train with --tokens bytes, which knows all."
+        raise ValueError(message("ddbp", must, got, fix))
+    skipped = [
+        Skipped(f"{path}, line {line_of(text, place)}", quoted(text[place])) for place in places[:1]
+    ]
+    skipped += [Skipped(str(path), quoted(text[place])) for place in places[1:]]
+    left = {*places}
+    if left:
+        text = "".join(each for place, each in enumerate(text) if place not in left)
+    return text, skipped
+
+
+def _predicted(encoder: TextEncoder, text: str, tokens: Integers) -> float:
+    """Return how many characters of a text its tokens predict: those after the first token; NaN of
+    none.
+    """
+    first = len(encoder.decode(tokens[:1]))
+    if encoder.unit == "words":
+        word = words_of(text)[0]
+        first = text.index(word) + len(word)
+    return len(text) - first or math.nan
+
+
 def _named(name: str) -> Any:
     """Return a set that is known by name, or refuse one of another kind."""
-    return require_kind(_OWNER, name, load(name), TextEncoder)
+    return named(_OWNER, name, TextEncoder)
 
 
 def _encoder(options: argparse.Namespace, text: str, classes: tuple[str, ...] = ()) -> TextEncoder:

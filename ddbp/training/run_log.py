@@ -21,6 +21,7 @@ from .signals import RunSaved
 if TYPE_CHECKING:
     from .trainer import Trainer
 
+_STATUS = "status.json"
 _PER_OCTAVE = 9
 """Of steps 2^k to 2^(k + 1) so many binary digits are told apart: 512 lines, all steps before."""
 _LINE = '{"step": %d, "loss": %r, "low": %r, "high": %r, "learning_rate": %r, "time": %.3f}\n'
@@ -34,6 +35,16 @@ def is_noted(step: int) -> bool:
     of the steps.
     """
     return not step & ((1 << max(0, step.bit_length() - 1 - _PER_OCTAVE)) - 1)
+
+
+def status(folder: Path) -> str | None:
+    """Return what `status.json` in a run folder says of its run, None if there is none."""
+    try:
+        with opened(folder / _STATUS) as file:
+            facts = json.load(file)
+    except (OSError, RecursionError, ValueError):
+        return None
+    return str(facts.get("status")) if isinstance(facts, dict) else None
 
 
 class RunLog:
@@ -160,7 +171,7 @@ class RunLog:
 
     def _write_status(self) -> None:
         self._status["written"] = _now()
-        with suppress(OSError), files.whole(self._folder / "status.json") as place:
+        with suppress(OSError), files.whole(self._folder / _STATUS) as place:
             place.write_text(json.dumps(self._status, indent=2) + "\n")
 
 

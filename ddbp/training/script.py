@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NoReturn
 
 import numba
 import numpy as np
 
 import layers
 from ddbp import compression, settings, terminal
+from ddbp.checkpoint.folder import IN_RUN, found
+from ddbp.comm.current import communicator
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
@@ -37,7 +39,7 @@ from layers.errors import message, wording
 from layers.precision import PRECISIONS
 from layers.types import Array
 
-from . import learning
+from . import learning, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
 from .replay import StepDigests
@@ -58,6 +60,8 @@ __all__ = [
     "use_one_thread",
 ]
 
+_AUTO = "auto"
+"""What `--resume` is without a checkpoint."""
 RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 """What `--model` means to scripts with a recurrent layer."""
 
@@ -146,7 +150,7 @@ class Flags(argparse.ArgumentParser):
         self.add_argument(
             "--resume",
             nargs="?",
-            const="auto",
+            const=_AUTO,
             metavar="CHECKPOINT",
             help="go on from the newest checkpoint in the folder of --run-dir, or from this one",
         )
@@ -191,6 +195,19 @@ class Flags(argparse.ArgumentParser):
             "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
         )
         self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong with the arguments, and where all flags are listed; exit with 2."""
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help lists all flags.\n")
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Return what the flags say, as `argparse` does; those that cannot go together are an
+        error.
+        """
+        parsed = super().parse_known_args(*arguments, **options)
+        if parsed[0].resume == _AUTO and parsed[0].run_dir is None:
+            self.error("argument --resume: needs --run-dir, the folder of the run that goes on")
+        return parsed
 
     def add_size(self, name: str, default: int | None, text: str) -> None:
         """Add a flag of a positive integer, with the `text` for `--help`."""
@@ -266,6 +283,8 @@ def fit(
     use_one_thread()
     if not (options.quiet or settings.launched()) and (advice := advise_other_cores()):
         terminal.say(advice)
+    folder = options.run_dir or run_folder()
+    _look_into(folder, options)
     started = time.perf_counter()
     callbacks = [*trainer_options.pop("callbacks", ())]
     if options.checkpoint_every or options.resume:
@@ -291,7 +310,7 @@ def fit(
         network=training if chooses else options.network,
         callbacks=callbacks,
         doctor=watched if options.doctor is None else options.doctor,
-        run_dir=options.run_dir or run_folder(),
+        run_dir=folder,
         resume=options.resume,
         resume_options=options.resume_options,
         quiet=options.quiet,
@@ -309,6 +328,30 @@ def fit(
         "seconds": time.perf_counter() - started,
         "parameters_sha256": trainer.parameters_sha256(),
     }
+
+
+def _look_into(folder: Path, options: argparse.Namespace) -> None:
+    """Say what becomes of what a run folder holds, before it does; or refuse to begin anew over a
+    run that is finished where one should go on.
+    """
+    goes_on = options.resume is not None or settings.resumes()
+    if settings.fix() is not None or options.resume not in (None, _AUTO):
+        return
+    status, saved = run_log.status(folder), found(folder / IN_RUN)
+    if status is None and not goes_on:
+        return
+    if saved and (goes_on or options.checkpoint_every):
+        # It goes on from them, or they are in the way of others.
+        return
+    said = f"{folder} holds a run, which this one replaces."
+    if options.resume and status == "finished":
+        must, got = "--resume must find a checkpoint", f"none in {folder}, where a run is finished"
+        fix = "Name another --run-dir, or leave out --resume to replace it."
+        raise ValueError(message("script.fit", must, got, fix))
+    if goes_on:
+        said = f"{folder} has no checkpoint yet: the run begins anew."
+    if not options.quiet and communicator().leads:
+        terminal.say(terminal.plain(said))
 
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:

@@ -561,6 +561,7 @@ FILES_OF_DATA = [
     method(text_encoder, "ddbp.data.TextEncoder", "bpe", texts="a rose is a rose", size=260),
     method(text_encoder, "ddbp.data.TextEncoder", "bytes", classes=("a", "b")),
     method(text_encoder, "ddbp.data.TextEncoder", "encode", text="abc"),
+    method(text_encoder, "ddbp.data.TextEncoder", "strange", text="abc"),
     method(text_encoder, "ddbp.data.TextEncoder", "decode", tokens=np.arange(3)),
     method(text_encoder, "ddbp.data.TextEncoder", "transform", raw=["abc", "de"]),
     method(

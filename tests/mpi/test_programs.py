@@ -22,6 +22,7 @@ def test_one_rank_shows_progress(run):
 def test_run_folder_is_written_once_and_states_the_ranks(run):
     _, folder = run
     assert sorted(path.name for path in folder.iterdir()) == [
+        "architecture.json",
         "config.json",
         "metrics.jsonl",
         "model.safetensors",

@@ -51,6 +51,36 @@ def test_marks_of_order_and_gzip_are_taken_off(tmp_path):
         assert read_table(write(tmp_path, content)).columns == {"name": ["Müller"], "x": ["1"]}
 
 
+def test_lines_may_end_with_a_carriage_return(tmp_path):
+    rows = "".join(f"{n},{n * n}\r" for n in range(5000))
+    table = read_table(write(tmp_path, f"a,b\r{rows}"))
+    assert table.columns["b"] == [str(n * n) for n in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("größe,y\n1,2\n3,4\n".encode("latin1"), "iconv -f latin1 -t utf-8"),
+        ("a,b\n1,2\n3,4\n".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
+        ("a,b\n1,2\n3,4\n".encode("utf-16-le"), "iconv -f utf-16 -t utf-8"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\xfe" * 300, "This is no text: check the path"),
+        (b'a,"b\nc\xff"\n1,2\n', "the names in the first line must be CSV in UTF-8"),
+        (b'a,"b"c\n1,2\n3,4\n', "the names in the first line must be CSV in UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_names_that_cannot_be_read_are_never_left_out(tmp_path, content, said, skip_bad):
+    with pytest.raises(ValueError, match=r"people\.csv") as caught:
+        read_table(write(tmp_path, content), skip_bad=skip_bad)
+    assert said in str(caught.value)
+    assert "skip_bad" not in str(caught.value)
+
+
+def test_the_index_that_pandas_writes_is_left_out(tmp_path):
+    table = read_table(write(tmp_path, ",a,b\n0,1,2\n1,3,4\n"))
+    assert table.columns == {"a": ["1", "3"], "b": ["2", "4"]}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -82,6 +112,7 @@ def test_lines_that_are_no_rows_are_left_out_and_listed(tmp_path):
         ("\n1,2\n", "must have names in its first line"),
         ("a,a\n1,2\n", "with 'a'"),
         ("a,\n1,2\n", "with ''"),
+        (",a,\n1,2,3\n", "with ''"),
         ("a,b\n", "there must be a row below the names"),
         ("a,b\n1\n", "2 names"),
     ],

@@ -66,10 +66,12 @@ def test_bpe_learns_the_same_from_the_same_text():
 
 def test_what_the_vocabulary_does_not_have_is_refused_or_unknown():
     with pytest.raises(
-        ValueError, match=r"characters must be among the 2 .*; got 'z' at character 1"
+        ValueError, match=r"characters must be among the 2 .*; got 'z' at character 1, line 1"
     ):
         TextEncoder.characters("ab").encode("az")
-    with pytest.raises(ValueError, match=r"words must be among the 2 .*; got 'c' at word 2"):
+    with pytest.raises(
+        ValueError, match=r"words must be among the 2 .*; got 'c' at word 2, line 1"
+    ):
         TextEncoder.words("a b", unknown=False).encode("a b c")
     assert TextEncoder.characters("ab", unknown=True).encode("azb☺").tolist() == [1, 0, 2, 0]
     assert TextEncoder.words("a b").encode("a c").tolist() == [1, 0]
@@ -211,3 +213,19 @@ def test_files_that_are_no_text_are_refused(tmp_path):
     file.write_text("")
     with pytest.raises(ValueError, match="there must be a line"):
         read_lines(file)
+
+
+def test_what_is_strange_to_a_vocabulary_is_found_in_its_place(tmp_path):
+    characters, words = TextEncoder.characters("ab\n"), TextEncoder.words("a b", unknown=False)
+    assert characters.strange("ab\ncaé") == [3, 5]
+    assert words.strange("a cd, b") == [2, 3, 4]
+    for knowing in (TextEncoder.characters("a", unknown=True), TextEncoder.bytes()):
+        assert knowing.strange("é\u2028") == []
+    with pytest.raises(ValueError, match=r"got 'cd' at word 2, line 2"):
+        words.encode("a b\ncd")
+    file = tmp_path / "long.txt"
+    # Longer than what is encoded at a time.
+    file.write_text("ab\n" * 400_000 + "abc\n")
+    with pytest.raises(ValueError, match=r"got .*long\.txt, line 400001\. Take"):
+        characters.encode_file(file, tmp_path / "tokens.npy")
+    assert not (tmp_path / "tokens.npy").exists()

@@ -1,5 +1,9 @@
 """What recipes refuse: in a line that names the file, with status 1, and nothing half done."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ddbp.commands import cli
@@ -24,7 +28,16 @@ def bundle(tmp_path_factory):
     (("table", "--data", "kinds.csv", "--target", "height"), "--target must be a column"),
     (("table", "--data", "kinds.csv", "--ignore", "height"), "must have the column"),
     (("images", "--data", "empty"), "must have a sub-folder for each class"),
-    (("images", "--data", "nothing_of_that_name"), "name must be one of digits"),
+    (("images", "--data", "nothing_of_that_name"), "a path that is there, or one of digits"),
+    (("images", "--data", "picture.png"), "in a folder for each class; got picture.png, an image"),
+    (("images", "--data", "kinds.csv"), "got kinds.csv, a table. Recipes for others are"),
+    (("images", "--data", "short.tar"), "path must be CIFAR's archive, and whole; got short.tar"),
+    (("table", "--data", "picture.png"), "got picture.png, an image"),
+    (("text", "--data", "picture.png"), "got picture.png, an image"),
+    (("series", "--data", "picture.png"), "got picture.png, an image"),
+    (("text", "--data", "nothing.txt"), "must have letters; got none in nothing.txt"),
+    (("images", "--data", "shapes", "--size", "3"), "of --model cnn must be of 4 x 4 or more; got"),
+    (("images", "--data", "shapes", "--augment", "Flop()"), 'Write --augment "Flip(), Crop(4)"'),
     (("images", "--data", "japanese_vowels"), "must be made for this recipe"),
     (("images", "--data", "shapes", "--model", "lenet", "--size", "12"), "must be of 28 x 28"),
     (("images", "--data", "shapes", "--augment", "Turn()"), "must be a list of augmentations"),
@@ -48,6 +61,9 @@ def test_data_that_cannot_be_learned_from(tmp_path, capsys, monkeypatch, argumen
     if "shapes" in arguments:
         made.images(tmp_path / "shapes", 2)
     (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "short.tar").write_text("too short")
+    (tmp_path / "nothing.txt").touch()
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1") * 99)
     error = made.refused(capsys, "train", *arguments, "--run-dir", "run")
     assert words in error
@@ -78,7 +94,39 @@ def test_wrong_usage_is_status_two(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(["train", *arguments])
     assert ended.value.code == 2
-    assert "usage: ddbp train" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 2
+    assert any(line.startswith("ddbp train") and "error: " in line for line in said)
+
+
+def test_predict_takes_patterns_and_says_what_is_of_another_kind(
+    tmp_path, capsys, monkeypatch, bundle
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.csv", "a.csv"):
+        made.table(tmp_path / name, 3)
+    assert cli.main(["predict", str(bundle), "*.csv"]) == 0
+    files = [line.partition(",")[0] for line in capsys.readouterr().out.splitlines()]
+    assert files == ["file", *["a.csv"] * 3, *["b.csv"] * 3]
+    (tmp_path / "x.png").touch()
+    for path, words in (
+        ("*.txt", "got none for *.txt"),
+        ("x.png", "got x.png, an image"),
+        (".", "got ., which is none"),
+    ):
+        assert words in made.refused(capsys, "predict", bundle, path)
+    assert "got x.png, an image" in made.refused(capsys, "evaluate", bundle, "--data", "x.png")
+    assert "got nope, which is not there" in made.refused(capsys, "predict", "nope", "a.csv")
+
+
+def test_predictions_that_nobody_reads_on_end_without_a_traceback(tmp_path, bundle):
+    path = made.table(tmp_path / "kinds.csv", 400)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "ddbp", "predict", str(bundle), str(path)]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 def test_predict_names_the_file_that_is_wrong(tmp_path, capsys, bundle):

@@ -145,3 +145,42 @@ def test_what_can_not_go_on_is_refused_whatever_may_differ(tmp_path):
     for name, (options, text) in refused.items():
         with pytest.raises(ValueError, match=text):
             trained(**options, resume_options=name)
+
+
+def test_resume_without_a_checkpoint_begins_anew_and_says_so(tmp_path, capsys):
+    def said(*arguments):
+        options = flags().parse_args(["--run-dir", str(tmp_path / "run"), *arguments])
+        model = layers.Linear(1, 1, rng=np.random.default_rng(0))
+        loss = layers.MeanSquaredError()
+        trainer, _ = script.fit(options, model, loss, ddbp.SGD(0.1), DATA, DATA)
+        return trainer, capsys.readouterr().err
+
+    begun, words = said()
+    assert "checkpoint" not in words
+    # It is finished, and nothing of it may be lost by going on.
+    whole = (tmp_path / "run" / "metrics.jsonl").read_text()
+    with pytest.raises(ValueError, match="--resume must find a checkpoint; got none in"):
+        said("--resume")
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == whole
+    # One that was killed before its first checkpoint begins again.
+    state = tmp_path / "run" / "status.json"
+    state.write_text(state.read_text().replace("finished", "running"))
+    again, words = said("--resume")
+    assert f"{tmp_path / 'run'} has no checkpoint yet: the run begins anew." in words
+    assert again.parameters_sha256() == begun.parameters_sha256()
+    assert "begins anew" not in said("--resume")[1]
+
+
+def test_a_run_that_is_replaced_is_named(tmp_path, capsys):
+    for count in range(2):
+        options = flags().parse_args(["--run-dir", str(tmp_path), "--epochs", "1"])
+        model = layers.Linear(1, 1, rng=np.random.default_rng(0))
+        script.fit(options, model, layers.MeanSquaredError(), ddbp.SGD(0.1), DATA, DATA)
+        words = f"{tmp_path} holds a run, which this one replaces."
+        assert (words in capsys.readouterr().err) == bool(count)
+
+
+def test_resume_needs_the_folder_of_a_run(capsys):
+    with pytest.raises(SystemExit):
+        flags().parse_args(["--resume"])
+    assert "argument --resume: needs --run-dir" in capsys.readouterr().err

@@ -1,0 +1,70 @@
+"""The recipe of series: what becomes of steps that cannot be read."""
+
+import numpy as np
+import pytest
+
+from ddbp.commands import cli
+from ddbp.data.series import windows
+from ddbp.data.series_files import read_column, read_series_table
+
+from . import made
+
+
+def damaged(path, *lines):
+    """Write a wave with some lines, counted from 1, that are no steps; return its path."""
+    made.wave(path)
+    text = path.read_text().splitlines()
+    for line, content in lines:
+        text[line - 1] = content
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+def test_steps_that_cannot_be_read_keep_their_place(tmp_path):
+    path = damaged(tmp_path / "wave.csv", (4, "2,"), (6, "4,1,2"), (8, "no row"), (10, "8,high"))
+    values, name, skipped = read_column(path, skip_bad=True)
+    assert (len(values), name) == (300, "height")
+    assert np.flatnonzero(np.isnan(values)).tolist() == [2, 4, 6, 8]
+    whole = made.wave(tmp_path / "whole.csv")
+    good = np.isfinite(values)
+    assert np.array_equal(values[good], read_column(whole)[0][good])
+    assert sorted(each.place.rpartition(" ")[2] for each in skipped) == ["10", "4", "6", "8"]
+    found = windows(values, 3, 2)
+    assert len(found) == 300 - 9 - 4
+    assert np.isfinite(found.x).all()
+    with pytest.raises(ValueError, match="6 numbers in a row"):
+        windows(values[:9], 3, 3)
+
+
+@pytest.mark.parametrize("line", ["199,high", "199,", "199,1,2"])
+def test_a_forecast_goes_round_steps_that_cannot_be_read(tmp_path, capsys, line):
+    path = damaged(tmp_path / "wave.csv", (100, line))
+    flags = ("train", "series", "--data", path, "--column", "height", "--past", 5, "--ahead", 2)
+    flags = (*flags, "--epochs", 1, "--hidden", 4, "--run-dir", tmp_path / "run", "--quiet")
+    assert "wave.csv, line 100" in made.refused(capsys, *flags)
+    assert cli.main([*map(str, (*flags, "--skip-bad"))]) == 0
+    assert "1 sample left out, first" in capsys.readouterr().err
+    bundle = tmp_path / "run" / "model.ddbp"
+    evaluate = ("evaluate", bundle, "--data", path, "--quiet")
+    assert "wave.csv, line 100" in made.refused(capsys, *evaluate)
+    assert made.run(capsys, *evaluate, "--skip-bad")["samples"] == 300 - 6 - 7
+    assert cli.main(["predict", str(bundle), str(path), "--skip-bad"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    late = damaged(tmp_path / "late.csv", (299, line))
+    assert cli.main(["predict", str(bundle), str(path), str(late), "--skip-bad"]) == 0
+    captured = capsys.readouterr()
+    assert "late.csv: 1 of its last 5 steps cannot be read" in captured.err
+    assert len(captured.out.splitlines()) == 3
+    error = made.refused(capsys, "predict", bundle, late, "--skip-bad")
+    assert "a file must end in 5 steps that can be read" in error
+
+
+def test_rows_of_no_series_are_none(tmp_path):
+    path = tmp_path / "walks.csv"
+    path.write_text("walk,x,gait\na,1,up\na,2,up\n,3,up\nb,1,down\nb,2,down\n")
+    names = {"series": "walk", "label": "gait"}
+    with pytest.raises(ValueError, match=r"column walk must say which .*walks.csv, line 4"):
+        read_series_table(path, **names)
+    found = read_series_table(path, **names, skip_bad=True)
+    assert len(found.sequences) == 2
+    assert [each.place[-6:] for each in found.skipped] == ["line 4"]
