@@ -99,10 +99,15 @@ class Ragged:
         padding = f", padding={self.padding}" if self.padding else ""
         return f"Ragged({described(self)}{padding})"
 
-    def __getitem__(self, rows: Any) -> "Ragged":
-        """Return some of the sequences."""
+    def __getitem__(self, rows: Any) -> Any:
+        """Return the sequence of a number, an array (T_n, …), or some of them, a `Ragged`."""
+        if isinstance(rows, int | np.integer):
+            start = self._starts[rows]
+            return self.values[start : start + self.lengths[rows]]
         of = zip(self._starts[rows], self.lengths[rows], strict=True)
         parts = [self.values[start : start + length] for start, length in of]
+        if not parts:
+            return self.unchecked(self.values[:0], self.lengths[:0], self.padding)
         return self.unchecked(np.concatenate(parts), self.lengths[rows], self.padding)
 
     def of_ranges(self, read: Callable[[Any, Any], Array], numbers: Integers) -> "Ragged":

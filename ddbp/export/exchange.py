@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 import safetensors
 
+from ddbp import files
 from ddbp.checkpoint.folder import write_arrays
 from ddbp.training.paths import path_of
 from layers import Module
@@ -184,8 +185,12 @@ def _read(path: Path) -> dict[str, Array]:
     if path.suffix in _PICKLED:
         must = "weights must come by safetensors: files of pickle run code"
         raise ValueError(message("from_torch", must, path, fix))
-    with opened(path, links=True) as file:
-        content = file.readall()
+    try:
+        with opened(path, links=True) as file:
+            content = file.readall()
+    except OSError as error:
+        must, got = "source must be a readable file", f"{path}: {files.reason(error)}"
+        raise type(error)(message("from_torch", must, got, "Check the path.")) from error
     arrays, read = {}, cast(Any, safetensors.deserialize)
     try:
         for name, each in read(content):

@@ -43,7 +43,11 @@ def load(path):
 
     def predict(x, lengths=None):
         x = np.asarray(x)
-        lengths = None if lengths is None else np.asarray(lengths)
+        if lengths is not None:
+            lengths = np.asarray(lengths)
+            whole = x.ndim > 1 and lengths.dtype.kind in "iu" and lengths.shape == x.shape[:1]
+            if not (whole and np.all((lengths >= 1) & (lengths <= x.shape[1]))):
+                raise ValueError("numpy_reader: lengths must be integers (N,) from 1 to T of x.")
         x = x.astype(dtype) if x.dtype.kind == "f" else x
         return call(root, "", x, lengths).astype(dtype)
 

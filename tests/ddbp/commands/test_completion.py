@@ -57,6 +57,9 @@ def test_commands_that_begin_so_are_offered(complete):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
+        (("train", ""), {"images", "series", "table", "text"}),
+        (("train", "text", "--la"), {"--labels"}),
+        (("lr-find", "table", "--"), {"--target", "--lowest", "--data"}),
         (("launch", "--"), {"--ranks", "--survive", "--max-restarts"}),
         (("replay", "--"), {"--step", "--layer"}),
         (("checkpoint", ""), {"list", "show", "verify", "export"}),

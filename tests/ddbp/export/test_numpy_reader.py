@@ -91,6 +91,16 @@ def test_as_a_program_it_takes_lengths(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_lengths_that_are_none_of_the_input_are_refused(tmp_path):
+    export.save_bundle(tmp_path / "a.ddbp", layers.PoolOverTime())
+    predict = numpy_reader.load(tmp_path / "a.ddbp")
+    x = np.ones((2, 3, 1), np.float32)
+    assert predict(x, [1, 3]).shape == (2, 1)
+    for wrong in ([0, 3], [1, 4], [1], [1.0, 2.0]):
+        with pytest.raises(ValueError, match="lengths must be integers"):
+            predict(x, wrong)
+
+
 def rezipped(path, target, compression=zipfile.ZIP_STORED, leave_out=()):
     with zipfile.ZipFile(path) as file:
         members = {name: file.read(name) for name in file.namelist() if name not in leave_out}

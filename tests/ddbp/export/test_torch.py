@@ -288,3 +288,8 @@ def test_pickles_and_other_files_are_refused(tmp_path):
         export.from_torch(linear(), 3)
     with pytest.raises(TypeError, match="model must be a layer"):
         export.from_torch(3, {})
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^from_torch: source must be a readable file; "):
+        export.from_torch(layers.Linear(2, 2, rng=np.random.default_rng(0)), tmp_path / "no.st")

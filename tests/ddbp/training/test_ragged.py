@@ -17,6 +17,18 @@ def reading(**options):
     return make(Reader(), batch_size=8, **options)
 
 
+def test_sequences_are_there_one_by_one():
+    ragged = ddbp.Ragged([[1, 2], [3], [4, 5, 6]])
+    assert [each.tolist() for each in ragged] == [[1, 2], [3], [4, 5, 6]]
+    assert ragged[0].tolist() == [1, 2]
+    assert ragged[np.int64(-1)].tolist() == [4, 5, 6]
+    with pytest.raises(IndexError):
+        ragged[3]
+    assert [each.tolist() for each in ragged[1:]] == [[3], [4, 5, 6]]
+    assert [each.tolist() for each in ragged[np.array([True, False, True])]] == [[1, 2], [4, 5, 6]]
+    assert len(ragged[:0]) == 0
+
+
 def test_lengths_and_padded_sequences_reach_the_model():
     trainer = reading()
     (first, *_) = trainer.batches(ddbp.ArrayDataset(WORDS, FIRST))
