@@ -35,7 +35,7 @@ def bundle(tmp_path_factory):
     (("table", "--data", "picture.png"), "got picture.png, an image"),
     (("text", "--data", "picture.png"), "got picture.png, an image"),
     (("series", "--data", "picture.png"), "got picture.png, an image"),
-    (("text", "--data", "nothing.txt"), "must have characters; got none in nothing.txt"),
+    (("text", "--data", "nothing.txt"), "must have letters; got none in nothing.txt"),
     (("images", "--data", "shapes", "--size", "3"), "of --model cnn must be of 4 x 4 or more; got"),
     (("images", "--data", "shapes", "--augment", "Flop()"), 'Write --augment "Flip(), Crop(4)"'),
     (("images", "--data", "japanese_vowels"), "must be made for this recipe"),
