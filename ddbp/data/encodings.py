@@ -14,3 +14,8 @@ def mend_of(text: str) -> str:
     if not _BINARY.isdisjoint(text):
         return "This is no text: check the path."
     return "Save it as UTF-8, or convert it: iconv -f latin1 -t utf-8."
+
+
+def undecoded(text: str) -> bool:
+    """Return whether a text has surrogates for bytes that are none of UTF-8."""
+    return not text.isascii() and any("\udc80" <= letter <= "\udcff" for letter in text)

@@ -1,15 +1,16 @@
 """Files of text: a whole one, or lines with labels."""
 
+import io
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from layers.checks import boolean
 from layers.errors import message
 
 from .cells import in_order
-from .encodings import mend_of
+from .encodings import mend_of, undecoded
 from .idx import opened
 from .paths import existing_file
 from .skipped import BadSamples, Skipped, shown
@@ -102,22 +103,15 @@ def read_lines(
         raise ValueError(message(owner, must, repr(separator)[:80], fix))
     texts, labels = [], []
     must, fix = "every line must be a label, a separator and a text", f"Write label{separator}text."
-    with opened(file) as stream:
-        for number, line in enumerate(_lines_of(stream, file), start=1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-            except UnicodeDecodeError as error:
-                fix_bytes = mend_of(line.decode("utf-8", "surrogateescape"))
-                bad.found("lines must be UTF-8", f"{file}, line {number}", error, fix_bytes)
-                continue
-            if not text.strip():
-                continue
-            label, found, rest = text.partition(separator)
-            if not (found and label.strip() and rest.strip()):
-                bad.found(must, f"{file}, line {number}", repr(text), fix)
-                continue
-            labels.append(label.strip())
-            texts.append(rest.strip())
+    for number, text in decoded_lines(file, bad):
+        if not text.strip():
+            continue
+        label, found, rest = text.partition(separator)
+        if not (found and label.strip() and rest.strip()):
+            bad.found(must, f"{file}, line {number}", repr(text), fix)
+            continue
+        labels.append(label.strip())
+        texts.append(rest.strip())
     bad.require_some(len(texts), f"a line in {file}")
     classes = in_order({*labels})
     if len(classes) == 1:
@@ -126,9 +120,19 @@ def read_lines(
     return LabelledLines(tuple(texts), tuple(labels), classes, tuple(bad.skipped))
 
 
-def _lines_of(stream: Any, file: Path) -> Iterable[bytes]:
-    try:
-        yield from stream
-    except (EOFError, OSError) as error:
-        must, fix = "a compressed file must be whole", "Fetch it again."
-        raise ValueError(message("read_lines", must, f"{file}: {error}", fix)) from error
+def decoded_lines(file: Path, bad: BadSamples) -> Iterator[tuple[int, str]]:
+    """Yield the lines of a file, which gzip may have compressed, with their numbers from 1, but for
+    those that are no UTF-8; they may end as on any system.
+    """
+    with opened(file) as stream:
+        text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape")
+        try:
+            for number, line in enumerate(text, start=1):
+                if undecoded(line):
+                    place, fix = f"{file}, line {number}", mend_of(line)
+                    bad.found("lines must be UTF-8", place, ascii(line.strip()), fix)
+                    continue
+                yield number, line.rstrip("\n")
+        except (EOFError, OSError) as error:
+            must, fix = "a compressed file must be whole", "Fetch it again."
+            raise ValueError(message(bad.owner, must, f"{file}: {error}", fix)) from error

@@ -13,7 +13,7 @@ from layers.checks import boolean
 from layers.errors import message, noting
 
 from .cells import plain_cell
-from .encodings import mend_of
+from .encodings import mend_of, undecoded
 from .idx import opened
 from .paths import existing_file
 from .skipped import BadSamples, Skipped, listed, shown
@@ -196,7 +196,7 @@ def records(
             continue
         if not cells:
             continue
-        if any(not cell.isascii() and _undecoded(cell) for cell in cells):
+        if any(map(undecoded, cells)):
             fix = mend_of("".join(cells))
             bad.found("lines must be UTF-8", f"{origin}, line {line}", repr(cells), fix)
             continue
@@ -205,17 +205,13 @@ def records(
 
 def _require_text(first: str, rest: io.TextIOBase, origin: str) -> None:
     """Refuse the first line of a file that is no text in UTF-8, or is empty."""
-    if _undecoded(first) or "\0" in first:
+    if undecoded(first) or "\0" in first:
         must = "a table must be a CSV file in UTF-8, or a Parquet file"
         got = f"{origin}, which begins with {shown(repr(first[:40]))}"
         raise ValueError(message(_OWNER, must, got, mend_of(first + rest.read(200))))
     if not first.strip():
         must, fix = "a CSV file must have names in its first line", "Write them there."
         raise ValueError(message(_OWNER, must, f"{origin}, which begins with none", fix))
-
-
-def _undecoded(cell: str) -> bool:
-    return any("\udc80" <= letter <= "\udcff" for letter in cell)
 
 
 def _csv(text: io.TextIOBase, origin: str, delimiter: str | None, bad: BadSamples) -> Table:

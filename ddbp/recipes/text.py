@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
-from ddbp.data.lines import read_lines, read_text
-from ddbp.data.skipped import Skipped
+from ddbp.data.lines import decoded_lines, read_lines, read_text
+from ddbp.data.paths import existing_file
+from ddbp.data.skipped import BadSamples, Skipped
 from ddbp.data.text import TextEncoder
 from ddbp.data.text_windows import TextWindows
 from ddbp.data.vocabulary import line_of, quoted, words_of
@@ -308,8 +309,9 @@ def _nats(bundle: Bundle, tokens: Integers, batch_size: int) -> float:
 def _of_lines(bundle: Bundle, encoder: TextEncoder, options: argparse.Namespace) -> Predictions:
     """Return what a classifier makes of the lines of files."""
     names, numbers, texts = list[str](), list[int](), list[str]()
+    bad = BadSamples("ddbp predict", options.skip_bad)
     for path in options.files:
-        for number, line in enumerate(read_text(path).splitlines(), 1):
+        for number, line in decoded_lines(existing_file("ddbp predict", "FILE", path), bad):
             if line.strip():
                 names.append(str(path))
                 numbers.append(number)
@@ -319,4 +321,5 @@ def _of_lines(bundle: Bundle, encoder: TextEncoder, options: argparse.Namespace)
         raise ValueError(message("ddbp predict", must, "none", fix))
     logits = bundle.predict(encoder.transform(texts), options.batch_size)
     scores = classification.columns(logits, encoder.classes)
-    return Predictions({"file": names, "line": np.array(numbers), **scores})
+    skipped = [f"{each.place}: {each.reason}" for each in bad.skipped]
+    return Predictions({"file": names, "line": np.array(numbers), **scores}, skipped)

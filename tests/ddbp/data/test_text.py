@@ -229,3 +229,12 @@ def test_what_is_strange_to_a_vocabulary_is_found_in_its_place(tmp_path):
     with pytest.raises(ValueError, match=r"got .*long\.txt, line 400001\. Take"):
         characters.encode_file(file, tmp_path / "tokens.npy")
     assert not (tmp_path / "tokens.npy").exists()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lines_may_end_as_on_any_system(tmp_path, end):
+    file = tmp_path / "lines.txt"
+    file.write_bytes("".join(f"{label}\tit is{end}" for label in ("a", "b", "a")).encode())
+    found = read_lines(file)
+    assert found.labels == ("a", "b", "a")
+    assert found.texts == ("it is",) * 3

@@ -76,3 +76,16 @@ def test_an_empty_text_is_named(tmp_path, capsys):
     path = tmp_path / "empty.txt"
     path.write_text("\n")
     assert "empty.txt" in made.refused(capsys, "train", "text", "--data", path)
+
+
+def test_lines_to_tell_that_cannot_be_read_are_named_or_left_out(tmp_path, capsys):
+    data, run = made.lines(tmp_path / "said.txt"), tmp_path / "run"
+    flags = ("--labels", "--hidden", "4", "--embedding", "4", "--epochs", "1", "--quiet")
+    assert cli.main(["train", "text", "--data", str(data), "--run-dir", str(run), *flags]) == 0
+    path, bundle = tmp_path / "new.txt", run / "model.ddbp"
+    path.write_bytes(b"it was fine\r\nit was \xe9\r\nit was poor\r\n")
+    assert "new.txt, line 2" in made.refused(capsys, "predict", bundle, path)
+    assert cli.main(["predict", str(bundle), str(path), "--skip-bad"]) == 0
+    captured = capsys.readouterr()
+    assert "left out: " in captured.err
+    assert [line.split(",")[1] for line in captured.out.splitlines()] == ["line", "1", "3"]
