@@ -166,6 +166,11 @@ class Crop(_OfImages):
         self.mode = _padding("Crop", mode)
         self.fill = number("Crop", "fill", fill, "0 is usual.")
 
+    def require(self, x: Array) -> None:
+        super().require(x)
+        if self.mode == "constant":
+            _require_less(self, "padding", self.padding, min(x.shape[1:3]))
+
     def apply(self, y: Array, x: Array, keys: Keys) -> None:
         offsets = keys.integers(2, -self.padding, self.padding)
         _move(self, y, x, offsets)
@@ -202,6 +207,10 @@ class Shift(Augmentation):
             must = f"samples must have {axes} axes or more, the first of them that of the samples"
             fix = "Sequences are (N, T, …), images (N, H, W, C)."
             raise ValueError(message("Shift", must, f"shape {x.shape}", fix))
+        if self.mode == "constant":
+            _require_less(self, "most", self.most, x.shape[1])
+            if self.across:
+                _require_less(self, "across", self.across, x.shape[2])
 
     def apply(self, y: Array, x: Array, keys: Keys) -> None:
         down = keys.integers(1, -self.most, self.most)
@@ -287,6 +296,10 @@ class CutOut(_OfImages):
         fix = "CutOut(8) is usual for 32 x 32."
         self.size = positive_int("CutOut", "size", size, fix, _MOST_PIXELS)
         self.fill = number("CutOut", "fill", fill, "0 is usual.")
+
+    def require(self, x: Array) -> None:
+        super().require(x)
+        _require_less(self, "size", self.size, min(x.shape[1:3]))
 
     def apply(self, y: Array, x: Array, keys: Keys) -> None:
         # Of each axis a draw of its own, as they differ in length.
@@ -444,6 +457,14 @@ def _require_kind(owner: Augmentation, x: Array) -> None:
     if x.dtype not in (np.float32, np.float64, np.uint8):
         must, fix = "samples must be floating numbers or uint8", "Convert them with astype."
         raise ValueError(message(type(owner).__name__, must, x.dtype, fix))
+
+
+def _require_less(owner: Augmentation, name: str, value: int, side: int) -> None:
+    """Refuse what may leave nothing of a sample."""
+    if value >= side:
+        must = f"{name} must be less than the samples are long, {side}"
+        fix = "An eighth to a half of it is usual."
+        raise ValueError(message(type(owner).__name__, must, value, fix))
 
 
 def _padding(owner: str, mode: str) -> str:

@@ -323,3 +323,16 @@ def test_what_is_no_list_of_augmentations_is_refused(given):
 def test_what_cannot_be_is_refused(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "said"),
+    [
+        (Crop(8), "Crop: padding must be less than the samples are long, 8; got 8"),
+        (Shift(1, 9, mode="constant"), "Shift: across must be less than .*, 9; got 9"),
+        (CutOut(30), "CutOut: size must be less than .*, 8; got 30"),
+    ],
+)
+def test_what_may_leave_nothing_of_an_image_is_refused(augmentation, said):
+    with pytest.raises(ValueError, match=said):
+        augmentation.require(np.ones((2, 8, 9, 3), np.float32))
