@@ -96,7 +96,7 @@ def test_an_archive_that_is_cut_is_refused(tmp_path):
     whole = archive.read_bytes()
     for cut in (len(whole) - 20, len(whole) // 2, 2000):
         archive.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match=r"must be whole; got .*c\.tar\.gz") as caught:
+        with pytest.raises(ValueError, match=r"and whole; got .*c\.tar\.gz") as caught:
             read_cifar(archive)
         assert "Fetch it again" in str(caught.value)
 
