@@ -131,7 +131,7 @@ def test_mapped_array_stays_where_it_is(tmp_path):
     assert len([*tmp_path.glob("*.npy")]) == 2, "a part of a mapping is written anew"
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "a map"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("a map", "hdf5")])
 def test_source_comes_back_and_what_is_in_files_stays_there(kind, tmp_path):
     source = KINDS[kind](tmp_path)
     numbers, folder = np.array([5, 0, 33]), tmp_path / "job"
@@ -143,6 +143,12 @@ def test_source_comes_back_and_what_is_in_files_stays_there(kind, tmp_path):
     in_files = ("npy", "paths", "npz", "safetensors", "other byte order, by columns")
     if kind in in_files or "arrow" in kind or "parquet" in kind:
         assert not [*folder.glob("*.npy")]
+
+
+def test_open_file_of_hdf5_is_refused(tmp_path):
+    source = KINDS["hdf5"](tmp_path)
+    with pytest.raises(TypeError, match="got a Dataset. Leave it out"):
+        there_and_back(source, tmp_path)
 
 
 class Made:
