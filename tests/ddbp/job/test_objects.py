@@ -147,7 +147,7 @@ def test_source_comes_back_and_what_is_in_files_stays_there(kind, tmp_path):
 
 def test_open_file_of_hdf5_is_refused(tmp_path):
     source = KINDS["hdf5"](tmp_path)
-    with pytest.raises(TypeError, match="got a Dataset. Leave it out"):
+    with pytest.raises(TypeError, match=r"got a Dataset\. Leave it out"):
         there_and_back(source, tmp_path)
 
 
