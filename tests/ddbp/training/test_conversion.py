@@ -105,7 +105,8 @@ def test_options_of_numpy_become_those_of_python(tmp_path):
     trainer.fit(DATA, epochs=1)
     assert ddbp.TrainerOptions.read(tmp_path) == trainer.options
     kinds = {type(value) for value in trainer.options.as_dict().values()}
-    assert kinds == {int, float, bool, str, type(None)}
+    # Those of augmentations are in a tuple.
+    assert kinds == {int, float, bool, str, type(None), tuple}
     with pytest.raises(ValueError, match=r"^Trainer: drop_last must be True or False; got 'no'"):
         make(drop_last="no")
 
