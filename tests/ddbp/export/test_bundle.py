@@ -134,7 +134,7 @@ def test_types_and_precision_stay(tmp_path):
     assert export.load_bundle(tmp_path / "a.ddbp").model.precision is model.precision
 
 
-class Gate(Composite):
+class Blend(Composite):
     """A share of what a body gives."""
 
     def __init__(self, body, share, names=()):
@@ -152,9 +152,9 @@ class Stranger(Composite):
 
 
 def test_layers_of_users_go_by_their_names(tmp_path):
-    assert export.register(Gate, "body", "share", "names") is Gate
-    export.register(Gate, "body", "share", "names")
-    model = layers.Sequential(Gate(layers.Linear(3, 3, rng=RNG), 0.25, ["a"]), layers.ReLU())
+    assert export.register(Blend, "body", "share", "names") is Blend
+    export.register(Blend, "body", "share", "names")
+    model = layers.Sequential(Blend(layers.Linear(3, 3, rng=RNG), 0.25, ["a"]), layers.ReLU())
     export.save_bundle(tmp_path / "a.ddbp", model)
     again = export.load_bundle(tmp_path / "a.ddbp").model
     x = RNG.standard_normal((4, 3)).astype(np.float32)
@@ -166,8 +166,8 @@ def test_layers_of_users_go_by_their_names(tmp_path):
     ("arguments", "options", "must"),
     [
         ((3,), {}, "kind must be a class of layers"),
-        ((Gate, "gain"), {}, "arguments must be those of Gate"),
-        ((Gate, "body"), {"name": "Linear"}, "Linear must be a new name"),
+        ((Blend, "gain"), {}, "arguments must be those of Blend"),
+        ((Blend, "body"), {"name": "Linear"}, "Linear must be a new name"),
     ],
 )
 def test_wrong_registrations_are_refused(arguments, options, must):
