@@ -6,10 +6,20 @@ from functools import partial
 from typing import Any
 
 
-def call(text: Any, kinds: Mapping[str, Callable[..., Any]]) -> Callable[[], Any] | None:
-    """Return what makes the object that a text shows, such as "SGD(0.1, nesterov=True)", by one of
-    these classes; None if it is no call of one with literals.
+def made(text: Any, kinds: Mapping[str, Callable[..., Any]], refusal: Exception) -> Any:
+    """Return the object that a text shows, such as "SGD(0.1, nesterov=True)", made by one of these
+    classes; raise `refusal` if it is no call of one with literals that it takes.
     """
+    make = _call(text, kinds)
+    if make is None:
+        raise refusal
+    try:
+        return make()
+    except TypeError as error:
+        raise refusal from error
+
+
+def _call(text: Any, kinds: Mapping[str, Callable[..., Any]]) -> Callable[[], Any] | None:
     try:
         parsed = ast.parse(text, mode="eval").body
         if not (isinstance(parsed, ast.Call) and isinstance(parsed.func, ast.Name)):

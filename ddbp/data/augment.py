@@ -429,13 +429,7 @@ def _made(given: Any) -> Augmentation:
         return given
     if not isinstance(given, str):
         raise _refused(given)
-    make = written.call(given, KINDS)
-    if make is None:
-        raise _refused(given)
-    try:
-        result: Augmentation = make()
-    except TypeError as error:
-        raise _refused(given) from error
+    result: Augmentation = written.made(given, KINDS, _refused(given))
     return result
 
 

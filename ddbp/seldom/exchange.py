@@ -162,14 +162,9 @@ def chosen(given: Any) -> Exchange | None:
     if given is None or isinstance(given, Exchange):
         return given
     must = "exchange must be a LocalSGD or a DiLoCo"
-    make = written.call(given, _KINDS)
-    if make is None:
-        raise ValueError(message("Trainer", must, repr(given), _FIX))
-    try:
-        made: Exchange = make()
-    except TypeError as error:
-        raise ValueError(message("Trainer", must, repr(given), _FIX)) from error
-    return made
+    refusal = ValueError(message("Trainer", must, repr(given), _FIX))
+    result: Exchange = written.made(given, _KINDS, refusal)
+    return result
 
 
 def _workers_from(workers: int | Mapping[int, int], exchanges: int) -> int:

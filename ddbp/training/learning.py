@@ -47,17 +47,11 @@ def checked(given: Any, seed: int) -> Rule | None:
     kinds = names()
     if given in kinds:
         draws = "seed" in inspect.signature(kinds[given]).parameters
-        result: Rule = kinds[given](**({"seed": seed} if draws else {}))
-        return result
-    make = written.call(given, {each.__name__: each for each in kinds.values()})
-    fix = f"Names are {', '.join(kinds)}."
-    if make is None:
-        raise ValueError(message("Trainer", must, repr(given), fix))
-    try:
-        made: Rule = make()
-    except TypeError as error:
-        raise ValueError(message("Trainer", must, repr(given), fix)) from error
-    return made
+        named: Rule = kinds[given](**({"seed": seed} if draws else {}))
+        return named
+    refusal = ValueError(message("Trainer", must, repr(given), f"Names are {', '.join(kinds)}."))
+    result: Rule = written.made(given, {each.__name__: each for each in kinds.values()}, refusal)
+    return result
 
 
 class Learner(Module):
