@@ -7,8 +7,6 @@ take.
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ddbp import terminal
@@ -48,8 +46,7 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> None:
     use_one_thread()
     recipe.require_readable(f"ddbp train {recipe.name}", [options.data])
     if options.run_dir is None:
-        now = datetime.now().strftime("%Y%m%d-%H%M%S.%f")
-        options.run_dir = Path("runs", f"train-{recipe.name}", now)
+        options.run_dir = script.new_folder(f"train-{recipe.name}")
     prepared = recipe.prepare(options)
     data = prepared.data
     trainer, result = script.fit(
@@ -105,12 +102,6 @@ def trainer_of(options: argparse.Namespace, prepared: Prepared, **others: Any) -
         loss=prepared.goal.loss,
         metrics=prepared.goal.metrics,
         optimizer=prepared.optimizer,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        shards=options.shards,
-        precision=options.precision,
-        memory=options.memory,
-        rule=options.rule,
-        quiet=options.quiet,
+        **script.options_of_steps(options),
         **others,
     )

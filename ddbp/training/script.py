@@ -251,7 +251,18 @@ def cosine(
 
 def run_folder() -> Path:
     """Return a new folder for a run of this script."""
-    return Path("runs", Path(sys.argv[0]).stem, datetime.now().strftime("%Y%m%d-%H%M%S.%f"))
+    return new_folder(Path(sys.argv[0]).stem)
+
+
+def new_folder(name: str) -> Path:
+    """Return a new folder for a run of what has the name."""
+    return Path("runs", name, datetime.now().strftime("%Y%m%d-%H%M%S.%f"))
+
+
+def options_of_steps(options: argparse.Namespace) -> dict[str, Any]:
+    """Return those options of a trainer, by the common flags, that each of its steps goes by."""
+    names = ("batch_size", "seed", "shards", "precision", "memory", "rule", "quiet")
+    return {name: getattr(options, name) for name in names}
 
 
 def fit(
@@ -299,21 +310,15 @@ def fit(
         model,
         loss=loss,
         optimizer=optimizer,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        shards=options.shards,
         exchange=options.exchange,
-        precision=options.precision,
         compression=options.compression,
-        memory=options.memory,
-        rule=options.rule,
         network=training if chooses else options.network,
         callbacks=callbacks,
         doctor=watched if options.doctor is None else options.doctor,
         run_dir=folder,
         resume=options.resume,
         resume_options=options.resume_options,
-        quiet=options.quiet,
+        **options_of_steps(options),
         **trainer_options,
     )
     history = trainer.fit(training, epochs=options.epochs, validation=validation)
