@@ -1,11 +1,12 @@
 """The notebooks run from the first cell to the last, and are kept without what they print."""
 
 import json
-import os
 import time
 from pathlib import Path
 
 import pytest
+
+from .mpi.ranks import alive
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "docs" / "notebooks").glob("*.ipynb"))
 
@@ -83,14 +84,6 @@ class Pids(ddbp.Callback):
 """
 
 
-def is_there(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.fixture
 def training_kernel(tmp_path):
     """Return the manager of a kernel whose cell trains on two ranks, what waits for the answer to
@@ -120,7 +113,7 @@ def answer(talks, cell):
 
 def require_gone(pids):
     until = time.monotonic() + 60
-    while any(map(is_there, pids)):
+    while any(map(alive, pids)):
         assert time.monotonic() < until, f"one of the processes {pids} is left"
         time.sleep(0.05)
 

@@ -75,15 +75,9 @@ class Rounds(Update):
     exchange what they have moved by now and then.
 
     The model holds the parameters of the worker whose turn it is, and the common ones when it is
-    nobody's: see `rest`. The arguments are those of `Update`.
-
-    Attributes
-    ----------
-    on_plan
-        Called when there are other workers, with which rank has which.
+    nobody's: see `rest`. The arguments are those of `Update`. `on_plan` is called when there are
+    other workers, with which rank has which.
     """
-
-    on_plan: Callable[[ShardPlan], None] | None = None
 
     def __init__(
         self,

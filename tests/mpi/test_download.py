@@ -1,10 +1,8 @@
 """One rank of each host downloads, and the others wait for it."""
 
-import threading
-
 import pytest
 
-from ..ddbp.data.file_server import CONTENT, DIGEST, Server
+from ..ddbp.data.file_server import CONTENT, DIGEST, serving
 from .ranks import PLAIN
 
 pytest.importorskip("pooch", reason="pooch is not installed: ddbp[data]")
@@ -12,12 +10,8 @@ pytest.importorskip("pooch", reason="pooch is not installed: ddbp[data]")
 
 @pytest.fixture
 def server():
-    with Server() as serving:
-        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield serving
-        serving.shutdown()
-        thread.join()
+    with serving() as server:
+        yield server
 
 
 @pytest.mark.parametrize(("environment", "asked"), [({}, 1), (PLAIN, 3)], ids=["one", "three"])

@@ -13,7 +13,7 @@ from ddbp.comm import threads
     (["/usr/bin/ddbp", "train", "images", "--data", "my images"], None,
      "ddbp launch -m ddbp train images --data 'my images'"),
     (["/lib/ddbp/__main__.py", "train", "text"], "ddbp.__main__", "ddbp launch -m ddbp train text"),
-    (["/work/lab/fit.py"], "lab.fit", "ddbp launch -m lab.fit"),
+    (["/home/ada/lab/fit.py"], "lab.fit", "ddbp launch -m lab.fit"),
 ])  # fmt: skip
 def test_the_advice_is_the_command_with_its_arguments(monkeypatch, arguments, module, command):
     monkeypatch.setattr(threads, "available_cores", lambda: 4)

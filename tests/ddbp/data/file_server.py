@@ -2,6 +2,8 @@
 
 import hashlib
 import http.server
+import threading
+from contextlib import contextmanager
 
 CONTENT = bytes(range(256)) * 1024
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -20,6 +22,17 @@ class Server(http.server.ThreadingHTTPServer):
 
     def url(self, path):
         return f"http://127.0.0.1:{self.server_port}/{path}"
+
+
+@contextmanager
+def serving():
+    """Return a context with a server that a thread of it runs."""
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

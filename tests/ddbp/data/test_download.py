@@ -1,6 +1,5 @@
 """Downloads from a server of this process: whole, cut, damaged and missing files."""
 
-import threading
 from contextlib import contextmanager
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from ddbp.data import download
 from ddbp.data.download import RemoteFile, fetched
 
-from .file_server import CONTENT, DIGEST, Server
+from .file_server import CONTENT, DIGEST, serving
 
 pytest.importorskip("pooch", reason="pooch is not installed: ddbp[data]")
 
@@ -16,12 +15,8 @@ pytest.importorskip("pooch", reason="pooch is not installed: ddbp[data]")
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(download, "_PAUSE", 0.0)
-    with Server() as serving:
-        thread = threading.Thread(target=serving.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield serving
-        serving.shutdown()
-        thread.join()
+    with serving() as server:
+        yield server
 
 
 def remote(server, *ways):

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import os
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from ddbp.job import temporary
 from ddbp.training import in_ranks
 
 from ...conftest import run_process
+from ...mpi.ranks import alive
 from .small import DATA, LABELS, X, make
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memfd_create")
@@ -269,18 +269,10 @@ def run_interrupted(path, name):
     done = run_process(command, timeout=300, cwd=path)
     pids = [json.loads((path / f"rank-{rank}.json").read_text())["pid"] for rank in range(2)]
     until = time.monotonic() + 60
-    while any(map(is_there, pids)):
+    while any(map(alive, pids)):
         assert time.monotonic() < until, f"one of the processes {pids} is left"
         time.sleep(0.05)
     return done
-
-
-def is_there(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_interrupt_ends_the_job_which_saves_before(hooks, tmp_path):
