@@ -15,6 +15,7 @@ from rich.table import Table
 from ddbp.comm.threads import use_one_thread
 from ddbp.recipes import evaluation
 from ddbp.recipes.chosen import RECIPES
+from ddbp.recipes.recipe import add_skip_bad
 from ddbp.training import script
 
 from .bundles import add_bundle, opened
@@ -28,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--data", required=True, metavar="DATA", help="the name of a set, or a path"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    add_skip_bad(parser)
     parser.add_argument(
         "--batch-size", type=script.positive_int, default=256, help="of all ranks (%(default)s)"
     )

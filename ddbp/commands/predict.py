@@ -17,6 +17,7 @@ from ddbp import terminal
 from ddbp.comm.threads import use_one_thread
 from ddbp.recipes import outputs
 from ddbp.recipes.chosen import RECIPES
+from ddbp.recipes.recipe import add_skip_bad
 from ddbp.training import script
 from layers.errors import message
 
@@ -35,7 +36,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="predictions.csv, .parquet or .npz"
     )
-    parser.add_argument("--skip-bad", action="store_true", help="leave out what cannot be read")
+    add_skip_bad(parser)
     parser.add_argument(
         "--batch-size",
         type=script.positive_int,

@@ -92,9 +92,6 @@ class Images(Recipe):
             metavar="LIST",
             help=f'change images at random: "{_AUGMENT}" (usual for residual networks), or none',
         )
-        flags.add_argument(
-            "--skip-bad", action="store_true", help="leave out images that cannot be read"
-        )
 
     def prepare(self, options: argparse.Namespace) -> Prepared:
         read = self._read(options)

@@ -165,6 +165,7 @@ class Recipe(ABC):
             help="end after so many epochs in which the validation loss has not fallen"
             " (%(const)s), with the parameters of the best one",
         )
+        add_skip_bad(flags)
         self.add_flags(flags)
         return flags
 
@@ -207,6 +208,12 @@ class Recipe(ABC):
         """Return what the model of a bundle makes of files."""
 
 
+def add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    """Add the flag that leaves out what cannot be read."""
+    about = "leave out what cannot be read: images, rows, lines, series"
+    parser.add_argument("--skip-bad", action="store_true", help=about)
+
+
 def callbacks(options: argparse.Namespace) -> dict[str, Any]:
     """Return the option of a trainer by the flags that ask for callbacks."""
     patience = options.early_stopping
@@ -236,11 +243,7 @@ def named(owner: str, name: str, kind: type) -> Any:
         must = f"--data must be a path that is there, or one of {', '.join(sets)}"
         fix = f"The folder of this process is {os.getcwd()}."
         raise FileNotFoundError(message(owner, must, f"{name}, which is neither", fix))
-    return _require_kind(owner, name, load(name), kind)
-
-
-def _require_kind(owner: str, name: str, found: Any, kind: type) -> Any:
-    """Return the two parts of a named set, or refuse one of another kind."""
+    found: Any = load(name)
     if not isinstance(found[0].preprocessing, kind):
         must, got = f"{name} must be made for this recipe", f"{found[0].preprocessing!r}"
         raise ValueError(message(owner, must, got, "Take another set, or another recipe."))

@@ -73,8 +73,6 @@ class SeriesOfNumbers(Recipe):
         flags.add_size("--past", 40, "values that a forecast reads")
         flags.add_size("--ahead", 10, "values that it tells")
         flags.add_size("--hidden", 64, "width of the recurrent layer")
-        about = "leave out series that cannot be read, and windows of a forecast with such a step"
-        flags.add_argument("--skip-bad", action="store_true", help=about)
 
     def add_reading(self, parser: argparse.ArgumentParser) -> None:
         about = "of a table: what to forecast (the last one; of a bundle that of its training)"

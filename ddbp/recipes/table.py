@@ -75,9 +75,6 @@ class Tables(Recipe):
             default=0.0,
             help="of the hidden layers (%(default)s)",
         )
-        flags.add_argument(
-            "--skip-bad", action="store_true", help="leave out rows that cannot be used"
-        )
 
     def prepare(self, options: argparse.Namespace) -> Prepared:
         read = self._read(options)

@@ -80,11 +80,6 @@ class Texts(Recipe):
             action="store_true",
             help="each line is a label, a tabulator and a text: learn the label",
         )
-        flags.add_argument(
-            "--skip-bad",
-            action="store_true",
-            help="leave out lines that cannot be read",
-        )
 
     def use_windows(self, options: argparse.Namespace) -> None:
         options.length = options.window
