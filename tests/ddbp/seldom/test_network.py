@@ -175,9 +175,6 @@ def test_what_is_given_is_not_chosen(given):
         trained(network=DATA, **given)
 
 
-def test_other_words_and_ranks_that_survive_are_refused(monkeypatch):
+def test_other_words_are_refused():
     with pytest.raises(ValueError, match=r"network must be \"auto\" or a data set; got 'fast'"):
         trained(network="fast")
-    monkeypatch.setattr(SerialCommunicator, "survives", True)
-    with pytest.raises(ValueError, match="network= needs ranks that stay"):
-        trained(network="auto")
