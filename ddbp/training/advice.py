@@ -249,6 +249,9 @@ def _goes(
     memory: Any,
 ) -> bool:
     """Return whether a way to exchange goes with the other options of a trainer."""
+    if comm.survives and "wire" in way.options:
+        # Bits would depend on who is left, as they do on which ranks share a host.
+        return False
     try:
         with_it = replace(options, **way.options).on(comm.size)
         checks.goes_with_compression(with_it.compression, model, optimizer, comm)

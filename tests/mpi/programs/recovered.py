@@ -258,7 +258,10 @@ def advised(name: str, killer: Killer):
 
 
 def found_out(trainer) -> str:
-    """Return what ranks have found out together, in words."""
+    """Return what ranks have found out together, in words; steps must have kept to it."""
+    if trainer._memory.size is not None:
+        assert trainer._memory.facts is not None
+        assert trainer._workspace.nbytes <= trainer._memory.size
     told = [trainer._memory.state(), trainer.advice and trainer.advice.state()]
     return json.dumps(told, sort_keys=True)
 
