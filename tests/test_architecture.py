@@ -1,7 +1,9 @@
 """The architecture, read from the sources: who may import whom, and where the exceptions live."""
 
 import ast
+import re
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -306,6 +308,22 @@ def test_layers_import_nothing_but_the_standard_library_numpy_numba_and_threadpo
     for path in LAYERS:
         strangers = {imported.split(".")[0] for imported in imports(path)} - allowed
         assert not strangers, f"{name_of(path)} imports {strangers}"
+
+
+def test_types_can_be_checked_where_an_optional_library_is_not_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    overrides = project["tool"]["mypy"]["overrides"]
+    may_be_missing = {
+        name.removesuffix(".*")
+        for override in overrides
+        if override.get("ignore_missing_imports")
+        for name in override["module"]
+    }
+    always = {re.split("[^a-z0-9]", each)[0] for each in project["project"]["dependencies"]}
+    known = {*sys.stdlib_module_names, "ddbp", "layers", *always, *may_be_missing}
+    for path in sources("layers", "ddbp"):
+        strangers = {imported.split(".")[0] for imported in imports(path)} - known
+        assert not strangers, f"{name_of(path)}: pyproject's overrides of mypy lack {strangers}"
 
 
 def public_definitions(tree):
