@@ -1,12 +1,16 @@
 """The architecture, read from the sources: who may import whom, and where the exceptions live."""
 
 import ast
+import re
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_LINES = 500
+# Of an example that is read from top to bottom; one of them shows eight methods.
+MOST_OF_SCRIPTS, LONGER = 60, {"scripts/attribute.py": 75}
 # Rooms from the bottom up; one may import itself and what stands below it. Of neighbours on one
 # floor none knows the other.
 FLOORS = (
@@ -306,6 +310,22 @@ def test_layers_import_nothing_but_the_standard_library_numpy_numba_and_threadpo
         assert not strangers, f"{name_of(path)} imports {strangers}"
 
 
+def test_types_can_be_checked_where_an_optional_library_is_not_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    overrides = project["tool"]["mypy"]["overrides"]
+    may_be_missing = {
+        name.removesuffix(".*")
+        for override in overrides
+        if override.get("ignore_missing_imports")
+        for name in override["module"]
+    }
+    always = {re.split("[^a-z0-9]", each)[0] for each in project["project"]["dependencies"]}
+    known = {*sys.stdlib_module_names, "ddbp", "layers", *always, *may_be_missing}
+    for path in sources("layers", "ddbp"):
+        strangers = {imported.split(".")[0] for imported in imports(path)} - known
+        assert not strangers, f"{name_of(path)}: pyproject's overrides of mypy lack {strangers}"
+
+
 def public_definitions(tree):
     """Yield the public functions and classes of a module."""
     for node in tree.body:
@@ -345,6 +365,15 @@ def test_no_file_is_longer_than_five_hundred_lines():
     files = [path for path in EVERYTHING if "tests" not in path.parts]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_scripts_are_examples_of_sixty_lines():
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    lengths = {
+        name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in scripts
+    }
+    most = dict.fromkeys(lengths, MOST_OF_SCRIPTS) | LONGER
+    assert {name: length for name, length in lengths.items() if length > most[name]} == {}
 
 
 def test_no_two_tests_of_a_file_have_one_name():

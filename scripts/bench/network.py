@@ -33,7 +33,7 @@ from ddbp.seldom.network import ways as model_of_networks
 from layers import models
 from layers.kernels.rounded_sums import BLOCK_8
 
-LINKS = (Link(100, 0.1), Link(100, 20), Link(1000, 0.1), Link(1000, 5), Link(10_000, 0.1))
+LINKS = (Link(100, 0.1), Link(100, 20), Link(1000, 0.1), Link(1000, 5), Link(10_000, 0))
 RATE = 1e-3
 ROUNDED = {"float16": 2.0, "bfloat16": 2.0, "int8": 1 + 1 / BLOCK_8}
 """Bytes of a number in rounded sums."""
