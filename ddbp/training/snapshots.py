@@ -6,7 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
 import numpy as np
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 _OWNER = "Trainer.load_state"
 _WHOLE = "Load the whole of a state."
+_ANEW = (
+    "Make the trainer alike, or begin a new run from the parameters: write them to a file by `ddbp"
+    " checkpoint export`, and load that by load_parameters before the trainer is made."
+)
 _PLACE = ("accumulation", "stream", "fit")
 """The parts that say where a run is."""
 _OWN = {"step_count": integer(0), "stop": BOOLEAN}
@@ -261,16 +265,21 @@ def _require_fitting(
         fix = f"They are {', '.join(here)}."
         raise ValueError(message("Trainer", "resume_options must be facts of a run", unknown, fix))
     there = snapshot.part("facts")
-    _require_same_facts(there, here, differing)
+    found = _BEFORE | there
+    others = [name for name, fact in here.items() if found.get(name, "absent") != fact]
+    if refused := [name for name in others if name not in differing]:
+        _refuse_facts(refused[0], found, here, others, _never_fits(trainer, parts, snapshot))
     if there.get("seed") != here["seed"] and snapshot.values.get("stream.position"):
         must = "the seed of a state from the midst of an epoch must be the same"
         got = f"{there.get('seed')} in the state, {here['seed']} here"
         fix = "It decides which samples are left: take the state of the end of an epoch."
         raise ValueError(message(_OWNER, must, got, fix))
-    _require_schema("trainer", snapshot.part("trainer"), _OWN)
+    if (unfit := _unfit("trainer", snapshot.part("trainer"), _OWN)) is not None:
+        raise ValueError(message(_OWNER, *unfit, _WHOLE))
     for name, part in parts.items():
         state = snapshot.part(name)
-        _require_schema(name, state, part.state_schema(state))
+        if (unfit := _unfit(name, state, part.state_schema(state))) is not None:
+            raise ValueError(message(_OWNER, *unfit, _fix_of_unfit(name, others)))
 
 
 def parts(trainer: "Trainer") -> dict[str, Stateful]:
@@ -349,36 +358,62 @@ _BEFORE = {
 """Facts that older states do not name, as they were the same for all."""
 
 
-def _require_same_facts(there: State, here: State, differing: Sequence[str]) -> None:
-    """Refuse other facts than those of a state, but for those that may differ."""
-    there = _BEFORE | dict(there)
-    others = [name for name, fact in here.items() if there.get(name, "absent") != fact]
-    refused = [name for name in others if name not in differing]
-    if refused:
-        name = refused[0]
-        found, fact = there.get(name, "absent"), here[name]
-        if isinstance(fact, list) and isinstance(found, list):
-            only_there = [str(part) for part in found if part not in fact]
-            only_here = [part for part in fact if part not in found]
-            found, fact = ", ".join(only_there) or "none", ", ".join(only_here) or "none"
-        got = f"{found} in the state, {fact} here"
-        if found == fact:
-            got = "them in another order"
-        must = f"the state must be of a trainer with the same {name}"
-        names = " ".join(others)
-        fix = (
-            f"Make the trainer alike, or resume with resume_options={others!r}"
-            f" (--resume-options {names})."
-        )
-        raise ValueError(message(_OWNER, must, got, fix))
+def _refuse_facts(
+    name: str, there: State, here: State, others: Sequence[str], unfit: str | None
+) -> NoReturn:
+    """Refuse another fact than that of a state. All `others` that differ may do so, unless a part
+    of the state is `unfit` then.
+    """
+    found, fact = there.get(name, "absent"), here[name]
+    if isinstance(fact, list) and isinstance(found, list):
+        only_there = [str(part) for part in found if part not in fact]
+        only_here = [part for part in fact if part not in found]
+        found, fact = ", ".join(only_there) or "none", ", ".join(only_here) or "none"
+    got = f"{found} in the state, {fact} here"
+    if found == fact:
+        got = "them in another order"
+    must = f"the state must be of a trainer with the same {name}"
+    fix = (
+        f"Make the trainer alike, or resume with resume_options={others!r}"
+        f" (--resume-options {' '.join(others)})."
+    )
+    if unfit is not None:
+        fix = _fix_of_unfit(unfit, others)
+    raise ValueError(message(_OWNER, must, got, fix))
 
 
-def _require_schema(part: str, there: State, schema: Schema) -> None:
+def _never_fits(
+    trainer: "Trainer", parts: Mapping[str, Stateful], snapshot: Snapshot
+) -> str | None:
+    """Return the first part of a state that fits a trainer at no step; callbacks, which users
+    write, are not asked.
+    """
+    unasked = {*_PLACE, *stateful(trainer.callbacks)}
+    states = ((name, snapshot.part(name)) for name in parts if name not in unasked)
+    return next((n for n, state in states if _unfit(n, state, parts[n].state_schema(state))), None)
+
+
+def _fix_of_unfit(part: str, others: Sequence[str]) -> str:
+    """Return what helps where a part of a state does not fit a trainer with these other facts."""
+    changed = " and ".join(others)
+    if not others:
+        return _WHOLE
+    if part in _PLACE:
+        return f"A change of {changed} needs the state of the end of an epoch."
+    fix = "Make the trainer alike, or begin a new run." if part == "model" else _ANEW
+    return f"A run cannot go on after this change of {changed}. {fix}"
+
+
+def _unfit(part: str, there: State, schema: Schema) -> tuple[str, str] | None:
+    """Return the first that is not as it must be of a part's state: what must hold, and what there
+    is.
+    """
     for name in [*schema, *sorted(there.keys() - schema.keys())]:
         must = schema[name].kind if name in schema else "absent"
         if name not in there or name not in schema or not schema[name].holds(there[name]):
             got = _in_words(there[name]) if name in there else "absent"
-            raise ValueError(message(_OWNER, f"{part}.{name} must be {must}", got, _WHOLE))
+            return f"{part}.{name} must be {must}", got
+    return None
 
 
 def _in_words(entry: Any) -> str:

@@ -38,7 +38,7 @@ WITHOUT_ROW = {
     *("ddbp.export.ArchitectureError", "ddbp.export.BundleError"),
     *("ddbp.StepPhase", "ddbp.Schedule", "ddbp.GlobalGradient", "ddbp.Batch"),
     # They train as `Trainer.fit` does, by the options that `Flags` has parsed.
-    *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish")),
+    *(f"ddbp.training.script.{name}" for name in ("run", "fit", "finish", "start")),
 }
 
 

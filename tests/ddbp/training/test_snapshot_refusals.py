@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp.commands import checkpoint
 from ddbp.snapshot import VERSION
 from ddbp.training.snapshots import _BEFORE
 from layers import (
@@ -79,6 +80,32 @@ def test_state_of_another_trainer_is_refused_by_what_differs(name):
     )
     with pytest.raises(ValueError, match=re.escape(got)):
         trainer.load_state(stopped(3))
+
+
+ANEW = "Make the trainer alike, or begin a new run"
+NEVER = {
+    "optimizer": ({"optimizer": ddbp.Adam(0.1)}, "optimizer", ANEW + " from the parameters"),
+    "exchange": (
+        {"exchange": "LocalSGD(4, 2)", "shards": None},
+        "shards and exchange",
+        ANEW + " from the parameters",
+    ),
+    "rule": ({"rule": "feedback_alignment"}, "rule", ANEW + " from the parameters"),
+    "parameters": (OTHERS["parameters"][0], "parameters and model", ANEW + "."),
+}
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_options_that_can_never_differ_are_not_advised_to(name):
+    options, changed, fix = NEVER[name]
+    said = f"here. A run cannot go on after this change of {changed}. {fix}"
+    refused(make(**options), stopped(3), ValueError, said)
+
+
+def test_options_that_may_differ_are_advised_to():
+    other = make(optimizer=ddbp.SGD(0.05, momentum=0.9), batch_size=30)
+    said = "resume_options=['optimizer', 'batch_size'] (--resume-options optimizer batch_size)"
+    refused(other, stopped(3), ValueError, said)
 
 
 @pytest.mark.parametrize("version", [None, 0, VERSION + 1, str(VERSION)])
@@ -227,3 +254,15 @@ def test_facts_in_another_order_or_absent_are_refused_as_such():
         values = {k: v for k, v in snapshot.values.items() if k != f"facts.{name}"}
         said = f"{start}{name}; got absent in the state, None here. "
         refused(make(), ddbp.Snapshot(snapshot.arrays, values), ValueError, said)
+
+
+def test_a_run_begins_anew_from_parameters_as_a_refusal_advises(tmp_path):
+    first = make(run_dir=tmp_path / "run", callbacks=[ddbp.Checkpoints(every_steps=5)])
+    first.fit(DATA, epochs=1)
+    path = tmp_path / "model.safetensors"
+    assert checkpoint.run(["export", str(tmp_path / "run"), "-o", str(path)]) == 0
+    model = network()
+    ddbp.load_parameters(model, path)
+    again = make(model=model, rule="feedback_alignment")
+    assert again.parameters_sha256() == first.parameters_sha256()
+    again.fit(DATA, epochs=1)
