@@ -11,7 +11,8 @@ import numpy as np
 from .dense import IDENTITY, through
 from .gemm import BLOCK_K
 from .jit import inlined, kernel
-from .llvm.simd_sparse import count_from, number_of_bits, row_chain
+from .llvm.simd_rows import ROW_BYTES, row_max
+from .llvm.simd_sparse import bits_of_number, count_from, keep_from, number_of_bits, row_sums
 from .llvm.vmath import constant, number
 
 # Products of what is kept pay if it is at most one in so many; else whole ones, with zeros.
@@ -19,41 +20,36 @@ FEW = 4
 
 
 @inlined
-def _bound(sizes, k):
-    """Return a bound that the k largest of some numbers reach, which are not negative, and how many
-    of those equal to it are not among them.
+def _choose(chosen, some, columns, sizes, k):
+    """Write the columns of the k largest of some sizes, ascending, to the front of `chosen`; of
+    equal ones the first. `chosen` and `some` have room as `keep_from` needs it, and so has what the
+    sizes and columns are part of.
 
-    The bits of such numbers are in their order: one after the other is found, from the first on.
+    What is searched is a bound that k reach, between bits that k or more (`reach`) and that fewer
+    reach, as the bits of numbers that are not negative are in their order: from the largest down by
+    its half, further if need be, then in the middle. Those below it are left out on the way.
     """
-    reach, bits = sizes.size, 0
-    for i in range(8 * sizes.itemsize - 2, -1, -1):
-        if reach == k:
-            break
-        count = count_from(sizes, number_of_bits(sizes, bits | 1 << i))
-        if count >= k:
-            bits, reach = bits | 1 << i, count
-    return number_of_bits(sizes, bits), reach - k
-
-
-@inlined
-def _choose(columns, sizes, k):
-    """Write which k of some sizes are the largest, in ascending order, to columns (k + 1,), whose
-    last place is room: of equal ones the first.
-    """
-    bound, left_out = _bound(sizes, k)
-    found = 0
-    if left_out == 0:
-        # What is not chosen is written over, which is faster than a branch.
-        for j in range(sizes.size):
-            columns[found] = j
-            found += 1 if sizes[j] >= bound else 0
+    count = sizes.size
+    low, high, reach = 0, bits_of_number(row_max(sizes, count)) + 1, count
+    step = bits_of_number(number(sizes, 2.0)) - bits_of_number(number(sizes, 1.0))
+    while reach > k and high - low > 1:
+        bits = max(high - step, low + (high - low) // 2)
+        found = count_from(sizes[:count], number_of_bits(sizes, bits))
+        if found < k:
+            high, step = bits, 2 * min(step, bits // 2)
+            continue
+        low, reach = bits, found
+        if 2 * reach <= count:
+            count = keep_from(chosen, some, columns, sizes, count, number_of_bits(sizes, low))
+            columns, sizes = chosen, some
+    bound = number_of_bits(sizes, low)
+    if reach == k:
+        keep_from(chosen, some, columns, sizes, count, bound)
         return
-    equal = -left_out
-    for j in range(sizes.size):
-        equal += 1 if sizes[j] == bound else 0
-    for j in range(sizes.size):
+    equal, found = k - count_from(sizes[:count], number_of_bits(sizes, high)), 0
+    for j in range(count):
         taken = sizes[j] > bound or (sizes[j] == bound and equal > 0)
-        columns[found] = j
+        chosen[found] = columns[j]
         equal -= 1 if taken and sizes[j] == bound else 0
         found += 1 if taken else 0
 
@@ -71,20 +67,26 @@ def choose(columns, values, dz, dy, kept, bounds, activation):
     if activation != IDENTITY:
         through(dz, dy, kept, activation)
     k, infinity = columns.shape[1], number(values, np.inf)
-    sizes, chosen = np.empty(dy.shape[1], values.dtype), np.empty(k + 1, columns.dtype)
-    apart = bounds.size == 0
+    apart, outputs = bounds.size == 0, dy.shape[1]
+    indices = np.empty((2, outputs + ROW_BYTES), columns.dtype)
+    numbers = np.empty((2, outputs + ROW_BYTES), values.dtype)
+    every, chosen, sizes = indices[0], indices[1], numbers[0]
+    for j in range(outputs):
+        every[j] = j
     for s in range(len(dy) if apart else bounds.size - 1):
         first, last = (s, s + 1) if apart else (bounds[s], bounds[s + 1])
-        for j in range(sizes.size):
-            sizes[j] = 0
         for r in range(first, last):
             row = gradient[r]
-            for j in range(sizes.size):
-                sizes[j] += abs(row[j])
-        for j in range(sizes.size):
+            if r == first:
+                for j in range(outputs):
+                    sizes[j] = abs(row[j])
+            else:
+                for j in range(outputs):
+                    sizes[j] += abs(row[j])
+        for j in range(outputs):
             sizes[j] = sizes[j] if sizes[j] < infinity else infinity
         if first < last:
-            _choose(chosen, sizes, k)
+            _choose(chosen, numbers[1], every, sizes[:outputs], k)
         for r in range(first, last):
             row, to, of = columns[r], values[r], gradient[r]
             for q in range(k):
@@ -100,22 +102,28 @@ def _add_to(to, of):
 
 
 @inlined
-def _chains(to, part, factors, source, places, first, last, start, add):
-    """Write (add) the sum of factors[e] source[places[e]] over e in [first, last): a chain for each
-    block of BLOCK_K places from `start` on, added in order; `part` is room for one.
+def _sums(out, begins, ends, limits, factors, places, source, first, last, add):
+    """Write (add) to row i of `out` the sum of factors[e] source[places[e]], e from begins[i]
+    up to limits[i], whose places ascend in [first, last): a chain for each block of BLOCK_K places,
+    added in order. begins becomes limits; ends is room.
     """
-    e = first
-    while e < last or not add:
-        block = (places[e] - start) // BLOCK_K if e < last else 0
-        end = e
-        while end < last and (places[end] - start) // BLOCK_K == block:
-            end += 1
-        if add:
-            row_chain(part, factors[e:end], source, places[e:end])
-            _add_to(to, part)
+    while True:
+        stop = first + BLOCK_K
+        if stop < last:
+            for i in range(len(out)):
+                e = begins[i]
+                while e < limits[i] and places[e] < stop:
+                    e += 1
+                ends[i] = e
         else:
-            row_chain(to, factors[e:end], source, places[e:end])
-        e, add = end, True
+            for i in range(len(out)):
+                ends[i] = limits[i]
+        row_sums(out, factors, places, begins, ends, source, add)
+        for i in range(len(out)):
+            begins[i] = ends[i]
+        if stop >= last:
+            break
+        first, add = stop, True
 
 
 @inlined
@@ -144,32 +152,36 @@ def _by_column(starts, rows, factors, columns, values):
 
 @inlined
 def _sum_over_shards(
-    to, total, waiting, last_shard, sums, factors, x, rows, first, last, bounds, s, add, add_total
+    to, total, waiting, last_shard, sums, factors, x, rows, begins, ends, limits, bounds, s
 ):
-    """Write the sum over shards, from s on, of what the entries [first, last) of a column are times
-    their rows of x, and the sum of the entries to total[0] unless it is empty: by the fixed tree,
-    in which shards without entries add nothing. Of a single shard they are added, if so asked.
+    """Write the sum over shards, from s on, of what the entries of a column are times their rows of
+    x, and the sum of the entries to total[0] unless it is empty: by the fixed tree, in which shards
+    without entries add nothing. The entries are those from begins[0] up to limits[0].
 
     waiting (L + 1, D), last_shard and sums (L + 1,): what waits for its sibling, of 2^L shards.
     """
-    part, top, e, start = waiting[0], 0, first, s
+    top, start, e, last = 0, s, begins[0], limits[0]
     while e < last or top == 0:
         while e < last and rows[e] >= bounds[s + 1]:
             s += 1
-        end, entries = e, total[0] if add_total and total.size else constant(sums, "zero")
-        while end < last and rows[end] < bounds[s + 1]:
-            entries += factors[end]
-            end += 1
+        entries = constant(sums, "zero")
+        while e < last and rows[e] < bounds[s + 1]:
+            entries += factors[e]
+            e += 1
         # Two neighbours that wait are siblings below the node where the new one joins them.
         shard = s - start
         while top > 1 and last_shard[top - 2] ^ last_shard[top - 1] < last_shard[top - 1] ^ shard:
             top -= 1
             _join(to, waiting, last_shard, sums, top)
-        _chains(
-            waiting[top] if top else to, part, factors, x, rows, e, end, bounds[s], add and top == 0
-        )
+        limits[0] = e
+        into = waiting[top : top + 1] if top else to
+        if bounds[s + 1] - bounds[s] > BLOCK_K:
+            _sums(into, begins, ends, limits, factors, rows, x, bounds[s], bounds[s + 1], False)
+        else:
+            row_sums(into, factors, rows, begins, limits, x, False)
+            begins[0] = e
         last_shard[top], sums[top] = shard, entries
-        top, e = top + 1, end
+        top += 1
     while top > 1:
         top -= 1
         _join(to, waiting, last_shard, sums, top)
@@ -180,7 +192,7 @@ def _sum_over_shards(
 @inlined
 def _join(to, waiting, last_shard, sums, top):
     """Add what waits in place `top` to what waits before it."""
-    _add_to(to if top == 1 else waiting[top - 1], waiting[top])
+    _add_to(to[0] if top == 1 else waiting[top - 1], waiting[top])
     last_shard[top - 1] = last_shard[top]
     sums[top - 1] += sums[top]
 
@@ -195,10 +207,14 @@ def backward(
     factors (R k,) are room. dw (P, O, D), db (P, O) and dx (R, D) are empty if they are not wanted;
     x (R, D), w (O, D), bounds (S + 1,), groups (P + 1,).
     """
+    outputs, k = starts.size - 1, columns.shape[1]
+    room = np.empty((3, max(outputs, len(columns))), starts.dtype)
+    begins, ends, limits = room[0], room[1], room[2]
     if dx.size:
-        part = np.empty(dx.shape[1], dx.dtype)
+        of, by = columns.reshape(columns.size), values.reshape(values.size)
         for r in range(len(dx)):
-            _chains(dx[r], part, values[r], w, columns[r], 0, columns.shape[1], 0, False)
+            begins[r], limits[r] = r * k, (r + 1) * k
+        _sums(dx, begins, ends, limits, by, of, w, 0, outputs, False)
     if not dw.size and not db.shape[1]:
         return
     _by_column(starts, rows, factors, columns, values)
@@ -207,29 +223,46 @@ def backward(
         levels += 1
     waiting = np.empty((levels, x.shape[1] if dw.size else 0), values.dtype)
     last_shard, sums = np.empty(levels, np.int64), np.empty(levels, values.dtype)
-    for j in range(starts.size - 1):
-        first = starts[j]
-        for p in range(len(groups) - 1):
-            last, stop = first, bounds[groups[p + 1]]
-            while last < starts[j + 1] and rows[last] < stop:
-                last += 1
-            _sum_over_shards(
-                dw[p, j] if dw.size else waiting[0],
-                db[p, j : j + 1] if db.shape[1] else sums[:0],
-                waiting,
-                last_shard,
-                sums,
-                factors,
-                x,
-                rows,
-                first,
-                last,
-                bounds,
-                groups[p],
-                add_weight,
-                add_bias,
-            )
-            first = last
+    for j in range(outputs):
+        begins[j] = starts[j]
+    for p in range(len(groups) - 1):
+        s, stop = groups[p], bounds[groups[p + 1]]
+        for j in range(outputs):
+            e = starts[j + 1]
+            if stop < len(x):
+                e = begins[j]
+                while e < starts[j + 1] and rows[e] < stop:
+                    e += 1
+            limits[j] = e
+        if groups[p + 1] > s + 1:
+            for j in range(outputs):
+                one = slice(j, j + 1)
+                _sum_over_shards(
+                    dw[p, one] if dw.size else waiting[:1],
+                    db[p, one] if db.shape[1] else sums[:0],
+                    waiting,
+                    last_shard,
+                    sums,
+                    factors,
+                    x,
+                    rows,
+                    begins[one],
+                    ends[one],
+                    limits[one],
+                    bounds,
+                    s,
+                )
+            continue
+        for j in range(db.shape[1]):
+            total = db[p, j] if add_bias else constant(sums, "zero")
+            for e in range(begins[j], limits[j]):
+                total += factors[e]
+            db[p, j] = total
+        if dw.size:
+            _sums(dw[p], begins, ends, limits, factors, rows, x, bounds[s], stop, add_weight)
+        else:
+            for j in range(outputs):
+                begins[j] = limits[j]
 
 
 @kernel

@@ -67,6 +67,19 @@ def test_of_equal_magnitudes_the_lower_columns_are_kept(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_columns_are_found_whatever_the_range_of_magnitudes(dtype):
+    # Of all bits that numbers have, subnormal ones among them; and of those many equal.
+    rng = np.random.default_rng(2)
+    words = rng.integers(0, 2**62, (30, 200)) >> (62 - 8 * np.dtype(dtype).itemsize + 1)
+    x = words.astype(f"i{np.dtype(dtype).itemsize}").view(dtype)
+    x = np.where(np.isnan(x), 0, x)
+    x[10:20, :150] = x[10:20, :1]
+    x[20:] *= rng.random((10, 200)) < 0.1
+    for k in (1, 10, 40, 60, 199):
+        np.testing.assert_array_equal(chosen(x, k)[0], largest(x, k, None))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_are_kept_before_all_numbers(dtype):
     x = np.array([[1, np.nan, np.finfo(dtype).max, -np.inf, np.nan]], dtype)
     for k, columns in ((1, [1]), (2, [1, 3]), (3, [1, 3, 4]), (4, [1, 2, 3, 4])):
@@ -96,7 +109,7 @@ CUTS = {
 
 @pytest.mark.parametrize("unified", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 300])
-@pytest.mark.parametrize("inputs", [1, 15, 40, 129])
+@pytest.mark.parametrize("inputs", [1, 15, 40, 129, 200])
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_have_the_bits_of_whole_ones_with_zeros(dtype, cut, inputs, k, unified):
