@@ -151,37 +151,52 @@ def _by_column(starts, rows, factors, columns, values):
 
 
 @inlined
+def _end_of_chain(rows, e, last, bounds, s):
+    """Return where the entries end that are summed with e: those below `last` of the same shard, s
+    or a later one, and the same BLOCK_K of its rows; and the shard.
+    """
+    while rows[e] >= bounds[s + 1]:
+        s += 1
+    stop = min(bounds[s + 1], rows[e] + BLOCK_K - (rows[e] - bounds[s]) % BLOCK_K)
+    while e < last and rows[e] < stop:
+        e += 1
+    return e, s
+
+
+@inlined
 def _sum_over_shards(
-    to, total, waiting, last_shard, sums, factors, x, rows, begins, ends, limits, bounds, s
+    to, total, waiting, last_shard, sums, factors, x, rows, begins, ends, last, bounds, s
 ):
-    """Write the sum over shards, from s on, of what the entries of a column are times their rows of
-    x, and the sum of the entries to total[0] unless it is empty: by the fixed tree, in which shards
-    without entries add nothing. The entries are those from begins[0] up to limits[0].
+    """Add to a row, which has the first chain of a column, what the others have, and write the sum
+    of its entries to total[0] unless it is empty: by the fixed tree over shards, from s on, in
+    which those without entries add nothing. The entries are those from begins[0] up to `last`.
 
     waiting (L + 1, D), last_shard and sums (L + 1,): what waits for its sibling, of 2^L shards.
     """
-    top, start, e, last = 0, s, begins[0], limits[0]
+    top, start, first = 0, s, begins[0]
+    e = first
     while e < last or top == 0:
-        while e < last and rows[e] >= bounds[s + 1]:
-            s += 1
-        entries = constant(sums, "zero")
-        while e < last and rows[e] < bounds[s + 1]:
-            entries += factors[e]
-            e += 1
-        # Two neighbours that wait are siblings below the node where the new one joins them.
+        end = e
+        if e < last:
+            end, s = _end_of_chain(rows, e, last, bounds, s)
         shard = s - start
-        while top > 1 and last_shard[top - 2] ^ last_shard[top - 1] < last_shard[top - 1] ^ shard:
-            top -= 1
-            _join(to, waiting, last_shard, sums, top)
-        limits[0] = e
-        into = waiting[top : top + 1] if top else to
-        if bounds[s + 1] - bounds[s] > BLOCK_K:
-            _sums(into, begins, ends, limits, factors, rows, x, bounds[s], bounds[s + 1], False)
-        else:
-            row_sums(into, factors, rows, begins, limits, x, False)
-            begins[0] = e
-        last_shard[top], sums[top] = shard, entries
-        top += 1
+        same = top > 0 and last_shard[top - 1] == shard
+        if not same:
+            # Two neighbours that wait are siblings below the node where the new one joins them.
+            while (
+                top > 1 and last_shard[top - 2] ^ last_shard[top - 1] < last_shard[top - 1] ^ shard
+            ):
+                top -= 1
+                _join(to, waiting, last_shard, sums, top)
+            last_shard[top], sums[top] = shard, constant(sums, "zero")
+            top += 1
+        for i in range(e, end):
+            sums[top - 1] += factors[i]
+        if e > first:
+            begins[0], ends[0] = e, end
+            into = waiting[top - 1 : top] if top > 1 else to
+            row_sums(into, factors, rows, begins, ends, x, same)
+        e = end
     while top > 1:
         top -= 1
         _join(to, waiting, last_shard, sums, top)
@@ -236,6 +251,12 @@ def backward(
             limits[j] = e
         if groups[p + 1] > s + 1:
             for j in range(outputs):
+                ends[j] = begins[j]
+                if begins[j] < limits[j]:
+                    ends[j], _ = _end_of_chain(rows, begins[j], limits[j], bounds, s)
+            if dw.size:
+                row_sums(dw[p], factors, rows, begins, ends, x, False)
+            for j in range(outputs):
                 one = slice(j, j + 1)
                 _sum_over_shards(
                     dw[p, one] if dw.size else waiting[:1],
@@ -248,10 +269,11 @@ def backward(
                     rows,
                     begins[one],
                     ends[one],
-                    limits[one],
+                    limits[j],
                     bounds,
                     s,
                 )
+                begins[j] = limits[j]
             continue
         for j in range(db.shape[1]):
             total = db[p, j] if add_bias else constant(sums, "zero")

@@ -68,13 +68,14 @@ def test_of_equal_magnitudes_the_lower_columns_are_kept(dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_columns_are_found_whatever_the_range_of_magnitudes(dtype):
-    # Of all bits that numbers have, subnormal ones among them; and of those many equal.
-    rng = np.random.default_rng(2)
-    words = rng.integers(0, 2**62, (30, 200)) >> (62 - 8 * np.dtype(dtype).itemsize + 1)
-    x = words.astype(f"i{np.dtype(dtype).itemsize}").view(dtype)
-    x = np.where(np.isnan(x), 0, x)
+    # Of all bits that numbers have, subnormal ones among them; of those many equal, or infinite.
+    rng, bits = np.random.default_rng(2), 8 * np.dtype(dtype).itemsize
+    words = rng.integers(0, 2**63 - 1, (40, 200)) >> 64 - bits
+    x = words.astype(f"i{bits // 8}").view(dtype)
+    x = np.where(np.isnan(x), dtype(0), x)
     x[10:20, :150] = x[10:20, :1]
-    x[20:] *= rng.random((10, 200)) < 0.1
+    x[20:30] *= rng.random((10, 200)) < 0.1
+    x[30:, ::3] = np.inf
     for k in (1, 10, 40, 60, 199):
         np.testing.assert_array_equal(chosen(x, k)[0], largest(x, k, None))
 
