@@ -34,6 +34,8 @@ MORE_WAYS = [
     "restart 3 local-sgd: kill publish rank=2 step=4 amount=3000; kill data rank=1 step=8",
     "survive 3 sign: kill update rank=1 step=3 amount=20000; two data rank=0 step=9",
     "survive 3 dfa: kill backward rank=2 step=4 amount=20000",
+    "survive 3 memory: kill update rank=1 step=3 amount=20000; two data rank=0 step=9",
+    "survive 4 network: two backward rank=2 step=4; kill after rank=1 step=12",
 ]
 
 

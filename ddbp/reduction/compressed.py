@@ -10,7 +10,6 @@ from ddbp.compression import Compressor
 from ddbp.snapshot import Pieces, Schema, State, array
 from layers.engine.fixed_tree import tree_sum
 from layers.engine.memory import zeros
-from layers.errors import message
 from layers.kernels import compression as kernels
 from layers.types import Array
 
@@ -43,7 +42,7 @@ class CompressedShards:
     Raises
     ------
     ValueError
-        The compressor does not go with the model; ranks of several hosts survive each other.
+        The compressor does not go with the model.
     """
 
     def __init__(
@@ -55,10 +54,6 @@ class CompressedShards:
         shared: SharedArrays,
     ) -> None:
         self._flat = flat = memory.flat
-        if comm.survives and len(comm.hosts) > 2:
-            must = "compression where ranks survive each other must be on one host"
-            fix = "Leave out --survive: with --max-restarts the run goes on from a checkpoint."
-            raise ValueError(message("Trainer", must, f"{len(comm.hosts) - 1} hosts", fix))
         self._codec = compressor.codec(flat)
         self._comm = comm
         self._plan = plan

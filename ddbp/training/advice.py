@@ -5,7 +5,7 @@ enough for it, to be told of or to be chosen.
 import time
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from ddbp.observers.observer import StepHook, StepPhase
 from ddbp.optim.optimizer import Optimizer
 from ddbp.seldom import workers
 from ddbp.seldom.network import Network, Way, measured, recommended, ways
+from ddbp.snapshot import State
 from layers import Module
 from layers.errors import message
 
@@ -42,6 +43,8 @@ class Advice(StepHook):
     ----------
     quiet
         Whether nothing is said of that.
+    chooses
+        Whether the trainer that it is given to first is there to choose for another one.
 
     Attributes
     ----------
@@ -53,18 +56,47 @@ class Advice(StepHook):
         What is recommended then.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, chooses: bool = False) -> None:
         self.network: Network | None = None
         self.compute: float | None = None
         self.way: Way | None = None
         self._quiet = quiet
+        self._chooses = chooses
         self._begun = 0.0
         self._whole = 0.0
         self._seconds: list[float] = []
 
+    @property
+    def for_practice(self) -> bool:
+        """Whether the trainer that has it is there to choose for another one."""
+        return self._chooses and self.way is None
+
     def measure(self, trainer: "Trainer") -> None:
-        """Measure the network; collective."""
-        self.network = measured(trainer.comm)
+        """Measure the network, unless that was done; collective. Newcomers are told by others."""
+        if self.way is None and not trainer.comm.newcomer:
+            self.network = measured(trainer.comm)
+
+    def follow(self, trainer: "Trainer") -> None:
+        """Go on with the ranks that there are now, whose steps take another time."""
+        self._seconds.clear()
+        hosts = len(trainer.comm.hosts) - 1
+        if self.way is None and self.network is not None:
+            self.network = None if hosts == 1 else self.network._replace(hosts=hosts)
+
+    def state(self) -> State:
+        """Return what newcomers are told."""
+        return {
+            "network": self.network,
+            "compute": self.compute,
+            "way": None if self.way is None else asdict(self.way),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Know what others do."""
+        network, way = state["network"], state["way"]
+        self.network = None if network is None else Network(*network)
+        self.compute = state["compute"]
+        self.way = None if way is None else Way(**way)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -81,7 +113,14 @@ class Advice(StepHook):
             self._seconds.append(time.perf_counter() - self._begun)
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
-        if self.way is not None or len(self._seconds) < _FIRST + _STEPS:
+        if self.way is None:
+            trainer.recovered(self._advise, trainer)
+
+    def _advise(self, trainer: "Trainer") -> None:
+        """Recommend a way once there have been enough steps; collective then. If ranks are killed
+        in that, steps are counted anew.
+        """
+        if len(self._seconds) < _FIRST + _STEPS:
             return
         options, comm = trainer.options, trainer.comm
         batches = options.accumulate
@@ -123,25 +162,20 @@ def _ways(model: Module, network: Network | None, workers: int) -> list[Way]:
     return ways(shapes, 1 if network is None else network.hosts, workers)
 
 
-def begin(trainer: "Trainer", given: Any) -> Advice | None:
-    """Return what gives advice if it is asked for, having measured the network, or what it has
-    given before; collective.
-    """
-    if given is None or (isinstance(given, Advice) and given.way is not None):
+def begin(given: Any) -> Advice | None:
+    """Return what gives advice if it is asked for, or what has given it before."""
+    if given is None or isinstance(given, Advice):
         return given
-    if not isinstance(given, Advice) and not (isinstance(given, str) and given == "auto"):
+    if not (isinstance(given, str) and given == "auto"):
         must, fix = 'network must be "auto" or a data set', "Leave it out to measure nothing."
         raise ValueError(message("Trainer", must, repr(given), fix))
-    _require_lasting(trainer.comm)
-    advice = given if isinstance(given, Advice) else Advice()
-    advice.measure(trainer)
-    return advice
+    return Advice()
 
 
-def _require_lasting(comm: Communicator) -> None:
-    if comm.survives:
-        must, fix = "network= needs ranks that stay", "Leave it out, or launch without --survive."
-        raise ValueError(message("Trainer", must, "ranks that survive each other", fix))
+def measure(trainer: "Trainer") -> None:
+    """Measure the network if advice is asked for; collective."""
+    if trainer.advice is not None:
+        trainer.recovered(trainer.advice.measure, trainer)
 
 
 def chosen(
@@ -166,7 +200,6 @@ def chosen(
     """
     if not isinstance(given, ArrayDataset | Source):
         return given, options
-    _require_lasting(comm)
     for name in _WAYS:
         if getattr(options, name) is not None:
             must, fix = (
@@ -175,7 +208,10 @@ def chosen(
             )
             raise ValueError(message("Trainer", must, f"{name}={getattr(options, name)!r}", fix))
     checks.has_loss("Trainer", loss)
-    advice = Advice(quiet=True)
+    if comm.newcomer:
+        # On one host: nothing is chosen there, and what was found comes with the state.
+        return Advice(quiet=True), options
+    advice = Advice(quiet=True, chooses=True)
     practice = deepcopy(options.as_dict()) | {"on_nonfinite": "stop"}
     trainer = make(
         deepcopy(model),
@@ -213,12 +249,15 @@ def _goes(
     memory: Any,
 ) -> bool:
     """Return whether a way to exchange goes with the other options of a trainer."""
+    if comm.survives and "wire" in way.options:
+        # Bits would depend on who is left, as they do on which ranks share a host.
+        return False
     try:
         with_it = replace(options, **way.options).on(comm.size)
         checks.goes_with_compression(with_it.compression, model, optimizer, comm)
         rounds.kind(with_it, comm, callbacks)
         if memory is not None:
-            require_plannable(model, with_it, comm)
+            require_plannable(model, with_it)
         if with_it.exchange is not None and not with_it.drop_last:
             workers.require_rows(with_it.exchange, with_it.batch_size, len(data))
     except ValueError:

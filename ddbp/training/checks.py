@@ -94,8 +94,8 @@ def has_loss(owner: str, loss: Any) -> Any:
 def goes_with_compression(
     compression: Any, model: Module, optimizer: Optimizer, comm: Communicator
 ) -> None:
-    """Refuse a model that is not of float32, and an optimizer whose update is taken back where a
-    rank is killed in it: residuals are not.
+    """Refuse a model that is not of float32; and residuals where a rank that is killed would leave
+    others with none: on several hosts, or as its update is taken back, and residuals are not.
     """
     if compression is None:
         return
@@ -103,8 +103,13 @@ def goes_with_compression(
     if kinds != {"float32"}:
         must, fix = "compression takes a float32 model", "Convert it with model.astype."
         raise ValueError(message("Trainer", must, ", ".join(sorted(kinds)), fix))
-    keeps_back = not isinstance(compression, Rounded)
-    if comm.survives and keeps_back and not optimizer.blockwise:
+    if isinstance(compression, Rounded) or not comm.survives:
+        return
+    if len(comm.hosts) > 2:
+        must = "compression where ranks survive each other must be on one host"
+        fix = "Leave out --survive: with --max-restarts the run goes on from a checkpoint."
+        raise ValueError(message("Trainer", must, f"{len(comm.hosts) - 1} hosts", fix))
+    if not optimizer.blockwise:
         must = "compression where ranks survive each other needs an optimizer that works by blocks"
         fix = "Use SGD or Adam, or leave out --survive."
         raise ValueError(message("Trainer", must, optimizer, fix))

@@ -4,6 +4,10 @@ What a plan is made of, sizes and times of the layers of a chain, is measured in
 before the first step: in these every layer is a segment of its own, which takes the least. The plan
 is the one that takes least time (`memory_plan`), the same on all ranks, and it is run for practice,
 too, before it is trusted. It changes no bit.
+
+Where ranks survive each other, those that are left have more of each batch, and a plan of their
+own. A plan belongs to a number of ranks: it is used again when there are as many, and newcomers get
+those that there are.
 """
 
 import json
@@ -13,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp import terminal
+from ddbp import settings, terminal
 from ddbp.comm.agreement import gather_texts
-from ddbp.comm.base import Communicator
 from ddbp.data.samples import recorded
 from ddbp.data.source import Dataset
+from ddbp.snapshot import State
 from layers import Module, Sequential, Tape, TapeHook, Workspace
 from layers.engine.call import Call
 from layers.engine.segment import SegmentCall, SegmentTape
@@ -98,24 +102,42 @@ class Budget:
     def __init__(self, trainer: "Trainer", given: Any, *, quiet: bool) -> None:
         self.size = parsed(given)
         self.facts: dict[str, Any] | None = None
-        self._planned_for: tuple[Any, ...] = (0,)
+        self._planned_for: tuple[int, ...] = (0,)
         self._quiet = quiet
+        # What there is for each number of ranks: what batch it was planned for, and the facts.
+        self._known: dict[int, tuple[tuple[int, ...], dict[str, Any]]] = {}
+        # The most ranks that there have been.
+        self._most = trainer.comm.size
         if self.size is not None:
-            require_plannable(trainer.model, trainer.options, trainer.comm)
+            require_plannable(trainer.model, trainer.options)
 
     def prepare_for(self, trainer: "Trainer", data: Dataset) -> None:
-        """Have a plan for the batches of a data set; collective."""
-        if self.size is not None:
-            size = min(trainer.options.batch_size, len(data))
-            self.prepare(trainer, local_batch(data, trainer._plan, range(size), sliced))
+        """Have a plan for the batches of a data set; collective. Newcomers get it from others."""
+        if self.size is None or trainer.comm.newcomer:
+            return
+        size = min(trainer.options.batch_size, len(data))
+
+        def prepare() -> None:
+            self._prepare(trainer, local_batch(data, trainer._plan, range(size), sliced))
+
+        trainer.recovered(prepare)
 
     def prepare(self, trainer: "Trainer", rows: LocalBatch) -> None:
-        """Have a plan for a batch, unless there is one for one as large; collective."""
+        """Have a plan for a batch, unless there is one for one as large; collective. If ranks are
+        killed meanwhile, the batch is lost, and the plan made when it comes once more.
+        """
         if self.size is None:
             return
-        if not isinstance(rows.x, np.ndarray):
-            must, fix = "memory= needs data of one array", "Use Recompute for such models."
-            raise TypeError(message("Trainer", must, type(rows.x).__name__, fix))
+        shards = trainer._plan
+
+        def prepare() -> None:
+            if trainer._plan is shards:
+                self._prepare(trainer, rows)
+
+        trainer.recovered(prepare)
+
+    def _prepare(self, trainer: "Trainer", rows: LocalBatch) -> None:
+        _require_one_array(rows)
         samples, *rest = self._planned_for
         if rows.samples <= samples and tuple(rest) == rows.x.shape[1:]:
             return
@@ -123,13 +145,17 @@ class Budget:
             # What has accumulated would be lost; the next group has its plan.
             return
         try:
-            self._choose(_Practice(trainer, rows), trainer)
+            facts = self._choose(_Practice(trainer, rows), trainer)
         finally:
             trainer._update.group.restart()
+        self.facts = facts
         self._planned_for = (rows.samples, *rows.x.shape[1:])
+        self._known[trainer.comm.size] = self._planned_for, facts
+        if trainer.comm.rank == 0 and not self._quiet:
+            terminal.say(self._sentence())
 
-    def _choose(self, practice: "_Practice", trainer: "Trainer") -> None:
-        """Measure, plan, and try plans until one keeps to the memory."""
+    def _choose(self, practice: "_Practice", trainer: "Trainer") -> dict[str, Any]:
+        """Measure, plan, and try plans until one keeps to the memory; return the facts."""
         size = self.size
         assert size is not None
         layers, rest = practice.measured()
@@ -145,13 +171,14 @@ class Budget:
             if taken <= size:
                 break
             rest += taken - predicted
-        if taken > size:
+        # Where ranks were lost, the rest goes on by the plan that takes least.
+        if taken > size and trainer.comm.size == self._most:
             must = "a step must fit into memory"
             fix = f"The least for this batch is {in_words(taken)} on each rank; or use more ranks."
             raise ValueError(message("Trainer", must, f"memory={in_words(size)}", fix))
         forward = sum(layer.seconds for layer in layers)
         again = 0.0 if plan is None else memory_plan.seconds(layers, plan) / forward
-        self.facts = {
+        return {
             "budget": size,
             "plan": plan,
             "layers": len(layers),
@@ -161,13 +188,13 @@ class Budget:
             "measured": taken,
             "without": without,
         }
-        if trainer.comm.rank == 0 and not self._quiet:
-            terminal.say(self._sentence())
 
     def _sentence(self) -> str:
         facts = self.facts
         assert facts is not None
         head = f"Memory: a step takes {in_words(facts['measured'])} of {in_words(facts['budget'])}"
+        if facts["measured"] > facts["budget"]:
+            head += ", more than that, as ranks were lost"
         if not facts["layers_again"]:
             return f"{head}; nothing is computed again"
         return (
@@ -176,22 +203,63 @@ class Budget:
             f" {facts['forward_again']:.2f} forward passes in each step"
         )
 
+    # Ranks that survive each other
 
-def require_plannable(model: Module, options: TrainerOptions, comm: Communicator) -> None:
-    """Refuse a model, options or ranks whose steps cannot be planned.
+    def follow(self, trainer: "Trainer") -> None:
+        """Go on with the ranks that there are now: by the plan for so many, if there is one."""
+        if self.size is None:
+            return
+        ranks = trainer.comm.size
+        self._most = max(self._most, ranks)
+        self._planned_for, self.facts = self._known.get(ranks, ((0,), None))
+        if self.facts is not None:
+            model: Any = trainer.model
+            use_plan(model, self.facts["plan"])
+        trainer._workspace = Workspace()
+
+    def practise(self, trainer: "Trainer", data: Dataset) -> None:
+        """Propagate, as a newcomer, as many samples as one of all ranks has of a batch, within
+        about the budget: kernels are there then.
+        """
+        shards = trainer._plan
+        size = max(shards.shards, trainer.options.batch_size // (settings.ranks() or 1))
+        rows = local_batch(data, shards, range(min(size, len(data))), sliced)
+        _require_one_array(rows)
+        try:
+            _Practice(trainer, rows).run_alone()
+        finally:
+            trainer._update.group.restart()
+
+    def state(self) -> State:
+        """Return what newcomers are told."""
+        plans = [[ranks, *known] for ranks, known in self._known.items()]
+        return {"plans": plans, "most": self._most}
+
+    def load_state(self, state: State) -> None:
+        """Know what others do."""
+        self._known = {ranks: (tuple(batch), facts) for ranks, batch, facts in state["plans"]}
+        self._most = state["most"]
+
+
+def _require_one_array(rows: LocalBatch) -> None:
+    if not isinstance(rows.x, np.ndarray):
+        must, fix = "memory= needs data of one array", "Use Recompute for such models."
+        raise TypeError(message("Trainer", must, type(rows.x).__name__, fix))
+
+
+def require_plannable(model: Module, options: TrainerOptions) -> None:
+    """Refuse a model or options whose steps cannot be planned.
 
     Raises
     ------
     ValueError
         They cannot.
     """
-    if hindrance := _hindrance(model, options, comm):
+    if hindrance := _hindrance(model, options):
         raise ValueError(message("Trainer", *hindrance))
 
 
-def _hindrance(
-    model: Module, options: TrainerOptions, comm: Communicator
-) -> tuple[str, str, str] | None:
+def _hindrance(model: Module, options: TrainerOptions) -> tuple[str, str, str] | None:
     """Return what keeps steps from being planned: what must be, what is, and what to do."""
     if type(model) is not Sequential:
         must, fix = "memory= needs a model that is a Sequential", "Write Sequential(…) around it."
@@ -205,9 +273,6 @@ def _hindrance(
     if options.exchange is not None:
         must = "memory= needs workers that exchange gradients in each step"
         return must, f"exchange={options.exchange}", "Leave exchange out, or use Recompute."
-    if comm.survives:
-        must, fix = "memory= needs ranks that are not replaced", "Launch without --survive."
-        return must, "--survive", fix
     return None
 
 
@@ -226,16 +291,20 @@ class _Practice:
         self._trainer = trainer
         self._rows = rows
         self._model: Any = trainer.model
-        self._count = len(links(self._model))
+        self._alone: Plan = [[number] for number in range(len(links(self._model)))]
+
+    def run_alone(self) -> None:
+        """Run once with the plan in which every layer is a segment of its own."""
+        use_plan(self._model, self._alone)
+        self._run(Workspace())
 
     def measured(self) -> tuple[list[Layer], int]:
         """Return the layers of the chain, and the bytes that every plan takes beside; the same on
         all ranks, the sizes of those that need most and the times of the first.
         """
-        alone: Plan = [[number] for number in range(self._count)]
         watch, trainer = _Watch(), self._trainer
         workspace = Workspace()
-        use_plan(self._model, alone)
+        use_plan(self._model, self._alone)
         comm = trainer.comm
         with comm.leader_first(), trainer._gather.alone():
             if not comm.of_host.rank:

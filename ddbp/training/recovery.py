@@ -119,9 +119,10 @@ class Recovery:
         self._repeats = False
         # The last step that ranks were lost in, and their shards.
         self._suspects: tuple[int, set[int]] = -1, set()
-        # Which trainer of the script this is; which loop goes on, and where in the script that is:
-        # twice the number of a loop over batches, 1 more for steps after it.
-        self._number = next(_TRAINERS)
+        # Which trainer of the script this is, -1 if for practice; which loop goes on, and where in
+        # the script that is: twice the number of a loop over batches, 1 more for steps after it.
+        practises = trainer.advice is not None and trainer.advice.for_practice
+        self._number = -1 if practises else next(_TRAINERS)
         self._loop, self._where = "", -1
         # What is kept is the state of one trainer, which ranks that take over go on with.
         kept = None if self._number else trainer.comm.kept
@@ -173,6 +174,10 @@ class Recovery:
         trainer._update.regroup(plan, newcomers=newcomers is not None)
         if newcomers is not None:
             snapshots.load_shared(snapshots.parts(trainer), newcomers)
+        for name, part in snapshots.told(trainer).items():
+            if newcomers is not None:
+                part.load_state(newcomers.part(name))
+            part.follow(trainer)
         trainer._fit.lead(trainer)
         for callback in trainer.callbacks:
             callback.on_regroup(trainer, newcomers is not None)
@@ -319,8 +324,10 @@ class Recovery:
         """Propagate the first batch of the run before others wait for this process, and forget it:
         kernels are there then.
         """
-        trainer = self._trainer
-        if trainer.loss is not None and trainer._truncation is None:
+        trainer, data = self._trainer, self._trainer._stream.data
+        if trainer._memory.size is not None and data is not None:
+            trainer._memory.practise(trainer, data)
+        elif trainer.loss is not None and trainer._truncation is None:
             try:
                 batch = taped(trainer, trainer._stream.first(), telling=False)
                 trainer._run_pass(batch).tape.release()
@@ -383,7 +390,7 @@ class Recovery:
             trainer.request(Request.JOIN)
 
     def _let_in(self) -> None:
-        snapshot, comm = self._trainer.state(), self._comm
+        snapshot, comm = snapshots.for_newcomers(self._trainer), self._comm
         try:
             comm.admit(self._loop)
         except RankLost:

@@ -291,6 +291,34 @@ def parts(trainer: "Trainer") -> dict[str, Stateful]:
     }
 
 
+class Told(Protocol):
+    """What ranks have found out together, of which newcomers are told. No bit depends on it, so it
+    is in no other state.
+    """
+
+    def state(self) -> State:
+        """Return what there is to tell, as JSON can hold it."""
+
+    def load_state(self, state: State) -> None:
+        """Know what `state` returned."""
+
+    def follow(self, trainer: "Trainer") -> None:
+        """Go on with the ranks that there are now."""
+
+
+def told(trainer: "Trainer") -> dict[str, Told]:
+    """Return what newcomers are told beside the state, by name."""
+    advice = {} if trainer.advice is None else {"network": trainer.advice}
+    return {"memory": trainer._memory, **advice}
+
+
+def for_newcomers(trainer: "Trainer") -> Snapshot:
+    """Return the state that newcomers get, with what they are told; collective."""
+    snapshot: Snapshot = trainer.state()
+    beside = Snapshot.of({name: part.state() for name, part in told(trainer).items()})
+    return Snapshot(snapshot.arrays, snapshot.values | beside.values)
+
+
 def stateful(callbacks: Sequence[Callback]) -> dict[str, Callback]:
     """Return the callbacks that have a state, by names for it, those that are optional last."""
     kinds = [each for each in callbacks if type(each).state is not Callback.state]

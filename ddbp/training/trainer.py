@@ -32,7 +32,7 @@ from .accumulation import Accumulation
 from .batch import Batch, LocalBatch
 from .batch_stream import BatchStream, taped
 from .callbacks import Callback
-from .checkpoints import Checkpoints, to_resume
+from .checkpoints import Checkpoints, in_run, require_none_of_another_run, to_resume
 from .compilation import compile_step
 from .history import History
 from .in_ranks import fit_in_ranks
@@ -214,13 +214,14 @@ class Trainer(
         self.resume = arguments.resume(resume, self.run_dir)
         self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         callbacks = replay.begin(self, fix.begin(self, callbacks))
+        require_none_of_another_run(self, in_run(self))
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
+        self.advice = advice.begin(network)
         self._recovery = Recovery(self) if comm.survives else None
         checkpoints = [each for each in callbacks if isinstance(each, Checkpoints)]
         # What callbacks have been told is in a checkpoint.
         callbacks = sorted(callbacks, key=checkpoints.__contains__)
-        self.advice = advice.begin(self, network)
         last = self.advice, None if quiet else Progress()
         hooks = (reporter, log, self._fit, *callbacks, *last)
         self.callbacks = tuple(hook for hook in hooks if isinstance(hook, Callback))
@@ -239,6 +240,7 @@ class Trainer(
             self._go_on(found.snapshot())
         elif not comm.takes_over:
             self._fit.begin_folder()
+        advice.measure(self)
 
     @property
     def partition(self) -> Partition:
@@ -459,9 +461,9 @@ class Trainer(
         """Return rows with a new tape, which copies those that may change before its backward."""
         update = self._update
         update.require_bound()
-        self._memory.prepare(self, rows)
         if self._recovery is not None:
             self._recovery.begin(origin)
+        self._memory.prepare(self, rows)
         if self._last_begun != self.step_count:
             for tell in self._hooks.step_begin:
                 tell(self, self.step_count)

@@ -47,6 +47,9 @@ MORE = [
     ("groups", 4, ("1:1:exchange", "2:2:update")),
     ("single steps", 4, ("2:2:end", "0:4:publish:30000", "1:6:beginning")),
     ("loops of all kinds", 4, ("3:1:backward", "0:3:exchange", "2:4:update")),
+    ("a memory budget", 6, ("1:-1:after run", "2:3:exchange", "4:3:before taken_by")),
+    ("a network that is measured", 6, ("2:-1:before measured", "1:12:end", "5:20:publish")),
+    ("a network that is chosen by", 6, ("0:-1:before measured", "3:12:end")),
 ]
 
 

@@ -21,6 +21,8 @@ EVERYWHERE = ("1:1:forward", "2:3:update:15000", "0:5:publish")
 ELSEWHERE = ("3:1:backward", "0:3:exchange", "2:4:update")
 LATE = ("2:2:end", "0:4:publish:30000", "1:6:beginning")
 TOGETHER = ("0:3:update:20000", "2:3:publish")
+WHILE_PLANNED = ("1:-1:after run", "3:3:forward", "0:3:before taken_by")
+WHILE_MEASURED = ("0:-1:before measured", "1:12:end", "2:20:publish")
 BESIDE = ("0:4:evaluation", "1:9:epoch end", "2:19:fit end")
 
 RUNS = [
@@ -47,6 +49,8 @@ RUNS = [
     ("loops of all kinds", 6, EVERYWHERE),
     ("steps by their number by hand", 4, EVERYWHERE),
     ("changed parameters", 4, ("0:9:end", "2:9:changed")),
+    ("a memory budget", 4, WHILE_PLANNED),
+    ("a network that is measured", 4, WHILE_MEASURED),
 ]
 MORE = [
     ("dropout, Adam, a warm-up", 3, BESIDE[:2]),
@@ -65,6 +69,9 @@ MORE = [
     ("early stopping", 4, (*BESIDE[:2], "2:12:update")),
     ("frozen layers", 4, EVERYWHERE),
     ("a second fit", 4, LATE),
+    ("a memory budget", 4, EVERYWHERE),
+    ("a memory budget", 6, (*TOGETHER, "1:-1:before taken_by", "4:10:beginning")),
+    ("a network that is chosen by", 4, WHILE_MEASURED),
     ("a loop", 4, LATE),
     ("a loop over frozen layers in the midst of a group", 4, EVERYWHERE),
     ("a loop in the midst of a group", 4, ELSEWHERE),
@@ -111,12 +118,18 @@ def same(run, found, undisturbed):
     ]
 
 
+def told(run, found):
+    """Return what ranks say that they have found out together."""
+    return {each[f"{run}: found out"].item() for each in found.values()}
+
+
 @pytest.mark.parametrize(("run", "ranks", "kills"), [*RUNS, *in_full(*MORE)])
 def test_ranks_that_are_left_finish_to_the_same_bits(run, ranks, kills, survive, undisturbed):
     ended, found = survive(run, ranks, kills, launch=("--no-replace",))
     assert ended.status == 0, ended.err
     assert len(re.findall("died .*: killed by SIGKILL", ended.err)) == len(kills)
     assert same(run, found, undisturbed) == [[True, True]] * (ranks - len(kills))
+    assert len(told(run, found)) == 1
 
 
 def test_what_instruments_have_measured_outlives_the_rank_that_writes_it(survive, run_alone):
@@ -141,8 +154,13 @@ NEW = [
     ("dropout, Adam, a warm-up", "0:2:publish:10000", 3),
     ("a second fit", "0:7:publish:10000", 8),
     ("steps by their number", "1:3:update", 4),
+    ("a memory budget", "0:2:publish:10000", 3),
+    ("a network that is measured", "1:14:publish", 15),
 ]
 MORE_NEW = [
+    ("a memory budget", "1:-1:after run", 1),
+    ("a network that is measured", "0:2:publish:10000", 3),
+    ("a network that is chosen by", "1:14:publish", 15),
     ("difference target propagation", "0:2:publish:10000", 3),
     ("steps by their number by hand", "1:3:forward", 4),
     ("best weights", "0:2:publish:10000", 3),
@@ -160,6 +178,7 @@ def test_newcomer_takes_the_place_of_a_killed_rank(run, kill, waiting, survive, 
     assert [each[f"{run}: ranks"].item() for each in found.values()] == [3] * 3
     digests = {each[f"{run}: digest"].item() for each in found.values()}
     assert digests == {undisturbed[f"{run}: digest"].item()}
+    assert len(told(run, found)) == 1
 
 
 @pytest.mark.parametrize(("slot", "step", "place"), [(0, 6, "forward"), (2, 6, "publish")])
@@ -202,6 +221,8 @@ MORE_TAKEN_OVER = [
     ("groups", all_at("6:update"), True),
     ("a loop", all_at("3:end"), False),
     ("a loop in the midst of a group", all_at("5:backward"), False),
+    ("a memory budget", all_at("9:forward"), True),
+    ("a network that is chosen by", all_at("9:forward"), True),
 ]
 
 

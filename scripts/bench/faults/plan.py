@@ -48,19 +48,15 @@ WAYS: dict[str, dict[str, Any]] = {
     "dfa": {"rule": "direct_feedback_alignment"},
     "meprop": {"rule": "MeProp(0.25)"},
     "memory": {"memory": "22 kB"},
+    "network": {"network": "auto"},
 }
 """Options of trainers, by the names that they have in jobs."""
 
 
 def ways_of(mode: str) -> list[str]:
-    """Return the ways that go with a mode: workers that train apart, and plans of memory, need
-    ranks that stay.
-    """
-    stays = ("exchange", "memory")
+    """Return the ways that go with a mode: workers that train apart need ranks that stay."""
     return [
-        name
-        for name, options in WAYS.items()
-        if mode != "survive" or not any(each in options for each in stays)
+        name for name, options in WAYS.items() if mode != "survive" or "exchange" not in options
     ]
 
 

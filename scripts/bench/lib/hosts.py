@@ -1,8 +1,9 @@
 """Hosts that are network namespaces of this machine, between which packets take time.
 
-Each host has a network of its own with one device, a TUN, whose packets go through a relay: tc
-limits what a host sends to a rate (a token bucket), and the relay holds each packet back for a
-delay, as not every kernel has netem. Needs the rights to make namespaces, `ip`, `tc`, `nsenter`
+Each host has a network of its own with one device, and tc limits what a host sends to a rate (a
+token bucket). Packets that take time go through a relay, which holds each back for a delay, as not
+every kernel has netem: the device is a TUN. Those that take none go through a bridge of the kernel,
+which carries more: the device is a veth. Needs the rights to make namespaces, `ip`, `tc`, `nsenter`
 and `unshare`.
 """
 
@@ -39,7 +40,7 @@ class Link:
     megabits
         That a host sends in a second.
     milliseconds
-        That a packet takes, one way.
+        That a packet takes, one way, beside the time of the kernel.
     """
 
     megabits: float
@@ -60,29 +61,57 @@ def hosts(number: int, link: Link, folder: Path) -> Iterator[list[str]]:
     """Return a context with so many hosts, and the words before `-n RANKS COMMAND…` by which
     MPICH's launcher starts ranks on them in turn.
     """
-    sleepers = [_sleeper() for _ in range(number)]
-    relay = None
+    processes = [_sleeper() for _ in range(number)]
+    pids = [process.pid for process in processes]
     try:
-        relay = subprocess.Popen(
-            [sys.executable, __file__, str(link.milliseconds), *(str(p.pid) for p in sleepers)],
-            stdout=subprocess.PIPE,
-        )
-        assert relay.stdout is not None
-        if relay.stdout.readline() != b"ready\n":
-            raise RuntimeError("the relay between hosts has not begun")
-        for host, sleeper in enumerate(sleepers, 1):
-            _configure(sleeper.pid, host, link)
+        if link.milliseconds:
+            processes.append(_relayed(pids, link.milliseconds))
+        else:
+            processes.append(_bridged(pids))
+        for host, pid in enumerate(pids, 1):
+            _configure(pid, host, link)
         shell = folder / "shell"
-        shell.write_text(_shell([sleeper.pid for sleeper in sleepers]))
+        shell.write_text(_shell(pids))
         shell.chmod(0o755)
         names = ",".join(f"10.77.0.{host}" for host in range(1, number + 1))
-        first = ["nsenter", f"--net=/proc/{sleepers[0].pid}/ns/net"]
         launcher = ["mpiexec", "-launcher", "ssh", "-launcher-exec", str(shell), "-iface", "t0"]
-        yield [*first, *launcher, "-hosts", names]
+        yield [*_inside(pids[0]), *launcher, "-hosts", names]
     finally:
-        for process in (*sleepers, *([relay] if relay else [])):
+        for process in processes:
             process.kill()
             process.wait()
+
+
+def _relayed(pids: list[int], milliseconds: float) -> subprocess.Popen[bytes]:
+    """Return the relay between the networks of these processes."""
+    relay = subprocess.Popen(
+        [sys.executable, __file__, str(milliseconds), *map(str, pids)], stdout=subprocess.PIPE
+    )
+    assert relay.stdout is not None
+    if relay.stdout.readline() != b"ready\n":
+        raise RuntimeError("the relay between hosts has not begun")
+    return relay
+
+
+def _bridged(pids: list[int]) -> subprocess.Popen[bytes]:
+    """Return a process in whose network a bridge connects those of these processes."""
+    switch = _sleeper()
+    _ip(switch.pid, f"link add b0 mtu {_MTU} type bridge")
+    _ip(switch.pid, "link set b0 up")
+    for pid in pids:
+        port = f"p{pid}"
+        _ip(switch.pid, f"link add {port} mtu {_MTU} type veth peer name t0 netns {pid}")
+        _ip(switch.pid, f"link set {port} master b0 up")
+    return switch
+
+
+def _inside(pid: int) -> list[str]:
+    """Return the words before a command that runs in the network of a process."""
+    return ["nsenter", f"--net=/proc/{pid}/ns/net"]
+
+
+def _ip(pid: int, command: str) -> None:
+    subprocess.run([*_inside(pid), "ip", *command.split()], check=True)
 
 
 def _sleeper() -> subprocess.Popen[bytes]:
@@ -97,13 +126,11 @@ def _sleeper() -> subprocess.Popen[bytes]:
 
 def _configure(pid: int, host: int, link: Link) -> None:
     burst = max(2 * _MTU, int(link.megabits * 1e6 / 8 / 1000))
-    for command in (
-        f"ip addr add 10.77.0.{host}/24 dev t0",
-        f"ip link set t0 mtu {_MTU} txqueuelen 2000 up",
-        "ip link set lo up",
-        f"tc qdisc add dev t0 root tbf rate {link.megabits}mbit burst {burst} latency 2000ms",
-    ):
-        subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", *command.split()], check=True)
+    _ip(pid, f"addr add 10.77.0.{host}/24 dev t0")
+    _ip(pid, f"link set t0 mtu {_MTU} txqueuelen 2000 up")
+    _ip(pid, "link set lo up")
+    rate = f"tc qdisc add dev t0 root tbf rate {link.megabits}mbit burst {burst} latency 2000ms"
+    subprocess.run([*_inside(pid), *rate.split()], check=True)
 
 
 def _shell(pids: list[int]) -> str:
@@ -127,10 +154,10 @@ def _relay(delay: float, pids: list[int]) -> None:
     """Hand packets from host to host, each after `delay` seconds, until killed."""
     devices = [_device(pid) for pid in pids]
     of_address = {(10 << 24) + (77 << 16) + host: fd for host, fd in enumerate(devices, 1)}
+    # Before the ranks, which wait without sleep.
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     print("ready", flush=True)
-    poll = select.poll()
-    for fd in devices:
-        poll.register(fd, select.POLLIN)
     waiting: list[tuple[float, int, int, bytes]] = []
     number = 0
     while True:
@@ -139,9 +166,8 @@ def _relay(delay: float, pids: list[int]) -> None:
             _, _, fd, packet = heapq.heappop(waiting)
             with suppress(OSError):
                 os.write(fd, packet)
-        left = None if not waiting else max(0.0, 1e3 * (waiting[0][0] - time.monotonic()))
-        # Less than a millisecond is not slept.
-        for fd, _ in poll.poll(None if left is None else int(left)):
+        left = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+        for fd in select.select(devices, [], [], left)[0]:
             with suppress(BlockingIOError):
                 while True:
                     packet = os.read(fd, 65535)

@@ -14,7 +14,7 @@ _MORE_RUNS = {
     "chaos_again": " more, drawn from another seed",
     "chaos_open_mpi": " under Open MPI's launcher",
 }
-_WAYS = "chaos_ways", "chaos_ways_again"
+_WAYS = "chaos_ways", "chaos_ways_again", "chaos_ways_survive"
 _WRONG = {
     "HANG": "hangs",
     "LOST CHECKPOINT": "lost checkpoints",

@@ -6,8 +6,6 @@ import pytest
 import ddbp
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.compression import chosen
-from ddbp.reduction.reducer import Reducer
-from ddbp.reduction.shards import ShardPlan
 from ddbp.training import checks
 from layers import Linear, Sequential
 
@@ -84,24 +82,25 @@ def test_model_of_float64_is_refused():
 
 
 class Surviving(SerialCommunicator):
-    """Ranks of two hosts that survive each other, as one of them sees them."""
+    """Ranks of some hosts that survive each other, as one of them sees them."""
 
     survives = True
 
-    def __init__(self):
+    def __init__(self, hosts):
         super().__init__()
-        self.hosts = np.arange(3)
+        self.hosts = np.arange(hosts + 1)
 
 
 def test_residuals_are_refused_where_a_killed_rank_would_lose_them():
-    comm = Surviving()
+    comm = Surviving(1)
     said = "needs an optimizer that works by blocks; got Muon"
     with pytest.raises(ValueError, match=said):
         checks.goes_with_compression(ddbp.Sign(), network(), ddbp.Muon(0.1), comm)
     checks.goes_with_compression(ddbp.Sign(), network(), ddbp.Adam(0.1), comm)
     checks.goes_with_compression(chosen("int8"), network(), ddbp.Muon(0.1), comm)
     with pytest.raises(ValueError, match="survive each other must be on one host; got 2 hosts"):
-        Reducer(network(), ShardPlan(4, 1, 0), comm, compression=ddbp.Sign())
+        checks.goes_with_compression(ddbp.Sign(), network(), ddbp.Adam(0.1), Surviving(2))
+    checks.goes_with_compression(chosen("int8"), network(), ddbp.Muon(0.1), Surviving(2))
 
 
 def test_parameters_that_are_all_frozen_but_few_may_be_too_few():

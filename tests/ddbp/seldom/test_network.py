@@ -97,11 +97,15 @@ RNG = np.random.default_rng(1)
 DATA = ddbp.ArrayDataset(RNG.standard_normal((80, 3)), RNG.standard_normal((80, 2)))
 
 
+def network_of(seed):
+    """Return a network of one layer."""
+    return Sequential(Linear(3, 2, rng=np.random.default_rng(seed)))
+
+
 def trained(**options):
     """Return a trainer after twenty steps."""
-    rng = np.random.default_rng(0)
     trainer = ddbp.Trainer(
-        Sequential(Linear(3, 2, rng=rng)),
+        network_of(0),
         loss="mse",
         optimizer=ddbp.SGD(0.01),
         batch_size=8,
@@ -161,6 +165,15 @@ def test_workers_that_train_apart_are_not_chosen_where_steps_keep_to_a_budget():
     assert trainer.parameters_sha256() == same.parameters_sha256()
 
 
+def test_between_hosts_that_survive_each_other_nothing_goes_that_bits_would_depend_on():
+    comm = TwoHosts()
+    comm.survives = True
+    options = ddbp.TrainerOptions(batch_size=8)
+    around = network_of(0), ddbp.SGD(0.1), [], comm, DATA, None
+    going = [way for way in ways(SHAPES, 2, 2) if advice._goes(way, options, *around)]
+    assert [way.options for way in going] == [{}]
+
+
 def test_nothing_is_chosen_on_one_host():
     trainer, same = chosen(None)
     assert trainer.advice.way.options == {}
@@ -175,9 +188,6 @@ def test_what_is_given_is_not_chosen(given):
         trained(network=DATA, **given)
 
 
-def test_other_words_and_ranks_that_survive_are_refused(monkeypatch):
+def test_other_words_are_refused():
     with pytest.raises(ValueError, match=r"network must be \"auto\" or a data set; got 'fast'"):
         trained(network="fast")
-    monkeypatch.setattr(SerialCommunicator, "survives", True)
-    with pytest.raises(ValueError, match="network= needs ranks that stay"):
-        trained(network="auto")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import ddbp
-from ddbp.comm.serial import SerialCommunicator
 from ddbp.training.memory import in_words, parsed
 from layers import (
     BatchNorm,
@@ -220,10 +219,14 @@ def test_what_cannot_be_planned_is_refused(options, must):
         make(memory="1 MB", **options)
 
 
-def test_ranks_that_survive_each_other_are_refused(monkeypatch):
-    monkeypatch.setattr(SerialCommunicator, "survives", True)
-    with pytest.raises(ValueError, match="memory= needs ranks that are not replaced; got --surv"):
-        make(memory="10 MB")
+def test_ranks_that_are_left_go_on_with_the_least_where_the_budget_is_for_more(ordinary, capfd):
+    digest, losses, _ = ordinary
+    trainer = make(shards=2, memory="20 kB", quiet=False)
+    trainer._memory._most = 2
+    assert [record["loss"] for record in trainer.fit(DATA, epochs=2)] == losses
+    assert trainer.parameters_sha256() == digest
+    assert trainer._memory.facts["measured"] > 20_000
+    assert "of 20 kB, more than that, as ranks were lost" in capfd.readouterr().err
 
 
 def test_data_of_several_arrays_are_refused():

@@ -9,17 +9,20 @@ take the link between two hosts down for a time, or have all be lost that the fi
 every process is killed that computes that shard in that step; with --save there is a run folder
 with checkpoints; who resumes is not killed; with --record there is one, too, and the leading rank
 writes what instruments have measured; with --unfinished nobody finishes the update of a rank that
-was killed in it. Every rank that is left writes the digest of the parameters, the losses and how
-many ranks there are to rankSLOT.npz. The run "all" trains all networks.
+was killed in it. Every rank that is left writes the digest of the parameters, the losses, what
+ranks have found out together, and how many there are to rankSLOT.npz. The run "all" trains all
+networks.
 """
 
 import argparse
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
@@ -27,6 +30,7 @@ from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
 import ddbp
 from ddbp import settings
 from ddbp.observers.observer import StepPhase
+from ddbp.training import advice, memory, snapshots
 from layers import BatchNorm, Dropout, TapeHook
 
 LINK = {
@@ -70,6 +74,8 @@ def end_process(nanoseconds: int) -> None:
 
 RECOVERY = ("stop", "recover", "catch_up", "agreed", "regroup")
 """What ranks of several hosts do when one is lost."""
+MEASURING = (advice, "measured"), (memory._Practice, "run"), (memory._Practice, "taken_by")
+"""What ranks do to find out together what network there is, and a plan for a budget of memory."""
 
 
 class Killer(ddbp.Callback, TapeHook):
@@ -89,12 +95,13 @@ class Killer(ddbp.Callback, TapeHook):
         }
         self._step = -1
         for name in RECOVERY:
-            self._watch(name)
+            self._watch(ddbp.communicator(), name)
+        for owner, name in MEASURING:
+            self._watch(owner, name)
 
-    def _watch(self, name: str) -> None:
-        """Have a function of the communicator be a place, before it does something and after."""
-        comm = ddbp.communicator()
-        function = getattr(comm, f"_{name}", None) or getattr(comm, name, None)
+    def _watch(self, owner: Any, name: str) -> None:
+        """Have a function of an object be a place, before it does something and after."""
+        function = getattr(owner, f"_{name}", None) or getattr(owner, name, None)
 
         def watched(*given):
             self.come_to(f"before {name}")
@@ -103,7 +110,8 @@ class Killer(ddbp.Callback, TapeHook):
             return result
 
         if function is not None:
-            setattr(comm, function.__name__, watched)
+            watched.__name__ = function.__name__
+            setattr(owner, function.__name__, watched)
 
     def __repr__(self) -> str:
         return "Killer()"
@@ -242,6 +250,24 @@ def counted_by_hand(name: str, killer: Killer):
     return trainer, losses
 
 
+def advised(name: str, killer: Killer):
+    """Return the trainer and its losses, of one that measures the network, or chooses by it."""
+    network = "auto" if name == "a network that is measured" else DATA
+    trainer = make(dense(), ddbp.Adam(0.01), network=network, callbacks=[killer])
+    return trainer, [record["loss"] for record in trainer.fit(DATA, epochs=2 * EPOCHS)]
+
+
+def found_out(trainer) -> str:
+    """Return what ranks have found out together, in words; steps must have kept to it."""
+    told = {name: part.state() for name, part in snapshots.told(trainer).items()}
+    if trainer._memory.size is None:
+        del told["memory"]
+    else:
+        assert trainer._memory.facts is not None
+        assert trainer._workspace.nbytes <= trainer._memory.size
+    return json.dumps(told, sort_keys=True)
+
+
 def mixed(name: str, killer: Killer):
     """Return the trainer and its losses, of loops of all kinds, with evaluations in between."""
     trainer = make(dense(BatchNorm(64)), ddbp.SGD(0.1, momentum=0.9), callbacks=[killer])
@@ -272,6 +298,7 @@ RUNS = {
     **dict.fromkeys(FITS, fitted),
     **dict.fromkeys(LOOPS, looped),
     "changed parameters": halved,
+    **dict.fromkeys(("a network that is measured", "a network that is chosen by"), advised),
     "single steps": stepped,
     "steps by their number": counted,
     "steps by their number by hand": counted_by_hand,
@@ -302,6 +329,7 @@ def main() -> None:
         trainer, losses = RUNS[name](name, killer, **folder)
         results[f"{name}: digest"] = np.array(trainer.parameters_sha256())
         results[f"{name}: losses"] = np.array(losses)
+        results[f"{name}: found out"] = np.array(found_out(trainer))
         results[f"{name}: ranks"] = np.array(trainer.comm.size)
         if options.record and trainer.comm.leads:
             recording = ddbp.Recording.read(options.folder / "run")
