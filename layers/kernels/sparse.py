@@ -11,8 +11,7 @@ import numpy as np
 from .dense import IDENTITY, through
 from .gemm import BLOCK_K
 from .jit import inlined, kernel
-from .llvm.simd_rows import ROW_BYTES, row_max
-from .llvm.simd_sparse import bits_of_number, count_from, keep_from, number_of_bits, row_sums
+from .llvm.simd_sparse import count_from, number_of_bits, row_sums
 from .llvm.vmath import constant, number
 
 # Products of what is kept pay if it is at most one in so many; else whole ones, with zeros.
@@ -20,36 +19,41 @@ FEW = 4
 
 
 @inlined
-def _choose(chosen, some, columns, sizes, k):
-    """Write the columns of the k largest of some sizes, ascending, to the front of `chosen`; of
-    equal ones the first. `chosen` and `some` have room as `keep_from` needs it, and so has what the
-    sizes and columns are part of.
+def _bound(sizes, k):
+    """Return a bound that the k largest of some numbers reach, which are not negative, and how many
+    of those equal to it are not among them.
 
-    What is searched is a bound that k reach, between bits that k or more (`reach`) and that fewer
-    reach, as the bits of numbers that are not negative are in their order: from the largest down by
-    its half, further if need be, then in the middle. Those below it are left out on the way.
+    The bits of such numbers are in their order: one after the other is found, from the first on.
     """
-    count = sizes.size
-    low, high, reach = 0, bits_of_number(row_max(sizes, count)) + 1, count
-    step = bits_of_number(number(sizes, 2.0)) - bits_of_number(number(sizes, 1.0))
-    while reach > k and high - low > 1:
-        bits = max(high - step, low + (high - low) // 2)
-        found = count_from(sizes[:count], number_of_bits(sizes, bits))
-        if found < k:
-            high, step = bits, 2 * min(step, bits // 2)
-            continue
-        low, reach = bits, found
-        if 2 * reach <= count:
-            count = keep_from(chosen, some, columns, sizes, count, number_of_bits(sizes, low))
-            columns, sizes = chosen, some
-    bound = number_of_bits(sizes, low)
-    if reach == k:
-        keep_from(chosen, some, columns, sizes, count, bound)
+    reach, bits = sizes.size, 0
+    for i in range(8 * sizes.itemsize - 2, -1, -1):
+        if reach == k:
+            break
+        count = count_from(sizes, number_of_bits(sizes, bits | 1 << i))
+        if count >= k:
+            bits, reach = bits | 1 << i, count
+    return number_of_bits(sizes, bits), reach - k
+
+
+@inlined
+def _choose(columns, sizes, k):
+    """Write which k of some sizes are the largest, in ascending order, to columns (k + 1,), whose
+    last place is room: of equal ones the first.
+    """
+    bound, left_out = _bound(sizes, k)
+    found = 0
+    if left_out == 0:
+        # What is not chosen is written over, which is faster than a branch.
+        for j in range(sizes.size):
+            columns[found] = j
+            found += 1 if sizes[j] >= bound else 0
         return
-    equal, found = k - count_from(sizes[:count], number_of_bits(sizes, high)), 0
-    for j in range(count):
+    equal = -left_out
+    for j in range(sizes.size):
+        equal += 1 if sizes[j] == bound else 0
+    for j in range(sizes.size):
         taken = sizes[j] > bound or (sizes[j] == bound and equal > 0)
-        chosen[found] = columns[j]
+        columns[found] = j
         equal -= 1 if taken and sizes[j] == bound else 0
         found += 1 if taken else 0
 
@@ -67,26 +71,20 @@ def choose(columns, values, dz, dy, kept, bounds, activation):
     if activation != IDENTITY:
         through(dz, dy, kept, activation)
     k, infinity = columns.shape[1], number(values, np.inf)
-    apart, outputs = bounds.size == 0, dy.shape[1]
-    indices = np.empty((2, outputs + ROW_BYTES), columns.dtype)
-    numbers = np.empty((2, outputs + ROW_BYTES), values.dtype)
-    every, chosen, sizes = indices[0], indices[1], numbers[0]
-    for j in range(outputs):
-        every[j] = j
+    sizes, chosen = np.empty(dy.shape[1], values.dtype), np.empty(k + 1, columns.dtype)
+    apart = bounds.size == 0
     for s in range(len(dy) if apart else bounds.size - 1):
         first, last = (s, s + 1) if apart else (bounds[s], bounds[s + 1])
+        for j in range(sizes.size):
+            sizes[j] = 0
         for r in range(first, last):
             row = gradient[r]
-            if r == first:
-                for j in range(outputs):
-                    sizes[j] = abs(row[j])
-            else:
-                for j in range(outputs):
-                    sizes[j] += abs(row[j])
-        for j in range(outputs):
+            for j in range(sizes.size):
+                sizes[j] += abs(row[j])
+        for j in range(sizes.size):
             sizes[j] = sizes[j] if sizes[j] < infinity else infinity
         if first < last:
-            _choose(chosen, numbers[1], every, sizes[:outputs], k)
+            _choose(chosen, sizes, k)
         for r in range(first, last):
             row, to, of = columns[r], values[r], gradient[r]
             for q in range(k):

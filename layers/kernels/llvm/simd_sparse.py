@@ -33,17 +33,6 @@ def number_of_bits(typingctx: Any, like: Any, bits: Any) -> Any:
 
 
 @intrinsic
-def bits_of_number(typingctx: Any, number: Any) -> Any:
-    """Return the bits of a real number that is not negative, as an integer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = builder.bitcast(arguments[0], ir.IntType(number.bitwidth))
-        return builder.zext(word, ir.IntType(64)) if number.bitwidth < 64 else word
-
-    return types.int64(number), generate
-
-
-@intrinsic
 def _count_from(typingctx: Any, like: Any, x: Any, n: Any, least: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = RowEmitter(builder, like.dtype)
@@ -63,59 +52,6 @@ def _count_from(typingctx: Any, like: Any, x: Any, n: Any, least: Any) -> Any:
         return builder.add(builder.add(a, b), builder.add(c, d))
 
     return types.int64(like, types.intp, types.intp, like.dtype), generate
-
-
-@intrinsic
-def _keep_from(
-    typingctx: Any,
-    like: Any,
-    to_indices: Any,
-    to_numbers: Any,
-    indices: Any,
-    numbers: Any,
-    n: Any,
-    least: Any,
-) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        emit = RowEmitter(builder, like.dtype)
-        _, to_indices, to_numbers, indices, numbers, n, least = arguments
-        least, word = emit.splat(least), ir.IntType(emit.lanes)
-        integers = ir.VectorType(ir.IntType(32), emit.lanes)
-        lanes, names = emit.integer(emit.lanes), (emit.suffix, f"v{emit.lanes}i32")
-        arrays = (
-            (numbers, to_numbers, emit.size, emit.vector),
-            (indices, to_indices, 4, integers),
-        )
-
-        def vector(first: Any, found: Any, mask: Any = None) -> Any:
-            """Keep some of a vector; return how many there are so far."""
-            some, at = [], []
-            for of, to, size, kind in arrays:
-                start = emit.offset(emit.pointer(of), builder.mul(first, emit.integer(size)))
-                some.append(builder.load(start, align=size, typ=kind))
-                at.append(emit.offset(emit.pointer(to), builder.mul(found, emit.integer(size))))
-            kept = builder.fcmp_ordered(">=", some[0], least)
-            if mask is not None:
-                kept = builder.and_(kept, mask)
-            for x, end, (*_, size, kind), name in zip(some, at, arrays, names, strict=True):
-                name = f"llvm.experimental.vector.compress.{name}"
-                x = emit.call(name, kind, x, kept, ir.Constant(kind, ir.Undefined))
-                builder.store(x, end, align=size)
-            count = emit.call(f"llvm.ctpop.i{emit.lanes}", word, builder.bitcast(kept, word))
-            return builder.add(found, builder.zext(count, emit.int64))
-
-        whole = builder.sdiv(n, lanes)
-        (found,) = emit.loop(
-            whole, [emit.integer(0)], lambda v, last: [vector(builder.mul(v, lanes), *last)]
-        )
-        first = builder.mul(whole, lanes)
-        rest = builder.sub(n, first)
-        (found,) = emit.changed_if(
-            rest, [found], lambda last: [vector(first, *last, emit.first_lanes(rest))]
-        )
-        return found
-
-    return types.int64(like, *([types.intp] * 5), like.dtype), generate
 
 
 @intrinsic
@@ -207,23 +143,6 @@ def _row_sums(
 def count_from(x, least):
     """Return how many of x (n,) are at least so large; NaN is not."""
     return _count_from(x, address_of(x), x.size, least)
-
-
-@inlined
-def keep_from(to_indices, to_numbers, indices, numbers, n, least):
-    """Write those of the first n numbers that are at least so large, in their order, and their
-    indices (int32); return how many there are. All have room for n numbers and ROW_BYTES more; they
-    may be written in place.
-    """
-    return _keep_from(
-        numbers,
-        address_of(to_indices),
-        address_of(to_numbers),
-        address_of(indices),
-        address_of(numbers),
-        n,
-        least,
-    )
 
 
 @shared
