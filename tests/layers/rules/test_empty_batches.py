@@ -26,6 +26,8 @@ NETWORKS = {
     ).astype(np.float64),
 }
 
+PROPAGATES_TARGETS = ("target_propagation", "difference_target_propagation")
+
 
 def learned(model, own, rule, x, y, rows):
     """Return the gradients that a rule gives for these rows of a batch."""
@@ -64,6 +66,24 @@ def test_a_rank_without_samples_adds_nothing_and_draws_what_the_others_do(name, 
     assert all(np.array_equal(drawn[key], same[key]) for key in drawn)
     model, _, rule = rules[1]
     assert rule.predictor(model)(x[5:]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", ["forward_forward", *PROPAGATES_TARGETS])
+def test_a_backward_pass_from_another_loss_than_the_rules_own_is_refused(name):
+    rng = np.random.default_rng(3)
+    model, rule = dense(rng, 7, 9, 6, 4, activation=Tanh), learning.names()[name]()
+    x, labels, criterion = rng.standard_normal((5, 7)), rng.integers(0, 4, 5), SoftmaxCrossEntropy()
+    kind = type(rule).__name__
+    with pytest.raises(ValueError, match=f"{kind}: the rule must be bound to the model; got none"):
+        criterion(model(Tape(training=True).input(x)), labels).backward(rule=rule)
+    rule.bind(model)
+    for _ in range(2):
+        value = Tape(training=True).input(x, gradient=False)
+        other = criterion(model(value), labels)
+        with pytest.raises(ValueError, match=rf"{kind}: .* begin from the losses of the rule's "):
+            other.backward(rule=rule)
+        _, start = rule.losses(model, criterion, value, labels)
+        start.backward(rule=rule)
 
 
 def kinds(rule):
