@@ -98,7 +98,7 @@ def test_an_update_by_another_gradient_than_the_rules_is_refused(rule):
     x, y, *_ = ours.batch(DATA.x[:8], DATA.y[:8])
     loss = criterion(ours.model(x), y)
     loss.backward()
-    with pytest.raises(ValueError, match="by the trainer's rule, .*; got exact backpropagation"):
+    with pytest.raises(ValueError, match=r"by the trainer's rule, .*; got exact backpropagation"):
         ours.update(loss)
     loss, start = own.losses(ours.model, criterion, x, y) or (criterion(ours.model(x), y),) * 2
     start.backward(rule=own)
