@@ -191,7 +191,7 @@ class Accumulation:
         if self.rule is not None and loss.tape.propagated_by is not self.rule:
             self.lose()
             must = f"a batch must be propagated backwards by the trainer's rule, {self.rule!r}"
-            got = loss.tape.propagated_by or "exact backpropagation"
+            got = str(loss.tape.propagated_by or "exact backpropagation")
             fix = "Call trainer.step(loss), or loss.backward(rule=trainer.options.rule)."
             raise ValueError(message("Trainer.update", must, got, fix))
         return loss

@@ -151,6 +151,15 @@ class LearningRule(Rule):
             )
             raise ValueError(message(name, must, repr(value.call or value), fix))
 
+    def require_equal_samples(self, loss: Value, *weights: Any) -> None:
+        """Refuse a loss in which samples do not count alike: by weights, classes or `ignore`."""
+        layer = loss.call.layer if loss.call else None
+        of_classes = getattr(layer, "class_weights", None)
+        if loss.divisor is not None or any(each is not None for each in (*weights, of_classes)):
+            must = "samples must have no weights, nor their classes, and none may be ignored"
+            fix = "Take direct feedback alignment, whose error has them."
+            raise ValueError(message(type(self).__name__, must, f"{layer!r} with weights", fix))
+
     def one_array(self, x: Any) -> Value:
         """Return the inputs of a batch, which must be one array."""
         if isinstance(x, Value):

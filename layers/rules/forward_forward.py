@@ -79,6 +79,7 @@ class ForwardForward(LearningRule):
             fix = "Take another rule for numbers."
             raise ValueError(message("ForwardForward", must, got, fix))
         value = total = loss(predictor(x), *targets)
+        self.require_equal_samples(value, *targets[1:])
         right = np.eye(classes, dtype=x.dtype)[labels]
         wrong = np.eye(classes, dtype=x.dtype)[self._wrong(x, labels, classes)]
         streams = [(predictor.labelled(x, right), 1), (predictor.labelled(x, wrong), -1)]

@@ -1,4 +1,4 @@
-"""A rank without samples: every rule goes through a pass of none, and is as it was before."""
+"""What tables of rules have: ranks without samples, which add nothing, and what is refused."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from ddbp.training import learning
 from layers import Conv2d, Flatten, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
 from layers.rules import MeProp, PredictiveCoding, SignSymmetry
 
-from .networks import convolutional, dense
+from .networks import convolutional, dense, gradients
 
 RULES = {
     **{name: lambda kind=kind: kind() for name, kind in learning.names().items()},
@@ -84,6 +84,28 @@ def test_a_backward_pass_from_another_loss_than_the_rules_own_is_refused(name):
             other.backward(rule=rule)
         _, start = rule.losses(model, criterion, value, labels)
         start.backward(rule=rule)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "labels", "weights"),
+    [
+        (SoftmaxCrossEntropy(), [0, 1, 2, 3, 1], (np.arange(5.0),)),
+        (SoftmaxCrossEntropy(ignore=-1), [0, -1, 2, -1, 1], ()),
+        (SoftmaxCrossEntropy(ignore=100), [0, 100, 2, 3, 1], ()),
+        (SoftmaxCrossEntropy(class_weights=[1, 2, 0, 1]), [0, 1, 2, 3, 1], ()),
+    ],
+    ids=["weights", "ignore -1", "ignore 100", "classes"],
+)
+@pytest.mark.parametrize("name", ["forward_forward", "direct_random_target_projection"])
+def test_samples_that_do_not_count_alike_are_refused_where_they_would(
+    name, criterion, labels, weights
+):
+    rng = np.random.default_rng(3)
+    model, rule = dense(rng, 7, 9, 6, 4, activation=Tanh), learning.names()[name]()
+    rule.bind(model)
+    x, kind = rng.standard_normal((5, 7)), type(rule).__name__
+    with pytest.raises(ValueError, match=rf"^{kind}: samples must have no weights.*; got Softmax"):
+        gradients(model, x, np.array(labels), rule, lambda y, t: criterion(y, t, *weights))
 
 
 def kinds(rule):
