@@ -1,14 +1,11 @@
 """Train a small convolutional network on handwritten digits, and show which pixels decide what it
 reads: the test images, and attributions of every method beside them, in attributions.png of the run
-folder.
-
-Ranks share the images, and what they find is the same bits for any number of them.
+folder. Ranks share the images, and what they find is the same bits for any number of them.
 """
 
 import dataclasses
 import sys
-from collections.abc import Callable
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -16,50 +13,36 @@ from ddbp import Adam, Trainer, attribution, script
 from ddbp.attribution import Attribution
 from ddbp.data import digits
 from layers import SoftmaxCrossEntropy, models
+from layers.types import Array
 
-METHODS: dict[str, Callable[..., Attribution]] = {
+METHODS = {
     "saliency": attribution.saliency,
     "gradient x input": attribution.gradient_times_input,
     "SmoothGrad": attribution.smooth_grad,
     "integrated gradients": attribution.integrated_gradients,
     "DeepLIFT": attribution.deep_lift,
     "guided backpropagation": attribution.guided_backpropagation,
-    "Grad-CAM": lambda *given, **options: attribution.grad_cam(
-        given[0], given[1], "layers.4", *given[2:], **options
-    ),
-    "occlusion": lambda *given, **options: attribution.occlusion(*given, window=2, **options),
+    # The ReLU after the second convolution.
+    "Grad-CAM": partial(attribution.grad_cam, layer="layers.4"),
+    "occlusion": partial(attribution.occlusion, window=2),
 }
-"""Each is called with a model, images and their classes; "layers.4" is the ReLU after the second
-convolution.
-"""
 
 
-def explained(
-    trainer: Trainer, method: str, images: Any, labels: Any, **options: Any
-) -> Attribution:
+def explained(trainer: Trainer, name: str, images: Array, labels: Array) -> Attribution:
     """Return what a method finds for images, of which each rank takes a share; collective."""
-    rank, size, count = trainer.comm.rank, trainer.comm.size, len(images)
-    share = -(-count // size)
+    comm, share = trainer.comm, -(-len(images) // trainer.comm.size)
     # The last ranks may have images twice, so that all have as many.
-    bounds = [min(each * share, count - share) for each in range(size)]
-    first = bounds[rank]
-    if method == "SmoothGrad":
-        options["first_sample"] = first
-    rows = slice(first, first + share)
-    found = METHODS[method](trainer.model, images[rows], labels[rows], **options)
-
-    def gathered(mine: Any) -> Any:
-        if mine is None:
-            return None
-        whole = np.empty((count, *mine.shape[1:]), mine.dtype)
-        for start, part in zip(bounds, trainer.comm.all_gather(mine), strict=True):
-            whole[start : start + share] = part
-        return whole
-
-    names = ("values", "scores", "baseline_scores", "error", "indices")
-    return dataclasses.replace(
-        found, x=images, **{name: gathered(getattr(found, name)) for name in names}
-    )
+    first = np.minimum(share * np.arange(comm.size), len(images) - share)
+    rows = first[:, np.newaxis] + np.arange(share)
+    mine = rows[comm.rank]
+    options = {"first_sample": int(mine[0])} if name == "SmoothGrad" else {}
+    found = METHODS[name](trainer.model, images[mine], target=labels[mine], **options)
+    whole = {}
+    for part, array in vars(found).items():
+        if isinstance(array, np.ndarray):
+            whole[part] = np.empty((len(images), *array.shape[1:]), array.dtype)
+            whole[part][rows] = comm.all_gather(array)
+    return dataclasses.replace(found, **whole)
 
 
 def main() -> None:
@@ -68,25 +51,15 @@ def main() -> None:
     flags.add_size("--images", 8, "how many test images are explained")
     options = flags.parse_args()
     training, test = digits(8, 8, 1)
-    model = models.small_cnn(
-        np.random.default_rng(options.seed), image=(8, 8, 1), widths=(16, 32), hidden=64
-    )
-    trainer, result = script.fit(
-        options,
-        model,
-        SoftmaxCrossEntropy(),
-        Adam(script.cosine(options, training)),
-        training,
-        test,
-    )
+    rng = np.random.default_rng(options.seed)
+    model = models.small_cnn(rng, image=(8, 8, 1), widths=(16, 32), hidden=64)
+    loss, optimizer = SoftmaxCrossEntropy(), Adam(script.cosine(options, training))
+    trainer, result = script.fit(options, model, loss, optimizer, training, test)
     images, labels = test.x[: options.images], test.y[: options.images]
-    found = {method: explained(trainer, method, images, labels) for method in METHODS}
-    result["attributions"] = {method: each.sha256() for method, each in found.items()}
-    result["error"] = {
-        method: float(np.abs(each.error).max())
-        for method, each in found.items()
-        if each.error is not None
-    }
+    found = {name: explained(trainer, name, images, labels) for name in METHODS}
+    errors = {name: each.error for name, each in found.items() if each.error is not None}
+    result["attributions"] = {name: each.sha256() for name, each in found.items()}
+    result["error"] = {name: float(np.abs(error).max()) for name, error in errors.items()}
     if trainer.comm.leads:
         picture = trainer.run_dir / "attributions.png"
         first, *others = found.values()

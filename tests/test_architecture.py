@@ -9,6 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MOST_LINES = 500
+# Of an example that is read from top to bottom; one of them shows eight methods.
+MOST_OF_SCRIPTS, LONGER = 60, {"scripts/attribute.py": 75}
 # Rooms from the bottom up; one may import itself and what stands below it. Of neighbours on one
 # floor none knows the other.
 FLOORS = (
@@ -363,6 +365,15 @@ def test_no_file_is_longer_than_five_hundred_lines():
     files = [path for path in EVERYTHING if "tests" not in path.parts]
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
     assert {name: length for name, length in lengths.items() if length > MOST_LINES} == {}
+
+
+def test_scripts_are_examples_of_sixty_lines():
+    scripts = sorted((ROOT / "scripts").glob("*.py"))
+    lengths = {
+        name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in scripts
+    }
+    most = dict.fromkeys(lengths, MOST_OF_SCRIPTS) | LONGER
+    assert {name: length for name, length in lengths.items() if length > most[name]} == {}
 
 
 def test_no_two_tests_of_a_file_have_one_name():

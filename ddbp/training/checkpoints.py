@@ -100,7 +100,7 @@ class Checkpoints(OptionsCallback):
             self._monitor, self._best = _checked(keep_best)
 
     def on_attach(self, trainer: "Trainer") -> None:
-        path = self.path or (trainer.run_dir and trainer.run_dir / folder.IN_RUN)
+        path = self.path or in_run(trainer)
         if path is None:
             fix = "Pass run_dir= to Trainer, or path= here."
             raise ValueError(message(_OWNER, "checkpoints must have a folder", None, fix))
@@ -109,11 +109,7 @@ class Checkpoints(OptionsCallback):
         self._writer = Writer(path, trainer.comm, writers, self._prune)
         self._folder = path
         self._trainer = trainer
-        begins = trainer.resume is None and not trainer.comm.takes_over
-        if begins and trainer.comm.leads and folder.found(path):
-            must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
-            fix = 'Go on from them with resume="auto" (--resume), or choose another folder.'
-            raise ValueError(message(_OWNER, must, got, fix))
+        require_none_of_another_run(trainer, path)
         if trainer.comm.leads:
             folder.tidy(path)
         self._since = time.monotonic()
@@ -243,6 +239,22 @@ def _best_value(path: Path) -> float | None:
     except DamagedError:
         return None
     return found if isinstance(found, float) else None
+
+
+def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
+    """Refuse to begin anew where there are checkpoints of another run, before anything of it is
+    replaced: who resumes later would go on from these; on the rank that leads.
+    """
+    begins = trainer.resume is None and not trainer.comm.takes_over
+    if begins and trainer.comm.leads and path is not None and folder.found(path):
+        must, got = "a new run must have a folder of its own", f"checkpoints in {path}"
+        fix = 'Go on with resume="auto" (--resume), choose another folder, or remove them.'
+        raise ValueError(message("Trainer", must, got, fix))
+
+
+def in_run(trainer: "Trainer") -> Path | None:
+    """Return the folder of checkpoints in that of the run, if it has one."""
+    return None if trainer.run_dir is None else trainer.run_dir / folder.IN_RUN
 
 
 def to_resume(resume: str | Path, run_dir: Path | None, comm: Communicator) -> Checkpoint | None:

@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -28,6 +28,7 @@ from ddbp import compression, settings, terminal
 from ddbp.checkpoint.folder import IN_RUN, found
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import advise_other_cores, use_one_thread
+from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
@@ -52,9 +53,11 @@ __all__ = [
     "cosine",
     "finish",
     "fit",
+    "linear_fit",
     "positive_float",
     "positive_int",
     "root_mean_square",
+    "root_mean_square_errors",
     "run",
     "run_folder",
     "use_one_thread",
@@ -345,11 +348,10 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
     status, saved = run_log.status(folder), found(folder / IN_RUN)
     if status is None and not goes_on:
         return
-    if saved and (goes_on or options.checkpoint_every):
-        # It goes on from them, or they are in the way of others.
+    if saved:
+        # It goes on from them, or is refused.
         return
-    kept = ", but for its checkpoints" if saved else ""
-    said = f"{folder} holds a run, which this one replaces{kept}."
+    said = f"{folder} holds a run, which this one replaces."
     if options.resume and status == "finished":
         must, got = "--resume must find a checkpoint", f"none in {folder}, where a run is finished"
         fix = "Name another --run-dir, or leave out --resume to replace it."
@@ -393,6 +395,48 @@ def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) ->
 def root_mean_square(error: Array) -> float:
     """Return the root of the mean square of all elements of `error`."""
     return float(np.sqrt(np.mean(error**2)))
+
+
+@wording("script.root_mean_square_errors")
+def root_mean_square_errors(
+    predictions: Mapping[str, Array], target: Array, scale: Array | float = 1.0
+) -> dict[str, float]:
+    """Return the root of the mean square of (prediction - target) scale for each of several
+    predictions, by its name.
+
+    Parameters
+    ----------
+    predictions
+        Arrays of the target's shape, or of one that spreads to it.
+    target
+        What they should be (N, …).
+    scale
+        What a difference of 1 is in the units of the errors, such as the deviation of a target that
+        was standardised.
+    """
+    return {
+        name: root_mean_square((prediction - target) * scale)
+        for name, prediction in predictions.items()
+    }
+
+
+@wording("script.linear_fit")
+def linear_fit(training: ArrayDataset, test: ArrayDataset) -> Array:
+    """Return what the linear function, with a constant, that fits the training data best in the
+    least squares of its errors predicts for the test data (N, …): a baseline for regressions.
+
+    Parameters
+    ----------
+    training, test
+        Data of arrays: of numbers of a sample, in whatever axes, targets (N,) or (N, D) are
+        predicted.
+    """
+    known, asked = (
+        np.c_[data.x.reshape(len(data), -1), np.ones(len(data))] for data in (training, test)
+    )
+    coefficients, *_ = np.linalg.lstsq(known, training.y)
+    predicted: Array = asked @ coefficients
+    return predicted
 
 
 def _compression(text: str) -> Any:

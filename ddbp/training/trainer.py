@@ -32,7 +32,7 @@ from .accumulation import Accumulation
 from .batch import Batch, LocalBatch
 from .batch_stream import BatchStream, taped
 from .callbacks import Callback
-from .checkpoints import Checkpoints, to_resume
+from .checkpoints import Checkpoints, in_run, require_none_of_another_run, to_resume
 from .compilation import compile_step
 from .history import History
 from .in_ranks import fit_in_ranks
@@ -214,6 +214,7 @@ class Trainer(
         self.resume = arguments.resume(resume, self.run_dir)
         self._differing = [resume_options] if isinstance(resume_options, str) else resume_options
         callbacks = replay.begin(self, fix.begin(self, callbacks))
+        require_none_of_another_run(self, in_run(self))
         self._fit = fit_loop.FitLoop(self._stream, self._update, self.run_dir)
         self._fit.lead(self)
         self.advice = advice.begin(network)

@@ -12,6 +12,7 @@ the same.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,10 @@ def main() -> None:
     shown = [int(np.flatnonzero(labels == digit)[0]) for digit in range(SHOWN)]
     rows = []
     for name, method in METHODS.items():
-        found = method(model, images, labels)
+        explain = partial(method, x=images, target=labels)
+        found = explain(model)
         alike, with_signs = (
-            sanity_check(lambda m, method=method: method(m, images, labels), model, signed=signed)
-            for signed in (False, True)
+            sanity_check(explain, model, signed=signed) for signed in (False, True)
         )
         row: dict[str, Any] = {
             "method": name,

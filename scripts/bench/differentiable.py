@@ -28,9 +28,7 @@ from layers import Linear, MeanSquaredError, Sequential, SiLU, Tape, Workspace
 from layers.types import Array
 
 import control_cooling  # isort: skip - lib.adjoints has put it on the path
-import image_waves  # isort: skip
-import optimise_physics  # isort: skip
-import train_surrogate  # isort: skip
+from problems import battery_cell, cooling, heated_cell, waves  # isort: skip
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 Gradients = dict[str, Callable[[], Any]]
@@ -76,26 +74,26 @@ def of_models(
 
 def cell() -> tuple[Gradients, dict[str, int]]:
     """Return the contestants for the constants of a cell, of 16 experiments."""
-    currents = np.random.default_rng(0).uniform(0, 200, (16, optimise_physics.MINUTES))
-    measured = optimise_physics.Cell(optimise_physics.TRUE)(currents)
+    currents = np.random.default_rng(0).uniform(0, 200, (16, heated_cell.MINUTES))
+    measured = heated_cell.Cell(heated_cell.TRUE)(currents)
     found, memory = of_models(
-        functools.partial(optimise_physics.Cell, optimise_physics.GUESS),
+        functools.partial(heated_cell.Cell, heated_cell.GUESS),
         lambda model: model.logarithms.values,
         currents,
         measured,
         adjoints.of_cell,
     )
     x, y = torch.from_numpy(currents), torch.from_numpy(measured)
-    logarithms = torch.tensor(np.log(optimise_physics.GUESS), requires_grad=True)
-    minute = optimise_physics.Minute()
+    logarithms = torch.tensor(np.log(heated_cell.GUESS), requires_grad=True)
+    minute = heated_cell.Minute()
 
     def theirs() -> Array:
         logarithms.grad = None
         constants = torch.exp(logarithms).expand(len(x), -1)
-        heat = x * x * optimise_physics.RESISTANCE
+        heat = x * x * heated_cell.RESISTANCE
         core = case = 0 * heat[:, 0]
         temperatures: list[Any] = []
-        for i in range(optimise_physics.MINUTES):
+        for i in range(heated_cell.MINUTES):
             both = minute(core, case, heat[:, i], constants)
             temperatures += both
             core, case = both[-2:]
@@ -108,11 +106,11 @@ def cell() -> tuple[Gradients, dict[str, int]]:
 
 def body() -> tuple[Gradients, dict[str, int]]:
     """Return the contestants for the map of a body, of 12 shots."""
-    shots = image_waves.shots()[:12]
-    heard = image_waves.Body(image_waves.body())(shots)
-    start = np.full((image_waves.SIZE,) * 2, image_waves.SPEED)
+    shots = waves.shots()[:12]
+    heard = waves.Body(waves.body())(shots)
+    start = np.full((waves.SIZE,) * 2, waves.SPEED)
     return of_models(
-        functools.partial(image_waves.Body, start),
+        functools.partial(waves.Body, start),
         lambda model: model.map.values,
         shots,
         heard,
@@ -123,7 +121,7 @@ def body() -> tuple[Gradients, dict[str, int]]:
 def plan() -> tuple[Gradients, dict[str, int]]:
     """Return the contestants for a plan of 16 episodes, by a network that has learned nothing."""
     rng = np.random.default_rng(0)
-    low, high = train_surrogate.bounds(1)
+    low, high = battery_cell.bounds(1)
     model = Sequential(
         Linear(6, 64, rng=rng),
         SiLU(),
@@ -131,11 +129,10 @@ def plan() -> tuple[Gradients, dict[str, int]]:
         SiLU(),
         Linear(64, 3, rng=rng),
     )
-    trainer: Any = type("Untrained", (), {"model": model})
     scaling = ((high + low) / 2, 2 * np.sqrt(3) / (high - low), [310, 305, 300], [8, 7, 6])
-    scaling = tuple(np.asarray(each, np.float32) for each in scaling)
-    surrogate = train_surrogate.Surrogate(trainer, {}, *scaling)
-    plan = control_cooling.Plan(surrogate, control_cooling.disturbances(16, rng)[1])
+    scaling = battery_cell.Scaling(*map(np.asarray, scaling))
+    surrogate = battery_cell.Surrogate(model, scaling)
+    plan = control_cooling.Plan(surrogate, cooling.disturbances(16, rng)[1])
     plan.chosen[:] = rng.standard_normal(plan.chosen.shape)
     state = 300 + 15 * rng.random((16, 3))
     return {
@@ -179,7 +176,7 @@ def results() -> dict[str, Any]:
             found[name] = json.loads(done.stdout.splitlines()[-1])
             if name == "image_waves":
                 arrays = safetensors.numpy.load_file(Path(folder, "model.safetensors"))
-                maps = {"true": np.log(image_waves.body() / image_waves.SPEED)}
+                maps = {"true": np.log(waves.body() / waves.SPEED)}
                 maps["found"] = arrays["map.values"]
                 found["maps"] = {each: np.round(map_, 3).tolist() for each, map_ in maps.items()}
     return found

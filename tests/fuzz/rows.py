@@ -423,6 +423,8 @@ TRAINING = [
     row("script.positive_int", text="3"),
     row("script.positive_float", text="3.5"),
     row("script.root_mean_square", error=ROWS),
+    row("script.root_mean_square_errors", predictions={"rmse": ROWS}, target=ROWS, scale=2.0),
+    row("script.linear_fit", training=DATA, test=DATA),
     row("script.run_folder"),
     row("script.use_one_thread"),
     row("data.digits", 8, 8),

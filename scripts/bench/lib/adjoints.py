@@ -11,18 +11,16 @@ import numpy as np
 from layers.types import Array
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-import control_cooling
-import image_waves
-import optimise_physics
+from problems import cooling, heated_cell, waves
 
 
 def of_cell(logarithms: Array, currents: Array, measured: Array) -> Array:
-    """Return the gradient (5,) of the mean squared error of `optimise_physics.Cell` with respect to
+    """Return the gradient (5,) of the mean squared error of `heated_cell.Cell` with respect to
     the logarithms of its constants.
     """
     constants = np.exp(logarithms)
     of_core, of_case, inner, outer = 1 / constants[:4]
-    coefficient, step = constants[4], 60 / optimise_physics.STEPS
+    coefficient, step = constants[4], 60 / heated_cell.STEPS
     gradient = np.zeros(5)
 
     def slope(y: Array, heat: Array) -> Array:
@@ -52,11 +50,11 @@ def of_cell(logarithms: Array, currents: Array, measured: Array) -> Array:
             ]
         )
 
-    heats = currents * currents * optimise_physics.RESISTANCE
+    heats = currents * currents * heated_cell.RESISTANCE
     y = np.zeros((2, len(currents)))
     stages, differences = [], np.empty_like(measured)
     for heat in heats.T:
-        for _ in range(optimise_physics.STEPS):
+        for _ in range(heated_cell.STEPS):
             a = y
             k = slope(a, heat)
             b = y + step / 2 * k
@@ -72,7 +70,7 @@ def of_cell(logarithms: Array, currents: Array, measured: Array) -> Array:
     g = np.zeros_like(y)
     for minute in reversed(range(len(heats.T))):
         heat = heats[:, minute]
-        for _ in range(optimise_physics.STEPS):
+        for _ in range(heated_cell.STEPS):
             a, b, c, d = stages.pop()
             at = slice(2 * len(stages), 2 * len(stages) + 2)
             g = g + 2 / measured.size * differences[:, at].T
@@ -87,18 +85,18 @@ def of_cell(logarithms: Array, currents: Array, measured: Array) -> Array:
 
 
 def of_body(logarithms: Array, sources: Array, measured: Array) -> Array:
-    """Return the gradient (H, W) of the mean squared error of `image_waves.Body` with respect to
+    """Return the gradient (H, W) of the mean squared error of `waves.Body` with respect to
     its map.
     """
-    squared = np.exp(2 * logarithms) * np.float32(image_waves.RATIO**2)
-    kept, edge = image_waves.sponge(), image_waves.SPONGE
-    far, every = image_waves.SIZE - 1 - edge, image_waves.SPACING
+    squared = np.exp(2 * logarithms) * np.float32(waves.RATIO**2)
+    kept, edge = waves.sponge(), waves.SPONGE
+    far, every = waves.SIZE - 1 - edge, waves.SPACING
     places = ((edge, slice(None, None, every)), (far, slice(None, None, every)))
     places = (*places, *((along, at) for at, along in places))
     now = np.zeros_like(sources)
     before, laplacians = now, []
     heard = np.empty_like(measured)
-    for t, strength in enumerate(image_waves.ricker().astype(np.float32)):
+    for t, strength in enumerate(waves.ricker().astype(np.float32)):
         of_now = np.zeros_like(now)
         of_now[:, 1:-1, 1:-1] = (
             now[:, 2:, 1:-1]
@@ -138,18 +136,18 @@ def of_plan(plan: Any, chosen: Array, state: Array, decision: int) -> Array:
     flows are made of.
     """
     surrogate, forecast = plan.surrogate, plan.forecast
-    first, second, last = (surrogate.trainer.model[i] for i in (0, 2, 4))
-    low, high = control_cooling.FLOW
+    first, second, last = (surrogate.model[i] for i in (0, 2, 4))
+    low, high = cooling.LOWEST, cooling.HIGHEST
     gates = 1 / (1 + np.exp(-chosen))
     flows = (low + (high - low) * gates).astype(np.float32)
     kelvin = state.astype(np.float32)
-    inlet = np.full((len(state), 1), control_cooling.INLET, np.float32)
+    inlet = np.full((len(state), 1), cooling.INLET, np.float32)
     taken = []
 
     def dense(layer: Any, x: Array) -> Array:
         return np.asarray(x @ layer.weight.value.T + layer.bias.value)
 
-    for step in range(control_cooling.STEPS):
+    for step in range(cooling.STEPS):
         current = forecast[:, decision + step : decision + step + 1]
         x = np.concatenate([kelvin, current, flows[:, step : step + 1], inlet], axis=1)
         a = dense(first, (x - surrogate.middle) * surrogate.scale)
@@ -159,9 +157,9 @@ def of_plan(plan: Any, chosen: Array, state: Array, decision: int) -> Array:
         kelvin = dense(last, b * of_b) * surrogate.deviation + surrogate.mean
         taken.append((a, of_a, b, of_b, kelvin[:, 0]))
     g, of_flows = np.zeros_like(kelvin), 3 * flows**2 / np.float32(0.01**3)
-    for step in reversed(range(control_cooling.STEPS)):
+    for step in reversed(range(cooling.STEPS)):
         a, of_a, b, of_b, core = taken[step]
-        g[:, 0] += 2 * control_cooling.PENALTY * np.maximum(core - control_cooling.LIMIT, 0)
+        g[:, 0] += 2 * cooling.PENALTY * np.maximum(core - cooling.LIMIT, 0)
         g = (g * surrogate.deviation) @ last.weight.value
         g = (g * (of_b + b * of_b * (1 - of_b))) @ second.weight.value
         g = (g * (of_a + a * of_a * (1 - of_a))) @ first.weight.value * surrogate.scale

@@ -110,10 +110,10 @@ def test_a_run_that_is_resumed_goes_on_under_its_name_and_another_one_does_not(t
 
 
 def test_a_rank_that_leads_later_goes_on_with_the_run(tmp_path):
-    first = run_with(tmp_path, 1)
+    # As on the rank that has the lowest number now: it was there before the first checkpoint.
     diary = Diary()
-    # As on the rank that has the lowest number now.
     trainer = make(callbacks=[diary], run_dir=tmp_path)
+    first = run_with(tmp_path, 1)
     diary.on_regroup(trainer, newcomers=False)
     trainer.train_step(DATA.x[:20], DATA.y[:20])
     trainer.train_step(DATA.x[:20], DATA.y[:20])

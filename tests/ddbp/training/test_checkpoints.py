@@ -217,11 +217,20 @@ def test_resuming_needs_a_run_folder_or_a_path():
         trainer_in(None, resume="auto")
 
 
-def test_new_run_in_a_folder_with_checkpoints_is_refused(tmp_path):
-    stopped(tmp_path, 3, checkpoints(every_steps=2))
+@pytest.mark.parametrize("writes", [True, False])
+def test_new_run_in_a_folder_with_checkpoints_is_refused(tmp_path, writes):
+    stopped(tmp_path, 8, checkpoints(every_steps=2))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="a new run must have a folder of its own"):
-        trainer_in(tmp_path, [checkpoints()])
-    assert steps(tmp_path) == [2]
+        trainer_in(tmp_path, [checkpoints()] * writes)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_new_run_is_refused_where_its_checkpoints_would_meet_others(tmp_path):
+    stopped(tmp_path / "first", 3, checkpoints(every_steps=2))
+    elsewhere = checkpoints(path=tmp_path / "first" / "checkpoints")
+    with pytest.raises(ValueError, match="a new run must have a folder of its own"):
+        trainer_in(tmp_path / "second", [elsewhere])
 
 
 def test_checkpoints_without_a_folder_are_refused():

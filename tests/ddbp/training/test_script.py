@@ -19,11 +19,14 @@ def flags():
     return script.Flags("Train.", epochs=3, batch_size=32, learning_rate=0.1)
 
 
-def test_a_copied_script_needs_no_other_file_of_the_repository(run_python, tmp_path):
+def test_a_copied_script_needs_nothing_of_the_repository_but_its_problem(run_python, tmp_path):
     failed = {}
     for path in sorted(SCRIPTS.glob("train_*.py")):
         folder = tmp_path / path.stem
         folder.mkdir()
+        if "from problems." in path.read_text():
+            kept = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(SCRIPTS / "problems", folder / "problems", ignore=kept)
         finished = run_python(shutil.copy(path, folder), "--help", cwd=folder)
         if finished.status:
             failed[path.name] = finished.err
@@ -52,6 +55,21 @@ def test_flags_refuse_what_no_training_could_do(arguments, told, capsys):
     with pytest.raises(SystemExit):
         flags().parse_args(["=".join(arguments)])
     assert told in capsys.readouterr().err
+
+
+def test_linear_fit_predicts_what_is_linear_and_no_more():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 3, 2))
+    y = 7 + x.reshape(60, 6) @ rng.standard_normal((6, 2))
+    y[:, 1] = x[:, 0, 0] ** 2
+    data = ddbp.ArrayDataset(x, y)
+    training, test = (data.subset(np.arange(first, first + 30)) for first in (0, 30))
+    predicted = script.linear_fit(training, test)
+    forecasts = {"linear": predicted[:, 0], "none": np.zeros(30)}
+    errors = script.root_mean_square_errors(forecasts, test.y[:, 0], 100.0)
+    assert errors["linear"] < 1e-9 < 1 < errors["none"]
+    assert errors["none"] == pytest.approx(100 * np.sqrt(np.mean(y[30:, 0] ** 2)))
+    assert script.root_mean_square(predicted[:, 1] - test.y[:, 1]) > 0.1
 
 
 def test_cosine_falls_for_the_updates_that_there_are():
@@ -156,7 +174,7 @@ def test_resume_without_a_checkpoint_begins_anew_and_says_so(tmp_path, capsys):
         return trainer, capsys.readouterr().err
 
     begun, words = said()
-    assert "checkpoint" not in words
+    assert "no checkpoint" not in words
     # It is finished, and nothing of it may be lost by going on.
     whole = (tmp_path / "run" / "metrics.jsonl").read_text()
     with pytest.raises(ValueError, match="--resume must find a checkpoint; got none in"):
@@ -178,6 +196,22 @@ def test_a_run_that_is_replaced_is_named(tmp_path, capsys):
         script.fit(options, model, layers.MeanSquaredError(), ddbp.SGD(0.1), DATA, DATA)
         words = f"{tmp_path} holds a run, which this one replaces."
         assert (words in capsys.readouterr().err) == bool(count)
+
+
+def test_a_run_with_checkpoints_is_not_replaced(tmp_path, capsys):
+    def run(*arguments):
+        options = flags().parse_args(["--run-dir", str(tmp_path), "--epochs", "1", *arguments])
+        model = layers.Linear(1, 1, rng=np.random.default_rng(0))
+        return script.fit(options, model, layers.MeanSquaredError(), ddbp.SGD(0.1), DATA, DATA)
+
+    run("--checkpoint-every", "1")
+    for arguments in ((), ("--checkpoint-every", "1")):
+        with pytest.raises(ValueError, match="a new run must have a folder of its own"):
+            run(*arguments)
+    assert "replaces" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "checkpoints")
+    run()
+    assert "replaces" in capsys.readouterr().err
 
 
 def test_resume_needs_the_folder_of_a_run(capsys):

@@ -1,0 +1,1 @@
+"""The problems that scripts solve, where they are made rather than read."""
