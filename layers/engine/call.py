@@ -371,8 +371,8 @@ class Call(ForwardCall):
         return contiguous(_like(parameter.value, rule, "feedback", rule.feedback(parameter)))
 
     def top_k(self, width: int) -> "KeptGradients | None":
-        """Return which gradients of the outputs of a dense layer, of so many features, are kept;
-        None for all.
+        """Return which gradients of the outputs of a layer, of so many features, are kept; None for
+        all: see `Rule.top_k`.
         """
         rule = self.tape.rule
         if rule is None:
