@@ -36,7 +36,7 @@ def _bound(sizes, k):
 
 
 @inlined
-def _choose(columns, sizes, k):
+def choose_columns(columns, sizes, k):
     """Write which k of some sizes are the largest, in ascending order, to columns (k + 1,), whose
     last place is room: of equal ones the first.
     """
@@ -84,7 +84,7 @@ def choose(columns, values, dz, dy, kept, bounds, activation):
         for j in range(sizes.size):
             sizes[j] = sizes[j] if sizes[j] < infinity else infinity
         if first < last:
-            _choose(chosen, sizes, k)
+            choose_columns(chosen, sizes, k)
         for r in range(first, last):
             row, to, of = columns[r], values[r], gradient[r]
             for q in range(k):
