@@ -151,7 +151,7 @@ class LearningRule(Rule):
             )
             raise ValueError(message(name, must, repr(value.call or value), fix))
 
-    def require_equal_samples(self, loss: Value, *weights: Any) -> None:
+    def require_equal_samples(self, loss: Any, *weights: Any) -> None:
         """Refuse a loss in which samples do not count alike: by weights, classes or `ignore`."""
         layer = loss.call.layer if loss.call else None
         of_classes = getattr(layer, "class_weights", None)
