@@ -85,18 +85,40 @@ def learner(model: Module, rule: Rule | None, *, warn: bool = True) -> Module:
     """
     with nullcontext() if warn else warnings.catch_warnings(action="ignore"):
         own = None if rule is None else rule.bind(model)
+    if rule is not None:
+        # A rule of somebody's own may not have said so.
+        rule.bound = model
     return model if own is None else Learner(model, own)
+
+
+def require_bound(rule: Rule | None, whole: Module) -> None:
+    """Refuse a rule that has been bound to another model since `learner` returned `whole`.
+
+    Raises
+    ------
+    RuntimeError
+        It is bound to another one.
+    """
+    model = whole.model if isinstance(whole, Learner) else whole
+    if rule is not None and rule.bound is not model:
+        must, fix = "the rule must belong to this trainer", "Make a rule for each trainer."
+        got = f"{rule!r}, which was bound to another model since"
+        raise RuntimeError(message("Trainer", must, got, fix))
 
 
 def predictor(trainer: Any) -> Any:
     """Return what a trainer evaluates and predicts with."""
-    rule = trainer.options.rule
-    return trainer.model if rule is None else rule.predictor(trainer.model)
+    rule, model = trainer.options.rule, trainer.model
+    found = model if rule is None else rule.predictor(model)
+    if found is not model:
+        require_bound(rule, model)
+    return found
 
 
 def parts(trainer: Any) -> dict[str, Any]:
     """Return what a trainer's state has of its rule: what was drawn, and what is learned."""
     rule, whole = trainer.options.rule, trainer._update.learner
+    require_bound(rule, whole)
     result: dict[str, Any] = {} if rule is None else {"rule": RuleState(rule)}
     if isinstance(whole, Learner):
         result["learned"] = Replica(whole.rule, trainer.comm, trainer._update.comm)

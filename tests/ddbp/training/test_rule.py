@@ -157,6 +157,35 @@ def test_forward_forward_is_evaluated_by_what_it_predicts_with():
     assert np.isclose(ours.evaluate(DATA)["accuracy"], hits)
 
 
+class Halved(Rule):
+    """A rule of somebody's own that says nothing of its model."""
+
+    def bind(self, model):
+        return None
+
+    def error(self, call, dy):
+        return dy / 2
+
+
+@pytest.mark.parametrize(
+    "kind", [*learning.names().values(), Halved], ids=lambda kind: kind.__name__
+)
+def test_a_rule_that_another_trainer_has_got_is_refused_by_the_first(kind):
+    rule = kind()
+    first, second = trainer(rule, deep()), trainer(rule, deep())
+    uses = [
+        lambda: first.fit(DATA, epochs=1),
+        lambda: first.train_step(DATA.x, DATA.y),
+        first.state,
+    ]
+    if rule.predictor(first.model) is not first.model:
+        uses += [lambda: first.predict(DATA.x), lambda: first.evaluate(DATA)]
+    second.fit(DATA, epochs=1)
+    for use in uses:
+        with pytest.raises(RuntimeError, match="rule must belong to this trainer; got .* since"):
+            use()
+
+
 def test_a_state_of_another_rule_is_refused_by_name():
     state = trainer("feedback_alignment").state()
     with pytest.raises(ValueError, match=r"same rule; got FeedbackAlignment\(seed=5\) in"):
