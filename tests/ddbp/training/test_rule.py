@@ -182,7 +182,7 @@ def test_a_rule_that_another_trainer_has_got_is_refused_by_the_first(kind):
         uses += [lambda: first.predict(DATA.x), lambda: first.evaluate(DATA)]
     second.fit(DATA, epochs=1)
     for use in uses:
-        with pytest.raises(RuntimeError, match="rule must belong to this trainer; got .* since"):
+        with pytest.raises(RuntimeError, match=r"rule must belong to this trainer; got .* since"):
             use()
 
 
