@@ -186,6 +186,52 @@ def test_a_rule_that_another_trainer_has_got_is_refused_by_the_first(kind):
             use()
 
 
+def written(rule, folder):
+    """Return a checkpoint of a run by a rule, in this folder."""
+    checkpoints = ddbp.Checkpoints(every_steps=1)
+    trainer(rule, deep(), run_dir=folder, callbacks=[checkpoints]).fit(DATA, epochs=1)
+    return sorted(folder.rglob("step-*"))[-1]
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("FeedbackAlignment(seed=0)", "FeedbackAlignment(seed=5)"),
+        ("feedback_alignment", "direct_feedback_alignment"),
+        ("direct_feedback_alignment", "SignSymmetry('fixed')"),
+        (None, "feedback_alignment"),
+        ("feedback_alignment", "feedback_alignment"),
+    ],
+)
+def test_a_run_that_goes_on_by_another_rule_draws_as_that_one_does(there, here, tmp_path):
+    ours = trainer(here, deep(), resume=written(there, tmp_path), resume_options=["rule"])
+    fresh = trainer(here, deep())
+    for each in (ours, fresh):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    drawn, expected = (each.options.rule.state() for each in (ours, fresh))
+    assert drawn.keys() == expected.keys()
+    assert drawn
+    assert all(np.array_equal(drawn[name], expected[name]) for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (None, "target_propagation"),
+        ("feedback_alignment", "target_propagation"),
+        ("target_propagation", "feedback_alignment"),
+    ],
+)
+def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_path):
+    checkpoint = written(there, tmp_path)
+    with pytest.raises(ValueError, match=r"parameters of .*; got .*load_parameters\(model, "):
+        trainer(here, deep(), resume=checkpoint, resume_options=["rule"])
+    # What it says to do instead.
+    network = deep()
+    ddbp.load_parameters(network, tmp_path / "model.safetensors")
+    trainer(here, network).fit(DATA, epochs=1)
+
+
 def test_a_state_of_another_rule_is_refused_by_name():
     state = trainer("feedback_alignment").state()
     with pytest.raises(ValueError, match=r"same rule; got FeedbackAlignment\(seed=5\) in"):
