@@ -123,9 +123,10 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--rule",
-            choices=learning.names(),
+            type=_rule,
             metavar="NAME",
-            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}",
+            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}; or"
+            " with options, such as 'MeProp(0.1)'",
         )
         self.add_argument(
             "--shards",
@@ -444,6 +445,15 @@ def _compression(text: str) -> Any:
         return compression.chosen(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _rule(text: str) -> str:
+    try:
+        # Rules that are named have the seed of the trainer.
+        learning.checked(text, 0)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _shards(text: str) -> int | str:

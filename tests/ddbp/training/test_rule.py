@@ -1,5 +1,7 @@
 """`Trainer(rule=…)`: how rules are named, what they are part of, and what they change."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -262,7 +264,28 @@ def test_the_options_of_a_run_folder_name_the_rule(tmp_path):
 def test_the_flag_of_scripts_names_the_rules():
     flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
     assert flags.parse_args([]).rule is None
-    assert flags.parse_args(["--rule", "sign_symmetry"]).rule == "sign_symmetry"
+    for words in ("sign_symmetry", "FeedbackAlignment(seed=3)"):
+        assert flags.parse_args(["--rule", words]).rule == words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("backwards", "rule must be a .*; got 'backwards'. Names are "),
+        ("FeedbackAlignment(often=3)", "rule must be a .*; got 'FeedbackAlignment"),
+        ("FeedbackAlignment(seed=-1)", "FeedbackAlignment: seed must "),
+        ("SignSymmetry(3)", "SignSymmetry: magnitudes must "),
+        ("MeProp(", "rule must be a "),
+        ("", "rule must be a "),
+    ],
+)
+def test_the_flag_of_scripts_refuses_what_is_no_rule_in_one_line(words, said, capsys):
+    flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
+    with pytest.raises(SystemExit, match="2"):
+        flags.parse_args(["--rule", words])
+    first, *others = capsys.readouterr().err.splitlines()
+    assert re.search(f"error: argument --rule: .*{said}", first)
+    assert len(others) == 1
 
 
 @pytest.mark.parametrize(
