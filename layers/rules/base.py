@@ -25,7 +25,8 @@ from layers.types import Array
 if TYPE_CHECKING:
     from layers.engine.call import Call
 
-RECURRENT = (Recurrence, RecurrentPass, TreeCell)
+SEQUENTIAL = (Recurrence, RecurrentPass)
+RECURRENT = (*SEQUENTIAL, TreeCell)
 CARRYING = (Linear, Convolution, *RECURRENT)
 """The layers whose weights carry the error back."""
 _EXACT = (Embedding, LayerNorm, LearnedPositions)
@@ -182,7 +183,9 @@ class LearningRule(Rule):
 def _in_words(kinds: tuple[type, ...]) -> str:
     if kinds is CARRYING:
         return "Linear, convolutions, recurrent layers or tree cells"
-    return " or ".join("convolutions" if each is Convolution else each.__name__ for each in kinds)
+    words = {Convolution: "convolutions", Recurrence: "recurrent layers"}
+    *others, last = (words.get(each, each.__name__) for each in kinds if each is not RecurrentPass)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def carrying_weight(call: "Call") -> Parameter | None:

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from ddbp.training import learning
-from layers import Conv2d, Flatten, Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers import (
+    LSTM,
+    Conv2d,
+    Flatten,
+    Linear,
+    ReLU,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+    Tape,
+)
+from layers.recurrent.recurrence import Recurrence
 from layers.rules import MeProp, PredictiveCoding, SignSymmetry
 
 from .networks import convolutional, dense, gradients
@@ -23,6 +34,9 @@ NETWORKS = {
     "images": convolutional,
     "an image, flat": lambda rng: Sequential(
         Flatten(), Linear(72, 9, rng=rng), ReLU(), Linear(9, 4, rng=rng)
+    ).astype(np.float64),
+    "sequences": lambda rng: Sequential(
+        LSTM(7, 9, layers=2, last=True, rng=rng), Linear(9, 4, rng=rng)
     ).astype(np.float64),
 }
 
@@ -49,13 +63,15 @@ def learned(model, own, rule, x, y, rows):
 def test_a_rank_without_samples_adds_nothing_and_draws_what_the_others_do(name, network):
     rng = np.random.default_rng(3)
     images = "image" in network
-    x = rng.standard_normal((5, 6, 6, 2) if images else (5, 7))
+    shape = (5, 3, 7) if network == "sequences" else (5, 7)
+    x = rng.standard_normal((5, 6, 6, 2) if images else shape)
     y = rng.integers(0, 4, 5)
     rules = []
     for _ in range(2):
         model, rule = NETWORKS[network](np.random.default_rng(1)), RULES[name]()
-        if any(isinstance(layer, Conv2d) for layer in model) and Conv2d not in kinds(rule):
-            pytest.skip("not defined for convolutions")
+        for _, layer in model.named_layers():
+            if isinstance(layer, Conv2d | Recurrence) and not isinstance(layer, rule.defined):
+                pytest.skip(f"not defined for {layer!r}")
         rules.append((model, rule.bind(model), rule))
     full = learned(*rules[0], x, y, slice(0, 5))
     none = learned(*rules[1], x, y, slice(5, 5))
