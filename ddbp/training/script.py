@@ -43,6 +43,7 @@ from layers.types import Array
 from . import learning, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
+from .refusals import start
 from .replay import StepDigests
 from .trace import Trace
 from .trainer import Trainer
@@ -60,6 +61,7 @@ __all__ = [
     "root_mean_square_errors",
     "run",
     "run_folder",
+    "start",
     "use_one_thread",
 ]
 
