@@ -88,12 +88,6 @@ def learner(model: Module, rule: Rule | None, *, warn: bool = True) -> Module:
     return model if own is None else Learner(model, own)
 
 
-def predictor(trainer: Any) -> Any:
-    """Return what a trainer evaluates and predicts with."""
-    rule = trainer.options.rule
-    return trainer.model if rule is None else rule.predictor(trainer.model)
-
-
 def parts(trainer: Any) -> dict[str, Any]:
     """Return what a trainer's state has of its rule: what was drawn, and what is learned."""
     rule, whole = trainer.options.rule, trainer._update.learner

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp import export
 from ddbp.training import learning
 from layers import GRU, Linear, ReLU, Rule, Sequential, SoftmaxCrossEntropy
 from layers.rules import DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry
@@ -118,6 +119,31 @@ def test_forward_forward_is_evaluated_by_what_it_predicts_with():
     assert np.allclose(ours.predict(DATA.x), predictor(DATA.x.astype(np.float32)))
     hits = (ours.predict(DATA.x).argmax(axis=1) == DATA.y).mean()
     assert np.isclose(ours.evaluate(DATA)["accuracy"], hits)
+
+
+def test_what_a_run_leaves_predicts_as_its_trainer_does(tmp_path):
+    network = Sequential(Linear(6, 16, rng=np.random.default_rng(1)), ReLU())
+    network = Sequential(*network, Linear(16, 3, rng=np.random.default_rng(2)))
+    callbacks = [ddbp.Checkpoints(every_epochs=1)]
+    ours = trainer("forward_forward", network, run_dir=tmp_path, callbacks=callbacks)
+    ours.fit(DATA, epochs=2)
+    x = DATA.x.astype(np.float32)
+    logits = ours.predict(x)
+    # Not as the network does by itself.
+    assert (logits.argmax(axis=1) != network(x).argmax(axis=1)).any()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as found:
+        pairs = found["pairs"]
+    confusion = np.zeros((3, 3), int)
+    confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (DATA.y, logits.argmax(axis=1)), 1)
+    assert np.array_equal(confusion, expected)
+    # The file of parameters is still that of the network.
+    parameters = tmp_path / "model.safetensors"
+    ddbp.load_parameters(Sequential(*network), parameters)
+    parameters.unlink()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
 
 
 def test_a_state_of_another_rule_is_refused_by_name():
