@@ -11,7 +11,7 @@ A script adds its own flags, data and model, and needs nothing but the installed
 """
 
 import argparse
-import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,6 +31,7 @@ from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
@@ -363,7 +364,8 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
 
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:
-    """Print the result on rank 0 as the last line, and write it to the file of `--json`.
+    """Print the result on rank 0 as the last line, and write it to the file of `--json`, with null
+    for numbers that are not finite.
 
     Parameters
     ----------
@@ -371,9 +373,16 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         What `Flags` has parsed.
     trainer, result
         What `fit` has returned; the result must be JSON.
+
+    Raises
+    ------
+    NotFiniteError
+        The validation loss is not finite: what has come out is of no use.
+    OSError
+        The file of `--json` cannot be written.
     """
     if trainer.comm.leads:
-        line = json.dumps(result)
+        line = terminal.json_line(result)
         print(line, flush=True)
         if options.json:
             try:
@@ -382,6 +391,11 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
                 got = f"{options.json}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
+    loss = result.get("metrics", {}).get("validation_loss")
+    if isinstance(loss, float) and not math.isfinite(loss):
+        must, got = "the validation loss must be finite at the end of a run", loss
+        fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
+        raise NotFiniteError(message("script.finish", must, got, fix))
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
