@@ -35,7 +35,7 @@ from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
-from ddbp.seldom.exchange import Exchange, chosen
+from ddbp.seldom.exchange import chosen
 from layers import Module
 from layers.errors import message, wording
 from layers.precision import PRECISIONS
@@ -114,7 +114,7 @@ class Flags(argparse.ArgumentParser):
         self.add_choice("--precision", PRECISIONS, "what products are computed in")
         self.add_argument(
             "--compression",
-            type=_compression,
+            type=_by(compression.chosen),
             metavar="NAME",
             help="what hosts send of gradients: top-k:0.01, power-sgd:2, sign, float16, bfloat16 or"
             " int8 (all)",
@@ -135,7 +135,7 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--exchange",
-            type=_exchange,
+            type=_by(chosen),
             help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
             " DiLoCo(workers=4, every=64)",
         )
@@ -378,8 +378,6 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
     ------
     NotFiniteError
         The validation loss is not finite: what has come out is of no use.
-    OSError
-        The file of `--json` cannot be written.
     """
     if trainer.comm.leads:
         line = terminal.json_line(result)
@@ -393,9 +391,9 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 raise OSError(message("script.finish", must, got, fix)) from error
     loss = result.get("metrics", {}).get("validation_loss")
     if isinstance(loss, float) and not math.isfinite(loss):
-        must, got = "the validation loss must be finite at the end of a run", loss
+        must = "the validation loss must be finite at the end of a run"
         fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
-        raise NotFiniteError(message("script.finish", must, got, fix))
+        raise NotFiniteError(message("script.finish", must, loss, fix))
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
@@ -453,22 +451,20 @@ def linear_fit(training: ArrayDataset, test: ArrayDataset) -> Array:
     return predicted
 
 
-def _compression(text: str) -> Any:
-    try:
-        return compression.chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _by(choose: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the type of a flag whose text a function reads, which refuses what is wrong."""
+
+    def read(text: str) -> Any:
+        try:
+            return choose(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def _shards(text: str) -> int | str:
     return text if text == RANKS else positive_int(text)
-
-
-def _exchange(text: str) -> Exchange | None:
-    try:
-        return chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @wording("script.positive_int")
