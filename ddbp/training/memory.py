@@ -13,6 +13,7 @@ those that there are.
 import json
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,15 +219,18 @@ class Budget:
         trainer._workspace = Workspace()
 
     def practise(self, trainer: "Trainer", data: Dataset) -> None:
-        """Propagate, as a newcomer, as many samples as one of all ranks has of a batch, within
-        about the budget: kernels are there then.
+        """Propagate, as a newcomer, about as many samples as one of all ranks has of a batch:
+        kernels are there then, within about the budget.
         """
-        shards = trainer._plan
-        size = max(shards.shards, trainer.options.batch_size // (settings.ranks() or 1))
-        rows = local_batch(data, shards, range(min(size, len(data))), sliced)
+        shards, batch = trainer._plan, min(trainer.options.batch_size, len(data))
+        # Of one sample a shard has no variance.
+        size = min(batch, max(2 * shards.shards, batch // (settings.ranks() or 1)))
+        rows = local_batch(data, shards, range(size), sliced)
         _require_one_array(rows)
         try:
-            _Practice(trainer, rows).run_alone()
+            # What goes wrong with so few need not with a batch, where others can be told of it.
+            with suppress(Exception):
+                _Practice(trainer, rows).run_alone()
         finally:
             trainer._update.group.restart()
 

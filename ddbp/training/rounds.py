@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from ddbp.comm.agreement import gather_uneven
 from ddbp.comm.base import CollectiveKind, Communicator
 from ddbp.comm.serial import SerialCommunicator
 from ddbp.compression import Compressor, Rounded
@@ -29,10 +28,9 @@ from ddbp.reduction.reducer import total_over_ranks
 from ddbp.reduction.shard_gather import ShardGather
 from ddbp.reduction.shards import ShardPlan
 from ddbp.seldom.fragment import Fragment, cut
-from ddbp.seldom.states import of_worker, pieces_of, stacked
+from ddbp.seldom.states import mean_over_workers, of_worker, pieces_of, stacked
 from ddbp.snapshot import BOOLEAN, Pieces, Schema, State, array, below, integer
 from layers import Module, Parameter, Value
-from layers.engine.fixed_tree import tree_sum
 from layers.engine.memory import zeros
 from layers.engine.state import unique_states
 from layers.errors import message
@@ -342,12 +340,11 @@ class Rounds(Update):
         for fragment in fragments:
             fragment.reducer.publish(step)
             self._values[:, fragment.place] = fragment.values
-        for number, common in enumerate(self._common_states):
-            own = np.array([each[number] for each in self._own_states], np.float64)
-            common[...] = tree_sum(np.concatenate(gather_uneven(self._everyone, own)))
-            common[...] /= self._workers.shards
+        means = mean_over_workers(self._workers, self._everyone, self._own_states)
+        for number, (common, mean) in enumerate(zip(self._common_states, means, strict=True)):
+            common[...] = mean
             for each in self._own_states:
-                each[number][...] = common
+                each[number][...] = mean
 
     def _settled(self) -> Any:
         """Return what was counted of all workers since that was asked for; collective."""

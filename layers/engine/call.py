@@ -371,8 +371,8 @@ class Call(ForwardCall):
         return contiguous(_like(parameter.value, rule, "feedback", rule.feedback(parameter)))
 
     def top_k(self, width: int) -> "KeptGradients | None":
-        """Return which gradients of the outputs of a dense layer, of so many features, are kept;
-        None for all.
+        """Return which gradients of the outputs of a layer, of so many features, are kept; None for
+        all: see `Rule.top_k`.
         """
         rule = self.tape.rule
         if rule is None:
@@ -386,6 +386,11 @@ class Call(ForwardCall):
 
     def _error(self, rule: "Rule", dy: Array) -> Array:
         return _like(dy, rule, "error", rule.error(self, dy))
+
+    def own(self, array: Array) -> None:
+        """Know that nobody else refers to an array that backward returns."""
+        if self._own is not None:
+            self._own.append(weakref.ref(array))
 
     def owns(self, array: Array) -> bool:
         """Return whether backward took this very array from `buffer` or `pooled`, so that nobody

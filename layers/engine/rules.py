@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class KeptGradients(NamedTuple):
-    """Which gradients of a dense layer's outputs a rule keeps: see `Rule.top_k`.
+    """Which gradients of a layer's outputs a rule keeps: see `Rule.top_k`.
 
     Attributes
     ----------
@@ -72,8 +72,9 @@ class Rule:
         return parameter.value
 
     def top_k(self, call: "Call", width: int) -> KeptGradients | None:
-        """Return which gradients of a dense layer's outputs, of so many features, are kept; what
-        belongs to the others is not computed. None for all.
+        """Return which gradients are kept, None for all: of the outputs of a dense layer, of so
+        many features, where what belongs to the others is not computed; or of each gate of a
+        recurrent layer, of that size, at each step.
         """
         return None
 

@@ -220,6 +220,40 @@ def lstm_in_words(y, h, cell, c, gates, room, inputs, packed, nothing, lengths, 
             _copy(c[t + 1, n], cell[n])
 
 
+@inlined
+def lstm_step_back(gates, dh, dc, dy, c, squashed, line, lengths, reverse, t):
+    """Write the gradients of the gates of step t in their place, and dc of the step before: see
+    `lstm_backward`.
+    """
+    samples, size, one = gates.shape[1], dh.shape[1], constant(dh, "one")
+    for n in range(samples):
+        row = gates[t, n]
+        if t >= lengths[n]:
+            _clear(row)
+            continue
+        i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
+        above, dhidden, dcell = dy[n, _step(n, t, lengths, reverse)], dh[n], dc[n]
+        _fetch_row(dy, n + 1, t, lengths, reverse)
+        before, flat = c[t, n], line
+        if squashed.size:
+            flat = squashed[t, n]
+        else:
+            _copy(line, c[t + 1, n])
+            tanh_row(line, line)
+        for j in range(size):
+            total, open_ = above[j] + dhidden[j], wide(o[j])
+            o[j] = narrowed(o, total * flat[j] * open_ * (one - open_))
+            dcell[j] += total * open_ * (one - flat[j] * flat[j])
+        for j in range(size):
+            into, new = wide(i[j]), wide(g[j])
+            i[j] = narrowed(i, dcell[j] * new * into * (one - into))
+            g[j] = narrowed(g, dcell[j] * into * (one - new * new))
+        for j in range(size):
+            kept = wide(f[j])
+            f[j] = narrowed(f, dcell[j] * wide(before[j]) * kept * (one - kept))
+            dcell[j] *= kept
+
+
 @kernel
 def lstm_backward(gates, dh, dc, dy, c, squashed, line, packed, nothing, lengths, reverse):
     """Writes the gates' gradients in their place; dh and dc (N, H), those of the last states,
@@ -228,41 +262,13 @@ def lstm_backward(gates, dh, dc, dy, c, squashed, line, packed, nothing, lengths
     dy is the gradient of the outputs, packed the recurrent weight. Gates and c may be words; if
     `squashed` is empty, tanh(c) is computed again, for which line (H,) is room.
     """
-    steps, samples, size = gates.shape[0], gates.shape[1], dh.shape[1]
-    one = constant(dh, "one")
-    for step in range(steps):
-        t = steps - 1 - step
-        for n in range(samples):
-            row = gates[t, n]
-            if t >= lengths[n]:
-                _clear(row)
-                continue
-            i, f, g, o = row[:size], row[size : 2 * size], row[2 * size : 3 * size], row[3 * size :]
-            above, dhidden, dcell = dy[n, _step(n, t, lengths, reverse)], dh[n], dc[n]
-            _fetch_row(dy, n + 1, t, lengths, reverse)
-            before, flat = c[t, n], line
-            if squashed.size:
-                flat = squashed[t, n]
-            else:
-                _copy(line, c[t + 1, n])
-                tanh_row(line, line)
-            for j in range(size):
-                total, open_ = above[j] + dhidden[j], wide(o[j])
-                o[j] = narrowed(o, total * flat[j] * open_ * (one - open_))
-                dcell[j] += total * open_ * (one - flat[j] * flat[j])
-            for j in range(size):
-                into, new = wide(i[j]), wide(g[j])
-                i[j] = narrowed(i, dcell[j] * new * into * (one - into))
-                g[j] = narrowed(g, dcell[j] * into * (one - new * new))
-            for j in range(size):
-                kept = wide(f[j])
-                f[j] = narrowed(f, dcell[j] * wide(before[j]) * kept * (one - kept))
-                dcell[j] *= kept
-        _to_previous(dh, gates[t], packed, nothing, lengths, t)
+    for t in range(len(gates) - 1, -1, -1):
+        lstm_step_back(gates, dh, dc, dy, c, squashed, line, lengths, reverse, t)
+        to_previous(dh, gates[t], packed, nothing, lengths, t)
 
 
 @inlined
-def _to_previous(dh, dgates, packed, nothing, lengths, t):
+def to_previous(dh, dgates, packed, nothing, lengths, t):
     """Write dh = dgates W of the samples that had this step; add to that of the others, whose
     dgates are 0.
     """
@@ -333,6 +339,37 @@ def gru_in_words(y, h, inner, of_state, gates, room, inputs, packed, bias, lengt
             _put(y, t, n, h[n], lengths, reverse)
 
 
+@inlined
+def gru_step_back(gates, inner, dh, dy, h, lengths, reverse, t):
+    """Write the gradients of gates and inner of step t in their place, and to dh what of that of
+    the step before comes by way of z: see `gru_backward`.
+    """
+    samples, size, one = inner.shape[1], dh.shape[1], constant(dh, "one")
+    for n in range(samples):
+        row, own = gates[t, n], inner[t, n]
+        if t >= lengths[n]:
+            _clear(row)
+            _clear(own)
+            continue
+        r, z, new = row[:size], row[size : 2 * size], row[2 * size :]
+        r_own, z_own, new_own = own[:size], own[size : 2 * size], own[2 * size :]
+        above, dhidden, before = dy[n, _step(n, t, lengths, reverse)], dh[n], h[t, n]
+        _fetch_row(dy, n + 1, t, lengths, reverse)
+        for j in range(size):
+            total, kept, candidate = above[j] + dhidden[j], wide(z[j]), wide(new[j])
+            dhidden[j] = total * kept
+            slope = total * (wide(before[j]) - candidate) * kept * (one - kept)
+            z[j] = narrowed(z, slope)
+            z_own[j] = narrowed(z_own, slope)
+            new[j] = narrowed(new, total * (one - kept) * (one - candidate * candidate))
+        for j in range(size):
+            reset, of_new = wide(r[j]), wide(new[j])
+            slope = of_new * wide(new_own[j]) * reset * (one - reset)
+            r[j] = narrowed(r, slope)
+            r_own[j] = narrowed(r_own, slope)
+            new_own[j] = narrowed(new_own, of_new * reset)
+
+
 @kernel
 def gru_backward(gates, inner, dh, dy, h, packed, nothing, lengths, reverse):
     """Writes the gradients of gates and inner in their place; dh (N, H), that of the last state,
@@ -340,33 +377,8 @@ def gru_backward(gates, inner, dh, dy, h, packed, nothing, lengths, reverse):
 
     dy is the gradient of the outputs, packed the recurrent weight. Gates, inner and h may be words.
     """
-    steps, samples, size = inner.shape[0], inner.shape[1], dh.shape[1]
-    one = constant(dh, "one")
-    for step in range(steps):
-        t = steps - 1 - step
-        for n in range(samples):
-            row, own = gates[t, n], inner[t, n]
-            if t >= lengths[n]:
-                _clear(row)
-                _clear(own)
-                continue
-            r, z, new = row[:size], row[size : 2 * size], row[2 * size :]
-            r_own, z_own, new_own = own[:size], own[size : 2 * size], own[2 * size :]
-            above, dhidden, before = dy[n, _step(n, t, lengths, reverse)], dh[n], h[t, n]
-            _fetch_row(dy, n + 1, t, lengths, reverse)
-            for j in range(size):
-                total, kept, candidate = above[j] + dhidden[j], wide(z[j]), wide(new[j])
-                dhidden[j] = total * kept
-                slope = total * (wide(before[j]) - candidate) * kept * (one - kept)
-                z[j] = narrowed(z, slope)
-                z_own[j] = narrowed(z_own, slope)
-                new[j] = narrowed(new, total * (one - kept) * (one - candidate * candidate))
-            for j in range(size):
-                reset, of_new = wide(r[j]), wide(new[j])
-                slope = of_new * wide(new_own[j]) * reset * (one - reset)
-                r[j] = narrowed(r, slope)
-                r_own[j] = narrowed(r_own, slope)
-                new_own[j] = narrowed(new_own, of_new * reset)
+    for t in range(len(inner) - 1, -1, -1):
+        gru_step_back(gates, inner, dh, dy, h, lengths, reverse, t)
         packed_product(dh, inner[t], packed, nothing, True)
 
 
@@ -412,28 +424,33 @@ def rnn_in_words(y, h, room, inputs, packed, nothing, lengths, reverse, rectifie
             _put(y, t, n, h[n], lengths, reverse)
 
 
+@inlined
+def rnn_step_back(dgates, dh, dy, h, lengths, reverse, rectified, t):
+    """Write the gradients of what step t's nonlinearity takes: see `rnn_backward`."""
+    samples, size = dgates.shape[1], dgates.shape[2]
+    zero, one = constant(dh, "zero"), constant(dh, "one")
+    for n in range(samples):
+        drow = dgates[t, n]
+        if t >= lengths[n]:
+            _clear(drow)
+            continue
+        now, above, dhidden = h[t + 1, n], dy[n, _step(n, t, lengths, reverse)], dh[n]
+        _fetch_row(dy, n + 1, t, lengths, reverse)
+        if rectified:
+            for j in range(size):
+                total = zero if wide(now[j]) <= zero else above[j] + dhidden[j]
+                drow[j] = narrowed(drow, total)
+        else:
+            for j in range(size):
+                state = wide(now[j])
+                drow[j] = narrowed(drow, (above[j] + dhidden[j]) * (one - state * state))
+
+
 @kernel
 def rnn_backward(dgates, dh, dy, h, packed, nothing, lengths, reverse, rectified):
     """Writes dgates (T, N, H); dh (N, H), that of the last state, becomes that of the initial one.
     dgates and h may be words.
     """
-    steps, samples, size = dgates.shape
-    zero, one = constant(dh, "zero"), constant(dh, "one")
-    for step in range(steps):
-        t = steps - 1 - step
-        for n in range(samples):
-            drow = dgates[t, n]
-            if t >= lengths[n]:
-                _clear(drow)
-                continue
-            now, above, dhidden = h[t + 1, n], dy[n, _step(n, t, lengths, reverse)], dh[n]
-            _fetch_row(dy, n + 1, t, lengths, reverse)
-            if rectified:
-                for j in range(size):
-                    total = zero if wide(now[j]) <= zero else above[j] + dhidden[j]
-                    drow[j] = narrowed(drow, total)
-            else:
-                for j in range(size):
-                    state = wide(now[j])
-                    drow[j] = narrowed(drow, (above[j] + dhidden[j]) * (one - state * state))
-        _to_previous(dh, dgates[t], packed, nothing, lengths, t)
+    for t in range(len(dgates) - 1, -1, -1):
+        rnn_step_back(dgates, dh, dy, h, lengths, reverse, rectified, t)
+        to_previous(dh, dgates[t], packed, nothing, lengths, t)

@@ -8,10 +8,10 @@ import numpy as np
 from layers.checks import number, one_of
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty
-from layers.kernels import elementwise, half, recurrent
+from layers.kernels import elementwise, half, recurrent, recurrent_sparse
 from layers.types import Array
 
-from .recurrence import Columns, Inputs, Recurrence, Steps, Way
+from .recurrence import Columns, Inputs, Largest, Recurrence, Steps, Way
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -62,12 +62,19 @@ class LSTMRecurrence(Recurrence):
         return [h[-1], c[-1]], (h, gates, c, squashed)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
+        self,
+        call: "Call",
+        saved: tuple[Array, ...],
+        dlast: list[Array],
+        dy: Array,
+        way: Way,
+        largest: Largest,
     ) -> tuple[Array, Array]:
         _, gates, c, squashed = saved
         # A kernel that makes an array counts references to all, which takes a tenth of its time.
         line = call.buffer("line", (self.hidden_size,), dy.dtype)
-        call.run(recurrent.lstm_backward, gates, *dlast, dy, c, squashed, line, *way)
+        lstm_backward = (recurrent_sparse if largest else recurrent).lstm_backward
+        call.run(lstm_backward, gates, *dlast, *largest, dy, c, squashed, line, *way)
         return gates, gates
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:
@@ -107,10 +114,17 @@ class GRURecurrence(Recurrence):
         return [h[-1]], (h, gates, inner)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
+        self,
+        call: "Call",
+        saved: tuple[Array, ...],
+        dlast: list[Array],
+        dy: Array,
+        way: Way,
+        largest: Largest,
     ) -> tuple[Array, Array]:
         h, gates, inner = saved
-        call.run(recurrent.gru_backward, gates, inner, *dlast, dy, h, *way)
+        gru_backward = (recurrent_sparse if largest else recurrent).gru_backward
+        call.run(gru_backward, gates, inner, *dlast, *largest, dy, h, *way)
         return gates, inner
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:
@@ -155,11 +169,18 @@ class RNNRecurrence(Recurrence):
         return [h[-1]], (h,)
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
+        self,
+        call: "Call",
+        saved: tuple[Array, ...],
+        dlast: list[Array],
+        dy: Array,
+        way: Way,
+        largest: Largest,
     ) -> tuple[Array, Array]:
         (h,) = saved
         dgates = call.pooled("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
-        call.run(recurrent.rnn_backward, dgates, *dlast, dy, h, *way, self.rectified)
+        rnn_backward = (recurrent_sparse if largest else recurrent).rnn_backward
+        call.run(rnn_backward, dgates, *dlast, *largest, dy, h, *way, self.rectified)
         return dgates, dgates
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:

@@ -31,6 +31,8 @@ Inputs = tuple[Array, Array, Array]
 Steps = tuple[list[Array], tuple[Array, ...]]
 Columns = tuple[Array, int, int]
 """An array (T, N, C) and which of its columns are meant, from one to before another."""
+Largest = tuple[Array, ...]
+"""What the kernels of `recurrent_sparse` take: see there. Empty where all gradients are kept."""
 
 
 class Way(NamedTuple):
@@ -137,10 +139,16 @@ class Recurrence(Module):
         raise NotImplementedError
 
     def steps_back(
-        self, call: "Call", saved: tuple[Array, ...], dlast: list[Array], dy: Array, way: Way
+        self,
+        call: "Call",
+        saved: tuple[Array, ...],
+        dlast: list[Array],
+        dy: Array,
+        way: Way,
+        largest: Largest,
     ) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last
-        state's contribution to the gates.
+        state's contribution to the gates, of which only the `largest` are kept.
 
         They may take the place of what was saved. dlast, those of the last states, become those of
         the initial ones.
@@ -276,12 +284,24 @@ class RecurrentPass(Layer):
             call.run(np.copyto, into, 0 if of is None else of)
         packed = self.core.precision.pack(call, room, call.feedback(core.weight_hh), False)
         way = Way(packed, empty(dy, 1), lengths, self.reverse)
-        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), way)
+        largest = self._largest(call, samples)
+        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), way, largest)
         dx = self._gradients(call, dgates, dinner, in_time, states, first[0], lengths)
         rest = (
             [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []
         )
         return (dx, *rest, *([None] if self.ragged else []))
+
+    def _largest(self, call: "Call", samples: int) -> Largest:
+        """Return what says which gradients of the gates are kept at each step."""
+        size, dtype = self.core.hidden_size, self.core.weight_hh.dtype
+        top = call.top_k(size)
+        if top is None:
+            return ()
+        bounds = call.bounds(samples)
+        columns = call.buffer("columns", (top.k + 1,), np.int32)
+        sizes = call.buffer("sizes", (size,), dtype)
+        return columns, sizes, bounds if top.unified else bounds[:0]
 
     def _states(
         self, call: "Call", h: Array, y: Array, first: Array | None, lengths: Integers

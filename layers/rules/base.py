@@ -25,7 +25,8 @@ from layers.types import Array
 if TYPE_CHECKING:
     from layers.engine.call import Call
 
-RECURRENT = (Recurrence, RecurrentPass, TreeCell)
+SEQUENTIAL = (Recurrence, RecurrentPass)
+RECURRENT = (*SEQUENTIAL, TreeCell)
 CARRYING = (Linear, Convolution, *RECURRENT)
 """The layers whose weights carry the error back."""
 _EXACT = (Embedding, LayerNorm, LearnedPositions)
@@ -57,6 +58,7 @@ class LearningRule(Rule):
         self.seed = non_negative_int(type(self).__name__, "seed", seed, "seed=0 is usual.")
         self.drawn: dict[str, Array] = {}
         self._names: dict[int, tuple[str, int, Parameter]] = {}
+        self._start: Value | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(seed={self.seed})"
@@ -133,6 +135,32 @@ class LearningRule(Rule):
             found = self.drawn[name] = self.normal(parameter, shape, deviation)
         return found
 
+    def started(self, value: Value, start: Value) -> tuple[Value, Value]:
+        """Return what `losses` returns: the loss, and what the backward pass must begin from."""
+        self._start = start
+        return value, start
+
+    def require_started(self, value: Value) -> None:
+        """Refuse a backward pass that does not begin from what `losses` has returned last."""
+        self._require_bound()
+        if value is not self._start:
+            name = type(self).__name__
+            must = "the backward pass must begin from the losses of the rule's own"
+            fix = (
+                "Train by Trainer.fit or train_step; without a trainer, take loss, start ="
+                " rule.losses(model, criterion, x, y), and start.backward(rule=rule)."
+            )
+            raise ValueError(message(name, must, repr(value.call or value), fix))
+
+    def require_equal_samples(self, loss: Value, *weights: Any) -> None:
+        """Refuse a loss in which samples do not count alike: by weights, classes or `ignore`."""
+        layer = loss.call.layer if loss.call else None
+        of_classes = getattr(layer, "class_weights", None)
+        if loss.divisor is not None or any(each is not None for each in (*weights, of_classes)):
+            must = "samples must have no weights, nor their classes, and none may be ignored"
+            fix = "Take direct feedback alignment, whose error has them."
+            raise ValueError(message(type(self).__name__, must, f"{layer!r} with weights", fix))
+
     def one_array(self, x: Any) -> Value:
         """Return the inputs of a batch, which must be one array."""
         if isinstance(x, Value):
@@ -150,7 +178,9 @@ class LearningRule(Rule):
 def _in_words(kinds: tuple[type, ...]) -> str:
     if kinds is CARRYING:
         return "Linear, convolutions, recurrent layers or tree cells"
-    return " or ".join("convolutions" if each is Convolution else each.__name__ for each in kinds)
+    words = {Convolution: "convolutions", Recurrence: "recurrent layers"}
+    *others, last = (words.get(each, each.__name__) for each in kinds if each is not RecurrentPass)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def carrying_weight(call: "Call") -> Parameter | None:

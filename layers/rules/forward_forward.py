@@ -54,6 +54,9 @@ class ForwardForward(LearningRule):
     def predictor(self, model: Module) -> Module:
         return self._predictor
 
+    def begin(self, value: Value, gradient: Any) -> None:
+        self.require_started(value)
+
     def losses(self, model: Any, loss: Any, x: Any, *targets: Any) -> tuple[Value, Value]:
         x = self.one_array(x)
         labels, predictor = np.asarray(targets[0]), self._predictor
@@ -63,6 +66,7 @@ class ForwardForward(LearningRule):
             fix = "Take another rule for numbers."
             raise ValueError(message("ForwardForward", must, got, fix))
         value = total = loss(predictor(x), *targets)
+        self.require_equal_samples(value, *targets[1:])
         right = np.eye(classes, dtype=x.dtype)[labels]
         wrong = np.eye(classes, dtype=x.dtype)[self._wrong(x, labels, classes)]
         streams = [(predictor.labelled(x, right), 1), (predictor.labelled(x, wrong), -1)]
@@ -71,7 +75,7 @@ class ForwardForward(LearningRule):
                 h = block(normalised(h.detach()))
                 goodness = mean_square(h)
                 total = total + self._softplus(sign * (self.threshold - goodness)).mean()
-        return value, total
+        return self.started(value, total)
 
     def _wrong(self, x: Value, labels: Array, classes: int) -> Array:
         """Return a label for each sample (N,) that is not its own, each as likely."""

@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import one_of
+from layers.conv.base import Convolution
 from layers.engine.memory import contiguous, empty, matrix
 from layers.engine.rules import KeptGradients
 from layers.errors import message
 from layers.fusion import Activated, PooledConv2d
 from layers.kernels import dense, pool, sparse
 from layers.linear import Linear, largest
+from layers.recurrent.recurrence import RecurrentPass
 from layers.types import Array
 
-from .base import LearningRule, carrying_weight
+from .base import SEQUENTIAL, LearningRule, carrying_weight
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -26,10 +28,17 @@ class MeProp(LearningRule):
     kept, for weights and inputs alike; of a convolution those of each pixel. The layer with weights
     that ran last has its whole gradient, as in the paper.
 
+    Of a recurrent layer the k largest of each gate are kept at each step of the way back, for the
+    weights, the input and what a product brings to the state before; what goes from state to state
+    by gates alone, such as c to c, is exact. k is at most the size H of a gate: that of the paper's
+    LSTM is 10 of 500. Of a `GRU` what is kept is of what the gates' activations take, so that the
+    product of the state before has these columns, too.
+
     Of equal magnitudes the first columns are kept; what is not finite counts as largest. With `per`
     "batch" the same columns are kept for all rows of a shard, those with the largest sums of
     magnitudes (the paper's unified variant, section 3.3, where a batch is one shard), so that the
-    bits do not depend on the number of ranks, and nothing is exchanged.
+    bits do not depend on the number of ranks, and nothing is exchanged; of a recurrent layer for
+    all that have the step, which is the same one in the order in which it reads.
 
     Of a dense layer, what belongs to the other columns is not computed: rows of the weight for dx,
     rows of dW.
@@ -37,11 +46,13 @@ class MeProp(LearningRule):
     Parameters
     ----------
     k
-        How many columns are kept, at most the width of each layer but the last; or their share of
-        the width, a fraction in (0, 1], at least one of them.
+        How many columns are kept, at most the width of each layer but the last, of a recurrent one
+        H; or their share of the width, a fraction in (0, 1], at least one of them.
     per
         "sample" or "batch".
     """
+
+    defined = (Linear, Convolution, *SEQUENTIAL)
 
     def __init__(self, k: float = 0.05, *, per: str = "sample") -> None:
         super().__init__()
@@ -75,11 +86,12 @@ class MeProp(LearningRule):
             self._last = call
         layer: Any = call.layer
         main = layer.main if isinstance(layer, Activated) else layer
-        (dy,) = dys
-        # A dense layer asks what is kept, and computes no more.
-        top = None if isinstance(main, Linear) else call.top_k(dy.shape[-1])
+        # A dense layer asks what is kept, and computes no more; a recurrent one at each step.
+        asks = isinstance(main, Linear | RecurrentPass)
+        top = None if asks else call.top_k(dys[0].shape[-1])
         if top is None:
-            return super().backward(call, dy)
+            return super().backward(call, *dys)
+        (dy,) = dys
         result: tuple[Array | None, ...]
         if isinstance(layer, PooledConv2d):
             x, z, algorithm, y = call.saved

@@ -6,14 +6,16 @@ import numpy as np
 
 from layers.checks import positive_int
 from layers.containers import Sequential
+from layers.conv.base import Convolution
 from layers.engine.module import Module
 from layers.engine.value import Value
 from layers.errors import message
+from layers.linear import Linear
 from layers.recompute import Recompute
 from layers.residual import Residual
 from layers.types import Array
 
-from .base import CARRYING, LearningRule, carrying_weight
+from .base import CARRYING, SEQUENTIAL, LearningRule, carrying_weight
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -38,6 +40,11 @@ class PredictiveCoding(LearningRule):
     that, in one pass. With a rate of 1 and as many steps as layers it is backpropagation, bit for
     bit; with fewer steps what is further from the output does not learn.
 
+    A recurrent layer is one vertex of the graph, its prediction that of the whole sequence: errors
+    go through its time steps at once, as by backpropagation, where Millidge et al. have a vertex
+    for each. Cells in loops have a vertex for each step, and are refused where a state is used
+    twice, by the next step and by what follows: paths to the output differ.
+
     Parameters
     ----------
     steps
@@ -45,6 +52,8 @@ class PredictiveCoding(LearningRule):
     rate
         In (0, 1].
     """
+
+    defined = (Linear, Convolution, *SEQUENTIAL)
 
     def __init__(self, steps: int = 20, rate: float = 0.5) -> None:
         super().__init__()
@@ -88,7 +97,11 @@ class PredictiveCoding(LearningRule):
 
     def backward(self, call: "Call", *dys: Any) -> tuple[Array | None, ...]:
         outputs = call.output.values if hasattr(call.output, "values") else (call.output,)
-        depth = max(self._depths.get(id(value), 0) for value in outputs)
+        depths = {self._depths[id(each)] for each in outputs if id(each) in self._depths} or {0}
+        if len(depths) > 1:
+            got = f"{call.layer!r}, whose outputs have paths of several lengths"
+            raise ValueError(_of_unequal_paths(got))
+        (depth,) = depths
         gradients = super().backward(call, *dys)
         carries = carrying_weight(call) is not None
         for x in call.inputs:

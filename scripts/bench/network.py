@@ -273,6 +273,16 @@ def row_of(rows: dict[str, Any], name: str, number: int, way: str) -> dict[str, 
     return row
 
 
+def written(path: Path | None, facts: dict[str, Any], rows: dict[str, Any]) -> None:
+    """Write the file, tasks and ways in the order of the tables above."""
+    tasks, order = [*TASKS], [*ways(2)]
+    places = {
+        key: (tasks.index(row["task"]), row["hosts"], order.index(row["way"]))
+        for key, row in rows.items()
+    }
+    harness.write(path, facts, [rows[key] for key in sorted(rows, key=places.__getitem__)])
+
+
 def main() -> None:
     """Measure, print and write the file."""
     parser = harness.arguments(str(__doc__).splitlines()[0], None)
@@ -300,7 +310,7 @@ def main() -> None:
             row = row_of(rows, name, number, way)
             row["curve"] = curve(TASKS[name], ways(number)[way])
             print(row["name"], row["curve"][-1], flush=True)
-            harness.write(options.json, facts, [*rows.values()])
+            written(options.json, facts, rows)
         for link in [LINKS[each] for each in options.links] if options.times else ():
             where = {"megabits": link.megabits, "delay": link.milliseconds}
             for way, found in times_of(name, options.ways, number, link).items():
@@ -308,7 +318,7 @@ def main() -> None:
                 there = [each for each in row["times"] if not where.items() <= each.items()]
                 row["times"] = [*there, where | found]
                 print(row["name"], where, f"{found['ms']:.1f} ms", flush=True)
-            harness.write(options.json, facts, [*rows.values()])
+            written(options.json, facts, rows)
 
 
 if __name__ == "__main__":

@@ -209,50 +209,53 @@ def published() -> str:
 
 def networks() -> str:
     """Return the table of times to a loss on networks of several speeds, if they were measured: of
-    each task and network, what ways take that were measured on it.
+    each task, number of hosts and way, on each network the seconds to the loss and how many times
+    faster that is than by gradients as they are.
     """
     if not (measured := result("network")):
         return ""
-    head = ["task", "hosts", "Mbit/s, ms", "exchange", "MB a batch", "ms a batch", "predicted, ms"]
-    head += ["best loss", "batches to the loss", "seconds to it", "times faster"]
-    rows, lines = measured["rows"], []
-    predicted = {
-        (row["name"], row["megabits"], row["delay"]): row["predicted_ms"]
-        for row in result("scaling_model").get("exchanges", [])
-    }
-    for plain in (row for row in rows if row["way"] == "all-reduce" and row.get("curve")):
+    rows = [row for row in measured["rows"] if row.get("curve") and row["times"]]
+    links = sorted({_link(there) for row in rows for there in row["times"]})
+    head = ["task", "hosts", "exchange", "MB a batch", "best loss", "batches to the loss"]
+    head += [f"{megabits:,} Mbit/s, {delay} ms" for megabits, delay in links]
+    lines = []
+    for plain in (row for row in rows if row["way"] == "all-reduce"):
         target = 1.01 * min(loss for _, loss in plain["curve"])
-        alike = [row for row in rows if all(row[of] == plain[of] for of in ("task", "hosts"))]
-        for there in plain["times"]:
-            link = there["megabits"], there["delay"]
-            slowest = _batches_to(plain["curve"], target) * there["ms"]
-            for row in alike:
-                times = [t for t in row["times"] if (t["megabits"], t["delay"]) == link]
-                if not (row.get("curve") and times):
-                    continue
-                (found,) = times
-                count = _batches_to(row["curve"], target)
-                seconds = count * found["ms"] / 1e3
-                lines.append(
-                    [
-                        row["task"],
-                        row["hosts"],
-                        f"{link[0]}, {link[1]}",
-                        row["way"],
-                        f"{found['bytes'] / 1e6:.3f}",
-                        milliseconds(found["ms"]),
-                        milliseconds(predicted.get((row["name"], *link))),
-                        f"{min(loss for _, loss in row['curve']):.4f}",
-                        count or "not reached",
-                        f"{seconds:.1f}" if count else "",
-                        f"{slowest / 1e3 / seconds:.1f}" if count else "",
-                    ]
-                )
+        slowest = _seconds_to(plain, target)
+        for row in (r for r in rows if all(r[of] == plain[of] for of in ("task", "hosts"))):
+            seconds = _seconds_to(row, target)
+            lines.append(
+                [
+                    *(row[of] for of in ("task", "hosts", "way")),
+                    f"{row['times'][0]['bytes'] / 1e6:.3f}",
+                    f"{min(loss for _, loss in row['curve']):.4f}",
+                    _batches_to(row["curve"], target) or "not reached",
+                    *(_beside(seconds.get(link), slowest.get(link)) for link in links),
+                ]
+            )
     if not lines:
         return ""
-    load = max(t.get("load", 0) for row in rows for t in row["times"])
+    load = max(there.get("load", 0) for row in rows for there in row["times"])
     shared = f" Other work kept the cores busy meanwhile, with a load of up to {load:.0f}."
-    return f"{table(head, lines, words=4)}\n\n{source('network')}{shared if load > 3 else ''}"
+    return f"{table(head, lines, words=3)}\n\n{source('network')}{shared if load > 4 else ''}"
+
+
+def _link(there: dict[str, Any]) -> tuple[float, float]:
+    """Return the megabits of a second and the delay of the network that a time was measured on."""
+    return there["megabits"], there["delay"]
+
+
+def _seconds_to(row: dict[str, Any], target: float) -> dict[tuple[float, float], float]:
+    """Return how long a way takes to a loss on each network, if it comes to it."""
+    count = _batches_to(row["curve"], target)
+    return {_link(there): count * there["ms"] / 1e3 for there in row["times"]} if count else {}
+
+
+def _beside(seconds: float | None, others: float | None) -> str:
+    """Return a time and how many times as fast it is as another."""
+    if seconds is None:
+        return ""
+    return f"{seconds:.1f} s" + (f", {others / seconds:.1f}x" if others else "")
 
 
 def _batches_to(curve: list[list[float]], target: float) -> int:

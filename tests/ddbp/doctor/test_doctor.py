@@ -1,6 +1,7 @@
 """When the doctor looks, whom it tells, and what is left of what it has found."""
 
 import json
+import shutil
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -59,6 +60,7 @@ def test_a_run_that_goes_on_does_not_say_it_again(tmp_path, capsys):
     assert capsys.readouterr().err.count("doctor: rate_low") == 1
     assert second["callbacks"][1].findings == first["callbacks"][1].findings
     # A run that begins anew forgets.
+    shutil.rmtree(tmp_path / "checkpoints")
     trained(ddbp.Instruments(every=10), ddbp.Doctor(), run_dir=tmp_path, epochs=1)
     assert finding.read(tmp_path) == []
 

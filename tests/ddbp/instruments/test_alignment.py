@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ddbp
-from layers import Linear, ReLU, Sequential, SoftmaxCrossEntropy, Tanh, Tape
+from layers import GRU, Linear, ReLU, Reshape, Sequential, SoftmaxCrossEntropy, Tanh, Tape
 from layers.rules import FeedbackAlignment, MeProp
 
 RNG = np.random.default_rng(2)
@@ -67,6 +67,25 @@ def test_measuring_changes_no_bit_of_training_by_a_rule(rule):
         ours.fit(DATA, epochs=2)
         digests.add(ours.parameters_sha256())
     assert len(digests) == 1
+
+
+def test_angles_through_time_are_of_passes_that_write_over_what_was_saved():
+    rng = np.random.default_rng(1)
+    parts = [Reshape(5, 1), GRU(1, 8, rng=rng), GRU(8, 8, last=True, rng=rng)]
+    model, instruments, rule = (
+        Sequential(*parts, Linear(8, 3, rng=rng)),
+        ddbp.Instruments(1),
+        MeProp(3),
+    )
+    rule.bind(model)
+    expected = [
+        np.degrees(np.arccos((a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())))
+        for a, b in zip(gradients(model, rule), gradients(model), strict=True)
+    ]
+    trainer(rule, instruments, model=model).train_step(DATA.x[:16], DATA.y[:16])
+    (found,) = instruments.recording.values["alignment_angle"]
+    assert np.allclose(found[:-2], expected[:-2], atol=0.05)
+    assert found[:4].min() > 10
 
 
 @pytest.mark.parametrize(("rule", "accumulate"), [(None, 1), ("feedback_alignment", 2)])

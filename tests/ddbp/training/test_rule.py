@@ -18,6 +18,13 @@ def model():
     return Sequential(Linear(6, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng))
 
 
+def deep():
+    """Return a network with two hidden layers."""
+    rng = np.random.default_rng(1)
+    parts = Linear(6, 8, rng=rng), ReLU(), Linear(8, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)
+    return Sequential(*parts)
+
+
 def trainer(rule, network=None, **options):
     usual = {"batch_size": 8, "shards": 2, "seed": 5, "quiet": True, "optimizer": ddbp.SGD(0.1)}
     return ddbp.Trainer(
@@ -69,6 +76,38 @@ def test_fit_single_steps_and_loops_learn_by_the_rule_alike(rule):
     assert np.array_equal(last, same)
 
 
+@pytest.mark.parametrize(
+    "rule", ["forward_forward", "target_propagation", "difference_target_propagation"]
+)
+def test_a_loop_on_another_loss_than_the_rules_own_is_refused_and_train_step_is_not(rule):
+    looped, stepped = trainer(rule, deep()), trainer(rule, deep())
+    before = looped.parameters_sha256()
+    for batch in looped.batches(DATA):
+        with pytest.raises(ValueError, match=r"own; got .*Train by Trainer\.fit or train_step"):
+            looped.step(SoftmaxCrossEntropy()(looped.model(batch.x), batch.y))
+        break
+    assert looped.parameters_sha256() == before
+    for each in (looped, stepped):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    assert looped.parameters_sha256() == stepped.parameters_sha256() != before
+
+
+@pytest.mark.parametrize("rule", ["forward_forward", "feedback_alignment"])
+def test_an_update_by_another_gradient_than_the_rules_is_refused(rule):
+    ours, other = trainer(rule, deep()), trainer(rule, deep())
+    own, criterion = ours.options.rule, SoftmaxCrossEntropy()
+    x, y, *_ = ours.batch(DATA.x[:8], DATA.y[:8])
+    loss = criterion(ours.model(x), y)
+    loss.backward()
+    with pytest.raises(ValueError, match=r"by the trainer's rule, .*; got exact backpropagation"):
+        ours.update(loss)
+    loss, start = own.losses(ours.model, criterion, x, y) or (criterion(ours.model(x), y),) * 2
+    start.backward(rule=own)
+    ours.update(loss)
+    other.train_step(DATA.x[:8], DATA.y[:8])
+    assert ours.parameters_sha256() == other.parameters_sha256()
+
+
 def test_what_was_drawn_is_in_the_state_and_is_used_where_it_is_loaded():
     ours, other = trainer(FeedbackAlignment(seed=1)), trainer(FeedbackAlignment(seed=1))
     ours.fit(DATA, epochs=1)
@@ -83,9 +122,7 @@ def test_what_was_drawn_is_in_the_state_and_is_used_where_it_is_loaded():
 
 def test_what_is_learned_beside_the_model_goes_on_from_a_state_and_is_not_the_models():
     def make():
-        rng = np.random.default_rng(1)
-        parts = Linear(6, 8, rng=rng), ReLU(), Linear(8, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)
-        return trainer("difference_target_propagation", Sequential(*parts), optimizer="adam")
+        return trainer("difference_target_propagation", deep(), optimizer="adam")
 
     whole, first, second = make(), make(), make()
     whole.fit(DATA, epochs=2)

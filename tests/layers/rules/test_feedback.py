@@ -19,7 +19,6 @@ from layers import (
     Recompute,
     ReLU,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
     Tape,
     Workspace,
@@ -316,9 +315,6 @@ def test_targets_that_are_no_labels_of_the_output_are_refused(rng):
     value = Tape().input(x)
     with pytest.raises(ValueError, match="must be that of a loss with a target"):
         (model(value) ** 2).mean().backward(rule=rule)
-    weighted = SoftmaxCrossEntropy()(model(Tape().input(x)), np.array([0, 1]), np.ones(2))
-    with pytest.raises(ValueError, match="samples must have no weights"):
-        weighted.backward(rule=rule)
 
 
 def test_direct_feedback_refuses_inputs_of_other_samples_than_the_output(rng):

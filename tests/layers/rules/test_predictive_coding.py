@@ -5,15 +5,19 @@ import pytest
 
 from layers import (
     GRU,
+    LSTM,
+    RNN,
     Composite,
     Conv2d,
     Linear,
+    LSTMCell,
     MeanSquaredError,
     Recompute,
     Residual,
     Sequential,
     Tanh,
     Tape,
+    TreeLSTM,
 )
 from layers.rules import PredictiveCoding
 
@@ -96,7 +100,72 @@ def test_many_steps_come_to_backpropagation(rng):
         assert np.allclose(ours, exact, rtol=1e-12, atol=0)
 
 
-def test_shortcuts_and_recurrences_are_refused_by_name(rng):
+def through(layer, x, dy):
+    """Return the gradients of the input and of the parameters of a layer, by backpropagation."""
+    for parameter in layer.parameters():
+        parameter.forget_gradients()
+    value = Tape().input(x)
+    layer(value).backward(dy)
+    return value.grad.copy(), [parameter.gradient.copy() for parameter in layer.parameters()]
+
+
+def sequences(rng):
+    """Return recurrent layers of three kinds, one of them in both directions, and a dense one."""
+    return Sequential(
+        LSTM(5, 4, bidirectional=True, rng=rng),
+        GRU(8, 6, rng=rng),
+        RNN(6, 3, last=True, rng=rng),
+        Linear(3, 2, rng=rng),
+    ).astype(np.float64)
+
+
+@pytest.mark.parametrize(("steps", "rate"), [(1, 0.3), (2, 1.0), (3, 0.5), (40, 0.9)])
+def test_a_recurrent_layer_is_one_vertex_of_the_graph(steps, rate, rng):
+    model = sequences(rng)
+    x, y = rng.standard_normal((5, 7, 5)), rng.standard_normal((5, 2))
+    v = [x]
+    for layer in model:
+        v.append(layer(v[-1]))
+    errors = [np.zeros_like(each) for each in v[1:-1]] + [2 * (v[-1] - y) / y.size]
+    for _ in range(steps):
+        down = [through(model[n + 1], v[n + 1], errors[n + 1])[0] for n in range(3)]
+        for error, from_above in zip(errors, down, strict=False):
+            error += rate * (from_above - error)
+    expected = [
+        gradient for n, layer in enumerate(model) for gradient in through(layer, v[n], errors[n])[1]
+    ]
+    rule = PredictiveCoding(steps, rate)
+    rule.bind(model)
+    for ours, theirs in zip(gradients(model, x, y, rule), expected, strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-9, atol=1e-13)
+
+
+def test_recurrent_layers_in_as_many_steps_at_a_rate_of_1_are_backpropagation_bit_for_bit(rng):
+    model = sequences(rng).astype(np.float32)
+    x, y = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 7, 5), (5, 2)))
+    rule = PredictiveCoding(3, 1.0)
+    rule.bind(model)
+    found, exact = gradients(model, x, y, rule), gradients(model, x, y)
+    assert [each.tobytes() for each in found] == [each.tobytes() for each in exact]
+
+
+def test_states_on_paths_of_several_lengths_are_refused(rng):
+    rule, cell = PredictiveCoding(), LSTMCell(4, 3, rng=rng, dtype=np.float64)
+    x = Tape().input(np.ones((2, 3, 4)), gradient=False)
+    rule.bind(cell)
+    h, c = cell(x[:, 0])
+    h, c = cell(x[:, 1], (h, c))
+    h.sum().backward(rule=rule)
+    h, c = cell(x[:, 0])
+    both = h + cell(x[:, 1], (h, c))[0]
+    with pytest.raises(ValueError, match=r"as many layers with weights; got LSTM\(4, 3\)"):
+        both.sum().backward(rule=rule)
+    y, ((h, _),) = cell.layer.run(x)
+    with pytest.raises(ValueError, match="whose outputs have paths of several lengths"):
+        (Linear(3, 3, rng=rng, dtype=np.float64)(y).sum() + h.sum()).backward(rule=rule)
+
+
+def test_shortcuts_and_trees_are_refused_by_name(rng):
     rule, unequal = PredictiveCoding(), "all paths to the output must pass as many layers"
     block = Residual(Sequential(Linear(4, 4, rng=rng), Tanh()))
     model = Sequential(Linear(4, 4, rng=rng), Sequential(Tanh(), block), Linear(4, 2, rng=rng))
@@ -112,8 +181,8 @@ def test_shortcuts_and_recurrences_are_refused_by_name(rng):
     segment = Sequential(Recompute(Sequential(*model[:1], Tanh())), model[2])
     with pytest.raises(ValueError, match="must have no segments that are computed again; got lay"):
         rule.bind(segment)
-    with pytest.raises(ValueError, match="GRURecurrence"):
-        rule.bind(Sequential(GRU(3, 3, last=True, rng=rng)))
+    with pytest.raises(ValueError, match=r"Linear, convolutions or recurrent layers; got .*Tree"):
+        rule.bind(Sequential(TreeLSTM(3, 3, rng=rng)))
 
 
 @pytest.mark.parametrize("shortcut", ["as long", "of the input", "of what is frozen"])

@@ -30,7 +30,7 @@ from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
 import ddbp
 from ddbp import settings
 from ddbp.observers.observer import StepPhase
-from ddbp.training import advice, memory
+from ddbp.training import advice, memory, snapshots
 from layers import BatchNorm, Dropout, TapeHook
 
 LINK = {
@@ -259,10 +259,12 @@ def advised(name: str, killer: Killer):
 
 def found_out(trainer) -> str:
     """Return what ranks have found out together, in words; steps must have kept to it."""
-    if trainer._memory.size is not None:
+    told = {name: part.state() for name, part in snapshots.told(trainer).items()}
+    if trainer._memory.size is None:
+        del told["memory"]
+    else:
         assert trainer._memory.facts is not None
         assert trainer._workspace.nbytes <= trainer._memory.size
-    told = [trainer._memory.state(), trainer.advice and trainer.advice.state()]
     return json.dumps(told, sort_keys=True)
 
 

@@ -285,6 +285,16 @@ FITS: dict[str, tuple[Callable[..., ddbp.Trainer], ddbp.data.source.Dataset, int
         DATA,
         4,
     ),
+    "meProp through windows": (
+        lambda **options: make(
+            recurrent(),
+            ddbp.Adam(0.01),
+            **{"loss": MeanSquaredError(), "truncate": 3, **options},
+            rule=MeProp(0.3, per="batch"),
+        ),
+        SEQUENCES,
+        8,
+    ),
     "LAMB, one cycle": (
         lambda **options: make(dense(), ddbp.LAMB(ddbp.OneCycle(0.02, steps=24)), **options),
         DATA,

@@ -65,7 +65,7 @@ from layers import (
     top_k,
 )
 from layers.kernels.llvm.simd_bf16 import HAS_DOTS
-from layers.rules import SignSymmetry
+from layers.rules import MeProp, PredictiveCoding, SignSymmetry
 
 EPOCHS = 5
 
@@ -516,6 +516,31 @@ RUNS: dict[str, Callable[[int | None], tuple[ddbp.Trainer, list]]] = {
         validation=texts(37, 7),
         rule=SignSymmetry("batchwise"),
         clip_norm=1.0,
+        shards=shards,
+    ),
+    "meProp of sentences, of shards": lambda shards: fitted(
+        language_model(LSTM(8, 12, layers=2, bidirectional=True, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        rule=MeProp(0.2, per="batch"),
+        shards=number(shards, 4),
+    ),
+    "predictive coding of sentences": lambda shards: fitted(
+        language_model(LSTM(8, 24, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=texts(173, 6),
+        validation=texts(37, 7),
+        rule=PredictiveCoding(2, 0.5),
+        shards=shards,
+    ),
+    "meProp of sentences, accumulated": lambda shards: fitted(
+        language_model(GRU(8, 24, last=True, rng=np.random.default_rng(1)), 24),
+        ddbp.Adam(0.01),
+        training=sentences(173, 6),
+        validation=sentences(37, 7),
+        rule=MeProp(3),
+        accumulate=2,
         shards=shards,
     ),
     "augmented images, accumulated, two classes a sample": lambda shards: fitted(
