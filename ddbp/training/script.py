@@ -391,8 +391,7 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 raise OSError(message("script.finish", must, got, fix)) from error
     loss = result.get("metrics", {}).get("validation_loss")
     if isinstance(loss, float) and not math.isfinite(loss):
-        must = "the validation loss must be finite at the end of a run"
-        fix = "Lower the learning rate, clip the gradient with clip_norm=1, or check the data."
+        must, fix = "the last validation loss must be finite", "Lower the learning rate."
         raise NotFiniteError(message("script.finish", must, loss, fix))
 
 

@@ -236,7 +236,7 @@ def test_a_run_whose_last_validation_is_not_finite_is_an_error(tmp_path, capfd, 
     if ends:
         script.finish(options, trainer, result)
     else:
-        with pytest.raises(NotFiniteError, match="loss must be finite at the end of a run; got"):
+        with pytest.raises(NotFiniteError, match="last validation loss must be finite; got"):
             script.finish(options, trainer, result)
     line = capfd.readouterr().out.splitlines()[-1]
     assert options.json.read_text() == line + "\n"
