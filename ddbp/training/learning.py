@@ -107,15 +107,6 @@ def require_bound(rule: Rule | None, whole: Module) -> None:
         raise RuntimeError(message("Trainer", must, got, fix))
 
 
-def predictor(trainer: Any) -> Any:
-    """Return what a trainer evaluates and predicts with."""
-    rule, model = trainer.options.rule, trainer.model
-    found = model if rule is None else rule.predictor(model)
-    if found is not model:
-        require_bound(rule, model)
-    return found
-
-
 def parts(trainer: Any) -> dict[str, Any]:
     """Return what a trainer's state has of its rule: what was drawn, and what is learned."""
     rule, whole = trainer.options.rule, trainer._update.learner

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp import export
 from ddbp.training import learning
 from layers import GRU, Linear, ReLU, Rule, Sequential, SoftmaxCrossEntropy
 from layers.rules import DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry
@@ -232,6 +233,31 @@ def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_pat
     network = deep()
     ddbp.load_parameters(network, tmp_path / "model.safetensors")
     trainer(here, network).fit(DATA, epochs=1)
+
+
+def test_what_a_run_leaves_predicts_as_its_trainer_does(tmp_path):
+    network = Sequential(Linear(6, 16, rng=np.random.default_rng(1)), ReLU())
+    network = Sequential(*network, Linear(16, 3, rng=np.random.default_rng(2)))
+    callbacks = [ddbp.Checkpoints(every_epochs=1)]
+    ours = trainer("forward_forward", network, run_dir=tmp_path, callbacks=callbacks)
+    ours.fit(DATA, epochs=2)
+    x = DATA.x.astype(np.float32)
+    logits = ours.predict(x)
+    # Not as the network does by itself.
+    assert (logits.argmax(axis=1) != network(x).argmax(axis=1)).any()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as found:
+        pairs = found["pairs"]
+    confusion = np.zeros((3, 3), int)
+    confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (DATA.y, logits.argmax(axis=1)), 1)
+    assert np.array_equal(confusion, expected)
+    # The file of parameters is still that of the network.
+    parameters = tmp_path / "model.safetensors"
+    ddbp.load_parameters(Sequential(*network), parameters)
+    parameters.unlink()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
 
 
 def test_a_state_of_another_rule_is_refused_by_name():
