@@ -34,7 +34,7 @@ from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
-from ddbp.seldom.exchange import Exchange, chosen
+from ddbp.seldom.exchange import chosen
 from layers import Module
 from layers.errors import message, wording
 from layers.precision import PRECISIONS
