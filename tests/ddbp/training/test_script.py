@@ -94,14 +94,12 @@ def fitted(path, *arguments):
     return script.fit(options, model, layers.MeanSquaredError(), optimizer, DATA, DATA)[0]
 
 
-# The run is shorter than a round of what is chosen.
-@pytest.mark.filterwarnings("ignore:DiLoCo. every should be at most:RuntimeWarning")
 @pytest.mark.parametrize("word", ["auto", "data"])
 def test_a_script_measures_the_network_if_asked_to(word, tmp_path, monkeypatch):
     monkeypatch.setattr(advice, "measured", lambda comm: Network(2, 0.01, 1e5))
     trainer = fitted(tmp_path, "--network", word, "--epochs", 10)
     assert trainer.advice.way.arguments
-    assert (trainer.options.exchange is None) == (word == "auto")
+    assert (trainer.options.compression is None) == (word == "auto")
 
 
 LONGER = ("--resume", "--epochs", 5, "--learning-rate", 0.05)
