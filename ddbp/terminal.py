@@ -1,7 +1,13 @@
-"""What ddbp says: on standard error, if there is one, in letters that it can show."""
+"""What ddbp says: on standard error, if there is one, in letters that it can show; and lines of
+JSON for programs.
+"""
 
 import io
+import json
+import math
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 
 def by_lines() -> None:
@@ -28,6 +34,19 @@ def write(text: str) -> None:
     except UnicodeEncodeError:
         stream.write(text.encode("ascii", "backslashreplace").decode())
     stream.flush()
+
+
+def json_line(facts: Any) -> str:
+    """Return facts as a line of JSON, which has null for numbers that are not finite."""
+    return json.dumps(_told(facts), allow_nan=False)
+
+
+def _told(facts: Any) -> Any:
+    if isinstance(facts, Mapping):
+        return {name: _told(each) for name, each in facts.items()}
+    if isinstance(facts, list | tuple):
+        return [_told(each) for each in facts]
+    return None if isinstance(facts, float) and not math.isfinite(facts) else facts
 
 
 def plain(text: object) -> str:

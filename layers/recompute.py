@@ -31,9 +31,11 @@ class Recompute(Layer):
     (Chen et al. 2016, arXiv 1604.06174; Griewank and Walther 2000).
 
     Memory is that of one segment at a time, for one more forward pass of each. The bits are those
-    of the segment without it: random masks are functions of the draw, which is counted once, and
-    running statistics learn in the first pass alone. Segments may lie in each other, share
-    parameters, have several inputs and outputs, and carry a state if what is in them does.
+    of the segment without it: random masks are functions of the draw, which is counted once,
+    running statistics learn in the first pass alone, and what the insides contribute to the
+    gradient of an input is added one by one to what it has received from elsewhere. Segments may
+    lie in each other, share parameters, have several inputs and outputs, and carry a state if what
+    is in them does.
 
     >>> model = Sequential(*(Recompute(block) for block in blocks), head)
 
@@ -69,7 +71,17 @@ class Recompute(Layer):
         """Return what the segment does, called with the same."""
         if not any(isinstance(x, Recorded) for x in (*inputs, *named.values())):
             return self.segment(*inputs, **named)
-        return super().__call__(*inputs, *named.values(), _ByName(tuple(named)))
+        return self._record(*inputs, *named.values(), _ByName(tuple(named)))
+
+    def _record(self, *inputs: Any) -> Any:
+        """Return what a call on the tape gives. Where the segment gives an input, or one value
+        twice, so does this, so that all gradients of a value are added up in one place.
+        """
+        y = super().__call__(*inputs)
+        outputs = [*y] if y.__class__ is tuple else [y]
+        every = [*inputs, *outputs]
+        same = [every[place] for value in outputs[:1] for place in value.call.same]
+        return tuple(same) if y.__class__ is tuple else same[0]
 
     @property
     def run(self) -> Callable[..., tuple[Any, Any]]:
@@ -87,7 +99,7 @@ class Recompute(Layer):
             segment: Any = self.segment
             result: tuple[Any, Any] = segment.run(x, state)
             return result
-        y, *following = super().__call__(x, *leaves, runs)
+        y, *following = self._record(x, *leaves, runs)
         return y, put_together(runs.following, following)
 
     def forward(self, call: ForwardCall, *inputs: Any) -> Any:
@@ -100,6 +112,8 @@ class Recompute(Layer):
             outputs = self._outputs(tape, y)
             call.learn(tape)
             call.given = _facts(outputs)
+            every = [*map(id, values), *map(id, outputs)]
+            call.same = [every.index(id(value)) for value in outputs]
             _share(call, tape, outputs)
             arrays = [value.array for value in outputs]
             if len(arrays) > 1 and around.is_segment:
@@ -134,7 +148,7 @@ class Recompute(Layer):
             outputs = self._outputs(tape, y)
             del y
             self._require_same(call, tape, outputs)
-            return _propagated(call, tape, inputs, outputs, dys)
+            return tape.propagate(inputs, outputs, dys)
 
     def _outputs(self, tape: SegmentTape, y: Any) -> list[Value]:
         outputs = [*y] if y.__class__ is tuple else [y]
@@ -172,7 +186,8 @@ class Chain(Recompute):
         tape.learn_backward()
         call.save(given, None)
         try:
-            return _propagated(call, tape, inputs, outputs, dys)
+            gradients: tuple[Array | None, ...] = tape.propagate(inputs, outputs, dys)
+            return gradients
         finally:
             tape.end()
 
@@ -246,18 +261,6 @@ def _segment(layers: Sequence[Module], plan: Sequence[Any]) -> Module:
     return Sequential(*steps, fuse=False)
 
 
-def _propagated(
-    call: SegmentCall,
-    tape: SegmentTape,
-    inputs: Sequence[Any],
-    outputs: list[Value],
-    dys: list[Any],
-) -> tuple[Array | None, ...]:
-    """Return the gradients of the inputs of a pass over a segment, given those of its outputs."""
-    tape.propagate(outputs, dys)
-    return tuple([_gradient(call, i, x) for i, x in enumerate(inputs)])
-
-
 def _facts(outputs: Sequence[Value]) -> list[Any]:
     """Return what the outputs are: shapes, types and a sum over all bits, 64 at a time."""
     found = []
@@ -286,11 +289,3 @@ def _copy(call: "Call", name: str, array: Array) -> Array:
     result = call.pooled(name, array.shape, array.dtype)
     np.copyto(result, array)
     return result
-
-
-def _gradient(call: SegmentCall, index: int, x: Any) -> Array | None:
-    """Return the gradient of an input in memory that outlives the pass."""
-    dx = x.received if isinstance(x, Value) else None
-    if dx is None or call.tape.workspace.is_pooled(dx):
-        return dx
-    return _copy(call, f"dx{index}", dx)

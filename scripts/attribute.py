@@ -36,7 +36,7 @@ def explained(trainer: Trainer, name: str, images: Array, labels: Array) -> Attr
     rows = first[:, np.newaxis] + np.arange(share)
     mine = rows[comm.rank]
     options = {"first_sample": int(mine[0])} if name == "SmoothGrad" else {}
-    found = METHODS[name](trainer.model, images[mine], target=labels[mine], **options)
+    found = METHODS[name](trainer.predictor, images[mine], target=labels[mine], **options)
     whole = {}
     for part, array in vars(found).items():
         if isinstance(array, np.ndarray):

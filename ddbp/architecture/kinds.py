@@ -11,6 +11,7 @@ import numpy as np
 import layers
 from layers import Module, Sequential
 from layers.errors import message, wording
+from layers.rules.predictor import Predictor
 
 Read = Callable[[Any], Any]
 
@@ -191,6 +192,10 @@ def _define(
         _add(name, Kind(kind, make or kind, arguments, elements or (lambda arguments: 0)))
 
 
+def _forward_forward(layers: Iterable[Any], fuse: bool = True) -> Module:
+    return Predictor(_sequential(layers, fuse))
+
+
 def _sequential(layers: Iterable[Any], fuse: bool = True) -> Module:
     return Sequential(*layers, fuse=fuse)
 
@@ -311,6 +316,12 @@ _define("TreeRNN", "input_size hidden_size children all_nodes")
 _define("Sequential", "layers fuse", _sequential)
 _define("Residual", "body shortcut")
 _define("Recompute", "segment")
+
+# ---- what a learning rule has a network predict with
+_add(
+    "ForwardForwardPredictor",
+    Kind(Predictor, _forward_forward, {each: _attribute(each) for each in ("layers", "fuse")}),
+)
 
 # ---- losses
 _define("MeanSquaredError MeanAbsoluteError KLDivergence CosineDistance")

@@ -5,13 +5,13 @@ of texts. The last line is one JSON object.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from ddbp import terminal
 from ddbp.comm.threads import use_one_thread
 from ddbp.recipes import evaluation
 from ddbp.recipes.chosen import RECIPES
@@ -52,7 +52,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         return
     if not options.quiet:
         _show(result)
-    line = json.dumps(result)
+    line = terminal.json_line(result)
     print(line, flush=True)
     if options.json:
         options.json.write_text(line + "\n")

@@ -6,13 +6,13 @@ which the smoothed loss is least. The last line is one JSON object.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from ddbp import terminal
 from ddbp.comm.threads import use_one_thread
 from ddbp.optim.rate_range import RateRange
 from ddbp.recipes.recipe import Recipe
@@ -64,12 +64,12 @@ def _find(recipe: Recipe, options: argparse.Namespace) -> None:
         found.save(options.picture)
     if not options.quiet:
         _show(found)
-    line = json.dumps(
+    line = terminal.json_line(
         {
             "suggestion": found.suggestion,
             "verdict": found.verdict,
             "rates": found.rates,
-            "losses": [loss if loss < float("inf") else None for loss in found.losses],
+            "losses": found.losses,
         }
     )
     print(line, flush=True)

@@ -18,7 +18,7 @@ from ddbp import settings
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.files import read_text, reason
-from ddbp.terminal import plain
+from ddbp.terminal import json_line, plain
 from ddbp.training import replay
 from layers.errors import message
 
@@ -124,7 +124,7 @@ def _replay(options: argparse.Namespace, console: Console) -> int:
     found |= {name: [rank[name] for rank in ranks] for name in ("samples", "left_out")}
     found["recorded_sha256"] = expected
     if options.json:
-        print(json.dumps(found))
+        print(json_line(found))
     else:
         _show(found, arrays, options.layer, console)
     return 0 if expected in (None, found["sha256"]) else 1

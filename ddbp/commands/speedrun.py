@@ -17,7 +17,7 @@ from ddbp.job import temporary
 from ddbp.speedrun import entry
 from ddbp.speedrun.entry import Entry
 from ddbp.speedrun.tasks import SHARDS, TASKS, Task
-from ddbp.terminal import plain, say
+from ddbp.terminal import json_line, plain, say
 from layers.errors import message
 
 from . import launch
@@ -113,7 +113,7 @@ def _enter(task: Task, numbers: Mapping[str, Any], options: argparse.Namespace) 
     made = entry.made(task, options.by, numbers, found)
     if options.out is not None:
         made.write(options.out)
-    print(json.dumps(made._asdict()))
+    print(json_line(made._asdict()))
     if not options.quiet:
         say(f"{task.name}: {_in_words(made)}")
     return 0

@@ -72,7 +72,7 @@ def _train(recipe: Recipe, options: argparse.Namespace) -> None:
         labels, example = read.classes or None, example_of(data.training)
         save_bundle(
             path,
-            trainer.model,
+            trainer.predictor,
             preprocessing=read,
             task=prepared.task,
             labels=labels,

@@ -170,7 +170,9 @@ class Accumulation:
         return loss
 
     def require_no_factor(self, loss: Value) -> Value:
-        """Return the loss, or refuse a batch whose gradient had to be multiplied, and was not."""
+        """Return the loss, or refuse a batch whose gradient had to be multiplied, or that of the
+        rule, and was not.
+        """
         flat = self._reducer.flat
         checks.is_value(loss)
         if loss.tape.owner is not flat or flat.freezes != Parameter.freezes:
@@ -185,6 +187,12 @@ class Accumulation:
                 must = "a batch must be propagated backwards by step where losses are scaled"
                 got = f"a scale of {self._scaling.value:g}"
             fix = "Call trainer.step(loss) instead of loss.backward() and trainer.update(loss)."
+            raise ValueError(message("Trainer.update", must, got, fix))
+        if self.rule is not None and loss.tape.propagated_by is not self.rule:
+            self.lose()
+            must = f"a batch must be propagated backwards by the trainer's rule, {self.rule!r}"
+            got = str(loss.tape.propagated_by or "exact backpropagation")
+            fix = "Call trainer.step(loss), or loss.backward(rule=trainer.options.rule)."
             raise ValueError(message("Trainer.update", must, got, fix))
         return loss
 

@@ -22,7 +22,7 @@ from layers.types import Array
 
 from . import checks
 from .batch import LocalBatch, local_batch, sliced
-from .learning import predictor
+from .learning import require_bound
 from .metrics import Metric, shard_sums
 
 if TYPE_CHECKING:
@@ -36,6 +36,18 @@ Passes = Callable[[LocalBatch], tuple[Any, Value]]
 
 class Evaluating:
     """What a trainer offers to see what its model makes of data."""
+
+    @property
+    def predictor(self) -> Any:
+        """What predicts, and is evaluated: the model, unless the rule that it learns by has it
+        predict by something else (`layers.Rule.predictor`), with the same parameters.
+        """
+        trainer: Any = self
+        rule, model = trainer.options.rule, trainer.model
+        found = model if rule is None else rule.predictor(model)
+        if found is not model:
+            require_bound(rule, model)
+        return found
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks
@@ -54,7 +66,7 @@ class Evaluating:
         trainer: Any = self
         trainer._update.rest()
         samples = checks.samples_to_predict(x, trainer._flat.dtype)
-        return predict(predictor(trainer), samples, trainer.options.batch_size)
+        return predict(trainer.predictor, samples, trainer.options.batch_size)
 
     def parameters_sha256(self) -> str:
         """Return a digest of all parameters and states."""
@@ -66,7 +78,7 @@ class Evaluating:
 def of_trainer(trainer: "Trainer", data: Dataset) -> dict[str, float]:
     """Return loss and metrics of a trainer over a data set, having told its hooks; collective."""
     loss = checks.has_loss("Trainer.evaluate", trainer.loss)
-    model, hooks = predictor(trainer), trainer.tape_watchers.hooks
+    model, hooks = trainer.predictor, trainer.tape_watchers.hooks
     one = partial(forward, model, loss, trainer._gather, hooks)
     run_pass = partial(trainer._warm_up, one)
     metrics = {"loss": None, **trainer.metrics}

@@ -134,7 +134,7 @@ class FitLoop(StepHook):
             self._configuration = chosen | facts | {"environment": environment()}
         if self._folder is not None and self._configuration is not None:
             self._folder.write_configuration(self._configuration)
-            self._folder.write_architecture(trainer.model)
+            self._folder.write_architecture(trainer.predictor)
 
     def run(
         self,

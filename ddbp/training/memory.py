@@ -10,9 +10,11 @@ own. A plan belongs to a number of ranks: it is used again when there are as man
 those that there are.
 """
 
+import ctypes
 import json
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +110,10 @@ class Budget:
         self._known: dict[int, tuple[tuple[int, ...], dict[str, Any]]] = {}
         # The most ranks that there have been.
         self._most = trainer.comm.size
+        for _, layer in trainer.model.named_layers():
+            # It may have the plan of another trainer.
+            if isinstance(layer, Sequential):
+                use_plan(layer, None)
         if self.size is not None:
             require_plannable(trainer.model, trainer.options)
 
@@ -218,15 +224,18 @@ class Budget:
         trainer._workspace = Workspace()
 
     def practise(self, trainer: "Trainer", data: Dataset) -> None:
-        """Propagate, as a newcomer, as many samples as one of all ranks has of a batch, within
-        about the budget: kernels are there then.
+        """Propagate, as a newcomer, about as many samples as one of all ranks has of a batch:
+        kernels are there then, within about the budget.
         """
-        shards = trainer._plan
-        size = max(shards.shards, trainer.options.batch_size // (settings.ranks() or 1))
-        rows = local_batch(data, shards, range(min(size, len(data))), sliced)
+        shards, batch = trainer._plan, min(trainer.options.batch_size, len(data))
+        # Of one sample a shard has no variance.
+        size = min(batch, max(2 * shards.shards, batch // (settings.ranks() or 1)))
+        rows = local_batch(data, shards, range(size), sliced)
         _require_one_array(rows)
         try:
-            _Practice(trainer, rows).run_alone()
+            # What goes wrong with so few need not with a batch, where others can be told of it.
+            with suppress(Exception):
+                _Practice(trainer, rows).run_alone()
         finally:
             trainer._update.group.restart()
 
@@ -239,6 +248,14 @@ class Budget:
         """Know what others do."""
         self._known = {ranks: (tuple(batch), facts) for ranks, batch, facts in state["plans"]}
         self._most = state["most"]
+
+
+def _give_back_free() -> None:
+    """Give the system back what has been freed and malloc keeps, where the C library can: glibc
+    keeps arrays of up to 32 MiB in its heap once one as large has been freed.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _require_one_array(rows: LocalBatch) -> None:
@@ -309,6 +326,7 @@ class _Practice:
         with comm.leader_first(), trainer._gather.alone():
             if not comm.of_host.rank:
                 compile_step(trainer, self._rows)
+            self._begin_anew()
             for _ in range(_PASSES):
                 watch.begin()
                 self._run(workspace, watch)
@@ -319,6 +337,8 @@ class _Practice:
         sizes = np.max([[layer[:2] for layer in layers] for layers, _ in all_ranks], axis=0)
         pairs = zip(sizes.tolist(), times, strict=True)
         layers = [Layer(output, kept, seconds) for (output, kept), seconds in pairs]
+        del workspace
+        _give_back_free()
         return layers, max(rest for _, rest in all_ranks)
 
     def taken_by(self, plan: Plan | None) -> int:
@@ -326,6 +346,7 @@ class _Practice:
         rank.
         """
         trainer, workspace = self._trainer, Workspace()
+        self._begin_anew()
         use_plan(self._model, plan)
         with trainer._gather.alone():
             for _ in range(2):
@@ -334,6 +355,12 @@ class _Practice:
         trainer._workspace = workspace
         taken = np.array([workspace.nbytes], np.int64)
         return int(trainer.comm.all_gather(taken).max())
+
+    def _begin_anew(self) -> None:
+        """Let go of what steps before have held."""
+        self._trainer._workspace = Workspace()
+        self._trainer._stream.last_tape = None
+        _give_back_free()
 
     def _run(self, workspace: Workspace, *hooks: TapeHook) -> None:
         """Propagate forward and backward."""
@@ -357,10 +384,16 @@ class _Practice:
                     y.backward(np.ones(y.shape, y.dtype))
                 else:
                     weights = () if rows.weights is None else (rows.weights,)
-                    trainer.loss(y, rows.y, *weights).backward()
+                    loss = trainer.loss(y, rows.y, *weights)
+                    factor = trainer._scaling.value
+                    if trainer.options.accumulate > 1:
+                        # Batches of other weight than the first have one, which takes room.
+                        factor /= 2
+                    loss.backward(None if factor == 1 else np.full(loss.shape, factor))
         finally:
             tape.release()
             trainer._update.flat.zero_gradients()
+            _give_back_free()
 
 
 class _Watch(TapeHook):

@@ -61,7 +61,7 @@ def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, fol
         rows = order[start : start + size]
         batch = local_batch(data, ShardPlan(1, 1, 0), rows, RowBuffers().take)
         tape = Tape(samples=len(rows))
-        output = call(trainer.model, recorded(tape, batch.x))
+        output = call(trainer.predictor, recorded(tape, batch.x))
         if not hasattr(output, "array") or type(batch.y) is not np.ndarray:
             return
         parts.append((rows, output.array, batch.y, batch.weights))
@@ -91,7 +91,7 @@ def write(trainer: "Trainer", training: Dataset, validation: Dataset | None, fol
         arrays |= windows_of
     for callback in trainer.callbacks:
         if isinstance(callback, TextSamples):
-            facts |= callback.facts(trainer.model)
+            facts |= callback.facts(trainer.predictor)
     first, leaf = next(iter(leaves("x", data.in_memory(numbers).x)))
     inputs = {f"input{n}": _small(leaf, n) for n in range(len(numbers))}
     facts["input"] = first

@@ -11,39 +11,38 @@ A script adds its own flags, data and model, and needs nothing but the installed
 """
 
 import argparse
-import json
+import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, NoReturn
 
 import numba
-import numpy as np
 
 import layers
 from ddbp import compression, settings, terminal
 from ddbp.checkpoint.folder import IN_RUN, found
 from ddbp.comm.current import communicator
 from ddbp.comm.threads import advise_other_cores, use_one_thread
-from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
-from ddbp.seldom.exchange import Exchange, chosen
+from ddbp.seldom.exchange import chosen
 from layers import Module
 from layers.errors import message, wording
 from layers.precision import PRECISIONS
-from layers.types import Array
 
 from . import learning, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
 from .refusals import start
+from .regression import linear_fit, root_mean_square, root_mean_square_errors
 from .replay import StepDigests
 from .trace import Trace
 from .trainer import Trainer
@@ -115,7 +114,7 @@ class Flags(argparse.ArgumentParser):
         self.add_choice("--precision", PRECISIONS, "what products are computed in")
         self.add_argument(
             "--compression",
-            type=_compression,
+            type=_read_by(compression.chosen),
             metavar="NAME",
             help="what hosts send of gradients: top-k:0.01, power-sgd:2, sign, float16, bfloat16 or"
             " int8 (all)",
@@ -125,9 +124,10 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--rule",
-            choices=learning.names(),
+            type=_read_by(_rule),
             metavar="NAME",
-            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}",
+            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}; or"
+            " with options, such as 'MeProp(0.1)'",
         )
         self.add_argument(
             "--shards",
@@ -136,7 +136,7 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--exchange",
-            type=_exchange,
+            type=_read_by(chosen),
             help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
             " DiLoCo(workers=4, every=64)",
         )
@@ -365,7 +365,8 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
 
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:
-    """Print the result on rank 0 as the last line, and write it to the file of `--json`.
+    """Print the result on rank 0 as the last line, and write it to the file of `--json`, with null
+    for numbers that are not finite.
 
     Parameters
     ----------
@@ -373,9 +374,14 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         What `Flags` has parsed.
     trainer, result
         What `fit` has returned; the result must be JSON.
+
+    Raises
+    ------
+    NotFiniteError
+        The validation loss is not finite: what has come out is of no use.
     """
     if trainer.comm.leads:
-        line = json.dumps(result)
+        line = terminal.json_line(result)
         print(line, flush=True)
         if options.json:
             try:
@@ -384,6 +390,10 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
                 got = f"{options.json}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
+    loss = result.get("metrics", {}).get("validation_loss")
+    if isinstance(loss, float) and not math.isfinite(loss):
+        must, fix = "the last validation loss must be finite", "Lower the learning rate."
+        raise NotFiniteError(message("script.finish", must, loss, fix))
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
@@ -393,70 +403,26 @@ def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) ->
     finish(options, *fit(options, *arguments, **trainer_options))
 
 
-@wording("script.root_mean_square")
-def root_mean_square(error: Array) -> float:
-    """Return the root of the mean square of all elements of `error`."""
-    return float(np.sqrt(np.mean(error**2)))
+def _read_by(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the type of a flag that `read` makes of its text, or refuses."""
+
+    def kind(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return kind
 
 
-@wording("script.root_mean_square_errors")
-def root_mean_square_errors(
-    predictions: Mapping[str, Array], target: Array, scale: Array | float = 1.0
-) -> dict[str, float]:
-    """Return the root of the mean square of (prediction - target) scale for each of several
-    predictions, by its name.
-
-    Parameters
-    ----------
-    predictions
-        Arrays of the target's shape, or of one that spreads to it.
-    target
-        What they should be (N, …).
-    scale
-        What a difference of 1 is in the units of the errors, such as the deviation of a target that
-        was standardised.
-    """
-    return {
-        name: root_mean_square((prediction - target) * scale)
-        for name, prediction in predictions.items()
-    }
-
-
-@wording("script.linear_fit")
-def linear_fit(training: ArrayDataset, test: ArrayDataset) -> Array:
-    """Return what the linear function, with a constant, that fits the training data best in the
-    least squares of its errors predicts for the test data (N, …): a baseline for regressions.
-
-    Parameters
-    ----------
-    training, test
-        Data of arrays: of numbers of a sample, in whatever axes, targets (N,) or (N, D) are
-        predicted.
-    """
-    known, asked = (
-        np.c_[data.x.reshape(len(data), -1), np.ones(len(data))] for data in (training, test)
-    )
-    coefficients, *_ = np.linalg.lstsq(known, training.y)
-    predicted: Array = asked @ coefficients
-    return predicted
-
-
-def _compression(text: str) -> Any:
-    try:
-        return compression.chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _rule(text: str) -> str:
+    # One that is named has the seed of the trainer.
+    learning.checked(text, 0)
+    return text
 
 
 def _shards(text: str) -> int | str:
     return text if text == RANKS else positive_int(text)
-
-
-def _exchange(text: str) -> Exchange | None:
-    try:
-        return chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @wording("script.positive_int")

@@ -129,7 +129,7 @@ def windows(
     for sample, kind in chosen.items():
         one = data.in_memory(np.array([sample]))
         batch = local_batch(one, ShardPlan(1, 1, 0), np.array([0]), RowBuffers().take)
-        logits = call(trainer.model, recorded(Tape(samples=1), batch.x)).array[0]
+        logits = call(trainer.predictor, recorded(Tape(samples=1), batch.x)).array[0]
         following = batch.y[0]
         tokens = np.append(_tokens(next(leaves("x", one.x))[1], 0)[:1], following)
         with np.errstate(all="ignore"):

@@ -387,6 +387,11 @@ class Call(ForwardCall):
     def _error(self, rule: "Rule", dy: Array) -> Array:
         return _like(dy, rule, "error", rule.error(self, dy))
 
+    def own(self, array: Array) -> None:
+        """Know that nobody else refers to an array that backward returns."""
+        if self._own is not None:
+            self._own.append(weakref.ref(array))
+
     def owns(self, array: Array) -> bool:
         """Return whether backward took this very array from `buffer` or `pooled`, so that nobody
         else refers to it.

@@ -44,17 +44,20 @@ class SegmentCall(Call):
         What its outputs were: their shapes, types and a sum over their bits.
     drawn
         How many random keys it has asked for.
+    same
+        Which of its inputs and outputs, these counted after those, each output is.
     bottom, height
         Where what it takes of the stack begins, and how much its first pass has held at its end.
     """
 
-    __slots__ = ("bottom", "drawn", "given", "height", "uses")
+    __slots__ = ("bottom", "drawn", "given", "height", "same", "uses")
     counts_itself = True
 
     def __init__(self, tape: Tape, layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
         super().__init__(tape, layer, inputs, index)
         self.uses: list[Parameter] = []
         self.given: Any = None
+        self.same: list[int] = []
         self.drawn = 0
         self.saved = (), None
         self.bottom = tape.workspace.stack.begin(tape)
@@ -230,25 +233,40 @@ class SegmentTape(Tape):
         """
         call = self._call
         *given, calls = arrays
+        # One for each value around, or its gradients would be added up in two places.
+        stands: dict[int, Value] = {}
         inputs = [
-            Value(self, x, None, call.wants(index)) if isinstance(of, Value) else x
-            for index, (of, x) in enumerate(zip(call.inputs, given, strict=False))
+            stands.setdefault(id(of), Value(self, x, None, of.wants))
+            if isinstance(of, Value)
+            else x
+            for of, x in zip(call.inputs, given, strict=False)
         ]
         return [*inputs, None], calls(segment, inputs)
 
-    def propagate(self, outputs: list[Value], dys: list[Any]) -> None:
-        """Walk the calls in reverse from the gradients of the outputs. Both are taken out of their
-        lists: of segments in segments each would hold one.
+    def propagate(
+        self, inputs: Sequence[Any], outputs: list[Value], dys: list[Any]
+    ) -> tuple[Array | None, ...]:
+        """Return the gradients of the inputs of the call, what they have received so far included,
+        once the calls have been walked in reverse from the gradients of the outputs.
+
+        Both of these are taken out of their lists: of segments in segments each would hold one.
         """
         self.workspace.goes_back = True
+        call = self._call
+        for of, x in zip(call.inputs, inputs, strict=True):
+            if isinstance(x, Value):
+                x.begin_for(of)
         for index in reversed(range(len(dys))):
             output, dy = outputs.pop(), dys.pop()
             if dy is not None and output.wants:
-                output.receive(dy, self._call, index)
+                output.receive(dy, call, index)
             del output, dy
         if self.live is not None:
             self.live.sweep()
         self._walk_calls(self.rule)
+        return tuple(
+            [x.end_for(call, i) if isinstance(x, Value) else None for i, x in enumerate(inputs)]
+        )
 
     def end(self) -> None:
         """Forget all calls, and give back what they have taken of the stack."""

@@ -77,6 +77,8 @@ class Tape:
     complex_step: bool = False
     """Whether inputs may be complex, which is for the gradient check."""
     rule: Rule | None = None
+    propagated_by: Rule | None = None
+    """The rule of the backward pass that began last."""
     draws: int = 0
     """How often calls have asked for a random key."""
     inputs: int = 0
@@ -423,6 +425,7 @@ class Tape:
             must, got = "the tape must still hold its calls", "a released tape"
             fix = "Propagate before Trainer.update, which is the end of a step."
             raise ValueError(message("Value.backward", must, got, fix))
+        self.propagated_by = rule
         following = self._following
         if following is not None:
             if self.owner is not None:

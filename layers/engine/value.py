@@ -254,6 +254,28 @@ class Value(Arithmetic):
         self._gradient = None
         return held
 
+    def begin_for(self, other: "Value") -> None:
+        """Go on from what a value of the tape around, for which it stands, has received so far, if
+        anything: contributions are added to that one by one.
+        """
+        if other._gradient is not None:
+            self._gradient, self._giver = other.take(), other._giver
+
+    def end_for(self, call: "Call", index: int) -> Array | None:
+        """Return what it has received, if anything, and forget that: input `index` of a call on the
+        tape around, for which it has stood, is given it, in memory that outlives this tape.
+        """
+        dx, giver = self.take(), self._giver
+        if dx is None or giver is None:
+            return dx
+        if giver.tape is self.tape and not self.tape.workspace.is_pooled(dx):
+            result = call.pooled(f"dx{index}", dx.shape, dx.dtype)
+            np.copyto(result, dx)
+            return result
+        if giver.owns(dx):
+            call.own(dx)
+        return dx
+
     def clear(self) -> None:
         """Forget what it has received."""
         self._gradient = None

@@ -11,7 +11,7 @@ import numpy as np
 from .dense import IDENTITY, through
 from .gemm import BLOCK_K
 from .jit import inlined, kernel
-from .llvm.simd_sparse import count_from, number_of_bits, row_chain
+from .llvm.simd_sparse import count_from, number_of_bits, row_sums
 from .llvm.vmath import constant, number
 
 # Products of what is kept pay if it is at most one in so many; else whole ones, with zeros.
@@ -100,22 +100,28 @@ def _add_to(to, of):
 
 
 @inlined
-def _chains(to, part, factors, source, places, first, last, start, add):
-    """Write (add) the sum of factors[e] source[places[e]] over e in [first, last): a chain for each
-    block of BLOCK_K places from `start` on, added in order; `part` is room for one.
+def _sums(out, begins, ends, limits, factors, places, source, first, last, add):
+    """Write (add) to row i of `out` the sum of factors[e] source[places[e]], e from begins[i]
+    up to limits[i], whose places ascend in [first, last): a chain for each block of BLOCK_K places,
+    added in order. begins becomes limits; ends is room.
     """
-    e = first
-    while e < last or not add:
-        block = (places[e] - start) // BLOCK_K if e < last else 0
-        end = e
-        while end < last and (places[end] - start) // BLOCK_K == block:
-            end += 1
-        if add:
-            row_chain(part, factors[e:end], source, places[e:end])
-            _add_to(to, part)
+    while True:
+        stop = first + BLOCK_K
+        if stop < last:
+            for i in range(len(out)):
+                e = begins[i]
+                while e < limits[i] and places[e] < stop:
+                    e += 1
+                ends[i] = e
         else:
-            row_chain(to, factors[e:end], source, places[e:end])
-        e, add = end, True
+            for i in range(len(out)):
+                ends[i] = limits[i]
+        row_sums(out, factors, places, begins, ends, source, add)
+        for i in range(len(out)):
+            begins[i] = ends[i]
+        if stop >= last:
+            break
+        first, add = stop, True
 
 
 @inlined
@@ -143,33 +149,52 @@ def _by_column(starts, rows, factors, columns, values):
 
 
 @inlined
+def _end_of_chain(rows, e, last, bounds, s):
+    """Return where the entries end that are summed with e: those below `last` of the same shard, s
+    or a later one, and the same BLOCK_K of its rows; and the shard.
+    """
+    while rows[e] >= bounds[s + 1]:
+        s += 1
+    stop = min(bounds[s + 1], rows[e] + BLOCK_K - (rows[e] - bounds[s]) % BLOCK_K)
+    while e < last and rows[e] < stop:
+        e += 1
+    return e, s
+
+
+@inlined
 def _sum_over_shards(
-    to, total, waiting, last_shard, sums, factors, x, rows, first, last, bounds, s, add, add_total
+    to, total, waiting, last_shard, sums, factors, x, rows, begins, ends, last, bounds, s
 ):
-    """Write the sum over shards, from s on, of what the entries [first, last) of a column are times
-    their rows of x, and the sum of the entries to total[0] unless it is empty: by the fixed tree,
-    in which shards without entries add nothing. Of a single shard they are added, if so asked.
+    """Add to a row, which has the first chain of a column, what the others have, and write the sum
+    of its entries to total[0] unless it is empty: by the fixed tree over shards, from s on, in
+    which those without entries add nothing. The entries are those from begins[0] up to `last`.
 
     waiting (L + 1, D), last_shard and sums (L + 1,): what waits for its sibling, of 2^L shards.
     """
-    part, top, e, start = waiting[0], 0, first, s
+    top, start, first = 0, s, begins[0]
+    e = first
     while e < last or top == 0:
-        while e < last and rows[e] >= bounds[s + 1]:
-            s += 1
-        end, entries = e, total[0] if add_total and total.size else constant(sums, "zero")
-        while end < last and rows[end] < bounds[s + 1]:
-            entries += factors[end]
-            end += 1
-        # Two neighbours that wait are siblings below the node where the new one joins them.
+        end = e
+        if e < last:
+            end, s = _end_of_chain(rows, e, last, bounds, s)
         shard = s - start
-        while top > 1 and last_shard[top - 2] ^ last_shard[top - 1] < last_shard[top - 1] ^ shard:
-            top -= 1
-            _join(to, waiting, last_shard, sums, top)
-        _chains(
-            waiting[top] if top else to, part, factors, x, rows, e, end, bounds[s], add and top == 0
-        )
-        last_shard[top], sums[top] = shard, entries
-        top, e = top + 1, end
+        same = top > 0 and last_shard[top - 1] == shard
+        if not same:
+            # Two neighbours that wait are siblings below the node where the new one joins them.
+            while (
+                top > 1 and last_shard[top - 2] ^ last_shard[top - 1] < last_shard[top - 1] ^ shard
+            ):
+                top -= 1
+                _join(to, waiting, last_shard, sums, top)
+            last_shard[top], sums[top] = shard, constant(sums, "zero")
+            top += 1
+        for i in range(e, end):
+            sums[top - 1] += factors[i]
+        if e > first:
+            begins[0], ends[0] = e, end
+            into = waiting[top - 1 : top] if top > 1 else to
+            row_sums(into, factors, rows, begins, ends, x, same)
+        e = end
     while top > 1:
         top -= 1
         _join(to, waiting, last_shard, sums, top)
@@ -180,7 +205,7 @@ def _sum_over_shards(
 @inlined
 def _join(to, waiting, last_shard, sums, top):
     """Add what waits in place `top` to what waits before it."""
-    _add_to(to if top == 1 else waiting[top - 1], waiting[top])
+    _add_to(to[0] if top == 1 else waiting[top - 1], waiting[top])
     last_shard[top - 1] = last_shard[top]
     sums[top - 1] += sums[top]
 
@@ -195,10 +220,14 @@ def backward(
     factors (R k,) are room. dw (P, O, D), db (P, O) and dx (R, D) are empty if they are not wanted;
     x (R, D), w (O, D), bounds (S + 1,), groups (P + 1,).
     """
+    outputs, k = starts.size - 1, columns.shape[1]
+    room = np.empty((3, max(outputs, len(columns))), starts.dtype)
+    begins, ends, limits = room[0], room[1], room[2]
     if dx.size:
-        part = np.empty(dx.shape[1], dx.dtype)
+        of, by = columns.reshape(columns.size), values.reshape(values.size)
         for r in range(len(dx)):
-            _chains(dx[r], part, values[r], w, columns[r], 0, columns.shape[1], 0, False)
+            begins[r], limits[r] = r * k, (r + 1) * k
+        _sums(dx, begins, ends, limits, by, of, w, 0, outputs, False)
     if not dw.size and not db.shape[1]:
         return
     _by_column(starts, rows, factors, columns, values)
@@ -207,29 +236,53 @@ def backward(
         levels += 1
     waiting = np.empty((levels, x.shape[1] if dw.size else 0), values.dtype)
     last_shard, sums = np.empty(levels, np.int64), np.empty(levels, values.dtype)
-    for j in range(starts.size - 1):
-        first = starts[j]
-        for p in range(len(groups) - 1):
-            last, stop = first, bounds[groups[p + 1]]
-            while last < starts[j + 1] and rows[last] < stop:
-                last += 1
-            _sum_over_shards(
-                dw[p, j] if dw.size else waiting[0],
-                db[p, j : j + 1] if db.shape[1] else sums[:0],
-                waiting,
-                last_shard,
-                sums,
-                factors,
-                x,
-                rows,
-                first,
-                last,
-                bounds,
-                groups[p],
-                add_weight,
-                add_bias,
-            )
-            first = last
+    for j in range(outputs):
+        begins[j] = starts[j]
+    for p in range(len(groups) - 1):
+        s, stop = groups[p], bounds[groups[p + 1]]
+        for j in range(outputs):
+            e = starts[j + 1]
+            if stop < len(x):
+                e = begins[j]
+                while e < starts[j + 1] and rows[e] < stop:
+                    e += 1
+            limits[j] = e
+        if groups[p + 1] > s + 1:
+            for j in range(outputs):
+                ends[j] = begins[j]
+                if begins[j] < limits[j]:
+                    ends[j], _ = _end_of_chain(rows, begins[j], limits[j], bounds, s)
+            if dw.size:
+                row_sums(dw[p], factors, rows, begins, ends, x, False)
+            for j in range(outputs):
+                one = slice(j, j + 1)
+                _sum_over_shards(
+                    dw[p, one] if dw.size else waiting[:1],
+                    db[p, one] if db.shape[1] else sums[:0],
+                    waiting,
+                    last_shard,
+                    sums,
+                    factors,
+                    x,
+                    rows,
+                    begins[one],
+                    ends[one],
+                    limits[j],
+                    bounds,
+                    s,
+                )
+                begins[j] = limits[j]
+            continue
+        for j in range(db.shape[1]):
+            total = db[p, j] if add_bias else constant(sums, "zero")
+            for e in range(begins[j], limits[j]):
+                total += factors[e]
+            db[p, j] = total
+        if dw.size:
+            _sums(dw[p], begins, ends, limits, factors, rows, x, bounds[s], stop, add_weight)
+        else:
+            for j in range(outputs):
+                begins[j] = limits[j]
 
 
 @kernel

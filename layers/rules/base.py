@@ -58,6 +58,8 @@ class LearningRule(Rule):
         self.seed = non_negative_int(type(self).__name__, "seed", seed, "seed=0 is usual.")
         self.drawn: dict[str, Array] = {}
         self._names: dict[int, tuple[str, int, Parameter]] = {}
+        self._known: set[int] = set()
+        self._start: Value | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(seed={self.seed})"
@@ -86,11 +88,15 @@ class LearningRule(Rule):
         if not self._names:
             must, fix = "the model must have a layer with weights", "Add a layer such as Linear."
             raise ValueError(message(name, must, model, fix))
-        return None
+        self._known = {id(parameter) for parameter in model.parameters()}
+        return super().bind(model)
 
     def carries(self, parameter: Parameter) -> bool:
-        """Return whether a parameter of the model that the rule is bound to is a weight."""
-        self._require_bound()
+        """Return whether a parameter is a weight of the model that the rule is bound to; what is
+        frozen may be of another.
+        """
+        known = id(parameter) in self._known or not parameter.trainable
+        self._require_bound(None if known else parameter)
         return id(parameter) in self._names
 
     def place(self, parameter: Parameter) -> tuple[str, int]:
@@ -133,6 +139,32 @@ class LearningRule(Rule):
                 raise ValueError(message(type(self).__name__, must, shape, fix))
             found = self.drawn[name] = self.normal(parameter, shape, deviation)
         return found
+
+    def started(self, value: Value, start: Value) -> tuple[Value, Value]:
+        """Return what `losses` returns: the loss, and what the backward pass must begin from."""
+        self._start = start
+        return value, start
+
+    def require_started(self, value: Value) -> None:
+        """Refuse a backward pass that does not begin from what `losses` has returned last."""
+        self._require_bound()
+        if value is not self._start:
+            name = type(self).__name__
+            must = "the backward pass must begin from the losses of the rule's own"
+            fix = (
+                "Train by Trainer.fit or train_step; without a trainer, take loss, start ="
+                " rule.losses(model, criterion, x, y), and start.backward(rule=rule)."
+            )
+            raise ValueError(message(name, must, repr(value.call or value), fix))
+
+    def require_equal_samples(self, loss: Any, *weights: Any) -> None:
+        """Refuse a loss in which samples do not count alike: by weights, classes or `ignore`."""
+        layer = loss.call.layer if loss.call else None
+        of_classes = getattr(layer, "class_weights", None)
+        if loss.divisor is not None or any(each is not None for each in (*weights, of_classes)):
+            must = "samples must have no weights, nor their classes, and none may be ignored"
+            fix = "Take direct feedback alignment, whose error has them."
+            raise ValueError(message(type(self).__name__, must, f"{layer!r} with weights", fix))
 
     def one_array(self, x: Any) -> Value:
         """Return the inputs of a batch, which must be one array."""

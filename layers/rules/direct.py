@@ -97,10 +97,7 @@ class DirectRandomTargetProjection(DirectFeedbackAlignment):
             fix = "Take a loss of layers, such as SoftmaxCrossEntropy()."
             raise ValueError(message(type(self).__name__, must, repr(value.call), fix))
         prediction, target, *weights = found.inputs
-        if any(each is not None for each in weights):
-            must = "samples must have no weights"
-            fix = "Take direct feedback alignment, whose error has them."
-            raise ValueError(message(type(self).__name__, must, "a loss with weights", fix))
+        self.require_equal_samples(found.output, *weights)
         self._target = target.array if isinstance(target, Value) else target
         # What a loss is divided by: samples, and positions of each.
         rows, samples = math.prod(prediction.shape[:-1]), len(prediction)

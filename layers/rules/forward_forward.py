@@ -1,28 +1,19 @@
 """Forward-forward: two forward passes, and a loss of each layer's own."""
 
-import math
 from typing import Any
 
 import numpy as np
 
-from layers.activation import Activation, Softplus
+from layers.activation import Softplus
 from layers.checks import positive
-from layers.dropout import Dropout
-from layers.engine.module import Composite, Module
-from layers.engine.operators import sqrt
+from layers.engine.module import Module
 from layers.engine.value import Value
 from layers.errors import message
 from layers.kernels import random
-from layers.linear import Linear
-from layers.pool import MaxPool2d
-from layers.shape import Flatten, Reshape
 from layers.types import Array
 
 from .base import STREAM, LearningRule
-from .chain import Chain
-
-_BETWEEN = (Activation, MaxPool2d, Dropout, Flatten, Reshape)
-_TINY = 1e-6
+from .predictor import Predictor, mean_square, normalised
 
 
 class ForwardForward(LearningRule):
@@ -57,15 +48,14 @@ class ForwardForward(LearningRule):
 
     def bind(self, model: Module) -> Module | None:
         super().bind(model)
-        chain = Chain("ForwardForward", model, _BETWEEN)
-        if not isinstance(chain.heads[-1], Linear):
-            must, fix = "the last layer must be Linear", "It gives the logits of the classes."
-            raise ValueError(message("ForwardForward", must, f"{chain.heads[-1]!r}", fix))
-        self._predictor = Predictor(chain)
+        self._predictor = Predictor(model)
         return None
 
     def predictor(self, model: Module) -> Module:
         return self._predictor
+
+    def begin(self, value: Value, gradient: Any) -> None:
+        self.require_started(value)
 
     def losses(self, model: Any, loss: Any, x: Any, *targets: Any) -> tuple[Value, Value]:
         x = self.one_array(x)
@@ -76,15 +66,16 @@ class ForwardForward(LearningRule):
             fix = "Take another rule for numbers."
             raise ValueError(message("ForwardForward", must, got, fix))
         value = total = loss(predictor(x), *targets)
+        self.require_equal_samples(value, *targets[1:])
         right = np.eye(classes, dtype=x.dtype)[labels]
         wrong = np.eye(classes, dtype=x.dtype)[self._wrong(x, labels, classes)]
         streams = [(predictor.labelled(x, right), 1), (predictor.labelled(x, wrong), -1)]
         for h, sign in streams:
             for block in predictor.blocks:
                 h = block(normalised(h.detach()))
-                goodness = _mean_square(h)
+                goodness = mean_square(h)
                 total = total + self._softplus(sign * (self.threshold - goodness)).mean()
-        return value, total
+        return self.started(value, total)
 
     def _wrong(self, x: Value, labels: Array, classes: int) -> Array:
         """Return a label for each sample (N,) that is not its own, each as likely."""
@@ -93,56 +84,3 @@ class ForwardForward(LearningRule):
         random.standard_normal(numbers, tape.first_sample, tape.step, draw, seed)
         wrong: Array = (labels + 1 + numbers.argmax(axis=1)) % classes
         return wrong
-
-
-class Predictor(Composite):
-    """What a network that learns by forward-forward predicts with.
-
-    Parameters
-    ----------
-    chain
-        The network's blocks.
-    """
-
-    def __init__(self, chain: Chain) -> None:
-        *self.blocks, self.classifier = chain.blocks
-        self.classes: int = chain.heads[-1].out_features
-
-    def __call__(self, x: Any) -> Any:
-        even = np.full((len(x), self.classes), 1 / self.classes, x.dtype)
-        h = self.labelled(x, even)
-        for block in self.blocks:
-            h = block(normalised(h))
-        return self.classifier(normalised(h.detach() if isinstance(h, Value) else h))
-
-    def labelled(self, x: Any, labels: Array) -> Any:
-        """Return x with these numbers (N, C) in place of the first ones of each sample."""
-        array = np.array(x.array if isinstance(x, Value) else x, order="C")
-        rows = array.reshape(_rows(array.shape))
-        if rows.shape[1] <= self.classes:
-            must = (
-                f"a sample must have more than {self.classes} numbers, as labels take their place"
-            )
-            fix = "Put columns of zeros before the others."
-            raise ValueError(message("ForwardForward", must, rows.shape[1], fix))
-        rows[:, : self.classes] = labels
-        if not isinstance(x, Value):
-            return array
-        return x.tape.input(array, gradient=False)
-
-
-def normalised(h: Any) -> Any:
-    """Return h (N, …) over the root of the mean square of each sample."""
-    shape = (len(h),) + (1,) * (h.ndim - 1)
-    return h / sqrt(_mean_square(h) + _TINY).reshape(shape)
-
-
-def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return the shape of samples as rows; there may be no samples."""
-    return shape[0], math.prod(shape[1:])
-
-
-def _mean_square(h: Any) -> Any:
-    """Return the mean square of each sample (N,)."""
-    rows = h.reshape(_rows(h.shape))
-    return (rows * rows).mean(axis=1)

@@ -94,7 +94,7 @@ class DifferenceTargetPropagation(LearningRule):
             noisy = self._noisy(number, inputs[number])
             there = x.tape.input(self._chain.blocks[number](noisy), gradient=False)
             total = total + MeanSquaredError()(inverse(there), noisy)
-        return value, total
+        return self.started(value, total)
 
     def _noisy(self, number: int, h: Value) -> Array:
         """Return an input of a block with noise, a function of seed, step, sample and block."""
@@ -105,6 +105,9 @@ class DifferenceTargetPropagation(LearningRule):
         return h.array + noise.reshape(h.shape)
 
     def begin(self, value: Value, gradient: Any) -> None:
+        self._require_bound()
+        if self.inverses:
+            self.require_started(value)
         self._scale = float(np.asarray(gradient).item())
         self._above: tuple[Array, Array] | None = None
 

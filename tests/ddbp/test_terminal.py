@@ -34,3 +34,8 @@ def test_live_line_needs_a_terminal_that_shows_it(monkeypatch, encoding, live):
     monkeypatch.setattr(stream, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)
     assert terminal.is_live() is live
+
+
+def test_a_line_of_json_has_null_for_what_is_not_finite():
+    facts = {"a": [1.5, float("nan"), (float("-inf"),)], "b": {"c": float("inf"), "d": "nan"}}
+    assert terminal.json_line(facts) == '{"a": [1.5, null, [null]], "b": {"c": null, "d": "nan"}}'

@@ -8,15 +8,16 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from layers.kernels.jit import inlined
+from layers.kernels.jit import inlined, shared
 from layers.kernels.machine import VECTOR_BYTES
 
 from .emitter import Emitter
 from .memory import address_of
 from .simd_rows import RowEmitter
 
-# Vectors of a row that are summed side by side, the first number of them that the row has.
-WIDTHS = (8, 4, 2, 1)
+# Vectors of a row that are summed side by side, for all rows before the next: so what they are made
+# of stays in the first-level cache.
+SIDE = 8
 
 
 @intrinsic
@@ -54,62 +55,88 @@ def _count_from(typingctx: Any, like: Any, x: Any, n: Any, least: Any) -> Any:
 
 
 @intrinsic
-def _row_chain(
+def _row_sums(
     typingctx: Any,
     like: Any,
     to: Any,
+    to_row: Any,
+    m: Any,
     n: Any,
     factors: Any,
+    places: Any,
+    begins: Any,
+    ends: Any,
     source: Any,
     source_row: Any,
-    places: Any,
-    count: Any,
+    add: Any,
 ) -> Any:
+    """Do what `row_sums` does for so many columns as SIDE vectors have, or fewer."""
+
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         emit = Emitter(builder, like.dtype)
-        _, to, n, factors, source, source_row, places, count = arguments
-        start = [emit.pointer(factors), emit.pointer(places)]
+        _, to, to_row, m, n, factors, places, begins, ends, source, source_row, add = arguments
+        lanes, size, zero = emit.integer(emit.lanes), emit.integer(emit.size), emit.integer(0)
 
-        def chain(of: Any, width: int, mask: Any = None) -> list[Any]:
-            """Return the sums of so many vectors of the rows, from an address on."""
+        def number(pointer: Any) -> Any:
+            return builder.sext(builder.load(pointer, typ=ir.IntType(32)), emit.int64)
+
+        def rows(width: int, mask: Any = None) -> None:
+            """Write the rows of so many vectors each; of one, where there is a mask."""
+            # The last vector overlaps the one before it: what both write is the same.
+            end = zero if mask is not None else builder.mul(builder.sub(n, lanes), size)
+
+            def vectors(pointer: Any) -> list[Any]:
+                at = [*(emit.integer(v * VECTOR_BYTES) for v in range(width - 1)), end]
+                return [emit.offset(pointer, each) for each in at]
+
+            def load(at: Any) -> Any:
+                return emit.load(at) if mask is None else emit.masked_load(at, mask)
 
             def entry(_: Any, carried: list[Any]) -> list[Any]:
                 factor, place, *sums = carried
-                row = builder.sext(builder.load(place, typ=ir.IntType(32)), emit.int64)
-                pointer = emit.offset(of, builder.mul(row, source_row))
-                by = emit.broadcast(factor)
-                for v in range(width):
-                    at = emit.offset(pointer, v * VECTOR_BYTES)
-                    x = emit.load(at) if mask is None else emit.masked_load(at, mask)
-                    sums[v] = emit.multiply_add(by, x, sums[v])
+                by, row = emit.broadcast(factor), builder.mul(number(place), source_row)
+                for v, at in enumerate(vectors(emit.offset(emit.pointer(source), row))):
+                    sums[v] = emit.multiply_add(by, load(at), sums[v])
                 return [emit.offset(factor, emit.size), emit.offset(place, 4), *sums]
 
-            return emit.loop(count, [*start, *[emit.zero] * width], entry)[2:]
+            def row(_: Any, carried: list[Any]) -> list[Any]:
+                to, begin, end = carried
+                first = number(begin)
+                count = builder.sub(number(end), first)
+                some = builder.icmp_signed(">", count, zero)
+                with builder.if_then(builder.or_(some, builder.icmp_signed("==", add, zero))):
+                    start = [
+                        emit.offset(emit.pointer(factors), builder.mul(first, size)),
+                        emit.offset(emit.pointer(places), builder.mul(first, emit.integer(4))),
+                    ]
+                    sums = emit.loop(count, [*start, *[emit.zero] * width], entry)[2:]
+                    at = vectors(to)
 
-        undone: Any = n
-        for width in WIDTHS:
-            whole = emit.integer(width * emit.lanes)
-            fits = builder.icmp_signed(">=", undone, whole)
-            blocks = builder.sdiv(builder.add(n, builder.sub(whole, emit.integer(1))), whole)
+                    def added(sums: list[Any]) -> list[Any]:
+                        old = [load(each) for each in at]
+                        return [builder.fadd(a, b) for a, b in zip(old, sums, strict=True)]
 
-            def block(i: Any, _: list[Any], width: int = width, whole: Any = whole) -> list[Any]:
-                # The last block overlaps the one before it: what both write is the same.
-                first, last = builder.mul(i, whole), builder.sub(n, whole)
-                first = builder.select(builder.icmp_signed("<", first, last), first, last)
-                at = builder.mul(first, emit.integer(emit.size))
-                for v, x in enumerate(chain(emit.offset(emit.pointer(source), at), width)):
-                    place = emit.offset(emit.pointer(to), at)
-                    emit.store(x, emit.offset(place, v * VECTOR_BYTES))
-                return []
+                    sums = emit.changed_if(add, sums, added)
+                    if mask is None:
+                        for x, each in zip(sums, at, strict=True):
+                            emit.store(x, each)
+                    else:
+                        emit.store_first(sums, at, n)
+                return [emit.offset(to, to_row), emit.offset(begin, 4), emit.offset(end, 4)]
 
-            emit.loop(builder.select(fits, blocks, emit.integer(0)), [], block)
-            undone = builder.select(fits, emit.integer(0), undone)
-        with builder.if_then(builder.icmp_signed("!=", undone, emit.integer(0))):
-            sums = chain(emit.pointer(source), 1, emit.first_lanes(undone))
-            emit.store_first(sums, [emit.pointer(to)], undone)
+            emit.loop(m, [emit.pointer(each) for each in (to, begins, ends)], row)
+
+        whole = builder.sdiv(builder.add(n, builder.sub(lanes, emit.integer(1))), lanes)
+        masked = builder.icmp_signed("<", n, lanes)
+        with builder.if_then(masked):
+            rows(1, emit.first_lanes(n))
+        whole = builder.select(masked, zero, whole)
+        for width in range(SIDE, 0, -1):
+            with builder.if_then(builder.icmp_signed("==", whole, emit.integer(width))):
+                rows(width)
         return context.get_dummy_value()
 
-    return types.void(like, *([types.intp] * 7)), generate
+    return types.void(like, *([types.intp] * 11)), generate
 
 
 @inlined
@@ -118,18 +145,44 @@ def count_from(x, least):
     return _count_from(x, address_of(x), x.size, least)
 
 
+@shared
+def _all_columns(like, to, to_row, m, n, factors, places, begins, ends, source, source_row, add):
+    """Do what `row_sums` does."""
+    step = SIDE * VECTOR_BYTES // like.itemsize
+    for j in range(0, n, step):
+        at, some = j * like.itemsize, min(step, n - j)
+        _row_sums(
+            like,
+            to + at,
+            to_row,
+            m,
+            some,
+            factors,
+            places,
+            begins,
+            ends,
+            source + at,
+            source_row,
+            add,
+        )
+
+
 @inlined
-def row_chain(to, factors, source, places):
-    """Write the sum of factors[e] source[places[e]] to a row, one chain from zero; to (n,), factors
-    and places (E,), which is int32, source (M, n).
+def row_sums(to, factors, places, begins, ends, source, add):
+    """Write to row i of `to` (M, n) the sum of factors[e] source[places[e]], e from begins[i] up to
+    ends[i], one chain from zero; or add it, if there are any. All indices are int32.
     """
-    _row_chain(
-        to,
+    _all_columns(
+        factors,
         address_of(to),
-        to.size,
+        to.strides[0],
+        to.shape[0],
+        to.shape[1],
         address_of(factors),
+        address_of(places),
+        address_of(begins),
+        address_of(ends),
         address_of(source),
         source.strides[0],
-        address_of(places),
-        places.size,
+        1 if add else 0,
     )

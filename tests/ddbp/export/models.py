@@ -8,6 +8,7 @@ import numpy as np
 
 import layers
 from layers import models
+from layers.rules import ForwardForward
 
 BUNDLE, NUMPY, TORCH, ONNX = "bundle", "numpy", "torch", "onnx"
 EVERY = (BUNDLE, NUMPY, TORCH, ONNX)
@@ -219,6 +220,21 @@ def _shared(rng):
     )
 
 
+def _forward_forward(make):
+    """Return what makes a network that learns by forward-forward, as it predicts."""
+
+    def predictor(rng):
+        rule, network = ForwardForward(), make(rng)
+        rule.bind(network)
+        return rule.predictor(network)
+
+    return predictor
+
+
+def _tiny_cnn(rng):
+    return models.small_cnn(rng, image=(12, 12, 1), widths=(4, 8), hidden=9)
+
+
 _BOTH = {"layers": 2, "bidirectional": True}
 MODELS = [
     Exported("MLP", _mlp, (6,), EVERY, theirs="mlp"),
@@ -227,7 +243,7 @@ MODELS = [
     Exported("LeNet-5", models.lenet5, (28, 28, 1), EVERY, theirs="lenet5"),
     Exported(
         "small CNN",
-        lambda rng: models.small_cnn(rng, image=(12, 12, 1), widths=(4, 8), hidden=9),
+        _tiny_cnn,
         (12, 12, 1),
         EVERY,
         theirs="small_cnn",
@@ -276,6 +292,10 @@ MODELS = [
         tokens=13,
         theirs="gpt",
         names="nanogpt",
+    ),
+    Exported("forward-forward", _forward_forward(_mlp), (6,), (BUNDLE, ONNX)),
+    Exported(
+        "small CNN by forward-forward", _forward_forward(_tiny_cnn), (12, 12, 1), (BUNDLE, ONNX)
     ),
     Exported("encoder", _encoder, (6, 8), EVERY, theirs="encoder"),
     Exported("encoder of lengths", _encoder, (6, 8), ragged=True),

@@ -1,10 +1,14 @@
 """The recipe of tables: what it says of columns, classes and categories that do not fit."""
 
 import csv
+import json
 
+import numpy as np
 import pytest
 
 from ddbp.commands import cli
+from ddbp.export import load_bundle, load_run
+from layers import Sequential
 
 from . import made
 
@@ -100,3 +104,18 @@ def test_tables_that_are_the_same_are_divided_alike_whatever_the_file(tmp_path, 
         captured = capsys.readouterr()
         assert "did not have" not in captured.err
         assert len(captured.out.splitlines()) == 61
+
+
+def test_a_bundle_predicts_as_the_rule_that_it_was_trained_by_does(tmp_path, capsys):
+    data = made.table(tmp_path / "kinds.csv", 300)
+    flags = ("--rule", "forward_forward", "--epochs", "12", "--json", tmp_path / "a.json")
+    assert train(tmp_path, data, *flags) == 0
+    trained = json.loads((tmp_path / "a.json").read_text())["metrics"]["accuracy"]
+    with np.load(tmp_path / "run" / "samples.npz", allow_pickle=False) as found:
+        labels, predicted, counts = found["pairs"].T
+    assert np.isclose(counts[labels == predicted].sum() / counts.sum(), trained)
+    reader, run = load_bundle(tmp_path / "run" / "model.ddbp"), load_run(tmp_path / "run")
+    x = np.random.default_rng(0).standard_normal((50, *reader.example[0])).astype(np.float32)
+    assert repr(reader.model).startswith("ForwardForwardPredictor(Sequential(")
+    assert np.array_equal(reader.predict(x), run.predict(x))
+    assert not np.allclose(reader.predict(x), Sequential(*run.model.layers)(x))

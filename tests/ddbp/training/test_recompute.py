@@ -1,5 +1,7 @@
 """Training of models with segments that are computed again: the bits of the models without."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,8 @@ import ddbp
 from layers import GRU, LSTM, BatchNorm, Dropout, Linear, Recompute, Sequential, Tanh, TapeHook
 
 from .small import DATA, make, network, parameters
+
+SCRIPT = Path(__file__).parents[3] / "scripts" / "image_waves.py"
 
 
 def trained(model, **options):
@@ -35,6 +39,18 @@ def test_a_model_with_segments_is_trained_to_the_bits_of_the_one_without(options
     expected = trained(network(*middle()), **options)
     assert trained(network(Recompute(Sequential(*middle()))), **options) == expected
     assert trained(Recompute(network(Recompute(Sequential(*middle())))), **options) == expected
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_a_simulation_whose_steps_share_fields_is_trained_to_the_bits_of_the_one_that_is_kept(
+    pooled, tmp_path, ranks
+):
+    found = []
+    for number, flags in enumerate(([], ["--recompute"])):
+        folder = tmp_path / str(number)
+        arguments = "--quiet", "--epochs", 1, "--shards", 2, "--run-dir", folder, *flags
+        found.append(pooled(ranks * number, SCRIPT, *arguments).result()["parameters_sha256"])
+    assert found[0] == found[1]
 
 
 def recurrent(wrap):

@@ -1,9 +1,12 @@
 """`Trainer(rule=…)`: how rules are named, what they are part of, and what they change."""
 
+import re
+
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp import export
 from ddbp.training import learning
 from layers import GRU, Linear, ReLU, Rule, Sequential, SoftmaxCrossEntropy
 from layers.rules import DirectFeedbackAlignment, FeedbackAlignment, SignSymmetry
@@ -15,6 +18,13 @@ DATA = ddbp.ArrayDataset(RNG.standard_normal((24, 6)), RNG.integers(0, 3, 24))
 def model():
     rng = np.random.default_rng(1)
     return Sequential(Linear(6, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng))
+
+
+def deep():
+    """Return a network with two hidden layers."""
+    rng = np.random.default_rng(1)
+    parts = Linear(6, 8, rng=rng), ReLU(), Linear(8, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)
+    return Sequential(*parts)
 
 
 def trainer(rule, network=None, **options):
@@ -68,6 +78,38 @@ def test_fit_single_steps_and_loops_learn_by_the_rule_alike(rule):
     assert np.array_equal(last, same)
 
 
+@pytest.mark.parametrize(
+    "rule", ["forward_forward", "target_propagation", "difference_target_propagation"]
+)
+def test_a_loop_on_another_loss_than_the_rules_own_is_refused_and_train_step_is_not(rule):
+    looped, stepped = trainer(rule, deep()), trainer(rule, deep())
+    before = looped.parameters_sha256()
+    for batch in looped.batches(DATA):
+        with pytest.raises(ValueError, match=r"own; got .*Train by Trainer\.fit or train_step"):
+            looped.step(SoftmaxCrossEntropy()(looped.model(batch.x), batch.y))
+        break
+    assert looped.parameters_sha256() == before
+    for each in (looped, stepped):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    assert looped.parameters_sha256() == stepped.parameters_sha256() != before
+
+
+@pytest.mark.parametrize("rule", ["forward_forward", "feedback_alignment"])
+def test_an_update_by_another_gradient_than_the_rules_is_refused(rule):
+    ours, other = trainer(rule, deep()), trainer(rule, deep())
+    own, criterion = ours.options.rule, SoftmaxCrossEntropy()
+    x, y, *_ = ours.batch(DATA.x[:8], DATA.y[:8])
+    loss = criterion(ours.model(x), y)
+    loss.backward()
+    with pytest.raises(ValueError, match=r"by the trainer's rule, .*; got exact backpropagation"):
+        ours.update(loss)
+    loss, start = own.losses(ours.model, criterion, x, y) or (criterion(ours.model(x), y),) * 2
+    start.backward(rule=own)
+    ours.update(loss)
+    other.train_step(DATA.x[:8], DATA.y[:8])
+    assert ours.parameters_sha256() == other.parameters_sha256()
+
+
 def test_what_was_drawn_is_in_the_state_and_is_used_where_it_is_loaded():
     ours, other = trainer(FeedbackAlignment(seed=1)), trainer(FeedbackAlignment(seed=1))
     ours.fit(DATA, epochs=1)
@@ -82,9 +124,7 @@ def test_what_was_drawn_is_in_the_state_and_is_used_where_it_is_loaded():
 
 def test_what_is_learned_beside_the_model_goes_on_from_a_state_and_is_not_the_models():
     def make():
-        rng = np.random.default_rng(1)
-        parts = Linear(6, 8, rng=rng), ReLU(), Linear(8, 8, rng=rng), ReLU(), Linear(8, 3, rng=rng)
-        return trainer("difference_target_propagation", Sequential(*parts), optimizer="adam")
+        return trainer("difference_target_propagation", deep(), optimizer="adam")
 
     whole, first, second = make(), make(), make()
     whole.fit(DATA, epochs=2)
@@ -120,6 +160,106 @@ def test_forward_forward_is_evaluated_by_what_it_predicts_with():
     assert np.isclose(ours.evaluate(DATA)["accuracy"], hits)
 
 
+class Halved(Rule):
+    """A rule of somebody's own that says nothing of its model."""
+
+    def bind(self, model):
+        return None
+
+    def error(self, call, dy):
+        return dy / 2
+
+
+@pytest.mark.parametrize(
+    "kind", [*learning.names().values(), Halved], ids=lambda kind: kind.__name__
+)
+def test_a_rule_that_another_trainer_has_got_is_refused_by_the_first(kind):
+    rule = kind()
+    first, second = trainer(rule, deep()), trainer(rule, deep())
+    uses = [
+        lambda: first.fit(DATA, epochs=1),
+        lambda: first.train_step(DATA.x, DATA.y),
+        first.state,
+    ]
+    if rule.predictor(first.model) is not first.model:
+        uses += [lambda: first.predict(DATA.x), lambda: first.evaluate(DATA)]
+    second.fit(DATA, epochs=1)
+    for use in uses:
+        with pytest.raises(RuntimeError, match=r"rule must belong to this trainer; got .* since"):
+            use()
+
+
+def written(rule, folder):
+    """Return a checkpoint of a run by a rule, in this folder."""
+    checkpoints = ddbp.Checkpoints(every_steps=1)
+    trainer(rule, deep(), run_dir=folder, callbacks=[checkpoints]).fit(DATA, epochs=1)
+    return sorted(folder.rglob("step-*"))[-1]
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("FeedbackAlignment(seed=0)", "FeedbackAlignment(seed=5)"),
+        ("feedback_alignment", "direct_feedback_alignment"),
+        ("direct_feedback_alignment", "SignSymmetry('fixed')"),
+        (None, "feedback_alignment"),
+        ("feedback_alignment", "feedback_alignment"),
+    ],
+)
+def test_a_run_that_goes_on_by_another_rule_draws_as_that_one_does(there, here, tmp_path):
+    ours = trainer(here, deep(), resume=written(there, tmp_path), resume_options=["rule"])
+    fresh = trainer(here, deep())
+    for each in (ours, fresh):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    drawn, expected = (each.options.rule.state() for each in (ours, fresh))
+    assert drawn.keys() == expected.keys()
+    assert drawn
+    assert all(np.array_equal(drawn[name], expected[name]) for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (None, "target_propagation"),
+        ("feedback_alignment", "target_propagation"),
+        ("target_propagation", "feedback_alignment"),
+    ],
+)
+def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_path):
+    checkpoint = written(there, tmp_path)
+    with pytest.raises(ValueError, match=r"parameters of .*; got .*load_parameters\(model, "):
+        trainer(here, deep(), resume=checkpoint, resume_options=["rule"])
+    # What it says to do instead.
+    network = deep()
+    ddbp.load_parameters(network, tmp_path / "model.safetensors")
+    trainer(here, network).fit(DATA, epochs=1)
+
+
+def test_what_a_run_leaves_predicts_as_its_trainer_does(tmp_path):
+    network = Sequential(Linear(6, 16, rng=np.random.default_rng(1)), ReLU())
+    network = Sequential(*network, Linear(16, 3, rng=np.random.default_rng(2)))
+    callbacks = [ddbp.Checkpoints(every_epochs=1)]
+    ours = trainer("forward_forward", network, run_dir=tmp_path, callbacks=callbacks)
+    ours.fit(DATA, epochs=2)
+    x = DATA.x.astype(np.float32)
+    logits = ours.predict(x)
+    # Not as the network does by itself.
+    assert (logits.argmax(axis=1) != network(x).argmax(axis=1)).any()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
+    with np.load(tmp_path / "samples.npz", allow_pickle=False) as found:
+        pairs = found["pairs"]
+    confusion = np.zeros((3, 3), int)
+    confusion[pairs[:, 0], pairs[:, 1]] = pairs[:, 2]
+    expected = np.zeros((3, 3), int)
+    np.add.at(expected, (DATA.y, logits.argmax(axis=1)), 1)
+    assert np.array_equal(confusion, expected)
+    # The file of parameters is still that of the network.
+    parameters = tmp_path / "model.safetensors"
+    ddbp.load_parameters(Sequential(*network), parameters)
+    parameters.unlink()
+    assert np.array_equal(export.load_run(tmp_path).predict(x), logits)
+
+
 def test_a_state_of_another_rule_is_refused_by_name():
     state = trainer("feedback_alignment").state()
     with pytest.raises(ValueError, match=r"same rule; got FeedbackAlignment\(seed=5\) in"):
@@ -150,7 +290,28 @@ def test_the_options_of_a_run_folder_name_the_rule(tmp_path):
 def test_the_flag_of_scripts_names_the_rules():
     flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
     assert flags.parse_args([]).rule is None
-    assert flags.parse_args(["--rule", "sign_symmetry"]).rule == "sign_symmetry"
+    for words in ("sign_symmetry", "FeedbackAlignment(seed=3)"):
+        assert flags.parse_args(["--rule", words]).rule == words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("backwards", "rule must be a .*; got 'backwards'. Names are "),
+        ("FeedbackAlignment(often=3)", "rule must be a .*; got 'FeedbackAlignment"),
+        ("FeedbackAlignment(seed=-1)", "FeedbackAlignment: seed must "),
+        ("SignSymmetry(3)", "SignSymmetry: magnitudes must "),
+        ("MeProp(", "rule must be a "),
+        ("", "rule must be a "),
+    ],
+)
+def test_the_flag_of_scripts_refuses_what_is_no_rule_in_one_line(words, said, capsys):
+    flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
+    with pytest.raises(SystemExit, match="2"):
+        flags.parse_args(["--rule", words])
+    first, *others = capsys.readouterr().err.splitlines()
+    assert re.search(f"error: argument --rule: .*{said}", first)
+    assert len(others) == 1
 
 
 @pytest.mark.parametrize(

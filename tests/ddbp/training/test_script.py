@@ -1,5 +1,6 @@
 """Scripts, copied out of the repository, and the flags that they share."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import ddbp
 import layers
 from ddbp import script
+from ddbp.optim.clipping import NotFiniteError
 from ddbp.seldom.network import Network
 from ddbp.training import advice
 
@@ -92,14 +94,12 @@ def fitted(path, *arguments):
     return script.fit(options, model, layers.MeanSquaredError(), optimizer, DATA, DATA)[0]
 
 
-# The run is shorter than a round of what is chosen.
-@pytest.mark.filterwarnings("ignore:DiLoCo. every should be at most:RuntimeWarning")
 @pytest.mark.parametrize("word", ["auto", "data"])
 def test_a_script_measures_the_network_if_asked_to(word, tmp_path, monkeypatch):
     monkeypatch.setattr(advice, "measured", lambda comm: Network(2, 0.01, 1e5))
     trainer = fitted(tmp_path, "--network", word, "--epochs", 10)
     assert trainer.advice.way.arguments
-    assert (trainer.options.exchange is None) == (word == "auto")
+    assert (trainer.options.compression is None) == (word == "auto")
 
 
 LONGER = ("--resume", "--epochs", 5, "--learning-rate", 0.05)
@@ -221,3 +221,29 @@ def test_resume_needs_the_folder_of_a_run(capsys):
     with pytest.raises(SystemExit):
         flags().parse_args(["--resume"])
     assert "argument --resume: needs --run-dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rate", "ends"), [(1e-3, True), (1e25, False)])
+def test_a_run_whose_last_validation_is_not_finite_is_an_error(tmp_path, capfd, rate, ends):
+    rng = np.random.default_rng(0)
+    data = ddbp.ArrayDataset(rng.standard_normal((32, 4)), rng.standard_normal((32, 1)))
+    options = flags().parse_args(["--epochs", "1", "--quiet", "--run-dir", str(tmp_path / "run")])
+    options.json = tmp_path / "line.json"
+    model = layers.Sequential(layers.Linear(4, 1, rng=rng))
+    trainer, result = script.fit(
+        options, model, layers.MeanSquaredError(), ddbp.SGD(rate), data, data
+    )
+    assert np.isfinite(result["loss"])
+    if ends:
+        script.finish(options, trainer, result)
+    else:
+        with pytest.raises(NotFiniteError, match="last validation loss must be finite; got"):
+            script.finish(options, trainer, result)
+    line = capfd.readouterr().out.splitlines()[-1]
+    assert options.json.read_text() == line + "\n"
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    loss = json.loads(line, parse_constant=refuse)["metrics"]["validation_loss"]
+    assert (loss is not None) == ends

@@ -8,15 +8,11 @@ from layers import (
     GELU,
     BatchNorm,
     Composite,
-    Conv2d,
     Dropout,
-    EncoderBlock,
-    Flatten,
     Linear,
     MeanSquaredError,
     Recompute,
     ReLU,
-    Residual,
     Rule,
     Sequential,
     SoftmaxCrossEntropy,
@@ -27,72 +23,12 @@ from layers import (
     set_precision,
 )
 from layers.recompute import use_plan
+from layers.rules import SignSymmetry
 
 from .oracle import torch
+from .segmented import MODELS, mixed, plain
 
 BATCH = 16
-
-
-def plain(layer):
-    return layer
-
-
-def mixed(wrap):
-    """Return a network with all that could go wrong, segments of which are wrapped."""
-    rng = np.random.default_rng(1)
-    shared = Linear(32, 32, rng=rng)
-    inner = wrap(Sequential(shared, GELU(), Dropout(0.1)))
-    return Sequential(
-        wrap(Sequential(Linear(6, 32, rng=rng), BatchNorm(32), ReLU(), Dropout(0.3))),
-        Dropout(0.2),
-        wrap(Sequential(inner, Residual(wrap(shared)), inner, Dropout(0.5))),
-        Linear(32, 3, rng=rng),
-    )
-
-
-def convolutional(wrap):
-    rng = np.random.default_rng(2)
-    block = Sequential(Conv2d(3, 3, 3, padding=1, rng=rng), layers.BatchNorm2d(3), ReLU())
-    return Sequential(
-        layers.Reshape(1, 2, 3), wrap(Residual(block)), wrap(Flatten()), Linear(6, 3, rng=rng)
-    )
-
-
-class Blocks(Composite):
-    """Blocks of a transformer over the features, with a mask."""
-
-    def __init__(self, wrap):
-        rng = np.random.default_rng(3)
-        self.into = Linear(1, 8, rng=rng)
-        self.blocks = [wrap(EncoderBlock(8, 2, rng=rng, dropout=0.2)) for _ in range(2)]
-        self.out = Linear(8, 3, rng=rng)
-
-    def __call__(self, x):
-        h = self.into(x.reshape(len(x), 6, 1))
-        for block in self.blocks:
-            h = block(h, lengths=np.arange(len(x)) % 6 + 1)
-        return self.out(h.mean(axis=1))
-
-
-class Both(Composite):
-    """Two outputs, of which a part may be used alone, and one of them is an input."""
-
-    def __init__(self, wrap):
-        rng = np.random.default_rng(4)
-        self.first = Linear(6, 16, rng=rng)
-        self.segment = wrap(self.halves)
-        self.last = Linear(16, 3, rng=rng)
-
-    def halves(self, x, y):
-        h = self.first(x) * y
-        return h.exp(), y, h
-
-    def __call__(self, x):
-        _, y, h = self.segment(x, 1.0 + self.first(x))
-        return self.last(h + y)
-
-
-MODELS = {"mixed": mixed, "convolutional": convolutional, "transformer": Blocks, "several": Both}
 
 
 def steps(model, count=4, *, loss=None, rule=None, hooks=None, **options):
@@ -124,7 +60,7 @@ def test_segments_change_no_bit_of_losses_gradients_and_states(name, shards):
 
 
 @pytest.mark.parametrize("precision", ["bf16", "float16"])
-@pytest.mark.parametrize("name", ["mixed", "convolutional"])
+@pytest.mark.parametrize("name", ["mixed", "convolutional", "conditioned", "nested"])
 def test_segments_change_no_bit_where_less_is_kept_in_16_bits(name, precision):
     both = [MODELS[name](wrap) for wrap in (plain, Recompute)]
     for model in both:
@@ -133,9 +69,28 @@ def test_segments_change_no_bit_where_less_is_kept_in_16_bits(name, precision):
     assert found == expected
 
 
-def test_segments_change_no_bit_of_what_they_give_outside_of_a_tape():
+@pytest.mark.parametrize("name", MODELS)
+def test_segments_change_no_bit_of_what_a_rule_propagates(name):
+    found = []
+    for wrap in (plain, Recompute):
+        model, rule = MODELS[name](wrap), SignSymmetry()
+        rule.bind(model)
+        found.append(steps(model, rule=rule)[0])
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("name", ["conditioned", "skipped", "nested", "two in one", "passed on"])
+def test_segments_change_no_bit_of_large_values_whose_gradients_lie_in_the_pool(name, monkeypatch):
+    monkeypatch.setattr(Workspace, "pooled_from", 1)
+    expected, _ = steps(MODELS[name](plain))
+    assert steps(MODELS[name](Recompute))[0] == expected
+
+
+@pytest.mark.parametrize("name", ["transformer", "nested", "passed on"])
+def test_segments_change_no_bit_of_what_they_give_outside_of_a_tape(name):
+    made = [MODELS[name](wrap) for wrap in (plain, Recompute)]
     x = np.random.default_rng(0).standard_normal((BATCH, 6)).astype(np.float32)
-    assert Blocks(Recompute)(x).tobytes() == Blocks(plain)(x).tobytes()
+    assert made[1](x).tobytes() == made[0](x).tobytes()
 
 
 def wide(wrap, depth=24):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from layers.kernels import dense, sparse
+from layers.kernels import dense, sparse, underflow
 
 DTYPES = [np.float32, np.float64]
 
@@ -67,6 +67,20 @@ def test_of_equal_magnitudes_the_lower_columns_are_kept(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_columns_are_found_whatever_the_range_of_magnitudes(dtype):
+    # Of all bits that numbers have, subnormal ones among them; of those many equal, or infinite.
+    rng, bits = np.random.default_rng(2), 8 * np.dtype(dtype).itemsize
+    words = rng.integers(0, 2**63 - 1, (40, 200)) >> 64 - bits
+    x = words.astype(f"i{bits // 8}").view(dtype)
+    x = np.where(np.isnan(x), dtype(0), x)
+    x[10:20, :150] = x[10:20, :1]
+    x[20:30] *= rng.random((10, 200)) < 0.1
+    x[30:, ::3] = np.inf
+    for k in (1, 10, 40, 60, 199):
+        np.testing.assert_array_equal(chosen(x, k)[0], largest(x, k, None))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_are_kept_before_all_numbers(dtype):
     x = np.array([[1, np.nan, np.finfo(dtype).max, -np.inf, np.nan]], dtype)
     for k, columns in ((1, [1]), (2, [1, 3]), (3, [1, 3, 4]), (4, [1, 2, 3, 4])):
@@ -80,6 +94,18 @@ def test_gradients_are_chosen_behind_the_activation():
         columns, values = chosen(dy, 5, None, y, activation)
         np.testing.assert_array_equal(columns, largest(dz, 5, None))
         np.testing.assert_array_equal(values, np.take_along_axis(dz, columns, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_zeros_the_first_columns_are_kept_where_subnormal_numbers_are_0(dtype):
+    x = np.zeros((3, 37), dtype)
+    x[1, 5] = 2
+    mode = underflow.flush()
+    try:
+        columns, _ = chosen(x, 4)
+    finally:
+        underflow.restore(mode)
+    np.testing.assert_array_equal(columns, [[0, 1, 2, 3], [0, 1, 2, 5], [0, 1, 2, 3]])
 
 
 # Bounds of shards, and of the groups of them whose gradients are summed.
@@ -96,7 +122,7 @@ CUTS = {
 
 @pytest.mark.parametrize("unified", [False, True])
 @pytest.mark.parametrize("k", [1, 7, 300])
-@pytest.mark.parametrize("inputs", [1, 15, 40, 129])
+@pytest.mark.parametrize("inputs", [1, 15, 40, 129, 200])
 @pytest.mark.parametrize("cut", CUTS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_products_have_the_bits_of_whole_ones_with_zeros(dtype, cut, inputs, k, unified):

@@ -50,7 +50,8 @@ def gradients(model, x, target, rule=None, loss=None, **options):
     if loss is None:
         loss = SoftmaxCrossEntropy() if target.dtype.kind == "i" else MeanSquaredError()
     value = Tape(training=True, **options).input(x, gradient=False)
-    loss(model(value), target).backward(rule=rule)
+    own = None if rule is None else rule.losses(model, loss, value, target)
+    (loss(model(value), target) if own is None else own[1]).backward(rule=rule)
     return [parameter.gradient.copy() for parameter in model.parameters()]
 
 

@@ -1,4 +1,4 @@
-"""A rank without samples: every rule goes through a pass of none, and is as it was before."""
+"""What tables of rules have: ranks without samples, which add nothing, and what is refused."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from layers import (
 from layers.recurrent.recurrence import Recurrence
 from layers.rules import MeProp, PredictiveCoding, SignSymmetry
 
-from .networks import convolutional, dense
+from .networks import convolutional, dense, gradients
 
 RULES = {
     **{name: lambda kind=kind: kind() for name, kind in learning.names().items()},
@@ -39,6 +39,8 @@ NETWORKS = {
         LSTM(7, 9, layers=2, last=True, rng=rng), Linear(9, 4, rng=rng)
     ).astype(np.float64),
 }
+
+PROPAGATES_TARGETS = ("target_propagation", "difference_target_propagation")
 
 
 def learned(model, own, rule, x, y, rows):
@@ -80,3 +82,48 @@ def test_a_rank_without_samples_adds_nothing_and_draws_what_the_others_do(name, 
     assert all(np.array_equal(drawn[key], same[key]) for key in drawn)
     model, _, rule = rules[1]
     assert rule.predictor(model)(x[5:]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("name", ["forward_forward", *PROPAGATES_TARGETS])
+def test_a_backward_pass_from_another_loss_than_the_rules_own_is_refused(name):
+    rng = np.random.default_rng(3)
+    model, rule = dense(rng, 7, 9, 6, 4, activation=Tanh), learning.names()[name]()
+    x, labels, criterion = rng.standard_normal((5, 7)), rng.integers(0, 4, 5), SoftmaxCrossEntropy()
+    kind = type(rule).__name__
+    with pytest.raises(ValueError, match=f"{kind}: the rule must be bound to the model; got none"):
+        criterion(model(Tape(training=True).input(x)), labels).backward(rule=rule)
+    rule.bind(model)
+    for _ in range(2):
+        value = Tape(training=True).input(x, gradient=False)
+        other = criterion(model(value), labels)
+        with pytest.raises(ValueError, match=rf"{kind}: .* begin from the losses of the rule's "):
+            other.backward(rule=rule)
+        _, start = rule.losses(model, criterion, value, labels)
+        start.backward(rule=rule)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "labels", "weights"),
+    [
+        (SoftmaxCrossEntropy(), [0, 1, 2, 3, 1], (np.arange(5.0),)),
+        (SoftmaxCrossEntropy(ignore=-1), [0, -1, 2, -1, 1], ()),
+        (SoftmaxCrossEntropy(ignore=100), [0, 100, 2, 3, 1], ()),
+        (SoftmaxCrossEntropy(class_weights=[1, 2, 0, 1]), [0, 1, 2, 3, 1], ()),
+    ],
+    ids=["weights", "ignore -1", "ignore 100", "classes"],
+)
+@pytest.mark.parametrize("name", ["forward_forward", "direct_random_target_projection"])
+def test_samples_that_do_not_count_alike_are_refused_where_they_would(
+    name, criterion, labels, weights
+):
+    rng = np.random.default_rng(3)
+    model, rule = dense(rng, 7, 9, 6, 4, activation=Tanh), learning.names()[name]()
+    rule.bind(model)
+    x, kind = rng.standard_normal((5, 7)), type(rule).__name__
+    with pytest.raises(ValueError, match=rf"^{kind}: samples must have no weights.*; got Softmax"):
+        gradients(model, x, np.array(labels), rule, lambda y, t: criterion(y, t, *weights))
+
+
+def kinds(rule):
+    """Return the kinds of layers that a rule defines, one of them for each kind of convolution."""
+    return [Conv2d if each is not Linear else Linear for each in rule.defined]

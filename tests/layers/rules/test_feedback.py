@@ -19,7 +19,6 @@ from layers import (
     Recompute,
     ReLU,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
     Tape,
     Workspace,
@@ -299,6 +298,19 @@ def test_a_model_without_weights_and_one_that_is_not_bound_are_refused(rng):
         DirectFeedbackAlignment.place(rule, model[0].weight)
 
 
+@pytest.mark.parametrize("rule", [FeedbackAlignment(), SignSymmetry()], ids=repr)
+def test_weights_of_another_model_are_refused_unless_they_are_frozen(rule, rng):
+    model, other = dense(rng, 3, 4, 2), dense(rng, 2, 4, 2)
+    x, y = rng.standard_normal((2, 3)), rng.standard_normal((2, 2))
+    rule.bind(other)
+    with pytest.raises(ValueError, match="must be bound to the model; got another one"):
+        gradients(model, x, y, rule)
+    rule.bind(model)
+    other.freeze()
+    found = gradients(model, x, y, rule, lambda z, t: MeanSquaredError()(other(z), t))
+    assert all(each.any() for each in found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [({"seed": -1}, "seed"), ({"seed": 0.5}, "seed"), ({"magnitudes": "some"}, "magnitudes")],
@@ -316,9 +328,6 @@ def test_targets_that_are_no_labels_of_the_output_are_refused(rng):
     value = Tape().input(x)
     with pytest.raises(ValueError, match="must be that of a loss with a target"):
         (model(value) ** 2).mean().backward(rule=rule)
-    weighted = SoftmaxCrossEntropy()(model(Tape().input(x)), np.array([0, 1]), np.ones(2))
-    with pytest.raises(ValueError, match="samples must have no weights"):
-        weighted.backward(rule=rule)
 
 
 def test_direct_feedback_refuses_inputs_of_other_samples_than_the_output(rng):

@@ -94,6 +94,23 @@ def test_wrong_labels_are_wrong_alike_likely_and_those_of_the_sample(rng):
     assert (part == wrong[10:]).all()
 
 
+def test_what_predicts_can_be_followed_on_a_tape_but_for_the_label(rng):
+    model = convolutional(rng)
+    rule = ForwardForward()
+    rule.bind(model)
+    predictor = rule.predictor(model)
+    array = rng.standard_normal((3, 6, 6, 2))
+    x = Tape().input(array)
+    y = predictor(x)
+    assert np.allclose(y.array, predictor(array), rtol=1e-12)
+    y.sum().backward()
+    gradient = x.grad.reshape(3, -1)
+    assert not gradient[:, :4].any()
+    assert (gradient[:, 4:] != 0).mean() > 0.2
+    named = [name for name, _ in predictor.named_parameters()]
+    assert named == [name for name, _ in model.named_parameters()]
+
+
 def test_convolutions_learn(rng):
     model = convolutional(rng)
     rule = ForwardForward()
