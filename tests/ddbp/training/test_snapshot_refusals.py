@@ -90,7 +90,6 @@ NEVER = {
         "shards and exchange",
         ANEW + " from the parameters",
     ),
-    "rule": ({"rule": "feedback_alignment"}, "rule", ANEW + " from the parameters"),
     "parameters": (OTHERS["parameters"][0], "parameters and model", ANEW + "."),
 }
 
