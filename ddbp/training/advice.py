@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 _FIRST, _STEPS = 3, 10
 """So many steps are not counted, as kernels are compiled in them, and so many are."""
+_EXCHANGES = 10
+"""Workers that train apart are chosen only where there are so many exchanges in an epoch."""
 _WAYS = "wire", "compression", "exchange"
 
 
@@ -258,6 +260,8 @@ def _goes(
         rounds.kind(with_it, comm, callbacks)
         if memory is not None:
             require_plannable(model, with_it)
+        if with_it.exchange is not None and with_it.steps(len(data)) < _EXCHANGES:
+            return False
         if with_it.exchange is not None and not with_it.drop_last:
             workers.require_rows(with_it.exchange, with_it.batch_size, len(data))
     except ValueError:

@@ -398,6 +398,7 @@ def taped(
     last = trainer._stream.last_tape
     if (
         last is not None
+        and last.workspace is trainer._workspace
         and last.shard_bounds.given is rows.bounds
         and last.samples == rows.samples
         and last.owner is update.flat

@@ -22,6 +22,7 @@ from layers.types import Array
 
 from . import checks
 from .batch import LocalBatch, local_batch, sliced
+from .learning import predictor
 from .metrics import Metric, shard_sums
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ class Evaluating:
         """What predicts, and is evaluated: the model, unless the rule that it learns by has it
         predict by something else (`layers.Rule.predictor`), with the same parameters.
         """
-        trainer: Any = self
-        rule = trainer.options.rule
-        return trainer.model if rule is None else rule.predictor(trainer.model)
+        return predictor(self)
 
     def evaluate(self, dataset: Dataset) -> dict[str, float]:
         """Return loss and metrics over a data set, every sample counted once, the same on all ranks

@@ -10,6 +10,7 @@ own. A plan belongs to a number of ranks: it is used again when there are as man
 those that there are.
 """
 
+import ctypes
 import json
 import re
 import time
@@ -114,6 +115,10 @@ class Budget:
         self._known: dict[int, tuple[tuple[int, ...], dict[str, Any]]] = {}
         # The most ranks that there have been.
         self._most = trainer.comm.size
+        for _, layer in trainer.model.named_layers():
+            # It may have the plan of another trainer.
+            if isinstance(layer, Sequential):
+                use_plan(layer, None)
         if self.size is not None:
             require_plannable(trainer.model, trainer.options)
 
@@ -250,6 +255,14 @@ class Budget:
         self._most = state["most"]
 
 
+def _give_back_free() -> None:
+    """Give the system back what has been freed and malloc keeps, where the C library can: glibc
+    keeps arrays of up to 32 MiB in its heap once one as large has been freed.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _require_one_array(rows: LocalBatch) -> None:
     if not isinstance(rows.x, np.ndarray):
         must, fix = "memory= needs data of one array", "Use Recompute for such models."
@@ -318,6 +331,7 @@ class _Practice:
         with comm.leader_first(), trainer._gather.alone():
             if not comm.of_host.rank:
                 compile_step(trainer, self._rows)
+            self._begin_anew()
             for _ in range(_PASSES):
                 watch.begin()
                 self._run(workspace, watch)
@@ -328,6 +342,8 @@ class _Practice:
         sizes = np.max([[layer[:2] for layer in layers] for layers, _ in all_ranks], axis=0)
         pairs = zip(sizes.tolist(), times, strict=True)
         layers = [Layer(output, kept, seconds) for (output, kept), seconds in pairs]
+        del workspace
+        _give_back_free()
         return layers, max(rest for _, rest in all_ranks)
 
     def taken_by(self, plan: Plan | None) -> int:
@@ -335,6 +351,7 @@ class _Practice:
         rank.
         """
         trainer, workspace = self._trainer, Workspace()
+        self._begin_anew()
         use_plan(self._model, plan)
         with trainer._gather.alone():
             for _ in range(2):
@@ -343,6 +360,12 @@ class _Practice:
         trainer._workspace = workspace
         taken = np.array([workspace.nbytes], np.int64)
         return int(trainer.comm.all_gather(taken).max())
+
+    def _begin_anew(self) -> None:
+        """Let go of what steps before have held."""
+        self._trainer._workspace = Workspace()
+        self._trainer._stream.last_tape = None
+        _give_back_free()
 
     def _run(self, workspace: Workspace, *hooks: TapeHook) -> None:
         """Propagate forward and backward."""
@@ -366,10 +389,16 @@ class _Practice:
                     y.backward(np.ones(y.shape, y.dtype))
                 else:
                     weights = () if rows.weights is None else (rows.weights,)
-                    trainer.loss(y, rows.y, *weights).backward()
+                    loss = trainer.loss(y, rows.y, *weights)
+                    factor = trainer._scaling.value
+                    if trainer.options.accumulate > 1:
+                        # Batches of other weight than the first have one, which takes room.
+                        factor /= 2
+                    loss.backward(None if factor == 1 else np.full(loss.shape, factor))
         finally:
             tape.release()
             trainer._update.flat.zero_gradients()
+            _give_back_free()
 
 
 class _Watch(TapeHook):

@@ -11,7 +11,6 @@ A script adds its own flags, data and model, and needs nothing but the installed
 """
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +30,6 @@ from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
-from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
@@ -41,9 +39,10 @@ from layers.errors import message, wording
 from layers.precision import PRECISIONS
 from layers.types import Array
 
-from . import learning, run_log
+from . import learning, nonfinite, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
+from .refusals import start
 from .replay import StepDigests
 from .trace import Trace
 from .trainer import Trainer
@@ -61,6 +60,7 @@ __all__ = [
     "root_mean_square_errors",
     "run",
     "run_folder",
+    "start",
     "use_one_thread",
 ]
 
@@ -114,7 +114,7 @@ class Flags(argparse.ArgumentParser):
         self.add_choice("--precision", PRECISIONS, "what products are computed in")
         self.add_argument(
             "--compression",
-            type=_by(compression.chosen),
+            type=_read_by(compression.chosen),
             metavar="NAME",
             help="what hosts send of gradients: top-k:0.01, power-sgd:2, sign, float16, bfloat16 or"
             " int8 (all)",
@@ -124,9 +124,10 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--rule",
-            choices=learning.names(),
+            type=_read_by(_rule),
             metavar="NAME",
-            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}",
+            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}; or"
+            " with options, such as 'MeProp(0.1)'",
         )
         self.add_argument(
             "--shards",
@@ -135,7 +136,7 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--exchange",
-            type=_by(chosen),
+            type=_read_by(chosen),
             help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
             " DiLoCo(workers=4, every=64)",
         )
@@ -365,7 +366,7 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:
     """Print the result on rank 0 as the last line, and write it to the file of `--json`, with null
-    for numbers that are not finite.
+    for numbers that are not finite; raise `NotFiniteError` if the validation loss is one of them.
 
     Parameters
     ----------
@@ -373,11 +374,6 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         What `Flags` has parsed.
     trainer, result
         What `fit` has returned; the result must be JSON.
-
-    Raises
-    ------
-    NotFiniteError
-        The validation loss is not finite: what has come out is of no use.
     """
     if trainer.comm.leads:
         line = terminal.json_line(result)
@@ -389,10 +385,7 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
                 got = f"{options.json}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
-    loss = result.get("metrics", {}).get("validation_loss")
-    if isinstance(loss, float) and not math.isfinite(loss):
-        must, fix = "the last validation loss must be finite", "Lower the learning rate."
-        raise NotFiniteError(message("script.finish", must, loss, fix))
+    nonfinite.require_finite_end("script.finish", result.get("metrics", {}))
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:
@@ -450,16 +443,22 @@ def linear_fit(training: ArrayDataset, test: ArrayDataset) -> Array:
     return predicted
 
 
-def _by(choose: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return the type of a flag whose text a function reads, which refuses what is wrong."""
+def _read_by(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the type of a flag that `read` makes of its text, or refuses."""
 
-    def read(text: str) -> Any:
+    def kind(text: str) -> Any:
         try:
-            return choose(text)
+            return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from error
 
-    return read
+    return kind
+
+
+def _rule(text: str) -> str:
+    # One that is named has the seed of the trainer.
+    learning.checked(text, 0)
+    return text
 
 
 def _shards(text: str) -> int | str:

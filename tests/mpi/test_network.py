@@ -11,21 +11,21 @@ import ddbp.training.advice
 from ddbp.comm.agreement import gather_texts
 
 rng = np.random.default_rng(0)
-data = ddbp.ArrayDataset(rng.standard_normal((96, 4)), rng.standard_normal((96, 2)))
+data = ddbp.ArrayDataset(rng.standard_normal((2568, 4)), rng.standard_normal((2568, 2)))
 model = layers.Sequential(layers.Linear(4, 300, rng=rng), layers.Linear(300, 2, rng=rng))
 trainer = ddbp.Trainer(
     model, loss="mse", optimizer=ddbp.SGD(0.01), batch_size=8, shards=4, quiet=True, network="auto"
 )
-trainer.fit(data, epochs=2)
+trainer.fit(data, epochs=1)
 advice = trainer.advice
 found = [advice.network, advice.compute, advice.way.arguments]
 if advice.network is not None:
     # On a network that is slow enough.
-    ddbp.training.advice.measured = lambda comm: advice.network._replace(latency=0.1, bandwidth=1e6)
+    ddbp.training.advice.measured = lambda comm: advice.network._replace(latency=9.0, bandwidth=1e6)
     chosen = ddbp.Trainer(
         model, loss="mse", optimizer=ddbp.SGD(1e-4), batch_size=8, quiet=True, network=data
     )
-    chosen.fit(data, epochs=3)
+    chosen.fit(data, epochs=1)
     found += [repr(chosen.options), chosen.parameters_sha256()]
 told = gather_texts(trainer.comm, json.dumps(found))
 if trainer.comm.rank == 0:
@@ -47,7 +47,7 @@ def test_all_ranks_of_several_hosts_find_the_same(pooled, tmp_path):
         first, *others = told(pooled, tmp_path, environment)
         assert others == [first] * 3
         (number, latency, bandwidth), compute, arguments, options, _ = first
-        assert "DiLoCo(workers=4, every=" in options
+        assert "DiLoCo(workers=4, every=32, outer_rate=1.0, outer_momentum=0.0" in options
         assert number == hosts
         assert 0 < latency < 10
         assert bandwidth > 0

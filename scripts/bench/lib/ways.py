@@ -53,11 +53,14 @@ def of_model(
     shapes: Sequence[tuple[int, ...]], hosts: int, workers: int
 ) -> dict[str, Exchange | None]:
     """Return the ways that are recommended of a model with parameters of these shapes, by what is
-    written for them without the number of workers.
+    written for them without what takes no time: the number of workers, and the outer optimizer.
     """
     result = {}
+    besides = f"workers={workers}, ", f", shards={workers}", "outer_rate=1.0, outer_momentum=0.0, "
     for way in ways(shapes, hosts, workers):
-        name = way.arguments.replace(f"workers={workers}, ", "").replace(f", shards={workers}", "")
+        name = way.arguments
+        for each in besides:
+            name = name.replace(each, "")
         result[name or "gradients"] = _exchange(way.options, workers, way.messages, way.sent)
     return result
 

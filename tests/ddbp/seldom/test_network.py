@@ -17,6 +17,9 @@ SHAPES = [(512, 784), (512,), (10, 512), (10,)]
 N = 512 * 784 + 512 + 10 * 512 + 10
 
 
+MEAN = "exchange=DiLoCo(workers={}, every={}, outer_rate=1.0, outer_momentum=0.0, bits=8)"
+
+
 def test_one_host_has_no_network():
     assert measured(SerialCommunicator()) is None
 
@@ -60,7 +63,7 @@ def test_bytes_are_those_that_a_host_sends(hosts):
     assert of['wire="bfloat16"'].sent == pytest.approx(0.75 * plain.sent)
     local = of[f"exchange=LocalSGD(workers={hosts}, every=16)"]
     assert local.sent == pytest.approx(plain.sent / 16)
-    coded = of[f"exchange=DiLoCo(workers={hosts}, every=32, bits=8)"]
+    coded = of[MEAN.format(hosts, 32)]
     assert coded.sent == pytest.approx(N * (1 + 4 / 256) * (hosts - 1) / 32)
 
 
@@ -90,7 +93,10 @@ def test_what_is_recommended_is_written_as_the_trainer_takes_it():
         for kind in ("LocalSGD", "DiLoCo"):
             if kind in way.arguments:
                 text = way.arguments.removeprefix("exchange=")
-                assert ddbp.TrainerOptions(batch_size=8, exchange=text).exchange.workers == 2
+                apart = ddbp.TrainerOptions(batch_size=8, exchange=text).exchange
+                assert apart.workers == 2
+                # The workers' mean takes the place of the common parameters.
+                assert repr(apart.outer()) == repr(ddbp.SGD(1.0))
 
 
 RNG = np.random.default_rng(1)
@@ -102,8 +108,8 @@ def network_of(seed):
     return Sequential(Linear(3, 2, rng=np.random.default_rng(seed)))
 
 
-def trained(**options):
-    """Return a trainer after twenty steps."""
+def trained(data=DATA, **options):
+    """Return a trainer after two epochs."""
     trainer = ddbp.Trainer(
         network_of(0),
         loss="mse",
@@ -112,7 +118,7 @@ def trained(**options):
         quiet=True,
         **options,
     )
-    trainer.fit(DATA, epochs=2)
+    trainer.fit(data, epochs=2)
     return trainer
 
 
@@ -127,30 +133,49 @@ def test_advice_changes_no_bit():
     assert trained(network="auto").parameters_sha256() == trained().parameters_sha256()
 
 
-SLOW = Network(2, 0.01, 1e5)
+SLOW = Network(2, 1.0, 1e5)
 
 
-def chosen(network=SLOW, **options):
+def chosen(network=SLOW, data=DATA, **options):
     """Return a trainer that has chosen for a network, and the same with what it says."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(advice, "measured", lambda comm: network)
-        trainer = trained(network=DATA, **options)
+        trainer = trained(data, network=data, **options)
     way = trainer.advice.way
-    return trainer, trained(**(options | {"run_dir": None} | dict(way.options)))
+    return trainer, trained(data, **(options | {"run_dir": None} | dict(way.options)))
 
 
-# What is recommended depends on the time of a batch, and may be a round longer than this run.
-@pytest.mark.filterwarnings("ignore:DiLoCo. every should be at most:RuntimeWarning")
+MORE = ddbp.ArrayDataset(RNG.standard_normal((2600, 3)), RNG.standard_normal((2600, 2)))
+"""325 batches."""
+
+
 def test_a_trainer_that_is_given_data_chooses_what_is_recommended(capsys, tmp_path):
-    trainer, same = chosen(run_dir=tmp_path)
+    trainer, same = chosen(data=MORE, run_dir=tmp_path)
     (line,) = [each for each in capsys.readouterr().err.splitlines() if "Network: " in each]
-    assert line.endswith(f" Chosen: exchange={trainer.advice.way.options['exchange']}")
+    assert line.endswith(f" Chosen: {trainer.advice.way.arguments}")
+    # There are ten exchanges in an epoch at least.
+    assert trainer.advice.way.arguments == MEAN.format(1, 32)
     assert trainer.options == same.options
     assert trainer.parameters_sha256() == same.parameters_sha256()
     configuration = json.loads((tmp_path / "config.json").read_text())
     assert configuration["network"]["recommended"] == trainer.advice.way.arguments
     assert configuration["network"]["measured"]["hosts"] == 2
     assert trainer.options.exchange == ddbp.TrainerOptions.read(tmp_path).exchange
+
+
+@pytest.mark.parametrize(
+    ("batches", "most"), [(39, 0), (40, 4), (159, 4), (160, 16), (319, 16), (320, 32), (5000, 500)]
+)
+def test_no_exchange_is_chosen_of_which_there_are_fewer_than_ten_in_an_epoch(batches, most):
+    data = ddbp.ArrayDataset(np.ones((8 * batches - 7, 3)), np.ones((8 * batches - 7, 2)))
+    comm, options = SerialCommunicator(), ddbp.TrainerOptions(batch_size=8)
+    around = network_of(0), ddbp.SGD(0.1), [], comm, data, None
+    going = [
+        ddbp.TrainerOptions(batch_size=8, **way.options).exchange
+        for way in ways(SHAPES, 2, 1)
+        if "exchange" in way.options and advice._goes(way, options, *around)
+    ]
+    assert max((apart.every for apart in going), default=0) == most
 
 
 def test_what_does_not_go_with_other_options_is_not_chosen():

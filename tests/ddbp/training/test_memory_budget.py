@@ -1,11 +1,18 @@
 """`Trainer(memory=…)`: the bits of a trainer without, in the memory that it is given."""
 
+import gc
 import json
+import platform
+import subprocess
+import sys
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.training import memory as budgets
 from ddbp.training.memory import in_words, parsed
 from layers import (
     BatchNorm,
@@ -18,6 +25,7 @@ from layers import (
     Residual,
     Sequential,
     SoftmaxCrossEntropy,
+    Workspace,
     init,
 )
 
@@ -62,6 +70,7 @@ def test_steps_keep_to_the_budget_as_predicted_and_change_no_bit(share, ordinary
     assert trainer.parameters_sha256() == digest
     facts, taken = trainer._memory.facts, trainer._workspace.nbytes
     assert taken <= budget
+    assert trainer._stream.last_tape.workspace is trainer._workspace
     assert abs(facts["predicted"] - taken) <= 0.03 * taken
     assert (facts["plan"] is None) == (share > 1)
 
@@ -141,6 +150,70 @@ def test_loops_of_a_script_keep_to_the_budget_too():
     assert digests[0] == digests[1]
     assert trainer._memory.facts["plan"] is not None
     assert trainer._workspace.nbytes <= 400_000
+
+
+@pytest.mark.parametrize("around", [lambda model: model, lambda model: Sequential(model, ReLU())])
+def test_later_trainer_without_a_budget_computes_nothing_again(around, ordinary):
+    model = deep()
+    make(model, memory=int(0.25 * ordinary[2])).fit(DATA, epochs=1)
+    assert model._planned is not None
+    later = make(around(model))
+    assert model._planned is None
+    later.train_step(DATA.x[:100], DATA.y[:100])
+    assert not later._workspace.stack.need
+
+
+def test_what_was_held_for_practice_is_free_before_the_first_step(ordinary, monkeypatch):
+    practised = []
+
+    class Held(Workspace):
+        def __init__(self):
+            super().__init__()
+            practised.append(weakref.ref(self))
+
+    monkeypatch.setattr(budgets, "Workspace", Held)
+    trainer = make(memory=int(0.25 * ordinary[2]))
+    trainer.train_step(DATA.x[:100], DATA.y[:100])
+    gc.collect()
+    assert len(practised) > 1
+    held = [each() for each in practised if each() is not None]
+    assert held == [trainer._workspace] == [trainer._stream.last_tape.workspace]
+    assert sum(each.nbytes for each in held) == trainer._memory.facts["measured"]
+
+
+RESIDENT = """
+import sys
+import numpy as np, ddbp
+from layers import Linear, ReLU, Residual, Sequential, SoftmaxCrossEntropy, init
+
+rng, small = np.random.default_rng(0), init.normal(0.01)
+blocks = [
+    Residual(Sequential(Linear(128, 128, rng=rng, weight_init=small), ReLU())) for _ in range(64)
+]
+trainer = ddbp.Trainer(
+    Sequential(*blocks, Linear(128, 10, rng=rng)), loss=SoftmaxCrossEntropy(), batch_size=1024,
+    optimizer=ddbp.SGD(1e-6), shards=1, quiet=True, memory=eval(sys.argv[1]),
+)
+for _ in range(4):
+    trainer.train_step(np.ones((1024, 128), np.float32), np.arange(1024) % 10)
+(line,) = (each for each in open("/proc/self/status") if each.startswith("VmRSS"))
+print(1024 * int(line.split()[1]), trainer._workspace.nbytes)
+"""
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists() or platform.libc_ver()[0] != "glibc",
+    reason="Linux says what a process takes, and glibc gives back what is free",
+)
+def test_the_process_takes_as_much_less_as_steps_do():
+    def taken(given):
+        command = [sys.executable, "-c", RESIDENT, given]
+        finished = subprocess.run(command, capture_output=True, text=True, check=True)
+        return np.array([*map(int, finished.stdout.split())])
+
+    process, steps = taken("None") - taken("'16 MB'")
+    assert steps > 80e6
+    assert process > 0.9 * steps
 
 
 def test_larger_batches_get_a_plan_of_their_own():

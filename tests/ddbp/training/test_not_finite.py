@@ -163,6 +163,7 @@ PLANS = {
 @pytest.mark.parametrize("name", PLANS)
 def test_layer_in_a_segment_is_named(name, back):
     model, place = PLANS[name](back)
+    trainer = make(model, batch_size=24)
     if name == "a plan":
         links = len(recompute.links(model))
         recompute.use_plan(model, [0, [1, [*range(2, links - 1)]], links - 1])
@@ -171,7 +172,7 @@ def test_layer_in_a_segment_is_named(name, back):
     what = "gradient" if back else "output"
     text = f"the first layer whose {what} is not finite is {place}: Faulty(), in sample 5 of"
     with pytest.raises(FloatingPointError, match=re.escape(text)):
-        make(model, batch_size=24).train_step(x, LABELS[ROWS])
+        trainer.train_step(x, LABELS[ROWS])
 
 
 # ---- numbers that the model's type does not hold, and hidden ones
