@@ -7,13 +7,8 @@ import re
 import shlex
 from collections.abc import Callable
 
-from ddbp import settings, terminal
-from ddbp.comm.current import communicator
+from ddbp.training import refusals
 
-_REFUSAL = "; got "
-"""What stands in the message of whoever refuses something; in those of mistakes of ours it does
-not, and they keep their traceback.
-"""
 _WRITE = r"(?P<write>(?:, or write |, write |, or |[Oo]r write |Write )?)"
 _ROLE = r'roles=\{"(?P<name>.+?)": "(?P<role>ignore|category|number|date)"\}'
 _ROLES = {"ignore": "ignore", "category": "categories", "number": "numbers", "date": "dates"}
@@ -21,31 +16,17 @@ _ROLES = {"ignore": "ignore", "category": "categories", "number": "numbers", "da
 
 
 def told_in_a_line(act: Callable[[], None], options: argparse.Namespace) -> int:
-    """Return the exit status of an act: 1, and the error in a line, if it refuses what it is given.
-
-    Of several ranks each tells its own, and all of them end. `options` are those of the command.
+    """Return the exit status of an act of a command that has these options: 1, and the error in a
+    line, if it refuses what it is given.
     """
-    try:
-        act()
-    except (ImportError, OSError, TypeError, ValueError) as error:
-        line = terminal.plain(error)
-        if _REFUSAL not in line:
-            raise
-        line = in_flags(line, options)
-        if settings.launched():
-            comm = communicator()
-            if not comm.leads:
-                line = f"[rank {comm.rank} of {comm.size}] {line}"
-        terminal.say(line)
-        return 1
-    return 0
+    return refusals.told_in_a_line(act, lambda line: in_flags(line, options))
 
 
 def in_flags(line: str, options: argparse.Namespace) -> str:
     """Return the message of an error with flags in place of the arguments of functions that it
     advises; advice that needs a flag which the command has not is left out.
     """
-    must, got, rest = line.partition(_REFUSAL)
+    must, got, rest = line.partition(refusals.GOT)
     for pattern, flags in _ADVICE:
 
         def told(found: re.Match[str], flags: Callable[..., dict[str, str]] = flags) -> str:

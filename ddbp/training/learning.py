@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ddbp import written
+from ddbp.comm.agreement import in_words
 from ddbp.reduction.replicate import Replica
-from ddbp.snapshot import Entry, Schema, State
+from ddbp.snapshot import TEXT, Entry, Schema, State, listing
 from layers import Module, Parameter, Rule, rules
 from layers import State as ModelState
 from layers.errors import message
@@ -85,50 +86,94 @@ def learner(model: Module, rule: Rule | None, *, warn: bool = True) -> Module:
     """
     with nullcontext() if warn else warnings.catch_warnings(action="ignore"):
         own = None if rule is None else rule.bind(model)
+    if rule is not None:
+        # A rule of somebody's own may not have said so.
+        rule.bound = model
     return model if own is None else Learner(model, own)
+
+
+def require_bound(rule: Rule | None, whole: Module) -> None:
+    """Refuse a rule that has been bound to another model since `learner` returned `whole`.
+
+    Raises
+    ------
+    RuntimeError
+        It is bound to another one.
+    """
+    model = whole.model if isinstance(whole, Learner) else whole
+    if rule is not None and rule.bound is not model:
+        must, fix = "the rule must belong to this trainer", "Make a rule for each trainer."
+        got = f"{rule!r}, which was bound to another model since"
+        raise RuntimeError(message("Trainer", must, got, fix))
 
 
 def predictor(trainer: Any) -> Any:
     """Return what a trainer evaluates and predicts with."""
-    rule = trainer.options.rule
-    return trainer.model if rule is None else rule.predictor(trainer.model)
+    rule, model = trainer.options.rule, trainer.model
+    found = model if rule is None else rule.predictor(model)
+    if found is not model:
+        require_bound(rule, model)
+    return found
 
 
 def parts(trainer: Any) -> dict[str, Any]:
     """Return what a trainer's state has of its rule: what was drawn, and what is learned."""
     rule, whole = trainer.options.rule, trainer._update.learner
-    result: dict[str, Any] = {} if rule is None else {"rule": RuleState(rule)}
-    if isinstance(whole, Learner):
-        result["learned"] = Replica(whole.rule, trainer.comm, trainer._update.comm)
+    require_bound(rule, whole)
+    own = whole.rule if isinstance(whole, Learner) else None
+    result: dict[str, Any] = {} if rule is None else {"rule": RuleState(rule, own)}
+    if own is not None:
+        result["learned"] = Replica(own, trainer.comm, trainer._update.comm)
     return result
 
 
 class RuleState:
-    """What a rule has drawn, as a part of a trainer's state: the same on all ranks.
+    """What a rule has drawn, as a part of a trainer's state: the same on all ranks. It begins anew
+    with a state of another rule, such as one of another seed, or of none.
 
     Parameters
     ----------
     rule
         The rule.
+    own
+        What it has of parameters, if anything: optimizers have states of them.
     """
 
-    def __init__(self, rule: Rule) -> None:
+    def __init__(self, rule: Rule, own: Module | None) -> None:
         self._rule = rule
+        self._is = in_words({"rule": rule})["rule"]
+        self._learned = [] if own is None else [name for name, _ in own.named_parameters()]
 
     def state(self) -> dict[str, Any]:
-        """Return the arrays by name."""
-        return {"names": sorted(self._rule.state()), **self._rule.state()}
+        """Return the arrays by name, and which rule they are of."""
+        arrays = self._rule.state()
+        return {"is": self._is, "learned": self._learned, "names": sorted(arrays), **arrays}
 
     def state_schema(self, state: State) -> Schema:
-        """Return what `load_state` takes."""
+        """Return what `load_state` takes.
+
+        Raises
+        ------
+        ValueError
+            The state is of a rule that has other parameters.
+        """
+        there = state.get("is", "none")
+        if self._is != there and self._learned != state.get("learned", []):
+            must = f"the state must be of a rule with the parameters of {self._is}"
+            fix = "Begin another run: load_parameters(model, …/model.safetensors), without resume."
+            raise ValueError(message("Trainer.load_state", must, there, fix))
+        if not state:
+            return {}
         numbers = Entry("an array of floating numbers", _is_floating)
-        arrays = sorted(state.keys() - {"names"})
+        arrays = sorted(state.keys() - {"is", "learned", "names"})
         named = Entry("the names of the arrays", lambda entry: entry == arrays)
-        return {"names": named, **dict.fromkeys(arrays, numbers)}
+        learned = listing(TEXT)
+        return {"is": TEXT, "learned": learned, "names": named, **dict.fromkeys(arrays, numbers)}
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` returned."""
-        self._rule.load_state({name: np.array(state[name]) for name in state["names"]})
+        if state.get("is") == self._is:
+            self._rule.load_state({name: np.array(state[name]) for name in state["names"]})
 
 
 def _is_floating(entry: Any) -> bool:

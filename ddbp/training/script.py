@@ -34,7 +34,7 @@ from ddbp.instruments.instruments import Instruments
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
-from ddbp.seldom.exchange import Exchange, chosen
+from ddbp.seldom.exchange import chosen
 from layers import Module
 from layers.errors import message, wording
 from layers.precision import PRECISIONS
@@ -43,6 +43,7 @@ from layers.types import Array
 from . import learning, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
+from .refusals import start
 from .replay import StepDigests
 from .trace import Trace
 from .trainer import Trainer
@@ -60,6 +61,7 @@ __all__ = [
     "root_mean_square_errors",
     "run",
     "run_folder",
+    "start",
     "use_one_thread",
 ]
 
@@ -113,7 +115,7 @@ class Flags(argparse.ArgumentParser):
         self.add_choice("--precision", PRECISIONS, "what products are computed in")
         self.add_argument(
             "--compression",
-            type=_compression,
+            type=_read_by(compression.chosen),
             metavar="NAME",
             help="what hosts send of gradients: top-k:0.01, power-sgd:2, sign, float16, bfloat16 or"
             " int8 (all)",
@@ -123,9 +125,10 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--rule",
-            choices=learning.names(),
+            type=_read_by(_rule),
             metavar="NAME",
-            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}",
+            help=f"learn by another rule than backpropagation: {', '.join(learning.names())}; or"
+            " with options, such as 'MeProp(0.1)'",
         )
         self.add_argument(
             "--shards",
@@ -134,7 +137,7 @@ class Flags(argparse.ArgumentParser):
         )
         self.add_argument(
             "--exchange",
-            type=_exchange,
+            type=_read_by(chosen),
             help="how seldom workers that train apart exchange: LocalSGD(workers=4, every=16) or"
             " DiLoCo(workers=4, every=64)",
         )
@@ -439,22 +442,26 @@ def linear_fit(training: ArrayDataset, test: ArrayDataset) -> Array:
     return predicted
 
 
-def _compression(text: str) -> Any:
-    try:
-        return compression.chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+def _read_by(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the type of a flag that `read` makes of its text, or refuses."""
+
+    def kind(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return kind
+
+
+def _rule(text: str) -> str:
+    # One that is named has the seed of the trainer.
+    learning.checked(text, 0)
+    return text
 
 
 def _shards(text: str) -> int | str:
     return text if text == RANKS else positive_int(text)
-
-
-def _exchange(text: str) -> Exchange | None:
-    try:
-        return chosen(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 @wording("script.positive_int")

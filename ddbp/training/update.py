@@ -25,7 +25,7 @@ from layers.precision import set_precision
 from . import checks
 from .accumulation import Accumulation
 from .finite import is_finite
-from .learning import learner
+from .learning import learner, require_bound
 from .loss_scale import LossScaling
 from .nonfinite import Guard
 from .options import TrainerOptions
@@ -207,9 +207,10 @@ class Update:
         return {"optimizer": self._optimizer}
 
     def require_bound(self) -> None:
-        """Refuse a model or an optimizer that another trainer has got since."""
+        """Refuse a model, an optimizer or a rule that another trainer has got since."""
         self.flat.require_bound("Trainer")
         self._optimizer.require_bound(self.part)
+        require_bound(self._options.rule, self.learner)
 
     def follow(self) -> bool:
         """Return whether parameters have been frozen or unfrozen, having put them where they

@@ -36,12 +36,20 @@ class Rule:
     Derive from it and override any of the questions; the model stays as it is. What learns by a
     rule for a whole run, as `ddbp.Trainer(rule=…)` does, tells it of the model by `bind`, and asks
     it for the losses of a batch.
+
+    Attributes
+    ----------
+    bound
+        The model that it was bound to last.
     """
+
+    bound: Module | None = None
 
     def bind(self, model: Module) -> Module | None:
         """Prepare for a model, and refuse one that the rule does not define; return what the rule
         itself has of parameters that are trained with the model's, if anything.
         """
+        self.bound = model
         return None
 
     def losses(self, model: Any, loss: Any, x: Any, *targets: Any) -> "tuple[Value, Value] | None":

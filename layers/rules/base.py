@@ -58,6 +58,7 @@ class LearningRule(Rule):
         self.seed = non_negative_int(type(self).__name__, "seed", seed, "seed=0 is usual.")
         self.drawn: dict[str, Array] = {}
         self._names: dict[int, tuple[str, int, Parameter]] = {}
+        self._known: set[int] = set()
         self._start: Value | None = None
 
     def __repr__(self) -> str:
@@ -87,11 +88,15 @@ class LearningRule(Rule):
         if not self._names:
             must, fix = "the model must have a layer with weights", "Add a layer such as Linear."
             raise ValueError(message(name, must, model, fix))
-        return None
+        self._known = {id(parameter) for parameter in model.parameters()}
+        return super().bind(model)
 
     def carries(self, parameter: Parameter) -> bool:
-        """Return whether a parameter of the model that the rule is bound to is a weight."""
-        self._require_bound()
+        """Return whether a parameter is a weight of the model that the rule is bound to; what is
+        frozen may be of another.
+        """
+        known = id(parameter) in self._known or not parameter.trainable
+        self._require_bound(None if known else parameter)
         return id(parameter) in self._names
 
     def place(self, parameter: Parameter) -> tuple[str, int]:
@@ -152,7 +157,7 @@ class LearningRule(Rule):
             )
             raise ValueError(message(name, must, repr(value.call or value), fix))
 
-    def require_equal_samples(self, loss: Value, *weights: Any) -> None:
+    def require_equal_samples(self, loss: Any, *weights: Any) -> None:
         """Refuse a loss in which samples do not count alike: by weights, classes or `ignore`."""
         layer = loss.call.layer if loss.call else None
         of_classes = getattr(layer, "class_weights", None)

@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from layers.checks import one_of
+from layers.containers import Sequential, unnested
 from layers.conv.base import Convolution
 from layers.engine.memory import contiguous, empty, matrix
+from layers.engine.module import Module
 from layers.engine.rules import KeptGradients
 from layers.errors import message
 from layers.fusion import Activated, PooledConv2d
@@ -67,17 +69,33 @@ class MeProp(LearningRule):
     def __repr__(self) -> str:
         return f"MeProp({self.k!r}, per={self.per!r})"
 
+    def bind(self, model: Module) -> Module | None:
+        own = super().bind(model)
+        # Those before the last one of a Sequential; of others the first step tells.
+        parts = unnested(model, fused=False) if type(model) is Sequential else ()
+        heads: list[Any] = [part for part in parts if isinstance(part, self.defined)]
+        for head in heads[:-1]:
+            if head.weight.trainable:
+                self._kept(
+                    head, head.out_features if isinstance(head, Linear) else head.out_channels
+                )
+        return own
+
     def begin(self, value: Any, gradient: Any) -> None:
         self._last = None
 
     def top_k(self, call: "Call", width: int) -> KeptGradients | None:
         if self._last is call:
             return None
+        return KeptGradients(self._kept(call.layer, width), self.per == "batch")
+
+    def _kept(self, layer: Any, width: int) -> int:
+        """Return how many columns of a layer of this width are kept, or refuse more than it has."""
         k = self.k if isinstance(self.k, int) else max(1, round(self.k * width))
         if k > width:
-            must = f"k must be at most the width of {call.layer!r}, {width}"
+            must = f"k must be at most the width of {layer!r}, {width}"
             raise ValueError(message("MeProp", must, k, "k=0.05 keeps 5 % of any width."))
-        return KeptGradients(k, self.per == "batch")
+        return k
 
     def backward(self, call: "Call", *dys: Any) -> tuple[Array | None, ...]:
         if carrying_weight(call) is None:

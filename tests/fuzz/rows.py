@@ -427,6 +427,7 @@ TRAINING = [
     row("script.linear_fit", training=DATA, test=DATA),
     row("script.run_folder"),
     row("script.use_one_thread"),
+    row("script.start", main=dict),
     row("data.digits", 8, 8),
 ]
 

@@ -1,5 +1,7 @@
 """`Trainer(rule=…)`: how rules are named, what they are part of, and what they change."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -157,6 +159,81 @@ def test_forward_forward_is_evaluated_by_what_it_predicts_with():
     assert np.isclose(ours.evaluate(DATA)["accuracy"], hits)
 
 
+class Halved(Rule):
+    """A rule of somebody's own that says nothing of its model."""
+
+    def bind(self, model):
+        return None
+
+    def error(self, call, dy):
+        return dy / 2
+
+
+@pytest.mark.parametrize(
+    "kind", [*learning.names().values(), Halved], ids=lambda kind: kind.__name__
+)
+def test_a_rule_that_another_trainer_has_got_is_refused_by_the_first(kind):
+    rule = kind()
+    first, second = trainer(rule, deep()), trainer(rule, deep())
+    uses = [
+        lambda: first.fit(DATA, epochs=1),
+        lambda: first.train_step(DATA.x, DATA.y),
+        first.state,
+    ]
+    if rule.predictor(first.model) is not first.model:
+        uses += [lambda: first.predict(DATA.x), lambda: first.evaluate(DATA)]
+    second.fit(DATA, epochs=1)
+    for use in uses:
+        with pytest.raises(RuntimeError, match=r"rule must belong to this trainer; got .* since"):
+            use()
+
+
+def written(rule, folder):
+    """Return a checkpoint of a run by a rule, in this folder."""
+    checkpoints = ddbp.Checkpoints(every_steps=1)
+    trainer(rule, deep(), run_dir=folder, callbacks=[checkpoints]).fit(DATA, epochs=1)
+    return sorted(folder.rglob("step-*"))[-1]
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("FeedbackAlignment(seed=0)", "FeedbackAlignment(seed=5)"),
+        ("feedback_alignment", "direct_feedback_alignment"),
+        ("direct_feedback_alignment", "SignSymmetry('fixed')"),
+        (None, "feedback_alignment"),
+        ("feedback_alignment", "feedback_alignment"),
+    ],
+)
+def test_a_run_that_goes_on_by_another_rule_draws_as_that_one_does(there, here, tmp_path):
+    ours = trainer(here, deep(), resume=written(there, tmp_path), resume_options=["rule"])
+    fresh = trainer(here, deep())
+    for each in (ours, fresh):
+        each.train_step(DATA.x[:8], DATA.y[:8])
+    drawn, expected = (each.options.rule.state() for each in (ours, fresh))
+    assert drawn.keys() == expected.keys()
+    assert drawn
+    assert all(np.array_equal(drawn[name], expected[name]) for name in drawn)
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        (None, "target_propagation"),
+        ("feedback_alignment", "target_propagation"),
+        ("target_propagation", "feedback_alignment"),
+    ],
+)
+def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_path):
+    checkpoint = written(there, tmp_path)
+    with pytest.raises(ValueError, match=r"parameters of .*; got .*load_parameters\(model, "):
+        trainer(here, deep(), resume=checkpoint, resume_options=["rule"])
+    # What it says to do instead.
+    network = deep()
+    ddbp.load_parameters(network, tmp_path / "model.safetensors")
+    trainer(here, network).fit(DATA, epochs=1)
+
+
 def test_a_state_of_another_rule_is_refused_by_name():
     state = trainer("feedback_alignment").state()
     with pytest.raises(ValueError, match=r"same rule; got FeedbackAlignment\(seed=5\) in"):
@@ -187,7 +264,28 @@ def test_the_options_of_a_run_folder_name_the_rule(tmp_path):
 def test_the_flag_of_scripts_names_the_rules():
     flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
     assert flags.parse_args([]).rule is None
-    assert flags.parse_args(["--rule", "sign_symmetry"]).rule == "sign_symmetry"
+    for words in ("sign_symmetry", "FeedbackAlignment(seed=3)"):
+        assert flags.parse_args(["--rule", words]).rule == words
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("backwards", "rule must be a .*; got 'backwards'. Names are "),
+        ("FeedbackAlignment(often=3)", "rule must be a .*; got 'FeedbackAlignment"),
+        ("FeedbackAlignment(seed=-1)", "FeedbackAlignment: seed must "),
+        ("SignSymmetry(3)", "SignSymmetry: magnitudes must "),
+        ("MeProp(", "rule must be a "),
+        ("", "rule must be a "),
+    ],
+)
+def test_the_flag_of_scripts_refuses_what_is_no_rule_in_one_line(words, said, capsys):
+    flags = ddbp.script.Flags("Learn.", epochs=1, batch_size=8, learning_rate=0.1)
+    with pytest.raises(SystemExit, match="2"):
+        flags.parse_args(["--rule", words])
+    first, *others = capsys.readouterr().err.splitlines()
+    assert re.search(f"error: argument --rule: .*{said}", first)
+    assert len(others) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from layers.kernels import dense, sparse
+from layers.kernels import dense, sparse, underflow
 
 DTYPES = [np.float32, np.float64]
 
@@ -94,6 +94,18 @@ def test_gradients_are_chosen_behind_the_activation():
         columns, values = chosen(dy, 5, None, y, activation)
         np.testing.assert_array_equal(columns, largest(dz, 5, None))
         np.testing.assert_array_equal(values, np.take_along_axis(dz, columns, 1))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_of_zeros_the_first_columns_are_kept_where_subnormal_numbers_are_0(dtype):
+    x = np.zeros((3, 37), dtype)
+    x[1, 5] = 2
+    mode = underflow.flush()
+    try:
+        columns, _ = chosen(x, 4)
+    finally:
+        underflow.restore(mode)
+    np.testing.assert_array_equal(columns, [[0, 1, 2, 3], [0, 1, 2, 5], [0, 1, 2, 3]])
 
 
 # Bounds of shards, and of the groups of them whose gradients are summed.

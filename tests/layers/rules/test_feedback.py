@@ -298,6 +298,19 @@ def test_a_model_without_weights_and_one_that_is_not_bound_are_refused(rng):
         DirectFeedbackAlignment.place(rule, model[0].weight)
 
 
+@pytest.mark.parametrize("rule", [FeedbackAlignment(), SignSymmetry()], ids=repr)
+def test_weights_of_another_model_are_refused_unless_they_are_frozen(rule, rng):
+    model, other = dense(rng, 3, 4, 2), dense(rng, 2, 4, 2)
+    x, y = rng.standard_normal((2, 3)), rng.standard_normal((2, 2))
+    rule.bind(other)
+    with pytest.raises(ValueError, match="must be bound to the model; got another one"):
+        gradients(model, x, y, rule)
+    rule.bind(model)
+    other.freeze()
+    found = gradients(model, x, y, rule, lambda z, t: MeanSquaredError()(other(z), t))
+    assert all(each.any() for each in found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [({"seed": -1}, "seed"), ({"seed": 0.5}, "seed"), ({"magnitudes": "some"}, "magnitudes")],

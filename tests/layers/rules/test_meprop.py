@@ -3,10 +3,20 @@
 import numpy as np
 import pytest
 
-from layers import GELU, Conv2d, Flatten, Linear, ReLU, Sequential, Tanh, Tape
+from layers import GELU, Composite, Conv2d, Flatten, Linear, ReLU, Sequential, Tanh, Tape
 from layers.rules import MeProp
 
 from .networks import WIDTHS, convolutional, dense, gradients
+
+
+class Own(Composite):
+    """A network of somebody's own."""
+
+    def __init__(self, body):
+        self.body = body
+
+    def __call__(self, x):
+        return self.body(x)
 
 
 @pytest.fixture
@@ -100,11 +110,30 @@ def test_the_share_of_a_width_is_rounded_and_never_nothing(rng):
 
 
 def test_more_columns_than_a_layer_has_are_refused_by_its_name(rng):
-    model = dense(rng, 7, 9, 6, 4)
+    layers, refused = (
+        dense(rng, 7, 9, 6, 4),
+        r"k must be at most the width of Linear\(9, 6\), 6; got",
+    )
     rule = MeProp(7)
+    for model in (layers, Sequential(*layers[:1], Sequential(*layers[1:], Tanh()))):
+        with pytest.raises(ValueError, match=rf"^MeProp: {refused}"):
+            rule.bind(model)
+    # Which layer of a network of one's own runs last is only known then.
+    model = Own(layers)
     rule.bind(model)
-    with pytest.raises(ValueError, match=r"MeProp: k must be at most the width of Linear\(9, 6\)"):
+    with pytest.raises(ValueError, match=rf"^MeProp: {refused}"):
         gradients(model, rng.standard_normal((2, 7)), np.array([0, 1]), rule)
+    narrow = Sequential(Conv2d(1, 6, 1, rng=rng), Flatten(), Linear(24, 9, rng=rng))
+    with pytest.raises(ValueError, match=r"width of Conv2d\(1, 6, .*, 6; got 7"):
+        rule.bind(narrow)
+
+
+def test_the_width_of_the_last_layer_and_of_frozen_ones_does_not_matter(rng):
+    model = dense(rng, 7, 3, 9, 4)
+    model[0].freeze()
+    rule = MeProp(9)
+    rule.bind(model)
+    assert gradients(model, rng.standard_normal((2, 7)), np.array([0, 1]), rule)[2].any()
 
 
 @pytest.mark.parametrize("k", [0, -1, 0.0, 1.5, True, "all", None])

@@ -1,0 +1,58 @@
+"""How scripts end that refuse what they are given, and those that fail."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from ddbp import script
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+USUAL = ("--quiet", "--epochs", "1")
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "told"),
+    [
+        ("train_digits", ("--memory", "banana"), "Trainer: memory must be a size; got 'banana'."),
+        (
+            "train_digits",
+            ("--compression", "top-k:99999999"),
+            "TopK: count must be at most the number of parameters that are trained; got 99999999",
+        ),
+        (
+            "train_digits",
+            ("--exchange", "LocalSGD(7,2)"),
+            "Trainer: batch_size must be a multiple of the 7 workers; got 64.",
+        ),
+        ("optimise_physics", ("--memory", "10MB"), "Trainer: memory= needs a model that is a"),
+        ("optimise_physics", ("--precision", "bf16"), "set_precision: bf16 takes a float32 model"),
+    ],
+)
+def test_a_script_tells_in_a_line_what_it_refuses(name, flags, told, run_python, tmp_path):
+    given = (*USUAL, "--run-dir", tmp_path / "run", *flags)
+    finished = run_python(SCRIPTS / f"{name}.py", *given)
+    assert finished.status == 1
+    assert finished.err.startswith(told)
+    assert finished.err.count("\n") == 1
+
+
+def test_each_rank_tells_a_line(mpirun, tmp_path):
+    path = SCRIPTS / "train_digits.py"
+    finished = mpirun(2, path, *USUAL, "--run-dir", tmp_path / "run", "--memory", "1kB")
+    assert finished.status == 1
+    assert "Traceback" not in finished.err
+    assert "Trainer: a step must fit into memory; got memory=1 kB." in finished.err
+
+
+def test_errors_that_refuse_nothing_keep_their_traceback():
+    def divides():
+        raise ValueError("math domain error")
+
+    with pytest.raises(ValueError, match="domain"):
+        script.start(divides)
+
+
+def test_a_script_that_ends_well_goes_on(monkeypatch):
+    monkeypatch.setattr(sys, "exit", lambda status: pytest.fail("it has ended"))
+    script.start(lambda: None)
