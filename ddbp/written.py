@@ -1,9 +1,28 @@
-"""Objects as configurations and flags have them: the calls that their `repr` shows."""
+"""Objects and numbers as configurations and flags have them: the calls that a `repr` shows."""
 
 import ast
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+"""The pattern of a number, in digits of ASCII."""
+_INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
+_NUMBER = re.compile(NUMBER, re.ASCII)
+
+
+def number(text: str) -> int | float:
+    """Return the number that a text is, an integer if it has neither a point nor an exponent.
+
+    Raises
+    ------
+    ValueError
+        It is no number in digits of ASCII, or one of too many digits.
+    """
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text) if _INTEGER.fullmatch(text) else float(text)
 
 
 def made(text: Any, kinds: Mapping[str, Callable[..., Any]], refusal: Exception) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ddbp import written
 from layers.errors import message
 
 from .compressor import Compressor
@@ -47,9 +48,8 @@ def chosen(given: Any) -> Compressor | Rounded | None:
         raise ValueError(message("Trainer", must, repr(given), fix))
     if not takes_number:
         return make()
-    kind = int if number.isdecimal() else float
     try:
-        amount = kind(number)
+        amount = written.number(number)
     except ValueError as error:
         must, fix = f"{name}: must have a number", "Write top-k:0.01 or power-sgd:2."
         raise ValueError(message("Trainer", must, repr(number), fix)) from error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp import settings, terminal
+from ddbp import settings, terminal, written
 from ddbp.comm.agreement import gather_texts
 from ddbp.data.samples import recorded
 from ddbp.data.source import Dataset
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 _UNITS = {
-    **{"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12},
-    **{"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40},
+    **{"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12},
+    **{"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40},
 }
-_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]+)\s*")
+_SIZE = re.compile(rf"\s*({written.NUMBER})\s*((?:[KMGT]i?)?)(B)\s*", re.ASCII | re.IGNORECASE)
+_MOST = 2**63 - 1
+"""Bytes that a number of ranks can agree on."""
 _PASSES = 3
 """Of these the first compiles, and the last is the one that counts."""
 _TRIES = 5
@@ -64,10 +66,13 @@ def parsed(given: Any) -> int | None:
     if isinstance(given, int | np.integer) and not isinstance(given, bool):
         size = int(given)
     elif isinstance(given, str) and (found := _SIZE.fullmatch(given)):
-        size = float(found[1]) * _UNITS.get(found[2].upper(), 0)
-    if size < 1:
-        must, fix = "memory must be a size", 'Write "200 MB", "1.5 GiB" or a number of bytes.'
-        raise ValueError(message("Trainer", must, repr(given), fix))
+        number, unit, letter = found.groups()
+        # A b is a bit.
+        size = float(number) * _UNITS[unit.upper()] * (letter == "B")
+    if not 1 <= size <= _MOST:
+        must = "memory must be a size of at most 8 EiB, in bytes (B; b are bits)"
+        fix = 'Write "200 MB", "1.5 GiB" or a number of bytes.'
+        raise ValueError(message("Trainer", must, repr(given)[:80], fix))
     return int(size)
 
 

@@ -8,7 +8,7 @@ for another one for it.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ddbp import terminal
@@ -92,6 +92,20 @@ def checked(given: Any) -> Any:
     must = 'on_nonfinite must be "stop", "skip", "rollback" or a Rollback'
     fix = "Leave it out to stop."
     raise ValueError(message("Trainer", must, repr(given), fix))
+
+
+def require_finite_end(owner: str, metrics: Mapping[str, Any]) -> None:
+    """Refuse what has come out of a run whose last validation loss is not finite.
+
+    Raises
+    ------
+    NotFiniteError
+        It is not.
+    """
+    loss = metrics.get("validation_loss")
+    if isinstance(loss, float) and not math.isfinite(loss):
+        must, fix = "the last validation loss must be finite", "Lower the learning rate."
+        raise NotFiniteError(message(owner, must, loss, fix))
 
 
 class Guard:

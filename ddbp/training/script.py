@@ -11,7 +11,6 @@ A script adds its own flags, data and model, and needs nothing but the installed
 """
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +28,6 @@ from ddbp.comm.current import communicator
 from ddbp.comm.threads import advise_other_cores, use_one_thread
 from ddbp.data.source import Dataset
 from ddbp.instruments.instruments import Instruments
-from ddbp.optim.clipping import NotFiniteError
 from ddbp.optim.optimizer import Optimizer
 from ddbp.optim.schedule import Cosine
 from ddbp.reduction.shards import RANKS
@@ -38,7 +36,7 @@ from layers import Module
 from layers.errors import message, wording
 from layers.precision import PRECISIONS
 
-from . import learning, run_log
+from . import learning, nonfinite, run_log
 from .checkpoints import Checkpoints
 from .options import TrainerOptions
 from .refusals import start
@@ -366,7 +364,7 @@ def _look_into(folder: Path, options: argparse.Namespace) -> None:
 
 def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]) -> None:
     """Print the result on rank 0 as the last line, and write it to the file of `--json`, with null
-    for numbers that are not finite.
+    for numbers that are not finite; raise `NotFiniteError` if the validation loss is one of them.
 
     Parameters
     ----------
@@ -374,11 +372,6 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
         What `Flags` has parsed.
     trainer, result
         What `fit` has returned; the result must be JSON.
-
-    Raises
-    ------
-    NotFiniteError
-        The validation loss is not finite: what has come out is of no use.
     """
     if trainer.comm.leads:
         line = terminal.json_line(result)
@@ -390,10 +383,7 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
                 got = f"{options.json}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
-    loss = result.get("metrics", {}).get("validation_loss")
-    if isinstance(loss, float) and not math.isfinite(loss):
-        must, fix = "the last validation loss must be finite", "Lower the learning rate."
-        raise NotFiniteError(message("script.finish", must, loss, fix))
+    nonfinite.require_finite_end("script.finish", result.get("metrics", {}))
 
 
 def run(options: argparse.Namespace, *arguments: Any, **trainer_options: Any) -> None:

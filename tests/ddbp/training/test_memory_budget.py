@@ -240,7 +240,14 @@ def test_choice_is_said_in_a_line_and_written_to_the_run_folder(tmp_path, capfd)
 
 @pytest.mark.parametrize(
     ("given", "size"),
-    [("200 MB", 200_000_000), ("1.5 GiB", 3 << 29), ("64kB", 64_000), (4096, 4096), ("12 B", 12)],
+    [
+        ("200 MB", 200_000_000),
+        ("1.5 GiB", 3 << 29),
+        ("64kB", 64_000),
+        (4096, 4096),
+        ("12 B", 12),
+        ("2e3 kB", 2_000_000),
+    ],
 )
 def test_sizes_are_read(given, size):
     assert parsed(given) == size
@@ -248,10 +255,17 @@ def test_sizes_are_read(given, size):
 
 
 @pytest.mark.parametrize(
-    "given", ["", "200", "MB", "2 parsecs", "-1 MB", 0, -5, 0.5, True, [1], "0 MB"]
+    "given",
+    [
+        *("", "200", "MB", "2 parsecs", "-1 MB", 0, -5, 0.5, True, [1], "0 MB"),
+        *("200 Mb", "200mb", "1 Gib", "٢٠٠ MB", "９ MB", "1_0 MB", "8.1 EiB"),
+        *("9" * 400 + " GB", "1e400 MB", "1e12 GB", 2**63, 10**400),
+    ],
 )
 def test_what_is_no_size_is_refused(given):
-    with pytest.raises(ValueError, match=r'^Trainer: memory must be a size; got .*Write "200 MB"'):
+    with pytest.raises(
+        ValueError, match=r'^Trainer: memory must be a size of .*b are bits\); got .*Write "200 MB"'
+    ):
         make(memory=given)
 
 
