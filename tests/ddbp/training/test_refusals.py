@@ -14,7 +14,7 @@ USUAL = ("--quiet", "--epochs", "1")
 @pytest.mark.parametrize(
     ("name", "flags", "told"),
     [
-        ("train_digits", ("--memory", "banana"), "Trainer: memory must be a size; got 'banana'."),
+        ("train_digits", ("--memory", "banana"), "Trainer: memory must be a size "),
         (
             "train_digits",
             ("--compression", "top-k:99999999"),
