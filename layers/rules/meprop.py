@@ -73,10 +73,10 @@ class MeProp(LearningRule):
         own = super().bind(model)
         # Those before the last one of a Sequential; of others the first step tells.
         parts = unnested(model, fused=False) if type(model) is Sequential else ()
-        heads: list[Any] = [part for part in parts if isinstance(part, self.defined)]
+        heads: list[Any] = [part for part in parts if isinstance(part, Linear | Convolution)]
         for head in heads[:-1]:
             if head.weight.trainable:
-                self._kept(
+                self._columns(
                     head, head.out_features if isinstance(head, Linear) else head.out_channels
                 )
         return own
@@ -87,9 +87,9 @@ class MeProp(LearningRule):
     def top_k(self, call: "Call", width: int) -> KeptGradients | None:
         if self._last is call:
             return None
-        return KeptGradients(self._kept(call.layer, width), self.per == "batch")
+        return KeptGradients(self._columns(call.layer, width), self.per == "batch")
 
-    def _kept(self, layer: Any, width: int) -> int:
+    def _columns(self, layer: Any, width: int) -> int:
         """Return how many columns of a layer of this width are kept, or refuse more than it has."""
         k = self.k if isinstance(self.k, int) else max(1, round(self.k * width))
         if k > width:
