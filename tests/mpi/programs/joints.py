@@ -8,6 +8,7 @@ loss, who is lost, and the hosts then.
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ KILLED = 2
 
 def main() -> None:
     """Exchange twice."""
-    comm = ddbp.communicator()
+    comm, folder = ddbp.communicator(), Path(sys.argv[1])
     slot, topology = comm.slot, comm.topology
+    (folder / f"begun{slot}").touch()
     mine, theirs, total = (np.full(3, value) for value in (1.0 + topology.own, 0.0, 0.0))
     sends = [(rank, mine) for rank in topology.send_to]
     receives = [(rank, theirs) for rank, _ in topology.receive_from]
@@ -31,6 +33,9 @@ def main() -> None:
             with comm.joint((CollectiveKind.EXCHANGE, number), [total]):
                 comm.sendrecv((CollectiveKind.EXCHANGE, number), sends, receives)
                 if slot == KILLED:
+                    # Nobody can go on who has not begun.
+                    while len([*folder.glob("begun*")]) < comm.size:
+                        time.sleep(0.01)
                     os.kill(os.getpid(), signal.SIGKILL)
                 # The neighbour of who is killed gets it from the other host.
                 if slot != KILLED + 1:
@@ -39,7 +44,7 @@ def main() -> None:
         slots, regrouped = lost.slots, comm.regroup()
     everywhere = comm.all_gather(np.array([number]))
     np.savez(
-        Path(sys.argv[1]) / f"rank{slot}.npz",
+        folder / f"rank{slot}.npz",
         total=total,
         numbers=everywhere[:, 0],
         lost=[slots, regrouped],
