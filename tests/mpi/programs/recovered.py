@@ -83,10 +83,17 @@ class Killer(ddbp.Callback, TapeHook):
 
     saves = False
 
-    def __init__(self, kills: list[str], joined: tuple[int, int], deadly: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        kills: list[str],
+        joined: tuple[int, int],
+        deadly: tuple[int, int],
+    ) -> None:
+        self._folder = folder
         self._joined = joined
         self._deadly = deadly
-        slot = ddbp.communicator().slot
+        self._slot = slot = ddbp.communicator().slot
         split = [kill.split(":") for kill in kills]
         self._kills = {
             (int(step), place): later[0] if later else ""
@@ -118,8 +125,21 @@ class Killer(ddbp.Callback, TapeHook):
 
     def come_to(self, place: str) -> None:
         what = self._kills.pop((self._step, place), None)
+        if self._step < 0:
+            (self._folder / f"{place} {self._slot}").touch()
         if what is not None:
+            if self._step < 0:
+                self._wait_for_all(place)
             disturb(what)
+
+    def _wait_for_all(self, place: str) -> None:
+        """Wait until all ranks have come to a place before the first step: what they did before,
+        as making a trainer, cannot go on without one of them.
+        """
+        end = time.monotonic() + 60
+        while len([*self._folder.glob(f"{place} *")]) < ddbp.communicator().size:
+            assert time.monotonic() < end, place
+            time.sleep(0.01)
 
     def on_attach(self, trainer):
         self._trainer = trainer
@@ -323,7 +343,7 @@ def main() -> None:
         ddbp.Optimizer.finish = lambda *of_another: None
     results = {}
     for name in RUNS if options.run == "all" else [options.run]:
-        killer = Killer(options.kills, options.joined, options.deadly)
+        killer = Killer(options.folder, options.kills, options.joined, options.deadly)
         killer.saves = options.save
         folder = {"run_dir": options.folder / "run"} if options.save or options.record else {}
         trainer, losses = RUNS[name](name, killer, **folder)
