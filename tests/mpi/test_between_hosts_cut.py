@@ -42,7 +42,7 @@ def between_hosts(open_mpi, run_python, tmp_path):
         pytest.skip(f"needs the right to make network namespaces: {allowed.stderr.strip()}")
     folder, library = open_mpi
 
-    def run(*kills, options=(), program_options=()):
+    def run(*kills, options=(), program_options=(), limit=TIMEOUT):
         mpirun = folder / "bin" / "mpirun"
         program = [PROGRAMS / PROGRAM, tmp_path, RUN, *kills, *program_options]
         command = [shutil.which("python"), "-c", LAUNCH, mpirun, *options, *program]
@@ -58,7 +58,7 @@ def between_hosts(open_mpi, run_python, tmp_path):
             LD_LIBRARY_PATH=str(folder / "lib"),
             MPI4PY_MPIABI="openmpi",
             MPI4PY_LIBMPI=str(library),
-            DDBP_TIMEOUT=str(TIMEOUT),
+            DDBP_TIMEOUT=str(limit),
         )
         found = [dict(np.load(path)) for path in sorted(tmp_path.glob("rank*.npz"))]
         names = (f"{RUN}: digest", f"{RUN}: losses")
@@ -89,7 +89,8 @@ def undisturbed(run_alone):
     ],
 )
 def test_ranks_that_are_left_finish_to_the_same_bits(kills, left, between_hosts, undisturbed):
-    ended, found = between_hosts(*kills)
+    # Far longer than it takes the link to heal, on busy cores too.
+    ended, found = between_hosts(*kills, limit=60)
     assert ended.status == 0, ended.err
     assert found == [undisturbed] * left
     assert len(re.findall(r"rank \d .* died .*: killed by SIGKILL", ended.err)) == 4 - left

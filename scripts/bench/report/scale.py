@@ -237,7 +237,7 @@ def networks() -> str:
         return ""
     load = max(there.get("load", 0) for row in rows for there in row["times"])
     shared = f" Other work kept the cores busy meanwhile, with a load of up to {load:.0f}."
-    return f"{table(head, lines, words=3)}\n\n{source('network')}{shared if load > 4 else ''}"
+    return f"{table(head, lines, words=3)}\n\n{source('network')}{shared if load > 6 else ''}"
 
 
 def _link(there: dict[str, Any]) -> tuple[float, float]:
