@@ -8,10 +8,10 @@ loss, who is lost, and the hosts then.
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
+from launcher import await_files
 
 import ddbp
 from ddbp.comm.base import CollectiveKind, RankLost
@@ -34,8 +34,7 @@ def main() -> None:
                 comm.sendrecv((CollectiveKind.EXCHANGE, number), sends, receives)
                 if slot == KILLED:
                     # Nobody can go on who has not begun.
-                    while len([*folder.glob("begun*")]) < comm.size:
-                        time.sleep(0.01)
+                    await_files(folder, "begun*", comm.size)
                     os.kill(os.getpid(), signal.SIGKILL)
                 # The neighbour of who is killed gets it from the other host.
                 if slot != KILLED + 1:

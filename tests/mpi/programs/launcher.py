@@ -22,6 +22,12 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def await_files(folder: Path, pattern: str, count: int) -> None:
+    """Wait until so many files say that ranks have come to a place."""
+    wait_until(lambda: len([*folder.glob(pattern)]) >= count)
+    assert len([*folder.glob(pattern)]) >= count, pattern
+
+
 def await_watch() -> None:
     """Wait until `ddbp launch`, if it has started the ranks, watches all of them; collective."""
     pids = ddbp.communicator().all_gather(np.array([os.getpid()]))[:, 0]

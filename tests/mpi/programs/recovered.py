@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from launcher import await_files
 from resume import DATA, EPOCHS, FITS, LOOPS, dense, make
 
 import ddbp
@@ -129,17 +130,9 @@ class Killer(ddbp.Callback, TapeHook):
             (self._folder / f"{place} {self._slot}").touch()
         if what is not None:
             if self._step < 0:
-                self._wait_for_all(place)
+                # What ranks did before, as making a trainer, cannot go on without one of them.
+                await_files(self._folder, f"{place} *", ddbp.communicator().size)
             disturb(what)
-
-    def _wait_for_all(self, place: str) -> None:
-        """Wait until all ranks have come to a place before the first step: what they did before,
-        as making a trainer, cannot go on without one of them.
-        """
-        end = time.monotonic() + 60
-        while len([*self._folder.glob(f"{place} *")]) < ddbp.communicator().size:
-            assert time.monotonic() < end, place
-            time.sleep(0.01)
 
     def on_attach(self, trainer):
         self._trainer = trainer
