@@ -55,6 +55,7 @@ class CollectiveKind(IntEnum):
     LEADER_FIRST = 5
     END = 6
     REGROUP = 7
+    CONNECT = 8
 
 
 _WORDS = {
@@ -66,6 +67,7 @@ _WORDS = {
     CollectiveKind.LEADER_FIRST: "letting one rank of each host go first",
     CollectiveKind.END: "ending",
     CollectiveKind.REGROUP: "forming a new group of ranks",
+    CollectiveKind.CONNECT: "connecting with all ranks",
 }
 
 Collective = tuple[int, int]

@@ -75,6 +75,17 @@ class MPICommunicator(HostRanks, FixedRanks):
         self._host_barrier, self._first_slot = barrier, self.topology.first
         self._one_host = len(self.hosts) == 2
         self.of_host: Ranks = self if self._one_host else RanksOfHost(self, self._gather_of_host)
+        if not self._one_host:
+            self._connect()
+
+    def _connect(self) -> None:
+        """Exchange an empty message with every other rank. MPI connects two ranks at their first
+        message only: if the link is down then, that one is lost, where a later one waits.
+        """
+        empty = np.empty(0, np.uint8)
+        for away in range(1, self.size):
+            to, source = (self.rank + away) % self.size, (self.rank - away) % self.size
+            self.sendrecv((CollectiveKind.CONNECT, 0), [(to, empty)], [(source, empty)])
 
     def _make_host_barrier(self) -> HostBarrier:
         """Return the barrier of this host's ranks, or one for this rank alone if they share no
