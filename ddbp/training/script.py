@@ -43,6 +43,7 @@ from .options import TrainerOptions
 from .refusals import start
 from .regression import linear_fit, root_mean_square, root_mean_square_errors
 from .replay import StepDigests
+from .run_folder import load_parameters
 from .trace import Trace
 from .trainer import Trainer
 
@@ -83,8 +84,8 @@ class _Refused(argparse.Action):
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
     `--seed`, `--precision`, `--memory`, `--rule`, `--compression`, `--shards`, `--exchange`,
-    `--network`, `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`, `--trace`,
-    `--digests`, `--instruments`, `--doctor`, `--no-doctor`, `--json` and `--quiet`.
+    `--network`, `--run-dir`, `--parameters`, `--checkpoint-every`, `--resume`, `--resume-options`,
+    `--trace`, `--digests`, `--instruments`, `--doctor`, `--no-doctor`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -165,6 +166,9 @@ class Flags(argparse.ArgumentParser):
             "--run-dir",
             type=Path,
             help="folder for configuration, metrics, parameters (a new one in runs/)",
+        )
+        self.add_argument(
+            "--parameters", type=Path, metavar="FILE", help="begin with these: model.safetensors"
         )
         self.add_size("--checkpoint-every", None, "updates from one checkpoint to the next")
         self.add_argument(
@@ -336,6 +340,8 @@ def fit(
     # A doctor looks at gradients of all workers in each step.
     chooses = options.network == "data"
     watched = not (options.quiet or options.exchange or chooses)
+    if options.parameters:
+        load_parameters(model, options.parameters)
     trainer = Trainer(
         model,
         loss=loss,

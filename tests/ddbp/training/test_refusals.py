@@ -26,6 +26,7 @@ USUAL = ("--quiet", "--epochs", "1")
             "Trainer: batch_size must be a multiple of the 7 workers; got 64.",
         ),
         ("train_char_lm", ("--memory", "10MB"), "Trainer: memory= needs whole sequences; got"),
+        ("train_digits", ("--parameters", "no.safetensors"), "load_parameters: path must be a"),
     ],
 )
 def test_a_script_tells_in_a_line_what_it_refuses(name, flags, told, run_python, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import ddbp
 import layers
 from ddbp import script
+from ddbp.commands import checkpoint
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.seldom.network import Network
 from ddbp.training import advice
@@ -266,3 +267,23 @@ def test_a_run_whose_last_validation_is_not_finite_is_an_error(tmp_path, capfd, 
 
     loss = json.loads(line, parse_constant=refuse)["metrics"]["validation_loss"]
     assert (loss is not None) == ends
+
+
+def test_a_run_that_cannot_go_on_begins_anew_from_its_parameters_as_it_is_told(
+    tmp_path, monkeypatch
+):
+    before = fitted(tmp_path / "old").model
+    seldom = ("--exchange", "LocalSGD(2, 4)", "--shards", "2", "--batch-size", "50")
+    told = (
+        r"`ddbp checkpoint export RUN` writes model\.safetensors.*--parameters model\.safetensors"
+    )
+    with pytest.raises(ValueError, match=rf"cannot go on after this change.*{told} reads it\."):
+        fitted(tmp_path / "old", "--resume", *seldom)
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.run(["export", "old"]) == 0
+    after = fitted(
+        tmp_path / "new", *seldom, "--parameters", "model.safetensors", "--learning-rate", "1e-30"
+    ).model
+    for name in ("weight", "bias"):
+        found, expected = (getattr(each, name).value for each in (after, before))
+        np.testing.assert_array_equal(found, expected)
