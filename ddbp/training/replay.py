@@ -33,6 +33,7 @@ from layers.types import Array
 from .callbacks import Callback
 from .checkpoints import Checkpoints
 from .nonfinite import Rollback
+from .run_log import keep_steps
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -297,11 +298,16 @@ class StepDigests(Callback):
             must, fix = "digests must have a folder", "Pass run_dir= to Trainer."
             raise ValueError(message("StepDigests", must, None, fix))
         self._path = trainer.run_dir / DIGESTS
-        if trainer.comm.leads and trainer.resume is None:
-            self._path.write_text("")
+        self._resumed = False
+
+    def on_resume(self, trainer: "Trainer") -> None:
+        self._resumed = True
 
     def on_step_end(self, trainer: "Trainer", step: int, loss: float) -> None:
         if trainer.comm.leads:
+            if self._resumed:
+                keep_steps(self._path, range(step - 1))
+                self._resumed = False
             line = {"step": step - 1, "loss": loss, "sha256": trainer.parameters_sha256()}
             with self._path.open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -26,6 +26,7 @@ from .paths import path_of
 _UNREADABLE = (safetensors.SafetensorError, ArithmeticError, LookupError, MemoryError, ValueError)
 _OF_ONE_RUN = (
     "architecture.json",
+    "digests.jsonl",
     "findings.jsonl",
     "instruments/[0-9]*.npz",
     "instruments/layers.json",

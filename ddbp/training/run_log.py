@@ -47,6 +47,16 @@ def status(folder: Path) -> str | None:
     return str(facts.get("status")) if isinstance(facts, dict) else None
 
 
+def keep_steps(path: Path, steps: range) -> None:
+    """Have a file of lines of JSON hold those of these steps only: the others come again."""
+    kept: list[bytes] = []
+    with suppress(OSError), opened(path) as file:
+        lines = file.readall().splitlines(keepends=True) if steps else []
+        kept = [line for line in lines if _step_of(line) in steps]
+    with suppress(OSError), files.whole(path) as place:
+        place.write_bytes(b"".join(kept))
+
+
 class RunLog:
     """Writes a line for each step to `steps.jsonl`, of later ones for every second, fourth, …, and
     to `status.json` how far the run is and how it ended. What cannot be written is left out.
@@ -92,23 +102,13 @@ class RunLog:
         self._lines.clear()
         self._begin_line()
         if trainer.comm.leads:
-            self._keep_until(trainer.step_count)
+            keep_steps(self._path, range(1, trainer.step_count + 1))
             self._write_status()
 
     def follow(self, trainer: "Trainer") -> None:
         """Go on with other ranks, perhaps on this one."""
         if self._status:
             self._start(trainer)
-
-    def _keep_until(self, step: int) -> None:
-        """Leave out the lines of steps that come again."""
-        kept: list[bytes] = []
-        with suppress(OSError):
-            with opened(self._path) as file:
-                lines = file.readall().splitlines(keepends=True)
-            kept = [line for line in lines if 0 < _step_of(line) <= step] if step else []
-        with suppress(OSError):
-            self._path.write_bytes(b"".join(kept))
 
     @property
     def _path(self) -> Path:
@@ -176,12 +176,12 @@ class RunLog:
 
 
 def _step_of(line: bytes) -> int:
-    """Return the step of a line, 0 of one that is not whole."""
+    """Return the step of a line, -1 of one that is not whole."""
     try:
         step = json.loads(line)["step"]
     except (LookupError, RecursionError, TypeError, ValueError):
-        return 0
-    return step if type(step) is int and line.endswith(b"\n") else 0
+        return -1
+    return step if type(step) is int and line.endswith(b"\n") else -1
 
 
 def _now() -> str:
