@@ -218,7 +218,8 @@ class Writer:
 
 
 def _make(path: Path) -> None:
-    """Make an empty folder in place of whatever an earlier run has left."""
+    """Make an empty folder in place of whatever has been left unfinished beside it."""
+    folder.tidy(path.parent)
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
 

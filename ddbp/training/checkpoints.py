@@ -117,8 +117,6 @@ class Checkpoints(OptionsCallback):
         self._folder = path
         self._trainer = trainer
         require_none_of_another_run(trainer, path)
-        if trainer.comm.leads:
-            folder.tidy(path)
         self._since = time.monotonic()
 
     def on_regroup(self, trainer: "Trainer", newcomers: bool) -> None:

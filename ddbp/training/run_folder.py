@@ -48,8 +48,9 @@ class RunFolder:
     the end, `model.safetensors`; and `nonfinite.jsonl`, a line for each time that training has left
     out an update or gone back, as numbers were not finite.
 
-    Before training begins, whatever cannot be written is an error. After that training goes on:
-    records wait for the next epoch, and parameters go to the temporary folder, with a warning.
+    What it holds of another run stays until this one is accepted: see `clear`. Before training
+    begins, whatever cannot be written is an error. After that training goes on: records wait for
+    the next epoch, and parameters go to the temporary folder, with a warning.
 
     Parameters
     ----------
@@ -70,13 +71,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path) as file:
                 file.write(bytes(_LEAST))
-            (self.path / "metrics.jsonl").write_text("")
         except OSError as error:
             raise self._refusal(error) from error
 
     def clear(self) -> None:
-        """Remove what only another run can have left."""
+        """Remove what only another run can have left, and its records."""
         try:
+            (self.path / "metrics.jsonl").write_text("")
             for pattern in _OF_ONE_RUN:
                 for path in self.path.glob(pattern):
                     path.unlink()

@@ -292,6 +292,61 @@ def test_recording_has_no_steps_of_a_future_that_was_left_behind(tmp_path):
     assert Recording.read(tmp_path).steps.tolist() == [0]
 
 
+FASTER = {"optimizer": ddbp.SGD(0.2, momentum=0.9)}
+OTHER = {"optimizer": ddbp.Adam(0.1), "resume_options": ("optimizer",)}
+
+
+@pytest.mark.parametrize(
+    ("options", "data", "must"),
+    [
+        (FASTER, DATA, "must be of a trainer with the same optimizer"),
+        (OTHER, DATA, "cannot go on after this change of optimizer"),
+        ({"resume": folder.step_name(6)}, DATA, "arrays must be as they were written"),
+        ({"resume": folder.step_name(7)}, DATA, "resume must have a checkpoint"),
+        ({}, ddbp.ArrayDataset(DATA.x + 1, DATA.y), "the data must be those of the epoch"),
+    ],
+    ids=["other optimizer", "its moments", "damaged", "none", "other data"],
+)
+def test_refused_run_leaves_its_folder_as_it_was(tmp_path, options, data, must):
+    def callbacks():
+        return [checkpoints(every_steps=2), ddbp.Instruments(2), StepDigests()]
+
+    with pytest.raises(StopError):
+        trainer_in(tmp_path, [*callbacks(), Stop(9)]).fit(DATA, epochs=EPOCHS, validation=DATA)
+    place = tmp_path / "checkpoints"
+    os.truncate(place / folder.step_name(6) / "part-0000-of-0001.safetensors", 900)
+    (place / ".step-000000010.new").mkdir()
+    (place / ".step-000000010.new" / "part").touch()
+    (tmp_path / "findings.jsonl").touch()
+    before = contents(tmp_path)
+    assert len(before) > 10
+    options = {"resume": "auto", **options}
+    if options["resume"] != "auto":
+        options["resume"] = place / options["resume"]
+    with pytest.raises(ValueError, match=must):
+        trainer_in(tmp_path, callbacks(), **options).fit(data, epochs=EPOCHS, validation=DATA)
+    assert contents(tmp_path) == before
+
+
+def test_run_that_was_refused_its_data_goes_on_with_the_right_ones(tmp_path):
+    expected = undisturbed(tmp_path / "whole")
+    run_dir = tmp_path / "stopped"
+    stopped(run_dir, 9, checkpoints(every_steps=2))
+    trainer = trainer_in(run_dir, [checkpoints()], resume="auto")
+    with pytest.raises(ValueError, match="the data must be those of the epoch"):
+        trainer.fit(ddbp.ArrayDataset(DATA.x + 1, DATA.y), epochs=EPOCHS, validation=DATA)
+    history = trainer.fit(DATA, epochs=EPOCHS, validation=DATA)
+    assert (trainer.parameters_sha256(), timeless(history)) == expected
+
+
+def test_what_was_left_unfinished_is_removed_when_there_is_a_new_one(tmp_path):
+    stopped(tmp_path, 3, checkpoints(every_steps=2))
+    left = tmp_path / "checkpoints" / ".step-000000003.new"
+    left.mkdir()
+    stopped(tmp_path, 5, checkpoints(every_steps=2), resume="auto")
+    assert not left.exists()
+
+
 def test_nothing_but_damaged_ones_is_an_error(tmp_path):
     stopped(tmp_path, 3, checkpoints(every_steps=2))
     os.truncate(tmp_path / "checkpoints" / folder.step_name(2) / folder.STATE, 9)
