@@ -187,10 +187,12 @@ def _show(
     def say(text: str) -> None:
         console.print(plain(text), soft_wrap=True)
 
+    # JSON has no other word for it.
+    loss = np.nan if found["loss"] is None else found["loss"]
     ranks = "alone" if found["ranks"] == 1 else f"on {found['ranks']} ranks"
     say(
         f"step {found['step']}, {ranks}, {found['shards']} shards, epoch"
-        f" {found['epoch'] + 1}: loss {found['loss']!r}, learning rate {found['rate']:g}"
+        f" {found['epoch'] + 1}: loss {loss!r}, learning rate {found['rate']:g}"
     )
     recorded = found["recorded_sha256"]
     same = "not recorded, see StepDigests" if recorded is None else "NOT the recorded ones"

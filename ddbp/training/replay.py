@@ -25,6 +25,7 @@ from ddbp.instruments.instruments import Instruments
 from ddbp.instruments.recording import Recording
 from ddbp.observers import replay_command
 from ddbp.optim.clipping import NotFiniteError
+from ddbp.terminal import json_line
 from layers import Call, Module, Tape, TapeHook
 from layers.errors import message
 from layers.kernels.cache_folder import opened
@@ -255,7 +256,7 @@ class Replayed(Callback, TapeHook):
                 "shards": trainer.options.shards,
                 **_measured(self._instruments.recording, self._step),
             }
-            (self._folder / RESULT).write_text(json.dumps(facts))
+            (self._folder / RESULT).write_text(json_line(facts))
         trainer.comm.all_gather(np.zeros(1))
         raise SystemExit(0)
 
@@ -310,7 +311,7 @@ class StepDigests(Callback):
                 self._resumed = False
             line = {"step": step - 1, "loss": loss, "sha256": trainer.parameters_sha256()}
             with self._path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
+                file.write(json_line(line) + "\n")
 
 
 def recorded_digest(run: Path, step: int) -> str | None:
