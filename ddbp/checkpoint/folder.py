@@ -38,8 +38,8 @@ _LARGEST_STATE = 1 << 28
 _LONGEST_TYPE = 16
 _READERS = 8
 """Threads that compare digests, at most."""
-_NAME = re.compile(r"(?P<old>\.)?(?P<name>step-(?P<step>\d{1,12}))(?(old)\.old)")
-_PART = re.compile(r"part-\d+-of-\d+\.safetensors")
+_NAME = re.compile(r"(?P<old>\.)?(?P<name>step-(?P<step>\d{1,12}))(?(old)\.old)", re.ASCII)
+_PART = re.compile(r"part-\d+-of-\d+\.safetensors", re.ASCII)
 _DTYPES = {"f", "i", "u", "b"}
 
 
