@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbp import terminal
+from ddbp import settings, terminal
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.checkpoint.writer import Writer, sees_the_same
@@ -210,6 +210,7 @@ class Checkpoints(OptionsCallback):
         facts = {
             "epoch": trainer.epoch,
             "best": best,
+            "resumed": _named(trainer.resume),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": {name: metadata.version(name) for name in ("ddbp", "numpy", "numba")},
         }
@@ -264,6 +265,11 @@ def _best_value(path: Path) -> float | None:
     except DamagedError:
         return None
     return found if isinstance(found, float) else None
+
+
+def _named(resume: str | Path | None) -> str | None:
+    """Return the path that a run goes on from, None if no path was named."""
+    return None if resume in (None, "auto") else str(Path(str(resume)).expanduser().absolute())
 
 
 def require_none_of_another_run(trainer: "Trainer", path: Path | None) -> None:
@@ -322,6 +328,8 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
         path = run_dir / folder.IN_RUN
         folder.recover(path)
     else:
+        if settings.resumes() and (since := _since(resume, run_dir)):
+            return since
         path = Path(resume).expanduser()
         if (path / folder.STATE).exists():
             checkpoint = Checkpoint(path)
@@ -340,6 +348,21 @@ def _chosen(resume: str | Path, run_dir: Path | None) -> str:
     if resume != "auto":
         fix = "Name a checkpoint, or a folder that has some, such as that of a run."
         raise ValueError(message("Trainer", "resume must have a checkpoint", str(path), fix))
+    return ""
+
+
+def _since(resume: str | Path, run_dir: Path | None) -> str:
+    """Return the newest whole checkpoint that a run has written since it went on from a path, ""
+    for none: one that begins again goes on from there.
+    """
+    for path in reversed([] if run_dir is None else folder.found(run_dir / folder.IN_RUN)):
+        try:
+            checkpoint = Checkpoint(path)
+            if checkpoint.facts.get("resumed") == _named(resume):
+                checkpoint.require_whole()
+                return str(path.absolute())
+        except DamagedError as damage:
+            print(damage, file=sys.stderr)
     return ""
 
 

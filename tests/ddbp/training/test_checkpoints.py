@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import ddbp
+from ddbp import settings
 from ddbp.checkpoint import folder, part
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.instruments.recording import Recording
@@ -226,6 +227,26 @@ def test_run_that_goes_on_from_an_older_one_sets_the_later_ones_aside(tmp_path, 
     assert trainer_in(tmp_path, resume="auto", **rate).step_count == new[-1]
     again = trainer_in(None, resume=aside / folder.step_name(8))
     assert again.step_count == 8
+
+
+def test_run_that_begins_again_goes_on_from_what_it_has_written_since_an_older_one(
+    tmp_path, monkeypatch
+):
+    stopped(tmp_path, 9, checkpoints(every_steps=2))
+    older = tmp_path / "checkpoints" / folder.step_name(4)
+
+    def begins():
+        return trainer_in(tmp_path, resume=older).step_count
+
+    # As `ddbp launch --max-restarts` asks of it.
+    monkeypatch.setenv(settings.RESUME, "1")
+    assert begins() == 4
+    stopped(tmp_path, 7, checkpoints(every_steps=1), resume=older)
+    assert begins() == 6
+    os.truncate(tmp_path / "checkpoints" / folder.step_name(6) / folder.STATE, 9)
+    assert begins() == 5
+    monkeypatch.delenv(settings.RESUME)
+    assert begins() == 4
 
 
 def test_ones_of_a_step_that_are_set_aside_again_lie_beside_each_other(tmp_path):
