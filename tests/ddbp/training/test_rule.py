@@ -228,9 +228,7 @@ def test_a_run_that_goes_on_by_another_rule_draws_as_that_one_does(there, here, 
 )
 def test_a_run_cannot_go_on_by_a_rule_with_other_parameters(there, here, tmp_path):
     checkpoint = written(there, tmp_path)
-    said = (
-        r"(rule|learned)\.\S+ must be .* cannot go on after this change of rule\. .*by `ddbp check"
-    )
+    said = r"(rule|learned)\.\S+ must be .* cannot go on after this change of rule\. .*`ddbp check"
     with pytest.raises(ValueError, match=said):
         trainer(here, deep(), resume=checkpoint, resume_options=["rule"])
     # Nor is an option advised that would be refused then.
