@@ -20,10 +20,8 @@ FLOORS = (
     ("layers.engine",),
     ("layers",),
     ("layers.gradient_check", "layers.rules"),
-    (
-        *("ddbp.settings", "ddbp.snapshot", "ddbp.terminal", "ddbp.figures", "ddbp.files"),
-        "ddbp.written",
-    ),
+    ("ddbp.written",),
+    ("ddbp.settings", "ddbp.snapshot", "ddbp.terminal", "ddbp.figures", "ddbp.files"),
     ("ddbp.comm",),
     ("ddbp.compression", "ddbp.architecture"),
     ("ddbp.reduction", "ddbp.checkpoint", "ddbp.data"),

@@ -762,7 +762,7 @@ def stepped(name: str, loaded: ddbp.Snapshot | None, stopping: Path | None):
 def write(trainer: ddbp.Trainer, path: Path) -> ddbp.Snapshot:
     """Write a checkpoint, each rank what it holds; return the state, collected."""
     snapshot = trainer.state()
-    writer = Writer(path, trainer.comm, trainer.comm.size, lambda: None)
+    writer = Writer(path, trainer.comm, trainer.comm.size)
     facts = {"epoch": trainer.epoch}
     writer.write(trainer.step_count, facts, trainer.state(collected=False), background=True)
     writer.wait()
