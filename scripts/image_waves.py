@@ -17,7 +17,11 @@ def main() -> None:
     """Make the measurements, image the body from them, and print how far the map is from the true
     one, in units of what there is to see.
     """
-    flags = script.Flags(__doc__, epochs=60, batch_size=12, learning_rate=0.02)
+    without = {
+        "--memory": "the model is no Sequential of layers; --recompute takes less",
+        "--rule": "the model has no layers",
+    }
+    flags = script.Flags(__doc__, epochs=60, batch_size=12, learning_rate=0.02, without=without)
     about = "keep only what each ten steps begin with"
     flags.add_argument("--recompute", action="store_true", help=about)
     options = flags.parse_args()

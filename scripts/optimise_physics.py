@@ -10,10 +10,16 @@ from problems.heated_cell import GUESS, NAMES, TRUE, Cell, by_scipy, measured
 from ddbp import Adam, ArrayDataset, script
 from layers import MeanSquaredError
 
+WITHOUT = {
+    **dict.fromkeys(("--compression", "--precision"), "the constants are in float64"),
+    "--memory": "the model is no Sequential of layers; --recompute takes less",
+    "--rule": "the model has no layers",
+}
+
 
 def main() -> None:
     """Make measurements, fit the constants to them and print these, the true ones and SciPy's."""
-    flags = script.Flags(__doc__, epochs=200, batch_size=16, learning_rate=0.1)
+    flags = script.Flags(__doc__, epochs=200, batch_size=16, learning_rate=0.1, without=WITHOUT)
     flags.add_size("--experiments", 24, "a third of them for the test")
     flags.add_argument("--recompute", action="store_true", help="keep only what minutes begin with")
     options = flags.parse_args()

@@ -27,7 +27,8 @@ class Forecaster(Composite):
 
 def main() -> None:
     """Train and print the result: errors in the series' own units, beside the baselines'."""
-    flags = script.Flags(__doc__, epochs=15, batch_size=64, learning_rate=0.005)
+    usual = {"epochs": 15, "batch_size": 64, "learning_rate": 0.005}
+    flags = script.Flags(__doc__, **usual, without={"--memory": "the model is no Sequential"})
     about = "a table with a header line (Lorenz's equations unless given)"
     flags.add_argument("--csv", type=Path, metavar="FILE", help=about)
     flags.add_argument("--column", help="its column (the last)")

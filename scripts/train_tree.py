@@ -33,7 +33,8 @@ class Evaluator(Composite):
 
 def main() -> None:
     """Train and print the result."""
-    flags = script.Flags(__doc__, epochs=15, batch_size=64, learning_rate=0.01)
+    usual = {"epochs": 15, "batch_size": 64, "learning_rate": 0.01}
+    flags = script.Flags(__doc__, **usual, without={"--memory": "the model is no Sequential"})
     flags.add_choice("--cell", CELLS, "which network")
     flags.add_size("--hidden", 32, "size of a node's state")
     flags.add_size("--trees", 8000, "expressions to train on")

@@ -80,13 +80,6 @@ class Chosen:
         gradient[at] = 1
         return output, gradient, numbers[at]
 
-    def numbers_of(self, output: Any, rows: slice) -> Array:
-        """Return the chosen numbers (n,) of an output that is an array."""
-        if self.function is not None:
-            output = self.function(output)
-        numbers = self._require_numbers(output)
-        return numbers if self.function is not None else numbers[self._at(numbers, rows)]
-
     def _require_numbers(self, output: Any) -> Array:
         """Return the array of an output, or of what a function has made of it."""
         if isinstance(output, tuple | list | dict):

@@ -3,13 +3,14 @@ they share.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from layers.engine.parameter import Allocator
 from layers.kernels import sync
+from layers.kernels.jit import compiled
 from layers.kernels.machine import CACHE_LINE
 from layers.types import Array, Integers
 
@@ -45,6 +46,8 @@ class SharedRow:
         The words of all ranks after a gathering (ranks, words), those of this rank before.
     title
         The title words of this rank's row.
+    long
+        Whether a row is longer than what can be shown at once.
     numbers
         To be filled (count,).
     all
@@ -65,6 +68,7 @@ class SharedRow:
         self.rows: Integers = np.zeros((ranks, self.TITLE + count), np.int64)
         self.title = self.rows[mine].data
         self.title[1] = count
+        self.long = self.TITLE + count > WORDS
         self.all: Array = self.rows[:, self.TITLE :].view(dtype)
         self.sums: tuple[Any, ...] = ()
         self.added = False
@@ -106,6 +110,12 @@ class HostBarrier:
         self._members: Integers = np.array(members, np.int64)
         self._mine = mine
         self.meetings = meetings
+        where = self.cells, self._members, mine, 0
+        self._meet = compiled(sync.meet, (*where, _FIRST_LOOKS))
+        # Rows have the type of the cells.
+        self._gather = compiled(sync.gather, (self.cells, *where, 0, _FIRST_LOOKS))
+        self._gather_and_add: Callable[..., int] = sync.gather_and_add
+        self._sums: tuple[Any, ...] = ()
 
     @classmethod
     def room(cls, ranks: int) -> int:
@@ -117,7 +127,7 @@ class HostBarrier:
         `met()` is true.
         """
         self.meetings += 1
-        come: bool = sync.meet(self.cells, self._members, self._mine, self.meetings, _FIRST_LOOKS)
+        come: bool = self._meet(self.cells, self._members, self._mine, self.meetings, _FIRST_LOOKS)
         return come
 
     def come(self) -> None:
@@ -128,7 +138,7 @@ class HostBarrier:
 
     def met(self) -> bool:
         """Return whether all ranks have come to the present meeting."""
-        come: bool = sync.meet(self.cells, self._members, self._mine, self.meetings, _LOOKS)
+        come: bool = self._meet(self.cells, self._members, self._mine, self.meetings, _LOOKS)
         return come
 
     def gather(
@@ -141,10 +151,15 @@ class HostBarrier:
         but `sync.LATE` if not all have come: then, once `met()` is true, ask `again`.
         """
         self.meetings += not again
-        kernel = sync.gather_and_add if sums else sync.gather
-        mismatched: int = kernel(
-            rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS, *sums
-        )
+        where = rows, self.cells, self._members, self._mine, self.meetings, same, _FIRST_LOOKS
+        if not sums:
+            mismatched: int = self._gather(*where)
+        elif sums is self._sums:
+            mismatched = self._gather_and_add(*where, *sums)
+        else:
+            mismatched = sync.gather_and_add(*where, *sums)
+            self._gather_and_add = compiled(sync.gather_and_add, (*where, *sums))
+            self._sums = sums
         return mismatched
 
     def signs(self) -> dict[int, Integers]:

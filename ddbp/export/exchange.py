@@ -49,9 +49,9 @@ def to_torch(
     Parameters
     ----------
     model
-        The model. A `Sequential` is named as `nn.Sequential`, an `EncoderBlock` as
-        `nn.TransformerEncoderLayer`, an `LSTM` as `nn.LSTM`, and so on; attributes of composites of
-        your own as they are.
+        The model. A `Sequential` is named as `nn.Sequential`, as is what forward-forward predicts
+        with, an `EncoderBlock` as `nn.TransformerEncoderLayer`, an `LSTM` as `nn.LSTM`, and so on;
+        attributes of composites of your own as they are.
     path
         The file; `module.load_state_dict(safetensors.torch.load_file(path))` reads it.
     names

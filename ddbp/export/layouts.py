@@ -14,6 +14,7 @@ import layers
 from layers import Module
 from layers.conv.base import Convolution
 from layers.engine.fixed_array import FixedArray
+from layers.rules.predictor import Predictor
 from layers.types import Array
 
 Out = Callable[..., Array]
@@ -77,7 +78,7 @@ def entries(model: Module, channels: int | None) -> list[Entry]:
 def _walk(layer: Any, path: str, flow: _Flow) -> Iterator[Entry]:
     """Yield the arrays of a layer, and have the flow be what comes after it."""
     kind = type(layer)
-    if kind is layers.Sequential:
+    if kind in (layers.Sequential, Predictor):
         for i, part in enumerate(layer.layers):
             yield from _walk(part, f"{path}{i}.", flow)
     elif kind is layers.Residual:

@@ -44,6 +44,8 @@ from .shards import ShardPlan
 from .shared_arrays import SharedArrays
 from .wire import Wire, chosen
 
+# A member of an enum takes longer to look up than a name, in Python 3.11.
+_EXCHANGE, _PUBLISH = CollectiveKind.EXCHANGE, CollectiveKind.PUBLISH
 _STATED = 4
 """How many numbers all ranks must state alike: samples, numbers observed, exchanges begun, and
 batches made.
@@ -225,7 +227,8 @@ class Reducer:
         are named.
         """
         self.requested, self.request = self.request, 0
-        if self._copies.is_due(step) and settings.checks_memory():
+        due = self._copies.is_due(step)
+        if due and settings.checks_memory():
             self._copies.verify_frozen(step)
         self._resumes = False
         if self._rounded is not None:
@@ -236,7 +239,7 @@ class Reducer:
         row, several = self._row, self.comm.size > 1
         row.added = False
         if several:
-            self._meet(step, samples, observed, batches)
+            self._meet(step, samples, observed, batches, due)
         if not row.added:
             reduce.step_sums(*row.sums)
             row.added = True
@@ -245,7 +248,7 @@ class Reducer:
             self.requested = int(np.bitwise_or.reduce(self._requests.astype(np.int64)))
         return float(total)
 
-    def _meet(self, step: int, samples: int, observed: int, batches: int) -> None:
+    def _meet(self, step: int, samples: int, observed: int, batches: int, due: bool) -> None:
         overlap = self._overlap if self._begun else None
         if self._exchange is not None and not self._begun:
             self._attempts = next(_ATTEMPTS[self.comm.group])
@@ -254,10 +257,9 @@ class Reducer:
         stated[0], stated[1], stated[2], stated[3] = samples, observed, self._attempts, batches
         stated[_STATED] = self.requested
         stated[_STATED + 1] = monotonic() - self.comm.waited
-        due = self._copies.is_due(step)
         if due:
             stated[_STATED + 2], stated[_STATED + 3] = self._copies.numbers()
-        collective = CollectiveKind.EXCHANGE, step
+        collective = _EXCHANGE, step
         try:
             if overlap is not None:
                 overlap.complete()
@@ -351,7 +353,7 @@ class Reducer:
         """
         if self.comm.size == 1:
             return
-        collective = CollectiveKind.PUBLISH, step
+        collective = _PUBLISH, step
         if self._exchange is not None and not self._whole:
             self._exchange.publish(collective)
         self.comm.host_barrier(collective)

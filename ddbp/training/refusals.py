@@ -10,6 +10,12 @@ GOT = "; got "
 """What stands in the message of whoever refuses something; in those of mistakes of ours it does
 not, and they keep their traceback.
 """
+ANEW = (
+    "Make the trainer alike, or begin a new run from the parameters, in a folder of its own: `ddbp"
+    " checkpoint export RUN` writes model.safetensors, and load_parameters(model,"
+    ' "model.safetensors"), before the trainer is made, or --parameters model.safetensors reads it.'
+)
+"""What helps where a state cannot go on in another trainer."""
 
 
 def told_in_a_line(act: Callable[[], None], words: Callable[[str], str] = str) -> int:

@@ -213,10 +213,16 @@ def load_parameters(model: Module, path: str | os.PathLike[str]) -> None:
     ValueError
         The file is not a whole safetensors file, or its names or shapes are not those of the model;
         nothing is changed then.
+    OSError
+        The file cannot be read.
     """
     path = path_of("load_parameters", "path", path)
     _arrays("load_parameters", model)
-    opened(path, links=True).close()
+    try:
+        opened(path, links=True).close()
+    except OSError as error:
+        must, got = "path must be a readable file", f"{path}: {files.reason(error)}"
+        raise type(error)(message("load_parameters", must, got, "Check the path.")) from error
     try:
         arrays = safetensors.numpy.load_file(path)
     except _UNREADABLE as error:

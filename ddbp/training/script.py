@@ -13,10 +13,11 @@ A script adds its own flags, data and model, and needs nothing but the installed
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import numba
@@ -42,6 +43,7 @@ from .options import TrainerOptions
 from .refusals import start
 from .regression import linear_fit, root_mean_square, root_mean_square_errors
 from .replay import StepDigests
+from .run_folder import load_parameters
 from .trace import Trace
 from .trainer import Trainer
 
@@ -68,11 +70,22 @@ RECURRENT = {"lstm": layers.LSTM, "gru": layers.GRU, "rnn": layers.RNN}
 """What `--model` means to scripts with a recurrent layer."""
 
 
+class _Refused(argparse.Action):
+    """Refuses a flag that cannot work in a script, with the reason."""
+
+    def __init__(self, reason: str, **options: Any) -> None:
+        super().__init__(nargs="*", help=argparse.SUPPRESS, **options)
+        self._reason = reason
+
+    def __call__(self, *given: Any) -> NoReturn:
+        raise argparse.ArgumentError(self, self._reason)
+
+
 class Flags(argparse.ArgumentParser):
     """A parser with the flags that all scripts have: `--epochs`, `--batch-size`, `--learning-rate`,
-    `--seed`, `--precision`, `--rule`, `--compression`, `--shards`, `--exchange`, `--network`,
-    `--run-dir`, `--checkpoint-every`, `--resume`, `--resume-options`, `--trace`, `--digests`,
-    `--instruments`, `--doctor`, `--no-doctor`, `--json` and `--quiet`.
+    `--seed`, `--precision`, `--memory`, `--rule`, `--compression`, `--shards`, `--exchange`,
+    `--network`, `--run-dir`, `--parameters`, `--checkpoint-every`, `--resume`, `--resume-options`,
+    `--trace`, `--digests`, `--instruments`, `--doctor`, `--no-doctor`, `--json` and `--quiet`.
 
     Parameters
     ----------
@@ -82,6 +95,9 @@ class Flags(argparse.ArgumentParser):
         What these flags are unless given.
     parents
         Parsers whose flags are added.
+    without
+        Flags that cannot work in a script, and why not: `--help` does not show them, and one that
+        is given is refused with that reason.
     """
 
     @wording("Flags")
@@ -93,7 +109,9 @@ class Flags(argparse.ArgumentParser):
         batch_size: int,
         learning_rate: float,
         parents: Sequence[argparse.ArgumentParser] = (),
+        without: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
+        self._without = dict(without)
         super().__init__(description=description, parents=list(parents))
         self.add_size("--epochs", epochs, "passes over the training data")
         self.add_size("--batch-size", batch_size, "of the global batch, over all ranks")
@@ -149,6 +167,9 @@ class Flags(argparse.ArgumentParser):
             type=Path,
             help="folder for configuration, metrics, parameters (a new one in runs/)",
         )
+        self.add_argument(
+            "--parameters", type=Path, metavar="FILE", help="begin with these: model.safetensors"
+        )
         self.add_size("--checkpoint-every", None, "updates from one checkpoint to the next")
         self.add_argument(
             "--resume",
@@ -198,6 +219,9 @@ class Flags(argparse.ArgumentParser):
             "--json", type=output_file, metavar="FILE", help="write the last line to a file, too"
         )
         self.add_argument("--quiet", action="store_true", help="show nothing but the last line")
+        if self._without:
+            must, fix = "without must name flags of all scripts", 'Write {"--rule": "no layers"}.'
+            raise ValueError(message("Flags", must, ", ".join(self._without), fix))
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong with the arguments, and where all flags are listed; exit with 2."""
@@ -211,6 +235,13 @@ class Flags(argparse.ArgumentParser):
         if parsed[0].resume == _AUTO and parsed[0].run_dir is None:
             self.error("argument --resume: needs --run-dir, the folder of the run that goes on")
         return parsed
+
+    def add_argument(self, *names: Any, **options: Any) -> argparse.Action:
+        """Add a flag, as `argparse` does, or what refuses it if the script is without it."""
+        if (reason := self._without.pop(names[0], None)) is not None:
+            default = options.get("default", False if options.get("action") else None)
+            options = {"action": _Refused, "reason": reason, "default": default}
+        return super().add_argument(*names, **options)
 
     def add_size(self, name: str, default: int | None, text: str) -> None:
         """Add a flag of a positive integer, with the `text` for `--help`."""
@@ -309,6 +340,8 @@ def fit(
     # A doctor looks at gradients of all workers in each step.
     chooses = options.network == "data"
     watched = not (options.quiet or options.exchange or chooses)
+    if options.parameters:
+        load_parameters(model, options.parameters)
     trainer = Trainer(
         model,
         loss=loss,

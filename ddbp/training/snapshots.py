@@ -19,16 +19,13 @@ from layers.types import Array
 
 from . import checks, learning
 from .callbacks import Callback
+from .refusals import ANEW
 
 if TYPE_CHECKING:
     from .trainer import Trainer
 
 _OWNER = "Trainer.load_state"
 _WHOLE = "Load the whole of a state."
-_ANEW = (
-    "Make the trainer alike, or begin a new run from the parameters: write them to a file by `ddbp"
-    " checkpoint export`, and load that by load_parameters before the trainer is made."
-)
 _PLACE = ("accumulation", "stream", "fit")
 """The parts that say where a run is."""
 _OWN = {"step_count": integer(0), "stop": BOOLEAN}
@@ -400,7 +397,7 @@ def _fix_of_unfit(part: str, others: Sequence[str]) -> str:
         return _WHOLE
     if part in _PLACE:
         return f"A change of {changed} needs the state of the end of an epoch."
-    fix = "Make the trainer alike, or begin a new run." if part == "model" else _ANEW
+    fix = "Make the trainer alike, or begin a new run." if part == "model" else ANEW
     return f"A run cannot go on after this change of {changed}. {fix}"
 
 

@@ -1,6 +1,5 @@
 """The recurrences of LSTM, GRU and RNN: how their gates go through time, and back."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,10 +7,10 @@ import numpy as np
 from layers.checks import number, one_of
 from layers.engine.forward_call import ForwardCall
 from layers.engine.memory import contiguous, empty
-from layers.kernels import elementwise, half, recurrent, recurrent_sparse
+from layers.kernels import elementwise, half, recurrent
 from layers.types import Array
 
-from .recurrence import Columns, Inputs, Largest, Recurrence, Steps, Way
+from .recurrence import Back, Columns, Forth, Recurrence, Steps
 
 if TYPE_CHECKING:
     from layers.engine.call import Call
@@ -38,16 +37,8 @@ class LSTMRecurrence(Recurrence):
                 "LSTM", "forget_bias", forget_bias, "1 is usual."
             )
 
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-        rooms: list[Array],
-    ) -> Steps:
+    def steps(self, call: ForwardCall, walk: Forth) -> Steps:
+        y, gates, first, inputs, way, rooms = walk
         if gates.dtype != y.dtype:
             h, cell = (
                 self.begin_apart(call, name, y, state)
@@ -61,20 +52,12 @@ class LSTMRecurrence(Recurrence):
         call.run(recurrent.lstm, y, h, c, squashed, gates, inputs, *way)
         return [h[-1], c[-1]], (h, gates, c, squashed)
 
-    def steps_back(
-        self,
-        call: "Call",
-        saved: tuple[Array, ...],
-        dlast: list[Array],
-        dy: Array,
-        way: Way,
-        largest: Largest,
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", walk: Back) -> tuple[Array, Array]:
+        saved, dlast, dy, way, largest = walk
         _, gates, c, squashed = saved
         # A kernel that makes an array counts references to all, which takes a tenth of its time.
         line = call.buffer("line", (self.hidden_size,), dy.dtype)
-        lstm_backward = (recurrent_sparse if largest else recurrent).lstm_backward
-        call.run(lstm_backward, gates, *dlast, *largest, dy, c, squashed, line, *way)
+        call.run(walk.kernels.lstm_backward, gates, *dlast, *largest, dy, c, squashed, line, *way)
         return gates, gates
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:
@@ -93,16 +76,8 @@ class GRURecurrence(Recurrence):
     gates = 3
     biases_apart = True
 
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-        rooms: list[Array],
-    ) -> Steps:
+    def steps(self, call: ForwardCall, walk: Forth) -> Steps:
+        y, gates, first, inputs, way, rooms = walk
         inner = call.buffer("inner", gates.shape, gates.dtype)
         if gates.dtype != y.dtype:
             h = self.begin_apart(call, "h", y, first[0])
@@ -113,18 +88,10 @@ class GRURecurrence(Recurrence):
         call.run(recurrent.gru, y, h, inner, gates, inputs, *way)
         return [h[-1]], (h, gates, inner)
 
-    def steps_back(
-        self,
-        call: "Call",
-        saved: tuple[Array, ...],
-        dlast: list[Array],
-        dy: Array,
-        way: Way,
-        largest: Largest,
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", walk: Back) -> tuple[Array, Array]:
+        saved, dlast, dy, way, largest = walk
         h, gates, inner = saved
-        gru_backward = (recurrent_sparse if largest else recurrent).gru_backward
-        call.run(gru_backward, gates, inner, *dlast, *largest, dy, h, *way)
+        call.run(walk.kernels.gru_backward, gates, inner, *dlast, *largest, dy, h, *way)
         return gates, inner
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:
@@ -150,16 +117,8 @@ class RNNRecurrence(Recurrence):
         one_of("RNN", "nonlinearity", nonlinearity, ("tanh", "relu"), "'tanh' is usual.")
         self.rectified = nonlinearity == "relu"
 
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-        rooms: list[Array],
-    ) -> Steps:
+    def steps(self, call: ForwardCall, walk: Forth) -> Steps:
+        y, gates, first, inputs, way, rooms = walk
         if gates.dtype != y.dtype:
             h = self.begin_apart(call, "h", y, first[0])
             call.run(recurrent.rnn_in_words, y, h, rooms[0], inputs, *way, self.rectified)
@@ -168,19 +127,11 @@ class RNNRecurrence(Recurrence):
         call.run(recurrent.rnn, y, h, gates, inputs, *way, self.rectified)
         return [h[-1]], (h,)
 
-    def steps_back(
-        self,
-        call: "Call",
-        saved: tuple[Array, ...],
-        dlast: list[Array],
-        dy: Array,
-        way: Way,
-        largest: Largest,
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", walk: Back) -> tuple[Array, Array]:
+        saved, dlast, dy, way, largest = walk
         (h,) = saved
         dgates = call.pooled("dgates", (len(h) - 1, *h.shape[1:]), h.dtype)
-        rnn_backward = (recurrent_sparse if largest else recurrent).rnn_backward
-        call.run(rnn_backward, dgates, *dlast, *largest, dy, h, *way, self.rectified)
+        call.run(walk.kernels.rnn_backward, dgates, *dlast, *largest, dy, h, *way, self.rectified)
         return dgates, dgates
 
     def gates_and_cells(self, saved: tuple[Array, ...]) -> tuple[list[Columns], list[Columns]]:

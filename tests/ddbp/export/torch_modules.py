@@ -1,5 +1,7 @@
 """The modules of PyTorch that the models of the table are exchanged with."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,21 +10,40 @@ from torch import nn
 from ...layers.families import torch_models
 
 lenet5, resnet20 = torch_models.lenet5, torch_models.resnet20
+PAGE = Path(__file__).parents[3] / "docs" / "models-in-and-out.md"
 
 
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 9), nn.ReLU(), nn.Dropout(0.3), nn.Linear(9, 4))
 
 
+def _forward_forward(*layers: nn.Module) -> nn.Module:
+    """Return the module that the page has for networks that learned by forward-forward."""
+    found = re.search(r"^```py\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    names: dict[str, Any] = {"torch": torch, "nn": nn}
+    exec(compile(found[1], PAGE, "exec"), names)
+    module: nn.Module = names["ForwardForward"](*layers)
+    return module
+
+
+def mlp_by_forward_forward() -> nn.Module:
+    return _forward_forward(*mlp().children())
+
+
+def small_cnn_by_forward_forward() -> nn.Module:
+    return _forward_forward(*small_cnn(2, 32).children())
+
+
 def batch_norm() -> nn.Module:
     return nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 4))
 
 
-def small_cnn() -> nn.Module:
-    first = [nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+def small_cnn(channels: int = 1, flattened: int = 72) -> nn.Module:
+    first = [nn.Conv2d(channels, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     second = [nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(
-        *first, *second, nn.Flatten(), nn.Linear(72, 9), nn.ReLU(), nn.Linear(9, 10)
+        *first, *second, nn.Flatten(), nn.Linear(flattened, 9), nn.ReLU(), nn.Linear(9, 10)
     )
 
 

@@ -133,6 +133,37 @@ def test_advice_changes_no_bit():
     assert trained(network="auto").parameters_sha256() == trained().parameters_sha256()
 
 
+class TwoRanks(SerialCommunicator):
+    """A rank whose neighbour's first number is 0.004."""
+
+    size = 2
+
+    def all_gather(self, array):
+        return np.stack([array, np.full_like(array, 0.004)])
+
+
+@pytest.mark.parametrize(("comm", "compute"), [(SerialCommunicator(), 0.003), (TwoRanks(), 0.004)])
+def test_a_batch_computes_as_long_as_the_slowest_rank_takes_undisturbed(comm, compute, monkeypatch):
+    # Kernels are compiled, then somebody else computes now and then, and an epoch ends.
+    seconds = [9.0, 0.5, 0.001, *[0.006] * 5, 0.0001, 0.003, 0.9, 0.0031, 0.003]
+    told = advice.Advice(quiet=True)
+    trainer = SimpleNamespace(
+        options=ddbp.TrainerOptions(batch_size=8),
+        comm=comm,
+        model=network_of(0),
+        recovered=lambda act, *given: act(*given),
+    )
+    for step, each in enumerate(seconds, 1):
+        assert told.way is None
+        times = iter([100.0, 100.0 + each])
+        monkeypatch.setattr(advice, "time", SimpleNamespace(perf_counter=times.__next__))
+        told.on_step_begin(trainer, step)
+        told.on_phase(trainer, ddbp.StepPhase.EXCHANGE)
+        told.on_step_end(trainer, step, 0.0)
+    assert told.compute == pytest.approx(compute)
+    assert told.way.arguments == ""
+
+
 SLOW = Network(2, 1.0, 1e5)
 
 

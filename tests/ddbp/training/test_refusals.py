@@ -25,8 +25,8 @@ USUAL = ("--quiet", "--epochs", "1")
             ("--exchange", "LocalSGD(7,2)"),
             "Trainer: batch_size must be a multiple of the 7 workers; got 64.",
         ),
-        ("optimise_physics", ("--memory", "10MB"), "Trainer: memory= needs a model that is a"),
-        ("optimise_physics", ("--precision", "bf16"), "set_precision: bf16 takes a float32 model"),
+        ("train_char_lm", ("--memory", "10MB"), "Trainer: memory= needs whole sequences; got"),
+        ("train_digits", ("--parameters", "no.safetensors"), "load_parameters: path must be a"),
     ],
 )
 def test_a_script_tells_in_a_line_what_it_refuses(name, flags, told, run_python, tmp_path):
@@ -35,6 +35,22 @@ def test_a_script_tells_in_a_line_what_it_refuses(name, flags, told, run_python,
     assert finished.status == 1
     assert finished.err.startswith(told)
     assert finished.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "reason"),
+    [
+        ("optimise_physics", ("--compression", "sign"), "the constants are in float64"),
+        ("optimise_physics", ("--precision", "bf16"), "the constants are in float64"),
+        ("image_waves", ("--rule", "sign_symmetry"), "the model has no layers"),
+        ("train_tree", ("--memory", "10MB"), "the model is no Sequential"),
+        ("train_forecast", ("--memory", "10MB"), "the model is no Sequential"),
+    ],
+)
+def test_a_script_has_no_flags_that_cannot_work(name, flags, reason, run_python):
+    finished = run_python(SCRIPTS / f"{name}.py", *flags)
+    assert finished.status == 2
+    assert finished.err.startswith(f"{name}.py: error: argument {flags[0]}: {reason}\n")
 
 
 def test_each_rank_tells_a_line(mpirun, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import ddbp
 import layers
 from ddbp import script
+from ddbp.commands import checkpoint
 from ddbp.optim.clipping import NotFiniteError
 from ddbp.seldom.network import Network
 from ddbp.training import advice
@@ -17,8 +18,8 @@ from ddbp.training import advice
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
-def flags():
-    return script.Flags("Train.", epochs=3, batch_size=32, learning_rate=0.1)
+def flags(**options):
+    return script.Flags("Train.", epochs=3, batch_size=32, learning_rate=0.1, **options)
 
 
 def test_a_copied_script_needs_nothing_of_the_repository_but_its_problem(run_python, tmp_path):
@@ -42,6 +43,25 @@ def test_flags_of_ones_own_tell_their_defaults():
     options = parser.parse_args(["--hidden", "7"])
     assert (options.hidden, options.model, options.epochs, options.shards) == (7, "mlp", 3, None)
     assert "its width (64)" in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("--rule", "sign_symmetry"), ("--trace", None), ("--precision", "bf16")]
+)
+def test_a_flag_that_cannot_work_is_not_shown_and_is_refused_with_the_reason(name, value, capsys):
+    parser = flags(without={name: "there are no layers"})
+    assert f"{name} " not in parser.format_help() + " "
+    options, usual = vars(parser.parse_args([])), vars(flags().parse_args([]))
+    assert options == usual
+    for given in ([name], [name[:-1]]) if value is None else ([name, value], [f"{name}={value}"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(given)
+        assert f"error: argument {name}: there are no layers\n" in capsys.readouterr().err
+
+
+def test_only_flags_that_there_are_can_be_left_out():
+    with pytest.raises(ValueError, match="without must name flags of all scripts; got rule"):
+        flags(without={"rule": "there are no layers"})
 
 
 @pytest.mark.parametrize(
@@ -247,3 +267,23 @@ def test_a_run_whose_last_validation_is_not_finite_is_an_error(tmp_path, capfd, 
 
     loss = json.loads(line, parse_constant=refuse)["metrics"]["validation_loss"]
     assert (loss is not None) == ends
+
+
+def test_a_run_that_cannot_go_on_begins_anew_from_its_parameters_as_it_is_told(
+    tmp_path, monkeypatch
+):
+    before = fitted(tmp_path / "old").model
+    seldom = ("--exchange", "LocalSGD(2, 4)", "--shards", "2", "--batch-size", "50")
+    told = (
+        r"`ddbp checkpoint export RUN` writes model\.safetensors.*--parameters model\.safetensors"
+    )
+    with pytest.raises(ValueError, match=rf"cannot go on after this change.*{told} reads it\."):
+        fitted(tmp_path / "old", "--resume", *seldom)
+    monkeypatch.chdir(tmp_path)
+    assert checkpoint.run(["export", "old"]) == 0
+    after = fitted(
+        tmp_path / "new", *seldom, "--parameters", "model.safetensors", "--learning-rate", "1e-30"
+    ).model
+    for name in ("weight", "bias"):
+        found, expected = (getattr(each, name).value for each in (after, before))
+        np.testing.assert_array_equal(found, expected)
