@@ -60,7 +60,10 @@ def test_lines_may_end_with_a_carriage_return(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("größe,y\n1,2\n3,4\n".encode("latin1"), "iconv -f latin1 -t utf-8"),
+        (
+            "größe,y\n1,2\n3,4\n".encode("latin1"),
+            "must be known (`file -i` guesses): iconv -f latin1",
+        ),
         ("a,b\n1,2\n3,4\n".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
         ("a,b\n1,2\n3,4\n".encode("utf-16-le"), "iconv -f utf-16 -t utf-8"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\xfe" * 300, "This is no text: check the path"),
@@ -96,6 +99,29 @@ def test_lines_that_are_no_rows_are_named(tmp_path, text, said):
     with pytest.raises(ValueError, match=said) as caught:
         read_table(write(tmp_path, text))
     assert "skip_bad=True leaves it out" in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [[49], [49, 199], [48, 49, 50, 298], range(300)])
+def test_a_quote_that_is_not_closed_costs_its_own_line(tmp_path, bad):
+    cells = [('"12 inch' if row in bad else f'"{row}, in"') + f",{row}" for row in range(300)]
+    text = "\n".join(["size,x", *cells, '"two\nlines",300', ""])
+    with pytest.raises(ValueError, match=f"line {2 + min(bad)}: "):
+        read_table(write(tmp_path, text))
+    table = read_table(write(tmp_path, text), skip_bad=True)
+    good = [str(row) for row in range(301) if row not in bad]
+    assert table.columns["x"] == good
+    assert table.columns["size"][-1] == "two\nlines"
+    assert table.lines == [int(row) + 2 for row in good]
+    assert table.rows == [*map(int, good)]
+    lines = [int(each.place.rpartition(" ")[2]) for each in table.skipped]
+    assert lines == [row + 2 for row in bad]
+
+
+def test_a_quote_that_is_closed_far_away_says_how_much_it_held(tmp_path):
+    text = 'size,x\n"12 inch,1\nb,2\nc,3\nd 12",4,5\ne,6\n'
+    table = read_table(write(tmp_path, text), skip_bad=True)
+    assert table.columns["x"] == ["6"]
+    assert table.skipped[0].reason == "3 cells, where there are 2 names, up to line 5"
 
 
 def test_lines_that_are_no_rows_are_left_out_and_listed(tmp_path):
@@ -160,6 +186,57 @@ def test_parquet_is_read_alike_by_all_libraries(tmp_path, monkeypatch):
         pytest.importorskip(reader.__name__[4:], reason="ddbp[arrow]")
         monkeypatch.setattr(tables, "_by_pyarrow", reader)
         assert read_table(file).columns == COLUMNS
+
+
+@pytest.mark.parametrize("name", [None, "id"])
+@pytest.mark.parametrize("without", [(), ("pyarrow",), ("pyarrow", "polars")])
+def test_the_index_of_pandas_in_parquet_is_no_data_unless_named(
+    tmp_path, monkeypatch, name, without
+):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    if "polars" not in without and without:
+        pytest.importorskip("polars", reason="polars is not installed")
+    rows = {"x": [1.5, 2.5, 4.5, 5.5], "y": ["a", "b", "a", "b"]}
+    frame = pandas.DataFrame(rows, index=pandas.Index([9, 7, 5, 3], name=name))
+    file = tmp_path / "part.parquet"
+    frame.to_parquet(file)
+    index = name or "__index_level_0__"
+    readers = {"pyarrow": "_by_pyarrow", "polars": "_by_polars"}
+    for library in without:
+        monkeypatch.setattr(tables, readers[library], _absent)
+    table = read_table(file)
+    assert table.columns == rows
+    assert table.index == {index: [9, 7, 5, 3]}
+    assert table.subset([1]).index == {index: [7]}
+    assert TableEncoder.fit(file, target="y").features == ["x"]
+    encoder = TableEncoder.fit(file, target=index, roles={"y": "ignore"})
+    assert encoder.encode(file).y.shape == (4, 1)
+    encoder = TableEncoder.fit(file, target="y", roles={index: "number"})
+    assert encoder.features == [index, "x"]
+    assert encoder.transform(file).shape == (4, 2)
+
+
+def _absent(file):
+    raise ImportError
+
+
+def test_the_index_of_pandas_in_tables_of_other_libraries_is_no_data():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    columns = {"x": [1, 2], "y": ["a", "b"]}
+    frame = pandas.DataFrame(columns, index=pandas.Index([9, 7], name="id"))
+    assert Table.of(frame).columns == columns
+    assert Table.of(arrow.Table.from_pandas(frame)).columns == columns
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    unnamed = polars.DataFrame({**columns, "__index_level_0__": [9, 7]})
+    assert Table.of(unnamed).columns == columns
+
+
+def test_a_table_of_nothing_but_an_index_keeps_it():
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    table = Table.of(arrow.table({"__index_level_0__": [9, 7]}))
+    assert table.columns == {"__index_level_0__": [9, 7]}
 
 
 def test_a_damaged_parquet_file_is_refused_by_name(tmp_path):
@@ -403,6 +480,30 @@ def test_rows_to_evaluate_are_checked(tmp_path, row, said):
 def test_options_that_do_not_fit_are_refused(tmp_path, options, error, said):
     with pytest.raises(error, match=said):
         TableEncoder.fit(write(tmp_path, csv(*GOOD)), **options)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_numbers_that_float32_does_not_hold_are_named_or_left_out(tmp_path, task):
+    good = "a,b,w,y\n" + "".join(f"{n % 7},{1e-30 * n},1,{n % 3}\n" for n in range(60))
+    options = {"target": "y", "roles": {"w": "weight"}, "task": task}
+    encoder = TableEncoder.fit(write(tmp_path, good), **options)
+    rows = {"a": "1e300,0,1,1", "b": "1,1e20,1,1", "w": "1,0,1e39,1"}
+    rows |= {"y": "1,0,1,-1e300"} if task == "regression" else {}
+    for name, row in rows.items():
+        file = write(tmp_path, f"{good}{row}\n", f"huge-{name}.csv")
+        said = rf"{name} must be no more than float32 holds; got .*huge-{name}.csv, line 62: "
+        with pytest.raises(ValueError, match=said):
+            encoder.encode(file)
+        found = encoder.encode(file, skip_bad=True)
+        assert (len(found.rows), len(found.skipped)) == (60, 1)
+        if name == "b":
+            continue
+        with pytest.raises(ValueError, match=said):
+            TableEncoder.fit(file, **options)
+        again = TableEncoder.fit(file, **options, skip_bad=True)
+        assert again.state() == encoder.state()
+    with pytest.raises(ValueError, match="column a must be no more than float32 holds"):
+        encoder.transform(tmp_path / "huge-a.csv")
 
 
 def test_columns_that_are_no_inputs_are_refused():
