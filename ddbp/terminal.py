@@ -1,12 +1,12 @@
-"""What ddbp says: on standard error, if there is one, in letters that it can show; and lines of
-JSON for programs.
+"""What ddbp says: on standard error, if there is one, in letters that it can show; and JSON for
+programs.
 """
 
 import io
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
@@ -38,7 +38,16 @@ def write(text: str) -> None:
 
 def json_line(facts: Any) -> str:
     """Return facts as a line of JSON, which has null for numbers that are not finite."""
-    return json.dumps(_told(facts), allow_nan=False)
+    return json_text(facts)
+
+
+def json_text(
+    facts: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None
+) -> str:
+    """Return facts as JSON, as `json.dumps` does, but with null for numbers that are not finite:
+    JSON has none of these, and few programs read what Python writes for them.
+    """
+    return json.dumps(_told(facts), indent=indent, default=default, allow_nan=False)
 
 
 def _told(facts: Any) -> Any:

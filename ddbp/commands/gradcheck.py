@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 import layers
-from ddbp import terminal
+from ddbp import terminal, written
 from layers.errors import is_worded, message
 
 _OWNER = "ddbp gradcheck"
@@ -55,7 +55,9 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--all", dest="details", action="store_true", help="print the whole report of every check"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of inputs, cotangents and directions")
+    parser.add_argument(
+        "--seed", type=written.integer, default=0, help="of inputs, cotangents and directions"
+    )
     options = parser.parse_args(list(arguments))
     console = terminal.console()
     if options.target is None:
@@ -164,7 +166,7 @@ def _table(rows: Sequence[tuple[str, layers.GradientReport]]) -> Table:
 
 def _shape(text: str) -> tuple[int, ...]:
     try:
-        shape = tuple(int(size) for size in text.split(",") if size.strip())
+        shape = tuple(written.integer(size) for part in text.split(",") if (size := part.strip()))
     except ValueError:
         shape = (-1,)
     if any(size < 0 for size in shape):

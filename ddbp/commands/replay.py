@@ -13,7 +13,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.files import read_text, reason
@@ -52,8 +52,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command; return the exit status."""
     parser = argparse.ArgumentParser(prog=_OWNER, description=DESCRIPTION)
     parser.add_argument("run", type=Path, help="the run folder")
-    parser.add_argument("--step", type=int, required=True, metavar="N", help="the step, from 0")
-    parser.add_argument("-n", "--ranks", type=int, default=1, help="number of ranks (%(default)s)")
+    whole = written.integer
+    parser.add_argument("--step", type=whole, required=True, metavar="N", help="the step, from 0")
+    parser.add_argument(
+        "-n", "--ranks", type=whole, default=1, help="number of ranks (%(default)s)"
+    )
     parser.add_argument(
         "--layer",
         metavar="NAME",
@@ -186,10 +189,12 @@ def _show(
     def say(text: str) -> None:
         console.print(plain(text), soft_wrap=True)
 
+    # JSON has no other word for it.
+    loss = np.nan if found["loss"] is None else found["loss"]
     ranks = "alone" if found["ranks"] == 1 else f"on {found['ranks']} ranks"
     say(
         f"step {found['step']}, {ranks}, {found['shards']} shards, epoch"
-        f" {found['epoch'] + 1}: loss {found['loss']!r}, learning rate {found['rate']:g}"
+        f" {found['epoch'] + 1}: loss {loss!r}, learning rate {found['rate']:g}"
     )
     recorded = found["recorded_sha256"]
     same = "not recorded, see StepDigests" if recorded is None else "NOT the recorded ones"

@@ -22,7 +22,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ddbp import settings
+from ddbp import settings, written
 from ddbp.comm.rank_process import tied
 from ddbp.job import temporary
 from ddbp.observers.step_log import CHANGE
@@ -149,11 +149,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         help="numbers of ranks (1,2,3,4)",
     )
     parser.add_argument(
-        "--steps", type=int, metavar="K", help="end the training of each trainer after K steps"
+        "--steps",
+        type=written.integer,
+        metavar="K",
+        help="end the training of each trainer after K steps",
     )
     parser.add_argument(
         "--timeout",
-        type=float,
+        type=written.real,
         default=3600,
         metavar="SECONDS",
         help="longest time of a run (%(default)g)",

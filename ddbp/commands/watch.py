@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ddbp import written
 from ddbp.report.figures import text
 from ddbp.report.run import Run, number
 from ddbp.report.sections import duration
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _seconds(given: str) -> float:
     try:
-        seconds = float(given)
+        seconds = written.real(given)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 3600:

@@ -127,11 +127,28 @@ class BatchStream:
         self.runs += 1
         return self.runs <= self.over
 
+    def require_same(self, data: Dataset) -> None:
+        """Refuse other data for the next run, if that goes on in the midst of an epoch.
+
+        Raises
+        ------
+        ValueError
+            They are others.
+        """
+        goes_on = self._resuming and self.runs >= self.over
+        if goes_on and self._begun_with not in (None, data.digest()):
+            must, fix = (
+                "the data must be those of the epoch that the loaded state is from the midst of",
+                "Load the same data, or the state of the end of an epoch.",
+            )
+            raise ValueError(message("Trainer", must, data, fix))
+
     def begin(self, data: Dataset) -> bool:
         """Begin a run, or return that one goes on whose state was loaded."""
         options = self._options
         if options.exchange is not None:
             workers.require_rows(options.exchange, self._batch_size, options.samples(len(data)))
+        self.require_same(data)
         resumes = self._resuming
         self._resuming = False
         self.given_out = False
@@ -139,12 +156,6 @@ class BatchStream:
         if not resumes:
             self._forget()
             self._first_epoch = self.epoch
-        elif self._begun_with not in (None, data.digest()):
-            must, fix = (
-                "the data must be those of the epoch that the loaded state is from the midst of",
-                "Load the same data, or the state of the end of an epoch.",
-            )
-            raise ValueError(message("Trainer", must, data, fix))
         self.data = data
         return resumes
 

@@ -121,9 +121,19 @@ class FitLoop(StepHook):
         self._validating = False
         self._stream.loader.reset()
 
-    def write_configuration(self, trainer: "Trainer", data: Dataset, epochs: int) -> None:
-        """Write what a run is made of to the folder, if there is one; collective."""
-        facts = trainer.comm.describe() | {"epochs": epochs, "data": data}
+    def write_configuration(
+        self, trainer: "Trainer", given: Dataset, data: Dataset, epochs: int
+    ) -> None:
+        """Write what a run on data, as `given`, is made of to the folder, if there is one;
+        collective.
+
+        Raises
+        ------
+        ValueError
+            The run goes on in the midst of an epoch of other data; nothing is written then.
+        """
+        self._stream.require_same(data)
+        facts = trainer.comm.describe() | {"epochs": epochs, "data": given}
         facts["callbacks"] = [type(each).__name__ for each in trainer.callbacks]
         facts["process"] = replay.origin(trainer)
         facts["memory"] = trainer._memory.facts
@@ -163,6 +173,7 @@ class FitLoop(StepHook):
                 self._folder.clear_models()
             self._begin_epoch()
             trainer.stop = False
+        self._write_records()
         self.running = True
         if self._log is not None:
             self._log.begin(trainer, epochs, steps_per_epoch)
@@ -376,6 +387,11 @@ class FitLoop(StepHook):
         self._seen = state["seen"]
         self._seconds = state["seconds"]
         self._validating = False
+        if self.running:
+            self._write_records()
+
+    def _write_records(self) -> None:
+        """Have the folder, if there is one, hold the records so far and no others."""
         if self._folder is not None:
             self._folder.write_metrics(self._logged)
 

@@ -123,7 +123,7 @@ def made_of(trainer: "Trainer") -> dict[str, Any]:
 
 def _write_state(trainer: "Trainer", path: Path, writers: int) -> None:
     """Write the state of a trainer as a checkpoint; collective."""
-    writer = Writer(path, trainer.comm, writers, lambda: None)
+    writer = Writer(path, trainer.comm, writers)
     writer.write(trainer.step_count, {}, trainer.state(collected=False), background=False)
 
 

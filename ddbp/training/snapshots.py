@@ -69,8 +69,8 @@ class Continuing:
         return cast(Snapshot, trainer.recovered(lambda: at_once(trainer, parts(trainer))))
 
     def load_state(self, state: Snapshot) -> None:
-        """Go on from the state of a trainer that was made alike, on any number of ranks;
-        collective.
+        """Go on from the state of a trainer that was made alike, but for its `resume_options`, on
+        any number of ranks; collective.
 
         The `fit`, or the loop over `batches`, that the state is from the midst of goes on with the
         next one, which must be asked for as many epochs. A loop that was begun before is refused
@@ -89,7 +89,7 @@ class Continuing:
         """
         trainer: Any = self
         checks.between_runs(trainer._fit.running)
-        self._load(state)
+        self._load(state, trainer._differing)
         trainer._stream.runs = trainer._stream.over
 
     def _go_on(self, state: Snapshot) -> None:

@@ -1,12 +1,18 @@
 """What a run leaves behind: its folder, and lines of progress."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 
 import ddbp
+from ddbp.commands import report, runs, watch
+from ddbp.doctor import finding
+from ddbp.doctor.finding import Finding
+from ddbp.report.run import Run
+from ddbp.training.replay import StepDigests
 from ddbp.training.run_folder import RunFolder
 from layers import SoftmaxCrossEntropy
 
@@ -41,6 +47,51 @@ def test_run_folder_holds_configuration_metrics_and_parameters(tmp_path):
     ddbp.load_parameters(other, folder / "model.safetensors")
     assert other(X.astype(np.float32)).tobytes() == trainer.predict(X).tobytes()
     assert {path.name for path in folder.iterdir()} == FILES
+
+
+def strictly(text):
+    """Return what a text of JSON is, which has no more than JSON has."""
+
+    def refuse(name):
+        raise AssertionError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_what_is_not_finite_is_null_in_its_files_and_is_read_as_nan(tmp_path, capsys):
+    class NotFinite(ddbp.Callback):
+        def on_epoch_end(self, trainer, record):
+            record.update(validation_loss=math.nan, validation_accuracy=math.inf, more=[-math.inf])
+
+        def on_step_end(self, trainer, step, loss):
+            digests = StepDigests()
+            digests.on_attach(trainer)
+            digests.on_step_end(trainer, step, math.inf)
+
+    history = make(run_dir=tmp_path, callbacks=[NotFinite()]).fit(DATA, epochs=2)
+    told = Finding("rule", 1, "evidence", "cause", "remedy", numbers={"x": math.nan, "y": 1.0})
+    finding.append(tmp_path, told)
+    names = {path.name for path in tmp_path.glob("*.json*")}
+    assert names == {name for name in FILES if "json" in name} | {"digests.jsonl", finding.FILE}
+    for name in names:
+        text = (tmp_path / name).read_text()
+        for each in text.splitlines() if name.endswith("l") else [text]:
+            strictly(each)
+    records = [strictly(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    nothing = {"validation_loss": None, "validation_accuracy": None, "more": [None]}
+    assert records == [{**record, **nothing} for record in history]
+    run = Run.read(tmp_path)
+    assert math.isnan(run.last("validation_loss"))
+    assert math.isnan(run.last("validation_accuracy"))
+    (again,) = finding.read(tmp_path)
+    assert math.isnan(again.numbers["x"])
+    assert again.numbers["y"] == 1.0
+    assert runs.run([str(tmp_path), "--json"]) == 0
+    assert strictly(capsys.readouterr().out)["validation_loss"] is None
+    for command in (runs.run, report.run, watch.run):
+        assert command([str(tmp_path)]) == 0
+    assert "<dt>validation accuracy</dt><dd>NaN</dd>" in (tmp_path / "report.html").read_text()
+    assert ">nan</td>" in ddbp.History(records)._repr_html_()
 
 
 def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
