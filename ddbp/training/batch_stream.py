@@ -154,13 +154,8 @@ class BatchStream:
         self.given_out = False
         self.interrupted = False
         if not resumes:
+            self._forget()
             self._first_epoch = self.epoch
-            self.position = 0
-            self._start = 0
-            self._begun_with = None
-            self._samples = None
-            if self._truncation is not None:
-                self._truncation.begin(())
         self.data = data
         return resumes
 
@@ -202,6 +197,21 @@ class BatchStream:
         self._first_epoch = None
         self.given_out = False
         self.loader.close()
+
+    def leave(self) -> None:
+        """End a run that was left in its midst, unless it goes on from a state that was loaded."""
+        if not self._resuming:
+            self._forget()
+            self.end()
+
+    def _forget(self) -> None:
+        """Be at the beginning of the epoch."""
+        self.position = 0
+        self._start = 0
+        self._begun_with = None
+        self._samples = None
+        if self._truncation is not None:
+            self._truncation.begin(())
 
     @property
     def running(self) -> bool:
@@ -349,7 +359,8 @@ class BatchStream:
         return {
             "epoch": self.epoch,
             "position": self.position,
-            "runs": self.runs,
+            # None of those that were loaded is forgotten before the script has come to it.
+            "runs": max(self.runs, self.over + self._resuming),
             "first_epoch": self._first_epoch,
             "data": self._begun_with,
             "samples": self._samples,

@@ -151,3 +151,20 @@ def test_a_bundle_predicts_as_the_rule_that_it_was_trained_by_does(tmp_path, cap
     assert repr(reader.model).startswith("ForwardForwardPredictor(Sequential(")
     assert np.array_equal(reader.predict(x), run.predict(x))
     assert not np.allclose(reader.predict(x), Sequential(*run.model.layers)(x))
+
+
+def test_names_with_brackets_are_shown_as_they_are(tmp_path, capsys):
+    names = {"large": "[/b]", "small": "[red]s\x1b[2J"}
+    text = made.table(tmp_path / "table.csv").read_text()
+    for name, other in names.items():
+        text = text.replace(name, other)
+    path = tmp_path / "brackets.csv"
+    path.write_text(text)
+    train(tmp_path, path, "--quiet")
+    bundle = tmp_path / "run"
+    capsys.readouterr()
+    assert cli.main(["evaluate", str(bundle), "--data", str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert {*json.loads(out)["classes"]} == {*names.values()}
+    assert "[/b] " in err
+    assert "[red]s\\x1b[2J " in err
