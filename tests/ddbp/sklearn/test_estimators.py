@@ -302,6 +302,14 @@ def test_a_copy_after_set_params_is_the_network_that_was_fitted(copied, fitted):
         assert repr(again.get_params()) == repr(changed.get_params())
 
 
+@pytest.mark.parametrize("copied", COPIES)
+def test_a_copy_has_the_parameters_frozen_that_are(copied):
+    classifier = DDBPClassifier((6,), random_state=0).partial_fit(X, LABELS, classes=[0, 1, 2])
+    classifier.model_.layers[0].weight.trainable = False
+    frozen = [parameter.trainable for parameter in copied(classifier).model_.parameters()]
+    assert frozen == [False, True, True, True]
+
+
 def test_a_state_that_does_not_say_what_was_fitted_is_loaded_by_the_parameters():
     classifier = DDBPClassifier((6,), random_state=0).partial_fit(X, LABELS, classes=[0, 1, 2])
     state = classifier.__getstate__()
@@ -353,7 +361,9 @@ def test_training_does_not_go_on_with_another_network(other):
 )
 @pytest.mark.parametrize("seed", [0, None])
 def test_partial_fit_goes_on_with_other_parameters(other, seed):
-    classifier = DDBPClassifier((6,), random_state=seed, solver=ddbp.SGD(0.1, momentum=0.9))
+    # Whose masks are of the seed.
+    options = {"dropout": 0.2, "random_state": seed}
+    classifier = DDBPClassifier((6,), solver=ddbp.SGD(0.1, momentum=0.9), **options)
     if "learning_rate_init" in other:
         classifier.set_params(solver="adam")
     classifier.partial_fit(X, LABELS, classes=[0, 1, 2])
