@@ -126,7 +126,7 @@ def _write_state(trainer: "Trainer", path: Path, writers: int) -> None:
 
 def _begin_anew(trainer: "Trainer") -> None:
     """Have the next fit be another one than those that its state knows of, which are over."""
-    trainer._stream.runs = trainer._stream.over
+    trainer._stream.begin_anew()
 
 
 # In a rank

@@ -90,7 +90,7 @@ class Continuing:
         trainer: Any = self
         checks.between_runs(trainer._fit.running)
         self._load(state)
-        trainer._stream.runs = trainer._stream.over
+        trainer._stream.begin_anew()
 
     def _go_on(self, state: Snapshot) -> None:
         """Go on from the state of a checkpoint."""
