@@ -131,7 +131,7 @@ def _begin_anew(trainer: "Trainer") -> None:
     """Have the next fit come after those that are over in its state, and go on with one that is
     not.
     """
-    trainer._stream.runs = trainer._stream.over
+    trainer._stream.begin_anew()
 
 
 # In a rank
