@@ -63,6 +63,16 @@ def plain(text: object) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(text))
 
 
+def console(*, errors: bool = False, **options: Any) -> Any:
+    """Return a console of rich, on standard output or that of errors, for texts of anybody's
+    making: brackets and colons in them are letters, not styles and pictures. Styles are those of
+    `rich.text.Text`.
+    """
+    from rich.console import Console
+
+    return Console(stderr=errors, markup=False, emoji=False, highlight=False, **options)
+
+
 def is_live() -> bool:
     """Return whether standard error is a terminal that shows letters of all kinds."""
     stream = sys.stderr

@@ -23,6 +23,7 @@ class Activation(Layer):
     or from y.
     """
 
+    elementwise = True
     forward_kernel: Any
     backward_kernel: Any
     saves_output = False
@@ -334,6 +335,7 @@ class PReLU(Layer):
 class Identity(Layer):
     """y = x. Backward: dx = dy."""
 
+    elementwise = True
     analytic = True
     replayable = True
 

@@ -110,7 +110,7 @@ class Recompute(Layer):
         try:
             values, y = tape.take(self.segment, inputs)
             outputs = self._outputs(tape, y)
-            call.learn(tape)
+            call.learn(tape, outputs)
             call.given = _facts(outputs)
             every = [*map(id, values), *map(id, outputs)]
             call.same = [every.index(id(value)) for value in outputs]

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from ddbp import settings, written
 from ddbp.checkpoint import folder
 from ddbp.checkpoint.folder import Checkpoint, DamagedError
 from ddbp.files import read_text, reason
-from ddbp.terminal import json_line, plain
+from ddbp.terminal import console, json_line, plain
 from ddbp.training import replay
 from layers.errors import message
 
@@ -73,13 +72,13 @@ def run(arguments: Sequence[str]) -> int:
     if not 1 <= options.ranks <= _MOST_RANKS:
         parser.error(f"--ranks must be from 1 to {_MOST_RANKS}; got {options.ranks}")
     try:
-        return _replay(options, Console(highlight=False, markup=False))
+        return _replay(options, console())
     except (OSError, ValueError) as error:
         print(plain(error), file=sys.stderr)
         return 2
 
 
-def _replay(options: argparse.Namespace, console: Console) -> int:
+def _replay(options: argparse.Namespace, console: Any) -> int:
     process = origin.configuration(_OWNER, options.run)["process"]
     _require_within(options.run, options.step)
     checkpoint = before(options.run, options.step)
@@ -185,7 +184,7 @@ def _arrays(place: Path, ranks: int) -> dict[str, list[Any]]:
 
 
 def _show(
-    found: Mapping[str, Any], arrays: Mapping[str, list[Any]], layer: str | None, console: Console
+    found: Mapping[str, Any], arrays: Mapping[str, list[Any]], layer: str | None, console: Any
 ) -> None:
     def say(text: str) -> None:
         console.print(plain(text), soft_wrap=True)
@@ -215,7 +214,7 @@ def _show(
         for title in columns.values():
             table.add_column(title, justify="right")
         for name, values, number in rows:
-            table.add_row(name, *(_number(each, number) for each in values))
+            table.add_row(plain(name), *(_number(each, number) for each in values))
         if rows:
             console.print(table)
     for name, parts in arrays.items():

@@ -11,7 +11,7 @@ from typing import Any
 from ddbp.report import sections
 from ddbp.report.figures import text
 from ddbp.report.run import Run, found, instant
-from ddbp.terminal import json_line, plain
+from ddbp.terminal import console, json_line, plain
 from layers.errors import message
 
 _COLOURS = {
@@ -73,7 +73,6 @@ def _facts(run: Run, base: Path) -> dict[str, Any]:
 
 
 def _print_table(runs: Sequence[Run], base: Path) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -98,4 +97,4 @@ def _print_table(runs: Sequence[Run], base: Path) -> None:
         styles = ("", _COLOURS.get(each.status, ""), *[""] * 5)
         table.add_row(*(Text(plain(c), style=s) for c, s in zip(cells, styles, strict=True)))
     # Whoever reads it through a pipe gets whole lines.
-    Console(width=None if sys.stdout.isatty() else 1000).print(table)
+    console(width=None if sys.stdout.isatty() else 1000).print(table)

@@ -159,15 +159,18 @@ class FitLoop(StepHook):
         takes a step on what is computed at once.
         """
         self.validation = validation
+        if (over := self.passed()) is not None:
+            return over
         number = self._stream.runs
-        if self._stream.passes():
-            return self._of_run(number)
+        self._stream.passes()
         goes_on = self._stream.begin(data)
         if not goes_on:
             if self._run >= 0:
                 self._earlier[str(self._run)] = self.history
             self.history = History()
             self._run = number
+            if self._folder is not None and not self._logged:
+                self._folder.clear_models()
             self._begin_epoch()
             trainer.stop = False
         self._write_records()
@@ -209,6 +212,16 @@ class FitLoop(StepHook):
             self.running = False
         self._stream.end()
         return self.history
+
+    def passed(self) -> History | None:
+        """Return the records of the next run if it was over in the state that was loaded, and come
+        past it; None if it is to be trained.
+        """
+        number = self._stream.runs
+        if number >= self._stream.over:
+            return None
+        self._stream.passes()
+        return self._of_run(number)
 
     def _of_run(self, number: int) -> History:
         """Return the records of a run that is over."""

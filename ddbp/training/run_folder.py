@@ -36,10 +36,13 @@ _OF_ONE_RUN = (
     "samples.npz",
     "status.json",
     "steps.jsonl",
+    "trace.json",
 )
 """What a run leaves beside its configuration, records and parameters, which the next one writes
 over.
 """
+_MODELS = ("model.ddbp", "model.safetensors")
+"""What a run leaves when it comes to its end, of which others take its model."""
 _LEAST = 2**16
 """Bytes that a run folder has room for when a trainer is made."""
 
@@ -76,10 +79,20 @@ class RunFolder:
             raise self._refusal(error) from error
 
     def clear(self) -> None:
-        """Remove what only another run can have left, and its records."""
+        """Remove what only another run can have left, but for its model, and its records."""
         try:
             (self.path / "metrics.jsonl").write_text("")
-            for pattern in _OF_ONE_RUN:
+        except OSError as error:
+            raise self._refusal(error) from error
+        self._remove(_OF_ONE_RUN)
+
+    def clear_models(self) -> None:
+        """Remove the model of another run, as the first step of this one is about to be taken."""
+        self._remove(_MODELS)
+
+    def _remove(self, patterns: Sequence[str]) -> None:
+        try:
+            for pattern in patterns:
                 for path in self.path.glob(pattern):
                     path.unlink()
         except OSError as error:

@@ -39,6 +39,7 @@ from layers.precision import PRECISIONS
 
 from . import learning, nonfinite, run_log
 from .checkpoints import Checkpoints
+from .fix import place
 from .options import TrainerOptions
 from .refusals import start
 from .regression import linear_fit, root_mean_square, root_mean_square_errors
@@ -409,12 +410,13 @@ def finish(options: argparse.Namespace, trainer: Trainer, result: dict[str, Any]
     if trainer.comm.leads:
         line = terminal.json_line(result)
         print(line, flush=True)
-        if options.json:
+        path = place(trainer, options.json) if options.json else None
+        if path is not None:
             try:
-                options.json.write_text(line + "\n")
+                path.write_text(line + "\n")
             except OSError as error:
                 must, fix = "the file of --json must be writable", "The line is printed above, too."
-                got = f"{options.json}: {error.strerror}"
+                got = f"{path}: {error.strerror}"
                 raise OSError(message("script.finish", must, got, fix)) from error
     nonfinite.require_finite_end("script.finish", result.get("metrics", {}))
 

@@ -4,7 +4,7 @@ import math
 import operator
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from layers.errors import message, noting
 from layers.kernels import half
 from layers.types import Array, Integers
 
-from . import shares
+from . import sample_axes
 from .batch_sum import BatchSum
 from .forward_call import ForwardCall
 from .layer import Layer
@@ -182,21 +182,31 @@ class Call(ForwardCall):
             self.reported = True
             self.tape.shares.append(self)
 
-    def divided(self, rows: int, index: int) -> bool:
-        tape = self.tape
-        return tape.divided and rows == tape.rows and self.inputs[index].batch_sum is None
+    def samples_axis(self) -> int:
+        tape, x = self.tape, self.inputs[0]
+        if not tape.divided or not x.array.ndim:
+            return sample_axes.NOWHERE
+        if not tape.moved:
+            apart = len(x.array) == tape.rows and x.batch_sum is None
+            return 0 if apart else sample_axes.NOWHERE
+        place = sample_axes.of(x)
+        if isinstance(place, sample_axes.Merged):
+            sample_axes.refuse(self, f"samples merged with others in shape {x.shape}")
+        return cast(int, place)
 
     def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
-        if self.tape.divided and shares.along_samples(self.inputs[index], axis):
-            must = (
-                "samples must not meet along the axis of a batch that is spread over shards, where"
-                " only sums and means are taken"
-            )
-            fix = (
-                "Write a formula of each sample (axis 1 and on); take BatchNorm for statistics of"
-                " the batch, or one process with shards=1."
-            )
-            raise ValueError(message(self.layer, must, self.inputs[index].shape, fix))
+        tape, x = self.tape, self.inputs[index]
+        if not tape.divided or not tape.rows or not (tape.moved or axis == 0):
+            return
+        place = sample_axes.of(x)
+        if place == axis or isinstance(place, sample_axes.Merged):
+            sample_axes.refuse(self, x.shape)
+
+    def moves_samples(self, ndim: int = 0) -> None:
+        if self.tape.divided and (
+            not ndim or any(isinstance(x, Value) and 0 < x.array.ndim < ndim for x in self.inputs)
+        ):
+            self.tape.moved = True
 
     def gather(self, numbers: Array) -> Array:
         return noting(self, self.tape.gather, numbers)
@@ -275,6 +285,15 @@ class Call(ForwardCall):
 
     def samples(self, rows: int) -> int:
         return rows if self.tape.samples is None else self.tape.samples
+
+    def rows_per_sample(self, rows: int) -> int:
+        return max(1, rows // max(1, self.tape.rows))
+
+    def give_several(self, arrays: tuple[Array, ...], wants: bool) -> tuple[Value, ...]:
+        """Return the values of several outputs."""
+        values = tuple(Value(self.tape, y, self, wants and y.dtype.kind in "fc") for y in arrays)
+        self.output = Outputs(values)
+        return values
 
     def gradient(self, parameter: Parameter) -> Array:
         """Return the gradients (S, \\*shape) of a parameter's shards, to be added to."""

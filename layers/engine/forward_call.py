@@ -82,14 +82,19 @@ class ForwardCall(Protocol):
         what their sum over all shards was divided by, if not the samples.
         """
 
-    def divided(self, rows: int, index: int) -> bool:
-        """Return whether input number `index`, of so many rows, is this rank's part of a batch, or
-        several shards of one, and not yet averaged over them.
+    def samples_axis(self) -> int:
+        """Return the axis of the first input along which lie the samples of this rank's part of a
+        batch, or of several shards of one, -1 if there is none: see `layers.engine.sample_axes`.
         """
 
     def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
         """Refuse to mix what lies along an axis of input number `index` if that are samples, of
         which other ranks or shards hold a part.
+        """
+
+    def moves_samples(self, ndim: int = 0) -> None:
+        """Say that samples may lie on another axis of the output than 0; or, given `ndim`, that
+        they do if an input that is a value is broadcast to so many axes.
         """
 
     def gather(self, numbers: Array) -> Array:
@@ -126,3 +131,6 @@ class ForwardCall(Protocol):
         """Return the number of samples of the global batch, that a loss of `rows` local rows is
         divided by.
         """
+
+    def rows_per_sample(self, rows: int) -> int:
+        """Return how many of so many local rows belong to each sample."""

@@ -56,11 +56,14 @@ class Inference(ForwardCall):
     def report(self, sums: Array, divisor: float | None = None) -> None:
         pass
 
-    def divided(self, rows: int, index: int) -> bool:
-        return False
+    def samples_axis(self) -> int:
+        return -1
 
     def require_samples_apart(self, axis: int = 0, index: int = 0) -> None:
         """Refuse nothing: there is no other part."""
+
+    def moves_samples(self, ndim: int = 0) -> None:
+        """Nobody asks where samples lie."""
 
     def gather(self, numbers: Array) -> Array:
         return numbers
@@ -79,6 +82,9 @@ class Inference(ForwardCall):
 
     def samples(self, rows: int) -> int:
         return rows
+
+    def rows_per_sample(self, rows: int) -> int:
+        return 1
 
 
 INFERENCE = Inference()

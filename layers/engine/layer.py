@@ -61,6 +61,11 @@ class Layer(Module):
     arrays, so that it does not matter what becomes of them.
     """
 
+    elementwise: bool = False
+    """Whether each number of the output depends on those at its place alone, as inputs broadcast:
+    it does not matter then on which axis samples lie.
+    """
+
     call_kind: "type[Call] | None" = None
     """The class of its recorded calls, if it is one of its own."""
 

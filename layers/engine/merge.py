@@ -71,12 +71,14 @@ def broadcast_buffer(
         raise ValueError(
             message(layer, "the inputs must broadcast to one shape", shapes, fix)
         ) from None
+    call.moves_samples(len(shape))
     return call.output_buffer("y", shape, np.result_type(*inputs)), inputs
 
 
 class Add(Layer):
     """Sum of two inputs or more. Backward: every input gets dy."""
 
+    elementwise = True
     analytic = True
     replayable = True
     keeps_constants = False
@@ -102,6 +104,7 @@ class Add(Layer):
 class Multiply(Layer):
     """Product of two inputs or more. Backward: input i gets dy times the product of the others."""
 
+    elementwise = True
     analytic = True
     replayable = True
 
@@ -159,9 +162,8 @@ class Concatenate(Layer):
         if len(rest) != 1 or not all(shapes):
             fix = f"Only axis {self.axis} may differ."
             raise ValueError(message(self, "the inputs must agree in all other axes", shapes, fix))
-        if self.axis % len(shapes[0]) == 0:
-            for index in range(len(inputs)):
-                call.require_samples_apart(0, index)
+        for index in range(len(inputs)):
+            call.require_samples_apart(self.axis % len(shapes[0]), index)
         inputs = of_one_type(self, inputs)
         sizes = [shape[self.axis] for shape in shapes]
         shape = [*shapes[0]]

@@ -18,6 +18,7 @@ import numpy as np
 
 from layers.types import Array
 
+from . import sample_axes
 from .call import Call
 from .layer import Layer
 from .memory import room
@@ -28,7 +29,7 @@ from .workspace import Workspace
 
 _OF_TAPE_AROUND = (
     *("training", "samples", "first_sample", "seed", "step", "deferred", "owner", "_gather"),
-    *("shard_bounds", "shards", "divided", "numbers", "complex_step"),
+    *("shard_bounds", "shards", "divided", "moved", "numbers", "complex_step"),
 )
 _OF_BACKWARD = "rule", "readiness", "completes", "adds_up"
 
@@ -46,11 +47,13 @@ class SegmentCall(Call):
         How many random keys it has asked for.
     same
         Which of its inputs and outputs, these counted after those, each output is.
+    places
+        On which axes of its outputs samples lie, if they were moved within.
     bottom, height
         Where what it takes of the stack begins, and how much its first pass has held at its end.
     """
 
-    __slots__ = ("bottom", "drawn", "given", "height", "same", "uses")
+    __slots__ = ("bottom", "drawn", "given", "height", "places", "same", "uses")
     counts_itself = True
 
     def __init__(self, tape: Tape, layer: Layer, inputs: tuple[Any, ...], index: int) -> None:
@@ -59,15 +62,19 @@ class SegmentCall(Call):
         self.given: Any = None
         self.same: list[int] = []
         self.drawn = 0
+        self.places: list[Any] | None = None
         self.saved = (), None
         self.bottom = tape.workspace.stack.begin(tape)
         self.height = 0
 
-    def learn(self, tape: "SegmentTape") -> None:
-        """Know what calls on the tape of a pass have used, drawn and taken."""
+    def learn(self, tape: "SegmentTape", outputs: Sequence[Value]) -> None:
+        """Know what calls on the tape of a pass have used, drawn and taken, and given."""
         self.uses = _used(tape)
         self.drawn = tape.draws - self.draws
         self.height = tape.workspace.stack.top - self.bottom
+        if tape.moved:
+            self.tape.moved = True
+            self.places = [sample_axes.of(value) for value in outputs]
 
     def knows(self, tape: "SegmentTape") -> bool:
         """Return whether calls on the tape of another pass have used and drawn the same."""
@@ -241,6 +248,10 @@ class SegmentTape(Tape):
             else x
             for of, x in zip(call.inputs, given, strict=False)
         ]
+        if self.moved:
+            for of in call.inputs:
+                if isinstance(of, Value):
+                    stands[id(of)].place = sample_axes.of(of)
         return [*inputs, None], calls(segment, inputs)
 
     def propagate(

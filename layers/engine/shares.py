@@ -19,7 +19,6 @@ from .merge import Add, Multiply
 from .operators.arithmetic import Divide, Power, Subtract
 from .operators.elementary import Function
 from .operators.reductions import Mean, Sum
-from .operators.shaping import Transpose
 
 if TYPE_CHECKING:
     from .call import Call
@@ -80,34 +79,6 @@ def required(value: "Value", owner: str, known: set[float] | None = None) -> Bat
     if len(tape.shares) > len(terms):
         _require_independent(owner, terms, tape.shares)
     return found
-
-
-def along_samples(x: Any, axis: int) -> bool:
-    """Return whether samples of this rank's part of the batch lie along an axis of an input."""
-    if not isinstance(x, Recorded) or x.array.shape[axis] != x.tape.rows or not x.tape.rows:
-        return False
-    value = cast("Value", x)
-    while (call := value.call) is not None:
-        if call.batch_sum is not None:
-            return False
-        shape, values = value.array.shape, _values(call)
-        if isinstance(call.layer, Transpose):
-            axis = call.layer.source(axis, len(shape))
-        elif values and shape == (1, *values[0].array.shape):
-            # A new axis; or that of one sample, which looks alike.
-            axis -= 1
-            if axis < 0 or shape[1] == 1:
-                return False
-        else:
-            values = [x for x in values if x.array.ndim == len(shape)]
-            if not values:
-                break
-            values = [x for x in values if x.array.shape[axis] == shape[axis]]
-            if not values:
-                # An axis along which arrays were put together.
-                return False
-        value = values[0]
-    return axis == 0
 
 
 def _require_global(owner: str, value: "Value", known: set[float]) -> None:

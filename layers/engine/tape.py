@@ -19,6 +19,7 @@ from layers.errors import message
 from layers.kernels import underflow
 from layers.types import Array, Integers
 
+from . import sample_axes
 from .call import Call, Gather
 from .hooks import TapeHook, TapeHooks, bound
 from .layer import Layer
@@ -30,7 +31,7 @@ from .replay.replay import Following, Replay, all_stale
 from .replay.steps import NotedCall, Notes
 from .rules import Rule
 from .shard_bounds import ShardBounds
-from .value import Outputs, Value
+from .value import Value
 from .workspace import Workspace
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ class Tape:
     """Whether nobody asks for the gradients of single shards in that pass."""
     live: LiveOutputs | None = None
     """The outputs that may still be read, where calls keep in 16 bits what backward needs."""
+    moved: bool = False
+    """Whether samples may lie elsewhere than on axis 0: see `sample_axes`."""
     _following: Following | None = None
     _unfinished: bool = False
 
@@ -232,6 +235,7 @@ class Tape:
         if following is not None:
             self.workspace.replay.miss()
             self._calls = [*following.calls(self)]
+            self.moved = self.divided
 
     def end_notes(self) -> None:
         """Note what this step runs no longer, which cannot be replayed."""
@@ -278,6 +282,13 @@ class Tape:
             else:
                 wants, arrays = self._arrays(call)
                 array = layer.answer(call, *arrays)
+            wants = wants or bool(call.trained)
+            if array.__class__ is tuple:
+                result: Any = call.give_several(array, wants)
+            else:
+                result = call.output = Value(self, array, call, wants)
+            if self.moved:
+                sample_axes.place(call)
         except BaseException:
             del calls[call.index :]
             self.notes = None
@@ -286,14 +297,6 @@ class Tape:
             raise
         finally:
             underflow.restore(mode)
-        wants = wants or bool(call.trained)
-        if array.__class__ is tuple:
-            call.output = Outputs(
-                tuple(Value(self, y, call, wants and y.dtype.kind in "fc") for y in array)
-            )
-            result: Any = call.output.values
-        else:
-            result = call.output = Value(self, array, call, wants)
         if self.notes is not None:
             self.notes.end_call(call, result if result.__class__ is tuple else (result,))
         if self.live is not None:
@@ -359,9 +362,7 @@ class Tape:
             apply(numbers)
 
     def observed_by_all(self) -> list[tuple[Callable[[Array], None], Array]]:
-        """Gather all that layers have observed at once; return what they passed with what it is to
-        be called with.
-        """
+        """Gather all that layers have observed at once; return what they passed, and for what."""
         pending, self.pending = self.pending, ()
         local = [numbers for numbers, _, gathered in pending if not gathered]
         everywhere = self.gather(np.concatenate(local, axis=1)) if local else None
@@ -403,9 +404,7 @@ class Tape:
         self.pending = ()
 
     def release(self) -> None:
-        """Forget all calls, so that their memory is free at once: values on this tape can no longer
-        be differentiated.
-        """
+        """Forget all calls, and free memory: values can no longer be differentiated."""
         self.released = True
         self._forget()
 
@@ -414,7 +413,7 @@ class Tape:
             call.release()
         self._calls = []
         self._following = self.notes = self.live = None
-        self.completes = self.adds_up = False
+        self.completes = self.adds_up = self.moved = False
         self.draws = 0
         self.kept = []
         self.shares = []

@@ -10,7 +10,7 @@ from layers.errors import message
 from layers.kernels import half
 from layers.types import Array
 
-from . import shares
+from . import sample_axes, shares
 from .batch_sum import BatchSum
 from .operators import Arithmetic
 from .rules import Rule
@@ -37,7 +37,7 @@ class Value(Arithmetic):
         The array itself. It is valid until the tape's workspace is used by the next step.
     """
 
-    __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "tape", "wants", "words")
+    __slots__ = ("_giver", "_gradient", "_kept", "array", "call", "place", "tape", "wants", "words")
 
     def __init__(self, tape: "Tape", array: Array, call: "Call | None", wants: bool) -> None:
         self.tape = tape
@@ -49,6 +49,8 @@ class Value(Arithmetic):
         self._giver: Call | None = None
         self.words: Array | None = None
         """What it is kept in by calls whose backward needs it: see `Call.keep`."""
+        self.place: sample_axes.Place | None = None
+        """On which axis samples lie, once that is known: see `sample_axes.of`."""
 
     @property
     def batch_sum(self) -> BatchSum | None:
@@ -139,7 +141,9 @@ class Value(Arithmetic):
 
     def detach(self) -> "Value":
         """Return a value with the same array through which nothing is differentiated."""
-        return Value(self.tape, self.array, None, wants=False)
+        value = Value(self.tape, self.array, None, wants=False)
+        value.place = sample_axes.of(self) if self.tape.moved else None
+        return value
 
     def item(self) -> float:
         """Return the only element as a Python float."""

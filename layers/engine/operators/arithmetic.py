@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Subtract(Layer):
     """Difference, y = a - b."""
 
+    elementwise = True
     analytic = True
     replayable = True
     keeps_constants = False
@@ -46,6 +47,7 @@ class Subtract(Layer):
 class Divide(Layer):
     """Quotient, y = a / b. Backward: da = dy / b, db = -dy a / b²."""
 
+    elementwise = True
     analytic = True
     replayable = True
 
@@ -83,6 +85,7 @@ class Power(Layer):
     negative).
     """
 
+    elementwise = True
     analytic = True
     replayable = True
 
@@ -164,11 +167,14 @@ def _log(x: Array) -> Array:
 class Where(Layer):
     """Elementwise choice, y = a where the condition holds, else b."""
 
+    elementwise = True
     analytic = True
 
     def forward(self, call: ForwardCall, condition: Any, a: Any, b: Any) -> Array:
         call.save(condition, np.shape(a), np.shape(b))
-        return np.asarray(np.where(condition, a, b))
+        y = np.asarray(np.where(condition, a, b))
+        call.moves_samples(y.ndim)
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         condition, a, b = call.saved

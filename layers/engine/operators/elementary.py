@@ -39,6 +39,7 @@ class Function(Layer):
         What the call is shown as.
     """
 
+    elementwise = True
     replayable = True
 
     def __init__(

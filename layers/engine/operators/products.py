@@ -39,6 +39,8 @@ class MatMul(Layer):
                 message(self, "the inner sizes of a product must agree", (a.shape, b.shape), fix)
             )
         self._require_samples_apart(call, a, b)
+        if a.ndim != b.ndim:
+            call.moves_samples(max(a.ndim, b.ndim))
         call.save(a, b)
         added = ((-2,) if a.ndim == 1 else ()) + ((-1,) if b.ndim == 1 else ())
         return self._product(call, "y", *_matrices(a, b)).squeeze(axis=added)

@@ -40,10 +40,6 @@ class Reduction(Layer):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(axis={self.axis})"
 
-    def along_batch(self, call: ForwardCall, x: Array) -> bool:
-        """Return whether the axis of the batch is reduced, of which others hold parts."""
-        return bool(x.ndim) and call.divided(len(x), 0) and 0 in axes_of(self.axis, x.ndim)
-
     def require_samples_apart(self, call: ForwardCall, x: Array) -> None:
         """Refuse to reduce samples of which others hold a part."""
         for axis in axes_of(self.axis, x.ndim):
@@ -85,9 +81,9 @@ class Sum(Reduction):
     replayable = True
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        if self.along_batch(call, x):
-            return self._share(call, x)
-        axes = axes_of(self.axis, x.ndim)
+        axes, samples = axes_of(self.axis, x.ndim), call.samples_axis()
+        if samples in axes:
+            return self._share(call, x, samples)
         call.save(x.shape, math.prod(x.shape[i] for i in axes))
         if x.dtype.kind not in "fc":
             return self._reduced(x)
@@ -102,11 +98,15 @@ class Sum(Reduction):
     def _reduced(self, x: Array) -> Array:
         return self.shaped(sum_over(x, axes_of(self.axis, x.ndim)), x)
 
-    def _share(self, call: ForwardCall, x: Array) -> Array:
-        """Return the share of a sum over the global batch, and report the sums of shards."""
-        axes, samples = axes_of(self.axis, x.ndim), call.samples(len(x))
-        terms = samples * math.prod(x.shape[i] for i in axes[1:])
-        sums = sum_rows(x, axes, call.bounds(len(x)))
+    def _share(self, call: ForwardCall, x: Array, axis: int) -> Array:
+        """Return the share of a sum over the global batch, whose samples lie on an axis, and report
+        the sums of shards.
+        """
+        others, rows = [i for i in axes_of(self.axis, x.ndim) if i != axis], x.shape[axis]
+        samples = call.samples(rows)
+        terms = samples * call.rows_per_sample(rows) * math.prod(x.shape[i] for i in others)
+        axes = 0, *(i + (i < axis) for i in others)
+        sums = sum_rows(np.moveaxis(x, axis, 0), axes, call.bounds(rows))
         # In units of the mean over samples.
         sums *= self.scale(terms) * samples
         if self.keepdims:

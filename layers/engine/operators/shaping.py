@@ -44,12 +44,17 @@ class Index(Layer):
         """Whether no element is taken twice: the key has no arrays of numbers."""
         self.key = key if self.once else tuple(map(_own, parts))
         self.replayable = self.once
+        first = parts[0] if parts else Ellipsis
+        self._leads = self.once and isinstance(first, slice)
 
     def __repr__(self) -> str:
         return f"Index({self.key!r})"
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        if x.ndim and call.divided(len(x), 0) and not self._keeps_rows(len(x)):
+        samples = call.samples_axis()
+        if samples == 0 and not self._leads:
+            call.moves_samples()
+        if samples == 0 and call.rows_per_sample(len(x)) == 1 and not self._keeps_rows(len(x)):
             call.require_samples_apart()
         if x.ndim > _MOST_AXES:
             must, fix = f"x must have at most {_MOST_AXES} axes", "Reshape it."
@@ -86,6 +91,28 @@ class Index(Layer):
         wanted = np.arange(len(numbers)) // times
         return bool((wanted == numbers.T).all())
 
+    def samples_after(self, shape: tuple[int, ...], axis: int, rows: int) -> int | None:
+        """Return on which axis of x[key] samples lie, `rows` of them on an axis of x; None if some
+        are left out, or come in another order.
+        """
+        size = shape[axis]
+        key: list[Any] = [*self.key] if isinstance(self.key, tuple) else [self.key]
+        widths = [0 if part is None or part is Ellipsis else _axes_taken(part) for part in key]
+        parts: list[Any] = []
+        for part, width in zip(key, widths, strict=True):
+            whole = part is Ellipsis
+            parts += [slice(None) if whole else part] * (
+                len(shape) - sum(widths) if whole else width
+            )
+        part = parts[axis] if axis < len(parts) else slice(None)
+        if isinstance(part, slice) and part.indices(size) == (0, size, 1):
+            # Of any number of samples: several, to tell the axis from those of size 1.
+            size = rows = 2
+        numbers = np.arange(size) // max(1, size // max(1, rows))
+        numbers = numbers.reshape(-1, *[1] * (len(shape) - 1 - axis))
+        taken = np.broadcast_to(numbers, (*shape[:axis], size, *shape[axis + 1 :]))[self.key]
+        return next((i for i in range(taken.ndim) if _counts(taken, i, rows)), None)
+
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         dx = call.buffer("dx", call.saved[0], dy.dtype)
         call.run(self._put, dx, dy)
@@ -97,6 +124,21 @@ class Index(Layer):
             dx[self.key] = dy
         else:
             np.add.at(dx, self.key, dy)
+
+
+def _axes_taken(part: Any) -> int:
+    """Return how many axes a part of a key other than None and ... is for."""
+    mask = isinstance(part, bool) or (isinstance(part, np.ndarray) and part.dtype == bool)
+    return np.ndim(part) if mask else 1
+
+
+def _counts(numbers: Array, axis: int, rows: int) -> bool:
+    """Return whether numbers count so many rows along an axis, each once or equally often."""
+    size = numbers.shape[axis]
+    if not size or not rows or size % rows:
+        return bool(size == rows)
+    wanted = np.arange(size) // (size // rows)
+    return bool((np.moveaxis(numbers, axis, -1) == wanted).all())
 
 
 def indexing(key: Any) -> Layer:
@@ -129,6 +171,8 @@ class Transpose(Layer):
         self.axes = axes
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
+        if x.ndim and self.source(0, x.ndim):
+            call.moves_samples()
         return np.ascontiguousarray(np.transpose(x, self.axes))
 
     def source(self, axis: int, ndim: int) -> int:
@@ -141,17 +185,27 @@ class Transpose(Layer):
 
 
 class ReshapeOp(Layer):
-    """The same elements in another shape."""
+    """The same elements in another shape.
+
+    Parameters
+    ----------
+    kept
+        Where only axes of size 1 come and go: of each axis, which of the input it is, or -1.
+    """
 
     analytic = True
     replayable = True
 
-    def __init__(self, shape: Any) -> None:
+    def __init__(self, shape: Any, kept: tuple[int, ...] | None = None) -> None:
         self.shape = shape
+        self.kept = kept
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
-        return np.asarray(np.reshape(x, _without_rows(self.shape, x) or self.shape))
+        y = np.asarray(np.reshape(x, _without_rows(self.shape, x) or self.shape))
+        if y.shape[:1] != x.shape[:1] or (self.kept is not None and self.kept[0]):
+            call.moves_samples()
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (dy.reshape(call.saved[0]),)
@@ -178,7 +232,9 @@ class BroadcastTo(Layer):
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
         call.save(x.shape)
-        return np.array(np.broadcast_to(x, self.shape))
+        y = np.array(np.broadcast_to(x, self.shape))
+        call.moves_samples(y.ndim)
+        return y
 
     def backward(self, call: "Call", dy: Array) -> tuple[Array | None, ...]:
         return (unbroadcast(dy, call.saved[0]),)
@@ -194,8 +250,9 @@ class Pad(Layer):
         self.number = number
 
     def forward(self, call: ForwardCall, x: Array) -> Array:
-        if any(self.widths[0]):
-            call.require_samples_apart()
+        for axis, width in enumerate(self.widths):
+            if any(width):
+                call.require_samples_apart(axis)
         call.save(
             tuple(
                 slice(before, before + size)
@@ -211,6 +268,7 @@ class Pad(Layer):
 class Cast(Layer):
     """The same numbers in another floating type. Backward: dy in that of the input."""
 
+    elementwise = True
     analytic = True
 
     def __init__(self, dtype: Any) -> None:
@@ -263,13 +321,21 @@ def _numbered(x: Any) -> Array:
 @wording("squeeze")
 def squeeze(x: Any, axis: Any = None) -> Any:
     """Return x without axes of size 1: `axis` (one or several), or all of them."""
-    return reshape(x, np.squeeze(array_of(x), axis).shape)
+    shape = np.shape(array_of(x))
+    axes = [i for i in range(len(shape)) if shape[i] == 1] if axis is None else axis
+    gone = axes_of(axes, len(shape))
+    kept = tuple(i for i in range(len(shape)) if i not in gone)
+    return made(ReshapeOp, np.squeeze(array_of(x), axis).shape, kept)(_given(x))
 
 
 @wording("expand_dims")
 def expand_dims(x: Any, axis: Any) -> Any:
     """Return x with new axes of size 1, which `axis` (one or several) then numbers."""
-    return reshape(x, np.expand_dims(array_of(x), axis).shape)
+    shape = np.expand_dims(array_of(x), axis).shape
+    new = axes_of(axis, len(shape))
+    old = iter(range(len(shape)))
+    kept = tuple(-1 if i in new else next(old) for i in range(len(shape)))
+    return made(ReshapeOp, shape, kept)(_given(x))
 
 
 @wording("broadcast_to")

@@ -52,6 +52,7 @@ class Replayed(Value):
         self._gradient = None
         self._giver = None
         self.words = None
+        self.place = None
 
     @property
     def call(self) -> Call | None:  # type: ignore[override]

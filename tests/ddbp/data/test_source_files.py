@@ -137,6 +137,19 @@ def test_parquet_is_converted_once_and_anew_when_it_changes(tmp_path):
         assert len([*Path(cache).glob("*.arrow")]) == files
 
 
+def test_parquet_is_converted_anew_when_another_has_its_size_and_time(tmp_path):
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed")
+    from pyarrow import parquet
+
+    path, times = tmp_path / "some.parquet", []
+    for value in (1.0, 2.0):
+        parquet.write_table(arrow.table({"x": np.full(3, value)}), path)
+        times = times or [path.stat().st_atime_ns, path.stat().st_mtime_ns]
+        os.utime(path, ns=tuple(times))
+        source = ddbp.data.ArrowSource(path, x="x", cache=tmp_path / "cache")
+        assert source.take(np.arange(3)).x.tolist() == [value] * 3
+
+
 def resident():
     """Return the bytes of this process in memory, with what it has mapped of files (Linux)."""
     status = Path("/proc/self/status").read_text()

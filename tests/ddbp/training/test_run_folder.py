@@ -105,6 +105,35 @@ def test_new_run_in_a_folder_shows_nothing_of_the_one_before(tmp_path):
     assert left == {"config.json", "metrics.jsonl", "model.safetensors", "mine.py"}
 
 
+def test_run_that_does_not_come_to_its_end_leaves_no_model_of_the_one_before(tmp_path):
+    class Stop(ddbp.Callback):
+        def on_step_end(self, trainer, step, loss):
+            raise InterruptedError
+
+    names = {"model.safetensors", "model.ddbp", "trace.json"}
+    trainer = make(run_dir=tmp_path, callbacks=[ddbp.Trace()])
+    trainer.fit(DATA, epochs=1)
+    (tmp_path / "model.ddbp").touch()
+    # Its own are there until it is at the end of the next fit.
+    with pytest.raises(InterruptedError):
+        make(run_dir=tmp_path / "other", callbacks=[Stop()]).fit(DATA, epochs=1)
+    assert names <= {path.name for path in tmp_path.iterdir()}
+    other = make(run_dir=tmp_path, callbacks=[Stop()])
+    # Parameters may be read from there to begin with.
+    ddbp.load_parameters(other.model, tmp_path / "model.safetensors")
+    with pytest.raises(InterruptedError):
+        other.fit(DATA, epochs=1)
+    assert not names & {path.name for path in tmp_path.iterdir()}
+
+
+def test_fits_of_one_trainer_are_one_run(tmp_path):
+    trainer = make(run_dir=tmp_path)
+    trainer.fit(DATA, epochs=1)
+    (tmp_path / "model.ddbp").touch()
+    trainer.fit(DATA, epochs=1)
+    assert (tmp_path / "model.ddbp").exists()
+
+
 def test_run_that_goes_on_keeps_what_the_folder_holds(tmp_path):
     def callbacks():
         return [ddbp.Instruments(every=2), ddbp.Checkpoints()]

@@ -87,12 +87,12 @@ NEVER = {
     "optimizer": (
         {"optimizer": ddbp.Adam(0.1)},
         "optimizer",
-        ANEW + ", in a folder of its own, from the parameters",
+        ANEW + " from the parameters",
     ),
     "exchange": (
         {"exchange": "LocalSGD(4, 2)", "shards": None},
         "shards and exchange",
-        ANEW + ", in a folder of its own, from the parameters",
+        ANEW + " from the parameters",
     ),
     "parameters": (OTHERS["parameters"][0], "parameters and model", ANEW + "."),
 }
