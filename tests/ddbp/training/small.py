@@ -30,6 +30,11 @@ def make(model=None, *, dtype=np.float32, **options):
     return ddbp.Trainer(model or network(dtype=dtype), **(usual | options))
 
 
+def values(model):
+    """Return the bytes of all parameters, by name."""
+    return {name: parameter.value.tobytes() for name, parameter in model.named_parameters()}
+
+
 def parameters(trainer):
     """Return a copy of all parameters."""
     return np.concatenate([parameter.value.reshape(-1) for parameter in trainer.model.parameters()])

@@ -1,6 +1,4 @@
-"""Frozen parameters in a trainer: they stay, cost nothing, and may change from step to step; and
-trainers that share a graph.
-"""
+"""Frozen parameters in a trainer: they stay, cost nothing, and may change from step to step."""
 
 import copy
 import hashlib
@@ -14,16 +12,15 @@ from layers import (
     BatchNorm,
     Composite,
     Linear,
-    MeanSquaredError,
     Parameter,
     ReLU,
     Sequential,
-    Tape,
     TapeHook,
     gradcheck,
 )
 
-from .small import DATA, LABELS, X, make, network
+from .small import DATA, LABELS, X, make, network, values
+from .stopped_runs import Stop, StopError
 
 OPTIMIZERS = {
     "SGD": lambda: ddbp.SGD(0.1, momentum=0.9, weight_decay=0.1),
@@ -33,11 +30,6 @@ OPTIMIZERS = {
     "Adafactor": lambda: ddbp.Adafactor(0.01),
     "Muon": lambda: ddbp.Muon(0.01),
 }
-
-
-def values(model):
-    """Return the bytes of all parameters, by name."""
-    return {name: parameter.value.tobytes() for name, parameter in model.named_parameters()}
 
 
 def deep(*middle):
@@ -339,21 +331,6 @@ class Thaw(ddbp.Callback):
             trainer.model[2].freeze()
 
 
-class StopError(Exception):
-    """The run ends here."""
-
-
-class Stop(ddbp.Callback):
-    """Ends the run after a step."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def on_step_end(self, trainer, step, loss):
-        if step == self.step:
-            raise StopError
-
-
 # Of the steps of five epochs 1 to 10 are those with the first layer frozen, 11 to 15 the other.
 @pytest.mark.parametrize("step", [3, 10, 11, 13, 16, 18])
 def test_run_that_freezes_and_thaws_goes_on_to_the_same_bits(tmp_path, step):
@@ -467,103 +444,3 @@ def test_training_a_part_is_that_of_pytorch():
     for number in (0, 2, 4):
         expected = theirs[number].weight.detach().numpy()
         np.testing.assert_allclose(model[number].weight.value, expected, rtol=0, atol=1e-5)
-
-
-# ---- trainers that share a graph
-
-
-def adversaries(shards=1):
-    """Return a generator and a discriminator, and their trainers."""
-    rng = np.random.default_rng(7)
-    generator = Sequential(Linear(3, 8, rng=rng), ReLU(), Linear(8, 6, rng=rng))
-    critic = Sequential(Linear(6, 8, rng=rng), ReLU(), Linear(8, 1, rng=rng))
-    options = {"batch_size": 20, "shards": shards, "quiet": True}
-    return (
-        ddbp.Trainer(generator, optimizer=ddbp.SGD(0.1), **options),
-        ddbp.Trainer(critic, optimizer=ddbp.SGD(0.1), **options),
-    )
-
-
-NOISE = np.random.default_rng(8).standard_normal((20, 3)).astype(np.float32)
-REAL, ONES = X[:20].astype(np.float32), np.ones((20, 1), np.float32)
-ERROR = MeanSquaredError()
-
-
-def generate(trainer, critic):
-    """Take a step of the generator, through the critic."""
-    batch = trainer.batch(NOISE, ONES)
-    return trainer.step(ERROR(critic.model(trainer.model(batch.x)), batch.y))
-
-
-def judge(trainer, generator):
-    """Take a step of the critic on what is real and what is not."""
-    batch = trainer.batch(REAL, ONES)
-    false = trainer.model(batch.x.tape.input(generator.model(NOISE), gradient=False))
-    return trainer.step(ERROR(trainer.model(batch.x) - false, batch.y))
-
-
-@pytest.mark.parametrize("shards", [1, 4])
-def test_step_of_one_trainer_leaves_nothing_in_the_gradients_of_another(shards):
-    generator, critic = adversaries(shards)
-    alone = adversaries(shards)[1]
-    frozen = copy.deepcopy(generator.model)
-    for _ in range(3):
-        generate(generator, critic)
-        assert all(parameter.store.stale for parameter in critic.model.parameters())
-        generator.model[0].weight.value = frozen[0].weight.value
-        generator.model[0].bias.value = frozen[0].bias.value
-        generator.model[2].weight.value = frozen[2].weight.value
-        generator.model[2].bias.value = frozen[2].bias.value
-        assert judge(critic, generator) == judge(alone, generator)
-    assert critic.parameters_sha256() == alone.parameters_sha256()
-
-
-def test_step_of_a_trainer_changes_its_own_parameters_only():
-    generator, critic = adversaries()
-    before = values(critic.model)
-    generate(generator, critic)
-    assert values(critic.model) == before
-
-
-def test_loss_of_a_batch_of_another_trainer_is_refused():
-    generator, critic = adversaries()
-    batch = critic.batch(REAL, ONES)
-    with pytest.raises(
-        ValueError, match="must be computed from a batch of this trainer; got a batch of"
-    ):
-        generator.step(ERROR(critic.model(batch.x), batch.y))
-    tape = Tape()
-    with pytest.raises(ValueError, match="got a tape of its own"):
-        critic.step(ERROR(critic.model(tape.input(REAL)), ONES))
-
-
-@pytest.mark.parametrize("early", [True, False])
-def test_gradients_of_a_tape_of_its_own_do_not_join_the_next_step(early):
-    x = X[:20].astype(np.float32)
-    clean, other = make(), make()
-    for trainer in (clean, other):
-        for _ in range(3):
-            if early:
-                batch = trainer.batch(x, LABELS[:20])
-            if trainer is other:
-                tape = Tape()
-                trainer.loss(trainer.model(tape.input(x)), LABELS[:20]).backward()
-                assert trainer.model[0].weight.gradient.any()
-            if not early:
-                batch = trainer.batch(x, LABELS[:20])
-            trainer.step(trainer.loss(trainer.model(batch.x), batch.y))
-    assert clean.parameters_sha256() == other.parameters_sha256()
-
-
-def test_tape_of_its_own_may_not_add_to_gradients_that_wait_for_an_update():
-    trainer = make(accumulate=2)
-    x = X[:20].astype(np.float32)
-    trainer.train_step(x, LABELS[:20])
-    with pytest.raises(
-        ValueError, match=r"wait for an update of a trainer; got .* layers\.2\.weight"
-    ):
-        trainer.loss(trainer.model(Tape().input(x)), LABELS[:20]).backward()
-    trainer.model.freeze()
-    values_of = Tape().input(x)
-    trainer.loss(trainer.model(values_of), LABELS[:20]).backward()
-    assert values_of.grad.any()
